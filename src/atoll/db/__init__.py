@@ -1,0 +1,1 @@
+"""SQLAlchemy plugins. They import nothing of Atoll and could be published alone."""

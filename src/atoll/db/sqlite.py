@@ -1,0 +1,186 @@
+"""A SQLAlchemy URL plugin that makes SQLite fit for a service with many threads: `sqlite:///x.db?plugin=atoll`.
+
+SQLite in WAL mode lets any number of readers run beside one writer. Two things spoil this for software written for MySQL:
+
+- A transaction begins deferred. When it first writes after it has read, and another has committed in between, SQLite refuses at
+  once ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN IMMEDIATE`
+  cures that, but then readers queue behind one another and behind writers.
+- Waiting for the write lock is polling with growing sleeps (sqlite3BusyHandler): slow and unfair.
+
+So a transaction begins as a reader here, and becomes a writer at its first statement that may write: the read transaction ends and
+`BEGIN IMMEDIATE` starts the real one. Up to there nothing was written, so nothing is lost; what was read before may be older than what
+the write meets, just as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT`
+count as writes. Writers of one process queue on a lock of ours and wake without polling; writers of other processes are waited
+for by SQLite's busy timeout.
+
+Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.html#busy_snapshot, sqlalchemy/engine/interfaces.py
+(CreateEnginePlugin), oslo_db/sqlalchemy/engines.py (how oslo.db begins transactions).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, CreateEnginePlugin, Engine, ExecutionContext
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.pool import Pool, QueuePool
+
+BUSY_TIMEOUT_S = 60.0
+"""How long a writer waits for its turn. Nothing that a service does holds the lock for a hundredth of it."""
+
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    # Survives the death of the process, not of the machine's power, in the last few commits; a full sync costs a disk flush per commit.
+    "PRAGMA synchronous=NORMAL",
+    # 256 KiB a connection instead of 2 MiB: the kernel's page cache is shared by all connections, SQLite's is not.
+    "PRAGMA cache_size=-256",
+)
+_READS = re.compile(r"\s*(?:SELECT|PRAGMA|EXPLAIN|BEGIN|COMMIT|ROLLBACK|RELEASE)\b", re.IGNORECASE)
+
+
+class WriteLock:
+    """The right to write to one database file, held by one thread of this process at a time."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+
+    def acquire(self) -> None:
+        """Wait for the lock.
+
+        Raises:
+            sqlite3.OperationalError: this thread writes to the same file in another transaction, and would wait for itself; or
+                nobody let go of the lock for `BUSY_TIMEOUT_S`.
+        """
+        if self._owner == threading.get_ident():
+            message = f"{self._path}: this thread already writes in another transaction, and would wait for itself"
+            raise sqlite3.OperationalError(message)
+        if not self._lock.acquire(timeout=BUSY_TIMEOUT_S):
+            message = f"{self._path}: database is locked: another thread has been writing for {BUSY_TIMEOUT_S:.0f} s"
+            raise sqlite3.OperationalError(message)
+        self._owner = threading.get_ident()
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        self._owner = None
+        self._lock.release()
+
+
+_write_locks: dict[str, WriteLock] = {}
+_write_locks_guard = threading.Lock()
+
+
+def write_lock(path: str) -> WriteLock:
+    """The lock of a database file: the same object for all connections of this process to it."""
+    key = path if path == ":memory:" else str(Path(path).resolve())
+    with _write_locks_guard:
+        return _write_locks.setdefault(key, WriteLock(key))
+
+
+class QueuedConnection(sqlite3.Connection):
+    """A DBAPI connection that holds its file's `WriteLock` from its first write to the end of the transaction."""
+
+    def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(database, *args, **kwargs)
+        self._write_lock = write_lock(database)
+        self._writing = False
+
+    def enter(self, *, writing: bool) -> None:
+        """Make sure that a transaction is open, and is one that may write if `writing`.
+
+        Raises:
+            sqlite3.OperationalError: the write lock cannot be had; the transaction stays what it was.
+        """
+        if writing and not self._writing:
+            self._write_lock.acquire()
+            self._writing = True
+            try:
+                if self.in_transaction:
+                    self.execute("COMMIT")
+                self.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                self._leave()
+                raise
+        elif not self.in_transaction:
+            self.execute("BEGIN")
+
+    def _leave(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._write_lock.release()
+
+    def commit(self) -> None:
+        """Commit; the next writer's turn. A failed commit keeps the transaction, and so the lock."""
+        super().commit()
+        self._leave()
+
+    def rollback(self) -> None:
+        """Roll back; the next writer's turn."""
+        try:
+            super().rollback()
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Close, which rolls back what is open."""
+        try:
+            super().close()
+        finally:
+            self._leave()
+
+
+class SQLitePlugin(CreateEnginePlugin):
+    """Entry point `atoll` of `sqlalchemy.plugins`: WAL, pooled connections, queued writers, readers that never wait."""
+
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        super().__init__(url, kwargs)
+        # oslo.db asks for NullPool, which opens the file and parses the schema anew for each transaction.
+        kwargs["poolclass"] = QueuePool
+        connect_args = kwargs.setdefault("connect_args", {})
+        connect_args.update(factory=QueuedConnection, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None)
+
+    def update_url(self, url: URL) -> URL:
+        """There are no parameters of our own in the URL to take out."""
+        return url
+
+    def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
+        """A few connections are kept; any number may be open for a moment."""
+        pool_args.update(pool_size=4, max_overflow=-1)
+
+    def engine_created(self, engine: Engine) -> None:
+        """Attach the listeners."""
+        event.listen(engine, "connect", _set_pragmas)
+        event.listen(engine, "before_cursor_execute", _enter_transaction)
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(pragma).close()
+
+
+def _enter_transaction(
+    conn: Connection,
+    cursor: DBAPICursor,
+    statement: str,
+    _parameters: object,
+    context: ExecutionContext | None,
+    _executemany: bool,
+) -> None:
+    if statement.startswith(("BEGIN", "PRAGMA")) or conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return  # a PRAGMA may be refused inside a transaction, and BEGIN is what oslo.db itself starts one with
+    connection = cursor.connection
+    if isinstance(connection, QueuedConnection):
+        connection.enter(writing=_may_write(statement, context))
+
+
+def _may_write(statement: str, context: ExecutionContext | None) -> bool:
+    if not _READS.match(statement):
+        return True
+    compiled = getattr(context, "compiled", None)
+    return getattr(getattr(compiled, "statement", None), "_for_update_arg", None) is not None

@@ -1,0 +1,63 @@
+"""The error registry: every failure that a person or a program may meet has one stable code here.
+
+A code is never renamed nor used for something else. `status` is the HTTP status that an API would answer with.
+`definite` tells whether the operation certainly did not happen: a checker may then call it failed; otherwise it is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of failure.
+
+    Attributes:
+        code: stable, dotted by subject.
+        status: HTTP status.
+        text: what this kind of failure means, for the reference page.
+        definite: True if the operation certainly did not happen.
+    """
+
+    code: str
+    status: int
+    text: str
+    definite: bool = True
+
+
+_KINDS = (
+    Kind("cloud.invalid", 400, "The cloud's YAML does not validate."),
+    Kind("cloud.not_found", 404, "No cloud, or no such file."),
+    Kind("site.unknown", 404, "No site has that name in this cloud."),
+    Kind("site.not_running", 409, "The cloud or the site is not running."),
+    Kind("site.failed", 500, "A process of a site did not become ready.", definite=False),
+    Kind("state.busy", 409, "Another command is changing this cloud now."),
+    Kind("state.version", 409, "The state directory was written by another version."),
+    Kind("state.space", 507, "The file system is too full."),
+    Kind("state.unusable", 500, "The state directory cannot be used."),
+    Kind("port.in_use", 409, "A port that a site needs is taken."),
+    Kind("runtime.unreachable", 503, "The supervisor does not answer.", definite=False),
+    Kind("bench.requirement", 412, "A benchmark needs a program that is not installed."),
+)
+
+REGISTRY = {kind.code: kind for kind in _KINDS}
+
+
+class AtollError(Exception):
+    """An expected failure: one line for a person, and a hint of what to do.
+
+    Args:
+        code: a code of `REGISTRY`.
+        message: what is wrong, where, and what was expected.
+        hint: what to do about it, best a command.
+
+    Raises:
+        KeyError: the code is not registered.
+    """
+
+    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = REGISTRY[code]
+        self.message = message
+        self.hint = hint

@@ -1,0 +1,113 @@
+"""What a service is to the rest of Atoll, and what it is told about its site."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the services of one site are told.
+
+    Attributes:
+        site: the site's name; Nova's host name and the availability zone carry it.
+        directory: the site's own directory; `etc`, `data` and `log` are below it.
+        templates: the directory of the template databases made by this version.
+        host: the address that the services listen on and are reached at.
+        ports: TCP port by endpoint: identity, image, compute, metadata, network, placement.
+        secrets: password by user (admin, nova, neutron, glance, placement), and `metadata`.
+        region: the region in the catalogue.
+        debug: log at debug level.
+    """
+
+    site: str
+    directory: Path
+    templates: Path
+    host: str
+    ports: Mapping[str, int]
+    secrets: Mapping[str, str] = field(repr=False)
+    region: str = "RegionOne"
+    debug: bool = False
+
+    @property
+    def etc(self) -> Path:
+        """Where the rendered configuration stands."""
+        return self.directory / "etc"
+
+    @property
+    def data(self) -> Path:
+        """Where databases, images and keys are kept."""
+        return self.directory / "data"
+
+    def url(self, endpoint: str, path: str = "") -> str:
+        """The URL of one of the site's APIs.
+
+        Args:
+            endpoint: a key of `ports`.
+            path: appended, with its own leading slash.
+        """
+        return f"http://{self.host}:{self.ports[endpoint]}{path}"
+
+    def database(self, name: str) -> str:
+        """The SQLAlchemy URL of the site's database `name`."""
+        return f"sqlite:///{self.data}/{name}.db?plugin=atoll"
+
+    def save(self) -> None:
+        """Write the settings to `directory`, whole or not at all, readable by their owner alone."""
+        fields = asdict(self) | {"directory": str(self.directory), "templates": str(self.templates)}
+        target = self.directory / SETTINGS_FILE
+        temporary = target.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(fields, file, indent=2)
+        temporary.replace(target)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Settings:
+        """Read what `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        fields = json.loads((Path(directory) / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return cls(**(fields | {"directory": Path(fields["directory"]), "templates": Path(fields["templates"])}))
+
+
+@dataclass(frozen=True)
+class Service:
+    """One OpenStack service of a site, run as one process.
+
+    Attributes:
+        name: the process is called `<site>/<name>`.
+        module: where `preload()`, `template(child)` and `run(child)` are.
+        configuration: renders the files below `Settings.etc`: their text by relative path.
+        listens: the endpoints whose sockets it is given, in this order.
+        needs: services of the same site that must be ready first.
+    """
+
+    name: str
+    module: str
+    configuration: Callable[[Settings], dict[str, str]]
+    listens: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def preload(self) -> str:
+        """The entry point that a fork server calls before its first fork."""
+        return f"{self.module}:preload"
+
+    @property
+    def run(self) -> str:
+        """The entry point of the service's process."""
+        return f"{self.module}:run"
+
+    @property
+    def template(self) -> str:
+        """The entry point of the job that makes the template databases."""
+        return f"{self.module}:template"
