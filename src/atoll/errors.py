@@ -37,6 +37,10 @@ _KINDS = (
     Kind("state.space", 507, "The file system is too full."),
     Kind("state.unusable", 500, "The state directory cannot be used."),
     Kind("port.in_use", 409, "A port that a site needs is taken."),
+    Kind("port.unusable", 409, "A port or an address that a site needs cannot be listened on."),
+    Kind("process.unknown", 404, "The supervisor has no process of that name."),
+    Kind("runtime.invalid", 400, "The supervisor cannot make sense of what it was asked for."),
+    Kind("runtime.internal", 500, "The supervisor met an error of its own.", definite=False),
     Kind("runtime.unreachable", 503, "The supervisor does not answer.", definite=False),
     Kind("bench.requirement", 412, "A benchmark needs a program that is not installed."),
 )

@@ -1,0 +1,106 @@
+"""What the entry function of a service or a job is given."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+
+class Child:
+    """A process that the supervisor has started, seen from inside.
+
+    A service calls `ready` when it can serve, and then `wait`, which returns when it has to stop. A job just returns, or
+    raises. SIGTERM before `ready`, and in a job at any time, raises SystemExit in the main thread, so that nobody has to
+    wait for a start that is not wanted any more; `finally` blocks run.
+
+    Args:
+        name: of the process, such as `paris/nova`.
+        arguments: JSON data of its `Process`.
+        sockets: bound and listening, in the order of `Process.listen`.
+        status: descriptor of the pipe to the supervisor.
+        job: True for a job.
+
+    Attributes:
+        stopping: set on SIGTERM. It is for other threads than the main one, which has `wait`.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], sockets: Sequence[socket.socket], status: int, *, job: bool) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.sockets = list(sockets)
+        self.stopping = threading.Event()
+        self._status: int | None = status
+        self._interruptible = True
+        self._job = job
+        self._callbacks: list[Callable[[], object]] = []
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def ready(self) -> None:
+        """Tell the supervisor that this service can serve now. More than once is no harm."""
+        self._interruptible = self._job
+        if self._status is None or self._job:
+            return
+        # The supervisor may have died: the kernel is about to end this process as well.
+        with suppress(BrokenPipeError):
+            os.write(self._status, b"ready\n")
+        os.close(self._status)
+        self._status = None
+
+    def on_stop(self, callback: Callable[[], object]) -> None:
+        """Have something called, in the main thread by `wait`, when this process has to stop; the latest first."""
+        self._callbacks.append(callback)
+
+    def wait(self) -> None:
+        """Block until this process has to stop, then call what `on_stop` was given. For the main thread only."""
+        # An Event cannot be waited for here: its lock is not re-entrant, and the signal handler needs it too.
+        poll = select.poll()
+        poll.register(self._wakeup, select.POLLIN)
+        while not self.stopping.is_set():
+            poll.poll()
+        while self._callbacks:
+            callback = self._callbacks.pop()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001, RUF100 - the others must be called all the same
+                traceback.print_exc()
+
+    def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:
+        os.eventfd_write(self._wakeup, 1)
+        self.stopping.set()
+        if self._interruptible:
+            self._interruptible = False
+            sys.exit(128 + signal.SIGTERM)
+
+
+def run(entry: Callable[[Child], object], child: Child) -> int:
+    """Call an entry function.
+
+    Returns:
+        The exit code: 0 if a job returned, or a service that was asked to stop; else 1, and the log says why.
+    """
+    try:
+        entry(child)
+    except SystemExit as error:
+        if child.stopping.is_set() and not child._job:  # noqa: SLF001, RUF100
+            return 0
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)  # noqa: T201 - standard error is the log here
+        return 1
+    except BaseException:  # noqa: BLE001, RUF100 - whatever it is, it goes to the log and ends the process
+        traceback.print_exc()
+        return 1
+    if child.stopping.is_set() or child._job:  # noqa: SLF001, RUF100
+        return 0
+    print(f"{child.name}: its entry returned though nobody asked it to stop", file=sys.stderr)  # noqa: T201
+    return 1

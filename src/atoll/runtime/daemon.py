@@ -1,0 +1,130 @@
+"""Turns `python -m atoll.runtime.daemon DIR` into the one supervisor of a directory.
+
+It goes into the background and says on standard output, as one line of JSON, that it answers or why it cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from atoll.errors import AtollError
+from atoll.runtime import linux, wire
+from atoll.runtime.server import Server
+from atoll.runtime.supervisor import Supervisor
+
+LOCK = "supervisor.lock"
+LOG = "supervisor.log"
+_LOCK_WAIT_S = 60.0
+
+
+def daemonize(directory: Path) -> NoReturn:
+    """Fork the supervisor, wait until it answers, tell so on standard output, and exit."""
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            died = AtollError("runtime.unreachable", f"the supervisor died, see {directory / LOG}")
+            answer = pipe.read() or wire.encode({"error": wire.error_to_json(died)})
+        os.write(1, answer)
+        os._exit(0 if b'"ok"' in answer else 1)
+    os.close(reading)
+    _detach(directory)
+    try:
+        lock = take_lock(directory)
+        asyncio.run(serve(directory, lock, writing))
+        code = 0
+    except AtollError as error:
+        os.write(writing, wire.encode({"error": wire.error_to_json(error)}))
+        code = 1
+    except BaseException:
+        logging.exception("the supervisor ends")
+        code = 1
+    linux.flush()
+    os._exit(code)
+
+
+def take_lock(directory: Path) -> int:
+    """Wait until no supervisor of this directory, and no process of an earlier one, is left.
+
+    Raises:
+        AtollError: `state.unusable`.
+    """
+    try:
+        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise AtollError("state.unusable", f"{directory} cannot be used: {error.strerror}") from error
+    # The lock belongs to the open file, which every process of a supervisor shares with it. After a kill -9 of the
+    # supervisor they are all killed too; ports and databases are free only when the last of them has gone.
+    until = time.monotonic() + _LOCK_WAIT_S
+    signal.signal(signal.SIGALRM, _timed_out)
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, until - time.monotonic()))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except TimeoutError:
+        message = f"an earlier supervisor of {directory}, or a process of it, is still running but does not answer"
+        raise AtollError("state.unusable", message, f"see who has {directory / LOCK} open, and end it") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return lock
+
+
+def _timed_out(_signum: int, _frame: object) -> NoReturn:
+    raise TimeoutError
+
+
+async def serve(directory: Path, lock: int, told: int) -> None:
+    """Be the supervisor until somebody ends it.
+
+    Args:
+        directory: the state directory.
+        lock: descriptor of the lock file.
+        told: descriptor on which to tell that the control socket is open; closed then.
+    """
+    linux.adopt_orphans()
+    supervisor = Supervisor(directory, lock)
+    server = Server(supervisor, directory / wire.SOCKET)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, server.shutdown.set)
+    await server.listen()
+    os.write(told, wire.encode({"ok": os.getpid()}))
+    os.close(told)
+    await server.shutdown.wait()
+    logging.info("ending")
+    await supervisor.end()
+    server.close()
+    logging.info("ended")
+
+
+def _detach(directory: Path) -> None:
+    """Let go of everything that is the caller's: session, directory, files, umask, environment."""
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(directory / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(log)
+    linux.set_title(f"atoll: supervisor {directory}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+
+def main() -> NoReturn:
+    """Run as a program."""
+    daemonize(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

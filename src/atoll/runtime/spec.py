@@ -1,0 +1,274 @@
+"""What the supervisor is told to run: fork servers and processes, as plain data that travels as JSON.
+
+A plan names everything by strings, so that neither the caller nor the supervisor has to import what the processes import.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from atoll.errors import AtollError
+
+ROOT = "root"
+"""The fork server that all others descend from. Every plan has it."""
+
+RESERVED = (ROOT, "supervisor")
+ARGUMENTS_LIMIT = 64 * 1024
+"""Bytes of a process's arguments as JSON: they travel in one datagram, which the kernel must not split."""
+
+LISTEN_LIMIT = 200
+"""Sockets of a process: the kernel lets 253 descriptors travel at once."""
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    """A process that has imported a program and forks one child per `Process`.
+
+    Attributes:
+        name: unique among fork servers and processes.
+        preload: `module:function`, called once, without arguments; it may open nothing and start no thread.
+        parent: the fork server it is forked from (so that it shares that one's imports); None means the root.
+    """
+
+    name: str
+    preload: str | None = None
+    parent: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The name of the fork server that this one is forked from."""
+        return self.parent or ROOT
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, ready for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> ForkServer:
+        """The reverse of `to_json`.
+
+        Raises:
+            AtollError: `runtime.invalid`, naming the field.
+        """
+        fields = _Fields("fork server", data)
+        return cls(fields.text("name"), fields.optional_text("preload"), fields.optional_text("parent"))
+
+
+@dataclass(frozen=True)
+class Process:
+    """A service or a job.
+
+    Attributes:
+        name: unique, such as `paris/nova`.
+        fork_server: the fork server it is forked from.
+        entry: `module:function`, called with a `Child` in the main thread.
+        arguments: JSON data that the entry finds in `Child.arguments`.
+        needs: names of processes that must be ready (jobs: done) before this one is started.
+        job: True if it runs to its end, once per application of a plan; False if it is a service, which has to stay.
+        listen: (host, port) of the TCP sockets that the supervisor binds and the entry finds in `Child.sockets`.
+        log: absolute path of the file that its output is appended to.
+        directory: absolute path of its working directory.
+        ready_timeout_s: seconds that a service may take to call `Child.ready`, and a job to end.
+        stop_timeout_s: seconds between SIGTERM and SIGKILL.
+    """
+
+    name: str
+    fork_server: str
+    entry: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    job: bool = False
+    listen: tuple[tuple[str, int], ...] = ()
+    log: str = "/dev/null"
+    directory: str = "/"
+    ready_timeout_s: float = 120.0
+    stop_timeout_s: float = 15.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, ready for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Process:
+        """The reverse of `to_json`.
+
+        Raises:
+            AtollError: `runtime.invalid`, naming the field.
+        """
+        fields = _Fields("process", data)
+        return cls(
+            name=fields.text("name"),
+            fork_server=fields.text("fork_server"),
+            entry=fields.text("entry"),
+            arguments=fields.mapping("arguments"),
+            needs=fields.texts("needs"),
+            job=fields.boolean("job"),
+            listen=fields.addresses("listen"),
+            log=fields.text("log", "/dev/null"),
+            directory=fields.text("directory", "/"),
+            ready_timeout_s=fields.seconds("ready_timeout_s", 120.0),
+            stop_timeout_s=fields.seconds("stop_timeout_s", 15.0),
+        )
+
+    def signature(self) -> str:
+        """Equal for two definitions of which the second can be had without restarting the first."""
+        data = self.to_json()
+        for name in ("needs", "ready_timeout_s", "stop_timeout_s"):
+            del data[name]
+        return json.dumps(data, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What should run. Processes that run already and are not in the plan are left alone.
+
+    Attributes:
+        fork_servers: those that the processes name, in any order; each is started when it is first needed.
+        processes: services and jobs, in any order.
+    """
+
+    fork_servers: tuple[ForkServer, ...] = ()
+    processes: tuple[Process, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, ready for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Plan:
+        """The reverse of `to_json`.
+
+        Raises:
+            AtollError: `runtime.invalid`, naming the field.
+        """
+        fields = _Fields("plan", data)
+        return cls(
+            tuple(ForkServer.from_json(item) for item in fields.sequence("fork_servers")),
+            tuple(Process.from_json(item) for item in fields.sequence("processes")),
+        )
+
+    def over(self, known: Mapping[str, ForkServer | Process]) -> dict[str, ForkServer | Process]:
+        """All definitions, by name, once this plan is applied over those that are known already.
+
+        Raises:
+            AtollError: `runtime.invalid`: a name is taken twice or reserved, something refers to what does not exist,
+                or needs go round in a circle.
+        """
+        named: dict[str, ForkServer | Process] = {}
+        items: tuple[ForkServer | Process, ...] = (*self.fork_servers, *self.processes)
+        for item in items:
+            if item.name in named or item.name in RESERVED or not item.name:
+                raise invalid(f"the name {item.name!r} is taken twice, reserved or empty")
+            if item.name in known and type(known[item.name]) is not type(item):
+                raise invalid(f"{item.name!r} cannot be both a fork server and a process")
+            named[item.name] = item
+        everything = {**known, ROOT: ForkServer(ROOT), **named}
+        for item in named.values():
+            _check(item, everything)
+        _check_circles(everything)
+        return everything
+
+
+def needs_of(item: ForkServer | Process) -> tuple[str, ...]:
+    """What must be up before this can be started: fork server or parent first."""
+    if isinstance(item, Process):
+        return (item.fork_server, *item.needs)
+    return () if item.name == ROOT else (item.origin,)
+
+
+def invalid(message: str) -> AtollError:
+    """A `runtime.invalid` error, for the caller to raise."""
+    return AtollError("runtime.invalid", message)
+
+
+def _check(item: ForkServer | Process, everything: Mapping[str, ForkServer | Process]) -> None:
+    origin, *needs = needs_of(item)
+    if not isinstance(everything.get(origin), ForkServer):
+        raise invalid(f"{item.name} is to be forked from {origin!r}, which is no fork server of the plan")
+    for need in needs:
+        if not isinstance(everything.get(need), Process):
+            raise invalid(f"{item.name} needs {need!r}, which is no process of the plan")
+    entry = item.entry if isinstance(item, Process) else item.preload
+    if entry is not None and not all(entry.partition(":")):
+        raise invalid(f"{item.name} is to run {entry!r}, expected module:function")
+    if isinstance(item, Process):
+        if len(json.dumps(dict(item.arguments))) > ARGUMENTS_LIMIT:
+            raise invalid(f"{item.name} has arguments of more than {ARGUMENTS_LIMIT} bytes")
+        if len(item.listen) > LISTEN_LIMIT:
+            raise invalid(f"{item.name} has more than {LISTEN_LIMIT} sockets")
+        if not (item.log.startswith("/") and item.directory.startswith("/")):
+            raise invalid(f"{item.name} has a log or a directory that is not an absolute path")
+
+
+def _check_circles(everything: Mapping[str, ForkServer | Process]) -> None:
+    left = {name: set(needs_of(item)) & everything.keys() for name, item in everything.items()}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    if left:
+        raise invalid(f"these need one another in a circle: {', '.join(sorted(left))}")
+
+
+class _Fields:
+    """Reads the fields of a JSON object and names the one that is wrong."""
+
+    def __init__(self, what: str, data: object) -> None:
+        if not isinstance(data, dict):
+            raise invalid(f"a {what} must be an object, not {type(data).__name__}")
+        self._what = what
+        self._data: dict[str, Any] = data
+
+    def _wrong(self, name: str, expected: str) -> AtollError:
+        of = self._data.get("name")
+        return invalid(f"{name!r} of {self._what}{f' {of}' if of else ''} must be {expected}")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._data.get(name, default)
+        if not isinstance(value, str) or "\0" in value:
+            raise self._wrong(name, "text")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self._data.get(name) is None else self.text(name)
+
+    def boolean(self, name: str) -> bool:
+        value = self._data.get(name, False)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self._data.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise self._wrong(name, "a positive number of seconds")
+        return float(value)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        value = self._data.get(name, {})
+        if not isinstance(value, dict):
+            raise self._wrong(name, "an object")
+        return value
+
+    def sequence(self, name: str) -> Sequence[Any]:
+        value = self._data.get(name, ())
+        if not isinstance(value, list | tuple):
+            raise self._wrong(name, "a list")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self.sequence(name)
+        if not all(isinstance(value, str) for value in values):
+            raise self._wrong(name, "a list of text")
+        return tuple(values)
+
+    def addresses(self, name: str) -> tuple[tuple[str, int], ...]:
+        return tuple(self._address(name, value) for value in self.sequence(name))
+
+    def _address(self, name: str, value: object) -> tuple[str, int]:
+        match value:
+            case [str(host), int(port)] if not isinstance(port, bool) and 0 < port < 65536:
+                return host, port
+        raise self._wrong(name, "a list of [host, port from 1 to 65535]")

@@ -1,0 +1,241 @@
+"""Does what the plans say: connects the decisions (`lifecycle`), the processes (`launcher`) and the sockets.
+
+`daemon` makes a program of it, `server` lets clients speak to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from atoll.errors import AtollError
+from atoll.runtime.events import Event, ProcessStatus, State
+from atoll.runtime.fork_server import Request
+from atoll.runtime.launcher import Launcher
+from atoll.runtime.lifecycle import (
+    FORK_SERVER,
+    JOB,
+    SERVICE,
+    Action,
+    Forget,
+    Launch,
+    Lifecycle,
+    Report,
+    Signal,
+    Unit,
+)
+from atoll.runtime.listeners import Listeners
+from atoll.runtime.spec import ROOT, ForkServer, Plan, Process, invalid, needs_of
+
+LOG = logging.getLogger("atoll.supervisor")
+
+_FORK_SERVER_STOP_S = 2.0  # it holds nothing that it would have to put in order
+_IMPORT_S = 300.0  # what a fork server may take for its imports: seconds, but many of them on a busy machine
+
+
+class Supervisor:
+    """Keeps the promise of the plans it was given.
+
+    Args:
+        directory: the state directory.
+        lock: descriptor of the lock file, which every process inherits.
+    """
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self.directory = directory
+        self.started = time.time()
+        self._loop = asyncio.get_running_loop()
+        self._life = Lifecycle()
+        self._launcher = Launcher(self._on_ready, self._on_exited, lock)
+        self._listeners = Listeners()
+        self._known: dict[str, ForkServer | Process] = {}
+        self._watchers: list[Callable[[Event], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+
+    # Commands
+
+    def watch(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
+        """Have a function called with every event from now on; returns what ends that."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def start(self, plan: Plan) -> set[str]:
+        """Apply a plan.
+
+        Returns:
+            The names of its processes, each of which will become ready, done, failed or (if someone stops it) stopped.
+
+        Raises:
+            AtollError: `runtime.invalid`, `port.in_use`, `port.unusable`; then nothing was changed.
+        """
+        known = plan.over(self._known)
+        # A service that has failed gave up its port, so only those asked for now and those that live are listened for.
+        names = {process.name for process in plan.processes}
+        self._listeners.bind(self._holders(known, names))
+        self._known = known
+        changed = [known[ROOT], *plan.fork_servers, *plan.processes]
+        self._do(self._life.apply([_unit(item, known) for item in changed], time.monotonic()))
+        return names
+
+    def stop(self, names: Iterable[str] | None) -> set[str]:
+        """Stop processes; None means all but the fork servers, which stay warm.
+
+        Returns:
+            The names of those that will become stopped; names that are not known are left out.
+        """
+        ours = {name for name, record in self._life.records.items() if record.unit.kind != FORK_SERVER}
+        going = ours if names is None else ours & set(names)
+        self._do(self._life.stop(going, time.monotonic()))
+        return going
+
+    def restart(self, name: str) -> set[str]:
+        """Stop a process and start it again; for a fork server, its children are left alone.
+
+        Raises:
+            AtollError: `process.unknown`, or as for `start`.
+        """
+        if name not in self._life.records:
+            raise AtollError("process.unknown", f"no process {name} is known to the supervisor")
+        self._listeners.bind(self._holders(self._known, {name}))
+        self._do(self._life.restart(name, time.monotonic()))
+        return {name}
+
+    def status(self) -> list[ProcessStatus]:
+        """The state of every process, without its memory."""
+        now = time.time()
+        own = ProcessStatus(
+            "supervisor", "supervisor", State.READY, os.getpid(), self.started, 0, None, now - self.started, None,
+            str(self.directory / "supervisor.log"),
+        )  # fmt: skip
+        return [own, *(self._status(name, now) for name in list(self._life.records))]
+
+    async def end(self) -> None:
+        """Stop everything, fork servers too, and return when the last process is gone."""
+        self._do(self._life.stop(list(self._life.records), time.monotonic()))
+        while self._life.records:
+            self._empty.clear()
+            await self._empty.wait()
+
+    # What happens
+
+    def _on_ready(self, name: str) -> None:
+        self._do(self._life.ready(name, time.monotonic()))
+
+    def _on_exited(self, name: str, code: int | None, detail: str) -> None:
+        self._do(self._life.exited(name, code, detail, time.monotonic()))
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._do(self._life.tick(time.monotonic()))
+
+    # What is to be done
+
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Launch(name):
+                    self._launch(self._known[name])
+                case Signal(name, signum):
+                    self._launcher.signal(name, signum)
+                case Report(event):
+                    self._tell(event)
+                case Forget(name):
+                    self._known.pop(name, None)
+        self._listeners.keep(address for process in self._holders(self._known, set()) for address in process.listen)
+        if not self._life.records:
+            self._empty.set()
+        self._set_timer()
+
+    def _tell(self, event: Event) -> None:
+        level = logging.WARNING if event.state in (State.FAILED, State.RESTARTING) else logging.INFO
+        LOG.log(level, "%s %s after %.3f s %s", event.process, event.state, event.seconds, event.detail)
+        for watcher in list(self._watchers):
+            watcher(event)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._life.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._on_timer)
+
+    def _launch(self, item: ForkServer | Process) -> None:
+        log = self._log(item)
+        if item.name == ROOT:
+            self._launcher.launch_root(log, "atoll: root (fork server)")
+            return
+        sockets = self._listeners.descriptors(item) if isinstance(item, Process) else []
+        self._launcher.launch(_request(item), needs_of(item)[0], log, sockets)
+
+    # What is known
+
+    def _holders(self, known: dict[str, ForkServer | Process], asked: set[str]) -> list[Process]:
+        """The processes whose sockets are to be open: those that run or will run."""
+        closed = (State.FAILED, State.STOPPING, State.DONE)
+        records = self._life.records
+        return [
+            item
+            for item in known.values()
+            if isinstance(item, Process)
+            and (
+                item.name in asked
+                or ((record := records.get(item.name)) is not None and (record.state not in closed or record.successor is not None))
+            )
+        ]
+
+    def _log(self, item: ForkServer | Process) -> str:
+        return item.log if isinstance(item, Process) else str(self.directory / "log" / f"{item.name}.log")
+
+    def _status(self, name: str, now: float) -> ProcessStatus:
+        record = self._life.records[name]
+        instance = self._launcher.get(name)
+        pid = instance.pid if instance else None
+        started = instance.started if instance and pid else None
+        return ProcessStatus(
+            name=name,
+            kind=record.unit.kind,
+            state=record.state,
+            pid=pid,
+            started=started,
+            restarts=record.restarts,
+            memory_bytes=None,
+            uptime_s=None if started is None else now - started,
+            exit=record.exit,
+            log=self._log(self._known[name]),
+        )
+
+
+def _request(item: ForkServer | Process) -> Request:
+    if isinstance(item, Process):
+        title, arguments = f"atoll: {item.name}", dict(item.arguments)
+        return Request(os.getpid(), item.name, title, _kind(item), item.entry, arguments, item.directory)
+    title = f"atoll: {item.name} (fork server)"
+    return Request(os.getpid(), item.name, title, FORK_SERVER, item.preload, {}, "/")
+
+
+def _kind(process: Process) -> str:
+    return JOB if process.job else SERVICE
+
+
+def _unit(item: ForkServer | Process, known: dict[str, ForkServer | Process]) -> Unit:
+    if isinstance(item, Process):
+        return Unit(item.name, _kind(item), needs_of(item), item.signature(), item.ready_timeout_s, item.stop_timeout_s)
+    return Unit(item.name, FORK_SERVER, needs_of(item), _ancestry(item, known), _IMPORT_S, _FORK_SERVER_STOP_S)
+
+
+def _ancestry(item: ForkServer, known: dict[str, ForkServer | Process]) -> str:
+    """A fork server has changed if it or any that it descends from has."""
+    preloads = [f"{item.name}={item.preload}"]
+    while item.name != ROOT:
+        parent = known[item.origin]
+        if not isinstance(parent, ForkServer):
+            raise invalid(f"{parent.name} is no fork server")
+        item = parent
+        preloads.append(f"{item.name}={item.preload}")
+    return " < ".join(preloads)
