@@ -1,0 +1,115 @@
+"""What all services of a site have in common: logging, their own account, the databases they start from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from atoll.services.contract import Settings
+from atoll.services.ini import Sections
+
+DOMAIN = "default"
+SERVICE_PROJECT = "service"
+TOKEN_CACHE = "atoll.token_cache"
+"""The key of the WSGI environment under which `atoll.services.wsgi` offers the cache of validated tokens."""
+
+
+def logging(settings: Settings) -> Sections:
+    """To standard error, which the runtime appends to the service's log, without the noise of each request."""
+    quiet = "INFO" if settings.debug else "WARNING"
+    names = ("amqp", "amqplib", "oslo.messaging", "oslo_messaging", "sqlalchemy", "stevedore", "urllib3", "keystonemiddleware",
+             "oslo_policy", "routes.middleware", "dogpile.core.dogpile", "taskflow", "keystoneauth", "iso8601", "oslo.cache")
+    return {
+        "DEFAULT": {
+            "use_stderr": True,
+            "debug": settings.debug,
+            "default_log_levels": [f"{name}={quiet}" for name in names],
+        },
+        "oslo_concurrency": {"lock_path": str(settings.data / "locks")},
+        "oslo_policy": {"enforce_scope": True, "enforce_new_defaults": True},
+    }
+
+
+def credentials(settings: Settings, user: str) -> dict[str, str]:
+    """The keystoneauth options by which a service signs in as its own `user`."""
+    return {
+        "auth_type": "password",
+        "auth_url": settings.url("identity", "/v3"),
+        "username": user,
+        "password": settings.secrets[user],
+        "project_name": SERVICE_PROJECT,
+        "user_domain_id": DOMAIN,
+        "project_domain_id": DOMAIN,
+        "region_name": settings.region,
+    }
+
+
+def authtoken(settings: Settings, user: str) -> Sections:
+    """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process."""
+    return {
+        "keystone_authtoken": {
+            **credentials(settings, user),
+            "www_authenticate_uri": settings.url("identity", "/v3"),
+            "interface": "internal",
+            "service_token_roles": "service",
+            "service_token_roles_required": True,
+            "cache": TOKEN_CACHE,
+        }
+    }
+
+
+def upstream_file(path: str) -> Path:
+    """A configuration file that an upstream wheel installs, such as `etc/nova/api-paste.ini`."""
+    return Path(sys.prefix) / path
+
+
+def directories(settings: Settings, *names: str) -> None:
+    """Make directories below the site's data, for their owner alone."""
+    for name in ("locks", *names):
+        (settings.data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def databases(settings: Settings, service: str, names: Iterable[str]) -> bool:
+    """Give the site those databases of a service that it lacks, as copies of the template's.
+
+    Returns:
+        True if any was copied: the service starts for the first time.
+    """
+    copied = False
+    for name in names:
+        target = settings.data / f"{name}.db"
+        if not target.exists():
+            temporary = target.with_suffix(".new")
+            shutil.copyfile(settings.templates / service / f"{name}.db", temporary)
+            temporary.chmod(0o600)
+            temporary.replace(target)
+            copied = True
+    return copied
+
+
+def make_template(directory: Path, make: Callable[[Path], None]) -> None:
+    """Make a template directory, whole or not at all.
+
+    Args:
+        directory: where it must stand in the end.
+        make: fills the directory it is given.
+    """
+    if directory.exists():
+        return
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = directory.with_name(f"{directory.name}.{os.getpid()}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
+    make(temporary)
+    temporary.rename(directory)
+
+
+def checkpoint(database: Path) -> None:
+    """Move what WAL holds into the database file itself, so that a copy of that file alone is whole."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

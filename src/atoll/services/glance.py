@@ -1,0 +1,87 @@
+"""Glance: the images of a site, kept as files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from atoll.runtime.child import Child
+from atoll.services import common
+from atoll.services.contract import Service, Settings
+from atoll.services.ini import Sections, render
+
+STORE = "files"
+
+
+def configuration(settings: Settings) -> dict[str, str]:
+    """Render glance-api.conf; the paste file is upstream's own."""
+    sections = _sections(settings.data, settings.database("glance"))
+    here: Sections = {
+        "DEFAULT": {"worker_self_reference_url": settings.url("image")},
+        "paste_deploy": {"flavor": "keystone", "config_file": str(common.upstream_file("etc/glance/glance-api-paste.ini"))},
+    }
+    return {"glance/glance-api.conf": render(common.logging(settings), common.authtoken(settings, "glance"), sections, here)}
+
+
+def _sections(data: Path, database: str) -> Sections:
+    return {
+        "DEFAULT": {"enabled_backends": f"{STORE}:file", "enabled_import_methods": "[glance-direct,web-download,copy-image]"},
+        "database": {"connection": database},
+        "glance_store": {"default_backend": STORE},
+        STORE: {"filesystem_store_datadir": f"{data}/images"},
+        "os_glance_staging_store": {"filesystem_store_datadir": f"{data}/staging"},
+        "os_glance_tasks_store": {"filesystem_store_datadir": f"{data}/tasks"},
+        "image_formats": {"disk_formats": "ami,ari,aki,vhd,vhdx,vmdk,raw,qcow2,vdi,iso,ploop"},
+        # Nothing listens to Glance's notifications, and it has no RPC.
+        "oslo_messaging_notifications": {"driver": "noop"},
+    }
+
+
+def preload() -> None:
+    """Import Glance whole, and map its tables."""
+    import glance.api.v2.router
+    import glance.common.wsgi_app
+    import glance.db.sqlalchemy.api
+    import glance_store._drivers.filesystem  # noqa: F401
+    from sqlalchemy.orm import configure_mappers
+
+    import atoll.db.sqlite
+    import atoll.services.wsgi  # noqa: F401
+
+    configure_mappers()
+
+
+def template(child: Child) -> None:
+    """Make the schema, and load the metadata definitions that come with Glance."""
+    common.make_template(Path(child.arguments["directory"]), _make_template)
+
+
+def _make_template(directory: Path) -> None:
+    from glance.cmd.manage import DbCommands
+    from glance.common import config
+    from glance.db.sqlalchemy import api, metadata
+    from oslo_config import cfg
+
+    path = directory / "glance-api.conf"
+    path.write_text(render(_sections(directory, f"sqlite:///{directory}/glance.db?plugin=atoll")), encoding="utf-8")
+    config.set_config_defaults()
+    cfg.CONF([], project="glance", default_config_files=[str(path)])
+    DbCommands().sync()
+    metadata.db_load_metadefs(api.get_engine(), str(common.upstream_file("etc/glance/metadefs")))
+    common.checkpoint(directory / "glance.db")
+
+
+def run(child: Child) -> None:
+    """Serve the image API."""
+    from glance.common import wsgi_app
+
+    from atoll.services.wsgi import serve
+
+    settings = Settings.load(child.arguments["directory"])
+    common.directories(settings, "images", "staging", "tasks")
+    common.databases(settings, "glance", ["glance"])
+    os.environ["OS_GLANCE_CONFIG_DIR"] = str(settings.etc / "glance")
+    serve(child, wsgi_app.init_app())
+
+
+SERVICE = Service("glance", __name__, configuration, listens=("image",))

@@ -1,0 +1,37 @@
+"""oslo.config's INI dialect, written from dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+Value = str | int | bool | Iterable[str]
+Sections = Mapping[str, Mapping[str, Value]]
+
+
+def render(*parts: Sections) -> str:
+    """Render an oslo.config file.
+
+    Args:
+        parts: values by option by section; a later part adds to the sections of an earlier one, and wins.
+
+    Returns:
+        the text; a list becomes a comma-separated value, `$` is escaped, for oslo.config would take it for a reference.
+    """
+    merged: dict[str, dict[str, Value]] = {}
+    for part in parts:
+        for section, options in part.items():
+            merged.setdefault(section, {}).update(options)
+    return "\n".join(_section(name, options) for name, options in merged.items())
+
+
+def _section(name: str, options: Mapping[str, Value]) -> str:
+    lines = (f"{option} = {_text(value)}" for option, value in options.items())
+    return "\n".join((f"[{name}]", *lines, ""))
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value).replace("$", "$$")
+    return ",".join(value)

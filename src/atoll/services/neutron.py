@@ -1,0 +1,125 @@
+"""Neutron: the network API of a site and its periodic workers, in one process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from atoll.runtime.child import Child
+from atoll.services import base, common
+from atoll.services.contract import Service, Settings
+from atoll.services.ini import Sections, render
+
+SERVICE_PLUGINS = ("router", "qos", "segments", "port_forwarding", "metering")
+EXTENSION_DRIVERS = ("port_security", "dns_domain_ports", "qos", "uplink_status_propagation")
+
+
+def configuration(settings: Settings) -> dict[str, str]:
+    """Render neutron.conf; the paste file is upstream's own."""
+    here: Sections = {
+        "DEFAULT": {"notify_nova_on_port_status_changes": True, "notify_nova_on_port_data_changes": True, "host": settings.site},
+        "nova": {**common.credentials(settings, "nova"), "endpoint_type": "internal"},
+        "placement": {**common.credentials(settings, "placement"), "endpoint_type": "internal"},
+    }
+    sections = _sections(settings.data, settings.database("neutron"))
+    return {"neutron/neutron.conf": render(common.logging(settings), common.authtoken(settings, "neutron"), sections, here)}
+
+
+def _sections(data: Path, database: str) -> Sections:
+    return {
+        "DEFAULT": {
+            "core_plugin": "ml2",
+            "service_plugins": SERVICE_PLUGINS,
+            "transport_url": "local://",
+            "state_path": str(data),
+            "api_paste_config": str(common.upstream_file("etc/neutron/api-paste.ini")),
+            # No agent serves DHCP here: a port need not wait for one before it is up.
+            "dhcp_agent_notification": False,
+            "dns_domain": "atoll.internal.",
+            "global_physnet_mtu": 1500,
+            "rpc_workers": 0,
+        },
+        "database": {"connection": database},
+        "quotas": {"quota_network": 100, "quota_subnet": 100, "quota_port": 1000, "quota_router": 50, "quota_floatingip": 100},
+        "ml2": {
+            "type_drivers": "local,flat,vlan,geneve",
+            "project_network_types": "geneve",
+            "mechanism_drivers": "agentless",
+            "extension_drivers": EXTENSION_DRIVERS,
+        },
+        "ml2_type_flat": {"flat_networks": "*"},
+        "ml2_type_vlan": {"network_vlan_ranges": "public:1:4094"},
+        "ml2_type_geneve": {"vni_ranges": "1:4094", "max_header_size": 38},
+        "oslo_messaging_notifications": {"driver": "noop"},
+    }
+
+
+def preload() -> None:
+    """Import Neutron whole, and map its tables."""
+    base.allow_eventlet()
+
+    import neutron.db.migration.models.head
+    import neutron.plugins.ml2.plugin
+    import neutron.server.api
+    import neutron.service
+    import neutron.services.l3_router.l3_router_plugin
+    import neutron.services.metering.metering_plugin
+    import neutron.services.portforwarding.pf_plugin
+    import neutron.services.qos.qos_plugin
+    import neutron.services.segments.plugin  # noqa: F401
+    from sqlalchemy.orm import configure_mappers
+
+    import atoll.bus.local
+    import atoll.db.sqlite
+    import atoll.services.wsgi  # noqa: F401
+
+    configure_mappers()
+
+
+def template(child: Child) -> None:
+    """Make the schema."""
+    common.make_template(Path(child.arguments["directory"]), _make_template)
+
+
+def _make_template(directory: Path) -> None:
+    """Neutron's migrations do not run on SQLite, so the tables come from its models and are stamped as migrated."""
+    from alembic import command
+    from neutron.db.migration import cli
+    from neutron.db.migration.models import head
+    from oslo_config import cfg
+    from sqlalchemy import create_engine
+
+    url = f"sqlite:///{directory}/neutron.db?plugin=atoll"
+    engine = create_engine(url)
+    head.get_metadata().create_all(engine)
+    engine.dispose()
+    cfg.CONF([], project="neutron", default_config_files=[])
+    cli.CONF(["stamp", "heads"], project="neutron", default_config_files=[])
+    cli.CONF.set_override("connection", url, group="database")
+    for config in cli.get_alembic_configs():
+        command.stamp(config, "heads")
+    common.checkpoint(directory / "neutron.db")
+
+
+def run(child: Child) -> None:
+    """Serve the network API, and run what its plugins do from time to time."""
+    from neutron import server, service
+    from neutron.server import api
+
+    from atoll.services.wsgi import serve
+
+    settings = Settings.load(child.arguments["directory"])
+    common.directories(settings)
+    common.databases(settings, "neutron", ["neutron"])
+    os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
+    os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
+    application = server.boot_server(api.api_server, prog="neutron-api")
+    workers = [worker for worker in service._get_plugins_workers() if not isinstance(worker, service._PERIODIC_WORKER_SKIP_TYPES)]
+    for worker in workers:
+        worker.start()
+    serve(child, application)
+    for worker in workers:
+        worker.stop()
+
+
+SERVICE = Service("neutron", __name__, configuration, listens=("network",))

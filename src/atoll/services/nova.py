@@ -1,0 +1,225 @@
+"""Nova: both its APIs, conductor, scheduler and compute of a site, in one process on a bus that never leaves it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from atoll.runtime.child import Child
+from atoll.services import common
+from atoll.services.contract import Service, Settings
+from atoll.services.ini import Sections, render
+
+FLAVORS = (("m1.nano", 64, 1, 1), ("m1.tiny", 512, 1, 1), ("m1.small", 2048, 1, 20), ("m1.medium", 4096, 2, 40), ("m1.large", 8192, 4, 80))
+"""Name, RAM in MiB, VCPUs, disk in GiB: DevStack's names, so that examples found elsewhere work."""
+
+
+def configuration(settings: Settings) -> dict[str, str]:
+    """Render nova.conf; the paste file is upstream's own."""
+    sections = _sections(settings.data, settings.database("nova_api"), settings.database("nova_cell1"))
+    here: Sections = {
+        "DEFAULT": {"host": settings.site, "default_availability_zone": settings.site, "my_ip": settings.host},
+        "api": {"local_metadata_per_cell": False},
+        "service_user": {**common.credentials(settings, "nova"), "send_service_user_token": True},
+        "placement": {**common.credentials(settings, "placement"), "valid_interfaces": "internal"},
+        "neutron": {
+            **common.credentials(settings, "neutron"),
+            "valid_interfaces": "internal",
+            "service_metadata_proxy": True,
+            "metadata_proxy_shared_secret": settings.secrets["metadata"],
+        },
+        "glance": {"valid_interfaces": "internal", "endpoint_override": settings.url("image"), "region_name": settings.region},
+    }
+    return {"nova/nova.conf": render(common.logging(settings), common.authtoken(settings, "nova"), sections, here)}
+
+
+def _sections(data: Path, api_database: str, database: str) -> Sections:
+    return {
+        "DEFAULT": {
+            "compute_driver": "fake.FakeDriver",
+            "transport_url": "local://",
+            "state_path": str(data),
+            "instances_path": str(data / "instances"),
+            # Resizing on the only host of a site is still resizing.
+            "allow_resize_to_same_host": True,
+            # Nothing plugs a port of the fake driver, so nothing tells that it was plugged.
+            "vif_plugging_timeout": 0,
+            "vif_plugging_is_fatal": False,
+            "executor_thread_pool_size": 16,
+        },
+        "database": {"connection": database},
+        "api_database": {"connection": api_database},
+        # One process holds them all.
+        "cache": {"enabled": True, "backend": "oslo_cache.dict", "expiration_time": 600},
+        # A host is mapped when it starts, so a timer need not look for new ones.
+        "scheduler": {"discover_hosts_in_cells_interval": -1},
+        "workarounds": {"skip_cpu_compare_on_dest": True},
+        # Defaults for a project of a site's own users; upstream's ten servers are made for a shared public cloud.
+        "quota": {"instances": 200, "cores": 400, "ram": 1024 * 1024, "server_groups": 50, "key_pairs": 200},
+        "oslo_messaging_notifications": {"driver": "noop"},
+    }
+
+
+def preload() -> None:
+    """Import Nova whole, and map its tables."""
+    from nova import monkey_patch
+
+    monkey_patch.patch(backend="threading")
+
+    import nova.api.metadata.handler
+    import nova.api.openstack.compute
+    import nova.api.openstack.wsgi_app
+    import nova.compute.manager
+    import nova.conductor.manager
+    import nova.db.api.models
+    import nova.db.main.models
+    import nova.scheduler.manager
+    import nova.virt.fake  # noqa: F401
+    from nova import objects
+    from sqlalchemy.orm import configure_mappers
+
+    import atoll.bus.local
+    import atoll.db.sqlite
+    import atoll.services.wsgi  # noqa: F401
+
+    objects.register_all()
+    configure_mappers()
+
+
+def template(child: Child) -> None:
+    """Make the schemas of the API database and of the two cells."""
+    common.make_template(Path(child.arguments["directory"]), _make_template)
+
+
+def _make_template(directory: Path) -> None:
+    import nova.conf
+    from nova import config, context
+    from nova.db import migration
+
+    conf = directory / "nova.conf"
+    urls = {name: f"sqlite:///{directory}/nova_{name}.db?plugin=atoll" for name in ("api", "cell0", "cell1")}
+    conf.write_text(render(_sections(directory, urls["api"], urls["cell1"])), encoding="utf-8")
+    config.parse_args(["nova-manage"], default_config_files=[str(conf)], prog="nova-manage")
+    migration.db_sync(database="api")
+    migration.db_sync(database="main")
+    admin = context.get_admin_context()
+    cell0 = nova.objects.CellMapping(context=admin, uuid=nova.objects.CellMapping.CELL0_UUID, transport_url="none:///", name="cell0")
+    cell0.database_connection = urls["cell0"]
+    with context.target_cell(admin, cell0) as targeted:
+        migration.db_sync(database="main", context=targeted)
+    for name in urls:
+        common.checkpoint(directory / f"nova_{name}.db")
+
+
+def run(child: Child) -> None:
+    """Serve the compute and the metadata API, and run the conductor, the scheduler and the compute manager beside them."""
+    from atoll.services.wsgi import serve
+
+    settings = Settings.load(child.arguments["directory"])
+    common.directories(settings, "instances")
+    common.databases(settings, "nova", ["nova_api", "nova_cell0", "nova_cell1"])
+    _configure(settings)
+    _map_cells(settings)
+    _make_flavors()
+    daemons = [_start(*daemon) for daemon in _DAEMONS]
+    _map_hosts()
+    serve(child, _application("osapi_compute"), _application("metadata"))
+    for daemon in reversed(daemons):
+        daemon.stop()
+
+
+_DAEMONS = (("nova-conductor", "conductor", None), ("nova-scheduler", "scheduler", None), ("nova-compute", "compute", "compute-alt"))
+"""Binary, topic, second topic; the compute manager last, for its start asks the others."""
+
+
+def _configure(settings: Settings) -> None:
+    """What `main` of nova/cmd/{conductor,scheduler,compute}.py does before it starts a service, once for all of them.
+
+    nova-compute would turn off its database access and send each object's save to the conductor (`indirection_api`). Here the
+    conductor is in the same process and the database is a file beside it, so objects go straight to it.
+    """
+    import os_brick
+    import os_vif
+    from nova import objects
+    from nova.api.openstack import wsgi_app
+    from nova.conf import CONF
+    from oslo_service import opts
+
+    os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
+    os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
+    wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
+    opts.register_service_opts(CONF)
+    os_brick.setup(CONF)
+    os_vif.initialize()
+    objects.Service.enable_min_version_cache()
+
+
+def _application(name: str) -> Any:
+    from nova.api.openstack import wsgi_app
+
+    return wsgi_app.init_application(name, "nova")
+
+
+def _start(binary: str, topic: str, second_topic: str | None) -> Any:
+    from nova import service
+
+    daemon = service.Service.create(binary=binary, topic=topic, topic_alt=second_topic)
+    daemon.start()
+    return daemon
+
+
+def _map_cells(settings: Settings) -> None:
+    """Tell the API database where the cells are; they move when the site's directory does."""
+    from nova import context, exception, objects
+
+    admin = context.get_admin_context()
+    cells = (
+        ("cell0", objects.CellMapping.CELL0_UUID, "none:///"),
+        ("cell1", "00000000-0000-0000-0000-000000000001", "local://"),
+    )
+    for name, uuid, transport_url in cells:
+        connection = settings.database(f"nova_{name}")
+        try:
+            mapping = objects.CellMapping.get_by_uuid(admin, uuid)
+        except exception.CellMappingNotFound:
+            mapping = objects.CellMapping(
+                context=admin, uuid=uuid, name=name, transport_url=transport_url, database_connection=connection, disabled=False
+            )
+            mapping.create()
+        if mapping.database_connection != connection:
+            mapping.database_connection = connection
+            mapping.save()
+
+
+def _make_flavors() -> None:
+    """The default flavors, unless there is any."""
+    from nova import context, objects
+
+    admin = context.get_admin_context()
+    if objects.FlavorList.get_all(admin, limit=1):
+        return
+    for flavor in _flavors(admin):
+        flavor.create()
+
+
+def _flavors(admin: Any) -> Iterator[Any]:
+    from nova import objects
+
+    for index, (name, memory_mib, vcpus, disk_gib) in enumerate(FLAVORS, start=1):
+        yield objects.Flavor(
+            context=admin, flavorid=str(index), name=name, memory_mb=memory_mib, vcpus=vcpus, root_gb=disk_gib, ephemeral_gb=0, swap=0,
+            rxtx_factor=1.0, is_public=True, disabled=False, extra_specs={},
+        )  # fmt: skip
+
+
+def _map_hosts() -> None:
+    """Map the compute host to its cell, or the scheduler would not see it."""
+    from nova import context
+    from nova.objects import host_mapping
+
+    host_mapping.discover_hosts(context.get_admin_context())
+
+
+SERVICE = Service("nova", __name__, configuration, listens=("compute", "metadata"), needs=("keystone", "placement", "glance", "neutron"))

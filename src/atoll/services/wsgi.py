@@ -1,0 +1,83 @@
+"""Serves a WSGI application on a listening socket that the runtime has opened."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cachetools import TTLCache
+from cheroot import wsgi
+
+from atoll.runtime.child import Child
+from atoll.services.common import TOKEN_CACHE
+
+THREADS = 16
+"""Requests served at once. More wait in the queue; the clients of a site are few, and its cores fewer."""
+
+WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class TokenCache:
+    """Validated tokens, shared by all threads, in the way keystonemiddleware expects a cache in the WSGI environment.
+
+    Its own in-process cache is one dictionary for each thread that happens to run at the same time, and never forgets.
+    """
+
+    def __init__(self, size: int = 4096, ttl_s: int = 300) -> None:
+        self._values: TTLCache[str, Any] = TTLCache(size, ttl_s)
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Any:
+        """The value of `key`, or None."""
+        with self._lock:
+            return self._values.get(key)
+
+    def set(self, key: str, value: Any, time: int = 0) -> None:  # noqa: ARG002 - the memcache protocol
+        """Keep `value`; all values live equally long."""
+        with self._lock:
+            self._values[key] = value
+
+
+class Server(wsgi.Server):
+    """A threaded HTTP/1.1 server on a socket it is given."""
+
+    def __init__(self, listener: socket.socket, application: WSGIApplication, threads: int = THREADS) -> None:
+        cache = TokenCache()
+
+        def with_cache(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            environ[TOKEN_CACHE] = cache
+            return application(environ, start_response)
+
+        super().__init__(
+            listener.getsockname()[:2], with_cache, numthreads=threads, max=threads, request_queue_size=256, timeout=60, shutdown_timeout=5
+        )
+        self._listener = listener
+
+    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002, ARG002 - cheroot's signature
+        """Take the given socket instead of opening one."""
+        self.socket = self._listener
+        return self._listener
+
+    def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+        """To the service's own log."""
+        import logging
+
+        logging.getLogger("atoll.wsgi").log(level, msg, exc_info=traceback)
+
+    def start_in_thread(self) -> None:
+        """Accept requests from now on."""
+        self.prepare()
+        threading.Thread(target=self.serve, name="wsgi", daemon=True).start()
+
+
+def serve(child: Child, *applications: WSGIApplication) -> None:
+    """Serve an application on each of the process's sockets, in their order, until the process is asked to stop."""
+    servers = [Server(listener, application) for listener, application in zip(child.sockets, applications, strict=True)]
+    for server in servers:
+        server.start_in_thread()
+    child.ready()
+    child.wait()
+    for server in servers:
+        server.stop()
