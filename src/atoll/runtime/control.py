@@ -174,18 +174,13 @@ def ensure_supervisor(directory: Path | str) -> Control:
     """The supervisor of a state directory, started if there is none. Two callers at once get the same one.
 
     Args:
-        directory: made with mode 0700 if it is missing.
+        directory: made with mode 0700 if it is missing; else it must belong to this user, and nobody else may write to it.
 
     Raises:
         AtollError: `state.unusable` or `runtime.unreachable`.
     """
     directory = Path(directory).absolute()
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise AtollError("state.unusable", f"{directory} cannot be used: {error.strerror}") from error
+    descriptor = _open(directory)
     try:
         control = connect(directory)
         if control is None:
@@ -194,6 +189,20 @@ def ensure_supervisor(directory: Path | str) -> Control:
         return control
     finally:
         os.close(descriptor)
+
+
+def _open(directory: Path) -> int:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise AtollError("state.unusable", f"{directory} cannot be used: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    # Not chmod: somebody may have said `--state /tmp`.
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        os.close(descriptor)
+        raise AtollError("state.unusable", f"{directory} can be changed by others", "name a directory that only you can write to")
+    return descriptor
 
 
 def _start(directory: Path) -> Control:

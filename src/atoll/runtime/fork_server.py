@@ -17,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -209,6 +210,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # A process that hangs while starting is aborted to see where; its memory, with all secrets, must not go to a file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.write(ROOT_STATUS, b"pid %d\n" % os.getpid())
     _reset_signals()
     title = sys.argv[2]

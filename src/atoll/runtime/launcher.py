@@ -98,7 +98,7 @@ class Launcher:
         if instance is None:
             return
         if instance.pid is not None:
-            os.kill(instance.pid, signum)  # cannot hit another one: the pid is free only after we have reaped it
+            _kill(instance.pid, signum)
         elif signum == signal.SIGKILL and instance.origin:
             # Its fork server does not answer. Once that is dead, the pipe ends and the launch has failed.
             self.signal(instance.origin, signal.SIGKILL)
@@ -197,7 +197,7 @@ class Launcher:
         elif line.startswith(b"pid ") and instance.pid is None:
             instance.pid = int(line[4:])
             if instance.signum is not None:
-                os.kill(instance.pid, instance.signum)
+                _kill(instance.pid, instance.signum)
 
     def _never_born(self, instance: Instance) -> None:
         if self._instances.get(instance.name) is instance:
@@ -255,6 +255,12 @@ class Launcher:
             self._loop.remove_reader(instance.pipe)
             os.close(instance.pipe)
             instance.pipe = None
+
+
+def _kill(pid: int, signum: int) -> None:
+    # It cannot hit another process: the pid is free only after we have reaped ours.
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)
 
 
 def describe(code: int) -> str:

@@ -212,6 +212,15 @@ def _check_circles(everything: Mapping[str, ForkServer | Process]) -> None:
         raise invalid(f"these need one another in a circle: {', '.join(sorted(left))}")
 
 
+def _encodable(value: str) -> bool:
+    """False for half of a surrogate pair, which JSON can say but no file name can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Fields:
     """Reads the fields of a JSON object and names the one that is wrong."""
 
@@ -227,7 +236,7 @@ class _Fields:
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self._data.get(name, default)
-        if not isinstance(value, str) or "\0" in value:
+        if not isinstance(value, str) or "\0" in value or not _encodable(value):
             raise self._wrong(name, "text")
         return value
 

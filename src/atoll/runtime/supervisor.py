@@ -153,7 +153,8 @@ class Supervisor:
 
     def _tell(self, event: Event) -> None:
         level = logging.WARNING if event.state in (State.FAILED, State.RESTARTING) else logging.INFO
-        LOG.log(level, "%s %s after %.3f s %s", event.process, event.state, event.seconds, event.detail)
+        detail = f": {event.detail}" if event.detail else ""
+        LOG.log(level, "%s %s after %.3f s%s", event.process, event.state, event.seconds, detail)
         for watcher in list(self._watchers):
             watcher(event)
 

@@ -1,5 +1,7 @@
 """What the real-process tests run. Imported by fork servers, so it imports nothing but the standard library."""
 
+# ruff: noqa: T201 - the output is the log
+
 import os
 import signal
 import socket
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from atoll.runtime.child import Child
@@ -85,11 +88,9 @@ def crash_once(child: Child) -> None:
 def report(child: Child) -> None:
     """A job: writes what a process can see of itself."""
     descriptors = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            descriptors[link.name] = link.readlink()
     status = Path("/proc/self/status").read_text()
     lines = [
         f"cwd {Path.cwd()}",

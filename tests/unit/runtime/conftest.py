@@ -1,0 +1,50 @@
+"""A supervisor of its own for each test that asks for one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from handling import await_exit
+
+from atoll.errors import AtollError
+from atoll.runtime.control import Control, connect, ensure_supervisor
+from atoll.runtime.spec import Process
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory whose supervisor, if there is one in the end, is ended."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    state = tmp_path / "state"
+    yield state
+    control = connect(state)
+    if control is not None:
+        pid = control.ping()["pid"]
+        with suppress(AtollError):
+            control.shutdown()
+        await_exit(pid)
+
+
+@pytest.fixture
+def control(directory: Path) -> Control:
+    return ensure_supervisor(directory)
+
+
+MakeProcess = Callable[..., Process]
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> MakeProcess:
+    """Makes a process whose entry is in programs.py and whose `file` argument is in the test's directory."""
+
+    def make(entry: str, name: str | None = None, **fields: object) -> Process:
+        name = name or f"paris/{entry}"
+        fields.setdefault("fork_server", "server")
+        fields.setdefault("arguments", {"file": str(tmp_path / "file")})
+        fields.setdefault("log", str(tmp_path / "state" / "log" / f"{name}.log"))
+        return Process(name=name, entry=f"programs:{entry}", **fields)  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,258 @@
+"""The state machine, without processes and with a clock of our own."""
+
+import signal
+
+import pytest
+
+from atoll.runtime.events import State
+from atoll.runtime.lifecycle import FORK_SERVER, JOB, SERVICE, Forget, Launch, Lifecycle, Policy, Report, Signal, Unit
+
+SERVER = Unit("server", FORK_SERVER)
+ONE = Unit("one", SERVICE, ("server",))
+TWO = Unit("two", SERVICE, ("server", "one"))
+TASK = Unit("task", JOB, ("server",))
+
+
+def launches(actions):
+    return [action.name for action in actions if isinstance(action, Launch)]
+
+
+def signals(actions):
+    return [(action.name, action.signum) for action in actions if isinstance(action, Signal)]
+
+
+def states(actions):
+    return [(action.event.process, action.event.state) for action in actions if isinstance(action, Report)]
+
+
+def running(*units, now=0.0):
+    """A machine in which these units are all up."""
+    life = Lifecycle()
+    todo = launches(life.apply(units, now))
+    while todo:
+        name = todo.pop()
+        if life.records[name].unit.kind == JOB:
+            todo += launches(life.exited(name, 0, "", now))
+        else:
+            todo += launches(life.ready(name, now))
+    return life
+
+
+def state(life, name):
+    return life.records[name].state
+
+
+def test_a_fork_server_starts_when_it_is_first_needed():
+    life = Lifecycle()
+    assert launches(life.apply([SERVER], 0.0)) == []
+    assert launches(life.apply([ONE], 0.0)) == ["server"]
+
+
+def test_fork_servers_of_one_parent_start_together():
+    parent = Unit("parent", FORK_SERVER)
+    children = [Unit(name, FORK_SERVER, ("parent",)) for name in ("a", "b")]
+    services = [Unit(name, SERVICE, (name[0],)) for name in ("a1", "b1")]
+    life = Lifecycle()
+    assert launches(life.apply([parent, *children, *services], 0.0)) == ["parent"]
+    assert launches(life.ready("parent", 1.0)) == ["a", "b"]
+
+
+def test_a_process_starts_when_what_it_needs_is_ready():
+    life = Lifecycle()
+    life.apply([SERVER, TWO, ONE], 0.0)
+    assert launches(life.ready("server", 1.0)) == ["one"]
+    assert launches(life.ready("one", 2.0)) == ["two"]
+
+
+def test_ready_tells_how_long_the_start_took():
+    life = Lifecycle()
+    life.apply([SERVER, ONE], 0.0)
+    life.ready("server", 1.0)
+    (report,) = life.ready("one", 3.5)
+    assert report.event.seconds == 2.5
+
+
+def test_the_same_plan_again_restarts_nothing():
+    life = running(SERVER, ONE, TWO)
+    actions = life.apply([SERVER, ONE, TWO], 1.0)
+    assert states(actions) == [("one", State.READY), ("two", State.READY)]
+    assert launches(actions) == []
+
+
+def test_a_job_runs_once_per_application():
+    life = running(SERVER, TASK)
+    assert state(life, "task") is State.DONE
+    assert launches(life.apply([SERVER, TASK], 1.0)) == ["task"]
+    assert launches(life.apply([SERVER, TASK], 2.0)) == []
+
+
+def test_a_changed_process_is_stopped_and_started_again():
+    life = running(SERVER, ONE)
+    changed = Unit("one", SERVICE, ("server",), "changed")
+    assert signals(life.apply([SERVER, changed], 1.0)) == [("one", signal.SIGTERM)]
+    assert launches(life.exited("one", 0, "", 2.0)) == ["one"]
+    assert life.records["one"].unit is changed
+
+
+def test_what_is_not_in_a_plan_is_left_alone():
+    life = running(SERVER, ONE)
+    other = Unit("other", SERVICE, ("server",))
+    assert launches(life.apply([SERVER, other], 1.0)) == ["other"]
+    assert state(life, "one") is State.READY
+
+
+def test_a_crash_is_followed_by_a_restart_after_the_delay():
+    life = running(SERVER, ONE)
+    life.exited("one", -9, "killed", 10.0)
+    assert state(life, "one") is State.RESTARTING
+    assert life.next_deadline() == pytest.approx(10.1)
+    assert launches(life.tick(10.05)) == []
+    assert launches(life.tick(10.1)) == ["one"]
+    assert life.records["one"].restarts == 1
+
+
+def test_the_delay_doubles_up_to_its_limit():
+    policy = Policy(first_delay_s=1.0, longest_delay_s=10.0)
+    assert [policy.delay_s(strikes) for strikes in (1, 2, 3, 4, 5, 1000)] == [1, 2, 4, 8, 10, 10]
+
+
+def test_crashes_are_forgotten_after_a_minute_of_health():
+    life = running(SERVER, ONE)
+    life.exited("one", 1, "", 0.0)
+    life.tick(1.0)
+    life.ready("one", 1.0)
+    assert life.records["one"].strikes == 1
+    life.tick(60.9)
+    assert life.records["one"].strikes == 1
+    life.tick(61.0)
+    assert life.records["one"].strikes == 0
+
+
+def test_a_process_that_was_never_ready_fails_at_the_third_attempt():
+    life = running(SERVER)
+    life.apply([ONE], 0.0)
+    life.ready("server", 0.0)
+    now = 0.0
+    for _attempt in range(2):
+        life.exited("one", 1, "crashed", now)
+        assert state(life, "one") is State.RESTARTING
+        now = life.records["one"].deadline
+        life.tick(now)
+    life.exited("one", 1, "crashed", now)
+    assert state(life, "one") is State.FAILED
+    assert life.records["one"].detail == "crashed"
+
+
+def test_a_process_that_has_been_ready_is_never_given_up():
+    life = running(SERVER, ONE)
+    for _crash in range(20):
+        life.exited("one", 1, "crashed", 0.0)
+        assert state(life, "one") is State.RESTARTING
+        deadline = life.records["one"].deadline
+        life.tick(deadline)
+        assert state(life, "one") is State.STARTING
+
+
+def test_those_that_need_a_failed_one_fail_with_its_reason():
+    life = Lifecycle()
+    life.apply([SERVER, ONE, TWO], 0.0)
+    actions = life.exited("server", 1, "no such module", 1.0)
+    assert set(states(actions)) == {(name, State.FAILED) for name in ("server", "one", "two")}
+    assert "no such module" in life.records["two"].detail
+
+
+def test_a_failed_one_is_tried_again_by_the_next_plan():
+    life = Lifecycle()
+    life.apply([SERVER, ONE], 0.0)
+    life.exited("server", 1, "no memory", 1.0)
+    assert launches(life.apply([SERVER, ONE], 2.0)) == ["server"]
+
+
+def test_a_job_that_fails_is_not_repeated():
+    life = Lifecycle()
+    life.apply([SERVER, TASK, Unit("after", SERVICE, ("server", "task"))], 0.0)
+    life.ready("server", 0.0)
+    life.exited("task", 1, "no", 1.0)
+    assert state(life, "task") is State.FAILED
+    assert state(life, "after") is State.FAILED
+
+
+def test_one_that_hangs_while_starting_is_aborted_then_killed_and_has_failed():
+    life = Lifecycle()
+    life.apply([SERVER, Unit("one", SERVICE, ("server",), ready_timeout_s=5.0)], 0.0)
+    life.ready("server", 0.0)
+    assert signals(life.tick(5.0)) == [("one", signal.SIGABRT)]
+    assert signals(life.tick(7.0)) == [("one", signal.SIGKILL)]
+    life.ready("one", 7.1)  # too late
+    life.exited("one", -9, "killed", 7.2)
+    assert state(life, "one") is State.FAILED
+    assert life.records["one"].detail == "not ready after 5 s; killed"
+
+
+def test_those_who_need_others_stop_first():
+    life = running(SERVER, ONE, TWO)
+    assert signals(life.stop(["one", "two"], 1.0)) == [("two", signal.SIGTERM)]
+    actions = life.exited("two", 0, "", 2.0)
+    assert signals(actions) == [("one", signal.SIGTERM)]
+    assert Forget("two") in actions
+    life.exited("one", 0, "", 3.0)
+    assert set(life.records) == {"server"}
+
+
+def test_one_that_ignores_sigterm_is_killed():
+    life = running(SERVER, ONE)
+    life.stop(["one"], 1.0)
+    assert signals(life.tick(15.9)) == []
+    assert signals(life.tick(16.0)) == [("one", signal.SIGKILL)]
+
+
+def test_stopping_what_does_not_run_forgets_it():
+    life = Lifecycle()
+    life.apply([SERVER, ONE], 0.0)
+    assert states(life.stop(["one", "nobody"], 1.0)) == [("one", State.STOPPED)]
+    assert "one" not in life.records
+
+
+def test_what_is_started_while_it_stops_is_started_again():
+    life = running(SERVER, ONE)
+    life.stop(["one"], 1.0)
+    life.apply([SERVER, ONE], 1.1)
+    assert launches(life.exited("one", 0, "", 2.0)) == ["one"]
+
+
+def test_what_is_stopped_while_it_restarts_stays_away():
+    life = running(SERVER, ONE)
+    life.restart("one", 1.0)
+    life.stop(["one"], 1.1)
+    assert launches(life.exited("one", 0, "", 2.0)) == []
+    assert "one" not in life.records
+
+
+def test_a_fork_server_that_dies_comes_back_alone():
+    life = running(SERVER, ONE)
+    life.exited("server", -9, "killed", 1.0)
+    assert state(life, "one") is State.READY
+    assert launches(life.tick(1.1)) == ["server"]
+
+
+def test_a_crashed_process_waits_for_its_fork_server():
+    life = running(SERVER, ONE)
+    life.exited("server", -9, "killed", 1.0)
+    life.exited("one", -9, "killed", 1.0)
+    assert launches(life.tick(1.2)) == ["server"]
+    assert launches(life.ready("server", 2.0)) == ["one"]
+
+
+def test_a_need_that_was_stopped_is_no_obstacle():
+    life = running(SERVER, ONE, TWO)
+    life.stop(["one"], 1.0)
+    life.exited("one", 0, "", 1.0)
+    life.exited("two", 1, "", 2.0)
+    assert launches(life.tick(3.0)) == ["two"]
+
+
+def test_late_and_unknown_reports_change_nothing():
+    life = running(SERVER, ONE)
+    assert life.ready("nobody", 1.0) == []
+    assert life.exited("nobody", 0, "", 1.0) == []
+    assert life.ready("one", 1.0) == []

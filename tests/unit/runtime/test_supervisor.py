@@ -1,0 +1,272 @@
+"""Real processes: a supervisor, fork servers and what they fork."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from handling import SERVERS, await_exit, kill, pids, plan
+from programs import free_port
+
+from atoll.errors import AtollError
+from atoll.runtime.control import State, ensure_supervisor
+from atoll.runtime.spec import ForkServer
+
+pytestmark = pytest.mark.timeout(30)
+
+
+def until(control, name, *wanted):
+    """Follow what the supervisor says until a process is in one of these states."""
+    import time
+
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = {status.name: status for status in control.status()}.get(name)
+        if found is not None and found.state in wanted:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{name} did not become {wanted}")
+
+
+def failure(events):
+    """The error that a stream ends with, and the events before it."""
+    seen = []
+    with pytest.raises(AtollError) as caught:
+        for event in events:
+            seen.append(event)  # noqa: PERF402 - the stream raises in the end
+    assert caught.value.kind.code == "site.failed"
+    return {event.process: event for event in seen}, caught.value.message
+
+
+def talk(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        return connection.makefile().readline()
+
+
+def test_processes_run_in_the_order_of_their_needs(control, process, tmp_path):
+    job = process("write", job=True)
+    one = process("service", "paris/one", needs=("paris/write",))
+    two = process("service", "paris/two", needs=("paris/one",))
+    seen = [(event.process, event.state) for event in control.start(plan(two, one, job))]
+    order = [("paris/write", "done"), ("paris/one", "starting"), ("paris/one", "ready"), ("paris/two", "starting"), ("paris/two", "ready")]
+    assert [item for item in seen if item in order] == order
+    stopped = [event.process for event in control.stop() if event.state is State.STOPPED and event.seconds]
+    assert stopped == ["paris/write", "paris/two", "paris/one"]
+    assert "stopped in order" in Path(one.log).read_text()
+    assert set(pids(control)) == {"supervisor", "root", "base", "server"}
+
+
+def test_the_same_plan_twice_leaves_services_alone_and_repeats_jobs(control, process, tmp_path):
+    wanted = plan(process("service"), process("write", job=True))
+    list(control.start(wanted))
+    before = pids(control)
+    list(control.start(wanted))
+    assert pids(control) == before
+    assert (tmp_path / "file").read_text() == "paris/write\n" * 2
+
+
+def test_a_changed_process_moves_to_its_new_port_and_others_stay(control, process):
+    old, new = free_port(), free_port()
+    other = process("service")
+    list(control.start(plan(process("greeter", listen=(("127.0.0.1", old),)), other)))
+    before = pids(control)
+    list(control.start(plan(process("greeter", listen=(("127.0.0.1", new),)))))
+    after = pids(control)
+    assert after["paris/greeter"] != before["paris/greeter"]
+    assert after["paris/service"] == before["paris/service"]
+    assert str(after["paris/greeter"]) in talk(new)
+    with pytest.raises(ConnectionRefusedError):
+        talk(old)
+
+
+def test_connections_made_while_a_service_is_down_are_served_by_the_next(control, process):
+    port = free_port()
+    list(control.start(plan(process("greeter", listen=(("127.0.0.1", port),)))))
+    first = pids(control)["paris/greeter"]
+    kill(first)
+    answer = talk(port)
+    assert answer.split()[0] == str(pids(control)["paris/greeter"])
+    assert answer.split()[0] != str(first)
+    status = until(control, "paris/greeter", State.READY)
+    assert (status.restarts, status.exit) == (1, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["root", "base", "server"])
+def test_a_fork_server_that_is_killed_comes_back_and_its_children_stay(control, process, name):
+    service = process("service")
+    list(control.start(plan(service)))
+    before = pids(control)
+    kill(before[name])
+    until(control, name, State.READY)
+    after = pids(control)
+    assert after == before | {name: after[name]}
+    list(control.start(plan(service, process("service", "lyon/service"))))
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(control, process, directory):
+    port = free_port()
+    wanted = plan(process("greeter", listen=(("127.0.0.1", port),)), process("stubborn", stop_timeout_s=0.1))
+    list(control.start(wanted))
+    before = pids(control)
+    os.kill(before["supervisor"], signal.SIGKILL)
+    for pid in before.values():
+        await_exit(pid)
+    assert control.path.exists()
+    again = ensure_supervisor(directory)
+    list(again.start(wanted))
+    assert not set(pids(again).values()) & set(before.values())
+    assert talk(port)
+
+
+def test_sigterm_to_the_supervisor_stops_everything_in_order(control, process, directory):
+    service = process("service")
+    list(control.start(plan(service)))
+    before = pids(control)
+    kill(before["supervisor"], signal.SIGTERM)
+    for pid in before.values():
+        await_exit(pid)
+    assert "stopped in order" in Path(service.log).read_text()
+    assert not control.path.exists()
+
+
+def test_a_service_that_ignores_sigterm_is_killed(control, process):
+    list(control.start(plan(process("stubborn", stop_timeout_s=0.1))))
+    pid = pids(control)["paris/stubborn"]
+    (stopped,) = [event for event in control.stop(["paris/stubborn"]) if event.state is State.STOPPED]
+    assert stopped.seconds >= 0.1
+    await_exit(pid)
+
+
+def test_what_crashes_on_start_is_tried_three_times_and_its_log_is_shown(control, process):
+    events, message = failure(control.start(plan(process("fail"), process("service"))))
+    assert events["paris/fail"].state is State.FAILED
+    assert "RuntimeError: paris/fail cannot work" in events["paris/fail"].detail
+    assert message.startswith("paris/fail failed: exit status 1; the end of ")
+    assert events["paris/service"].state is State.READY
+    assert Path(process("fail").log).read_text().count("Traceback") == 3
+    assert {status.name: status.state for status in control.status()}["paris/fail"] is State.FAILED
+
+
+def test_what_works_at_the_second_attempt_is_ready(control, process):
+    states = [event.state for event in control.start(plan(process("crash_once"))) if event.process == "paris/crash_once"]
+    assert states == ["waiting", "starting", "restarting", "waiting", "starting", "ready"]
+
+
+def test_a_job_that_fails_takes_those_with_it_that_need_it(control, process):
+    job = process("fail", job=True)
+    events, _message = failure(control.start(plan(job, process("service", needs=(job.name,)))))
+    assert events["paris/service"].detail.startswith("needs paris/fail, which failed: exit status 1")
+    assert Path(job.log).read_text().count("Traceback") == 1
+
+
+def test_what_hangs_while_starting_shows_where(control, process):
+    events, _message = failure(control.start(plan(process("hang", ready_timeout_s=0.2))))
+    assert events["paris/hang"].detail.startswith("not ready after 0.2 s; killed by SIGABRT")
+    assert "waiting_for_godot" in events["paris/hang"].detail
+
+
+@pytest.mark.parametrize(
+    ("preload", "expected"),
+    [
+        ("programs:bad_preload", "ValueError: nothing to import here"),
+        ("programs:threaded_preload", "programs:threaded_preload has started threads (sleeper)"),
+        ("no_such_module:preload", "No module named 'no_such_module'"),
+    ],
+)
+def test_a_fork_server_that_cannot_import_takes_its_processes_with_it(control, process, preload, expected):
+    events, message = failure(control.start(plan(process("service"), fork_servers=(ForkServer("server", preload),))))
+    assert expected in events["server"].detail
+    assert expected in message
+    list(control.start(plan(process("service"))))
+
+
+def test_a_port_in_use_stops_nothing_and_starts_nothing(control, process):
+    list(control.start(plan(process("service"))))
+    before = pids(control)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = process("greeter", listen=(("127.0.0.1", other.getsockname()[1]),))
+        with pytest.raises(AtollError, match=rf"is in use by pid {os.getpid()} "):
+            control.start(plan(taken, process("service", "paris/other")))
+    assert pids(control) == before
+
+
+def test_stopping_a_start_is_quick_and_lets_a_job_clean_up(control, process, tmp_path):
+    events = control.start(plan(process("slow_job", job=True), process("hang")))
+    for event in events:
+        if event.state is State.STARTING and event.process == "paris/hang":
+            break
+    while not (tmp_path / "file").exists():
+        os.sched_yield()
+    events.close()
+    stopped = {event.process: event.seconds for event in control.stop() if event.state is State.STOPPED}
+    assert stopped.keys() == {"paris/slow_job", "paris/hang"}
+    assert max(stopped.values()) < 2
+    assert not (tmp_path / "file").exists()
+
+
+def test_what_a_service_has_started_ends_with_it(control, process, tmp_path):
+    list(control.start(plan(process("parent_of_others"))))
+    program = int((tmp_path / "file").read_text())
+    kill(pids(control)["paris/parent_of_others"])
+    await_exit(program)
+
+
+def test_callbacks_run_when_a_service_stops(control, process):
+    callbacks = process("callbacks")
+    list(control.start(plan(callbacks)))
+    list(control.stop())
+    log = Path(callbacks.log).read_text()
+    assert log.index("last") < log.index("ZeroDivisionError") < log.index("first")
+
+
+def test_a_child_has_its_own_things_and_nothing_else(directory, process, tmp_path, monkeypatch):
+    monkeypatch.setenv("OS_CLOUD", "somebody's")
+    control = ensure_supervisor(directory)
+    other = process("greeter", listen=(("127.0.0.1", free_port()),))
+    report = process("report", job=True, listen=(("127.0.0.1", free_port()),), directory=str(tmp_path), needs=(other.name,))
+    list(control.start(plan(other, report)))
+    lines = (tmp_path / "file").read_text().splitlines()
+    seen = dict(line.split(" ", 1) for line in lines if not line.startswith("fd "))
+    assert seen == {
+        "cwd": str(tmp_path),
+        "ppid": str(pids(control)["supervisor"]),
+        "sid": "True",
+        "blocked": "SigBlk:\t0000000000000000",
+        "title": "atoll: paris/report",
+        "arena": "2",
+        "stray": "None",
+    }
+    descriptors = [line.split(" ", 2)[2] for line in lines if line.startswith("fd ")]
+    kinds = sorted(target.partition(":[")[0].removeprefix(str(tmp_path)) for target in descriptors)
+    log = "/state/log/paris/report.log"
+    # Besides: the lock, the pipe to the supervisor, and what `wait` waits for. (The directory listed is closed by then.)
+    assert kinds == sorted(["/dev/null", log, log, "/state/supervisor.lock", "anon_inode", "pipe", "socket"])
+
+
+def test_a_fork_server_that_changes_is_started_anew(control, process):
+    service = process("service")
+    list(control.start(plan(service)))
+    before = pids(control)
+    list(control.start(plan(service, fork_servers=(ForkServer("base"), SERVERS[1]))))
+    until(control, "server", State.READY)
+    after = pids(control)
+    assert after["paris/service"] == before["paris/service"]
+    assert after["root"] == before["root"]
+    assert after["base"] != before["base"]
+    assert after["server"] != before["server"]
+
+
+def test_a_restart_waits_until_the_service_is_ready_again(control, process):
+    list(control.start(plan(process("service"))))
+    before = pids(control)
+    control.restart("paris/service")
+    assert pids(control)["paris/service"] != before["paris/service"]
+    with pytest.raises(AtollError, match="no process paris/nobody"):
+        control.restart("paris/nobody")
+
+
+def test_memory_is_told_when_it_is_asked_for(control, process):
+    list(control.start(plan(process("service"))))
+    assert {status.memory_bytes for status in control.status()} == {None}
+    assert all(status.memory_bytes > 100_000 for status in control.status(memory=True))
