@@ -38,7 +38,7 @@ def configuration(settings: Settings) -> dict[str, str]:
 def _sections(data: Path, api_database: str, database: str) -> Sections:
     return {
         "DEFAULT": {
-            "compute_driver": "fake.FakeDriver",
+            "compute_driver": "fake.RestoredFakeDriver",
             "transport_url": "local://",
             "state_path": str(data),
             "instances_path": str(data / "instances"),
@@ -147,6 +147,9 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
+    from atoll.services import fake_hypervisor
+
+    fake_hypervisor.install()
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
