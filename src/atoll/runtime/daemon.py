@@ -6,12 +6,13 @@ It goes into the background and says on standard output, as one line of JSON, th
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
 import signal
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,36 +37,41 @@ def daemonize(directory: Path) -> NoReturn:
         os.write(1, answer)
         os._exit(0 if b'"ok"' in answer else 1)
     os.close(reading)
-    _detach(directory)
+    code = 1
     try:
+        _detach(directory)
         lock = take_lock(directory)
         asyncio.run(serve(directory, lock, writing))
         code = 0
     except AtollError as error:
         os.write(writing, wire.encode({"error": wire.error_to_json(error)}))
-        code = 1
+    except OSError as error:
+        logging.exception("the supervisor ends")
+        with suppress(OSError):  # it is closed once the supervisor answers
+            os.write(writing, wire.encode({"error": wire.error_to_json(_unusable(directory, error))}))
     except BaseException:
         logging.exception("the supervisor ends")
-        code = 1
     linux.flush()
     os._exit(code)
+
+
+def _unusable(directory: Path, error: OSError) -> AtollError:
+    code = "state.space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "state.unusable"
+    return AtollError(code, f"{directory} cannot be used: {error.strerror}")
 
 
 def take_lock(directory: Path) -> int:
     """Wait until no supervisor of this directory, and no process of an earlier one, is left.
 
     Raises:
-        AtollError: `state.unusable`.
+        AtollError: `state.unusable`: it took too long.
+        OSError: the lock file cannot be made.
     """
-    try:
-        lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise AtollError("state.unusable", f"{directory} cannot be used: {error.strerror}") from error
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     # The lock belongs to the open file, which every process of a supervisor shares with it. After a kill -9 of the
     # supervisor they are all killed too; ports and databases are free only when the last of them has gone.
-    until = time.monotonic() + _LOCK_WAIT_S
     signal.signal(signal.SIGALRM, _timed_out)
-    signal.setitimer(signal.ITIMER_REAL, max(0.001, until - time.monotonic()))
+    signal.setitimer(signal.ITIMER_REAL, _LOCK_WAIT_S)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
     except TimeoutError:

@@ -125,7 +125,7 @@ class Launcher:
                 files.append(theirs.detach())
             files.extend(map(os.dup, sockets))  # a copy: the supervisor may close its own while this one is queued
             go(files)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             _close(files)
             self._drop(instance.name)
             # Not at once: the state machine is in the middle of a step.
@@ -203,8 +203,8 @@ class Launcher:
         if self._instances.get(instance.name) is instance:
             self._drop(instance.name)
             server = self._instances.get(instance.origin)
-            lines = f": {tail(server.log, server.offset)}" if server else ""
-            self._exited(instance.name, None, f"its fork server {instance.origin} did not fork it{lines}")
+            lines = tail(server.log, server.offset) if server else ""
+            self._exited(instance.name, None, f"fork server {instance.origin} did not fork it" + (f":\n{lines}" if lines else ""))
 
     def _reap(self) -> None:
         while True:

@@ -202,3 +202,13 @@ def test_an_unreachable_socket_is_an_error_of_ours(tmp_path):
     with pytest.raises(AtollError) as caught:
         Control(tmp_path / "none.sock").ping()
     assert caught.value.kind.code == "runtime.unreachable"
+
+
+@pytest.mark.parametrize("name", ["supervisor.log", "supervisor.lock", "control.sock"])
+def test_a_file_that_cannot_be_made_is_an_error_of_ours(directory, name):
+    (directory / name).mkdir(parents=True)
+    directory.chmod(0o700)
+    with pytest.raises(AtollError, match=r"state cannot be used: Is a directory|control.sock cannot be reached"):
+        ensure_supervisor(directory)
+    (directory / name).rmdir()
+    assert ensure_supervisor(directory).ping()["pid"]

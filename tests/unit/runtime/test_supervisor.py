@@ -270,3 +270,33 @@ def test_memory_is_told_when_it_is_asked_for(control, process):
     list(control.start(plan(process("service"))))
     assert {status.memory_bytes for status in control.status()} == {None}
     assert all(status.memory_bytes > 100_000 for status in control.status(memory=True))
+
+
+def test_no_descriptor_is_lost(control, process):
+    """Neither by what starts and stops, nor by what fails, nor by fork servers that die."""
+
+    def counts():
+        return [len(list(Path(f"/proc/{pids(control)[name]}/fd").iterdir())) for name in ("supervisor", "root", "base", "server")]
+
+    good = plan(process("service"), process("greeter", listen=(("127.0.0.1", free_port()),)))
+    list(control.start(good))
+    before = counts()
+    for _ in range(3):
+        list(control.stop())
+        list(control.start(good))
+        failure(control.start(plan(process("fail", job=True))))
+        kill(pids(control)["server"])
+        until(control, "server", State.READY)
+    assert counts() == before
+
+
+def test_a_log_that_cannot_be_written_is_named(control, process, tmp_path):
+    (tmp_path / "not_a_directory").touch()
+    events, _message = failure(control.start(plan(process("service", log=str(tmp_path / "not_a_directory" / "x.log")))))
+    assert events["paris/service"].detail.startswith("cannot be started: [Errno 17]")
+    assert "not_a_directory" in events["paris/service"].detail
+
+
+def test_a_directory_that_does_not_exist_is_named(control, process, tmp_path):
+    events, _message = failure(control.start(plan(process("service", job=True, directory=str(tmp_path / "nowhere")))))
+    assert "nowhere" in events["paris/service"].detail
