@@ -1,0 +1,42 @@
+"""`atoll destroy`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from atoll.cli.session import Session
+from atoll.cli.verb import complete_site, verb
+
+
+@verb("destroy", "atoll destroy paris\natoll destroy --yes")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.argument("sites", nargs=-1, metavar="[SITE]...", shell_complete=complete_site)
+@click.pass_obj
+def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
+    """Stop sites, or all of them, and delete everything they hold.
+
+    Servers, images, networks, users and passwords of these sites are gone for good.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.site.lifecycle import destroy, destroyable
+    from atoll.site.sites import check_known
+
+    existing = destroyable(session.state)
+    if sites:
+        check_known(session.state, sites)
+    if not existing and not session.state.version_file.exists():
+        click.echo("there is nothing to destroy")
+        return
+    if not yes:
+        _ask(", ".join(sites or existing) or "what is left of it", str(session.state.root))
+    with Progress("destroying") as progress:
+        gone = destroy(session.state, sites, progress.event)
+    click.echo(f"destroyed: {', '.join(gone) or session.state.root}")
+
+
+def _ask(names: str, directory: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is nobody to ask: expected --yes")
+    click.confirm(f"Delete {names} in {directory} for good?", abort=True, err=True)

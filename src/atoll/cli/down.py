@@ -1,0 +1,27 @@
+"""`atoll down`."""
+
+from __future__ import annotations
+
+import click
+
+from atoll.cli.session import Session
+from atoll.cli.verb import complete_site, verb
+
+
+@verb("down", "atoll down\natoll down paris")
+@click.argument("sites", nargs=-1, metavar="[SITE]...", shell_complete=complete_site)
+@click.pass_obj
+def command(session: Session, sites: tuple[str, ...]) -> None:
+    """Stop sites, or all of them, and keep everything they hold.
+
+    `atoll up` brings them back with their servers, images and networks.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.site.lifecycle import down
+
+    with Progress("stopping") as progress:
+        stopped = down(session.state, sites, progress.event)
+    if stopped:
+        click.echo(f"stopped: {', '.join(stopped)}")
+    else:
+        click.echo("no site is running" if not sites else f"not running: {', '.join(sites)}")

@@ -1,0 +1,77 @@
+"""The top level: global options, and which module has which verb."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+import atoll
+from atoll.cli.session import Session
+from atoll.cli.verb import write_lines
+
+VERBS = {
+    "up": "atoll.cli.up",
+    "down": "atoll.cli.down",
+    "destroy": "atoll.cli.destroy",
+    "status": "atoll.cli.status",
+    "logs": "atoll.cli.logs",
+    "env": "atoll.cli.env",
+    "openstack": "atoll.cli.openstack",
+    "version": "atoll.cli.version",
+    "completion": "atoll.cli.completion",
+}
+"""The module of each verb, which has it as `command`; in the order of the help page."""
+
+EXIT_CODES = {
+    0: "done",
+    1: "an expected failure, told in one line as `error: …`, mostly with a `hint: …`",
+    2: "the command line makes no sense",
+    70: "a bug in atoll; --traceback shows where",
+    130: "interrupted by Ctrl-C",
+}
+
+
+class Verbs(click.Group):
+    """A group that imports the module of a verb only when the verb is used or listed."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The verbs, in the order of `VERBS`."""
+        return list(VERBS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """One verb; None if there is no such one."""
+        if name not in VERBS:
+            return None
+        command = import_module(VERBS[name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example and the exit codes."""
+        write_lines(formatter, "Example", ["atoll up", "atoll openstack server list"])
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
+
+
+def _remember(ctx: click.Context, name: str, value: object) -> None:
+    setattr(ctx.ensure_object(Session), name, value)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="ATOLL_STATE",
+    metavar="DIR",
+    help="Where the cloud is kept. [env: ATOLL_STATE; default: $XDG_STATE_HOME/atoll]",
+)
+@click.option("--traceback", is_flag=True, help="Show Python's traceback of an error.")
+@click.version_option(atoll.__version__, message="atoll %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, state: Path | None, *, traceback: bool) -> None:
+    """One OpenStack cloud out of many small sites."""
+    session = ctx.ensure_object(Session)
+    session.directory = state.absolute() if state else None
+    session.traceback = traceback

@@ -1,0 +1,58 @@
+"""`atoll openstack`: the unmodified client, told which site to speak to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from atoll.cli.session import Session
+from atoll.cli.verb import Verb, complete_site, verb
+from atoll.errors import AtollError
+
+
+class _PassThrough(Verb):
+    """Takes its own options only in front of the client's arguments, which are passed on untouched."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        count = 0
+        if args[:1] in (["--help"], ["-h"]):
+            count = 1
+        elif args[:1] == ["--site"]:
+            count = 2
+        elif args and args[0].startswith("--site="):
+            count = 1
+        return super().parse_args(ctx, args[:count] if len(args) <= count else [*args[:count], "--", *args[count:]])
+
+
+@verb(
+    "openstack",
+    "atoll openstack server list\natoll openstack --site paris server create --help",
+    cls=_PassThrough,
+    options_metavar="[--site SITE]",
+)
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="Which site; without it, the cloud's first.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+@click.pass_obj
+def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> None:
+    """Run the unmodified client as a site's administrator.
+
+    --site comes first; everything after it is the client's own: `atoll openstack help` shows what that is.
+    """
+    from atoll.runtime.control import connect
+    from atoll.site.clients import client_environment
+    from atoll.site.sites import site_settings
+
+    state = session.state
+    state.check()
+    settings = site_settings(state, site)
+    if connect(state.root) is None:
+        raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
+    # Beside the interpreter, without resolving links: that would lead out of the virtual environment.
+    program = Path(sys.executable).with_name("openstack")
+    if not program.exists():
+        raise AtollError("cloud.not_found", f"{program} is missing: expected OpenStack's client beside atoll", "`make install`")
+    sys.stdout.flush()
+    os.execve(program, ["openstack", *arguments], client_environment(settings, state.clouds_file, os.environ))  # noqa: S606

@@ -1,0 +1,73 @@
+"""`atoll status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from atoll.cli.output import STATE_STYLES, data_console, duration, megabytes, print_json
+from atoll.cli.session import Session
+from atoll.cli.verb import complete_site, json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from atoll.site.status import CloudStatus, Row
+
+
+@verb("status", "atoll status\natoll status paris --json")
+@json_option
+@click.argument("sites", nargs=-1, metavar="[SITE]...", shell_complete=complete_site)
+@click.pass_obj
+def command(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
+    """Show every process: its state, memory, uptime and restarts.
+
+    MEMORY is the proportional set size: what several processes share is divided among them.
+    """
+    from atoll.site.status import status
+
+    found = status(session.state, sites)
+    if as_json:
+        print_json(found.to_json())
+        return
+    if not found.running and found.supervisor is None:
+        click.echo("no site is running")
+        return
+    data_console().print(_table(found))
+
+
+def _table(found: CloudStatus) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("SERVICE", "STATE"):
+        table.add_column(title, no_wrap=True)
+    for title in ("PID", "MEMORY", "UPTIME", "RESTARTS"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for each in found.sites:
+        for row in each.processes:
+            _add(table, row.name, row)
+        _add_total(table, f"{each.name} in all", each.state, each.memory_bytes)
+    for row in found.jobs:
+        _add(table, row.name, row)
+    for row in found.fork_servers:
+        _add(table, f"fork server {row.name}", row)
+    if found.supervisor:
+        _add(table, "supervisor", found.supervisor)
+    _add_total(table, "everything", "", found.memory_bytes)
+    return table
+
+
+def _add(table: Table, name: str, row: Row) -> None:
+    pid = "" if row.pid is None else str(row.pid)
+    table.add_row(name, _state(row.state), pid, megabytes(row.memory_bytes), duration(row.uptime_s), str(row.restarts))
+
+
+def _add_total(table: Table, name: str, state: str, memory: int) -> None:
+    table.add_row(f"[bold]{name}[/bold]", _state(state), "", f"[bold]{megabytes(memory)}[/bold]", "", "", end_section=True)
+
+
+def _state(state: str) -> str:
+    style = STATE_STYLES.get(state)
+    return f"[{style}]{state}[/{style}]" if style else state

@@ -1,0 +1,63 @@
+"""`atoll up`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from atoll.cli.session import Session
+from atoll.cli.verb import verb
+
+if TYPE_CHECKING:
+    from atoll.cloud import Cloud
+
+
+@verb("up", "atoll up\natoll up my-cloud.yaml")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.pass_obj
+def command(session: Session, file: Path | None) -> None:
+    """Bring the cloud up and wait until it answers.
+
+    FILE describes the cloud in YAML. Without it, the cloud comes up as it was last described; the first time, it has one
+    site named `local`. What is up already and unchanged is left alone; sites that FILE adds are started.
+
+    The hypervisor is Nova's fake driver: servers are records, no guest runs.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.site.lifecycle import up
+
+    begun = time.monotonic()
+    with Progress("bringing the cloud up") as progress:
+        outcome = up(session.state, session.cache, file.absolute() if file else None, progress.event)
+    for line in _news(outcome.cloud, outcome.started, time.monotonic() - begun):
+        click.echo(line)
+    click.echo()
+    for line in _next_steps(session.program, outcome.cloud.site_names[0]):
+        click.echo(line)
+
+
+def _news(cloud: Cloud, started: tuple[str, ...], seconds: float) -> list[str]:
+    if not started:
+        names = ", ".join(cloud.site_names)
+        return [f"already up, nothing to do: {names}"]
+    changed = {name.partition("/")[0] for name in started}
+    width = max(len(name) for name in cloud.site_names)
+    lines = []
+    for each in cloud.sites:
+        already = "" if each.name in changed else "  (was up already)"
+        lines.append(f"{each.name:{width}}  http://{each.host}:{each.ports['identity']}/v3{already}")
+    return [f"up in {seconds:.1f} s:", *lines]
+
+
+def _next_steps(program: str, name: str) -> list[str]:
+    steps = {
+        f"{program} status": "the processes, their memory and uptime",
+        f"{program} openstack server list": "the unmodified client, as administrator",
+        f'eval "$({program} env {name})"': "the same for any other client, in this shell",
+    }
+    width = max(map(len, steps))
+    lines = [f"  {text:{width}}  # {why}" for text, why in steps.items()]
+    return [*lines, "Servers are records of Nova's fake driver: they become ACTIVE, but no guest runs."]

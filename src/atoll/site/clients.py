@@ -1,0 +1,95 @@
+"""How OpenStack's own clients find a site: clouds.yaml and environment variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from atoll.services import Settings
+
+DEFAULT_ENTRY = "default"
+"""The entry of clouds.yaml that is a copy of the first site's."""
+
+KEPT_SUFFIX = "_API_VERSION"
+"""Variables of this kind say which API version a person wants; they contradict no site's address or account."""
+
+
+def exports(settings: Settings) -> dict[str, str]:
+    """The environment variables that make any client the site's administrator."""
+    return {
+        "OS_AUTH_TYPE": "password",
+        "OS_AUTH_URL": settings.url("identity", "/v3"),
+        "OS_IDENTITY_API_VERSION": "3",
+        "OS_INTERFACE": "public",
+        "OS_PASSWORD": settings.secrets["admin"],
+        "OS_PROJECT_DOMAIN_ID": "default",
+        "OS_PROJECT_NAME": "admin",
+        "OS_REGION_NAME": settings.region,
+        "OS_USERNAME": "admin",
+        "OS_USER_DOMAIN_ID": "default",
+    }
+
+
+CONTRADICTING = (
+    "OS_CLOUD",
+    "OS_DOMAIN_ID",
+    "OS_DOMAIN_NAME",
+    "OS_ENDPOINT",
+    "OS_PROJECT_DOMAIN_NAME",
+    "OS_PROJECT_ID",
+    "OS_SYSTEM_SCOPE",
+    "OS_TENANT_ID",
+    "OS_TENANT_NAME",
+    "OS_TOKEN",
+    "OS_TRUST_ID",
+    "OS_USER_DOMAIN_NAME",
+    "OS_USER_ID",
+)
+"""Variables left over from another cloud that would win over `exports`."""
+
+
+def clouds_yaml(sites: Sequence[Settings]) -> str:
+    """A clouds.yaml with an entry for each site, and `default` for the first."""
+    import yaml  # noqa: PLC0415 - `atoll env` needs none
+
+    entries = {settings.site: _entry(settings) for settings in sites}
+    if sites:
+        entries[DEFAULT_ENTRY] = _entry(sites[0])
+    return "# Written by `atoll up`; changes are lost.\n" + yaml.safe_dump({"clouds": entries}, sort_keys=False)
+
+
+def _entry(settings: Settings) -> dict[str, object]:
+    return {
+        "auth_type": "password",
+        "auth": {
+            "auth_url": settings.url("identity", "/v3"),
+            "username": "admin",
+            "password": settings.secrets["admin"],
+            "project_name": "admin",
+            "user_domain_id": "default",
+            "project_domain_id": "default",
+        },
+        "region_name": settings.region,
+        "identity_api_version": 3,
+        "interface": "public",
+    }
+
+
+def client_environment(settings: Settings, clouds_file: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a client of one site: a person's own, without what leads to another cloud.
+
+    Args:
+        settings: of the site.
+        clouds_file: the clouds.yaml that has it.
+        environment: the person's own.
+    """
+    # OS_* variables win over clouds.yaml, so those of another cloud would sign in there, or nowhere.
+    clean = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("OS_") or (name.endswith(KEPT_SUFFIX) and name != "OS_IDENTITY_API_VERSION")
+    }
+    for name in ("no_proxy", "NO_PROXY"):
+        # A proxy can't reach this machine's loopback address.
+        clean[name] = ",".join(filter(None, [environment.get(name), settings.host]))
+    return clean | {"OS_CLIENT_CONFIG_FILE": str(clouds_file), "OS_CLOUD": settings.site}

@@ -1,0 +1,194 @@
+"""From the model to what the runtime is told: settings, configuration files, and the plan of processes.
+
+`render` and `compose` touch no file; `write` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll.cloud import Site
+from atoll.errors import AtollError
+from atoll.runtime.spec import ForkServer, Plan, Process
+from atoll.services import BASE, SERVICES, Service, Settings
+from atoll.site.state import State, make_directory, write_private
+
+SECRETS = ("admin", "nova", "neutron", "glance", "placement", "metadata")
+"""Each service's user and what protects the metadata service; made once for each site."""
+
+BASE_SERVER = "base"
+"""The fork server that all services' fork servers are forked from."""
+
+TEMPLATE_TIMEOUT_S = 600.0
+"""Seconds that a template may take: Nova's takes half a minute on one core, and a busy machine has less than one."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One site, ready to be written and run.
+
+    Attributes:
+        settings: what its services are told.
+        services: those that it runs.
+        files: the text of its configuration files, by path below `etc`.
+    """
+
+    settings: Settings
+    services: tuple[Service, ...]
+    files: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        return self.settings.site
+
+
+def services_of(site: Site) -> tuple[Service, ...]:
+    """The services that a site runs, each after those it needs."""
+    return tuple(service for service in SERVICES if service.name in site.services.names)
+
+
+def load_secrets(directory: Path) -> dict[str, str]:
+    """The secrets of a site: those it has, or new ones if it doesn't exist yet.
+
+    Raises:
+        AtollError: `state.unusable`: it has databases, but its secrets can't be read.
+    """
+    path = directory / "settings.json"
+    known: dict[str, str] = {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["secrets"]
+    except FileNotFoundError:
+        if (directory / "data").exists():
+            raise _unreadable(path, "is missing") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _unreadable(path, "can't be read") from None
+    return {name: known.get(name) or secrets.token_urlsafe(32) for name in SECRETS}
+
+
+def load_settings(directory: Path) -> Settings:
+    """The settings of a site that exists.
+
+    Raises:
+        AtollError: `state.unusable`.
+    """
+    try:
+        return Settings.load(directory)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _unreadable(directory / "settings.json", "can't be read") from None
+
+
+def _unreadable(path: Path, what: str) -> AtollError:
+    hint = f"put the file back, or `atoll destroy {path.parent.name}` and start anew"
+    return AtollError("state.unusable", f"{path} {what}: expected the settings and secrets of the site", hint)
+
+
+def render(site: Site, directory: Path, templates: Path, secret: Mapping[str, str]) -> Rendered:
+    """The settings and configuration files of one site.
+
+    Args:
+        site: the model.
+        directory: the site's own.
+        templates: where the template databases of this version are.
+        secret: see `SECRETS`.
+    """
+    settings = Settings(
+        site=site.name,
+        directory=directory,
+        templates=templates,
+        host=site.host,
+        ports=site.ports,
+        secrets=dict(secret),
+        debug=site.debug,
+    )
+    services = services_of(site)
+    files: dict[str, str] = {}
+    for service in services:
+        files |= service.configuration(settings)
+    return Rendered(settings, services, files)
+
+
+def write(rendered: Rendered) -> None:
+    """Write settings and configuration files, and remove those of an earlier version."""
+    settings = rendered.settings
+    for directory in (settings.directory, settings.etc, settings.directory / "log", settings.data):
+        make_directory(directory)
+    settings.save()
+    for name, text in rendered.files.items():
+        path = settings.etc / name
+        for parent in reversed(path.relative_to(settings.etc).parents):
+            make_directory(settings.etc / parent)
+        write_private(path, text)
+    for path in settings.etc.rglob("*"):
+        # OpenStack reads whole directories: what no service renders any more must not be found there.
+        if path.is_file() and str(path.relative_to(settings.etc)) not in rendered.files:
+            path.unlink()
+
+
+def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str) -> Plan:
+    """What must run for these sites: a fork server per service, a process per service and site, and missing templates.
+
+    Args:
+        sites: the sites.
+        state: where logs go.
+        templates: the directory of the templates made by this code.
+        code: the key of the installed code: with another one, everything is started anew.
+    """
+    sites = tuple(sites)
+    used = {service.name: service for site in sites for service in site.services}
+    missing = {name for name in used if not (templates / name).is_dir()}
+    servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, BASE_SERVER) for name in used))
+    jobs = [_template(used[name], state, templates) for name in used if name in missing]
+    processes = [_process(site, service, missing, code) for site in sites for service in site.services]
+    return Plan(servers, (*jobs, *processes))
+
+
+def _template(service: Service, state: State, templates: Path) -> Process:
+    return Process(
+        name=f"template/{service.name}",
+        fork_server=service.name,
+        entry=service.template,
+        arguments={"directory": str(templates / service.name)},
+        job=True,
+        log=str(state.logs / f"template-{service.name}.log"),
+        directory=str(state.root),
+        ready_timeout_s=TEMPLATE_TIMEOUT_S,
+    )
+
+
+def _process(site: Rendered, service: Service, missing: set[str], code: str) -> Process:
+    settings = site.settings
+    here = {other.name for other in site.services}
+    needs = [f"{site.name}/{need}" for need in service.needs if need in here]
+    if service.name in missing:
+        needs.append(f"template/{service.name}")
+    return Process(
+        name=f"{site.name}/{service.name}",
+        fork_server=service.name,
+        entry=service.run,
+        # The service reads its files, not the digest: that is for the runtime, which restarts a process whose arguments change.
+        arguments={"directory": str(settings.directory), "digest": _digest(site, service, code)},
+        needs=tuple(needs),
+        listen=tuple((settings.host, settings.ports[name]) for name in service.listens),
+        log=str(settings.directory / "log" / f"{service.name}.log"),
+        directory=str(settings.directory),
+    )
+
+
+def _digest(site: Rendered, service: Service, code: str) -> str:
+    settings = site.settings
+    told = [
+        code,
+        service.configuration(settings),
+        settings.host,
+        dict(settings.ports),
+        dict(settings.secrets),
+        settings.region,
+        settings.debug,
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

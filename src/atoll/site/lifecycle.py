@@ -1,0 +1,270 @@
+"""Bring a cloud up, take it down, destroy it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from atoll.cloud import Cloud, dump_cloud
+from atoll.errors import AtollError
+from atoll.runtime.control import Control, Event, connect, ensure_supervisor
+from atoll.runtime.listeners import Listeners
+from atoll.runtime.spec import Plan
+from atoll.services import SERVICES, template_key
+from atoll.site import cache
+from atoll.site.clients import clouds_yaml
+from atoll.site.composition import Rendered, compose, load_secrets, load_settings, render, write
+from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
+from atoll.site.state import State, check_space, locked, translated, write_private
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `up` has done.
+
+    Attributes:
+        cloud: which is up now.
+        started: the processes that were started, `site/service`; empty if all were up already.
+    """
+
+    cloud: Cloud
+    started: tuple[str, ...]
+
+
+def up(state: State, cache_directory: Path, file: Path | None = None, observe: Observer = lambda _event: None) -> Outcome:
+    """Bring the whole cloud up; what is up already and unchanged is left alone.
+
+    Args:
+        state: where the cloud is kept.
+        cache_directory: where templates are kept.
+        file: the cloud's YAML; None means the cloud as last applied, or the default.
+        observe: told what happens meanwhile.
+
+    Raises:
+        AtollError: `cloud.*`, `state.*`, `port.*`: nothing was changed; `site.failed`: some process did not become ready.
+    """
+    state.check()
+    wanted_cloud(state, file)  # before the lock, which makes the directory: bad input leaves nothing behind
+    with locked(state, "up"), translated(state.root):
+        state.check()
+        cloud = wanted_cloud(state, file)
+        code = template_key()
+        sites = _render(state, cloud, cache_directory / "templates" / code)
+        _preflight(state, cache_directory, compose(sites, state, cache_directory / "templates" / code, code))
+        with cache.held(cache_directory, code) as templates:
+            _retire_other_code(state, code, observe)
+            _write(state, cloud, sites, code)
+            started = _start(state, compose(sites, state, templates.directory, code), observe)
+            templates.sweep(service.name for service in SERVICES)
+        return Outcome(cloud, started)
+
+
+def _render(state: State, cloud: Cloud, templates: Path) -> list[Rendered]:
+    rendered = []
+    for site in cloud.sites:
+        directory = state.site(site.name)
+        rendered.append(render(site, directory, templates, load_secrets(directory)))
+    return rendered
+
+
+def _preflight(state: State, cache_directory: Path, plan: Plan) -> None:
+    """Find out what would keep the plan from being started, before anything is written."""
+    control = connect(state.root)
+    statuses = control.status() if control else []
+    ready = {status.name for status in statuses if status.state == "ready"}
+    if not {process.name for process in plan.processes} <= ready:
+        check_space(state.root, cache_directory)
+    live = [status.name for status in statuses if status.state not in ("failed", "stopped", "done")]
+    held = _addresses(state, {_site_of(name) for name in live})
+    # The supervisor itself binds them all or none, but only once everything is written.
+    trial = Listeners()
+    try:
+        trial.bind(replace(each, listen=tuple(address for address in each.listen if address not in held)) for each in plan.processes)
+    finally:
+        trial.keep(())
+
+
+def _addresses(state: State, names: Iterable[str]) -> set[tuple[str, int]]:
+    """Where sites that run listen now."""
+    sites = [load_settings(state.site(name)) for name in names if name in state.existing_sites()]
+    return {(site.host, port) for site in sites for port in site.ports.values()}
+
+
+def _retire_other_code(state: State, code: str, observe: Observer) -> None:
+    """End a supervisor and fork servers that have other code in memory than is installed now."""
+    with suppress(FileNotFoundError):
+        if state.code_file.read_text(encoding="utf-8") == code:
+            return
+    control = connect(state.root)
+    if control:
+        _stop(control, None, observe)
+        control.shutdown()
+
+
+def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> None:
+    state.stamp()
+    for site in sites:
+        write(site)
+    write_private(state.cloud_file, dump_cloud(cloud))
+    write_private(state.clouds_file, clouds_yaml([site.settings for site in sites]))
+    write_private(state.code_file, code)
+
+
+def _start(state: State, plan: Plan, observe: Observer) -> tuple[str, ...]:
+    """Have the supervisor start a plan.
+
+    Returns:
+        The processes that were not up yet.
+    """
+    asked = {process.name for process in plan.processes}
+    failed: list[Event] = []
+    started: set[str] = set()
+    try:
+        for event in ensure_supervisor(state.root).start(plan):
+            observe(event)
+            if event.process in asked and event.detail != "unchanged":
+                started.add(event.process)
+            if event.state == "failed":
+                failed.append(event)
+    except AtollError as error:
+        if error.kind.code != "site.failed" or not failed:
+            raise
+        raise _explained(failed) from error
+    return tuple(sorted(started))
+
+
+def _explained(failed: Sequence[Event]) -> AtollError:
+    """One line about the first failure that isn't the consequence of another, and where to read on."""
+    causes = [event for event in failed if not event.detail.startswith("needs ")] or list(failed)
+    cause = causes[0]
+    lines = [line.strip() for line in cause.detail.splitlines() if line.strip()] or ["no reason was given"]
+    why = lines[0] if len(lines) == 1 else f"{lines[0].rstrip(':')}: {lines[-1]}"
+    more = f" (and {len(failed) - 1} more with it)" if len(failed) > 1 else ""
+    return AtollError("site.failed", f"{cause.process} did not start{more}: {why}", f"`atoll logs {cause.process}`")
+
+
+def down(state: State, names: Sequence[str] = (), observe: Observer = lambda _event: None) -> tuple[str, ...]:
+    """Stop sites and keep all they hold; with the last of them goes the supervisor.
+
+    Args:
+        state: where the cloud is kept.
+        names: of the sites; none means all.
+        observe: told what happens meanwhile.
+
+    Returns:
+        The names of the sites that ran.
+
+    Raises:
+        AtollError: `site.unknown`, `state.*`, `runtime.unreachable`.
+    """
+    state.check()
+    if names or known_sites(state):
+        check_known(state, names)
+    if not state.root.exists():
+        return ()
+    with locked(state, "down"), translated(state.root):
+        return _down(state, names, observe)
+
+
+def _down(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ...]:
+    control = connect(state.root)
+    if control is None:
+        return ()
+    services = [status.name for status in control.status() if status.kind == "service"]
+    going = [name for name in services if not names or _site_of(name) in names]
+    _stop(control, going, observe)
+    if len(going) == len(services):
+        control.shutdown()
+    return tuple(dict.fromkeys(map(_site_of, going)))
+
+
+def _stop(control: Control, names: Sequence[str] | None, observe: Observer) -> None:
+    for event in control.stop(None if names is None else list(names)):
+        observe(event)
+
+
+def _site_of(process: str) -> str:
+    return process.partition("/")[0]
+
+
+def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda _event: None) -> tuple[str, ...]:
+    """Stop sites and delete all they hold.
+
+    Args:
+        state: where the cloud is kept. It may have been written by another version.
+        names: of the sites; none means all, and everything else in the state directory that Atoll made.
+        observe: told what happens meanwhile.
+
+    Returns:
+        The names of the sites that are gone.
+
+    Raises:
+        AtollError: `site.unknown`, `state.*`, `runtime.unreachable`.
+    """
+    existing = destroyable(state)
+    if names:
+        check_known(state, names)
+    if not state.root.exists():
+        return ()
+    with locked(state, "destroy"), translated(state.root):
+        remaining = [name for name in existing if names and name not in names]
+        _down(state, names if remaining else (), observe)
+        for name in existing:
+            if name not in remaining:
+                _delete(state.site(name))
+        if remaining:
+            _forget(state, remaining)
+        else:
+            _delete_all(state)
+    with suppress(OSError):
+        state.root.rmdir()  # if nothing is left in it
+    return tuple(name for name in existing if name not in remaining)
+
+
+def destroyable(state: State) -> list[str]:
+    """The sites that `destroy` would delete.
+
+    Raises:
+        AtollError: `state.unusable`: the directory isn't Atoll's.
+    """
+    try:
+        state.check()
+    except AtollError as error:
+        if error.kind.code != "state.version":
+            raise
+    with suppress(AtollError):
+        return known_sites(state)
+    return state.existing_sites()
+
+
+def _delete(directory: Path) -> None:
+    # First out of the way, whole: half a site must never be taken for one.
+    doomed = directory.with_name(f".{directory.name}.destroyed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        directory.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _forget(state: State, remaining: Sequence[str]) -> None:
+    cloud = applied_cloud(state)
+    if cloud:
+        left = cloud.model_copy(update={"sites": tuple(site for site in cloud.sites if site.name in remaining)})
+        write_private(state.cloud_file, dump_cloud(left))
+    settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
+    write_private(state.clouds_file, clouds_yaml(settings))
+
+
+def _delete_all(state: State) -> None:
+    """Delete what Atoll made, and nothing that somebody else may have put beside it."""
+    for directory in (state.root / "sites", state.logs):
+        shutil.rmtree(directory, ignore_errors=True)
+    files = (state.cloud_file, state.clouds_file, state.code_file, state.supervisor_log)
+    # The version goes last: without it the remainder of an interrupted `destroy` would look like somebody else's.
+    for path in (*files, state.root / "supervisor.lock", state.root / "control.sock", state.version_file):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""What is known of a cloud without asking anything that runs: the cloud as last applied, and its sites' settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atoll.cloud import Cloud, read_cloud
+from atoll.errors import AtollError
+from atoll.services import Settings
+from atoll.site.composition import load_settings
+from atoll.site.state import State
+
+
+def applied_cloud(state: State) -> Cloud | None:
+    """The cloud as last applied; None if there is none.
+
+    Raises:
+        AtollError: `cloud.invalid`: somebody has edited the file.
+    """
+    try:
+        return read_cloud(state.cloud_file)
+    except AtollError as error:
+        if error.kind.code == "cloud.not_found":
+            return None
+        raise
+
+
+def wanted_cloud(state: State, file: Path | None) -> Cloud:
+    """The cloud that `up` is to bring up: the file's, or the one last applied, or the default.
+
+    Raises:
+        AtollError: `cloud.not_found`; `cloud.invalid`: the file doesn't validate, or leaves out sites that exist.
+    """
+    applied = applied_cloud(state)
+    if file is None:
+        cloud = applied or Cloud.default()
+    else:
+        cloud = read_cloud(file, {site.name: site.port for site in applied.sites} if applied else None)
+    known = [*(applied.site_names if applied else ()), *state.existing_sites()]
+    vanished = sorted(set(known) - set(cloud.site_names))
+    if vanished:
+        names = " ".join(vanished)
+        message = f"{file or state.cloud_file}: leaves out {', '.join(vanished)}: expected every site that exists"
+        raise AtollError("cloud.invalid", message, f"put it back, or run `atoll destroy {names}` first")
+    return cloud
+
+
+def known_sites(state: State) -> list[str]:
+    """The names of the sites that exist, in the order of the cloud."""
+    cloud = applied_cloud(state)
+    names = cloud.site_names if cloud else ()
+    return [*names, *(name for name in state.existing_sites() if name not in names)]
+
+
+def check_known(state: State, names: Sequence[str]) -> None:
+    """Refuse names that no site has.
+
+    Raises:
+        AtollError: `site.unknown`, listing those that are known; `cloud.not_found` if there is no cloud at all.
+    """
+    known = known_sites(state)
+    if not known:
+        raise AtollError("cloud.not_found", f"there is no cloud in {state.root}", "start one with `atoll up`")
+    for name in names:
+        if name not in known:
+            raise AtollError("site.unknown", f"no site is called {name}: expected one of {', '.join(known)}", "see `atoll status`")
+
+
+def site_settings(state: State, name: str | None = None) -> Settings:
+    """The settings of one site that exists.
+
+    Args:
+        state: where.
+        name: of the site; None means the first.
+
+    Raises:
+        AtollError: `site.unknown`, `cloud.not_found`, `state.unusable`.
+    """
+    check_known(state, [name] if name is not None else [])
+    return load_settings(state.site(name or known_sites(state)[0]))

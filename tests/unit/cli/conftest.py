@@ -1,0 +1,49 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from atoll.cli.main import run
+from atoll.cloud import Cloud, parse_cloud
+from atoll.site import lifecycle
+from atoll.site.state import State
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Atoll = Callable[..., Ran]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def atoll(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Atoll:
+    """Runs a command line with a state directory of its own."""
+    monkeypatch.setenv("ATOLL_STATE", str(directory))
+    monkeypatch.setattr("sys.argv", ["atoll"])
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def atoll_(*arguments: str) -> Ran:
+        code = run(arguments)
+        return Ran(code, *capsys.readouterr())
+
+    return atoll_
+
+
+@pytest.fixture
+def cloud(directory: Path) -> Cloud:
+    """A cloud of two sites that was brought up once and doesn't run now."""
+    state = State(directory)
+    made = parse_cloud("sites:\n- name: paris\n- {name: lyon, services: {nova: false}}\n", "c.yaml")
+    sites = lifecycle._render(state, made, directory / "templates")
+    lifecycle._write(state, made, sites, "key")
+    return made

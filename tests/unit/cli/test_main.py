@@ -1,0 +1,108 @@
+import subprocess
+import sys
+
+import pytest
+
+from atoll.cli.group import EXIT_CODES, VERBS, cli
+from atoll.errors import AtollError
+from atoll.site import lifecycle, status
+
+
+def raising(error: BaseException):
+    def raise_it(*_args: object, **_options: object) -> None:
+        raise error
+
+    return raise_it
+
+
+def test_expected_failure_is_one_line_and_a_hint(atoll, monkeypatch, directory):
+    monkeypatch.setattr(status, "status", raising(AtollError("site.failed", "it failed", "try `atoll up` again")))
+    ran = atoll("status")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"error: it failed\nhint: try `atoll --state {directory} up` again\n"
+
+
+def test_hint_is_left_out_if_there_is_none(atoll, monkeypatch):
+    monkeypatch.setattr(status, "status", raising(AtollError("site.failed", "it failed")))
+    assert atoll("status").err == "error: it failed\n"
+
+
+def test_bug_is_told_from_failure(atoll, monkeypatch):
+    monkeypatch.setattr(status, "status", raising(ZeroDivisionError("division\nby zero")))
+    ran = atoll("status")
+    assert ran.code == 70
+    assert ran.err.startswith("error: this is a bug in atoll: ZeroDivisionError: division by zero\nhint: run it again with --traceback")
+    assert "Traceback" in atoll("--traceback", "status").err
+
+
+def test_interrupted(atoll, monkeypatch):
+    monkeypatch.setattr(lifecycle, "up", raising(KeyboardInterrupt()))
+    ran = atoll("up")
+    assert ran.code == 130
+    assert "error: interrupted\nhint: what was begun goes on" in ran.err
+
+
+def test_output_that_cannot_be_written(atoll, monkeypatch):
+    monkeypatch.setattr(status, "status", raising(OSError(28, "No space left on device")))
+    ran = atoll("status")
+    assert (ran.code, ran.err) == (1, "error: standard output: no space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "error: no such command 'bogus'\nhint: `atoll"),
+        (["--bogus"], "error: no such option '--bogus'\nhint: `atoll"),
+        (["status", "--bogus"], "error: no such option '--bogus'\nhint: `atoll"),
+        (["logs", "-n", "x"], "error: invalid value for '-n' / '--lines': 'x' is not a valid integer range\nhint: `atoll"),
+        (["logs", "a", "b"], "error: got unexpected extra argument (b)\nhint: `atoll"),
+        (["openstack", "--site"], "error: option '--site' requires an argument\nhint: `atoll"),
+    ],
+)
+def test_usage_errors(atoll, arguments, message):
+    ran = atoll(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(message)
+
+
+def test_help_lists_verbs_and_exit_codes(atoll):
+    ran = atoll("--help")
+    assert ran.code == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in ran.out
+    for code, text in EXIT_CODES.items():
+        assert f"\n  {code} " in ran.out
+        assert text.split(",")[0] in ran.out
+    assert "..." not in ran.out.partition("Commands:")[2].partition("Example:")[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_help_with_an_example(atoll, verb):
+    ran = atoll(verb, "--help")
+    assert ran.code == 0
+    assert "Example:\n  " in ran.out
+    assert "atoll " in ran.out.partition("Example:")[2]
+    assert "Args:" not in ran.out
+
+
+def test_version_option(atoll):
+    assert atoll("--version").out.startswith("atoll 0.")
+
+
+def test_help_imports_nothing_that_takes_long():
+    code = "import sys; from atoll.cli.main import run; run(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    slow = {"pydantic", "rich", "yaml", "asyncio", "platformdirs", "psutil", "atoll.services", "atoll.cloud", "atoll.runtime", "nova"}
+    assert not slow & set(done.stderr.split())
+
+
+def test_python_m_atoll():
+    done = subprocess.run([sys.executable, "-m", "atoll", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("atoll ")
+
+
+def test_every_verb_of_the_table_is_called_so():
+    for name in VERBS:
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.name == name

@@ -1,0 +1,83 @@
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from atoll.errors import AtollError
+from atoll.runtime.control import Event, ProcessStatus
+from atoll.runtime.control import State as ProcessState
+from atoll.runtime.spec import Plan
+from atoll.site import lifecycle, status
+from atoll.site.state import State
+
+
+@dataclass
+class FakeRuntime:
+    """Stands for the supervisor: everything becomes ready at once, unless it is told otherwise."""
+
+    root: Path
+    alive: bool = False
+    plans: list[Plan] = field(default_factory=list)
+    signatures: dict[str, str] = field(default_factory=dict)
+    failing: dict[str, str] = field(default_factory=dict)
+    shutdowns: int = 0
+
+    def connect(self, _directory: Path) -> "FakeRuntime | None":
+        return self if self.alive else None
+
+    def ensure(self, _directory: Path) -> "FakeRuntime":
+        self.alive = True
+        return self
+
+    def start(self, plan: Plan) -> Iterator[Event]:
+        self.plans.append(plan)
+        for process in plan.processes:
+            if process.name in self.failing:
+                yield Event(process.name, ProcessState.FAILED, 1.0, self.failing[process.name])
+            elif process.job:
+                Path(process.arguments["directory"]).mkdir()
+                yield Event(process.name, ProcessState.DONE, 1.0)
+            else:
+                same = self.signatures.get(process.name) == process.signature()
+                self.signatures[process.name] = process.signature()
+                yield Event(process.name, ProcessState.READY, 0.0, "unchanged" if same else "")
+        if self.failing:
+            raise AtollError("site.failed", "something failed")
+
+    def stop(self, names: list[str] | None = None) -> Iterator[Event]:
+        for name in list(self.signatures) if names is None else names:
+            del self.signatures[name]
+            yield Event(name, ProcessState.STOPPED, 0.1)
+
+    def status(self, *, memory: bool = False) -> list[ProcessStatus]:
+        def row(name: str, kind: str) -> ProcessStatus:
+            return ProcessStatus(name, kind, ProcessState.READY, 1, 0.0, 0, 1000 if memory else None, 5.0, None, "/log")
+
+        return [row("supervisor", "supervisor"), row("nova", "fork_server"), *(row(name, "service") for name in self.signatures)]
+
+    def shutdown(self) -> None:
+        self.alive = False
+        self.shutdowns += 1
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path / "state")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
+    fake = FakeRuntime(state.root)
+    for module in (lifecycle, status):
+        monkeypatch.setattr(module, "connect", fake.connect)
+    monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
+    monkeypatch.setattr(lifecycle, "template_key", lambda: "key-1")
+    # The ports of these clouds may well be taken by a real one.
+    monkeypatch.setattr(lifecycle.Listeners, "bind", lambda _self, processes: list(processes))
+    return fake

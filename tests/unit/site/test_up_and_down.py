@@ -1,0 +1,255 @@
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from atoll.errors import AtollError
+from atoll.runtime.listeners import Listeners
+from atoll.site import lifecycle
+from atoll.site import state as state_module
+from atoll.site.lifecycle import destroy, destroyable, down, up
+from atoll.site.sites import known_sites, site_settings
+from atoll.site.state import locked
+from atoll.site.status import status
+
+SERVICES = ["keystone", "placement", "glance", "neutron", "nova"]
+
+
+BIND = Listeners.bind
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cloud.yaml"
+    path.write_text("sites:\n- name: paris\n- name: lyon\n")
+    return path
+
+
+def refused(code: str, state, cache, file=None) -> str:
+    before = sorted(state.root.rglob("*"))
+    with pytest.raises(AtollError) as caught:
+        up(state, cache, file)
+    assert caught.value.kind.code == code
+    assert sorted(state.root.rglob("*")) == before
+    return caught.value.message
+
+
+def test_first_up_makes_templates_and_one_site(state, cache, runtime):
+    outcome = up(state, cache)
+    assert outcome.cloud.site_names == ("local",)
+    plan = runtime.plans[0]
+    assert [server.name for server in plan.fork_servers] == ["base", *SERVICES]
+    assert [process.name for process in plan.processes] == [f"{kind}/{name}" for kind in ("template", "local") for name in SERVICES]
+    nova = plan.processes[-1]
+    assert set(nova.needs) == {"local/keystone", "local/placement", "local/glance", "local/neutron", "template/nova"}
+    assert nova.listen == (("127.0.0.1", 15004), ("127.0.0.1", 15005))
+
+
+def test_second_up_changes_nothing_and_says_so(state, cache, runtime):
+    up(state, cache)
+    assert up(state, cache).started == ()
+    assert not [process.name for process in runtime.plans[1].processes if process.job]
+    assert "template/nova" not in runtime.plans[1].processes[-1].needs
+
+
+def test_everything_is_private(state, cache, runtime):
+    up(state, cache)
+    for path in [state.root, *state.root.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_secrets_are_made_once_for_each_site(state, cache, runtime, file):
+    up(state, cache, file)
+    first = {name: dict(site_settings(state, name).secrets) for name in ("paris", "lyon")}
+    assert set(first["paris"]) == {"admin", "nova", "neutron", "glance", "placement", "metadata"}
+    assert len({*first["paris"].values(), *first["lyon"].values()}) == 12
+    up(state, cache, file)
+    assert dict(site_settings(state, "paris").secrets) == first["paris"]
+
+
+def test_clients_file_is_written(state, cache, runtime, file):
+    up(state, cache, file)
+    clouds = yaml.safe_load(state.clouds_file.read_text())["clouds"]
+    assert {name: cloud["auth"]["auth_url"] for name, cloud in clouds.items()} == {
+        "paris": "http://127.0.0.1:15000/v3",
+        "lyon": "http://127.0.0.1:15010/v3",
+        "default": "http://127.0.0.1:15000/v3",
+    }
+
+
+def test_up_without_file_brings_up_what_was_applied(state, cache, runtime, file):
+    up(state, cache, file)
+    down(state)
+    assert up(state, cache).cloud.site_names == ("paris", "lyon")
+
+
+def test_added_site_starts_and_leaves_others_alone(state, cache, runtime, file):
+    up(state, cache, file)
+    file.write_text("sites:\n- name: rome\n- name: paris\n- name: lyon\n")
+    outcome = up(state, cache, file)
+    assert outcome.started == tuple(sorted(f"rome/{name}" for name in SERVICES))
+    assert [site.port for site in outcome.cloud.sites] == [15020, 15000, 15010]
+
+
+def test_changed_site_is_restarted(state, cache, runtime, file):
+    up(state, cache, file)
+    file.write_text("sites:\n- name: paris\n- {name: lyon, debug: true}\n")
+    assert up(state, cache, file).started == tuple(sorted(f"lyon/{name}" for name in SERVICES))
+
+
+def test_vanished_site_is_refused(state, cache, runtime, file):
+    up(state, cache, file)
+    file.write_text("sites:\n- name: paris\n")
+    assert "leaves out lyon" in refused("cloud.invalid", state, cache, file)
+
+
+def test_bad_file_leaves_no_trace(state, cache, file):
+    file.write_text("sites: 7")
+    refused("cloud.invalid", state, cache, file)
+    assert not state.root.exists()
+    assert not cache.exists()
+
+
+def test_full_disk_leaves_no_trace(state, cache, runtime, monkeypatch):
+    monkeypatch.setattr(state_module.shutil, "disk_usage", lambda _path: (1, 1, 1))
+    refused("state.space", state, cache)
+    assert not state.root.exists()
+
+
+def test_full_disk_does_not_matter_if_all_is_up(state, cache, runtime, monkeypatch):
+    up(state, cache)
+    monkeypatch.setattr(state_module.shutil, "disk_usage", lambda _path: (1, 1, 1))
+    assert up(state, cache).started == ()
+
+
+def test_port_in_use_leaves_no_trace(state, cache, runtime, file, monkeypatch):
+    monkeypatch.setattr(Listeners, "bind", BIND)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        file.write_text(f"sites:\n- {{name: paris, port: {port if port < 65520 else 65520}}}\n")
+        assert f"port {port} of paris/keystone is in use by pid " in refused("port.in_use", state, cache, file)
+    assert not state.root.exists()
+
+
+def test_up_while_up_runs(state, cache, runtime):
+    with locked(state, "up"), pytest.raises(AtollError, match="another command is changing the cloud"):
+        up(state, cache)
+
+
+def test_failure_names_the_cause_and_not_its_consequences(state, cache, runtime):
+    runtime.failing = {
+        "local/nova": "needs local/keystone, which failed: exit status 1",
+        "local/keystone": "exit status 1; the log ends:\nTraceback\nValueError: no",
+    }
+    with pytest.raises(AtollError) as caught:
+        up(state, cache)
+    assert caught.value.message == "local/keystone did not start (and 1 more with it): exit status 1; the log ends: ValueError: no"
+    assert caught.value.hint == "`atoll logs local/keystone`"
+
+
+def test_other_code_ends_the_old_supervisor_first(state, cache, runtime, monkeypatch):
+    up(state, cache)
+    monkeypatch.setattr(lifecycle, "template_key", lambda: "key-2")
+    assert len(up(state, cache).started) == 10  # five templates, five services
+    assert runtime.shutdowns == 1
+    assert [path.name for path in (cache / "templates").iterdir()] == ["key-2"]
+
+
+def test_configuration_no_longer_rendered_is_removed(state, cache, runtime):
+    up(state, cache)
+    stale = state.site("local") / "etc/nova/stale.conf"
+    stale.touch()
+    up(state, cache)
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", None])
+def test_lost_secrets_are_not_made_anew(state, cache, runtime, text):
+    up(state, cache)
+    path = state.site("local") / "settings.json"
+    path.unlink() if text is None else path.write_text(text)
+    assert "expected the settings and secrets of the site" in refused("state.unusable", state, cache)
+
+
+def test_down_of_one_site_keeps_the_other_and_the_supervisor(state, cache, runtime, file):
+    up(state, cache, file)
+    assert down(state, ["paris"]) == ("paris",)
+    assert runtime.alive
+    assert {name.partition("/")[0] for name in runtime.signatures} == {"lyon"}
+    assert down(state, ["lyon"]) == ("lyon",)
+    assert not runtime.alive
+
+
+def test_down_when_nothing_runs(state, cache, runtime):
+    assert down(state) == ()
+    assert not state.root.exists()
+    up(state, cache)
+    down(state)
+    assert down(state) == ()
+
+
+def test_unknown_site_lists_those_known(state, cache, runtime, file):
+    up(state, cache, file)
+    for verb in (down, destroy, status):
+        with pytest.raises(AtollError, match="no site is called rome: expected one of paris, lyon") as caught:
+            verb(state, ["rome"])
+        assert caught.value.kind.code == "site.unknown"
+
+
+def test_destroy_of_one_site_keeps_the_other(state, cache, runtime, file):
+    up(state, cache, file)
+    assert destroy(state, ["paris"]) == ("paris",)
+    assert known_sites(state) == ["lyon"]
+    assert list(yaml.safe_load(state.clouds_file.read_text())["clouds"]) == ["lyon", "default"]
+    assert [path.name for path in (state.root / "sites").iterdir()] == ["lyon"]
+    assert up(state, cache).cloud.sites[0].port == 15010
+
+
+def test_destroy_leaves_nothing(state, cache, runtime, file):
+    up(state, cache, file)
+    assert destroy(state) == ("paris", "lyon")
+    assert not state.root.exists()
+    assert not runtime.alive
+
+
+def test_destroy_spares_what_is_not_ours(state, cache, runtime):
+    up(state, cache)
+    (state.root / "notes.txt").touch()
+    destroy(state)
+    assert [path.name for path in state.root.iterdir()] == ["notes.txt"]
+
+
+def test_destroy_works_on_what_another_version_wrote(state, cache, runtime):
+    up(state, cache)
+    state.version_file.write_text(json.dumps({"atoll": "99.0"}))
+    refused("state.version", state, cache)
+    assert destroyable(state) == ["local"]
+    destroy(state)
+    assert not state.root.exists()
+
+
+def test_status_of_nothing(state):
+    found = status(state)
+    assert (found.cloud, found.running, found.sites, found.supervisor) == (None, False, (), None)
+
+
+def test_status_of_sites_up_and_down(state, cache, runtime, file):
+    up(state, cache, file)
+    down(state, ["lyon"])
+    found = status(state)
+    assert [(site.name, site.state, site.memory_bytes) for site in found.sites] == [("paris", "up", 5000), ("lyon", "stopped", 0)]
+    assert found.running
+    assert found.memory_bytes == 7000
+    assert [row.name for row in found.fork_servers] == ["nova"]
+    assert json.loads(json.dumps(found.to_json()))["sites"][1]["processes"][0]["state"] == "stopped"
+    assert [site.name for site in status(state, ["lyon"]).sites] == ["lyon"]
+
+
+def test_status_of_a_site_in_part(state, cache, runtime):
+    up(state, cache)
+    del runtime.signatures["local/nova"]
+    assert status(state).sites[0].state == "partial"
