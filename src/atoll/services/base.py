@@ -41,24 +41,4 @@ def preload() -> None:
     # Native threads, chosen before anything can choose eventlet.
     oslo_service.backend.init_backend(oslo_service.backend.BackendType.THREADING)
 
-    import alembic
-    import cryptography.fernet
-    import jsonschema
-    import keystoneauth1.session
-    import keystonemiddleware.auth_token
-    import oslo_cache.core
-    import oslo_config.cfg
-    import oslo_context.context
-    import oslo_db.sqlalchemy.enginefacade
-    import oslo_log.log
-    import oslo_messaging
-    import oslo_middleware
-    import oslo_policy.policy
-    import oslo_reports.guru_meditation_report
-    import oslo_utils.timeutils
-    import paste.deploy
-    import requests
-    import routes
-    import sqlalchemy.orm
-    import stevedore
     import webob  # noqa: F401

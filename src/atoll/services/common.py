@@ -15,15 +15,30 @@ from atoll.services.ini import Sections
 
 DOMAIN = "default"
 SERVICE_PROJECT = "service"
-TOKEN_CACHE = "atoll.token_cache"
+TOKEN_CACHE = "atoll.token_cache"  # noqa: S105 - the name of a cache
 """The key of the WSGI environment under which `atoll.services.wsgi` offers the cache of validated tokens."""
 
 
 def logging(settings: Settings) -> Sections:
     """To standard error, which the runtime appends to the service's log, without the noise of each request."""
     quiet = "INFO" if settings.debug else "WARNING"
-    names = ("amqp", "amqplib", "oslo.messaging", "oslo_messaging", "sqlalchemy", "stevedore", "urllib3", "keystonemiddleware",
-             "oslo_policy", "routes.middleware", "dogpile.core.dogpile", "taskflow", "keystoneauth", "iso8601", "oslo.cache")
+    names = (
+        "amqp",
+        "amqplib",
+        "oslo.messaging",
+        "oslo_messaging",
+        "sqlalchemy",
+        "stevedore",
+        "urllib3",
+        "keystonemiddleware",
+        "oslo_policy",
+        "routes.middleware",
+        "dogpile.core.dogpile",
+        "taskflow",
+        "keystoneauth",
+        "iso8601",
+        "oslo.cache",
+    )
     return {
         "DEFAULT": {
             "use_stderr": True,

@@ -39,9 +39,6 @@ def _sections(data: Path, database: str) -> Sections:
 
 def preload() -> None:
     """Import Glance whole, and map its tables."""
-    import glance.api.v2.router
-    import glance.common.wsgi_app
-    import glance.db.sqlalchemy.api
     import glance_store._drivers.filesystem  # noqa: F401
     from sqlalchemy.orm import configure_mappers
 

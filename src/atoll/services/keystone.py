@@ -128,9 +128,8 @@ def _bootstrap(settings: Settings) -> None:
 
     Each step looks first, so that a start cut short is completed by the next one, and a changed address reaches the catalogue.
     """
-    from keystone.cmd.bootstrap import Bootstrapper
-
     import keystone.conf
+    from keystone.cmd.bootstrap import Bootstrapper
 
     first = Bootstrapper()
     first.admin_username = first.project_name = first.admin_role_name = "admin"

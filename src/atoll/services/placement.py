@@ -23,7 +23,6 @@ def _sections(database: str) -> Sections:
 
 def preload() -> None:
     """Import Placement whole, and map its tables."""
-    import placement.wsgi
     from sqlalchemy.orm import configure_mappers
 
     import atoll.db.sqlite

@@ -34,7 +34,7 @@ class TokenCache:
         with self._lock:
             return self._values.get(key)
 
-    def set(self, key: str, value: Any, time: int = 0) -> None:  # noqa: ARG002 - the memcache protocol
+    def set(self, key: str, value: Any, time: int = 0) -> None:
         """Keep `value`; all values live equally long."""
         with self._lock:
             self._values[key] = value
@@ -55,7 +55,7 @@ class Server(wsgi.Server):
         )
         self._listener = listener
 
-    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002, ARG002 - cheroot's signature
+    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002 - cheroot's signature
         """Take the given socket instead of opening one."""
         self.socket = self._listener
         return self._listener

@@ -1,0 +1,23 @@
+"""Which template databases belong to what is installed."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+_MAKERS = ("nova", "neutron", "neutron-lib", "keystone", "glance", "openstack-placement", "SQLAlchemy", "alembic", "oslo.db")
+"""The packages that decide what a schema looks like."""
+
+
+def template_key() -> str:
+    """A name for the templates that the installed packages and this code make: 16 hexadecimal digits.
+
+    It changes when any of the packages does, or any of the modules beside this one.
+    """
+    digest = hashlib.sha256()
+    for package in _MAKERS:
+        digest.update(f"{package} {metadata.version(package)}\n".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
