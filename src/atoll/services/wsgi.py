@@ -57,6 +57,9 @@ class Server(wsgi.Server):
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002 - cheroot's signature
         """Take the given socket instead of opening one."""
+        # The headers and the body of an answer are two writes: with Nagle's algorithm the second one waits for the client's delayed
+        # acknowledgement, 40 ms for each of the fifty requests of a boot. Accepted sockets inherit the option.
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = self._listener
         return self._listener
 
