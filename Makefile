@@ -1,0 +1,38 @@
+# The two commands of a newcomer are `make demo` and `make test`. `make help` lists them all.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: help install demo test lint unit sites tempest tempest-smoke lock clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## a .venv with the locked dependencies and the project
+
+$(STAMP): requirements.lock pyproject.toml scripts/install
+	scripts/install
+
+demo: install ## a site with three servers, from nothing
+	scripts/demo
+
+test: lint unit sites tempest-smoke ## all that .ci/run runs
+
+lint: install ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: install ## the quick tests
+	$(BIN)/pytest
+
+sites: install ## tests with real sites
+	$(BIN)/pytest tests/sites
+
+lock: install ## resolve the dependencies anew
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --python-version 3.11 \
+		--custom-compile-command "make lock" --quiet --upgrade --output-file requirements.lock
+
+clean: ## remove what install made
+	rm -rf .venv build dist
