@@ -43,6 +43,7 @@ _KINDS = (
     Kind("runtime.internal", 500, "The supervisor met an error of its own.", definite=False),
     Kind("runtime.unreachable", 503, "The supervisor does not answer.", definite=False),
     Kind("bench.requirement", 412, "A benchmark needs a program that is not installed."),
+    Kind("bench.failed", 500, "A benchmark met an error and was given up.", definite=False),
 )
 
 REGISTRY = {kind.code: kind for kind in _KINDS}
