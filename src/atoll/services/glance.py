@@ -6,11 +6,31 @@ import os
 from pathlib import Path
 
 from atoll.runtime.child import Child
-from atoll.services import common
+from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 
 STORE = "files"
+
+
+MODULES = (
+    "castellan.key_manager.barbican_key_manager",
+    "glance.api.middleware.*",
+    "glance.api.v2.router",
+    "glance.common.wsgi_app",
+    "glance.db.sqlalchemy.api",
+    "glance_store._drivers.cinder.store",
+    "glance_store._drivers.filesystem",
+    "glance_store._drivers.http",
+    "glance_store._drivers.rbd",
+    "glance_store._drivers.s3",
+    "glance_store._drivers.swift.store",
+    "glance_store._drivers.vmware_datastore",
+    "os_brick.initiator.connectors.*",
+    "oslo_privsep.daemon",
+    "oslo_service.loopingcall",
+)
+"""What the fork server imports."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -25,7 +45,11 @@ def configuration(settings: Settings) -> dict[str, str]:
 
 def _sections(data: Path, database: str) -> Sections:
     return {
-        "DEFAULT": {"enabled_backends": f"{STORE}:file", "enabled_import_methods": "[glance-direct,web-download,copy-image]"},
+        "DEFAULT": {
+            "enabled_backends": f"{STORE}:file",
+            "enabled_import_methods": "[glance-direct,web-download,copy-image]",
+            "transport_url": "local://",
+        },
         "database": {"connection": database},
         "glance_store": {"default_backend": STORE},
         STORE: {"filesystem_store_datadir": f"{data}/images"},
@@ -39,13 +63,7 @@ def _sections(data: Path, database: str) -> Sections:
 
 def preload() -> None:
     """Import Glance whole, and map its tables."""
-    import glance_store._drivers.filesystem  # noqa: F401
-    from sqlalchemy.orm import configure_mappers
-
-    import atoll.db.sqlite
-    import atoll.services.wsgi  # noqa: F401
-
-    configure_mappers()
+    base.warm(MODULES)
 
 
 def template(child: Child) -> None:

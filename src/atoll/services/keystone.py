@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from atoll.runtime.child import Child
-from atoll.services import common
+from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 
@@ -22,6 +22,36 @@ CATALOGUE = {
 """By service: its type, its endpoint in `Settings.ports`, its path."""
 
 
+MODULES = (
+    "keystone.application_credential.backends.sql",
+    "keystone.assignment.backends.sql",
+    "keystone.assignment.role_backends.sql",
+    "keystone.auth.plugins.*",
+    "keystone.catalog.backends.sql",
+    "keystone.cmd.bootstrap",
+    "keystone.credential.backends.sql",
+    "keystone.credential.providers.fernet",
+    "keystone.endpoint_policy.backends.sql",
+    "keystone.federation.backends.sql",
+    "keystone.identity.backends.sql",
+    "keystone.identity.id_generators.sha256",
+    "keystone.identity.mapping_backends.sql",
+    "keystone.identity.shadow_backends.sql",
+    "keystone.limit.backends.sql",
+    "keystone.limit.models.flat",
+    "keystone.oauth1.backends.sql",
+    "keystone.policy.backends.*",
+    "keystone.receipt.providers.fernet",
+    "keystone.resource.backends.sql",
+    "keystone.resource.config_backends.sql",
+    "keystone.revoke.backends.sql",
+    "keystone.server.flask.core",
+    "keystone.token.providers.jws.core",
+    "keystone.trust.backends.sql",
+)
+"""What the fork server imports."""
+
+
 def configuration(settings: Settings) -> dict[str, str]:
     """Render keystone.conf."""
     return {"keystone/keystone.conf": render(common.logging(settings), _sections(settings.data, settings.database("keystone"), settings))}
@@ -29,7 +59,8 @@ def configuration(settings: Settings) -> dict[str, str]:
 
 def _sections(data: Path, database: str, settings: Settings | None = None) -> Sections:
     sections: dict[str, dict[str, str | int | bool]] = {
-        "DEFAULT": {"max_token_size": 2048},
+        "DEFAULT": {"max_token_size": 2048, "transport_url": "local://"},
+        "oslo_messaging_notifications": {"driver": "noop"},
         "database": {"connection": database},
         # One process serves the site, so a cache in its memory is as good as memcached and never out of step.
         "cache": {"enabled": True, "backend": "oslo_cache.dict", "expiration_time": 300},
@@ -49,19 +80,7 @@ def _sections(data: Path, database: str, settings: Settings | None = None) -> Se
 
 def preload() -> None:
     """Import Keystone whole, and map its tables."""
-    import keystone.assignment.backends.sql
-    import keystone.catalog.backends.sql
-    import keystone.cmd.bootstrap
-    import keystone.identity.backends.sql
-    import keystone.resource.backends.sql
-    import keystone.server.flask.core
-    import keystone.token.providers.jws.core  # noqa: F401
-    from sqlalchemy.orm import configure_mappers
-
-    import atoll.db.sqlite
-    import atoll.services.wsgi  # noqa: F401
-
-    configure_mappers()
+    base.warm(MODULES)
 
 
 def template(child: Child) -> None:

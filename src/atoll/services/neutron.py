@@ -14,6 +14,42 @@ SERVICE_PLUGINS = ("router", "qos", "segments", "port_forwarding", "metering")
 EXTENSION_DRIVERS = ("port_security", "dns_domain_ports", "qos", "uplink_status_propagation")
 
 
+MODULES = (
+    "atoll.services.ml2_agentless",
+    "neutron.api.v2.router",
+    "neutron.conf.policies.*",
+    "neutron.db.migration.models.head",
+    "neutron.db.quota.driver_nolock",
+    "neutron.ipam.drivers.neutrondb_ipam.driver",
+    "neutron.notifiers.nova",
+    "neutron.pecan_wsgi.hooks.*",
+    "neutron.pecan_wsgi.startup",
+    "neutron.plugins.ml2.drivers.type_flat",
+    "neutron.plugins.ml2.drivers.type_geneve",
+    "neutron.plugins.ml2.drivers.type_local",
+    "neutron.plugins.ml2.drivers.type_vlan",
+    "neutron.plugins.ml2.extensions.*",
+    "neutron.plugins.ml2.plugin",
+    "neutron.scheduler.l3_agent_scheduler",
+    "neutron.server.api",
+    "neutron.service",
+    "neutron.services.auto_allocate.plugin",
+    "neutron.services.flavors.flavors_plugin",
+    "neutron.services.l3_router.l3_router_plugin",
+    "neutron.services.l3_router.service_providers.*",
+    "neutron.services.metering.metering_plugin",
+    "neutron.services.network_ip_availability.plugin",
+    "neutron.services.portforwarding.pf_plugin",
+    "neutron.services.qos.qos_plugin",
+    "neutron.services.revisions.revision_plugin",
+    "neutron.services.segments.plugin",
+    "neutron.services.tag.tag_plugin",
+    "neutron.services.timestamp.timestamp_plugin",
+    "novaclient.v2.*",
+)
+"""What the fork server imports."""
+
+
 def configuration(settings: Settings) -> dict[str, str]:
     """Render neutron.conf; the paste file is upstream's own."""
     here: Sections = {
@@ -57,23 +93,7 @@ def _sections(data: Path, database: str) -> Sections:
 def preload() -> None:
     """Import Neutron whole, and map its tables."""
     base.allow_eventlet()
-
-    import neutron.db.migration.models.head
-    import neutron.plugins.ml2.plugin
-    import neutron.server.api
-    import neutron.service
-    import neutron.services.l3_router.l3_router_plugin
-    import neutron.services.metering.metering_plugin
-    import neutron.services.portforwarding.pf_plugin
-    import neutron.services.qos.qos_plugin
-    import neutron.services.segments.plugin  # noqa: F401
-    from sqlalchemy.orm import configure_mappers
-
-    import atoll.bus.local
-    import atoll.db.sqlite
-    import atoll.services.wsgi  # noqa: F401
-
-    configure_mappers()
+    base.warm(MODULES)
 
 
 def template(child: Child) -> None:

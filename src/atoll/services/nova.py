@@ -8,12 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from atoll.runtime.child import Child
-from atoll.services import common
+from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 
 FLAVORS = (("m1.nano", 64, 1, 1), ("m1.tiny", 512, 1, 1), ("m1.small", 2048, 1, 20), ("m1.medium", 4096, 2, 40), ("m1.large", 8192, 4, 80))
 """Name, RAM in MiB, VCPUs, disk in GiB: DevStack's names, so that examples found elsewhere work."""
+
+
+MODULES = (
+    "atoll.services.fake_hypervisor",
+    "nova.api.auth",
+    "nova.api.compute_req_id",
+    "nova.api.metadata.handler",
+    "nova.api.openstack.compute",
+    "nova.api.openstack.requestlog",
+    "nova.api.openstack.urlmap",
+    "nova.api.openstack.wsgi_app",
+    "nova.compute.manager",
+    "nova.compute.monitors.cpu.*",
+    "nova.conductor.manager",
+    "nova.db.api.models",
+    "nova.db.main.models",
+    "nova.scheduler.filters.*",
+    "nova.scheduler.manager",
+    "nova.scheduler.weights.*",
+    "nova.servicegroup.drivers.db",
+    "nova.virt.fake",
+)
+"""What the fork server imports."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -67,25 +90,11 @@ def preload() -> None:
     from nova import monkey_patch
 
     monkey_patch.patch(backend="threading")
+    base.warm(MODULES)
 
-    import nova.api.metadata.handler
-    import nova.api.openstack.compute
-    import nova.api.openstack.wsgi_app
-    import nova.compute.manager
-    import nova.conductor.manager
-    import nova.db.api.models
-    import nova.db.main.models
-    import nova.scheduler.manager
-    import nova.virt.fake  # noqa: F401
     from nova import objects
-    from sqlalchemy.orm import configure_mappers
-
-    import atoll.bus.local
-    import atoll.db.sqlite
-    import atoll.services.wsgi  # noqa: F401
 
     objects.register_all()
-    configure_mappers()
 
 
 def template(child: Child) -> None:
@@ -141,7 +150,6 @@ def _configure(settings: Settings) -> None:
     conductor is in the same process and the database is a file beside it, so objects go straight to it.
     """
     import os_brick
-    import os_vif
     from nova import objects
     from nova.api.openstack import wsgi_app
     from nova.conf import CONF
@@ -155,7 +163,6 @@ def _configure(settings: Settings) -> None:
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
-    os_vif.initialize()
     objects.Service.enable_min_version_cache()
 
 

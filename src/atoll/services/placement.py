@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 from atoll.runtime.child import Child
-from atoll.services import common
+from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
+
+MODULES = ("placement.wsgi",)
+"""What the fork server imports."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -23,12 +26,7 @@ def _sections(database: str) -> Sections:
 
 def preload() -> None:
     """Import Placement whole, and map its tables."""
-    from sqlalchemy.orm import configure_mappers
-
-    import atoll.db.sqlite
-    import atoll.services.wsgi  # noqa: F401
-
-    configure_mappers()
+    base.warm(MODULES)
 
 
 def template(child: Child) -> None:
