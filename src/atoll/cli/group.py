@@ -19,6 +19,7 @@ VERBS = {
     "logs": "atoll.cli.logs",
     "env": "atoll.cli.env",
     "openstack": "atoll.cli.openstack",
+    "bench": "atoll.cli.bench",
     "version": "atoll.cli.version",
     "completion": "atoll.cli.completion",
 }

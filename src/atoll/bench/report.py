@@ -1,0 +1,68 @@
+"""What an experiment's numbers are called, and how two deployments are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Key:
+    """One number of a report.
+
+    Attributes:
+        name: in the JSON.
+        meaning: for a person, with the unit.
+        compared: False if the usual deployment has no such number.
+    """
+
+    name: str
+    meaning: str
+    compared: bool = True
+
+
+KEYS = (
+    Key("first_site_s", "first site, from command to five right answers, s"),
+    Key("first_site_warm_s", "the same site again, fork servers warm, s", compared=False),
+    Key("first_site_no_template_s", "first site with no schema templates yet, s", compared=False),
+    Key("next_site_s", "each further site, s", compared=False),
+    Key("site_pss_mb", "memory per site, shared parts included, MB"),
+    Key("next_site_mb", "memory that one more site adds, MB", compared=False),
+    Key("total_pss_mb", "memory of everything, MB", compared=False),
+    Key("boot_one_s", "one server, from request to ACTIVE, s"),
+    Key("boots_per_min", "servers booted per minute"),
+    Key("idle_cpu_percent", "an idle site, % of one core"),
+    Key("processes", "processes of everything", compared=False),
+)
+"""The numbers of `atoll bench site`, in the order they are shown."""
+
+
+def ratios(ours: Mapping[str, Any], standard: Mapping[str, Any]) -> dict[str, float]:
+    """Ours divided by the usual deployment's, for each number that both have and that is comparable."""
+    found = {}
+    for key in KEYS:
+        left, right = ours.get(key.name), standard.get(key.name)
+        if key.compared and _is_number(left) and _is_number(right) and right:
+            found[key.name] = round(left / right, 3)
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """A report as a table: meaning, ours, the usual deployment's, ratio; empty where there is no number."""
+    standard, compared = report.get("standard", {}), report.get("ratios", {})
+    return [
+        (key.meaning, _text(report[key.name]), _text(standard.get(key.name)), _text(compared.get(key.name)))
+        for key in KEYS
+        if report.get(key.name) is not None
+    ]
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if isinstance(value, int) or value >= 100 else f"{value:.2f}"

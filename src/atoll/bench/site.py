@@ -1,0 +1,229 @@
+"""`atoll bench site`: what the sites of a cloud cost, from the first command to the last byte."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atoll.bench import workload
+from atoll.bench.measure import Say, failed, family, median, memory_mb, processor_percent
+from atoll.bench.target import Target, await_answers
+from atoll.bench.workspace import HOST, free_ports
+from atoll.cloud import Cloud, dump_cloud
+from atoll.runtime.control import connect
+from atoll.services import SERVICES, template_key
+from atoll.site.sites import site_settings
+from atoll.site.state import State, default_cache
+
+UP_TIMEOUT_S = 600.0
+"""Seconds that a site may take: with no templates, on a machine that others use too."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much to measure.
+
+    Attributes:
+        sites: how many sites are brought up, one after the other.
+        servers: how many servers are booted for `boots_per_min`.
+        at_once: how many of them at once.
+        boots: how many single boots count.
+        settle_s: rest before memory and idle processor time are looked at, in seconds.
+        idle_s: for how long idleness is looked at, in seconds.
+        fresh_templates: measure a start with no schema templates too, in a cache directory of the experiment's own.
+    """
+
+    sites: int = 1
+    servers: int = 30
+    at_once: int = 10
+    boots: int = 7
+    settle_s: float = 20.0
+    idle_s: float = 30.0
+    fresh_templates: bool = False
+
+
+class Sites:
+    """A cloud of an experiment's own, driven by the command line as a person would.
+
+    Args:
+        root: a directory of the experiment's own.
+        count: how many sites it will have at most.
+        environment: of the commands.
+    """
+
+    def __init__(self, root: Path, count: int, environment: Mapping[str, str]) -> None:
+        self.state = State(root / "state")
+        self._file = root / "cloud.yaml"
+        self._log = root / "commands.log"
+        self._ports = free_ports(count)
+        self._environment = dict(environment)
+
+    def up(self, count: int) -> float:
+        """Bring the first `count` sites up; all but the last may be up already.
+
+        Returns:
+            Seconds from the command to the first correct answer of the last site's five APIs.
+
+        Raises:
+            AtollError: `bench.failed`.
+        """
+        sites = [{"name": f"site-{index + 1}", "host": HOST, "port": port} for index, port in enumerate(self._ports[:count])]
+        self._file.write_text(dump_cloud(Cloud.model_validate({"sites": sites})), encoding="utf-8")
+        begun = time.monotonic()
+        command = self._begin("up", str(self._file))
+
+        def alive() -> None:
+            if command.poll() not in (None, 0):
+                raise self._failure(command)
+
+        self._await_settings(f"site-{count}", alive)
+        await_answers(self.target(count), alive, UP_TIMEOUT_S)
+        seconds = time.monotonic() - begun
+        if command.wait(UP_TIMEOUT_S) != 0:
+            raise self._failure(command)
+        return seconds
+
+    def destroy(self) -> None:
+        """Stop and delete everything, fork servers and supervisor too."""
+        command = self._begin("destroy", "--yes")
+        if command.wait(UP_TIMEOUT_S) != 0:
+            raise self._failure(command)
+
+    def stop(self) -> None:
+        """Stop the sites' services; fork servers and supervisor stay."""
+        control = connect(self.state.root)
+        if control is None:
+            raise failed("the supervisor has gone")
+        names = [status.name for status in control.status() if status.kind == "service"]
+        for _event in control.stop(names):
+            pass
+
+    def target(self, number: int = 1) -> Target:
+        """One site, counted from 1."""
+        settings = site_settings(self.state, f"site-{number}")
+        return Target(settings.url("identity", "/v3"), settings.secrets["admin"], settings.site, self.pids)
+
+    def pids(self) -> list[int]:
+        """The supervisor and all its descendants: fork servers and services."""
+        control = connect(self.state.root)
+        if control is None:
+            return []
+        return family(status.pid for status in control.status() if status.kind == "supervisor" and status.pid)
+
+    def _await_settings(self, name: str, alive: Any) -> None:  # noqa: ANN401, RUF100
+        while not (self.state.site(name) / "settings.json").exists() or not self.state.cloud_file.exists():
+            alive()
+            time.sleep(0.02)
+
+    def _begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            words = [sys.executable, "-m", "atoll", "--state", str(self.state.root), *arguments]
+            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment)
+
+    def _failure(self, command: subprocess.Popen[bytes]) -> Exception:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), f"exit status {command.returncode}")
+        return failed(f"`{' '.join(map(str, command.args[3:]))}`: {said.removeprefix('error: ')}")  # type: ignore[index]
+
+
+def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Do the whole experiment; nothing else of ours may run meanwhile.
+
+    Args:
+        options: how much.
+        root: a directory of the experiment's own.
+        environment: of the commands that are run.
+        say: told what is going on.
+
+    Returns:
+        The numbers, by the names of `report.KEYS`.
+
+    Raises:
+        AtollError: `bench.failed`.
+    """
+    if options.fresh_templates:
+        environment = {**environment, "XDG_CACHE_HOME": str(root / "cache")}
+    sites = Sites(root, options.sites, environment)
+    numbers: dict[str, Any] = {}
+    if options.fresh_templates or not _templates_exist():
+        say("a first site, with no schema templates")
+        numbers["first_site_no_template_s"] = round(sites.up(1), 3)
+        sites.destroy()
+    say("a first site, fork servers cold")
+    numbers["first_site_s"] = round(sites.up(1), 3)
+    sites.stop()
+    say("the same site, fork servers warm")
+    numbers["first_site_warm_s"] = round(sites.up(1), 3)
+    numbers |= under_load(sites.target(), options, say)
+    time.sleep(options.settle_s)
+    alone_mb = memory_mb(sites.pids())
+    further = _further_sites(sites, options, say)
+    if further:
+        numbers["next_site_s"] = median(further)
+        numbers["samples"]["next_site_s"] = [round(seconds, 3) for seconds in further]
+    numbers |= at_rest(sites.target(), options, say)
+    if further:
+        numbers["next_site_mb"] = round((numbers["total_pss_mb"] - alone_mb) / len(further), 1)
+    return numbers
+
+
+def _templates_exist() -> bool:
+    directory = default_cache() / "templates" / template_key()
+    return all((directory / service.name).is_dir() for service in SERVICES)
+
+
+def _further_sites(sites: Sites, options: Options, say: Say) -> list[float]:
+    samples = []
+    for number in range(2, options.sites + 1):
+        say(f"site {number} of {options.sites}")
+        samples.append(sites.up(number))
+        # A site that never booted a server has not touched much of its memory yet.
+        api = sites.target(number).api()
+        api.sign_in()
+        workload.boot_one(api, workload.prepare(api), 1)
+    return samples
+
+
+def under_load(target: Target, options: Options, say: Say) -> dict[str, Any]:
+    """Boot servers, one by one and many at once, delete them, and make sure that nothing is left.
+
+    Raises:
+        AtollError: `bench.failed`: an API did not do what it should, or something leaked.
+    """
+    api = target.api()
+    api.sign_in()
+    tenancy = workload.prepare(api)
+    say(f"{options.boots} servers, one after the other")
+    single = workload.boot_one(api, tenancy, options.boots)
+    say(f"{options.servers} servers, {options.at_once} at a time")
+    seconds = workload.boot_many(api, tenancy, options.servers, options.at_once)
+    say("deleting them")
+    workload.delete_all(api, options.at_once)
+    found = workload.leaks(api)
+    if found.any:
+        raise failed(f"something leaked: {found}")
+    return {
+        "boot_one_s": median(single),
+        "boots_per_min": round(60 * options.servers / seconds, 2),
+        "samples": {"boot_one_s": [round(each, 3) for each in single]},
+    }
+
+
+def at_rest(target: Target, options: Options, say: Say) -> dict[str, Any]:
+    """Memory and idle processor time, after the deployment has settled; both divided by the number of sites."""
+    say("letting it settle")
+    time.sleep(options.settle_s)
+    total = memory_mb(target.pids())
+    say(f"watching it idle for {options.idle_s:.0f} s")
+    idle = processor_percent(target.pids, options.idle_s)
+    return {
+        "site_pss_mb": round(total / options.sites, 1),
+        "total_pss_mb": total,
+        "processes": len(target.pids()),
+        "idle_cpu_percent": round(idle / options.sites, 2),
+    }

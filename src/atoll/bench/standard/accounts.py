@@ -1,0 +1,36 @@
+"""What a deployment tool does over HTTP once Keystone answers: accounts of the services, and the catalogue."""
+
+from __future__ import annotations
+
+from atoll.bench.api import Api
+from atoll.services import Settings
+
+_USERS = ("glance", "neutron", "nova", "placement")
+_CATALOGUE = {
+    "placement": ("placement", ""),
+    "image": ("image", ""),
+    "network": ("network", ""),
+    "compute": ("compute", "/v2.1"),
+}
+"""By type: which of the site's ports, and the path."""
+
+
+def create(api: Api, settings: Settings) -> None:
+    """Make the service project, its users with the roles `admin` and `service`, and the endpoints.
+
+    Args:
+        api: signed in as the administrator that `keystone-manage bootstrap` has made.
+        settings: with the users' passwords.
+    """
+    project = api.expect("identity", "POST", "/projects", {"project": {"name": "service", "domain_id": "default"}})["project"]["id"]
+    roles = {role["name"]: role["id"] for role in api.expect("identity", "GET", "/roles")["roles"]}
+    for name in _USERS:
+        user = {"name": name, "password": settings.secrets[name], "domain_id": "default"}
+        made = api.expect("identity", "POST", "/users", {"user": user})["user"]["id"]
+        for role in ("admin", "service"):
+            api.expect("identity", "PUT", f"/projects/{project}/users/{made}/roles/{roles[role]}")
+    for kind, (port, path) in _CATALOGUE.items():
+        service = api.expect("identity", "POST", "/services", {"service": {"type": kind, "name": kind}})["service"]["id"]
+        for interface in ("public", "internal", "admin"):
+            endpoint = {"service_id": service, "interface": interface, "url": settings.url(port, path), "region_id": settings.region}
+            api.expect("identity", "POST", "/endpoints", {"endpoint": endpoint})

@@ -1,0 +1,109 @@
+"""The services' own configuration, turned from one process per service and SQLite to the usual deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from atoll.services import SERVICES, Settings
+from atoll.services.ini import Sections, render
+
+WORKERS = 2
+"""Processes of each API, of the conductor and of the scheduler."""
+
+THREADS = 8
+"""Requests that one API process serves at once."""
+
+GUNICORN = {
+    "keystone": ("keystone.wsgi.api:application", "identity"),
+    "placement": ("placement.wsgi.api:application", "placement"),
+    "glance": ("glance.wsgi.api:application", "image"),
+    "neutron": ("neutron.wsgi.api:application", "network"),
+    "nova": ("nova.wsgi.osapi_compute:application", "compute"),
+    "nova-metadata": ("nova.wsgi.metadata:application", "metadata"),
+}
+"""By program: its WSGI application, and which of the site's ports it listens on."""
+
+DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova_cell0", "nova_cell1")
+
+_UNCACHED: Sections = {
+    # Ours offers a cache of tokens under that name; without it keystonemiddleware keeps one in each process.
+    "keystone_authtoken": {"cache": ""},
+}
+
+
+def write(settings: Settings, database: Callable[[str], str], transport_url: str) -> None:
+    """Write the configuration of all services below `Settings.etc`.
+
+    It is the sites' own text, followed by what differs: in oslo.config, the last value of an option wins.
+
+    Args:
+        settings: what the services are told.
+        database: gives the SQLAlchemy URL of a database.
+        transport_url: of the message bus.
+    """
+    different = overrides(settings.data, database, transport_url)
+    for service in SERVICES:
+        for name, text in service.configuration(settings).items():
+            path = settings.etc / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(f"{text}\n{render(different[service.name])}", encoding="utf-8")
+
+
+def overrides(data: Path, database: Callable[[str], str], transport_url: str) -> dict[str, Sections]:
+    """What differs from a site's configuration, by service; see `write`."""
+    return {
+        "keystone": {
+            "database": {"connection": database("keystone")},
+            # Upstream's default: sites need signatures that other sites can check, one deployment doesn't.
+            "token": {"provider": "fernet"},
+            "fernet_tokens": {"key_repository": str(data / "keys/tokens")},
+        },
+        "placement": {**_UNCACHED, "placement_database": {"connection": database("placement")}},
+        "glance": {**_UNCACHED, "database": {"connection": database("glance")}},
+        "neutron": {
+            **_UNCACHED,
+            "DEFAULT": {"transport_url": transport_url, "rpc_workers": 1, "rpc_state_report_workers": 1},
+            "database": {"connection": database("neutron")},
+        },
+        "nova": {
+            **_UNCACHED,
+            "DEFAULT": {"transport_url": transport_url, "compute_driver": "fake.FakeDriver"},
+            "api_database": {"connection": database("nova_api")},
+            "database": {"connection": database("nova_cell1")},
+            "conductor": {"workers": WORKERS},
+            "scheduler": {"workers": WORKERS},
+        },
+    }
+
+
+def gunicorn(program: str, settings: Settings) -> str:
+    """gunicorn.conf.py of one program.
+
+    gunicorn finds it in its working directory, and so needs no word on its command line: Nova and Neutron would take those for theirs.
+    """
+    application, port = GUNICORN[program]
+    options = {
+        "wsgi_app": application,
+        "bind": f"{settings.host}:{settings.ports[port]}",
+        "workers": WORKERS,
+        "worker_class": "gthread",
+        "threads": THREADS,
+        "timeout": 120,
+        "control_socket_disable": True,
+        "worker_tmp_dir": str(settings.directory),
+    }
+    return "".join(f"{name} = {value!r}\n" for name, value in options.items())
+
+
+def environment(settings: Settings, paste: Path) -> dict[str, str]:
+    """How all programs find their configuration.
+
+    Args:
+        settings: what the services are told.
+        paste: Nova's paste file, which it wants to be named first.
+    """
+    names = {"KEYSTONE": "keystone", "PLACEMENT": "placement", "GLANCE": "glance", "NEUTRON": "neutron", "NOVA": "nova"}
+    directories = {f"OS_{upper}_CONFIG_DIR": str(settings.etc / name) for upper, name in names.items()}
+    return directories | {"OS_NEUTRON_CONFIG_FILES": "neutron.conf", "OS_NOVA_CONFIG_FILES": f"{paste};nova.conf"}

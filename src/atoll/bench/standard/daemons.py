@@ -1,0 +1,121 @@
+"""Runs the programs of a deployment in the background, as a service manager would."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atoll.bench.measure import failed, family
+
+_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and how it is called.
+
+    Attributes:
+        name: of its log.
+        command: its words.
+        environment: variables over those of the experiment.
+        directory: where it runs; None means the log directory.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
+
+
+class Daemons:
+    """Programs that run until they are stopped.
+
+    Args:
+        logs: the directory of their logs; it must exist.
+        environment: of all of them.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
+        self._logs = logs
+        self._environment = dict(environment)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, programs: Iterable[Program]) -> None:
+        """Start programs, without waiting for any."""
+        for program in programs:
+            self._running[program.name] = self._begin(program, "setpriv", "--pdeathsig", "TERM")
+
+    def run(self, program: Program) -> None:
+        """Run a program to its end.
+
+        Raises:
+            AtollError: `bench.failed`, with its last line.
+        """
+        process = self._begin(program)
+        if process.wait() != 0:
+            raise self._failure(program.name, process.returncode)
+
+    def run_all(self, *chains: Iterable[Program]) -> None:
+        """Run chains of programs, each in its order, all chains at once.
+
+        Raises:
+            AtollError: `bench.failed`, with the last line of the first that failed.
+        """
+        waiting = [list(chain) for chain in chains]
+        running = {id(chain): (chain[0].name, self._begin(chain.pop(0))) for chain in waiting if chain}
+        while running:
+            for chain in waiting:
+                if id(chain) not in running:
+                    continue
+                name, process = running.pop(id(chain))
+                if process.wait() != 0:
+                    raise self._failure(name, process.returncode)
+                if chain:
+                    running[id(chain)] = (chain[0].name, self._begin(chain.pop(0)))
+
+    def check(self) -> None:
+        """Make sure that none has ended by itself.
+
+        Raises:
+            AtollError: `bench.failed`, with its last line.
+        """
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise self._failure(name, process.returncode)
+
+    def pids(self) -> list[int]:
+        """Of all that run, with their descendants."""
+        return family(process.pid for process in self._running.values())
+
+    def stop(self) -> None:
+        """Stop them all, the latest first."""
+        for process in reversed(self._running.values()):
+            process.terminate()
+        for process in reversed(self._running.values()):
+            try:
+                process.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._running.clear()
+
+    def _begin(self, program: Program, *wrapper: str) -> subprocess.Popen[bytes]:
+        with self._log(program.name).open("ab") as log:
+            return subprocess.Popen(
+                [*wrapper, *program.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self._environment, **program.environment},
+                cwd=program.directory or self._logs,
+                start_new_session=True,  # Ctrl-C is for the experiment, which then stops them in order
+            )
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _failure(self, name: str, code: int) -> Exception:
+        lines = self._log(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return failed(f"{name} ended with exit status {code}: {lines[-1][:300] if lines else 'it said nothing'}")

@@ -1,0 +1,174 @@
+"""MariaDB and RabbitMQ from Debian's packages, on the loopback interface and in directories of the experiment's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from atoll.bench.standard.daemons import Program
+from atoll.bench.workspace import HOST
+from atoll.errors import AtollError
+
+USER = "openstack"
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+"""The program itself: Debian's /usr/sbin/rabbitmq-server insists on its own account."""
+
+_PACKAGES = {
+    "mariadb-server": ("mariadbd", "mariadb-install-db", "mariadb"),
+    "rabbitmq-server": (str(RABBITMQ), "epmd"),
+}
+
+
+def check_requirements() -> None:
+    """Make sure that everything is installed.
+
+    Raises:
+        AtollError: `bench.requirement`, naming the packages that are missing.
+    """
+    missing = [package for package, programs in _PACKAGES.items() if not all(map(_find, programs))]
+    if missing:
+        hint = f"`sudo apt-get install --no-install-recommends {' '.join(missing)}`; they need not be started"
+        raise AtollError("bench.requirement", f"the usual deployment needs {' and '.join(missing)} from Debian's packages", hint)
+
+
+def _find(program: str) -> str | None:
+    # /usr/sbin is on root's path only.
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"]))
+
+
+def _program(name: str) -> str:
+    found = _find(name)
+    assert found is not None  # `check_requirements`
+    return found
+
+
+class MariaDB:
+    """One server, with its defaults but for OpenStack's character set and room for more connections.
+
+    Args:
+        directory: of its own, for its owner alone.
+        port: to listen on.
+        password: of the account that may use every database.
+    """
+
+    def __init__(self, directory: Path, port: int, password: str) -> None:
+        self._data = directory / "data"
+        self._socket = directory / "mariadb.sock"
+        self._port = port
+        self._password = password
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database."""
+        return f"mysql+pymysql://{USER}:{self._password}@{HOST}:{self._port}/{database}?charset=utf8mb3"
+
+    def initialise(self) -> Program:
+        """Makes the data directory."""
+        arguments = ("--no-defaults", f"--datadir={self._data}", "--auth-root-authentication-method=normal", "--skip-test-db", *_as_root())
+        return Program("mariadb-install-db", (_program("mariadb-install-db"), *arguments))
+
+    def daemon(self) -> Program:
+        """The server."""
+        arguments = (
+            "--no-defaults",
+            f"--datadir={self._data}",
+            f"--socket={self._socket}",
+            f"--pid-file={self._socket.with_suffix('.pid')}",
+            f"--port={self._port}",
+            f"--bind-address={HOST}",
+            "--character-set-server=utf8mb3",
+            "--collation-server=utf8mb3_general_ci",
+            "--max-connections=1000",
+            *_as_root(),
+        )
+        return Program("mariadb", (_program("mariadbd"), *arguments))
+
+    def create(self, databases: Iterable[str]) -> Program:
+        """Makes databases and the account, and locks root out of the network."""
+        statements = [f"CREATE DATABASE {name};" for name in databases]
+        statements.append(f"GRANT ALL ON *.* TO '{USER}'@'%' IDENTIFIED BY '{self._password}';")
+        statements.append(f"SET PASSWORD FOR 'root'@'localhost' = PASSWORD('{self._password}');")
+        script = self._socket.with_suffix(".sql")
+        # A file: a command line could be read by anybody.
+        script.touch(mode=0o600)
+        script.write_text("\n".join(statements), encoding="utf-8")
+        command = f"exec {_program('mariadb')} --no-defaults --socket={self._socket} --user=root < {script}"
+        return Program("mariadb-create", ("/bin/sh", "-c", command))
+
+    def is_up(self) -> bool:
+        """True if it accepts connections."""
+        return self._socket.exists() and _greets(self._port, b"")
+
+
+class RabbitMQ:
+    """One node, with its defaults.
+
+    Args:
+        directory: of its own, for its owner alone.
+        ports: of AMQP, of Erlang's distribution, and of its port mapper.
+        password: of its account.
+    """
+
+    def __init__(self, directory: Path, ports: tuple[int, int, int], password: str) -> None:
+        self._directory = directory
+        self._port, self._distribution_port, self._mapper_port = ports
+        self._password = password
+
+    @property
+    def url(self) -> str:
+        """The transport URL for oslo.messaging."""
+        return f"rabbit://{USER}:{self._password}@{HOST}:{self._port}/"
+
+    def configure(self) -> None:
+        """Write its configuration."""
+        settings = self._directory / "rabbitmq.conf"
+        settings.touch(mode=0o600)
+        settings.write_text(f"default_user = {USER}\ndefault_pass = {self._password}\n", encoding="utf-8")
+        (self._directory / "enabled_plugins").write_text("[].\n", encoding="utf-8")
+        (self._directory / "rabbitmq-env.conf").write_text("", encoding="utf-8")
+
+    def daemons(self) -> list[Program]:
+        """The port mapper, which would else be started in the background for the whole machine, and the node."""
+        mapper = (_program("epmd"), "-address", HOST, "-port", str(self._mapper_port))
+        environment = self._environment()
+        return [Program("epmd", mapper, environment), Program("rabbitmq", (str(RABBITMQ),), environment)]
+
+    def is_up(self) -> bool:
+        """True if it speaks AMQP."""
+        return _greets(self._port, b"AMQP\x00\x00\x09\x01")
+
+    def _environment(self) -> dict[str, str]:
+        directory = self._directory
+        return {
+            "HOME": str(directory),  # of Erlang's cookie
+            "ERL_EPMD_ADDRESS": HOST,
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "RABBITMQ_NODENAME": f"bench-{self._port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": HOST,
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_CONF_ENV_FILE": str(directory / "rabbitmq-env.conf"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(directory / "log"),
+            "RABBITMQ_PID_FILE": str(directory / "rabbitmq.pid"),
+        }
+
+
+def _as_root() -> tuple[str, ...]:
+    # Both refuse to run as root unless told that it is meant.
+    return ("--user=root",) if os.geteuid() == 0 else ()
+
+
+def _greets(port: int, hello: bytes) -> bool:
+    """True if a server answers with at least a byte."""
+    try:
+        with socket.create_connection((HOST, port), timeout=5) as connection:
+            connection.sendall(hello)
+            return bool(connection.recv(1))
+    except OSError:
+        return False
