@@ -15,7 +15,7 @@ from atoll.cloud.model import Cloud, ServicePlan, Site
 from atoll.errors import AtollError
 
 _NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan}
-_OWN_TEXT = {"services_needed", "name_reserved", "host_unspecified", "cloud_inconsistent"}
+_OWN_TEXT = {"services_needed", "name_reserved", "host_unspecified", "options_invalid", "cloud_inconsistent"}
 _MAPPINGS: dict[type[BaseModel], str] = {
     Cloud: "a mapping with `sites`",
     Site: "a mapping with at least `name`",

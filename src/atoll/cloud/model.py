@@ -5,7 +5,7 @@ A field's `description` ends the sentence "expected …": error messages are mad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,9 @@ _NEEDS = {
     "neutron": ("keystone",),
     "nova": ("keystone", "placement", "glance", "neutron"),
 }
+
+Options = dict[str, dict[str, dict[str, Any]]]
+"""By service, section and option: what a service's own configuration file is to say."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
@@ -85,6 +88,7 @@ class Site(_Model):
         network: the data plane. "fake" binds ports without any agent: nothing is plugged.
         bus: what carries oslo.messaging's calls. "local" stays within the process.
         debug: log at level DEBUG.
+        options: more options for the services' own configuration files, by service, section and option; they win over Atoll's.
     """
 
     name: Name = Field(description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -95,6 +99,7 @@ class Site(_Model):
     network: Literal["fake"] = Field(default="fake", description="`fake`, the only data plane for now")
     bus: Literal["local"] = Field(default="local", description="`local`, the only bus for now")
     debug: bool = Field(default=False, description="true or false")
+    options: Options = Field(default_factory=dict, description="a mapping such as {nova: {DEFAULT: {cpu_allocation_ratio: 4}}}")
 
     @property
     def ports(self) -> dict[str, int]:
@@ -115,6 +120,33 @@ class Site(_Model):
             # Clients are told this address too (catalogue, clouds.yaml), and 0.0.0.0 leads nowhere.
             raise PydanticCustomError("host_unspecified", "expected one address that clients can connect to, got {host}", {"host": host})
         return host
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _check_options(cls, options: object) -> object:
+        for service, sections in _items(options, "services"):
+            if service not in ServicePlan.model_fields:
+                raise _options_error(f"no service is called {service}: expected one of {', '.join(ServicePlan.model_fields)}")
+            for _section, pairs in _items(sections, "sections"):
+                for name, value in _items(pairs, "options"):
+                    if not all(map(_is_value, value if isinstance(value, list) else [value])):
+                        raise _options_error(f"option {name}: expected a text, a number, true, false, or a list of these")
+        return options
+
+
+def _items(value: object, what: str) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(value, Mapping):
+        raise _options_error(f"expected {what} by name, such as {{nova: {{DEFAULT: {{cpu_allocation_ratio: 4}}}}}}")
+    return value.items()
+
+
+def _is_value(value: object) -> bool:
+    # One line: more would be read as other options.
+    return isinstance(value, str | int | float) and "\n" not in str(value)
+
+
+def _options_error(text: str) -> PydanticCustomError:
+    return PydanticCustomError("options_invalid", "{text}", {"text": text})
 
 
 class Cloud(_Model):

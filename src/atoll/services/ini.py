@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-Value = str | int | bool | Iterable[str]
+Scalar = str | int | float | bool
+Value = Scalar | Iterable[Scalar]
 Sections = Mapping[str, Mapping[str, Value]]
 
 
@@ -32,6 +33,6 @@ def _section(name: str, options: Mapping[str, Value]) -> str:
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int):
+    if isinstance(value, str | int | float):
         return str(value).replace("$", "$$")
-    return ",".join(value)
+    return ",".join(map(_text, value))

@@ -15,7 +15,7 @@ from pathlib import Path
 from atoll.cloud import Site
 from atoll.errors import AtollError
 from atoll.runtime.spec import ForkServer, Plan, Process
-from atoll.services import BASE, SERVICES, Service, Settings
+from atoll.services import BASE, SERVICES, Service, Settings, ini
 from atoll.site.state import State, make_directory, write_private
 
 SECRETS = ("admin", "nova", "neutron", "glance", "placement", "metadata")
@@ -109,7 +109,9 @@ def render(site: Site, directory: Path, templates: Path, secret: Mapping[str, st
     services = services_of(site)
     files: dict[str, str] = {}
     for service in services:
-        files |= service.configuration(settings)
+        # Last, for what a file says last about an option holds.
+        more = ini.render(site.options.get(service.name, {}))
+        files |= {name: f"{text}\n{more}" if more else text for name, text in service.configuration(settings).items()}
     return Rendered(settings, services, files)
 
 
@@ -184,7 +186,7 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
     settings = site.settings
     told = [
         code,
-        service.configuration(settings),
+        {name: text for name, text in site.files.items() if name.startswith(f"{service.name}/")},
         settings.host,
         dict(settings.ports),
         dict(settings.secrets),

@@ -4,7 +4,7 @@ from atoll.cloud import Cloud, dump_cloud, parse_cloud, read_cloud
 from atoll.errors import AtollError
 
 A_NAME = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
-KEYS = "name, port, host, services, compute, network, bus, debug"
+KEYS = "name, port, host, services, compute, network, bus, debug, options"
 
 BAD = {
     "": "1: nothing here: expected a mapping with `sites`, such as {sites: [{name: paris}]}",
@@ -26,6 +26,12 @@ BAD = {
     "sites: [a\nb: c": "2: not YAML: expected ',' or ']', but got ':'",
     "sites:\n\t- a": r"2: not YAML: found character '\t' that cannot start any token",
     "a: 1\n---\nb: 1": "2: not YAML: but found another document",
+    "sites:\n- name: a\n  options: 3": "3: sites[0].options: "
+    "expected services by name, such as {nova: {DEFAULT: {cpu_allocation_ratio: 4}}}",
+    "sites:\n- name: a\n  options: {cinder: {}}": "3: sites[0].options: no service is called cinder: "
+    "expected one of keystone, placement, glance, neutron, nova",
+    "sites:\n- name: a\n  options: {nova: {DEFAULT: {x: {}}}}": "3: sites[0].options: option x: "
+    "expected a text, a number, true, false, or a list of these",
     "1: 2\nsites: [{name: a}]": "1: the key 1: expected a text as key",
 }
 

@@ -54,6 +54,15 @@ def test_second_up_changes_nothing_and_says_so(state, cache, runtime):
     assert "template/nova" not in runtime.plans[1].processes[-1].needs
 
 
+def test_options_of_the_cloud_are_the_last_word_of_a_service(state, cache, runtime, file):
+    up(state, cache, file)
+    file.write_text("sites:\n- {name: paris, options: {nova: {DEFAULT: {instances_path: /x, a: [1, b], c: yes}}}}\n- name: lyon\n")
+    assert up(state, cache, file).started == ("paris/nova",)
+    text = (state.site("paris") / "etc/nova/nova.conf").read_text()
+    assert text.endswith("\n[DEFAULT]\ninstances_path = /x\na = 1,b\nc = true\n")
+    assert up(state, cache).started == ()
+
+
 def test_everything_is_private(state, cache, runtime):
     up(state, cache)
     for path in [state.root, *state.root.rglob("*")]:
