@@ -67,6 +67,14 @@ class Request:
         return json.dumps(self.__dict__).encode()
 
 
+GC_THRESHOLDS = (20_000, 20, 50)
+"""How many new objects start a collection, and how many collections of a generation start one of the next.
+
+Python's own (700, 10, 10) are made for small programs: services that load rows into objects spend a fifth of their time in the collector.
+Higher: less work, more memory between two collections.
+"""
+
+
 @dataclass
 class Birth:
     """A process right after it was forked.
@@ -117,6 +125,7 @@ def _leave(code: int) -> NoReturn:
 def _run(birth: Birth) -> int:
     request = birth.request
     child = child_module.Child(request.name, request.arguments, birth.sockets, birth.status, job=request.kind == "job")
+    gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
     os.chdir(request.directory)
     return child_module.run(resolve(request.entry or ""), child)

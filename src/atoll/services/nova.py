@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,14 @@ def run(child: Child) -> None:
     _configure(settings)
     _map_cells(settings)
     _make_flavors()
-    daemons = [_start(*daemon) for daemon in _DAEMONS]
+    conductor, scheduler, compute = (_start(*daemon) for daemon in _DAEMONS)
     _map_hosts()
     serve(child, _application("osapi_compute"), _application("metadata"))
-    for daemon in reversed(daemons):
-        daemon.stop()
+    # What compute has begun may still ask the other two. Each waits about a second for its idle threads to notice.
+    compute.stop()
+    with ThreadPoolExecutor() as stopping:
+        stopping.submit(scheduler.stop)
+        stopping.submit(conductor.stop)
 
 
 _DAEMONS = (("nova-conductor", "conductor", None), ("nova-scheduler", "scheduler", None), ("nova-compute", "compute", "compute-alt"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cachetools import TTLCache
@@ -82,5 +83,6 @@ def serve(child: Child, *applications: WSGIApplication) -> None:
         server.start_in_thread()
     child.ready()
     child.wait()
-    for server in servers:
-        server.stop()
+    with ThreadPoolExecutor() as stopping:
+        for server in servers:
+            stopping.submit(server.stop)
