@@ -22,7 +22,7 @@ class LocalExchange(impl_fake.FakeExchange):  # type: ignore[misc]
         super().__init__(name)
         self.delivered = threading.Condition(self._queues_lock)
 
-    def deliver_message(
+    def deliver_message(  # noqa: PLR0913, PLR0917 - upstream's signature
         self, topic: str, ctxt: Any, message: Any, server: str | None = None, fanout: bool = False, reply_q: Any = None
     ) -> None:
         """Put the message into the queues of its target, and wake the listeners.
@@ -61,6 +61,11 @@ class LocalExchangeManager(impl_fake.FakeExchangeManager):  # type: ignore[misc]
 class LocalListener(impl_fake.FakeListener):  # type: ignore[misc]
     """Waits for messages to its targets, all on one exchange."""
 
+    def __init__(self, exchange_manager: LocalExchangeManager, targets: list[Target], pool: str | None = None) -> None:
+        super().__init__(exchange_manager, targets, pool)
+        # Kept: the manager forgets its exchanges when a transport is cleaned up, and `stop` must find the one that `poll` waits at.
+        self._exchange = exchange_manager.get_exchange(targets[0].exchange)
+
     @base.batch_poll_helper  # type: ignore[untyped-decorator]
     def poll(self, timeout: float | None = None) -> Any:
         """The next message.
@@ -72,25 +77,23 @@ class LocalListener(impl_fake.FakeListener):  # type: ignore[misc]
             the incoming message, or None.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        exchange = self._exchange_manager.get_exchange(self._targets[0].exchange)
-        with exchange.delivered:
+        with self._exchange.delivered:
             while not self._stopped.is_set():
                 for target in self._targets:
-                    context, message, reply_queue, requeue = exchange.poll(target, self._pool)
+                    context, message, reply_queue, requeue = self._exchange.poll(target, self._pool)
                     if message is not None:
                         return impl_fake.FakeIncomingMessage(context, message, reply_queue, requeue)
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return None
-                exchange.delivered.wait(remaining)
+                self._exchange.delivered.wait(remaining)
         return None
 
     def stop(self) -> None:
         """Let `poll` return."""
-        exchange = self._exchange_manager.get_exchange(self._targets[0].exchange)
-        with exchange.delivered:
+        with self._exchange.delivered:
             self._stopped.set()
-            exchange.delivered.notify_all()
+            self._exchange.delivered.notify_all()
 
 
 class LocalDriver(impl_fake.FakeDriver):  # type: ignore[misc]

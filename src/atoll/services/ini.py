@@ -16,7 +16,8 @@ def render(*parts: Sections) -> str:
         parts: values by option by section; a later part adds to the sections of an earlier one, and wins.
 
     Returns:
-        the text; a list becomes a comma-separated value, `$` is escaped, for oslo.config would take it for a reference.
+        the text; a list becomes a comma-separated value, `$` is escaped, for oslo.config would take it for a reference, and so is what
+        it would strip: blanks at the ends, and a pair of quotes.
     """
     merged: dict[str, dict[str, Value]] = {}
     for part in parts:
@@ -26,8 +27,13 @@ def render(*parts: Sections) -> str:
 
 
 def _section(name: str, options: Mapping[str, Value]) -> str:
-    lines = (f"{option} = {_text(value)}" for option, value in options.items())
+    lines = (f"{option} = {_quoted(_text(value))}" for option, value in options.items())
     return "\n".join((f"[{name}]", *lines, ""))
+
+
+def _quoted(text: str) -> str:
+    stripped = text != text.strip() or (text[:1] == text[-1:] and text.startswith(("'", '"')))
+    return f'"{text}"' if stripped else text
 
 
 def _text(value: Value) -> str:

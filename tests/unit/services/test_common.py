@@ -1,0 +1,134 @@
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from atoll.services import common
+
+
+def fill(directory: Path) -> None:
+    (directory / "x.db").write_text("whole")
+
+
+def test_template_is_made_whole(tmp_path):
+    common.make_template(tmp_path / "key" / "nova", fill)
+    assert [path.name for path in (tmp_path / "key").iterdir()] == ["nova"]
+    assert (tmp_path / "key/nova/x.db").read_text() == "whole"
+    assert stat.S_IMODE((tmp_path / "key/nova").stat().st_mode) == 0o700
+
+
+def test_template_that_exists_is_left_alone(tmp_path):
+    common.make_template(tmp_path / "nova", fill)
+    common.make_template(tmp_path / "nova", lambda _directory: pytest.fail("made twice"))
+
+
+def test_failed_build_is_no_template(tmp_path):
+    def fail(directory: Path) -> None:
+        fill(directory)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        common.make_template(tmp_path / "nova", fail)
+    assert not (tmp_path / "nova").exists()
+    common.make_template(tmp_path / "nova", fill)
+    assert (tmp_path / "nova/x.db").read_text() == "whole"
+
+
+KILLED = """
+    import os, pathlib, sys, time
+    from atoll.services import common
+    def make(directory):
+        (directory / "x.db").write_text("half")
+        print("half", flush=True)
+        sys.stdin.read()
+    common.make_template(pathlib.Path(sys.argv[1]), make)
+"""
+
+
+def test_killed_build_is_no_template_and_does_not_matter(tmp_path):
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), tmp_path / "nova"], stdin=pipe, stdout=pipe, text=True) as build:
+        assert build.stdout is not None
+        assert build.stdout.readline() == "half\n"
+        assert not (tmp_path / "nova").exists()
+        build.send_signal(signal.SIGKILL)
+    (leftover,) = tmp_path.iterdir()
+    # The worst case: the next build has the same pid.
+    leftover.rename(tmp_path / f"nova.{os.getpid()}.new")
+    common.make_template(tmp_path / "nova", fill)
+    assert (tmp_path / "nova/x.db").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["nova"]
+
+
+def template(settings, **databases: str) -> None:
+    (settings.templates / "nova").mkdir(parents=True)
+    for name, text in databases.items():
+        (settings.templates / "nova" / f"{name}.db").write_text(text)
+    common.directories(settings)
+
+
+def test_databases_are_copied_once(settings):
+    template(settings, api="1", cell="2")
+    assert common.databases(settings, "nova", ["api", "cell"])
+    assert (settings.data / "api.db").read_text() == "1"
+    assert stat.S_IMODE((settings.data / "cell.db").stat().st_mode) == 0o600
+    (settings.data / "api.db").write_text("used")
+    assert not common.databases(settings, "nova", ["api", "cell"])
+    assert (settings.data / "api.db").read_text() == "used"
+
+
+def test_missing_database_is_copied_beside_the_others(settings):
+    template(settings, api="1", cell="2")
+    common.databases(settings, "nova", ["api"])
+    assert common.databases(settings, "nova", ["api", "cell"])
+    assert sorted(path.name for path in settings.data.glob("*.*")) == ["api.db", "cell.db"]
+
+
+def test_half_copied_database_is_none(settings, monkeypatch):
+    template(settings, api="1")
+
+    def full_disk(_source: Path, target: Path) -> None:
+        target.write_text("")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            common.databases(settings, "nova", ["api"])
+    assert not (settings.data / "api.db").exists()
+    assert common.databases(settings, "nova", ["api"])
+    assert (settings.data / "api.db").read_text() == "1"
+
+
+def test_directories_are_private(settings):
+    common.directories(settings, "images", "deep/inside")
+    common.directories(settings, "images")
+    for name in ("locks", "images", "deep/inside"):
+        assert stat.S_IMODE((settings.data / name).stat().st_mode) == 0o700
+
+
+def test_checkpointed_database_is_whole_alone(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("INSERT INTO t VALUES (1)")
+        connection.commit()
+        common.checkpoint(tmp_path / "x.db")
+        shutil.copy(tmp_path / "x.db", tmp_path / "y.db")
+    with closing(sqlite3.connect(tmp_path / "y.db")) as copy:
+        assert copy.execute("SELECT x FROM t").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "path", ["etc/nova/api-paste.ini", "etc/neutron/api-paste.ini", "etc/glance/glance-api-paste.ini", "etc/glance/metadefs"]
+)
+def test_upstream_files_are_where_they_are_looked_for(path):
+    assert common.upstream_file(path).exists()

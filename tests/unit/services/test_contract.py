@@ -1,0 +1,53 @@
+import json
+import stat
+from dataclasses import replace
+
+import pytest
+
+from atoll.services import Settings
+
+
+def test_settings_come_back(settings):
+    settings = replace(settings, debug=True, region="West")
+    settings.directory.mkdir()
+    settings.save()
+    assert Settings.load(settings.directory) == settings
+    assert Settings.load(str(settings.directory)) == settings
+
+
+def test_settings_are_their_owners_alone(settings):
+    settings.directory.mkdir()
+    settings.save()
+    assert [path.name for path in settings.directory.iterdir()] == ["settings.json"]
+    assert stat.S_IMODE((settings.directory / "settings.json").stat().st_mode) == 0o600
+
+
+def test_secrets_are_not_shown(settings):
+    assert "secret-of" not in repr(settings)
+
+
+def test_settings_cannot_be_read_in_half(settings):
+    settings.directory.mkdir()
+    settings.save()
+    before = (settings.directory / "settings.json").read_text()
+    with pytest.raises(TypeError):
+        replace(settings, ports={"identity": object()}).save()
+    assert (settings.directory / "settings.json").read_text() == before
+
+
+def test_missing_settings_are_told(settings):
+    with pytest.raises(OSError, match=r"settings\.json"):
+        Settings.load(settings.directory)
+
+
+def test_url_and_database(settings):
+    assert settings.url("image") == "http://127.0.0.1:15002"
+    assert settings.url("identity", "/v3") == "http://127.0.0.1:15000/v3"
+    assert settings.database("glance") == f"sqlite:///{settings.directory}/data/glance.db?plugin=atoll"
+
+
+def test_file_holds_nothing_but_plain_data(settings):
+    settings.directory.mkdir()
+    settings.save()
+    data = json.loads((settings.directory / "settings.json").read_text())
+    assert set(data) == {"site", "directory", "templates", "host", "ports", "secrets", "region", "debug"}

@@ -1,0 +1,61 @@
+"""How the tests look at upstream's code. Its services share one global configuration, so none of them is imported here."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_MARK = "\x1e"
+
+
+def inside(code: str, *arguments: str) -> Any:
+    """What a piece of code prints as JSON with `tell(…)`, run in an interpreter of its own."""
+    prelude = f"import json, sys\ndef tell(data): print({_MARK!r} + json.dumps(data))\n"
+    command = [sys.executable, "-W", "ignore", "-c", prelude + textwrap.dedent(code), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.rpartition(_MARK)[2])
+
+
+def fingerprint(distribution: str, path: str, name: str) -> str:
+    """Eight digits that change when a function of an upstream file does; comments and docstrings do not count.
+
+    Args:
+        distribution: which has the file.
+        path: of the file, from `site-packages`.
+        name: of the function, with its class: `FakeDriver.init_host`.
+    """
+    node: ast.AST = ast.parse(Path(str(metadata.distribution(distribution).locate_file(path))).read_text(encoding="utf-8"))
+    for part in name.split("."):
+        found = [child for child in ast.iter_child_nodes(node) if getattr(child, "name", None) == part]
+        assert found, f"{path} has no {name} any more"
+        node = found[0]
+    return hashlib.sha256(ast.dump(_without_docstring(node)).encode()).hexdigest()[:8]
+
+
+def _without_docstring(node: ast.AST) -> ast.AST:
+    body = getattr(node, "body", [])
+    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+        del body[0]
+    return node
+
+
+def check(distribution: str, known: Mapping[tuple[str, str], str], what: str) -> None:
+    """Compare fingerprints with those of the code that ours was written against.
+
+    Args:
+        distribution: which has the files.
+        known: fingerprint by path and name.
+        what: must be looked at again if one differs.
+    """
+    found = {key: fingerprint(distribution, *key) for key in known}
+    changed = {" ".join(key): value for key, value in found.items() if value != known[key]}
+    assert not changed, f"upstream has changed {changed}: {what}; then put the new fingerprints here"
