@@ -86,6 +86,31 @@ def test_head_has_headers_and_no_body(start, client):
     assert get(connection) == (200, b"hello"), "nothing of the body is left in the connection"
 
 
+def test_careless_application_sends_no_body_either(start, client):
+    closed = []
+
+    class Answer:
+        def __iter__(self):
+            self.start("200 OK", [("X-Late", "yes")])
+            yield b"hello"
+
+        def close(self):
+            closed.append(True)
+
+    def application(environ, start_response):
+        answer = Answer()
+        answer.start = start_response
+        return answer
+
+    connection = client(start(application))
+    connection.request("HEAD", "/")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["X-Late"], answer.read()) == (200, "yes", b"")
+    connection.request("HEAD", "/")
+    assert connection.getresponse().status == 200
+    assert closed == [True, True]
+
+
 def test_chunked_body_arrives(start, client):
     parts = [b"a" * 70_000, b"b", b"c" * 5]
     assert get(client(start(echo)), "PUT", body=iter(parts), encode_chunked=True, headers={"Transfer-Encoding": "chunked"}) == (
