@@ -46,7 +46,7 @@ def logging(settings: Settings) -> Sections:
             "default_log_levels": [f"{name}={quiet}" for name in names],
         },
         "oslo_concurrency": {"lock_path": str(settings.data / "locks")},
-        "oslo_policy": {"enforce_scope": True, "enforce_new_defaults": True},
+        "oslo_policy": {"enforce_new_defaults": True},
     }
 
 
@@ -60,15 +60,19 @@ def credentials(settings: Settings, user: str) -> dict[str, str]:
         "project_name": SERVICE_PROJECT,
         "user_domain_id": DOMAIN,
         "project_domain_id": DOMAIN,
-        "region_name": settings.region,
     }
+
+
+def client(settings: Settings, user: str) -> dict[str, str]:
+    """`credentials`, and where to look in the catalogue, for a service that calls others."""
+    return credentials(settings, user) | {"region_name": settings.region}
 
 
 def authtoken(settings: Settings, user: str) -> Sections:
     """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process."""
     return {
         "keystone_authtoken": {
-            **credentials(settings, user),
+            **client(settings, user),
             "www_authenticate_uri": settings.url("identity", "/v3"),
             "interface": "internal",
             "service_token_roles": "service",

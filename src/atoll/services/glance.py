@@ -55,7 +55,6 @@ def _sections(data: Path, database: str) -> Sections:
         STORE: {"filesystem_store_datadir": f"{data}/images"},
         "os_glance_staging_store": {"filesystem_store_datadir": f"{data}/staging"},
         "os_glance_tasks_store": {"filesystem_store_datadir": f"{data}/tasks"},
-        "image_formats": {"disk_formats": "ami,ari,aki,vhd,vhdx,vmdk,raw,qcow2,vdi,iso,ploop"},
         # Nothing listens to Glance's notifications, and it has no RPC.
         "oslo_messaging_notifications": {"driver": "noop"},
     }

@@ -54,8 +54,8 @@ def configuration(settings: Settings) -> dict[str, str]:
     """Render neutron.conf; the paste file is upstream's own."""
     here: Sections = {
         "DEFAULT": {"notify_nova_on_port_status_changes": True, "notify_nova_on_port_data_changes": True, "host": settings.site},
-        "nova": {**common.credentials(settings, "nova"), "endpoint_type": "internal"},
-        "placement": {**common.credentials(settings, "placement"), "endpoint_type": "internal"},
+        "nova": {**common.client(settings, "nova"), "endpoint_type": "internal"},
+        "placement": {**common.client(settings, "placement"), "endpoint_type": "internal"},
     }
     sections = _sections(settings.data, settings.database("neutron"))
     return {"neutron/neutron.conf": render(common.logging(settings), common.authtoken(settings, "neutron"), sections, here)}

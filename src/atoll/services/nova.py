@@ -47,9 +47,9 @@ def configuration(settings: Settings) -> dict[str, str]:
         "DEFAULT": {"host": settings.site, "default_availability_zone": settings.site, "my_ip": settings.host},
         "api": {"local_metadata_per_cell": False},
         "service_user": {**common.credentials(settings, "nova"), "send_service_user_token": True},
-        "placement": {**common.credentials(settings, "placement"), "valid_interfaces": "internal"},
+        "placement": {**common.client(settings, "placement"), "valid_interfaces": "internal"},
         "neutron": {
-            **common.credentials(settings, "neutron"),
+            **common.client(settings, "neutron"),
             "valid_interfaces": "internal",
             "service_metadata_proxy": True,
             "metadata_proxy_shared_secret": settings.secrets["metadata"],
