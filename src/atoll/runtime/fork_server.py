@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from atoll.runtime import child as child_module
-from atoll.runtime import linux
+from atoll.runtime import linux, memory
 
 # Where the supervisor puts the descriptors of the root.
 ROOT_CHANNEL, ROOT_STATUS = 3, 4
@@ -139,6 +139,7 @@ def _preload(birth: Birth) -> None:
     if birth.request.entry is not None:
         resolve(birth.request.entry)()
     gc.collect()
+    memory.fill_holes()
     gc.freeze()
     if linux.thread_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 
 MODULES = (
-    "_strptime", "alembic", "cryptography.fernet", "dogpile.cache.backends.memcached", "jinja2", "jsonschema",
+    "_strptime", "alembic", "castellan.key_manager.barbican_key_manager", "cryptography.fernet", "cryptography.hazmat.backends.openssl",
+    "cryptography.hazmat.primitives.serialization.ssh", "dogpile.cache.backends.memcached", "importlib_metadata", "jinja2", "jsonschema",
     "keystoneauth1.loading._plugins.identity.generic", "keystoneauth1.session", "keystoneclient.v3.client",
-    "keystonemiddleware.auth_token", "netrc", "osprofiler.web", "oslo_cache.backends.dictionary", "oslo_cache.core", "oslo_config.cfg",
-    "oslo_context.context", "oslo_db.sqlalchemy.enginefacade", "oslo_log.log", "oslo_messaging.notify._impl_noop",
+    "keystonemiddleware.auth_token", "netrc", "OpenSSL.crypto", "openstack.connection", "oslo_cache.backends.dictionary",
+    "oslo_cache.core", "oslo_concurrency.processutils", "oslo_config.cfg", "oslo_context.context", "oslo_db.sqlalchemy.enginefacade",
+    "oslo_log.log", "oslo_messaging", "oslo_messaging.notify._impl_noop", "oslo_middleware",
     "oslo_middleware.healthcheck.disable_by_file", "oslo_policy.policy", "oslo_reports.guru_meditation_report", "oslo_utils.timeutils",
-    "paste.deploy", "paste.urlmap", "requests", "routes", "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "stevedore", "webob", "yaml",
-    "atoll.bus.local", "atoll.db.sqlite", "atoll.services.wsgi",
+    "oslo_versionedobjects.base", "oslo_versionedobjects.fields", "osprofiler.web", "paste.deploy", "paste.urlmap", "prettytable",
+    "prometheus_client", "requests", "routes", "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "stevedore", "tenacity", "unittest.mock",
+    "webob", "yaml", "atoll.bus.local", "atoll.db.sqlite", "atoll.services.wsgi",
 )  # fmt: skip
 """What the fork server common to all services imports."""
 
@@ -40,6 +44,8 @@ class NoEventlet:
 
 def allow_eventlet() -> None:
     """Let eventlet be imported from now on, for a service whose own modules name it (oslo_service/wsgi.py) though it is not used."""
+    # Its green resolver, and all of dnspython twice, would be imported with it.
+    os.environ["EVENTLET_NO_GREENDNS"] = "yes"
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, NoEventlet)]
 
 
