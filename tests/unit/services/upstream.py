@@ -38,7 +38,9 @@ def fingerprint(distribution: str, path: str, name: str) -> str:
         found = [child for child in ast.iter_child_nodes(node) if getattr(child, "name", None) == part]
         assert found, f"{path} has no {name} any more"
         node = found[0]
-    return hashlib.sha256(ast.dump(_without_docstring(node)).encode()).hexdigest()[:8]
+    # Python 3.12 chooses other quotation marks than 3.11.
+    text = ast.unparse(_without_docstring(node)).replace('"', "'")
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _without_docstring(node: ast.AST) -> ast.AST:

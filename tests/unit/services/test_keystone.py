@@ -1,0 +1,82 @@
+"""What services/keystone.py repeats of upstream, and its insides that it uses."""
+
+import stat
+
+from upstream import check, inside
+
+from atoll.services import keystone
+
+
+def test_bootstrap_is_what_we_complete():
+    known = {
+        ("keystone/cmd/bootstrap.py", "Bootstrapper.__init__"): "38a4608b",
+        ("keystone/cmd/bootstrap.py", "Bootstrapper.bootstrap"): "228c7f86",
+        ("keystone/server/__init__.py", "configure"): "84199b66",
+        ("keystone/server/flask/core.py", "initialize_application"): "d68a33b2",
+        ("keystone/server/flask/core.py", "_get_config_files"): "ae101177",
+    }
+    check("keystone", known, "services/keystone.py `_bootstrap` sets the attributes, and `run` calls the rest in this order")
+
+
+def test_providers_can_be_registered_a_second_time():
+    """The bootstrapper loads the back ends and locks their registry; the application has to be able to load them again."""
+    found = inside(
+        """
+        from keystone.common import provider_api
+        providers = provider_api.ProviderAPIs
+        providers._register_provider_api("x_api", 1)
+        providers.lock_provider_registry()
+        def register(value):
+            try:
+                providers._register_provider_api("x_api", value)
+                return "registered"
+            except Exception as error:
+                return type(error).__name__
+        first = register(2)
+        providers._clear_registry_instances()
+        tell([first, register(2), providers.x_api])
+        """
+    )
+    assert found == ["RuntimeError", "registered", 2]
+
+
+def test_keys_are_made_once_and_private(tmp_path):
+    inside(
+        """
+        from pathlib import Path
+        from atoll.services import keystone
+        keystone._make_keys(Path(sys.argv[1]))
+        tell(None)
+        """,
+        str(tmp_path / "keys"),
+    )
+    keys = {path.relative_to(tmp_path / "keys"): path for path in (tmp_path / "keys").rglob("*")}
+    assert {str(name) for name in keys} == {
+        *("public", "public/public.pem", "private", "private/private.pem"),
+        *("receipts", "receipts/0", "receipts/1", "credential", "credential/0", "credential/1"),
+    }
+    assert all(stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600) for path in keys.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+    before = {name: path.read_bytes() for name, path in keys.items() if path.is_file()}
+    keystone._make_keys(tmp_path / "keys")
+    assert {name: path.read_bytes() for name, path in keys.items() if path.is_file()} == before
+
+
+def test_interrupted_making_of_keys_is_made_good(tmp_path):
+    (tmp_path / "keys.new/public").mkdir(parents=True)
+    (tmp_path / "keys.new/public/public.pem").write_text("half")
+    inside(
+        """
+        from pathlib import Path
+        from atoll.services import keystone
+        keystone._make_keys(Path(sys.argv[1]))
+        tell(None)
+        """,
+        str(tmp_path / "keys"),
+    )
+    assert "BEGIN PUBLIC KEY" in (tmp_path / "keys/public/public.pem").read_text()
+
+
+def test_catalogue_has_every_api_of_a_site(settings):
+    endpoints = {endpoint for _type, endpoint, _path in keystone.CATALOGUE.values()}
+    assert endpoints == set(settings.ports) - {"metadata"}

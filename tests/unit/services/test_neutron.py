@@ -1,0 +1,55 @@
+"""What services/neutron.py repeats of upstream's start-up code is still what upstream does."""
+
+from upstream import check, fingerprint, inside
+
+from atoll.services import neutron
+
+
+def test_periodic_workers_start_as_we_start_them():
+    known = {
+        ("neutron/service.py", "_get_plugins_workers"): "207f38fd",
+        ("neutron/service.py", "_prepare_periodic_workers"): "f6578606",
+        ("neutron/service.py", "start_periodic_workers"): "a321c82e",
+        ("neutron/service.py", "AllServicesNeutronWorker.start"): "786fe991",
+        ("neutron/worker.py", "NeutronBaseWorker"): "a44363a3",
+    }
+    check("neutron", known, "services/neutron.py `run` starts the plugins' workers as threads of its own process")
+
+
+def test_server_starts_as_we_start_it():
+    known = {
+        ("neutron/server/__init__.py", "_get_config_files"): "7072a70b",
+        ("neutron/server/__init__.py", "_init_configuration"): "dae76fe6",
+        ("neutron/server/__init__.py", "boot_server"): "516e148b",
+        ("neutron/server/api.py", "api_server"): "6f479a92",
+    }
+    check("neutron", known, "services/neutron.py `run` calls it")
+
+
+def test_schema_is_made_as_we_make_it():
+    known = {("neutron/db/migration/cli.py", "get_alembic_configs"): "423456be", ("neutron/db/migration/cli.py", "do_stamp"): "a24dcada"}
+    check("neutron", known, "services/neutron.py `_make_template` stamps what it has made from the models")
+    assert fingerprint("neutron", "neutron/db/migration/models/head.py", "get_metadata")
+
+
+def test_upstream_has_what_run_uses():
+    found = inside(
+        """
+        from atoll.services import base
+        base.preload()
+        base.allow_eventlet()
+        from neutron import server, service
+        from neutron.server import api
+        tell({
+            "skipped": [kind.__name__ for kind in service._PERIODIC_WORKER_SKIP_TYPES],
+            "callable": all(map(callable, (service._get_plugins_workers, server.boot_server, api.api_server))),
+            "eventlet": "eventlet" in sys.modules and bool(sys.modules["eventlet"].patcher.already_patched),
+        })
+        """
+    )
+    assert found == {"skipped": ["MaintenanceWorker", "AllServicesNeutronWorker"], "callable": True, "eventlet": False}
+
+
+def test_extensions_are_those_of_the_configuration(settings):
+    text = neutron.configuration(settings)["neutron/neutron.conf"]
+    assert f"service_plugins = {','.join(neutron.SERVICE_PLUGINS)}\n" in text
