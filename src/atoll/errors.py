@@ -42,6 +42,7 @@ _KINDS = (
     Kind("runtime.invalid", 400, "The supervisor cannot make sense of what it was asked for."),
     Kind("runtime.internal", 500, "The supervisor met an error of its own.", definite=False),
     Kind("runtime.unreachable", 503, "The supervisor does not answer.", definite=False),
+    Kind("tempest.missing", 404, "The site lacks something that Tempest needs."),
     Kind("bench.requirement", 412, "A benchmark needs a program that is not installed."),
     Kind("bench.failed", 500, "A benchmark met an error and was given up.", definite=False),
 )

@@ -58,7 +58,8 @@ def await_answers(target: Target, alive: Callable[[], None], timeout_s: float) -
 
 
 def _holds(api: Api, host: str, correct: Callable[[Api, str], bool]) -> bool:
-    with suppress(OSError, http.client.HTTPException, AtollError):
+    # LookupError: an answer without what it should have, such as a list of versions.
+    with suppress(OSError, http.client.HTTPException, AtollError, LookupError):
         return correct(api, host)
     return False
 

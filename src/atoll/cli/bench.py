@@ -18,7 +18,16 @@ _COUNT = click.IntRange(min=1)
 
 
 class _Experiments(click.Group):
-    """A group whose help ends with an example."""
+    """A group whose help ends with an example, and whose commands leave nothing behind when they are interrupted."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401, RUF100
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from atoll.cli.main import INTERRUPTED
+
+            click.echo("error: interrupted\nhint: nothing of the experiment is left", err=True)
+            return INTERRUPTED
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_lines(formatter, "Example", ["atoll bench site --sites 3", "atoll bench site --against standard --json"])
@@ -59,6 +68,7 @@ def site(*, as_json: bool, against: str | None, settle: float, idle: float, **co
         environment = client_environment(os.environ)
         report: dict[str, Any] = run(options, root, environment, _say)
     if against:
+        _say(f"measured so far: {json.dumps(report)}; now the usual deployment")
         with workspace(_say) as root:
             report["standard"] = standard.run(options, root, environment, _say)
         report["ratios"] = ratios(report, report["standard"])

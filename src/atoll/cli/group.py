@@ -20,6 +20,7 @@ VERBS = {
     "env": "atoll.cli.env",
     "openstack": "atoll.cli.openstack",
     "bench": "atoll.cli.bench",
+    "tempest-conf": "atoll.cli.tempest_conf",
     "version": "atoll.cli.version",
     "completion": "atoll.cli.completion",
 }

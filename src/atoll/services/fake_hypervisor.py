@@ -4,15 +4,25 @@ Upstream's driver (nova/virt/fake.py) keeps its guests in a dictionary. After a 
 in the database, but whoever stops, starts or detaches from one is told that it does not exist. A real hypervisor's guests outlive
 nova-compute, and so must these. Replaced: `FakeDriver.init_host`; the parent is upstream's variant that keeps its node's identity,
 without which nova-compute refuses its second start. Guests stay records: nothing runs, and no packet flows.
+
+Upstream's `FakeDriver.snapshot` uploads nothing, so that the image stays queued for ever, and who waits for it waits in vain. Here it
+becomes an image of a small empty disk. `get_host_uptime`, which upstream leaves out, is the uptime of this machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import nova.virt.fake
 from nova import context, objects
 from nova.compute import power_state, vm_states
+from nova.image import glance
+
+SNAPSHOT_BYTES = 4096
 
 NAME = "RestoredFakeDriver"
 
@@ -34,6 +44,22 @@ class RestoredFakeDriver(nova.virt.fake.FakeDriverWithoutFakeNodes):  # type: ig
         self.instances[instance.uuid] = nova.virt.fake.FakeInstance(instance.name, state, instance.uuid)
         if instance.info_cache is not None:
             self._interfaces.update({vif["id"]: vif for vif in instance.info_cache.network_info or ()})
+
+    def snapshot(self, context: Any, instance: Any, image_id: str, update_task_state: Callable[..., None]) -> None:
+        """Upload an empty disk as the image of a guest.
+
+        Raises:
+            InstanceNotRunning: there is no such guest.
+        """
+        super().snapshot(context, instance, image_id, update_task_state)
+        # As libvirt's driver does it (nova/virt/libvirt/driver.py, `_snapshot`): what the image is, then what is in it.
+        fields = {"disk_format": "raw", "container_format": "bare"}
+        glance.API().update(context, image_id, fields, BytesIO(bytes(SNAPSHOT_BYTES)))
+
+    def get_host_uptime(self) -> str:
+        """How long this machine has been up, in the words of uptime(1)."""
+        seconds = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+        return f"up {timedelta(seconds=int(seconds))}"
 
 
 def install() -> None:

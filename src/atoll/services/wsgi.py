@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,6 +49,7 @@ class Server(wsgi.Server):
 
         def with_cache(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             environ[TOKEN_CACHE] = cache
+            environ["wsgi.input"] = _Input(environ["wsgi.input"])
             answer = application(environ, start_response)
             return _without_body(answer) if environ["REQUEST_METHOD"] == "HEAD" else answer
 
@@ -75,6 +76,25 @@ class Server(wsgi.Server):
         """Accept requests from now on."""
         self.prepare()
         threading.Thread(target=self.serve, name="wsgi", daemon=True).start()
+
+
+class _Input:
+    """The body of a request, which the application can't close.
+
+    Glance closes what it has read an image from, and cheroot would then close the reader of the connection: the client's next request
+    on it was lost. So now and then a snapshot failed after its upload.
+    """
+
+    def __init__(self, body: Any) -> None:
+        self.read = body.read
+        self.readline = body.readline
+        self.readlines = body.readlines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def close(self) -> None:
+        """The connection goes on."""
 
 
 def _without_body(answer: Iterable[bytes]) -> Iterable[bytes]:

@@ -66,6 +66,22 @@ def get(connection: http.client.HTTPConnection, method: str = "GET", **options) 
     return answer.status, answer.read()
 
 
+def closing_echo(environ, start_response):
+    lines = list(environ["wsgi.input"])
+    environ["wsgi.input"].close()
+    body = b"|".join(lines)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_application_cannot_close_the_connection_with_the_body(start, client, chunked):
+    connection = client(start(closing_echo))
+    for _ in range(2):
+        body = iter([b"a\nb", b"c\n"]) if chunked else b"a\nbc\n"
+        assert get(connection, "POST", body=body, encode_chunked=chunked) == (200, b"a\n|bc\n")
+
+
 def test_answers(start, client):
     assert get(client(start(hello))) == (200, b"hello")
 

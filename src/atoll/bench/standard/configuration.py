@@ -24,7 +24,8 @@ GUNICORN = {
 }
 """By program: its WSGI application, and which of the site's ports it listens on."""
 
-DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova_cell0", "nova_cell1")
+DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova", "nova_cell0")
+"""`nova` is that of the one cell, and `nova_cell0` what `nova-manage cell_v2 map_cell0` takes for granted then."""
 
 _UNCACHED: Sections = {
     # Ours offers a cache of tokens under that name; without it keystonemiddleware keeps one in each process.
@@ -71,7 +72,7 @@ def overrides(data: Path, database: Callable[[str], str], transport_url: str) ->
             **_UNCACHED,
             "DEFAULT": {"transport_url": transport_url, "compute_driver": "fake.FakeDriver"},
             "api_database": {"connection": database("nova_api")},
-            "database": {"connection": database("nova_cell1")},
+            "database": {"connection": database("nova")},
             "conductor": {"workers": WORKERS},
             "scheduler": {"workers": WORKERS},
         },

@@ -153,7 +153,7 @@ class Deployment:
     def _nova(self) -> list[Program]:
         return [
             self._manage("nova", "api_db", "sync"),
-            self._manage("nova", "cell_v2", "map_cell0", "--database_connection", self._database.url("nova_cell0")),
+            self._manage("nova", "cell_v2", "map_cell0"),
             self._manage("nova", "db", "sync"),
             self._manage("nova", "cell_v2", "create_cell", "--name", "cell1"),
         ]

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from atoll.bench.standard.daemons import Program
@@ -21,6 +22,8 @@ _PACKAGES = {
     "rabbitmq-server": (str(RABBITMQ), "epmd"),
 }
 
+_MODULES = ("gunicorn", "pymysql")
+
 
 def check_requirements() -> None:
     """Make sure that everything is installed.
@@ -28,6 +31,9 @@ def check_requirements() -> None:
     Raises:
         AtollError: `bench.requirement`, naming the packages that are missing.
     """
+    if not all(map(find_spec, _MODULES)):
+        message = f"the usual deployment needs {' and '.join(_MODULES)} beside atoll"
+        raise AtollError("bench.requirement", message, "`make install`")
     missing = [package for package, programs in _PACKAGES.items() if not all(map(_find, programs))]
     if missing:
         hint = f"`sudo apt-get install --no-install-recommends {' '.join(missing)}`; they need not be started"
