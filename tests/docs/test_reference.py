@@ -1,0 +1,84 @@
+"""The reference is complete, and says what the code says. If a page differs: .venv/bin/python scripts/reference"""
+
+import re
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import click
+import pytest
+
+from atoll.cli.group import cli
+from atoll.cloud.model import Cloud, ServicePlan, Site
+from atoll.errors import REGISTRY
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "reference"
+
+
+def page(name: str) -> str:
+    return (PAGES / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    loader = SourceFileLoader("reference", str(ROOT / "scripts" / "reference"))
+    spec = spec_from_loader("reference", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    pages: dict[str, str] = module.pages()
+    return pages
+
+
+@pytest.mark.parametrize("name", ["errors.md", "cli.md", "cloud.md"])
+def test_page_is_what_the_code_says(name, generated):
+    assert page(name) == generated[name], "run .venv/bin/python scripts/reference"
+
+
+@pytest.mark.parametrize("code", REGISTRY)
+def test_error_code_is_documented(code):
+    assert f"| `{code}` |" in page("errors.md")
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from commands(child, f"{path} {name}")
+
+
+COMMANDS = dict(commands(cli, "atoll"))
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_command_and_its_options_are_documented(path):
+    section = re.search(rf"^## {path}\n(.*?)(?=^## |\Z)", page("cli.md"), re.MULTILINE | re.DOTALL)
+    assert section, f"{path} is missing"
+    for parameter in COMMANDS[path].params:
+        if isinstance(parameter, click.Option):
+            assert all(option in section[1] for option in parameter.opts), parameter.name
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)])
+def test_command_has_help_and_an_example(path):
+    assert COMMANDS[path].help
+    assert "atoll " in getattr(COMMANDS[path], "example", "")
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), [(model, name) for model in (Cloud, Site, ServicePlan) for name in model.model_fields], ids=str
+)
+def test_field_is_documented(model, field):
+    assert f"| `{field}` |" in page("cloud.md")
+    assert re.search(rf"^        {field}: \w", model.__doc__ or "", re.MULTILINE), "its meaning stands in the docstring"
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for path in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.relative_to(ROOT)}: {target}"
