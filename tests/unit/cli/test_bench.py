@@ -1,0 +1,95 @@
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from atoll.bench import churn, site, standard, workload
+from atoll.bench.churn import Outcome
+from atoll.errors import AtollError
+
+NUMBERS = {"first_site_s": 10.0, "boot_one_s": 1.0, "samples": {}}
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch, tmp_path):
+    @contextmanager
+    def workspace(_say):
+        yield tmp_path
+
+    monkeypatch.setattr("atoll.bench.workspace.workspace", workspace)
+    monkeypatch.setattr(site, "run", lambda *_args: dict(NUMBERS))
+    monkeypatch.setattr(standard, "check_requirements", lambda: None)
+    monkeypatch.setattr(standard, "run", lambda *_args: {"first_site_s": 40.0, "boot_one_s": 4.0, "samples": {}})
+
+
+def test_json_is_one_line(atoll):
+    ran = atoll("bench", "site", "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out) == NUMBERS
+    assert ran.out.count("\n") == 1
+
+
+def test_against_the_standard(atoll):
+    ran = atoll("bench", "site", "--against", "standard", "--json")
+    report = json.loads(ran.out.splitlines()[-1])
+    assert report["standard"]["boot_one_s"] == 4.0
+    assert report["ratios"] == {"first_site_s": 0.25, "boot_one_s": 0.25}
+
+
+def test_table(atoll):
+    assert "RATIO" not in atoll("bench", "site").out
+    lines = atoll("bench", "site", "--against", "standard").out.splitlines()
+    assert lines[0].split() == ["ATOLL", "STANDARD", "RATIO"]
+    assert lines[1].split()[-3:] == ["10.00", "40.00", "0.25"]
+
+
+def test_options_reach_the_experiment(atoll, monkeypatch):
+    told = []
+    monkeypatch.setattr(site, "run", lambda options, *_args: told.append(options) or {})
+    assert atoll("bench", "site", "--sites", "3", "--at-once", "2", "--idle", "1.5").code == 0
+    assert (told[0].sites, told[0].at_once, told[0].idle_s, told[0].servers) == (3, 2, 1.5, 30)
+
+
+def test_missing_packages_are_told_before_anything_is_measured(atoll, monkeypatch):
+    def missing():
+        raise AtollError("bench.requirement", "rabbitmq-server is missing", "`apt-get install`")
+
+    monkeypatch.setattr(standard, "check_requirements", missing)
+    monkeypatch.setattr(site, "run", lambda *_args: pytest.fail("measured"))
+    ran = atoll("bench", "site", "--against", "standard")
+    assert (ran.code, ran.err) == (1, "error: rabbitmq-server is missing\nhint: `apt-get install`\n")
+
+
+def test_interrupted(atoll, monkeypatch):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(site, "run", interrupt)
+    ran = atoll("bench", "site")
+    assert (ran.code, ran.err) == (130, "error: interrupted\nhint: nothing of the experiment is left\n")
+
+
+def test_churn(atoll, monkeypatch):
+    monkeypatch.setattr(churn, "run", lambda *_args: Outcome(operations=1000))
+    ran = atoll("bench", "churn", "--json")
+    assert (ran.code, json.loads(ran.out)["operations"]) == (0, 1000)
+    assert "operations           1000" in atoll("bench", "churn").out
+
+
+def test_churn_that_went_wrong(atoll, monkeypatch):
+    outcome = Outcome(1000, errors_5xx=2, leaks=workload.Leaks(1, 0, 0))
+    monkeypatch.setattr(churn, "run", lambda *_args: outcome)
+    ran = atoll("bench", "churn", "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out.splitlines()[-1])["leaked_servers"] == 1
+    assert ran.err == "error: errors_5xx: 2; leaked_servers: 1\n"
+
+
+@pytest.mark.parametrize("words", [("site", "--sites", "0"), ("site", "--against", "magic"), ("nothing",)])
+def test_usage(atoll, words):
+    assert atoll("bench", *words).code == 2
+
+
+@pytest.mark.parametrize("verb", ["site", "churn"])
+def test_help_has_an_example(atoll, verb):
+    assert f"Example:\n  atoll bench {verb}" in atoll("bench", verb, "--help").out
