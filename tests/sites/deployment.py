@@ -1,0 +1,165 @@
+"""A cloud of real sites, as a test sees it: its command line, its processes, its APIs, its logs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import yaml
+
+from atoll.bench.api import Api
+from atoll.bench.target import Target, await_answers
+from atoll.errors import AtollError
+from atoll.runtime.control import ProcessStatus, connect
+from atoll.services import SERVICES, Settings
+
+PATIENCE_S = 240.0
+"""Seconds that anything may take: the machine may be busy with other things."""
+
+NAMES = [service.name for service in SERVICES]
+_ATOLL = Path(sys.executable).with_name("atoll")
+_TROUBLE = re.compile(r"\bERROR\b|\bCRITICAL\b|^Traceback|database is locked", re.MULTILINE)
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
+    """What `look` finds, as soon as it finds anything."""
+    deadline = time.monotonic() + patience_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what}: still not so after {patience_s:.0f} s"
+        time.sleep(0.05)
+    return found
+
+
+def kill(*pids: int) -> None:
+    """`kill -9`, of all at once, and wait until they are gone."""
+    processes = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+    await_exit(processes)
+
+
+def await_exit(processes: Iterable[psutil.Process]) -> None:
+    _gone, alive = psutil.wait_procs(list(processes), timeout=PATIENCE_S)
+    assert not alive
+
+
+@dataclass
+class Deployment:
+    """One cloud in a directory of its own.
+
+    Attributes:
+        root: its state directory.
+        environment: of the commands that are run.
+    """
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """A command, running."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "ATOLL_"))}
+        pipe = subprocess.PIPE
+        command = [_ATOLL, "--state", self.root, *arguments]
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True, env=clean | self.environment)
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """A command, ended."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=2 * PATIENCE_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def atoll(self, *arguments: str | Path) -> str:
+        """What a command that must succeed prints."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.trouble()[-3000:]}"
+        return done.stdout
+
+    def refused(self, *arguments: str | Path) -> str:
+        """The one line of a command that must fail as expected."""
+        done = self.run(*arguments)
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("hint: ")]
+        assert (done.returncode, done.stdout, len(lines)) == (1, "", 1), done
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    def file(self, *sites: dict[str, Any]) -> Path:
+        """The YAML of a cloud with these sites, beside the state directory."""
+        path = self.root.with_suffix(".yaml")
+        path.write_text(yaml.safe_dump({"sites": list(sites)}), encoding="utf-8")
+        return path
+
+    def processes(self) -> dict[str, ProcessStatus]:
+        """All of them, by name."""
+        control = connect(self.root)
+        return {status.name: status for status in control.status()} if control else {}
+
+    def pids(self) -> dict[str, int]:
+        """Those that run."""
+        return {name: status.pid for name, status in self.processes().items() if status.pid is not None}
+
+    def settings(self, site: str = "paris") -> Settings:
+        return Settings.load(self.root / "sites" / site)
+
+    def api(self, site: str = "paris", observe: Callable[[str, str, int], None] | None = None) -> Api:
+        """A client, signed in as administrator."""
+        settings = self.settings(site)
+        api = Api(settings.url("identity", "/v3"), settings.secrets["admin"], observe=observe)
+        api.sign_in()
+        return api
+
+    def await_answers(self, site: str = "paris") -> float:
+        """Wait until all five APIs answer correctly.
+
+        Returns:
+            How long that took, in seconds.
+        """
+        settings = self.settings(site)
+        begun = time.monotonic()
+        target = Target(settings.url("identity", "/v3"), settings.secrets["admin"], site, list)
+        await_answers(target, lambda: None, PATIENCE_S)
+        return time.monotonic() - begun
+
+    def logs(self) -> dict[Path, int]:
+        """The length of every log."""
+        return {path: path.stat().st_size for path in self.root.rglob("*.log")}
+
+    def trouble(self, since: dict[Path, int] | None = None) -> str:
+        """The lines of logs that speak of an error, with what follows each."""
+        found = []
+        for path in self.logs():
+            text = path.read_bytes()[(since or {}).get(path, 0) :].decode(errors="replace")
+            found += [f"{path.name}: {text[match.start() : match.start() + 1500]}" for match in _TROUBLE.finditer(text)]
+        return "\n".join(found[:5])
+
+
+def answers(api: Api, service: str, path: str) -> bool:
+    """True if a GET succeeds."""
+    with suppress(OSError, http.client.HTTPException, AtollError):
+        return api.call(service, "GET", path).ok
+    return False
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file below a directory, but of logs."""
+    return {
+        str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.suffix != ".log" and path.name != "lock"
+    }

@@ -1,0 +1,33 @@
+"""Ten clients that create, list and delete at once. `atoll bench churn` does it for longer."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from deployment import until
+from holdings import everything
+
+from atoll.bench.churn import Client, Tally
+
+CLIENTS, SECONDS = 10, 25
+
+
+def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
+    api, tally, logs = paris.api(), Tally(), paris.logs()
+    before = everything(api)
+    clients = [Client(paris.api(observe=tally.answer), kept.tenancy, f"client-{number}", seed=number) for number in range(CLIENTS)]
+    deadline = time.monotonic() + SECONDS
+
+    def drive(client: Client) -> None:
+        while time.monotonic() < deadline:
+            client.step()
+        client.finish()
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(drive, clients))
+    outcome = tally.outcome()
+    assert outcome.bad == [], outcome
+    assert sum(client.failed_servers for client in clients) == 0
+    assert outcome.operations > 100
+    until(lambda: everything(api) == before, "nothing left over", 60)
+    assert paris.trouble(logs) == ""
+    kept.check()
