@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,7 +50,7 @@ class Server(wsgi.Server):
 
         def with_cache(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             environ[TOKEN_CACHE] = cache
-            environ["wsgi.input"] = _Input(environ["wsgi.input"])
+            environ["wsgi.input"] = _Body(environ["wsgi.input"])
             answer = application(environ, start_response)
             return _without_body(answer) if environ["REQUEST_METHOD"] == "HEAD" else answer
 
@@ -78,23 +79,21 @@ class Server(wsgi.Server):
         threading.Thread(target=self.serve, name="wsgi", daemon=True).start()
 
 
-class _Input:
-    """The body of a request, which the application can't close.
+class _Body(io.IOBase):
+    """The body of a request, which the application may close without closing the connection.
 
-    Glance closes what it has read an image from, and cheroot would then close the reader of the connection: the client's next request
-    on it was lost. So now and then a snapshot failed after its upload.
+    Glance closes what it has read an image from, and cheroot would then close its reader of the connection: the client's next request
+    on it was lost, and so now and then a snapshot failed after its upload. Lines are made by the parent, as cheroot's `readline` never
+    returns from a chunked body that has a line feed; and a negative size is all, which means other things to cheroot.
     """
 
-    def __init__(self, body: Any) -> None:
-        self.read = body.read
-        self.readline = body.readline
-        self.readlines = body.readlines
+    def __init__(self, rfile: Any) -> None:
+        self.rfile = rfile
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def close(self) -> None:
-        """The connection goes on."""
+    def read(self, size: int | None = None) -> bytes:
+        """Read that many bytes, or all; fewer at the end of the body."""
+        data: bytes = self.rfile.read(None if size is None or size < 0 else size)
+        return data
 
 
 def _without_body(answer: Iterable[bytes]) -> Iterable[bytes]:

@@ -79,7 +79,7 @@ def test_application_cannot_close_the_connection_with_the_body(start, client, ch
     connection = client(start(closing_echo))
     for _ in range(2):
         body = iter([b"a\nb", b"c\n"]) if chunked else b"a\nbc\n"
-        assert get(connection, "POST", body=body, encode_chunked=chunked) == (200, b"a\n|bc\n")
+        assert get(connection, "POST", body=body) == (200, b"a\n|bc\n")
 
 
 def test_answers(start, client):
