@@ -61,6 +61,11 @@ def preload() -> None:
     oslo_service.backend.init_backend(oslo_service.backend.BackendType.THREADING)
     warm(MODULES)
 
+    from dogpile.cache import register_backend
+
+    # Otherwise dogpile loads every back end that is installed to find this one, and logs an error for each that lacks a library.
+    register_backend("oslo_cache.dict", "oslo_cache.backends.dictionary", "DictCacheBackend")
+
 
 def warm(modules: Iterable[str]) -> None:
     """Import modules, and do what they would do at their first use: map tables, read the entry points of all packages.

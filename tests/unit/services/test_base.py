@@ -61,3 +61,23 @@ def test_preload_leaves_what_a_fork_needs():
         """
     )
     assert found == {"argv": [], "threads": 1, "eventlet": False, "backend": "THREADING", "cached": True, "driver": ["local"]}
+
+
+def test_cache_is_found_without_loading_all_the_others():
+    """dogpile would try each back end that is installed, and log an error for those whose libraries are not."""
+    found = inside(
+        """
+        import logging
+        from atoll.services import base
+        base.preload()
+        records = []
+        handler = logging.Handler()
+        handler.emit = lambda record: records.append(record.getMessage())
+        logging.getLogger().addHandler(handler)
+        from dogpile.cache import make_region
+        region = make_region().configure("oslo_cache.dict", arguments={"expiration_time": 300})
+        region.set("key", "value")
+        tell([region.get("key"), records])
+        """
+    )
+    assert found == ["value", []]
