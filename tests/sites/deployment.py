@@ -140,10 +140,15 @@ class Deployment:
         """The length of every log."""
         return {path: path.stat().st_size for path in self.root.rglob("*.log")}
 
-    def trouble(self, since: dict[Path, int] | None = None) -> str:
-        """The lines of logs that speak of an error, with what follows each."""
+    def trouble(self, since: dict[Path, int] | None = None, site: str = "") -> str:
+        """The lines of logs that speak of an error, with what follows each.
+
+        Args:
+            since: lengths of logs from which to look.
+            site: whose logs; without it all, the runtime's too.
+        """
         found = []
-        for path in self.logs():
+        for path in (path for path in self.logs() if not site or path.parent.parent.name == site):
             text = path.read_bytes()[(since or {}).get(path, 0) :].decode(errors="replace")
             found += [f"{path.name}: {text[match.start() : match.start() + 1500]}" for match in _TROUBLE.finditer(text)]
         return "\n".join(found[:5])

@@ -64,7 +64,7 @@ def preload() -> None:
     from dogpile.cache import register_backend
 
     # Otherwise dogpile loads every back end that is installed to find this one, and logs an error for each that lacks a library.
-    register_backend("oslo_cache.dict", "oslo_cache.backends.dictionary", "DictCacheBackend")
+    register_backend("oslo_cache.dict", "oslo_cache.backends.dictionary", "DictCacheBackend")  # type: ignore[no-untyped-call]
 
 
 def warm(modules: Iterable[str]) -> None:
