@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from deployment import until
-from holdings import everything
+from holdings import everything, rows
 
 from atoll.bench.churn import Client, Tally
 
@@ -13,7 +13,7 @@ CLIENTS, SECONDS = 10, 25
 
 def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
     api, tally, logs = paris.api(), Tally(), paris.logs()
-    before = everything(api)
+    before, rows_before = everything(api), rows(paris)
     clients = [Client(paris.api(observe=tally.answer), kept.tenancy, f"client-{number}", seed=number) for number in range(CLIENTS)]
     deadline = time.monotonic() + SECONDS
 
@@ -29,5 +29,6 @@ def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
     assert sum(client.failed_servers for client in clients) == 0
     assert outcome.operations > 100
     until(lambda: everything(api) == before, "nothing left over", 60)
+    assert {name: count for name, count in rows(paris).items() if count != rows_before[name]} == {}
     assert paris.trouble(logs) == ""
     kept.check()
