@@ -67,7 +67,7 @@ class Request:
         return json.dumps(self.__dict__).encode()
 
 
-GC_THRESHOLDS = (20_000, 20, 50)
+GC_THRESHOLDS = (10_000, 10, 10)
 """How many new objects start a collection, and how many collections of a generation start one of the next.
 
 Python's own (700, 10, 10) are made for small programs: services that load rows into objects spend a fifth of their time in the collector.
