@@ -106,6 +106,7 @@ def run(child: Child) -> None:
     from keystone.common import provider_api
     from keystone.server.flask import core
 
+    from atoll.services import keystone_context
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -118,6 +119,7 @@ def run(child: Child) -> None:
     # The bootstrapper loads the back ends, and so does the application: only one may.
     provider_api.ProviderAPIs._clear_registry_instances()
     keystone.conf.CONF.reset()
+    keystone_context.install()
     application = core.initialize_application("public", config_files=core._get_config_files())
     serve(child, application)
 
