@@ -1,0 +1,31 @@
+"""`atoll tempest-conf`."""
+
+from __future__ import annotations
+
+import click
+
+from atoll.cli.session import Session
+from atoll.cli.verb import complete_site, verb
+
+
+@verb("tempest-conf", "tempest init trial && atoll tempest-conf > trial/etc/tempest.conf\ncd trial && tempest run --smoke")
+@click.option("--create/--no-create", default=True, show_default=True, help="Whether to make the resources that Tempest needs and lacks.")
+@click.argument("site", required=False, shell_complete=complete_site)
+@click.pass_obj
+def command(session: Session, site: str | None, *, create: bool) -> None:
+    """Print a tempest.conf for SITE.
+
+    Tempest is OpenStack's test suite. It needs two public images, two flavors and an external network; what of these is missing
+    is made, and said. Without SITE, it is the cloud's first.
+    """
+    from atoll.errors import AtollError
+    from atoll.runtime.control import connect
+    from atoll.site.sites import site_settings
+    from atoll.site.tempest import Lookup, tempest_conf
+
+    session.state.check()
+    settings = site_settings(session.state, site)
+    if connect(session.state.root) is None:
+        raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
+    lookup = Lookup(settings, create=create, report=lambda text: click.echo(text, err=True))
+    click.echo(tempest_conf(settings, lookup.resources()), nl=False)
