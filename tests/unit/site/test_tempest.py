@@ -155,6 +155,6 @@ def test_site_that_does_not_answer(settings, monkeypatch):
         raise ConnectFailure("Unable to establish connection\nmore")
 
     monkeypatch.setattr(site, "get", refuse)
-    with pytest.raises(AtollError, match="paris does not answer as it should: Unable to establish connection$") as caught:
+    with pytest.raises(AtollError, match=r"paris does not answer as it should: Unable to establish connection$") as caught:
         look(settings, site)
     assert caught.value.kind.code == "site.not_running"
