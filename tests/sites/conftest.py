@@ -38,10 +38,11 @@ def make(tmp_path_factory) -> Iterator[Make]:
 
     yield make_
     for cloud in made:
-        processes = [psutil.Process(pid) for pid in cloud.pids().values()]
-        cloud.atoll("destroy", "--yes")
-        await_exit(processes)
-        assert not cloud.root.exists()
+        if cloud.root.exists():
+            processes = [psutil.Process(pid) for pid in cloud.pids().values()]
+            cloud.atoll("destroy", "--yes")
+            await_exit(processes)
+            assert not cloud.root.exists()
         shutil.rmtree(cloud.root.parent)
 
 
