@@ -13,7 +13,7 @@ MODULES = (
     "_strptime", "alembic", "castellan.key_manager.barbican_key_manager", "cryptography.fernet", "cryptography.hazmat.backends.openssl",
     "cryptography.hazmat.primitives.serialization.ssh", "dogpile.cache.backends.memcached", "importlib_metadata", "jinja2", "jsonschema",
     "keystoneauth1.loading._plugins.identity.generic", "keystoneauth1.session", "keystoneclient.v3.client",
-    "keystonemiddleware.auth_token", "netrc", "OpenSSL.crypto", "openstack.connection", "oslo_cache.backends.dictionary",
+    "keystonemiddleware.auth_token", "netrc", "OpenSSL.crypto", "openstack.connection",
     "oslo_cache.core", "oslo_concurrency.processutils", "oslo_config.cfg", "oslo_context.context", "oslo_db.sqlalchemy.enginefacade",
     "oslo_log.log", "oslo_messaging", "oslo_messaging.notify._impl_noop", "oslo_middleware",
     "oslo_middleware.healthcheck.disable_by_file", "oslo_policy.policy", "oslo_reports.guru_meditation_report", "oslo_utils.timeutils",
@@ -61,10 +61,9 @@ def preload() -> None:
     oslo_service.backend.init_backend(oslo_service.backend.BackendType.THREADING)
     warm(MODULES)
 
-    from dogpile.cache import register_backend
+    from atoll.services import cache
 
-    # Otherwise dogpile loads every back end that is installed to find this one, and logs an error for each that lacks a library.
-    register_backend("oslo_cache.dict", "oslo_cache.backends.dictionary", "DictCacheBackend")  # type: ignore[no-untyped-call]
+    cache.install()
 
 
 def warm(modules: Iterable[str]) -> None:
