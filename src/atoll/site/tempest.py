@@ -40,14 +40,14 @@ class Resources:
     Attributes:
         images: two that any user may boot.
         flavors: two, the second one larger.
-        public_network: an external network, for floating IPs and the gateways of routers.
+        public_network: id and name of an external network, for floating IPs and the gateways of routers.
         subnet_pool: the default one for IPv4; tempest.conf doesn't name it.
         extensions: aliases of the network API's extensions.
     """
 
     images: tuple[str, str]
     flavors: tuple[str, str]
-    public_network: str
+    public_network: tuple[str, str]
     subnet_pool: str
     extensions: tuple[str, ...]
 
@@ -110,11 +110,11 @@ class Lookup:
         flavor = {"name": name, "ram": memory_mib, "vcpus": 1, "disk": 1}
         return str(self._post("compute", "/v2.1/flavors", {"flavor": flavor})["flavor"]["id"])
 
-    def _public_network(self) -> str:
+    def _public_network(self) -> tuple[str, str]:
         found = self._get("network", "/v2.0/networks?router:external=true")["networks"]
         for network in found:
             if network["subnets"]:
-                return str(network["id"])
+                return network["id"], network["name"]
         if found:
             network = found[0]
         else:
@@ -124,7 +124,7 @@ class Lookup:
         self._make("subnet", PUBLIC_RANGE)
         subnet = {"name": network["name"], "network_id": network["id"], "ip_version": 4, "cidr": PUBLIC_RANGE, "enable_dhcp": False}
         self._post("network", "/v2.0/subnets", {"subnet": subnet})
-        return str(network["id"])
+        return network["id"], network["name"]
 
     def _subnet_pool(self) -> str:
         found = self._get("network", "/v2.0/subnetpools?is_default=true&ip_version=4")["subnetpools"]
@@ -266,7 +266,7 @@ def _compute(settings: Settings, resources: Resources) -> ini.Sections:
 
 def _network(resources: Resources) -> ini.Sections:
     return {
-        "network": {"public_network_id": resources.public_network},
+        "network": {"public_network_id": resources.public_network[0], "floating_network_name": resources.public_network[1]},
         "network-feature-enabled": {"api_extensions": resources.extensions, "ipv6_subnet_attributes": True, "port_security": True},
     }
 

@@ -17,7 +17,7 @@ def lookups(monkeypatch):
             report("making image tempest")
 
         def resources(self):
-            return Resources(("i1", "i2"), ("f1", "f2"), "n1", "p1", ("router",))
+            return Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("router",))
 
     monkeypatch.setattr(tempest, "Lookup", Fake)
     monkeypatch.setattr(control, "connect", lambda _root: object())

@@ -9,7 +9,7 @@ from atoll.errors import AtollError
 from atoll.services import SERVICES, Settings, ini
 from atoll.site.tempest import Lookup, Resources, tempest_conf
 
-RESOURCES = Resources(("i1", "i2"), ("f1", "f2"), "n1", "p1", ("quotas", "router"))
+RESOURCES = Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("quotas", "router"))
 PORTS = {"identity": 15000, "image": 15002, "compute": 15004, "metadata": 15005, "network": 15006, "placement": 15008}
 SECRETS = dict.fromkeys(("admin", "nova", "neutron", "glance", "placement", "metadata"), "pass $word")
 
@@ -70,7 +70,7 @@ def test_conf_says_where_the_site_is_and_what_is_there(settings):
     assert conf["auth"]["admin_password"] == "pass $$word"
     assert (conf["compute"]["image_ref"], conf["compute"]["image_ref_alt"]) == ("i1", "i2")
     assert (conf["compute"]["flavor_ref"], conf["compute"]["flavor_ref_alt"]) == ("f1", "f2")
-    assert conf["network"]["public_network_id"] == "n1"
+    assert dict(conf["network"]) == {"public_network_id": "n1", "floating_network_name": "public"}
     assert conf["network-feature-enabled"]["api_extensions"] == "quotas,router"
     assert conf["service_available"]["cinder"] == "false"
     assert set(conf["enforce_scope"].values()) == {"true"}
@@ -116,7 +116,7 @@ def test_what_is_missing_is_made_and_said(settings):
     assert resources == Resources(
         images=("image tempest", "image tempest-alt"),
         flavors=("flavor m1.nano", "flavor m1.tiny"),
-        public_network="network public",
+        public_network=("network public", "public"),
         subnet_pool="subnetpool shared-default-v4",
         extensions=("dns", "router"),
     )
@@ -136,7 +136,7 @@ def test_second_time_nothing_is_made(settings):
 def test_network_without_subnet_gets_one(settings):
     site = FakeSite(networks=[{"id": "n7", "name": "outside", "subnets": []}])
     resources, _said = look(settings, site)
-    assert resources.public_network == "n7"
+    assert resources.public_network == ("n7", "outside")
     assert [fields["network_id"] for made in site.made for kind, fields in made.items() if kind == "subnet"] == ["n7"]
 
 
