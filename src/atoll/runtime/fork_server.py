@@ -78,8 +78,8 @@ Higher: less work, more memory between two collections.
 SWITCH_INTERVAL_S = 0.05
 """How long a thread may compute before another one gets its turn, in seconds.
 
-A service's threads give way of themselves every few milliseconds, at each statement and each socket. Python's own 5 ms only adds switches in
-between: with 50 ms ten clients got a fifth more servers booted in the same time. Higher: a thread that computes for long delays others.
+A service's threads give way of themselves every few milliseconds, at each statement and each socket. Python's own 5 ms only adds switches
+in between: with 50 ms ten clients got a fifth more servers booted in the same time. Higher: a thread that computes for long delays others.
 """
 
 
