@@ -30,6 +30,12 @@ unit: install ## the quick tests
 sites: install ## tests with real sites
 	$(BIN)/pytest tests/sites
 
+tempest: install ## Tempest's API tests against a site: all that a site can run, 20 minutes
+	$(BIN)/python tests/tempest/run.py
+
+tempest-smoke: install ## some of them, of each kind: 4 minutes
+	$(BIN)/python tests/tempest/run.py --smoke
+
 lock: install ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --python-version 3.11 \
 		--custom-compile-command "make lock" --quiet --upgrade --output-file requirements.lock

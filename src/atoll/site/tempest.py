@@ -256,7 +256,9 @@ def _compute(settings: Settings, resources: Resources) -> ini.Sections:
             "hostname_fqdn_sanitization": True,
             "nova_policy_roles": ["admin", "manager", "member", "reader"],
             "change_password": True,
+            "personality": True,
             # What the fake driver has no part in: there is nothing to look at.
+            "console_output": False,
             "serial_console": False,
             "spice_console": False,
             "vnc_console": False,

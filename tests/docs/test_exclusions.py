@@ -1,0 +1,49 @@
+"""The list of Tempest's tests that don't run is well-formed; `make tempest` compares it with the tests themselves."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+TEMPEST = Path(__file__).parents[1] / "tempest"
+sys.path.insert(0, str(TEMPEST))
+
+from exclusions import FEW, GENERAL, Exclusion, complaints, read_exclusions  # noqa: E402
+
+TESTS = [f"tempest.api.compute.X.test_{number}" for number in range(10)]
+
+
+def test_every_exclusion_has_a_reason():
+    exclusions = read_exclusions(TEMPEST / "excluded.txt")
+    assert exclusions
+    assert [exclusion.line for exclusion in exclusions if not exclusion.reason] == []
+
+
+def test_smoke_has_tests_of_each_kind():
+    smoke = " ".join(exclusion.expression for exclusion in read_exclusions(TEMPEST / "smoke.txt"))
+    assert [kind for kind in ("compute", "identity", "image", "network") if f"api\\.{kind}\\." not in smoke] == []
+
+
+@pytest.mark.parametrize("reason", GENERAL)
+def test_general_reason_may_cover_any_number(reason):
+    assert complaints([Exclusion(1, "X", f"{reason} do this")], TESTS) == []
+
+
+@pytest.mark.parametrize(
+    ("exclusions", "expected"),
+    [
+        ([Exclusion(1, r"test_[0-4]", "it needs this")], []),
+        ([Exclusion(1, r"test_[0-4]", "it needs this"), Exclusion(2, "test_5", "it needs this")], ["6 tests are excluded for one reason"]),
+        ([Exclusion(3, "test_11", "it needs this")], ["excluded.txt:3: matches no test"]),
+        ([Exclusion(3, "test_1", "")], ["excluded.txt:3: no reason"]),
+        (
+            [Exclusion(1, "test_1", "a"), Exclusion(2, "test_[12]", "b")],
+            ["excluded.txt:2: tempest.api.compute.X.test_1 is excluded"],
+        ),
+    ],
+)
+def test_what_is_complained_of(exclusions, expected):
+    found = complaints(exclusions, TESTS)
+    assert len(found) == len(expected)
+    assert all(part in text for part, text in zip(expected, found, strict=True))
+    assert FEW == 5

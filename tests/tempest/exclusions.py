@@ -1,0 +1,67 @@
+"""excluded.txt: which of Tempest's tests a site doesn't run, and why. One regular expression a line, then `#` and the reason."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FEW = 5
+"""How many tests one reason may cover, unless it is one of `GENERAL`."""
+
+GENERAL = ("the fake driver can't", "Cinder isn't")
+"""How reasons begin that may cover any number of tests: no guest runs yet; and a test of a service needs the service."""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One line.
+
+    Attributes:
+        line: its number, from 1.
+        expression: matches the names of the tests.
+        reason: why they aren't run.
+    """
+
+    line: int
+    expression: str
+    reason: str
+
+
+def read_exclusions(path: Path) -> list[Exclusion]:
+    """The lines of a file, without comments and empty ones."""
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        expression, _hash, reason = (part.strip() for part in line.partition("#"))
+        if expression:
+            found.append(Exclusion(number, expression, reason))
+    return found
+
+
+def complaints(exclusions: Sequence[Exclusion], tests: Sequence[str]) -> list[str]:
+    """What is wrong with a list.
+
+    Args:
+        exclusions: the list.
+        tests: the names of all tests.
+    """
+    found = []
+    covered: Counter[str] = Counter()
+    taken: dict[str, int] = {}
+    for exclusion in exclusions:
+        matched = [name for name in tests if re.search(exclusion.expression, name)]
+        covered[exclusion.reason] += len(matched)
+        if not matched:
+            found.append(f"excluded.txt:{exclusion.line}: matches no test")
+        if not exclusion.reason:
+            found.append(f"excluded.txt:{exclusion.line}: no reason")
+        twice = [name for name in matched if name in taken]
+        if twice:
+            found.append(f"excluded.txt:{exclusion.line}: {twice[0]} is excluded in line {taken[twice[0]]} already")
+        taken |= dict.fromkeys(matched, exclusion.line)
+    for reason, count in covered.items():
+        if count > FEW and not reason.startswith(GENERAL):
+            found.append(f"excluded.txt: {count} tests are excluded for one reason: {reason}")
+    return found
