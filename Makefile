@@ -30,10 +30,10 @@ unit: install ## the quick tests
 sites: install ## tests with real sites
 	$(BIN)/pytest tests/sites
 
-tempest: install ## Tempest's API tests against a site: all that a site can run, 20 minutes
+tempest: install ## Tempest's API tests against a site: all that a site can run, 15 minutes
 	$(BIN)/python tests/tempest/run.py
 
-tempest-smoke: install ## some of them, of each kind: 4 minutes
+tempest-smoke: install ## some of them, of each kind: 3 minutes
 	$(BIN)/python tests/tempest/run.py --smoke
 
 lock: install ## resolve the dependencies anew
