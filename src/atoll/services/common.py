@@ -125,7 +125,13 @@ def make_template(directory: Path, make: Callable[[Path], None]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     make(temporary)
-    temporary.rename(directory)
+    try:
+        temporary.rename(directory)
+    except OSError:
+        if not directory.exists():
+            raise
+        # Another cloud of this user made the same template meanwhile; one is as good as the other.
+        shutil.rmtree(temporary)
 
 
 def checkpoint(database: Path) -> None:

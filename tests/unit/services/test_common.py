@@ -132,3 +132,16 @@ def test_checkpointed_database_is_whole_alone(tmp_path):
 )
 def test_upstream_files_are_where_they_are_looked_for(path):
     assert common.upstream_file(path).exists()
+
+
+def test_two_clouds_may_make_the_same_template_at_once(tmp_path):
+    """The later one takes what the earlier one has made."""
+
+    def fill_while_another_does(directory):
+        (directory / "nova.db").write_text("mine")
+        (tmp_path / "nova").mkdir()
+        (tmp_path / "nova" / "nova.db").write_text("the other's")
+
+    common.make_template(tmp_path / "nova", fill_while_another_does)
+    assert (tmp_path / "nova" / "nova.db").read_text() == "the other's"
+    assert [path.name for path in tmp_path.iterdir()] == ["nova"]
