@@ -101,6 +101,8 @@ def options(base_port: int, images_port: int) -> dict[str, object]:
             "DEFAULT": {
                 # Tempest expects that a store of type http is called web.
                 "enabled_backends": ["files:file", "more:file", "web:http"],
+                # The latter two have nothing to copy to, or from, where there is one store and one site.
+                "enabled_import_methods": "[glance-direct,web-download,copy-image,glance-download]",
                 "show_multiple_locations": True,
                 "image_cache_dir": f"{data}/cache",
             },

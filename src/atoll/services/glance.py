@@ -47,7 +47,7 @@ def _sections(data: Path, database: str) -> Sections:
     return {
         "DEFAULT": {
             "enabled_backends": f"{STORE}:file",
-            "enabled_import_methods": "[glance-direct,web-download,copy-image,glance-download]",
+            "enabled_import_methods": "[glance-direct,web-download]",
             "transport_url": "local://",
         },
         "database": {"connection": database},
