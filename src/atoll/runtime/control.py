@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from atoll import wire
 from atoll.errors import AtollError
-from atoll.runtime import linux, wire
+from atoll.runtime import linux
 from atoll.runtime.events import Event, ProcessStatus, State
 from atoll.runtime.spec import Plan
 

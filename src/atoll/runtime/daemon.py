@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from atoll import wire
 from atoll.errors import AtollError
-from atoll.runtime import linux, wire
+from atoll.runtime import linux
 from atoll.runtime.server import Server
 from atoll.runtime.supervisor import Supervisor
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import atoll
+from atoll import wire
 from atoll.errors import AtollError
-from atoll.runtime import wire
 from atoll.runtime.events import Event, State
 from atoll.runtime.spec import Plan, invalid
 from atoll.runtime.supervisor import Supervisor

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from handling import kill, pids, plan
 
+from atoll import wire
 from atoll.errors import AtollError
 from atoll.runtime import control as control_module
-from atoll.runtime import wire
 from atoll.runtime.control import Control, State, connect, ensure_supervisor
 
 pytestmark = pytest.mark.timeout(30)

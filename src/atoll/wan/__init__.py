@@ -1,0 +1,1 @@
+"""The WAN between sites on one machine: namespaces, links, emulation."""
