@@ -1,0 +1,96 @@
+"""The process that is the WAN: it holds the sites' networks, moves their packets, and answers at the control socket.
+
+    python -m atoll.wan.daemon DIRECTORY
+
+reads one JSON object from standard input, the fields of `client.Options` and `network`, and writes one line to standard output as soon as
+every link works: `{"ok": pid}` or `{"error": …}`. It ends at the request `end`, at SIGTERM, or with the process `tied_to`. Everything that
+it made lives by descriptors of this process alone, so that nothing of it outlives a `kill -9`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import setproctitle
+
+from atoll import wire
+from atoll.cloud.network import Network
+from atoll.errors import AtollError
+from atoll.wan.client import SOCKET
+from atoll.wan.fabric import Fabric
+from atoll.wan.isolation import gain_networks
+from atoll.wan.server import Server
+
+LOCK = "wan.lock"
+_NICE = -10
+_LOOK_S = 0.5
+
+
+def main() -> None:
+    """Run as a program."""
+    directory, request, told = Path(sys.argv[1]), json.load(sys.stdin), os.dup(1)
+    os.dup2(2, 1)  # standard error is the log
+    try:
+        lock = _lock(directory)
+        rootless = gain_networks()
+        fabric = _build(request)
+    except AtollError as error:
+        os.write(told, wire.encode({"error": wire.error_to_json(error)}))
+        sys.exit(1)
+    with suppress(OSError):  # packets are in more of a hurry than what sends them; only root may
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    setproctitle.setproctitle(f"atoll: wan ({fabric.emulator})")
+    server = Server(fabric, directory / SOCKET, {"pid": os.getpid(), "rootless": rootless})
+    signal.signal(signal.SIGTERM, lambda _number, _frame: server.ended.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server.start()
+    os.write(told, wire.encode({"ok": os.getpid()}))
+    os.close(told)
+    _await_end(server, request.get("tied_to"))
+    server.close()
+    fabric.close()
+    os.close(lock)
+
+
+def _lock(directory: Path) -> int:
+    """Make sure that a directory has one WAN.
+
+    Raises:
+        AtollError: `state.busy`.
+    """
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AtollError("state.busy", f"{directory} has a WAN already") from None
+    return descriptor
+
+
+def _build(request: Mapping[str, Any]) -> Fabric:
+    network = Network.from_json(request["network"])
+    return Fabric(network, request["emulator"], rerouting=request["rerouting"], seed=request["seed"])
+
+
+def _await_end(server: Server, tied_to: int | None) -> None:
+    watched = None
+    if tied_to is not None:
+        try:
+            watched = os.pidfd_open(tied_to)
+        except ProcessLookupError:
+            return
+    while not server.ended.wait(_LOOK_S):
+        if watched is not None and select.select([watched], [], [], 0)[0]:
+            return
+
+
+if __name__ == "__main__":
+    main()

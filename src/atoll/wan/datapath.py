@@ -1,0 +1,147 @@
+"""The userspace emulator's data path, from Python: the compiled loop runs in a thread of its own, without the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from ipaddress import IPv4Network
+from typing import Any
+
+from atoll.cloud.network import Wire
+from atoll.errors import AtollError
+
+NODES = 256
+"""Sites and routers together: a node's number is the third byte of its address."""
+
+WIRES = 16384
+
+QUEUE_MS = 50.0
+"""How long a packet may wait for a link's rate before packets are dropped."""
+
+MTU = 1500
+_QUEUE_PACKETS = 20  # at least: a queue of 50 ms at 64 kbit/s would not hold one packet
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What went over one direction of a link.
+
+    Attributes:
+        packets_in: offered by the sender.
+        bytes_in: the same in bytes of IP packets.
+        packets_out: delivered at the other end.
+        bytes_out: the same in bytes.
+        lost: by chance, as asked for.
+        overflowed: dropped because the queue was full.
+        cut: dropped because the link was cut.
+    """
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    lost: int = 0
+    overflowed: int = 0
+    cut: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """The fields."""
+        return asdict(self)
+
+
+def library() -> Any:  # noqa: ANN401, RUF100
+    """The compiled module.
+
+    Raises:
+        AtollError: `wan.unavailable`: it was not compiled.
+    """
+    try:
+        return import_module("atoll.wan._datapath")
+    except ImportError:
+        hint = "install gcc and python3-dev, then run `make install` again"
+        raise AtollError("wan.unavailable", "the userspace emulator was not compiled", hint) from None
+
+
+def queue_ms(wire: Wire) -> float:
+    """How long a packet may wait for the rate of a link."""
+    if wire.rate_mbit is None:
+        return QUEUE_MS
+    return max(QUEUE_MS, _QUEUE_PACKETS * MTU * 8 / (wire.rate_mbit * 1e3))
+
+
+def options(wire: Wire, *, up: bool = True) -> Any:  # noqa: ANN401, RUF100
+    """A `struct wire_options`."""
+    made = library().ffi.new("struct wire_options *")
+    made.delay_ns = round(wire.delay_ms * 1e6)
+    made.jitter_ns = round(wire.jitter_ms * 1e6)
+    made.queue_ns = round(queue_ms(wire) * 1e6)
+    made.rate = 0.0 if wire.rate_mbit is None else wire.rate_mbit * 1e6
+    made.loss, made.reorder, made.up = wire.loss, wire.reorder, up
+    return made
+
+
+class Datapath:
+    """Moves packets between TUN devices.
+
+    Args:
+        network: of the nodes' addresses, with a prefix of 16 bits.
+        seed: of what is lost and what is late.
+
+    Raises:
+        AtollError: `wan.unavailable`.
+    """
+
+    def __init__(self, network: IPv4Network, seed: int) -> None:
+        module = library()
+        self._ffi, self._lib = module.ffi, module.lib
+        self._dp = self._lib.dp_new(NODES, WIRES, int(network.network_address), seed & (1 << 64) - 1)
+        if self._dp == self._ffi.NULL:
+            raise AtollError("wan.failed", "the emulator has no memory or no descriptors left")
+        self._thread = threading.Thread(target=self._run, name="datapath", daemon=True)
+        self.failure: OSError | None = None
+
+    def start(self) -> None:
+        """Begin to move packets."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and forget what is under way."""
+        self._lib.dp_stop(self._dp)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._lib.dp_free(self._dp)
+
+    def attach(self, node: int, descriptor: int | None) -> None:
+        """Give a node its TUN device, without blocking; None takes it away, before it is closed."""
+        self._lib.dp_attach(self._dp, node, -1 if descriptor is None else descriptor)
+
+    def wire(self, number: int, to: int, wire: Wire, *, up: bool) -> None:
+        """Set one direction of a link: at once, also for the order of what is under way; a cut drops that."""
+        self._lib.dp_wire(self._dp, number, to, options(wire, up=up))
+
+    def route(self, node: int, destination: int, wire: int | None) -> None:
+        """Say which wire packets take at a node."""
+        self._lib.dp_route(self._dp, node, destination, -1 if wire is None else wire)
+
+    def counters(self, number: int) -> Counters:
+        """What went over one direction of a link so far."""
+        read = self._ffi.new("struct wire_counters *")
+        self._lib.dp_counters(self._dp, number, read)
+        return Counters(**{name: getattr(read, name) for name in Counters.__dataclass_fields__})
+
+    @property
+    def unroutable(self) -> int:
+        """Packets for nobody."""
+        return int(self._lib.dp_unroutable(self._dp))
+
+    @property
+    def under_way(self) -> int:
+        """Packets on all links now."""
+        return int(self._lib.dp_under_way(self._dp))
+
+    def _run(self) -> None:
+        number = self._lib.dp_run(self._dp)
+        if number:
+            self.failure = OSError(number, os.strerror(number))

@@ -1,0 +1,167 @@
+"""A running WAN: a topology, an emulator, and what was changed since."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from atoll.cloud.network import Ends, Network
+from atoll.errors import AtollError
+from atoll.namespaces import Namespace
+from atoll.wan import netem
+from atoll.wan.addresses import Addresses
+from atoll.wan.datapath import Counters
+from atoll.wan.emulator import Emulator
+from atoll.wan.kernel import Kernel
+from atoll.wan.links import Links, check, spell
+from atoll.wan.userspace import Userspace
+
+CHOICES = ("auto", "netem", "userspace")
+
+
+def choose(wanted: str, addresses: Addresses, seed: int | None = None) -> tuple[Emulator, str]:
+    """An emulator, and why that one.
+
+    Args:
+        wanted: one of `CHOICES`; "auto" is the kernel's where it has one.
+        addresses: of the nodes.
+        seed: of what is lost and what is late; the kernel's own can't be given one.
+
+    Raises:
+        AtollError: `wan.unavailable`, `wan.invalid`.
+    """
+    if wanted not in CHOICES:
+        raise AtollError("wan.invalid", f"no emulator is called {wanted}: expected one of {', '.join(CHOICES)}")
+    if wanted == "userspace":
+        return Userspace(addresses, seed), "asked for"
+    if netem.available():
+        return Kernel(addresses), "the kernel has netem" if wanted == "auto" else "asked for"
+    if wanted == "netem":
+        raise AtollError("wan.unavailable", "this kernel has no netem", "load it (`modprobe sch_netem`), or use the userspace emulator")
+    return Userspace(addresses, seed), "this kernel has no netem"
+
+
+class Fabric:
+    """Keeps an emulator in step with a topology and with what is set, cut and healed.
+
+    Args:
+        network: the topology.
+        emulator: one of `CHOICES`.
+        rerouting: see `Links`.
+        seed: see `choose`.
+
+    Raises:
+        AtollError: `wan.unavailable`, `wan.invalid`; `wan.failed` if the kernel refuses something.
+    """
+
+    def __init__(self, network: Network, emulator: str = "auto", *, rerouting: bool = False, seed: int | None = None) -> None:
+        self.addresses = Addresses()
+        self.links = Links(Network(()), rerouting=rerouting)
+        self._emulator, self.reason = choose(emulator, self.addresses, seed)
+        try:
+            self.apply(network)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def emulator(self) -> str:
+        """The name of the emulator."""
+        return self._emulator.name
+
+    def apply(self, network: Network) -> None:
+        """Take another topology over; what is the same in both goes on undisturbed.
+
+        Raises:
+            AtollError: `wan.unavailable`: too many sites; `wan.failed`.
+        """
+        old = self.links.network
+        before = {ends: (self.links.wire(ends), self.links.up(ends)) for ends in old.wires}
+        gone = {node.name for node in old.nodes} - {node.name for node in network.nodes}
+        new = [node for node in network.nodes if node not in old.nodes]
+        self.links.follow(network)
+        try:
+            for ends in before.keys() - network.wires.keys():
+                self._emulator.unwire(ends)
+            for name in sorted(gone):
+                self._emulator.remove(name)
+            self.addresses.assign(node.name for node in network.nodes)
+            for node in new:
+                if self._emulator.network(node.name) is None:  # else only its location is new
+                    self._emulator.add(node)
+            self._lay(ends for ends in network.wires if before.get(ends) != (self.links.wire(ends), self.links.up(ends)))
+            self._emulator.route(self.links.hops())
+        except OSError as error:
+            raise AtollError("wan.failed", f"the kernel refuses to build the WAN: {error}") from error
+
+    def set(self, name: str, changes: Mapping[str, Any], *, one_way: bool = False) -> None:
+        """Change what a link does; see `Links.set`."""
+        self._follow(self.links.set(name, check(changes), one_way=one_way))
+
+    def cut(self, name: str) -> None:
+        """Cut a link or a site off; see `Links.cut`."""
+        self._follow(self.links.cut(name))
+
+    def heal(self, name: str | None = None) -> None:
+        """Undo cuts; see `Links.heal`."""
+        self._follow(self.links.heal(name))
+
+    def describe(self) -> dict[str, Any]:
+        """Emulator, addresses, links with what they do now, cuts."""
+        links = self.links
+        return {
+            "emulator": self.emulator,
+            "reason": self.reason,
+            "rerouting": links.rerouting,
+            "addresses": {name: address for name, address in self.addresses.all().items() if name in links.network.sites},
+            "wires": [{"from": ends[0], "to": ends[1], "up": links.up(ends), **links.wire(ends).to_json()} for ends in links.network.wires],
+            "cuts": links.cuts,
+        }
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """What went over each direction of each link so far, by its name; the order of the ends is the direction."""
+        return {spell(ends): self._count(ends).to_json() for ends in self.links.network.wires}
+
+    def network(self, site: str) -> int:
+        """The descriptor of a site's network namespace.
+
+        Raises:
+            AtollError: `wan.unknown`.
+        """
+        descriptor = self._emulator.network(site) if site in self.links.network.sites else None
+        if descriptor is None:
+            raise AtollError("wan.unknown", f"no site {site} in the WAN: expected one of {', '.join(self.links.network.sites)}")
+        return descriptor
+
+    def namespace(self, site: str, *, rootless: bool) -> Namespace:
+        """How another process enters a site's network.
+
+        Args:
+            site: its name.
+            rootless: whether this process is in a user namespace of its own.
+
+        Raises:
+            AtollError: `wan.unknown`.
+        """
+        own = f"/proc/{os.getpid()}"
+        return Namespace(f"{own}/fd/{self.network(site)}", f"{own}/ns/user" if rootless else None)
+
+    def close(self) -> None:
+        """Take everything away; what still runs in a site's network keeps that, alone."""
+        self._emulator.close()
+
+    def _count(self, ends: Ends) -> Counters:
+        return self._emulator.counters(ends)
+
+    def _follow(self, wires: Iterable[Ends]) -> None:
+        try:
+            self._lay(wires)
+            if self.links.rerouting:
+                self._emulator.route(self.links.hops())
+        except OSError as error:
+            raise AtollError("wan.failed", f"the kernel refuses to change the link: {error}") from error
+
+    def _lay(self, wires: Iterable[Ends]) -> None:
+        for ends in wires:
+            self._emulator.wire(ends, self.links.wire(ends), up=self.links.up(ends))

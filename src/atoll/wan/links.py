@@ -1,0 +1,165 @@
+"""The state of the links while a WAN runs: what was asked for, what was changed since, what is cut. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from atoll.cloud.network import Ends, Network, Wire
+from atoll.errors import AtollError
+
+
+def spell(ends: Ends) -> str:
+    """The name of a link."""
+    return ":".join(ends)
+
+
+class Links:
+    """Says what every wire does now.
+
+    Args:
+        network: as asked for.
+        rerouting: whether packets go around what is cut, and around what has become slow; else they keep their way.
+    """
+
+    def __init__(self, network: Network, *, rerouting: bool = False) -> None:
+        self.network = network
+        self.rerouting = rerouting
+        self._changed: dict[Ends, Wire] = {}
+        self._cut_links: set[frozenset[str]] = set()
+        self._cut_sites: set[str] = set()
+
+    @property
+    def cuts(self) -> list[str]:
+        """The names of what is cut."""
+        links = [spell(link) for link in self.network.links if frozenset(link) in self._cut_links]
+        return sorted(self._cut_sites) + links
+
+    def wire(self, ends: Ends) -> Wire:
+        """What a wire does, if it is up."""
+        return self._changed.get(ends, self.network.wires[ends])
+
+    def up(self, ends: Ends) -> bool:
+        """False if it is cut, or one of its ends is."""
+        return frozenset(ends) not in self._cut_links and not self._cut_sites.intersection(ends)
+
+    def hops(self) -> dict[Ends, str]:
+        """By node and destination, the neighbour that comes next."""
+        if not self.rerouting:
+            return self.network.next_hops
+        live = {ends: self.wire(ends) for ends in self.network.wires if self.up(ends)}
+        return Network(self.network.nodes, live).next_hops
+
+    def find(self, name: str) -> Ends:
+        """The ends of a link, in the order they are named.
+
+        Raises:
+            AtollError: `wan.unknown`.
+        """
+        start, colon, end = name.partition(":")
+        if colon and ((start, end) in self.network.wires or (end, start) in self.network.wires):
+            return start, end
+        known = ", ".join(map(spell, self.network.links[:6])) + (", …" if len(self.network.links) > 6 else "")
+        raise AtollError("wan.unknown", f"no link {name}: expected one of {known}", "a link is named by its two ends: paris:lyon")
+
+    def set(self, name: str, changes: Mapping[str, Any], *, one_way: bool = False) -> list[Ends]:
+        """Change what a link does.
+
+        Args:
+            name: of the link.
+            changes: fields of `Wire`.
+            one_way: only from the first of its ends to the second.
+
+        Returns:
+            The wires that changed.
+
+        Raises:
+            AtollError: `wan.unknown`, `wan.invalid`.
+        """
+        ends = self.find(name)
+        unknown = sorted(changes.keys() - Wire.__dataclass_fields__)
+        if unknown or not changes:
+            text = f"no such property: {', '.join(unknown)}" if unknown else "nothing to set"
+            raise AtollError("wan.invalid", f"{text}: expected one of {', '.join(Wire.__dataclass_fields__)}")
+        wires = [each for each in ([ends] if one_way else [ends, ends[::-1]]) if each in self.network.wires]
+        for each in wires:
+            self._changed[each] = replace(self.wire(each), **changes)
+        return wires
+
+    def cut(self, name: str) -> list[Ends]:
+        """Cut a link, or all links of a site.
+
+        Returns:
+            The wires that are affected.
+
+        Raises:
+            AtollError: `wan.unknown`.
+        """
+        if self._is_node(name):
+            self._cut_sites.add(name)
+            return self._of(name)
+        ends = self.find(name)
+        self._cut_links.add(frozenset(ends))
+        return self._both(ends)
+
+    def heal(self, name: str | None = None) -> list[Ends]:
+        """Undo the cut of a link or a site, or all of them; what was set stays as it is.
+
+        Returns:
+            The wires that are affected.
+
+        Raises:
+            AtollError: `wan.unknown`.
+        """
+        if name is None:
+            before = [ends for ends in self.network.wires if not self.up(ends)]
+            self._cut_links, self._cut_sites = set(), set()
+            return before
+        if self._is_node(name):
+            self._cut_sites.discard(name)
+            return self._of(name)
+        ends = self.find(name)
+        self._cut_links.discard(frozenset(ends))
+        return self._both(ends)
+
+    def follow(self, network: Network) -> None:
+        """Take another topology over; what was set or cut stays so where it still exists, unless the file now says something else."""
+        kept = {ends for ends, wire in network.wires.items() if self.network.wires.get(ends) == wire}
+        self._changed = {ends: wire for ends, wire in self._changed.items() if ends in kept}
+        self._cut_sites &= {node.name for node in network.nodes}
+        self._cut_links &= {frozenset(ends) for ends in network.wires}
+        self.network = network
+
+    def _is_node(self, name: str) -> bool:
+        return any(node.name == name for node in self.network.nodes)
+
+    def _of(self, name: str) -> list[Ends]:
+        return [ends for ends in self.network.wires if name in ends]
+
+    def _both(self, ends: Ends) -> list[Ends]:
+        return [each for each in (ends, ends[::-1]) if each in self.network.wires]
+
+
+def check(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Make sure that what came over a socket are numbers that a wire can have.
+
+    Raises:
+        AtollError: `wan.invalid`.
+    """
+
+    def fits(name: str, value: object) -> bool:
+        if value is None:
+            return name == "rate_mbit"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return value > 0 if name == "rate_mbit" else 0 <= value <= (1 if name in ("loss", "reorder") else 1e6)
+
+    bad = _first(name for name, value in changes.items() if not fits(name, value))
+    if bad is not None:
+        raise AtollError("wan.invalid", f"{bad}: {changes[bad]!r} makes no sense there")
+    return dict(changes)
+
+
+def _first(names: Iterable[str]) -> str | None:
+    return next(iter(names), None)

@@ -1,0 +1,97 @@
+"""The kernel's network emulator: whether it is there, and how a wire is told to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST
+from pyroute2.netlink.rtnl import RTM_NEWQDISC, TC_H_ROOT
+from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
+
+from atoll.cloud.network import Wire
+from atoll.namespaces import CLONE_NEWNET, unshare
+from atoll.wan.datapath import MTU, queue_ms
+from atoll.wan.isolation import astray
+
+UNLIMITED = 4_000_000_000
+"""Bytes per second that stand for no limit. netem keeps packets in order, whatever the jitter, only where a rate is set."""
+
+_LONGEST_QUEUE = 1_000_000
+_SHORTEST_QUEUE = 1_000  # netem's own default; it counts what is under way too
+_LOOPBACK = 1
+_ANSWER = struct.Struct("=IHHIIi")  # a header, and the error
+
+
+def available() -> bool:
+    """True if the kernel has netem: it is asked for one, in a network namespace that lasts as long as the question.
+
+    The process must be allowed to make network namespaces; see `isolation.gain_networks`.
+
+    Raises:
+        OSError: the kernel refuses for another reason.
+    """
+
+    def ask() -> bool:
+        unshare(CLONE_NEWNET)
+        try:
+            replace(_LOOPBACK, Wire(delay_ms=1), up=True)
+        except FileNotFoundError:  # no such kind of queue
+            return False
+        return True
+
+    return astray(ask)
+
+
+def replace(index: int, wire: Wire, *, up: bool) -> None:
+    """Make netem the queue of a device, or tell the one that it has something else.
+
+    Raises:
+        OSError: the kernel refuses; ENOENT: it has no netem.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
+        kernel.send(message(index, wire, up=up))
+        number = -_ANSWER.unpack_from(kernel.recv(4096))[-1]
+    if number:
+        raise OSError(number, f"netem: {os.strerror(number)}")
+
+
+def message(index: int, wire: Wire, *, up: bool) -> bytes:
+    """What the kernel is told.
+
+    pyroute2 builds it, but doesn't send it: the `IPRoute.tc` of version 0.9.7 adds the rate a second time, as that of an estimator, which
+    the kernel refuses, and its `nlm_request` is broken.
+    """
+    made = tcmsg()
+    made["index"], made["parent"] = index, TC_H_ROOT
+    made["attrs"] = [("TCA_KIND", "netem"), ("TCA_OPTIONS", sched_netem.get_parameters(parameters(wire, up=up)))]
+    made["header"] = {"type": RTM_NEWQDISC, "flags": NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, "sequence_number": 1}
+    made.encode()
+    return bytes(made.data)
+
+
+def parameters(wire: Wire, *, up: bool = True) -> dict[str, Any]:
+    """In pyroute2's terms: times in microseconds, probabilities in percent, rate in bytes per second, the queue in packets."""
+    if not up:
+        return {"loss": 100, "limit": _SHORTEST_QUEUE}
+    rate = UNLIMITED if wire.rate_mbit is None else wire.rate_mbit * 1e6 / 8
+    told = {
+        "delay": round(wire.delay_ms * 1e3),
+        "jitter": round(wire.jitter_ms * 1e3),
+        "loss": 100 * wire.loss,
+        "rate": round(rate),
+        "limit": _limit(wire),
+    }
+    if wire.reorder > 0:
+        told["prob_reorder"] = 100 * wire.reorder
+    return told
+
+
+def _limit(wire: Wire) -> int:
+    """Packets under way and in the queue, if all were as large as can be."""
+    if wire.rate_mbit is None:
+        return _LONGEST_QUEUE
+    seconds = (wire.delay_ms + wire.jitter_ms + queue_ms(wire)) / 1e3
+    return min(_LONGEST_QUEUE, max(_SHORTEST_QUEUE, round(wire.rate_mbit * 1e6 * seconds / (8 * MTU))))

@@ -1,0 +1,140 @@
+"""The userspace emulator: one TUN device in each site's network, and a loop that moves packets between them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+
+from pyroute2 import IPRoute
+
+from atoll.cloud.network import Ends, Node, Wire
+from atoll.errors import AtollError
+from atoll.wan.addresses import Addresses
+from atoll.wan.datapath import MTU, Counters, Datapath
+from atoll.wan.emulator import DEVICE
+from atoll.wan.isolation import new_network, set_sysctl, within
+
+_TUNSETIFF = 0x400454CA
+_IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
+_TUN = "/dev/net/tun"
+
+QUEUE_PACKETS = 10_000
+"""Packets that a device holds for the emulator, so that none is lost while that waits for a processor."""
+
+
+class Userspace:
+    """Implements `Emulator`.
+
+    Args:
+        addresses: of the nodes.
+        seed: of what is lost and what is late; random if None.
+
+    Raises:
+        AtollError: `wan.unavailable`.
+    """
+
+    name = "userspace"
+
+    def __init__(self, addresses: Addresses, seed: int | None = None) -> None:
+        check()
+        self._addresses = addresses
+        self._datapath = Datapath(addresses.network, secrets.randbits(64) if seed is None else seed)
+        self._networks: dict[str, int] = {}
+        self._devices: dict[str, int] = {}
+        self._numbers: dict[Ends, int] = {}
+        self._routes: dict[tuple[int, int], int] = {}
+        self._datapath.start()
+
+    def add(self, node: Node) -> None:
+        """A router has no network of its own: the loop forwards in its place."""
+        if not node.site:
+            return
+        network = self._networks[node.name] = new_network()
+        address, whole = str(self._addresses.of(node.name)), str(self._addresses.network)
+        device = self._devices[node.name] = within(network, lambda: _plug(address, whole))
+        self._datapath.attach(self._addresses.numbers[node.name], device)
+
+    def remove(self, name: str) -> None:
+        """The device vanishes with its descriptor, the network when nobody uses it any more."""
+        if name in self._devices:
+            self._datapath.attach(self._addresses.numbers[name], None)
+            os.close(self._devices.pop(name))
+            os.close(self._networks.pop(name))
+
+    def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
+        """Numbers of wires are given once."""
+        if ends not in self._numbers:
+            taken = set(self._numbers.values())
+            self._numbers[ends] = next(number for number in count() if number not in taken)
+        self._datapath.wire(self._numbers[ends], self._addresses.numbers[ends[1]], wire, up=up)
+
+    def unwire(self, ends: Ends) -> None:
+        """What is under way is lost."""
+        self._datapath.wire(self._numbers.pop(ends), -1, Wire(), up=False)
+
+    def route(self, hops: Mapping[Ends, str]) -> None:
+        """Only what differs is told to the loop."""
+        numbers = self._addresses.numbers
+        routes = {(numbers[node], numbers[to]): self._numbers[node, hop] for (node, to), hop in hops.items()}
+        for node, to in self._routes.keys() - routes.keys():
+            self._datapath.route(node, to, None)
+        for (node, to), number in routes.items():
+            if self._routes.get((node, to)) != number:
+                self._datapath.route(node, to, number)
+        self._routes = routes
+
+    def network(self, name: str) -> int | None:
+        """None for a router."""
+        return self._networks.get(name)
+
+    def counters(self, ends: Ends) -> Counters:
+        """As the loop counts."""
+        return self._datapath.counters(self._numbers[ends])
+
+    def close(self) -> None:
+        """The loop ends before its devices go."""
+        self._datapath.stop()
+        for descriptor in (*self._devices.values(), *self._networks.values()):
+            os.close(descriptor)
+        self._devices, self._networks = {}, {}
+
+
+def check() -> None:
+    """Make sure that TUN devices can be made.
+
+    Raises:
+        AtollError: `wan.unavailable`: there is no such device, or this user may not open it.
+    """
+    try:
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        text = f"{_TUN} can't be opened: {error.strerror}"
+        hint = "the userspace emulator needs it: `modprobe tun`, and `chmod 666 /dev/net/tun` as most distributions have it"
+        raise AtollError("wan.unavailable", text, hint) from error
+
+
+def _plug(address: str, whole: str) -> int:
+    """Make the device of the site whose network the calling thread is in, with its address and the way to all others."""
+    device = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
+    set_sysctl(f"net/ipv6/conf/{DEVICE}/disable_ipv6", "1")  # it would ask for routers
+    open_ports()
+    with IPRoute() as ip:
+        ip.link("set", index=1, state="up")
+        index = ip.link_lookup(ifname=DEVICE)[0]
+        ip.link("set", index=index, mtu=MTU, txqlen=QUEUE_PACKETS, state="up")
+        ip.addr("add", index=index, address=address, prefixlen=32)
+        ip.route("add", dst=whole, oif=index, prefsrc=address)
+    return device
+
+
+def open_ports() -> None:
+    """Let everybody in this network listen on every port, and ping."""
+    set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+    with suppress(OSError):  # a group that the user namespace does not know
+        set_sysctl("net/ipv4/ping_group_range", f"{os.getegid()} {os.getegid()}")
