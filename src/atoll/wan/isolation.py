@@ -87,21 +87,32 @@ def gain_networks() -> bool:
     Raises:
         AtollError: `wan.unavailable`: the kernel allows neither.
     """
+    if _may_make_networks():
+        return False
+    user, group = os.geteuid(), os.getegid()
     try:
+        unshare(CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
         os.close(new_network())
-    except PermissionError:
-        user, group = os.geteuid(), os.getegid()
+    except OSError as error:
+        hint = "run as root, or allow user namespaces (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
+        raise AtollError("wan.unavailable", f"no network namespaces for this user: {error.strerror or error}", hint) from error
+    return True
+
+
+def _may_make_networks() -> bool:
+    """Tried in a child: a thread that has just ended may still count, and then no user namespace could be made."""
+    child = os.fork()
+    if child == 0:
+        status = 1
         try:
-            unshare(CLONE_NEWUSER)
-            Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-            Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
-            Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
-            os.close(new_network())
-        except OSError as error:
-            hint = "run as root, or allow user namespaces (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
-            raise AtollError("wan.unavailable", f"no network namespaces for this user: {error.strerror or error}", hint) from error
-        return True
-    return False
+            unshare(CLONE_NEWNET)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def set_sysctl(name: str, value: str) -> None:
