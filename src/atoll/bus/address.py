@@ -1,0 +1,53 @@
+"""`zenoh://[host:port[,host:port…]]/[vhost]`: where a bus is, read from oslo.messaging's transport URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from oslo_messaging import InvalidTransportURL
+
+DEFAULT_PORT = 7447
+"""Zenoh's registered port."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """The endpoints to connect to (`host:port`; none: only peers of this machine), and the virtual host, which keeps clouds apart."""
+
+    endpoints: tuple[str, ...]
+    vhost: str
+
+    @classmethod
+    def from_url(cls, url: Any) -> Address:
+        """Read an `oslo_messaging.TransportURL`.
+
+        Raises:
+            InvalidTransportURL: the URL says something that this driver can't do.
+        """
+        if url.query:
+            raise InvalidTransportURL(_masked(url), "zenoh:// takes no ?query; options are in [oslo_messaging_zenoh]")
+        return cls(tuple(_endpoint(url, host) for host in url.hosts if _says_something(host)), url.virtual_host or "")
+
+
+def _says_something(host: Any) -> bool:
+    """`zenoh:///vhost` is parsed into one host that says nothing."""
+    return any((host.hostname, host.port, host.username, host.password))
+
+
+def _endpoint(url: Any, host: Any) -> str:
+    if host.username or host.password:
+        raise InvalidTransportURL(_masked(url), "zenoh:// knows no user and password; use TLS with client certificates (tls_cert_file)")
+    if not host.hostname:
+        raise InvalidTransportURL(_masked(url), f"port {host.port} without a host; expected host:port")
+    port = host.port or DEFAULT_PORT
+    if not 0 < port < 65536:
+        raise InvalidTransportURL(_masked(url), f"port {port} of {host.hostname} is not between 1 and 65535")
+    name = f"[{host.hostname}]" if ":" in host.hostname else host.hostname
+    return f"{name}:{port}"
+
+
+def _masked(url: Any) -> str:
+    """The URL without passwords, since this text lands in logs."""
+    hosts = ",".join(f"{host.hostname or ''}:{host.port or ''}" for host in url.hosts)
+    return f"{url.transport}://{hosts}/{url.virtual_host or ''}"

@@ -1,0 +1,138 @@
+"""Who listens: for each topic that this node sends to, the servers that are there now.
+
+A server declares a Zenoh liveliness token for each topic; the token goes when its process dies or its link breaks (after the lease). A
+sender watches the tokens of the topics that it uses, and of no others.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Collection
+from typing import Any
+
+import zenoh
+
+from atoll.bus.frames import Instance
+from atoll.bus.keys import Keys, read_listener
+
+LOG = logging.getLogger(__name__)
+
+_FIRST_LOOK_S = 2.0
+"""How long the first use of a topic waits for the answers of routers that may be far away."""
+
+_SMOOTHING = 0.2
+"""Weight of the newest round-trip time in the mean (RFC 6298 takes 1/8)."""
+
+
+class Topic:
+    """The servers of one topic."""
+
+    def __init__(self) -> None:
+        self._names: dict[Instance, str] = {}
+        self._round_trip_s: dict[Instance, float] = {}
+        self._changed = threading.Condition()
+        self._turns = itertools.count()
+        self._subscription: Any = None
+
+    def watch(self, session: zenoh.Session, pattern: str) -> None:
+        """Follow the tokens that match `pattern`; returns when those that are there now are known."""
+        self._subscription = session.liveliness().declare_subscriber(
+            pattern, zenoh.handlers.Callback(self._on_token, indirect=False), history=True
+        )
+        for reply in session.liveliness().get(pattern, timeout=_FIRST_LOOK_S):
+            if reply.ok is not None:
+                self._on_token(reply.ok)
+
+    def _on_token(self, sample: zenoh.Sample) -> None:
+        try:
+            name, instance = read_listener(str(sample.key_expr))
+        except ValueError:
+            LOG.warning("dropped a presence token that is not one of a listener: %s", sample.key_expr)
+            return
+        if sample.kind == zenoh.SampleKind.PUT:
+            self.add(name, instance)
+        else:
+            self.remove(instance)
+
+    def add(self, name: str, instance: Instance) -> None:
+        """A server came."""
+        with self._changed:
+            # A new dictionary, not a changed one: readers take no lock.
+            self._names = {**self._names, instance: name}
+            self._changed.notify_all()
+
+    def remove(self, instance: Instance) -> None:
+        """A server went."""
+        with self._changed:
+            self._names = {known: name for known, name in self._names.items() if known != instance}
+            self._round_trip_s.pop(instance, None)
+            self._changed.notify_all()
+
+    def __contains__(self, instance: Instance) -> bool:
+        return instance in self._names
+
+    def name_of(self, instance: Instance) -> str | None:
+        """The name of a server that is there."""
+        return self._names.get(instance)
+
+    def named(self, name: str | None) -> list[Instance]:
+        """The servers with this name; None: all."""
+        return [instance for instance, known in self._names.items() if name is None or known == name]
+
+    def names(self) -> set[str]:
+        """The names of all that listen."""
+        return set(self._names.values())
+
+    def choose(self, name: str | None, avoid: Collection[Instance], *, nearest: bool) -> Instance | None:
+        """The server for the next message, or None when nobody listens.
+
+        Args:
+            name: only a server of this name.
+            avoid: those that refused the message.
+            nearest: the one with the shortest round trip (one that was not measured yet comes first); otherwise one after the other.
+        """
+        candidates = [instance for instance in self.named(name) if instance not in avoid]
+        if not candidates:
+            return None
+        if nearest:
+            return min(candidates, key=lambda instance: self._round_trip_s.get(instance, 0.0))
+        return candidates[next(self._turns) % len(candidates)]
+
+    def measured(self, instance: Instance, seconds: float) -> None:
+        """An answer of `instance` took so long."""
+        known = self._round_trip_s.get(instance)
+        self._round_trip_s[instance] = seconds if known is None else known + _SMOOTHING * (seconds - known)
+
+    def wait_for_change(self, seconds: float | None) -> None:
+        """Wait until a server comes or goes, at most so long."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+
+class Directory:
+    """The topics that this node sends to."""
+
+    def __init__(self, session: zenoh.Session, keys: Keys) -> None:
+        self._session = session
+        self._keys = keys
+        self._topics: dict[str, Topic] = {}
+        self._lock = threading.Lock()
+
+    def topic(self, kind: str, exchange: str, topic: str) -> Topic:
+        """The servers of a topic, watched from its first use on."""
+        pattern = self._keys.listeners(kind, exchange, topic)
+        found = self._topics.get(pattern)
+        if found is not None:
+            return found
+        with self._lock:
+            if pattern not in self._topics:
+                new = Topic()
+                new.watch(self._session, pattern)
+                self._topics[pattern] = new
+            return self._topics[pattern]
+
+    def known(self, kind: str, exchange: str, topic: str) -> Topic | None:
+        """The same, if this node has used it."""
+        return self._topics.get(self._keys.listeners(kind, exchange, topic))

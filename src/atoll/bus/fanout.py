@@ -1,0 +1,65 @@
+"""Messages for all servers of a topic.
+
+One publication reaches all of them, however many, and routers copy it as late as possible. Each server acknowledges it; to those that
+don't, though they are there, it is sent again alone. The sender does not wait for this: a thread of the node does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from queue import Empty
+
+from atoll.bus.delivery import Patience
+from atoll.bus.directory import Topic
+from atoll.bus.frames import Answer, Instance, MessageId, Request, Status, encode
+from atoll.bus.node import Node, Waiting
+
+LOG = logging.getLogger(__name__)
+
+
+class Fanout:
+    """One message for all servers that listen to a topic now."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a message is
+        self, node: Node, topic: Topic, key: str, body: bytes, patience: Patience, to: str
+    ) -> None:
+        """A message that was not sent yet; the arguments are those of a `Delivery`, and `key` that of the topic's fanout."""
+        self._node = node
+        self._topic = topic
+        self._key = key
+        self._body = body
+        self._patience = patience
+        self._to = to
+
+    def send(self) -> None:
+        """Publish the message, and see in the background that all who listen now get it. That nobody listens is no error."""
+        missing = set(self._topic.named(None))
+        if not missing:
+            return
+        with contextlib.ExitStack() as stack:
+            waiting = stack.enter_context(self._node.waiting())
+            message = MessageId(self._node.id, waiting.number)
+            self._node.put(self._key, encode(Request(message, 0, False, waiting.oldest, 0, self._body)))
+            threading.Thread(target=self._see_through, args=(stack.pop_all(), waiting, missing), name="zenoh-fanout", daemon=True).start()
+
+    def _see_through(self, stack: contextlib.ExitStack, waiting: Waiting, missing: set[Instance]) -> None:
+        message = MessageId(self._node.id, waiting.number)
+        with stack:
+            end = time.monotonic() + self._patience.lost_server_s
+            while missing and time.monotonic() < end:
+                try:
+                    self._heard(waiting.frames.get(timeout=self._patience.question_interval_s), missing)
+                except Empty:
+                    missing &= set(self._topic.named(None))
+                    for instance in missing:
+                        self._node.send(instance.node, Request(message, instance.listener, False, waiting.oldest, 0, self._body))
+        if missing:
+            LOG.warning("a message for all of %s was not acknowledged by %s", self._to, ", ".join(map(str, missing)))
+
+    @staticmethod
+    def _heard(frame: object, missing: set[Instance]) -> None:
+        if isinstance(frame, Answer) and frame.status in {Status.TAKEN, Status.REFUSED}:
+            missing.discard(frame.instance)

@@ -1,0 +1,189 @@
+"""The wire format: what two nodes of the bus send each other.
+
+Each frame begins with the identity of the message that it is about: the node that sent the message (64 random bits for each life of a
+process) and that node's count. All numbers are in network byte order.
+
+    magic 0xA1 | kind | origin u64 | number u64 | …
+    REQUEST    flags u8 | listener u32 | oldest u64 | monitor u32 | JSON [context, message]
+    QUESTION   listener u32 | node u64 | its listener u32         what became of the message that was sent to that listener?
+    ANSWER     status u8 | node u64 | listener u32                who answers
+    REPLY      failed u8 | JSON
+    HEARTBEAT
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NamedTuple
+
+MAGIC = 0xA1
+"""Names the format and its version: another first byte is a frame of somebody else."""
+
+
+class MalformedFrameError(ValueError):
+    """Not a frame, or one that was cut short."""
+
+
+class MessageId(NamedTuple):
+    """Who sent a message (64 random bits), and its number there."""
+
+    origin: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.origin:016x}.{self.number}"
+
+
+class Instance(NamedTuple):
+    """One life of a server: its node and the number of its listener there."""
+
+    node: int
+    listener: int
+
+    def __str__(self) -> str:
+        return f"{self.node:016x}.{self.listener}"
+
+
+class Status(IntEnum):
+    """What a listener says of a message."""
+
+    TAKEN = 1
+    """It is in the server's hands: acknowledged."""
+    REFUSED = 2
+    """It was not taken, and won't be: send it to another."""
+    UNKNOWN = 3
+    """It never came here; it can be sent again."""
+    NO_MEMORY = 4
+    """Whoever had it left no record that the asked one can read."""
+    LOST = 5
+    """It was begun by a process that then died."""
+
+
+class Request(NamedTuple):
+    """A message for a listener.
+
+    Attributes:
+        id: the message's identity, the same when it is sent again.
+        listener: number of the listener at the node that receives the frame; 0: all that subscribed to the key (fanout).
+        wants_reply: the sender waits for one.
+        oldest: the lowest number of those messages of the sender which it still waits for.
+        monitor_s: seconds within which the sender wants to hear a heartbeat; 0: never.
+        body: JSON of [context, message].
+    """
+
+    id: MessageId
+    listener: int
+    wants_reply: bool
+    oldest: int
+    monitor_s: int
+    body: bytes
+
+
+class Question(NamedTuple):
+    """What became of message `id`, which was sent to `instance`? Asked of `listener`, that instance or its successor."""
+
+    id: MessageId
+    listener: int
+    instance: Instance
+
+
+class Answer(NamedTuple):
+    """`instance` says what it knows of message `id`."""
+
+    id: MessageId
+    status: Status
+    instance: Instance
+
+
+class Reply(NamedTuple):
+    """What the method returned, as JSON, or how it failed."""
+
+    id: MessageId
+    failed: bool
+    body: bytes
+
+
+class Heartbeat(NamedTuple):
+    """The method is still at work."""
+
+    id: MessageId
+
+
+Frame = Request | Question | Answer | Reply | Heartbeat
+
+_HEAD = struct.Struct("!BBQQ")
+_REQUEST = struct.Struct("!BBQQBIQI")
+_QUESTION = struct.Struct("!BBQQIQI")
+_ANSWER = struct.Struct("!BBQQBQI")
+_REPLY = struct.Struct("!BBQQB")
+
+_KIND_REQUEST, _KIND_QUESTION, _KIND_ANSWER, _KIND_REPLY, _KIND_HEARTBEAT = range(1, 6)
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of a frame."""
+    origin, number = frame.id
+    if type(frame) is Request:
+        listener, wants_reply = frame.listener, frame.wants_reply
+        return _REQUEST.pack(MAGIC, _KIND_REQUEST, origin, number, wants_reply, listener, frame.oldest, frame.monitor_s) + frame.body
+    if type(frame) is Reply:
+        return _REPLY.pack(MAGIC, _KIND_REPLY, origin, number, frame.failed) + frame.body
+    if type(frame) is Answer:
+        return _ANSWER.pack(MAGIC, _KIND_ANSWER, origin, number, frame.status, *frame.instance)
+    if type(frame) is Question:
+        return _QUESTION.pack(MAGIC, _KIND_QUESTION, origin, number, frame.listener, *frame.instance)
+    return _HEAD.pack(MAGIC, _KIND_HEARTBEAT, *frame.id)
+
+
+def decode(data: bytes) -> Frame:
+    """The frame that `data` holds. The JSON in it is not read here.
+
+    Raises:
+        MalformedFrameError: `data` is no frame.
+    """
+    if len(data) < _HEAD.size:
+        raise MalformedFrameError(f"{len(data)} bytes are fewer than a frame has")
+    if data[0] != MAGIC:
+        raise MalformedFrameError(f"the first byte is {data[0]:#04x}, not {MAGIC:#04x}")
+    try:
+        return _DECODERS[data[1]](data)
+    except KeyError:
+        raise MalformedFrameError(f"no frame is of kind {data[1]}") from None
+    except (struct.error, ValueError) as error:
+        raise MalformedFrameError(f"a frame of kind {data[1]}: {error}") from None
+
+
+def _decode_request(data: bytes) -> Request:
+    _, _, origin, number, wants_reply, listener, oldest, monitor_s = _REQUEST.unpack_from(data)
+    return Request(MessageId(origin, number), listener, bool(wants_reply), oldest, monitor_s, data[_REQUEST.size :])
+
+
+def _decode_question(data: bytes) -> Question:
+    _, _, origin, number, listener, node, its_listener = _QUESTION.unpack(data)
+    return Question(MessageId(origin, number), listener, Instance(node, its_listener))
+
+
+def _decode_answer(data: bytes) -> Answer:
+    _, _, origin, number, status, node, listener = _ANSWER.unpack(data)
+    return Answer(MessageId(origin, number), Status(status), Instance(node, listener))
+
+
+def _decode_reply(data: bytes) -> Reply:
+    _, _, origin, number, failed = _REPLY.unpack_from(data)
+    return Reply(MessageId(origin, number), bool(failed), data[_REPLY.size :])
+
+
+def _decode_heartbeat(data: bytes) -> Heartbeat:
+    _, _, origin, number = _HEAD.unpack(data)
+    return Heartbeat(MessageId(origin, number))
+
+
+_DECODERS: dict[int, Callable[[bytes], Frame]] = {
+    _KIND_REQUEST: _decode_request,
+    _KIND_QUESTION: _decode_question,
+    _KIND_ANSWER: _decode_answer,
+    _KIND_REPLY: _decode_reply,
+    _KIND_HEARTBEAT: _decode_heartbeat,
+}

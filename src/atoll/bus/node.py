@@ -1,0 +1,273 @@
+"""A node of the bus: one Zenoh session for all transports of a process that use the same bus, and who in the process waits for what.
+
+Nothing is opened before the first message or listener, and nothing of a parent process is used after a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import zenoh
+from oslo_messaging import MessageDeliveryFailure
+
+from atoll.bus import peers
+from atoll.bus.address import Address
+from atoll.bus.directory import Directory
+from atoll.bus.frames import Answer, Frame, Heartbeat, Instance, MalformedFrameError, Question, Reply, Request, Status, decode, encode
+from atoll.bus.keys import Keys
+from atoll.bus.zenoh_config import Tls, session_config
+
+LOG = logging.getLogger(__name__)
+
+# Never drop a frame because a link is busy: the sender waits. Frames are batched while a link is busy, and not delayed while it isn't.
+_BLOCK = zenoh.CongestionControl.BLOCK
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which bus a node belongs to, and how it gets there."""
+
+    address: Address
+    socket_dir: Path | None = None
+    mode: str = "peer"
+    listen: tuple[str, ...] = ()
+    tls: Tls | None = None
+    connect_by_tls: bool = False
+    multicast: bool = False
+    lease_s: float = 10.0
+
+
+class Receiver(Protocol):
+    """A listener, as the node sees it."""
+
+    def accept(self, request: Request) -> None:
+        """A message came."""
+
+    def answer(self, question: Question) -> None:
+        """Somebody asks what became of a message."""
+
+
+class Waiting:
+    """A message whose sender waits, and the frames that came for it."""
+
+    __slots__ = ("frames", "number", "oldest")
+
+    def __init__(self, number: int, oldest: int) -> None:
+        self.number = number
+        self.oldest = oldest
+        self.frames: SimpleQueue[Answer | Reply | Heartbeat] = SimpleQueue()
+
+
+class Node:
+    """This process on the bus.
+
+    Attributes:
+        id: 64 random bits, new for each life of a process.
+        keys: the bus's key expressions.
+        directory: who listens to the topics that this node sends to.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Join the bus.
+
+        Raises:
+            ValueError: a setting is wrong.
+            zenoh.ZError, OSError: an endpoint can't be listened at.
+        """
+        self.id = secrets.randbits(64)
+        self.pid = os.getpid()
+        self.settings = settings
+        self.keys = Keys(settings.address.vhost)
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._waiting_lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._receivers: dict[int, Receiver] = {}
+        self._receiver_numbers = itertools.count(1)
+        self._samples: SimpleQueue[tuple[Callable[[Frame], None], zenoh.Sample]] = SimpleQueue()
+        self.session = self._open()
+        threading.Thread(target=self._read_samples, name="zenoh-inbox", daemon=True).start()
+        self._inbox = self.subscribe(self.keys.node(self.id), self._receive)
+        self.directory = Directory(self.session, self.keys)
+
+    def _open(self) -> zenoh.Session:
+        settings = self.settings
+        scheme = "tls" if settings.connect_by_tls else "tcp"
+        connect = [f"{scheme}/{endpoint}" for endpoint in settings.address.endpoints]
+        with contextlib.ExitStack() as stack:
+            listen = list(settings.listen)
+            if settings.socket_dir is not None and settings.mode == "peer":
+                own, others = stack.enter_context(peers.joining(settings.socket_dir, self._socket_name))
+                listen.append(own)
+                connect += others
+            return zenoh.open(
+                session_config(
+                    mode=settings.mode,
+                    listen=listen,
+                    connect=connect,
+                    lease_s=settings.lease_s,
+                    tls=settings.tls,
+                    multicast=settings.multicast,
+                )
+            )
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether it was opened before a fork: it can't be used here."""
+        return self.pid != os.getpid()
+
+    @property
+    def _socket_name(self) -> str:
+        return f"{self.id:016x}"
+
+    def close(self) -> None:
+        """Leave the bus. What was sent before is sent."""
+        self.session.close()  # type: ignore[no-untyped-call]
+        if self.settings.socket_dir is not None and self.settings.mode == "peer":
+            peers.leave(self.settings.socket_dir, self._socket_name)
+
+    # Sending
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[Waiting]:
+        """A number for a message to send, and a queue for the frames that come for it."""
+        with self._waiting_lock:
+            number = next(self._numbers)
+            oldest = next(iter(self._waiting), number)
+            waiting = self._waiting[number] = Waiting(number, oldest)
+        try:
+            yield waiting
+        finally:
+            with self._waiting_lock:
+                del self._waiting[number]
+
+    def send(self, node: int, frame: Frame) -> None:
+        """Send a frame to a node.
+
+        Raises:
+            MessageDeliveryFailure: this node has left the bus.
+        """
+        if node == self.id:
+            self._receive(frame)
+        else:
+            self.put(self.keys.node(node), encode(frame))
+
+    def put(self, key: str, data: bytes) -> None:
+        """Publish.
+
+        Raises:
+            MessageDeliveryFailure: this node has left the bus.
+        """
+        try:
+            self.session.put(key, data, congestion_control=_BLOCK)
+        except zenoh.ZError as error:
+            raise MessageDeliveryFailure(f"the bus is closed in this process: {error}") from error
+
+    # Receiving
+
+    def register(self, receiver: Receiver) -> int:
+        """The number by which a listener of this node is reached."""
+        number = next(self._receiver_numbers)
+        self._receivers[number] = receiver
+        return number
+
+    def unregister(self, number: int) -> None:
+        """The listener is gone."""
+        self._receivers.pop(number, None)
+
+    def subscribe(self, key: str, receive: Callable[[Frame], None]) -> Any:
+        """Call `receive`, in the node's thread, with each frame that is published under a key; undeclare what is returned to end it."""
+        # Zenoh calls in the thread that reads from the network, which must not wait for anything. Its own way out, a thread for each
+        # subscription (indirect=True), keeps a process from ending: the interpreter waits for these threads before it closes the session.
+        put = self._samples.put
+        callback: Any = zenoh.handlers.Callback(lambda sample: put((receive, sample)), indirect=False)
+        return self.session.declare_subscriber(key, callback)
+
+    def _read_samples(self) -> None:
+        while True:
+            receive, sample = self._samples.get()
+            try:
+                receive(decode(bytes(sample.payload)))
+            except MalformedFrameError as error:
+                LOG.warning("dropped a malformed message on %s: %s", sample.key_expr, error)
+            except Exception:
+                LOG.exception("a message on %s could not be handled", sample.key_expr)
+
+    def _receive(self, frame: Frame) -> None:
+        if isinstance(frame, Request | Question):
+            self._receive_for_listener(frame)
+            return
+        # Who gave up waiting is not there any more: the frame is late, and dropped.
+        waiting = self._waiting.get(frame.id.number) if frame.id.origin == self.id else None
+        if waiting is not None:
+            waiting.frames.put(frame)
+
+    def _receive_for_listener(self, frame: Request | Question) -> None:
+        receiver = self._receivers.get(frame.listener)
+        if receiver is None:
+            # A request was not taken here; whether one that is asked about was, nobody knows any more.
+            status = Status.REFUSED if isinstance(frame, Request) else Status.NO_MEMORY
+            self.send(frame.id.origin, Answer(frame.id, status, Instance(self.id, frame.listener)))
+        elif isinstance(frame, Request):
+            receiver.accept(frame)
+        else:
+            receiver.answer(frame)
+
+
+class _Nodes:
+    """The nodes of this process, by their settings: transports that use the same bus share one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nodes: dict[Settings, tuple[Node, int]] = {}
+        self._of_parents: list[Any] = []
+
+    def acquire(self, settings: Settings) -> Node:
+        """The node with these settings, opened if it is not there."""
+        with self._lock:
+            node, users = self._nodes.get(settings, (None, 0))
+            if node is None:
+                node = Node(settings)
+            self._nodes[settings] = node, users + 1
+            return node
+
+    def release(self, node: Node) -> None:
+        """One user less; the last one closes it."""
+        if node.is_of_parent:
+            return
+        with self._lock:
+            _, users = self._nodes[node.settings]
+            if users > 1:
+                self._nodes[node.settings] = node, users - 1
+                return
+            del self._nodes[node.settings]
+        node.close()
+
+    def forget(self) -> None:
+        """After a fork: the sessions belong to the parent. They are kept, because to drop one is to close it."""
+        self._of_parents.append(self._nodes)
+        self._nodes = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """At the end of the process: what was sent goes out, and the sockets are removed."""
+        for node, _ in list(self._nodes.values()):
+            if not node.is_of_parent:
+                node.close()
+        self._nodes.clear()
+
+
+NODES = _Nodes()
+os.register_at_fork(after_in_child=NODES.forget)
+atexit.register(NODES.close)

@@ -1,0 +1,106 @@
+"""Options of the driver, in the group `[oslo_messaging_zenoh]` of a service's configuration."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = "oslo_messaging_zenoh"
+
+
+def default_socket_dir() -> str:
+    """A directory of this user's that ends with the machine's life."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return str(Path(runtime, "oslo-zenoh") if runtime else Path(tempfile.gettempdir(), f"oslo-zenoh-{os.getuid()}"))
+
+
+def default_outbox_dir() -> str:
+    """A directory of this user's that outlives the machine's life."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return str(Path(state) / "oslo-zenoh" if state else Path.home() / ".local" / "state" / "oslo-zenoh")
+
+
+OPTIONS = (
+    cfg.StrOpt(
+        "socket_dir",
+        default="",
+        sample_default="$XDG_RUNTIME_DIR/oslo-zenoh",
+        help="Directory of the Unix sockets by which the processes of this machine reach each other; all processes of one bus "
+        'name the same. "none": no Unix sockets.',
+    ),
+    cfg.StrOpt(
+        "mode",
+        default="peer",
+        choices=[("peer", "reach other processes directly"), ("client", "send everything through the router that the URL names")],
+        help="Part that a process plays in the Zenoh network.",
+    ),
+    cfg.ListOpt("listen", default=[], help="Further Zenoh endpoints to listen at, such as tcp/0.0.0.0:7447 or tls/0.0.0.0:7447."),
+    cfg.BoolOpt("tls", default=False, help="Connect to the hosts of the URL by TLS."),
+    cfg.StrOpt("tls_ca_file", default="", help="Certificates of the authorities that may have signed the other side's certificate (PEM)."),
+    cfg.StrOpt("tls_cert_file", default="", help="This side's certificate (PEM). With it both sides show one: mutual TLS."),
+    cfg.StrOpt("tls_key_file", default="", help="The key of tls_cert_file (PEM)."),
+    cfg.BoolOpt("tls_verify_name", default=True, help="The other side's certificate must name the host that was connected to."),
+    cfg.BoolOpt("multicast_scouting", default=False, help="Look for other processes by multicast in the local network."),
+    cfg.StrOpt(
+        "selection",
+        default="balanced",
+        choices=[("balanced", "one after the other"), ("nearest", "the one that answers soonest, measured with each message")],
+        help="Which of the servers of a topic gets the next message.",
+    ),
+    cfg.IntOpt(
+        "default_retries",
+        default=0,
+        min=-1,
+        help="While nobody listens: how often a message is tried again whose sender does not say (retry=None). 0: an error at once. "
+        "-1: for ever (a call: until its timeout).",
+    ),
+    cfg.FloatOpt("retry_interval", default=1.0, min=0.01, help="Seconds between two tries while nobody listens."),
+    cfg.FloatOpt(
+        "question_interval", default=1.0, min=0.05, help="Seconds without an answer after which a sender asks what became of its message."
+    ),
+    cfg.FloatOpt(
+        "lost_server_timeout",
+        default=30.0,
+        min=0,
+        help="Seconds that a message waits for the server that has it and vanished: its link may heal, it may be started again.",
+    ),
+    cfg.FloatOpt("lease", default=10.0, min=0.1, help="Seconds of silence after which a link counts as broken."),
+    cfg.IntOpt(
+        "seen_per_sender", default=10_000, min=100, help="Messages of one sender that a server remembers, so as not to execute one twice."
+    ),
+    cfg.StrOpt(
+        "journal_dir",
+        default="",
+        help="Directory where a server keeps the casts that it acknowledged and has not begun: whoever is started in place of "
+        "a server that was killed executes them. Empty: in memory only, and a kill loses them.",
+    ),
+    cfg.StrOpt(
+        "outbox_dir",
+        default="",
+        sample_default="$XDG_STATE_HOME/oslo-zenoh",
+        help='Directory where notifications wait while nobody listens. "none": they are not kept, and the sender gets an error.',
+    ),
+    cfg.IntOpt("outbox_size_mb", default=64, min=1, help="MiB of notifications that wait at most; beyond it the oldest are dropped."),
+)
+
+
+def register(conf: Any) -> Any:
+    """Register the options with `conf` and return their group."""
+    conf.register_opts(OPTIONS, group=GROUP)
+    return getattr(conf, GROUP)
+
+
+def directory(value: str, default: str) -> Path | None:
+    """The directory that an option names: "" is the default, "none" is none."""
+    if value == "none":
+        return None
+    return Path(value or default)
+
+
+def list_opts() -> list[tuple[str, list[Any]]]:
+    """Entry point `oslo.config.opts`: lets oslo-config-generator write the options down."""
+    return [(GROUP, list(OPTIONS))]

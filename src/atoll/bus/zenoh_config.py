@@ -1,0 +1,89 @@
+"""Zenoh's configuration, from what this driver lets one choose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zenoh
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files (PEM) of one side of a TLS link. With a certificate both sides must show one (mutual TLS)."""
+
+    ca_file: str
+    cert_file: str = ""
+    key_file: str = ""
+    verify_name: bool = True
+
+    def check(self) -> None:
+        """Raises ValueError: a file is not named or not there, which Zenoh would say only after its first connection."""
+        if not self.ca_file:
+            raise ValueError("TLS needs tls_ca_file, the certificate of the authority that signed the other side's")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("tls_cert_file and tls_key_file belong together: one of them is missing")
+        for name in filter(None, (self.ca_file, self.cert_file, self.key_file)):
+            if not Path(name).is_file():
+                raise ValueError(f"TLS file {name} does not exist")
+
+
+def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
+    *,
+    mode: str,
+    listen: Sequence[str],
+    connect: Sequence[str],
+    lease_s: float = 10.0,
+    tls: Tls | None = None,
+    multicast: bool = False,
+) -> zenoh.Config:
+    """A configuration for `zenoh.open`.
+
+    Args:
+        mode: peer, client or router.
+        listen: endpoints to listen at (`tcp/0.0.0.0:7447`, `unixsock-stream//run/x.sock`).
+        connect: endpoints to connect to, tried again for as long as the session lives.
+        lease_s: seconds of silence after which a link counts as broken.
+        tls: files for endpoints that begin with `tls/`.
+        multicast: look for others by multicast.
+    """
+    settings: dict[str, Any] = {
+        "mode": mode,
+        "listen/endpoints": list(listen),
+        "listen/exit_on_failure": True,
+        "connect/endpoints": list(connect),
+        # -1: an endpoint that does not answer now is tried again for ever, in the background.
+        "connect/timeout_ms": -1,
+        "connect/exit_on_failure": False,
+        "scouting/multicast/enabled": multicast,
+        # Peers of one machine find each other in a directory, routers are named: gossip would only connect what was to go through a router.
+        "scouting/gossip/enabled": False,
+        "transport/link/tx/lease": int(lease_s * 1000),
+        # Frames are a few KiB: a segment of 16 MiB for each process would cost more than it saves.
+        "transport/shared_memory/enabled": False,
+        "transport/unicast/max_sessions": 65535,
+    }
+    if tls is not None:
+        settings |= _tls_settings(tls)
+    config = zenoh.Config()
+    for key, value in settings.items():
+        config.insert_json5(key, json.dumps(value))
+    return config
+
+
+def _tls_settings(tls: Tls) -> dict[str, Any]:
+    tls.check()
+    prefix = "transport/link/tls/"
+    settings: dict[str, Any] = {prefix + "root_ca_certificate": tls.ca_file, prefix + "verify_name_on_connect": tls.verify_name}
+    if tls.cert_file:
+        settings |= {
+            prefix + "enable_mtls": True,
+            prefix + "listen_certificate": tls.cert_file,
+            prefix + "listen_private_key": tls.key_file,
+            prefix + "connect_certificate": tls.cert_file,
+            prefix + "connect_private_key": tls.key_file,
+        }
+    return settings
