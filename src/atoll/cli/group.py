@@ -19,6 +19,8 @@ VERBS = {
     "logs": "atoll.cli.logs",
     "env": "atoll.cli.env",
     "openstack": "atoll.cli.openstack",
+    "topology": "atoll.cli.topology",
+    "wan": "atoll.cli.wan",
     "bench": "atoll.cli.bench",
     "tempest-conf": "atoll.cli.tempest_conf",
     "version": "atoll.cli.version",

@@ -11,15 +11,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from atoll.cloud import topology
 from atoll.cloud.model import Cloud, ServicePlan, Site
 from atoll.errors import AtollError
 
-_NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan}
+_NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan, **topology.NESTED}
 _OWN_TEXT = {"services_needed", "name_reserved", "host_unspecified", "options_invalid", "cloud_inconsistent"}
 _MAPPINGS: dict[type[BaseModel], str] = {
     Cloud: "a mapping with `sites`",
     Site: "a mapping with at least `name`",
     ServicePlan: "a mapping such as {nova: false}",
+    **topology.MAPPINGS,
 }
 _MAX_BYTES = 1_000_000
 
@@ -45,23 +47,24 @@ def read_cloud(path: Path, ports: Mapping[str, int] | None = None) -> Cloud:
         raise AtollError("cloud.invalid", f"{path}: {(error.strerror or str(error)).lower()}: expected a file") from None
     if len(content) > _MAX_BYTES:
         raise AtollError("cloud.invalid", f"{path}: expected at most {_MAX_BYTES} bytes")
-    return parse_cloud(content, str(path), ports)
+    return parse_cloud(content, str(path), ports, path.parent)
 
 
-def parse_cloud(content: str | bytes, source: str, ports: Mapping[str, int] | None = None) -> Cloud:
+def parse_cloud(content: str | bytes, source: str, ports: Mapping[str, int] | None = None, directory: Path | None = None) -> Cloud:
     """Make a cloud of a YAML text.
 
     Args:
         content: the text.
         source: what to call it in errors, best its file name.
         ports: as in `read_cloud`.
+        directory: what paths in it are relative to; default: the current one.
 
     Raises:
         AtollError: `cloud.invalid`, with one line: where, what was expected, what was found.
     """
     node, data = _load(content, source)
     try:
-        return Cloud.model_validate(data, context={"ports": ports or {}})
+        return Cloud.model_validate(data, context={"ports": ports or {}, "directory": directory or Path()})
     except ValidationError as error:
         found = sorted(_explain(node, detail) for detail in error.errors(include_url=False))
     line, text = found[0]
@@ -71,10 +74,12 @@ def parse_cloud(content: str | bytes, source: str, ports: Mapping[str, int] | No
 
 def dump_cloud(cloud: Cloud) -> str:
     """The YAML of a cloud, with every port spelled out so that it stays what it is."""
-    data = {
+    data: dict[str, Any] = {
         "name": cloud.name,
         "sites": [{"name": site.name, "port": site.port, **site.model_dump(exclude_defaults=True)} for site in cloud.sites],
     }
+    if cloud.topology is not None:
+        data["topology"] = cloud.topology.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(data, sort_keys=False)
 
 
@@ -124,7 +129,7 @@ def _explain(root: yaml.Node, detail: ErrorDetails) -> tuple[int, str]:
     line = _line(root, path)
     where = _spell(path)
     kind = detail["type"]
-    if kind == "missing":
+    if kind == "missing" and isinstance(path[-1], str):
         return line, f"{_spell(path[:-1], end=': ')}`{path[-1]}` is missing: expected {_expected(model, field)}"
     if kind == "extra_forbidden":
         return line, f"{_spell(path[:-1], end=': ')}{_unknown_key(str(path[-1]), model)}"
@@ -141,11 +146,13 @@ def _resolve(path: _Path) -> tuple[type[BaseModel], str | None]:
     model: type[BaseModel] = Cloud
     field: str | None = None
     for step in path:
+        if field is not None and field not in _NESTED:
+            break  # inside a value that has no model of its own
         if isinstance(step, int):
             model, field = _NESTED[field or "sites"], None
             continue
         if field is not None:
-            model = _NESTED.get(field, model)
+            model = _NESTED[field]
         field = step
     return model, field
 

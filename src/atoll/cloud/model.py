@@ -6,11 +6,18 @@ A field's `description` ends the sentence "expected …": error messages are mad
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from atoll.cloud.backbones import resolve
+from atoll.cloud.expansion import expand
+from atoll.cloud.network import Network
+from atoll.cloud.topology import Topology
 
 BASE_PORT = 15000
 """Base port of the first site that names none; the next ones follow in steps of `PORT_STEP`."""
@@ -155,10 +162,12 @@ class Cloud(_Model):
     Attributes:
         name: the cloud's name.
         sites: at least one.
+        topology: the emulated network between the sites. Without it there is none: all sites are on the loopback interface.
     """
 
     name: Name = Field(default="atoll", description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
     sites: tuple[Site, ...] = Field(strict=False, description="a list of at least one site, such as [{name: paris}]")
+    topology: Topology | None = Field(default=None, description="a mapping such as {preset: mesh, defaults: {delay: 10ms}}")
 
     @classmethod
     def default(cls) -> Cloud:
@@ -169,6 +178,21 @@ class Cloud(_Model):
     def site_names(self) -> tuple[str, ...]:
         """The names of the sites, in the order of the file."""
         return tuple(site.name for site in self.sites)
+
+    @cached_property
+    def network(self) -> Network | None:
+        """The topology, expanded; None if there is none."""
+        return None if self.topology is None else expand(self.site_names, self.topology)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_topology(cls, data: object, info: ValidationInfo) -> object:
+        return resolve(data, Path((info.context or {}).get("directory", ".")))
+
+    @model_validator(mode="after")
+    def _check_topology(self) -> Cloud:
+        _ = self.network
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -78,25 +78,31 @@ class Network:
 
     @cached_property
     def next_hops(self) -> dict[Ends, str]:
-        """By node and destination: the neighbour that a packet goes to next on the way that takes least time."""
+        """By node and destination: the neighbour that a packet goes to next.
+
+        Between neighbours that is their link, even where a detour would be faster: what is asked for between two sites is what they get.
+        Else it is the way that takes least time.
+        """
         names = [node.name for node in self.nodes]
         return {(node, destination): hop for destination in names for node, hop in self._towards(destination).items()}
 
     def _towards(self, destination: str) -> dict[str, str]:
+        """Dijkstra's algorithm, backwards, where the neighbours of the destination are fixed: they take their link to it."""
         arriving: dict[str, list[tuple[str, float]]] = {}
         for (start, end), wire in self.wires.items():
             arriving.setdefault(end, []).append((start, wire.delay_ms + _HOP_MS))
-        best = {destination: 0.0}
-        hops: dict[str, str] = {}
-        queue = [(0.0, destination)]
-        done: set[str] = set()
+        best = dict(arriving.get(destination, ()))
+        hops = dict.fromkeys(best, destination)
+        queue = [(cost, node) for node, cost in best.items()]
+        heapq.heapify(queue)
+        done = {destination}
         while queue:
             cost, node = heapq.heappop(queue)
             if node in done:
                 continue
             done.add(node)
             for start, step in sorted(arriving.get(node, ())):
-                if start not in done and cost + step < best.get(start, float("inf")):
+                if start not in done and hops.get(start) != destination and cost + step < best.get(start, float("inf")):
                     best[start], hops[start] = cost + step, node
                     heapq.heappush(queue, (cost + step, start))
         return hops

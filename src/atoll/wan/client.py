@@ -99,7 +99,12 @@ class Wan:
         return made
 
     def describe(self) -> dict[str, Any]:
-        """`emulator` and the `reason` for it, `pid`, `rootless`, `rerouting`, `addresses` by site, `wires` as they are now, `cuts`."""
+        """What the WAN is and does.
+
+        Returns:
+            `emulator` and the `reason` for it, `pid`, `rootless`, `rerouting`, `addresses` by site, `wires` and `cuts` as they are now, and
+            for every two sites what round trip is `asked` for.
+        """
         described: dict[str, Any] = self._ask("show")
         return described
 
@@ -146,6 +151,27 @@ class Wan:
         """What went over each direction of each link so far; see `atoll.wan.datapath.Counters`."""
         counters: dict[str, dict[str, int]] = self._ask("counters")
         return counters
+
+    def probe(
+        self, pairs: Sequence[tuple[str, str]], count: int = 5, interval_s: float = 0.1, patience_s: float = 2.0
+    ) -> dict[tuple[str, str], list[float | None]]:
+        """Measure round trips between sites; no program is needed in them.
+
+        Args:
+            pairs: from which site to which.
+            count: packets of each pair.
+            interval_s: between two of them, in seconds.
+            patience_s: how long to wait for the last ones.
+
+        Returns:
+            By pair, the round trips in milliseconds; None for what did not come back.
+
+        Raises:
+            AtollError: `wan.unknown`, `wan.invalid`.
+        """
+        timeout_s = count * interval_s + patience_s + _ANSWER_S
+        found = self._ask("probe", timeout_s, pairs=list(pairs), count=count, interval_s=interval_s, patience_s=patience_s)
+        return dict(zip(pairs, found, strict=True))
 
     def namespace(self, site: str) -> Namespace:
         """How a process enters a site's network.
@@ -200,17 +226,17 @@ class Wan:
         finally:
             os.close(watched)
 
-    def _ask(self, verb: str, **fields: object) -> Any:  # noqa: ANN401, RUF100
-        with self._connection() as connection, connection.makefile("rb") as file:
+    def _ask(self, verb: str, timeout_s: float = _ANSWER_S, **fields: object) -> Any:  # noqa: ANN401, RUF100
+        with self._connection(timeout_s) as connection, connection.makefile("rb") as file:
             connection.sendall(wire.encode({"verb": verb, **fields}))
             line = file.readline()
         if not line:
             raise AtollError("wan.failed", "the WAN closed the connection")
         return _final(json.loads(line))
 
-    def _connection(self) -> socket.socket:
+    def _connection(self, timeout_s: float = _ANSWER_S) -> socket.socket:
         try:
-            return wire.connect(self.directory / SOCKET, _ANSWER_S)
+            return wire.connect(self.directory / SOCKET, timeout_s)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             raise AtollError("wan.not_running", f"no WAN runs for {self.directory}", "`atoll up` with a topology starts one") from None
 

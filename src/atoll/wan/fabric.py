@@ -108,7 +108,7 @@ class Fabric:
         self._follow(self.links.heal(name))
 
     def describe(self) -> dict[str, Any]:
-        """Emulator, addresses, links with what they do now, cuts."""
+        """Emulator, addresses, links with what they do now, cuts, and the round trips that follow."""
         links = self.links
         return {
             "emulator": self.emulator,
@@ -117,6 +117,7 @@ class Fabric:
             "addresses": {name: address for name, address in self.addresses.all().items() if name in links.network.sites},
             "wires": [{"from": ends[0], "to": ends[1], "up": links.up(ends), **links.wire(ends).to_json()} for ends in links.network.wires],
             "cuts": links.cuts,
+            "asked": links.asked(),
         }
 
     def counters(self) -> dict[str, dict[str, int]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from atoll.cloud.network import Ends, Network, Wire
@@ -50,6 +51,29 @@ class Links:
             return self.network.next_hops
         live = {ends: self.wire(ends) for ends in self.network.wires if self.up(ends)}
         return Network(self.network.nodes, live).next_hops
+
+    def asked(self) -> list[dict[str, Any]]:
+        """For every two sites: the round trip `rtt_ms` as the links are now, None if nothing comes through, and its `jitter_ms`."""
+        hops, sites = self.hops(), self.network.sites
+        found = []
+        for start, end in combinations(sites, 2):
+            way = [*self._way(hops, start, end), *self._way(hops, end, start)]
+            through = all(ends is not None and self.up(ends) for ends in way)
+            wires = [self.wire(ends) for ends in way if ends is not None]
+            rtt = sum(wire.delay_ms for wire in wires) if through else None
+            found.append({"from": start, "to": end, "rtt_ms": rtt, "jitter_ms": sum(wire.jitter_ms for wire in wires)})
+        return found
+
+    @staticmethod
+    def _way(hops: Mapping[Ends, str], start: str, end: str) -> Iterator[Ends | None]:
+        """The wires from one site to another; None is one that is missing."""
+        while start != end:
+            hop = hops.get((start, end))
+            if hop is None:
+                yield None
+                return
+            yield start, hop
+            start = hop
 
     def find(self, name: str) -> Ends:
         """The ends of a link, in the order they are named.

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from atoll.cloud.network import Network
 from atoll.errors import AtollError
 from atoll.wan.fabric import Fabric
 from atoll.wan.isolation import within
+from atoll.wan.probe import Probe, open_socket
 
 _BACKLOG = 128
 _PATIENCE_S = 10.0
+_MOST_PROBES = 10_000
 _Request = Mapping[str, Any]
 
 
@@ -89,6 +92,8 @@ class Server:
     def _answer(self, line: bytes, sockets: list[socket.socket]) -> dict[str, Any]:
         try:
             request = json.loads(line)
+            if request["verb"] == "probe":  # takes long, and changes nothing
+                return {"ok": self._probe(request)}
             with self._one:
                 if request["verb"] == "listen":
                     sockets += self._listen(request)
@@ -105,6 +110,22 @@ class Server:
     def _listen(self, request: _Request) -> list[socket.socket]:
         addresses = [(str(host), int(port)) for host, port in request["addresses"]]
         return within(self._fabric.network(request["site"]), lambda: listeners(addresses))
+
+    def _probe(self, request: _Request) -> list[list[float | None]]:
+        pairs = [(str(start), str(end)) for start, end in request["pairs"]]
+        if not pairs or not 1 <= request["count"] <= _MOST_PROBES:
+            raise AtollError("wan.invalid", f"nothing to measure, or more than {_MOST_PROBES} packets")
+        sockets: dict[str, socket.socket] = {}
+        try:
+            with self._one:
+                for site in sorted({site for pair in pairs for site in pair}):
+                    network = self._fabric.network(site)
+                    sockets[site] = within(network, partial(open_socket, str(self._fabric.addresses.of(site))))
+            found = Probe(sockets, pairs, request["count"], request["interval_s"]).run(request["patience_s"])
+        finally:
+            for each in sockets.values():
+                each.close()
+        return [found[pair] for pair in pairs]
 
 
 def listeners(addresses: list[tuple[str, int]]) -> list[socket.socket]:

@@ -1,0 +1,197 @@
+"""What a person writes down about the network between sites: links, groups, presets, backbones.
+
+As in `model`, a field's `description` ends the sentence "expected …".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from atoll.cloud import quantities
+from atoll.cloud.network import Wire
+from atoll.cloud.quantities import Duration, Probability, Rate
+
+LOCATION = "latitude and longitude in degrees, such as [48.86, 2.35]"
+PLACES = "a mapping such as {paris: [48.86, 2.35]}"
+
+Location = Annotated[
+    tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]], Field(strict=False, description=LOCATION)
+]
+Pair = Annotated[tuple[str, str], Field(strict=False)]
+
+NODES = 256
+"""Sites and routers together: more the emulator can't tell apart."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Shape(_Model):
+    """What links do to packets; what is not said comes from elsewhere.
+
+    Attributes:
+        delay: one way; the round trip takes twice as long.
+        jitter: the delay varies uniformly by up to this, up and down; packets keep their order.
+        rate: bits of IP packets per second, each way.
+        loss: how many packets are lost, each way.
+        reorder: how many packets skip the delay, and so overtake others.
+    """
+
+    delay: Duration | None = Field(default=None, description=quantities.DURATION)
+    jitter: Duration | None = Field(default=None, description=quantities.DURATION)
+    rate: Rate | None = Field(default=None, description=quantities.RATE)
+    loss: Probability | None = Field(default=None, description=quantities.PROBABILITY)
+    reorder: Probability | None = Field(default=None, description=quantities.PROBABILITY)
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of a `Wire` that this says something about."""
+        said: dict[str, Any] = {}
+        if self.delay is not None:
+            said["delay_ms"] = quantities.milliseconds(self.delay)
+        if self.jitter is not None:
+            said["jitter_ms"] = quantities.milliseconds(self.jitter)
+        if self.rate is not None:
+            said["rate_mbit"] = quantities.megabits(self.rate)
+        if self.loss is not None:
+            said["loss"] = quantities.probability(self.loss)
+        if self.reorder is not None:
+            said["reorder"] = quantities.probability(self.reorder)
+        return said
+
+    @classmethod
+    def of(cls, wire: Wire) -> dict[str, str]:
+        """A wire in the words of this model, as far as it differs from one that does nothing."""
+        spell = {
+            "delay": ("delay_ms", quantities.spell_ms),
+            "jitter": ("jitter_ms", quantities.spell_ms),
+            "rate": ("rate_mbit", quantities.spell_mbit),
+            "loss": ("loss", quantities.spell_probability),
+            "reorder": ("reorder", quantities.spell_probability),
+        }
+        idle = Wire()
+        return {word: say(getattr(wire, name)) for word, (name, say) in spell.items() if getattr(wire, name) != getattr(idle, name)}
+
+
+class Link(Shape):
+    """A link between two sites or routers. It adds to a preset, or changes a link of it.
+
+    Attributes:
+        between: its two ends.
+        one_way: what is said holds only from the first end to the second; the way back is as without this entry.
+    """
+
+    between: Pair = Field(description="the names of two sites, such as [paris, lyon]")
+    one_way: bool = Field(default=False, description="true or false")
+
+
+class Constraint(Shape):
+    """What all links between two groups do; of two constraints on one link, the later one counts.
+
+    Attributes:
+        between: two groups; a site or a router is a group too. The same group twice means the links within it.
+        one_way: only from the first group to the second.
+    """
+
+    between: Pair = Field(description="the names of two groups or sites, such as [core, edge]")
+    one_way: bool = Field(default=False, description="true or false")
+
+
+class Router(_Model):
+    """A place without a site, which only forwards packets.
+
+    Attributes:
+        name: unique among sites and routers.
+        location: where it is.
+    """
+
+    name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", description="a name of lower-case letters, digits and hyphens")
+    location: Location | None = Field(default=None, description=LOCATION)
+
+
+class Backbone(_Model):
+    """A real network, whose nodes are sites or routers.
+
+    Attributes:
+        file: a GraphML file as of the Internet Topology Zoo or SNDlib, relative to the cloud's file; or `topohub:` and the key of a
+            topology of the package topohub, such as `topohub:topozoo/Abilene`.
+        places: which node a site is at, by the label in the file. A site that is not named here is at the node of its name, or at the first
+            one that is left.
+    """
+
+    file: str = Field(min_length=1, description="the path of a GraphML file, or such as topohub:topozoo/Abilene")
+    places: dict[str, str] = Field(default_factory=dict, description="a mapping such as {paris: Paris}")
+
+
+class Topology(_Model):
+    """The network between sites.
+
+    Attributes:
+        preset: "mesh" links every two sites, "star" each to `center`, "ring" each to the next in the file's order. Without it: a mesh,
+            unless links, a backbone or a matrix say something else.
+        center: of a star; default: the first site.
+        backbone: a real network. Reading it turns it into routers and links.
+        matrix: a CSV file of round trips in milliseconds, relative to the cloud's file: names in the first row and the first column.
+            An empty cell means no link. Reading it turns it into links.
+        distance: derive the delay of links from the location of their ends, where no link or constraint says it.
+        defaults: of all links.
+        links: single links.
+        groups: names of sites by group; `edge-*` stands for all that begin so.
+        constraints: what links between groups do.
+        exempt: groups or sites to whose links the defaults do not apply.
+        routers: places without a site.
+        locations: of sites.
+        rerouting: packets go around links that are cut; else they keep their way, and are lost.
+    """
+
+    preset: Literal["mesh", "star", "ring"] | None = Field(default=None, description="`mesh`, `star` or `ring`")
+    center: str | None = Field(default=None, description="the name of a site")
+    backbone: Backbone | None = Field(default=None, description="a mapping such as {file: geant.graphml}")
+    matrix: str | None = Field(default=None, min_length=1, description="the path of a CSV file")
+    distance: bool = Field(default=False, description="true or false")
+    defaults: Shape = Field(default_factory=Shape, description="a mapping such as {delay: 10ms}")
+    links: tuple[Link, ...] = Field(default=(), strict=False, description="a list such as [{between: [paris, lyon], delay: 4ms}]")
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, strict=False, description="a mapping such as {edge: [edge-*]}")
+    constraints: tuple[Constraint, ...] = Field(
+        default=(), strict=False, description="a list such as [{between: [core, edge], delay: 25ms}]"
+    )
+    exempt: tuple[str, ...] = Field(default=(), strict=False, description="a list of groups or sites, such as [monitoring]")
+    routers: tuple[Router, ...] = Field(default=(), strict=False, description="a list such as [{name: geneva}]")
+    locations: dict[str, Location] = Field(default_factory=dict, description=PLACES)
+    rerouting: bool = Field(default=False, description="true or false")
+
+    @model_validator(mode="after")
+    def _check_center(self) -> Topology:
+        if self.center is not None and self.preset != "star":
+            raise problem(("center",), "only a star has a center: expected `preset: star` beside it")
+        return self
+
+
+def problem(path: tuple[str | int, ...], text: str) -> PydanticCustomError:
+    """What is wrong with a topology, and where in it."""
+    return PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("topology", *path)})
+
+
+MAPPINGS: Mapping[type[BaseModel], str] = {
+    Topology: "a mapping such as {preset: mesh, defaults: {delay: 10ms}}",
+    Backbone: "a mapping such as {file: geant.graphml}",
+    Shape: "a mapping such as {delay: 10ms}",
+    Link: "a mapping such as {between: [paris, lyon], delay: 4ms}",
+    Constraint: "a mapping such as {between: [core, edge], delay: 25ms}",
+    Router: "a mapping such as {name: geneva}",
+}
+"""What each of these is to be, for errors."""
+
+NESTED: Mapping[str, type[BaseModel]] = {
+    "topology": Topology,
+    "backbone": Backbone,
+    "defaults": Shape,
+    "links": Link,
+    "constraints": Constraint,
+    "routers": Router,
+}
+"""The model of the fields that have one."""

@@ -1,0 +1,91 @@
+"""Measures round trips between sites, without any program in them: one UDP socket in each, and one loop over all of them."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Mapping, Sequence
+
+Pair = tuple[str, str]
+
+_MESSAGE = struct.Struct("!BIIQ")  # question or answer; which pair; which packet of it; when it was sent, in nanoseconds
+_QUESTION, _ANSWER = 0, 1
+
+
+def open_socket(address: str) -> socket.socket:
+    """A UDP socket in the network of the calling thread."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setblocking(False)
+    made.bind((address, 0))
+    return made
+
+
+class Probe:
+    """Sends packets from sites to sites, each of which sends them back.
+
+    Args:
+        sockets: of the sites.
+        pairs: from which site to which.
+        count: packets of each pair.
+        interval_s: between two packets of one pair, in seconds.
+    """
+
+    def __init__(self, sockets: Mapping[str, socket.socket], pairs: Sequence[Pair], count: int, interval_s: float) -> None:
+        self._sockets, self._pairs = sockets, pairs
+        self._addresses = {site: each.getsockname() for site, each in sockets.items()}
+        step = interval_s / max(1, len(pairs))  # the pairs take turns, so that they don't wait for one another
+        self._schedule = sorted((turn * interval_s + index * step, index, turn) for turn in range(count) for index in range(len(pairs)))
+        self.rtts_ms: dict[Pair, list[float | None]] = {pair: [None] * count for pair in pairs}
+        self._missing = count * len(pairs)
+
+    def run(self, patience_s: float) -> dict[Pair, list[float | None]]:
+        """Send all, and wait for what comes back.
+
+        Args:
+            patience_s: for how long after the last packet.
+
+        Returns:
+            The round trips of each pair in milliseconds, in the order sent; None for what did not come back.
+        """
+        begun, position = time.monotonic(), 0
+        with selectors.DefaultSelector() as selector:
+            for each in self._sockets.values():
+                selector.register(each, selectors.EVENT_READ)
+            end = begun + self._schedule[-1][0] + patience_s
+            while self._missing and time.monotonic() < end:
+                while position < len(self._schedule) and begun + self._schedule[position][0] <= time.monotonic():
+                    self._ask(*self._schedule[position][1:])
+                    position += 1
+                due = begun + self._schedule[position][0] if position < len(self._schedule) else end
+                for key, _events in selector.select(max(0.0, due - time.monotonic())):
+                    assert isinstance(key.fileobj, socket.socket)
+                    self._receive(key.fileobj)
+        return self.rtts_ms
+
+    def _ask(self, index: int, turn: int) -> None:
+        start, end = self._pairs[index]
+        message = _MESSAGE.pack(_QUESTION, index, turn, time.monotonic_ns())
+        try:
+            self._sockets[start].sendto(message, self._addresses[end])
+        except OSError:  # unreachable is as good as lost
+            return
+
+    def _receive(self, at: socket.socket) -> None:
+        while True:
+            try:
+                message, address = at.recvfrom(_MESSAGE.size)
+                kind, index, turn, sent_ns = _MESSAGE.unpack(message)
+                if kind == _QUESTION:
+                    at.sendto(_MESSAGE.pack(_ANSWER, index, turn, sent_ns), address)
+                    continue
+            except (OSError, struct.error):
+                return
+            self._note(index, turn, (time.monotonic_ns() - sent_ns) / 1e6)
+
+    def _note(self, index: int, turn: int, rtt_ms: float) -> None:
+        rtts = self.rtts_ms[self._pairs[index]]
+        if rtts[turn] is None:
+            rtts[turn] = rtt_ms
+            self._missing -= 1
