@@ -101,7 +101,8 @@ def heal(session: Session, name: str | None) -> None:
 @click.pass_obj
 def ping(session: Session, start: str, end: str, count: int, interval: float) -> int:
     """Measure the round trip between two sites; exit code 1 if nothing comes back."""
-    rtts = _wan(session).probe([(start, end)], count, interval)[start, end]
+    echoes = _wan(session).probe([(start, end)], count, interval)[start, end]
+    rtts = [echo.rtt_ms for echo in echoes]
     for rtt in rtts:
         click.echo("lost" if rtt is None else f"{rtt:.2f} ms")
     came = [rtt for rtt in rtts if rtt is not None]
@@ -200,7 +201,7 @@ def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
     found = wan.probe(pairs, count, max(0.1, len(pairs) / _PROBES_PER_S), 1 + 2 * longest_s)
     rows = []
     for item, pair in zip(asked, pairs, strict=True):
-        came = [rtt for rtt in found[pair] if rtt is not None]
+        came = [echo.rtt_ms for echo in found[pair] if echo.rtt_ms is not None]
         measured = statistics.median(came) if came else None
         rows.append({
             "from": pair[0], "to": pair[1], "asked_ms": item["rtt_ms"], "measured_ms": measured, "lost": count - len(came),

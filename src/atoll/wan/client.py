@@ -18,6 +18,7 @@ from atoll import wire
 from atoll.cloud.network import Network
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
+from atoll.wan.probe import Echo
 
 SOCKET = "wan.sock"
 LOG = "wan.log"
@@ -154,7 +155,7 @@ class Wan:
 
     def probe(
         self, pairs: Sequence[tuple[str, str]], count: int = 5, interval_s: float = 0.1, patience_s: float = 2.0
-    ) -> dict[tuple[str, str], list[float | None]]:
+    ) -> dict[tuple[str, str], list[Echo]]:
         """Measure round trips between sites; no program is needed in them.
 
         Args:
@@ -164,14 +165,14 @@ class Wan:
             patience_s: how long to wait for the last ones.
 
         Returns:
-            By pair, the round trips in milliseconds; None for what did not come back.
+            By pair, what became of its packets.
 
         Raises:
             AtollError: `wan.unknown`, `wan.invalid`.
         """
         timeout_s = count * interval_s + patience_s + _ANSWER_S
         found = self._ask("probe", timeout_s, pairs=list(pairs), count=count, interval_s=interval_s, patience_s=patience_s)
-        return dict(zip(pairs, found, strict=True))
+        return {pair: [Echo(*echo) for echo in echoes] for pair, echoes in zip(pairs, found, strict=True)}
 
     def namespace(self, site: str) -> Namespace:
         """How a process enters a site's network.

@@ -31,7 +31,7 @@ from atoll.wan.isolation import gain_networks
 from atoll.wan.server import Server
 
 LOCK = "wan.lock"
-_NICE = -10
+_NICE = -10  # packets that are due are in more of a hurry than what sends them
 _LOOK_S = 0.5
 
 
@@ -42,12 +42,12 @@ def main() -> None:
     try:
         lock = _lock(directory)
         rootless = gain_networks()
+        with suppress(OSError):  # only root may
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # of this thread, and of those that it starts
         fabric = _build(request)
     except AtollError as error:
         os.write(told, wire.encode({"error": wire.error_to_json(error)}))
         sys.exit(1)
-    with suppress(OSError):  # packets are in more of a hurry than what sends them; only root may
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     setproctitle.setproctitle(f"atoll: wan ({fabric.emulator})")
     server = Server(fabric, directory / SOCKET, {"pid": os.getpid(), "rootless": rootless})
     signal.signal(signal.SIGTERM, lambda _number, _frame: server.ended.set())

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 Pair = tuple[str, str]
 
@@ -20,6 +21,18 @@ def open_socket(address: str) -> socket.socket:
     made.setblocking(False)
     made.bind((address, 0))
     return made
+
+
+class Echo(NamedTuple):
+    """What became of one packet.
+
+    Attributes:
+        sent_s: when it was sent, in seconds of the monotonic clock.
+        rtt_ms: until it was back, in milliseconds; None if it did not come back.
+    """
+
+    sent_s: float
+    rtt_ms: float | None
 
 
 class Probe:
@@ -37,17 +50,17 @@ class Probe:
         self._addresses = {site: each.getsockname() for site, each in sockets.items()}
         step = interval_s / max(1, len(pairs))  # the pairs take turns, so that they don't wait for one another
         self._schedule = sorted((turn * interval_s + index * step, index, turn) for turn in range(count) for index in range(len(pairs)))
-        self.rtts_ms: dict[Pair, list[float | None]] = {pair: [None] * count for pair in pairs}
+        self.echoes: dict[Pair, list[Echo]] = {pair: [Echo(0.0, None)] * count for pair in pairs}
         self._missing = count * len(pairs)
 
-    def run(self, patience_s: float) -> dict[Pair, list[float | None]]:
+    def run(self, patience_s: float) -> dict[Pair, list[Echo]]:
         """Send all, and wait for what comes back.
 
         Args:
             patience_s: for how long after the last packet.
 
         Returns:
-            The round trips of each pair in milliseconds, in the order sent; None for what did not come back.
+            What became of the packets of each pair, in the order sent.
         """
         begun, position = time.monotonic(), 0
         with selectors.DefaultSelector() as selector:
@@ -62,11 +75,13 @@ class Probe:
                 for key, _events in selector.select(max(0.0, due - time.monotonic())):
                     assert isinstance(key.fileobj, socket.socket)
                     self._receive(key.fileobj)
-        return self.rtts_ms
+        return self.echoes
 
     def _ask(self, index: int, turn: int) -> None:
         start, end = self._pairs[index]
-        message = _MESSAGE.pack(_QUESTION, index, turn, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self.echoes[start, end][turn] = Echo(now_ns / 1e9, None)
+        message = _MESSAGE.pack(_QUESTION, index, turn, now_ns)
         try:
             self._sockets[start].sendto(message, self._addresses[end])
         except OSError:  # unreachable is as good as lost
@@ -85,7 +100,7 @@ class Probe:
             self._note(index, turn, (time.monotonic_ns() - sent_ns) / 1e6)
 
     def _note(self, index: int, turn: int, rtt_ms: float) -> None:
-        rtts = self.rtts_ms[self._pairs[index]]
-        if rtts[turn] is None:
-            rtts[turn] = rtt_ms
+        echoes = self.echoes[self._pairs[index]]
+        if echoes[turn].rtt_ms is None:
+            echoes[turn] = echoes[turn]._replace(rtt_ms=rtt_ms)
             self._missing -= 1

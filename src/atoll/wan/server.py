@@ -19,7 +19,7 @@ from atoll.cloud.network import Network
 from atoll.errors import AtollError
 from atoll.wan.fabric import Fabric
 from atoll.wan.isolation import within
-from atoll.wan.probe import Probe, open_socket
+from atoll.wan.probe import Echo, Probe, open_socket
 
 _BACKLOG = 128
 _PATIENCE_S = 10.0
@@ -111,7 +111,7 @@ class Server:
         addresses = [(str(host), int(port)) for host, port in request["addresses"]]
         return within(self._fabric.network(request["site"]), lambda: listeners(addresses))
 
-    def _probe(self, request: _Request) -> list[list[float | None]]:
+    def _probe(self, request: _Request) -> list[list[Echo]]:
         pairs = [(str(start), str(end)) for start, end in request["pairs"]]
         if not pairs or not 1 <= request["count"] <= _MOST_PROBES:
             raise AtollError("wan.invalid", f"nothing to measure, or more than {_MOST_PROBES} packets")

@@ -1,0 +1,246 @@
+"""The experiment: two sites, one link, every emulator that this machine can have."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from atoll.bench.measure import Say, failed
+from atoll.bench.wan.programs import Iperf, ping, received_mbit_s
+from atoll.bench.wan.report import summary
+from atoll.cloud.network import Network, Node, Wire
+from atoll.errors import AtollError
+from atoll.wan.client import Options as WanOptions
+from atoll.wan.client import Wan
+from atoll.wan.probe import Echo
+
+EMULATORS = ("netem", "userspace")
+"""In the order of preference: the first that works is the one in use."""
+
+NEAR, FAR, LINK = "near", "far", "near:far"
+_HEADERS = 28  # bytes of IP and UDP before the payload
+_PAYLOAD = 1472
+_PING_INTERVAL_S = 0.005
+_OMIT_S = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much to measure.
+
+    Attributes:
+        rtts_ms: round trips to ask for.
+        losses: probabilities of loss, one way.
+        rates_mbit: rates.
+        packets: pings for each round trip and each loss.
+        seconds: of each measurement of a rate.
+        cuts: how often to cut and heal.
+        seed: of the userspace emulator.
+    """
+
+    rtts_ms: tuple[float, ...] = (0, 1, 20, 100, 300)
+    losses: tuple[float, ...] = (0, 0.01, 0.05)
+    rates_mbit: tuple[float, ...] = (10, 100, 1000)
+    packets: int = 400
+    seconds: float = 4
+    cuts: int = 3
+    seed: int = 0
+
+
+@dataclass
+class Samples:
+    """What was measured with one emulator.
+
+    Attributes:
+        pings: asked `rtt_ms` and `loss`; measured `measured_ms`, `sent`, `lost`.
+        rates: asked `rate_mbit` and `rtt_ms`; `measured_mbit`.
+        capacity: `gbit_s`, `packets_per_s`, and how much of one core the emulator's process used meanwhile.
+        cuts: `cut_ms` and `heal_ms` of each.
+    """
+
+    pings: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[dict[str, Any]] = field(default_factory=list)
+    capacity: dict[str, Any] = field(default_factory=dict)
+    cuts: list[dict[str, float]] = field(default_factory=list)
+
+
+def run(options: Options, root: Path, say: Say) -> dict[str, Any]:
+    """Measure every emulator; nothing else may run meanwhile.
+
+    Args:
+        options: how much.
+        root: a directory of the experiment's own.
+        say: told what is going on.
+
+    Returns:
+        The numbers of each emulator, or why it was `skipped`, by its name; and at the top those of the one in use.
+
+    Raises:
+        AtollError: `bench.failed`; `wan.unavailable` if no emulator works.
+    """
+    report: dict[str, Any] = {}
+    reason: AtollError | None = None
+    for name in EMULATORS:
+        directory = root / name
+        directory.mkdir(mode=0o700)
+        try:
+            with _wan(directory, name, options.seed) as wan:
+                say(f"emulator {name}")
+                report[name] = summary(_measure(wan, options, say))
+        except AtollError as error:
+            if error.kind.code != "wan.unavailable":
+                raise
+            say(f"emulator {name} skipped: {error.message}")
+            report[name], reason = {"skipped": error.message}, error
+    used = next((name for name in EMULATORS if "skipped" not in report[name]), None)
+    if used is None:
+        assert reason is not None
+        raise reason
+    top = {key: value for key, value in report[used].items() if key != "samples"}
+    return {"emulator": used, **top, **report}
+
+
+@contextmanager
+def _wan(directory: Path, emulator: str, seed: int) -> Iterator[Wan]:
+    nodes = (Node(NEAR), Node(FAR))
+    network = Network(nodes, {(NEAR, FAR): Wire(), (FAR, NEAR): Wire()})
+    wan = Wan.start(directory, network, WanOptions(emulator=emulator, seed=seed))
+    try:
+        yield wan
+    finally:
+        wan.close()
+
+
+def _measure(wan: Wan, options: Options, say: Say) -> Samples:
+    samples = Samples()
+    say("large packets, small packets")
+    samples.capacity = _capacity(wan, options.seconds)
+    for rtt_ms in options.rtts_ms:
+        for loss in options.losses:
+            say(f"round trip of {rtt_ms:g} ms, loss of {100 * loss:g} %")
+            samples.pings.append(_ping(wan, rtt_ms, loss, options.packets))
+    for rate_mbit in options.rates_mbit:
+        for rtt_ms in (min(options.rtts_ms), max(options.rtts_ms)):
+            say(f"{rate_mbit:g} Mbit/s, round trip of {rtt_ms:g} ms")
+            samples.rates.append(_rate(wan, rate_mbit, rtt_ms, options.seconds))
+    say("cutting and healing")
+    samples.cuts = [_cut(wan) for _ in range(options.cuts)]
+    return samples
+
+
+def _set(wan: Wan, there: Wire, back: Wire) -> None:
+    wan.set(LINK, there.to_json(), one_way=True)
+    wan.set(":".join(reversed(LINK.split(":"))), back.to_json(), one_way=True)
+
+
+def _ping(wan: Wan, rtt_ms: float, loss: float, count: int) -> dict[str, Any]:
+    _set(wan, Wire(delay_ms=rtt_ms / 2, loss=loss), Wire(delay_ms=rtt_ms / 2))
+    found = ping(wan, NEAR, wan.addresses[FAR], count, _PING_INTERVAL_S)
+    if found.rtt_ms is None:
+        raise failed("no ping came back")
+    return {"rtt_ms": rtt_ms, "loss": loss, "measured_ms": found.rtt_ms, "sent": found.sent, "lost": found.lost}
+
+
+def _rate(wan: Wan, rate_mbit: float, rtt_ms: float, seconds: float) -> dict[str, Any]:
+    """More is sent than the link takes; the receiver is the client, as only a client reports each interval."""
+    _set(wan, Wire(delay_ms=rtt_ms / 2, rate_mbit=rate_mbit), Wire(delay_ms=rtt_ms / 2))
+    words = f"--reverse --udp --length {_PAYLOAD} --bitrate {1.1 * rate_mbit:.1f}M --window 4M --omit {_OMIT_S} --time {seconds:g}"
+    with Iperf(wan, NEAR) as server:
+        received = received_mbit_s(server.run(FAR, [*words.split(), "--interval", "0.5"], seconds + _OMIT_S))
+    return {"rate_mbit": rate_mbit, "rtt_ms": rtt_ms, "measured_mbit": received * (_PAYLOAD + _HEADERS) / _PAYLOAD}
+
+
+def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
+    """What the link carries when it does nothing to packets."""
+    _set(wan, Wire(), Wire())
+    process = psutil.Process(wan.describe()["pid"])
+    with Iperf(wan, FAR) as server, _core(process) as large:
+        words = ["--time", f"{seconds:g}", "--omit", str(_OMIT_S)]
+        report = server.run(NEAR, words, seconds + _OMIT_S)
+    gbit_s = float(report["end"]["sum_received"]["bits_per_second"]) / 1e9
+    with (
+        Iperf(wan, FAR) as server,
+        server.start(NEAR, ["--udp", "--length", "64", "--bitrate", "0", "--time", f"{seconds + 2:g}"]) as client,
+    ):
+        time.sleep(1)
+        with _core(process) as small:
+            before, begun = wan.counters()[LINK], time.monotonic()
+            time.sleep(seconds)
+            after, elapsed = wan.counters()[LINK], time.monotonic() - begun
+        client.communicate()
+    packets = after["packets_out"] - before["packets_out"]
+    return {"gbit_s": gbit_s, "packets_per_s": packets / elapsed, "core_large": large["core"], "core_small": small["core"]}
+
+
+@contextmanager
+def _core(process: psutil.Process) -> Iterator[dict[str, float]]:
+    """How much of one core a process uses inside the context."""
+    used: dict[str, float] = {}
+    before, begun = process.cpu_times(), time.monotonic()
+    yield used
+    after = process.cpu_times()
+    used["core"] = (after.user + after.system - before.user - before.system) / (time.monotonic() - begun)
+
+
+def _cut(wan: Wan) -> dict[str, float]:
+    """Cut while packets are under way, heal, and see when the last one and the first one arrived."""
+    interval_s, count, rtt_ms = 0.002, 750, 60.0
+    _set(wan, Wire(delay_ms=rtt_ms / 2), Wire(delay_ms=rtt_ms / 2))
+    found: list[Echo] = []
+    prober = threading.Thread(target=lambda: found.extend(wan.probe([(NEAR, FAR)], count, interval_s)[NEAR, FAR]))
+    prober.start()
+    time.sleep(0.5)
+    cut_s = time.monotonic()
+    wan.cut(LINK)
+    time.sleep(0.4)
+    heal_s = time.monotonic()
+    wan.heal(LINK)
+    prober.join()
+    return cut_times(found, cut_s, heal_s)
+
+
+def cut_times(found: Sequence[Echo], cut_s: float, heal_s: float) -> dict[str, float]:
+    """How long a cut and a healing took.
+
+    Args:
+        found: packets that were sent before, between and after.
+        cut_s: when the cut was asked for, in seconds of the monotonic clock.
+        heal_s: when the healing was asked for.
+
+    Returns:
+        `cut_ms`: until the last packet came through; `heal_ms`: until the first one was sent that came through.
+
+    Raises:
+        AtollError: `bench.failed`: nothing came through before, or after.
+    """
+    through = [(echo.sent_s, echo.rtt_ms) for echo in found if echo.rtt_ms is not None]
+    before, after = [each for each in through if each[0] < heal_s], [sent for sent, _rtt in through if sent >= heal_s]
+    if not before or not after:
+        raise failed("a link that was not cut, or was healed, let nothing through")
+    last = max(sent + rtt / 1e3 for sent, rtt in before)
+    return {"cut_ms": max(0.0, 1e3 * (last - cut_s)), "heal_ms": 1e3 * (min(after) - heal_s)}
+
+
+def as_table(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Asked against measured, of the emulator in use: what, asked, measured."""
+    samples = report[report["emulator"]]["samples"]
+    rows = [
+        (f"round trip, loss {100 * item['loss']:g} %", f"{item['rtt_ms']:g} ms", f"{item['measured_ms']:.2f} ms")
+        for item in samples["pings"]
+    ]
+    rows += [
+        (f"loss, round trip {item['rtt_ms']:g} ms", f"{100 * item['loss']:g} %", f"{item['lost']} of {item['sent']}")
+        for item in samples["pings"]
+    ]
+    rows += [
+        (f"rate, round trip {item['rtt_ms']:g} ms", f"{item['rate_mbit']:g} Mbit/s", f"{item['measured_mbit']:.1f} Mbit/s")
+        for item in samples["rates"]
+    ]
+    return rows

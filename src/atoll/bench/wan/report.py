@@ -1,0 +1,61 @@
+"""From samples to the numbers of `atoll bench wan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from atoll.bench.wan.chance import likely
+
+if TYPE_CHECKING:
+    from atoll.bench.wan.experiment import Samples
+
+RTT_ERROR_MS, RTT_ERROR_PERCENT = 1.0, 2.0
+"""A round trip is right within the one or the other, whichever is more."""
+
+RATE_ERROR_PERCENT = 5.0
+
+
+def summary(samples: Samples) -> dict[str, Any]:
+    """The numbers of one emulator.
+
+    `worst_rtt_error_ms` is over all round trips; `worst_rtt_error_percent` over those for which two percent are more than one millisecond.
+    `loss_ok` tells whether the losses of all pings with one probability are within the 99 % confidence interval of it.
+    """
+    errors = [(item["rtt_ms"], abs(item["measured_ms"] - item["rtt_ms"])) for item in samples.pings]
+    long = [100 * error / asked for asked, error in errors if asked * RTT_ERROR_PERCENT / 100 >= RTT_ERROR_MS]
+    rates = [100 * abs(item["measured_mbit"] / item["rate_mbit"] - 1) for item in samples.rates]
+    losses = pooled(samples.pings)
+    return {
+        "worst_rtt_error_ms": round(max(error for _asked, error in errors), 3),
+        "worst_rtt_error_percent": round(max(long, default=0.0), 3),
+        "rtt_ok": all(rtt_right(asked, error) for asked, error in errors),
+        "worst_rate_error_percent": round(max(rates, default=0.0), 3),
+        "rate_ok": all(error <= RATE_ERROR_PERCENT for error in rates),
+        "loss_ok": all(item["ok"] for item in losses),
+        "losses": losses,
+        "gbit_s": round(samples.capacity["gbit_s"], 3),
+        "packets_per_s": round(samples.capacity["packets_per_s"]),
+        "core_large": round(samples.capacity["core_large"], 2),
+        "core_small": round(samples.capacity["core_small"], 2),
+        "cut_ms": round(max(item["cut_ms"] for item in samples.cuts), 1),
+        "heal_ms": round(max(item["heal_ms"] for item in samples.cuts), 1),
+        "samples": asdict(samples),
+    }
+
+
+def rtt_right(asked_ms: float, error_ms: float) -> bool:
+    """True if a round trip is near enough to what was asked for."""
+    return error_ms <= max(RTT_ERROR_MS, RTT_ERROR_PERCENT * asked_ms / 100)
+
+
+def pooled(pings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All pings of one probability of loss together: how many were lost, and how many may be."""
+    found = []
+    for loss in sorted({item["loss"] for item in pings}):
+        same = [item for item in pings if item["loss"] == loss]
+        sent, lost = sum(item["sent"] for item in same), sum(item["lost"] for item in same)
+        least, most = likely(sent, loss)
+        found.append({"loss": loss, "sent": sent, "lost": lost, "least": least, "most": most, "ok": least <= lost <= most})
+    return found
