@@ -1,130 +1,231 @@
 """A listener's journal: what it acknowledged and has not begun, and what it has begun, in a file that outlives a killed process.
 
-Written with one `write` for each record and no fsync: it guards against the death of a process, not of the machine. Whoever is started
-under the same name takes the file of the dead over: it executes what was acknowledged and not begun, and can tell a sender whether its
-message was begun. A file is locked (flock) by the process whose journal it is.
+The file is mapped into memory: a record costs no system call, and the kernel keeps what a killed process had written. It guards
+against the death of a process, not of the machine. A record's first byte is written last, so that a record is there whole or not at
+all. The process whose journal it is holds a lock (flock) on it. Whoever is started under the same name takes over the files of the
+dead: it executes what was acknowledged and not begun, and can tell a sender whether its message was begun.
 
-    taken  1 | origin u64 | number u64 | length u32 | the request's frame
-    begun  2 | origin u64 | number u64 | 0
+    taken  1 | origin u64 | number u64   | length u32 | the request's frame
+    begun  2 | origin u64 | number u64   | 0
+    heir   3 | node u64   | listener u64 | 0             this file also holds what that dead listener's held
+    end    0
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
+import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from atoll.bus.frames import Instance, MessageId
 
-_RECORD = struct.Struct("!BQQI")
-_TAKEN, _BEGUN = 1, 2
+_HEAD = struct.Struct("!BQQI")
 
-MAX_BYTES = 8 * 1024 * 1024
-"""A journal that grew by so much is written anew, without what is over."""
+MIN_BYTES = 1024 * 1024
+"""Size of a journal; when it is full it is written anew without what is over, twice as large as what is left, if that is more."""
 
-KEPT_BEGUN = 10_000
-"""How many of the messages begun last are kept: a sender asks for the last second's, not for the last day's."""
+MAX_PAST = 50_000
+"""Begun messages of dead processes that are remembered; beyond it nothing is claimed of any of them."""
+
+
+class Kind(IntEnum):
+    """What a record says."""
+
+    TAKEN = 1
+    BEGUN = 2
+    HEIR = 3
+
+
+class Record(NamedTuple):
+    """One record: about a message, or, of kind HEIR, about an instance given as two numbers."""
+
+    kind: Kind
+    id: MessageId
+    frame: bytes = b""
 
 
 class Journal:
     """The journal of one listener. Not locked: its listener is."""
 
-    def __init__(self, directory: Path, instance: Instance) -> None:
+    def __init__(self, directory: Path, instance: Instance, needed: Callable[[], Iterable[Record]]) -> None:
         """Begin a journal.
 
         Args:
             directory: of all who listen under the same name; made if it is not there.
             instance: whose journal it is.
+            needed: what must be kept of messages that were begun, and of the past; called when the journal is written anew.
 
         Raises:
             OSError: it can't be written.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = directory / f"{instance}.journal"
+        self._needed = needed
         self._taken: dict[MessageId, bytes] = {}
-        self._begun: dict[MessageId, None] = {}
-        self._size, self._limit = 0, MAX_BYTES
-        self._file = _create(self._path)
+        self._position = 0
+        self._file, self._map = _create(self._path, MIN_BYTES)
 
     def taken(self, message: MessageId, frame: bytes) -> None:
-        """The message will be acknowledged."""
+        """The message will be acknowledged.
+
+        Raises:
+            OSError: the journal is full and can't be made larger; nothing was written.
+        """
+        self._write(Record(Kind.TAKEN, message, frame))
         self._taken[message] = frame
-        self._write(_RECORD.pack(_TAKEN, *message, len(frame)) + frame)
 
     def begun(self, message: MessageId) -> None:
-        """The message is about to be executed."""
+        """The message is about to be executed.
+
+        Raises:
+            OSError: as above.
+        """
         self._taken.pop(message, None)
-        self._begun[message] = None
-        self._write(_RECORD.pack(_BEGUN, *message, 0))
+        self._write(Record(Kind.BEGUN, message))
+
+    def inherit(self, records: Iterable[Record]) -> None:
+        """Keep what dead processes left.
+
+        Raises:
+            OSError: as above.
+        """
+        for record in records:
+            self._write(record)
 
     def close(self) -> None:
         """Let a successor have the file."""
+        self._map.close()
         os.close(self._file)
 
-    def _write(self, record: bytes) -> None:
-        os.write(self._file, record)
-        self._size += len(record)
-        if self._size > self._limit:
-            self._shorten()
+    def _write(self, record: Record) -> None:
+        if self._position + _size(record) + 1 > len(self._map):
+            self._renew(_size(record))
+        self._position = _put(self._map, self._position, record)
 
-    def _shorten(self) -> None:
+    def _renew(self, room: int) -> None:
         """Write anew what is still needed, and put it in the old file's place in one step."""
-        self._begun = dict.fromkeys(list(self._begun)[-KEPT_BEGUN:])
-        records = [_RECORD.pack(_TAKEN, *message, len(frame)) + frame for message, frame in self._taken.items()]
-        records += [_RECORD.pack(_BEGUN, *message, 0) for message in self._begun]
+        records = [Record(Kind.TAKEN, message, frame) for message, frame in self._taken.items()]
+        records += self._needed()
+        used = sum(map(_size, records))
         temporary = self._path.with_suffix(".new")
-        new = _create(temporary)
+        file, mapped = _create(temporary, max(MIN_BYTES, 2 * (used + room)))
+        position = 0
         for record in records:
-            os.write(new, record)
+            position = _put(mapped, position, record)
         temporary.rename(self._path)
-        os.close(self._file)
-        self._file, self._size = new, sum(map(len, records))
-        self._limit = self._size + MAX_BYTES
+        self.close()
+        self._file, self._map, self._position = file, mapped, position
 
 
 class Past:
-    """What dead processes of the same name left: for each message whether it was begun."""
+    """What dead processes of the same name left."""
 
     def __init__(self) -> None:
-        self._begun: dict[Instance, set[MessageId]] = {}
+        self._instances: set[Instance] = set()
+        self._begun: set[MessageId] = set()
 
     def remembers(self, instance: Instance) -> bool:
-        """Whether this instance's journal was taken over."""
-        return instance in self._begun
+        """Whether this instance's journal was taken over, by this process or by one whose journal it took over."""
+        return instance in self._instances
 
-    def was_begun(self, instance: Instance, message: MessageId) -> bool:
-        """Whether that instance began to execute the message."""
-        return message in self._begun[instance]
+    def was_begun(self, message: MessageId) -> bool:
+        """Whether one of them began to execute the message."""
+        return message in self._begun
 
-    def take_over(self, directory: Path) -> Iterator[tuple[MessageId, bytes]]:
-        """The requests (frames) that dead processes acknowledged and never began; a file is removed when all of its were handled."""
-        for path in sorted(directory.glob("????????????????.*.journal")):
-            file = os.open(path, os.O_RDONLY)
-            try:
-                if _lock(file) and path.exists():
-                    taken, begun = _read(path.read_bytes())
-                    self._begun[_instance(path)] = begun
-                    yield from taken.items()
-                    path.unlink()
-            finally:
-                os.close(file)
+    def records(self) -> list[Record]:
+        """What a successor must know of it."""
+        heirs = [Record(Kind.HEIR, MessageId(*instance)) for instance in self._instances]
+        return heirs + [Record(Kind.BEGUN, message) for message in self._begun]
+
+    @contextlib.contextmanager
+    def take_over(self, directory: Path) -> Iterator[dict[MessageId, bytes]]:
+        """The requests (frames) that dead processes acknowledged and never began; at the end of the context their files are removed.
+
+        All files count together: a process that was killed while it took over another's has left what it began in its own.
+        """
+        with contextlib.ExitStack() as stack:
+            paths = [path for path in sorted(directory.glob("????????????????.*.journal")) if _take(path, stack)]
+            taken: dict[MessageId, bytes] = {}
+            for path in paths:
+                self._instances.add(_instance(path))
+                for record in read(path.read_bytes()):
+                    self._learn(record, taken)
+            if len(self._begun) > MAX_PAST:
+                self._instances.clear()
+            yield {message: frame for message, frame in taken.items() if message not in self._begun}
+            for path in paths:
+                path.unlink()
+
+    def _learn(self, record: Record, taken: dict[MessageId, bytes]) -> None:
+        if record.kind is Kind.TAKEN:
+            taken[record.id] = record.frame
+        elif record.kind is Kind.BEGUN:
+            self._begun.add(record.id)
+        else:
+            self._instances.add(Instance(*record.id))
+
+
+def read(data: bytes) -> Iterator[Record]:
+    """The records in a journal's bytes, up to its end or to the first that makes no sense."""
+    position = 0
+    while position + _HEAD.size <= len(data) and data[position]:
+        kind, origin, number, length = _HEAD.unpack_from(data, position)
+        position += _HEAD.size
+        if kind > Kind.HEIR or position + length > len(data):
+            return
+        yield Record(Kind(kind), MessageId(origin, number), data[position : position + length])
+        position += length
 
 
 def journal_directory(root: Path, *names: str) -> Path:
-    """The directory for the journals of all who listen under the same names (vhost, exchange, topic, server)."""
+    """The directory for the journals of all who listen under the same names (vhost, kind, exchange, topic, server)."""
     name = "+".join(quote(part, safe="") for part in names)
     # A file's name has at most 255 bytes.
     return root / (name if len(name) <= 200 else hashlib.sha256(name.encode()).hexdigest())
 
 
-def _create(path: Path) -> int:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    _lock(file)
-    return file
+def _size(record: Record) -> int:
+    return _HEAD.size + len(record.frame)
+
+
+def _put(mapped: mmap.mmap, position: int, record: Record) -> int:
+    """Write a record and return the position after it; the caller has seen to it that there is room."""
+    data = _HEAD.pack(0, *record.id, len(record.frame)) + record.frame
+    end = position + len(data)
+    mapped[position:end] = data
+    mapped[position] = record.kind
+    return end
+
+
+def _create(path: Path, size: int) -> tuple[int, mmap.mmap]:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(file)
+        # Now, and not as a signal (SIGBUS) when a page is first written, is the time to hear that the disk is full.
+        os.posix_fallocate(file, 0, size)
+        return file, mmap.mmap(file, size)
+    except BaseException:
+        os.close(file)
+        path.unlink()
+        raise
+
+
+def _take(path: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock the journal of a process that died; False: it lives, or another has taken it."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    stack.callback(os.close, file)
+    return _lock(file) and path.exists()
 
 
 def _lock(file: int) -> bool:
@@ -138,21 +239,3 @@ def _lock(file: int) -> bool:
 def _instance(path: Path) -> Instance:
     node, listener = path.stem.split(".")
     return Instance(int(node, 16), int(listener))
-
-
-def _read(data: bytes) -> tuple[dict[MessageId, bytes], set[MessageId]]:
-    """What was taken and not begun, and what was begun. A record that the death cut short was not acknowledged yet: it is left out."""
-    taken: dict[MessageId, bytes] = {}
-    begun: set[MessageId] = set()
-    position = 0
-    while position + _RECORD.size <= len(data):
-        kind, origin, number, length = _RECORD.unpack_from(data, position)
-        position += _RECORD.size
-        if position + length > len(data):
-            break
-        if kind == _TAKEN:
-            taken[MessageId(origin, number)] = data[position : position + length]
-        else:
-            begun.add(MessageId(origin, number))
-        position += length
-    return {message: frame for message, frame in taken.items() if message not in begun}, begun

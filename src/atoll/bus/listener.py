@@ -26,7 +26,7 @@ from atoll.bus.frames import (
     decode,
     encode,
 )
-from atoll.bus.journal import Journal, Past, journal_directory
+from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory
 from atoll.bus.node import Node
 from atoll.bus.seen import Seen, State
 
@@ -111,7 +111,7 @@ class Mailbox:
         self._tokens: list[Any] = []
         self._fanouts: list[Any] = []
         self.instance = Instance(node.id, node.register(self))
-        self._journals = journal_dir and journal_directory(journal_dir, node.settings.address.vhost, *places[0])
+        self._journals = None if journal_dir is None else journal_directory(journal_dir, node.settings.address.vhost, *places[0])
 
     def open(self) -> None:
         """Take what predecessors left, and let senders find this listener.
@@ -121,11 +121,8 @@ class Mailbox:
         """
         session, keys = self.node.session, self.node.keys
         if self._journals:
-            self._journal = Journal(self._journals, self.instance)
+            self._take_over(self._journals)
         self._open = True
-        if self._journals:
-            for message, frame in self._past.take_over(self._journals):
-                self._take_left(message, frame)
         for place in self._places:
             if place.kind == "rpc":
                 self._fanouts.append(self.node.subscribe(keys.fanout(place.exchange, place.topic), self._on_fanout))
@@ -178,18 +175,32 @@ class Mailbox:
     def _take(self, request: Request, context: Any, message: Any) -> State:
         if not self._open:
             return State.NEW
-        self._seen.take(request.id)
         if self._journal is not None and not request.wants_reply:
-            self._journal.taken(request.id, encode(request))
+            try:
+                self._journal.taken(request.id, encode(request))
+            except OSError as error:
+                LOG.error("message %s is refused, because the journal in %s can't be written: %s", request.id, self._journals, error)  # noqa: TRY400
+                return State.NEW
+        self._seen.take(request.id)
         self.deliver(Incoming(self, request, context, message))
         return State.TAKEN
 
-    def _take_left(self, message: MessageId, frame: bytes) -> None:
-        """A cast that a dead predecessor acknowledged and never began."""
-        request = read_request(frame)
-        if request is not None:
-            LOG.info("message %s, which a predecessor acknowledged and did not begin, is executed now", message)
-            self.accept(request)
+    def _take_over(self, journals: Path) -> None:
+        """Begin a journal with what dead predecessors left, and execute the casts that they acknowledged and never began."""
+        self._journal = Journal(journals, self.instance, self._needed)
+        with self._past.take_over(journals) as left:
+            self._journal.inherit(self._past.records())
+            for message, frame in left.items():
+                self._journal.taken(message, frame)
+        for message, frame in left.items():
+            incoming = _left(self, message, frame)
+            if incoming is not None:
+                LOG.info("message %s, which a predecessor acknowledged and did not begin, is executed now", message)
+                self._seen.take(message)
+                self.deliver(incoming)
+
+    def _needed(self) -> list[Record]:
+        return self._past.records() + [Record(Kind.BEGUN, message) for message in self._seen.begun()]
 
     def _on_fanout(self, frame: Frame) -> None:
         if isinstance(frame, Request):
@@ -207,7 +218,7 @@ class Mailbox:
         elif not self._past.remembers(question.instance):
             self._send(question.id, Status.NO_MEMORY)
         else:
-            self._send(question.id, Status.LOST if self._past.was_begun(question.instance, question.id) else Status.UNKNOWN)
+            self._send(question.id, Status.LOST if self._past.was_begun(question.id) else Status.UNKNOWN)
 
     def _tell(self, message: MessageId, known: State | Reply) -> None:
         """Answer what is known of a message; one that is still new was refused."""
@@ -223,10 +234,15 @@ class Mailbox:
 
     def begin(self, message: MessageId) -> None:
         """The message is about to be executed."""
-        if self._journal is not None:
-            with self._lock:
+        if self._journals is None:
+            return
+        with self._lock:
+            self._seen.begin(message)
+            try:
                 if self._journal is not None:
                     self._journal.begun(message)
+            except OSError as error:
+                LOG.error("the journal in %s can't be written: %s", self._journals, error)  # noqa: TRY400
 
     def settle(self, reply: Reply, *, send: bool = False) -> None:
         """The message was executed: keep the reply for a sender that asks again."""
@@ -236,14 +252,15 @@ class Mailbox:
             self.node.send(reply.id.origin, reply)
 
 
-def read_request(frame: bytes) -> Request | None:
-    """The request in a journal's record, or None and a line in the log."""
+def _left(mailbox: Mailbox, message: MessageId, frame: bytes) -> Incoming | None:
+    """A request that is read from a journal; None, and a line in the log, when the record is damaged."""
     try:
         request = decode(frame)
-    except MalformedFrameError as error:
-        LOG.warning("dropped a malformed record of a journal: %s", error)
-        return None
-    return request if isinstance(request, Request) else None
+        if isinstance(request, Request):
+            return Incoming(mailbox, request, *payload.decode(request.body))
+    except (MalformedFrameError, ValueError, TypeError) as error:
+        LOG.warning("dropped message %s of a predecessor's journal: %s", message, error)
+    return None
 
 
 class RpcListener(base.Listener):  # type: ignore[misc]

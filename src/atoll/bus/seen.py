@@ -8,6 +8,7 @@ and nothing may be executed any more. So the memory is as large as what senders 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from enum import Enum
 
 from atoll.bus.frames import MessageId, Reply
@@ -21,6 +22,7 @@ class State(Enum):
 
     NEW = "new"
     TAKEN = "taken"
+    BEGUN = "begun"
     SETTLED = "settled"
     """Its sender has stopped waiting for it, or it is so old that it was forgotten."""
 
@@ -55,8 +57,21 @@ class Seen:
         return State.NEW if sender is None else sender.state(message.number)
 
     def take(self, message: MessageId) -> None:
-        """The message is in the server's hands. `look` came before."""
-        self._senders[message.origin].take(message.number, self._per_sender)
+        """The message is in the server's hands."""
+        self._senders.setdefault(message.origin, _Sender()).take(message.number, self._per_sender)
+
+    def begin(self, message: MessageId) -> None:
+        """The message is being executed."""
+        sender = self._senders.get(message.origin)
+        if sender is not None and message.number in sender.records:
+            sender.records[message.number] = State.BEGUN
+
+    def begun(self) -> Iterator[MessageId]:
+        """The messages that were begun, executed or not, and whose sender may still ask for them."""
+        for origin, sender in self._senders.items():
+            for number, state in sender.records.items():
+                if state is not State.TAKEN:
+                    yield MessageId(origin, number)
 
     def reply(self, reply: Reply) -> None:
         """The message was executed; keep its reply until the sender has it."""

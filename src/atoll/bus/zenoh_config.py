@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zenoh
+
+_RUNTIME = "(app: (worker_threads: 1), net: (handover: app), acc: (handover: app), rx: (handover: app), tx: (handover: app))"
+"""One thread of Zenoh's own for all that it does, where it would start up to nine: a process of the bus sends a few thousand messages a
+second, and each further thread costs memory and switches."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
         tls: files for endpoints that begin with `tls/`.
         multicast: look for others by multicast.
     """
+    # Zenoh reads it when a process opens its first session (zenoh-runtime/src/lib.rs).
+    os.environ.setdefault("ZENOH_RUNTIME", _RUNTIME)
     settings: dict[str, Any] = {
         "mode": mode,
         "listen/endpoints": list(listen),
