@@ -65,6 +65,7 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
         # -1: an endpoint that does not answer now is tried again for ever, in the background.
         "connect/timeout_ms": -1,
         "connect/exit_on_failure": False,
+        "connect/retry": {"period_init_ms": 500, "period_max_ms": 2000, "period_increase_factor": 2},
         "scouting/multicast/enabled": multicast,
         # Peers of one machine find each other in a directory, routers are named: gossip would only connect what was to go through a router.
         "scouting/gossip/enabled": False,
