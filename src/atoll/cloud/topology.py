@@ -21,6 +21,7 @@ PLACES = "a mapping such as {paris: [48.86, 2.35]}"
 Location = Annotated[
     tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]], Field(strict=False, description=LOCATION)
 ]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
 Pair = Annotated[tuple[str, str], Field(strict=False)]
 
 NODES = 256
@@ -155,7 +156,7 @@ class Topology(_Model):
     distance: bool = Field(default=False, description="true or false")
     defaults: Shape = Field(default_factory=Shape, description="a mapping such as {delay: 10ms}")
     links: tuple[Link, ...] = Field(default=(), strict=False, description="a list such as [{between: [paris, lyon], delay: 4ms}]")
-    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict, strict=False, description="a mapping such as {edge: [edge-*]}")
+    groups: dict[str, Names] = Field(default_factory=dict, description="a mapping such as {edge: [edge-*]}")
     constraints: tuple[Constraint, ...] = Field(
         default=(), strict=False, description="a list such as [{between: [core, edge], delay: 25ms}]"
     )

@@ -55,10 +55,12 @@ def main() -> None:
     server.start()
     os.write(told, wire.encode({"ok": os.getpid()}))
     os.close(told)
-    _await_end(server, request.get("tied_to"))
-    server.close()
-    fabric.close()
-    os.close(lock)
+    try:
+        _await_end(server, fabric, request.get("tied_to"))
+    finally:  # a WAN whose emulator fails ends: without packets it is none
+        server.close()
+        fabric.close()
+        os.close(lock)
 
 
 def _lock(directory: Path) -> int:
@@ -80,7 +82,7 @@ def _build(request: Mapping[str, Any]) -> Fabric:
     return Fabric(network, request["emulator"], rerouting=request["rerouting"], seed=request["seed"])
 
 
-def _await_end(server: Server, tied_to: int | None) -> None:
+def _await_end(server: Server, fabric: Fabric, tied_to: int | None) -> None:
     watched = None
     if tied_to is not None:
         try:
@@ -88,6 +90,7 @@ def _await_end(server: Server, tied_to: int | None) -> None:
         except ProcessLookupError:
             return
     while not server.ended.wait(_LOOK_S):
+        fabric.check()
         if watched is not None and select.select([watched], [], [], 0)[0]:
             return
 

@@ -42,5 +42,8 @@ class Emulator(Protocol):
     def counters(self, ends: Ends) -> Counters:
         """What went over one direction of a link."""
 
+    def check(self) -> None:
+        """Raise OSError if it moves packets no more."""
+
     def close(self) -> None:
         """Take everything away."""

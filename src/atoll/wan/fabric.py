@@ -148,6 +148,10 @@ class Fabric:
         own = f"/proc/{os.getpid()}"
         return Namespace(f"{own}/fd/{self.network(site)}", f"{own}/ns/user" if rootless else None)
 
+    def check(self) -> None:
+        """Raise OSError if the emulator moves packets no more."""
+        self._emulator.check()
+
     def close(self) -> None:
         """Take everything away; what still runs in a site's network keeps that, alone."""
         self._emulator.close()

@@ -116,6 +116,9 @@ class Kernel:
         now, before = self._at(ends, read), self._before.get(ends, Counters())
         return Counters(**{name: getattr(now, name) + getattr(before, name) for name in Counters.__dataclass_fields__})
 
+    def check(self) -> None:
+        """The kernel does not fail."""
+
     def close(self) -> None:
         """Devices go with their networks."""
         for descriptor in self._networks.values():

@@ -96,6 +96,11 @@ class Userspace:
         """As the loop counts."""
         return self._datapath.counters(self._numbers[ends])
 
+    def check(self) -> None:
+        """The loop may have met an error."""
+        if self._datapath.failure is not None:
+            raise self._datapath.failure
+
     def close(self) -> None:
         """The loop ends before its devices go."""
         self._datapath.stop()
