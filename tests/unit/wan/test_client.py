@@ -1,0 +1,66 @@
+import json
+import socket
+import threading
+
+import pytest
+
+from atoll import wire
+from atoll.errors import AtollError
+from atoll.wan.client import SOCKET, Wan
+from atoll.wan.probe import Echo
+
+
+@pytest.fixture
+def answering(tmp_path):
+    """Answers one request with what it is given, and notes the request."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    wire.at(tmp_path / SOCKET, listener.bind)
+    listener.listen()
+    asked: list[object] = []
+
+    def answering_(answer: bytes) -> list[object]:
+        def serve() -> None:
+            connection, _address = listener.accept()
+            with connection:
+                asked.append(json.loads(connection.makefile("rb").readline()))
+                connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return asked
+
+    yield answering_
+    listener.close()
+
+
+def test_no_wan(tmp_path):
+    assert Wan.connect(tmp_path) is None
+    with pytest.raises(AtollError) as caught:
+        Wan(tmp_path).cut("a")
+    assert caught.value.kind.code == "wan.not_running"
+    Wan(tmp_path).close()
+
+
+def test_set_is_told(answering, tmp_path):
+    asked = answering(b'{"ok": null}\n')
+    Wan(tmp_path).set("a:b", {"delay_ms": 5}, one_way=True)
+    assert asked == [{"verb": "set", "link": "a:b", "changes": {"delay_ms": 5}, "one_way": True}]
+
+
+def test_error_is_raised_as_it_was(answering, tmp_path):
+    answering(wire.encode({"error": wire.error_to_json(AtollError("wan.unknown", "no link", "a hint"))}))
+    with pytest.raises(AtollError) as caught:
+        Wan(tmp_path).cut("x")
+    assert (caught.value.kind.code, caught.value.message, caught.value.hint) == ("wan.unknown", "no link", "a hint")
+
+
+def test_wan_that_dies_meanwhile(answering, tmp_path):
+    answering(b"")
+    with pytest.raises(AtollError) as caught:
+        Wan(tmp_path).counters()
+    assert caught.value.kind.code == "wan.failed"
+
+
+def test_probe_by_pair(answering, tmp_path):
+    answering(b'{"ok": [[[1.5, 20.0]], [[1.6, null]]]}\n')
+    found = Wan(tmp_path).probe([("a", "b"), ("b", "c")], 1)
+    assert found == {("a", "b"): [Echo(1.5, 20.0)], ("b", "c"): [Echo(1.6, None)]}
