@@ -32,7 +32,7 @@ class Address:
 
 def _says_something(host: Any) -> bool:
     """`zenoh:///vhost` is parsed into one host that says nothing."""
-    return any((host.hostname, host.port, host.username, host.password))
+    return any((host.hostname, host.port is not None, host.username, host.password))
 
 
 def _endpoint(url: Any, host: Any) -> str:
@@ -40,7 +40,7 @@ def _endpoint(url: Any, host: Any) -> str:
         raise InvalidTransportURL(_masked(url), "zenoh:// knows no user and password; use TLS with client certificates (tls_cert_file)")
     if not host.hostname:
         raise InvalidTransportURL(_masked(url), f"port {host.port} without a host; expected host:port")
-    port = host.port or DEFAULT_PORT
+    port = DEFAULT_PORT if host.port is None else host.port
     if not 0 < port < 65536:
         raise InvalidTransportURL(_masked(url), f"port {port} of {host.hostname} is not between 1 and 65535")
     name = f"[{host.hostname}]" if ":" in host.hostname else host.hostname

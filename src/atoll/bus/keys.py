@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote
 
 from atoll.bus.frames import Instance
+
+_EMPTY = "="
+"""Stands for an empty part. `quote` writes it in no other."""
+
+# Strict, for what can't be written into a frame (atoll/bus/frames.py) would fail in the thread of whoever sends to it.
+_LISTENER = re.compile(r"/(?P<name>[^/]+)/(?P<node>[0-9a-f]{16})/(?P<listener>[0-9]{1,10})\Z")
+_MAX_LISTENER = 2**32 - 1
 
 
 class Keys:
@@ -37,10 +45,12 @@ def read_listener(key: str) -> tuple[str, Instance]:
     Raises:
         ValueError: it is no such key.
     """
-    name, node, listener = key.rsplit("/", 3)[1:]
-    return unquote(name.removeprefix("%00")), Instance(int(node, 16), int(listener))
+    found = _LISTENER.search(key)
+    if found is None or (listener := int(found["listener"])) > _MAX_LISTENER:
+        raise ValueError(f"{key} does not end in NAME/NODE/LISTENER")
+    return unquote(found["name"].removeprefix(_EMPTY)), Instance(int(found["node"], 16), listener)
 
 
 def _part(text: str) -> str:
     """One part of a key; Zenoh allows no empty one."""
-    return quote(text, safe="") or "%00"
+    return quote(text, safe="") or _EMPTY

@@ -11,6 +11,9 @@ from typing import Any
 import orjson
 from oslo_serialization import jsonutils
 
+_BY_JSON = b" "
+"""Before what the json module wrote: space is nothing in JSON. orjson would read an integer above 64 bits as a float."""
+
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -24,7 +27,7 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value, default=jsonutils.to_primitive, option=_OPTIONS)
     except TypeError:
         # orjson refuses what json takes: integers above 64 bits, lone surrogates, keys of further types.
-        return jsonutils.dump_as_bytes(value)
+        return _BY_JSON + jsonutils.dump_as_bytes(value)
 
 
 def decode(data: bytes | memoryview) -> Any:
@@ -33,11 +36,9 @@ def decode(data: bytes | memoryview) -> Any:
     Raises:
         ValueError: it is not JSON.
     """
-    try:
+    if data[:1] != _BY_JSON:
         return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # What only the json module writes (NaN, lone surrogates) only the json module reads. RecursionError: nested beyond reason.
-        try:
-            return jsonutils.loads(bytes(data))
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+    try:
+        return jsonutils.loads(bytes(data))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

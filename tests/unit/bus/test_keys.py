@@ -1,0 +1,79 @@
+"""Key expressions: any text of a target survives, and no target's key matches another's."""
+
+import pytest
+import zenoh
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll.bus.frames import Instance
+from atoll.bus.keys import Keys, read_listener
+
+TEXT = st.text(max_size=40)
+KINDS = st.sampled_from(["rpc", "notify"])
+INSTANCES = st.builds(Instance, st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
+AWKWARD = ["", "a/b", "*", "**", "$*", "#", "?", "@", "%00", "%2F", "a b", "\0", "é", "…", ".", "..", "/", "//", "\n"]
+
+
+@given(TEXT, KINDS, TEXT, TEXT, TEXT, INSTANCES)
+def test_server_and_instance_survive_any_text(  # noqa: PLR0917
+    vhost, kind, exchange, topic, name, instance
+):
+    key = Keys(vhost).listener(kind, exchange, topic, name, instance)
+    assert str(zenoh.KeyExpr(key)) == key, "it is canonical: Zenoh would not accept another"
+    assert read_listener(key) == (name, instance)
+    assert zenoh.KeyExpr(Keys(vhost).listeners(kind, exchange, topic)).includes(zenoh.KeyExpr(key))
+
+
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_targets_have_keys_of_their_own(exchange, topic, other_exchange, other_topic):
+    keys = Keys("x")
+    here, there = keys.fanout(exchange, topic), keys.fanout(other_exchange, other_topic)
+    zenoh.KeyExpr(here)
+    assert zenoh.KeyExpr(here).intersects(zenoh.KeyExpr(there)) == ((exchange, topic) == (other_exchange, other_topic))
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_awkward_text_survives(text):
+    instance = Instance(7, 8)
+    assert read_listener(Keys(text).listener("rpc", text, text, text, instance)) == (text, instance)
+
+
+@pytest.mark.parametrize("one", AWKWARD)
+def test_virtual_hosts_see_nothing_of_each_other(one):
+    for other in AWKWARD:
+        for mine, theirs in (
+            (Keys(one).node(1), Keys(other).node(1)),
+            (Keys(one).listeners("rpc", "e", "t"), Keys(other).listeners("rpc", "e", "t")),
+            (Keys(one).fanout("e", "t"), Keys(other).fanout("e", "t")),
+        ):
+            assert zenoh.KeyExpr(mine).intersects(zenoh.KeyExpr(theirs)) == (one == other), (one, other)
+
+
+def test_rpc_and_notifications_are_apart():
+    keys = Keys("")
+    assert not zenoh.KeyExpr(keys.listeners("rpc", "e", "t")).intersects(zenoh.KeyExpr(keys.listeners("notify", "e", "t")))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "oslo",
+        "oslo/x/rpc/e/t/name/xyz/1",
+        "oslo/x/rpc/e/t/name/00000000000000ff/x",
+        "oslo/x/rpc/e/t/name/-000000000000001/1",
+        "oslo/x/rpc/e/t/name/00000000000000ff/-1",
+        "oslo/x/rpc/e/t/name/00000000000000ff/4294967296",
+        "oslo/x/rpc/e/t/name/100000000000000ff/1",
+        "oslo/x/rpc/e/t/name/ff/1",
+        "oslo/x/rpc/e/t/name/0x000000000000ff/1",
+        "oslo/x/rpc/e/t/name/0000_0000_00000f/1",
+        "oslo/x/rpc/e/t/name/00000000000000ff/1_0",
+        "oslo/x/rpc/e/t/name/00000000000000ff/ 1",
+        "oslo/x/rpc/e/t/name/00000000000000ff/\u0661",
+    ],
+)
+def test_what_is_no_presence_token_is_told(key):
+    """An instance out of range could not be written into a frame: the sender's thread would stumble over it."""
+    with pytest.raises(ValueError):  # noqa: PT011 - logged with the key
+        read_listener(key)
