@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from atoll.namespaces import Namespace
 from atoll.runtime import child as child_module
 from atoll.runtime import linux, memory
 
@@ -52,6 +53,7 @@ class Request:
         entry: `module:function`; for a fork server its preload function or None.
         arguments: JSON data for the entry.
         directory: working directory.
+        network: fields of the `Namespace` to live in, or None.
     """
 
     supervisor: int
@@ -61,6 +63,7 @@ class Request:
     entry: str | None
     arguments: dict[str, Any]
     directory: str
+    network: dict[str, str | None] | None = None
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -137,6 +140,8 @@ def _run(birth: Birth) -> int:
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     os.chdir(request.directory)
+    if request.network is not None:
+        Namespace(**request.network).enter()  # type: ignore[arg-type]
     return child_module.run(resolve(request.entry or ""), child)
 
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
+from atoll import wire
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.spec import Process
 
 Address = tuple[str, int]
+Place = tuple[Namespace | None, Address]
 
 _BACKLOG = 512
 _LISTEN = "0A"  # TCP_LISTEN as /proc/net/tcp writes it
 
 
 class Listeners:
-    """The sockets of all processes, by address."""
+    """The sockets of all processes, by network and address."""
 
     def __init__(self) -> None:
-        self._sockets: dict[Address, socket.socket] = {}
+        self._sockets: dict[Place, socket.socket] = {}
 
     def bind(self, processes: Iterable[Process]) -> None:
         """Listen on every address of these processes that is not listened on yet; all of them or none.
@@ -31,35 +36,72 @@ class Listeners:
             AtollError: `port.in_use` or `port.unusable`; then nothing has changed.
         """
         wanted = _owners(processes)
-        fresh: dict[Address, socket.socket] = {}
+        fresh: dict[Place, socket.socket] = {}
         try:
-            for address in wanted.keys() - self._sockets.keys():
-                fresh[address] = _listen(wanted[address], address)
+            for place in wanted.keys() - self._sockets.keys():
+                fresh[place] = _listen_at(wanted[place], place)
         except AtollError:
             for listener in fresh.values():
                 listener.close()
             raise
         self._sockets.update(fresh)
 
-    def keep(self, addresses: Iterable[Address]) -> None:
-        """Close all sockets but these. Processes that were given a closed one still have their own copy."""
-        for address in self._sockets.keys() - set(addresses):
-            self._sockets.pop(address).close()
+    def keep(self, processes: Iterable[Process]) -> None:
+        """Close all sockets but those of these processes. A process that was given a closed one still has its own copy."""
+        for place in self._sockets.keys() - {place for process in processes for place in _places(process)}:
+            self._sockets.pop(place).close()
 
     def descriptors(self, process: Process) -> list[int]:
         """The sockets of a process, in its order."""
-        return [self._sockets[address].fileno() for address in process.listen]
+        return [self._sockets[place].fileno() for place in _places(process)]
 
 
-def _owners(processes: Iterable[Process]) -> dict[Address, str]:
-    owners: dict[Address, str] = {}
+def _places(process: Process) -> list[Place]:
+    return [(process.network, address) for address in process.listen]
+
+
+def _owners(processes: Iterable[Process]) -> dict[Place, str]:
+    owners: dict[Place, str] = {}
     for process in processes:
-        for address in process.listen:
-            if address in owners:
-                message = f"port {address[1]} of {process.name} is the port of {owners[address]} as well"
+        for place in _places(process):
+            if place in owners:
+                message = f"port {place[1][1]} of {process.name} is the port of {owners[place]} as well"
                 raise AtollError("port.in_use", message)
-            owners[address] = process.name
+            owners[place] = process.name
     return owners
+
+
+def _listen_at(name: str, place: Place) -> socket.socket:
+    network, address = place
+    if network is None:
+        return _listen(name, address)
+    # A user namespace can only be entered by a process of one thread, and for good: a child goes there, and hands the socket out.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = os.fork()
+        if child == 0:
+            _listen_there(name, network, address, theirs)
+        theirs.close()
+        data, descriptors, _flags, _address = socket.recv_fds(ours, 65536, 1)
+        os.waitpid(child, 0)
+    if descriptors:
+        return socket.socket(fileno=descriptors[0])
+    raise wire.error_from_json(json.loads(data)) if data else AtollError("port.unusable", f"{name} cannot enter its network")
+
+
+def _listen_there(name: str, network: Namespace, address: Address, answer: socket.socket) -> NoReturn:
+    """Listen in another network, send the socket or the error, and end."""
+    try:
+        network.enter()
+        with _listen(name, address) as listener:
+            socket.send_fds(answer, [b"listening"], [listener.fileno()])
+    except AtollError as error:
+        answer.send(wire.encode(wire.error_to_json(error)))
+    except OSError as error:
+        unusable = AtollError("port.unusable", f"{name} cannot enter its network: {error}", "is the WAN still there? `atoll up` starts it")
+        answer.send(wire.encode(wire.error_to_json(unusable)))
+    finally:
+        os._exit(0)
 
 
 def _listen(name: str, address: Address) -> socket.socket:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 
 ROOT = "root"
 """The fork server that all others descend from. Every plan has it."""
@@ -71,6 +72,7 @@ class Process:
         listen: (host, port) of the TCP sockets that the supervisor binds and the entry finds in `Child.sockets`.
         log: absolute path of the file that its output is appended to.
         directory: absolute path of its working directory.
+        network: the network namespace that it lives in, and that its sockets are bound in; None: the supervisor's own.
         ready_timeout_s: seconds that a service may take to call `Child.ready`, and a job to end.
         stop_timeout_s: seconds between SIGTERM and SIGKILL.
     """
@@ -84,6 +86,7 @@ class Process:
     listen: tuple[tuple[str, int], ...] = ()
     log: str = "/dev/null"
     directory: str = "/"
+    network: Namespace | None = None
     ready_timeout_s: float = 120.0
     stop_timeout_s: float = 15.0
 
@@ -109,6 +112,7 @@ class Process:
             listen=fields.addresses("listen"),
             log=fields.text("log", "/dev/null"),
             directory=fields.text("directory", "/"),
+            network=fields.network("network"),
             ready_timeout_s=fields.seconds("ready_timeout_s", 120.0),
             stop_timeout_s=fields.seconds("stop_timeout_s", 15.0),
         )
@@ -275,6 +279,13 @@ class _Fields:
 
     def addresses(self, name: str) -> tuple[tuple[str, int], ...]:
         return tuple(self._address(name, value) for value in self.sequence(name))
+
+    def network(self, name: str) -> Namespace | None:
+        value = self._data.get(name)
+        if value is None:
+            return None
+        fields = _Fields(name, value)
+        return Namespace(fields.text("network"), fields.optional_text("user"))
 
     def _address(self, name: str, value: object) -> tuple[str, int]:
         match value:

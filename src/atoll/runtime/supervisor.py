@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from atoll.errors import AtollError
@@ -146,7 +147,7 @@ class Supervisor:
                     self._tell(event)
                 case Forget(name):
                     self._known.pop(name, None)
-        self._listeners.keep(address for process in self._holders(self._known, set()) for address in process.listen)
+        self._listeners.keep(self._holders(self._known, set()))
         if not self._life.records:
             self._empty.set()
         self._set_timer()
@@ -215,7 +216,8 @@ class Supervisor:
 def _request(item: ForkServer | Process) -> Request:
     if isinstance(item, Process):
         title, arguments = f"atoll: {item.name}", dict(item.arguments)
-        return Request(os.getpid(), item.name, title, _kind(item), item.entry, arguments, item.directory)
+        network = None if item.network is None else asdict(item.network)
+        return Request(os.getpid(), item.name, title, _kind(item), item.entry, arguments, item.directory, network)
     title = f"atoll: {item.name} (fork server)"
     return Request(os.getpid(), item.name, title, FORK_SERVER, item.preload, {}, "/")
 

@@ -1,5 +1,7 @@
 """A supervisor of its own for each test that asks for one."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from handling import await_exit
 
 from atoll.errors import AtollError
+from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, Namespace, unshare
 from atoll.runtime.control import Control, connect, ensure_supervisor
 from atoll.runtime.spec import Process
 
@@ -48,3 +51,28 @@ def process(tmp_path: Path) -> MakeProcess:
         return Process(name=name, entry=f"programs:{entry}", **fields)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def network() -> Iterator[Namespace]:
+    """A network namespace with a working loopback, held by a child process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() != 0:
+                unshare(CLONE_NEWUSER)
+            unshare(CLONE_NEWNET)
+            os.write(writing, b"made")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    made = os.read(reading, 4)
+    os.close(reading)
+    if made:
+        yield Namespace(f"/proc/{child}/ns/net", None if os.geteuid() == 0 else f"/proc/{child}/ns/user")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    if not made:
+        pytest.skip("this user may make no network namespaces")

@@ -5,6 +5,7 @@ import pytest
 from programs import free_port
 
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.listeners import Listeners, holder_of
 from atoll.runtime.spec import Process
 
@@ -50,7 +51,7 @@ def test_sockets_are_kept_and_closed(listeners):
     before = listeners.descriptors(one)
     listeners.bind([one])
     assert listeners.descriptors(one) == before
-    listeners.keep([("127.0.0.1", second)])
+    listeners.keep([process("a", second)])
     with socket.create_server(("127.0.0.1", first)):
         pass
     assert not any(os.get_inheritable(descriptor) for descriptor in listeners.descriptors(process("a", second)))
@@ -58,3 +59,31 @@ def test_sockets_are_kept_and_closed(listeners):
 
 def test_a_port_that_nobody_has_has_no_holder():
     assert holder_of(free_port()) is None
+
+
+def test_sockets_are_bound_in_the_network_of_their_process(listeners, network):
+    inside = Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=network)
+    listeners.bind([inside, process("b", free_port())])
+    (descriptor,) = listeners.descriptors(inside)
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        assert listener.getsockname() == ("127.0.0.1", 5000)
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", 5000)):
+        pass  # it is not in this process's network
+
+
+def test_two_networks_may_have_one_address(listeners, network):
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        port = ours.getsockname()[1]
+        listeners.bind([Process("a", "server", "a:b", listen=(("127.0.0.1", port),), network=network)])
+
+
+def test_an_address_in_use_in_another_network_is_told(listeners, network):
+    listeners.bind([Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=network)])
+    with pytest.raises(AtollError) as caught:
+        Listeners().bind([Process("b", "server", "a:b", listen=(("127.0.0.1", 5000),), network=network)])
+    assert caught.value.kind.code == "port.in_use"
+
+
+def test_a_network_that_is_gone_is_told(listeners):
+    with pytest.raises(AtollError, match=r"a cannot enter its network: .*No such file"):
+        listeners.bind([Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=Namespace("/proc/1/fd/99999"))])

@@ -10,6 +10,7 @@ from handling import SERVERS, await_exit, kill, pids, plan
 from programs import free_port
 
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.control import State, ensure_supervisor
 from atoll.runtime.spec import ForkServer
 
@@ -55,6 +56,21 @@ def test_processes_run_in_the_order_of_their_needs(control, process, tmp_path):
     assert stopped == ["paris/write", "paris/two", "paris/one"]
     assert "stopped in order" in Path(one.log).read_text()
     assert set(pids(control)) == {"supervisor", "root", "base", "server"}
+
+
+def test_a_process_lives_in_its_network(control, process, network):
+    inside = process("greeter", network=network, listen=(("127.0.0.1", 5000),))
+    list(control.start(plan(inside)))
+    pid = pids(control)[inside.name]
+    assert Path(f"/proc/{pid}/ns/net").readlink() == Path(network.network).readlink()
+    with pytest.raises(ConnectionRefusedError):
+        talk(5000)
+
+
+def test_a_process_whose_network_is_gone_fails_and_says_so(control, process):
+    inside = process("service", network=Namespace("/proc/1/fd/99999"))
+    _seen, message = failure(control.start(plan(inside)))
+    assert "No such file or directory: '/proc/1/fd/99999'" in message
 
 
 def test_the_same_plan_twice_leaves_services_alone_and_repeats_jobs(control, process, tmp_path):
