@@ -35,32 +35,45 @@ class Topic:
         self._changed = threading.Condition()
         self._turns = itertools.count()
         self._subscription: Any = None
+        self._looking = False
+        self._went_meanwhile: set[Instance] = set()
 
     def watch(self, session: zenoh.Session, pattern: str) -> None:
         """Follow the tokens that match `pattern`; returns when those that are there now are known."""
+        self._looking = True
         self._subscription = session.liveliness().declare_subscriber(
             pattern, zenoh.handlers.Callback(self._on_token, indirect=False), history=True
         )
         for reply in session.liveliness().get(pattern, timeout=_FIRST_LOOK_S):
             if reply.ok is not None:
-                self._on_token(reply.ok)
+                self._on_found(reply.ok)
+        with self._changed:
+            self._looking = False
+            self._went_meanwhile.clear()
 
     def _on_token(self, sample: zenoh.Sample) -> None:
-        try:
-            name, instance = read_listener(str(sample.key_expr))
-        except ValueError:
-            LOG.warning("dropped a presence token that is not one of a listener: %s", sample.key_expr)
+        found = _read(sample)
+        if found is None:
             return
+        name, instance = found
         if sample.kind == zenoh.SampleKind.PUT:
             self.add(name, instance)
         else:
             self.remove(instance)
+
+    def _on_found(self, sample: zenoh.Sample) -> None:
+        """The reply to the first look may come after the news that the server went: it must not bring it back."""
+        found = _read(sample)
+        with self._changed:
+            if found is not None and found[1] not in self._went_meanwhile:
+                self.add(*found)
 
     def add(self, name: str, instance: Instance) -> None:
         """A server came."""
         with self._changed:
             # A new dictionary, not a changed one: readers take no lock.
             self._names = {**self._names, instance: name}
+            self._went_meanwhile.discard(instance)
             self._changed.notify_all()
 
     def remove(self, instance: Instance) -> None:
@@ -68,6 +81,8 @@ class Topic:
         with self._changed:
             self._names = {known: name for known, name in self._names.items() if known != instance}
             self._round_trip_s.pop(instance, None)
+            if self._looking:
+                self._went_meanwhile.add(instance)
             self._changed.notify_all()
 
     def __contains__(self, instance: Instance) -> bool:
@@ -109,6 +124,14 @@ class Topic:
         """Wait until a server comes or goes, at most so long."""
         with self._changed:
             self._changed.wait(seconds)
+
+
+def _read(sample: zenoh.Sample) -> tuple[str, Instance] | None:
+    try:
+        return read_listener(str(sample.key_expr))
+    except ValueError:
+        LOG.warning("dropped a presence token that is not one of a listener: %s", sample.key_expr)
+        return None
 
 
 class Directory:

@@ -58,7 +58,7 @@ class Status(IntEnum):
     NO_MEMORY = 4
     """Whoever had it left no record that the asked one can read."""
     LOST = 5
-    """It was begun by a process that then died."""
+    """It may have been executed, and nobody will know: it was begun by a process that then died, or forgotten."""
 
 
 class Request(NamedTuple):

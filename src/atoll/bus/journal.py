@@ -158,10 +158,14 @@ class Past:
                 self._instances.add(_instance(path))
                 for record in read(path.read_bytes()):
                     self._learn(record, taken)
+            left = {message: frame for message, frame in taken.items() if message not in self._begun}
             if len(self._begun) > MAX_PAST:
+                # Both: what is handed on without its instances would make every later life forget as well.
                 self._instances.clear()
-            yield {message: frame for message, frame in taken.items() if message not in self._begun}
+                self._begun.clear()
+            yield left
             for path in paths:
+                path.with_suffix(".new").unlink(missing_ok=True)
                 path.unlink()
 
     def _learn(self, record: Record, taken: dict[MessageId, bytes]) -> None:
@@ -225,7 +229,15 @@ def _take(path: Path, stack: contextlib.ExitStack) -> bool:
     except FileNotFoundError:
         return False
     stack.callback(os.close, file)
-    return _lock(file) and path.exists()
+    return _lock(file) and _is_at(file, path)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether the open file still has this name: a successor may have removed it, or its living owner put another in its place."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: int) -> bool:

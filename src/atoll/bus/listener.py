@@ -32,6 +32,9 @@ from atoll.bus.seen import Seen, State
 
 LOG = logging.getLogger(__name__)
 
+_STATUS: dict[State | Reply, Status] = {State.NEW: Status.REFUSED, State.FORGOTTEN: Status.LOST}
+"""What a sender is told of a message; of those in other states, that it was taken."""
+
 
 class Place(NamedTuple):
     """What a listener listens to.
@@ -161,8 +164,8 @@ class Mailbox:
         A call is acknowledged by its reply, or when its sender asks; that saves a frame.
         """
         try:
-            context, message = payload.decode(request.body)
-        except (ValueError, TypeError) as error:
+            context, message = _read(request.body)
+        except ValueError as error:
             LOG.warning("dropped message %s, which is not JSON of [context, message]: %s", request.id, error)
             return
         with self._lock:
@@ -225,7 +228,7 @@ class Mailbox:
         if isinstance(known, Reply) and known.body:
             self.node.send(message.origin, known)
         else:
-            self._send(message, Status.REFUSED if known is State.NEW else Status.TAKEN)
+            self._send(message, _STATUS.get(known, Status.TAKEN))
 
     def _send(self, message: MessageId, status: Status) -> None:
         self.node.send(message.origin, Answer(message, status, self.instance))
@@ -233,9 +236,13 @@ class Mailbox:
     # What the server does with them
 
     def begin(self, message: MessageId) -> None:
-        """The message is about to be executed."""
-        if self._journals is None:
-            return
+        """The message is about to be executed; a notification has been."""
+        if self._journals is not None:
+            self._note_begin(message)
+        if self._places[0].kind == "notify":
+            self.settle(Reply(message, False, b""))
+
+    def _note_begin(self, message: MessageId) -> None:
         with self._lock:
             self._seen.begin(message)
             try:
@@ -252,15 +259,30 @@ class Mailbox:
             self.node.send(reply.id.origin, reply)
 
 
+def _read(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Context and message of a request.
+
+    Raises:
+        ValueError: it is not JSON, or not of these.
+    """
+    match payload.decode(body):
+        case [dict() as context, dict() as message]:
+            return context, message
+        case other:
+            raise ValueError(f"a list of two objects was expected, not this {type(other).__name__}")
+
+
 def _left(mailbox: Mailbox, message: MessageId, frame: bytes) -> Incoming | None:
     """A request that is read from a journal; None, and a line in the log, when the record is damaged."""
     try:
-        request = decode(frame)
-        if isinstance(request, Request):
-            return Incoming(mailbox, request, *payload.decode(request.body))
-    except (MalformedFrameError, ValueError, TypeError) as error:
+        match decode(frame):
+            case Request() as request:
+                return Incoming(mailbox, request, *_read(request.body))
+            case other:
+                raise MalformedFrameError(f"a {type(other).__name__} is no request")  # noqa: TRY301
+    except ValueError as error:
         LOG.warning("dropped message %s of a predecessor's journal: %s", message, error)
-    return None
+        return None
 
 
 class RpcListener(base.Listener):  # type: ignore[misc]

@@ -24,7 +24,9 @@ class State(Enum):
     TAKEN = "taken"
     BEGUN = "begun"
     SETTLED = "settled"
-    """Its sender has stopped waiting for it, or it is so old that it was forgotten."""
+    """Its sender has stopped waiting for it."""
+    FORGOTTEN = "forgotten"
+    """So many came after it that nobody knows any more whether it did; it must not be executed."""
 
 
 class Seen:
@@ -81,34 +83,45 @@ class Seen:
 
 
 class _Sender:
-    """The messages of one sender: those from `floor` on are told apart."""
+    """The messages of one sender: those below `settled` are not waited for any more, those from `floor` on are told apart."""
 
-    __slots__ = ("floor", "numbers", "records")
+    __slots__ = ("floor", "numbers", "records", "settled")
 
     def __init__(self) -> None:
-        self.floor = 0
+        self.settled = self.floor = 0
         self.records: dict[int, State | Reply] = {}
         self.numbers: deque[int] = deque()
 
     def state(self, number: int) -> State | Reply:
-        if number < self.floor:
+        if number < self.settled:
             return State.SETTLED
-        return self.records.get(number, State.NEW)
+        return self.records.get(number, State.FORGOTTEN if number < self.floor else State.NEW)
 
     def take(self, number: int, limit: int) -> None:
         self.records[number] = State.TAKEN
         self.numbers.append(number)
-        if len(self.numbers) > limit:
-            self.forget_below(self.numbers[0] + 1)
+        # Two for each that comes: what is pending is passed over, and at most half of what is kept then is.
+        for _ in range(2):
+            if len(self.numbers) > limit:
+                self._forget_one()
 
     def reply(self, reply: Reply) -> None:
         if reply.id.number in self.records:
             self.records[reply.id.number] = reply
 
+    def _forget_one(self) -> None:
+        number = self.numbers.popleft()
+        if self.records.get(number) in {State.TAKEN, State.BEGUN}:
+            # It is still in the server's hands, where it takes more memory than here.
+            self.numbers.append(number)
+        else:
+            self.records.pop(number, None)
+            self.floor = max(self.floor, number + 1)
+
     def forget_below(self, oldest: int) -> None:
-        if oldest <= self.floor:
+        if oldest <= self.settled:
             return
-        self.floor = oldest
+        self.settled = oldest
         # Numbers arrive nearly in order; one that is out of order stays until those before it go.
         while self.numbers and self.numbers[0] < oldest:
             self.records.pop(self.numbers.popleft(), None)

@@ -1,0 +1,126 @@
+"""Who listens: presence tokens come and go, and messages are shared among those who are there."""
+
+import threading
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import zenoh
+from fakes import A, B, C
+
+from atoll.bus.directory import Directory, Topic
+from atoll.bus.keys import Keys
+
+KEYS = Keys("")
+
+
+def sample(name, instance, kind=zenoh.SampleKind.PUT):
+    return SimpleNamespace(key_expr=KEYS.listener("rpc", "e", "t", name, instance), kind=kind)
+
+
+class FakeSession:
+    """Tells of tokens as Zenoh does: to the subscriber, and as replies of `get`."""
+
+    def __init__(self, *present, during=()):
+        self.present, self.during, self.watched = present, during, []
+
+    def liveliness(self):
+        return self
+
+    def declare_subscriber(self, pattern, handler, history):
+        assert history
+        self.watched.append(pattern)
+        self.tell = handler.callback if hasattr(handler, "callback") else handler
+        return self
+
+    def get(self, pattern, timeout):
+        for told in self.during:
+            self.tell(told)
+        return [SimpleNamespace(ok=told) for told in self.present] + [SimpleNamespace(ok=None)]
+
+
+@pytest.fixture(autouse=True)
+def _callback(monkeypatch):
+    monkeypatch.setattr(zenoh.handlers, "Callback", lambda callback, indirect: SimpleNamespace(callback=callback))
+
+
+def test_who_is_there_and_who_comes_and_goes():
+    session, topic = FakeSession(sample("a", A)), Topic()
+    topic.watch(session, "pattern")
+    assert topic.names() == {"a"}
+    session.tell(sample("b", B))
+    session.tell(sample("b", B))
+    session.tell(sample("b", C))
+    assert (topic.named("b"), topic.name_of(B), C in topic) == ([B, C], "b", True)
+    session.tell(sample("a", A, zenoh.SampleKind.DELETE))
+    session.tell(sample("a", A, zenoh.SampleKind.DELETE))
+    assert (topic.names(), A in topic, topic.name_of(A)) == ({"b"}, False, None)
+
+
+def test_who_went_while_the_first_look_was_under_way_is_not_there():
+    """The reply to the look was on its way when the server went: it must not bring it back for ever."""
+    session = FakeSession(sample("a", A), sample("b", B), during=[sample("a", A), sample("a", A, zenoh.SampleKind.DELETE)])
+    topic = Topic()
+    topic.watch(session, "pattern")
+    assert topic.names() == {"b"}
+    session.tell(sample("a", A))
+    assert topic.names() == {"a", "b"}, "it may come back, when its link heals"
+
+
+def test_wrong_token_is_dropped_with_one_line(caplog):
+    session, topic = FakeSession(), Topic()
+    topic.watch(session, "pattern")
+    session.tell(SimpleNamespace(key_expr="oslo/x/rpc/e/t/name/nonsense/1", kind=zenoh.SampleKind.PUT))
+    assert topic.names() == set()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def topic_of(*instances):
+    topic = Topic()
+    for index, instance in enumerate(instances):
+        topic.add(f"s{index}", instance)
+    return topic
+
+
+def test_messages_are_balanced():
+    topic = topic_of(A, B, C)
+    assert Counter(topic.choose(None, (), nearest=False) for _ in range(30)) == {A: 10, B: 10, C: 10}
+    assert {topic.choose("s1", (), nearest=False) for _ in range(5)} == {B}
+    assert {topic.choose(None, {A, C}, nearest=False) for _ in range(5)} == {B}
+    assert topic.choose("s1", {B}, nearest=False) is None
+    assert topic.choose("none", (), nearest=False) is None
+
+
+def test_nearest_is_who_answers_soonest_and_each_is_tried():
+    topic = topic_of(A, B, C)
+    tried = []
+    for seconds in (0.5, 0.1, 0.3):
+        tried.append(topic.choose(None, (), nearest=True))
+        topic.measured(tried[-1], seconds)
+    assert sorted(tried) == [A, B, C]
+    assert topic.choose(None, (), nearest=True) == tried[1]
+    assert topic.choose(None, {tried[1]}, nearest=True) == tried[2]
+    for _ in range(30):
+        topic.measured(tried[1], 2.0)
+    assert topic.choose(None, (), nearest=True) == tried[2], "it became slower"
+    topic.remove(tried[2])
+    assert topic.choose(None, (), nearest=True) == tried[0]
+
+
+def test_who_waits_is_woken_by_a_change():
+    topic = topic_of()
+    comes = threading.Thread(target=topic.add, args=("a", A))
+    comes.start()
+    while A not in topic:
+        topic.wait_for_change(20)
+    comes.join()
+
+
+def test_topic_is_watched_once_from_its_first_use_on():
+    session = FakeSession()
+    directory = Directory(session, KEYS)
+    assert directory.known("rpc", "e", "t") is None
+    first = directory.topic("rpc", "e", "t")
+    assert directory.topic("rpc", "e", "t") is first is directory.known("rpc", "e", "t")
+    assert directory.topic("notify", "e", "t") is not first
+    assert session.watched == [KEYS.listeners("rpc", "e", "t"), KEYS.listeners("notify", "e", "t")]

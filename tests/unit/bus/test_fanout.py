@@ -1,0 +1,82 @@
+"""One publication for all servers of a topic, and again, alone, for those that don't acknowledge it."""
+
+import logging
+import threading
+
+import pytest
+from fakes import A, B, FakeNode
+
+from atoll.bus.delivery import Patience
+from atoll.bus.directory import Topic
+from atoll.bus.fanout import Fanout
+from atoll.bus.frames import Answer, Request, Status, decode
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode()
+
+
+def send(node, topic, lost_server_s=5.0) -> None:
+    Fanout(node, topic, "the/key", b"[{},{}]", Patience(0, 0.001, 0.001, lost_server_s), "topic t").send()
+
+
+def finish() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "zenoh-fanout":
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def two() -> Topic:
+    topic = Topic()
+    topic.add("a", A)
+    topic.add("b", B)
+    return topic
+
+
+def test_to_nobody_is_no_error(node):
+    send(node, Topic())
+    assert (node.sent, node.published) == ([], [])
+
+
+def test_all_get_it_by_one_publication(node):
+    node.put = lambda key, data: (node.published.append((key, data)), [answer(node, data, instance) for instance in (A, B)])
+    send(node, two())
+    finish()
+    assert node.sent == []
+    assert [(key, decode(data).listener) for key, data in node.published] == [("the/key", 0)]
+
+
+def answer(node, data, instance, status=Status.TAKEN) -> None:
+    node.answer(Answer(decode(data).id, status, instance))
+
+
+def test_who_does_not_acknowledge_gets_it_again_alone(node, caplog):
+    node.put = lambda key, data: answer(node, data, A)
+
+    def react(_, frame):
+        if len(node.frames(Request)) == 3:
+            node.answer(Answer(frame.id, Status.TAKEN, B))
+
+    node.react = react
+    send(node, two())
+    finish()
+    assert {(to, frame.listener) for to, frame in node.sent} == {(B.node, B.listener)}
+    assert len({frame.id for _, frame in node.sent}) == 1, "the same message, so that it is executed once"
+    assert caplog.records == []
+
+
+def test_who_refuses_is_going(node):
+    node.put = lambda key, data: [answer(node, data, instance, Status.REFUSED) for instance in (A, B)]
+    send(node, two())
+    finish()
+    assert node.sent == []
+
+
+def test_who_never_acknowledges_is_named_in_one_line(node, caplog):
+    node.put = lambda key, data: answer(node, data, A)
+    with caplog.at_level(logging.WARNING):
+        send(node, two(), lost_server_s=0.01)
+        finish()
+    assert [record.message for record in caplog.records] == [f"a message for all of topic t was not acknowledged by {B}"]

@@ -1,0 +1,238 @@
+"""The journal: what a killed process acknowledged is executed once by whoever comes after it, wherever the kill struck."""
+
+import fcntl
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll.bus import journal as journal_module
+from atoll.bus.frames import Instance, MessageId
+from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory, read
+
+HEAD = 21
+"""Bytes of a record without its frame."""
+STEPS = st.lists(st.tuples(st.sampled_from(["taken", "begun"]), st.integers(1, 6), st.binary(max_size=30)), max_size=12)
+_lives = itertools.count(1)
+
+
+def message(number: int) -> MessageId:
+    return MessageId(7, number)
+
+
+def begin(directory: Path, needed=lambda: ()) -> Journal:
+    return Journal(directory, Instance(next(_lives), 1), needed)
+
+
+def take_over(directory: Path) -> tuple[Past, dict[MessageId, bytes]]:
+    past = Past()
+    with past.take_over(directory) as left:
+        return past, dict(left)
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_successor_gets_what_was_taken_and_not_begun(tmp_path):
+    journal = begin(tmp_path)
+    for number in (1, 2, 3):
+        journal.taken(message(number), b"frame %d" % number)
+    journal.begun(message(2))
+    journal.begun(message(9))  # a call is not written down when it is taken
+    journal.close()
+    (tmp_path / files(tmp_path)[0]).with_suffix(".new").write_bytes(b"it was killed while it wrote the journal anew")
+    past, left = take_over(tmp_path)
+    assert left == {message(1): b"frame 1", message(3): b"frame 3"}
+    assert [past.was_begun(message(number)) for number in (1, 2, 3, 9)] == [False, True, False, True]
+    assert files(tmp_path) == []
+    assert take_over(tmp_path)[1] == {}, "only one gets it"
+
+
+def test_journal_of_a_living_process_is_left_alone(tmp_path):
+    journal = begin(tmp_path)
+    journal.taken(message(1), b"x")
+    past, left = take_over(tmp_path)
+    assert left == {}
+    assert not past.remembers(Instance(1, 1))
+    assert len(files(tmp_path)) == 1
+    journal.close()
+
+
+def test_instance_is_remembered_through_many_lives(tmp_path):
+    """A sender may ask the third life of what it sent to the first."""
+    first = Journal(tmp_path, Instance(0xAA, 1), lambda: ())
+    first.begun(message(1))
+    first.close()
+    for _ in range(3):
+        past = Past()
+        journal = begin(tmp_path, past.records)
+        with past.take_over(tmp_path):
+            journal.inherit(past.records())
+        journal.close()
+        assert past.remembers(Instance(0xAA, 1))
+        assert past.was_begun(message(1))
+    assert not past.remembers(Instance(0xBB, 1))
+
+
+@given(STEPS, st.data())
+def test_cut_anywhere_nothing_whole_is_lost_and_nothing_is_executed_twice(tmp_path_factory, steps, data):
+    """The process is killed after any byte: the file holds what was written until then, and zeros."""
+    directory = tmp_path_factory.mktemp("journal")
+    journal = begin(directory)
+    ends, position = [], 0
+    for kind, number, frame in steps:
+        if kind == "taken":
+            journal.taken(message(number), frame)
+            position += HEAD + len(frame)
+        else:
+            journal.begun(message(number))
+            position += HEAD
+        ends.append((position, kind, message(number), frame))
+    journal.close()
+    cut = data.draw(st.integers(0, position))
+    path = directory / files(directory)[0]
+    whole = path.read_bytes()
+    # A record's first byte is written last: of the one that was under way only the rest may be there.
+    begun_at = max([0, *(end for end, *_ in ends if end <= cut)])
+    path.write_bytes(whole[:begun_at] + b"\0" + whole[begun_at + 1 : cut] + bytes(len(whole) - max(cut, begun_at + 1)))
+    past, left = take_over(directory)
+    written = [step for step in ends if step[0] <= cut]
+    begun = {message for _, kind, message, _ in written if kind == "begun"}
+    taken = {message: frame for _, kind, message, frame in written if kind == "taken"}
+    assert left == {message: frame for message, frame in taken.items() if message not in begun}
+    assert all(past.was_begun(message) for message in begun)
+
+
+@given(STEPS, STEPS)
+def test_kill_in_the_middle_of_taking_over_loses_nothing_and_repeats_nothing(tmp_path_factory, first_steps, second_steps):
+    """The second life has taken some over, begun some, and not removed the first's file: all files count together."""
+    directory = tmp_path_factory.mktemp("journal")
+    taken, begun = {}, set()
+    for steps in (first_steps, second_steps):
+        journal = begin(directory)
+        for kind, number, frame in steps:
+            if kind == "taken":
+                journal.taken(message(number), frame)
+                taken[message(number)] = frame
+            else:
+                journal.begun(message(number))
+                begun.add(message(number))
+        journal.close()
+    _, left = take_over(directory)
+    assert set(left) == set(taken) - begun
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_to_where_they_make_sense(data):
+    for record in read(data):
+        assert isinstance(record, Record)
+        assert record.kind in Kind
+
+
+def test_full_journal_is_written_anew_with_what_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "MIN_BYTES", 1000)
+    needed = [Record(Kind.HEIR, MessageId(0xAA, 1)), Record(Kind.BEGUN, message(500))]
+    journal = begin(tmp_path, lambda: needed)
+    journal.taken(message(1), b"x" * 100)
+    for number in range(2, 200):
+        journal.taken(message(number), b"y" * 100)
+        journal.begun(message(number))
+    size = (tmp_path / files(tmp_path)[0]).stat().st_size
+    assert size <= 2000, "what is over takes no room"
+    assert len(files(tmp_path)) == 1
+    assert take_over(tmp_path)[1] == {}, "it is still locked"
+    journal.close()
+    past, left = take_over(tmp_path)
+    assert left == {message(1): b"x" * 100}
+    assert past.remembers(Instance(0xAA, 1))
+    assert past.was_begun(message(500))
+
+
+def test_message_larger_than_the_journal_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "MIN_BYTES", 100)
+    journal = begin(tmp_path)
+    journal.taken(message(1), b"x" * 10_000)
+    journal.taken(message(2), b"y")
+    journal.close()
+    assert set(take_over(tmp_path)[1]) == {message(1), message(2)}
+
+
+def test_disk_that_is_full_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    journal = begin(tmp_path)
+    journal.taken(message(1), b"x")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        journal.taken(message(2), b"x" * journal_module.MIN_BYTES)
+    with pytest.raises(OSError, match="No space"):
+        begin(tmp_path)
+    monkeypatch.undo()
+    assert len(files(tmp_path)) == 1, "nothing half-made stays"
+    journal.taken(message(3), b"z")
+    journal.close()
+    assert take_over(tmp_path)[1] == {message(1): b"x", message(3): b"z"}
+
+
+def test_journal_that_is_written_anew_under_a_successor_s_eyes_is_not_taken(tmp_path, monkeypatch):
+    """The successor has opened the old file; its owner replaces it and lets go of it; only then the successor gets the lock."""
+    monkeypatch.setattr(journal_module, "MIN_BYTES", 100)
+    journal = begin(tmp_path)
+    journal.taken(message(1), b"x")
+    flock, calls = fcntl.flock, []
+
+    def renew_first(file, how):
+        if not calls:
+            calls.append(file)
+            journal.taken(message(2), b"y" * 200)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", renew_first)
+    past, left = take_over(tmp_path)
+    assert left == {}
+    assert not past._instances
+    journal.close()
+    assert set(take_over(tmp_path)[1]) == {message(1), message(2)}
+
+
+def test_past_that_is_too_long_claims_nothing_and_the_next_life_begins_anew(tmp_path, monkeypatch):
+    """Not for ever: what is forgotten must not be handed on, or every later life would forget all again."""
+    monkeypatch.setattr(journal_module, "MAX_PAST", 5)
+    long_lived = Journal(tmp_path, Instance(0xAA, 1), lambda: ())
+    long_lived.taken(message(100), b"left")
+    for number in range(10):
+        long_lived.begun(message(number))
+    long_lived.close()
+    past = Past()
+    second = Journal(tmp_path, Instance(0xBB, 1), past.records)
+    with past.take_over(tmp_path) as left:
+        assert left == {message(100): b"left"}
+        second.inherit(past.records())
+    assert not past.remembers(Instance(0xAA, 1))
+    second.begun(message(50))
+    second.close()
+    past, _ = take_over(tmp_path)
+    assert past.remembers(Instance(0xBB, 1))
+    assert past.was_begun(message(50))
+
+
+def test_directory_is_of_all_who_have_the_same_names():
+    root = Path("/journals")
+    assert journal_directory(root, "v", "rpc", "e", "t", "s") == root / "v+rpc+e+t+s"
+    assert journal_directory(root, "v", "rpc", "a/b", "..", "é+") == root / "v+rpc+a%2Fb+..+%C3%A9%2B"
+    long = journal_directory(root, "v", "x" * 300)
+    assert len(long.name) == 64
+    assert long != journal_directory(root, "v", "x" * 301)
+
+
+def test_journal_is_readable_by_its_user_alone(tmp_path):
+    directory = tmp_path / "new" / "deep"
+    begin(directory).close()
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / files(directory)[0]).stat().st_mode & 0o777 == 0o600
