@@ -56,13 +56,14 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """A report as a table: meaning, ours, the usual deployment's, ratio; empty where there is no number."""
     standard, compared = report.get("standard", {}), report.get("ratios", {})
     return [
-        (key.meaning, _text(report[key.name]), _text(standard.get(key.name)), _text(compared.get(key.name)))
+        (key.meaning, text(report[key.name]), text(standard.get(key.name)), text(compared.get(key.name)))
         for key in KEYS
         if report.get(key.name) is not None
     ]
 
 
-def _text(value: float | None) -> str:
+def text(value: float | None) -> str:
+    """A number for a person; empty for None."""
     if value is None:
         return ""
     return f"{value:.0f}" if isinstance(value, int) or value >= 100 else f"{value:.2f}"

@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
+from atoll.cli.bench_bus import bus, bus_loss
+from atoll.cli.bench_wan import wan
+from atoll.cli.experiment import client_environment, say
 from atoll.cli.verb import json_option, verb, write_lines
 
 _SECONDS = click.FloatRange(min=0)
-_LEADING_ASTRAY = ("OS_", "ATOLL_", "RABBITMQ_", "MYSQL_", "GUNICORN_")
 _COUNT = click.IntRange(min=1)
 
 
@@ -35,9 +37,9 @@ class _Experiments(click.Group):
 
 @click.group("bench", cls=_Experiments)
 def command() -> None:
-    """Measure sites on this machine.
+    """Measure sites, and the bus between their services, on this machine.
 
-    Each experiment has a cloud of its own, in a temporary directory, on free ports of the loopback interface; nothing of it is left.
+    Each experiment has a cloud or a bus of its own, in a temporary directory, on free ports of the loopback interface; nothing is left.
     """
 
 
@@ -64,13 +66,13 @@ def site(*, as_json: bool, against: str | None, settle: float, idle: float, **co
     options = Options(settle_s=settle, idle_s=idle, **counts)
     if against:
         standard.check_requirements()
-    with workspace(_say) as root:
+    with workspace(say) as root:
         environment = client_environment(os.environ)
-        report: dict[str, Any] = run(options, root, environment, _say)
+        report: dict[str, Any] = run(options, root, environment, say)
     if against:
-        _say(f"measured so far: {json.dumps(report)}; now the usual deployment")
-        with workspace(_say) as root:
-            report["standard"] = standard.run(options, root, environment, _say)
+        say(f"measured so far: {json.dumps(report)}; now the usual deployment")
+        with workspace(say) as root:
+            report["standard"] = standard.run(options, root, environment, say)
         report["ratios"] = ratios(report, report["standard"])
     _print(report, as_json=as_json)
 
@@ -89,8 +91,8 @@ def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
     from atoll.bench.measure import failed
     from atoll.bench.workspace import workspace
 
-    with workspace(_say) as root:
-        outcome = run(Options(clients, seconds, seed), root, client_environment(os.environ), _say)
+    with workspace(say) as root:
+        outcome = run(Options(clients, seconds, seed), root, client_environment(os.environ), say)
     if as_json:
         print(json.dumps(outcome.to_json()))
     else:
@@ -104,15 +106,9 @@ def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
 
 command.add_command(site)
 command.add_command(churn)
-
-
-def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of an experiment's processes: a person's own, without what leads to a cloud or to a configuration of theirs."""
-    return {name: value for name, value in environment.items() if not name.startswith(_LEADING_ASTRAY)}
-
-
-def _say(text: str) -> None:
-    click.echo(f"bench: {text} …", err=True)
+command.add_command(bus)
+command.add_command(bus_loss)
+command.add_command(wan)
 
 
 def _print(report: Mapping[str, Any], *, as_json: bool) -> None:

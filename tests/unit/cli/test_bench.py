@@ -4,7 +4,11 @@ from contextlib import contextmanager
 import pytest
 
 from atoll.bench import churn, site, standard, workload
+from atoll.bench.bus import broker, loss, speed
+from atoll.bench.bus.accounting import Account
+from atoll.bench.bus.report import KEYS
 from atoll.bench.churn import Outcome
+from atoll.bench.standard import servers
 from atoll.errors import AtollError
 
 NUMBERS = {"first_site_s": 10.0, "boot_one_s": 1.0, "samples": {}}
@@ -90,6 +94,84 @@ def test_usage(atoll, words):
     assert atoll("bench", *words).code == 2
 
 
-@pytest.mark.parametrize("verb", ["site", "churn"])
+@pytest.mark.parametrize("verb", ["site", "churn", "bus", "bus-loss"])
 def test_help_has_an_example(atoll, verb):
     assert f"Example:\n  atoll bench {verb}" in atoll("bench", verb, "--help").out
+
+
+# the bus
+
+
+def bus_samples(_options, *_args):
+    names = [f"{key.name}_100" for key in KEYS]
+    return {"zenoh": {name: [8.0] for name in names}, "rabbit": {name: [2.0] for name in names}}
+
+
+@pytest.fixture
+def bus(monkeypatch):
+    monkeypatch.setattr(speed, "run", bus_samples)
+    monkeypatch.setattr(broker, "check_requirements", lambda: None)
+
+
+@pytest.mark.usefixtures("bus")
+def test_bus_json(atoll):
+    ran = atoll("bench", "bus", "--clients", "100", "--json")
+    report = json.loads(ran.out.splitlines()[-1])
+    assert ran.code == 0
+    assert report["ratios"]["calls_per_s_100"] == 4.0
+    assert report["targets"]["calls_per_s_100"]["met"] is True
+    assert report["targets"]["memory_mb_100"]["met"] is False
+
+
+@pytest.mark.usefixtures("bus")
+def test_bus_table(atoll):
+    lines = atoll("bench", "bus", "--clients", "100").out.splitlines()
+    assert lines[0].split() == ["CLIENTS", "ZENOH", "RABBIT", "RATIO", "WANTED"]
+    assert lines[1].split() == ["100", "calls", "per", "second", "8.00", "2.00", "4.00", "at", "least", "3", "times:", "met"]
+
+
+def test_bus_alone_needs_no_rabbitmq(atoll, monkeypatch):
+    told = []
+
+    def run(options, *_args):
+        told.append(options)
+        return {"zenoh": bus_samples(options)["zenoh"]}
+
+    monkeypatch.setattr(speed, "run", run)
+    monkeypatch.setattr(broker, "check_requirements", lambda: pytest.fail("asked for"))
+    lines = atoll("bench", "bus", "--against", "none", "--clients", "100", "--rounds", "1").out.splitlines()
+    assert (told[0].against, told[0].clients, told[0].rounds) == (None, (100,), 1)
+    assert lines[0].split() == ["CLIENTS", "ZENOH", "WANTED"]
+
+
+def test_bus_without_rabbitmq(atoll, monkeypatch):
+    monkeypatch.setattr(servers, "_find", lambda _program: None)
+    ran = atoll("bench", "bus")
+    assert ran.code == 1
+    assert ran.err.startswith("error: the comparison needs rabbitmq-server from Debian's packages\nhint: `sudo apt-get install")
+
+
+@pytest.mark.parametrize("sizes", ["", "1,,2", "0", "3,3", "ten"])
+def test_bus_clients_are_numbers(atoll, sizes):
+    assert atoll("bench", "bus", "--clients", sizes).code == 2
+
+
+def test_bus_loss(atoll, monkeypatch):
+    told = []
+
+    def run(options, *_args):
+        told.append(options)
+        return loss.Outcome(Account(99, 1, 0, 0, 0, 0), 3, 4, 2.0)
+
+    monkeypatch.setattr(loss, "run", run)
+    ran = atoll("bench", "bus-loss", "--casts", "100", "--journal", "off", "--kill", "1", "--json")
+    assert (ran.code, json.loads(ran.out)["restarts_kill"]) == (0, 4)
+    assert told == [loss.Options(casts=100, journal=False, kill=1.0)]
+    assert "acknowledged         99" in atoll("bench", "bus-loss").out
+
+
+def test_bus_that_loses(atoll, monkeypatch):
+    monkeypatch.setattr(loss, "run", lambda *_args: loss.Outcome(Account(99, 1, 2, 0, 1, 0), 3, 4, 2.0))
+    ran = atoll("bench", "bus-loss", "--json")
+    assert (ran.code, ran.err) == (1, "error: lost: 2; executed_twice: 1\n")
+    assert json.loads(ran.out.splitlines()[-1])["lost"] == 2

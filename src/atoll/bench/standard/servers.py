@@ -34,10 +34,23 @@ def check_requirements() -> None:
     if not all(map(find_spec, _MODULES)):
         message = f"the usual deployment needs {' and '.join(_MODULES)} beside atoll"
         raise AtollError("bench.requirement", message, "`make install`")
-    missing = [package for package, programs in _PACKAGES.items() if not all(map(_find, programs))]
+    check_packages("the usual deployment", _PACKAGES)
+
+
+def check_packages(who: str, packages: Iterable[str]) -> None:
+    """Make sure that Debian's packages are installed.
+
+    Args:
+        who: needs them, for the error.
+        packages: names; "mariadb-server" and "rabbitmq-server" are known.
+
+    Raises:
+        AtollError: `bench.requirement`, naming those that are missing.
+    """
+    missing = [package for package in packages if not all(map(_find, _PACKAGES[package]))]
     if missing:
         hint = f"`sudo apt-get install --no-install-recommends {' '.join(missing)}`; they need not be started"
-        raise AtollError("bench.requirement", f"the usual deployment needs {' and '.join(missing)} from Debian's packages", hint)
+        raise AtollError("bench.requirement", f"{who} needs {' and '.join(missing)} from Debian's packages", hint)
 
 
 def _find(program: str) -> str | None:

@@ -1,0 +1,68 @@
+"""RabbitMQ for one experiment: started, and ended with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from atoll.bench.measure import wait_until
+from atoll.bench.standard.daemons import Daemons
+from atoll.bench.standard.servers import RabbitMQ, check_packages
+from atoll.bench.workspace import free_ports
+
+_START_TIMEOUT_S = 120.0
+_PORTS = 3  # AMQP, Erlang's distribution, Erlang's port mapper
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that runs.
+
+    Attributes:
+        url: for oslo.messaging.
+        pids: all its processes, now.
+    """
+
+    url: str
+    pids: Callable[[], list[int]]
+
+
+def check_requirements() -> None:
+    """Make sure that RabbitMQ is installed.
+
+    Raises:
+        AtollError: `bench.requirement`: it is not.
+    """
+    check_packages("the comparison", ["rabbitmq-server"])
+
+
+@contextmanager
+def running(directory: Path, environment: Mapping[str, str]) -> Iterator[Broker]:
+    """A new RabbitMQ node with its defaults, on the loopback interface.
+
+    Args:
+        directory: of its own; it must not exist.
+        environment: of its processes.
+
+    Raises:
+        AtollError: `bench.failed`: it did not start.
+    """
+    directory.mkdir(mode=0o700)
+    first = free_ports(1, _PORTS)[0]
+    broker = RabbitMQ(directory, (first, first + 1, first + 2), token_hex(16))
+    broker.configure()
+    daemons = Daemons(directory, environment)
+
+    def answers() -> bool:
+        daemons.check()
+        return broker.is_up()
+
+    try:
+        daemons.start(broker.daemons())
+        wait_until(answers, "RabbitMQ answers", _START_TIMEOUT_S)
+        yield Broker(broker.url, daemons.pids)
+    finally:
+        daemons.stop()

@@ -1,0 +1,100 @@
+"""What the numbers of `atoll bench bus` are called, how two transports are compared, and what is wanted."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.bench.report import Key, text
+
+KEYS = (
+    Key("calls_per_s", "calls per second"),
+    Key("casts_per_s", "casts per second, until executed"),
+    Key("p50_ms", "a call, median, ms"),
+    Key("p99_ms", "a call, 99th percentile, ms"),
+    Key("memory_mb", "memory of all that the transport needs, MB"),
+    Key("total_pss_mb", "memory of everything, MB"),
+    Key("cpu_s_per_1000_calls", "processor time of everything per 1,000 calls, s"),
+)
+"""Each is measured for each number of clients, which its name in the JSON ends with: `calls_per_s_100`."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a number should be.
+
+    Attributes:
+        at_least: as much as this.
+        at_most: no more than this.
+        ratio: it is about ours divided by the other's, not about ours.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    ratio: bool = True
+
+    def met(self, value: float) -> bool:
+        """True if the value is what it should be."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    def __str__(self) -> str:
+        words = f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+        return f"{words} times" if self.ratio else words
+
+
+_TENTH = Wanted(at_most=0.1)
+
+WANTED = {
+    "p50_ms_1": Wanted(at_most=1.0, ratio=False),
+    "calls_per_s_100": Wanted(at_least=3.0),
+    "memory_mb_1": _TENTH,
+    "memory_mb_10": _TENTH,
+    "memory_mb_100": _TENTH,
+    "memory_mb_1000": _TENTH,
+}
+"""By the name in the JSON; against RabbitMQ on the same machine in the same run."""
+
+
+def summary(samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
+    """The report.
+
+    Args:
+        samples: from `speed.run`.
+
+    Returns:
+        For each transport the median of each number; their ratios; whether each number is as it is wanted, if it is; the samples.
+    """
+    report: dict[str, Any] = {
+        name: {key: round(statistics.median(values), 3) for key, values in numbers.items()} for name, numbers in samples.items()
+    }
+    ours, theirs = report["zenoh"], report.get("rabbit", {})
+    ratios = {key: round(value / theirs[key], 3) for key, value in ours.items() if theirs.get(key)}
+    return report | {"ratios": ratios, "targets": targets(ours, ratios), "samples": samples}
+
+
+def targets(ours: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """What is wanted of the numbers that there are, and whether it is so."""
+    found = {}
+    for key, wanted in WANTED.items():
+        value = (ratios if wanted.ratio else ours).get(key)
+        if value is not None:
+            found[key] = {"wanted": str(wanted), "value": value, "met": wanted.met(value)}
+    return found
+
+
+def rows(report: Mapping[str, Any], clients: Iterable[int]) -> list[tuple[str, ...]]:
+    """A report as a table: clients, meaning, ours, RabbitMQ's, ratio, what is wanted; empty where there is nothing."""
+    theirs, wanted = report.get("rabbit", {}), report["targets"]
+    table = []
+    for count in clients:
+        for key in KEYS:
+            name = f"{key.name}_{count}"
+            values = (report["zenoh"][name], theirs.get(name), report["ratios"].get(name))
+            table.append((str(count), key.meaning, *map(text, values), _verdict(wanted.get(name))))
+    return table
+
+
+def _verdict(target: Mapping[str, Any] | None) -> str:
+    return "" if target is None else f"{target['wanted']}: {'met' if target['met'] else 'missed'}"

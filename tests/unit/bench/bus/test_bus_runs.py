@@ -1,0 +1,29 @@
+"""Real runs, as small as they can be: what is tested is the experiment, not the machine."""
+
+import os
+
+import pytest
+
+from atoll.bench.bus import loss, speed
+from atoll.bench.bus.report import KEYS, rows, summary
+
+
+@pytest.fixture
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+
+
+def test_speed(tmp_path, environment):
+    told = []
+    options = speed.Options(clients=(3,), rounds=1, seconds=0.2, against=None)
+    report = summary(speed.run(options, tmp_path, environment, told.append))
+    assert set(report["zenoh"]) == {f"{key.name}_3" for key in KEYS}
+    assert all(value > 0 for value in report["zenoh"].values())
+    assert told == ["round 1 of 1: zenoh, 3 clients"]
+    assert len(rows(report, options.clients)) == len(KEYS)
+
+
+def test_loss(tmp_path, environment):
+    outcome = loss.run(loss.Options(casts=4000, interval_s=0.5), tmp_path, environment, lambda _text: None)
+    assert outcome.account.acknowledged + outcome.account.failed == 4000
+    assert outcome.bad == []
