@@ -39,7 +39,8 @@ class _PassThrough(Verb):
 def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> None:
     """Run the unmodified client as a site's administrator.
 
-    --site comes first; everything after it is the client's own: `atoll openstack help` shows what that is.
+    For a compute site, it is its control site's. --site comes first; everything after it is the client's own:
+    `atoll openstack help` shows what that is.
     """
     from atoll.runtime.control import connect
     from atoll.site.clients import client_environment

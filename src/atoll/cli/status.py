@@ -48,7 +48,8 @@ def _table(found: CloudStatus) -> Table:
     for each in found.sites:
         for row in each.processes:
             _add(table, row.name, row)
-        _add_total(table, f"{each.name} in all", each.state, each.memory_bytes)
+        what = f"{each.name}, of {each.control}," if each.control else each.name
+        _add_total(table, f"{what} in all", each.state, each.memory_bytes)
     for row in found.jobs:
         _add(table, row.name, row)
     for row in found.fork_servers:

@@ -35,7 +35,7 @@ def command(session: Session, file: Path | None) -> None:
     for line in _news(outcome.cloud, outcome.started, time.monotonic() - begun):
         click.echo(line)
     click.echo()
-    for line in _next_steps(session.program, outcome.cloud.site_names[0]):
+    for line in _next_steps(session.program, outcome.cloud.full_sites[0].name):
         click.echo(line)
 
 
@@ -48,7 +48,8 @@ def _news(cloud: Cloud, started: tuple[str, ...], seconds: float) -> list[str]:
     lines = []
     for each in cloud.sites:
         already = "" if each.name in changed else "  (was up already)"
-        lines.append(f"{each.name:{width}}  http://{each.host}:{each.ports['identity']}/v3{already}")
+        what = f"compute site of {each.control}" if each.control else f"http://{each.host}:{each.ports['identity']}/v3"
+        lines.append(f"{each.name:{width}}  {what}{already}")
     return [f"up in {seconds:.1f} s:", *lines]
 
 

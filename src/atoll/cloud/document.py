@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,17 +13,21 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from atoll.cloud import topology
-from atoll.cloud.model import Cloud, ServicePlan, Site
+from atoll.cloud.model import Cloud, Rabbit, ServicePlan, Site
 from atoll.errors import AtollError
 
-_NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan, **topology.NESTED}
-_OWN_TEXT = {"services_needed", "name_reserved", "host_unspecified", "options_invalid", "cloud_inconsistent"}
+_NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan, "rabbit": Rabbit, **topology.NESTED}
+_OWN_TEXT = {"services_needed", "name_reserved", "host_unspecified", "options_invalid", "url_invalid", "cloud_inconsistent"}
 _MAPPINGS: dict[type[BaseModel], str] = {
     Cloud: "a mapping with `sites`",
     Site: "a mapping with at least `name`",
     ServicePlan: "a mapping such as {nova: false}",
+    Rabbit: "a mapping with at least `url`",
     **topology.MAPPINGS,
 }
+_ACCOUNT = re.compile(r"//.*@")
+"""The part of a URL that may hold a password."""
+
 _MAX_BYTES = 1_000_000
 
 _Path = Sequence[str | int]
@@ -74,10 +79,8 @@ def parse_cloud(content: str | bytes, source: str, ports: Mapping[str, int] | No
 
 def dump_cloud(cloud: Cloud) -> str:
     """The YAML of a cloud, with every port spelled out so that it stays what it is."""
-    data: dict[str, Any] = {
-        "name": cloud.name,
-        "sites": [{"name": site.name, "port": site.port, **site.model_dump(exclude_defaults=True)} for site in cloud.sites],
-    }
+    # A port may be one that the cloud gave, so it is never left out as a default.
+    data: dict[str, Any] = {"name": cloud.name, "sites": [site.model_dump(exclude_defaults=True) for site in cloud.sites]}
     if cloud.topology is not None:
         data["topology"] = cloud.topology.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(data, sort_keys=False)
@@ -178,7 +181,7 @@ def _describe(value: object, *, quote: bool) -> str:
     if isinstance(value, bool):
         return str(value).lower() + (" (quote it to make it text)" if quote else "")
     if isinstance(value, str):
-        return f"the text {value[:40]!r}"
+        return f"the text {_ACCOUNT.sub('//…@', value)[:40]!r}"
     if isinstance(value, (Mapping, list, tuple)):
         kind = "a mapping" if isinstance(value, Mapping) else "a list"
         return kind if value else f"{kind} of nothing"

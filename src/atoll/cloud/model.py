@@ -5,7 +5,8 @@ A field's `description` ends the sentence "expected …": error messages are mad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -24,8 +25,8 @@ BASE_PORT = 15000
 
 PORT_STEP = 10
 
-PORT_OFFSETS = {"identity": 0, "image": 2, "compute": 4, "metadata": 5, "network": 6, "placement": 8}
-"""A service's port is the site's base plus the last digit of the service's standard port (5000, 9292, 8774, …)."""
+PORT_OFFSETS = {"identity": 0, "image": 2, "compute": 4, "metadata": 5, "network": 6, "placement": 8, "bus": 9}
+"""A service's port is the site's base plus the last digit of the service's standard port (5000, 9292, 8774, …); the bus gets 9."""
 
 RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "supervisor", "template"})
 """Names that mean something else: entries of every clouds.yaml, pseudo sites of `atoll logs`."""
@@ -36,6 +37,18 @@ _NEEDS = {
     "neutron": ("keystone",),
     "nova": ("keystone", "placement", "glance", "neutron"),
 }
+
+_ONLY_OF_FULL = {
+    "port": "nothing listens at a compute site",
+    "services": "a compute site runs nova-compute alone",
+    "network": "a compute site has its control site's",
+    "bus": "a compute site has its control site's",
+    "rabbit": "a compute site has its control site's",
+}
+"""What a compute site may not have, and why."""
+
+_HOST = r"(?:[^\s@:/,?#\[\]]+@)?(?:[^\s@:/,?#\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
+_RABBIT_URL = re.compile(rf"rabbit://{_HOST}(?:,{_HOST})*(?:/[^\s?#]*)?")
 
 Options = dict[str, dict[str, dict[str, Any]]]
 """By service, section and option: what a service's own configuration file is to say."""
@@ -83,35 +96,64 @@ class ServicePlan(_Model):
         return self
 
 
+class Rabbit(_Model):
+    """A RabbitMQ that somebody else runs.
+
+    Attributes:
+        url: as oslo.messaging writes it, but without a password: `rabbit://USER@HOST:PORT,USER@HOST:PORT/VHOST`.
+        password_file: absolute path of a file with the password of all users in `url`, and nothing else. It is read by each `atoll up`;
+            nobody but its owner may be able to read it.
+    """
+
+    url: str = Field(description="a URL without a password, such as rabbit://openstack@10.0.0.1:5672/")
+    password_file: str | None = Field(default=None, pattern="^/", description="the absolute path of a file, such as /etc/rabbit.password")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if not _RABBIT_URL.fullmatch(url):
+            # Not a word of the URL itself: it may hold a password.
+            text = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/; the password belongs in `password_file`"
+            raise PydanticCustomError("url_invalid", "{text}", {"text": text})
+        return url
+
+
 class Site(_Model):
-    """One small OpenStack.
+    """One small OpenStack, or a part of one.
 
     Attributes:
         name: its name, unique in the cloud; also the name of its directory.
+        kind: "full" is a complete OpenStack. "compute" is nova-compute alone; everything else it finds at its control site.
+        control: the full site that a compute site belongs to.
         port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, …
         host: IPv4 address of this machine to listen at.
         services: which services run.
         compute: the hypervisor. "fake" is Nova's fake driver: servers are records, no guest runs.
         network: the data plane. "fake" binds ports without any agent: nothing is plugged.
-        bus: what carries oslo.messaging's calls. "local" stays within the process.
+        bus: what carries oslo.messaging's calls. "zenoh" needs no broker. "rabbit" is a RabbitMQ; then `rabbit` says where.
+        rabbit: the RabbitMQ of a site with `bus: rabbit`.
         debug: log at level DEBUG.
         options: more options for the services' own configuration files, by service, section and option; they win over Atoll's.
     """
 
     name: Name = Field(description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
-    port: int = Field(ge=1024, le=65520, description="an integer from 1024 to 65520")
+    kind: Literal["full", "compute"] = Field(default="full", description="`full` or `compute`")
+    control: str | None = Field(default=None, description="the name of a full site")
+    # 0 is that of a compute site; the others are given one by the cloud.
+    port: int = Field(default=0, ge=1024, le=65520, description="an integer from 1024 to 65520")
     host: str = Field(default="127.0.0.1", description="an IPv4 address of this machine, such as 127.0.0.1")
     services: ServicePlan = Field(default_factory=ServicePlan, description="a mapping such as {nova: false}")
     compute: Literal["fake"] = Field(default="fake", description="`fake`, the only hypervisor for now")
     network: Literal["fake"] = Field(default="fake", description="`fake`, the only data plane for now")
-    bus: Literal["local"] = Field(default="local", description="`local`, the only bus for now")
+    bus: Literal["zenoh", "rabbit"] = Field(default="zenoh", description="`zenoh` or `rabbit`")
+    rabbit: Rabbit | None = Field(default=None, description="a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}")
     debug: bool = Field(default=False, description="true or false")
     options: Options = Field(default_factory=dict, description="a mapping such as {nova: {DEFAULT: {cpu_allocation_ratio: 4}}}")
 
     @property
     def ports(self) -> dict[str, int]:
-        """The TCP port of each API, by the API's name."""
-        return {name: self.port + offset for name, offset in PORT_OFFSETS.items()}
+        """The TCP port of each API and of the bus, by name; a compute site has none."""
+        return {name: self.port + offset for name, offset in PORT_OFFSETS.items()} if self.kind == "full" else {}
 
     @field_validator("name")
     @classmethod
@@ -179,6 +221,19 @@ class Cloud(_Model):
         """The names of the sites, in the order of the file."""
         return tuple(site.name for site in self.sites)
 
+    @property
+    def full_sites(self) -> tuple[Site, ...]:
+        """The sites that have a control plane, in the order of the file."""
+        return tuple(site for site in self.sites if site.kind == "full")
+
+    def control_of(self, site: Site) -> Site:
+        """The site whose control plane a site uses: for a full site, itself."""
+        return next(other for other in self.sites if other.name == (site.control or site.name))
+
+    def computes_of(self, name: str) -> tuple[Site, ...]:
+        """The compute sites of a full site."""
+        return tuple(site for site in self.sites if site.control == name)
+
     @cached_property
     def network(self) -> Network | None:
         """The topology, expanded; None if there is none."""
@@ -221,6 +276,44 @@ class Cloud(_Model):
                     raise _site_error(index, "port", text)
         return sites
 
+    @field_validator("sites")
+    @classmethod
+    def _check_kinds(cls, sites: tuple[Site, ...]) -> tuple[Site, ...]:
+        full = {site.name: site for site in sites if site.kind == "full"}
+        for index, site in enumerate(sites):
+            check = _complaints_of_full if site.kind == "full" else _complaints_of_compute
+            for field, text in check(site, full):
+                raise _site_error(index, field, text)
+        return sites
+
+
+def _complaints_of_full(site: Site, _full: Mapping[str, Site]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a full site: a field, and the text."""
+    if site.control is not None:
+        yield "control", f"{site.name} is a full site and its own control site: expected no `control`, or `kind: compute`"
+    if site.bus == "rabbit" and site.rabbit is None:
+        yield "bus", "expected `rabbit` beside it, a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}"
+    if site.rabbit and site.rabbit.password_file and "@" not in site.rabbit.url:
+        yield "rabbit", "expected a user in `url`, whose password it is"
+    if site.bus != "rabbit" and site.rabbit is not None:
+        yield "rabbit", "expected `bus: rabbit` beside it"
+
+
+def _complaints_of_compute(site: Site, full: Mapping[str, Site]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a compute site: a field, and the text."""
+    expected = f"expected one of {', '.join(full)}" if full else "expected a full site in this cloud"
+    if site.control is None:
+        yield "kind", f"{site.name} is a compute site: expected `control` beside it, the name of a full site"
+    elif site.control not in full:
+        yield "control", f"no full site is called {site.control}: {expected}"
+    elif not full[site.control].services.nova:
+        yield "control", f"{site.control} runs no Nova: expected a full site with all services"
+    for field, why in _ONLY_OF_FULL.items():
+        if field in site.model_fields_set:
+            yield field, f"{why}: expected no `{field}`"
+    if site.options.keys() - {"nova"}:
+        yield "options", f"{_ONLY_OF_FULL['services']}: expected options of nova"
+
 
 def _site_error(index: int, field: str, text: str) -> PydanticCustomError:
     # `path` tells the reader of the error where it is, as a validator over all sites can't say so otherwise.
@@ -228,13 +321,13 @@ def _site_error(index: int, field: str, text: str) -> PydanticCustomError:
 
 
 def _with_ports(sites: list[Any], known: Mapping[str, int]) -> list[Any]:
-    """Give each site that names no port the one it had, or the first that overlaps no other's."""
+    """Give each full site that names no port the one it had, or the first that overlaps no other's."""
     taken = [site["port"] for site in sites if isinstance(site, Mapping) and isinstance(site.get("port"), int)]
     names = {str(site.get("name")) for site in sites if isinstance(site, Mapping) and "port" not in site}
     taken += [port for name, port in known.items() if name in names]
     filled = []
     for index, site in enumerate(sites):
-        if not isinstance(site, Mapping) or "port" in site:
+        if not isinstance(site, Mapping) or "port" in site or site.get("kind") == "compute":
             filled.append(site)
             continue
         port = known.get(str(site.get("name")))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from atoll.services import glance, keystone, neutron, nova, placement
+from atoll.services import glance, keystone, neutron, nova, nova_compute, placement, router
 from atoll.services.contract import Service, Settings
 from atoll.services.templates import template_key
 
 SERVICES: tuple[Service, ...] = (keystone.SERVICE, placement.SERVICE, glance.SERVICE, neutron.SERVICE, nova.SERVICE)
 """All services of a full site, each after those it needs."""
 
+COMPUTE = nova_compute.SERVICE
+"""The service of a compute site."""
+
+MAP_HOST = f"{nova.__name__}:{nova.map_host.__name__}"
+"""The entry point of the job by which a compute site becomes known to its control site."""
+
+ROUTER = router.SERVICE
+"""What a full site with compute sites runs besides, if its bus is Zenoh."""
+
 BASE = "atoll.services.base:preload"
 """The entry point that the fork server common to all services calls."""
 
-__all__ = ["BASE", "SERVICES", "Service", "Settings", "template_key"]
+__all__ = ["BASE", "COMPUTE", "MAP_HOST", "ROUTER", "SERVICES", "Service", "Settings", "template_key"]

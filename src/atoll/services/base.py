@@ -19,7 +19,7 @@ MODULES = (
     "oslo_middleware.healthcheck.disable_by_file", "oslo_policy.policy", "oslo_reports.guru_meditation_report", "oslo_utils.timeutils",
     "oslo_versionedobjects.base", "oslo_versionedobjects.fields", "osprofiler.web", "paste.deploy", "paste.urlmap", "prettytable",
     "prometheus_client", "requests", "routes", "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "stevedore", "tenacity", "unittest.mock",
-    "webob", "yaml", "atoll.bus.local", "atoll.db.sqlite", "atoll.services.wsgi",
+    "webob", "yaml", "atoll.bus.driver", "atoll.db.sqlite", "atoll.services.wsgi",
 )  # fmt: skip
 """What the fork server common to all services imports."""
 

@@ -15,6 +15,13 @@ from atoll.services.ini import Sections
 
 DOMAIN = "default"
 SERVICE_PROJECT = "service"
+RETURN_S = 30
+"""Seconds that a full site's message waits for a compute site that is not there: as long as its restart, or that of the router, may take.
+
+Nova notes that a server is being stopped, then sends the message, and does not take the note back if nobody listens. Higher: fewer servers
+get stuck so; but whoever manages a server of a compute site that is cut off waits longer for the error.
+"""
+
 TOKEN_CACHE = "atoll.token_cache"  # noqa: S105 - the name of a cache
 """The key of the WSGI environment under which `atoll.services.wsgi` offers the cache of validated tokens."""
 
@@ -47,6 +54,34 @@ def logging(settings: Settings) -> Sections:
         },
         "oslo_concurrency": {"lock_path": str(settings.data / "locks")},
         "oslo_policy": {"enforce_new_defaults": True},
+    }
+
+
+def bus(settings: Settings) -> Sections:
+    """How a service reaches the site's message bus."""
+    sections: dict[str, dict[str, str | int | bool]] = {"DEFAULT": {"transport_url": settings.transport_url}}
+    if settings.transport_url.startswith("zenoh:"):
+        data = settings.data / "bus"
+        zenoh = sections["oslo_messaging_zenoh"] = {"journal_dir": str(data / "journal"), "outbox_dir": str(data / "outbox")}
+        # Nobody else is on this machine that a compute site's process would have to find without the router.
+        zenoh |= _through_router(settings) if settings.control else _within_site(settings)
+    return sections
+
+
+def _within_site(settings: Settings) -> dict[str, str | int | bool]:
+    return {"socket_dir": str(settings.sockets), "default_retries": RETURN_S}
+
+
+def _through_router(settings: Settings) -> dict[str, str | int | bool]:
+    return {
+        "mode": "client",
+        "socket_dir": "none",
+        "tls": True,
+        "tls_ca_file": str(settings.tls / "ca.pem"),
+        "tls_cert_file": str(settings.tls / "cert.pem"),
+        "tls_key_file": str(settings.tls / "key.pem"),
+        # While the control site restarts nobody listens there: a call waits for it until its own timeout, as with a broker.
+        "default_retries": -1,
     }
 
 

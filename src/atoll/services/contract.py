@@ -16,14 +16,17 @@ class Settings:
     """All that the services of one site are told.
 
     Attributes:
-        site: the site's name; Nova's host name and the availability zone carry it.
+        site: the site's name; Nova's host name carries it, and in a full site the availability zone.
         directory: the site's own directory; `etc`, `data` and `log` are below it.
         templates: the directory of the template databases made by this version.
-        host: the address that the services listen on and are reached at.
-        ports: TCP port by endpoint: identity, image, compute, metadata, network, placement.
-        secrets: password by user (admin, nova, neutron, glance, placement), and `metadata`.
+        host: the address that the control plane listens on and is reached at; that of a compute site is its control site's.
+        ports: TCP port by endpoint: identity, image, compute, metadata, network, placement; and `bus`.
+        secrets: password by user (admin, nova, neutron, glance, placement), and `metadata`. A compute site has only those it needs.
         region: the region in the catalogue.
         debug: log at debug level.
+        transport_url: of the message bus, for oslo.messaging; it may hold a password.
+        control: the site whose control plane this one uses, if that is another.
+        address: of this site itself; empty if it is `host`.
     """
 
     site: str
@@ -34,6 +37,24 @@ class Settings:
     secrets: Mapping[str, str] = field(repr=False)
     region: str = "RegionOne"
     debug: bool = False
+    transport_url: str = field(default="zenoh:///", repr=False)
+    control: str = ""
+    address: str = ""
+
+    @property
+    def own_address(self) -> str:
+        """The address of this site itself."""
+        return self.address or self.host
+
+    @property
+    def sockets(self) -> Path:
+        """Where the site's processes find one another: the directory of the bus's Unix sockets, whose paths must be short."""
+        return self.directory / "run"
+
+    @property
+    def tls(self) -> Path:
+        """Where the site's certificate is: `ca.pem`, `cert.pem`, `key.pem`."""
+        return self.directory / "tls"
 
     @property
     def etc(self) -> Path:
@@ -88,7 +109,9 @@ class Service:
         module: where `preload()`, `template(child)` and `run(child)` are.
         configuration: renders the files below `Settings.etc`: their text by relative path.
         listens: the endpoints whose sockets it is given, in this order.
-        needs: services of the same site that must be ready first.
+        needs: services of the same site that must be ready first; for a compute site, of its control site.
+        forked_from: the fork server of another service, whose `options` it takes too. It has no databases of its own then.
+        opens: the endpoints that it listens on by itself.
     """
 
     name: str
@@ -96,6 +119,13 @@ class Service:
     configuration: Callable[[Settings], dict[str, str]]
     listens: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    forked_from: str = ""
+    opens: tuple[str, ...] = ()
+
+    @property
+    def fork_server(self) -> str:
+        """The name of the fork server that it is forked from."""
+        return self.forked_from or self.name
 
     @property
     def preload(self) -> str:

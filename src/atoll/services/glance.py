@@ -40,7 +40,11 @@ def configuration(settings: Settings) -> dict[str, str]:
         "DEFAULT": {"worker_self_reference_url": settings.url("image")},
         "paste_deploy": {"flavor": "keystone", "config_file": str(common.upstream_file("etc/glance/glance-api-paste.ini"))},
     }
-    return {"glance/glance-api.conf": render(common.logging(settings), common.authtoken(settings, "glance"), sections, here)}
+    return {
+        "glance/glance-api.conf": render(
+            common.logging(settings), common.bus(settings), common.authtoken(settings, "glance"), sections, here
+        )
+    }
 
 
 def _sections(data: Path, database: str) -> Sections:
@@ -48,7 +52,6 @@ def _sections(data: Path, database: str) -> Sections:
         "DEFAULT": {
             "enabled_backends": f"{STORE}:file",
             "enabled_import_methods": "[glance-direct,web-download]",
-            "transport_url": "local://",
         },
         "database": {"connection": database},
         "glance_store": {"default_backend": STORE},

@@ -54,12 +54,13 @@ MODULES = (
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render keystone.conf."""
-    return {"keystone/keystone.conf": render(common.logging(settings), _sections(settings.data, settings.database("keystone"), settings))}
+    sections = _sections(settings.data, settings.database("keystone"), settings)
+    return {"keystone/keystone.conf": render(common.logging(settings), common.bus(settings), sections)}
 
 
 def _sections(data: Path, database: str, settings: Settings | None = None) -> Sections:
     sections: dict[str, dict[str, str | int | bool]] = {
-        "DEFAULT": {"max_token_size": 2048, "transport_url": "local://"},
+        "DEFAULT": {"max_token_size": 2048},
         "oslo_messaging_notifications": {"driver": "noop"},
         "database": {"connection": database},
         # One process serves the site, so a cache in its memory is as good as memcached and never out of step.

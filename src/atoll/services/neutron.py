@@ -58,7 +58,8 @@ def configuration(settings: Settings) -> dict[str, str]:
         "placement": {**common.client(settings, "placement"), "endpoint_type": "internal"},
     }
     sections = _sections(settings.data, settings.database("neutron"))
-    return {"neutron/neutron.conf": render(common.logging(settings), common.authtoken(settings, "neutron"), sections, here)}
+    shared = (common.logging(settings), common.bus(settings), common.authtoken(settings, "neutron"))
+    return {"neutron/neutron.conf": render(*shared, sections, here)}
 
 
 def _sections(data: Path, database: str) -> Sections:
@@ -66,7 +67,6 @@ def _sections(data: Path, database: str) -> Sections:
         "DEFAULT": {
             "core_plugin": "ml2",
             "service_plugins": SERVICE_PLUGINS,
-            "transport_url": "local://",
             "state_path": str(data),
             "api_paste_config": str(common.upstream_file("etc/neutron/api-paste.ini")),
             # No agent serves DHCP here: a port need not wait for one before it is up.

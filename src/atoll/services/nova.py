@@ -1,4 +1,4 @@
-"""Nova: both its APIs, conductor, scheduler and compute of a site, in one process on a bus that never leaves it."""
+"""Nova: both its APIs, conductor, scheduler and compute of a site, in one process."""
 
 from __future__ import annotations
 
@@ -42,30 +42,24 @@ MODULES = (
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render nova.conf; the paste file is upstream's own."""
-    sections = _sections(settings.data, settings.database("nova_api"), settings.database("nova_cell1"))
     here: Sections = {
-        "DEFAULT": {"host": settings.site, "default_availability_zone": settings.site, "my_ip": settings.host},
+        "DEFAULT": {"default_availability_zone": settings.site},
         "api": {"local_metadata_per_cell": False},
-        "service_user": {**common.credentials(settings, "nova"), "send_service_user_token": True},
-        "placement": {**common.client(settings, "placement"), "valid_interfaces": "internal"},
-        "neutron": {
-            **common.client(settings, "neutron"),
-            "valid_interfaces": "internal",
-            "service_metadata_proxy": True,
-            "metadata_proxy_shared_secret": settings.secrets["metadata"],
-        },
-        "glance": {"valid_interfaces": "internal", "endpoint_override": settings.url("image"), "region_name": settings.region},
+        "neutron": {"service_metadata_proxy": True, "metadata_proxy_shared_secret": settings.secrets["metadata"]},
     }
-    return {"nova/nova.conf": render(common.logging(settings), common.authtoken(settings, "nova"), sections, here)}
+    databases = _databases(settings.database("nova_api"), settings.database("nova_cell1"))
+    return {"nova/nova.conf": render(*compute(settings), common.authtoken(settings, "nova"), databases, here)}
 
 
-def _sections(data: Path, api_database: str, database: str) -> Sections:
-    return {
+def compute(settings: Settings) -> tuple[Sections, ...]:
+    """What nova-compute is told, wherever it runs."""
+    own: Sections = {
         "DEFAULT": {
+            "host": settings.site,
+            "my_ip": settings.own_address,
             "compute_driver": "fake.RestoredFakeDriver",
-            "transport_url": "local://",
-            "state_path": str(data),
-            "instances_path": str(data / "instances"),
+            "state_path": str(settings.data),
+            "instances_path": str(settings.data / "instances"),
             # Resizing on the only host of a site is still resizing.
             "allow_resize_to_same_host": True,
             # Nothing plugs a port of the fake driver, so nothing tells that it was plugged.
@@ -73,16 +67,28 @@ def _sections(data: Path, api_database: str, database: str) -> Sections:
             "vif_plugging_is_fatal": False,
             "executor_thread_pool_size": 16,
         },
-        "database": {"connection": database},
-        "api_database": {"connection": api_database},
         # One process holds them all.
         "cache": {"enabled": True, "backend": "oslo_cache.dict", "expiration_time": 600},
+        "workarounds": {"skip_cpu_compare_on_dest": True},
+        "oslo_messaging_notifications": {"driver": "noop"},
+    }
+    others: Sections = {
+        "service_user": {**common.credentials(settings, "nova"), "send_service_user_token": True},
+        "placement": {**common.client(settings, "placement"), "valid_interfaces": "internal"},
+        "neutron": {**common.client(settings, "neutron"), "valid_interfaces": "internal"},
+        "glance": {"valid_interfaces": "internal", "endpoint_override": settings.url("image"), "region_name": settings.region},
+    }
+    return common.logging(settings), common.bus(settings), own, others
+
+
+def _databases(api_database: str, database: str) -> Sections:
+    return {
+        "database": {"connection": database},
+        "api_database": {"connection": api_database},
         # A host is mapped when it starts, so a timer need not look for new ones.
         "scheduler": {"discover_hosts_in_cells_interval": -1},
-        "workarounds": {"skip_cpu_compare_on_dest": True},
         # Defaults for a project of a site's own users; upstream's ten servers are made for a shared public cloud.
         "quota": {"instances": 200, "cores": 400, "ram": 1024 * 1024, "server_groups": 50, "key_pairs": 200},
-        "oslo_messaging_notifications": {"driver": "noop"},
     }
 
 
@@ -110,8 +116,8 @@ def _make_template(directory: Path) -> None:
 
     conf = directory / "nova.conf"
     urls = {name: f"sqlite:///{directory}/nova_{name}.db?plugin=atoll" for name in ("api", "cell0", "cell1")}
-    conf.write_text(render(_sections(directory, urls["api"], urls["cell1"])), encoding="utf-8")
-    config.parse_args(["nova-manage"], default_config_files=[str(conf)], prog="nova-manage")
+    conf.write_text(render(_databases(urls["api"], urls["cell1"])), encoding="utf-8")
+    config.parse_args(["nova-manage"], default_config_files=[str(conf)], init_rpc=False, prog="nova-manage")
     migration.db_sync(database="api")
     migration.db_sync(database="main")
     admin = context.get_admin_context()
@@ -133,7 +139,9 @@ def run(child: Child) -> None:
     _configure(settings)
     _map_cells(settings)
     _make_flavors()
-    conductor, scheduler, compute = (_start(*daemon) for daemon in _DAEMONS)
+    conductor, scheduler, compute = (
+        start(*daemon) for daemon in (("nova-conductor", "conductor"), ("nova-scheduler", "scheduler"), COMPUTE)
+    )
     _map_hosts()
     serve(child, _application("osapi_compute"), _application("metadata"))
     # What compute has begun may still ask the other two. Each waits about a second for its idle threads to notice.
@@ -143,15 +151,34 @@ def run(child: Child) -> None:
         stopping.submit(conductor.stop)
 
 
-_DAEMONS = (("nova-conductor", "conductor", None), ("nova-scheduler", "scheduler", None), ("nova-compute", "compute", "compute-alt"))
-"""Binary, topic, second topic; the compute manager last, for its start asks the others."""
+COMPUTE = ("nova-compute", "compute", "compute-alt")
+"""Binary, topic, second topic. It is started last, for its start asks the others."""
+
+
+def map_host(child: Child) -> None:
+    """A job: tell a site's API database of the host of one of its compute sites, which has started for the first time.
+
+    Arguments of the process:
+        directory: of the full site.
+        host: the name of the compute site.
+        mark: a file that is made when it is done.
+
+    Raises:
+        HostMappingNotFound: the host is not known to the site.
+    """
+    from nova import context, objects
+
+    _configure(Settings.load(child.arguments["directory"]))
+    _map_hosts()
+    objects.HostMapping.get_by_host(context.get_admin_context(), child.arguments["host"])
+    Path(child.arguments["mark"]).touch(mode=0o600)
 
 
 def _configure(settings: Settings) -> None:
     """What `main` of nova/cmd/{conductor,scheduler,compute}.py does before it starts a service, once for all of them.
 
     nova-compute would turn off its database access and send each object's save to the conductor (`indirection_api`). Here the
-    conductor is in the same process and the database is a file beside it, so objects go straight to it.
+    conductor is in the same process and the database is a file beside it, so objects go straight to it. In a compute site it does.
     """
     import os_brick
     from nova import objects
@@ -176,7 +203,8 @@ def _application(name: str) -> Any:
     return wsgi_app.init_application(name, "nova")
 
 
-def _start(binary: str, topic: str, second_topic: str | None) -> Any:
+def start(binary: str, topic: str, second_topic: str | None = None) -> Any:
+    """Start one of Nova's daemons in this process, and return it."""
     from nova import service
 
     daemon = service.Service.create(binary=binary, topic=topic, topic_alt=second_topic)
@@ -185,13 +213,13 @@ def _start(binary: str, topic: str, second_topic: str | None) -> Any:
 
 
 def _map_cells(settings: Settings) -> None:
-    """Tell the API database where the cells are; they move when the site's directory does."""
+    """Tell the API database where the cells are: they move when the site's directory does, or its bus is another one."""
     from nova import context, exception, objects
 
     admin = context.get_admin_context()
     cells = (
         ("cell0", objects.CellMapping.CELL0_UUID, "none:///"),
-        ("cell1", "00000000-0000-0000-0000-000000000001", "local://"),
+        ("cell1", "00000000-0000-0000-0000-000000000001", settings.transport_url),
     )
     for name, uuid, transport_url in cells:
         connection = settings.database(f"nova_{name}")
@@ -202,8 +230,8 @@ def _map_cells(settings: Settings) -> None:
                 context=admin, uuid=uuid, name=name, transport_url=transport_url, database_connection=connection, disabled=False
             )
             mapping.create()
-        if mapping.database_connection != connection:
-            mapping.database_connection = connection
+        if (mapping.database_connection, mapping.transport_url) != (connection, transport_url):
+            mapping.database_connection, mapping.transport_url = connection, transport_url
             mapping.save()
 
 
@@ -236,4 +264,7 @@ def _map_hosts() -> None:
     host_mapping.discover_hosts(context.get_admin_context())
 
 
-SERVICE = Service("nova", __name__, configuration, listens=("compute", "metadata"), needs=("keystone", "placement", "glance", "neutron"))
+# The router, where there is one, goes after Nova: what is on its way to a compute site still gets there.
+NEEDS = ("keystone", "placement", "glance", "neutron", "bus")
+
+SERVICE = Service("nova", __name__, configuration, listens=("compute", "metadata"), needs=NEEDS)

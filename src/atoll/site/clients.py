@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from atoll.services import Settings
 
@@ -73,6 +74,25 @@ def _entry(settings: Settings) -> dict[str, object]:
         "identity_api_version": 3,
         "interface": "public",
     }
+
+
+def admin_session(settings: Settings) -> Any:  # noqa: ANN401, RUF100 - keystoneauth has no types
+    """A keystoneauth session of a site's administrator."""
+    import requests  # noqa: PLC0415 - `atoll env` needs none
+    from keystoneauth1.identity.v3 import Password  # noqa: PLC0415
+    from keystoneauth1.session import Session  # noqa: PLC0415
+
+    direct = requests.Session()
+    direct.trust_env = False  # a proxy can't reach this machine's loopback address
+    account = Password(
+        auth_url=settings.url("identity", "/v3"),
+        username="admin",
+        password=settings.secrets["admin"],
+        project_name="admin",
+        user_domain_id="default",
+        project_domain_id="default",
+    )
+    return Session(account, session=direct, timeout=60)
 
 
 def client_environment(settings: Settings, clouds_file: Path, environment: Mapping[str, str]) -> dict[str, str]:

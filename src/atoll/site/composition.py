@@ -9,13 +9,15 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll.cloud import Site
+from atoll.cloud import Cloud, Site
 from atoll.errors import AtollError
 from atoll.runtime.spec import ForkServer, Plan, Process
-from atoll.services import BASE, SERVICES, Service, Settings, ini
+from atoll.services import BASE, COMPUTE, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini
+from atoll.site.bus import has_router, transport_url
 from atoll.site.state import State, make_directory, write_private
 
 SECRETS = ("admin", "nova", "neutron", "glance", "placement", "metadata")
@@ -23,6 +25,12 @@ SECRETS = ("admin", "nova", "neutron", "glance", "placement", "metadata")
 
 BASE_SERVER = "base"
 """The fork server that all services' fork servers are forked from."""
+
+COMPUTE_SECRETS = ("nova", "neutron", "placement")
+"""Those of its control site that a compute site has to know."""
+
+MAPPING = "map-host"
+"""The job by which a compute site becomes known to its control site; its process is called `<site>/map-host`."""
 
 TEMPLATE_TIMEOUT_S = 600.0
 """Seconds that a template may take: Nova's takes half a minute on one core, and a busy machine has less than one."""
@@ -48,9 +56,18 @@ class Rendered:
         return self.settings.site
 
 
-def services_of(site: Site) -> tuple[Service, ...]:
+def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
     """The services that a site runs, each after those it needs."""
-    return tuple(service for service in SERVICES if service.name in site.services.names)
+    if site.kind == "compute":
+        return (COMPUTE,)
+    services = tuple(service for service in SERVICES if service.name in site.services.names)
+    return (*services, ROUTER) if has_router(cloud, site) else services
+
+
+def log_names(cloud: Cloud, site: Site) -> list[str]:
+    """The names of the logs of a site."""
+    names = [service.name for service in services_of(cloud, site)]
+    return [*names, MAPPING] if site.kind == "compute" else names
 
 
 def load_secrets(directory: Path) -> dict[str, str]:
@@ -88,29 +105,37 @@ def _unreadable(path: Path, what: str) -> AtollError:
     return AtollError("state.unusable", f"{path} {what}: expected the settings and secrets of the site", hint)
 
 
-def render(site: Site, directory: Path, templates: Path, secret: Mapping[str, str]) -> Rendered:
+def render(cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str]) -> Rendered:
     """The settings and configuration files of one site.
 
     Args:
-        site: the model.
+        cloud: the model.
+        site: one of its sites.
         directory: the site's own.
         templates: where the template databases of this version are.
-        secret: see `SECRETS`.
+        secret: see `SECRETS`; of a compute site, its control site's.
+
+    Raises:
+        AtollError: `cloud.invalid`; see `transport_url`.
     """
+    control = cloud.control_of(site)
     settings = Settings(
         site=site.name,
         directory=directory,
         templates=templates,
-        host=site.host,
-        ports=site.ports,
-        secrets=dict(secret),
+        host=control.host,
+        ports=control.ports,
+        secrets={name: secret[name] for name in (COMPUTE_SECRETS if site.control else SECRETS)},
         debug=site.debug,
+        transport_url=transport_url(cloud, site),
+        control=site.control or "",
+        address=site.host,
     )
-    services = services_of(site)
+    services = services_of(cloud, site)
     files: dict[str, str] = {}
     for service in services:
         # Last, for what a file says last about an option holds.
-        more = ini.render(site.options.get(service.name, {}))
+        more = ini.render(site.options.get(service.fork_server, {}))
         files |= {name: f"{text}\n{more}" if more else text for name, text in service.configuration(settings).items()}
     return Rendered(settings, services, files)
 
@@ -142,12 +167,24 @@ def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str)
         code: the key of the installed code: with another one, everything is started anew.
     """
     sites = tuple(sites)
-    used = {service.name: service for site in sites for service in site.services}
+    used = {service.name: service for site in sites for service in site.services if not service.forked_from}
     missing = {name for name in used if not (templates / name).is_dir()}
     servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, BASE_SERVER) for name in used))
     jobs = [_template(used[name], state, templates) for name in used if name in missing]
-    processes = [_process(site, service, missing, code) for site in sites for service in site.services]
-    return Plan(servers, (*jobs, *processes))
+    planned = {_called(site, service) for site in sites for service in site.services}
+    processes = [_process(site, service, planned, missing, code) for site in sites for service in site.services]
+    mappings = [_mapping(site.settings, state) for site in sites if site.settings.control and not _mark(site.settings).exists()]
+    return Plan(servers, (*jobs, *processes, *mappings))
+
+
+def opened(site: Rendered) -> dict[str, tuple[str, int]]:
+    """The addresses that a site's processes listen on by themselves, by process."""
+    settings = site.settings
+    return {_called(site, service): (settings.host, settings.ports[name]) for service in site.services for name in service.opens}
+
+
+def _called(site: Rendered, service: Service) -> str:
+    return f"{site.name}/{service.name}"
 
 
 def _template(service: Service, state: State, templates: Path) -> Process:
@@ -163,15 +200,32 @@ def _template(service: Service, state: State, templates: Path) -> Process:
     )
 
 
-def _process(site: Rendered, service: Service, missing: set[str], code: str) -> Process:
+def _mapping(settings: Settings, state: State) -> Process:
+    return Process(
+        name=f"{settings.site}/{MAPPING}",
+        fork_server=COMPUTE.fork_server,
+        entry=MAP_HOST,
+        arguments={"directory": str(state.site(settings.control)), "host": settings.site, "mark": str(_mark(settings))},
+        needs=(f"{settings.site}/{COMPUTE.name}",),
+        job=True,
+        log=str(settings.directory / "log" / f"{MAPPING}.log"),
+        directory=str(settings.directory),
+    )
+
+
+def _mark(settings: Settings) -> Path:
+    """The file that says that a compute site is known to its control site."""
+    return settings.data / "mapped"
+
+
+def _process(site: Rendered, service: Service, planned: set[str], missing: set[str], code: str) -> Process:
     settings = site.settings
-    here = {other.name for other in site.services}
-    needs = [f"{site.name}/{need}" for need in service.needs if need in here]
+    needs = [name for need in service.needs if (name := f"{settings.control or site.name}/{need}") in planned]
     if service.name in missing:
         needs.append(f"template/{service.name}")
     return Process(
-        name=f"{site.name}/{service.name}",
-        fork_server=service.name,
+        name=_called(site, service),
+        fork_server=service.fork_server,
         entry=service.run,
         # The service reads its files, not the digest: that is for the runtime, which restarts a process whose arguments change.
         arguments={"directory": str(settings.directory), "digest": _digest(site, service, code)},
@@ -186,11 +240,14 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
     settings = site.settings
     told = [
         code,
-        {name: text for name, text in site.files.items() if name.startswith(f"{service.name}/")},
+        {name: text for name, text in site.files.items() if name.startswith(f"{service.fork_server}/")},
         settings.host,
         dict(settings.ports),
         dict(settings.secrets),
         settings.region,
         settings.debug,
     ]
+    if service in (COMPUTE, ROUTER):
+        with suppress(OSError):  # the first `up` looks before it makes one
+            told.append((settings.tls / "cert.pem").read_text(encoding="ascii"))
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

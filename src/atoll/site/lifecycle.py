@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +12,13 @@ from atoll.cloud import Cloud, dump_cloud
 from atoll.errors import AtollError
 from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
-from atoll.runtime.spec import Plan
-from atoll.services import SERVICES, template_key
-from atoll.site import cache
+from atoll.runtime.spec import Plan, Process
+from atoll.services import ROUTER, SERVICES, template_key
+from atoll.site import cache, certificates
+from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
-from atoll.site.composition import Rendered, compose, load_secrets, load_settings, render, write
+from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
+from atoll.site.departure import depart, departing
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated, write_private
 
@@ -55,7 +57,7 @@ def up(state: State, cache_directory: Path, file: Path | None = None, observe: O
         cloud = wanted_cloud(state, file)
         code = template_key()
         sites = _render(state, cloud, cache_directory / "templates" / code)
-        _preflight(state, cache_directory, compose(sites, state, cache_directory / "templates" / code, code))
+        _preflight(state, cache_directory, sites, compose(sites, state, cache_directory / "templates" / code, code))
         with cache.held(cache_directory, code) as templates:
             _retire_other_code(state, code, observe)
             _write(state, cloud, sites, code)
@@ -65,34 +67,37 @@ def up(state: State, cache_directory: Path, file: Path | None = None, observe: O
 
 
 def _render(state: State, cloud: Cloud, templates: Path) -> list[Rendered]:
-    rendered = []
-    for site in cloud.sites:
-        directory = state.site(site.name)
-        rendered.append(render(site, directory, templates, load_secrets(directory)))
-    return rendered
+    secrets = {site.name: load_secrets(state.site(site.name)) for site in cloud.full_sites}
+    return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name]) for site in cloud.sites]
 
 
-def _preflight(state: State, cache_directory: Path, plan: Plan) -> None:
+def _preflight(state: State, cache_directory: Path, sites: Sequence[Rendered], plan: Plan) -> None:
     """Find out what would keep the plan from being started, before anything is written."""
+    for site in sites:
+        check_sockets(site.settings.sockets)
     control = connect(state.root)
     statuses = control.status() if control else []
     ready = {status.name for status in statuses if status.state == "ready"}
     if not {process.name for process in plan.processes} <= ready:
         check_space(state.root, cache_directory)
     live = [status.name for status in statuses if status.state not in ("failed", "stopped", "done")]
-    held = _addresses(state, {_site_of(name) for name in live})
+    held = _addresses(state, live)
+    by_themselves = [Process(name, "", "", listen=(address,)) for site in sites for name, address in opened(site).items()]
     # The supervisor itself binds them all or none, but only once everything is written.
     trial = Listeners()
     try:
-        trial.bind(replace(each, listen=tuple(address for address in each.listen if address not in held)) for each in plan.processes)
+        wanted = (*plan.processes, *by_themselves)
+        trial.bind(replace(each, listen=tuple(address for address in each.listen if address not in held)) for each in wanted)
     finally:
         trial.keep(())
 
 
-def _addresses(state: State, names: Iterable[str]) -> set[tuple[str, int]]:
+def _addresses(state: State, processes: Sequence[str]) -> set[tuple[str, int]]:
     """Where sites that run listen now."""
-    sites = [load_settings(state.site(name)) for name in names if name in state.existing_sites()]
-    return {(site.host, port) for site in sites for port in site.ports.values()}
+    existing = state.existing_sites()
+    sites = [load_settings(state.site(name)) for name in {_site_of(process) for process in processes} if name in existing]
+    ports = [(site, name, port) for site in sites for name, port in site.ports.items() if not site.control]
+    return {(site.host, port) for site, name, port in ports if name != ROUTER.name or f"{site.site}/{name}" in processes}
 
 
 def _retire_other_code(state: State, code: str, observe: Observer) -> None:
@@ -108,10 +113,12 @@ def _retire_other_code(state: State, code: str, observe: Observer) -> None:
 
 def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> None:
     state.stamp()
+    authority = certificates.authority(state.authority, cloud.name)
     for site in sites:
         write(site)
+        authority.certify(site.settings.tls, site.name, site.settings.own_address)
     write_private(state.cloud_file, dump_cloud(cloud))
-    write_private(state.clouds_file, clouds_yaml([site.settings for site in sites]))
+    write_private(state.clouds_file, clouds_yaml([site.settings for site in sites if not site.settings.control]))
     write_private(state.code_file, code)
 
 
@@ -204,16 +211,20 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
         The names of the sites that are gone.
 
     Raises:
-        AtollError: `site.unknown`, `state.*`, `runtime.unreachable`.
+        AtollError: `site.unknown`, `state.*`, `runtime.unreachable`; `site.needed`: a site is the control site of one that is to stay;
+            `site.not_running`, `site.failed`: a compute site can't be taken off its control site.
     """
     existing = destroyable(state)
     if names:
         check_known(state, names)
+    leaving = departing(state, names)
     if not state.root.exists():
         return ()
     with locked(state, "destroy"), translated(state.root):
         remaining = [name for name in existing if names and name not in names]
         _down(state, names if remaining else (), observe)
+        for name, control in leaving.items():
+            depart(control, name)
         for name in existing:
             if name not in remaining:
                 _delete(state.site(name))
@@ -257,12 +268,12 @@ def _forget(state: State, remaining: Sequence[str]) -> None:
         left = cloud.model_copy(update={"sites": tuple(site for site in cloud.sites if site.name in remaining)})
         write_private(state.cloud_file, dump_cloud(left))
     settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
-    write_private(state.clouds_file, clouds_yaml(settings))
+    write_private(state.clouds_file, clouds_yaml([each for each in settings if not each.control]))
 
 
 def _delete_all(state: State) -> None:
     """Delete what Atoll made, and nothing that somebody else may have put beside it."""
-    for directory in (state.root / "sites", state.logs):
+    for directory in (state.root / "sites", state.logs, state.authority):
         shutil.rmtree(directory, ignore_errors=True)
     files = (state.cloud_file, state.clouds_file, state.code_file, state.supervisor_log)
     # The version goes last: without it the remainder of an interrupted `destroy` would look like somebody else's.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll.errors import AtollError
-from atoll.site.composition import services_of
+from atoll.site.composition import log_names
 from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State
 
@@ -92,12 +92,8 @@ def logs_of(state: State, target: str | None) -> list[Log]:
     if site == "template":
         return [Log(name, path) for name, path in _templates(state) if service in ("", name.partition("/")[2])]
     check_known(state, [site] if site else [])
-    logs = [
-        Log(f"{each.name}/{known.name}", state.site(each.name) / "log" / f"{known.name}.log")
-        for each in (cloud.sites if cloud else ())
-        if site in ("", each.name)
-        for known in services_of(each)
-    ]
+    sites = [(each, log_names(cloud, each)) for each in cloud.sites if site in ("", each.name)] if cloud else []
+    logs = [Log(f"{each.name}/{name}", state.site(each.name) / "log" / f"{name}.log") for each, names in sites for name in names]
     if not service:
         return logs
     chosen = [log for log in logs if log.name == target]

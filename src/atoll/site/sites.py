@@ -36,14 +36,27 @@ def wanted_cloud(state: State, file: Path | None) -> Cloud:
     if file is None:
         cloud = applied or Cloud.default()
     else:
-        cloud = read_cloud(file, {site.name: site.port for site in applied.sites} if applied else None)
+        cloud = read_cloud(file, {site.name: site.port for site in applied.full_sites} if applied else None)
     known = [*(applied.site_names if applied else ()), *state.existing_sites()]
     vanished = sorted(set(known) - set(cloud.site_names))
     if vanished:
         names = " ".join(vanished)
         message = f"{file or state.cloud_file}: leaves out {', '.join(vanished)}: expected every site that exists"
         raise AtollError("cloud.invalid", message, f"put it back, or run `atoll destroy {names}` first")
+    if applied:
+        _check_kinds(applied, cloud, str(file or state.cloud_file))
     return cloud
+
+
+def _check_kinds(applied: Cloud, cloud: Cloud, source: str) -> None:
+    """A site stays what it is, for what it has made is no use to one of another kind, nor to another control site."""
+    before = {site.name: site for site in applied.sites}
+    for site in cloud.sites:
+        old = before.get(site.name, site)
+        if (site.kind, site.control) != (old.kind, old.control):
+            was = f"a compute site of {old.control}" if old.control else "a full site"
+            message = f"{source}: {site.name} is {was}: expected it to stay one"
+            raise AtollError("cloud.invalid", message, f"change it back, or run `atoll destroy {site.name}` first")
 
 
 def known_sites(state: State) -> list[str]:
@@ -68,7 +81,7 @@ def check_known(state: State, names: Sequence[str]) -> None:
 
 
 def site_settings(state: State, name: str | None = None) -> Settings:
-    """The settings of one site that exists.
+    """The settings of the site whose APIs a site has: its own, or those of its control site.
 
     Args:
         state: where.
@@ -78,4 +91,5 @@ def site_settings(state: State, name: str | None = None) -> Settings:
         AtollError: `site.unknown`, `cloud.not_found`, `state.unusable`.
     """
     check_known(state, [name] if name is not None else [])
-    return load_settings(state.site(name or known_sites(state)[0]))
+    settings = load_settings(state.site(name or known_sites(state)[0]))
+    return load_settings(state.site(settings.control)) if settings.control else settings

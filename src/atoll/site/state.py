@@ -6,8 +6,9 @@
           code            the key of the code that the running processes were started with
           lock            held by the command that changes the cloud
           control.sock, supervisor.lock, supervisor.log    the runtime's
+          ca/             the cloud's certificate authority
           log/            what fork servers and template jobs wrote
-          sites/NAME/     settings.json, etc/, log/, data/
+          sites/NAME/     settings.json, etc/, log/, data/, tls/, run/
 
 Directories are 0700 and files 0600: databases, keys and passwords are below here.
 """
@@ -87,6 +88,11 @@ class State:
     def logs(self) -> Path:
         """Where fork servers and template jobs log."""
         return self.root / "log"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate authority of the cloud."""
+        return self.root / "ca"
 
     def site(self, name: str) -> Path:
         """The directory of one site."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from atoll.cloud import Site
+from atoll.cloud import Cloud, Site
 from atoll.runtime.control import ProcessStatus, connect
 from atoll.site.composition import services_of
 from atoll.site.sites import applied_cloud, check_known
@@ -46,13 +46,17 @@ class SiteStatus:
 
     Attributes:
         name: its name.
+        kind: "full" or "compute".
+        control: the control site of a compute site; None for a full one.
         state: "up" if all its services are ready, "stopped" if none runs, otherwise "partial".
-        url: of its identity API.
+        url: of its identity API; that of a compute site is its control site's.
         memory_bytes: of all its processes.
         processes: one row per service.
     """
 
     name: str
+    kind: str
+    control: str | None
     state: str
     url: str
     memory_bytes: int
@@ -104,7 +108,8 @@ def status(state: State, names: Sequence[str] = ()) -> CloudStatus:
         check_known(state, names)
     control = connect(state.root) if state.root.exists() else None
     found = control.status(memory=True) if control else []
-    sites = tuple(_site(site, found) for site in (cloud.sites if cloud else ()) if not names or site.name in names)
+    wanted = [(cloud, site) for site in cloud.sites if not names or site.name in names] if cloud else []
+    sites = tuple(_site(*each, found) for each in wanted)
     return CloudStatus(
         cloud=cloud.name if cloud else None,
         directory=str(state.root),
@@ -117,15 +122,18 @@ def status(state: State, names: Sequence[str] = ()) -> CloudStatus:
     )
 
 
-def _site(site: Site, found: Iterable[ProcessStatus]) -> SiteStatus:
+def _site(cloud: Cloud, site: Site, found: Iterable[ProcessStatus]) -> SiteStatus:
     by_name = {status.name: status for status in found}
-    names = [f"{site.name}/{service.name}" for service in services_of(site)]
+    names = [f"{site.name}/{service.name}" for service in services_of(cloud, site)]
+    control = cloud.control_of(site)
     rows = tuple(_row(by_name[name]) if name in by_name else Row(name, STOPPED) for name in names)
     states = {row.state for row in rows}
     return SiteStatus(
         name=site.name,
+        kind=site.kind,
+        control=site.control,
         state="up" if states == {"ready"} else STOPPED if states == {STOPPED} else "partial",
-        url=f"http://{site.host}:{site.ports['identity']}/v3",
+        url=f"http://{control.host}:{control.ports['identity']}/v3",
         memory_bytes=sum(row.memory_bytes or 0 for row in rows),
         processes=rows,
     )

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import requests
 from keystoneauth1.exceptions import ClientException
-from keystoneauth1.identity.v3 import Password
 from keystoneauth1.session import Session
 
 from atoll.errors import AtollError
 from atoll.services import Settings, ini
+from atoll.site.clients import admin_session
 
 IMAGES = ("tempest", "tempest-alt")
 IMAGE_BYTES = 4096
@@ -66,7 +65,7 @@ class Lookup:
         self._settings = settings
         self._create = create
         self._report = report
-        self._session: Any = session or _session(settings)
+        self._session: Any = session or admin_session(settings)
 
     def resources(self) -> Resources:
         """All that Tempest needs.
@@ -145,20 +144,6 @@ class Lookup:
 
     def _post(self, endpoint: str, path: str, body: object) -> Any:  # noqa: ANN401, RUF100
         return self._session.post(self._settings.url(endpoint, path), json=body).json()
-
-
-def _session(settings: Settings) -> Any:  # noqa: ANN401, RUF100 - keystoneauth has no types
-    direct = requests.Session()
-    direct.trust_env = False  # a proxy can't reach this machine's loopback address
-    account = Password(
-        auth_url=settings.url("identity", "/v3"),
-        username="admin",
-        password=settings.secrets["admin"],
-        project_name="admin",
-        user_domain_id="default",
-        project_domain_id="default",
-    )
-    return Session(account, session=direct, timeout=60)
 
 
 def tempest_conf(settings: Settings, resources: Resources) -> str:

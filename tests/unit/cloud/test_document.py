@@ -4,7 +4,8 @@ from atoll.cloud import Cloud, dump_cloud, parse_cloud, read_cloud
 from atoll.errors import AtollError
 
 A_NAME = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
-KEYS = "name, port, host, services, compute, network, bus, debug, options"
+KEYS = "name, kind, control, port, host, services, compute, network, bus, rabbit, debug, options"
+URL = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/"
 
 BAD = {
     "": "1: nothing here: expected a mapping with `sites`, such as {sites: [{name: paris}]}",
@@ -32,6 +33,17 @@ BAD = {
     "expected one of keystone, placement, glance, neutron, nova",
     "sites:\n- name: a\n  options: {nova: {DEFAULT: {x: {}}}}": "3: sites[0].options: option x: "
     "expected a text, a number, true, false, or a list of these",
+    "sites:\n- name: a\n- name: e\n  kind: compute": "4: sites[1].kind: e is a compute site: "
+    "expected `control` beside it, the name of a full site",
+    "sites:\n- name: a\n- name: e\n  kind: compute\n  control: b": "5: sites[1].control: no full site is called b: expected one of a",
+    "sites:\n- name: a\n  bus: local": "3: sites[0].bus: expected `zenoh` or `rabbit`, got the text 'local'",
+    "sites:\n- name: a\n  bus: rabbit\n  rabbit: {}": f"4: sites[0].rabbit: `url` is missing: {URL}",
+    "sites:\n- name: a\n  bus: rabbit\n  rabbit:\n    url: rabbit://u:secret@h/": f"5: sites[0].rabbit.url: {URL}; "
+    "the password belongs in `password_file`",
+    "sites:\n- name: a\n  rabbit: rabbit://u:secret@h/": "3: sites[0].rabbit: "
+    "expected a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}, got the text 'rabbit://…@h/'",
+    "sites:\n- name: a\n  rabbit: {url: rabbit://u@h/, password_file: here}": "3: sites[0].rabbit.password_file: "
+    "expected the absolute path of a file, such as /etc/rabbit.password, got the text 'here'",
     "1: 2\nsites: [{name: a}]": "1: the key 1: expected a text as key",
 }
 
@@ -76,8 +88,18 @@ def test_huge_file(tmp_path):
         read_cloud(path)
 
 
+OF_ALL_KINDS = """
+name: mine
+sites:
+- {name: a, debug: yes}
+- {name: b, services: {nova: false}}
+- {name: c, bus: rabbit, rabbit: {url: "rabbit://u@h:5672/", password_file: /x}}
+- {name: d, kind: compute, control: a, host: 127.0.0.2}
+"""
+
+
 def test_what_is_written_is_read_back_as_it_was():
-    cloud = parse_cloud("name: mine\nsites:\n- {name: a, debug: yes}\n- {name: b, services: {nova: false}}", "c.yaml")
+    cloud = parse_cloud(OF_ALL_KINDS, "c.yaml")
     assert parse_cloud(dump_cloud(cloud), "again") == cloud
     assert "15010" in dump_cloud(cloud)
     assert dump_cloud(Cloud.default()) == "name: atoll\nsites:\n- name: local\n  port: 15000\n"

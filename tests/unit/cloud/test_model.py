@@ -16,7 +16,8 @@ def test_default_is_one_full_site():
 
 def test_ports_are_base_plus_last_digit_of_the_standard_port():
     standard = {"identity": 5000, "image": 9292, "compute": 8774, "metadata": 8775, "network": 9696, "placement": 8778}
-    assert {name: port % 10 for name, port in standard.items()} == PORT_OFFSETS
+    # No service of OpenStack has 9; Zenoh's own 7447 would be the image service's neighbour, and mean nothing.
+    assert {name: port % 10 for name, port in standard.items()} | {"bus": 9} == PORT_OFFSETS
     assert Cloud.default().sites[0].ports["compute"] == 15004
 
 
@@ -55,6 +56,87 @@ def test_bad_names_are_refused(name):
 def test_bad_hosts_are_refused(host):
     with pytest.raises(ValidationError):
         cloud({"name": "a", "host": host})
+
+
+def compute(name: str, **more: object) -> dict[str, object]:
+    return {"name": name, "kind": "compute", "control": "a", **more}
+
+
+def test_compute_site_belongs_to_its_control_site_and_listens_nowhere():
+    made = cloud(
+        compute("e"), {"name": "a"}, compute("f", host="127.0.0.2", debug=True, options={"nova": {"DEFAULT": {"x": 1}}}), {"name": "b"}
+    )
+    assert [site.name for site in made.full_sites] == ["a", "b"]
+    assert [site.name for site in made.computes_of("a")] == ["e", "f"]
+    assert made.computes_of("b") == ()
+    assert [made.control_of(site).name for site in made.sites] == ["a", "a", "a", "b"]
+    assert (made.sites[0].ports, made.sites[1].ports["bus"]) == ({}, 15019)
+
+
+def test_full_site_has_a_port_even_where_pydantic_was_given_none():
+    assert cloud({"name": "a"}, compute("e")).sites[0].port == 15000
+
+
+RABBIT = {"url": "rabbit://nova@10.0.0.1:5672/"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["rabbit://h", "rabbit://h:5672/", "rabbit://u@h/v", "rabbit://u@h:1,u@[::1]:2/", "rabbit://u%40x@h.example-1.org:5672/a%2Fb"],
+)
+def test_url_of_rabbitmq(url):
+    assert cloud({"name": "a", "bus": "rabbit", "rabbit": {"url": url}}).sites[0].rabbit.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "h:5672", "amqp://h/", "rabbit://", "rabbit:///v", "rabbit://u:secret@h/", "rabbit://u@h,u:secret@i/", "rabbit://u@h:port/",
+     "rabbit://u@h/v?ssl=1", "rabbit://u @h/", "rabbit://u@h/\nx"],
+)  # fmt: skip
+def test_other_urls_are_refused_and_not_shown(url):
+    with pytest.raises(ValidationError) as caught:
+        cloud({"name": "a", "bus": "rabbit", "rabbit": {"url": url}})
+    assert "secret" not in caught.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize(
+    ("site", "text"),
+    [
+        ({"bus": "rabbit"}, "expected `rabbit` beside it"),
+        ({"rabbit": RABBIT}, "expected `bus: rabbit` beside it"),
+        ({"bus": "rabbit", "rabbit": {"url": "rabbit://h/", "password_file": "/x"}}, "expected a user in `url`"),
+        ({"control": "b"}, "a is a full site and its own control site"),
+    ],
+)
+def test_full_sites_that_contradict_themselves(site, text):
+    with pytest.raises(ValidationError, match=text):
+        cloud({"name": "a", **site}, {"name": "b"})
+
+
+@pytest.mark.parametrize(
+    ("site", "text"),
+    [
+        ({"control": None}, "e is a compute site: expected `control` beside it, the name of a full site"),
+        ({"control": "b"}, "no full site is called b: expected one of a, small"),
+        ({"control": "e"}, "no full site is called e: expected one of a, small"),
+        ({"control": "f"}, "no full site is called f: expected one of a, small"),
+        ({"control": "small"}, "small runs no Nova: expected a full site with all services"),
+        ({"port": 15000}, "nothing listens at a compute site: expected no `port`"),
+        ({"services": {}}, "a compute site runs nova-compute alone: expected no `services`"),
+        ({"network": "fake"}, "a compute site has its control site's: expected no `network`"),
+        ({"bus": "zenoh"}, "a compute site has its control site's: expected no `bus`"),
+        ({"rabbit": RABBIT}, "a compute site has its control site's: expected no `rabbit`"),
+        ({"options": {"neutron": {}}}, "a compute site runs nova-compute alone: expected options of nova"),
+    ],
+)
+def test_bad_compute_sites_are_refused(site, text):
+    with pytest.raises(ValidationError, match=text):
+        cloud({"name": "a"}, {"name": "small", "services": {"nova": False}}, compute("f"), compute("e", **site))
+
+
+def test_compute_site_alone_is_refused():
+    with pytest.raises(ValidationError, match="no full site is called a: expected a full site in this cloud"):
+        cloud(compute("e"))
 
 
 def test_service_needs_its_services():

@@ -56,11 +56,11 @@ def test_preload_leaves_what_a_fork_needs():
             "eventlet": "eventlet" in sys.modules,
             "backend": oslo_service.backend.get_backend_type().name,
             "cached": bool(stevedore._cache._c._internal),
-            "driver": [point.name for point in stevedore._cache.get_group_all("oslo.messaging.drivers") if point.name == "local"],
+            "driver": [point.name for point in stevedore._cache.get_group_all("oslo.messaging.drivers") if point.name == "zenoh"],
         })
         """
     )
-    assert found == {"argv": [], "threads": 1, "eventlet": False, "backend": "THREADING", "cached": True, "driver": ["local"]}
+    assert found == {"argv": [], "threads": 1, "eventlet": False, "backend": "THREADING", "cached": True, "driver": ["zenoh"]}
 
 
 def test_cache_is_found_without_loading_all_the_others():

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,25 +10,37 @@ import pytest
 from oslo_config import cfg
 from upstream import inside
 
-from atoll.services import SERVICES
+from atoll.services import COMPUTE, SERVICES, Service, Settings
 
-NAMES = [service.name for service in SERVICES]
+EVERY = {service.name: service for service in (*SERVICES, COMPUTE)}
+NAMES = list(EVERY)
 SECRETS = {
     "keystone": set(),
     "placement": {"placement"},
     "glance": {"glance"},
     "neutron": {"neutron", "nova", "placement"},
     "nova": {"nova", "neutron", "placement", "metadata"},
+    "nova-compute": {"nova", "neutron", "placement"},
 }
 """Whose passwords each service has to know; nobody needs the administrator's."""
 
-COMMON = ["oslo.log", "oslo.messaging", "oslo.policy", "oslo.db", "oslo.concurrency", "oslo.cache", "keystonemiddleware.auth_token"]
+COMMON = [
+    "oslo.log",
+    "oslo.messaging",
+    "oslo.messaging.zenoh",
+    "oslo.policy",
+    "oslo.db",
+    "oslo.concurrency",
+    "oslo.cache",
+    "keystonemiddleware.auth_token",
+]
 NAMESPACES = {
     "keystone": ["keystone"],
     "placement": ["placement.conf"],
     "glance": ["glance.api", "glance", "glance.multi_store"],
     "neutron": ["neutron", "neutron.db", "neutron.extensions", "neutron.ml2", "nova.auth", "placement.auth", "oslo.service.wsgi"],
     "nova": ["nova.conf"],
+    "nova-compute": ["nova.conf"],
 }
 
 UNDERSTAND = """
@@ -76,8 +89,15 @@ UNDERSTAND = """
 """
 
 
+def told(service: Service, settings: Settings) -> Settings:
+    """The settings of a site that runs the service."""
+    if service is not COMPUTE:
+        return replace(settings, transport_url="zenoh:///paris")
+    return replace(settings, site="edge", transport_url="zenoh://127.0.0.1:15009/paris", control="paris", address="127.0.0.2")
+
+
 def rendered(name: str, settings) -> dict[str, str]:
-    return next(service for service in SERVICES if service.name == name).configuration(settings)
+    return EVERY[name].configuration(told(EVERY[name], settings))
 
 
 def parsed(text: str, tmp_path: Path) -> dict[str, dict[str, list[str]]]:
@@ -91,7 +111,7 @@ def parsed(text: str, tmp_path: Path) -> dict[str, dict[str, list[str]]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_below_the_services_own_directory(name, settings):
     for path in map(PurePosixPath, rendered(name, settings)):
-        assert path.parts[0] == name
+        assert path.parts[0] == EVERY[name].fork_server
         assert not path.is_absolute()
         assert ".." not in path.parts
 
@@ -116,7 +136,7 @@ def test_paths_are_the_sites_or_upstreams(name, settings):
     paths = [path.removeprefix("sqlite:///") for path in re.findall(r"(?:sqlite:///|(?<=[ ,=]))/[^ ,?\n]+", text)]
     assert paths
     for path in paths:
-        assert path.startswith((f"{settings.data}/", str(settings.data), f"{sys.prefix}/etc/")), path
+        assert path.startswith((f"{settings.directory}/", f"{sys.prefix}/etc/")), path
         assert not path.startswith(sys.prefix) or Path(path).exists()
 
 
@@ -127,17 +147,41 @@ def test_every_url_is_one_of_the_sites_own(name, settings):
     assert set(re.findall(r"http://[^/\s]+", text)) <= own
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_leads_out_of_the_process(name, settings, tmp_path):
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "placement"])
+def test_bus_is_the_sites_own(name, settings, tmp_path):
     for text in rendered(name, settings).values():
-        default = parsed(text, tmp_path).get("DEFAULT", {})
-        assert default.get("transport_url", ["local://"]) == ["local://"]
+        sections = parsed(text, tmp_path)
+        assert sections["DEFAULT"]["transport_url"] == [told(EVERY[name], settings).transport_url]
+        assert sections["oslo_messaging_zenoh"]["journal_dir"] == [f"{settings.directory}/data/bus/journal"]
+
+
+def test_sites_processes_find_one_another_and_a_compute_site_goes_through_the_router(settings, tmp_path):
+    own = parsed("".join(rendered("nova", settings).values()), tmp_path)["oslo_messaging_zenoh"]
+    assert own["socket_dir"] == [f"{settings.directory}/run"]
+    assert "tls" not in own
+    remote = parsed("".join(rendered("nova-compute", settings).values()), tmp_path)["oslo_messaging_zenoh"]
+    assert (remote["socket_dir"], remote["mode"], remote["tls"]) == (["none"], ["client"], ["true"])
+    assert remote["tls_cert_file"] == [f"{settings.directory}/tls/cert.pem"]
+
+
+def test_compute_site_is_called_by_its_own_name_and_has_no_database(settings, tmp_path):
+    sections = parsed("".join(rendered("nova-compute", settings).values()), tmp_path)
+    assert (sections["DEFAULT"]["host"], sections["DEFAULT"]["my_ip"]) == (["edge"], ["127.0.0.2"])
+    assert {"database", "api_database", "keystone_authtoken"} & sections.keys() == set()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "placement"])
+def test_rabbitmq_instead(name, settings, tmp_path):
+    """The password may hold what oslo.config takes for a reference."""
+    url = "rabbit://u:p$x%40@h:5672/"
+    text = "".join(EVERY[name].configuration(replace(told(EVERY[name], settings), transport_url=url)).values())
+    sections = parsed(text, tmp_path)
+    assert sections["DEFAULT"]["transport_url"] == [url.replace("$", "$$")]
+    assert "oslo_messaging_zenoh" not in sections
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_debug_reaches_the_service(name, settings, tmp_path):
-    from dataclasses import replace
-
     text = "".join(rendered(name, replace(settings, debug=True)).values())
     assert parsed(text, tmp_path)["DEFAULT"]["debug"] == ["true"]
     assert parsed("".join(rendered(name, settings).values()), tmp_path)["DEFAULT"]["debug"] == ["false"]
@@ -171,7 +215,7 @@ def test_no_option_is_about_to_go(name, settings, understood):
     assert understood(name, settings)["deprecated"] == expected.get(name, [])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "keystone"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("keystone", "nova-compute")])
 def test_password_arrives_as_it_is(name, settings, understood):
     values = understood(name, settings)["values"]
     assert values["keystone_authtoken.password"] == settings.secrets[name]

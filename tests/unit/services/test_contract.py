@@ -8,7 +8,7 @@ from atoll.services import Settings
 
 
 def test_settings_come_back(settings):
-    settings = replace(settings, debug=True, region="West")
+    settings = replace(settings, debug=True, region="West", transport_url="rabbit://u:p@h/", control="lyon", address="127.0.0.2")
     settings.directory.mkdir()
     settings.save()
     assert Settings.load(settings.directory) == settings
@@ -23,7 +23,18 @@ def test_settings_are_their_owners_alone(settings):
 
 
 def test_secrets_are_not_shown(settings):
-    assert "secret-of" not in repr(settings)
+    assert "secret-of" not in repr(replace(settings, transport_url="rabbit://u:secret-of-rabbit@h/"))
+
+
+def test_settings_of_an_earlier_version_can_be_read(settings):
+    settings.directory.mkdir()
+    settings.save()
+    path = settings.directory / "settings.json"
+    known = json.loads(path.read_text())
+    for name in ("transport_url", "control", "address"):
+        del known[name]
+    path.write_text(json.dumps(known))
+    assert (Settings.load(settings.directory).control, Settings.load(settings.directory).own_address) == ("", settings.host)
 
 
 def test_settings_cannot_be_read_in_half(settings):
@@ -50,4 +61,8 @@ def test_file_holds_nothing_but_plain_data(settings):
     settings.directory.mkdir()
     settings.save()
     data = json.loads((settings.directory / "settings.json").read_text())
-    assert set(data) == {"site", "directory", "templates", "host", "ports", "secrets", "region", "debug"}
+    assert set(data) == {"site", "directory", "templates", "host", "ports", "secrets", "region", "debug"} | {
+        "transport_url",
+        "control",
+        "address",
+    }

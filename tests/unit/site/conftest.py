@@ -8,7 +8,7 @@ from atoll.errors import AtollError
 from atoll.runtime.control import Event, ProcessStatus
 from atoll.runtime.control import State as ProcessState
 from atoll.runtime.spec import Plan
-from atoll.site import lifecycle, status
+from atoll.site import departure, lifecycle, status
 from atoll.site.state import State
 
 
@@ -36,7 +36,8 @@ class FakeRuntime:
             if process.name in self.failing:
                 yield Event(process.name, ProcessState.FAILED, 1.0, self.failing[process.name])
             elif process.job:
-                Path(process.arguments["directory"]).mkdir()
+                made = process.arguments.get("mark")
+                Path(made).touch() if made else Path(process.arguments["directory"]).mkdir()
                 yield Event(process.name, ProcessState.DONE, 1.0)
             else:
                 same = self.signatures.get(process.name) == process.signature()
@@ -74,7 +75,7 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     fake = FakeRuntime(state.root)
-    for module in (lifecycle, status):
+    for module in (departure, lifecycle, status):
         monkeypatch.setattr(module, "connect", fake.connect)
     monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
     monkeypatch.setattr(lifecycle, "template_key", lambda: "key-1")

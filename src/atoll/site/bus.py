@@ -1,0 +1,70 @@
+"""Where a site's services find their message bus."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+from atoll.bus.peers import MAX_SOCKET_PATH
+from atoll.cloud import Cloud, Rabbit, Site
+from atoll.errors import AtollError
+
+_SOCKET_NAME_BYTES = len("/0123456789abcdef.sock")
+"""What the driver appends to `Settings.sockets`."""
+
+
+def has_router(cloud: Cloud, site: Site) -> bool:
+    """True if compute sites reach this site's bus through a router of its own."""
+    return site.kind == "full" and site.bus == "zenoh" and bool(cloud.computes_of(site.name))
+
+
+def transport_url(cloud: Cloud, site: Site) -> str:
+    """The URL of a site's bus, for oslo.messaging.
+
+    Raises:
+        AtollError: `cloud.invalid`: the password of its RabbitMQ can't be read, or others can read it.
+    """
+    control = cloud.control_of(site)
+    if control.rabbit is not None:
+        return _rabbit_url(control.rabbit)
+    # All processes of a full site are on its machine, and find one another without an address.
+    address = f"{control.host}:{control.ports['bus']}" if site.kind == "compute" else ""
+    return f"zenoh://{address}/{control.name}"
+
+
+def _rabbit_url(rabbit: Rabbit) -> str:
+    if rabbit.password_file is None:
+        return rabbit.url
+    password = quote(_read_password(Path(rabbit.password_file)), safe="")
+    hosts, slash, virtual_host = rabbit.url.removeprefix("rabbit://").partition("/")
+    accounts = [host.replace("@", f":{password}@") for host in hosts.split(",")]
+    return f"rabbit://{','.join(accounts)}{slash}{virtual_host}"
+
+
+def _read_password(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                message = f"{path}: others can read the password of RabbitMQ: expected a file for its owner alone"
+                raise AtollError("cloud.invalid", message, f"chmod 600 {path}")
+            password = file.read(1000).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not text"
+        raise AtollError("cloud.invalid", f"{path}: {why}: expected the password of RabbitMQ") from None
+    # oslo.messaging quotes all but the slash (_drivers/impl_rabbit.py, `_parse_url`), and kombu then takes what is before it for a port.
+    if not password or "/" in password or len(password.splitlines()) > 1:
+        raise AtollError("cloud.invalid", f"{path}: expected the password of RabbitMQ: one line, without a slash")
+    return password
+
+
+def check_sockets(directory: Path) -> None:
+    """Refuse a directory whose path is too long for the sockets of the bus.
+
+    Raises:
+        AtollError: `state.unusable`.
+    """
+    length, most = len(os.fsencode(directory)), MAX_SOCKET_PATH - _SOCKET_NAME_BYTES
+    if length > most:
+        message = f"{directory} is too long for the sockets of the message bus: {length} bytes, expected at most {most}"
+        raise AtollError("state.unusable", message, "use a directory with a shorter path: --state DIR")

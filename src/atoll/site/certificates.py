@@ -1,0 +1,187 @@
+"""The cloud's own certificate authority, and a certificate for each site: what sites know one another by.
+
+    STATE/ca/ca.pem, ca.key              the authority
+    STATE/sites/NAME/tls/ca.pem          the authority's certificate, so that a site's directory has all that the site needs
+                         cert.pem, key.pem
+
+Everything is made once, and again only when it no longer serves.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from atoll.errors import AtollError
+from atoll.site.state import make_directory, write_private
+
+AUTHORITY_LIFE = timedelta(days=7300)
+CERTIFICATE_LIFE = timedelta(days=825)
+RENEWAL = CERTIFICATE_LIFE / 3
+"""A certificate is renewed by the first `up` within this time of its end. Higher: a site may run longer without one."""
+
+_CLOCK_SKEW = timedelta(days=1)
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The cloud's certificate authority.
+
+    Attributes:
+        certificate: its own.
+        key: what it signs with.
+    """
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def certify(self, directory: Path, name: str, host: str, clock: Clock = _now) -> bool:
+        """See to it that a site has a certificate of this authority for its name and its address.
+
+        Args:
+            directory: where `ca.pem`, `cert.pem` and `key.pem` are to be.
+            name: of the site.
+            host: its IPv4 address.
+            clock: tells the time.
+
+        Returns:
+            False if it had one that serves.
+        """
+        if _serves(directory, self.certificate, name, host, clock()):
+            return False
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(key.public_key(), name, host, clock())
+        make_directory(directory)
+        # The certificate last: without one that fits the others, all of them are made again.
+        write_private(directory / "ca.pem", _pem(self.certificate))
+        write_private(directory / "key.pem", _private(key))
+        write_private(directory / "cert.pem", _pem(certificate))
+        return True
+
+    def _sign(self, key: ec.EllipticCurvePublicKey, name: str, host: str, now: datetime) -> x509.Certificate:
+        identifier = x509.SubjectKeyIdentifier.from_public_key
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(self.certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _CLOCK_SKEW)
+            .not_valid_after(min(now + CERTIFICATE_LIFE, self.certificate.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signature=True), critical=True)
+            .add_extension(usage, critical=False)
+            .add_extension(_names(name, host), critical=False)
+            .add_extension(identifier(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+        )
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def authority(directory: Path, cloud: str, clock: Clock = _now) -> Authority:
+    """The cloud's authority, made if there is none.
+
+    Args:
+        directory: where `ca.pem` and `ca.key` are.
+        cloud: the cloud's name, for a person who looks into a certificate.
+        clock: tells the time.
+
+    Raises:
+        AtollError: `state.unusable`: there is one, but it can't be read, or its two files do not belong together.
+    """
+    certificate, key = directory / "ca.pem", directory / "ca.key"
+    if certificate.exists():
+        try:
+            found = Authority(x509.load_pem_x509_certificate(certificate.read_bytes()), _load_key(key))
+            if found.certificate.public_key() == found.key.public_key():
+                return found
+        except (OSError, ValueError, TypeError):
+            pass
+        hint = f"put {certificate.name} and {key.name} back; or remove both, and the next `atoll up` makes new certificates for all sites"
+        raise AtollError("state.unusable", f"{directory}: expected the certificate of the cloud's authority and its key", hint)
+    made = _make_authority(cloud, clock())
+    make_directory(directory)
+    write_private(key, _private(made.key))
+    write_private(certificate, _pem(made.certificate))
+    return made
+
+
+def _make_authority(cloud: str, now: datetime) -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _name(f"{cloud} certificate authority")
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + AUTHORITY_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signature=False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return Authority(builder.sign(key, hashes.SHA256()), key)
+
+
+def _serves(directory: Path, issuer: x509.Certificate, name: str, host: str, now: datetime) -> bool:
+    with suppress(OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
+        certificate.verify_directly_issued_by(issuer)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return (
+            names == _names(name, host)
+            and certificate.not_valid_after_utc - now > min(RENEWAL, issuer.not_valid_after_utc - now - timedelta(seconds=1))
+            and certificate.public_key() == _load_key(directory / "key.pem").public_key()
+            and (directory / "ca.pem").read_text(encoding="ascii") == _pem(issuer)
+        )
+    return False
+
+
+def _names(name: str, host: str) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(host))])
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(*, signature: bool) -> x509.KeyUsage:
+    """What a key may do: sign messages (a site's), or certificates (the authority's)."""
+    return x509.KeyUsage(
+        digital_signature=signature, key_cert_sign=not signature, crl_sign=not signature, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> str:
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode("ascii")
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError(f"{path}: expected a key on an elliptic curve")
+    return key

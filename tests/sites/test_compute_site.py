@@ -1,0 +1,158 @@
+"""A site with nova-compute alone, and its control site: the bus between them is Zenoh, through a router and by TLS."""
+
+import json
+import socket
+import ssl
+
+import pytest
+from deployment import Deployment, answers, kill, until
+from holdings import allocations, await_status, server
+
+from atoll.bench import workload
+
+EDGE = {"name": "edge", "kind": "compute", "control": "paris"}
+
+
+@pytest.fixture(scope="module")
+def coast(make, base_ports) -> Deployment:
+    """A cloud of paris, a full site, and edge, its compute site."""
+    made: Deployment = make()
+    made.atoll("up", made.file(EDGE, {"name": "paris", "port": next(base_ports)}))
+    assert made.trouble() == "", "a start is quiet"
+    return made
+
+
+@pytest.fixture(scope="module")
+def tenancy(coast):
+    return workload.prepare(coast.api())
+
+
+@pytest.fixture
+def boot(coast, tenancy):
+    """Boots servers on edge; those that a test leaves are deleted."""
+    made: list[str] = []
+
+    def boot_(name: str, **where: str) -> str:
+        api = coast.api()
+        body = workload.server_body(tenancy, name)
+        body["server"] |= where or {"host": "edge"}
+        made.append(api.expect("compute", "POST", "/servers", body)["server"]["id"])
+        until(lambda: server(api, made[-1])["status"] != "BUILD", f"{name} built")
+        found = server(api, made[-1])
+        assert (found["status"], found["OS-EXT-SRV-ATTR:host"]) == ("ACTIVE", "edge"), found.get("fault")
+        return made[-1]
+
+    yield boot_
+    workload.delete(coast.api(), made)
+
+
+def restarted(coast: Deployment, name: str, old: int):
+    found = coast.processes()[name]
+    return found if found.state == "ready" and found.pid != old else None
+
+
+def test_both_are_up_and_each_is_what_it_is(coast):
+    status = json.loads(coast.atoll("status", "--json"))
+    assert [(site["name"], site["kind"], site["control"], site["state"]) for site in status["sites"]] == [
+        ("edge", "compute", "paris", "up"),
+        ("paris", "full", None, "up"),
+    ]
+    assert [row["name"] for row in status["sites"][0]["processes"]] == ["edge/nova-compute"]
+    services = coast.api().expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
+    assert {service["host"]: service["state"] for service in services} == {"paris": "up", "edge": "up"}
+
+
+def test_client_is_led_to_the_control_site(coast):
+    assert json.loads(coast.atoll("env", "--json", "edge")) == json.loads(coast.atoll("env", "--json", "paris"))
+    listed = json.loads(coast.atoll("openstack", "--site", "edge", "hypervisor", "list", "-f", "json"))
+    assert {each["Hypervisor Hostname"] for each in listed} == {"paris", "edge"}
+
+
+@pytest.mark.parametrize("where", [{"host": "edge"}, {"availability_zone": "paris:edge"}], ids=str)
+def test_server_on_a_compute_site(coast, boot, where):
+    api = coast.api()
+    made = boot("there", **where)
+    assert made in allocations(api)
+    manage(coast, made)
+    workload.delete(api, [made])
+    until(lambda: made not in allocations(api), "nothing allocated", 60)
+
+
+def test_killed_compute_site_goes_on(coast, boot):
+    kept = boot("kept")
+    before = coast.processes()
+    kill(before["edge/nova-compute"].pid)
+    until(lambda: restarted(coast, "edge/nova-compute", before["edge/nova-compute"].pid), "nova-compute ready again")
+    after = coast.pids()
+    assert {name: pid for name, pid in after.items() if not name.startswith("edge/")} == {
+        name: status.pid for name, status in before.items() if status.pid and not name.startswith("edge/")
+    }, "nobody else was restarted"
+    manage(coast, kept)
+    boot("after")
+
+
+def manage(coast: Deployment, kept: str) -> None:
+    api = coast.api()
+    for action, status in (("os-stop", "SHUTOFF"), ("os-start", "ACTIVE")):
+        api.expect("compute", "POST", f"/servers/{kept}/action", {action: None})
+        await_status(api, kept, status)
+
+
+@pytest.mark.parametrize("service", ["bus", "nova"])
+def test_killed_service_of_the_control_site_is_found_again(coast, boot, service):
+    """Nobody helps nova-compute: it is the same process before and after."""
+    kept, before = boot("kept"), coast.pids()
+    kill(before[f"paris/{service}"])
+    until(lambda: restarted(coast, f"paris/{service}", before[f"paris/{service}"]), f"{service} ready again")
+    coast.await_answers()
+    manage(coast, kept)
+    boot("after")
+    assert coast.pids()["edge/nova-compute"] == before["edge/nova-compute"]
+
+
+def test_control_site_down_and_up_again(coast, boot):
+    kept, before = boot("kept"), coast.pids()
+    assert coast.atoll("down", "paris") == "stopped: paris\n"
+    assert coast.pids()["edge/nova-compute"] == before["edge/nova-compute"]
+    coast.atoll("up")
+    coast.await_answers()
+    manage(coast, kept)
+    boot("after")
+    assert coast.pids()["edge/nova-compute"] == before["edge/nova-compute"]
+
+
+def test_router_lets_nobody_in_without_a_certificate_of_the_cloud(coast):
+    settings = coast.settings()
+    context = ssl.create_default_context(cafile=settings.tls / "ca.pem")
+    with (
+        socket.create_connection((settings.host, settings.ports["bus"]), timeout=60) as connection,
+        pytest.raises(ssl.SSLError, match="ALERT"),
+        context.wrap_socket(connection, server_hostname="paris") as stranger,
+    ):
+        stranger.recv(1)
+
+
+def test_everything_of_the_cloud_is_private(coast):
+    for path in [coast.root, *coast.root.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_destroyed_compute_site_is_forgotten_by_its_control_site(coast, tenancy):
+    """With a server on it; and a new site of the same name is as good as the old one."""
+    api = coast.api()
+    body = workload.server_body(tenancy, "doomed")
+    body["server"]["host"] = "edge"
+    doomed = api.expect("compute", "POST", "/servers", body)["server"]["id"]
+    await_status(api, doomed, "ACTIVE")
+    assert "paris is the control site of edge" in coast.refused("destroy", "--yes", "paris")
+    assert coast.atoll("destroy", "--yes", "edge") == "destroyed: edge\n"
+    assert not answers(api, "compute", f"/servers/{doomed}")
+    services = api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
+    providers = api.expect("placement", "GET", "/resource_providers")["resource_providers"]
+    assert ([each["host"] for each in services], [each["name"] for each in providers]) == (["paris"], ["paris"])
+    assert doomed not in allocations(api)
+    coast.atoll("up", coast.file(EDGE, {"name": "paris", "port": coast.settings().ports["identity"]}))
+    body["server"]["name"] = "new"
+    new = api.expect("compute", "POST", "/servers", body)["server"]["id"]
+    await_status(api, new, "ACTIVE")
+    workload.delete(api, [new])
