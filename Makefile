@@ -10,7 +10,7 @@ help: ## what can be made
 
 install: $(STAMP) ## a .venv with the locked dependencies and the project
 
-$(STAMP): requirements.lock pyproject.toml scripts/install
+$(STAMP): requirements.lock pyproject.toml setup.py scripts/install $(addprefix src/atoll/wan/,build.py datapath.c datapath.h)
 	scripts/install
 
 demo: install ## a site with three servers, from nothing

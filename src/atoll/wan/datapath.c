@@ -434,9 +434,11 @@ static int await(struct datapath *dp, struct epoll_event *events, int room)
 int dp_run(struct datapath *dp)
 {
     struct epoll_event events[64];
+    const struct sched_param least = {.sched_priority = 1};
     int count = 0;
 
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); /* of this thread: else the kernel may be 50 us late */
+    sched_setscheduler(0, SCHED_RR, &least);       /* of this thread: else packets wait for other programs; only root may */
     pthread_mutex_lock(&dp->mutex);
     while (!atomic_load(&dp->stopping) && (count = await(dp, events, 64)) >= 0) {
         int64_t now = clock_now();

@@ -29,6 +29,7 @@ _HEADERS = 28  # bytes of IP and UDP before the payload
 _PAYLOAD = 1472
 _PING_INTERVAL_S = 0.005
 _OMIT_S = 1
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Samples:
     """What was measured with one emulator.
 
     Attributes:
-        pings: asked `rtt_ms` and `loss`; measured `measured_ms`, `sent`, `lost`.
-        rates: asked `rate_mbit` and `rtt_ms`; `measured_mbit`.
+        pings: asked `rtt_ms` and `loss`; the mean `measured_ms`, `sent`, `lost`.
+        rates: asked `rate_mbit` and `rtt_ms`; `measured_mbit`; and `offered_mbit`, what was sent into the link.
         capacity: `gbit_s`, `packets_per_s`, and how much of one core the emulator's process used meanwhile.
         cuts: `cut_ms` and `heal_ms` of each.
     """
@@ -149,12 +150,34 @@ def _ping(wan: Wan, rtt_ms: float, loss: float, count: int) -> dict[str, Any]:
 
 
 def _rate(wan: Wan, rate_mbit: float, rtt_ms: float, seconds: float) -> dict[str, Any]:
-    """More is sent than the link takes; the receiver is the client, as only a client reports each interval."""
+    """Measure until more was sent than the link takes: a machine that is busy otherwise may not manage that at once."""
     _set(wan, Wire(delay_ms=rtt_ms / 2, rate_mbit=rate_mbit), Wire(delay_ms=rtt_ms / 2))
-    words = f"--reverse --udp --length {_PAYLOAD} --bitrate {1.1 * rate_mbit:.1f}M --window 4M --omit {_OMIT_S} --time {seconds:g}"
-    with Iperf(wan, NEAR) as server:
-        received = received_mbit_s(server.run(FAR, [*words.split(), "--interval", "0.5"], seconds + _OMIT_S))
-    return {"rate_mbit": rate_mbit, "rtt_ms": rtt_ms, "measured_mbit": received * (_PAYLOAD + _HEADERS) / _PAYLOAD}
+    for _attempt in range(_ATTEMPTS):
+        received, offered = _flood(wan, rate_mbit, seconds)
+        if offered >= rate_mbit:
+            break
+    return {"rate_mbit": rate_mbit, "rtt_ms": rtt_ms, "measured_mbit": received, "offered_mbit": offered}
+
+
+def _flood(wan: Wan, rate_mbit: float, seconds: float) -> tuple[float, float]:
+    """What is received and what is sent, in megabits of IP packets per second.
+
+    The receiver is the client, as only clients report each interval.
+    """
+    words = f"--reverse --udp --length {_PAYLOAD} --bitrate {1.15 * rate_mbit:.1f}M --window 4M --omit {_OMIT_S} --time {seconds:g}"
+    with Iperf(wan, NEAR) as server, server.start(FAR, [*words.split(), "--interval", "0.5"]) as client:
+        time.sleep(_OMIT_S)
+        counted = _count(wan, seconds - _OMIT_S / 2)
+        report = server.report(client, seconds)
+    return received_mbit_s(report) * (_PAYLOAD + _HEADERS) / _PAYLOAD, 8 * counted["bytes_in"] / 1e6
+
+
+def _count(wan: Wan, seconds: float) -> dict[str, float]:
+    """What the link counts meanwhile, per second."""
+    before, begun = wan.counters()[LINK], time.monotonic()
+    time.sleep(seconds)
+    after, elapsed = wan.counters()[LINK], time.monotonic() - begun
+    return {name: (after[name] - before[name]) / elapsed for name in after}
 
 
 def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
@@ -163,7 +186,7 @@ def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
     process = psutil.Process(wan.describe()["pid"])
     with Iperf(wan, FAR) as server, _core(process) as large:
         words = ["--time", f"{seconds:g}", "--omit", str(_OMIT_S)]
-        report = server.run(NEAR, words, seconds + _OMIT_S)
+        report = server.report(server.start(NEAR, words), seconds)
     gbit_s = float(report["end"]["sum_received"]["bits_per_second"]) / 1e9
     with (
         Iperf(wan, FAR) as server,
@@ -171,12 +194,9 @@ def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
     ):
         time.sleep(1)
         with _core(process) as small:
-            before, begun = wan.counters()[LINK], time.monotonic()
-            time.sleep(seconds)
-            after, elapsed = wan.counters()[LINK], time.monotonic() - begun
+            counted = _count(wan, seconds)
         client.communicate()
-    packets = after["packets_out"] - before["packets_out"]
-    return {"gbit_s": gbit_s, "packets_per_s": packets / elapsed, "core_large": large["core"], "core_small": small["core"]}
+    return {"gbit_s": gbit_s, "packets_per_s": counted["packets_out"], "core_large": large["core"], "core_small": small["core"]}
 
 
 @contextmanager

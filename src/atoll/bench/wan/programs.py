@@ -32,7 +32,7 @@ class Pings:
     Attributes:
         sent: packets.
         lost: of these.
-        rtt_ms: the mean of the round trips; None if none came back.
+        rtt_ms: the mean of the round trips; None if none came back. (Of single ones from 100 ms on ping prints whole milliseconds.)
     """
 
     sent: int
@@ -65,10 +65,10 @@ def ping(wan: Wan, site: str, address: str, count: int, interval_s: float) -> Pi
 
 
 def parse_ping(said: str) -> Pings:
-    """The summary of ping.
+    """The output of ping.
 
     Raises:
-        AtollError: `bench.failed`: there is none.
+        AtollError: `bench.failed`: it has no summary.
     """
     counts, rtt = _COUNTS.search(said), _RTT.search(said)
     if counts is None:
@@ -108,13 +108,17 @@ class Iperf:
         words = [*_URGENT, "iperf3", "--client", self._address, "--json", *options]
         return self._wan.popen(site, words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def run(self, site: str, options: Sequence[str], seconds: float) -> dict[str, Any]:
-        """A client in another site: what it reports.
+    def report(self, client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+        """What a client reports in the end.
+
+        Args:
+            client: of `start`.
+            seconds: for which it runs.
 
         Raises:
             AtollError: `bench.failed`.
         """
-        with self.start(site, options) as client:
+        with client:
             out, _err = client.communicate(timeout=seconds + _PATIENCE_S)
         try:
             report: dict[str, Any] = json.loads(out)
