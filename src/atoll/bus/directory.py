@@ -33,7 +33,8 @@ class Topic:
         self._names: dict[Instance, str] = {}
         self._round_trip_s: dict[Instance, float] = {}
         self._changed = threading.Condition()
-        self._turns = itertools.count()
+        # One count for each name: with one for all, two who send in turn to two targets would reach the same servers again and again.
+        self._turns: dict[str | None, itertools.count[int]] = {}
         self._subscription: Any = None
         self._looking = False
         self._went_meanwhile: set[Instance] = set()
@@ -113,7 +114,10 @@ class Topic:
             return None
         if nearest:
             return min(candidates, key=lambda instance: self._round_trip_s.get(instance, 0.0))
-        return candidates[next(self._turns) % len(candidates)]
+        if len(candidates) == 1:
+            return candidates[0]
+        turns = self._turns.setdefault(name, itertools.count())
+        return candidates[next(turns) % len(candidates)]
 
     def measured(self, instance: Instance, seconds: float) -> None:
         """An answer of `instance` took so long."""

@@ -42,14 +42,19 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
         )
         self._joined: Node | None = None
         self._outbox: Outbox | None = None
+        # Kept, because to drop one is to close it.
+        self._outboxes_of_parents: list[Outbox | None] = []
 
     @property
     def _node(self) -> Node:
         """This process on the bus; joined at the first use, and anew after a fork."""
         node = self._joined
-        if node is None or node.is_of_parent:
-            node = self._joined = NODES.acquire(self._settings)
-        return node
+        if node is not None and not node.is_of_parent:
+            return node
+        with NODES.joining:
+            if self._joined is None or self._joined.is_of_parent:
+                self._joined = NODES.acquire(self._settings)
+            return self._joined
 
     def require_features(self, requeue: bool = False) -> None:
         """All are supported."""
@@ -151,9 +156,13 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
 
     def _open_outbox(self) -> Outbox | None:
         directory = options.directory(self._options.outbox_dir, options.default_outbox_dir())
-        if self._outbox is None and directory is not None:
-            self._outbox = Outbox(directory, self._settings.address.vhost, self._options.outbox_size_mb * 1024 * 1024, self._forward)
-        return self._outbox
+        if directory is None:
+            return None
+        with NODES.joining:
+            if self._outbox is None or self._outbox.is_of_parent:
+                self._outboxes_of_parents.append(self._outbox)
+                self._outbox = Outbox(directory, self._settings.address.vhost, self._options.outbox_size_mb * 1024 * 1024, self._forward)
+            return self._outbox
 
     # Both
 
@@ -171,7 +180,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Leave the bus, if no other transport of this process uses it."""
-        if self._outbox is not None:
+        if self._outbox is not None and not self._outbox.is_of_parent:
             self._outbox.close()
             self._outbox = None
         if self._joined is not None:
@@ -195,7 +204,7 @@ def _settings(url: Any, chosen: Any) -> Settings:
     """The node's settings, from URL and options."""
     address = Address.from_url(url)
     tls = None
-    if chosen.tls or chosen.tls_ca_file:
+    if chosen.tls or chosen.tls_ca_file or chosen.tls_cert_file or chosen.tls_key_file:
         tls = Tls(chosen.tls_ca_file, chosen.tls_cert_file, chosen.tls_key_file, chosen.tls_verify_name)
         try:
             tls.check()

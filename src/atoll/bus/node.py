@@ -95,7 +95,7 @@ class Node:
         self._numbers = itertools.count(1)
         self._receivers: dict[int, Receiver] = {}
         self._receiver_numbers = itertools.count(1)
-        self._samples: SimpleQueue[tuple[Callable[[Frame], None], zenoh.Sample]] = SimpleQueue()
+        self._samples: SimpleQueue[tuple[Callable[[Frame], None], zenoh.Sample] | None] = SimpleQueue()
         self.session = self._open()
         threading.Thread(target=self._read_samples, name="zenoh-inbox", daemon=True).start()
         self._inbox = self.subscribe(self.keys.node(self.id), self._receive)
@@ -134,6 +134,7 @@ class Node:
     def close(self) -> None:
         """Leave the bus. What was sent before is sent."""
         self.session.close()  # type: ignore[no-untyped-call]
+        self._samples.put(None)
         if self.settings.socket_dir is not None and self.settings.mode == "peer":
             peers.leave(self.settings.socket_dir, self._socket_name)
 
@@ -195,8 +196,8 @@ class Node:
         return self.session.declare_subscriber(key, callback)
 
     def _read_samples(self) -> None:
-        while True:
-            receive, sample = self._samples.get()
+        while (came := self._samples.get()) is not None:
+            receive, sample = came
             try:
                 receive(decode(bytes(sample.payload)))
             except MalformedFrameError as error:
@@ -226,9 +227,14 @@ class Node:
 
 
 class _Nodes:
-    """The nodes of this process, by their settings: transports that use the same bus share one."""
+    """The nodes of this process, by their settings: transports that use the same bus share one.
+
+    Attributes:
+        joining: held by a transport while it opens what it uses, so that two of its threads don't.
+    """
 
     def __init__(self) -> None:
+        self.joining = threading.RLock()
         self._lock = threading.Lock()
         self._nodes: dict[Settings, tuple[Node, int]] = {}
         self._of_parents: list[Any] = []
@@ -259,6 +265,7 @@ class _Nodes:
         self._of_parents.append(self._nodes)
         self._nodes = {}
         self._lock = threading.Lock()
+        self.joining = threading.RLock()
 
     def close(self) -> None:
         """At the end of the process: what was sent goes out, and the sockets are removed."""

@@ -44,10 +44,13 @@ class Outbox:
             OSError, sqlite3.Error: it can't be read or written.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = quote(vhost, safe="") or "%00"
+        name = quote(vhost, safe="") or "="
         self._path = directory / f"{name}.sqlite"
         self._lock_path = directory / f"{name}.lock"
+        self._max_bytes = max_bytes
         self._forward = forward
+        self._complained_of: set[tuple[str, str]] = set()
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._database = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -59,12 +62,21 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="zenoh-outbox", daemon=True)
         self._thread.start()
 
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether it was opened before a fork: SQLite forbids to use it here, even to close it, and its thread is not here."""
+        return self._pid != os.getpid()
+
     def put(self, exchange: str, topic: str, body: bytes) -> None:
         """Keep a notification.
 
         Raises:
-            MessageDeliveryFailure: it can't be written.
+            MessageDeliveryFailure: it can't be written, or would push out too many others.
         """
+        if len(body) > self._max_bytes // 2:
+            raise MessageDeliveryFailure(
+                f"nobody listens to notifications {topic}, and {len(body)} bytes are more than half of the outbox {self._path}"
+            )
         try:
             with self._lock:
                 self._insert(exchange, topic, body)
@@ -111,24 +123,36 @@ class Outbox:
             while True:
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._hand_on()
+                    self._hand_on_all()
                     fcntl.flock(lock, fcntl.LOCK_UN)
                 if self._stopped.wait(POLL_INTERVAL_S):
                     return
         finally:
             os.close(lock)
 
-    def _hand_on(self) -> None:
-        with self._lock:
-            topics = self._database.execute("SELECT DISTINCT exchange, topic FROM waiting").fetchall()
-        for exchange, topic in topics:
-            try:
-                while not self._stopped.is_set() and self._hand_on_one(exchange, topic):
-                    pass
-            except NobodyListens:
-                continue
-            except MessagingException as error:
-                LOG.warning("a notification for %s stays in the outbox: %s", topic, error)
+    def _hand_on_all(self) -> None:
+        try:
+            with self._lock:
+                topics = self._database.execute("SELECT DISTINCT exchange, topic FROM waiting").fetchall()
+            for exchange, topic in topics:
+                self._hand_on(exchange, topic)
+        except sqlite3.Error as error:
+            self._complain(("", ""), f"the outbox {self._path} can't be read: {error}")
+
+    def _hand_on(self, exchange: str, topic: str) -> None:
+        try:
+            while not self._stopped.is_set() and self._hand_on_one(exchange, topic):
+                self._complained_of.clear()
+        except NobodyListens:
+            return
+        except MessagingException as error:
+            self._complain((exchange, topic), f"a notification for {topic} stays in the outbox: {error}")
+
+    def _complain(self, of: tuple[str, str], text: str) -> None:
+        """Log it, but not again with each look, until something could be handed on."""
+        if of not in self._complained_of:
+            self._complained_of.add(of)
+            LOG.warning(text)
 
     def _hand_on_one(self, exchange: str, topic: str) -> bool:
         """Hand the oldest of a topic on; whether there was one."""

@@ -9,6 +9,7 @@ import zenoh
 from fakes import A, B, C
 
 from atoll.bus.directory import Directory, Topic
+from atoll.bus.frames import Instance
 from atoll.bus.keys import Keys
 
 KEYS = Keys("")
@@ -89,6 +90,14 @@ def test_messages_are_balanced():
     assert {topic.choose(None, {A, C}, nearest=False) for _ in range(5)} == {B}
     assert topic.choose("s1", {B}, nearest=False) is None
     assert topic.choose("none", (), nearest=False) is None
+
+
+def test_messages_to_one_target_don_t_turn_those_to_another():
+    topic = Topic()
+    for name, instance in (("p", A), ("p", B), ("q", C), ("q", Instance(13, 1))):
+        topic.add(name, instance)
+    chosen = Counter(topic.choose(name, (), nearest=False) for _ in range(10) for name in ("p", "q"))
+    assert set(chosen.values()) == {5}
 
 
 def test_nearest_is_who_answers_soonest_and_each_is_tried():

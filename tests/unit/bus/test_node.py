@@ -1,0 +1,216 @@
+"""A process on the bus: one session for all transports, frames to whoever waits, and what comes from strangers."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+import zenoh
+from fakes import A
+from oslo_messaging import MessageDeliveryFailure
+
+from atoll.bus.address import Address
+from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
+from atoll.bus.node import NODES, Node, Settings, _Nodes
+from atoll.bus.zenoh_config import session_config
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def settings(short_dir) -> Settings:
+    return Settings(Address((), "v"), short_dir)
+
+
+@pytest.fixture
+def node(settings) -> Iterator[Node]:
+    made = Node(settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(settings, node) -> Iterator[Node]:
+    made = Node(settings)
+    yield made
+    made.close()
+
+
+class Receiver:
+    def __init__(self):
+        self.got, self.came = [], threading.Semaphore(0)
+
+    def accept(self, frame):
+        self.got.append(frame)
+        self.came.release()
+
+    answer = accept
+
+    def wait(self, times=1):
+        for _ in range(times):
+            assert self.came.acquire(timeout=PATIENCE_S)
+        return self.got
+
+
+def request(listener, number=1, origin=1):
+    return Request(MessageId(origin, number), listener, False, number, 0, b"[{},{}]")
+
+
+def test_frames_go_to_the_listener_that_they_name(node, other):
+    receivers = [Receiver(), Receiver()]
+    numbers = [node.register(receiver) for receiver in receivers]
+    for number in numbers:
+        other.send(node.id, request(number, number))
+        other.send(node.id, Question(MessageId(1, number), number, A))
+        node.send(node.id, request(number, number))
+    for number, receiver in zip(numbers, receivers, strict=True):
+        assert {frame.listener for frame in receiver.wait(3)} == {number}
+
+
+def test_who_waits_gets_the_frames_for_its_message_and_no_others(node, other):
+    with node.waiting() as first, node.waiting() as second:
+        for waiting in (second, first):
+            other.send(node.id, Reply(MessageId(node.id, waiting.number), False, b"%d" % waiting.number))
+        other.send(node.id, Heartbeat(MessageId(other.id, first.number)))
+        assert first.frames.get(timeout=PATIENCE_S).body == b"1"
+        assert second.frames.get(timeout=PATIENCE_S).body == b"2"
+        assert first.frames.empty()
+    node.send(node.id, Reply(MessageId(node.id, first.number), False, b"late"))
+    assert first.frames.empty()
+
+
+def test_oldest_is_the_lowest_that_is_waited_for(node):
+    with node.waiting() as first:
+        with node.waiting() as second, node.waiting() as third:
+            assert [(w.number, w.oldest) for w in (first, second, third)] == [(1, 1), (2, 1), (3, 1)]
+        with node.waiting() as fourth:
+            assert (fourth.number, fourth.oldest) == (4, 1)
+    with node.waiting() as fifth:
+        assert (fifth.number, fifth.oldest) == (5, 5)
+
+
+def test_who_is_not_there_is_answered_for(node, other):
+    receiver = Receiver()
+    node.register(receiver)
+    node.unregister(1)
+    with other.waiting() as waiting:
+        message = MessageId(other.id, waiting.number)
+        other.send(node.id, request(1, *message[::-1]))
+        assert waiting.frames.get(timeout=PATIENCE_S) == Answer(message, Status.REFUSED, Instance(node.id, 1))
+        other.send(node.id, Question(message, 1, Instance(node.id, 1)))
+        assert waiting.frames.get(timeout=PATIENCE_S) == Answer(message, Status.NO_MEMORY, Instance(node.id, 1))
+    assert receiver.got == []
+
+
+@pytest.fixture
+def stranger(short_dir, node) -> Iterator[zenoh.Session]:
+    """A raw Zenoh session on the same network."""
+    endpoints = [f"unixsock-stream/{path}" for path in short_dir.glob("*.sock")]
+    session = zenoh.open(session_config(mode="peer", listen=[], connect=endpoints))
+    yield session
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"\xa1",
+        b"garbage of somebody else's",
+        b"\xa1\x01" + bytes(20),
+        b"\xa1\xff" + bytes(100),
+        encode(Heartbeat(MessageId(1, 1)))[:-1],
+    ],
+)
+def test_malformed_message_is_dropped_with_one_line(node, stranger, caplog, data):
+    receiver = Receiver()
+    number = node.register(receiver)
+    with caplog.at_level(logging.DEBUG):
+        stranger.put(node.keys.node(node.id), data)
+        stranger.put(node.keys.node(node.id), encode(request(number)))
+        receiver.wait()
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert line.message.startswith("dropped a malformed message on oslo/v/node/")
+
+
+def test_receiver_that_fails_harms_no_other_message(node, stranger, caplog):
+    receiver = Receiver()
+    number = node.register(receiver)
+    broken = node.register(object())
+    stranger.put(node.keys.node(node.id), encode(request(broken)))
+    stranger.put(node.keys.node(node.id), encode(request(number)))
+    receiver.wait()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_wrong_presence_token_is_dropped_with_one_line_and_the_good_one_counts(node, stranger, caplog):
+    topic = node.directory.topic("rpc", "e", "t")
+    tokens = [stranger.liveliness().declare_token(f"oslo/v/rpc/e/t/{end}") for end in ("nonsense", "name/node/x", f"good/{7:016x}/1")]
+    while not topic.names():
+        topic.wait_for_change(PATIENCE_S)
+    assert topic.names() == {"good"}
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    for token in tokens:
+        token.undeclare()
+    while topic.names():
+        topic.wait_for_change(PATIENCE_S)
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_who_has_left_the_bus_can_t_send(settings):
+    node = Node(settings)
+    node.close()
+    with pytest.raises(MessageDeliveryFailure, match="the bus is closed in this process"):
+        node.send(12345, Heartbeat(MessageId(1, 1)))
+
+
+def test_node_that_left_leaves_no_socket_and_no_thread(settings, short_dir):
+    def threads():
+        return {thread for thread in threading.enumerate() if thread.name == "zenoh-inbox"}
+
+    before = threads()
+    node = Node(settings)
+    (inbox,) = threads() - before
+    assert len(list(short_dir.glob("*.sock"))) == 1
+    node.close()
+    assert list(short_dir.glob("*.sock*")) == []
+    inbox.join(PATIENCE_S)
+    assert not inbox.is_alive()
+
+
+def test_transports_of_a_process_share_a_node(settings, short_dir):
+    nodes = _Nodes()
+    first, second = nodes.acquire(settings), nodes.acquire(Settings(Address((), "v"), short_dir))
+    assert first is second
+    third = nodes.acquire(Settings(Address((), "other"), short_dir))
+    assert third is not first
+    nodes.release(first)
+    first.put("still/open", b"")
+    nodes.release(first)
+    with pytest.raises(MessageDeliveryFailure):
+        first.put("closed", b"")
+    assert nodes.acquire(settings) is not first
+    nodes.close()
+    assert list(short_dir.glob("*.sock")) == []
+
+
+def test_node_of_the_parent_is_left_alone(settings, monkeypatch):
+    nodes = _Nodes()
+    node = nodes.acquire(settings)
+    monkeypatch.setattr(os, "getpid", lambda: node.pid + 1)
+    nodes.forget()
+    assert node.is_of_parent
+    nodes.release(node)
+    own = nodes.acquire(settings)
+    assert own is not node
+    monkeypatch.undo()
+    node.put("still/open", b"")
+    node.close()
+    own.close()
+
+
+def test_nothing_is_open_without_use():
+    assert list(NODES._nodes) == []
