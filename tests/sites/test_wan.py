@@ -289,7 +289,7 @@ def test_kernel_emulator_without_netem():
     if not isolation._may_make_networks():
         pytest.skip("only root can do this in its own process")
     addresses, network = Addresses(), chain("abc", routers="b")
-    addresses.assign("abc")
+    addresses.assign(network.nodes)
     kernel = Kernel(addresses, shape=False)
     for node in network.nodes:
         kernel.add(node)

@@ -43,8 +43,9 @@ def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> N
     `atoll openstack help` shows what that is.
     """
     from atoll.runtime.control import connect
+    from atoll.site import wan
     from atoll.site.clients import client_environment
-    from atoll.site.sites import site_settings
+    from atoll.site.sites import applied_cloud, site_settings
 
     state = session.state
     state.check()
@@ -55,5 +56,6 @@ def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> N
     program = Path(sys.executable).with_name("openstack")
     if not program.exists():
         raise AtollError("cloud.not_found", f"{program} is missing: expected OpenStack's client beside atoll", "`make install`")
+    wan.enter(state, applied_cloud(state), settings.site)
     sys.stdout.flush()
     os.execve(program, ["openstack", *arguments], client_environment(settings, state.clouds_file, os.environ))  # noqa: S606

@@ -33,12 +33,12 @@ _MAX_BYTES = 1_000_000
 _Path = Sequence[str | int]
 
 
-def read_cloud(path: Path, ports: Mapping[str, int] | None = None) -> Cloud:
+def read_cloud(path: Path, known: Mapping[str, Site] | None = None) -> Cloud:
     """Read a cloud from a YAML file.
 
     Args:
         path: the file.
-        ports: base ports of sites that exist, by name; kept where the file names none.
+        known: sites that exist, by name; their ports and addresses are kept where the file names none.
 
     Raises:
         AtollError: `cloud.not_found` if there is no such file, `cloud.invalid` if it can't be read or doesn't validate.
@@ -52,16 +52,16 @@ def read_cloud(path: Path, ports: Mapping[str, int] | None = None) -> Cloud:
         raise AtollError("cloud.invalid", f"{path}: {(error.strerror or str(error)).lower()}: expected a file") from None
     if len(content) > _MAX_BYTES:
         raise AtollError("cloud.invalid", f"{path}: expected at most {_MAX_BYTES} bytes")
-    return parse_cloud(content, str(path), ports, path.parent)
+    return parse_cloud(content, str(path), known, path.parent)
 
 
-def parse_cloud(content: str | bytes, source: str, ports: Mapping[str, int] | None = None, directory: Path | None = None) -> Cloud:
+def parse_cloud(content: str | bytes, source: str, known: Mapping[str, Site] | None = None, directory: Path | None = None) -> Cloud:
     """Make a cloud of a YAML text.
 
     Args:
         content: the text.
         source: what to call it in errors, best its file name.
-        ports: as in `read_cloud`.
+        known: as in `read_cloud`.
         directory: what paths in it are relative to; default: the current one.
 
     Raises:
@@ -69,7 +69,7 @@ def parse_cloud(content: str | bytes, source: str, ports: Mapping[str, int] | No
     """
     node, data = _load(content, source)
     try:
-        return Cloud.model_validate(data, context={"ports": ports or {}, "directory": directory or Path()})
+        return Cloud.model_validate(data, context={"known": known or {}, "directory": directory or Path()})
     except ValidationError as error:
         found = sorted(_explain(node, detail) for detail in error.errors(include_url=False))
     line, text = found[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from atoll.cloud.backbones import resolve
 from atoll.cloud.expansion import expand
-from atoll.cloud.network import Network
+from atoll.cloud.network import Network, address_of, number_of
 from atoll.cloud.topology import Topology
 
 BASE_PORT = 15000
@@ -27,6 +28,9 @@ PORT_STEP = 10
 
 PORT_OFFSETS = {"identity": 0, "image": 2, "compute": 4, "metadata": 5, "network": 6, "placement": 8, "bus": 9}
 """A service's port is the site's base plus the last digit of the service's standard port (5000, 9292, 8774, …); the bus gets 9."""
+
+STANDARD_PORTS = {"identity": 5000, "image": 9292, "compute": 8774, "metadata": 8775, "network": 9696, "placement": 8778, "bus": 7447}
+"""A service's port where the site has an address of its own, as it has in a topology."""
 
 RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "supervisor", "template"})
 """Names that mean something else: entries of every clouds.yaml, pseudo sites of `atoll logs`."""
@@ -125,8 +129,9 @@ class Site(_Model):
         name: its name, unique in the cloud; also the name of its directory.
         kind: "full" is a complete OpenStack. "compute" is nova-compute alone; everything else it finds at its control site.
         control: the full site that a compute site belongs to.
-        port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, …
-        host: IPv4 address of this machine to listen at.
+        port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, … In a topology there is none: every site
+            has an address of its own, and the standard ports.
+        host: IPv4 address of this machine to listen at. In a topology: the site's own, 10.77.N.1; default: the first free one.
         services: which services run.
         compute: the hypervisor. "fake" is Nova's fake driver: servers are records, no guest runs.
         network: the data plane. "fake" binds ports without any agent: nothing is plugged.
@@ -153,7 +158,9 @@ class Site(_Model):
     @property
     def ports(self) -> dict[str, int]:
         """The TCP port of each API and of the bus, by name; a compute site has none."""
-        return {name: self.port + offset for name, offset in PORT_OFFSETS.items()} if self.kind == "full" else {}
+        if self.kind == "compute":
+            return {}
+        return {name: self.port + offset for name, offset in PORT_OFFSETS.items()} if self.port else STANDARD_PORTS
 
     @field_validator("name")
     @classmethod
@@ -237,7 +244,11 @@ class Cloud(_Model):
     @cached_property
     def network(self) -> Network | None:
         """The topology, expanded; None if there is none."""
-        return None if self.topology is None else expand(self.site_names, self.topology)
+        if self.topology is None:
+            return None
+        network = expand(self.site_names, self.topology)
+        addresses = {site.name: site.host for site in self.sites}
+        return Network(tuple(replace(node, address=addresses.get(node.name)) for node in network.nodes), network.wires)
 
     @model_validator(mode="before")
     @classmethod
@@ -254,8 +265,9 @@ class Cloud(_Model):
     def _fill_ports(cls, data: object, info: ValidationInfo) -> object:
         if not isinstance(data, Mapping) or not isinstance(data.get("sites"), list):
             return data
-        known = (info.context or {}).get("ports", {})
-        return {**data, "sites": _with_ports(data["sites"], known)}
+        known = (info.context or {}).get("known", {})
+        fill = _with_ports if data.get("topology") is None else _with_addresses
+        return {**data, "sites": fill(data["sites"], known)}
 
     @field_validator("sites")
     @classmethod
@@ -275,6 +287,18 @@ class Cloud(_Model):
                     text = f"port {port} of {site.name} is a port of {other} too: expected bases at least 10 apart"
                     raise _site_error(index, "port", text)
         return sites
+
+    @model_validator(mode="after")
+    def _check_addresses(self) -> Cloud:
+        for index, site in enumerate(self.sites if self.topology is not None else ()):
+            if site.port:
+                text = "in a topology every site has an address of its own, and the standard ports: expected no `port`"
+                raise _site_error(index, "port", text)
+            if number_of(site.host) is None:
+                raise _site_error(index, "host", f"expected an address in a topology, 10.77.N.1, got {site.host}")
+            if site.host in {other.host for other in self.sites[:index]}:
+                raise _site_error(index, "host", f"a second site at {site.host}: expected another address")
+        return self
 
     @field_validator("sites")
     @classmethod
@@ -320,17 +344,33 @@ def _site_error(index: int, field: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("sites", index, field)})
 
 
-def _with_ports(sites: list[Any], known: Mapping[str, int]) -> list[Any]:
+def _with_addresses(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
+    """Give each site that names no address the one it had, or the first free one."""
+    had = {name: site.host for name, site in known.items() if number_of(site.host) is not None}
+    taken = {str(site["host"]) for site in sites if isinstance(site, Mapping) and "host" in site} | set(had.values())
+    free = (address for number in range(256) if (address := str(address_of(number))) not in taken)
+    filled = []
+    for site in sites:
+        if isinstance(site, Mapping) and "host" not in site:
+            host = had.get(str(site.get("name"))) or next(free, "")
+            filled.append({**site, "host": host})
+        else:
+            filled.append(site)
+    return filled
+
+
+def _with_ports(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
     """Give each full site that names no port the one it had, or the first that overlaps no other's."""
     taken = [site["port"] for site in sites if isinstance(site, Mapping) and isinstance(site.get("port"), int)]
     names = {str(site.get("name")) for site in sites if isinstance(site, Mapping) and "port" not in site}
-    taken += [port for name, port in known.items() if name in names]
+    had = {name: site.port for name, site in known.items() if site.port}
+    taken += [port for name, port in had.items() if name in names]
     filled = []
     for index, site in enumerate(sites):
         if not isinstance(site, Mapping) or "port" in site or site.get("kind") == "compute":
             filled.append(site)
             continue
-        port = known.get(str(site.get("name")))
+        port = had.get(str(site.get("name")))
         if port is None:
             port = BASE_PORT + PORT_STEP * index
             while any(abs(port - other) < PORT_STEP for other in taken):

@@ -6,12 +6,27 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
+
+RANGE = IPv4Network("10.77.0.0/16")
+"""Of the addresses of sites and routers: the first of each 256. It exists in their namespaces only."""
 
 Ends = tuple[str, str]
 """From which node to which."""
 
 _HOP_MS = 1e-6  # of two ways that take equally long, the one with fewer hops is taken
+
+
+def address_of(number: int) -> IPv4Address:
+    """The address of the site or router with this number, 0 to 255."""
+    return RANGE.network_address + (number << 8) + 1
+
+
+def number_of(address: str) -> int | None:
+    """The reverse; None if no site can have this address."""
+    value = IPv4Address(address)
+    return int(value) >> 8 & 0xFF if value in RANGE and int(value) & 0xFF == 1 else None
 
 
 @dataclass(frozen=True)
@@ -45,11 +60,13 @@ class Node:
         name: of the site or of the router.
         site: False for a router, which only forwards.
         location: latitude and longitude in degrees; None if unknown.
+        address: the IPv4 address of a site, `10.77.N.1`; None: one that is free.
     """
 
     name: str
     site: bool = True
     location: tuple[float, float] | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,10 @@ class Network:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Network:
         """The reverse of `to_json`."""
-        nodes = tuple(Node(item["name"], item["site"], tuple(item["location"]) if item["location"] else None) for item in data["nodes"])
+        nodes = tuple(
+            Node(item["name"], item["site"], tuple(item["location"]) if item["location"] else None, item.get("address"))
+            for item in data["nodes"]
+        )
         fields = Wire.__dataclass_fields__
         wires = {(item["from"], item["to"]): Wire(**{name: item[name] for name in fields if name in item}) for item in data["wires"]}
         return cls(nodes, wires)

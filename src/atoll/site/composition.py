@@ -15,6 +15,7 @@ from pathlib import Path
 
 from atoll.cloud import Cloud, Site
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.spec import ForkServer, Plan, Process
 from atoll.services import BASE, COMPUTE, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini
 from atoll.site.bus import has_router, transport_url
@@ -157,7 +158,7 @@ def write(rendered: Rendered) -> None:
             path.unlink()
 
 
-def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str) -> Plan:
+def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str, networks: Mapping[str, Namespace] | None = None) -> Plan:
     """What must run for these sites: a fork server per service, a process per service and site, and missing templates.
 
     Args:
@@ -165,15 +166,16 @@ def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str)
         state: where logs go.
         templates: the directory of the templates made by this code.
         code: the key of the installed code: with another one, everything is started anew.
+        networks: of the sites that have one of their own.
     """
-    sites = tuple(sites)
+    sites, networks = tuple(sites), networks or {}
     used = {service.name: service for site in sites for service in site.services if not service.forked_from}
     missing = {name for name in used if not (templates / name).is_dir()}
     servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, BASE_SERVER) for name in used))
     jobs = [_template(used[name], state, templates) for name in used if name in missing]
     planned = {_called(site, service) for site in sites for service in site.services}
-    processes = [_process(site, service, planned, missing, code) for site in sites for service in site.services]
-    mappings = [_mapping(site.settings, state) for site in sites if site.settings.control and not _mark(site.settings).exists()]
+    processes = [_process(site, service, planned, missing, code, networks) for site in sites for service in site.services]
+    mappings = [_mapping(site.settings, state, networks) for site in sites if site.settings.control and not _mark(site.settings).exists()]
     return Plan(servers, (*jobs, *processes, *mappings))
 
 
@@ -200,7 +202,7 @@ def _template(service: Service, state: State, templates: Path) -> Process:
     )
 
 
-def _mapping(settings: Settings, state: State) -> Process:
+def _mapping(settings: Settings, state: State, networks: Mapping[str, Namespace]) -> Process:
     return Process(
         name=f"{settings.site}/{MAPPING}",
         fork_server=COMPUTE.fork_server,
@@ -210,6 +212,7 @@ def _mapping(settings: Settings, state: State) -> Process:
         job=True,
         log=str(settings.directory / "log" / f"{MAPPING}.log"),
         directory=str(settings.directory),
+        network=networks.get(settings.control),
     )
 
 
@@ -218,7 +221,9 @@ def _mark(settings: Settings) -> Path:
     return settings.data / "mapped"
 
 
-def _process(site: Rendered, service: Service, planned: set[str], missing: set[str], code: str) -> Process:
+def _process(  # noqa: PLR0913, PLR0917 - what a process is made of
+    site: Rendered, service: Service, planned: set[str], missing: set[str], code: str, networks: Mapping[str, Namespace]
+) -> Process:
     settings = site.settings
     needs = [name for need in service.needs if (name := f"{settings.control or site.name}/{need}") in planned]
     if service.name in missing:
@@ -233,6 +238,7 @@ def _process(site: Rendered, service: Service, planned: set[str], missing: set[s
         listen=tuple((settings.host, settings.ports[name]) for name in service.listens),
         log=str(settings.directory / "log" / f"{service.name}.log"),
         directory=str(settings.directory),
+        network=networks.get(site.name),
     )
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from atoll.cloud import Cloud, dump_cloud
@@ -14,7 +15,7 @@ from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
 from atoll.runtime.spec import Plan, Process
 from atoll.services import ROUTER, SERVICES, template_key
-from atoll.site import cache, certificates
+from atoll.site import cache, certificates, wan
 from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
@@ -57,11 +58,13 @@ def up(state: State, cache_directory: Path, file: Path | None = None, observe: O
         cloud = wanted_cloud(state, file)
         code = template_key()
         sites = _render(state, cloud, cache_directory / "templates" / code)
-        _preflight(state, cache_directory, sites, compose(sites, state, cache_directory / "templates" / code, code))
+        _preflight(state, cache_directory, cloud, sites, compose(sites, state, cache_directory / "templates" / code, code))
         with cache.held(cache_directory, code) as templates:
             _retire_other_code(state, code, observe)
             _write(state, cloud, sites, code)
-            started = _start(state, compose(sites, state, templates.directory, code), observe)
+            control = ensure_supervisor(state.root)
+            networks = wan.ensure(state, cloud, control)
+            started = _start(control, compose(sites, state, templates.directory, code, networks), observe)
             templates.sweep(service.name for service in SERVICES)
         return Outcome(cloud, started)
 
@@ -71,7 +74,7 @@ def _render(state: State, cloud: Cloud, templates: Path) -> list[Rendered]:
     return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name]) for site in cloud.sites]
 
 
-def _preflight(state: State, cache_directory: Path, sites: Sequence[Rendered], plan: Plan) -> None:
+def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequence[Rendered], plan: Plan) -> None:
     """Find out what would keep the plan from being started, before anything is written."""
     for site in sites:
         check_sockets(site.settings.sockets)
@@ -80,6 +83,8 @@ def _preflight(state: State, cache_directory: Path, sites: Sequence[Rendered], p
     ready = {status.name for status in statuses if status.state == "ready"}
     if not {process.name for process in plan.processes} <= ready:
         check_space(state.root, cache_directory)
+    if cloud.topology is not None:
+        return  # the sites' own networks have nothing else in them
     live = [status.name for status in statuses if status.state not in ("failed", "stopped", "done")]
     held = _addresses(state, live)
     by_themselves = [Process(name, "", "", listen=(address,)) for site in sites for name, address in opened(site).items()]
@@ -109,6 +114,7 @@ def _retire_other_code(state: State, code: str, observe: Observer) -> None:
     if control:
         _stop(control, None, observe)
         control.shutdown()
+        wan.close(state)
 
 
 def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> None:
@@ -122,7 +128,7 @@ def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> 
     write_private(state.code_file, code)
 
 
-def _start(state: State, plan: Plan, observe: Observer) -> tuple[str, ...]:
+def _start(control: Control, plan: Plan, observe: Observer) -> tuple[str, ...]:
     """Have the supervisor start a plan.
 
     Returns:
@@ -132,7 +138,7 @@ def _start(state: State, plan: Plan, observe: Observer) -> tuple[str, ...]:
     failed: list[Event] = []
     started: set[str] = set()
     try:
-        for event in ensure_supervisor(state.root).start(plan):
+        for event in control.start(plan):
             observe(event)
             if event.process in asked and event.detail != "unchanged":
                 started.add(event.process)
@@ -187,6 +193,7 @@ def _down(state: State, names: Sequence[str], observe: Observer) -> tuple[str, .
     _stop(control, going, observe)
     if len(going) == len(services):
         control.shutdown()
+        wan.close(state)
     return tuple(dict.fromkeys(map(_site_of, going)))
 
 
@@ -222,9 +229,10 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
         return ()
     with locked(state, "destroy"), translated(state.root):
         remaining = [name for name in existing if names and name not in names]
+        networks = wan.running(state) if leaving else {}
         _down(state, names if remaining else (), observe)
         for name, control in leaving.items():
-            depart(control, name)
+            wan.inside(networks.get(control.site), partial(depart, control, name))
         for name in existing:
             if name not in remaining:
                 _delete(state.site(name))
@@ -275,6 +283,8 @@ def _delete_all(state: State) -> None:
     """Delete what Atoll made, and nothing that somebody else may have put beside it."""
     for directory in (state.root / "sites", state.logs, state.authority):
         shutil.rmtree(directory, ignore_errors=True)
+    wan.close(state)
+    wan.forget(state)
     files = (state.cloud_file, state.clouds_file, state.code_file, state.supervisor_log)
     # The version goes last: without it the remainder of an interrupted `destroy` would look like somebody else's.
     for path in (*files, state.root / "supervisor.lock", state.root / "control.sock", state.version_file):

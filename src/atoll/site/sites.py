@@ -36,7 +36,7 @@ def wanted_cloud(state: State, file: Path | None) -> Cloud:
     if file is None:
         cloud = applied or Cloud.default()
     else:
-        cloud = read_cloud(file, {site.name: site.port for site in applied.full_sites} if applied else None)
+        cloud = read_cloud(file, {site.name: site for site in applied.sites} if applied else None)
     known = [*(applied.site_names if applied else ()), *state.existing_sites()]
     vanished = sorted(set(known) - set(cloud.site_names))
     if vanished:

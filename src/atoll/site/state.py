@@ -31,7 +31,7 @@ from atoll.site.versions import installed, same_release
 MIN_FREE_BYTES = 500_000_000
 """Free space, in bytes, that a start needs: templates and a fresh site take about a fifth of it, the rest is for images."""
 
-_OWN_FILES = frozenset({"lock", "supervisor.lock", "supervisor.log", "control.sock"})
+_OWN_FILES = frozenset({"lock", "supervisor.lock", "supervisor.log", "control.sock", "wan.lock", "wan.log", "wan.sock"})
 """What may be in a directory that no `up` has succeeded in yet."""
 
 

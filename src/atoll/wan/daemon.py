@@ -49,7 +49,7 @@ def main() -> None:
         os.write(told, wire.encode({"error": wire.error_to_json(error)}))
         sys.exit(1)
     setproctitle.setproctitle(f"atoll: wan ({fabric.emulator})")
-    server = Server(fabric, directory / SOCKET, {"pid": os.getpid(), "rootless": rootless})
+    server = Server(fabric, directory / SOCKET, {"pid": os.getpid(), "rootless": rootless, "tied_to": request.get("tied_to")})
     signal.signal(signal.SIGTERM, lambda _number, _frame: server.ended.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server.start()

@@ -86,7 +86,7 @@ class Fabric:
                 self._emulator.unwire(ends)
             for name in sorted(gone):
                 self._emulator.remove(name)
-            self.addresses.assign(node.name for node in network.nodes)
+            self.addresses.assign(network.nodes)
             for node in new:
                 if self._emulator.network(node.name) is None:  # else only its location is new
                     self._emulator.add(node)

@@ -32,7 +32,8 @@ def test_default_port_steps_over_what_others_ask_for():
 
 def test_known_site_keeps_its_port_when_another_is_put_before_it():
     data = {"sites": [{"name": "new"}, {"name": "old"}]}
-    ports = {site.name: site.port for site in Cloud.model_validate(data, context={"ports": {"old": 15000}}).sites}
+    known = {"old": Site(name="old", port=15000)}
+    ports = {site.name: site.port for site in Cloud.model_validate(data, context={"known": known}).sites}
     assert ports == {"new": 15010, "old": 15000}
 
 

@@ -1,0 +1,120 @@
+"""The network between a cloud's sites, if it has a topology: started with the cloud, kept in step with it, ended with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from atoll import wire
+from atoll.cloud import Cloud
+from atoll.errors import AtollError
+from atoll.namespaces import Namespace
+from atoll.runtime.control import Control
+from atoll.site.state import State
+from atoll.wan.client import LOG, SOCKET, Options, Wan
+from atoll.wan.daemon import LOCK
+
+FILES = (SOCKET, LOG, LOCK)
+"""What a WAN leaves in the state directory."""
+
+
+def ensure(state: State, cloud: Cloud, control: Control) -> dict[str, Namespace]:
+    """Start the WAN of a cloud, or have the one that runs take its topology over.
+
+    Args:
+        state: where the cloud is kept.
+        cloud: the model.
+        control: of the supervisor, with which the WAN ends.
+
+    Returns:
+        The network of each site; none for a cloud without a topology.
+
+    Raises:
+        AtollError: `wan.*`.
+    """
+    network = cloud.network
+    if network is None:
+        close(state)
+        return {}
+    supervisor = int(control.ping()["pid"])
+    wan = Wan.connect(state.root)
+    if wan is not None and wan.describe()["tied_to"] != supervisor:
+        wan.close()  # of a supervisor that was killed; it would end by itself in a moment
+        wan = None
+    if wan is None:
+        assert cloud.topology is not None
+        wan = Wan.start(state.root, network, Options(rerouting=cloud.topology.rerouting, tied_to=supervisor))
+    else:
+        wan.apply(network)
+    return {name: wan.namespace(name) for name in cloud.site_names}
+
+
+def running(state: State) -> dict[str, Namespace]:
+    """The networks of the sites of a WAN that runs; none if there is none."""
+    wan = Wan.connect(state.root) if state.root.exists() else None
+    return {} if wan is None else {name: wan.namespace(name) for name in wan.addresses}
+
+
+def enter(state: State, cloud: Cloud | None, site: str) -> None:
+    """Move this process into the network of a site, for good; nothing to do for a cloud without a topology.
+
+    Raises:
+        AtollError: `wan.*`: its WAN does not run, or does not let this user in.
+    """
+    if cloud is None or cloud.topology is None:
+        return
+    namespace = Wan(state.root).namespace(site)
+    try:
+        namespace.enter()
+    except OSError as error:
+        raise AtollError("wan.failed", f"the network of {site} can't be entered: {error}") from error
+
+
+def inside(namespace: Namespace | None, work: Callable[[], None]) -> None:
+    """Do something in the network of a site, in a child process; here, without a network.
+
+    Raises:
+        AtollError: what `work` raised; `wan.failed`: it ended in another way.
+    """
+    if namespace is None:
+        work()
+        return
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _work_there(namespace, work, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    _pid, status = os.waitpid(child, 0)
+    if told:
+        raise wire.error_from_json(json.loads(told))
+    if status:
+        raise AtollError("wan.failed", "what had to be done in the network of a site failed")
+
+
+def _work_there(namespace: Namespace, work: Callable[[], None], writing: int) -> NoReturn:
+    code = 1
+    try:
+        namespace.enter()
+        work()
+        code = 0
+    except AtollError as error:
+        os.write(writing, wire.encode(wire.error_to_json(error)))
+    finally:
+        os._exit(code)
+
+
+def close(state: State) -> None:
+    """End the WAN, if there is one."""
+    Wan(state.root).close()
+
+
+def forget(state: State) -> None:
+    """Remove what a WAN left."""
+    for name in FILES:
+        with suppress(FileNotFoundError):
+            (state.root / name).unlink()
