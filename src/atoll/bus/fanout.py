@@ -53,8 +53,8 @@ class Fanout:
                 try:
                     self._heard(waiting.frames.get(timeout=self._patience.question_interval_s), missing)
                 except Empty:
-                    missing &= set(self._topic.named(None))
-                    for instance in missing:
+                    # One that vanished may come back when its link heals; it is waited for as long as for a call's server.
+                    for instance in missing.intersection(self._topic.named(None)):
                         self._node.send(instance.node, Request(message, instance.listener, False, waiting.oldest, 0, self._body))
         if missing:
             LOG.warning("a message for all of %s was not acknowledged by %s", self._to, ", ".join(map(str, missing)))

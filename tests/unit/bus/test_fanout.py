@@ -67,6 +67,18 @@ def test_who_does_not_acknowledge_gets_it_again_alone(node, caplog):
     assert caplog.records == []
 
 
+def test_who_vanishes_and_comes_back_gets_it(node):
+    topic = two()
+    node.put = lambda key, data: (answer(node, data, A), topic.remove(B), sent.append(decode(data)))
+    sent = []
+    send(node, topic, lost_server_s=60)
+    node.react = lambda to, frame: node.answer(Answer(frame.id, Status.TAKEN, B))
+    topic.add("b", B)
+    finish()
+    assert [to for to, _ in node.sent] == [B.node]
+    assert node.frames(Request)[0].id == sent[0].id
+
+
 def test_who_refuses_is_going(node):
     node.put = lambda key, data: [answer(node, data, instance, Status.REFUSED) for instance in (A, B)]
     send(node, two())
