@@ -120,7 +120,8 @@ def ping(session: Session, start: str, end: str, count: int, interval: float) ->
 def test(session: Session, count: int, *, as_json: bool) -> int:
     """Compare the round trips between all sites with what is asked for; exit code 1 if one is wrong.
 
-    Right is within 1 ms or 2 %, whichever is more, and what the jitter of the links allows. What is cut is wrong if anything comes back.
+    The quickest packet counts. Right is within 1 ms or 2 %, whichever is more, and what the jitter of the links allows. What is cut is
+    wrong if anything comes back.
     """
     wan = _wan(session)
     rows = compare(wan, count)
@@ -202,7 +203,7 @@ def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
     rows = []
     for item, pair in zip(asked, pairs, strict=True):
         came = [echo.rtt_ms for echo in found[pair] if echo.rtt_ms is not None]
-        measured = statistics.median(came) if came else None
+        measured = min(came, default=None)  # the others waited for a processor, here or there
         rows.append({
             "from": pair[0], "to": pair[1], "asked_ms": item["rtt_ms"], "measured_ms": measured, "lost": count - len(came),
             "ok": right(item["rtt_ms"], measured, item["jitter_ms"]),

@@ -103,8 +103,8 @@ class Wan:
         """What the WAN is and does.
 
         Returns:
-            `emulator` and the `reason` for it, `pid`, `tied_to`, `rootless`, `rerouting`, `addresses` by site, `wires` and `cuts` as they are
-            now, and for every two sites what round trip is `asked` for.
+            `emulator` and the `reason` for it, `pid`, `tied_to`, `rootless`, `rerouting`, `addresses` by site, `wires` and `cuts` as they
+            are now, and for every two sites what round trip is `asked` for.
         """
         described: dict[str, Any] = self._ask("show")
         return described

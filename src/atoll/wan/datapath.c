@@ -38,7 +38,8 @@ struct event {
 
 struct datapath {
     pthread_mutex_t mutex;
-    atomic_int wanted; /* threads that wait for the mutex: the loop lets them go first */
+    pthread_cond_t unwanted;
+    atomic_int wanted; /* threads that want the mutex: the loop lets them go first */
     atomic_int stopping;
     int poll, wake;
     int nodes, wires;
@@ -294,7 +295,13 @@ static void lock(struct datapath *dp)
 {
     atomic_fetch_add(&dp->wanted, 1);
     pthread_mutex_lock(&dp->mutex);
-    atomic_fetch_sub(&dp->wanted, 1);
+}
+
+static void unlock(struct datapath *dp)
+{
+    if (atomic_fetch_sub(&dp->wanted, 1) == 1)
+        pthread_cond_signal(&dp->unwanted);
+    pthread_mutex_unlock(&dp->mutex);
 }
 
 static void wake(struct datapath *dp)
@@ -323,6 +330,7 @@ struct datapath *dp_new(int nodes, int wires, uint32_t network, uint64_t seed)
         return NULL;
     }
     pthread_mutex_init(&dp->mutex, NULL);
+    pthread_cond_init(&dp->unwanted, NULL);
     memset(dp->descriptors, -1, (size_t)nodes * sizeof *dp->descriptors);
     memset(dp->routes, -1, (size_t)nodes * (size_t)nodes * sizeof *dp->routes);
     for (int index = 0; index < wires; index++)
@@ -357,7 +365,7 @@ void dp_attach(struct datapath *dp, int node, int descriptor)
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)node};
     if (descriptor >= 0)
         epoll_ctl(dp->poll, EPOLL_CTL_ADD, descriptor, &event);
-    pthread_mutex_unlock(&dp->mutex);
+    unlock(dp);
 }
 
 void dp_wire(struct datapath *dp, int number, int to, const struct wire_options *options)
@@ -370,28 +378,29 @@ void dp_wire(struct datapath *dp, int number, int to, const struct wire_options 
         wire->generation = generation;
     }
     wire_set(wire, options);
-    pthread_mutex_unlock(&dp->mutex);
+    unlock(dp);
 }
 
 void dp_route(struct datapath *dp, int node, int destination_, int wire)
 {
     lock(dp);
     dp->routes[node * dp->nodes + destination_] = wire;
-    pthread_mutex_unlock(&dp->mutex);
+    unlock(dp);
 }
 
-void dp_counters(struct datapath *dp, int wire, struct wire_counters *counters)
+void dp_counters(struct datapath *dp, int count, struct wire_counters *counters)
 {
     lock(dp);
-    *counters = dp->wire[wire].counters;
-    pthread_mutex_unlock(&dp->mutex);
+    for (int wire = 0; wire < count; wire++)
+        counters[wire] = dp->wire[wire].counters;
+    unlock(dp);
 }
 
 uint64_t dp_unroutable(struct datapath *dp)
 {
     lock(dp);
     uint64_t count = dp->unroutable;
-    pthread_mutex_unlock(&dp->mutex);
+    unlock(dp);
     return count;
 }
 
@@ -399,7 +408,7 @@ uint64_t dp_under_way(struct datapath *dp)
 {
     lock(dp);
     uint64_t count = dp->length;
-    pthread_mutex_unlock(&dp->mutex);
+    unlock(dp);
     return count;
 }
 
@@ -414,6 +423,8 @@ void dp_stop(struct datapath *dp)
 static int await(struct datapath *dp, struct epoll_event *events, int room)
 {
     struct timespec timeout = {0, 0}, *limit = NULL;
+    while (atomic_load(&dp->wanted)) /* asleep, as the loop may be real-time and they are not */
+        pthread_cond_wait(&dp->unwanted, &dp->mutex);
     if (dp->length) {
         int64_t left = dp->heap[0].at - clock_now();
         if (left > 0) {
@@ -423,8 +434,6 @@ static int await(struct datapath *dp, struct epoll_event *events, int room)
         limit = &timeout;
     }
     pthread_mutex_unlock(&dp->mutex);
-    while (atomic_load(&dp->wanted))
-        sched_yield();
     int count = epoll_pwait2(dp->poll, events, room, limit, NULL);
     int error = errno;
     pthread_mutex_lock(&dp->mutex);

@@ -48,7 +48,7 @@ void dp_free(struct datapath *);
 void dp_attach(struct datapath *, int node, int descriptor); /* -1 detaches */
 void dp_wire(struct datapath *, int wire, int to, const struct wire_options *);
 void dp_route(struct datapath *, int node, int destination, int wire); /* -1: no route */
-void dp_counters(struct datapath *, int wire, struct wire_counters *);
+void dp_counters(struct datapath *, int count, struct wire_counters *); /* of the first so many wires */
 uint64_t dp_unroutable(struct datapath *);
 uint64_t dp_under_way(struct datapath *);
 

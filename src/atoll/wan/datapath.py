@@ -125,11 +125,11 @@ class Datapath:
         """Say which wire packets take at a node."""
         self._lib.dp_route(self._dp, node, destination, -1 if wire is None else wire)
 
-    def counters(self, number: int) -> Counters:
-        """What went over one direction of a link so far."""
-        read = self._ffi.new("struct wire_counters *")
-        self._lib.dp_counters(self._dp, number, read)
-        return Counters(**{name: getattr(read, name) for name in Counters.__dataclass_fields__})
+    def counters(self, count: int) -> list[Counters]:
+        """What went over the first so many wires, all read at one moment."""
+        read = self._ffi.new("struct wire_counters[]", count)
+        self._lib.dp_counters(self._dp, count, read)
+        return [Counters(**{name: getattr(each, name) for name in Counters.__dataclass_fields__}) for each in read]
 
     @property
     def unroutable(self) -> int:

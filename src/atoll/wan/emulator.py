@@ -39,8 +39,8 @@ class Emulator(Protocol):
     def network(self, name: str) -> int | None:
         """The descriptor of a node's network namespace; None if it has none."""
 
-    def counters(self, ends: Ends) -> Counters:
-        """What went over one direction of a link."""
+    def counters(self) -> dict[Ends, Counters]:
+        """What went over each direction of each link."""
 
     def check(self) -> None:
         """Raise OSError if it moves packets no more."""

@@ -11,7 +11,6 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.wan import netem
 from atoll.wan.addresses import Addresses
-from atoll.wan.datapath import Counters
 from atoll.wan.emulator import Emulator
 from atoll.wan.kernel import Kernel
 from atoll.wan.links import Links, check, spell
@@ -122,7 +121,8 @@ class Fabric:
 
     def counters(self) -> dict[str, dict[str, int]]:
         """What went over each direction of each link so far, by its name; the order of the ends is the direction."""
-        return {spell(ends): self._count(ends).to_json() for ends in self.links.network.wires}
+        counted = self._emulator.counters()
+        return {spell(ends): counted[ends].to_json() for ends in self.links.network.wires}
 
     def network(self, site: str) -> int:
         """The descriptor of a site's network namespace.
@@ -155,9 +155,6 @@ class Fabric:
     def close(self) -> None:
         """Take everything away; what still runs in a site's network keeps that, alone."""
         self._emulator.close()
-
-    def _count(self, ends: Ends) -> Counters:
-        return self._emulator.counters(ends)
 
     def _follow(self, wires: Iterable[Ends]) -> None:
         try:

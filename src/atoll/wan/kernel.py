@@ -77,7 +77,7 @@ class Kernel:
             netem.replace(index, wire, up=up)
 
         if was_up and not up:
-            self._before[ends] = self.counters(ends)
+            self._before[ends] = self._count(ends)
         self._at(ends, shape)
 
     def unwire(self, ends: Ends) -> None:
@@ -102,9 +102,11 @@ class Kernel:
         """Routers have one too."""
         return self._networks.get(name)
 
-    def counters(self, ends: Ends) -> Counters:
+    def counters(self) -> dict[Ends, Counters]:
         """As the kernel counts: it does not tell what was lost by chance from what found the queue full."""
+        return {ends: self._count(ends) for ends in self._up}
 
+    def _count(self, ends: Ends) -> Counters:
         def read(ip: IPRoute, index: int) -> Counters:
             found = [item for item in ip.get_qdiscs(index=index) if item.get_attr("TCA_KIND") == "netem"]
             if not found:

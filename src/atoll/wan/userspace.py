@@ -92,9 +92,10 @@ class Userspace:
         """None for a router."""
         return self._networks.get(name)
 
-    def counters(self, ends: Ends) -> Counters:
+    def counters(self) -> dict[Ends, Counters]:
         """As the loop counts."""
-        return self._datapath.counters(self._numbers[ends])
+        counted = self._datapath.counters(max(self._numbers.values(), default=-1) + 1)
+        return {ends: counted[number] for ends, number in self._numbers.items()}
 
     def check(self) -> None:
         """The loop may have met an error."""
