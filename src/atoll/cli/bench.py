@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from atoll.cli.bench_bus import bus, bus_loss
+from atoll.cli.bench_density import density
 from atoll.cli.bench_wan import wan
 from atoll.cli.experiment import client_environment, say
 from atoll.cli.verb import json_option, verb, write_lines
@@ -37,7 +38,7 @@ class _Experiments(click.Group):
 
 @click.group("bench", cls=_Experiments)
 def command() -> None:
-    """Measure sites, and the bus between their services, on this machine.
+    """Measure sites, the bus between their services, and the emulated WAN between sites, on this machine.
 
     Each experiment has a cloud or a bus of its own, in a temporary directory, on free ports of the loopback interface; nothing is left.
     """
@@ -109,6 +110,7 @@ command.add_command(churn)
 command.add_command(bus)
 command.add_command(bus_loss)
 command.add_command(wan)
+command.add_command(density)
 
 
 def _print(report: Mapping[str, Any], *, as_json: bool) -> None:

@@ -1,0 +1,75 @@
+"""`atoll bench density`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.cli.experiment import client_environment, say
+from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SECONDS = click.FloatRange(min=0)
+
+
+@verb("density", "atoll bench density --sites 20\natoll bench density --sites 1,5,10,20,40 --svg density.svg")
+@click.option(
+    "--sites", default="1,5,10,20,40", show_default=True, metavar="N[,N]...", help="How many full sites; each size is a cloud anew."
+)
+@click.option("--settle", type=_SECONDS, default=20, show_default=True, help="Seconds of rest before the idle sites are looked at.")
+@click.option("--idle", type=_SECONDS, default=30, show_default=True, help="Seconds for which the idle sites are looked at.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the growth into this file.")
+@json_option
+def density(*, as_json: bool, sites: str, settle: float, idle: float, svg: Path | None) -> None:
+    """Measure how many full sites, each in its own network, this machine holds: time to ready, memory, idle processor time.
+
+    With several sizes the growth of each cost is fitted: an exponent of 1 is a cost in proportion to the sites.
+    """
+    from atoll.bench.density import Options, run
+    from atoll.bench.workspace import workspace
+
+    options = Options(_sizes(sites), settle, idle)
+    with workspace(say) as root:
+        report = run(options, root, client_environment(os.environ), say)
+    if svg is not None:
+        from atoll.bench.density_plot import draw
+
+        draw(report.get("samples", [report]), report.get("exponents", {}), svg)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        from atoll.cli.output import data_console
+
+        data_console().print(_table(report))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise click.BadParameter(f"expected numbers of sites such as 1,5,10, got {text}", param_hint="--sites")
+    return sizes
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("SITES", "READY S", "MEMORY MB", "PER SITE MB", "IDLE CPU %", "PER SITE %"):
+        table.add_column(title, justify="right")
+    for sample in report.get("samples", [report]):
+        names = ("sites", "ready_s", "memory_mb", "memory_per_site_mb", "idle_cpu_percent", "idle_cpu_percent_per_site")
+        table.add_row(*(str(sample[name]) for name in names))
+    exponents = report.get("exponents", {})
+    if exponents:
+        shown = (exponents.get(name, "") for name in ("ready_s", "memory_mb", "", "idle_cpu_percent", ""))
+        table.add_row("growth ^", *map(str, shown))
+    return table
