@@ -127,7 +127,7 @@ class Site(_Model):
 
     Attributes:
         name: its name, unique in the cloud; also the name of its directory.
-        kind: "full" is a complete OpenStack. "compute" is nova-compute alone; everything else it finds at its control site.
+        kind: what it is. "full" is a complete OpenStack, "compute" is nova-compute alone; everything else it finds at its control site.
         control: the full site that a compute site belongs to.
         port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, … In a topology there is none: every site
             has an address of its own, and the standard ports.
