@@ -28,6 +28,7 @@ unit: install ## the quick tests
 	$(BIN)/pytest
 
 sites: install ## tests with real sites
+	scripts/packages rabbitmq-server
 	$(BIN)/pytest tests/sites
 
 tempest: install ## Tempest's API tests against a site: all that a site can run, 15 minutes

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from atoll.cli.group import cli
-from atoll.cloud.model import Cloud, ServicePlan, Site
+from atoll.cloud.model import Cloud, Rabbit, ServicePlan, Site
 from atoll.errors import REGISTRY
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_command_has_help_and_an_example(path):
 
 
 @pytest.mark.parametrize(
-    ("model", "field"), [(model, name) for model in (Cloud, Site, ServicePlan) for name in model.model_fields], ids=str
+    ("model", "field"), [(model, name) for model in (Cloud, Site, ServicePlan, Rabbit) for name in model.model_fields], ids=str
 )
 def test_field_is_documented(model, field):
     assert f"| `{field}` |" in page("cloud.md")
