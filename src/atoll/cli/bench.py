@@ -38,7 +38,7 @@ class _Experiments(click.Group):
 
 @click.group("bench", cls=_Experiments)
 def command() -> None:
-    """Measure sites, the bus between their services, and the emulated WAN between sites, on this machine.
+    """Measure sites, the bus and the WAN on this machine.
 
     Each experiment has a cloud or a bus of its own, in a temporary directory, on free ports of the loopback interface; nothing is left.
     """
