@@ -40,6 +40,7 @@ _KINDS = (
     Kind("port.in_use", 409, "A port that a site needs is taken."),
     Kind("port.unusable", 409, "A port or an address that a site needs cannot be listened on."),
     Kind("process.unknown", 404, "The supervisor has no process of that name."),
+    Kind("command.not_found", 404, "There is no such program to be run in a site."),
     Kind("runtime.invalid", 400, "The supervisor cannot make sense of what it was asked for."),
     Kind("runtime.internal", 500, "The supervisor met an error of its own.", definite=False),
     Kind("runtime.unreachable", 503, "The supervisor does not answer.", definite=False),

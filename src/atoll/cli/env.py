@@ -17,10 +17,11 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """Print shell exports for the administrator of SITE.
 
     Every OpenStack client understands these variables. Without SITE, it is the cloud's first; for a compute site, it is its
-    control site. Some variables that would lead elsewhere are unset.
+    control site. Some variables that would lead elsewhere are unset. A site of a topology has a network of its own, into which only
+    `atoll shell` and `atoll exec` lead: they set these variables too.
     """
     from atoll.site.clients import CONTRADICTING, exports
-    from atoll.site.sites import site_settings
+    from atoll.site.sites import applied_cloud, site_settings
 
     session.state.check()
     settings = site_settings(session.state, site)
@@ -30,6 +31,12 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
         return
     if site not in (None, settings.site):
         click.echo(f"# {site} is a compute site of {settings.site}, whose administrator this is.")
+    cloud = applied_cloud(session.state)
+    if cloud is not None and cloud.topology is not None:
+        name = site or settings.site
+        click.echo(
+            session.spell(f"# {name} has a network of its own: only `atoll shell {name}` and `atoll exec {name}` reach this address.")
+        )
     click.echo(f"unset {' '.join(CONTRADICTING)}")
     for name, value in variables.items():
         click.echo(f"export {name}={_quote(value)}")

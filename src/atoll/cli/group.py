@@ -19,6 +19,8 @@ VERBS = {
     "logs": "atoll.cli.logs",
     "env": "atoll.cli.env",
     "openstack": "atoll.cli.openstack",
+    "exec": "atoll.cli.exec",
+    "shell": "atoll.cli.shell",
     "topology": "atoll.cli.topology",
     "wan": "atoll.cli.wan",
     "bench": "atoll.cli.bench",

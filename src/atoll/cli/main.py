@@ -20,20 +20,21 @@ FAILURE, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 def main() -> NoReturn:
     """Run as a program."""
     # Whatever is written below the state directory is for its owner alone, also by those we start.
-    os.umask(0o077)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], os.umask(0o077)))
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], umask: int | None = None) -> int:
     """Run a command line.
 
     Args:
         arguments: without the program's name.
+        umask: the person's own; see `Session.restore`.
 
     Returns:
         The exit code; see `group.EXIT_CODES`.
     """
     session = Session()
+    session.umask = umask
     session.traceback = "--traceback" in arguments  # also for errors in the command line itself
     try:
         result = cli.main(list(arguments), prog_name="atoll", standalone_mode=False, obj=session)

@@ -58,4 +58,5 @@ def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> N
         raise AtollError("cloud.not_found", f"{program} is missing: expected OpenStack's client beside atoll", "`make install`")
     wan.enter(state, applied_cloud(state), settings.site)
     sys.stdout.flush()
+    session.restore()
     os.execve(program, ["openstack", *arguments], client_environment(settings, state.clouds_file, os.environ))  # noqa: S606

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -18,11 +19,13 @@ class Session:
     Attributes:
         directory: what --state says, absolute; None means the default.
         traceback: True to show Python's traceback of an error.
+        umask: what it was before this program made its own stricter; None if it has not.
     """
 
     def __init__(self) -> None:
         self.directory: Path | None = None
         self.traceback = False
+        self.umask: int | None = None
 
     @property
     def state(self) -> State:
@@ -45,6 +48,11 @@ class Session:
         if self.directory is not None:
             words += ["--state", str(self.directory)]
         return shlex.join(words)
+
+    def restore(self) -> None:
+        """Give back what is the person's own, for a program that takes this one's place."""
+        if self.umask is not None:
+            os.umask(self.umask)
 
     def spell(self, text: str) -> str:
         """A text in which every command between backticks is one that works as it stands."""

@@ -20,12 +20,14 @@ def command(session: Session, site: str | None, *, create: bool) -> None:
     """
     from atoll.errors import AtollError
     from atoll.runtime.control import connect
-    from atoll.site.sites import site_settings
+    from atoll.site import wan
+    from atoll.site.sites import applied_cloud, site_settings
     from atoll.site.tempest import Lookup, tempest_conf
 
     session.state.check()
     settings = site_settings(session.state, site)
     if connect(session.state.root) is None:
         raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
+    wan.enter(session.state, applied_cloud(session.state), settings.site)
     lookup = Lookup(settings, create=create, report=lambda text: click.echo(text, err=True))
     click.echo(tempest_conf(settings, lookup.resources()), nl=False)

@@ -35,7 +35,7 @@ def command(session: Session, file: Path | None) -> None:
     for line in _news(outcome.cloud, outcome.started, time.monotonic() - begun):
         click.echo(line)
     click.echo()
-    for line in _next_steps(session.program, outcome.cloud.full_sites[0].name):
+    for line in _next_steps(session.program, outcome.cloud):
         click.echo(line)
 
 
@@ -53,12 +53,16 @@ def _news(cloud: Cloud, started: tuple[str, ...], seconds: float) -> list[str]:
     return [f"up in {seconds:.1f} s:", *lines]
 
 
-def _next_steps(program: str, name: str) -> list[str]:
-    steps = {
-        f"{program} status": "the processes, their memory and uptime",
-        f"{program} openstack server list": "the unmodified client, as administrator",
-        f'eval "$({program} env {name})"': "the same for any other client, in this shell",
-    }
+def _next_steps(program: str, cloud: Cloud) -> list[str]:
+    name = cloud.full_sites[0].name
+    steps = {f"{program} status": "the processes, their memory and uptime"}
+    if cloud.topology is not None:
+        steps[f"{program} wan show"] = "the links between the sites, as they are now"
+    steps[f"{program} openstack server list"] = f"the unmodified client, as administrator of {name}"
+    if cloud.topology is not None:
+        steps[f"{program} shell {name}"] = "a shell inside a site, in which any other client works"
+    else:
+        steps[f'eval "$({program} env {name})"'] = "the same for any other client, in this shell"
     width = max(map(len, steps))
     lines = [f"  {text:{width}}  # {why}" for text, why in steps.items()]
     return [*lines, "Servers are records of Nova's fake driver: they become ACTIVE, but no guest runs."]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def admin_session(settings: Settings) -> Any:  # noqa: ANN401, RUF100 - keystone
     from keystoneauth1.session import Session  # noqa: PLC0415
 
     direct = requests.Session()
-    direct.trust_env = False  # a proxy can't reach this machine's loopback address
+    direct.trust_env = False  # a proxy can't reach this machine's loopback address, nor the network of a site
     account = Password(
         auth_url=settings.url("identity", "/v3"),
         username="admin",
@@ -103,13 +103,24 @@ def client_environment(settings: Settings, clouds_file: Path, environment: Mappi
         clouds_file: the clouds.yaml that has it.
         environment: the person's own.
     """
+    return without_other_clouds(environment, [settings.host]) | {"OS_CLIENT_CONFIG_FILE": str(clouds_file), "OS_CLOUD": settings.site}
+
+
+def without_other_clouds(environment: Mapping[str, str], hosts: Iterable[str]) -> dict[str, str]:
+    """A person's own environment, without what leads to another cloud, or to a proxy on the way to sites.
+
+    Args:
+        environment: the person's own.
+        hosts: addresses of sites.
+    """
     # OS_* variables win over clouds.yaml, so those of another cloud would sign in there, or nowhere.
     clean = {
         name: value
         for name, value in environment.items()
         if not name.startswith("OS_") or (name.endswith(KEPT_SUFFIX) and name != "OS_IDENTITY_API_VERSION")
     }
+    direct = ",".join(dict.fromkeys(hosts))
     for name in ("no_proxy", "NO_PROXY"):
-        # A proxy can't reach this machine's loopback address.
-        clean[name] = ",".join(filter(None, [environment.get(name), settings.host]))
-    return clean | {"OS_CLIENT_CONFIG_FILE": str(clouds_file), "OS_CLOUD": settings.site}
+        # A proxy can't reach this machine's loopback address, nor the network of a site.
+        clean[name] = ",".join(filter(None, [environment.get(name), direct]))
+    return clean

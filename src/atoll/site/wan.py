@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -70,7 +71,20 @@ def enter(state: State, cloud: Cloud | None, site: str) -> None:
     try:
         namespace.enter()
     except OSError as error:
-        raise AtollError("wan.failed", f"the network of {site} can't be entered: {error}") from error
+        # Who is in a user namespace already, in `atoll shell`, can't enter another network, but need not enter this one.
+        if not _is_here(next(each.host for each in cloud.sites if each.name == site)):
+            hint = f"leave the site that you are in first, and run `atoll shell {site}`"
+            raise AtollError("wan.failed", f"the network of {site} can't be entered: {error}", hint) from error
+
+
+def _is_here(address: str) -> bool:
+    """True if an address of a site, which exists nowhere else, is one of this process's own network."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def inside(namespace: Namespace | None, work: Callable[[], None]) -> None:

@@ -1,0 +1,30 @@
+"""`atoll shell`: a shell inside a site."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from atoll.cli.session import Session
+from atoll.cli.verb import complete_site, verb
+
+
+@verb("shell", "atoll shell paris\natoll shell paris -c 'openstack server list | wc -l'")
+@click.option("-c", "said", metavar="TEXT", help="Run this in the shell, and end.")
+@click.argument("site", shell_complete=complete_site)
+@click.pass_obj
+def command(session: Session, site: str, said: str | None) -> None:
+    """Run your shell inside SITE.
+
+    As with `atoll exec`, it is in the site's own network, if the cloud has a topology, and has the credentials of its administrator.
+    $ATOLL_SITE says where you are; so does the prompt, if your shell is bash. The exit code is the shell's.
+    """
+    from atoll.site.inside import place, shell_command
+
+    found = place(session.state, site)
+    session.restore()
+    if said is None and sys.stdin.isatty():
+        click.echo(f"inside {site}, with its administrator's credentials; `exit` leads back", err=True)
+    found.replace(shell_command(os.environ, said), found.environment(os.environ))

@@ -1,0 +1,114 @@
+"""Programs that a person runs inside a site: in its network, with its administrator's credentials."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll.cloud import Cloud
+from atoll.errors import AtollError
+from atoll.runtime.control import connect
+from atoll.services import Settings
+from atoll.site import wan
+from atoll.site.clients import exports, without_other_clouds
+from atoll.site.sites import applied_cloud, site_settings
+from atoll.site.state import State
+
+SITE_VARIABLE = "ATOLL_SITE"
+"""Tells a program which site it is in."""
+
+BASHRC = Path(__file__).with_name("inside.bashrc")
+"""What bash reads instead of ~/.bashrc: that, and then the prompt."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site that runs, as seen by a program that is to be run in it.
+
+    Attributes:
+        state: where its cloud is kept.
+        cloud: the model.
+        name: of the site.
+        settings: of the site whose APIs it has: its own, or those of its control site.
+    """
+
+    state: State
+    cloud: Cloud
+    name: str
+    settings: Settings
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """A person's own environment, with the account of the site's administrator and nothing that leads to another cloud.
+
+        Args:
+            environment: the person's own.
+        """
+        made = without_other_clouds(environment, (site.host for site in self.cloud.sites)) | exports(self.settings)
+        # The person's own programs come first, then OpenStack's client, which stands beside the interpreter.
+        path = os.pathsep.join((environment.get("PATH") or os.defpath, str(Path(sys.executable).parent)))
+        return made | {
+            "OS_CLIENT_CONFIG_FILE": str(self.state.clouds_file),
+            "ATOLL_STATE": str(self.state.root),
+            SITE_VARIABLE: self.name,
+            "PATH": path,
+        }
+
+    def replace(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Enter the site, and become a program there: this does not return.
+
+        Args:
+            command: the program and its arguments.
+            environment: from `environment`.
+
+        Raises:
+            AtollError: `command.not_found`: there is no such program; `wan.*`: the site's network can't be entered.
+        """
+        program = shutil.which(command[0], path=environment["PATH"])
+        if program is None:
+            raise _not_found(command[0], "it is not on the PATH" if os.sep not in command[0] else "no such program")
+        wan.enter(self.state, self.cloud, self.name)
+        sys.stdout.flush()
+        try:
+            os.execve(program, list(command), dict(environment))  # noqa: S606
+        except OSError as error:
+            raise _not_found(command[0], (error.strerror or str(error)).lower()) from error
+
+
+def _not_found(program: str, why: str) -> AtollError:
+    return AtollError("command.not_found", f"{program} can't be run: {why}", "expected a program of this machine: sites share its files")
+
+
+def place(state: State, name: str) -> Place:
+    """A site of a cloud that runs. The site itself may have been stopped: its network is there all the same.
+
+    Args:
+        state: where the cloud is kept.
+        name: of the site.
+
+    Raises:
+        AtollError: `site.unknown`, `cloud.not_found`, `state.*`; `site.not_running`: the cloud is down.
+    """
+    state.check()
+    settings = site_settings(state, name)
+    cloud = applied_cloud(state)
+    if cloud is None or connect(state.root) is None:
+        raise AtollError("site.not_running", f"{name} is not running", "bring it up with `atoll up`")
+    return Place(state, cloud, name, settings)
+
+
+def shell_command(environment: Mapping[str, str], said: str | None = None) -> list[str]:
+    """The user's shell.
+
+    Args:
+        environment: the person's own.
+        said: what it is to run; None: it asks.
+    """
+    shell = environment.get("SHELL") or pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
+    if said is not None:
+        return [shell, "-c", said]
+    return [shell, "--rcfile", str(BASHRC)] if Path(shell).name == "bash" else [shell]
