@@ -283,6 +283,8 @@ class Cloud(_Model):
             names[site.name] = index
             for port in site.ports.values():
                 other = listeners.setdefault((site.host, port), site.name)
+                if other != site.name and not site.port:
+                    raise _site_error(index, "host", f"a second site at {site.host}: expected another address")
                 if other != site.name:
                     text = f"port {port} of {site.name} is a port of {other} too: expected bases at least 10 apart"
                     raise _site_error(index, "port", text)

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from atoll.cloud import PORT_OFFSETS, Cloud, ServicePlan
+from atoll.cloud import PORT_OFFSETS, Cloud, ServicePlan, Site
 
 
 def cloud(*sites: dict[str, object]) -> Cloud:
@@ -144,3 +144,36 @@ def test_service_needs_its_services():
     assert ServicePlan(nova=False, glance=False).names == {"keystone", "placement", "neutron"}
     with pytest.raises(ValidationError, match="nova needs placement and glance"):
         ServicePlan(glance=False, placement=False)
+
+
+def on_a_wan(*sites, known=None, **topology):
+    data = {"sites": list(sites), "topology": {"preset": "mesh", **topology}}
+    return Cloud.model_validate(data, context={"known": known or {}})
+
+
+def test_in_a_topology_every_site_has_an_address_and_the_standard_ports():
+    found = on_a_wan({"name": "a"}, {"name": "b"}, {"name": "edge", "kind": "compute", "control": "a"})
+    assert [site.host for site in found.sites] == ["10.77.0.1", "10.77.1.1", "10.77.2.1"]
+    assert (found.sites[1].ports["identity"], found.sites[1].ports["bus"]) == (5000, 7447)
+    assert found.sites[2].ports == {}
+    assert {node.name: node.address for node in found.network.nodes} == {"a": "10.77.0.1", "b": "10.77.1.1", "edge": "10.77.2.1"}
+
+
+def test_in_a_topology_a_known_site_keeps_its_address():
+    known = {"old": Site(name="old", host="10.77.0.1"), "from-before": Site(name="from-before", port=15000)}
+    found = on_a_wan({"name": "new"}, {"name": "old"}, {"name": "from-before"}, known=known)
+    assert [site.host for site in found.sites] == ["10.77.1.1", "10.77.0.1", "10.77.2.1"]
+
+
+@pytest.mark.parametrize(
+    ("site", "text"),
+    [
+        ({"name": "b", "port": 15000}, "expected no `port`"),
+        ({"name": "b", "host": "127.0.0.1"}, "expected an address in a topology, 10\\.77\\.N\\.1, got 127\\.0\\.0\\.1"),
+        ({"name": "b", "host": "10.77.0.2"}, r"got 10\.77\.0\.2"),
+        ({"name": "b", "host": "10.77.7.1"}, r"a second site at 10\.77\.7\.1"),
+    ],
+)
+def test_in_a_topology_addresses_are_checked(site, text):
+    with pytest.raises(ValidationError, match=text):
+        on_a_wan({"name": "a", "host": "10.77.7.1"}, site)
