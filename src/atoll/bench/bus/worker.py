@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 from types import FrameType
 from typing import Any, Protocol
@@ -38,9 +38,16 @@ ROLES: dict[str, Callable[[], Role]] = {
 }
 
 
-def obey(connection: Any, role: Any) -> None:  # noqa: ANN401, RUF100 - a Connection, and whatever has the commands as methods
-    """Take commands until there are no more: each a pair of a name and arguments, answered by a pair of an error or None and a result."""
+def obey(connection: Any, role: Any, *signals: int) -> None:  # noqa: ANN401, RUF100 - whatever has the commands as methods
+    """Take commands until there are no more: each a pair of a name and arguments, answered by a pair of an error or None and a result.
+
+    Args:
+        connection: where commands come from.
+        role: whose methods they are.
+        signals: descriptors that become readable when a signal came, whose handler is to run then.
+    """
     while True:
+        wait([connection, *signals])
         try:
             name, arguments = connection.recv()
         except EOFError:
@@ -95,11 +102,14 @@ def _live(role_name: str, connection: Any, log: str, parent: int) -> None:  # no
         os.dup2(file, standard)
     os.close(file)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Python runs a handler between two steps of its own: a signal that comes right before it waits for a command would wait with it.
+    signals, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGTERM, _terminate)
     role = ROLES[role_name]()
     connection.send((None, "born"))
     try:
-        obey(connection, role)
+        obey(connection, role, signals)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         role.close()

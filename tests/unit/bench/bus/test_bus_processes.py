@@ -2,6 +2,7 @@ import os
 import signal
 import threading
 from multiprocessing import Pipe
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,14 @@ def test_worker_that_died_is_told(worker):
     assert worker._ended(30)
     with pytest.raises(AtollError, match="has ended"):
         worker.check()
+
+
+def test_worker_ends_even_if_the_signal_does_not_wake_its_main_thread(worker):
+    """Linux may hand it to any thread, or right before the main one begins to wait: it was not noticed then."""
+    worker.ask("prepare", count=1)
+    (other,) = {int(path.name) for path in Path(f"/proc/{worker.pid}/task").iterdir()} - {worker.pid}
+    os.kill(other, signal.SIGTERM)
+    assert worker._ended(30)
 
 
 def test_worker_that_does_not_answer(worker):
