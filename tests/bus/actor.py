@@ -140,6 +140,22 @@ class Actor:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(lambda word: getattr(client, how)({}, "tell", what=word), words))
 
+    def cast_each(self, words: list, threads: int) -> list:
+        """Cast each word once; returns those that were acknowledged."""
+        client = self._client("t", None, -1, False)
+
+        def cast(word: Any) -> bool:
+            try:
+                client.cast({}, "tell", what=word)
+            except oslo_messaging.MessageDeliveryFailure as error:
+                if "may have been executed" in str(error):
+                    return False
+                raise
+            return True
+
+        with ThreadPoolExecutor(threads) as pool:
+            return [word for word, taken in zip(words, pool.map(cast, words), strict=True) if taken]
+
     def ask_topics(self, count: int) -> list[str]:
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(lambda number: self.call("who", f"t{number}"), range(count)))
@@ -163,6 +179,10 @@ class Actor:
     def exchange(self, size: int) -> list[int]:
         """A message of this size there, and one back."""
         return [self.call("size", data="x" * size), len(self.call("blob", size=size))]
+
+    def exchange_at_once(self, size: int, threads: int) -> list[list[int]]:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self.exchange, [size] * threads))
 
     def route(self, listen: list[str], connect: list[str], socket_dir: str, lease: float, tls: list[str] | None = None) -> None:
         """Be a router."""

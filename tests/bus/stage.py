@@ -6,12 +6,10 @@ import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -112,31 +110,31 @@ class Proxy:
         self.port = self._listening.getsockname()[1]
         self._flowing = threading.Event()
         self._flowing.set()
-        self._sockets: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
         self.delay_s = 0.0
-        self.passed = Counter()
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def freeze(self) -> None:
-        """Forward nothing and close nothing, as when a cable is cut."""
+        """Forward nothing, accept nothing and close nothing, as when a cable is cut."""
         self._flowing.clear()
 
     def heal(self) -> None:
         self._flowing.set()
 
     def reset(self) -> None:
-        """Break all connections; new ones are accepted, unless it is frozen."""
-        sockets, self._sockets = self._sockets, []
-        for end in sockets:
-            with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                end.shutdown(socket.SHUT_RDWR)
-                end.close()
+        """Break all connections."""
+        for end in list(self._open):
+            _shut(end)
 
     def close(self) -> None:
-        self._listening.close()
         self.heal()
+        _shut(self._listening)
+        self._threads[0].join()
+        self._listening.close()
         self.reset()
+        for thread in self._threads:
+            thread.join()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -148,9 +146,10 @@ class Proxy:
                 except OSError:
                     near.close()
                     continue
-                self._sockets += [near, far]
+                self._open |= {near, far}
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+                    self._threads.append(threading.Thread(target=self._forward, args=(source, sink), daemon=True))
+                    self._threads[-1].start()
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -159,10 +158,15 @@ class Proxy:
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 sink.sendall(data)
-                self.passed[source.fileno()] += len(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        _shut(source)
+        _shut(sink)
+        self._open.discard(source)
+        source.close()
+
+
+def _shut(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
 
 
 class Stage:

@@ -1,7 +1,6 @@
 """Servers that are killed, restarted, stopped and frozen."""
 
 import signal
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from stage import ActorError, until
@@ -57,26 +56,21 @@ def test_what_lay_unbegun_is_executed_once_by_the_successor(stage, client, journ
 
 def test_killed_again_and_again(stage, client, journal):
     """Each life dies with messages in its hands; nothing that was acknowledged is lost, nothing is executed twice."""
-    server = stage.server(threads=2, **journal)
-    words = iter(range(10_000))
-    sent = []
-    with ThreadPoolExecutor() as pool:
-        for _ in range(5):
-            batch = [next(words) for _ in range(100)]
-            sent += batch
-            answer = pool.submit(client.do, "tell_each", how="cast", words=batch, threads=4)
-            heard = len(stage.words())
-            until(lambda heard=heard: len(stage.words()) > heard + 10)
-            server.kill()
-            server = stage.server(threads=2, **journal)
-            failed = answer.exception(60)
-            assert failed is None, failed
-    until(lambda: len(stage.words()) >= len(sent) - 5)
-    client.do("call", method="who")
-    words = stage.words()
-    assert len(words) == len(set(words)), "executed twice"
-    # A kill between "begun" and the word's arrival in the file, at each of two threads, is one that was begun.
-    assert len(set(map(str, sent)) - set(words)) <= 2 * 5
+    threads = 2
+    server = stage.server(threads=threads, **journal)
+    acknowledged = set()
+    for life in range(5):
+        heard = len(stage.words())
+        answer = client.begin("cast_each", words=list(range(100 * life, 100 * life + 100)), threads=4)
+        until(lambda heard=heard: len(stage.words()) > heard + 10)
+        server.kill()
+        server = stage.server(threads=threads, **journal)
+        acknowledged |= set(map(str, answer.result(60)))
+    # Begun, and killed before the word was in the file: one for each of the server's threads and lives.
+    until(lambda: len(acknowledged - set(stage.words())) <= threads * 5)
+    server.do("stop", server="s")
+    assert len(stage.words()) == len(set(stage.words())), "executed twice"
+    assert len(acknowledged) >= 500 - 4 * 5, "only what was under way at a kill may have failed"
 
 
 def test_without_a_journal_the_next_cast_goes_to_the_next_server(stage, client):
@@ -168,7 +162,7 @@ def test_frozen_server_answers_when_it_goes_on(stage, client):
     server.signal(signal.SIGSTOP)
     answers = [client.begin("call", method="tell", what=number) for number in range(10)]
     stage.server("b")
-    assert client.do("call", method="who", server="b") == "b"
+    assert client.do("call", method="who", server="b", retry=-1) == "b"
     server.signal(signal.SIGCONT)
     assert [answer.result(60) for answer in answers] == list(range(10))
     stage.await_words(*range(10))

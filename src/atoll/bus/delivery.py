@@ -109,6 +109,8 @@ class Delivery:
         self._wants_reply = wants_reply
         self._refused_by: set[Instance] = set()
         self._vanished_at: float | None = None
+        self._sent_at: float | None = None
+        """When the message was sent; None: the next answer says nothing of how far the server is."""
 
     def run(self) -> Reply | None:
         """Send the message, and wait until a server took it, or, for a call, replied.
@@ -146,9 +148,20 @@ class Delivery:
 
     def _send(self, waiting: Waiting, instance: Instance) -> None:
         message = MessageId(self._node.id, waiting.number)
-        self._sent_at = time.monotonic()
         request = Request(message, instance.listener, self._wants_reply, waiting.oldest, self._monitor_s, self._body)
+        self._sent_at = time.monotonic()
         self._node.send(instance.node, request)
+        if self._nearest and self._wants_reply and self._topic.wants_measurement(instance):
+            # Only the answer to a question tells how far the server is: the reply comes when the method has ended.
+            self._node.send(instance.node, Question(message, instance.listener, instance))
+        elif self._wants_reply:
+            self._sent_at = None
+
+    def _measure(self, instance: Instance) -> None:
+        """The first answer came."""
+        if self._sent_at is not None:
+            self._topic.measured(instance, time.monotonic() - self._sent_at)
+            self._sent_at = None
 
     def _await(self, waiting: Waiting, instance: Instance, name: str) -> Reply | Answer:
         """The frame that ends the wait for this server: a reply, or that it took a cast or refused the message."""
@@ -162,6 +175,7 @@ class Delivery:
             if isinstance(frame, Heartbeat):
                 self._deadline.heard()
             elif isinstance(frame, Reply):
+                self._measure(instance)
                 return frame
             elif frame.status is Status.UNKNOWN:
                 # It never arrived, or never at the process in whose place this one was started.
@@ -174,7 +188,7 @@ class Delivery:
 
     def _ends(self, answer: Answer) -> bool:
         if answer.status is Status.TAKEN:
-            self._topic.measured(answer.instance, time.monotonic() - self._sent_at)
+            self._measure(answer.instance)
             return not self._wants_reply
         return answer.status is Status.REFUSED
 
@@ -185,6 +199,7 @@ class Delivery:
     def _ask(self, waiting: Waiting, instance: Instance, name: str) -> None:
         """Ask the server, or those of the same name when it vanished; raise when it stays away for too long."""
         message = MessageId(self._node.id, waiting.number)
+        self._sent_at = None
         if instance in self._topic:
             self._vanished_at = None
             self._node.send(instance.node, Question(message, instance.listener, instance))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -26,12 +27,16 @@ _SMOOTHING = 0.2
 """Weight of the newest round-trip time in the mean (RFC 6298 takes 1/8)."""
 
 
+_MEASURE_EVERY_S = 5.0
+
+
 class Topic:
     """The servers of one topic."""
 
     def __init__(self) -> None:
         self._names: dict[Instance, str] = {}
         self._round_trip_s: dict[Instance, float] = {}
+        self._measured_at: dict[Instance, float] = {}
         self._changed = threading.Condition()
         # One count for each name: with one for all, two who send in turn to two targets would reach the same servers again and again.
         self._turns: dict[str | None, itertools.count[int]] = {}
@@ -82,6 +87,7 @@ class Topic:
         with self._changed:
             self._names = {known: name for known, name in self._names.items() if known != instance}
             self._round_trip_s.pop(instance, None)
+            self._measured_at.pop(instance, None)
             if self._looking:
                 self._went_meanwhile.add(instance)
             self._changed.notify_all()
@@ -121,8 +127,14 @@ class Topic:
 
     def measured(self, instance: Instance, seconds: float) -> None:
         """An answer of `instance` took so long."""
+        self._measured_at[instance] = time.monotonic()
         known = self._round_trip_s.get(instance)
         self._round_trip_s[instance] = seconds if known is None else known + _SMOOTHING * (seconds - known)
+
+    def wants_measurement(self, instance: Instance) -> bool:
+        """Whether it was not measured for some time."""
+        measured_at = self._measured_at.get(instance)
+        return measured_at is None or time.monotonic() - measured_at > _MEASURE_EVERY_S
 
     def wait_for_change(self, seconds: float | None) -> None:
         """Wait until a server comes or goes, at most so long."""

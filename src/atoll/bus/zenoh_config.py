@@ -55,8 +55,10 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
         tls: files for endpoints that begin with `tls/`.
         multicast: look for others by multicast.
     """
-    # Zenoh reads it when a process opens its first session (zenoh-runtime/src/lib.rs).
-    os.environ.setdefault("ZENOH_RUNTIME", _RUNTIME)
+    if mode != "router":
+        # Zenoh reads it when a process opens its first session (zenoh-runtime/src/lib.rs). A router needs more: it forwards in the thread
+        # that receives, which waits while a link is busy; were that the one that sends, too, it would wait for itself.
+        os.environ.setdefault("ZENOH_RUNTIME", _RUNTIME)
     settings: dict[str, Any] = {
         "mode": mode,
         "listen/endpoints": list(listen),

@@ -193,6 +193,37 @@ def test_late_and_foreign_answers_change_nothing(node):
     assert deliver(node, topic(a=A)) is None
 
 
+def test_nearest_server_is_found_by_calls_too(node):
+    """The reply comes when the method has ended; how far a server is says the answer to a question that is sent with the call."""
+    servers = topic(far=A, near=B)
+    held = []
+
+    def react(to, frame):
+        instance = Instance(to, frame.listener)
+        if isinstance(frame, Question):
+            if instance == A:
+                servers.measured(A, 5.0)  # as if the answer had taken long
+            node.answer(Answer(frame.id, Status.TAKEN, instance))
+            node.answer(held.pop())
+        elif servers.wants_measurement(instance):
+            held.append(Reply(frame.id, False, b"1"))
+        else:
+            node.answer(Reply(frame.id, False, b"1"))
+
+    node.react = react
+    for _ in range(5):
+        deliver(node, servers, wants_reply=True, nearest=True, patience=Patience(0, 1, 60, 60))
+    assert [to for to, frame in node.sent if isinstance(frame, Request)] == [A.node, *[B.node] * 4]
+    assert len(node.frames(Question)) == 2, "one for each server, not for each call"
+
+
+def test_balanced_calls_are_not_measured(node):
+    node.react = lambda to, frame: node.answer(Reply(frame.id, False, b"1"))
+    servers = topic(a=A)
+    deliver(node, servers, wants_reply=True)
+    assert (servers.wants_measurement(A), node.frames(Question)) == (True, [])
+
+
 def test_deadline_without_end_waits_as_long_as_it_is_told():
     deadline = Deadline(None)
     assert deadline.left_s(7.0) == 7.0
