@@ -167,7 +167,9 @@ def _serve(birth: Birth) -> Birth:
     """Fork a child per request; returns in the children only."""
     (channel,) = birth.sockets
     while True:
-        data, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_LIMIT, DESCRIPTOR_LIMIT, socket.MSG_CMSG_CLOEXEC)
+        data, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_LIMIT, DESCRIPTOR_LIMIT)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # Python 3.11 forgets the flag that would ask for it
         if not data:  # the supervisor has no use for this fork server any more
             _leave(0)
         try:

@@ -85,6 +85,7 @@ def _listen_at(name: str, place: Place) -> socket.socket:
         data, descriptors, _flags, _address = socket.recv_fds(ours, 65536, 1)
         os.waitpid(child, 0)
     if descriptors:
+        os.set_inheritable(descriptors[0], False)  # else the root fork server would hold it for ever
         return socket.socket(fileno=descriptors[0])
     raise wire.error_from_json(json.loads(data)) if data else AtollError("port.unusable", f"{name} cannot enter its network")
 

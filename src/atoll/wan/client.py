@@ -195,6 +195,8 @@ class Wan:
         with self._connection() as connection:
             connection.sendall(wire.encode({"verb": "listen", "site": site, "addresses": list(addresses)}))
             message, descriptors, _flags, _address = socket.recv_fds(connection, 65536, _MOST_SOCKETS)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         _final(json.loads(message))
         return sockets

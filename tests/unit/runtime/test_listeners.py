@@ -71,6 +71,13 @@ def test_sockets_are_bound_in_the_network_of_their_process(listeners, network):
         pass  # it is not in this process's network
 
 
+def test_no_program_inherits_a_socket_of_another_network(listeners, network):
+    """The root fork server would hold it for ever, and so its port."""
+    inside = Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=network)
+    listeners.bind([inside])
+    assert [os.get_inheritable(descriptor) for descriptor in listeners.descriptors(inside)] == [False]
+
+
 def test_two_networks_may_have_one_address(listeners, network):
     with socket.create_server(("127.0.0.1", 0)) as ours:
         port = ours.getsockname()[1]
