@@ -30,13 +30,19 @@ def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
         click.echo("there is nothing to destroy")
         return
     if not yes:
-        _ask(", ".join(sites or existing) or "what is left of it", str(session.state.root))
+        confirm(", ".join(sites or existing) or "what is left of it", str(session.state.root))
     with Progress("destroying") as progress:
         gone = destroy(session.state, sites, progress.event)
     click.echo(f"destroyed: {', '.join(gone) or session.state.root}")
 
 
-def _ask(names: str, directory: str) -> None:
+def confirm(names: str, directory: str) -> None:
+    """Ask whether sites are to be deleted.
+
+    Raises:
+        click.UsageError: there is nobody to ask.
+        click.Abort: they are not.
+    """
     if not sys.stdin.isatty():
         raise click.UsageError("there is nobody to ask: expected --yes")
     click.confirm(f"Delete {names} in {directory} for good?", abort=True, err=True)

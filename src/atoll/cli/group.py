@@ -21,6 +21,7 @@ VERBS = {
     "openstack": "atoll.cli.openstack",
     "exec": "atoll.cli.exec",
     "shell": "atoll.cli.shell",
+    "site": "atoll.cli.site",
     "topology": "atoll.cli.topology",
     "wan": "atoll.cli.wan",
     "bench": "atoll.cli.bench",

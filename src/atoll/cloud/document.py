@@ -79,11 +79,34 @@ def parse_cloud(content: str | bytes, source: str, known: Mapping[str, Site] | N
 
 def dump_cloud(cloud: Cloud) -> str:
     """The YAML of a cloud, with every port spelled out so that it stays what it is."""
+    return yaml.safe_dump(to_data(cloud), sort_keys=False)
+
+
+def to_data(cloud: Cloud) -> dict[str, Any]:
+    """What the YAML of a cloud says, as plain data."""
     # A port may be one that the cloud gave, so it is never left out as a default.
-    data: dict[str, Any] = {"name": cloud.name, "sites": [site.model_dump(exclude_defaults=True) for site in cloud.sites]}
+    data: dict[str, Any] = {"name": cloud.name, "sites": [site.model_dump(mode="json", exclude_defaults=True) for site in cloud.sites]}
     if cloud.topology is not None:
         data["topology"] = cloud.topology.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(data, sort_keys=False)
+    return data
+
+
+def make_cloud(data: Mapping[str, Any], known: Mapping[str, Site]) -> Cloud:
+    """Make a cloud of plain data that no file has said.
+
+    Args:
+        data: as of `to_data`.
+        known: as in `read_cloud`.
+
+    Raises:
+        AtollError: `cloud.invalid`, with one line: where in the data, what was expected, what was found.
+    """
+    try:
+        return Cloud.model_validate(data, context={"known": known})
+    except ValidationError as error:
+        node = yaml.compose(yaml.safe_dump(data)) or yaml.MappingNode("", [])
+        _number, text = min(_explain(node, detail) for detail in error.errors(include_url=False))
+    raise AtollError("cloud.invalid", text)
 
 
 def _load(content: str | bytes, source: str) -> tuple[yaml.Node, Any]:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +74,20 @@ class Control:
             AtollError: `state.busy`.
         """
         return self._stream({"verb": "stop", "names": None if names is None else list(names)})
+
+    def kill(self, names: Sequence[str]) -> Iterator[Event]:
+        """Kill processes by SIGKILL, all at once, and forget them: nothing restarts them but a `start`.
+
+        Args:
+            names: of processes; those that do not run are no error.
+
+        Returns:
+            The events, until all are gone.
+
+        Raises:
+            AtollError: `state.busy`.
+        """
+        return self._stream({"verb": "kill", "names": list(names)})
 
     def restart(self, name: str) -> None:
         """Stop one process or fork server and wait until it is ready again.

@@ -105,6 +105,16 @@ class Launcher:
         else:
             instance.signum = signum
 
+    def kill(self, name: str) -> None:
+        """Send SIGKILL, now or as soon as the process exists; its fork server is left alone."""
+        instance = self._instances.get(name)
+        if instance is None:
+            return
+        if instance.pid is not None:
+            _kill(instance.pid, signal.SIGKILL)
+        else:
+            instance.signum = signal.SIGKILL
+
     # Launching
 
     def _launch(self, instance: Instance, go: Callable[[list[int]], None], *, channel: bool, sockets: Sequence[int] = ()) -> None:

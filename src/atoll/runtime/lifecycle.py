@@ -75,6 +75,13 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Kill:
+    """Send SIGKILL to the process of this name; if it is being forked still, as soon as it is there."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Report:
     """Tell the world."""
 
@@ -88,7 +95,7 @@ class Forget:
     name: str
 
 
-Action = Launch | Signal | Report | Forget
+Action = Launch | Signal | Kill | Report | Forget
 
 
 @dataclass
@@ -163,6 +170,22 @@ class Lifecycle:
                 self._halt(record, None, now)
             else:
                 self._forget(record, now)
+        return self._advance(now)
+
+    def kill(self, names: Iterable[str], now: float) -> list[Action]:
+        """Kill these units at once, in no order, as a power cut would, and forget them."""
+        for name in names:
+            record = self.records.get(name)
+            if record is None:
+                continue
+            if not record.alive:
+                self._forget(record, now)
+                continue
+            if record.state is not State.STOPPING:
+                self._halt(record, None, now)
+            record.asked, record.successor = True, None
+            record.deadline = now + record.unit.stop_timeout_s
+            self._actions.append(Kill(name))
         return self._advance(now)
 
     def restart(self, name: str, now: float) -> list[Action]:

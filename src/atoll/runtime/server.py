@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,10 @@ class Server:
             case "start":
                 plan = Plan.from_json(request.get("plan"))
                 return await self._change("start", lambda: supervisor.start(plan), _STARTED, reader, writer)
-            case "stop":
+            case "stop" | "kill":
                 names = _names(request)
-                return await self._change("stop", lambda: supervisor.stop(names), _STOPPED, reader, writer)
+                end = partial(supervisor.stop, names) if verb == "stop" else partial(supervisor.kill, names or ())
+                return await self._change(str(verb), end, _STOPPED, reader, writer)
             case "restart":
                 name = str(request.get("name"))
                 return await self._change("restart", lambda: supervisor.restart(name), _STARTED, reader, writer)

@@ -23,6 +23,7 @@ from atoll.runtime.lifecycle import (
     SERVICE,
     Action,
     Forget,
+    Kill,
     Launch,
     Lifecycle,
     Report,
@@ -94,6 +95,16 @@ class Supervisor:
         self._do(self._life.stop(going, time.monotonic()))
         return going
 
+    def kill(self, names: Iterable[str]) -> set[str]:
+        """Kill processes at once, in no order; they stay away until somebody starts them.
+
+        Returns:
+            The names of those that will become stopped; names that are not known, and those of fork servers, are left out.
+        """
+        going = {name for name in names if (record := self._life.records.get(name)) and record.unit.kind != FORK_SERVER}
+        self._do(self._life.kill(going, time.monotonic()))
+        return going
+
     def restart(self, name: str) -> set[str]:
         """Stop a process and start it again; for a fork server, its children are left alone.
 
@@ -143,6 +154,8 @@ class Supervisor:
                     self._launch(self._known[name])
                 case Signal(name, signum):
                     self._launcher.signal(name, signum)
+                case Kill(name):
+                    self._launcher.kill(name)
                 case Report(event):
                     self._tell(event)
                 case Forget(name):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from atoll.cloud import Cloud, dump_cloud
+from atoll.cloud.changes import without_sites
 from atoll.errors import AtollError
 from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
@@ -24,6 +25,9 @@ from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_clo
 from atoll.site.state import State, check_space, locked, translated, write_private
 
 Observer = Callable[[Event], None]
+
+ENDED = ("failed", "stopped", "done")
+"""The states of processes that run no more."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,69 @@ def up(state: State, cache_directory: Path, file: Path | None = None, observe: O
     Raises:
         AtollError: `cloud.*`, `state.*`, `port.*`: nothing was changed; `site.failed`: some process did not become ready.
     """
+    return bring_up(state, cache_directory, lambda: wanted_cloud(state, file), observe)
+
+
+def bring_up(  # noqa: PLR0913 - the last two are for single sites
+    state: State,
+    cache_directory: Path,
+    wanted: Callable[[], Cloud],
+    observe: Observer,
+    *,
+    only: Collection[str] | None = None,
+    command: str = "up",
+) -> Outcome:
+    """Bring sites of a cloud up, and those that run in step with it.
+
+    Args:
+        state: where the cloud is kept.
+        cache_directory: where templates are kept.
+        wanted: says which cloud; asked twice, the second time when nobody else can change it any more.
+        observe: told what happens meanwhile.
+        only: the sites to bring up, besides those that run; None means all.
+        command: what this is, for those who have to wait for it.
+
+    Raises:
+        AtollError: as for `up`; `site.not_running`: the control site of one of them is not up, and not among them.
+    """
     state.check()
-    wanted_cloud(state, file)  # before the lock, which makes the directory: bad input leaves nothing behind
-    with locked(state, "up"), translated(state.root):
+    wanted()  # before the lock, which makes the directory: bad input leaves nothing behind
+    with locked(state, command), translated(state.root):
         state.check()
-        cloud = wanted_cloud(state, file)
+        cloud = wanted()
         code = template_key()
         sites = _render(state, cloud, cache_directory / "templates" / code)
-        _preflight(state, cache_directory, cloud, sites, compose(sites, state, cache_directory / "templates" / code, code))
+        names = _chosen(cloud, only, running_sites(state))
+        chosen = [site for site in sites if site.name in names]
+        _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, cache_directory / "templates" / code, code))
         with cache.held(cache_directory, code) as templates:
             _retire_other_code(state, code, observe)
             _write(state, cloud, sites, code)
             control = ensure_supervisor(state.root)
             networks = wan.ensure(state, cloud, control)
-            started = _start(control, compose(sites, state, templates.directory, code, networks), observe)
+            wan.power_on(state, names)
+            started = _start(control, compose(chosen, state, templates.directory, code, networks), observe)
             templates.sweep(service.name for service in SERVICES)
         return Outcome(cloud, started)
+
+
+def running_sites(state: State) -> set[str]:
+    """The names of the sites of which anything runs."""
+    control = connect(state.root) if state.root.exists() else None
+    statuses = control.status() if control else []
+    return {_site_of(status.name) for status in statuses if status.kind == "service" and status.state not in ENDED}
+
+
+def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]) -> set[str]:
+    """The sites to bring up, or to keep up."""
+    if only is None:
+        return set(cloud.site_names)
+    names = {name for name in cloud.site_names if name in only or name in running}
+    for site in cloud.sites:
+        if site.name in only and site.control and site.control not in names:
+            message = f"{site.control}, the control site of {site.name}, is not running"
+            raise AtollError("site.not_running", message, f"`atoll site start {site.control} {site.name}`")
+    return names
 
 
 def _render(state: State, cloud: Cloud, templates: Path) -> list[Rendered]:
@@ -85,7 +136,7 @@ def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequenc
         check_space(state.root, cache_directory)
     if cloud.topology is not None:
         return  # the sites' own networks have nothing else in them
-    live = [status.name for status in statuses if status.state not in ("failed", "stopped", "done")]
+    live = [status.name for status in statuses if status.state not in ENDED]
     held = _addresses(state, live)
     by_themselves = [Process(name, "", "", listen=(address,)) for site in sites for name, address in opened(site).items()]
     # The supervisor itself binds them all or none, but only once everything is written.
@@ -225,6 +276,8 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
     if names:
         check_known(state, names)
     leaving = departing(state, names)
+    if names:
+        _without(state, names)
     if not state.root.exists():
         return ()
     with locked(state, "destroy"), translated(state.root):
@@ -237,7 +290,7 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
             if name not in remaining:
                 _delete(state.site(name))
         if remaining:
-            _forget(state, remaining)
+            _forget(state, names, remaining)
         else:
             _delete_all(state)
     with suppress(OSError):
@@ -270,11 +323,23 @@ def _delete(directory: Path) -> None:
         shutil.rmtree(doomed)
 
 
-def _forget(state: State, remaining: Sequence[str]) -> None:
+def _without(state: State, names: Sequence[str]) -> Cloud | None:
+    """The cloud as it will be without some of its sites; None if none of its sites is left.
+
+    Raises:
+        AtollError: `cloud.invalid`: what is left is no cloud.
+    """
     cloud = applied_cloud(state)
-    if cloud:
-        left = cloud.model_copy(update={"sites": tuple(site for site in cloud.sites if site.name in remaining)})
+    if cloud is None or set(cloud.site_names) <= set(names):
+        return None
+    return without_sites(cloud, names)
+
+
+def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> None:
+    left = _without(state, names)
+    if left:
         write_private(state.cloud_file, dump_cloud(left))
+        wan.follow(state, left)
     settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
     write_private(state.clouds_file, clouds_yaml([each for each in settings if not each.control]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -20,6 +20,10 @@ from atoll.wan.daemon import LOCK
 
 FILES = (SOCKET, LOG, LOCK)
 """What a WAN leaves in the state directory."""
+
+
+DARK = "dark"
+"""The file in a site's directory that says that its links are cut because it was killed."""
 
 
 def ensure(state: State, cloud: Cloud, control: Control) -> dict[str, Namespace]:
@@ -120,6 +124,38 @@ def _work_there(namespace: Namespace, work: Callable[[], None], writing: int) ->
         os.write(writing, wire.encode(wire.error_to_json(error)))
     finally:
         os._exit(code)
+
+
+def follow(state: State, cloud: Cloud) -> None:
+    """Have the WAN, if it runs, take the topology of a cloud over."""
+    wan = Wan.connect(state.root)
+    if wan is not None and cloud.network is not None:
+        wan.apply(cloud.network)
+
+
+def power_off(state: State, names: Iterable[str]) -> None:
+    """Cut sites off before their processes are killed: where the power fails, nothing says goodbye.
+
+    Until `power_on` it stays so. What is cut already stays so after that too.
+    """
+    wan = Wan.connect(state.root)
+    if wan is None:
+        return
+    found = wan.describe()
+    for name in names:
+        if name in found["addresses"] and name not in found["cuts"]:
+            wan.cut(name)
+            (state.site(name) / DARK).touch()
+
+
+def power_on(state: State, names: Iterable[str]) -> None:
+    """Undo `power_off`."""
+    for name in names:
+        mark = state.site(name) / DARK
+        if mark.exists():
+            mark.unlink()
+            if (wan := Wan.connect(state.root)) is not None:
+                wan.heal(name)
 
 
 def close(state: State) -> None:

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from atoll.runtime.events import State
-from atoll.runtime.lifecycle import FORK_SERVER, JOB, SERVICE, Forget, Launch, Lifecycle, Policy, Report, Signal, Unit
+from atoll.runtime.lifecycle import FORK_SERVER, JOB, SERVICE, Forget, Kill, Launch, Lifecycle, Policy, Report, Signal, Unit
 
 SERVER = Unit("server", FORK_SERVER)
 ONE = Unit("one", SERVICE, ("server",))
@@ -203,6 +203,42 @@ def test_one_that_ignores_sigterm_is_killed():
     life = running(SERVER, ONE)
     life.stop(["one"], 1.0)
     assert signals(life.tick(15.9)) == []
+    assert signals(life.tick(16.0)) == [("one", signal.SIGKILL)]
+
+
+def kills(actions):
+    return [action.name for action in actions if isinstance(action, Kill)]
+
+
+def test_killed_units_go_at_once_and_stay_away():
+    life = running(SERVER, ONE, TWO)
+    actions = life.kill(["one", "two", "nobody"], 1.0)
+    assert (kills(actions), signals(actions)) == (["one", "two"], [])
+    gone = [*life.exited("one", -9, "killed", 1.1), *life.exited("two", -9, "killed", 1.1)]
+    assert states(gone) == [("one", State.STOPPED), ("two", State.STOPPED)]
+    assert launches(life.tick(100.0)) == []
+    assert list(life.records) == ["server"]
+
+
+def test_killing_what_is_about_to_be_restarted_forgets_it():
+    life = running(SERVER, ONE)
+    life.exited("one", 1, "crash", 1.0)
+    assert (kills(actions := life.kill(["one"], 1.01)), states(actions)) == ([], [("one", State.STOPPED)])
+    assert launches(life.tick(100.0)) == []
+
+
+def test_what_is_killed_while_it_stops_or_starts_anew_is_neither_waited_for_nor_started():
+    life = running(SERVER, ONE, TWO)
+    life.restart("one", 1.0)
+    life.stop(["two"], 1.0)
+    assert kills(life.kill(["one", "two"], 1.1)) == ["one", "two"]
+    assert launches(life.exited("one", -9, "killed", 1.2)) == []
+    assert "one" not in life.records
+
+
+def test_one_that_outlives_its_killing_is_killed_again():
+    life = running(SERVER, ONE)
+    life.kill(["one"], 1.0)
     assert signals(life.tick(16.0)) == [("one", signal.SIGKILL)]
 
 

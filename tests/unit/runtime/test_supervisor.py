@@ -317,3 +317,37 @@ def test_a_log_that_cannot_be_written_is_named(control, process, tmp_path):
 def test_a_directory_that_does_not_exist_is_named(control, process, tmp_path):
     events, _message = failure(control.start(plan(process("service", job=True, directory=str(tmp_path / "nowhere")))))
     assert "nowhere" in events["paris/service"].detail
+
+
+def test_killed_processes_get_no_chance_to_tidy_up_and_stay_away_until_started(control, process):
+    one, two = process("service", "paris/one"), process("service", "paris/two", needs=("paris/one",))
+    other = process("service", "lyon/one")
+    list(control.start(plan(one, two, other)))
+    before = pids(control)
+    gone = [event.process for event in control.kill(["paris/one", "paris/two", "paris/three"]) if event.state is State.STOPPED]
+    assert sorted(gone) == ["paris/one", "paris/two"]
+    assert "stopped in order" not in Path(one.log).read_text() + Path(two.log).read_text()
+    assert pids(control) == {name: pid for name, pid in before.items() if not name.startswith("paris/")}
+    assert list(control.kill(["paris/one"])) == []
+    list(control.start(plan(one, two)))
+    assert pids(control).keys() == before.keys()
+
+
+def test_process_that_is_killed_while_it_starts_takes_no_fork_server_with_it(control, process):
+    list(control.start(plan(process("service", "lyon/one"))))
+    before = pids(control)
+    events = control.start(plan(process("hang")))
+    next(event for event in events if event.state is State.STARTING)
+    events.close()
+    killed = until_idle(lambda: list(control.kill(["paris/hang"])))
+    assert [event.state for event in killed if event.process == "paris/hang"][-1:] == [State.STOPPED]
+    assert pids(control) == before
+
+
+def until_idle(ask):
+    """What is answered as soon as the supervisor has noticed that its last client has gone."""
+    while True:
+        try:
+            return ask()
+        except AtollError as error:
+            assert error.kind.code == "state.busy"  # noqa: PT017 - most of the time it does not

@@ -8,7 +8,7 @@ from atoll.errors import AtollError
 from atoll.runtime.control import Event, ProcessStatus
 from atoll.runtime.control import State as ProcessState
 from atoll.runtime.spec import Plan
-from atoll.site import departure, lifecycle, status
+from atoll.site import departure, lifecycle, operations, status
 from atoll.site.state import State
 
 
@@ -21,6 +21,7 @@ class FakeRuntime:
     plans: list[Plan] = field(default_factory=list)
     signatures: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
+    killed: list[list[str]] = field(default_factory=list)
     shutdowns: int = 0
 
     def connect(self, _directory: Path) -> "FakeRuntime | None":
@@ -51,6 +52,10 @@ class FakeRuntime:
             del self.signatures[name]
             yield Event(name, ProcessState.STOPPED, 0.1)
 
+    def kill(self, names: list[str]) -> Iterator[Event]:
+        self.killed.append(list(names))
+        return self.stop(names)
+
     def status(self, *, memory: bool = False) -> list[ProcessStatus]:
         def row(name: str, kind: str) -> ProcessStatus:
             return ProcessStatus(name, kind, ProcessState.READY, 1, 0.0, 0, 1000 if memory else None, 5.0, None, "/log")
@@ -75,7 +80,7 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture
 def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     fake = FakeRuntime(state.root)
-    for module in (departure, lifecycle, status):
+    for module in (departure, lifecycle, operations, status):
         monkeypatch.setattr(module, "connect", fake.connect)
     monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
     monkeypatch.setattr(lifecycle, "template_key", lambda: "key-1")

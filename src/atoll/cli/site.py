@@ -1,0 +1,212 @@
+"""`atoll site`: single sites, while the others go on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.cli.output import print_json
+from atoll.cli.session import Session
+from atoll.cli.verb import complete_site, json_option, verb, write_lines
+from atoll.cli.wan import parse_changes
+
+if TYPE_CHECKING:
+    from atoll.site.lifecycle import Outcome
+
+
+class _Verbs(click.Group):
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_lines(formatter, "Example", ["atoll site kill paris", "atoll site start paris", "atoll site add nice --link lyon:delay=3ms"])
+
+
+@click.group("site", cls=_Verbs)
+def command() -> None:
+    """Stop, start, kill, add or remove single sites.
+
+    The others go on meanwhile. What is so already is no error.
+    """
+
+
+_sites = click.argument("sites", nargs=-1, required=True, metavar="SITE...", shell_complete=complete_site)
+
+
+@verb("start", "atoll site start paris\natoll site start paris lyon --json")
+@json_option
+@_sites
+@click.pass_obj
+def start(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
+    """Start sites that were stopped or killed.
+
+    They come back with all they hold; the others stay as they are. A compute site needs its control site up.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.site.operations import start as started
+
+    begun = time.monotonic()
+    with Progress("starting") as progress:
+        outcome = started(session.state, session.cache, sites, progress.event)
+    _tell_started(outcome, sites, time.monotonic() - begun, as_json=as_json)
+
+
+@verb("stop", "atoll site stop paris")
+@json_option
+@_sites
+@click.pass_obj
+def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
+    """Stop sites in good order, and keep all they hold.
+
+    `atoll site start` starts them again. In a topology the network of a stopped site stays, and goes on forwarding packets.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.site.operations import stop as stopped
+
+    with Progress("stopping") as progress:
+        ran = stopped(session.state, sites, progress.event)
+    _tell("stopped", ran, sites, as_json=as_json)
+
+
+@verb("kill", "atoll site kill paris")
+@json_option
+@_sites
+@click.pass_obj
+def kill(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
+    """Kill sites, as a power cut would.
+
+    SIGKILL goes to all their processes at once, and nothing restarts them but `atoll site start`. In a topology all their links are cut
+    first, so that nobody is told, and are healed by the start.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.site.operations import kill as killed
+
+    with Progress("killing") as progress:
+        ran = killed(session.state, sites, progress.event)
+    _tell("killed", ran, sites, as_json=as_json)
+
+
+class _Link(click.ParamType[tuple[str, dict[str, str]]]):
+    """The other end of a link, and what the link does."""
+
+    name = "OTHER[:NAME=VALUE,…]"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, dict[str, str]]:  # noqa: ANN401, RUF100
+        """The name, and the words."""
+        if isinstance(value, tuple):
+            return value
+        other, colon, shape = value.partition(":")
+        words = shape.split(",") if colon else []
+        parse_changes(words)
+        return other, {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+class _Location(click.ParamType[tuple[float, float]]):
+    """A place on Earth."""
+
+    name = "LATITUDE,LONGITUDE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:  # noqa: ANN401, RUF100
+        """Both, in degrees."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            latitude, longitude = map(float, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not latitude and longitude in degrees, such as 43.70,7.27", param, ctx)
+        return latitude, longitude
+
+
+@verb(
+    "add", "atoll site add nice --link lyon:delay=3ms,loss=0.1% --link paris\natoll site add edge --kind compute --control lyon --link lyon"
+)
+@click.option(
+    "--kind", type=click.Choice(["full", "compute"]), default="full", show_default=True, help="A whole OpenStack, or nova-compute alone."
+)
+@click.option("--control", metavar="SITE", shell_complete=complete_site, help="The control site of a compute site.")
+@click.option("--link", "links", type=_Link(), multiple=True, help="A link of the new site. A preset of the topology makes its own.")
+@click.option("--location", type=_Location(), help="Where it is, if delays follow from distances.")
+@json_option
+@click.argument("name")
+@click.pass_obj
+def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str, dict[str, str]], ...], **said: Any) -> None:  # noqa: ANN401, RUF100
+    """Add a site to the cloud that runs, and bring it up.
+
+    In a topology it gets a network of its own, and links: those of the topology's preset, and those said here.
+    """
+    from atoll.cli.progress import Progress
+    from atoll.cloud.changes import NewSite
+    from atoll.site.operations import add as added
+    from atoll.site.operations import described
+
+    begun = time.monotonic()
+    with Progress("adding a site") as progress:
+        outcome = added(session.state, session.cache, NewSite(name=name, links=dict(links), **said), progress.event)
+    seconds = time.monotonic() - begun
+    found = described(outcome.cloud, name)
+    if as_json:
+        print_json({**found, "seconds": round(seconds, 2), "started": list(outcome.started)})
+        return
+    what = f"compute site of {found['control']}" if found["control"] else str(found["url"])
+    click.echo(f"added in {seconds:.1f} s: {name}  {what}" if outcome.started else f"{name} is there already, and up: {what}")
+    _tell_restarted(outcome, [name])
+
+
+@verb("remove", "atoll site remove nice\natoll site remove --yes edge")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@json_option
+@_sites
+@click.pass_obj
+def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+    """Take sites out of the cloud, and delete everything they hold.
+
+    Their links go too. The last site, and a site whose links alone connect others, can't be removed.
+    """
+    from atoll.cli.destroy import confirm
+    from atoll.cli.progress import Progress
+    from atoll.site.operations import remove as removed
+    from atoll.site.sites import known_sites
+
+    there = [name for name in known_sites(session.state) if name in sites]
+    if there and not yes:
+        confirm(", ".join(there), str(session.state.root))
+    with Progress("removing") as progress:
+        gone = removed(session.state, sites, progress.event)
+    _tell("removed", gone, sites, as_json=as_json, otherwise="not_there")
+
+
+for each in (start, stop, kill, add, remove):
+    command.add_command(each)
+
+
+def _tell(what: str, done: Sequence[str], asked: Iterable[str], *, as_json: bool, otherwise: str = "not_running") -> None:
+    left = [name for name in dict.fromkeys(asked) if name not in done]
+    if as_json:
+        print_json({what: list(done), otherwise: left})
+        return
+    for word, names in ((what, done), (otherwise.replace("_", " "), left)):
+        if names:
+            click.echo(f"{word}: {', '.join(names)}")
+
+
+def _tell_started(outcome: Outcome, asked: Sequence[str], seconds: float, *, as_json: bool) -> None:
+    changed = {name.partition("/")[0] for name in outcome.started}
+    done = [name for name in dict.fromkeys(asked) if name in changed]
+    left = [name for name in dict.fromkeys(asked) if name not in changed]
+    if as_json:
+        print_json({"started": done, "already_up": left, "seconds": round(seconds, 2)})
+        return
+    if done:
+        click.echo(f"started in {seconds:.1f} s: {', '.join(done)}")
+    if left:
+        click.echo(f"already up: {', '.join(left)}")
+    _tell_restarted(outcome, asked)
+
+
+def _tell_restarted(outcome: Outcome, asked: Sequence[str]) -> None:
+    """What else had to be started, such as the bus of a site that became a control site."""
+    others = [name for name in outcome.started if name.partition("/")[0] not in (*asked, "template")]
+    if others:
+        click.echo(f"started with it: {', '.join(others)}")
+    sys.stdout.flush()

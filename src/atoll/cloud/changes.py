@@ -1,0 +1,121 @@
+"""Sites that come and go: the cloud with them, and without them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from atoll.cloud.document import make_cloud, to_data
+from atoll.cloud.model import Cloud
+from atoll.errors import AtollError
+
+_Topology = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NewSite:
+    """A site that is to be added to a cloud.
+
+    Attributes:
+        name: its name.
+        kind: "full" or "compute".
+        control: the control site of a compute site.
+        links: by the site or router at the other end, what the link does: fields of `Shape`, as text.
+        location: latitude and longitude, in degrees.
+    """
+
+    name: str
+    kind: str = "full"
+    control: str | None = None
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    location: tuple[float, float] | None = None
+
+
+def with_site(cloud: Cloud, new: NewSite) -> Cloud:
+    """A cloud with one more site; or, if it has it already, with these links and this location of it.
+
+    Raises:
+        AtollError: `cloud.invalid`: there would be something wrong with it, or the site would not be what it is.
+    """
+    data = to_data(cloud)
+    old = next((site for site in cloud.sites if site.name == new.name), None)
+    if old is None:
+        said = {"name": new.name, "kind": new.kind, "control": new.control}
+        data["sites"].append({name: value for name, value in said.items() if value is not None})
+    elif (old.kind, old.control) != (new.kind, new.control):
+        what = f"a compute site of {old.control}" if old.control else "a full site"
+        raise AtollError(
+            "cloud.invalid", f"{new.name} exists, and is {what}: expected another name", f"or `atoll site remove {new.name}` first"
+        )
+    if cloud.topology is None:
+        if new.links or new.location:
+            raise AtollError("cloud.invalid", f"{cloud.name} has no topology: expected neither links nor a location of {new.name}")
+    else:
+        _link(data["topology"], new)
+        if old is None and not new.links and _only_listed(data["topology"]):
+            text = f"{new.name} would be linked to nothing, as the topology has no preset: expected at least one `--link OTHER`"
+            raise AtollError("cloud.invalid", text)
+    return make_cloud(data, {site.name: site for site in cloud.sites})
+
+
+def without_sites(cloud: Cloud, names: Collection[str]) -> Cloud:
+    """A cloud without some of its sites, and without what its topology says about them alone.
+
+    Raises:
+        AtollError: `cloud.invalid`: what remains is no cloud: nothing, or sites with no way between them.
+    """
+    data = to_data(cloud)
+    data["sites"] = [site for site in data["sites"] if site["name"] not in names]
+    try:
+        if cloud.topology is not None:
+            _unlink(data["topology"], names, [site["name"] for site in data["sites"]])
+        return make_cloud(data, {})
+    except AtollError as error:
+        hint = "change the cloud's YAML so that the others do without it, `atoll up` that, and try again"
+        raise AtollError("cloud.invalid", f"without {', '.join(sorted(names))}: {error.message}", hint) from None
+
+
+def _link(topology: _Topology, new: NewSite) -> None:
+    if new.location is not None:
+        topology["locations"] = {**topology.get("locations", {}), new.name: list(new.location)}
+    if new.links:
+        others = {frozenset((new.name, other)) for other in new.links}
+        kept = [link for link in topology.get("links", []) if frozenset(link["between"]) not in others]
+        topology["links"] = [*kept, *({"between": [new.name, other], **shape} for other, shape in new.links.items())]
+
+
+def _unlink(topology: _Topology, names: Collection[str], left: Sequence[str]) -> None:
+    only_listed = _only_listed(topology)
+    known = [*left, *(router["name"] for router in topology.get("routers", []))]
+    groups = topology.get("groups", {})
+    for key in ("links", "constraints"):
+        kept = [entry for entry in topology.get(key, []) if not _names_any(entry["between"], names, groups)]
+        _put(topology, key, kept)
+    if only_listed and "links" not in topology and len(left) > 1:  # no links at all would mean a mesh
+        raise AtollError("cloud.invalid", f"there is no way from {left[0]} to {left[1]}: expected links that connect all sites")
+    _put(topology, "locations", {name: place for name, place in topology.get("locations", {}).items() if name not in names})
+    _put(topology, "exempt", [name for name in topology.get("exempt", []) if not _names_any([name], names, groups)])
+    _put(topology, "groups", {group: [each for each in patterns if _matches(each, known)] for group, patterns in groups.items()})
+
+
+def _only_listed(topology: Mapping[str, Any]) -> bool:
+    """True if there are no links but those that are listed."""
+    return "preset" not in topology and bool(topology.get("links"))
+
+
+def _names_any(said: Iterable[str], names: Collection[str], groups: Collection[str]) -> bool:
+    return any(name in names and name not in groups for name in said)
+
+
+def _matches(pattern: str, known: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in known)
+
+
+def _put(topology: _Topology, key: str, value: object) -> None:
+    """Set what is not empty; what is, is left out."""
+    if value:
+        topology[key] = value
+    else:
+        topology.pop(key, None)
