@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from oslo_messaging import InvalidTransportURL, Target
+from oslo_messaging import InvalidTransportURL, MessageDeliveryFailure, Target
 from oslo_messaging._drivers import base
 from oslo_messaging._drivers import common as rpc_common
 
@@ -19,6 +20,8 @@ from atoll.bus.listener import Mailbox, NotificationListener, Place, RpcListener
 from atoll.bus.node import NODES, Node, Settings
 from atoll.bus.outbox import Outbox
 from atoll.bus.zenoh_config import Tls
+
+LOG = logging.getLogger(__name__)
 
 
 class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
@@ -133,15 +136,24 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
                 outbox.put(exchange, target.topic, body)
 
     def _forward(self, exchange: str, topic: str, body: bytes, retry: int | None = 0) -> None:
-        """Give a notification to one listener of each pool.
+        """Give a notification to one listener of each pool. What one pool took is not sent again because another pool has gone.
 
         Raises:
             NobodyListens: there is none; nothing was sent.
-            MessageDeliveryFailure: a listener vanished before it acknowledged.
+            MessageDeliveryFailure: the only listener vanished before it acknowledged.
         """
         listeners = self._node.directory.topic("notify", exchange, topic)
-        for pool in listeners.names() or [None]:
-            Delivery(self._node, listeners, body, self._patience, to=f"notifications {topic}", server=pool, retry=retry).run()
+        failures: list[MessageDeliveryFailure] = []
+        pools: list[str | None] = [*listeners.names()] or [None]
+        for pool in pools:
+            try:
+                Delivery(self._node, listeners, body, self._patience, to=f"notifications {topic}", server=pool, retry=retry).run()
+            except MessageDeliveryFailure as failure:
+                failures.append(failure)
+        if len(failures) == len(pools):
+            raise failures[0]
+        for error in failures:
+            LOG.warning("one pool did not get a notification: %s", error)
 
     def listen_for_notifications(
         self, targets_and_priorities: list[tuple[Target, str]], pool: str | None, batch_size: int, batch_timeout: float | None

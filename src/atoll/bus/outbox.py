@@ -112,8 +112,10 @@ class Outbox:
     def close(self) -> None:
         """Stop handing on; what waits stays on the disk."""
         self._stopped.set()
-        self._thread.join()
-        self._database.close()
+        # It may be waiting for a listener that has vanished with a notification: that takes too long, and ends with the process.
+        self._thread.join(POLL_INTERVAL_S)
+        if not self._thread.is_alive():
+            self._database.close()
 
     # The thread that hands on
 

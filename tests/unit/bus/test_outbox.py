@@ -183,3 +183,21 @@ def test_closing_waits_for_nothing_that_waits(make):
     outbox.put("e", "t", b"1")
     outbox.close()
     outbox.close()
+
+
+def test_closing_does_not_wait_for_a_delivery_that_hangs(tmp_path):
+    begun, release = threading.Event(), threading.Event()
+
+    def forward(*_):
+        begun.set()
+        release.wait()
+
+    outbox = Outbox(tmp_path, "v", 2**20, forward)
+    outbox.put("e", "t", b"x")
+    assert begun.wait(10)
+    closing = threading.Thread(target=outbox.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    release.set()
+    outbox._thread.join(10)
