@@ -13,7 +13,7 @@ install: $(STAMP) ## a .venv with the locked dependencies and the project
 $(STAMP): requirements.lock pyproject.toml setup.py scripts/install $(addprefix src/atoll/wan/,build.py datapath.c datapath.h)
 	scripts/install
 
-demo: install ## a site with three servers, from nothing
+demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/demo
 
 test: lint unit sites tempest-smoke ## all that .ci/run runs
