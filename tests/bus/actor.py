@@ -98,9 +98,12 @@ class Actor:
         self._notifications = oslo_messaging.get_notification_transport(cfg.CONF, url)
         return os.getpid()
 
-    def serve(self, server: str, topic: str = "t", threads: int = 64) -> None:
+    def _threads(self, number: int) -> None:
         cfg.CONF.register_opts(oslo_messaging.server._pool_opts)
-        cfg.CONF.set_override("executor_thread_pool_size", threads)
+        cfg.CONF.set_override("executor_thread_pool_size", number)
+
+    def serve(self, server: str, topic: str = "t", threads: int = 64) -> None:
+        self._threads(threads)
         made = oslo_messaging.get_rpc_server(self._transport, Target(topic=topic, server=server), [Endpoint(server, self._executed)])
         made.start()
         self._servers[server] = made
@@ -112,6 +115,7 @@ class Actor:
             self._servers[target.topic].start()
 
     def listen(self, pool: str | None = None, name: str = "", topic: str = "notes") -> None:
+        self._threads(1)  # with more, oslo.messaging keeps no order
         endpoint = Endpoint(name, self._executed)
         made = oslo_messaging.get_notification_listener(self._notifications, [Target(topic=topic)], [endpoint], pool=pool)
         made.start()

@@ -114,6 +114,7 @@ class Proxy:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         self.delay_s = 0.0
+        self.accepted = 0
 
     def freeze(self) -> None:
         """Forward nothing, accept nothing and close nothing, as when a cable is cut."""
@@ -140,6 +141,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
+                self.accepted += 1
                 self._flowing.wait()
                 try:
                     far = socket.create_connection(("127.0.0.1", self._target))

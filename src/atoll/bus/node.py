@@ -1,6 +1,6 @@
 """A node of the bus: one Zenoh session for all transports of a process that use the same bus, and who in the process waits for what.
 
-Nothing is opened before the first message or listener, and nothing of a parent process is used after a fork.
+Nothing is opened before the first message or listener, so a process may fork until then.
 """
 
 from __future__ import annotations
@@ -238,12 +238,24 @@ class _Nodes:
         self._lock = threading.Lock()
         self._nodes: dict[Settings, tuple[Node, int]] = {}
         self._of_parents: list[Any] = []
+        self._opened = False
+        self._forked_too_late = False
 
     def acquire(self, settings: Settings) -> Node:
-        """The node with these settings, opened if it is not there."""
+        """The node with these settings, opened if it is not there.
+
+        Raises:
+            MessageDeliveryFailure: a process from which this one was forked had joined a bus.
+        """
+        if self._forked_too_late:
+            # Zenoh's threads, which it starts once for a process, are not here: to connect would take for ever.
+            raise MessageDeliveryFailure(
+                "this process was forked from one that had joined the bus, and can't join; fork before the first message"
+            )
         with self._lock:
             node, users = self._nodes.get(settings, (None, 0))
             if node is None:
+                self._opened = True
                 node = Node(settings)
             self._nodes[settings] = node, users + 1
             return node
@@ -262,6 +274,7 @@ class _Nodes:
 
     def forget(self) -> None:
         """After a fork: the sessions belong to the parent. They are kept, because to drop one is to close it."""
+        self._forked_too_late = self._opened
         self._of_parents.append(self._nodes)
         self._nodes = {}
         self._lock = threading.Lock()
