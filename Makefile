@@ -3,7 +3,7 @@
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help install demo test lint unit sites tempest tempest-smoke lock clean
+.PHONY: help install demo test lint unit bus sites tempest tempest-smoke lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ $(STAMP): requirements.lock pyproject.toml setup.py scripts/install $(addprefix 
 demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/demo
 
-test: lint unit sites tempest-smoke ## all that .ci/run runs
+test: lint unit bus sites tempest-smoke ## all that .ci/run runs
 
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check
@@ -26,6 +26,9 @@ lint: install ## ruff, mypy, import-linter
 
 unit: install ## the quick tests
 	$(BIN)/pytest
+
+bus: install ## the message bus, with real processes and links: 2 minutes
+	$(BIN)/pytest tests/bus
 
 sites: install ## tests with real sites
 	scripts/packages rabbitmq-server
