@@ -43,7 +43,9 @@ class Child:
         self._interruptible = True
         self._job = job
         self._callbacks: list[Callable[[], object]] = []
-        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wakeup, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # The kernel may interrupt any thread with a signal, and Python's handler runs in the main one, which sleeps in `wait`.
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def ready(self) -> None:
@@ -71,6 +73,8 @@ class Child:
         poll.register(self._wakeup, select.POLLIN)
         while not self.stopping.is_set():
             poll.poll()
+            with suppress(BlockingIOError):
+                os.read(self._wakeup, 4096)
         while self._callbacks:
             callback = self._callbacks.pop()
             try:
@@ -79,7 +83,8 @@ class Child:
                 traceback.print_exc()
 
     def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:
-        os.eventfd_write(self._wakeup, 1)
+        with suppress(BlockingIOError):
+            os.write(self._waker, b"\0")
         self.stopping.set()
         if self._interruptible:
             self._interruptible = False

@@ -257,7 +257,7 @@ def test_a_child_has_its_own_things_and_nothing_else(directory, process, tmp_pat
     kinds = sorted(target.partition(":[")[0].removeprefix(str(tmp_path)) for target in descriptors)
     log = "/state/log/paris/report.log"
     # Besides: the lock, the pipe to the supervisor, and what `wait` waits for. (The directory listed is closed by then.)
-    assert kinds == sorted(["/dev/null", log, log, "/state/supervisor.lock", "anon_inode", "pipe", "socket"])
+    assert kinds == sorted(["/dev/null", log, log, "/state/supervisor.lock", "pipe", "pipe", "pipe", "socket"])
 
 
 def test_a_fork_server_that_changes_is_started_anew(control, process):

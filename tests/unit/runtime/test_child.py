@@ -1,0 +1,30 @@
+"""A child by itself, without a supervisor."""
+
+import subprocess
+import sys
+
+import pytest
+
+STRUCK = """
+import os, signal, sys, threading, time
+from atoll.runtime.child import Child
+
+child = Child("x", {}, [], os.open("/dev/null", os.O_WRONLY), job=False)
+child.on_stop(lambda: print("in order", flush=True))
+child.ready()
+
+def strike():
+    while open(f"/proc/self/task/{os.getpid()}/wchan").read() in ("", "0"):
+        time.sleep(0.01)  # until the main thread sleeps
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+
+threading.Thread(target=strike, daemon=True).start()
+child.wait()
+"""
+
+
+@pytest.mark.timeout(30)
+def test_sigterm_that_strikes_another_thread_ends_the_wait():
+    done = subprocess.run([sys.executable, "-c", STRUCK], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "in order\n"
