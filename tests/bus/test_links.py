@@ -5,28 +5,42 @@ from stage import ActorError, Stage, free_port, until
 
 
 class Machines:
-    """Two machines, each with a router, and a link between them that a test can cut."""
+    """Two machines and a link between them that a test can cut.
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage, port = stage, free_port()
-        self.here_router = stage.router("here", [f"tcp/127.0.0.1:{port}"], [])
-        self.link = stage.proxy(port)
-        self.there_router = stage.router("there", [], [f"tcp/127.0.0.1:{self.link.port}"])
-        self.client = stage.process(machine="here", lost_server_timeout=60)
+    `kind` says how they are joined. "routers": each has one. "client calls", "client serves": the machine that calls, or that serves, has
+    none, and its processes are clients of the other's.
+    """
+
+    def __init__(self, stage: Stage, kind: str) -> None:
+        self.stage, self._port = stage, free_port()
+        self.link = stage.proxy(self._port)
+        if kind == "routers":
+            self.here_router = stage.router("here", [f"tcp/127.0.0.1:{self._port}"], [])
+            self.there_router = stage.router("there", [], [f"tcp/127.0.0.1:{self.link.port}"])
+        else:
+            self.there_router = stage.router("there" if kind == "client calls" else "here", [f"tcp/127.0.0.1:{self._port}"], [])
+        through_router = {"url": f"zenoh://127.0.0.1:{self.link.port}/v", "mode": "client", "socket_dir": "none"}
+        self.here = through_router if kind == "client calls" else {"machine": "here"}
+        self.there = through_router if kind == "client serves" else {"machine": "there"}
+        self.client = stage.process(**self.here, lost_server_timeout=60)
 
     def server(self, name="s", **given):
-        made = self.stage.server(name, machine="there", **given)
+        made = self.stage.server(name, **self.there, **given)
         assert self.client.do("call", method="who", server=name, retry=-1) == name
         return made
 
 
 @pytest.fixture
-def machines(stage) -> Machines:
-    return Machines(stage)
+def machines(stage, request) -> Machines:
+    return Machines(stage, getattr(request, "param", "routers"))
 
 
+each_kind = pytest.mark.parametrize("machines", ["routers", "client calls", "client serves"], indirect=True)
+
+
+@each_kind
 @pytest.mark.parametrize("size", [64 * 1024, 8 * 1024 * 1024])
-def test_large_messages_cross_two_routers(machines, size):
+def test_large_messages_cross_the_link(machines, size):
     machines.server()
     assert machines.client.do("exchange", size=size) == [size, size]
 
@@ -47,6 +61,7 @@ def test_large_messages_on_one_machine(stage, client, size):
     assert client.do("exchange", size=size) == [size, size]
 
 
+@each_kind
 @pytest.mark.parametrize("how", ["frozen", "reset"])
 def test_calls_in_flight_when_the_link_is_cut_return_after_it_heals(machines, how):
     """Begun and not begun, calls and casts: each is executed once, and the callers get their results."""

@@ -48,7 +48,7 @@ OPTIONS = (
     cfg.StrOpt(
         "selection",
         default="balanced",
-        choices=[("balanced", "one after the other"), ("nearest", "the one that answers soonest, measured with each message")],
+        choices=[("balanced", "one after the other"), ("nearest", "the one that answers soonest, measured every few seconds")],
         help="Which of the servers of a topic gets the next message.",
     ),
     cfg.IntOpt(
