@@ -1,4 +1,4 @@
-"""docs/bus.md says what the driver's options and bounds are. If its table differs, take what `python tests/docs/test_bus_page.py` prints."""
+"""docs/bus.md says what the options and bounds are. If its table differs, take what `python tests/docs/test_bus_page.py` prints."""
 
 import re
 import sys
