@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from oslo_messaging._drivers import common as rpc_common
 
 from atoll.bus import options, payload
 from atoll.bus.address import Address
-from atoll.bus.delivery import Delivery, Patience
-from atoll.bus.errors import NobodyListens
+from atoll.bus.delivery import Deadline, Delivery, Patience
+from atoll.bus.errors import NobodyListens, Unreachable
 from atoll.bus.fanout import Fanout
 from atoll.bus.frames import Reply
 from atoll.bus.listener import Mailbox, NotificationListener, Place, RpcListener
@@ -54,10 +55,30 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
         node = self._joined
         if node is not None and not node.is_of_parent:
             return node
+        asked_at = time.monotonic()
         with NODES.joining:
             if self._joined is None or self._joined.is_of_parent:
-                self._joined = NODES.acquire(self._settings)
+                self._joined = NODES.acquire(self._settings, asked_at)
             return self._joined
+
+    def _join(self, retry: int | None, timeout_s: float | None = None) -> Node:
+        """The same, tried again while no router answers, as a message is while nobody listens.
+
+        Raises:
+            Unreachable: after the tries asked for, or when the time is over.
+        """
+        retries = self._patience.default_retries if retry is None else retry
+        deadline, tries = Deadline(timeout_s), 0
+        while True:
+            try:
+                return self._node
+            except Unreachable as error:
+                if deadline.is_over or 0 <= retries <= tries:
+                    raise
+                if tries == 0:
+                    LOG.warning("%s; trying again", error)
+            tries += 1
+            time.sleep(deadline.left_s(self._patience.retry_interval_s))
 
     def require_features(self, requeue: bool = False) -> None:
         """All are supported."""
@@ -82,7 +103,8 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             Exception: what the remote method raised.
         """
         exchange = self._exchange(target)
-        node = self._node
+        begun = time.monotonic()
+        node = self._join(retry, timeout)
         topic = node.directory.topic("rpc", exchange, target.topic)
         body = payload.encode([ctxt, message])
         if target.fanout:
@@ -97,7 +119,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             server=target.server,
             nearest=self._nearest,
             retry=retry,
-            timeout_s=timeout,
+            timeout_s=None if timeout is None else max(0.0, timeout - (time.monotonic() - begun)),
             monitor_s=call_monitor_timeout,
             wants_reply=bool(wait_for_reply),
         ).run()
@@ -142,12 +164,13 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             NobodyListens: there is none; nothing was sent.
             MessageDeliveryFailure: the only listener vanished before it acknowledged.
         """
-        listeners = self._node.directory.topic("notify", exchange, topic)
+        node = self._join(retry)
+        listeners = node.directory.topic("notify", exchange, topic)
         failures: list[MessageDeliveryFailure] = []
         pools: list[str | None] = [*listeners.names()] or [None]
         for pool in pools:
             try:
-                Delivery(self._node, listeners, body, self._patience, to=f"notifications {topic}", server=pool, retry=retry).run()
+                Delivery(node, listeners, body, self._patience, to=f"notifications {topic}", server=pool, retry=retry).run()
             except MessageDeliveryFailure as failure:
                 failures.append(failure)
         if len(failures) == len(pools):
@@ -183,7 +206,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
 
     def _mailbox(self, places: list[Place], deliver: Any) -> Mailbox:
         return Mailbox(
-            self._node,
+            self._join(retry=-1),
             places,
             deliver,
             seen_per_sender=self._options.seen_per_sender,

@@ -13,6 +13,10 @@ class NobodyListens(MessageDeliveryFailure, MessagingTimeout):  # type: ignore[m
     """
 
 
+class Unreachable(NobodyListens):
+    """None of the routers that the URL names answers, and this process has not been on the bus yet: nothing was sent."""
+
+
 class ServerLost(MessagingTimeout):  # type: ignore[misc]
     """A server vanished while it had the message: it may have been executed, wholly, in part or not at all.
 

@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from oslo_messaging import MessageDeliveryFailure
 from atoll.bus import peers
 from atoll.bus.address import Address
 from atoll.bus.directory import Directory
+from atoll.bus.errors import Unreachable
 from atoll.bus.frames import Answer, Frame, Heartbeat, Instance, MalformedFrameError, Question, Reply, Request, Status, decode, encode
 from atoll.bus.keys import Keys
 from atoll.bus.zenoh_config import Tls, session_config
@@ -238,27 +240,49 @@ class _Nodes:
         self._lock = threading.Lock()
         self._nodes: dict[Settings, tuple[Node, int]] = {}
         self._of_parents: list[Any] = []
+        self._failures: dict[Settings, tuple[float, Unreachable]] = {}
         self._opened = False
         self._forked_too_late = False
 
-    def acquire(self, settings: Settings) -> Node:
+    def acquire(self, settings: Settings, asked_at: float | None = None) -> Node:
         """The node with these settings, opened if it is not there.
+
+        Args:
+            settings: of the node.
+            asked_at: since when the caller waits for it (`time.monotonic`): a router that another thread has not reached since then is
+                not tried again.
 
         Raises:
             MessageDeliveryFailure: a process from which this one was forked had joined a bus.
+            Unreachable: of a client: its router does not answer.
         """
         if self._forked_too_late:
             # Zenoh's threads, which it starts once for a process, are not here: to connect would take for ever.
             raise MessageDeliveryFailure(
                 "this process was forked from one that had joined the bus, and can't join; fork before the first message"
             )
+        asked_at = time.monotonic() if asked_at is None else asked_at
         with self._lock:
             node, users = self._nodes.get(settings, (None, 0))
             if node is None:
+                failed_at, failure = self._failures.get(settings, (0.0, None))
+                if failure is not None and failed_at > asked_at:
+                    raise failure
                 self._opened = True
-                node = Node(settings)
+                node = self._open(settings)
             self._nodes[settings] = node, users + 1
             return node
+
+    def _open(self, settings: Settings) -> Node:
+        try:
+            return Node(settings)
+        except zenoh.ZError as error:
+            if settings.mode != "client":
+                raise
+            hosts = ", ".join(settings.address.endpoints) or "any (the URL names none)"
+            failure = Unreachable(f"no router answers at {hosts}: {str(error).partition(' at ')[0]}")
+            self._failures[settings] = time.monotonic(), failure
+            raise failure from error
 
     def release(self, node: Node) -> None:
         """One user less; the last one closes it."""

@@ -15,6 +15,9 @@ _RUNTIME = "(app: (worker_threads: 1), net: (handover: app), acc: (handover: app
 """One thread of Zenoh's own for all that it does, where it would start up to nine: a process of the bus sends a few thousand messages a
 second, and each further thread costs memory and switches."""
 
+CLIENT_CONNECT_MS = 3000
+"""How long a client waits for its router; a TLS link over 300 ms takes a third of it."""
+
 
 @dataclass(frozen=True)
 class Tls:
@@ -64,9 +67,10 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
         "listen/endpoints": list(listen),
         "listen/exit_on_failure": True,
         "connect/endpoints": list(connect),
-        # -1: an endpoint that does not answer now is tried again for ever, in the background.
-        "connect/timeout_ms": -1,
-        "connect/exit_on_failure": False,
+        # A peer tries an endpoint that does not answer again for ever, in the background (-1). A client is nothing without its router:
+        # opening would take until there is one, so it fails, and who wants to send tries again. Once connected, Zenoh connects anew.
+        "connect/timeout_ms": CLIENT_CONNECT_MS if mode == "client" else -1,
+        "connect/exit_on_failure": mode == "client",
         "connect/retry": {"period_init_ms": 500, "period_max_ms": 2000, "period_increase_factor": 2},
         "scouting/multicast/enabled": multicast,
         # Peers of one machine find each other in a directory, routers are named: gossip would only connect what was to go through a router.
