@@ -15,8 +15,7 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.runtime.control import Control
 from atoll.site.state import State
-from atoll.wan.client import LOG, SOCKET, Options, Wan
-from atoll.wan.daemon import LOCK
+from atoll.wan.client import LOCK, LOG, SOCKET, Options, Wan
 
 FILES = (SOCKET, LOG, LOCK)
 """What a WAN leaves in the state directory."""
@@ -51,6 +50,7 @@ def ensure(state: State, cloud: Cloud, control: Control) -> dict[str, Namespace]
         wan = None
     if wan is None:
         assert cloud.topology is not None
+        close(state)  # one that is about to end
         wan = Wan.start(state.root, network, Options(rerouting=cloud.topology.rerouting, tied_to=supervisor))
     else:
         wan.apply(network)

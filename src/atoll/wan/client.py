@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,8 +24,12 @@ from atoll.wan.probe import Echo
 
 SOCKET = "wan.sock"
 LOG = "wan.log"
+LOCK = "wan.lock"
+"""Held by the WAN until the last of it is gone."""
+
 _ANSWER_S = 30.0
 _START_S = 60.0
+_POLL_S = 0.02
 _MOST_SOCKETS = 200
 
 
@@ -94,9 +100,9 @@ class Wan:
         try:
             made.describe()
         except AtollError as error:
-            if error.kind.code == "wan.not_running":
-                return None
-            raise
+            if error.kind.code != "wan.not_running" and not made._is_gone():
+                raise
+            return None
         return made
 
     def describe(self) -> dict[str, Any]:
@@ -221,6 +227,8 @@ class Wan:
             pid = self.describe()["pid"]
             watched = os.pidfd_open(pid)
         except (AtollError, ProcessLookupError):
+            if not self._is_gone():  # it was about to end, for the process that it is tied to has
+                raise AtollError("wan.failed", f"the WAN did not end within {_ANSWER_S:.0f} s") from None
             return
         try:
             with suppress(AtollError):
@@ -229,10 +237,29 @@ class Wan:
         finally:
             os.close(watched)
 
+    def _is_gone(self) -> bool:
+        """Wait a while for the end of a WAN that does not answer: True if it has come."""
+        try:
+            descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        try:
+            deadline = time.monotonic() + _ANSWER_S
+            while not _lock(descriptor):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_POLL_S)
+            return True
+        finally:
+            os.close(descriptor)
+
     def _ask(self, verb: str, timeout_s: float = _ANSWER_S, **fields: object) -> Any:  # noqa: ANN401, RUF100
-        with self._connection(timeout_s) as connection, connection.makefile("rb") as file:
-            connection.sendall(wire.encode({"verb": verb, **fields}))
-            line = file.readline()
+        try:
+            with self._connection(timeout_s) as connection, connection.makefile("rb") as file:
+                connection.sendall(wire.encode({"verb": verb, **fields}))
+                line = file.readline()
+        except OSError as error:
+            raise AtollError("wan.failed", f"the WAN does not answer: {(error.strerror or str(error)).lower()}") from error
         if not line:
             raise AtollError("wan.failed", "the WAN closed the connection")
         return _final(json.loads(line))
@@ -242,6 +269,14 @@ class Wan:
             return wire.connect(self.directory / SOCKET, timeout_s)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             raise AtollError("wan.not_running", f"no WAN runs for {self.directory}", "`atoll up` with a topology starts one") from None
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _await_exit(watched: int) -> None:

@@ -25,12 +25,11 @@ import setproctitle
 from atoll import wire
 from atoll.cloud.network import Network
 from atoll.errors import AtollError
-from atoll.wan.client import SOCKET
+from atoll.wan.client import LOCK, SOCKET
 from atoll.wan.fabric import Fabric
 from atoll.wan.isolation import gain_networks
 from atoll.wan.server import Server
 
-LOCK = "wan.lock"
 _NICE = -10  # packets that are due are in more of a hurry than what sends them
 _LOOK_S = 0.5
 

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import socket
 import threading
@@ -6,7 +7,7 @@ import pytest
 
 from atoll import wire
 from atoll.errors import AtollError
-from atoll.wan.client import SOCKET, Wan
+from atoll.wan.client import LOCK, SOCKET, Wan
 from atoll.wan.probe import Echo
 
 
@@ -38,6 +39,39 @@ def test_no_wan(tmp_path):
         Wan(tmp_path).cut("a")
     assert caught.value.kind.code == "wan.not_running"
     Wan(tmp_path).close()
+
+
+@pytest.fixture
+def ending(tmp_path):
+    """A WAN that ends while it is asked: it resets the connection, and lets go of its lock a moment later."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    wire.at(tmp_path / SOCKET, listener.bind)
+    listener.listen()
+    lock = (tmp_path / LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    gone = threading.Event()
+
+    def serve() -> None:
+        connection, _address = listener.accept()
+        connection.close()  # what was asked is unread: a reset
+        gone.set()
+        lock.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield gone
+    listener.close()
+
+
+@pytest.mark.parametrize("ask", [Wan.connect, lambda directory: Wan(directory).close()], ids=["connect", "close"])
+def test_wan_that_is_about_to_end_is_waited_for(ending, tmp_path, ask):
+    assert ask(tmp_path) is None
+    assert ending.is_set()
+
+
+def test_wan_that_resets_the_connection(ending, tmp_path):
+    with pytest.raises(AtollError) as caught:
+        Wan(tmp_path).counters()
+    assert caught.value.kind.code == "wan.failed"
 
 
 def test_set_is_told(answering, tmp_path):
