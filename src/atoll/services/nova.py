@@ -209,6 +209,9 @@ def start(binary: str, topic: str, second_topic: str | None = None) -> Any:
 
     daemon = service.Service.create(binary=binary, topic=topic, topic_alt=second_topic)
     daemon.start()
+    # Its own first report comes after seconds, and until then whoever was away for a minute counts as down: a boot would find no host.
+    daemon.service_ref.report_count += 1
+    daemon.service_ref.save()
     return daemon
 
 
