@@ -13,7 +13,9 @@ from atoll.bench.workspace import free_ports
 from atoll.errors import AtollError
 
 EXPERIMENT = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+# Whoever runs the tests as a background job of a shell has this signal ignored, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from atoll.bench.workspace import workspace
 
 # Like a daemon: its parent ends at once, it has a session of its own.
