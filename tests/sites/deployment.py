@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
 import yaml
 
-from atoll.bench.api import Api
+from atoll.bench.api import Answer, Api
 from atoll.bench.target import Target, await_answers
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.control import ProcessStatus, connect
 from atoll.services import SERVICES, Settings
+from atoll.wan.client import Wan
+from atoll.wan.isolation import within
 
 PATIENCE_S = 240.0
 """Seconds that anything may take: the machine may be busy with other things."""
@@ -99,10 +103,11 @@ class Deployment:
         assert lines[0].startswith("error: ")
         return lines[0].removeprefix("error: ")
 
-    def file(self, *sites: dict[str, Any]) -> Path:
+    def file(self, *sites: dict[str, Any], topology: dict[str, Any] | None = None) -> Path:
         """The YAML of a cloud with these sites, beside the state directory."""
         path = self.root.with_suffix(".yaml")
-        path.write_text(yaml.safe_dump({"sites": list(sites)}), encoding="utf-8")
+        data = {"sites": list(sites)} | ({"topology": topology} if topology is not None else {})
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
         return path
 
     def processes(self) -> dict[str, ProcessStatus]:
@@ -121,6 +126,16 @@ class Deployment:
         """A client, signed in as administrator."""
         settings = self.settings(site)
         api = Api(settings.url("identity", "/v3"), settings.secrets["admin"], observe=observe)
+        api.sign_in()
+        return api
+
+    def wan(self) -> Wan:
+        return Wan(self.root)
+
+    def api_inside(self, site: str) -> Api:
+        """A client that is in a site's own network, signed in as its administrator."""
+        settings = self.settings(site)
+        api = ApiInside(self.wan().namespace(site), settings.url("identity", "/v3"), settings.secrets["admin"])
         api.sign_in()
         return api
 
@@ -152,6 +167,19 @@ class Deployment:
             text = path.read_bytes()[(since or {}).get(path, 0) :].decode(errors="replace")
             found += [f"{path.name}: {text[match.start() : match.start() + 1500]}" for match in _TROUBLE.finditer(text)]
         return "\n".join(found[:5])
+
+
+class ApiInside(Api):
+    """Makes each request from a thread in the network of a site."""
+
+    def __init__(self, network: Namespace, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if network.user is not None:
+            pytest.skip("only root can be in the networks of sites by threads")
+        self._network = os.open(network.network, os.O_RDONLY | os.O_CLOEXEC)
+
+    def call(self, *arguments: Any, **options: Any) -> Answer:
+        return within(self._network, lambda: Api.call(self, *arguments, **options))
 
 
 def answers(api: Api, service: str, path: str) -> bool:

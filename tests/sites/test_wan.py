@@ -1,10 +1,8 @@
 """Real namespaces, real packets: the WAN without any OpenStack in it, with every emulator that this machine can have."""
 
 import itertools
-import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import textwrap
@@ -16,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from deployment import await_exit, until
+from ordinary import ordinary
 
 from atoll.cloud.network import Network, Node, Wire
 from atoll.errors import AtollError
@@ -335,37 +334,9 @@ ORDINARY = """
 """
 """What an ordinary user does: a WAN in a user namespace, a privileged port, programs that stay that user and get no capabilities."""
 
-NOBODY = """
-    set -e
-    base=$1; top=$2; scratch=$3; shift 3
-    mkdir "$scratch/base" && mount --bind "$base" "$scratch/base"
-    if [ "$top" != / ]; then
-        mount -t tmpfs -o mode=755 tmpfs "$top" && mkdir -p "$base" && mount --bind "$scratch/base" "$base"
-    fi
-    mknod "$scratch/tun" c 10 200 && chmod 666 "$scratch/tun" && mount --bind "$scratch/tun" /dev/net/tun
-    exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all "$@"
-"""
-"""Run by root in a mount namespace of its own: an interpreter and /dev/net/tun that nobody else could open are opened to everybody."""
-
 
 def test_ordinary_user(tmp_path_factory):
     code = textwrap.dedent(ORDINARY)
-    command = [sys.executable, "-c", code]
-    if os.geteuid() == 0:
-        base = Path(sys.base_prefix)
-        closed = [path for path in reversed(base.parents) if not path.stat().st_mode & stat.S_IXOTH]
-        scratch = tmp_path_factory.mktemp("nobody")
-        prefix = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            textwrap.dedent(NOBODY),
-            "sh",
-            str(base),
-            str(closed[0] if closed else "/"),
-            str(scratch),
-        ]
-        command = [*prefix, *command]
+    command = [*ordinary(tmp_path_factory.mktemp("nobody")), sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
