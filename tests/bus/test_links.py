@@ -142,6 +142,24 @@ def test_router_that_is_killed_and_started_again(machines):
     stage.await_words(*range(5))
 
 
+def test_client_that_starts_before_its_router(stage):
+    """A call does not wait for longer than it may; a server, and who asks for retries, wait for the router."""
+    port = free_port()
+    through_router = {"url": f"zenoh://127.0.0.1:{port}/v", "mode": "client", "socket_dir": "none", "retry_interval": 0.1}
+    caller, server = stage.process(**through_router), stage.process(**through_router)
+    serves = server.begin("serve", server="s")
+    with pytest.raises(ActorError, match=f"no router answers at 127.0.0.1:{port}"):
+        caller.do("call", method="who", timeout=0.5)
+    with pytest.raises(ActorError, match="Unreachable"):
+        caller.do("cast", method="who")
+    waits = [caller.begin("call", method="tell", what=number, retry=-1) for number in range(3)]
+    stage.router("there", [f"tcp/127.0.0.1:{port}"], [])
+    serves.result(60)
+    assert [answer.result(60) for answer in waits] == [0, 1, 2]
+    stage.await_words(0, 1, 2)
+    assert [line for line in server.do("log") if "trying again" in line], "it said what it waits for"
+
+
 def test_peers_connect_directly_to_the_endpoints_of_the_url(stage):
     port = free_port()
     stage.server("s", machine="there", listen=[f"tcp/127.0.0.1:{port}"])
