@@ -56,14 +56,14 @@ def test_value_out_of_range_is_refused(group, name, value):
 
 def test_directories_are_of_this_user(monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    monkeypatch.setenv("XDG_STATE_HOME", "/home/ann/state")
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/ann/state")
     assert options.default_socket_dir() == "/run/user/7/oslo-zenoh"
-    assert options.default_outbox_dir() == "/home/ann/state/oslo-zenoh"
+    assert options.default_outbox_dir() == "/srv/ann/state/oslo-zenoh"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("HOME", "/srv/ann")
     assert options.default_socket_dir() == f"{tempfile.gettempdir()}/oslo-zenoh-{os.getuid()}"
-    assert options.default_outbox_dir() == "/home/ann/.local/state/oslo-zenoh"
+    assert options.default_outbox_dir() == "/srv/ann/.local/state/oslo-zenoh"
 
 
 def test_none_is_no_directory():
