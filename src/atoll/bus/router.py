@@ -63,13 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     socket_dir = options.directory(given.socket_dir, options.default_socket_dir())
     ends = {signal.SIGTERM, signal.SIGINT}
     # Blocked before the session's threads start, so that none of them takes the signal.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         with router(given.listen, given.connect, socket_dir, tls):
             signal.sigwait(ends)
     except (OSError, ValueError, zenoh.ZError) as error:
         print(f"error: the router can't start: {error}", file=sys.stderr)  # noqa: T201 - a program
         return 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return 0
 
 

@@ -68,3 +68,10 @@ def test_wrong_arguments_are_told_in_one_line(capsys, arguments, told):
     assert error.startswith("error: the router can't start: ")
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_router_that_cannot_start_leaves_no_signal_blocked(capsys):
+    import signal
+
+    assert router.main(["--listen", "tcp/nowhere.invalid:1", "--socket-dir", "none", "--tls-ca", "/nowhere"]) == 1
+    assert not {signal.SIGTERM, signal.SIGINT} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
