@@ -1,0 +1,1 @@
+"""A site's one API door: routes, proxy, unions, the scope language."""

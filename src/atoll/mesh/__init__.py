@@ -1,0 +1,1 @@
+"""What all sites know: transport, membership, replicas, identity, coordinates."""
