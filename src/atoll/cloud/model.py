@@ -26,10 +26,16 @@ BASE_PORT = 15000
 
 PORT_STEP = 10
 
-PORT_OFFSETS = {"identity": 0, "image": 2, "compute": 4, "metadata": 5, "network": 6, "placement": 8, "bus": 9}
-"""A service's port is the site's base plus the last digit of the service's standard port (5000, 9292, 8774, …); the bus gets 9."""
+PORT_OFFSETS = {
+    "identity": 0, "gateway": 1, "image": 2, "peer": 3, "compute": 4, "metadata": 5, "network": 6, "mesh": 7, "placement": 8, "bus": 9,
+}  # fmt: skip
+"""A service's port is the site's base plus the last digit of the service's standard port (5000, 9292, 8774, …); Atoll's own get the rest:
+the gateway for clients, the gateway for other sites (`peer`), the mesh, the bus."""
 
-STANDARD_PORTS = {"identity": 5000, "image": 9292, "compute": 8774, "metadata": 8775, "network": 9696, "placement": 8778, "bus": 7447}
+STANDARD_PORTS = {
+    "identity": 5000, "gateway": 8080, "image": 9292, "peer": 8443, "compute": 8774, "metadata": 8775, "network": 9696, "mesh": 7448,
+    "placement": 8778, "bus": 7447,
+}  # fmt: skip
 """A service's port where the site has an address of its own, as it has in a topology."""
 
 RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "supervisor", "template"})

@@ -29,7 +29,7 @@ class Options:
         token_keys: the directory of the public keys that Keystone checks tokens with.
         local_users: ids of this site's service accounts, which no other site knows.
         local_endpoints: ids of this site's own endpoints in the catalogue.
-        admin_password: of the user admin, for what has to be done later, or with more rights than the user's own.
+        password: of the user `gateway-SITE`, for what has to be done later, or with more rights than the user's own.
         authority: the directory of the cloud's certificate authority; None if this machine has not got it.
     """
 
@@ -49,7 +49,7 @@ class Options:
     token_keys: Path
     local_users: tuple[str, ...]
     local_endpoints: tuple[str, ...]
-    admin_password: str = field(repr=False)
+    password: str = field(repr=False)
     authority: Path | None = None
 
     def dump(self) -> str:

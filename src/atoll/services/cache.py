@@ -16,6 +16,8 @@ from typing import Any
 from cachetools import LRUCache
 from dogpile.cache import api, register_backend
 
+from atoll.services import invalidation
+
 NAME = "oslo_cache.dict"
 """The name of what it stands for: oslo.config takes no other."""
 
@@ -29,6 +31,12 @@ class ProcessCache(api.CacheBackend):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._entries: LRUCache[str, bytes] = LRUCache(arguments.get("entries", ENTRIES))
         self._lock = threading.Lock()
+        invalidation.register(self.clear)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._entries.clear()
 
     def get(self, key: str) -> Any:
         """The value of a key, as a copy of its own; `NO_VALUE` if there is none."""

@@ -57,6 +57,11 @@ def logging(settings: Settings) -> Sections:
     }
 
 
+def behind_gateway() -> Sections:
+    """Links in answers lead to where the client came in, which the gateway says in `X-Forwarded-*`."""
+    return {"oslo_middleware": {"enable_proxy_headers_parsing": True}}
+
+
 def bus(settings: Settings) -> Sections:
     """How a service reaches the site's message bus."""
     sections: dict[str, dict[str, str | int | bool]] = {"DEFAULT": {"transport_url": settings.transport_url}}
@@ -106,14 +111,15 @@ def client(settings: Settings, user: str) -> dict[str, str]:
 def authtoken(settings: Settings, user: str) -> Sections:
     """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process."""
     return {
+        **behind_gateway(),
         "keystone_authtoken": {
             **client(settings, user),
-            "www_authenticate_uri": settings.url("identity", "/v3"),
+            "www_authenticate_uri": settings.public_url("identity", "/v3"),
             "interface": "internal",
             "service_token_roles": "service",
             "service_token_roles_required": True,
             "cache": TOKEN_CACHE,
-        }
+        },
     }
 
 

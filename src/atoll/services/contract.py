@@ -20,13 +20,14 @@ class Settings:
         directory: the site's own directory; `etc`, `data` and `log` are below it.
         templates: the directory of the template databases made by this version.
         host: the address that the control plane listens on and is reached at; that of a compute site is its control site's.
-        ports: TCP port by endpoint: identity, image, compute, metadata, network, placement; and `bus`.
-        secrets: password by user (admin, nova, neutron, glance, placement), and `metadata`. A compute site has only those it needs.
+        ports: TCP port by endpoint: identity, image, compute, metadata, network, placement; and `gateway`, `peer`, `mesh`, `bus`.
+        secrets: password by user (admin, nova, neutron, glance, placement, gateway), and `metadata`; a compute site has only what it needs.
         region: the region in the catalogue.
         debug: log at debug level.
         transport_url: of the message bus, for oslo.messaging; it may hold a password.
         control: the site whose control plane this one uses, if that is another.
         address: of this site itself; empty if it is `host`.
+        cloud: the cloud's name.
     """
 
     site: str
@@ -40,6 +41,7 @@ class Settings:
     transport_url: str = field(default="zenoh:///", repr=False)
     control: str = ""
     address: str = ""
+    cloud: str = "atoll"
 
     @property
     def own_address(self) -> str:
@@ -74,6 +76,15 @@ class Settings:
             path: appended, with its own leading slash.
         """
         return f"http://{self.host}:{self.ports[endpoint]}{path}"
+
+    def public_url(self, endpoint: str, path: str = "") -> str:
+        """The URL of one of the site's APIs as clients are told it: behind the gateway, where the whole cloud answers.
+
+        Args:
+            endpoint: identity, image, compute, network or placement.
+            path: appended, with its own leading slash.
+        """
+        return self.url("gateway", f"/{endpoint}{path}")
 
     def database(self, name: str) -> str:
         """The SQLAlchemy URL of the site's database `name`."""
@@ -112,6 +123,7 @@ class Service:
         needs: services of the same site that must be ready first; for a compute site, of its control site.
         forked_from: the fork server of another service, whose `options` it takes too. It has no databases of its own then.
         opens: the endpoints that it listens on by itself.
+        upstream: True for a service of OpenStack: its fork server shares what all of them import, and it has a template.
     """
 
     name: str
@@ -121,6 +133,7 @@ class Service:
     needs: tuple[str, ...] = ()
     forked_from: str = ""
     opens: tuple[str, ...] = ()
+    upstream: bool = True
 
     @property
     def fork_server(self) -> str:

@@ -10,18 +10,6 @@ from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 
-SERVICE_USERS = ("glance", "neutron", "nova", "placement")
-
-CATALOGUE = {
-    "keystone": ("identity", "identity", "/v3"),
-    "placement": ("placement", "placement", ""),
-    "glance": ("image", "image", ""),
-    "neutron": ("network", "network", ""),
-    "nova": ("compute", "compute", "/v2.1"),
-}
-"""By service: its type, its endpoint in `Settings.ports`, its path."""
-
-
 MODULES = (
     "keystone.application_credential.backends.sql",
     "keystone.assignment.backends.sql",
@@ -54,12 +42,12 @@ MODULES = (
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render keystone.conf."""
-    sections = _sections(settings.data, settings.database("keystone"), settings)
-    return {"keystone/keystone.conf": render(common.logging(settings), common.bus(settings), sections)}
+    sections = _sections(settings.data, settings.database("keystone"))
+    return {"keystone/keystone.conf": render(common.logging(settings), common.behind_gateway(), common.bus(settings), sections)}
 
 
-def _sections(data: Path, database: str, settings: Settings | None = None) -> Sections:
-    sections: dict[str, dict[str, str | int | bool]] = {
+def _sections(data: Path, database: str) -> Sections:
+    return {
         "DEFAULT": {"max_token_size": 2048},
         "oslo_messaging_notifications": {"driver": "noop"},
         "database": {"connection": database},
@@ -72,11 +60,7 @@ def _sections(data: Path, database: str, settings: Settings | None = None) -> Se
         "credential": {"key_repository": f"{data}/keys/credential"},
         # What bcrypt can take; else Keystone warns at each new password.
         "identity": {"max_password_length": 72},
-        "oslo_policy": {},
     }
-    if settings is not None:
-        sections["DEFAULT"]["public_endpoint"] = settings.url("identity")
-    return sections
 
 
 def preload() -> None:
@@ -107,7 +91,7 @@ def run(child: Child) -> None:
     from keystone.common import provider_api
     from keystone.server.flask import core
 
-    from atoll.services import keystone_context
+    from atoll.services import invalidation, keystone_bootstrap, keystone_context, keystone_tokens
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -116,11 +100,13 @@ def run(child: Child) -> None:
     common.databases(settings, "keystone", ["keystone"])
     os.environ["OS_KEYSTONE_CONFIG_DIR"] = str(settings.etc / "keystone")
     keystone.server.configure(config_files=core._get_config_files())
-    _bootstrap(settings)
+    keystone_bootstrap.bootstrap(settings)
     # The bootstrapper loads the back ends, and so does the application: only one may.
     provider_api.ProviderAPIs._clear_registry_instances()
     keystone.conf.CONF.reset()
     keystone_context.install()
+    keystone_tokens.install()
+    invalidation.tell_of_commits(settings.sockets)
     application = core.initialize_application("public", config_files=core._get_config_files())
     serve(child, application)
 
@@ -143,81 +129,6 @@ def _make_keys(keys: Path) -> None:
     for path in temporary.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     temporary.rename(keys)
-
-
-def _bootstrap(settings: Settings) -> None:
-    """Make what `keystone-manage bootstrap` and a deployment tool's first hundred calls would make, in this process.
-
-    Each step looks first, so that a start cut short is completed by the next one, and a changed address reaches the catalogue.
-    """
-    import keystone.conf
-    from keystone.cmd.bootstrap import Bootstrapper
-
-    first = Bootstrapper()
-    first.admin_username = first.project_name = first.admin_role_name = "admin"
-    first.admin_password = settings.secrets["admin"]
-    first.immutable_roles = True
-    first.region_id = settings.region
-    first.service_name = "keystone"
-    url = settings.url("identity", "/v3")
-    first.public_url = first.internal_url = first.admin_url = url
-    first.bootstrap()
-    # A password of 256 random bits needs no slow hash, and each service signs in with one whenever it starts.
-    keystone.conf.CONF.set_override("password_hash_rounds", 4, group="identity")
-    try:
-        _make_service_users(settings)
-    finally:
-        keystone.conf.CONF.clear_override("password_hash_rounds", group="identity")
-    _make_catalogue(settings)
-
-
-def _make_service_users(settings: Settings) -> None:
-    from keystone import exception
-    from keystone.common import provider_api
-
-    providers = provider_api.ProviderAPIs
-    identity, resource, assignment = providers.identity_api, providers.resource_api, providers.assignment_api
-    roles = {role["name"]: role["id"] for role in providers.role_api.list_roles()}
-    try:
-        project = resource.get_project_by_name(common.SERVICE_PROJECT, common.DOMAIN)
-    except exception.ProjectNotFound:
-        import uuid
-
-        project_id = uuid.uuid4().hex
-        project = {"id": project_id, "name": common.SERVICE_PROJECT, "domain_id": common.DOMAIN, "enabled": True, "description": ""}
-        project = resource.create_project(project_id, project)
-    for name in SERVICE_USERS:
-        try:
-            user = identity.get_user_by_name(name, common.DOMAIN)
-        except exception.UserNotFound:
-            user = {"name": name, "password": settings.secrets[name], "domain_id": common.DOMAIN, "enabled": True}
-            user = identity.create_user(user)
-        held = assignment.get_roles_for_user_and_project(user["id"], project["id"])
-        for role in ("admin", "service"):
-            if roles[role] not in held:
-                assignment.add_role_to_user_and_project(user["id"], project["id"], roles[role])
-
-
-def _make_catalogue(settings: Settings) -> None:
-    import uuid
-
-    from keystone.common import provider_api
-
-    catalog = provider_api.ProviderAPIs.catalog_api
-    services = {service["type"]: service["id"] for service in catalog.list_services()}
-    endpoints = {(endpoint["service_id"], endpoint["interface"]): endpoint for endpoint in catalog.list_endpoints()}
-    for name, (kind, port, path) in CATALOGUE.items():
-        if kind not in services:
-            services[kind] = uuid.uuid4().hex
-            catalog.create_service(services[kind], {"id": services[kind], "type": kind, "name": name, "enabled": True})
-        url = settings.url(port, path)
-        for interface in ("public", "internal", "admin"):
-            existing = endpoints.get((services[kind], interface))
-            if existing is None:
-                endpoint = {"id": uuid.uuid4().hex, "service_id": services[kind], "interface": interface, "url": url, "enabled": True}
-                catalog.create_endpoint(endpoint["id"], endpoint | {"region_id": settings.region})
-            elif existing["url"] != url:
-                catalog.update_endpoint(existing["id"], {"url": url})
 
 
 SERVICE = Service("keystone", __name__, configuration, listens=("identity",))

@@ -7,12 +7,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from cachetools import TTLCache
 from cheroot import wsgi
 
 from atoll.runtime.child import Child
+from atoll.services import invalidation
 from atoll.services.common import TOKEN_CACHE
 
 THREADS = 16
@@ -41,12 +43,18 @@ class TokenCache:
         with self._lock:
             self._values[key] = value
 
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._values.clear()
+
 
 class Server(wsgi.Server):
     """A threaded HTTP/1.1 server on a socket it is given."""
 
     def __init__(self, listener: socket.socket, application: WSGIApplication, threads: int = THREADS) -> None:
         cache = TokenCache()
+        invalidation.register(cache.clear)
 
         def with_cache(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             environ[TOKEN_CACHE] = cache
@@ -110,6 +118,7 @@ def _without_body(answer: Iterable[bytes]) -> Iterable[bytes]:
 def serve(child: Child, *applications: WSGIApplication) -> None:
     """Serve an application on each of the process's sockets, in their order, until the process is asked to stop."""
     servers = [Server(listener, application) for listener, application in zip(child.sockets, applications, strict=True)]
+    invalidation.listen(Path(child.arguments["directory"]) / "run", child.name.partition("/")[2])
     for server in servers:
         server.start_in_thread()
     child.ready()

@@ -16,12 +16,13 @@ from pathlib import Path
 from atoll.cloud import Cloud, Site
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
-from atoll.runtime.spec import ForkServer, Plan, Process
+from atoll.runtime.spec import ROOT, ForkServer, Plan, Process
 from atoll.services import BASE, COMPUTE, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini
 from atoll.site.bus import has_router, transport_url
+from atoll.site.gateway import GATEWAY
 from atoll.site.state import State, make_directory, write_private
 
-SECRETS = ("admin", "nova", "neutron", "glance", "placement", "metadata")
+SECRETS = ("admin", "nova", "neutron", "glance", "placement", "gateway", "metadata")
 """Each service's user and what protects the metadata service; made once for each site."""
 
 BASE_SERVER = "base"
@@ -62,7 +63,7 @@ def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
     if site.kind == "compute":
         return (COMPUTE,)
     services = tuple(service for service in SERVICES if service.name in site.services.names)
-    return (*services, ROUTER) if has_router(cloud, site) else services
+    return (*services, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
 
 
 def log_names(cloud: Cloud, site: Site) -> list[str]:
@@ -71,16 +72,20 @@ def log_names(cloud: Cloud, site: Site) -> list[str]:
     return [*names, MAPPING] if site.kind == "compute" else names
 
 
-def load_secrets(directory: Path) -> dict[str, str]:
+def load_secrets(directory: Path, admin: str | None = None) -> dict[str, str]:
     """The secrets of a site: those it has, or new ones if it doesn't exist yet.
+
+    Args:
+        directory: the site's own.
+        admin: the password of the cloud's administrator, if the cloud has one already: all sites have the same users.
 
     Raises:
         AtollError: `state.unusable`: it has databases, but its secrets can't be read.
     """
     path = directory / "settings.json"
-    known: dict[str, str] = {}
+    known: dict[str, str] = {} if admin is None else {"admin": admin}
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))["secrets"]
+        known |= json.loads(path.read_text(encoding="utf-8"))["secrets"]
     except FileNotFoundError:
         if (directory / "data").exists():
             raise _unreadable(path, "is missing") from None
@@ -131,6 +136,7 @@ def render(cloud: Cloud, site: Site, directory: Path, templates: Path, secret: M
         transport_url=transport_url(cloud, site),
         control=site.control or "",
         address=site.host,
+        cloud=cloud.name,
     )
     services = services_of(cloud, site)
     files: dict[str, str] = {}
@@ -170,13 +176,18 @@ def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str,
     """
     sites, networks = tuple(sites), networks or {}
     used = {service.name: service for site in sites for service in site.services if not service.forked_from}
-    missing = {name for name in used if not (templates / name).is_dir()}
-    servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, BASE_SERVER) for name in used))
+    missing = {name for name, service in used.items() if service.upstream and not (templates / name).is_dir()}
+    servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, _parent(used[name])) for name in used))
     jobs = [_template(used[name], state, templates) for name in used if name in missing]
     planned = {_called(site, service) for site in sites for service in site.services}
     processes = [_process(site, service, planned, missing, code, networks) for site in sites for service in site.services]
     mappings = [_mapping(site.settings, state, networks) for site in sites if site.settings.control and not _mark(site.settings).exists()]
     return Plan(servers, (*jobs, *processes, *mappings))
+
+
+def _parent(service: Service) -> str:
+    """The fork server that a service's own is forked from: the root, where little is imported, if it shares nothing with the others."""
+    return BASE_SERVER if service.upstream else ROOT
 
 
 def opened(site: Rendered) -> dict[str, tuple[str, int]]:
@@ -253,7 +264,7 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         settings.region,
         settings.debug,
     ]
-    if service in (COMPUTE, ROUTER):
+    if service in (COMPUTE, GATEWAY, ROUTER):
         with suppress(OSError):  # the first `up` looks before it makes one
             told.append((settings.tls / "cert.pem").read_text(encoding="ascii"))
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -21,6 +21,7 @@ from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
 from atoll.site.departure import depart, departing
+from atoll.site.gateway import introduce
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated, write_private
 
@@ -121,7 +122,11 @@ def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]
 
 
 def _render(state: State, cloud: Cloud, templates: Path) -> list[Rendered]:
-    secrets = {site.name: load_secrets(state.site(site.name)) for site in cloud.full_sites}
+    secrets: dict[str, dict[str, str]] = {}
+    # Those that exist first: a new one has the same administrator.
+    for site in sorted(cloud.full_sites, key=lambda each: not state.site(each.name).exists()):
+        admin = next((known["admin"] for known in secrets.values()), None)
+        secrets[site.name] = load_secrets(state.site(site.name), admin)
     return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name]) for site in cloud.sites]
 
 
@@ -174,6 +179,7 @@ def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> 
     for site in sites:
         write(site)
         authority.certify(site.settings.tls, site.name, site.settings.own_address)
+    introduce([site.settings for site in sites])
     write_private(state.cloud_file, dump_cloud(cloud))
     write_private(state.clouds_file, clouds_yaml([site.settings for site in sites if not site.settings.control]))
     write_private(state.code_file, code)

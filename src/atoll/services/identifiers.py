@@ -1,0 +1,44 @@
+"""Ids that every site of every cloud computes alike, so that what each site makes at its first start is one and the same thing."""
+
+from __future__ import annotations
+
+import uuid
+
+_SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:atoll:identity")
+
+LOCAL_USERS = ("glance", "neutron", "nova", "placement")
+"""The accounts of a site's services: each site has its own, and no other site knows them."""
+
+GATEWAY_USER = "gateway"
+"""The account of a site's gateway, `gateway-SITE`, which all sites know: with it the gateway ends at another site what was begun there."""
+
+
+def identifier(kind: str, name: str) -> str:
+    """The id of something that is the same at every site: 32 hexadecimal digits, as Keystone's own.
+
+    Args:
+        kind: role, project, user or service.
+        name: its name.
+    """
+    return uuid.uuid5(_SPACE, f"{kind}/{name}").hex
+
+
+def local_user(site: str, name: str) -> str:
+    """The id of one of `LOCAL_USERS` of a site."""
+    return identifier("user", f"{site}/{name}")
+
+
+def gateway_user(site: str) -> str:
+    """The id of the account of a site's gateway."""
+    return identifier("user", f"{GATEWAY_USER}-{site}")
+
+
+def local_endpoint(site: str, service: str, interface: str) -> str:
+    """The id of an endpoint of a site's own services, in that site's catalogue alone.
+
+    Args:
+        site: its name.
+        service: the type of the service.
+        interface: public, internal or admin.
+    """
+    return identifier("endpoint", f"{site}/{service}/{interface}")

@@ -1,0 +1,147 @@
+"""What a site's Keystone is given at its first start: what `keystone-manage bootstrap` and a deployment tool's first hundred calls make.
+
+Whatever is the same at every site has the same id at every site (`identifiers`), so that sites which meet later have one admin, one
+role `member`, one service `compute`. Each step looks first: a start cut short is completed by the next one, and a changed address reaches
+the catalogue. What an administrator has changed meanwhile, the password of `admin` above all, is left alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atoll.services import common
+from atoll.services.contract import Settings
+from atoll.services.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+
+CATALOGUE = {
+    "identity": ("keystone", "/v3"),
+    "placement": ("placement", ""),
+    "image": ("glance", ""),
+    "network": ("neutron", ""),
+    "compute": ("nova", "/v2.1"),
+}
+"""By type of service, which is its key in `Settings.ports` too: its name, its path."""
+
+ROLES = ("reader", "member", "manager", "admin", "service")
+ADMIN = "admin"
+
+
+def bootstrap(settings: Settings) -> None:
+    """Fill the identity database of a site."""
+    import keystone.conf
+    from keystone.cmd.bootstrap import Bootstrapper
+
+    first = Bootstrapper()  # it loads the back ends
+    mark = settings.data / "bootstrapped"
+    if not mark.exists():
+        _make_domain(first)
+        for role in ROLES:
+            _make_role(role)
+        project = _make_project(ADMIN, "Bootstrap project for initializing the cloud.")
+        _make_user(identifier("user", ADMIN), ADMIN, settings.secrets["admin"])
+        first.admin_username = first.project_name = first.admin_role_name = ADMIN
+        first.admin_password = settings.secrets["admin"]
+        first.project_id = project
+        first.immutable_roles = True
+        first.region_id = settings.region
+        first.bootstrap()
+    # A password of 256 random bits needs no slow hash, and each service signs in with one whenever it starts.
+    keystone.conf.CONF.set_override("password_hash_rounds", 4, group="identity")
+    try:
+        _make_service_users(settings)
+    finally:
+        keystone.conf.CONF.clear_override("password_hash_rounds", group="identity")
+    _make_catalogue(settings)
+    mark.touch(mode=0o600)
+
+
+def _providers() -> Any:
+    from keystone.common import provider_api
+
+    return provider_api.ProviderAPIs
+
+
+def _make_domain(first: Any) -> None:
+    first._bootstrap_default_domain()
+
+
+def _make_role(name: str) -> None:
+    from keystone import exception
+
+    role = {"id": identifier("role", name), "name": name, "options": {"immutable": True}}
+    try:
+        _providers().role_api.get_role(role["id"])
+    except exception.RoleNotFound:
+        _providers().role_api.create_role(role["id"], role)
+
+
+def _make_project(name: str, description: str) -> str:
+    from keystone import exception
+
+    id = identifier("project", name)  # noqa: A001
+    try:
+        _providers().resource_api.get_project(id)
+    except exception.ProjectNotFound:
+        project = {"id": id, "name": name, "domain_id": common.DOMAIN, "enabled": True, "description": description}
+        _providers().resource_api.create_project(id, project)
+    return id
+
+
+def _make_user(id: str, name: str, password: str) -> None:  # noqa: A002
+    """Make a user under an id of our choice, which Keystone's manager (identity/core.py, `create_user`) would not take."""
+    from keystone import exception
+
+    identity = _providers().identity_api
+    try:
+        identity.get_user(id)
+    except exception.UserNotFound:
+        user = {"id": id, "name": name, "password": password, "domain_id": common.DOMAIN, "enabled": True}
+        identity._select_identity_driver(common.DOMAIN).create_user(id, user)
+        identity.get_user.invalidate(identity, id)
+
+
+def _make_service_users(settings: Settings) -> None:
+    project = _make_project(common.SERVICE_PROJECT, "")
+    for name in LOCAL_USERS:
+        id = local_user(settings.site, name)  # noqa: A001
+        _make_user(id, name, settings.secrets[name])
+        _grant(id, project, ADMIN, "service")
+    id = gateway_user(settings.site)  # noqa: A001
+    _make_user(id, f"{GATEWAY_USER}-{settings.site}", settings.secrets[GATEWAY_USER])
+    _grant(id, project, ADMIN)
+
+
+def _grant(user: str, project: str, *roles: str) -> None:
+    assignment = _providers().assignment_api
+    held = assignment.get_roles_for_user_and_project(user, project)
+    for role in roles:
+        if identifier("role", role) not in held:
+            assignment.add_role_to_user_and_project(user, project, identifier("role", role))
+
+
+def _make_catalogue(settings: Settings) -> None:
+    from keystone import exception
+
+    catalog = _providers().catalog_api
+    for kind, (name, path) in CATALOGUE.items():
+        service = identifier("service", kind)
+        try:
+            catalog.get_service(service)
+        except exception.ServiceNotFound:
+            catalog.create_service(service, {"id": service, "type": kind, "name": name, "enabled": True})
+        # Clients come in by the gateway; the site's own services find one another without it.
+        direct = settings.url(kind, path)
+        for interface, url in {"public": settings.public_url(kind, path), "internal": direct, "admin": direct}.items():
+            _make_endpoint(local_endpoint(settings.site, kind, interface), service, interface, url, settings.region)
+
+
+def _make_endpoint(id: str, service: str, interface: str, url: str, region: str) -> None:  # noqa: A002
+    from keystone import exception
+
+    catalog = _providers().catalog_api
+    endpoint = {"id": id, "service_id": service, "interface": interface, "url": url, "region_id": region, "enabled": True}
+    try:
+        if catalog.get_endpoint(id)["url"] != url:
+            catalog.update_endpoint(id, {"url": url})
+    except exception.EndpointNotFound:
+        catalog.create_endpoint(id, endpoint)

@@ -1,0 +1,88 @@
+"""How a site's gateway is run, and what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from atoll.gateway.options import Options
+from atoll.services import Service, Settings
+from atoll.services.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.services.keystone_bootstrap import CATALOGUE
+from atoll.site.state import write_private
+
+OPTIONS_FILE = "gateway/gateway.json"
+"""Below `Settings.etc`."""
+
+MEMBERS_FILE = "members.json"
+"""Below the site's directory, and not among its configuration: who else there is may change while the gateway runs."""
+
+CONTROL_SOCKET = "gateway.http"
+"""Below `Settings.sockets`: where the command line asks."""
+
+
+def configuration(settings: Settings) -> dict[str, str]:
+    """Render the gateway's options."""
+    return {OPTIONS_FILE: options(settings).dump()}
+
+
+def options(settings: Settings) -> Options:
+    """What the gateway of a site is told."""
+    return Options(
+        cloud=settings.cloud,
+        site=settings.site,
+        region=settings.region,
+        host=settings.host,
+        public_port=settings.ports["gateway"],
+        peer_port=settings.ports["peer"],
+        mesh_port=settings.ports["mesh"],
+        services={kind: settings.url(kind) for kind in CATALOGUE},
+        data=settings.data / "gateway",
+        sockets=settings.sockets,
+        tls=settings.tls,
+        members_file=settings.directory / MEMBERS_FILE,
+        identity_database=settings.data / "keystone.db",
+        token_keys=settings.data / "keys" / "public",
+        local_users=tuple(local_user(settings.site, name) for name in LOCAL_USERS),
+        local_endpoints=tuple(local_endpoint(settings.site, kind, each) for kind in CATALOGUE for each in ("public", "internal", "admin")),
+        password=settings.secrets["gateway"],
+        authority=settings.directory.parent.parent / "ca",
+    )
+
+
+def introduce(sites: Sequence[Settings]) -> None:
+    """Tell each full site of the others: what a site was made together with, it need not be invited by.
+
+    Args:
+        sites: all of one state directory; their certificates are there.
+    """
+    full = [settings for settings in sites if not settings.control]
+    cards = {settings.site: card(settings) for settings in full}
+    for settings in full:
+        path = settings.directory / MEMBERS_FILE
+        known = {each["name"]: each for each in json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
+        # Those of other state directories stay: it was their own `join` that brought them.
+        write_private(path, json.dumps(list((known | cards).values()), indent=2) + "\n")
+
+
+def card(settings: Settings) -> dict[str, object]:
+    """What others must know of a site to find it, and to know it again."""
+    return {
+        "name": settings.site,
+        "host": settings.host,
+        "public_port": settings.ports["gateway"],
+        "peer_port": settings.ports["peer"],
+        "mesh_port": settings.ports["mesh"],
+        "certificate": (settings.tls / "cert.pem").read_text(encoding="ascii"),
+    }
+
+
+GATEWAY = Service(
+    "gateway",
+    "atoll.gateway.process",
+    configuration,
+    listens=("gateway", "peer"),
+    needs=("keystone",),
+    opens=("mesh",),
+    upstream=False,
+)
