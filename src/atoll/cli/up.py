@@ -48,7 +48,7 @@ def _news(cloud: Cloud, started: tuple[str, ...], seconds: float) -> list[str]:
     lines = []
     for each in cloud.sites:
         already = "" if each.name in changed else "  (was up already)"
-        what = f"compute site of {each.control}" if each.control else f"http://{each.host}:{each.ports['identity']}/v3"
+        what = f"compute site of {each.control}" if each.control else each.url
         lines.append(f"{each.name:{width}}  {what}{already}")
     return [f"up in {seconds:.1f} s:", *lines]
 

@@ -168,6 +168,11 @@ class Site(_Model):
             return {}
         return {name: self.port + offset for name, offset in PORT_OFFSETS.items()} if self.port else STANDARD_PORTS
 
+    @property
+    def url(self) -> str:
+        """Where clients sign in: Keystone, behind the site's gateway. Not for a compute site, which has none."""
+        return f"http://{self.host}:{self.ports['gateway']}/identity/v3"
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from atoll.runtime.child import Child
 
 
 def preload() -> None:
     """Import what a gateway needs, so that the gateways of all sites share it."""
-    import aiohttp.web
-    import pycrdt
-    import zenoh
 
 
 def run(child: Child) -> None:

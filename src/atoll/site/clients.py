@@ -19,7 +19,7 @@ def exports(settings: Settings) -> dict[str, str]:
     """The environment variables that make any client the site's administrator."""
     return {
         "OS_AUTH_TYPE": "password",
-        "OS_AUTH_URL": settings.url("identity", "/v3"),
+        "OS_AUTH_URL": settings.public_url("identity", "/v3"),
         "OS_IDENTITY_API_VERSION": "3",
         "OS_INTERFACE": "public",
         "OS_PASSWORD": settings.secrets["admin"],
@@ -63,7 +63,7 @@ def _entry(settings: Settings) -> dict[str, object]:
     return {
         "auth_type": "password",
         "auth": {
-            "auth_url": settings.url("identity", "/v3"),
+            "auth_url": settings.public_url("identity", "/v3"),
             "username": "admin",
             "password": settings.secrets["admin"],
             "project_name": "admin",

@@ -17,9 +17,6 @@ OPTIONS_FILE = "gateway/gateway.json"
 MEMBERS_FILE = "members.json"
 """Below the site's directory, and not among its configuration: who else there is may change while the gateway runs."""
 
-CONTROL_SOCKET = "gateway.http"
-"""Below `Settings.sockets`: where the command line asks."""
-
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render the gateway's options."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from atoll.cloud import Cloud
 from atoll.errors import REGISTRY, AtollError
-from atoll.site.gateway import CONTROL_SOCKET
+from atoll.gateway.control import SOCKET
 from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State
 
@@ -31,7 +31,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(state: State, site: str | None, method: str, path: str, body: object = None, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401, PLR0913, PLR0917
+def ask(state: State, site: str | None, method: str, path: str, body: object = None, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: PLR0913, PLR0917
     """Ask a site's gateway something.
 
     Args:
@@ -50,7 +50,7 @@ def ask(state: State, site: str | None, method: str, path: str, body: object = N
     """
     check_known(state, [site] if site is not None else [])
     name = _full(applied_cloud(state), site)
-    connection = _Connection(state.site(name) / "run" / CONTROL_SOCKET, timeout_s)
+    connection = _Connection(state.site(name) / "run" / SOCKET, timeout_s)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()

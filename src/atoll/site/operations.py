@@ -147,12 +147,11 @@ def links_of(cloud: Cloud, name: str) -> list[str]:
 def described(cloud: Cloud, name: str) -> dict[str, object]:
     """One site, for those who ask for JSON: what and where it is, and its links."""
     site = next(each for each in cloud.sites if each.name == name)
-    identity = cloud.control_of(site)
     return {
         "name": name,
         "kind": site.kind,
         "control": site.control,
         "address": site.host,
-        "url": f"http://{identity.host}:{identity.ports['identity']}/v3",
+        "url": cloud.control_of(site).url,
         "links": links_of(cloud, name),
     }

@@ -133,7 +133,7 @@ def _site(cloud: Cloud, site: Site, found: Iterable[ProcessStatus]) -> SiteStatu
         kind=site.kind,
         control=site.control,
         state="up" if states == {"ready"} else STOPPED if states == {STOPPED} else "partial",
-        url=f"http://{control.host}:{control.ports['identity']}/v3",
+        url=control.url,
         memory_bytes=sum(row.memory_bytes or 0 for row in rows),
         processes=rows,
     )

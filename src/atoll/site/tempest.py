@@ -196,7 +196,7 @@ def _identity(settings: Settings) -> ini.Sections:
     compliance = _Configuration(settings, "keystone/keystone.conf")
     lockout = compliance.number("security_compliance", "lockout_failure_attempts")
     history = compliance.number("security_compliance", "unique_last_password_count")
-    options: dict[str, ini.Value] = {"uri_v3": settings.url("identity", "/v3"), "auth_version": "v3", "region": settings.region}
+    options: dict[str, ini.Value] = {"uri_v3": settings.public_url("identity", "/v3"), "auth_version": "v3", "region": settings.region}
     if lockout and history:
         options |= {
             "user_lockout_failure_attempts": lockout,
