@@ -1,0 +1,50 @@
+"""Pokes between the processes of one site: empty datagrams on Unix sockets in its directory `run`.
+
+Nobody waits for one, and one that is lost does no harm: whoever is poked also looks by itself now and then.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+COMMITTED = "mesh.poke"
+"""The mesh's socket: something was committed to the identity database."""
+
+FORGET = "forget."
+"""What the names of those sockets begin with whose processes hold caches; the name of the process follows."""
+
+
+def receiver(path: Path) -> socket.socket:
+    """A socket that is poked; an older one of that name, of a process that was killed, is removed."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.bind(str(path))
+    return made
+
+
+def drain(poked: socket.socket) -> None:
+    """Take all pokes that are there: many at once are one."""
+    with suppress(BlockingIOError):
+        while True:
+            poked.recv(16, socket.MSG_DONTWAIT)
+
+
+class Poker:
+    """Pokes others."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def poke(self, path: Path | str) -> None:
+        """Poke whoever has a socket there, if anybody; who has not looked at the last hundred needs no more."""
+        with suppress(OSError):
+            self._socket.sendto(b"", str(path))
+
+    def forget(self, sockets: Path) -> None:
+        """Have all processes of a site empty their caches."""
+        for path in sockets.glob(f"{FORGET}*"):
+            self.poke(path)
