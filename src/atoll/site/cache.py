@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from atoll.site.state import make_directory
+from atoll.files import make_directory
 
 
 class Templates:

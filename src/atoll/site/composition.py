@@ -15,12 +15,13 @@ from pathlib import Path
 
 from atoll.cloud import Cloud, Site
 from atoll.errors import AtollError
+from atoll.files import make_directory, write_private
 from atoll.namespaces import Namespace
 from atoll.runtime.spec import ROOT, ForkServer, Plan, Process
 from atoll.services import BASE, COMPUTE, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini
 from atoll.site.bus import has_router, transport_url
 from atoll.site.gateway import GATEWAY
-from atoll.site.state import State, make_directory, write_private
+from atoll.site.state import State
 
 SECRETS = ("admin", "nova", "neutron", "glance", "placement", "gateway", "metadata")
 """Each service's user and what protects the metadata service; made once for each site."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from atoll.files import write_private
 from atoll.gateway.options import Options
 from atoll.services import Service, Settings
 from atoll.services.identifiers import LOCAL_USERS, local_endpoint, local_user
 from atoll.services.keystone_bootstrap import CATALOGUE
-from atoll.site.state import write_private
 
 OPTIONS_FILE = "gateway/gateway.json"
 """Below `Settings.etc`."""

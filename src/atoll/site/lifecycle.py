@@ -12,18 +12,20 @@ from pathlib import Path
 from atoll.cloud import Cloud, dump_cloud
 from atoll.cloud.changes import without_sites
 from atoll.errors import AtollError
+from atoll.files import write_private
+from atoll.mesh import certificates
 from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
 from atoll.runtime.spec import Plan, Process
 from atoll.services import ROUTER, SERVICES, template_key
-from atoll.site import cache, certificates, wan
+from atoll.site import cache, wan
 from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
 from atoll.site.departure import depart, departing
 from atoll.site.gateway import introduce
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
-from atoll.site.state import State, check_space, locked, translated, write_private
+from atoll.site.state import State, check_space, locked, translated
 
 Observer = Callable[[Event], None]
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.errors import AtollError
+from atoll.files import make_directory, write_private
 from atoll.site.versions import installed, same_release
 
 MIN_FREE_BYTES = 500_000_000
@@ -238,32 +239,3 @@ def _take(path: Path) -> int:
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         os.close(descriptor)  # `destroy` took the file away meanwhile
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory for its owner alone, and whatever it is in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
-
-
-def write_private(path: Path, text: str) -> bool:
-    """Write a file for its owner alone, whole or not at all.
-
-    Returns:
-        False if it held that text already.
-    """
-    with suppress(OSError, UnicodeDecodeError):
-        if path.read_text(encoding="utf-8") == text:
-            return False
-    temporary = path.with_name(f".{path.name}.new")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return True

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from atoll.errors import AtollError
+from atoll.files import write_private
 from atoll.site import state as state_module
-from atoll.site.state import State, check_space, default_cache, default_state, locked, translated, write_private
+from atoll.site.state import State, check_space, default_cache, default_state, locked, translated
 
 
 def mode(path: Path) -> int:

@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from atoll.errors import AtollError
-from atoll.site.certificates import AUTHORITY_LIFE, CERTIFICATE_LIFE, RENEWAL, Authority, authority
+from atoll.mesh.certificates import AUTHORITY_LIFE, CERTIFICATE_LIFE, RENEWAL, Authority, authority, request
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -120,10 +120,8 @@ def test_certificate_of_another_authority_is_made_anew(tmp_path, made):
     certificate(tmp_path).verify_directly_issued_by(other.certificate)
 
 
-@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_text("x")])
-@pytest.mark.parametrize("name", ["ca.key"])
-def test_authority_that_cannot_be_read_is_not_made_anew(tmp_path, made, spoil, name):
-    spoil(tmp_path / "ca" / name)
+def test_authority_that_cannot_be_read_is_not_made_anew(tmp_path, made):
+    (tmp_path / "ca/ca.key").write_text("x")
     with pytest.raises(AtollError, match="expected the certificate of the cloud's authority and its key") as caught:
         authority(tmp_path / "ca", "coast")
     assert caught.value.kind.code == "state.unusable"
@@ -173,3 +171,27 @@ def _name(side: ssl.SSLObject) -> str:
     found = side.getpeercert()
     assert found is not None
     return str(found["subject"][0][0][1])
+
+
+def test_authority_of_another_machine_knows_its_sites_and_certifies_nobody(tmp_path, made):
+    made.certify(tmp_path / "paris", "paris", "10.77.1.1")
+    (tmp_path / "ca/ca.key").unlink()
+    joined = authority(tmp_path / "ca", "coast")
+    assert not joined.certify(tmp_path / "paris", "paris", "10.77.1.1")
+    with pytest.raises(AtollError, match="not on this machine"):
+        joined.certify(tmp_path / "lyon", "lyon", "10.77.2.1")
+
+
+def test_request_gets_a_certificate_for_its_key_and_the_name_that_was_granted(made):
+    key, asked = request("whoever")
+    granted = x509.load_pem_x509_certificate(made.sign_request(asked, "paris", "10.77.1.1").encode())
+    assert granted.subject.rfc4514_string() == "CN=paris"
+    private = load_pem_private_key(key.encode(), None)
+    assert granted.public_key() == private.public_key()
+    granted.verify_directly_issued_by(made.certificate)
+
+
+@pytest.mark.parametrize("asked", ["", "not a request", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"])
+def test_malformed_request_is_refused(made, asked):
+    with pytest.raises(AtollError, match="malformed"):
+        made.sign_request(asked, "paris", "10.77.1.1")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from atoll.errors import AtollError
-from atoll.site.state import make_directory, write_private
+from atoll.files import make_directory, write_private
 
 AUTHORITY_LIFE = timedelta(days=7300)
 CERTIFICATE_LIFE = timedelta(days=825)
@@ -45,11 +45,11 @@ class Authority:
 
     Attributes:
         certificate: its own.
-        key: what it signs with.
+        key: what it signs with; None in a state directory whose sites joined a cloud that was made elsewhere.
     """
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | None
 
     def certify(self, directory: Path, name: str, host: str, clock: Clock = _now) -> bool:
         """See to it that a site has a certificate of this authority for its name and its address.
@@ -62,6 +62,9 @@ class Authority:
 
         Returns:
             False if it had one that serves.
+
+        Raises:
+            AtollError: `state.unusable`: it has none, and the authority's key is not here.
         """
         if _serves(directory, self.certificate, name, host, clock()):
             return False
@@ -74,7 +77,34 @@ class Authority:
         write_private(directory / "cert.pem", _pem(certificate))
         return True
 
+    def sign_request(self, request: str, name: str, host: str, clock: Clock = _now) -> str:
+        """Certify the key of a site that joins.
+
+        Args:
+            request: its certificate signing request (PEM); nothing but its key is taken from it.
+            name: of the site.
+            host: its IPv4 address.
+            clock: tells the time.
+
+        Returns:
+            The certificate (PEM).
+
+        Raises:
+            AtollError: `join.refused`: the request is malformed, or not signed with its own key; `state.unusable`.
+        """
+        try:
+            asked = x509.load_pem_x509_csr(request.encode("ascii"))
+            key = asked.public_key()
+        except (ValueError, TypeError):
+            raise AtollError("join.refused", "the certificate request is malformed") from None
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1) or not asked.is_signature_valid:
+            raise AtollError("join.refused", "the certificate request is not signed with its own key on the curve P-256")
+        return _pem(self._sign(key, name, host, clock()))
+
     def _sign(self, key: ec.EllipticCurvePublicKey, name: str, host: str, now: datetime) -> x509.Certificate:
+        if self.key is None:
+            message = f"{name} needs a certificate, and the key of the cloud's authority is not on this machine"
+            raise AtollError("state.unusable", message, "join again with a new token, or do it where `atoll up` made the cloud")
         identifier = x509.SubjectKeyIdentifier.from_public_key
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = (
@@ -95,6 +125,17 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256())
 
 
+def request(name: str) -> tuple[str, str]:
+    """A new key for a site, and a request for a certificate of it.
+
+    Returns:
+        Both in PEM.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    asked = x509.CertificateSigningRequestBuilder().subject_name(_name(name)).sign(key, hashes.SHA256())
+    return _private(key), asked.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
 def authority(directory: Path, cloud: str, clock: Clock = _now) -> Authority:
     """The cloud's authority, made if there is none.
 
@@ -108,23 +149,25 @@ def authority(directory: Path, cloud: str, clock: Clock = _now) -> Authority:
     """
     certificate, key = directory / "ca.pem", directory / "ca.key"
     if certificate.exists():
+        if not key.exists():
+            return Authority(x509.load_pem_x509_certificate(certificate.read_bytes()), None)
         try:
             found = Authority(x509.load_pem_x509_certificate(certificate.read_bytes()), _load_key(key))
-            if found.certificate.public_key() == found.key.public_key():
+            if found.key and found.certificate.public_key() == found.key.public_key():
                 return found
         except (OSError, ValueError, TypeError):
             pass
         hint = f"put {certificate.name} and {key.name} back; or remove both, and the next `atoll up` makes new certificates for all sites"
         raise AtollError("state.unusable", f"{directory}: expected the certificate of the cloud's authority and its key", hint)
-    made = _make_authority(cloud, clock())
+    secret = ec.generate_private_key(ec.SECP256R1())
+    made = _self_signed(secret, cloud, clock())
     make_directory(directory)
-    write_private(key, _private(made.key))
-    write_private(certificate, _pem(made.certificate))
-    return made
+    write_private(key, _private(secret))
+    write_private(certificate, _pem(made))
+    return Authority(made, secret)
 
 
-def _make_authority(cloud: str, now: datetime) -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _self_signed(key: ec.EllipticCurvePrivateKey, cloud: str, now: datetime) -> x509.Certificate:
     subject = _name(f"{cloud} certificate authority")
     builder = (
         x509.CertificateBuilder()
@@ -138,7 +181,7 @@ def _make_authority(cloud: str, now: datetime) -> Authority:
         .add_extension(_usage(signature=False), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
-    return Authority(builder.sign(key, hashes.SHA256()), key)
+    return builder.sign(key, hashes.SHA256())
 
 
 def _serves(directory: Path, issuer: x509.Certificate, name: str, host: str, now: datetime) -> bool:
