@@ -1,0 +1,212 @@
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, Ping, Settings, State, Swim
+
+
+class Cloud:
+    """Sites with a clock and links of their own; `loss(sender, receiver)` says whether a message is lost."""
+
+    def __init__(self, count: int, seed: int = 0, delay_s: float = 0.05) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.delay_s = delay_s
+        self.loss: Callable[[str, str], float] = lambda _sender, _receiver: 0.0
+        self.down: set[str] = set()
+        self.sent = 0
+        names = [f"s{i}" for i in range(count)]
+        self.sites = {name: Swim(name, random.Random(self.rng.random()), rtt_s=lambda _name: 2 * delay_s) for name in names}
+        self.queue: list = []
+        self.count = itertools.count()
+        for site in self.sites.values():
+            site.set_members(names)
+
+    def send(self, sender: str, outgoing) -> None:
+        for receiver, message in outgoing:
+            self.sent += 1
+            if self.rng.random() >= self.loss(sender, receiver) and sender not in self.down:
+                heapq.heappush(self.queue, (self.now + self.delay_s, next(self.count), sender, receiver, message))
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
+        """Returns the seconds that passed."""
+        start = self.now
+        while self.now < start + seconds and not until():
+            ticks = [(site.next_tick(), name) for name, site in self.sites.items() if name not in self.down]
+            tick, name = min(ticks)
+            if self.queue and self.queue[0][0] <= tick:
+                self.now, _, sender, receiver, message = heapq.heappop(self.queue)
+                if receiver not in self.down:
+                    self.send(receiver, self.sites[receiver].receive(sender, message, self.now))
+            else:
+                self.now = max(self.now, tick)
+                self.send(name, self.sites[name].tick(self.now))
+        return self.now - start
+
+    def all_reach(self) -> bool:
+        return all(a.reachable(b) for a in self.up for b in self.sites if b != a.name and b not in self.down)
+
+    def all_say(self, name: str, state: State) -> bool:
+        return all(site.state(name) is state for site in self.up if site.name != name)
+
+    @property
+    def up(self) -> list[Swim]:
+        return [site for name, site in self.sites.items() if name not in self.down]
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_all_reach_all_after_the_first_probes(count):
+    cloud = Cloud(count)
+    assert cloud.run(60, cloud.all_reach) <= 1
+
+
+def test_a_quiet_cloud_sends_two_messages_a_period_and_site():
+    cloud = Cloud(10)
+    cloud.run(60)
+    before = cloud.sent
+    cloud.run(300)
+    assert cloud.sent - before <= 2 * 10 * 300 / 5 + 20
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_dead_site_is_found_by_all(seed):
+    cloud = Cloud(10, seed)
+    cloud.run(30)
+    cloud.down = {"s3"}
+    assert cloud.run(60, lambda: all(not site.reachable("s3") for site in cloud.up)) < 20
+    assert cloud.run(60, lambda: cloud.all_say("s3", State.DEAD)) < 10
+    assert all(site.state(name) is State.ALIVE for site in cloud.up for name in cloud.sites if name not in {"s3", site.name})
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_failed_request_finds_it_at_once(seed):
+    cloud = Cloud(10, seed)
+    cloud.run(30)
+    cloud.down = {"s3"}
+    site = cloud.sites["s0"]
+    cloud.send("s0", site.doubt("s3", cloud.now))
+    assert not site.reachable("s3")
+    assert cloud.run(60, lambda: site.state("s3") is State.SUSPECT) < 1.5
+    assert cloud.run(60, lambda: all(not other.reachable("s3") for other in cloud.up)) < 2
+
+
+def test_a_failed_request_to_a_site_that_is_well_costs_one_round_trip():
+    cloud = Cloud(3)
+    cloud.run(30)
+    site = cloud.sites["s0"]
+    cloud.send("s0", site.doubt("s1", cloud.now))
+    assert not site.reachable("s1")
+    assert cloud.run(5, lambda: site.reachable("s1")) <= 0.11
+    assert cloud.all_say("s1", State.ALIVE)
+
+
+def test_a_site_that_comes_back_is_alive_again_everywhere():
+    cloud = Cloud(10)
+    cloud.run(30)
+    cloud.down = {"s3"}
+    cloud.run(60)
+    cloud.down = set()
+    assert cloud.run(60, cloud.all_reach) < 3
+    assert cloud.run(60, lambda: cloud.all_say("s3", State.ALIVE)) < 5
+
+
+def test_two_halves_find_each_other_again():
+    cloud = Cloud(10)
+    cloud.run(30)
+    half = {f"s{i}" for i in range(5)}
+    cloud.loss = lambda a, b: float((a in half) != (b in half))
+    cloud.run(120)
+    assert all(a.reachable(b) == ((a.name in half) == (b in half)) for a in cloud.up for b in cloud.sites if a.name != b)
+    cloud.loss = lambda _a, _b: 0.0
+    assert cloud.run(60, cloud.all_reach) < 3
+    cloud.run(10)
+    assert all(site.state(name) is State.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_link_cut_one_way_is_told_from_a_dead_site(seed):
+    cloud = Cloud(5, seed)
+    cloud.run(30)
+    cloud.loss = lambda a, b: float((a, b) == ("s0", "s1"))
+    cloud.run(120)
+    assert not cloud.sites["s0"].reachable("s1")
+    assert cloud.all_say("s1", State.ALIVE)
+    assert cloud.all_say("s0", State.ALIVE)
+    assert cloud.sites["s2"].reachable("s1")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_loss_kills_nobody(seed):
+    cloud = Cloud(5, seed)
+    cloud.run(30)
+    cloud.loss = lambda _a, _b: 0.3
+    reached = samples = 0
+    for _ in range(300):
+        cloud.run(1)
+        reached += sum(a.reachable(b) for a in cloud.up for b in cloud.sites if a.name != b)
+        samples += 20
+    assert reached / samples > 0.8
+    cloud.loss = lambda _a, _b: 0.0
+    cloud.run(10)
+    assert cloud.all_reach()
+    assert all(site.state(name) is State.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
+
+
+def test_a_late_answer_counts():
+    cloud = Cloud(2, delay_s=2.0)
+    assert cloud.run(30, cloud.all_reach) < 10
+
+
+def test_members_come_and_go():
+    cloud = Cloud(3)
+    cloud.run(10)
+    site = cloud.sites["s0"]
+    site.changed()
+    site.set_members(["s0", "s1", "s9"])
+    assert site.changed() == {"s2", "s9"}
+    assert not site.reachable("s2")
+    assert site.receive("s2", Ping(1), cloud.now) == []
+
+
+def test_round_trips_are_measured():
+    measured = []
+    site = Swim("a", random.Random(1), on_rtt=lambda name, rtt: measured.append((name, rtt)))
+    site.set_members(["b"])
+    ((_, ping),) = site.tick(10.0)
+    site.receive("b", Ack(ping.number), 10.25)
+    site.receive("b", Ack(ping.number), 10.5)
+    assert measured == [("b", 0.25)]
+
+
+def test_a_lie_about_us_is_contradicted_for_ever():
+    site = Swim("a", random.Random(1), settings=Settings())
+    site.set_members(["b"])
+    for incarnation in (0, 7, MAX_INCARNATION):
+        site.receive("b", Gossip((News("a", State.DEAD, incarnation),)), 1.0)
+        assert incarnation < site.incarnation or site.incarnation == MAX_INCARNATION
+
+
+names = st.sampled_from(["a", "b", "c", "d", "stranger"])
+news = st.lists(st.builds(News, names, st.sampled_from(State), st.integers(0, MAX_INCARNATION)), max_size=4).map(tuple)
+numbers = st.integers(0, MAX_INCARNATION)
+messages = st.one_of(
+    st.builds(Ping, numbers, news), st.builds(Ack, numbers, news), st.builds(Ask, numbers, names, news), st.builds(Gossip, news)
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(names, messages, st.floats(0, 3)), max_size=30))
+def test_no_messages_make_it_fail_or_flood(received):
+    site = Swim("a", random.Random(1))
+    site.set_members("abcd")
+    now = 0.0
+    for sender, message, pause in received:
+        now += pause
+        assert len(site.receive(sender, message, now)) <= 4 * (len(message.news) + 1)
+        assert len(site.tick(now)) <= 40
+        assert site.next_tick() > now
