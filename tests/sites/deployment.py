@@ -25,13 +25,14 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.runtime.control import ProcessStatus, connect
 from atoll.services import SERVICES, Settings
+from atoll.site.gateway import GATEWAY
 from atoll.wan.client import Wan
 from atoll.wan.isolation import within
 
 PATIENCE_S = 240.0
 """Seconds that anything may take: the machine may be busy with other things."""
 
-NAMES = [service.name for service in SERVICES]
+NAMES = [*(service.name for service in SERVICES), GATEWAY.name]
 _ATOLL = Path(sys.executable).with_name("atoll")
 _TROUBLE = re.compile(r"\bERROR\b|\bCRITICAL\b|^Traceback|database is locked", re.MULTILINE)
 
@@ -125,17 +126,18 @@ class Deployment:
     def api(self, site: str = "paris", observe: Callable[[str, str, int], None] | None = None) -> Api:
         """A client, signed in as administrator."""
         settings = self.settings(site)
-        api = Api(settings.url("identity", "/v3"), settings.secrets["admin"], observe=observe)
+        api = Api(settings.public_url("identity", "/v3"), settings.secrets["admin"], observe=observe)
         api.sign_in()
         return api
 
     def wan(self) -> Wan:
         return Wan(self.root)
 
-    def api_inside(self, site: str) -> Api:
-        """A client that is in a site's own network, signed in as its administrator."""
+    def api_inside(self, site: str, user: str = "admin", password: str = "", project: str = "admin") -> Api:
+        """A client that is in a site's own network and asks its gateway, signed in as its administrator or as somebody else."""
         settings = self.settings(site)
-        api = ApiInside(self.wan().namespace(site), settings.url("identity", "/v3"), settings.secrets["admin"])
+        url = settings.public_url("identity", "/v3")
+        api = ApiInside(self.wan().namespace(site), url, password or settings.secrets["admin"], user, project=project)
         api.sign_in()
         return api
 
@@ -147,7 +149,7 @@ class Deployment:
         """
         settings = self.settings(site)
         begun = time.monotonic()
-        target = Target(settings.url("identity", "/v3"), settings.secrets["admin"], site, list)
+        target = Target(settings.public_url("identity", "/v3"), settings.secrets["admin"], site, list)
         await_answers(target, lambda: None, PATIENCE_S)
         return time.monotonic() - begun
 

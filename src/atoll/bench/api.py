@@ -46,15 +46,24 @@ class Api:
     Args:
         url: of the identity API, with `/v3`.
         password: of the account.
-        user: the account; it works in the project "admin" of the default domain.
+        user: the account, of the default domain.
         observe: told the status of every answer.
+        project: that the account works in, of the default domain.
     """
 
-    def __init__(self, url: str, password: str, user: str = "admin", observe: Callable[[str, str, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        password: str,
+        user: str = "admin",
+        observe: Callable[[str, str, int], None] | None = None,
+        project: str = "admin",
+    ) -> None:
         self._url = url
         self._password = password
         self._user = user
         self._observe = observe
+        self._project = project
         self._token = ""
         self._endpoints: dict[str, str] = {"identity": url}
 
@@ -67,7 +76,7 @@ class Api:
         """
         domain = {"id": "default"}
         identity = {"methods": ["password"], "password": {"user": {"name": self._user, "domain": domain, "password": self._password}}}
-        scope = {"project": {"name": "admin", "domain": domain}}
+        scope = {"project": {"name": self._project, "domain": domain}}
         answer = self.call("identity", "POST", "/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
         if answer.status != 201:
             raise refused("POST /auth/tokens", answer)
@@ -77,7 +86,20 @@ class Api:
                 if endpoint["interface"] == "public":
                     self._endpoints[service["type"]] = endpoint["url"]
 
-    def call(self, service: str, method: str, path: str, body: Any = None, data: bytes | None = None) -> Answer:  # noqa: ANN401, RUF100
+    @property
+    def token(self) -> str:
+        """What `sign_in` got."""
+        return self._token
+
+    def call(  # noqa: PLR0913, PLR0917, RUF100 - what a request is made of
+        self,
+        service: str,
+        method: str,
+        path: str,
+        body: Any = None,  # noqa: ANN401, RUF100
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Make a request on a connection of its own.
 
         Args:
@@ -86,20 +108,21 @@ class Api:
             path: below the service's endpoint.
             body: sent as JSON.
             data: sent as it is, instead.
+            headers: further ones, which win over the usual.
 
         Raises:
             OSError, http.client.HTTPException: there was no answer.
         """
         url = urlsplit(self._endpoints[service] + path)
-        headers = {"Accept": "application/json", "Content-Type": "application/octet-stream" if data else "application/json"}
+        sent = {"Accept": "application/json", "Content-Type": "application/octet-stream" if data else "application/json"}
         if self._token:
-            headers["X-Auth-Token"] = self._token
+            sent["X-Auth-Token"] = self._token
         if service in _MICROVERSIONS:
-            headers["OpenStack-API-Version"] = _MICROVERSIONS[service]
+            sent["OpenStack-API-Version"] = _MICROVERSIONS[service]
         payload = data if data is not None else json.dumps(body).encode() if body is not None else None
         connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=TIMEOUT_S)
         try:
-            connection.request(method, f"{url.path}?{url.query}" if url.query else url.path, payload, headers)
+            connection.request(method, f"{url.path}?{url.query}" if url.query else url.path, payload, sent | dict(headers or {}))
             response = connection.getresponse()
             text = response.read()
         finally:
