@@ -139,7 +139,7 @@ def test_programs_run_inside_a_site(triangle):
     for site, control in (("lyon", "lyon"), ("edge", "paris")):
         addresses = triangle.wan().addresses
         said = triangle.atoll("exec", site, "--", "python3", "-c", here.format(addresses[site]))
-        assert said == f"{site} http://{addresses[control]}:5000/v3\n"
+        assert said == f"{site} http://{addresses[control]}:8080/identity/v3\n"
     assert triangle.run("exec", "lyon", "--", "sh", "-c", "exit 7").returncode == 7
     assert triangle.refused("exec", "lyon", "nosuchprogram") == "nosuchprogram can't be run: it is not on the PATH"
     assert int(triangle.atoll("shell", "lyon", "-c", "openstack flavor list -f value -c Name | wc -l")) >= 5

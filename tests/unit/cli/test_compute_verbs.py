@@ -43,7 +43,7 @@ def test_openstack_speaks_to_the_control_site(atoll, coast, monkeypatch):
 def test_up_names_the_control_site(atoll, coast, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(coast, ("edge/nova-compute", "edge/map-host")))
     out = atoll("up").out
-    assert "\nedge   compute site of paris\nparis  http://127.0.0.1:15010/v3  (was up already)\n" in out
+    assert "\nedge   compute site of paris\nparis  http://127.0.0.1:15011/identity/v3  (was up already)\n" in out
     assert "env paris)" in out
 
 

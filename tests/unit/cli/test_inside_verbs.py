@@ -87,7 +87,7 @@ def test_env_of_a_site_with_a_network_of_its_own_says_what_reaches_it(atoll, tri
 def test_up_with_a_topology_leads_into_the_sites(atoll, triangle, directory, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", lambda *_args: lifecycle.Outcome(triangle, ("lyon/keystone",)))
     out = atoll("up").out
-    assert "lyon   http://10.77.1.1:5000/v3\n" in out
+    assert "lyon   http://10.77.1.1:8080/identity/v3\n" in out
     for step in ("wan show", "openstack server list", "shell paris"):
         assert f"atoll --state {directory} {step}" in out
     assert "eval" not in out

@@ -50,7 +50,7 @@ def test_add_reads_links_and_places(atoll, asked):
     ((_verb, new),) = asked
     assert (new.links, new.location) == ({"paris": {"delay": "3ms", "loss": "0.1%"}, "nice": {}}, (45.8, 4.8))
     assert (new.name, new.kind, new.control) == ("lyon", "full", None)
-    assert json.loads(ran.out)["url"] == "http://127.0.0.1:15010/v3"
+    assert json.loads(ran.out)["url"] == "http://127.0.0.1:15011/identity/v3"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_up_says_how_to_go_on(atoll, cloud, directory, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone", "paris/nova")))
     ran = atoll("up")
     assert ran.code == 0
-    assert ran.out.startswith("up in 0.0 s:\nparis  http://127.0.0.1:15000/v3\nlyon   http://127.0.0.1:15010/v3\n\n")
+    assert ran.out.startswith("up in 0.0 s:\nparis  http://127.0.0.1:15001/identity/v3\nlyon   http://127.0.0.1:15011/identity/v3\n\n")
     for step in ("status", "openstack server list", "env paris)"):
         assert f"atoll --state {directory} {step}" in ran.out
     assert "fake driver" in ran.out
@@ -51,7 +51,7 @@ def test_up_with_all_up_says_so(atoll, cloud, monkeypatch):
 
 def test_up_marks_what_was_up_already(atoll, cloud, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone",)))
-    assert "paris  http://127.0.0.1:15000/v3  (was up already)\nlyon   http://127.0.0.1:15010/v3\n" in atoll("up").out
+    assert "paris  http://127.0.0.1:15001/identity/v3  (was up already)\nlyon   http://127.0.0.1:15011/identity/v3\n" in atoll("up").out
 
 
 def test_up_with_a_bad_file(atoll, tmp_path, directory):
@@ -168,12 +168,12 @@ def test_env_is_understood_by_a_shell(atoll, cloud, directory):
     done = subprocess.run(
         ["sh", "-eu", "-c", script.replace("$OS_CLOUD", "${OS_CLOUD-}")], capture_output=True, text=True, env=environment, check=True
     )
-    assert done.stdout == f"http://127.0.0.1:15010/v3 {password} .\n"
+    assert done.stdout == f"http://127.0.0.1:15011/identity/v3 {password} .\n"
     assert all(shlex.split(line)[0] in ("unset", "export") for line in out.splitlines())
 
 
 def test_env_json_and_default_site(atoll, cloud):
-    assert json.loads(atoll("env", "--json").out)["OS_AUTH_URL"] == "http://127.0.0.1:15000/v3"
+    assert json.loads(atoll("env", "--json").out)["OS_AUTH_URL"] == "http://127.0.0.1:15001/identity/v3"
 
 
 def test_env_of_an_unknown_site(atoll, cloud):

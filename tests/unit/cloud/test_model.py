@@ -16,8 +16,9 @@ def test_default_is_one_full_site():
 
 def test_ports_are_base_plus_last_digit_of_the_standard_port():
     standard = {"identity": 5000, "image": 9292, "compute": 8774, "metadata": 8775, "network": 9696, "placement": 8778}
-    # No service of OpenStack has 9; Zenoh's own 7447 would be the image service's neighbour, and mean nothing.
-    assert {name: port % 10 for name, port in standard.items()} | {"bus": 9} == PORT_OFFSETS
+    # Atoll's own have what no service of OpenStack has; Zenoh's 7447 would be the image service's neighbour, and mean nothing.
+    assert {name: port % 10 for name, port in standard.items()} | {"gateway": 1, "peer": 3, "mesh": 7, "bus": 9} == PORT_OFFSETS
+    assert len(set(PORT_OFFSETS.values())) == len(PORT_OFFSETS)
     assert Cloud.default().sites[0].ports["compute"] == 15004
 
 

@@ -8,7 +8,9 @@ from atoll.services import Settings
 
 
 def test_settings_come_back(settings):
-    settings = replace(settings, debug=True, region="West", transport_url="rabbit://u:p@h/", control="lyon", address="127.0.0.2")
+    settings = replace(
+        settings, debug=True, region="West", transport_url="rabbit://u:p@h/", control="lyon", address="127.0.0.2", cloud="sea"
+    )
     settings.directory.mkdir()
     settings.save()
     assert Settings.load(settings.directory) == settings
@@ -31,7 +33,7 @@ def test_settings_of_an_earlier_version_can_be_read(settings):
     settings.save()
     path = settings.directory / "settings.json"
     known = json.loads(path.read_text())
-    for name in ("transport_url", "control", "address"):
+    for name in ("transport_url", "control", "address", "cloud"):
         del known[name]
     path.write_text(json.dumps(known))
     assert (Settings.load(settings.directory).control, Settings.load(settings.directory).own_address) == ("", settings.host)
@@ -54,6 +56,7 @@ def test_missing_settings_are_told(settings):
 def test_url_and_database(settings):
     assert settings.url("image") == "http://127.0.0.1:15002"
     assert settings.url("identity", "/v3") == "http://127.0.0.1:15000/v3"
+    assert settings.public_url("identity", "/v3") == "http://127.0.0.1:15001/identity/v3"
     assert settings.database("glance") == f"sqlite:///{settings.directory}/data/glance.db?plugin=atoll"
 
 
@@ -65,4 +68,5 @@ def test_file_holds_nothing_but_plain_data(settings):
         "transport_url",
         "control",
         "address",
+        "cloud",
     }

@@ -15,7 +15,9 @@ def test_bootstrap_is_what_we_complete():
         ("keystone/server/flask/core.py", "initialize_application"): "d68a33b2",
         ("keystone/server/flask/core.py", "_get_config_files"): "ae101177",
     }
-    check("keystone", known, "services/keystone.py `_bootstrap` sets the attributes, and `run` calls the rest in this order")
+    check(
+        "keystone", known, "services/keystone_bootstrap.py sets the attributes, and services/keystone.py `run` calls the rest in this order"
+    )
 
 
 def test_providers_can_be_registered_a_second_time():
@@ -75,8 +77,3 @@ def test_interrupted_making_of_keys_is_made_good(tmp_path):
         str(tmp_path / "keys"),
     )
     assert "BEGIN PUBLIC KEY" in (tmp_path / "keys/public/public.pem").read_text()
-
-
-def test_catalogue_has_every_api_of_a_site(settings):
-    endpoints = {endpoint for _type, endpoint, _path in keystone.CATALOGUE.values()}
-    assert endpoints == set(settings.ports) - {"metadata", "bus"}

@@ -3,6 +3,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -274,7 +275,10 @@ def test_stopped_server_does_not_answer(start, client):
 
 
 class FakeChild:
-    def __init__(self, count: int) -> None:
+    name = "paris/placement"
+
+    def __init__(self, count: int, directory: Path) -> None:
+        self.arguments = {"directory": str(directory)}
         self.sockets = [listener() for _ in range(count)]
         self.addresses = [each.getsockname() for each in self.sockets]
         self.is_ready, self.stop = threading.Event(), threading.Event()
@@ -286,8 +290,8 @@ class FakeChild:
         self.stop.wait(PATIENCE_S)
 
 
-def test_serve_gives_each_application_its_socket():
-    child = FakeChild(2)
+def test_serve_gives_each_application_its_socket(tmp_path):
+    child = FakeChild(2, tmp_path)
     thread = threading.Thread(target=serve, args=(child, hello, echo))
     thread.start()
     assert child.is_ready.wait(PATIENCE_S)
@@ -301,8 +305,8 @@ def test_serve_gives_each_application_its_socket():
     assert not thread.is_alive()
 
 
-def test_serve_refuses_another_number_of_applications():
-    child = FakeChild(1)
+def test_serve_refuses_another_number_of_applications(tmp_path):
+    child = FakeChild(1, tmp_path)
     with pytest.raises(ValueError, match="zip"):
         serve(child, hello, hello)
     assert not child.is_ready.is_set()

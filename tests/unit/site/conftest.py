@@ -1,3 +1,5 @@
+import random
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +77,20 @@ def state(tmp_path: Path) -> State:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens at. It is none of those that the kernel gives out by itself, whose neighbours may be anybody's."""
+    with socket.socket() as holder:
+        while True:
+            try:
+                holder.bind(("127.0.0.1", random.randrange(20_000, 30_000)))
+                break
+            except OSError:
+                continue
+        holder.listen()
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture

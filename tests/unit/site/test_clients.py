@@ -7,7 +7,7 @@ from atoll.site.clients import client_environment, clouds_yaml, exports
 
 
 def settings(name: str, port: int) -> Settings:
-    return Settings(name, Path("/s"), Path("/t"), "127.0.0.1", {"identity": port}, {"admin": "pass word"})
+    return Settings(name, Path("/s"), Path("/t"), "127.0.0.1", {"identity": port, "gateway": port + 1}, {"admin": "pass word"})
 
 
 def test_clouds_yaml_has_every_site_and_a_default():
@@ -17,7 +17,7 @@ def test_clouds_yaml_has_every_site_and_a_default():
     assert clouds["lyon"] == {
         "auth_type": "password",
         "auth": {
-            "auth_url": "http://127.0.0.1:15010/v3",
+            "auth_url": "http://127.0.0.1:15011/identity/v3",
             "username": "admin",
             "password": "pass word",
             "project_name": "admin",
@@ -31,7 +31,7 @@ def test_clouds_yaml_has_every_site_and_a_default():
 
 
 def test_exports_say_the_same_as_clouds_yaml():
-    assert exports(settings("paris", 15000))["OS_AUTH_URL"] == "http://127.0.0.1:15000/v3"
+    assert exports(settings("paris", 15000))["OS_AUTH_URL"] == "http://127.0.0.1:15001/identity/v3"
     assert exports(settings("paris", 15000))["OS_PASSWORD"] == "pass word"
 
 

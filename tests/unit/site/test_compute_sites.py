@@ -1,7 +1,6 @@
 """Compute sites: what becomes of them on the way from the model to the plan, and when they go."""
 
 import json
-import socket
 
 import pytest
 import yaml
@@ -105,7 +104,7 @@ def test_clients_find_the_control_site(state, cache, runtime, file):
     assert site_settings(state).site == "paris"
     clouds = yaml.safe_load(state.clouds_file.read_text())["clouds"]
     assert list(clouds) == ["paris", "lyon", "default"]
-    assert clouds["default"]["auth"]["auth_url"] == "http://127.0.0.1:15010/v3"
+    assert clouds["default"]["auth"]["auth_url"] == "http://127.0.0.1:15011/identity/v3"
 
 
 def test_status_tells_the_kind(state, cache, runtime, file):
@@ -116,7 +115,7 @@ def test_status_tells_the_kind(state, cache, runtime, file):
         ("paris", "full", None, "up"),
         ("lyon", "full", None, "up"),
     ]
-    assert sites[0]["url"] == sites[1]["url"] == "http://127.0.0.1:15010/v3"
+    assert sites[0]["url"] == sites[1]["url"] == "http://127.0.0.1:15011/identity/v3"
     assert [row["name"] for row in sites[0]["processes"]] == ["edge/nova-compute"]
     assert sites[1]["processes"][-1]["name"] == "paris/bus"
 
@@ -145,17 +144,15 @@ def test_new_certificate_restarts_those_that_use_it(state, cache, runtime, file)
     up(state, cache, file)
     for name in ("edge", "paris", "lyon"):
         (state.site(name) / "tls/cert.pem").unlink()
-    assert up(state, cache, file).started == ("edge/nova-compute", "paris/bus")
+    assert up(state, cache, file).started == ("edge/nova-compute", "lyon/gateway", "paris/bus", "paris/gateway")
 
 
-def test_port_of_the_router_is_looked_at_before_anything_is_written(state, cache, runtime, file, monkeypatch):
+def test_port_of_the_router_is_looked_at_before_anything_is_written(  # noqa: PLR0917
+    state, cache, runtime, file, monkeypatch, taken
+):
     monkeypatch.setattr(Listeners, "bind", BIND)
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = min(holder.getsockname()[1], 65529)
-        file.write_text(f"sites:\n- {{name: paris, port: {port - 9}}}\n- {{name: edge, kind: compute, control: paris}}\n")
-        assert f"port {port} of paris/bus is in use by pid " in refused("port.in_use", up, state, cache, file)
+    file.write_text(f"sites:\n- {{name: paris, port: {taken - 9}}}\n- {{name: edge, kind: compute, control: paris}}\n")
+    assert f"port {taken} of paris/bus is in use by pid " in refused("port.in_use", up, state, cache, file)
     assert not state.root.exists()
 
 

@@ -29,7 +29,7 @@ def test_account_is_the_sites_and_nothing_of_another_cloud_is_left(found, state)
     made = found("lyon").environment(
         {"OS_CLOUD": "other", "OS_TOKEN": "x", "OS_COMPUTE_API_VERSION": "2.90", "EDITOR": "ed", "PATH": "/usr/bin"}
     )
-    assert made["OS_AUTH_URL"] == "http://127.0.0.1:15010/v3"
+    assert made["OS_AUTH_URL"] == "http://127.0.0.1:15011/identity/v3"
     assert (made["OS_CLIENT_CONFIG_FILE"], made["ATOLL_STATE"]) == (str(state.clouds_file), str(state.root))
     assert (made["ATOLL_SITE"], made["EDITOR"], made["OS_COMPUTE_API_VERSION"]) == ("lyon", "ed", "2.90")
     assert not made.keys() & {"OS_CLOUD", "OS_TOKEN"}
@@ -38,7 +38,7 @@ def test_account_is_the_sites_and_nothing_of_another_cloud_is_left(found, state)
 
 def test_compute_site_has_the_account_of_its_control_site(found):
     made = found("edge").environment({})
-    assert (made["ATOLL_SITE"], made["OS_AUTH_URL"]) == ("edge", "http://127.0.0.1:15000/v3")
+    assert (made["ATOLL_SITE"], made["OS_AUTH_URL"]) == ("edge", "http://127.0.0.1:15001/identity/v3")
 
 
 def test_no_proxy_stands_between_a_program_and_any_site(found):

@@ -58,8 +58,14 @@ def test_names_of_logs(state, cache, tmp_path: Path):
     file = tmp_path / "c.yaml"
     file.write_text("sites:\n- name: paris\n- {name: lyon, services: {nova: false}}\n")
     lifecycle.up(state, cache, file)
-    assert len(logs_of(state, None)) == 9
-    assert [log.name for log in logs_of(state, "lyon")] == ["lyon/keystone", "lyon/placement", "lyon/glance", "lyon/neutron"]
+    assert len(logs_of(state, None)) == 11
+    assert [log.name for log in logs_of(state, "lyon")] == [
+        "lyon/keystone",
+        "lyon/placement",
+        "lyon/glance",
+        "lyon/neutron",
+        "lyon/gateway",
+    ]
     assert [log.path for log in logs_of(state, "paris/nova")] == [state.site("paris") / "log/nova.log"]
     assert [log.path for log in logs_of(state, "supervisor")] == [state.supervisor_log]
     (state.logs / "template-nova.log").touch()

@@ -11,7 +11,7 @@ from atoll.site.lifecycle import up
 from atoll.site.operations import add, described, kill, links_of, remove, start, stop
 from atoll.site.sites import applied_cloud, known_sites
 
-FULL = {"keystone", "placement", "glance", "neutron", "nova"}
+FULL = {"keystone", "placement", "glance", "neutron", "nova", "gateway"}
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_compute_site_goes_on_while_others_start_without_its_control_site(state,
 def test_killed_sites_are_killed_at_once_and_come_back_with_start(state, cache, coast):
     assert kill(state, ["paris", "lyon"], observe) == ("paris", "lyon")
     assert [sites(names) for names in coast.killed] == [{"paris", "lyon"}]
-    assert len(coast.killed[0]) == 11  # five services each, and the bus of paris
+    assert len(coast.killed[0]) == 13  # five services and a gateway each, and the bus of paris
     assert kill(state, ["paris"], observe) == ()
     assert sites(start(state, cache, ["paris"], observe).started) == {"paris"}
 
@@ -104,7 +104,7 @@ def test_added_site_comes_up_and_the_others_are_left_alone(state, cache, coast):
     outcome = add(state, cache, NewSite("rome"), observe)
     assert outcome.started == tuple(sorted(f"rome/{name}" for name in FULL))
     assert sites(coast.signatures) == {"paris", "edge", "rome"}
-    assert described(applied_cloud(state), "rome")["url"] == "http://127.0.0.1:15030/v3"
+    assert described(applied_cloud(state), "rome")["url"] == "http://127.0.0.1:15031/identity/v3"
     assert json.loads(json.dumps(described(outcome.cloud, "edge")))["control"] == "paris"
     assert add(state, cache, NewSite("rome"), observe).started == ()
 

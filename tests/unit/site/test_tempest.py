@@ -5,18 +5,20 @@ from types import SimpleNamespace
 import pytest
 from keystoneauth1.exceptions import ConnectFailure
 
+from atoll.cloud import PORT_OFFSETS
 from atoll.errors import AtollError
 from atoll.services import SERVICES, Settings, ini
+from atoll.site.composition import SECRETS
 from atoll.site.tempest import Lookup, Resources, tempest_conf
 
 RESOURCES = Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("quotas", "router"))
-PORTS = {"identity": 15000, "image": 15002, "compute": 15004, "metadata": 15005, "network": 15006, "placement": 15008}
-SECRETS = dict.fromkeys(("admin", "nova", "neutron", "glance", "placement", "metadata"), "pass $word")
+PORTS = {name: 15000 + offset for name, offset in PORT_OFFSETS.items()}
+PASSWORDS = dict.fromkeys(SECRETS, "pass $word")
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings("paris", tmp_path, tmp_path, "127.0.0.1", PORTS, SECRETS)
+    return Settings("paris", tmp_path, tmp_path, "127.0.0.1", PORTS, PASSWORDS)
 
 
 def rendered(settings: Settings, **options: ini.Sections) -> configparser.RawConfigParser:
@@ -66,7 +68,7 @@ def look(settings: Settings, site: FakeSite, *, create: bool = True) -> tuple[Re
 
 def test_conf_says_where_the_site_is_and_what_is_there(settings):
     conf = rendered(settings)
-    assert conf["identity"]["uri_v3"] == "http://127.0.0.1:15000/v3"
+    assert conf["identity"]["uri_v3"] == "http://127.0.0.1:15001/identity/v3"
     assert conf["auth"]["admin_password"] == "pass $$word"
     assert (conf["compute"]["image_ref"], conf["compute"]["image_ref_alt"]) == ("i1", "i2")
     assert (conf["compute"]["flavor_ref"], conf["compute"]["flavor_ref_alt"]) == ("f1", "f2")

@@ -1,5 +1,4 @@
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from atoll.site.sites import known_sites, site_settings
 from atoll.site.state import locked
 from atoll.site.status import status
 
-SERVICES = ["keystone", "placement", "glance", "neutron", "nova"]
+UPSTREAM = ["keystone", "placement", "glance", "neutron", "nova"]
+SERVICES = [*UPSTREAM, "gateway"]
 
 
 BIND = Listeners.bind
@@ -41,17 +41,26 @@ def test_first_up_makes_templates_and_one_site(state, cache, runtime):
     assert outcome.cloud.site_names == ("local",)
     plan = runtime.plans[0]
     assert [server.name for server in plan.fork_servers] == ["base", *SERVICES]
-    assert [process.name for process in plan.processes] == [f"{kind}/{name}" for kind in ("template", "local") for name in SERVICES]
-    nova = plan.processes[-1]
+    assert [process.name for process in plan.processes] == [f"template/{name}" for name in UPSTREAM] + [
+        f"local/{name}" for name in SERVICES
+    ]
+    *_others, nova, gateway = plan.processes
     assert set(nova.needs) == {"local/keystone", "local/placement", "local/glance", "local/neutron", "template/nova"}
     assert nova.listen == (("127.0.0.1", 15004), ("127.0.0.1", 15005))
+    assert (gateway.needs, gateway.listen) == (("local/keystone",), (("127.0.0.1", 15001), ("127.0.0.1", 15003)))
+
+
+def test_gateway_shares_nothing_with_openstack(state, cache, runtime):
+    up(state, cache)
+    parents = {server.name: server.origin for server in runtime.plans[0].fork_servers}
+    assert parents == {"base": "root", "gateway": "root", **dict.fromkeys(UPSTREAM, "base")}
 
 
 def test_second_up_changes_nothing_and_says_so(state, cache, runtime):
     up(state, cache)
     assert up(state, cache).started == ()
     assert not [process.name for process in runtime.plans[1].processes if process.job]
-    assert "template/nova" not in runtime.plans[1].processes[-1].needs
+    assert "template/nova" not in next(process.needs for process in runtime.plans[1].processes if process.name == "local/nova")
 
 
 def test_options_of_the_cloud_are_the_last_word_of_a_service(state, cache, runtime, file):
@@ -72,19 +81,42 @@ def test_everything_is_private(state, cache, runtime):
 def test_secrets_are_made_once_for_each_site(state, cache, runtime, file):
     up(state, cache, file)
     first = {name: dict(site_settings(state, name).secrets) for name in ("paris", "lyon")}
-    assert set(first["paris"]) == {"admin", "nova", "neutron", "glance", "placement", "metadata"}
-    assert len({*first["paris"].values(), *first["lyon"].values()}) == 12
+    assert set(first["paris"]) == {"admin", "nova", "neutron", "glance", "placement", "gateway", "metadata"}
+    assert first["paris"]["admin"] == first["lyon"]["admin"], "all sites have the same users"
+    assert len({*first["paris"].values(), *first["lyon"].values()}) == 13
     up(state, cache, file)
     assert dict(site_settings(state, "paris").secrets) == first["paris"]
+
+
+def test_new_site_is_given_the_administrator_of_those_that_exist(state, cache, runtime, file):
+    up(state, cache, file)
+    before = {name: dict(site_settings(state, name).secrets) for name in ("paris", "lyon")}
+    file.write_text("sites:\n- name: rome\n- name: paris\n- name: lyon\n")
+    up(state, cache, file)
+    rome = site_settings(state, "rome").secrets
+    assert rome["admin"] == before["paris"]["admin"]
+    assert {name: dict(site_settings(state, name).secrets) for name in before} == before
+    assert not {secret for name, secret in rome.items() if name != "admin"} & set(before["paris"].values())
+
+
+def test_site_keeps_an_administrator_of_its_own(state, cache, runtime, file):
+    """It was made by an earlier version, say: what its settings say is the password that its database knows."""
+    up(state, cache, file)
+    path = state.site("lyon") / "settings.json"
+    known = json.loads(path.read_text())
+    known["secrets"]["admin"] = "its own"
+    path.write_text(json.dumps(known))
+    up(state, cache, file)
+    assert site_settings(state, "lyon").secrets["admin"] == "its own"
 
 
 def test_clients_file_is_written(state, cache, runtime, file):
     up(state, cache, file)
     clouds = yaml.safe_load(state.clouds_file.read_text())["clouds"]
     assert {name: cloud["auth"]["auth_url"] for name, cloud in clouds.items()} == {
-        "paris": "http://127.0.0.1:15000/v3",
-        "lyon": "http://127.0.0.1:15010/v3",
-        "default": "http://127.0.0.1:15000/v3",
+        "paris": "http://127.0.0.1:15001/identity/v3",
+        "lyon": "http://127.0.0.1:15011/identity/v3",
+        "default": "http://127.0.0.1:15001/identity/v3",
     }
 
 
@@ -133,14 +165,13 @@ def test_full_disk_does_not_matter_if_all_is_up(state, cache, runtime, monkeypat
     assert up(state, cache).started == ()
 
 
-def test_port_in_use_leaves_no_trace(state, cache, runtime, file, monkeypatch):
+@pytest.mark.parametrize(("offset", "process"), [(0, "keystone"), (1, "gateway"), (3, "gateway"), (7, "gateway")])
+def test_port_in_use_leaves_no_trace(  # noqa: PLR0917
+    state, cache, runtime, file, monkeypatch, taken, offset, process
+):
     monkeypatch.setattr(Listeners, "bind", BIND)
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
-        file.write_text(f"sites:\n- {{name: paris, port: {port if port < 65520 else 65520}}}\n")
-        assert f"port {port} of paris/keystone is in use by pid " in refused("port.in_use", state, cache, file)
+    file.write_text(f"sites:\n- {{name: paris, port: {taken - offset}}}\n")
+    assert f"port {taken} of paris/{process} is in use by pid " in refused("port.in_use", state, cache, file)
     assert not state.root.exists()
 
 
@@ -163,7 +194,7 @@ def test_failure_names_the_cause_and_not_its_consequences(state, cache, runtime)
 def test_other_code_ends_the_old_supervisor_first(state, cache, runtime, monkeypatch):
     up(state, cache)
     monkeypatch.setattr(lifecycle, "template_key", lambda: "key-2")
-    assert len(up(state, cache).started) == 10  # five templates, five services
+    assert len(up(state, cache).started) == 11  # five templates, five services, a gateway
     assert runtime.shutdowns == 1
     assert [path.name for path in (cache / "templates").iterdir()] == ["key-2"]
 
@@ -250,9 +281,9 @@ def test_status_of_sites_up_and_down(state, cache, runtime, file):
     up(state, cache, file)
     down(state, ["lyon"])
     found = status(state)
-    assert [(site.name, site.state, site.memory_bytes) for site in found.sites] == [("paris", "up", 5000), ("lyon", "stopped", 0)]
+    assert [(site.name, site.state, site.memory_bytes) for site in found.sites] == [("paris", "up", 6000), ("lyon", "stopped", 0)]
     assert found.running
-    assert found.memory_bytes == 7000
+    assert found.memory_bytes == 8000
     assert [row.name for row in found.fork_servers] == ["nova"]
     assert json.loads(json.dumps(found.to_json()))["sites"][1]["processes"][0]["state"] == "stopped"
     assert [site.name for site in status(state, ["lyon"]).sites] == ["lyon"]
