@@ -29,6 +29,7 @@ class Kind:
 _KINDS = (
     Kind("cloud.invalid", 400, "The cloud's YAML does not validate."),
     Kind("cloud.not_found", 404, "No cloud, or no such file."),
+    Kind("scope.invalid", 400, "A scope makes no sense, or asks for what can't be had; the message names the column."),
     Kind("site.unknown", 404, "No site has that name in this cloud."),
     Kind("site.not_running", 409, "The cloud or the site is not running."),
     Kind("site.needed", 409, "Other sites need this one: it is their control site."),

@@ -1,0 +1,55 @@
+"""`openstack --os-scope '{compute: lyon}'`: every request of the client carries the scope as the header `X-Scope`.
+
+The client's plugins are modules with these names (openstackclient/common/clientmanager.py, PluginModule). A plugin may add global options,
+but has no part in making the session that sends the requests; what the options become is the configuration of a cloud, so the
+session is given its header where it is made of that (openstack/config/cloud_region.py). What the scope means, and whether it makes
+sense, is for the gateway to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from typing import Any
+from urllib.parse import quote, unquote
+
+from openstack.config.cloud_region import CloudRegion
+from osc_lib import utils
+
+API_NAME = "atoll"
+API_VERSION_OPTION = "os_atoll_api_version"
+DEFAULT_API_VERSION = "1"
+
+_HEADER = "X-Scope"
+_KEY = "atoll_scope"  # not `scope`, which OpenID Connect's plugins take for theirs
+
+
+def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the option; the client calls this once, before it reads its command line."""
+    parser.add_argument(
+        "--os-scope",
+        metavar="<scope>",
+        dest=_KEY,
+        # openstack/config/loader.py puts the values of other options in place of what stands between braces: so they are hidden from it,
+        # and the variable's name does not begin with OS_, which would make it configuration.
+        type=quote,
+        default=utils.env("ATOLL_SCOPE"),
+        help="Sites that the command is about, such as '{compute: paris & lyon, image: nice}' (Env: ATOLL_SCOPE)",
+    )
+    _send_with_every_request()
+    return parser
+
+
+def _send_with_every_request() -> None:
+    original = CloudRegion.get_session
+    if hasattr(original, "__wrapped__"):
+        return  # a second shell in the same process
+
+    @functools.wraps(original)
+    def get_session(region: CloudRegion) -> Any:  # noqa: ANN401, RUF100 - keystoneauth has no types
+        session = original(region)
+        if scope := region.config.get(_KEY):
+            session.additional_headers[_HEADER] = unquote(scope)
+        return session
+
+    CloudRegion.get_session = get_session
