@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.measure import Say, failed, family, memory_mb, processor_percent
+from atoll.bench.command import atoll, pids
+from atoll.bench.measure import Say, memory_mb, processor_percent
 from atoll.cloud import Cloud, dump_cloud
-from atoll.runtime.control import connect
 from atoll.site.state import State
-from atoll.wan.client import Wan
-
-UP_TIMEOUT_S = 1800.0
-"""Seconds that all sites may take."""
 
 FITTED = ("ready_s", "memory_mb", "idle_cpu_percent")
 """The numbers whose growth is fitted."""
@@ -110,33 +104,12 @@ def _measure(size: int, options: Options, root: Path, environment: Mapping[str, 
     file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
     say(f"{size} full sites")
     begun = time.monotonic()
-    _command(state, root / "commands.log", environment, "up", str(file))
+    atoll(state, root / "commands.log", environment, "up", str(file))
     ready_s = time.monotonic() - begun
     try:
         time.sleep(options.settle_s)
-        idle = processor_percent(lambda: _pids(state), options.idle_s)
-        pids = _pids(state)
-        return Sample(size, round(ready_s, 2), memory_mb(pids), idle, len(pids))
+        idle = processor_percent(lambda: pids(state), options.idle_s)
+        running = pids(state)
+        return Sample(size, round(ready_s, 2), memory_mb(running), idle, len(running))
     finally:
-        _command(state, root / "commands.log", environment, "destroy", "--yes")
-
-
-def _pids(state: State) -> list[int]:
-    """The supervisor, the WAN, and all their descendants."""
-    control = connect(state.root)
-    if control is None:
-        raise failed("the supervisor has gone")
-    supervisors = [status.pid for status in control.status() if status.kind == "supervisor" and status.pid]
-    return family([*supervisors, int(Wan(state.root).describe()["pid"])])
-
-
-def _command(state: State, log: Path, environment: Mapping[str, str], *arguments: str) -> None:
-    words = [sys.executable, "-m", "atoll", "--state", str(state.root), *arguments]
-    with log.open("ab") as output:
-        code = subprocess.run(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(environment), timeout=UP_TIMEOUT_S, check=False
-        ).returncode
-    if code != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), f"exit status {code}")
-        raise failed(f"`atoll {arguments[0]}` failed: {said.removeprefix('error: ')}")
+        atoll(state, root / "commands.log", environment, "destroy", "--yes")

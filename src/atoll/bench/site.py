@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench import workload
-from atoll.bench.measure import Say, failed, family, median, memory_mb, processor_percent
+from atoll.bench.command import atoll, await_end, begin, failure, pids
+from atoll.bench.measure import Say, failed, median, memory_mb, processor_percent
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, free_ports
 from atoll.cloud import Cloud, dump_cloud
@@ -75,24 +74,21 @@ class Sites:
         sites = [{"name": f"site-{index + 1}", "host": HOST, "port": port} for index, port in enumerate(self._ports[:count])]
         self._file.write_text(dump_cloud(Cloud.model_validate({"sites": sites})), encoding="utf-8")
         begun = time.monotonic()
-        command = self._begin("up", str(self._file))
+        command = begin(self.state, self._log, self._environment, "up", str(self._file))
 
         def alive() -> None:
             if command.poll() not in (None, 0):
-                raise self._failure(command)
+                raise failure(command, self._log)
 
         self._await_settings(f"site-{count}", alive)
         await_answers(self.target(count), alive, UP_TIMEOUT_S)
         seconds = time.monotonic() - begun
-        if command.wait(UP_TIMEOUT_S) != 0:
-            raise self._failure(command)
+        await_end(command, self._log)
         return seconds
 
     def destroy(self) -> None:
         """Stop and delete everything, fork servers and supervisor too."""
-        command = self._begin("destroy", "--yes")
-        if command.wait(UP_TIMEOUT_S) != 0:
-            raise self._failure(command)
+        atoll(self.state, self._log, self._environment, "destroy", "--yes")
 
     def stop(self) -> None:
         """Stop the sites' services; fork servers and supervisor stay."""
@@ -110,25 +106,12 @@ class Sites:
 
     def pids(self) -> list[int]:
         """The supervisor and all its descendants: fork servers and services."""
-        control = connect(self.state.root)
-        if control is None:
-            return []
-        return family(status.pid for status in control.status() if status.kind == "supervisor" and status.pid)
+        return pids(self.state)
 
     def _await_settings(self, name: str, alive: Any) -> None:  # noqa: ANN401, RUF100
         while not (self.state.site(name) / "settings.json").exists() or not self.state.cloud_file.exists():
             alive()
             time.sleep(0.02)
-
-    def _begin(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            words = [sys.executable, "-m", "atoll", "--state", str(self.state.root), *arguments]
-            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment)
-
-    def _failure(self, command: subprocess.Popen[bytes]) -> Exception:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), f"exit status {command.returncode}")
-        return failed(f"`{' '.join(map(str, command.args[3:]))}`: {said.removeprefix('error: ')}")  # type: ignore[index]
 
 
 def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
