@@ -120,7 +120,7 @@ class Api:
         if service in _MICROVERSIONS:
             sent["OpenStack-API-Version"] = _MICROVERSIONS[service]
         payload = data if data is not None else json.dumps(body).encode() if body is not None else None
-        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=TIMEOUT_S)
+        connection = self._connection(url.hostname or "", url.port or 80)
         try:
             connection.request(method, f"{url.path}?{url.query}" if url.query else url.path, payload, sent | dict(headers or {}))
             response = connection.getresponse()
@@ -130,6 +130,9 @@ class Api:
         if self._observe:
             self._observe(method, f"{service} {path}", response.status)
         return Answer(response.status, _decoded(text), {name.lower(): value for name, value in response.getheaders()})
+
+    def _connection(self, host: str, port: int) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
 
     def expect(self, service: str, method: str, path: str, body: Any = None, data: bytes | None = None) -> Any:  # noqa: ANN401, RUF100
         """Make a request that must succeed; see `call`.

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from atoll.cli.bench_bus import bus, bus_loss
+from atoll.cli.bench_cloud import cloud
 from atoll.cli.bench_density import density
 from atoll.cli.bench_wan import wan
 from atoll.cli.experiment import client_environment, say
@@ -111,6 +112,7 @@ command.add_command(bus)
 command.add_command(bus_loss)
 command.add_command(wan)
 command.add_command(density)
+command.add_command(cloud)
 
 
 def _print(report: Mapping[str, Any], *, as_json: bool) -> None:

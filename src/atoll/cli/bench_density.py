@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.experiment import client_environment, parse_sizes, say
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def density(*, as_json: bool, sites: str, settle: float, idle: float, svg: Path 
     from atoll.bench.density import Options, run
     from atoll.bench.workspace import workspace
 
-    options = Options(_sizes(sites), settle, idle)
+    options = Options(parse_sizes(sites), settle, idle)
     with workspace(say) as root:
         report = run(options, root, client_environment(os.environ), say)
     if svg is not None:
@@ -47,16 +47,6 @@ def density(*, as_json: bool, sites: str, settle: float, idle: float, svg: Path 
         from atoll.cli.output import data_console
 
         data_console().print(_table(report))
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise click.BadParameter(f"expected numbers of sites such as 1,5,10, got {text}", param_hint="--sites")
-    return sizes
 
 
 def _table(report: dict[str, Any]) -> Table:

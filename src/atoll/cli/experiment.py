@@ -17,3 +17,18 @@ def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def say(text: str) -> None:
     """Tell a person what is going on."""
     click.echo(f"bench: {text} …", err=True)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """The value of `--sites`: numbers of sites, with commas between them.
+
+    Raises:
+        click.BadParameter: it is something else.
+    """
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise click.BadParameter(f"expected numbers of sites such as 1,5,10, got {text}", param_hint="--sites")
+    return sizes

@@ -1,0 +1,45 @@
+"""One list of the servers of all sites."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from atoll.bench import workload
+from atoll.bench.cloud.agreement import spread
+from atoll.bench.cloud.stage import Stage
+from atoll.bench.measure import failed, wait_until
+
+_AT_ONCE = 50  # servers of one request
+
+
+def union(stage: Stage, tenancy: workload.Tenancy, servers: int, times: int) -> dict[str, float]:
+    """How long a list of many servers takes that are spread over all sites, in milliseconds."""
+    with ThreadPoolExecutor(2) as makers:
+        for done in [makers.submit(_fill, stage, tenancy, site, count) for site, count in spread(servers, stage.names).items()]:
+            done.result()
+    api = stage.api(stage.names[0])
+    samples = []
+    for _ in range(times + 1):
+        begun = time.monotonic()
+        found = len(api.expect("compute", "GET", "/servers?limit=1000")["servers"])
+        samples.append((time.monotonic() - begun) * 1000)
+        if found != min(servers, 1000):
+            raise failed(f"a list of {servers} servers has {found}")
+    return {"union_list_ms": round(statistics.median(samples[1:]), 1), "union_list_servers": servers}
+
+
+def _fill(stage: Stage, tenancy: workload.Tenancy, site: str, count: int) -> None:
+    api = stage.api(site)
+    for begun in range(0, count, _AT_ONCE):
+        body = workload.server_body(tenancy, f"{site}-{begun}")
+        body["server"] |= {"min_count": min(_AT_ONCE, count - begun), "availability_zone": site}
+        api.expect("compute", "POST", "/servers", body)
+        wait_until(lambda: not _building(stage, site), f"servers of {site} ACTIVE", workload.BOOT_TIMEOUT_S, 1.0)
+
+
+def _building(stage: Stage, site: str) -> int:
+    """How many servers of a site aren't up yet: asked of the site's own Nova, past the gateway."""
+    url = f"/servers?status=BUILD&availability_zone={site}&limit=1"
+    return len(stage.api(site).expect("compute", "GET", url)["servers"])

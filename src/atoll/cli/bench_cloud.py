@@ -1,0 +1,72 @@
+"""`atoll bench cloud`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.cli.experiment import client_environment, parse_sizes, say
+from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COUNT = click.IntRange(min=1)
+_SECONDS = click.FloatRange(min=0)
+
+KEYS = {
+    "gateway_p50_ms": "a local request through the gateway takes longer by, ms",
+    "local_boot_ratio": "boot at the user's own site, against the same with no WAN delay",
+    "local_boot_wan_bytes": "bytes to and from other sites for these boots",
+    "mesh_bit_s_per_site": "an idle site sends over the WAN, bit/s",
+    "remote_boot_extra_rtt": "boot at another site takes longer by, round trips",
+    "union_list_ms": "one list of all sites' servers, ms",
+    "identity_ms": "a change of identity is seen everywhere after, ms",
+    "converge_s": "after a separation with changes on both sides, agreed after, s",
+    "image_rate_ratio": "an image arrives at this part of the link's rate",
+    "image_resumed": "and goes on after a cut where it was",
+}
+"""The numbers for a person, in the order they are shown."""
+
+
+@verb("cloud", "atoll bench cloud --sites 3\natoll bench cloud --sites 3,10 --json")
+@click.option("--sites", default="3,10", show_default=True, metavar="N[,N]...", help="How many full sites; each size is a cloud anew.")
+@click.option("--rtt", type=_SECONDS, default=100, show_default=True, help="Milliseconds of round trip between any two sites.")
+@click.option("--boots", type=_COUNT, default=8, show_default=True, help="How many servers to boot one by one, of each kind.")
+@click.option("--servers", type=_COUNT, default=1000, show_default=True, help="How many servers the long list has.")
+@click.option("--apart", type=_SECONDS, default=600, show_default=True, help="Seconds that two halves of the cloud are apart.")
+@click.option("--changes", type=click.IntRange(min=2), default=1000, show_default=True, help="Changes of identity on each side meanwhile.")
+@click.option("--image-mib", type=_COUNT, default=1024, show_default=True, help="Size of the image that is brought along.")
+@json_option
+def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
+    """Measure several sites as one cloud over an emulated WAN: gateway, boots, lists, agreement, images.
+
+    It takes about half an hour with the defaults, most of it apart.
+    """
+    from atoll.bench.cloud.experiment import Options, run
+    from atoll.bench.workspace import workspace
+
+    options = Options(parse_sizes(sites), rtt_ms=rtt, apart_s=apart, **counts)
+    with workspace(say) as root:
+        report = run(options, root, client_environment(os.environ), say)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        from atoll.cli.output import data_console
+
+        data_console().print(_table(report["samples"]))
+
+
+def _table(samples: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for sample in samples:
+        table.add_column(f"{sample['sites']} SITES", justify="right")
+    for key, meaning in KEYS.items():
+        table.add_row(meaning, *(str(sample[key]) for sample in samples))
+    return table

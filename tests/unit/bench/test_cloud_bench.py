@@ -1,0 +1,21 @@
+from atoll.bench.cloud.agreement import spread
+from atoll.bench.cloud.experiment import Options
+from atoll.cli.bench_cloud import KEYS, _table
+
+
+def test_things_are_spread_evenly():
+    assert spread(1000, ["a", "b", "c"]) == {"a": 334, "b": 333, "c": 333}
+    assert sum(spread(7, [str(n) for n in range(10)]).values()) == 7
+
+
+def test_defaults_are_those_of_the_targets():
+    options = Options()
+    assert (options.sizes, options.rtt_ms, options.servers) == ((3, 10), 100, 1000)
+    assert (options.apart_s, options.changes, options.image_mib) == (600, 1000, 1024)
+
+
+def test_table_shows_each_size():
+    sample = dict.fromkeys(KEYS, 1.5) | {"sites": 3}
+    table = _table([sample, {**sample, "sites": 10}])
+    assert [column.header for column in table.columns] == ["", "3 SITES", "10 SITES"]
+    assert table.row_count == len(KEYS)
