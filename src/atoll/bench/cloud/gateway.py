@@ -22,15 +22,13 @@ def own_cost_ms(stage: Stage, times: int) -> dict[str, float]:
     site = stage.names[0]
     settings, api = stage.settings(site), stage.api(site)
     flavor = api.expect("compute", "GET", "/flavors")["flavors"][0]["id"]
-    paths = {
-        "direct": settings.url("compute", f"/v2.1/flavors/{flavor}"),
-        "gateway": settings.public_url("compute", f"/v2.1/flavors/{flavor}"),
-    }
-    samples: dict[str, list[float]] = {name: _requests(api, url, 20) for name, url in paths.items()}  # warm
-    for name in samples:
-        samples[name].clear()
+    path = f"/v2.1/flavors/{flavor}"
+    urls = {"direct": settings.url("compute", path), "gateway": settings.public_url("compute", path)}
+    for url in urls.values():
+        _requests(api, url, 20)  # warm
+    samples: dict[str, list[float]] = {name: [] for name in urls}
     for _ in range(times // 10):
-        for name, url in paths.items():
+        for name, url in urls.items():
             samples[name] += _requests(api, url, 10)
     direct, gateway = (statistics.median(samples[name]) for name in ("direct", "gateway"))
     return {"gateway_p50_ms": round(gateway - direct, 3), "direct_request_ms": round(direct, 3), "gateway_request_ms": round(gateway, 3)}
@@ -107,8 +105,8 @@ def remote_boots(stage: Stage, tenancy: workload.Tenancy, times: int) -> dict[st
     samples: dict[str, list[float]] = {here: [], there: []}
     _boot_at(stage, tenancy, here, there)  # brings along what it refers to
     for _ in range(times):
-        for target in samples:
-            samples[target].append(_boot_at(stage, tenancy, here, target))
+        for target, seconds in samples.items():
+            seconds.append(_boot_at(stage, tenancy, here, target))
     extra_s = statistics.median(samples[there]) - statistics.median(samples[here])
     return {"remote_boot_extra_rtt": round(extra_s * 1000 / stage.rtt_ms, 2), "remote_boot_s": round(statistics.median(samples[there]), 3)}
 
