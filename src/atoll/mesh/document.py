@@ -9,7 +9,6 @@ it; the entries are well-formed, as the rule of their kind wants them, and none 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 from cryptography import x509
 
 from atoll.mesh.clock import HybridClock
-from atoll.mesh.parts import Part, pack_parts, pack_state, unpack_parts, unpack_state
+from atoll.mesh.parts import Part, digest_of, pack_parts, pack_state, unpack_parts, unpack_state
 from atoll.mesh.record import (
     CREATED,
     PRESENT,
@@ -203,7 +202,7 @@ class Document:
 
     def digest(self) -> bytes:
         """8 bytes that are equal if and only if two documents are."""
-        return hashlib.sha256(self.state_vector()).digest()[:8]
+        return digest_of(self.state_vector())
 
     def state_vector(self) -> bytes:
         """The versions of all streams that are here."""
@@ -211,7 +210,7 @@ class Document:
 
     def state_without(self, authors: Collection[str]) -> bytes:
         """The same, as if there were nothing of some authors: all of theirs is wanted."""
-        streams = ((author, stream) for author, stream in sorted(self._streams.items()) if author not in authors)
+        streams = ((author, stream) for author, stream in self._streams.items() if author not in authors)
         return pack_state({author: stream.head.version for author, stream in streams if stream.head})
 
     def difference(self, state_vector: bytes) -> bytes:

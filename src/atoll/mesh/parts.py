@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -100,7 +101,12 @@ def unpack_parts(update: bytes) -> list[Part]:
 
 def pack_state(versions: Mapping[str, Version]) -> bytes:
     """A state vector."""
-    return bytes(msgpack.packb(versions))
+    return bytes(msgpack.packb(dict(sorted(versions.items()))))
+
+
+def digest_of(state: bytes) -> bytes:
+    """The digest (8 bytes) of the document that has this state vector."""
+    return hashlib.sha256(state).digest()[:8]
 
 
 def unpack_state(data: bytes) -> dict[str, Version]:

@@ -1,0 +1,278 @@
+"""How two documents become equal: hellos, state vectors, differences. No I/O: messages are returned to whoever sends them.
+
+    hello      the digest of a document, on every ping           "are we equal?"
+    have       a state vector                                    "this is what I have: send me what I lack"
+    part       one author's part                                 a live update, or one of the answers to `have`
+    chunk      a piece of a message that is too large for one
+    done                                                         "that was all that you lack"
+
+A site asks one other at a time, so that what it lacks comes once. Whoever is asked and lacks something asks back. Between two documents
+in the same two states nothing is asked twice but after a pause that doubles: what was refused once would be refused again.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from atoll.mesh.document import Behind, Contradiction, Document, Refused, UnknownAuthor
+from atoll.mesh.parts import MAX_UPDATE_BYTES, Part, digest_of, unpack_parts
+
+_LOG = logging.getLogger(__name__)
+
+Message = tuple[str, bytes]
+"""To whom, and what."""
+
+MAX_MESSAGE_BYTES = 256 * 1024
+ANSWER_S = 3.0
+"""Whoever is asked and has been silent for so long has not heard."""
+
+PAUSE_S = 2.0
+MAX_PAUSE_S = 60.0
+_HEARD_S = 120.0
+_CHUNK_BYTES = MAX_MESSAGE_BYTES - 64
+_MAX_CHUNKS = MAX_UPDATE_BYTES // _CHUNK_BYTES
+
+
+class _Kind(enum.IntEnum):
+    HELLO = 0
+    HAVE = 1
+    PART = 2
+    CHUNK = 3
+    DONE = 4
+
+
+@dataclass
+class _Peer:
+    """What is known of another site's document.
+
+    Attributes:
+        heard: when anything came from it.
+        asked: the digests, its and ours, with which it was asked last.
+        again: when it may be asked again with the same digests.
+        pause_s: by how much that was put off.
+        whole_again: when it may be asked again for all of an author.
+        chunks: of the message that is under way, and its number and length.
+    """
+
+    heard: float = 0.0
+    asked: tuple[bytes, bytes] = (b"", b"")
+    again: float = 0.0
+    pause_s: float = PAUSE_S
+    whole_again: float = 0.0
+    chunks: list[bytes] = field(default_factory=list)
+    under_way: tuple[int, int] = (0, 0)
+
+
+class Exchange:
+    """Keeps one document equal to those of other sites."""
+
+    def __init__(self, document: Document, now: Callable[[], float] = time.monotonic) -> None:
+        """An exchange that has met nobody.
+
+        Args:
+            document: this site's.
+            now: seconds, monotonic.
+        """
+        self._document = document
+        self._now = now
+        self._peers: dict[str, _Peer] = {}
+        self._asking: str | None = None
+        self._asking_until = 0.0
+        self._differ: dict[str, bytes] = {}
+        self._number = 0
+        self._learned = False
+
+    def hello(self) -> bytes:
+        """What a ping carries (8 bytes)."""
+        return self._document.digest()
+
+    def live(self, update: bytes) -> list[bytes]:
+        """The messages that tell every site of an update (`Document.on_update`)."""
+        return [message for part in unpack_parts(update) for message in self._pieces(_pack(_Kind.PART, part.pack()))]
+
+    def on_hello(self, peer: str, digest: bytes) -> list[Message]:
+        """A site has said what its document is.
+
+        Returns:
+            What is to be sent.
+        """
+        self._peer(peer).heard = self._now()
+        if digest == self._document.digest():
+            self._differ.pop(peer, None)
+            return []
+        return self._ask(peer, digest)
+
+    def on_message(self, peer: str, data: bytes) -> list[Message]:
+        """A site has sent one of this exchange's messages.
+
+        Returns:
+            What is to be sent, not to that site alone.
+
+        Raises:
+            Refused: the message is malformed, or says what is not to be believed. It changed nothing.
+        """
+        self._peer(peer).heard = self._now()
+        if self._asking == peer:
+            self._asking_until = self._now() + ANSWER_S
+        kind, *content = _unpack(data)
+        if kind is _Kind.CHUNK:
+            whole = self._collect(peer, *content)
+            if whole is None:
+                return []
+            kind, *content = _unpack(whole)
+        if kind is _Kind.HELLO:
+            return self.on_hello(peer, *content)
+        if kind is _Kind.HAVE:
+            return self._on_have(peer, *content)
+        if kind is _Kind.PART:
+            return self._on_part(peer, *content)
+        if kind is _Kind.DONE:
+            return self._on_done(peer)
+        raise Refused("a chunk of chunks")
+
+    # --- Asking
+
+    def _ask(self, peer: str, digest: bytes, *, without: str | None = None, back: bool = True) -> list[Message]:
+        """Ask for what is lacking here, unless another is being asked: then later.
+
+        Args:
+            peer: whom.
+            digest: of its document; empty if that is not known.
+            without: say that there is nothing of this author here, to get all.
+            back: the other may ask as well.
+        """
+        now = self._now()
+        if self._asking is not None and now < self._asking_until:
+            self._differ[peer] = digest
+            return []
+        self._differ.pop(peer, None)
+        state = self._peer(peer)
+        if not (self._may_ask_whole(state, now) if without else self._may_ask(state, digest, now)):
+            return []
+        self._asking, self._asking_until = peer, now + ANSWER_S
+        vector = self._document.state_without([without] if without else ())
+        return [(peer, piece) for piece in self._pieces(_pack(_Kind.HAVE, vector, back))]
+
+    def _may_ask(self, state: _Peer, digest: bytes, now: float) -> bool:
+        theirs, ours = state.asked
+        if self._document.digest() == ours and digest in {theirs, b""}:
+            if now < state.again:
+                return False
+            state.pause_s = min(2 * state.pause_s, MAX_PAUSE_S)
+        else:
+            state.asked, state.pause_s = (digest, self._document.digest()), PAUSE_S
+        state.again = now + state.pause_s
+        return True
+
+    @staticmethod
+    def _may_ask_whole(state: _Peer, now: float) -> bool:
+        if now < state.whole_again:
+            return False
+        state.whole_again = now + PAUSE_S
+        return True
+
+    def _on_have(self, peer: str, vector: bytes, back: bool) -> list[Message]:
+        packed = [_pack(_Kind.PART, part.pack()) for part in self._document.parts(vector)]
+        answer = [(peer, piece) for message in [*packed, _pack(_Kind.DONE)] for piece in self._pieces(message)]
+        if back and self._document.lacks(vector):
+            return [*self._ask(peer, digest_of(vector), back=False), *answer]
+        return answer
+
+    def _on_done(self, peer: str) -> list[Message]:
+        if self._asking != peer:
+            return []
+        self._asking = None
+        news: list[Message] = []
+        if self._learned:  # not from its author: others may lack it as well
+            self._learned = False
+            hello, since = _pack(_Kind.HELLO, self._document.digest()), self._now() - _HEARD_S
+            news = [(other, hello) for other, state in self._peers.items() if other != peer and state.heard > since]
+        for other, digest in list(self._differ.items()):
+            if self._asking is None and digest != self._document.digest():
+                news += self._ask(other, digest)
+        return news
+
+    # --- Learning
+
+    def _on_part(self, peer: str, data: bytes) -> list[Message]:
+        part = Part.unpack(data)
+        try:
+            if self._document.merge_part(part) and self._asking == peer:
+                self._learned = True
+        except UnknownAuthor as refusal:
+            _LOG.info("%s sends what is of %s: not known yet", peer, refusal.author)
+            return self._ask(peer, b"")
+        except Behind as refusal:
+            if refusal.wholly and self._asking == peer:
+                self._asking = None  # what it was asked for will not help
+            return self._ask(peer, b"", without=refusal.author if refusal.wholly else None)
+        except Contradiction as refusal:
+            _LOG.warning("%s sends what is of %s: %s", peer, refusal.author, refusal.reason)
+            return self._show(refusal.author, {peer, refusal.author})
+        return []
+
+    def _show(self, author: str, peers: set[str]) -> list[Message]:
+        """Show what is known here of an author who has forgotten it."""
+        part = self._document.part(author)
+        if part is None:
+            return []
+        known = [peer for peer in sorted(peers) if peer in self._peers]
+        return [(peer, piece) for peer in known for piece in self._pieces(_pack(_Kind.PART, part.pack()))]
+
+    # --- Messages
+
+    def _peer(self, peer: str) -> _Peer:
+        return self._peers.setdefault(peer, _Peer())
+
+    def _pieces(self, message: bytes) -> list[bytes]:
+        if len(message) <= MAX_MESSAGE_BYTES:
+            return [message]
+        self._number += 1
+        chunks = [message[start : start + _CHUNK_BYTES] for start in range(0, len(message), _CHUNK_BYTES)]
+        return [_pack(_Kind.CHUNK, self._number, index, len(chunks), chunk) for index, chunk in enumerate(chunks)]
+
+    def _collect(self, peer: str, number: int, index: int, length: int, chunk: bytes) -> bytes | None:
+        """Put a chunk to those before it; the message, if that was the last. A lost chunk is made good after the next hello."""
+        if not 0 <= index < length <= _MAX_CHUNKS or len(chunk) > _CHUNK_BYTES:
+            raise Refused("a chunk is malformed")
+        state = self._peer(peer)
+        if index == 0:
+            state.chunks, state.under_way = [], (number, length)
+        if state.under_way != (number, length) or len(state.chunks) != index:
+            return None
+        state.chunks.append(chunk)
+        if index + 1 < length:
+            return None
+        whole, state.chunks = b"".join(state.chunks), []
+        return whole
+
+
+_CONTENT: dict[_Kind, list[type]] = {
+    _Kind.HELLO: [bytes],
+    _Kind.HAVE: [bytes, bool],
+    _Kind.PART: [bytes],
+    _Kind.CHUNK: [int, int, int, bytes],
+    _Kind.DONE: [],
+}
+
+
+def _pack(kind: _Kind, *content: object) -> bytes:
+    return bytes(msgpack.packb([int(kind), *content]))
+
+
+def _unpack(data: bytes) -> list[Any]:
+    try:
+        number, *content = msgpack.unpackb(data)
+        kind = _Kind(number)
+    except Exception as error:  # msgpack raises ValueError, and more by whatever is in it
+        raise Refused(f"a message of the exchange is malformed: {error}") from error
+    if [type(item) for item in content] != _CONTENT[kind]:
+        raise Refused(f"a message of the exchange is malformed: not the content of {kind.name}")
+    return [kind, *content]
