@@ -1,0 +1,349 @@
+"""Keeps Keystone's tables at this site and the mesh's document equal, in both directions.
+
+*Pulling* brings what Keystone has written into the document; *pushing* brings what other sites have written into the tables. For both,
+the table `atoll_applied` holds what the two last agreed on: what the rows say otherwise was changed here, and what the document says
+otherwise was changed elsewhere. So a change here and one there of different fields of one record are both kept, whichever is seen
+first.
+
+Nothing acknowledged is lost between the two: an entry leaves the outbox when the document has it on disk, and a process that dies in
+between begins again where it was. What is pushed is first looked at for changes that were not pulled yet, in the transaction that
+overwrites it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from atoll.mesh.clock import ms_of
+from atoll.mesh.document import Document
+from atoll.mesh.identity import outbox, rows
+from atoll.mesh.identity.references import Reference
+from atoll.mesh.identity.rows import Content
+from atoll.mesh.identity.tables import KINDS, NO_DOMAIN, PREFIX, Key, Table, encode, parts
+from atoll.mesh.identity.wanted import Conflict, Wanted
+from atoll.mesh.record import PRESENT, Change, Json, Refused
+
+_LOG = logging.getLogger(__name__)
+
+CHUNK = 100
+"""So many records are written in one transaction: Keystone's writers wait for no more."""
+
+_PULL_CHUNK = 1000
+_BUSY_TIMEOUT_S = 30.0
+
+_REVOCATION = PREFIX + "revocation"
+KEEP_REVOCATIONS_MS = 7 * 24 * 3600 * 1000
+"""Revocations are of tokens of a few hours, and each site's Keystone removes its rows soon after. This is when the records go, which
+leaves time for clocks that differ."""
+
+_EXPIRE_EVERY_S = 3600.0
+
+Agreement = tuple[str, Key, Content | None]
+
+
+class IdentityReplica:
+    """Keystone's tables at one site. To be used by one thread at a time, the one that uses the document."""
+
+    def __init__(
+        self,
+        database: Path,
+        document: Document,
+        local: Collection[str],
+        applied: Callable[[frozenset[str]], None],
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            database: Keystone's SQLite file.
+            document: the mesh's, with the rules of `atoll.mesh.identity.rules`.
+            local: ids of users and endpoints that this site has for itself: they, and what refers to them, are neither told to other
+                sites nor taken from them.
+            applied: told the kinds of which records were pushed, after the commit: caches hold older ones.
+            now_s: the time of day, seconds since 1970.
+        """
+        self._path = database
+        self._document = document
+        self._local = frozenset(local)
+        self._applied = applied
+        self._now_s = now_s
+        self._wanted = Wanted(document, self._is_local)
+        self._todo: dict[Reference, None] = {}
+        self._failed: dict[Reference, None] = {}
+        self._expired_at = 0.0
+        self._connection: sqlite3.Connection | None = None
+
+    # --- What it is used by
+
+    def prepare(self) -> None:
+        """Install the triggers, and make the document and the tables agree. To be called once, at first.
+
+        What the tables hold and the document has never heard of is published, as older than any change. What it has heard of is
+        overwritten: a site that joins others should have their document before this is called.
+
+        Raises:
+            sqlite3.Error: the database can't be used, or is not Keystone's.
+        """
+        self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute("PRAGMA recursive_triggers=OFF")
+        with self._transaction("IMMEDIATE") as connection:
+            known = not outbox.is_new(connection)
+            outbox.install(connection)
+            if not known:
+                self._scan(connection)
+        if known:
+            self.pull()
+            with self._transaction("IMMEDIATE") as connection:
+                self._scan(connection)
+        self._expire()
+        self.push((kind, record.key) for kind in KINDS for record in self._document.records(kind, deleted=True))
+
+    def pull(self) -> int:
+        """Bring what was written here into the document.
+
+        Returns:
+            How many records were changed.
+
+        Raises:
+            sqlite3.Error: the database or the document's store fails; nothing is lost.
+        """
+        changed = 0
+        while True:
+            with self._transaction("DEFERRED") as connection:
+                touched, last = outbox.pending(connection, _PULL_CHUNK)
+                found = [self._changes(connection, kind, keys) for kind, keys in touched.items()]
+            if not last:
+                break
+            agreements = self._publish(found)
+            with self._transaction("IMMEDIATE") as connection:
+                self._agree(connection, agreements)
+                outbox.forget(connection, last)
+            changed += sum(len(changes) for changes, _ in found)
+        if self._now_s() - self._expired_at > _EXPIRE_EVERY_S:
+            self._expire()
+        return changed
+
+    def push(self, touched: Iterable[Reference]) -> int:
+        """Bring changed records of the document into the tables.
+
+        Args:
+            touched: kinds and keys, as `Document.on_change` tells them; of other kinds too. The site's own writes belong to them.
+
+        Returns:
+            How many records were written.
+
+        Raises:
+            sqlite3.Error: the database fails; what is left to do is done by the next call.
+        """
+        return sum(self.steps(touched))
+
+    def steps(self, touched: Iterable[Reference]) -> Iterator[int]:
+        """The same, a transaction at a time, for a caller that has other things to do in between."""
+        self._todo |= dict.fromkeys(self._ordered(self._wanted.note(touched) | self._failed.keys()))
+        self._failed.clear()
+        again = True
+        while self._todo:
+            chunk = list(self._todo)[:CHUNK]
+            written = self._apply(chunk)
+            for reference in chunk:
+                self._todo.pop(reference, None)
+            yield written
+            if not self._todo and self._failed and again:  # a name that was taken may be free by now
+                again = False
+                self._todo, self._failed = self._failed, {}
+
+    def conflicts(self) -> list[Conflict]:
+        """Records whose name was changed, since another has it."""
+        return self._wanted.conflicts()
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._connection is not None:
+            self._connection.close()
+
+    # --- From the tables to the document
+
+    def _is_local(self, kind: str, key: str, fields: Mapping[str, Json]) -> bool:
+        if kind == PREFIX + "project" and key == NO_DOMAIN:
+            return True
+        columns = (fields.get(name) for name in KINDS[kind].columns)
+        return not self._local.isdisjoint(value for value in (*parts(key), *columns) if isinstance(value, str))
+
+    def _changes(
+        self, connection: sqlite3.Connection, kind: str, keys: list[Key], *, scanning: bool = False
+    ) -> tuple[list[Change], list[Agreement]]:
+        """What was changed here of some records.
+
+        Args:
+            connection: in a transaction.
+            kind: of the records.
+            keys: of the records.
+            scanning: not because anybody wrote them just now.
+        """
+        table = KINDS[kind]
+        now, before = rows.read(connection, table, keys), outbox.applied(connection, kind, keys)
+        changes, agreements = [], []
+        for key in keys:
+            here, agreed, name = now.get(key), before.get(key), encode(key)
+            if here == agreed or self._is_local(kind, name, here or agreed or {}) or (table.kept and here is None):
+                continue
+            record = self._document.record(kind, name)
+            if not (scanning and agreed is None and record is not None):
+                stamp = 0 if scanning and agreed is None else None
+                fields = _fields(agreed, here)
+                if record is not None:  # a process that died here may have written it already
+                    own = self._document.author
+                    fields = {
+                        each: value for each, value in fields.items() if (record.fields.get(each), record.authors.get(each)) != (value, own)
+                    }
+                changes.append(Change(kind, name, fields, stamp))
+            agreements.append((kind, key, here))
+        return changes, agreements
+
+    def _publish(self, found: Iterable[tuple[list[Change], list[Agreement]]]) -> list[Agreement]:
+        """Write changes into the document; what was agreed on by that."""
+        found = list(found)
+        changes = [change for some, _ in found for change in some if change.fields]
+        agreements = [agreement for _, some in found for agreement in some]
+        try:
+            self._document.write(changes)
+        except (Refused, ValueError, TypeError):
+            refused = set(self._publish_singly(changes))
+            agreements = [(kind, key, here) for kind, key, here in agreements if (kind, encode(key)) not in refused]
+        return agreements
+
+    def _publish_singly(self, changes: Iterable[Change]) -> Iterator[Reference]:
+        for change in changes:
+            try:
+                self._document.write([change])
+            except (Refused, ValueError, TypeError) as error:
+                _LOG.error("%s %.100s is not told to the other sites: %s", change.kind, change.key, error)
+                yield change.kind, change.key
+
+    def _agree(self, connection: sqlite3.Connection, agreements: Iterable[Agreement]) -> None:
+        for kind, key, here in agreements:
+            outbox.agree(connection, kind, key, here)
+
+    def _scan(self, connection: sqlite3.Connection) -> None:
+        """Compare all rows with what was agreed on."""
+        found = []
+        for kind, table in KINDS.items():
+            agreed = self._forget_unknown(connection, kind, table)
+            keys = list(dict.fromkeys([*rows.keys(connection, table), *agreed]))
+            found += [self._changes(connection, kind, keys[i : i + _PULL_CHUNK], scanning=True) for i in range(0, len(keys), _PULL_CHUNK)]
+        self._agree(connection, self._publish(found))
+
+    def _forget_unknown(self, connection: sqlite3.Connection, kind: str, table: Table) -> list[Key]:
+        """Forget agreements about what the document has never heard of, since it was lost; the keys of the others."""
+        keys = []
+        for (name,) in connection.execute("SELECT key FROM atoll_applied WHERE kind = ?", (kind,)).fetchall():
+            key = rows.typed(table, parts(name))
+            if self._document.record(kind, name) is None:
+                outbox.agree(connection, kind, key, None)
+            else:
+                keys.append(key)
+        return keys
+
+    def _expire(self) -> None:
+        """Delete the records of this site's old revocations."""
+        self._expired_at = self._now_s()
+        oldest = int(self._expired_at * 1000) - KEEP_REVOCATIONS_MS
+        records = self._document.records(_REVOCATION)
+        old = [record for record in records if 0 < ms_of(record.created) < oldest and record.authors[PRESENT] == self._document.author]
+        if old:
+            self._document.write(Change(_REVOCATION, record.key, {PRESENT: False}) for record in old)
+
+    # --- From the document to the tables
+
+    def _ordered(self, references: Iterable[Reference]) -> list[Reference]:
+        """What has to go first, children before parents, which frees names; then the others, parents before children."""
+        order = {kind: number for number, kind in enumerate(KINDS)}
+        going = {reference: self._wanted.content(*reference) is None for reference in references}
+        return sorted(going, key=lambda each: (not going[each], -order[each[0]] if going[each] else order[each[0]], each[1]))
+
+    def _apply(self, chunk: list[Reference]) -> int:
+        """Write some records in one transaction; if the database does not take one of them, each in its own."""
+        try:
+            written = self._write(chunk)
+        except sqlite3.IntegrityError as error:
+            if len(chunk) > 1:
+                return sum(self._apply([reference]) for reference in chunk)
+            _LOG.warning("%s %.100s can't be written into Keystone's tables: %s", *chunk[0], error)
+            self._failed[chunk[0]] = None
+            return 0
+        if written:
+            self._applied(frozenset(kind for kind, _ in written))
+        return len(written)
+
+    def _write(self, chunk: list[Reference]) -> list[Reference]:
+        by_kind: dict[str, list[Key]] = {}
+        for kind, name in chunk:
+            by_kind.setdefault(kind, []).append(rows.typed(KINDS[kind], parts(name)))
+        with self._transaction("IMMEDIATE") as connection:
+            connection.execute("INSERT INTO atoll_applying VALUES (1)")
+            self._pull_first(connection, by_kind)
+            before = {kind: outbox.applied(connection, kind, keys) for kind, keys in by_kind.items()}
+            pairs = [
+                (kind, key, before[kind].get(key), self._wanted.content(kind, encode(key)))
+                for kind, keys in by_kind.items()
+                for key in keys
+            ]
+            pairs = [pair for pair in pairs if pair[2] != pair[3]]
+            for kind, key, old, new in pairs:
+                if old and new and _is_renamed(KINDS[kind], old, new):
+                    rows.conceal_name(connection, KINDS[kind], key)
+            for kind, key, old, new in pairs:
+                if new is None:
+                    rows.delete(connection, KINDS[kind], key)
+                else:
+                    rows.write(connection, KINDS[kind], key, old, new)
+                outbox.agree(connection, kind, key, new)
+            connection.execute("DELETE FROM atoll_applying")
+        return [(kind, encode(key)) for kind, key, _, _ in pairs]
+
+    def _pull_first(self, connection: sqlite3.Connection, by_kind: Mapping[str, list[Key]]) -> None:
+        """Publish what was changed here of records that are about to be overwritten, and has not been pulled yet."""
+        touched, _ = outbox.pending(connection, -1)
+        found = [
+            self._changes(connection, kind, keys)
+            for kind in by_kind
+            if (keys := [key for key in touched.get(kind, ()) if key in set(by_kind[kind])])
+        ]
+        if any(agreements for _, agreements in found):
+            agreements = self._publish(found)
+            self._agree(connection, agreements)
+            self._todo |= dict.fromkeys(self._wanted.note((kind, encode(key)) for kind, key, _ in agreements))
+
+    @contextmanager
+    def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
+        connection = self._connection
+        if connection is None:
+            raise sqlite3.ProgrammingError("the replica is not prepared")
+        connection.execute(f"BEGIN {mode}")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def _is_renamed(table: Table, old: Content, new: Content) -> bool:
+    if table.name is None:
+        return False
+    names = {old[table.name.field], new[table.name.field]}
+    return len(names) == 2 and None not in names
+
+
+def _fields(agreed: Content | None, here: Content | None) -> dict[str, Json]:
+    if here is None:
+        return {PRESENT: False}
+    if agreed is None:
+        return here | {PRESENT: True}
+    return rows.difference(agreed, here)
