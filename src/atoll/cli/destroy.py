@@ -30,19 +30,20 @@ def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
         click.echo("there is nothing to destroy")
         return
     if not yes:
-        confirm(", ".join(sites or existing) or "what is left of it", str(session.state.root))
+        names = ", ".join(sites or existing) or "what is left of it"
+        confirm(f"Delete {names} in {session.state.root} for good?")
     with Progress("destroying") as progress:
         gone = destroy(session.state, sites, progress.event)
     click.echo(f"destroyed: {', '.join(gone) or session.state.root}")
 
 
-def confirm(names: str, directory: str) -> None:
-    """Ask whether sites are to be deleted.
+def confirm(question: str) -> None:
+    """Ask before what can't be undone.
 
     Raises:
         click.UsageError: there is nobody to ask.
-        click.Abort: they are not.
+        click.Abort: the answer is no.
     """
     if not sys.stdin.isatty():
         raise click.UsageError("there is nobody to ask: expected --yes")
-    click.confirm(f"Delete {names} in {directory} for good?", abort=True, err=True)
+    click.confirm(question, abort=True, err=True)

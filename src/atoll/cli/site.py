@@ -1,4 +1,4 @@
-"""`atoll site`: single sites, while the others go on."""
+"""`atoll site`: single sites, while the others go on; and who belongs to the cloud."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atoll.cli.membership import invite, join, leave, revoke
 from atoll.cli.output import print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb, write_lines
@@ -25,7 +26,7 @@ class _Verbs(click.Group):
 
 @click.group("site", cls=_Verbs)
 def command() -> None:
-    """Stop, start, kill, add or remove single sites.
+    """Stop, start, kill, add or remove single sites; let sites of other machines join, or shut sites out.
 
     The others go on meanwhile. What is so already is no error.
     """
@@ -170,13 +171,13 @@ def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool
 
     there = [name for name in known_sites(session.state) if name in sites]
     if there and not yes:
-        confirm(", ".join(there), str(session.state.root))
+        confirm(f"Delete {', '.join(there)} in {session.state.root} for good?")
     with Progress("removing") as progress:
         gone = removed(session.state, sites, progress.event)
     _tell("removed", gone, sites, as_json=as_json, otherwise="not_there")
 
 
-for each in (start, stop, kill, add, remove):
+for each in (start, stop, kill, add, remove, invite, join, leave, revoke):
     command.add_command(each)
 
 
