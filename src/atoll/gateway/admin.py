@@ -1,0 +1,60 @@
+"""The gateway's own token, for what it does without a user."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from multidict import CIMultiDict
+
+from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.headers import request_id
+from atoll.gateway.options import Options
+
+if TYPE_CHECKING:
+    from atoll.gateway.sites import Sites
+
+MARGIN_S = 300
+"""Seconds before its end from which a token counts as used up."""
+
+
+class AdminToken:
+    """A token of the user `gateway-SITE`, of project admin; got from the site's own Keystone when first needed.
+
+    Args:
+        sites: to ask.
+        options: of the gateway.
+    """
+
+    def __init__(self, sites: Sites, options: Options) -> None:
+        self._sites = sites
+        self._options = options
+        self._lock = asyncio.Lock()
+        self._token = ""
+        self._until = 0.0
+
+    async def get(self) -> str:
+        """The token.
+
+        Raises:
+            Unreachable: Keystone does not answer, or gives none.
+        """
+        async with self._lock:
+            if time.time() > self._until - MARGIN_S:
+                await self._renew()
+            return self._token
+
+    async def _renew(self) -> None:
+        here = self._options.site
+        user = {"name": f"gateway-{here}", "domain": {"id": "default"}, "password": self._options.password}
+        scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
+        body = json.dumps({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}).encode()
+        headers = CIMultiDict({"Content-Type": "application/json"})
+        reply = await self._sites.send(here, Call("POST", "identity", "/v3/auth/tokens", "nocatalog", headers, body, request_id(None)))
+        if reply.status != 201:
+            raise Unreachable(here, f"Keystone refuses the gateway itself (HTTP {reply.status})")
+        self._until = datetime.fromisoformat(reply.json()["token"]["expires_at"]).timestamp()
+        self._token = reply.headers["X-Subject-Token"]

@@ -1,0 +1,67 @@
+"""Which headers go on from one connection to the next."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+
+from multidict import CIMultiDict
+
+HOP = "X-Atoll-Hop"
+"""Set between gateways: answer from your own services, ask no other site."""
+
+SITE = "X-Atoll-Site"
+MISSING = "X-Atoll-Missing"
+SCOPE = "X-Scope"
+REQUEST_ID = "X-Openstack-Request-Id"
+
+_HOP_BY_HOP = frozenset(
+    (
+        *("connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"),
+        *("te", "trailer", "transfer-encoding", "upgrade", "expect"),
+    )
+)
+"""RFC 9110, section 7.6.1. `Expect` is answered by the server that the client is connected to."""
+
+_OURS = ("x-atoll-", "x-forwarded-", "forwarded")
+"""Said between gateways, and to the services behind them: never believed of a client."""
+
+_REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HOST = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+
+
+def end_to_end(headers: Iterable[tuple[str, str]], connection: str = "") -> CIMultiDict[str]:
+    """Headers without those that belong to one connection, among them those that `Connection` lists."""
+    listed = {name.strip().lower() for name in connection.split(",")} if connection else ()
+    kept: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers:
+        lower = name.lower()
+        if lower not in _HOP_BY_HOP and lower not in listed:
+            kept.add(name, value)
+    return kept
+
+
+def of_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """What a client's headers may say to a service.
+
+    Neither what only gateways may say, nor names with an underscore: WSGI makes `X_Forwarded_For` and `X-Forwarded-For` one (CWE-444).
+    """
+    kept: CIMultiDict[str] = CIMultiDict()
+    connection = headers.get("Connection", "").lower()
+    listed = {name.strip() for name in connection.split(",")} if connection not in {"", "keep-alive", "close"} else ()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower not in _HOP_BY_HOP and lower != "host" and "_" not in lower and not lower.startswith(_OURS) and lower not in listed:
+            kept.add(name, value)
+    return kept
+
+
+def valid_host(host: str) -> bool:
+    """Whether a `Host` may appear in links."""
+    return bool(_HOST.fullmatch(host))
+
+
+def request_id(said: str | None) -> str:
+    """The client's own, if it is one; else a new one."""
+    return said if said and _REQUEST_ID.fullmatch(said) else f"req-{uuid.uuid4()}"

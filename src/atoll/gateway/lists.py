@@ -1,0 +1,259 @@
+"""Lists of all sites as one: asks them at once, merges what they answer, and says which did not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from multidict import CIMultiDict
+
+from atoll.gateway import paging
+from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.faults import unreachable
+from atoll.gateway.headers import MISSING, SITE
+from atoll.gateway.order import Item
+from atoll.gateway.paging import Page
+from atoll.gateway.routes import Resource, Route
+from atoll.gateway.sites import Sites
+from atoll.gateway.union import Positions, Recent, Walk, cut, merge
+
+LOG = logging.getLogger(__name__)
+
+ANSWER_S = 30.0
+"""A site that is there may take so long. One that is not is noticed much earlier; see `sites.PATIENCE_S`."""
+
+CURSORS = 4096
+"""Places in lists that are remembered, so that the next page need not read all those before it."""
+
+
+class _Refused(Exception):  # noqa: N818
+    """This site's own service refuses the request: what it answers is the answer."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+class _NoMarker(Exception):  # noqa: N818
+    """A site does not know its marker any more."""
+
+
+@dataclass
+class _Listing:
+    """One request under way."""
+
+    call: Call
+    route: Route
+    resource: Resource
+    page: Page
+    detail: bool
+    leader: str
+    template: dict[str, Any] | None = None
+    headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
+    missing: set[str] = field(default_factory=set)
+
+    def identifier(self, item: Item) -> str:
+        """As in a marker."""
+        return str(item.get(self.resource.identity[0] if self.resource.wrapped else "id", ""))
+
+
+class Lists:
+    """Answers list requests.
+
+    Args:
+        sites: to ask.
+        learn: told which ids a site holds.
+    """
+
+    def __init__(self, sites: Sites, learn: Any) -> None:
+        self._sites = sites
+        self._learn = learn
+        self._cursors: Recent[tuple[Any, ...], Positions] = Recent(CURSORS)
+
+    async def union(self, call: Call, route: Route, sites: Sequence[str]) -> Reply:
+        """Answer with the union of some sites' lists.
+
+        Args:
+            call: the client's request.
+            route: what it is about.
+            sites: whose lists.
+        """
+        resource = route.resource
+        assert resource is not None
+        here = self._sites.here
+        try:
+            page = paging.parse(call, resource)
+            detail = route.detail or any(name not in resource.brief for name in page.order.fields)
+            leader = here if here in sites else sites[0]
+            listing = _Listing(call, route, resource, page, detail, leader)
+            chosen = await (self._walk if resource.cursor else self._whole)(listing, sites)
+        except (paging.Unclear, _NoMarker):
+            return await self._sites.send(here if here in sites else sites[0], call)  # its own answer to what makes no sense
+        except _Refused as refused:
+            return refused.reply
+        if listing.template is None:
+            return unreachable(call.service, listing.missing, here)
+        return self._reply(listing, chosen, [site for site in sites if site not in listing.missing])
+
+    def _reply(self, listing: _Listing, chosen: Sequence[tuple[str, Item]], sites: Sequence[str]) -> Reply:
+        resource, page = listing.resource, listing.page
+        if not resource.copies:
+            self._learn((listing.identifier(item), site) for site, item in chosen)
+        items: Iterable[Any] = (item for _site, item in chosen)
+        if listing.detail and not listing.route.detail:
+            items = ({name: item[name] for name in resource.brief if name in item} for item in items)
+        if page.fields:
+            items = ({name: value for name, value in item.items() if name in page.fields} for item in items)
+        if resource.wrapped:
+            items = ({resource.item: item} for item in items)
+        body: dict[str, Any] = {resource.key: list(items)}
+        body |= paging.links(listing.call, listing.route, page, [listing.identifier(item) for _site, item in chosen])
+        listing.headers[SITE] = ",".join(sites)
+        if listing.missing:
+            listing.headers[MISSING] = ",".join(sorted(listing.missing))
+        return Reply(200, listing.headers, orjson.dumps(body), listing.headers[SITE])
+
+    async def _whole(self, listing: _Listing, sites: Sequence[str]) -> list[tuple[str, Item]]:
+        """Read the lists from beginning to end: copies must be known before one of them can be chosen."""
+        lists: dict[str, list[Item]] = {site: [] for site in sites}
+
+        async def read(site: str) -> None:
+            marker: str | None = None
+            more = True
+            while more and (answer := await self._ask(listing, site, None, marker)) is not None:
+                items, more = answer
+                lists[site] += items
+                more = more and bool(items)
+                marker = listing.identifier(items[-1]) if items else None
+
+        await _all(read(site) for site in sites)
+        for site in listing.missing:
+            lists[site] = []
+        page = listing.page
+        merged = merge(lists, page.order, self._identity(listing), self._age)
+        found = cut(
+            merged,
+            lambda entry: listing.identifier(entry[1]),
+            marker=page.marker,
+            limit=page.limit,
+            backwards=page.backwards,
+            offset=page.offset,
+        )
+        if found is None:
+            raise _NoMarker
+        return found
+
+    @staticmethod
+    def _identity(listing: _Listing) -> Any:
+        names = listing.resource.identity
+        if listing.resource.key != "security_groups":
+            return lambda item: tuple(item.get(name) for name in names)
+        # Each site's Neutron makes a group `default` for each project. A project has one, as far as it can see: that of this site.
+        return lambda item: ("default", item.get("project_id")) if item.get("name") == "default" else item.get("id")
+
+    def _age(self, site: str, item: Item) -> str:
+        if site == self._sites.here and item.get("name") == "default":
+            return ""
+        return str(item.get("created_at") or "")
+
+    async def _walk(self, listing: _Listing, sites: Sequence[str]) -> list[tuple[str, Item]]:
+        """Read the lists page by page, from where the page before this one ended."""
+        page = listing.page
+        assert page.limit is not None
+        subject = (hash(listing.call.token), listing.call.path.removesuffix("/detail"), page.rest)
+        start = self._cursors.get((subject, page.marker)) if page.marker else None
+        try:
+            walk, chosen = await self._read(listing, sites, start, None if start else page.marker)
+        except _NoMarker:
+            if start is None:
+                raise
+            walk, chosen = await self._read(listing, sites, None, page.marker)
+        if chosen and len(chosen) == page.limit:
+            self._cursors.put((subject, listing.identifier(chosen[-1][1])), walk.positions())
+        return chosen
+
+    async def _read(
+        self, listing: _Listing, sites: Sequence[str], start: Positions | None, after: str | None
+    ) -> tuple[Walk, list[tuple[str, Item]]]:
+        """Read one page.
+
+        Args:
+            listing: what is asked for.
+            sites: whose lists.
+            start: where to begin; None: at the beginning.
+            after: pass over all up to this item.
+        """
+        limit = listing.page.limit
+        assert limit is not None
+        positions = {site: start[site] for site in sites if site in start} if start is not None else dict.fromkeys(sites)
+        # A site that missed the pages before this one would come in where it does not belong.
+        listing.missing |= set(sites) - positions.keys()
+        walk = Walk(listing.page.order, listing.identifier, positions)
+        chosen: list[tuple[str, Item]] = []
+        while True:
+            for site, item in walk.take(limit - len(chosen) if after is None else 1):
+                if after is None:
+                    chosen.append((site, item))
+                elif listing.identifier(item) == after:
+                    after = None
+            wants = walk.wants()
+            if len(chosen) == limit or (not wants and not walk.ahead):
+                break
+            size = limit if after is None else paging.MAX_PAGE
+            await _all(self._feed(listing, walk, site, marker, size) for site, marker in wants.items())
+        if after is not None:
+            raise _NoMarker
+        return walk, chosen
+
+    async def _feed(self, listing: _Listing, walk: Walk, site: str, marker: str | None, limit: int) -> None:
+        answer = await self._ask(listing, site, limit, marker)
+        if answer is None:
+            walk.drop(site)
+        else:
+            walk.feed(site, answer[0], more=answer[1])
+
+    async def _ask(self, listing: _Listing, site: str, limit: int | None, marker: str | None) -> tuple[list[Item], bool] | None:
+        """Ask one site for a part of its list; None: it does not answer.
+
+        Raises:
+            _Refused: the service of this site, or of the first that is asked, refuses.
+            _NoMarker: the marker is gone.
+        """
+        resource, call = listing.resource, listing.call
+        path = f"{listing.route.base}/detail" if listing.detail and resource.brief else call.path
+        try:
+            reply = await self._sites.send(site, call.with_(path=path, query=paging.ask(listing.page, resource, limit, marker)), ANSWER_S)
+            if reply.status == 200:
+                body = orjson.loads(reply.body)
+                items = [item[resource.item] for item in body[resource.key]] if resource.wrapped else body[resource.key]
+                if listing.template is None or site == listing.leader:
+                    listing.template, listing.headers = body, reply.headers
+                return items, paging.goes_on(body, resource)
+        except (Unreachable, ValueError, KeyError, TypeError) as error:
+            LOG.info("%s: no list %s of %s: %s", call.request_id, call.path, site, error)
+            listing.missing.add(site)
+            return None
+        if marker is not None and 400 <= reply.status < 500:
+            raise _NoMarker
+        if site == listing.leader:
+            raise _Refused(reply)
+        LOG.warning("%s: %s answers %d to a list %s", call.request_id, site, reply.status, call.path)
+        listing.missing.add(site)
+        return None
+
+
+async def _all(tasks: Iterable[Any]) -> None:
+    """Do several things at once; the first error ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for task in tasks:
+                group.create_task(task)
+    except* (_Refused, _NoMarker) as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None

@@ -1,0 +1,88 @@
+"""Answers of all sites made one where they are no lists of resources: zones, usage, limits, statistics. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Body = dict[str, Any]
+Bodies = Mapping[str, Body]
+"""What each site answered; this one's first."""
+
+
+def availability_zones(bodies: Bodies, missing: Sequence[str]) -> Body:
+    """Nova's zones: each site is one; those that do not answer are there, but not available."""
+    zones: dict[str, Body] = {}
+    for body in bodies.values():
+        for zone in body["availabilityZoneInfo"]:
+            held = zones.setdefault(zone["zoneName"], zone)
+            if held is not zone:
+                held["zoneState"]["available"] = held["zoneState"]["available"] or zone["zoneState"]["available"]
+                if held.get("hosts") and zone.get("hosts"):
+                    held["hosts"] |= zone["hosts"]
+    for site in missing:
+        zones.setdefault(site, {"zoneName": site, "zoneState": {"available": False}, "hosts": None})
+    return {"availabilityZoneInfo": list(zones.values())}
+
+
+def hypervisor_statistics(bodies: Bodies, _missing: Sequence[str]) -> Body:
+    """The sums."""
+    return {"hypervisor_statistics": _sum([body["hypervisor_statistics"] for body in bodies.values()])}
+
+
+_SUMMED_LIMITS = {
+    "maxTotalInstances": "totalInstancesUsed",
+    "maxTotalCores": "totalCoresUsed",
+    "maxTotalRAMSize": "totalRAMUsed",
+    "maxServerGroups": "totalServerGroupsUsed",
+    "maxSecurityGroups": "totalSecurityGroupsUsed",
+    "maxTotalFloatingIps": "totalFloatingIpsUsed",
+}
+"""What counts resources. The others say how large one resource may be, which no second site makes larger."""
+
+
+def limits(bodies: Bodies, _missing: Sequence[str]) -> Body:
+    """What is used at all sites, and what may be: each site grants its own quota; -1 is no limit."""
+    all_absolute = [body["limits"]["absolute"] for body in bodies.values()]
+    first = next(iter(bodies.values()))
+    absolute = dict(all_absolute[0])
+    for most, used in _SUMMED_LIMITS.items():
+        if most in absolute:
+            granted = [each.get(most, 0) for each in all_absolute]
+            absolute[most] = -1 if -1 in granted else sum(granted)
+        if used in absolute:
+            absolute[used] = sum(each.get(used, 0) for each in all_absolute)
+    return {"limits": first["limits"] | {"absolute": absolute}}
+
+
+def tenant_usage(bodies: Bodies, _missing: Sequence[str]) -> Body:
+    """Usage by project, or of one project."""
+    if all("tenant_usage" in body for body in bodies.values()):
+        used = [body["tenant_usage"] for body in bodies.values() if body["tenant_usage"]]
+        return {"tenant_usage": _usage(used) if used else {}}
+    by_project: dict[str, list[Body]] = {}
+    for body in bodies.values():
+        for usage in body["tenant_usages"]:
+            by_project.setdefault(usage["tenant_id"], []).append(usage)
+    links = [link for body in bodies.values() for link in body.get("tenant_usages_links", ())][:1]
+    return {"tenant_usages": [_usage(each) for each in by_project.values()]} | ({"tenant_usages_links": links} if links else {})
+
+
+def _usage(parts: list[Body]) -> Body:
+    whole = parts[0] | _sum([{name: value for name, value in part.items() if name.startswith("total_")} for part in parts])
+    if any("server_usages" in part for part in parts):
+        whole["server_usages"] = [usage for part in parts for usage in part.get("server_usages", ())]
+    return whole | {"start": min(part["start"] for part in parts), "stop": max(part["stop"] for part in parts)}
+
+
+def _sum(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(part.get(name, 0) for part in parts) for name in parts[0]}
+
+
+MERGERS: Mapping[str, Callable[[Bodies, Sequence[str]], Body]] = {
+    "os-availability-zone": availability_zones,
+    "hypervisor_statistics": hypervisor_statistics,
+    "limits": limits,
+    "os-simple-tenant-usage": tenant_usage,
+}
+"""By `Route.name`."""

@@ -1,0 +1,169 @@
+"""In which order the services list their resources: what a sort key is called in an answer, and what decides between equals.
+
+Read out of Nova 34 (`nova.compute.instance_list`, `nova.db.utils.process_sort_params`, `nova.objects.flavor`), Glance 33
+(`glance.api.v2.images`, `glance.db.sqlalchemy.api.image_get_all`) and Neutron 29 (`neutron.api.api_common`). Within one site the order is
+that of its own answer, down to what an answer does not show; this one decides between the heads of two sites' lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import total_ordering
+from typing import Any
+
+Query = Sequence[tuple[str, str]]
+Item = Mapping[str, Any]
+
+
+class Style(Enum):
+    """A service's way of sorting and paging a list."""
+
+    SERVERS = auto()
+    FLAVORS = auto()
+    KEYPAIRS = auto()
+    MIGRATIONS = auto()
+    UNSORTED = auto()
+    IMAGES = auto()
+    NETWORK = auto()
+
+
+_SERVER_FIELDS = {
+    "access_ip_v4": "accessIPv4",
+    "access_ip_v6": "accessIPv6",
+    "auto_disk_config": "OS-DCF:diskConfig",
+    "availability_zone": "OS-EXT-AZ:availability_zone",
+    "created_at": "created",
+    "display_description": "description",
+    "display_name": "name",
+    "host": "OS-EXT-SRV-ATTR:host",
+    "hostname": "OS-EXT-SRV-ATTR:hostname",
+    "image_ref": "image",
+    "kernel_id": "OS-EXT-SRV-ATTR:kernel_id",
+    "launch_index": "OS-EXT-SRV-ATTR:launch_index",
+    "launched_at": "OS-SRV-USG:launched_at",
+    "node": "OS-EXT-SRV-ATTR:hypervisor_hostname",
+    "power_state": "OS-EXT-STS:power_state",
+    "project_id": "tenant_id",
+    "ramdisk_id": "OS-EXT-SRV-ATTR:ramdisk_id",
+    "root_device_name": "OS-EXT-SRV-ATTR:root_device_name",
+    "task_state": "OS-EXT-STS:task_state",
+    "terminated_at": "OS-SRV-USG:terminated_at",
+    "updated_at": "updated",
+    "uuid": "id",
+    "vm_state": "OS-EXT-STS:vm_state",
+}
+"""Nova's sort keys that an answer calls something else. `instance_type_id` and the like are in no answer: equal for us."""
+
+_FLAVOR_FIELDS = {
+    "disabled": "OS-FLV-DISABLED:disabled",
+    "ephemeral_gb": "OS-FLV-EXT-DATA:ephemeral",
+    "flavorid": "id",
+    "id": "",  # a number inside Nova
+    "is_public": "os-flavor-access:is_public",
+    "memory_mb": "ram",
+    "root_gb": "disk",
+}
+
+
+@total_ordering
+class _Falling:
+    """A value that sorts the other way round."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Falling) and bool(self.value == other.value)
+
+    def __lt__(self, other: _Falling) -> bool:
+        return bool(other.value < self.value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of items.
+
+    Attributes:
+        terms: fields of an item, each with True if it falls.
+    """
+
+    terms: tuple[tuple[str, bool], ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that decide."""
+        return tuple(name for name, _falls in self.terms if name)
+
+    def key(self, item: Item) -> tuple[Any, ...]:
+        """To be compared with those of other items."""
+        return tuple(_Falling(_rank(item.get(name))) if falls else _rank(item.get(name)) for name, falls in self.terms)
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    """As SQLite compares: nothing comes before numbers, numbers before text, and text goes by its code points."""
+    if value is None:
+        return (0, 0)
+    if isinstance(value, int | float):
+        return (1, value)
+    if isinstance(value, dict):
+        value = value.get("id", "")  # a server's image
+    return (2, str(value))
+
+
+def order(style: Style, query: Query) -> Order:
+    """The order that a request asks for."""
+    return _ORDERS[style](query)
+
+
+def _values(query: Query, name: str) -> list[str]:
+    return [value.strip() for key, value in query if key == name]
+
+
+def _servers(query: Query) -> Order:
+    keys = _values(query, "sort_key") or ["created_at"]
+    falls = [value != "asc" for value in _values(query, "sort_dir") or ["desc"]]
+    if "uuid" not in keys:
+        keys, falls = [*keys, "uuid"], [*falls, False]
+    falls += [falls[0]] * (len(keys) - len(falls))
+    return Order(tuple((_SERVER_FIELDS.get(key, key), fall) for key, fall in zip(keys, falls, strict=False)))
+
+
+def _flavors(query: Query) -> Order:
+    key = (_values(query, "sort_key") or ["flavorid"])[-1]
+    falls = (_values(query, "sort_dir") or ["asc"])[-1] == "desc"
+    return Order(((_FLAVOR_FIELDS.get(key, key), falls), ("id", falls)))
+
+
+def _images(query: Query) -> Order:
+    new = [pair.partition(":") for value in _values(query, "sort") for pair in value.split(",")]
+    keys = [key.strip() for key, _colon, _fall in new] or _values(query, "sort_key") or ["created_at"]
+    directions = [fall.strip() or "desc" for _key, _colon, fall in new] or _values(query, "sort_dir") or ["desc"]
+    falls = [value != "asc" for value in directions]
+    default = falls[0] if len(falls) == 1 else True
+    falls += [default] * (len(keys) - len(falls))
+    for key in ("created_at", "id"):
+        if key not in keys:
+            keys, falls = [*keys, key], [*falls, default]
+    return Order(tuple(zip(keys, falls, strict=False)))
+
+
+def _network(query: Query) -> Order:
+    terms = [(key, fall == "desc") for key, fall in zip(_values(query, "sort_key"), _values(query, "sort_dir"), strict=False)]
+    return Order((*terms, ("id", False)))
+
+
+_ORDERS: Mapping[Style, Callable[[Query], Order]] = {
+    Style.SERVERS: _servers,
+    Style.FLAVORS: _flavors,
+    Style.IMAGES: _images,
+    Style.NETWORK: _network,
+    Style.KEYPAIRS: lambda _query: Order((("name", False),)),
+    Style.MIGRATIONS: lambda _query: Order((("created_at", True),)),
+    Style.UNSORTED: lambda _query: Order(()),
+}

@@ -1,0 +1,64 @@
+"""At which site something has to be made, as far as the request itself says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.gateway.call import Call
+from atoll.gateway.routes import Resource
+
+
+@dataclass(frozen=True)
+class Creation:
+    """What a request says about what it makes.
+
+    Attributes:
+        call: as it has to be sent.
+        site: that it names; None: none.
+        parents: what it will belong to: the field, the path, the id of each.
+    """
+
+    call: Call
+    site: str | None
+    parents: tuple[tuple[str, str, str], ...]
+
+
+def creation(call: Call, resource: Resource, members: Collection[str]) -> Creation:
+    """Read a request that makes something.
+
+    Args:
+        call: the request.
+        resource: of which type.
+        members: names of sites: each is an availability zone.
+    """
+    wanted = [resource.zone, *(name for name, _collection in resource.parents)]
+    if not isinstance(call.body, bytes) or not any(name and name.encode() in call.body for name in wanted):
+        return Creation(call, None, ())
+    try:
+        body = call.json()
+        item = body.get(resource.item) or (body.get(resource.key) or [{}])[0]  # Neutron makes many at once, all at one site
+        named = item.get(resource.zone)
+        parents = tuple(
+            (name, f"/v2.0/{collection}/{item[name]}", item[name])
+            for name, collection in resource.parents
+            if isinstance(item.get(name), str)
+        )
+    except (ValueError, AttributeError, TypeError, LookupError):
+        return Creation(call, None, ())  # the service says what is wrong with it
+    if isinstance(named, str):
+        site = named.partition(":")[0]  # ZONE:HOST:NODE
+        return Creation(call, site if site in members else None, parents)
+    if isinstance(named, list) and (site := next((each for each in named if isinstance(each, str) and each in members), "")):
+        return Creation(_without_hint(call, body, resource, site), site, parents)
+    return Creation(call, None, parents)
+
+
+def _without_hint(call: Call, body: dict[str, Any], resource: Resource, site: str) -> Call:
+    """At the site itself the hint has done its work; Neutron there knows no zone but those of its agents."""
+    for item in [body[resource.item]] if resource.item in body else body[resource.key]:
+        item[resource.zone] = [each for each in item.get(resource.zone, ()) if each != site]
+        if not item[resource.zone]:
+            del item[resource.zone]
+    return call.with_(json=body)

@@ -1,0 +1,213 @@
+"""Which of a service's paths mean what: the one table that tells the gateway where a request belongs.
+
+What is not in the table is answered by the site's own service: Keystone, Placement, what describes a service (schemas, extensions), and
+what numbers its resources itself (Nova's aggregates: number 1 is another one at each site).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from atoll.gateway.order import Style
+
+
+class Operation(Enum):
+    """What the gateway has to do."""
+
+    LOCAL = auto()
+    LIST = auto()
+    """The union of all sites' lists."""
+    MERGE = auto()
+    """One answer made of all sites' answers, in another way than a list; see `merge`."""
+    CREATE = auto()
+    ITEM = auto()
+    """About one resource, which is at one site."""
+    EVERYWHERE = auto()
+    """For all sites: a setting that each has, or a resource that several may hold under one id."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One type of resource.
+
+    Attributes:
+        service: whose it is.
+        key: of the list in an answer.
+        item: of one of them in an answer.
+        style: how lists are sorted and paged.
+        copies: several sites may hold the same one, under one id.
+        cursor: lists may be long, and ids are at one site only: pages are read site by site, see `union.Walk`.
+        wrapped: each item of a list is an object with `item` as its only key.
+        identity: fields that make items of several sites one, if the id does not.
+        uuid: ids are UUIDs, so that whatever else is in their place is a name and nobody's id.
+        parents: fields of what is created that name resources at whose site it has to be, each with the collection of those.
+        brief: fields of an item in the list without detail.
+        zone: the field that may name a site when one is created.
+    """
+
+    service: str
+    key: str
+    item: str
+    style: Style
+    copies: bool = False
+    cursor: bool = False
+    wrapped: bool = False
+    identity: tuple[str, ...] = ("id",)
+    uuid: bool = True
+    parents: tuple[tuple[str, str], ...] = ()
+    brief: tuple[str, ...] = ()
+    zone: str = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a request is about.
+
+    Attributes:
+        operation: what to do.
+        resource: of which type; None for LOCAL and some others.
+        id: of the resource.
+        base: the path of the resource itself, for looking whether it is there; or of the collection.
+        name: what `merge` calls it.
+        detail: a list with all fields.
+        child: the path goes on below the resource.
+    """
+
+    operation: Operation
+    resource: Resource | None = None
+    id: str = ""
+    base: str = ""
+    name: str = ""
+    detail: bool = False
+    child: bool = False
+
+
+LOCAL = Route(Operation.LOCAL)
+
+
+def _nova(key: str, item: str, style: Style = Style.UNSORTED, **more: object) -> Resource:
+    return Resource("compute", key, item, style, **more)  # type: ignore[arg-type]
+
+
+COMPUTE: Mapping[str, Resource] = {
+    "servers": _nova("servers", "server", Style.SERVERS, cursor=True, brief=("id", "name", "links"), zone="availability_zone"),
+    "flavors": _nova("flavors", "flavor", Style.FLAVORS, copies=True, uuid=False, brief=("id", "name", "description", "links")),
+    "os-keypairs": _nova("keypairs", "keypair", Style.KEYPAIRS, copies=True, uuid=False, wrapped=True, identity=("name",)),
+    "os-server-groups": _nova("server_groups", "server_group"),
+    "os-hypervisors": _nova("hypervisors", "hypervisor", uuid=False, identity=("hypervisor_hostname", "id")),
+    "os-services": _nova("services", "service", uuid=False, identity=("host", "binary", "id")),
+    "os-migrations": _nova("migrations", "migration", Style.MIGRATIONS, identity=("uuid", "id", "created_at")),
+}
+
+_NETWORK_COPIES = frozenset(("networks", "subnets", "security-groups", "security-group-rules"))
+_NETWORK_PARENTS = {
+    "subnets": (("network_id", "networks"),),
+    "ports": (("network_id", "networks"),),
+    "security-group-rules": (("security_group_id", "security-groups"),),
+    "floatingips": (("port_id", "ports"), ("floating_network_id", "networks")),
+    "trunks": (("port_id", "ports"),),
+}
+_NETWORK_LOCAL = frozenset(("extensions", "quotas", "service-providers", "auto-allocated-topology", "default-security-group-rules", "log"))
+_NETWORK_NESTED = frozenset(("qos", "metering", "fw", "lbaas", "vpn", "sfc", "bgpvpn"))
+"""First parts of paths that hold collections of their own (`/v2.0/qos/policies`)."""
+
+IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)
+
+_DATA = frozenset(("file", "stage", "import"))
+"""Below an image: what makes its data come to the one site where it is made."""
+
+_MERGED = frozenset(("limits", "os-availability-zone", "os-simple-tenant-usage"))
+_SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets"))
+_PROJECT = re.compile(r"[0-9a-f]{32}")
+_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
+
+_networks: dict[str, Resource] = {}
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID as OpenStack writes them."""
+    return bool(_UUID.fullmatch(text))
+
+
+def match(method: str, service: str, path: str) -> Route:
+    """Find out what a request is about."""
+    parts = path.split("/")[1:]
+    if parts[-1] == "":
+        parts.pop()
+    if service == "compute":
+        return _match_compute(method, parts)
+    if service == "network":
+        return _match_network(method, parts)
+    if service == "image" and parts[:2] == ["v2", "images"]:
+        return _match_resource(method, IMAGES, parts, 2)
+    return LOCAL
+
+
+def _match_compute(method: str, parts: list[str]) -> Route:
+    start = 2 if len(parts) > 1 and _PROJECT.fullmatch(parts[1]) else 1
+    if len(parts) <= start or parts[0] not in {"v2.1", "v2"}:
+        return LOCAL
+    name = parts[start]
+    resource = COMPUTE.get(name)
+    rest = parts[start + 1 :]
+    if name in _MERGED or (name == "os-hypervisors" and rest == ["statistics"]):
+        return Route(Operation.MERGE, name="hypervisor_statistics" if rest == ["statistics"] else name) if method == "GET" else LOCAL
+    if name in _SETTINGS:
+        return LOCAL if method == "GET" else Route(Operation.EVERYWHERE)
+    if resource is None:
+        return LOCAL
+    if rest == ["detail"] and method == "GET":
+        return Route(Operation.LIST, resource, base="/" + "/".join(parts[: start + 1]), detail=True)
+    return _match_resource(method, resource, parts, start + 1)
+
+
+def _match_network(method: str, parts: list[str]) -> Route:
+    if len(parts) < 2 or parts[0] != "v2.0":
+        return LOCAL
+    name = parts[1].removesuffix(".json")
+    if name == "quotas" and method in {"PUT", "DELETE"}:
+        return Route(Operation.EVERYWHERE)
+    if name in _NETWORK_LOCAL:
+        return LOCAL
+    if name in _NETWORK_NESTED:
+        return _match_resource(method, network_resource(parts[2].removesuffix(".json")), parts, 3) if len(parts) > 2 else LOCAL
+    return _match_resource(method, network_resource(name), parts, 2)
+
+
+def network_resource(name: str) -> Resource:
+    """The type that Neutron calls `name` in paths: its collections are all alike."""
+    if name not in _networks and len(_networks) < 1000:  # a client may ask for any name
+        _networks[name] = _make_network_resource(name)
+    return _networks.get(name) or _make_network_resource(name)
+
+
+def _make_network_resource(name: str) -> Resource:
+    key = name.replace("-", "_")
+    item = key.removesuffix("ies") + "y" if key.endswith("ies") else key.removesuffix("s")
+    return Resource(
+        "network",
+        key,
+        item,
+        Style.NETWORK,
+        copies=name in _NETWORK_COPIES,
+        identity=("name", "resource") if name == "availability_zones" else ("id",),
+        parents=_NETWORK_PARENTS.get(name, ()),
+        zone="availability_zone_hints",
+    )
+
+
+def _match_resource(method: str, resource: Resource, parts: list[str], start: int) -> Route:
+    """`start`: how many parts the path of the collection has."""
+    if len(parts) == start:
+        if method == "GET":
+            return Route(Operation.LIST, resource, base="/" + "/".join(parts), detail=not resource.brief)
+        return Route(Operation.CREATE, resource, base="/" + "/".join(parts)) if method == "POST" else LOCAL
+    base = "/" + "/".join(parts[: start + 1])
+    writes = method not in {"GET", "HEAD"}
+    child = parts[start + 1] if len(parts) > start + 1 else ""
+    everywhere = writes and resource.copies and not (resource.service == "image" and child in _DATA)
+    operation = Operation.EVERYWHERE if everywhere else Operation.ITEM
+    return Route(operation, resource, parts[start].removesuffix(".json"), base, child=bool(child))

@@ -1,0 +1,313 @@
+"""Asks the services of this site, and the gateways of the others, over connections that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from atoll.gateway.admin import AdminToken
+from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
+from atoll.gateway.options import Options
+
+LOG = logging.getLogger(__name__)
+
+MAX_REPLY = 64 << 20
+"""Bytes of an answer that is held in memory."""
+
+CONNECT_S = 1.5
+PATIENCE_S = 0.9
+"""A site that has said nothing for so long is asked whether it is there at all, which may take as long again: a request to a site that is
+cut off fails within two seconds, while one that takes long at a site that is there may take long."""
+
+BREAK_S = 1.0
+"""After a failure, a site is not tried again for so long."""
+
+_GONE = frozenset(("left", "revoked"))
+_NO_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class Member(Protocol):
+    """What the gateway must know of a site; see `atoll.mesh.members`."""
+
+    @property
+    def host(self) -> str:
+        """Its address."""
+
+    @property
+    def peer_port(self) -> int:
+        """Where its gateway listens for others."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its certificate (DER), in hexadecimal digits."""
+
+    @property
+    def state(self) -> str:
+        """One of alive, suspect, unreachable, left, revoked."""
+
+
+class Mesh(Protocol):
+    """What the gateway asks the mesh; see `atoll.mesh.node`."""
+
+    def members(self) -> dict[str, Any]:
+        """All sites by name, this one among them; each is a `Member`."""
+
+    def reachable(self) -> list[str]:
+        """Other sites, nearest first."""
+
+    def rtt_ms(self, a: str, b: str | None = None) -> float | None:
+        """Round trip, None if not known."""
+
+    def report(self, site: str, ok: bool) -> None:
+        """What the gateway itself has met."""
+
+    def site_of_fingerprint(self, fingerprint: str) -> str | None:
+        """Who shows that certificate; None if no admitted, unrevoked site does."""
+
+
+class Upstream:
+    """An answer whose head has arrived. It must be read or closed."""
+
+    def __init__(self, response: aiohttp.ClientResponse, site: str) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = end_to_end(response.headers.items(), response.headers.get("Connection", ""))
+        self.site = site
+        self.length = response.content_length
+
+    async def read(self) -> Reply:
+        """All of it.
+
+        Raises:
+            Unreachable: it broke off, or is too large.
+        """
+        body = bytearray()
+        try:
+            async for piece in self._response.content.iter_any():
+                body += piece
+                if len(body) > MAX_REPLY:
+                    self.close()
+                    raise Unreachable(self.site, f"its answer is larger than {MAX_REPLY} bytes")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(self.site, f"its answer broke off: {error or type(error).__name__}") from error
+        self.headers.popall("Content-Length", None)
+        return Reply(self.status, self.headers, bytes(body), self.site)
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Its body, as it arrives."""
+        return self._response.content.iter_any()
+
+    def close(self) -> None:
+        """Wait for no more of it."""
+        self._response.close()
+
+
+class _Peer:
+    """The way to another site's gateway, which must show the certificate that the mesh knows it by."""
+
+    def __init__(self, name: str, member: Member, tls: ssl.SSLContext, loop_time: Any) -> None:
+        self.name = name
+        self.address = (member.host, member.peer_port, member.fingerprint)
+        host = f"[{member.host}]" if ":" in member.host else member.host
+        self.url = f"https://{host}:{member.peer_port}"
+        self._time = loop_time
+        self._failed = -BREAK_S
+        pinned = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(bytes.fromhex(member.fingerprint)), limit=0, keepalive_timeout=30)
+        self.tls = tls
+        self.session = _session(pinned)
+
+    @property
+    def broken(self) -> bool:
+        return bool(self._time() - self._failed < BREAK_S)
+
+    def fail(self) -> None:
+        self._failed = self._time()
+
+    async def answers(self) -> bool:
+        """Whether the gateway is there."""
+        try:
+            timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+            async with self.session.get(URL(f"{self.url}/atoll/ping", encoded=True), ssl=self.tls, timeout=timeout) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, skip_auto_headers=_NO_AUTOMATIC, trust_env=False
+    )
+
+
+class Sites:
+    """All sites of the cloud, as the gateway of one of them sees them.
+
+    Args:
+        options: of this gateway.
+        mesh: who there is, and who can be reached.
+    """
+
+    def __init__(self, options: Options, mesh: Mesh) -> None:
+        self.here = options.site
+        self._services = options.services
+        self._tls_directory = options.tls
+        self._mesh = mesh
+        self._peers: dict[str, _Peer] = {}
+        self._local: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._admin = AdminToken(self, options)
+
+    async def start(self) -> None:
+        """Open what requests are sent over."""
+        self._local = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=20))
+        self._tls = ssl.create_default_context(cafile=str(self._tls_directory / "ca.pem"))
+        self._tls.check_hostname = False  # each peer's very certificate is known
+        self._tls.load_cert_chain(self._tls_directory / "cert.pem", self._tls_directory / "key.pem")
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        for peer in self._peers.values():
+            await peer.session.close()
+        if self._local is not None:
+            await self._local.close()
+
+    def others(self) -> list[str]:
+        """All sites but this one that belong to the cloud, whether they can be reached or not."""
+        return sorted(name for name, member in self._mesh.members().items() if name != self.here and member.state not in _GONE)
+
+    def everywhere(self) -> list[str]:
+        """All sites of the cloud, this one first."""
+        return [self.here, *self.others()]
+
+    def reachable(self) -> list[str]:
+        """Other sites, nearest first."""
+        return self._mesh.reachable()
+
+    def near_first(self, sites: list[str]) -> list[str]:
+        """Sites by their round trip; this one is the nearest."""
+        return sorted(sites, key=lambda site: (site != self.here, self._mesh.rtt_ms(site) or 0.0, site))
+
+    def rtt_ms(self, site: str) -> float:
+        """The round trip to a site; 0 if it is not known."""
+        return 0.0 if site == self.here else self._mesh.rtt_ms(site) or 0.0
+
+    async def admin_token(self) -> str:
+        """A token with an administrator's rights, for what has to be done later, or with more rights than the user's own.
+
+        Raises:
+            Unreachable: Keystone gives none.
+        """
+        return await self._admin.get()
+
+    async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
+        """Ask a site, and hold its answer in memory.
+
+        Raises:
+            Unreachable: there is no answer, or not in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await (await self.open(site, call)).read()
+        except TimeoutError as error:
+            raise Unreachable(site, f"no answer in {timeout_s:.1f} s") from error
+
+    @asynccontextmanager
+    async def stream(self, site: str, call: Call) -> AsyncIterator[Upstream]:
+        """Ask a site, and read its answer as it arrives.
+
+        Raises:
+            Unreachable: there is no answer.
+        """
+        upstream = await self.open(site, call)
+        try:
+            yield upstream
+        finally:
+            upstream.close()
+
+    async def open(self, site: str, call: Call) -> Upstream:
+        """Ask a site; returns when the head of its answer is there.
+
+        Raises:
+            Unreachable: there is no answer.
+        """
+        if site == self.here:
+            return await self._ask_here(call)
+        peer = self._peer(site)
+        headers = CIMultiDict(call.headers)
+        headers[HOP] = "1"
+        headers[REQUEST_ID] = call.request_id
+        request = self._request(peer.session, f"{peer.url}/{call.service}{call.target}", call, headers, peer.tls)
+        try:
+            response = await _while_it_lives(peer, request)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            peer.fail()
+            self._mesh.report(site, False)
+            sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            raise Unreachable(site, str(error) or type(error).__name__, sent=sent) from error
+        self._mesh.report(site, True)
+        return Upstream(response, site)
+
+    async def _ask_here(self, call: Call) -> Upstream:
+        assert self._local is not None, "not started"
+        headers = call.headers
+        if REQUEST_ID not in headers:
+            headers = CIMultiDict(headers)
+            headers[REQUEST_ID] = call.request_id
+        try:
+            return Upstream(await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(self.here, f"its own {call.service} service does not answer: {error or type(error).__name__}") from error
+
+    async def _request(
+        self, session: aiohttp.ClientSession, url: str, call: Call, headers: CIMultiDict[str], tls: ssl.SSLContext | None = None
+    ) -> aiohttp.ClientResponse:
+        return await session.request(
+            call.method,
+            URL(url, encoded=True),
+            headers=headers,
+            data=call.body,
+            allow_redirects=False,
+            ssl=tls or True,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=None if tls is None else 600),
+        )
+
+    def _peer(self, site: str) -> _Peer:
+        member = self._mesh.members().get(site)
+        if member is None or member.state in _GONE:
+            raise Unreachable(site, "it is not a member of the cloud", sent=False)
+        if member.state == "unreachable":
+            raise Unreachable(site, "the mesh can't reach it", sent=False)
+        peer = self._peers.get(site)
+        if peer is None or peer.address != (member.host, member.peer_port, member.fingerprint):
+            assert self._tls is not None, "not started"
+            if peer is not None:
+                asyncio.ensure_future(peer.session.close())  # noqa: RUF006 - the loop ends later than it
+            peer = self._peers[site] = _Peer(site, member, self._tls, time.monotonic)
+        if peer.broken:
+            raise Unreachable(site, "it did not answer a moment ago", sent=False)
+        return peer
+
+
+async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+    """Wait for a site's answer as long as the site is there."""
+    task = asyncio.ensure_future(request)
+    try:
+        while not (await asyncio.wait({task}, timeout=PATIENCE_S))[0]:
+            if not await peer.answers() and not task.done():
+                raise TimeoutError("it has stopped answering")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError, aiohttp.ClientError, OSError):
+                await task
