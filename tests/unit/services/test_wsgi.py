@@ -1,6 +1,7 @@
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from upstream import inside
 
+from atoll.pokes import Poker
 from atoll.services.common import TOKEN_CACHE
 from atoll.services.wsgi import Server, TokenCache, serve
 
@@ -303,6 +305,30 @@ def test_serve_gives_each_application_its_socket(tmp_path):
     child.stop.set()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def test_served_application_forgets_tokens_when_the_process_is_told(tmp_path):
+    caches, child, poker = [], FakeChild(1, tmp_path), Poker()
+
+    def application(environ, start_response):
+        caches.append(environ[TOKEN_CACHE])
+        return hello(environ, start_response)
+
+    thread = threading.Thread(target=serve, args=(child, application))
+    thread.start()
+    assert child.is_ready.wait(PATIENCE_S)
+    connection = http.client.HTTPConnection(*child.addresses[0], timeout=PATIENCE_S)
+    get(connection)
+    connection.close()
+    caches[0].set("token", "ann")
+    poker.poke(tmp_path / "run/forget.placement")
+    deadline = time.monotonic() + PATIENCE_S
+    while caches[0].get("token") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert caches[0].get("token") is None
+    poker._socket.close()
+    child.stop.set()
+    thread.join(PATIENCE_S)
 
 
 def test_serve_refuses_another_number_of_applications(tmp_path):

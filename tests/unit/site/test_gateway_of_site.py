@@ -1,0 +1,114 @@
+"""What the gateway of each site is told when a cloud is brought up."""
+
+import json
+
+import pytest
+
+from atoll.cloud.changes import NewSite
+from atoll.gateway.options import Options
+from atoll.services.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.site.gateway import MEMBERS_FILE, OPTIONS_FILE
+from atoll.site.lifecycle import up
+from atoll.site.operations import add
+from atoll.site.sites import site_settings
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "cloud.yaml"
+    path.write_text("name: sea\nsites: [{name: paris}, {name: lyon, host: 127.0.0.2}, {name: edge, kind: compute, control: paris}]\n")
+    return path
+
+
+def members(state, site):
+    return {card["name"]: card for card in json.loads((state.site(site) / MEMBERS_FILE).read_text())}
+
+
+def gateways(names):
+    return [name for name in names if name.endswith("/gateway")]
+
+
+def test_gateway_is_told_its_addresses_and_where_the_sites_things_are(state, cache, runtime, file):
+    up(state, cache, file)
+    told, directory = Options.load(state.site("lyon") / "etc" / OPTIONS_FILE), state.site("lyon")
+    assert (told.cloud, told.site, told.host) == ("sea", "lyon", "127.0.0.2")
+    assert (told.public_port, told.peer_port, told.mesh_port) == (15011, 15013, 15017)
+    assert told.services == {
+        "identity": "http://127.0.0.2:15010",
+        "image": "http://127.0.0.2:15012",
+        "compute": "http://127.0.0.2:15014",
+        "network": "http://127.0.0.2:15016",
+        "placement": "http://127.0.0.2:15018",
+    }
+    assert told.password == site_settings(state, "lyon").secrets["gateway"]
+    for path in (told.data, told.identity_database, told.token_keys):
+        assert path.is_relative_to(directory / "data")
+    assert {path.name for path in told.tls.iterdir()} == {"ca.pem", "cert.pem", "key.pem"}
+    assert told.authority == state.root / "ca"
+    assert (told.authority / "ca.key").is_file()
+    assert told.members_file.is_file()
+
+
+def test_gateway_knows_what_is_the_sites_alone(state, cache, runtime, file):
+    up(state, cache, file)
+    told = Options.load(state.site("lyon") / "etc" / OPTIONS_FILE)
+    assert set(told.local_users) == {local_user("lyon", name) for name in LOCAL_USERS}
+    assert len(told.local_endpoints) == 3 * len(told.services)
+    assert local_endpoint("lyon", "image", "public") in told.local_endpoints
+
+
+def test_each_full_site_knows_all_and_a_compute_site_has_no_gateway(state, cache, runtime, file):
+    up(state, cache, file)
+    assert members(state, "paris") == members(state, "lyon")
+    assert set(members(state, "paris")) == {"paris", "lyon"}
+    assert members(state, "paris")["lyon"] == {
+        "name": "lyon",
+        "host": "127.0.0.2",
+        "public_port": 15011,
+        "peer_port": 15013,
+        "mesh_port": 15017,
+        "certificate": (state.site("lyon") / "tls/cert.pem").read_text(),
+    }
+    assert not (state.site("edge") / MEMBERS_FILE).exists()
+    assert not (state.site("edge") / "etc" / OPTIONS_FILE).exists()
+    assert gateways(runtime.signatures) == ["paris/gateway", "lyon/gateway"]
+
+
+def test_new_site_is_known_to_the_others_without_a_restart(state, cache, runtime, file):
+    up(state, cache, file)
+    assert gateways(add(state, cache, NewSite("rome"), lambda _event: None).started) == ["rome/gateway"]
+    for site in ("paris", "lyon", "rome"):
+        assert set(members(state, site)) == {"paris", "lyon", "rome"}
+
+
+def test_members_from_elsewhere_stay(state, cache, runtime, file):
+    up(state, cache, file)
+    path = state.site("paris") / MEMBERS_FILE
+    foreign = {"name": "oslo", "host": "192.0.2.7", "certificate": "C"}
+    path.write_text(json.dumps([foreign, {"name": "lyon", "host": "127.0.0.9"}]))
+    up(state, cache, file)
+    assert members(state, "paris")["oslo"] == foreign
+    assert members(state, "paris")["lyon"] == members(state, "lyon")["lyon"], "of its own sites the state directory knows better"
+    assert "oslo" not in members(state, "lyon")
+
+
+def test_new_certificate_reaches_the_others(state, cache, runtime, file):
+    up(state, cache, file)
+    before = members(state, "paris")["lyon"]["certificate"]
+    (state.site("lyon") / "tls/cert.pem").unlink()
+    assert gateways(up(state, cache, file).started) == ["lyon/gateway"]
+    assert members(state, "paris")["lyon"]["certificate"] == (state.site("lyon") / "tls/cert.pem").read_text() != before
+
+
+def test_what_the_gateway_is_told_is_private(state, cache, runtime, file):
+    up(state, cache, file)
+    for path in (state.site("paris") / MEMBERS_FILE, state.site("paris") / "etc" / OPTIONS_FILE):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_written_anew_by_the_next_up(state, cache, runtime, file):
+    up(state, cache, file)
+    path = state.site("paris") / MEMBERS_FILE
+    before = path.stat()
+    assert up(state, cache, file).started == ()
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
