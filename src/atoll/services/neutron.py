@@ -10,12 +10,15 @@ from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 
-SERVICE_PLUGINS = ("router", "qos", "segments", "port_forwarding", "metering")
+SERVICE_PLUGINS = ("router", "qos", "segments", "port_forwarding", "metering", "given-id")
+"""The last is our own: what is brought from another site keeps its id; see services/neutron_import."""
+
 EXTENSION_DRIVERS = ("port_security", "dns_domain_ports", "qos", "uplink_status_propagation")
 
 
 MODULES = (
     "atoll.services.ml2_agentless",
+    "atoll.services.neutron_import",
     "neutron.api.v2.router",
     "neutron.conf.policies.*",
     "neutron.db.migration.models.head",
@@ -67,6 +70,7 @@ def _sections(data: Path, database: str) -> Sections:
         "DEFAULT": {
             "core_plugin": "ml2",
             "service_plugins": SERVICE_PLUGINS,
+            "api_extensions_path": str(Path(__file__).parent / "neutron_import"),
             "state_path": str(data),
             "api_paste_config": str(common.upstream_file("etc/neutron/api-paste.ini")),
             # No agent serves DHCP here: a port need not wait for one before it is up.

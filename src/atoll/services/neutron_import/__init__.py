@@ -1,0 +1,119 @@
+"""A Neutron API extension, `given-id`: an administrator may give what is created its id.
+
+A network that is brought to another site must have the same id there, and Neutron's API knows no way to say so, while its database code
+takes an id from the request's body where there is one (`n.get('id') or generate_uuid()`). Nova and Glance let the caller choose the id of
+a flavor and of an image in just this way. Whoever is not an administrator and gives an id is refused by policy (`create_network:id` and the
+like, which `policy.yaml` may change).
+
+Switched on by `service_plugins` (entry point `given-id`) and `api_extensions_path`: Neutron reads every module of this directory whose name
+does not begin with `_`. The policies come by the entry point `neutron.policies`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neutron_lib import context, exceptions
+from neutron_lib.policy import RULE_ADMIN_ONLY
+from neutron_lib.services import base
+from oslo_policy import policy
+from oslo_utils import uuidutils
+
+ALIAS = "given-id"
+
+RESOURCES = {
+    "networks": ("network", "neutron.objects.network", "Network"),
+    "subnets": ("subnet", "neutron.objects.subnet", "Subnet"),
+    "ports": ("port", "neutron.objects.ports", "Port"),
+    "routers": ("router", "neutron.objects.router", "Router"),
+    "security_groups": ("security_group", "neutron.objects.securitygroup", "SecurityGroup"),
+    "security_group_rules": ("security_group_rule", "neutron.objects.securitygroup", "SecurityGroupRule"),
+}
+"""Which collections take an id; what one of each is called; the module and the class that reads it from the database."""
+
+
+class MadeId(str):
+    """An id that no client has given.
+
+    Neutron's code for subnets and routers generates an id only if the body has no such key, while an attribute that may be given always has
+    a value: so the id is made here, and marked, for the policy to know the difference.
+    """
+
+    __slots__ = ()
+
+
+class IdTaken(exceptions.Conflict):  # type: ignore[misc]
+    """Answered as 409."""
+
+    message = "There is a %(resource)s with id %(id)s already."
+
+
+def given_or_made(collection: str, value: str | None) -> str:
+    """The id of what is about to be created.
+
+    Raises:
+        IdTaken: there is one with this id. The database would refuse it too, but Neutron takes that for a race and tries again for minutes.
+    """
+    if value is None:
+        return MadeId(uuidutils.generate_uuid())
+    resource, module, name = RESOURCES[collection]
+    if getattr(importlib.import_module(module), name).objects_exist(context.get_admin_context(), id=value):
+        raise IdTaken(resource=resource, id=value)
+    return value
+
+
+def attribute(collection: str) -> dict[str, Any]:
+    """Upstream's `id` of a collection, but that it may be given: the first five lines."""
+    return {
+        "allow_post": True,
+        "allow_put": False,
+        "default": None,
+        "convert_to": functools.partial(given_or_made, collection),
+        "enforce_policy": True,
+        "validate": {"type:uuid": None},
+        "is_visible": True,
+        "is_filter": True,
+        "is_sort_key": True,
+        "primary_key": True,
+    }
+
+
+@policy.register("made_id")
+class MadeIdCheck(policy.Check):  # type: ignore[misc]
+    """`made_id:id`: the id was generated, so that anyone may have it."""
+
+    def __call__(self, target: Mapping[str, Any], creds: Mapping[str, Any], enforcer: Any, current_rule: str | None = None) -> bool:
+        """Called by oslo.policy with the body of the request."""
+        return isinstance(target.get(self.match), MadeId)
+
+
+def list_rules() -> Iterator[policy.DocumentedRuleDefault]:
+    """Entry point `atoll` of `neutron.policies`."""
+    return (_rule(collection, resource) for collection, (resource, *_) in RESOURCES.items())
+
+
+def _rule(collection: str, resource: str) -> policy.DocumentedRuleDefault:
+    return policy.DocumentedRuleDefault(
+        name=f"create_{resource}:id",
+        check_str=f"{RULE_ADMIN_ONLY} or made_id:id",
+        scope_types=["project"],
+        description=f"Give the id of a {resource} that is created",
+        operations=[{"method": "POST", "path": f"/{collection.replace('_', '-')}"}],
+    )
+
+
+class GivenIdPlugin(base.ServicePluginBase):  # type: ignore[misc]
+    """Entry point `given-id`. It has nothing to do: Neutron loads an extension only if some plugin says that it supports it."""
+
+    supported_extension_aliases = (ALIAS,)
+
+    def get_plugin_type(self) -> str:
+        """What Neutron files it under."""
+        return ALIAS
+
+    def get_plugin_description(self) -> str:
+        """For Neutron's log."""
+        return "Takes the id of what is created from an administrator."
