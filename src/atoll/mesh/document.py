@@ -352,12 +352,11 @@ class Document:
         texts = stream.apply(part.update, part.head.writes)
         entries = self._check(part.author, texts, part.head.stamp)
         before = known if part.base == 0 else {name: known[name] for name in entries if name in known}
+        stream.accept(texts, entries, part.head)
         for name, fields in before.items():
             if not _covers(entries.get(name, {}), fields):
                 raise Contradiction(part.author, name)
-        changed = [name for name, fields in entries.items() if fields != before.get(name)]
-        stream.accept(texts, entries, part.head)
-        return changed
+        return [name for name, fields in entries.items() if fields != before.get(name)]
 
     def _reclaim(self, part: Part) -> bool:
         """Another site shows what it holds of our own stream: if there is anything in it that we have lost, begin a new stream of both."""

@@ -194,8 +194,10 @@ class Exchange:
             self._learned = False
             hello, since = _pack(_Kind.HELLO, self._document.digest()), self._now() - _HEARD_S
             news = [(other, hello) for other, state in self._peers.items() if other != peer and state.heard > since]
+        ours = self._document.digest()
+        self._differ = {other: digest for other, digest in self._differ.items() if digest != ours}
         for other, digest in list(self._differ.items()):
-            if self._asking is None and digest != self._document.digest():
+            if self._asking is None:
                 news += self._ask(other, digest)
         return news
 
