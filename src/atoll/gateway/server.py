@@ -41,6 +41,9 @@ _LINE = 16 << 10
 JOIN = "/atoll/join"
 PING = "/atoll/ping"
 
+PEER: web.RequestKey[str] = web.RequestKey("peer", str)
+"""Of a request to the peer server: which site it comes from."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -73,7 +76,7 @@ class Server:
             self._public, request_factory=_request, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE
         )
         self._public_runner = web.ServerRunner(public)
-        application = web.Application(client_max_size=MAX_BODY, middlewares=[web.middleware(self._check_peer)])
+        application = web.Application(client_max_size=MAX_BODY, middlewares=[self._check_peer])
         if join is not None:
             application.router.add_post(JOIN, join)
         application.router.add_get(PING, _pong)
@@ -167,6 +170,7 @@ class Server:
             reply = fault(service, 503, str(error), self._options.site)
         return await _respond(request, reply)
 
+    @web.middleware
     async def _check_peer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let through only who is a member now: also on a connection that is older than its revocation."""
         if request.raw_path == JOIN and request.method == "POST":
@@ -179,7 +183,7 @@ class Server:
             response = web.Response(status=403, text="no member of this cloud\n")
             response.force_close()
             return response
-        request["site"] = site
+        request[PEER] = site
         return await handler(request)
 
     def _peer_site(self, request: web.BaseRequest) -> str | None:

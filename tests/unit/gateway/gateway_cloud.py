@@ -1,0 +1,297 @@
+"""Sites with real gateways, real certificates and small services in place of OpenStack's, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import ssl
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from atoll.gateway.gateway import Gateway
+from atoll.gateway.options import Options
+from atoll.gateway.server import Server
+from atoll.gateway.sites import Sites
+from atoll.mesh.certificates import authority
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    host: str
+    peer_port: int
+    fingerprint: str
+    state: str = "alive"
+
+
+@dataclass
+class Mesh:
+    """What all sites believe of one another; shared by all of them."""
+
+    table: dict[str, Member]
+    here: str
+    reports: list[tuple[str, bool]] = field(default_factory=list)
+
+    def members(self) -> dict[str, Member]:
+        return self.table
+
+    def reachable(self) -> list[str]:
+        return [name for name, member in self.table.items() if name != self.here and member.state in {"alive", "suspect"}]
+
+    def rtt_ms(self, a: str, b: str | None = None) -> float | None:
+        return 1.0
+
+    def report(self, site: str, ok: bool) -> None:
+        self.reports.append((site, ok))
+
+    def site_of_fingerprint(self, fingerprint: str) -> str | None:
+        return next(
+            (name for name, member in self.table.items() if member.fingerprint == fingerprint and member.state not in {"left", "revoked"}),
+            None,
+        )
+
+
+class Services:
+    """Nova, Glance, Neutron and Keystone of one site, as far as the tests need them."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.servers: dict[str, dict] = {}
+        self.images: dict[str, dict] = {}
+        self.network: dict[str, dict[str, dict]] = {"networks": {}, "ports": {}, "security_groups": {}}
+        self.requests: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+        self.data: dict[str, str] = {}
+        self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
+
+    def add_server(self, name: str, created: str, id: str = "") -> str:
+        id = id or str(uuid.uuid4())
+        self.servers[id] = {"id": id, "name": name, "created": created, "status": "ACTIVE", "links": []}
+        return id
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.raw_path))
+        self.headers.append(dict(request.headers))
+        if (refused := self.refuse(request)) is not None:
+            return refused
+        _empty, service, _version, *rest = request.path.split("/")
+        if service == "compute":
+            return await self.compute(request, rest)
+        if service == "image":
+            return await self.image(request, rest)
+        if service == "network":
+            return await self.neutron(request, rest)
+        self.bodies.append(await request.read())
+        url = "http://10.0.0.1:8080/compute/v2.1"
+        return web.json_response(
+            {"token": {"catalog": [{"endpoints": [{"url": url}]}]}, "site": self.site}, headers={"X-Subject-Token": "t"}
+        )
+
+    async def compute(self, request: web.Request, rest: list[str]) -> web.Response:
+        if rest == ["os-availability-zone"]:
+            return web.json_response({"availabilityZoneInfo": [{"zoneName": self.site, "zoneState": {"available": True}, "hosts": None}]})
+        if rest[0] != "servers":
+            return web.json_response({"itemNotFound": {"code": 404, "message": "no such path"}}, status=404)
+        if request.method == "POST" and len(rest) == 1:
+            body = await request.json()
+            id = self.add_server(body["server"]["name"], "2026-01-01T00:00:00Z")
+            return web.json_response({"server": {"id": id}}, status=202)
+        if rest[1:] in ([], ["detail"]):
+            return self.server_list(request, detail=bool(rest[1:]))
+        if rest[1] not in self.servers:
+            return web.json_response({"itemNotFound": {"code": 404, "message": f"Instance {rest[1]} could not be found."}}, status=404)
+        if request.method == "DELETE":
+            del self.servers[rest[1]]
+            return web.Response(status=204)
+        return web.json_response({"server": self.servers[rest[1]] | {"where": self.site}})
+
+    def server_list(self, request: web.Request, *, detail: bool) -> web.Response:
+        items = sorted(self.servers.values(), key=lambda item: item["id"])
+        key = {"created_at": "created", "display_name": "name"}[request.query.get("sort_key", "created_at")]
+        items.sort(key=lambda item: item[key], reverse=request.query.get("sort_dir", "desc") == "desc")
+        if "name" in request.query:
+            items = [item for item in items if request.query["name"] in item["name"]]
+        if "marker" in request.query:
+            ids = [item["id"] for item in items]
+            if request.query["marker"] not in ids:
+                return web.json_response({"badRequest": {"code": 400, "message": "marker not found"}}, status=400)
+            items = items[ids.index(request.query["marker"]) + 1 :]
+        limit = int(request.query.get("limit", 1000))
+        items = items[:limit]
+        body: dict = {"servers": [item if detail else {name: item[name] for name in ("id", "name", "links")} for item in items]}
+        if limit and len(items) == limit:
+            body["servers_links"] = [{"rel": "next", "href": "x"}]
+        return web.json_response(body, headers={"OpenStack-API-Version": "compute 2.1"})
+
+    async def image(self, request: web.Request, rest: list[str]) -> web.StreamResponse:
+        if rest[2:] == ["file"] and request.method == "PUT":
+            digest, size = hashlib.sha256(), 0
+            async for piece in request.content.iter_any():
+                digest.update(piece)
+                size += len(piece)
+            self.data[rest[1]] = f"{size}:{digest.hexdigest()}"
+            return web.Response(status=204)
+        if rest[2:] == ["file"]:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(64):
+                await response.write(b"x" * (1 << 20))
+            return response
+        if len(rest) == 1 and request.method == "GET":
+            items = sorted(self.images.values(), key=lambda item: (item["created_at"], item["id"]), reverse=True)
+            limit = int(request.query.get("limit", 25))
+            if "marker" in request.query:
+                ids = [item["id"] for item in items]
+                items = items[ids.index(request.query["marker"]) + 1 :]
+            more = {"next": "x"} if items and len(items[:limit]) == limit else {}
+            return web.json_response({"images": items[:limit], "first": "/v2/images", "schema": "/v2/schemas/images", **more})
+        if len(rest) == 1:
+            id = str(uuid.uuid4())
+            self.images[id] = {"id": id, "name": "new", "created_at": "2026-01-01"}
+            return web.json_response(self.images[id], status=201)
+        if rest[1] in self.images:
+            return web.json_response(self.images[rest[1]])
+        return web.Response(status=404, text="<html>no image</html>")
+
+    async def neutron(self, request: web.Request, rest: list[str]) -> web.Response:
+        held = self.network[rest[0].replace("-", "_")]
+        item = rest[0].replace("-", "_").removesuffix("s")
+        if request.method == "POST":
+            body = (await request.json())[item]
+            if rest[0] == "ports" and body["network_id"] not in self.network["networks"]:
+                return web.json_response({"NeutronError": {"type": "NetworkNotFound", "message": "no network", "detail": ""}}, status=404)
+            body = {"id": str(uuid.uuid4())} | body
+            held[body["id"]] = body
+            return web.json_response({item: body}, status=201)
+        if len(rest) == 1:
+            items = [each for _, each in sorted(held.items())]
+            if fields := request.query.getall("fields", []):
+                items = [{name: each[name] for name in fields if name in each} for each in items]
+            return web.json_response({rest[0].replace("-", "_"): items})
+        if rest[1] not in held:
+            return web.json_response({"NeutronError": {"type": "NotFound", "message": "no", "detail": ""}}, status=404)
+        if request.method == "DELETE":
+            del held[rest[1]]
+            return web.Response(status=204)
+        return web.json_response({item: held[rest[1]]})
+
+
+class Site:
+    """One site: its services, and its gateway."""
+
+    def __init__(self, name: str, directory: Path, table: dict[str, Member]) -> None:
+        self.name = name
+        self.services = Services(name)
+        self.mesh = Mesh(table, name)
+        self.directory = directory
+        self._sockets = [_listener() for _ in range(3)]
+        self.service_port, self.public_port, self.peer_port = (each.getsockname()[1] for each in self._sockets)
+        base = f"http://127.0.0.1:{self.service_port}"
+        self.options = Options(
+            cloud="test",
+            site=name,
+            region="r",
+            host="127.0.0.1",
+            public_port=self.public_port,
+            peer_port=self.peer_port,
+            mesh_port=0,
+            services={each: f"{base}/{each}" for each in ("identity", "compute", "image", "network", "placement")},
+            data=directory,
+            sockets=directory,
+            tls=directory / "tls",
+            members_file=directory / "members.json",
+            identity_database=directory / "keystone.db",
+            token_keys=directory,
+            local_users=(),
+            local_endpoints=(),
+            password="secret",
+        )
+
+    async def start(self, **parts: object) -> None:
+        runner = web.ServerRunner(web.Server(self.services.handle, access_log=None))
+        await runner.setup()
+        self._services_runner = runner
+        await web.SockSite(runner, self._sockets[0]).start()
+        self.sites = Sites(self.options, self.mesh)
+        await self.sites.start()
+        self.gateway = Gateway(self.sites, self.mesh, **parts)  # type: ignore[arg-type]
+        self.server = Server(self.options, self.gateway, self.mesh)
+        await self.server.start(self._sockets[1], self._sockets[2])
+
+    async def stop(self) -> None:
+        await self.server.stop()
+        await self.sites.stop()
+        await self._services_runner.cleanup()
+        for each in self._sockets:
+            each.close()
+
+
+class Cloud:
+    """Several sites, up while the context lasts."""
+
+    def __init__(self, directory: Path, *names: str) -> None:
+        self._table: dict[str, Member] = {}
+        self._authority = authority(directory / "ca", "test")
+        self._sites = {name: Site(name, directory / name, self._table) for name in names}
+        for site in self._sites.values():
+            self._authority.certify(site.options.tls, site.name, "127.0.0.1")
+            pem = (site.options.tls / "cert.pem").read_text()
+            fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+            self._table[site.name] = Member(site.name, "127.0.0.1", site.peer_port, fingerprint)
+        self.parts: dict[str, Callable[[Site], object]] = {}
+
+    def __getitem__(self, name: str) -> Site:
+        return self._sites[name]
+
+    def set_state(self, name: str, state: str) -> None:
+        self._table[name] = replace(self._table[name], state=state)
+
+    async def __aenter__(self) -> Cloud:
+        for site in self._sites.values():
+            await site.start(**{name: make(site) for name, make in self.parts.items()})
+        self.session = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.session.close()
+        for site in self._sites.values():
+            await site.stop()
+
+    async def ask(self, site: str, method: str, path: str, **more: object) -> tuple[int, dict, dict[str, str]]:
+        """Status, JSON, headers."""
+        url = f"http://127.0.0.1:{self[site].public_port}{path}"
+        async with self.session.request(method, url, **more) as response:  # type: ignore[arg-type]
+            text = await response.text()
+            return response.status, json.loads(text) if text.startswith(("{", "[")) else {"text": text}, dict(response.headers)
+
+
+async def raw(port: int, data: bytes) -> bytes:
+    """What a server answers to some bytes, until it closes the connection or says nothing for a while."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    await writer.drain()
+    answer = b""
+    try:
+        async with asyncio.timeout(0.4):
+            while piece := await reader.read(65536):
+                answer += piece
+    except TimeoutError:
+        pass
+    writer.close()
+    return answer
+
+
+def _listener() -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    return listener
