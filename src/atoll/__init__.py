@@ -1,3 +1,3 @@
 """One OpenStack cloud out of many small sites."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

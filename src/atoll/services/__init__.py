@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.services import glance, keystone, neutron, nova, nova_compute, placement, router
 from atoll.services.contract import Service, Settings
-from atoll.services.templates import template_key
+from atoll.services.templates import code_key, template_key
 
 SERVICES: tuple[Service, ...] = (keystone.SERVICE, placement.SERVICE, glance.SERVICE, neutron.SERVICE, nova.SERVICE)
 """All services of a full site, each after those it needs."""
@@ -21,4 +21,4 @@ ROUTER = router.SERVICE
 BASE = "atoll.services.base:preload"
 """The entry point that the fork server common to all services calls."""
 
-__all__ = ["BASE", "COMPUTE", "MAP_HOST", "ROUTER", "SERVICES", "Service", "Settings", "template_key"]
+__all__ = ["BASE", "COMPUTE", "MAP_HOST", "ROUTER", "SERVICES", "Service", "Settings", "code_key", "template_key"]

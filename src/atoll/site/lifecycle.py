@@ -17,7 +17,7 @@ from atoll.mesh import certificates
 from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
 from atoll.runtime.spec import Plan, Process
-from atoll.services import ROUTER, SERVICES, template_key
+from atoll.services import ROUTER, SERVICES, code_key, template_key
 from atoll.site import cache, wan
 from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
@@ -88,12 +88,13 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
     with locked(state, command), translated(state.root):
         state.check()
         cloud = wanted()
-        code = template_key()
-        sites = _render(state, cloud, cache_directory / "templates" / code)
+        code, key = code_key(), template_key()
+        directory = cache_directory / "templates" / key
+        sites = _render(state, cloud, directory)
         names = _chosen(cloud, only, running_sites(state))
         chosen = [site for site in sites if site.name in names]
-        _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, cache_directory / "templates" / code, code))
-        with cache.held(cache_directory, code) as templates:
+        _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, directory, code))
+        with cache.held(cache_directory, key) as templates:
             _retire_other_code(state, code, observe)
             _write(state, cloud, sites, code)
             control = ensure_supervisor(state.root)
@@ -349,6 +350,7 @@ def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> Non
         write_private(state.cloud_file, dump_cloud(left))
         wan.follow(state, left)
     settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
+    introduce(settings, gone=names)
     write_private(state.clouds_file, clouds_yaml([each for each in settings if not each.control]))
 
 

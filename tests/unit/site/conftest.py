@@ -99,7 +99,8 @@ def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     for module in (departure, lifecycle, operations, status):
         monkeypatch.setattr(module, "connect", fake.connect)
     monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
-    monkeypatch.setattr(lifecycle, "template_key", lambda: "key-1")
+    for name in ("code_key", "template_key"):
+        monkeypatch.setattr(lifecycle, name, lambda: "key-1")
     # The ports of these clouds may well be taken by a real one.
     monkeypatch.setattr(lifecycle.Listeners, "bind", lambda _self, processes: list(processes))
     return fake

@@ -193,7 +193,8 @@ def test_failure_names_the_cause_and_not_its_consequences(state, cache, runtime)
 
 def test_other_code_ends_the_old_supervisor_first(state, cache, runtime, monkeypatch):
     up(state, cache)
-    monkeypatch.setattr(lifecycle, "template_key", lambda: "key-2")
+    for name in ("code_key", "template_key"):
+        monkeypatch.setattr(lifecycle, name, lambda: "key-2")
     assert len(up(state, cache).started) == 11  # five templates, five services, a gateway
     assert runtime.shutdowns == 1
     assert [path.name for path in (cache / "templates").iterdir()] == ["key-2"]
