@@ -103,7 +103,7 @@ class Settings:
     """
 
     period_s: float = 5.0
-    min_timeout_s: float = 0.4
+    min_timeout_s: float = 0.8
     max_timeout_s: float = 1.5
     retry_s: float = 2.0
     suspicion_s: float = 5.0
@@ -176,6 +176,11 @@ class Swim:
         """Whether a member answers this site itself."""
         peer = self._peers.get(name)
         return peer is not None and peer.reached
+
+    def doubtful(self, name: str) -> bool:
+        """Whether a member does not answer this site, and may yet: it was not found dead."""
+        peer = self._peers.get(name)
+        return peer is not None and not peer.reached and peer.state is not State.DEAD and peer.misses < 2
 
     def changed(self) -> frozenset[str]:
         """The members whose state or reachability changed since the last call."""

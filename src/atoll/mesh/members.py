@@ -1,0 +1,346 @@
+"""Who belongs to the cloud.
+
+A site is a *member* if this site was told so by a file (of the sites that were made together), or if a member has *admitted* it: signed its
+card. A member that was *revoked* is none, for ever, and admits nobody from the moment of its revocation. Each site concludes alike from the
+same admissions and revocations, in whatever order they came.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.x509.oid import NameOID
+
+from atoll.mesh.signing import Signer, fingerprint, verify
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
+_MAX_PEM = 8192
+_PORTS = ("public_port", "peer_port", "mesh_port")
+
+
+class State(enum.StrEnum):
+    """How a member stands, as seen from this site."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    UNREACHABLE = "unreachable"
+    LEFT = "left"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What others must know of a site.
+
+    Attributes:
+        name: of the site.
+        host: its IP address.
+        public_port: of its gateway, for clients.
+        peer_port: of its gateway, for the other sites.
+        mesh_port: of its mesh node.
+        certificate: PEM, of the cloud's authority.
+        token_key: the public key that its tokens are checked with (PEM); empty if it gives out none.
+    """
+
+    name: str
+    host: str
+    public_port: int
+    peer_port: int
+    mesh_port: int
+    certificate: str
+    token_key: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, in hexadecimal."""
+        return fingerprint(self.certificate)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON, for `parse`."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, data: object, authority: x509.Certificate) -> Card:
+        """A card from JSON, which may be hostile.
+
+        Args:
+            data: what `dump` gave.
+            authority: of the cloud; the certificate must be its.
+
+        Raises:
+            ValueError: it is no card of this cloud; the text says why.
+        """
+        if not isinstance(data, dict) or not data.keys() <= cls.__dataclass_fields__.keys():
+            raise ValueError("a card is an object with the fields " + ", ".join(cls.__dataclass_fields__))
+        texts = {name: data.get(name, "") for name in ("name", "host", "certificate", "token_key")}
+        if not all(isinstance(text, str) and len(text) <= _MAX_PEM for text in texts.values()):
+            raise ValueError("a card's field is no text, or too long")
+        ports: dict[str, Any] = {name: data.get(name) for name in _PORTS}
+        if not all(type(port) is int and 0 < port < 65536 for port in ports.values()):
+            raise ValueError("a card's port is no port")
+        card = cls(**{**texts, **ports})
+        card._check(authority)
+        return card
+
+    def _check(self, authority: x509.Certificate) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"no site can be called {self.name!r:.40}")
+        if self.host != str(ipaddress.ip_address(self.host)):
+            raise ValueError(f"{self.host!r:.40} is no IP address")
+        try:
+            certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii"))
+            certificate.verify_directly_issued_by(authority)
+        except (TypeError, InvalidSignature):
+            raise ValueError(f"the certificate of {self.name} is not of this cloud's authority") from None
+        names = [item.value for item in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        if names != [self.name]:
+            raise ValueError(f"the certificate of {self.name} is for {', '.join(map(str, names)) or 'nobody'}")
+        if self.token_key:
+            load_pem_public_key(self.token_key.encode("ascii"))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A card, and how its site stands.
+
+    Attributes:
+        card: of the site.
+        state: as seen from here.
+        rtt_ms: the round trip from here in milliseconds, measured or estimated; None if unknown.
+    """
+
+    card: Card
+    state: State
+    rtt_ms: float | None = None
+
+    name = property(lambda self: self.card.name)
+    host = property(lambda self: self.card.host)
+    public_port = property(lambda self: self.card.public_port)
+    peer_port = property(lambda self: self.card.peer_port)
+    mesh_port = property(lambda self: self.card.mesh_port)
+    certificate = property(lambda self: self.card.certificate)
+    token_key = property(lambda self: self.card.token_key)
+    fingerprint = property(lambda self: self.card.fingerprint)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A member's word that a site is a member.
+
+    Attributes:
+        card: of the site.
+        by: the name of the member that admits it.
+        stamp: when (`HybridClock`).
+        signature: of that member.
+    """
+
+    card: Card
+    by: str
+    stamp: int
+    signature: bytes
+
+    @classmethod
+    def make(cls, cloud: str, card: Card, by: str, stamp: int, signer: Signer) -> Admission:
+        """Admit a site, in the name of `by`, whose key `signer` has."""
+        return cls(card, by, stamp, signer.sign(_admission_text(cloud, card, by, stamp)))
+
+    def genuine(self, cloud: str, certificate: x509.Certificate) -> bool:
+        """Whether it was signed with the key of a certificate."""
+        return verify(certificate, _admission_text(cloud, self.card, self.by, self.stamp), self.signature)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON, for `parse`."""
+        return {"card": self.card.dump(), "by": self.by, "stamp": self.stamp, "signature": base64.b64encode(self.signature).decode("ascii")}
+
+    @classmethod
+    def parse(cls, data: object, authority: x509.Certificate) -> Admission:
+        """An admission from JSON, which may be hostile. Its signature is not checked.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not isinstance(data, dict) or data.keys() != {"card", "by", "stamp", "signature"}:
+            raise ValueError("an admission is an object with card, by, stamp, signature")
+        by, stamp, signature = data["by"], data["stamp"], data["signature"]
+        if not (isinstance(by, str) and type(stamp) is int and stamp >= 0 and isinstance(signature, str) and len(signature) < 200):
+            raise ValueError("an admission's field is of the wrong type")
+        return cls(Card.parse(data["card"], authority), by, stamp, base64.b64decode(signature, validate=True))
+
+
+def _admission_text(cloud: str, card: Card, by: str, stamp: int) -> bytes:
+    return b"atoll admission 1\n" + json.dumps([cloud, card.dump(), by, stamp], sort_keys=True).encode()
+
+
+@dataclass
+class Roster:
+    """Concludes who is a member.
+
+    Attributes:
+        cloud: its name.
+        own: this site's card.
+        authority: the cloud's certificate.
+        told: cards that need no admission, by name; `told_at` says since when (a stamp's milliseconds).
+        revoked: of each revoked site, the stamp from which nothing of it counts.
+        left: the sites that left of their own accord.
+        stated: what members say of themselves, and when: it may be newer than what admitted them.
+    """
+
+    cloud: str
+    own: Card
+    authority: x509.Certificate
+    told: Mapping[str, Card] = field(default_factory=dict)
+    told_at: int = 0
+    revoked: Mapping[str, int] = field(default_factory=dict)
+    left: frozenset[str] = frozenset()
+    stated: Mapping[str, tuple[int, Card]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._admissions: dict[str, list[Admission]] = {}
+        self._checked: dict[tuple[str, bytes], bool] = {}
+        self._cards: dict[str, Card] = {}
+        self._certificates: dict[str, x509.Certificate] = {}
+        self._by_short: dict[bytes, str] = {}
+        self._by_fingerprint: dict[str, str] = {}
+        self.conclude()
+
+    # What is known
+
+    def cards(self) -> Mapping[str, Card]:
+        """The cards of all that were ever admitted, this site's own included."""
+        return self._cards
+
+    def is_member(self, name: str) -> bool:
+        """Whether a site is admitted, and not revoked."""
+        return name in self._cards and name not in self.revoked
+
+    def certificate(self, name: str) -> x509.Certificate | None:
+        """Of a site that was ever admitted: what it wrote remains its."""
+        return self._certificates.get(name)
+
+    def fingerprint(self, name: str) -> str | None:
+        """Of a member's certificate."""
+        return self._cards[name].fingerprint if self.is_member(name) else None
+
+    def by_short(self, sender: bytes) -> tuple[str, x509.Certificate] | None:
+        """The member that 8 bytes of a fingerprint stand for, and its certificate."""
+        name = self._by_short.get(sender)
+        return (name, self._certificates[name]) if name is not None and self.is_member(name) else None
+
+    def by_fingerprint(self, fingerprint: str) -> str | None:
+        """The member that has a certificate; None if it is of nobody, or its site was revoked or has left."""
+        name = self._by_fingerprint.get(fingerprint.lower())
+        return name if name is not None and self.is_member(name) and name not in self.left else None
+
+    def admission_of(self, name: str) -> Admission | None:
+        """The latest admission of a site, if it was admitted by one."""
+        known = [each for each in self._admissions.get(name, ()) if each.card.fingerprint == self._cards[name].fingerprint]
+        return max(known, key=lambda each: each.stamp, default=None)
+
+    def chain(self, name: str) -> list[Admission]:
+        """The admissions from a site back to one that needed none."""
+        found: list[Admission] = []
+        while (admission := self.admission_of(name)) is not None and admission not in found and name not in self.told:
+            found.append(admission)
+            name = admission.by
+            if name not in self._cards:
+                break
+        return found
+
+    # What comes in
+
+    def admit(self, admissions: Iterable[Admission]) -> bool:
+        """Hear of admissions; those that are not genuine are of no effect.
+
+        Returns:
+            True if there are members that were none before.
+        """
+        for admission in admissions:
+            known = self._admissions.setdefault(admission.card.name, [])
+            if admission not in known and len(known) < 16:
+                known.append(admission)
+        before = set(self._by_fingerprint)
+        self.conclude()
+        return set(self._by_fingerprint) > before
+
+    def conclude(self) -> None:
+        """Evaluate what is known; to be called when a field was set."""
+        cards = {**self.told, self.own.name: self.own}
+        admitted: dict[str, Admission] = {}
+        pending = sorted((a for known in self._admissions.values() for a in known), key=lambda a: (a.stamp, a.card.fingerprint))
+        certificates = {name: [_load(card)] for name, card in cards.items()}
+        found = True
+        while found:
+            found = False
+            for admission in [a for a in pending if self._counts(a, certificates)]:
+                pending.remove(admission)
+                found = True
+                name = admission.card.name
+                certificates.setdefault(name, []).append(_load(admission.card))
+                if name not in admitted or admission.stamp > admitted[name].stamp:
+                    admitted[name] = admission
+        for name, admission in admitted.items():
+            cards.setdefault(name, admission.card)
+        self._adopt({name: self._newest(name, card) for name, card in cards.items()})
+
+    def _counts(self, admission: Admission, certificates: Mapping[str, list[x509.Certificate]]) -> bool:
+        if admission.stamp > self.revoked.get(admission.by, admission.stamp):
+            return False
+        return any(self._genuine(admission, certificate) for certificate in certificates.get(admission.by, ()))
+
+    def _genuine(self, admission: Admission, certificate: x509.Certificate) -> bool:
+        key = (f"{certificate.serial_number}/{admission.card.fingerprint}/{admission.stamp}", admission.signature)
+        if key not in self._checked:
+            self._checked[key] = admission.genuine(self.cloud, certificate)
+        return self._checked[key]
+
+    def _newest(self, name: str, card: Card) -> Card:
+        """What the site says of itself, unless the file is newer: after `atoll up` with other ports, that is what is right."""
+        stamp, stated = self.stated.get(name, (-1, card))
+        if name == self.own.name or stated.certificate != card.certificate or (name in self.told and stamp < self.told_at):
+            return card
+        return stated
+
+    def _adopt(self, cards: dict[str, Card]) -> None:
+        if cards != self._cards:
+            self._cards = cards
+            self._certificates = {name: _load(card) for name, card in cards.items()}
+            self._by_fingerprint = {card.fingerprint: name for name, card in cards.items()}
+            self._by_short = {bytes.fromhex(found[:16]): name for found, name in self._by_fingerprint.items()}
+
+
+def read_cards(text: str, authority: x509.Certificate, on_error: Callable[[str], None]) -> dict[str, Card]:
+    """The cards of a file (JSON, a list), by name; one that is none is left out.
+
+    Args:
+        text: of the file.
+        authority: of the cloud.
+        on_error: told what is wrong.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        on_error(f"no JSON: {error}")
+        return {}
+    cards = {}
+    for item in data if isinstance(data, list) else [data]:
+        try:
+            card = Card.parse(item, authority)
+            cards[card.name] = card
+        except ValueError as error:
+            on_error(str(error))
+    return cards
+
+
+def _load(card: Card) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(card.certificate.encode("ascii"))

@@ -1,0 +1,199 @@
+"""Membership as the document has it: which records there are, who may write what into them, and what follows for the roster.
+
+member      key: the site      card, left          written by the site itself
+admission   key: fingerprint   admission           written by a member; signed, so that it counts wherever it is found
+revocation  key: the site      stamp               written by a member; can't be taken back
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from atoll.errors import AtollError
+from atoll.mesh.clock import HybridClock, ms_of
+from atoll.mesh.document import Document
+from atoll.mesh.members import Admission, Card, Roster, read_cards
+from atoll.mesh.record import CREATED, PRESENT, Change, Refused, Rule
+from atoll.mesh.signing import Signer
+
+_LOG = logging.getLogger(__name__)
+
+MEMBER, ADMISSION, REVOCATION = "member", "admission", "revocation"
+KINDS = frozenset({MEMBER, ADMISSION, REVOCATION})
+_MAX_VOUCHERS = 32
+_NEVER = 1 << 63
+
+
+def rules(authority: x509.Certificate) -> dict[str, Rule]:
+    """What the entries of the three kinds must satisfy.
+
+    Args:
+        authority: the certificate of the cloud's authority.
+    """
+    return {MEMBER: partial(_member, authority), ADMISSION: partial(_admission, authority), REVOCATION: _revocation}
+
+
+def _member(authority: x509.Certificate, author: str, key: str, fields: Mapping[str, Any]) -> None:
+    _only(key, fields, {"card", "left"})
+    if author != key:
+        raise Refused(f"{author} speaks for {key!r:.40}")
+    try:
+        card = Card.parse(fields["card"], authority) if "card" in fields else None
+    except ValueError as error:
+        raise Refused(f"the card of {author} is none: {error}") from None
+    if (card and card.name != author) or not isinstance(fields.get("left", False), bool):
+        raise Refused(f"what {author} says of itself makes no sense")
+
+
+def _admission(authority: x509.Certificate, author: str, key: str, fields: Mapping[str, Any]) -> None:
+    _only(key, fields, {"admission"}, lasting=True)
+    try:
+        found = Admission.parse(fields.get("admission"), authority)
+    except ValueError as error:
+        raise Refused(f"an admission by {author} is none: {error}") from None
+    if found.card.fingerprint != key:
+        raise Refused(f"an admission by {author} is of another site than it says")
+
+
+def _revocation(author: str, key: str, fields: Mapping[str, Any]) -> None:
+    _only(key, fields, {"stamp"}, lasting=True)
+    stamp = fields.get("stamp")
+    if type(stamp) is not int or stamp < 0:
+        raise Refused(f"a revocation by {author} does not say from when on it holds")
+
+
+def _only(key: str, fields: Mapping[str, Any], allowed: set[str], *, lasting: bool = False) -> None:
+    if not fields.keys() <= allowed | {PRESENT, CREATED}:
+        raise Refused(f"a record of {key!r:.40} has fields that no such record has")
+    if lasting and fields.get(PRESENT) is not True:
+        raise Refused(f"the record of {key!r:.40} can't be taken back")
+
+
+class Membership:
+    """Keeps the roster as the document and the file of members have it.
+
+    Args:
+        roster: concludes who is a member.
+        document: the replicated document.
+        clock: gives stamps.
+        signer: this site's key.
+        file: cards known beforehand.
+    """
+
+    def __init__(self, roster: Roster, document: Document, clock: HybridClock, signer: Signer, file: Path) -> None:
+        self._roster = roster
+        self._document = document
+        self._clock = clock
+        self._signer = signer
+        self._file = file
+        self._file_state: tuple[int, int] = (0, 0)
+
+    def follow(self) -> None:
+        """Conclude anew, after records were changed."""
+        roster, document, authority = self._roster, self._document, self._roster.authority
+        stated, left = {}, set()
+        for record in document.records(MEMBER):
+            if "card" in record.fields:
+                stated[record.key] = (ms_of(record.stamps["card"]), Card.parse(record.fields["card"], authority))
+            if record.fields.get("left"):
+                left.add(record.key)
+        revoked = {record.key: record.fields["stamp"] for record in document.records(REVOCATION) if "stamp" in record.fields}
+        before = roster.revoked
+        roster.stated, roster.left, roster.revoked = stated, frozenset(left), revoked
+        roster.admit(Admission.parse(text, authority) for record in document.records(ADMISSION) if (text := record.fields.get("admission")))
+        for name in before.keys() | revoked.keys():
+            # A revocation by a site that had been revoked itself, of which we heard later, holds no more.
+            document.ignored(name, revoked.get(name, _NEVER))
+
+    def read_file(self) -> bool:
+        """Read the file of members, if it has changed.
+
+        Returns:
+            False if it has not, or is not there.
+        """
+        try:
+            status = self._file.stat()
+            text = self._file.read_text(encoding="utf-8")
+        except OSError:
+            return False
+        state = (status.st_mtime_ns, status.st_size)
+        if state == self._file_state:
+            return False
+        self._file_state = state
+        told = read_cards(text, self._roster.authority, lambda why: _LOG.warning("%s: %s", self._file, why))
+        self._roster.told, self._roster.told_at = told, status.st_mtime_ns // 1_000_000
+        self._roster.conclude()
+        return True
+
+    def introduce(self) -> None:
+        """Say who we are, if the document has it otherwise."""
+        own = self._roster.own
+        record = self._document.record(MEMBER, own.name)
+        fields = {PRESENT: True, "card": own.dump(), "left": False}
+        if record is None or any(record.fields.get(name) != value for name, value in fields.items()):
+            self._document.write([Change(MEMBER, own.name, fields)])
+
+    def leave(self) -> None:
+        """Say that this site leaves."""
+        self._document.write([Change(MEMBER, self._roster.own.name, {"left": True})])
+
+    def admit(self, card: Card) -> None:
+        """Make a site a member."""
+        self._document.write([self._change(self._admission(card))])
+
+    def revoke(self, name: str) -> None:
+        """Shut a site out, for ever.
+
+        Raises:
+            AtollError: `site.unknown`, `mesh.refused`.
+        """
+        if name == self._roster.own.name:
+            raise AtollError("mesh.refused", f"{name} can't revoke itself", f"run it at another site, or `atoll site leave {name}`")
+        if name not in self._roster.cards():
+            raise AtollError("site.unknown", f"no member is called {name}", "`atoll mesh` lists them")
+        if name in self._roster.revoked:
+            return
+        stamp = self._clock.tick()
+        self._document.write([Change(REVOCATION, name, {PRESENT: True, "stamp": stamp})])
+        self._document.adopt(name, stamp)
+
+    # Vouchers: what makes a stranger known
+
+    def own_vouchers(self) -> bytes:
+        """What this site shows to those who do not know it."""
+        chain = self._roster.chain(self._roster.own.name)
+        return json.dumps([admission.dump() for admission in chain]).encode() if chain else b""
+
+    def vouchers_for(self, name: str) -> bytes:
+        """What makes a site known to somebody who knows this one; empty if it is no member here."""
+        if not self._roster.is_member(name):
+            return b""
+        chain = self._roster.chain(name) or [self._admission(self._roster.cards()[name])]
+        return json.dumps([admission.dump() for admission in chain]).encode()
+
+    def take_vouchers(self, data: bytes) -> bool:
+        """Hear vouchers, which may be hostile.
+
+        Returns:
+            True if there are members that were none before.
+        """
+        try:
+            items = json.loads(data)[:_MAX_VOUCHERS]
+            admissions = [Admission.parse(item, self._roster.authority) for item in items]
+        except (ValueError, TypeError, KeyError):
+            return False
+        return self._roster.admit(admissions)
+
+    def _admission(self, card: Card) -> Admission:
+        return Admission.make(self._roster.cloud, card, self._roster.own.name, self._clock.tick(), self._signer)
+
+    @staticmethod
+    def _change(admission: Admission) -> Change:
+        return Change(ADMISSION, admission.card.fingerprint, {PRESENT: True, "admission": admission.dump()})

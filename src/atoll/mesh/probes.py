@@ -1,0 +1,98 @@
+"""The bytes of a probe: a message of SWIM, and the sender's coordinate and the digest of its document, which ride on it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from atoll.mesh.swim import Ack, Ask, Gossip, Message, News, Ping, State
+from atoll.mesh.vivaldi import Coordinate
+
+_KINDS: tuple[type[Message], ...] = (Ping, Ack, Ask, Gossip)
+_HEAD = struct.Struct(">BI")
+_NEWS = struct.Struct(">BI")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one message between two mesh nodes says.
+
+    Attributes:
+        message: of SWIM.
+        coordinate: where the sender is.
+        digest: of the sender's document.
+    """
+
+    message: Message
+    coordinate: Coordinate
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """As bytes."""
+        message = self.message
+        parts = [
+            _HEAD.pack(_KINDS.index(type(message)), 0 if isinstance(message, Gossip) else message.number),
+            self.coordinate.pack(),
+            _text(self.digest),
+        ]
+        if isinstance(message, Ask):
+            parts.append(_text(message.target.encode()))
+        for news in message.news:
+            parts += [_NEWS.pack(news.state, news.incarnation), _text(news.name.encode())]
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Probe:
+        """What `encode` wrote.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        try:
+            return cls._decode(_Reader(data))
+        except (struct.error, IndexError) as error:
+            raise ValueError(f"a probe that makes no sense: {error}") from None
+
+    @classmethod
+    def _decode(cls, reader: _Reader) -> Probe:
+        kind, number = reader.unpack(_HEAD)
+        coordinate = Coordinate.unpack(reader.take(Coordinate.SIZE))
+        digest = reader.text()
+        target = reader.text().decode() if _KINDS[kind] is Ask else ""
+        news: list[News] = []
+        while reader.left:
+            state, incarnation = reader.unpack(_NEWS)
+            news.append(News(reader.text().decode(), State(state), incarnation))
+        return cls(_message(_KINDS[kind], number, target, tuple(news)), coordinate, digest)
+
+
+def _message(kind: type[Message], number: int, target: str, news: tuple[News, ...]) -> Message:
+    if kind is Ask:
+        return Ask(number, target, news)
+    return Ping(number, news) if kind is Ping else Ack(number, news) if kind is Ack else Gossip(news)
+
+
+def _text(data: bytes) -> bytes:
+    return bytes([len(data)]) + data
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, count: int) -> bytes:
+        if self.left < count:
+            raise ValueError("it ends too early")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def text(self) -> bytes:
+        return self.take(self.take(1)[0])
+
+    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
+        return form.unpack(self.take(form.size))
