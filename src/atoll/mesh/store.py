@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atoll.mesh.parts import Part
-from atoll.mesh.record import Refused
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,9 +79,8 @@ class Store:
         Raises:
             Refused: one of them is damaged.
         """
-        for (data,) in self._database.execute("SELECT data FROM part WHERE author = ? ORDER BY id", (author,)).fetchall():
-            if not isinstance(data, bytes):
-                raise Refused(f"what {self.path} holds of {author} is damaged")
+        rows = self._database.execute("SELECT CAST(data AS BLOB) FROM part WHERE author = ? ORDER BY id", (author,)).fetchall()
+        for (data,) in rows:
             yield Part.unpack(data)
 
     def close(self) -> None:

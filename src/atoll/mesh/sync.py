@@ -150,7 +150,8 @@ class Exchange:
         """
         now = self._now()
         if self._asking is not None and now < self._asking_until:
-            self._differ[peer] = digest
+            if self._asking != peer or not digest:  # what it has said about itself is overtaken by its answer
+                self._differ[peer] = digest
             return []
         self._differ.pop(peer, None)
         state = self._peer(peer)

@@ -238,7 +238,7 @@ def test_what_was_hidden_in_a_true_update_can_be_undone(paris: Site, lyon: Site)
     assert {"9", "10"} <= lyon_sees
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_bytes_changed_on_the_way_give_the_truth_or_nothing(data: st.DataObject) -> None:
     before, after = ALTERED
