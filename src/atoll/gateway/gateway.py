@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -13,12 +13,12 @@ from multidict import CIMultiDict
 
 from atoll.gateway import scope as scopes
 from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.faults import fault, unreachable
+from atoll.gateway.faults import unreachable
 from atoll.gateway.headers import MISSING, SITE
 from atoll.gateway.lists import ANSWER_S, Lists
 from atoll.gateway.locate import Found, Locations, search
 from atoll.gateway.merge import MERGERS
-from atoll.gateway.placing import creation
+from atoll.gateway.placing import Creation, creation
 from atoll.gateway.routes import Operation, Resource, Route, is_uuid, match
 from atoll.gateway.sites import Mesh, Sites, Upstream
 
@@ -26,18 +26,21 @@ LOG = logging.getLogger(__name__)
 
 Answer = Reply | Upstream
 
-_TRY_NEXT = frozenset((403, 404, 409, 413, 429, 500, 501, 502, 503, 504))
-"""Answers of a site after which `||` tries the next one. What is wrong with the request itself (400) is so everywhere."""
-
 
 class Replicator(Protocol):
-    """What keeps copies together; see `atoll.gateway.replicate`."""
+    """What keeps together what is at several sites; see `atoll.gateway.replicate.Replicas`."""
 
-    async def everywhere(self, call: Call, sites: Sequence[str]) -> Reply:
+    def group(self, identifier: str) -> Any:
+        """What a resource is a replica of; None if it stands for itself."""
+
+    async def relay(self, call: Call, group: Any, asked: str) -> Reply:
+        """Answer a request about a replicated resource."""
+
+    async def everywhere(self, call: Call, sites: Iterable[str]) -> Reply:
         """Send a change to all who may hold what it is about; those that can't be reached get it later."""
 
-    async def create(self, call: Call, sites: Sequence[str]) -> Reply:
-        """Make the same thing at several sites, or at none."""
+    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]]) -> Reply:
+        """Make something at all sites of the first choice where that works."""
 
 
 class Bringer(Protocol):
@@ -56,17 +59,20 @@ class Gateway:
     Args:
         sites: to ask.
         mesh: who there is.
-        replicate: see `Replicator`; without it each thing is at one site.
+
+    Attributes:
+        replicas: see `Replicator`; without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
         bringer: see `Bringer`; without it a request is answered with what the site has.
+        locations: which site holds which id, as far as this gateway knows.
     """
 
-    def __init__(self, sites: Sites, mesh: Mesh, *, replicate: Replicator | None = None, bringer: Bringer | None = None) -> None:
+    def __init__(self, sites: Sites, mesh: Mesh) -> None:
         self.here = sites.here
         self.locations = Locations()
         self._sites = sites
         self._mesh = mesh
-        self._replicate = replicate
-        self._bringer = bringer
+        self.replicas: Replicator | None = None
+        self.bringer: Bringer | None = None
         self._lists = Lists(sites, self.locations.learn)
 
     async def answer(self, call: Call, scope: str | None = None, prefix: str = "") -> Answer:
@@ -97,16 +103,16 @@ class Gateway:
             Unreachable: the service does not answer.
         """
         answer = await self._sites.open(self.here, call)
-        if self._bringer is None or answer.status not in {400, 404} or call.method != "POST" or not call.repeatable:
+        if self.bringer is None or answer.status not in {400, 404} or call.method != "POST" or not call.repeatable:
             return answer
         if call.service not in {"compute", "network"}:
             return answer
         refused = await answer.read()
-        references = await self._bringer.missing(call)
+        references = await self.bringer.missing(call)
         if not references:
             return refused
         LOG.info("%s: %s %s needs %s", call.request_id, call.method, call.path, references)
-        undo = await self._bringer.bring(references, call.token)
+        undo = await self.bringer.bring(references, call.token)
         reply = await self._sites.send(self.here, call, timeout_s=600)
         if not reply.ok and undo is not None:
             await undo()
@@ -118,17 +124,17 @@ class Gateway:
 
     async def _dispatch(self, call: Call, route: Route, among: list[str], plan: scopes.Plan | None) -> Answer:
         operation = route.operation
-        if operation is Operation.LIST and len(among) > 1:
-            return await self._lists.union(call, route, among)
-        if operation is Operation.MERGE and len(among) > 1:
-            return await self._merge(call, route, among)
+        if operation in {Operation.LIST, Operation.MERGE} and len(among) > 1:
+            return await (self._merge if operation is Operation.MERGE else self._lists.union)(call, route, among)
         if operation is Operation.CREATE:
             return await self._create(call, route, plan)
-        if operation is Operation.ITEM or (operation is Operation.EVERYWHERE and self._replicate is None and route.id):
-            return await self._item(call, route, among)
-        if operation is Operation.EVERYWHERE and self._replicate is not None:
+        if self.replicas is not None and route.id and (group := self.replicas.group(route.id)) is not None:
+            return await self.replicas.relay(call, group, route.id)
+        if operation is Operation.EVERYWHERE and self.replicas is not None:
             # Wherever the scope leads: copies of one thing must not become different.
-            return await self._replicate.everywhere(call, self._sites.everywhere())
+            return await self.replicas.everywhere(call, self._sites.everywhere())
+        if route.id:
+            return await self._item(call, route, among)
         return await self._at(among[0], call)
 
     async def _at(self, site: str, call: Call) -> Answer:
@@ -175,55 +181,56 @@ class Gateway:
         """Look for a resource without changing it."""
         return await search(self._sites, _look(call, route.base), among)
 
-    async def _create(self, call: Call, route: Route, plan: scopes.Plan | None) -> Answer:
+    async def create_at(self, site: str, call: Call) -> Reply:
+        """Make something at one site, which brings along what it lacks.
+
+        Raises:
+            Unreachable: the site does not answer.
+        """
+        answer = await self._at(site, call)
+        reply = answer if isinstance(answer, Reply) else await answer.read()
+        resource = match(call.method, call.service, call.path).resource
+        if reply.ok and resource is not None:
+            self.locations.learn([(identifier, site) for identifier in _identifiers(reply, resource)])
+        return reply
+
+    async def _create(self, call: Call, route: Route, plan: scopes.Plan | None) -> Reply:
         resource = route.resource
         assert resource is not None
         made = creation(call, resource, {self.here, *self._sites.others()})
         if made.site is not None:
-            return await self._make(made.site, made.call, resource)
-        if plan is not None:
-            return await self._choose(made.call, resource, plan)
-        known = next((site for _field, _path, identifier in made.parents if (site := self.locations.get(identifier))), None)
-        reply = await self._make(known or self.here, made.call, resource)
-        if reply.status == 404 and known is None and made.parents:
-            for _field, path, _identifier in made.parents:
-                found = await search(self._sites, _look(call, path), self._sites.others())
+            return await self.create_at(made.site, made.call)
+        if plan is not None and self.replicas is not None:
+            return await self.replicas.create(made.call, resource, plan.choices)
+        home = plan.sites[0] if plan else self.here
+        if not made.parents:
+            return await self.create_at(home, made.call)
+        return await (self._create_part if resource.copies else self._create_at_parent)(made, resource, home)
+
+    async def _create_at_parent(self, made: Creation, _resource: Resource, home: str) -> Reply:
+        """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
+        known = next((site for _path, identifier in made.parents if (site := self.locations.get(identifier))), None)
+        reply = await self.create_at(known or home, made.call)
+        if reply.status == 404 and known is None:
+            for path, _identifier in made.parents:
+                found = await search(self._sites, _look(made.call, path), [site for site in self._sites.everywhere() if site != home])
                 if found.reply is not None and found.reply.status == 200:
-                    return await self._make(found.reply.site, made.call, resource)
+                    return await self.create_at(found.reply.site, made.call)
                 if found.missing:
-                    return unreachable(call.service, found.missing, self.here)
+                    return unreachable(made.call.service, found.missing, self.here)
         return reply
 
-    async def _choose(self, call: Call, resource: Resource, plan: scopes.Plan) -> Reply:
-        """The first choice that works."""
-        reply: Reply | None = None
-        failure: Unreachable | None = None
-        for choice in plan.choices:
-            try:
-                if len(choice) == 1:
-                    reply = await self._make(choice[0], call, resource)
-                elif self._replicate is None:
-                    return fault(call.service, 400, "this gateway can't make the same thing at several sites", self.here)
-                else:
-                    reply = await self._replicate.create(call, choice)
-            except Unreachable as error:
-                if error.sent:
-                    raise  # it may have been made there: a second one elsewhere would be one too many
-                failure = error
-            else:
-                if reply.status not in _TRY_NEXT:
-                    return reply
-        if reply is None:
-            assert failure is not None, "a plan has choices"
-            raise failure
-        return reply
-
-    async def _make(self, site: str, call: Call, resource: Resource) -> Reply:
-        answer = await self._at(site, call)
-        reply = answer if isinstance(answer, Reply) else await answer.read()
-        if reply.ok:
-            self.locations.learn([(identifier, site) for identifier in _identifiers(reply, resource)])
-        return reply
+    async def _create_part(self, made: Creation, resource: Resource, home: str) -> Reply:
+        """A rule of a group, a subnet of a network: wherever there is a copy of the whole."""
+        path, identifier = made.parents[0]
+        replies = await asyncio.gather(*(self._try(site, _look(made.call, path)) for site in self._sites.everywhere()))
+        holders = [reply.site for reply in replies if reply is not None and reply.status == 200]
+        if len(holders) > 1 and self.replicas is not None:
+            return await self.replicas.create(made.call, resource, [self._sites.near_first(holders)])
+        if not holders and None in replies and is_uuid(identifier):
+            missing = [site for site, reply in zip(self._sites.everywhere(), replies, strict=True) if reply is None]
+            return unreachable(made.call.service, missing, self.here)
+        return await self.create_at(holders[0] if holders else home, made.call)
 
     async def _merge(self, call: Call, route: Route, among: list[str]) -> Reply:
         replies = await asyncio.gather(*(self._try(site, call) for site in among))

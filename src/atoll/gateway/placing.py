@@ -17,12 +17,12 @@ class Creation:
     Attributes:
         call: as it has to be sent.
         site: that it names; None: none.
-        parents: what it will belong to: the field, the path, the id of each.
+        parents: what it will belong to: the path and the id of each.
     """
 
     call: Call
     site: str | None
-    parents: tuple[tuple[str, str, str], ...]
+    parents: tuple[tuple[str, str], ...]
 
 
 def creation(call: Call, resource: Resource, members: Collection[str]) -> Creation:
@@ -41,9 +41,7 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
         item = body.get(resource.item) or (body.get(resource.key) or [{}])[0]  # Neutron makes many at once, all at one site
         named = item.get(resource.zone)
         parents = tuple(
-            (name, f"/v2.0/{collection}/{item[name]}", item[name])
-            for name, collection in resource.parents
-            if isinstance(item.get(name), str)
+            (f"/v2.0/{collection}/{item[name]}", item[name]) for name, collection in resource.parents if isinstance(item.get(name), str)
         )
     except (ValueError, AttributeError, TypeError, LookupError):
         return Creation(call, None, ())  # the service says what is wrong with it

@@ -65,17 +65,17 @@ class Services:
         self.site = site
         self.servers: dict[str, dict] = {}
         self.images: dict[str, dict] = {}
-        self.network: dict[str, dict[str, dict]] = {"networks": {}, "ports": {}, "security_groups": {}}
+        self.network: dict[str, dict[str, dict]] = {"networks": {}, "subnets": {}, "ports": {}, "security_groups": {}}
         self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
         self.data: dict[str, str] = {}
         self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
 
-    def add_server(self, name: str, created: str, id: str = "") -> str:
-        id = id or str(uuid.uuid4())
-        self.servers[id] = {"id": id, "name": name, "created": created, "status": "ACTIVE", "links": []}
-        return id
+    def add_server(self, name: str, created: str) -> str:
+        key = str(uuid.uuid4())
+        self.servers[key] = {"id": key, "name": name, "created": created, "status": "ACTIVE", "links": []}
+        return key
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.raw_path))
@@ -95,15 +95,15 @@ class Services:
             {"token": {"catalog": [{"endpoints": [{"url": url}]}]}, "site": self.site}, headers={"X-Subject-Token": "t"}
         )
 
-    async def compute(self, request: web.Request, rest: list[str]) -> web.Response:
+    async def compute(self, request: web.Request, rest: list[str]) -> web.Response:  # noqa: PLR0911
         if rest == ["os-availability-zone"]:
             return web.json_response({"availabilityZoneInfo": [{"zoneName": self.site, "zoneState": {"available": True}, "hosts": None}]})
         if rest[0] != "servers":
             return web.json_response({"itemNotFound": {"code": 404, "message": "no such path"}}, status=404)
         if request.method == "POST" and len(rest) == 1:
             body = await request.json()
-            id = self.add_server(body["server"]["name"], "2026-01-01T00:00:00Z")
-            return web.json_response({"server": {"id": id}}, status=202)
+            key = self.add_server(body["server"]["name"], "2026-01-01T00:00:00Z")
+            return web.json_response({"server": {"id": key}}, status=202)
         if rest[1:] in ([], ["detail"]):
             return self.server_list(request, detail=bool(rest[1:]))
         if rest[1] not in self.servers:
@@ -154,9 +154,9 @@ class Services:
             more = {"next": "x"} if items and len(items[:limit]) == limit else {}
             return web.json_response({"images": items[:limit], "first": "/v2/images", "schema": "/v2/schemas/images", **more})
         if len(rest) == 1:
-            id = str(uuid.uuid4())
-            self.images[id] = {"id": id, "name": "new", "created_at": "2026-01-01"}
-            return web.json_response(self.images[id], status=201)
+            key = str(uuid.uuid4())
+            self.images[key] = {"id": key, "name": "new", "created_at": "2026-01-01"}
+            return web.json_response(self.images[key], status=201)
         if rest[1] in self.images:
             return web.json_response(self.images[rest[1]])
         return web.Response(status=404, text="<html>no image</html>")
@@ -215,14 +215,16 @@ class Site:
             password="secret",
         )
 
-    async def start(self, **parts: object) -> None:
+    async def start(self, parts: dict[str, Callable[[Site], object]]) -> None:
         runner = web.ServerRunner(web.Server(self.services.handle, access_log=None))
         await runner.setup()
         self._services_runner = runner
         await web.SockSite(runner, self._sockets[0]).start()
         self.sites = Sites(self.options, self.mesh)
         await self.sites.start()
-        self.gateway = Gateway(self.sites, self.mesh, **parts)  # type: ignore[arg-type]
+        self.gateway = Gateway(self.sites, self.mesh)
+        for name, make in parts.items():
+            setattr(self.gateway, name, make(self))
         self.server = Server(self.options, self.gateway, self.mesh)
         await self.server.start(self._sockets[1], self._sockets[2])
 
@@ -256,7 +258,7 @@ class Cloud:
 
     async def __aenter__(self) -> Cloud:
         for site in self._sites.values():
-            await site.start(**{name: make(site) for name, make in self.parts.items()})
+            await site.start(self.parts)
         self.session = aiohttp.ClientSession()
         return self
 
