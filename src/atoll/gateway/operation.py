@@ -1,0 +1,90 @@
+"""One request that a site has yet to carry out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from multidict import CIMultiDict
+
+from atoll.gateway.call import Call
+
+_RESOURCE = re.compile(r"/[^/]+(?:/[0-9a-f]{32})?/[^/]+/[^/]+")
+
+_KEPT = ("Content-Type", "Accept", "OpenStack-API-Version", "X-OpenStack-Nova-API-Version")
+"""Headers that say what a body means. A token is none of them: it ends sooner than this, and does not belong on a disk."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One request that a site has yet to carry out.
+
+    Attributes:
+        site: who.
+        method: HTTP's.
+        service: which of its services.
+        path: from the service's root.
+        query: what follows the question mark.
+        headers: see `of`.
+        body: None if there is none, or if `copies_data`.
+        request_id: of the request that it comes from.
+        unsure: it undoes something of which nobody knows whether it was done, so that "not found" may mean "not yet".
+        tag: servers of this tag are meant (`pending.REPLICA_TAG`), whose ids are not known; the path is the collection's.
+        copies_data: the body is what another site answers to a GET of the same path.
+        error: why it waits.
+        number: in the order in which they came; 0 before it is stored.
+        since: when it came, in seconds since 1970.
+        attempts: how often the site refused.
+    """
+
+    site: str
+    method: str
+    service: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    request_id: str = ""
+    unsure: bool = False
+    tag: str = ""
+    copies_data: bool = False
+    error: str = ""
+    number: int = 0
+    since: float = 0.0
+    attempts: int = 0
+
+    @classmethod
+    def of(cls, site: str, call: Call, error: str, *, unsure: bool = False) -> Operation:
+        """A call that a site could not be asked, or has failed to carry out.
+
+        Raises:
+            ValueError: the call's body can't be kept.
+        """
+        if not call.repeatable:
+            raise ValueError("the body is not in memory")
+        headers = {name: call.headers[name] for name in _KEPT if name in call.headers}
+        body = call.body if isinstance(call.body, bytes) else None
+        return cls(site, call.method, call.service, call.path, call.query, headers, body, call.request_id, unsure=unsure, error=error)
+
+    @property
+    def resource(self) -> str:
+        """The path of the resource that this is about: what concerns one resource is done in order."""
+        return resource_of(self.path)
+
+    def call(self, token: str) -> Call:
+        """The request."""
+        headers = CIMultiDict(self.headers)
+        headers["X-Auth-Token"] = token
+        return Call(self.method, self.service, self.path, self.query, headers, self.body, self.request_id)
+
+    def __str__(self) -> str:
+        if self.tag:
+            return f"DELETE {self.service}{self.path} tagged {self.tag}"
+        return f"{self.method} {self.service}{self.path}" + (" (data)" if self.copies_data else "")
+
+
+def resource_of(path: str) -> str:
+    """The path of a resource, without what it may have below: version, perhaps a project, collection and id."""
+    found = _RESOURCE.match(path)
+    return found[0] if found else path

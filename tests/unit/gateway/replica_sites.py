@@ -1,0 +1,213 @@
+"""Sites whose services are small and real (HTTP on loopback), for tests of what concerns several of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.mesh.record import Change, Record
+
+USER, ADMIN = "user's token", "admin's token"
+
+
+class Service:
+    """One site's services: remembers what it is asked, and keeps resources by path."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.things: dict[str, dict[str, Any]] = {}
+        self.data: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str, str]] = []
+        self.refuse: dict[tuple[str, str], int] = {}
+        self.hang: asyncio.Event | None = None
+        application = web.Application(client_max_size=1 << 30)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(application)
+        self.url = ""
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    def writes(self) -> list[tuple[str, str]]:
+        """What was asked of it but to read."""
+        return [(method, path) for method, path, _ in self.asked if method != "GET"]
+
+    def of(self, collection: str) -> list[dict[str, Any]]:
+        """What is in a collection."""
+        return [thing for path, thing in self.things.items() if path.rsplit("/", 1)[0].endswith(collection)]
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        path = request.path
+        self.asked.append((request.method, path, request.headers.get("X-Auth-Token", "")))
+        if self.hang is not None:
+            await self.hang.wait()
+        for (method, pattern), status in self.refuse.items():
+            if method == request.method and re.search(pattern, path):
+                return web.json_response({"error": {"code": status, "message": f"refused by {self.site}"}}, status=status)
+        if path.endswith("/file"):
+            return await self._file(request)
+        handler = {"POST": self._post, "GET": self._get, "DELETE": self._delete}.get(request.method, self._change)
+        return handler(path, json.loads(await request.read() or b"null"))
+
+    async def _file(self, request: web.Request) -> web.Response:
+        path = request.path.removesuffix("/file")
+        if request.method == "PUT":
+            self.data[path] = await request.read()
+            self.things[path]["status"] = "active"
+            return web.Response(status=204)
+        return web.Response(body=self.data[path]) if path in self.data else web.Response(status=204)
+
+    def _post(self, path: str, body: dict[str, Any]) -> web.Response:
+        if path.endswith("/action"):
+            return web.Response(status=202 if path.removesuffix("/action") in self.things else 404)
+        item = next(iter(body)) if isinstance(next(iter(body.values())), dict) else ""
+        thing = dict(body[item] if item else body)
+        thing.setdefault("id", str(uuid.uuid4()))
+        thing.setdefault("project_id", "project")
+        thing.setdefault("metadata", {})
+        if item == "keypair":
+            thing.setdefault("public_key", f"made at {self.site}")
+        if item == "subnet":
+            thing |= {"gateway_ip": "10.0.0.1", "allocation_pools": []}
+            thing.setdefault("cidr", f"10.0.{len(self.site)}.0/24")
+        if item == "":
+            thing["status"] = "queued"
+        key = f"{path}/{thing['name'] if item == 'keypair' else thing['id']}"
+        if key in self.things:
+            return web.json_response({"conflictingRequest": {"code": 409, "message": "there is one"}}, status=409)
+        self.things[key] = thing
+        return web.json_response({item: thing} if item else thing, status=201)
+
+    def _get(self, path: str, _body: object) -> web.Response:
+        if path.endswith("/detail"):
+            return web.json_response({"servers": self.of(path.removesuffix("/detail"))})
+        return self._found(path, {**self.things.get(path, {}), "site": self.site})
+
+    def _change(self, path: str, body: dict[str, Any]) -> web.Response:
+        if path in self.things:
+            self.things[path] |= body
+        return self._found(path, {**self.things.get(path, {}), "site": self.site})
+
+    def _delete(self, path: str, _body: object) -> web.Response:
+        return web.Response(status=204 if self.things.pop(path, None) is not None else 404)
+
+    def _found(self, path: str, answer: dict[str, Any]) -> web.Response:
+        return web.json_response(answer) if path in self.things else web.json_response({}, status=404)
+
+
+class Upstream:
+    """An answer whose head has arrived."""
+
+    def __init__(self, response: aiohttp.ClientResponse, site: str) -> None:
+        self._response = response
+        self.status = response.status
+        self.site = site
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        return self._response.content.iter_any()
+
+    async def read(self) -> Reply:
+        return Reply(self.status, CIMultiDict(self._response.headers), await self._response.read(), self.site)
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class Sites:
+    """The way to them. A site may be cut off, or its answers may get lost."""
+
+    def __init__(self, *names: str) -> None:
+        self.here = names[0]
+        self.services = {name: Service(name) for name in names}
+        self.cut: set[str] = set()
+        self.mute: set[str] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    def __getitem__(self, site: str) -> Service:
+        return self.services[site]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Sites]:
+        async with aiohttp.ClientSession() as self._session:
+            for service in self.services.values():
+                await service.start()
+            try:
+                yield self
+            finally:
+                for service in self.services.values():
+                    await service.stop()
+
+    def everywhere(self) -> list[str]:
+        return list(self.services)
+
+    def reachable(self) -> list[str]:
+        return [site for site in self.services if site not in self.cut and site != self.here]
+
+    def near_first(self, sites: list[str]) -> list[str]:
+        return [site for site in self.services if site in sites]
+
+    async def admin_token(self) -> str:
+        return ADMIN
+
+    async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
+        async with asyncio.timeout(timeout_s):
+            return await (await self.open(site, call)).read()
+
+    async def open(self, site: str, call: Call) -> Upstream:
+        assert self._session is not None
+        if site in self.cut:
+            raise Unreachable(site, "cut off", sent=False)
+        response = await self._session.request(call.method, self[site].url + call.target, headers=call.headers, data=call.body)
+        if site in self.mute:
+            response.close()
+            raise Unreachable(site, "its answer got lost")
+        return Upstream(response, site)
+
+
+class Notes:
+    """What is asked of the document, without other sites."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], Record] = {}
+        self._callbacks: list[Any] = []
+
+    def record(self, kind: str, key: str) -> Record | None:
+        return self._records.get((kind, key))
+
+    def records(self, kind: str) -> Iterator[Record]:
+        yield from [record for (of, _), record in self._records.items() if of == kind and record.present]
+
+    def write(self, changes: Any) -> None:
+        for change in changes:
+            assert isinstance(change, Change)
+            old = self._records.get((change.kind, change.key))
+            fields = {**(old.fields if old else {}), **change.fields}
+            self._records[change.kind, change.key] = Record(change.kind, change.key, fields, {}, {})
+            for callback in self._callbacks:
+                callback(frozenset([(change.kind, change.key)]))
+
+    def on_change(self, callback: Any) -> None:
+        self._callbacks.append(callback)
+
+
+def call(method: str, path: str, body: Any = None, service: str = "compute", query: str = "", **headers: str) -> Call:
+    """A client's request."""
+    said = CIMultiDict({"X-Auth-Token": USER, **({"Content-Type": "application/json"} if body is not None else {}), **headers})
+    data = body if body is None or isinstance(body, bytes) or hasattr(body, "__aiter__") else json.dumps(body).encode()
+    return Call(method, service, path, query, said, data, "req-1")

@@ -1,0 +1,270 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from replica_sites import ADMIN, Sites, call
+
+from atoll.gateway import attempt, pending
+from atoll.gateway.attempt import REPLICA_TAG, find_tagged, words
+from atoll.gateway.call import Reply
+from atoll.gateway.operation import Operation, resource_of
+from atoll.gateway.pending import Pending
+
+SERVER = "/v2.1/servers/1"
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    monkeypatch.setattr(pending, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(attempt, "SETTLED_S", 0.1)
+
+
+@asynccontextmanager
+async def working(file: Path, sites: Sites) -> AsyncIterator[Pending]:
+    """A worker, until the end of the context."""
+    worker = Pending(file, sites, lambda: 1_800_000_000.0)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def put(site: str = "lyon", path: str = SERVER, **fields: object) -> Operation:
+    return Operation.of(site, call("PUT", path, fields), "cut off")
+
+
+def delete(site: str = "lyon", path: str = SERVER, *, unsure: bool = False) -> Operation:
+    return Operation.of(site, call("DELETE", path), "cut off", unsure=unsure)
+
+
+def test_what_waits_is_done_when_the_site_is_back(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            sites["lyon"].things[SERVER] = {}
+            sites.cut.add("lyon")
+            worker.add([put(name="new")])
+            await asyncio.sleep(0.1)
+            assert sites["lyon"].asked == []
+            assert worker.list() == [
+                {"site": "lyon", "what": f"PUT compute{SERVER}", "since": "2027-01-15T08:00:00+00:00", "attempts": 0, "error": "cut off"}
+            ]
+            sites.cut.clear()
+            worker.wake()
+            await until(lambda: not worker.list())
+            assert sites["lyon"].things[SERVER] == {"name": "new"}
+            assert sites["lyon"].asked == [("PUT", SERVER, ADMIN)]
+
+    asyncio.run(main())
+
+
+def test_it_survives_a_restart(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites:
+            sites["lyon"].things[SERVER] = {}
+            sites.cut.add("lyon")
+            async with working(tmp_path / "pending.db", sites) as worker:
+                worker.add([put(name="new")])
+            sites.cut.clear()
+            async with working(tmp_path / "pending.db", sites) as worker:
+                await until(lambda: not worker.list())
+            assert sites["lyon"].things[SERVER] == {"name": "new"}
+
+    asyncio.run(main())
+
+
+def test_what_is_held_is_done_by_a_successor(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites:
+            sites["lyon"].things = {SERVER: {}, "/v2.1/servers/2": {}, "/v2.1/servers/3": {}}
+            async with working(tmp_path / "pending.db", sites) as worker:
+                held = worker.hold([delete(), delete(path="/v2.1/servers/2"), delete(path="/v2.1/servers/3")])
+                worker.drop(held[2:])
+                worker.release({held[1]: "could not be asked"})
+                await until(lambda: sites["lyon"].asked)
+                await asyncio.sleep(0.05)
+                assert worker.list() == []
+                assert set(sites["lyon"].things) == {SERVER, "/v2.1/servers/3"}
+            async with working(tmp_path / "pending.db", sites) as worker:
+                await until(lambda: SERVER not in sites["lyon"].things)
+            assert set(sites["lyon"].things) == {"/v2.1/servers/3"}
+
+    asyncio.run(main())
+
+
+def test_its_file_is_for_its_owner_alone_and_holds_no_token(tmp_path):
+    worker = Pending(tmp_path / "pending.db", Sites("paris", "lyon"), lambda: 0.0)
+    worker.add([put(name="new")])
+    for file in tmp_path.iterdir():
+        assert file.stat().st_mode & 0o077 == 0, file.name
+        assert b"token" not in file.read_bytes()
+
+
+def test_order_is_kept_for_each_resource(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            lyon = sites["lyon"]
+            lyon.things = {SERVER: {}, "/v2.1/servers/2": {}}
+            lyon.refuse["PUT", "/servers/1$"] = 500
+            worker.add([put(name="first"), put(name="second"), put(path="/v2.1/servers/2", name="other")])
+            await until(lambda: lyon.things["/v2.1/servers/2"])
+            assert worker.waits("lyon", call("GET", SERVER + "/metadata"))
+            assert not worker.waits("lyon", call("GET", "/v2.1/servers/2"))
+            assert not worker.waits("paris", call("GET", SERVER))
+            assert lyon.things[SERVER] == {}
+            lyon.refuse.clear()
+            await until(lambda: not worker.list())
+            assert lyon.things[SERVER] == {"name": "second"}
+
+    asyncio.run(main())
+
+
+def test_a_deletion_makes_what_waited_before_it_pointless(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            sites.cut.add("lyon")
+            worker.add([put(name="new"), put(path=SERVER + "/metadata", a=1), put(path="/v2.1/servers/2"), delete()])
+            assert [each["what"] for each in worker.list()] == ["PUT compute/v2.1/servers/2", f"DELETE compute{SERVER}"]
+
+    asyncio.run(main())
+
+
+def test_what_is_gone_is_done(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            worker.add([delete(), put(path="/v2.1/servers/2", name="new")])
+            await until(lambda: not worker.list())
+
+    asyncio.run(main())
+
+
+def test_a_change_that_is_refused_is_given_up_at_last_and_a_deletion_is_not(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(pending, "LONGEST_DELAY_S", 0.01)
+
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            sites["lyon"].refuse = {("PUT", "."): 409, ("DELETE", "."): 409}
+            worker.add([put(name="new"), delete(path="/v2.1/servers/2")])
+            await until(lambda: [each["attempts"] > pending.MOST_REFUSALS for each in worker.list()] == [True])
+            assert worker.list()[0]["what"] == "DELETE compute/v2.1/servers/2"
+            assert worker.list()[0]["error"] == "HTTP 409: refused by lyon"
+
+    asyncio.run(main())
+    assert f"lyon refuses for good, and differs from the other sites now: PUT compute{SERVER}" in caplog.text
+
+
+def test_what_might_still_come_to_be_is_deleted_when_it_comes(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            worker.add([delete(unsure=True)])
+            await until(lambda: sites["lyon"].asked)
+            await asyncio.sleep(0.03)
+            assert worker.list()[0]["error"] == "it is not there, and might still come to be"
+            sites["lyon"].things[SERVER] = {}
+            await until(lambda: not worker.list())
+            assert not sites["lyon"].things
+
+    asyncio.run(main())
+
+
+def test_what_has_not_come_to_be_for_long_is_done(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            worker.add([delete(unsure=True)])
+            await until(lambda: not worker.list())
+
+    asyncio.run(main())
+
+
+def test_servers_are_found_by_their_tag(tmp_path):
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            for number, tag in (("1", "ours"), ("2", "another's"), ("3", None)):
+                sites["lyon"].things[f"/v2.1/servers/{number}"] = {"id": number, "metadata": {REPLICA_TAG: tag} if tag else {}}
+            listed = call("DELETE", "/v2.1/servers", query=find_tagged("web.1"))
+            worker.add([replace(Operation.of("lyon", listed, "lost", unsure=True), tag="ours")])
+            await until(lambda: not worker.list())
+            assert sorted(sites["lyon"].things) == ["/v2.1/servers/2", "/v2.1/servers/3"]
+
+    asyncio.run(main())
+
+
+def test_the_name_that_servers_are_found_by_is_no_pattern():
+    assert find_tagged("web.1") == "all_tenants=1&name=%5Eweb%5C.1%24"
+
+
+def test_data_are_copied_from_another_site_that_has_them(tmp_path):
+    image = "/v2/images/i"
+
+    async def main() -> None:
+        async with Sites("paris", "lyon", "nice").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            for site in ("lyon", "nice"):
+                sites[site].things[image] = {"status": "queued"}
+            copied = replace(Operation.of("lyon", call("PUT", f"{image}/file", service="image"), "wait"), copies_data=True)
+            worker.add([copied])
+            await until(lambda: "no site" in worker.list()[0]["error"])
+            sites["nice"].data[image] = b"data" * 100_000
+            await until(lambda: not worker.list())
+            assert sites["lyon"].data[image] == sites["nice"].data[image]
+            before = len(sites["lyon"].asked)
+            worker.add([copied])
+            await until(lambda: not worker.list())
+            assert [method for method, _, _ in sites["lyon"].asked[before:]] == ["GET"], "it is active there: nothing is sent"
+
+    asyncio.run(main())
+
+
+def test_a_site_that_left_is_waited_for_no_more(tmp_path):
+    worker = Pending(tmp_path / "pending.db", Sites("paris", "lyon", "nice"), lambda: 0.0)
+    worker.add([delete("lyon"), delete("nice")])
+    worker.forget("lyon")
+    assert [each["site"] for each in worker.list()] == ["nice"]
+
+
+@pytest.mark.parametrize(
+    ("path", "resource"),
+    [
+        ("/v2.1/servers/1", "/v2.1/servers/1"),
+        ("/v2.1/servers/1/action", "/v2.1/servers/1"),
+        (f"/v2.1/{'0' * 32}/servers/1/action", f"/v2.1/{'0' * 32}/servers/1"),
+        (f"/v2.1/os-quota-sets/{'0' * 32}", f"/v2.1/os-quota-sets/{'0' * 32}"),
+        ("/v2.0/routers/1/add_router_interface", "/v2.0/routers/1"),
+        ("/v2.1/servers", "/v2.1/servers"),
+    ],
+)
+def test_resource_of(path, resource):
+    assert resource_of(path) == resource
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"badRequest": {"code": 400, "message": "no\\nsuch"}}', "no such"),
+        (b'{"NeutronError": "text"}', "text"),
+        (b"<html>", "<html>"),
+        (b"{}", "{}"),
+        (b"[]", "[]"),
+    ],
+)
+def test_words(body, said):
+    assert words(Reply(400, call("GET", "/").headers, body, "lyon")) == said
+
+
+def test_a_body_that_can_be_read_once_can_not_wait():
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b""
+
+    with pytest.raises(ValueError, match="not in memory"):
+        Operation.of("lyon", call("PUT", "/v2/images/1/file", pieces()), "cut off")
