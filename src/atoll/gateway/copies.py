@@ -1,0 +1,167 @@
+"""How something is created at several sites: with which id, and how it is found again if a site does not say what has become of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from atoll.gateway.attempt import REPLICA_TAG, find_tagged
+from atoll.gateway.call import Call, Reply
+from atoll.gateway.operation import Operation
+from atoll.gateway.routes import Resource
+
+_PINNED: Mapping[str, tuple[str, ...]] = {
+    "networks": (),
+    "subnets": ("cidr", "gateway_ip", "allocation_pools"),
+    "ports": ("mac_address", "fixed_ips"),
+    "routers": (),
+    "security_groups": (),
+    "security_group_rules": (),
+}
+"""Neutron's types that an administrator may give an id, and what Neutron itself chooses: the others must have what the first has."""
+
+_OF_POOL = ("subnetpool_id", "prefixlen", "use_default_subnetpool")
+"""By these a site would choose a prefix of its own."""
+
+_WITH_IDS = ("images", "flavors")
+
+_REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Something that is about to be created.
+
+    Attributes:
+        call: the request, for the first site.
+        resource: its type.
+        id: what its id will be; empty if that is not for us to choose, and so might be the id of something that is there already.
+        tag: by which servers are found; empty for all else.
+    """
+
+    call: Call
+    resource: Resource
+    id: str = ""
+    tag: str = ""
+
+    @property
+    def traceable(self) -> bool:
+        """Whether it can be found at a site that did not say what has become of it."""
+        return bool(self.id or self.tag)
+
+    @property
+    def needs_admin(self) -> bool:
+        """Whether only an administrator may create it at the other sites under the id that the first has given it."""
+        return self.resource.service == "network"
+
+    def for_others(self, first: Reply, admin_token: str | None) -> Draft:
+        """What is created at the other sites, after the first has created it."""
+        body, made = self.call.json(), _item(first.json(), self.resource)
+        wanted = _item(body, self.resource)
+        if self.resource.key == "keypairs":
+            wanted["public_key"] = made["public_key"]
+        elif admin_token is not None:
+            for name in _OF_POOL if self.resource.key == "subnets" else ():
+                wanted.pop(name, None)
+            wanted |= {"id": made["id"], "project_id": made["project_id"]}
+            wanted |= {name: made[name] for name in _PINNED[self.resource.key]}
+            wanted.pop("tenant_id", None)
+        call = self.call.with_(json=body)
+        if admin_token is None:
+            return replace(self, call=call)
+        call.headers["X-Auth-Token"] = admin_token
+        return replace(self, call=call, id=made["id"])
+
+    def id_in(self, created: Reply) -> str:
+        """The id that a site has given it. A key pair's is its name."""
+        made = _item(created.json(), self.resource)
+        return str(made["name"] if self.resource.key == "keypairs" else made["id"])
+
+    def deletion(self, created: Reply) -> Call:
+        """The request that deletes it again."""
+        return self._delete(self.id_in(created))
+
+    def removals(self, sites: Iterable[str]) -> dict[str, Operation]:
+        """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
+        if not self.traceable:
+            return {}
+        delete = self._delete(self.id)
+        if self.tag:
+            name = str(_item(self.call.json(), self.resource).get("name", ""))
+            delete = delete.with_(path=self.call.path, query=find_tagged(name))
+        return {site: replace(Operation.of(site, delete, "being created", unsure=True), tag=self.tag) for site in sites}
+
+    def _delete(self, identifier: str) -> Call:
+        return self.call.with_(method="DELETE", path=f"{self.call.path}/{identifier}", body=None, query="")
+
+
+def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Draft:
+    """Prepare a creation.
+
+    Args:
+        call: the client's POST.
+        resource: what is created.
+        several: at more than one site.
+        traced: it must be possible to find it again.
+
+    Raises:
+        ValueError: it can't be created at several sites; why, for people.
+    """
+    if not traced:
+        return Draft(call, resource)
+    body = call.json()
+    try:
+        wanted = _item(body, resource)
+    except (KeyError, TypeError):
+        raise ValueError(f"expected one {resource.item}: several in one request can't be created by a scope") from None
+    if resource.key in _WITH_IDS and wanted.get("id") in (None, "auto"):
+        wanted["id"] = str(uuid.uuid4())
+        return Draft(call.with_(json=body), resource, id=wanted["id"])
+    if resource.key == "servers":
+        if {str(wanted.get(name, 1)) for name in ("min_count", "max_count")} != {"1"}:
+            raise ValueError("several servers in one request can't be created by a scope")
+        metadata = wanted.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise ValueError("expected metadata to be an object")
+        tag = str(uuid.uuid4())
+        wanted["metadata"] = {**metadata, REPLICA_TAG: tag}
+        return Draft(call.with_(json=body), resource, tag=tag)
+    if several and resource.key not in _REPLICABLE:
+        raise ValueError(f"{resource.key} can't be the same at several sites; these can: {', '.join(_REPLICABLE)}")
+    return Draft(call, resource)
+
+
+def of_user(call: Call) -> Call:
+    """A call that means the same without the user's token: a key pair's name is unique only among those of its user."""
+    parts = call.path.split("/")
+    if call.service != "compute" or "os-keypairs" not in parts:
+        return call
+    owner = _user(call.token)
+    if not owner or "user_id=" in call.query:
+        return call
+    said = call.with_(query="&".join(filter(None, (call.query, f"user_id={owner}"))))
+    said.headers["OpenStack-API-Version"] = "compute 2.10"  # the first that knows user_id
+    said.headers.popall("X-OpenStack-Nova-API-Version", None)
+    return said
+
+
+def _user(token: str) -> str:
+    """The user's id in a token (keystone.token.providers.jws): of one that a site has just accepted, so nothing is checked here."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return str(claims["sub"])
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""
+
+
+def _item(body: Any, resource: Resource) -> dict[str, Any]:  # noqa: ANN401, RUF100 - JSON
+    """The resource in a body: Glance's stand alone, all others under their name."""
+    item = body if resource.service == "image" else body[resource.item]
+    if not isinstance(item, dict):
+        raise TypeError
+    return item

@@ -1,0 +1,52 @@
+"""What has to be done later if this process can't do it now, or dies before it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from atoll.gateway.operation import Operation
+from atoll.gateway.pending import Pending
+
+
+class Intents:
+    """The operations, one a site, on disk from `keep` on. At the end of the context, those that nobody has settled will be done later.
+
+    Args:
+        pending: who does them.
+    """
+
+    def __init__(self, pending: Pending) -> None:
+        self._pending = pending
+        self._numbers: dict[str, int] = {}
+        self._settled: set[str] = set()
+        self._reasons: dict[str, str] = {}
+
+    def __enter__(self) -> Intents:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        left = {site: number for site, number in self._numbers.items() if site not in self._settled}
+        if self._settled & set(self._numbers):
+            self._pending.drop(self._numbers[site] for site in self._settled & set(self._numbers))
+        if left:
+            why = "interrupted" if error is None else f"interrupted: {type(error).__name__}"
+            self._pending.release({number: self._reasons.get(site, why) for site, number in left.items()})
+
+    def keep(self, operations: Mapping[str, Operation]) -> None:
+        """Write down what has to be done by sites, unless it is settled already.
+
+        Raises:
+            sqlite3.Error: it can't be written.
+        """
+        new = {site: each for site, each in operations.items() if site not in self._numbers and site not in self._settled}
+        if new:
+            self._numbers |= dict(zip(new, self._pending.hold(new.values()), strict=True))
+
+    def settle(self, *sites: str) -> None:
+        """Nothing has to be done by these sites."""
+        self._settled |= set(sites)
+
+    def leave(self, site: str, why: str) -> None:
+        """This site has to do it later; why, for people."""
+        self._reasons[site] = why

@@ -1,0 +1,251 @@
+"""The same resource at several sites: made together, changed together, deleted together, also at those that are cut off at the time.
+
+Types whose API lets the caller choose the id have the same id at all sites. Servers can't: each has an id of its own, and a record of the
+replicated document ties them together; its key is the id that the client was given, that of the first site. A request about any of
+these ids concerns all of them. (After scope-lang's replication, D. Espinel et al., Euro-Par 2021: a "meta-id" and the local ids.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from atoll.gateway import faults
+from atoll.gateway.attempt import GONE, Sites, words
+from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.copies import Draft, of_user
+from atoll.gateway.create import CreateAt, Creator
+from atoll.gateway.intents import Intents
+from atoll.gateway.operation import Operation, resource_of
+from atoll.gateway.pending import Pending
+from atoll.gateway.routes import Resource
+from atoll.mesh.record import Change, Record
+
+LOG = logging.getLogger(__name__)
+
+KIND = "replica"
+"""Of the document's records."""
+
+
+class Document(Protocol):
+    """What is asked of `atoll.mesh.document`."""
+
+    def record(self, kind: str, key: str) -> Record | None:
+        """A record."""
+
+    def records(self, kind: str) -> Iterator[Record]:
+        """The records of a kind that are present."""
+
+    def write(self, changes: Iterable[Change]) -> None:
+        """Write fields of records."""
+
+    def on_change(self, callback: Callable[[frozenset[tuple[str, str]]], None]) -> None:
+        """Have `callback` called with the (kind, key) of records that may have changed."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Resources that are replicas of each other.
+
+    Attributes:
+        key: the id that the client was given.
+        service: whose they are.
+        path: of the collection.
+        members: the id at each site.
+    """
+
+    key: str
+    service: str
+    path: str
+    members: Mapping[str, str]
+
+
+class Replicas:
+    """The replicas of the cloud, as one gateway sees them.
+
+    Args:
+        sites: to ask.
+        document: where it is written down what belongs together.
+        pending: for what can't be done now.
+        create_at: see `create.CreateAt`.
+    """
+
+    def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt) -> None:
+        self._sites = sites
+        self._document = document
+        self._pending = pending
+        self._creator = Creator(sites, pending, create_at, self._tie)
+        self._groups: dict[str, Group] = {}
+        self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
+        document.on_change(self._learn)
+
+    def group(self, identifier: str) -> Group | None:
+        """What a resource is a replica of; None if it stands for itself."""
+        return self._groups.get(identifier)
+
+    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]]) -> Reply:
+        """Create something at all sites of the first of several choices where that works; see `Creator.create`."""
+        return await self._creator.create(call, resource, choices)
+
+    def _tie(self, made: Draft, members: Mapping[str, str]) -> None:
+        if made.resource.copies and made.resource.service != "image":
+            return  # whoever changes such a thing asks all sites anyway
+        fields = {"present": True, "service": made.call.service, "path": made.call.path, "members": dict(members)}
+        self._document.write([Change(KIND, next(iter(members.values())), fields)])
+
+    async def relay(self, call: Call, group: Group, asked: str) -> Reply:
+        """Answer a request about a replicated resource: what reads from one of them, what changes to all.
+
+        Args:
+            call: the client's.
+            group: what it is about.
+            asked: the id in the call's path: the group's key, or a member's.
+        """
+        everywhere = self._sites.everywhere()
+        # Of an image, further sites may have made copies.
+        members = dict.fromkeys(everywhere, group.key) if group.service == "image" and call.repeatable else group.members
+        members = {site: members[site] for site in self._sites.near_first(list(members)) if site in everywhere}
+        calls = {site: call.with_(path=_with_id(call.path, asked, identifier)) for site, identifier in members.items()}
+        if call.method in {"GET", "HEAD"}:
+            # Whoever names one of several servers by its own id means that one.
+            own = {site: each for site, each in calls.items() if members[site] == asked != group.key}
+            return _renamed(await self._nearest(own or calls), members, asked)
+        if not call.repeatable:
+            return await self._upload(call, list(calls))
+        reply = await self._spread(calls)
+        if call.method == "DELETE" and call.path == resource_of(call.path) and (reply.ok or reply.status in GONE):
+            self._document.write([Change(KIND, group.key, {"present": False})])
+        return _renamed(reply, members, asked)
+
+    async def everywhere(self, call: Call, sites: Iterable[str]) -> Reply:
+        """Have all sites do the same at once. Those that can't be reached do it later, if any other did it now.
+
+        Args:
+            call: with a body that can be sent more than once.
+            sites: all that may hold what it is about. A site that has no such thing has nothing to do.
+
+        Returns:
+            The answer of the nearest site that did it. If none did, that of the nearest that refused; 503 if a site that could not be
+            asked might hold it; else 404.
+        """
+        return await self._spread(dict.fromkeys(self._sites.near_first(list(sites)), call))
+
+    async def _spread(self, calls: Mapping[str, Call]) -> Reply:
+        """`calls`: nearest site first."""
+        with Intents(self._pending) as intents:
+            outcomes: dict[str, Reply | Unreachable] = {}
+
+            async def ask(site: str) -> None:
+                outcomes[site] = outcome = await self._ask(site, calls[site])
+                if isinstance(outcome, Reply) and outcome.ok:
+                    # From now on the others have to do it too, whatever becomes of this process.
+                    intents.settle(site)
+                    intents.keep({
+                        other: Operation.of(other, of_user(call), "asked")
+                        for other, call in calls.items()
+                        if other not in outcomes or _why_later(outcomes[other]) is not None
+                    })  # fmt: skip
+
+            await asyncio.gather(*map(ask, calls))
+            for site, outcome in outcomes.items():
+                if (why := _why_later(outcome)) is None:
+                    intents.settle(site)
+                else:
+                    intents.leave(site, why)
+        done = [outcome for site in calls if isinstance(outcome := outcomes[site], Reply) and outcome.ok]
+        if done:
+            return replace(done[0], site=",".join(reply.site for reply in done))
+        return self._best_refusal(next(iter(calls.values())).service, {site: outcomes[site] for site in calls})
+
+    async def _ask(self, site: str, call: Call) -> Reply | Unreachable:
+        if self._pending.waits(site, call):
+            return Unreachable(site, "something else about it has to be done first", sent=False)
+        try:
+            return await self._sites.send(site, call)
+        except Unreachable as error:
+            return error
+
+    def _best_refusal(self, service: str, outcomes: Mapping[str, Reply | Unreachable]) -> Reply:
+        replies = [outcome for outcome in outcomes.values() if isinstance(outcome, Reply)]
+        cut = [site for site, outcome in outcomes.items() if isinstance(outcome, Unreachable)]
+        refused = next((reply for reply in replies if reply.status not in GONE), None)
+        if refused is not None:
+            return refused
+        return faults.unreachable(service, cut, self._sites.here) if cut else replies[0]
+
+    async def _nearest(self, calls: Mapping[str, Call]) -> Reply:
+        """The answer of the nearest site that has it."""
+        outcomes: dict[str, Reply | Unreachable] = {}
+        for site, call in calls.items():
+            try:
+                outcomes[site] = reply = await self._sites.send(site, call)
+            except Unreachable as error:
+                outcomes[site] = error
+            else:
+                if reply.status not in GONE and reply.status < 500:
+                    return reply
+        return self._best_refusal(next(iter(calls.values())).service, outcomes)
+
+    async def _upload(self, call: Call, sites: Sequence[str]) -> Reply:
+        """Send data that can be read once to the nearest site; the others get them from there."""
+        there = {self._sites.here, *self._sites.reachable()}
+        near = next((site for site in sites if site in there), None)
+        if near is None:
+            return faults.unreachable(call.service, sites, self._sites.here)
+        try:
+            upstream = await self._sites.open(near, call)
+            reply: Reply = await upstream.read()
+        except Unreachable:
+            return faults.unreachable(call.service, [near], self._sites.here)
+        if reply.ok:
+            copied = replace(Operation.of(near, call.with_(body=None), f"copied from {near}"), copies_data=True)
+            self._pending.add(replace(copied, site=site) for site in sites if site != near)
+        return reply
+
+    def _learn(self, touched: frozenset[tuple[str, str]]) -> None:
+        for kind, key in touched:
+            if kind == KIND:
+                self._forget(key)
+                record = self._document.record(KIND, key)
+                if record is not None and record.present:
+                    self._remember(record)
+
+    def _remember(self, record: Record) -> None:
+        fields: Mapping[str, Any] = record.fields
+        try:
+            group = Group(
+                record.key, str(fields["service"]), str(fields["path"]), {str(site): str(each) for site, each in fields["members"].items()}
+            )
+        except (KeyError, AttributeError):
+            LOG.warning("the record of the replica %s is incomplete", record.key)
+            return
+        self._groups |= dict.fromkeys((group.key, *group.members.values()), group)
+
+    def _forget(self, key: str) -> None:
+        group = self._groups.get(key)
+        if group is not None and group.key == key:
+            for identifier in {key, *group.members.values()}:
+                del self._groups[identifier]
+
+
+def _why_later(outcome: Reply | Unreachable) -> str | None:
+    """Why a site has to do later what another did; None if it need not."""
+    if isinstance(outcome, Unreachable):
+        return outcome.why
+    # What a user may not do is not done later with more rights.
+    if outcome.ok or outcome.status in {*GONE, 401, 403}:
+        return None
+    return f"HTTP {outcome.status}: {words(outcome)}"
+
+
+def _with_id(path: str, asked: str, identifier: str) -> str:
+    return "/".join(identifier if part == asked else part for part in path.split("/"))
+
+
+def _renamed(reply: Reply, members: Mapping[str, str], asked: str) -> Reply:
+    """An answer that speaks of the id that was asked for."""
+    own = members.get(reply.site.split(",", 1)[0], asked)
+    return reply if own == asked else replace(reply, body=reply.body.replace(own.encode(), asked.encode()))
