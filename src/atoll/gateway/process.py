@@ -1,15 +1,33 @@
-"""The process of a site's gateway: the mesh node, the replica of identity, and both servers, in one event loop."""
+"""The process of a site's gateway: one event loop with everything in it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from atoll.gateway.options import Options
+from atoll.gateway.parts import Parts
 from atoll.runtime.child import Child
 
 
 def preload() -> None:
-    """Import what a gateway needs, so that the gateways of all sites share it."""
+    """Nothing is left to do: with this module everything is imported, and shared by the gateways of all sites."""
 
 
 def run(child: Child) -> None:
     """Serve until the process is asked to stop."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    options = Options.load(Path(child.arguments["directory"]) / "etc" / "gateway" / "gateway.json")
+    asyncio.run(_serve(child, options))
+
+
+async def _serve(child: Child, options: Options) -> None:
+    parts = Parts(options)
+    await parts.start(*child.sockets)
     child.ready()
-    child.wait()
+    try:
+        await child.stopped()
+    finally:
+        await parts.stop()

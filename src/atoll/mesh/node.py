@@ -25,6 +25,7 @@ from atoll.mesh.clock import HybridClock
 from atoll.mesh.conversation import Conversation
 from atoll.mesh.document import Document
 from atoll.mesh.envelope import Envelopes
+from atoll.mesh.identity.rules import rules as identity_rules
 from atoll.mesh.members import Card, Member, Roster, State
 from atoll.mesh.membership import KINDS, Membership, rules
 from atoll.mesh.signing import Signer
@@ -104,7 +105,7 @@ class Mesh:
         self._store = Store(options.data / "document.db")
         self._invitations = Invitations(options.data / "invitations.db", now_ms)
         self._roster = roster = Roster(options.cloud, own, authority)
-        self.document = Document(self._store, self.site, signer, clock, self._author, rules(authority))
+        self.document = Document(self._store, self.site, signer, clock, self._author, rules(authority) | identity_rules())
         self._membership = Membership(roster, self.document, clock, signer, options.members_file)
         self._desk = Desk(
             options.cloud, own, authority_pem, signer, self._invitations, roster.cards, self._membership.admit, options.sign

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import select
@@ -65,6 +66,19 @@ class Child:
     def on_stop(self, callback: Callable[[], object]) -> None:
         """Have something called, in the main thread by `wait`, when this process has to stop; the latest first."""
         self._callbacks.append(callback)
+
+    async def stopped(self) -> None:
+        """Return when this process has to stop: `wait`, for a main thread with an event loop; what `on_stop` was given is not called."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._wakeup, woken.set)
+        try:
+            while not self.stopping.is_set():
+                await woken.wait()
+                woken.clear()
+                with suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+        finally:
+            loop.remove_reader(self._wakeup)
 
     def wait(self) -> None:
         """Block until this process has to stop, then call what `on_stop` was given. For the main thread only."""

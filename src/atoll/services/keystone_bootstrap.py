@@ -11,7 +11,7 @@ from typing import Any
 
 from atoll.services import common
 from atoll.services.contract import Settings
-from atoll.services.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.cloud.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 
 CATALOGUE = {
     "identity": ("keystone", "/v3"),
@@ -108,7 +108,7 @@ def _make_service_users(settings: Settings) -> None:
         _grant(id, project, ADMIN, "service")
     id = gateway_user(settings.site)  # noqa: A001
     _make_user(id, f"{GATEWAY_USER}-{settings.site}", settings.secrets[GATEWAY_USER])
-    _grant(id, project, ADMIN)
+    _grant(id, identifier("project", ADMIN), ADMIN)
 
 
 def _grant(user: str, project: str, *roles: str) -> None:

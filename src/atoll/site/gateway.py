@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from atoll.files import write_private
 from atoll.gateway.options import Options
 from atoll.services import Service, Settings
-from atoll.services.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.cloud.identifiers import LOCAL_USERS, local_endpoint, local_user
 from atoll.services.keystone_bootstrap import CATALOGUE
 
 OPTIONS_FILE = "gateway/gateway.json"

@@ -11,7 +11,7 @@ from upstream import check, inside
 
 from atoll.cloud import PORT_OFFSETS
 from atoll.services import Settings, keystone
-from atoll.services.identifiers import LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.cloud.identifiers import LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 from atoll.services.keystone_bootstrap import CATALOGUE, ROLES
 from atoll.site.composition import SECRETS
 

@@ -1,0 +1,111 @@
+"""Identity at this site: Keystone's tables kept equal to the mesh's document, and caches told when they are out of date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from contextlib import suppress
+
+from atoll import pokes
+from atoll.gateway.options import Options
+from atoll.mesh.identity.replica import IdentityReplica
+from atoll.mesh.identity.tables import KINDS
+from atoll.mesh.node import Mesh
+
+LOG = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+"""Seconds after which it looks into the outbox though nobody has poked it: not every writer does."""
+
+AGAIN_S = 1.0
+"""Seconds until it tries again what the database refused: another writer may hold it, or the disk be full."""
+
+
+class Identity:
+    """Runs the replica in the gateway's event loop.
+
+    Args:
+        options: of the gateway.
+        mesh: has the document.
+        founder: True for a site that the cloud was made with; any other waits for the document before it says what it has itself.
+    """
+
+    def __init__(self, options: Options, mesh: Mesh, *, founder: bool) -> None:
+        local = (*options.local_users, *options.local_endpoints)
+        self._replica = IdentityReplica(options.identity_database, mesh.document, local, self._forget)
+        self._document = mesh.document
+        self._sockets = options.sockets
+        self._founder = founder
+        self._poker = pokes.Poker()
+        self._poked = pokes.receiver(options.sockets / pokes.COMMITTED)
+        self._wake = asyncio.Event()
+        self._touched: set[tuple[str, str]] = set()
+        self._prepared = False
+
+    async def run(self) -> None:
+        """Keep both equal, until cancelled."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._poked, self._on_poke)
+        self._document.on_change(self._on_change)
+        try:
+            while True:
+                try:
+                    await self._work()
+                except (sqlite3.Error, OSError):
+                    LOG.exception("identity can't be brought up to date now, and is tried again")
+                    await asyncio.sleep(AGAIN_S)
+                    continue
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), LOOK_S)
+                self._wake.clear()
+        finally:
+            loop.remove_reader(self._poked)
+            self._poked.close()
+            self._replica.close()
+
+    def conflicts(self) -> list[dict[str, object]]:
+        """Names that were given twice, for JSON."""
+        return [
+            {
+                "kind": each.kind,
+                "scope": each.scope,
+                "name": each.name,
+                "kept": each.kept,
+                "renamed": each.renamed,
+                "new_name": each.new_name,
+                "sites": list(each.sites),
+            }
+            for each in self._replica.conflicts()
+        ]
+
+    async def _work(self) -> None:
+        if not self._prepared:
+            # Who joins would else tell of an administrator of its own, whom the cloud knows with another password.
+            if not self._founder and not any(True for kind in KINDS for _record in self._document.records(kind)):
+                return
+            self._replica.prepare()
+            self._prepared = True
+            self._forget(frozenset())
+        if self._replica.pull():
+            self._forget(frozenset())
+        touched, self._touched = self._touched, set()
+        try:
+            for _written in self._replica.steps(touched):
+                await asyncio.sleep(0)  # requests go on in between
+        except sqlite3.Error:
+            self._touched |= touched
+            raise
+
+    def _on_poke(self) -> None:
+        pokes.drain(self._poked)
+        self._wake.set()
+
+    def _on_change(self, touched: frozenset[tuple[str, str]]) -> None:
+        found = {reference for reference in touched if reference[0] in KINDS}
+        if found:
+            self._touched |= found
+            self._wake.set()
+
+    def _forget(self, _kinds: frozenset[str]) -> None:
+        self._poker.forget(self._sockets)
