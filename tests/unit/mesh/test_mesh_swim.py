@@ -91,7 +91,7 @@ def test_a_failed_request_finds_it_at_once(seed):
     site = cloud.sites["s0"]
     cloud.send("s0", site.doubt("s3", cloud.now))
     assert not site.reachable("s3")
-    assert cloud.run(60, lambda: site.state("s3") is State.SUSPECT) < 1.5
+    assert cloud.run(60, lambda: site.state("s3") is State.SUSPECT) < 2.5
     assert cloud.run(60, lambda: all(not other.reachable("s3") for other in cloud.up)) < 2
 
 
