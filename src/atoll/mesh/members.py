@@ -13,7 +13,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -307,8 +307,10 @@ class Roster:
     def _newest(self, name: str, card: Card) -> Card:
         """What the site says of itself, unless the file is newer: after `atoll up` with other ports, that is what is right."""
         stamp, stated = self.stated.get(name, (-1, card))
-        if name == self.own.name or stated.certificate != card.certificate or (name in self.told and stamp < self.told_at):
+        if name == self.own.name or stated.certificate != card.certificate:
             return card
+        if name in self.told and stamp < self.told_at:
+            return replace(card, token_key=card.token_key or stated.token_key)
         return stated
 
     def _adopt(self, cards: dict[str, Card]) -> None:
