@@ -1,0 +1,189 @@
+"""Asks services for what a reference names, here and elsewhere, for a user or with the gateway's own rights."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+from multidict import CIMultiDict
+
+from atoll.gateway.bring import references as kinds
+from atoll.gateway.bring.references import Reference
+from atoll.gateway.call import Call, Reply, Unreachable
+
+LOG = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+"""Seconds that another site may take to say whether it has something."""
+
+MAKE_S = 60.0
+"""Seconds that a service of this site may take to make something."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+class Streamed(Protocol):
+    """An answer that is read as it arrives; see `atoll.gateway.sites.Upstream`."""
+
+    status: int
+    headers: CIMultiDict[str]
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Its body."""
+
+
+class Sites(Protocol):
+    """How sites are asked; see `atoll.gateway.sites.Sites`."""
+
+    here: str
+
+    def reachable(self) -> list[str]:
+        """Other sites, nearest first."""
+
+    async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
+        """Ask, and hold the answer in memory."""
+
+    def stream(self, site: str, call: Call) -> AbstractAsyncContextManager[Streamed]:
+        """Ask, and read the answer as it arrives."""
+
+    async def admin_token(self) -> str:
+        """A token for what the user has too few rights for."""
+
+
+class Failed(Exception):  # noqa: N818 - what a service has done, as Unreachable is
+    """A service refused what bringing something here needs."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Another site that has what is looked for, and what it says of it."""
+
+    site: str
+    body: Any
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Asks on behalf of one request.
+
+    Attributes:
+        sites: to ask.
+        token: of the user.
+        request_id: of the user's request.
+    """
+
+    sites: Sites
+    token: str
+    request_id: str
+
+    def call(self, method: str, service: str, target: str, token: str, body: Any = None) -> Call:
+        """A request for a service, in the version that this package speaks."""
+        path, _, query = target.partition("?")
+        headers = CIMultiDict({"X-Auth-Token": token, "Accept": "application/json"})
+        if service == "compute":
+            headers["OpenStack-API-Version"] = f"compute {VERSION}"
+        bare = Call(method, service, path, query, headers, None, self.request_id)
+        return bare if body is None else bare.with_(json=body)
+
+    async def get(self, site: str, service: str, target: str) -> Any:
+        """What a service shows to the user; None if it shows nothing.
+
+        Raises:
+            Unreachable: it does not answer.
+        """
+        reply = await self.sites.send(site, self.call("GET", service, target, self.token), LOOK_S)
+        return reply.json() if reply.ok else None
+
+    async def make(  # noqa: PLR0913 - a request is made of so many parts
+        self, method: str, service: str, target: str, body: Any = None, *, token: str | None = None, exists: bool = False
+    ) -> Any:
+        """Have a service of this site make or change something, with the gateway's rights if no token is given.
+
+        Args:
+            method: POST, PUT or DELETE.
+            service: which.
+            target: path and query.
+            body: to be sent as JSON.
+            token: whose rights.
+            exists: True if it does not matter that it is there already.
+
+        Returns:
+            The answer's body; None if it was there already.
+
+        Raises:
+            Failed: the service refuses.
+            Unreachable: it does not answer.
+        """
+        call = self.call(method, service, target, token or await self.sites.admin_token(), body)
+        reply = await self.sites.send(self.sites.here, call, MAKE_S)
+        if exists and reply.status == 409:
+            return None
+        if not reply.ok:
+            raise Failed(f"{method} {target}: {reply.status} {reply.body[:500].decode(errors='replace')}")
+        return reply.json() if reply.body else {}
+
+    async def project(self) -> str:
+        """The id of the user's project.
+
+        Raises:
+            Failed: the token is of none.
+            Unreachable: Keystone does not answer.
+        """
+        call = self.call("GET", "identity", "/v3/auth/tokens?nocatalog", self.token)
+        call.headers["X-Subject-Token"] = self.token
+        reply = await self.sites.send(self.sites.here, call, LOOK_S)
+        project = reply.json()["token"].get("project") if reply.ok else None
+        if project is None:
+            raise Failed("the token is of no project")
+        return str(project["id"])
+
+    async def look(self, site: str, reference: Reference) -> Any:
+        """What a site shows to the user of what is referred to; None if nothing that can be used.
+
+        Raises:
+            Unreachable: the service does not answer.
+        """
+        service, target, key = _where(reference)
+        body = await self.get(site, service, target)
+        found = body[key] if body is not None and key else body
+        if reference.kind == kinds.IMAGE and found is not None and found["status"] != "active":
+            return None
+        return found or None
+
+    async def elsewhere(self, reference: Reference) -> list[Found]:
+        """The other sites that have it, nearest first."""
+        sites = self.sites.reachable()
+        answers = await asyncio.gather(*(self._try(site, reference) for site in sites))
+        return [Found(site, body) for site, body in zip(sites, answers, strict=True) if body is not None]
+
+    async def _try(self, site: str, reference: Reference) -> Any:
+        try:
+            return await self.look(site, reference)
+        except Unreachable as error:
+            LOG.info("%s: looking for %s: %s", self.request_id, reference, error)
+            return None
+
+
+VERSION = "2.61"
+"""Of Nova's API: the first in which a flavor shows its extra specs."""
+
+
+def _where(reference: Reference) -> tuple[str, str, str]:
+    """Service, target, and the key in the answer."""
+    name = quote(reference.id, safe="")
+    if reference.kind == kinds.SECURITY_GROUP:
+        attribute = "id" if _UUID.fullmatch(reference.id) else "name"
+        return "network", f"/v2.0/security-groups?{urlencode({attribute: reference.id})}", "security_groups"
+    return {
+        kinds.IMAGE: ("image", f"/v2/images/{name}", ""),
+        kinds.FLAVOR: ("compute", f"/v2.1/flavors/{name}", "flavor"),
+        kinds.KEY_PAIR: ("compute", f"/v2.1/os-keypairs/{name}", "keypair"),
+        kinds.NETWORK: ("network", f"/v2.0/networks/{name}", "network"),
+        kinds.SUBNET: ("network", f"/v2.0/subnets/{name}", "subnet"),
+    }[reference.kind]

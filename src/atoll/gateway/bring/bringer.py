@@ -1,0 +1,180 @@
+"""Brings what a request refers to, and takes it away again if the request fails all the same.
+
+The request goes to this site's service first; only if it is refused, what it refers to is looked at: so what is here costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+
+from atoll.gateway.bring import compute, network
+from atoll.gateway.bring import references as kinds
+from atoll.gateway.bring.asking import Asker, Failed, Found, Sites
+from atoll.gateway.bring.chunks import Chunks
+from atoll.gateway.bring.images import Images
+from atoll.gateway.bring.pull import PullFailed
+from atoll.gateway.bring.references import Reference, references
+from atoll.gateway.bring.undo import Made
+from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.headers import request_id as valid_request_id
+
+LOG = logging.getLogger(__name__)
+
+Undo = Callable[[], Awaitable[None]]
+
+JOIN_S = 60.0
+"""A request that was refused before something was brought may come for it so many seconds after."""
+
+_MAKERS = {
+    kinds.FLAVOR: compute.bring_flavor,
+    kinds.KEY_PAIR: compute.bring_key_pair,
+    kinds.NETWORK: network.bring_network,
+    kinds.SUBNET: network.bring_subnet,
+    kinds.SECURITY_GROUP: network.bring_security_groups,
+}
+
+
+@dataclass
+class _Bringing:
+    """One thing being brought, for all requests of one user that want it.
+
+    Attributes:
+        task: the work.
+        made: what it has made here.
+        wanted: requests that have wanted it.
+        given_up: those that failed.
+    """
+
+    task: asyncio.Task[None]
+    made: Made
+    wanted: int = 0
+    given_up: int = 0
+
+
+class Bringer:
+    """Brings things to this site.
+
+    Args:
+        sites: to ask.
+        data: the gateway's directory; partial images go to `partial` in it.
+    """
+
+    def __init__(self, sites: Sites, data: Path) -> None:
+        self.images = Images(sites, data / "partial")
+        self._sites = sites
+        self._chunks = Chunks(sites)
+        self._bringing: dict[tuple[Reference, str], _Bringing] = {}
+        self._locks: WeakValueDictionary[Reference, asyncio.Lock] = WeakValueDictionary()
+
+    def attach(self, application: web.Application) -> None:
+        """Add what other gateways pull images by to the application of the peer port."""
+        self._chunks.attach(application)
+
+    async def stop(self) -> None:
+        """Leave images that are on their way for the next start."""
+        await self.images.stop()
+
+    def status(self) -> dict[str, Any]:
+        """What is on its way, for JSON."""
+        return {"images": self.images.status()}
+
+    async def missing(self, call: Call) -> list[Reference]:
+        """What a request that was refused refers to and this site does not show to its user."""
+        asker = Asker(self._sites, call.token, call.request_id)
+        named = references(call)
+        try:
+            there = await asyncio.gather(*(asker.look(self._sites.here, reference) for reference in named))
+        except Unreachable as error:
+            LOG.warning("%s: what it refers to can't be looked at: %s", call.request_id, error)
+            return []
+        return [reference for reference, seen in zip(named, there, strict=True) if seen is None]
+
+    async def bring(self, wanted: Sequence[Reference], token: str, request_id: str | None = None) -> Undo | None:
+        """Bring things from the nearest site that shows them to the user: all, or none.
+
+        Args:
+            wanted: of `missing`.
+            token: of the user.
+            request_id: of the user's request.
+
+        Returns:
+            What takes them away again, for when the request fails all the same; images stay, since Glance never takes an id twice.
+            None: nothing was brought, for something is nowhere, or could not be brought.
+        """
+        asker = Asker(self._sites, token, valid_request_id(request_id))
+        places = await asyncio.gather(*(asker.elsewhere(reference) for reference in wanted))
+        nowhere = [str(reference) for reference, found in zip(wanted, places, strict=True) if not found]
+        if nowhere:
+            LOG.info("%s: no site that can be reached has %s", asker.request_id, ", ".join(nowhere))
+            return None
+        joined: list[tuple[tuple[Reference, str], _Bringing]] = []
+
+        async def undo() -> None:
+            while joined:
+                await self._give_up(*joined.pop())
+
+        for reference, found in zip(wanted, places, strict=True):
+            try:
+                bringing = await self._join(asker, reference, found)
+                joined.append(((reference, token), bringing))
+                await asyncio.shield(bringing.task)
+            except (Failed, PullFailed, Unreachable, OSError) as error:
+                LOG.warning("%s: %s could not be brought: %s", asker.request_id, reference, error)
+                await undo()
+                return None
+            except asyncio.CancelledError:
+                # The client is gone. What is being made will be there for whoever comes next.
+                raise
+            LOG.info("%s: %s brought from %s", asker.request_id, reference, found[0].site)
+        return undo
+
+    async def _join(self, asker: Asker, reference: Reference, found: list[Found]) -> _Bringing:
+        key = reference, asker.token
+        bringing = self._bringing.get(key)
+        # It may have been brought, and been deleted since.
+        if bringing is not None and bringing.task.done() and await asker.look(self._sites.here, reference) is None:
+            self._bringing.pop(key, None)
+        bringing = self._bringing.get(key)
+        if bringing is None:
+            loop = asyncio.get_running_loop()
+            made = Made(asker)
+            bringing = self._bringing[key] = _Bringing(loop.create_task(self._bring(asker, reference, found, made)), made)
+            bringing.task.add_done_callback(lambda _: loop.call_later(JOIN_S, self._forget, key, bringing))
+        bringing.wanted += 1
+        return bringing
+
+    def _forget(self, key: tuple[Reference, str], bringing: _Bringing) -> None:
+        if self._bringing.get(key) is bringing:
+            del self._bringing[key]
+
+    async def _give_up(self, key: tuple[Reference, str], bringing: _Bringing) -> None:
+        """A request has failed: once all that wanted something have, it is taken away."""
+        bringing.given_up += 1
+        if bringing.given_up == bringing.wanted:
+            self._forget(key, bringing)
+            await bringing.made.undo()
+
+    async def _bring(self, asker: Asker, reference: Reference, found: list[Found], made: Made) -> None:
+        async with self._locks.setdefault(reference, asyncio.Lock()):
+            if await asker.look(self._sites.here, reference) is not None:
+                return  # for another user
+            if reference.kind == kinds.IMAGE:
+                await self._bring_image(asker, reference, found)
+            else:
+                await _MAKERS[reference.kind](asker, found[0], made)
+
+    async def _bring_image(self, asker: Asker, reference: Reference, found: list[Found]) -> None:
+        await self.images.pull(reference.id, [each.site for each in found])
+        if await asker.look(self._sites.here, reference) is None and found[0].body["visibility"] == "shared":
+            members = f"/v2/images/{reference.id}/members"
+            project = await asker.project()
+            await asker.make("POST", "image", members, {"member": project}, exists=True)
+            await asker.make("PUT", "image", f"{members}/{project}", {"status": "accepted"}, token=asker.token)

@@ -1,0 +1,55 @@
+"""Brings flavors and key pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from atoll.gateway.bring.asking import Asker, Found
+from atoll.gateway.bring.undo import Made
+
+_FLAVOR = ("id", "name", "ram", "vcpus", "disk", "OS-FLV-EXT-DATA:ephemeral", "rxtx_factor", "os-flavor-access:is_public", "description")
+
+
+async def bring_flavor(asker: Asker, found: Found, made: Made) -> None:
+    """Make a flavor with its extra specs. One that is not public becomes accessible to the user's project alone.
+
+    Args:
+        asker: of the request.
+        found: where it is.
+        made: takes note.
+
+    Raises:
+        Failed: Nova refuses; a flavor of the same name, perhaps.
+        Unreachable: a service does not answer.
+    """
+    flavor: dict[str, Any] = found.body
+    identifier = quote(flavor["id"], safe="")
+    body = {name: flavor[name] for name in _FLAVOR} | {"swap": flavor["swap"] or 0}
+    public = flavor["os-flavor-access:is_public"]
+    # A private one may be here for another project.
+    answer = await asker.make("POST", "compute", "/v2.1/flavors", {"flavor": body}, exists=not public)
+    if answer is not None:
+        made.note("compute", f"/v2.1/flavors/{identifier}")
+        if flavor.get("extra_specs"):
+            await asker.make("POST", "compute", f"/v2.1/flavors/{identifier}/os-extra_specs", {"extra_specs": flavor["extra_specs"]})
+    if not public:
+        access = {"addTenantAccess": {"tenant": await asker.project()}}
+        await asker.make("POST", "compute", f"/v2.1/flavors/{identifier}/action", access, exists=True)
+
+
+async def bring_key_pair(asker: Asker, found: Found, made: Made) -> None:
+    """Import a key pair's public key; it is the user's own, so it takes the user's token.
+
+    Args:
+        asker: of the request.
+        found: where it is.
+        made: takes note.
+
+    Raises:
+        Failed: Nova refuses; the quota, perhaps.
+        Unreachable: a service does not answer.
+    """
+    body = {name: found.body[name] for name in ("name", "public_key", "type")}
+    if await asker.make("POST", "compute", "/v2.1/os-keypairs", {"keypair": body}, token=asker.token, exists=True) is not None:
+        made.note("compute", f"/v2.1/os-keypairs/{quote(body['name'], safe='')}", asker.token)

@@ -1,0 +1,148 @@
+"""Brings images: fetches their data once, however many ask for it, and gives it to this site's Glance under the same id."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from atoll.gateway.bring.asking import Asker, Failed, Sites
+from atoll.gateway.bring.partial import Partial
+from atoll.gateway.bring.pull import Image, Pull
+from atoll.gateway.call import Call
+
+LOG = logging.getLogger(__name__)
+
+PATIENCE_S = 60.0
+"""A client's wish fails after so many seconds without any progress. The next wish goes on where this one stopped."""
+
+FORGOTTEN_S = 7 * 86400
+"""A partial file that nobody has asked for since is removed."""
+
+_GIVE_S = 3600.0
+_OWN = frozenset(
+    (
+        *(
+            "status",
+            "size",
+            "virtual_size",
+            "checksum",
+            "os_hash_algo",
+            "os_hash_value",
+            "created_at",
+            "updated_at",
+            "file",
+            "schema",
+            "self",
+        ),
+        *("locations", "direct_url", "stores"),
+    )
+)
+"""What Glance says of itself."""
+
+
+class Images:
+    """The images that are on their way to this site.
+
+    Args:
+        sites: to ask.
+        directory: for partial files.
+        patience_s: see `PATIENCE_S`.
+    """
+
+    def __init__(self, sites: Sites, directory: Path, patience_s: float = PATIENCE_S) -> None:
+        self._sites = sites
+        self._directory = directory
+        self._patience_s = patience_s
+        self._pulls: dict[str, tuple[Pull, asyncio.Task[None]]] = {}
+
+    async def pull(self, image_id: str, holders: Sequence[str]) -> None:
+        """Have an image here. Who asks for one that is on its way waits for it.
+
+        Args:
+            image_id: its id.
+            holders: the sites that have it, nearest first.
+
+        Raises:
+            PullFailed: it could not be fetched.
+            Failed: Glance does not take it.
+            Unreachable: Glance does not answer.
+            OSError: it can't be written.
+        """
+        if image_id not in self._pulls:
+            pull = Pull(self._sites, image_id, holders, self._directory, self._patience_s)
+            task = asyncio.get_running_loop().create_task(self._bring(pull))
+            self._pulls[image_id] = pull, task
+            task.add_done_callback(lambda _: self._pulls.pop(image_id))
+        # One that is no longer wanted goes on for the others; and who wanted it will ask again.
+        await asyncio.shield(self._pulls[image_id][1])
+
+    def status(self) -> list[dict[str, Any]]:
+        """What is on its way, for JSON."""
+        return [pull.status() for pull, _ in self._pulls.values()]
+
+    async def stop(self) -> None:
+        """Leave all for the next start."""
+        tasks = [task for _, task in self._pulls.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def forget_old(self, now: float) -> None:
+        """Remove partial files that nobody has asked for in a long time.
+
+        Args:
+            now: seconds since 1970.
+        """
+        for path in self._directory.glob("*"):
+            if now - path.stat().st_mtime > FORGOTTEN_S:
+                path.unlink()
+
+    async def _bring(self, pull: Pull) -> None:
+        began = time.monotonic()
+        image, partial = await pull.fetch()
+        fetched = time.monotonic()
+        try:
+            await self._give(image, partial)
+        finally:
+            partial.close()
+        partial.remove()
+        given = time.monotonic()
+        LOG.info("image %s: %d bytes, %.1f s to fetch, %.1f s to store", image.id, image.size, fetched - began, given - fetched)
+
+    async def _give(self, image: Image, partial: Partial) -> None:
+        """Give the file to Glance, unless it has it; what an earlier attempt has left is completed."""
+        token = await self._sites.admin_token()
+        asker = Asker(self._sites, token, f"req-{image.id}")
+        target = f"/v2/images/{image.id}"
+        there = await asker.get(self._sites.here, "image", target)
+        if there is not None and there["status"] == "active":
+            return
+        if there is None:
+            await asker.make("POST", "image", "/v2/images", _chosen(image.description))
+        call = asker.call("PUT", "image", f"{target}/file", token)
+        reply = await self._sites.send(self._sites.here, _with_file(call, partial), _GIVE_S)
+        if not reply.ok:
+            raise Failed(f"PUT {target}/file: {reply.status} {reply.body[:500].decode(errors='replace')}")
+
+
+def _chosen(description: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an image when it is made: its owner's properties too, but not what Glance's tasks note for themselves."""
+    return {
+        name: value for name, value in description.items() if name not in _OWN and value is not None and not name.startswith("os_glance")
+    }
+
+
+def _with_file(call: Call, partial: Partial) -> Call:
+    call.headers["Content-Type"] = "application/octet-stream"
+    sent = call.with_(body=_read(partial))
+    sent.headers["Content-Length"] = str(partial.size)
+    return sent
+
+
+async def _read(partial: Partial) -> AsyncIterator[bytes]:
+    for index in range(partial.count):
+        yield await asyncio.to_thread(partial.read, index)

@@ -1,0 +1,140 @@
+"""Brings networks with their subnets, and security groups with their rules, through Neutron's extension `given-id`.
+
+A network's part at each site is local for now: the same prefixes, and addresses that each site hands out by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from atoll.gateway.bring.asking import Asker, Failed, Found
+from atoll.gateway.bring.undo import Made
+
+LOG = logging.getLogger(__name__)
+
+_NETWORK = (
+    *("id", "name", "description", "project_id", "admin_state_up", "mtu", "port_security_enabled"),
+    *("router:external", "dns_domain", "tags"),
+)
+_SUBNET = (
+    *("id", "name", "description", "project_id", "network_id", "ip_version", "cidr", "enable_dhcp", "allocation_pools", "dns_nameservers"),
+    *("host_routes", "ipv6_address_mode", "ipv6_ra_mode", "service_types", "dns_publish_fixed_ip", "tags"),
+)
+_GROUP = ("id", "name", "description", "project_id", "stateful", "tags")
+_RULE = (
+    *("id", "security_group_id", "project_id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max"),
+    *("remote_ip_prefix", "description"),
+)
+
+
+async def bring_network(asker: Asker, found: Found, made: Made) -> None:
+    """Make a network and its subnets. To a project that does not own it, it is opened by role-based access control.
+
+    What ties it to the hardware of its site (provider attributes, segments, QoS policy) is this site's own.
+
+    Args:
+        asker: of the request.
+        found: where it is.
+        made: takes note.
+
+    Raises:
+        Failed: Neutron refuses.
+        Unreachable: a service does not answer.
+    """
+    network: dict[str, Any] = found.body
+    identifier = network["id"]
+    answer = await asker.make("POST", "network", "/v2.0/networks", {"network": _chosen(network, _NETWORK)}, exists=True)
+    if answer is not None:
+        made.note("network", f"/v2.0/networks/{identifier}")
+        subnets = (await asker.get(found.site, "network", f"/v2.0/subnets?network_id={identifier}") or {}).get("subnets") or []
+        # Without a gateway and with the usual one are different things, so None must be said here.
+        bodies = [_chosen(subnet, _SUBNET) | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
+        if bodies:
+            await asker.make("POST", "network", "/v2.0/subnets", {"subnets": bodies})
+    if not network.get("router:external"):
+        await _share(asker, "network", network)
+
+
+async def bring_subnet(asker: Asker, found: Found, made: Made) -> None:
+    """Make the network that a subnet belongs to, and all its subnets; see `bring_network`."""
+    network = await asker.get(found.site, "network", f"/v2.0/networks/{quote(found.body['network_id'], safe='')}")
+    if network is None:
+        raise Failed(f"{found.site} does not show the network of subnet {found.body['id']}")
+    await bring_network(asker, Found(found.site, network["network"]), made)
+
+
+async def bring_security_groups(asker: Asker, found: Found, made: Made) -> None:
+    """Make security groups, their rules, and the groups that those name.
+
+    Args:
+        asker: of the request.
+        found: where they are; Nova accepts a name, which several may have.
+        made: takes note.
+
+    Raises:
+        Failed: Neutron refuses.
+        Unreachable: a service does not answer.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    same: dict[str, str] = {}
+    wanted = list(found.body)
+    while wanted:
+        group = wanted.pop()
+        if group["id"] in groups or group["id"] in same:
+            continue
+        if group["name"] == "default" and (own := await _own_default(asker)) is not None:
+            same[group["id"]] = own  # Each site makes its own, and has one for each project.
+            continue
+        groups[group["id"]] = group
+        wanted += await _remote(asker, found.site, group)
+    new = [group for group in groups.values() if await _make_group(asker, group, made)]
+    rules = [rule for group in new for rule in _rules(group, {**{name: name for name in groups}, **same})]
+    if rules:
+        await asker.make("POST", "network", "/v2.0/security-group-rules", {"security_group_rules": rules})
+
+
+async def _remote(asker: Asker, site: str, group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The groups that a group's rules name."""
+    names = {rule["remote_group_id"] for rule in group["security_group_rules"]} - {None, group["id"]}
+    answers = [await asker.get(site, "network", f"/v2.0/security-groups/{quote(name, safe='')}") for name in sorted(names)]
+    return [answer["security_group"] for answer in answers if answer is not None]
+
+
+async def _own_default(asker: Asker) -> str | None:
+    answer = await asker.get(asker.sites.here, "network", f"/v2.0/security-groups?name=default&project_id={await asker.project()}")
+    groups = (answer or {}).get("security_groups")
+    return str(groups[0]["id"]) if groups else None
+
+
+async def _make_group(asker: Asker, group: dict[str, Any], made: Made) -> bool:
+    """Make a group without any rule; False if it was there."""
+    answer = await asker.make("POST", "network", "/v2.0/security-groups", {"security_group": _chosen(group, _GROUP)}, exists=True)
+    if answer is not None:
+        made.note("network", f"/v2.0/security-groups/{group['id']}")
+        for rule in answer["security_group"]["security_group_rules"]:  # Neutron lets everything out by default.
+            await asker.make("DELETE", "network", f"/v2.0/security-group-rules/{rule['id']}")
+    await _share(asker, "security_group", group)
+    return answer is not None
+
+
+def _rules(group: dict[str, Any], known: dict[str, str]) -> Iterable[dict[str, Any]]:
+    for rule in group["security_group_rules"]:
+        remote = rule["remote_group_id"]
+        if rule.get("remote_address_group_id") or (remote is not None and remote not in known):
+            LOG.warning("rule %s of security group %s names what can't be brought here, and is left out", rule["id"], group["id"])
+            continue
+        yield _chosen(rule, _RULE) | ({"remote_group_id": known[remote]} if remote else {})
+
+
+async def _share(asker: Asker, kind: str, thing: dict[str, Any]) -> None:
+    project = await asker.project()
+    if thing["project_id"] != project:
+        policy = {"object_type": kind, "object_id": thing["id"], "action": "access_as_shared", "target_tenant": project}
+        await asker.make("POST", "network", "/v2.0/rbac-policies", {"rbac_policy": policy}, exists=True)
+
+
+def _chosen(thing: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: thing[name] for name in names if thing.get(name) is not None}

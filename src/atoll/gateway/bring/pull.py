@@ -1,0 +1,218 @@
+"""Fetches the data of one image from the sites that hold it, in chunks, several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from atoll.gateway.bring.asking import LOOK_S, Asker, Sites
+from atoll.gateway.bring.chunks import DIGEST
+from atoll.gateway.bring.partial import Partial
+from atoll.gateway.call import Unreachable
+
+LOG = logging.getLogger(__name__)
+
+STREAMS = 4
+"""Chunks under way at a time, each over a connection of its own: while one waits for a round trip, the others fill the link."""
+
+STALL_S = 10.0
+"""A stream that brings nothing for so long is given up."""
+
+RETRY_S = 0.5
+"""Before a stream that was given up tries again."""
+
+
+class PullFailed(Exception):  # noqa: N818 - what has happened
+    """An image could not be fetched. What has arrived is kept for the next time."""
+
+
+class _Lost(Exception):  # noqa: N818
+    """A chunk has not arrived, or not as it was sent."""
+
+
+class _Gone(_Lost):
+    """The holder does not have the image (any more)."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image at another site, as its Glance describes it.
+
+    Attributes:
+        id: its id.
+        size: in bytes.
+        algorithm: of its hash.
+        hash: of the whole, in hexadecimal digits.
+        description: all that Glance says.
+    """
+
+    id: str
+    size: int
+    algorithm: str
+    hash: str
+    description: dict[str, Any]
+
+
+class Pull:
+    """Fetches one image.
+
+    Args:
+        sites: to ask.
+        image_id: of the image.
+        holders: the sites that have it, nearest first. The next is taken when one fails, and the first again after the last.
+        directory: for the partial file.
+        patience_s: it gives up after so many seconds without any progress.
+    """
+
+    def __init__(self, sites: Sites, image_id: str, holders: Sequence[str], directory: Path, patience_s: float) -> None:
+        self.image_id = image_id
+        self._sites = sites
+        self._holders = deque(holders)
+        self._directory = directory
+        self._patience_s = patience_s
+        self._asker = Asker(sites, "", f"req-{image_id}")
+        self._arrived = asyncio.Event()
+        self._progress_at = 0.0
+        self._partial: Partial | None = None
+
+    def status(self) -> dict[str, Any]:
+        """How far it is, for JSON."""
+        size, have = (self._partial.size, self._partial.have) if self._partial else (None, 0)
+        return {"image": self.image_id, "size": size, "have": have, "from": self._holders[0] if self._holders else None}
+
+    async def fetch(self) -> tuple[Image, Partial]:
+        """Fetch the data, or what is missing of it.
+
+        Returns:
+            The image, and the complete file, whose hash is right. The caller closes it.
+
+        Raises:
+            PullFailed: no holder serves it; or what they serve is not the image.
+            OSError: it can't be written.
+        """
+        self._progress_at = asyncio.get_running_loop().time()
+        image = await self._describe()
+        partial = self._partial = Partial(self._directory / image.id, image.size, f"{image.algorithm}:{image.hash}")
+        try:
+            while await self._fill(partial, image.algorithm) != image.hash:
+                await self._check(partial)
+        except BaseException:
+            partial.close()
+            raise
+        return image, partial
+
+    async def _check(self, partial: Partial) -> None:
+        """The hash is wrong: either what was on the disk was lost with the power, or somebody serves something else."""
+        if not await asyncio.to_thread(partial.drop_damaged):
+            partial.remove()
+            raise PullFailed(f"image {self.image_id}: what was served has another hash than the image is said to have")
+
+    async def _describe(self) -> Image:
+        while True:
+            holder = self._holder()
+            try:
+                reply = await self._sites.send(holder, self._asker.call("GET", "atoll", f"/images/{self.image_id}", ""), LOOK_S)
+                _check_status(reply.status)
+            except (Unreachable, _Lost) as error:
+                await self._fail(holder, error)
+                continue
+            said = reply.json()
+            return Image(self.image_id, said["size"], said["os_hash_algo"], said["os_hash_value"], said)
+
+    def _holder(self) -> str:
+        if not self._holders:
+            raise PullFailed(f"image {self.image_id}: no site has it any more")
+        return self._holders[0]
+
+    async def _fail(self, holder: str, error: Exception) -> None:
+        """A holder has failed: take the next, and wait a moment."""
+        LOG.info("image %s from %s: %s", self.image_id, holder, error)
+        if self._holders and self._holders[0] == holder:
+            self._holders.rotate(-1)
+        if isinstance(error, _Gone) and holder in self._holders:
+            self._holders.remove(holder)
+        if asyncio.get_running_loop().time() - self._progress_at > self._patience_s:
+            raise PullFailed(f"image {self.image_id}: {error}") from error
+        await asyncio.sleep(RETRY_S)
+
+    async def _fill(self, partial: Partial, algorithm: str) -> str:
+        """Fetch the missing chunks, and return the hash of the whole, which is computed while they arrive."""
+        queue = deque(partial.missing())
+        try:
+            async with asyncio.TaskGroup() as group:
+                hashing = group.create_task(self._hash(partial, algorithm))
+                for _ in range(STREAMS):
+                    group.create_task(self._work(partial, queue))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return hashing.result()
+
+    async def _work(self, partial: Partial, queue: deque[int]) -> None:
+        while queue:
+            index = queue.popleft()
+            try:
+                holder = self._holder()
+                partial.add(index, await self._chunk(partial, index, holder))
+            except (Unreachable, _Lost) as error:
+                queue.appendleft(index)
+                await self._fail(holder, error)
+            else:
+                self._progress_at = asyncio.get_running_loop().time()
+                self._arrived.set()
+
+    async def _chunk(self, partial: Partial, index: int, holder: str) -> str:
+        """Fetch a chunk straight into the file, and return its digest."""
+        offset, length = partial.span(index)
+        call = self._asker.call("GET", "atoll", f"/images/{self.image_id}/chunks?offset={offset}&length={length}", "")
+        digest = hashlib.sha256()
+        end = offset + length
+        try:
+            async with self._sites.stream(holder, call) as answer:
+                _check_status(answer.status)
+                pieces = aiter(answer.pieces())
+                while True:
+                    async with asyncio.timeout(STALL_S):
+                        piece = await anext(pieces, b"")
+                    if not piece or offset + len(piece) > end:
+                        break
+                    partial.write(offset, piece)
+                    digest.update(piece)
+                    offset += len(piece)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise _Lost(f"chunk {index} broke off: {error or type(error).__name__}") from error
+        said = f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
+        if offset != end or answer.headers.get(DIGEST) != said:
+            raise _Lost(f"chunk {index} is damaged")
+        return digest.hexdigest()
+
+    async def _hash(self, partial: Partial, algorithm: str) -> str:
+        try:
+            whole = hashlib.new(algorithm)
+        except ValueError as error:
+            raise PullFailed(f"image {self.image_id}: nobody here can compute {algorithm!r}") from error
+        for index in range(partial.count):
+            while index not in partial:
+                self._arrived.clear()
+                await self._arrived.wait()
+            await asyncio.to_thread(_add, whole, partial, index)
+        return whole.hexdigest()
+
+
+def _check_status(status: int) -> None:
+    if status == 404:
+        raise _Gone("it does not have the image")
+    if status != 200:
+        raise _Lost(f"it answers {status}")
+
+
+def _add(whole: hashlib._Hash, partial: Partial, index: int) -> None:
+    whole.update(partial.read(index))
