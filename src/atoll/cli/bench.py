@@ -13,6 +13,7 @@ import click
 from atoll.cli.bench_bus import bus, bus_loss
 from atoll.cli.bench_cloud import cloud
 from atoll.cli.bench_density import density
+from atoll.cli.bench_faults import faults
 from atoll.cli.bench_wan import wan
 from atoll.cli.experiment import client_environment, say
 from atoll.cli.verb import json_option, verb, write_lines
@@ -112,6 +113,7 @@ command.add_command(bus)
 command.add_command(bus_loss)
 command.add_command(wan)
 command.add_command(density)
+command.add_command(faults)
 command.add_command(cloud)
 
 

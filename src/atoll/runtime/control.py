@@ -25,8 +25,8 @@ _ANSWER_S = 10.0
 _START_S = 90.0  # more than a new supervisor waits for the last processes of an old one
 
 # What the services get of the caller's environment. Anything else (a proxy, somebody's OS_* variables) would make them
-# depend on the shell that happened to start the supervisor.
-_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV")
+# depend on the shell that happened to start the supervisor. LD_PRELOAD: how `atoll bench faults` makes the clocks of sites wrong.
+_ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_PRELOAD")
 _ENVIRONMENT_PREFIXES = ("LC_", "XDG_", "PYTHON", "ATOLL_")
 
 

@@ -1,0 +1,168 @@
+"""A process in the network of a site, in which the site's clients work, or which looks at what the site holds.
+
+It is started as `python -m atoll.bench.faults.agent`, and told by one JSON object on its standard input what to do (`Task`). What it finds
+is one JSON object on its standard output.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from atoll.bench import workload
+from atoll.bench.faults.client import UNAUTHORIZED, Client, Insider, judged, judged_error
+from atoll.bench.faults.log import Log
+from atoll.bench.faults.observe import look
+from atoll.bench.faults.operation import Operation, Session
+from atoll.bench.faults.workloads import WORKLOADS
+from atoll.errors import AtollError
+
+_NO_ANSWER = (OSError, http.client.HTTPException, AtollError)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an agent is told.
+
+    Attributes:
+        role: `prepare`, `work` or `look`.
+        site: where it is.
+        gateway: the URL of the identity API behind the site's gateway.
+        endpoints: by type, the URLs of the site's own services.
+        password: of the cloud's administrator.
+        details: by role: of `work`, clients, tenancy, log and times; of `look`, what to ask for.
+    """
+
+    role: str
+    site: str
+    gateway: str
+    endpoints: Mapping[str, str]
+    password: str = field(repr=False)
+    details: Mapping[str, Any]
+
+
+def main() -> None:
+    """Do what the standard input says."""
+    task = Task(**json.load(sys.stdin))
+    roles: dict[str, Callable[[Task], Any]] = {"prepare": _prepare, "work": _work, "look": _look}
+    json.dump(roles[task.role](task), sys.stdout)
+
+
+def _prepare(task: Task) -> dict[str, str]:
+    """Make what servers are made of: an image, a network, and a flavor unless there is one."""
+    api = Client(task.gateway, task.password)
+    api.sign_in()
+    tenancy = workload.prepare(api)
+    return {"image": tenancy.image, "flavor": tenancy.flavor, "network": tenancy.network}
+
+
+def _look(task: Task) -> dict[str, Any]:
+    insider, client = Insider(task.endpoints, task.password), Client(task.gateway, task.password)
+    try:
+        insider.sign_in()
+        client.sign_in()
+        return look(task.site, insider, client, task.details)
+    except _NO_ANSWER as error:
+        return {"site": task.site, "error": f"{type(error).__name__}: {error}"}
+
+
+def _work(task: Task) -> dict[str, int]:
+    """Have all clients of the site work, each in a thread; how many operations could not be asked for, and why, is the result."""
+    unasked: Counter[str] = Counter()
+    working = []
+    with closing(Log(Path(task.details["log"]))) as log, ThreadPoolExecutor(max(1, len(task.details["clients"]))) as pool:
+        for name, operations in task.details["clients"].items():
+            worker = Worker(name, Client(task.gateway, task.password), task.details["tenancy"], log, unasked)
+            given = [Operation(**each) for each in operations]
+            working.append(pool.submit(worker.work, given, task.details["begin_s"], task.details["end_s"]))
+    for each in working:
+        each.result()
+    return dict(unasked)
+
+
+class Worker:
+    """One client, which does its part of the schedule.
+
+    Args:
+        name: its name.
+        api: not signed in.
+        tenancy: the ids that a server is made of.
+        log: of what it asks for.
+        unasked: counts what it could not ask for.
+    """
+
+    def __init__(self, name: str, api: Client, tenancy: Mapping[str, str], log: Log, unasked: Counter[str]) -> None:
+        self._name = name
+        self._api = api
+        self._session = Session(tenancy, self._look_up)
+        self._log = log
+        self._unasked = unasked
+        self._number = 0
+
+    def work(self, operations: list[Operation], begin_s: float, end_s: float) -> None:
+        """Do one operation after the other, none before its time, none after the end.
+
+        Args:
+            operations: in order.
+            begin_s: the beginning of the run, by the monotonic clock, which all processes share.
+            end_s: its end.
+        """
+        for operation in operations:
+            time.sleep(max(0.0, begin_s + operation.at_s - time.monotonic()))
+            if time.monotonic() > end_s:
+                return
+            self._do(operation)
+
+    def _do(self, operation: Operation) -> None:
+        if not self._api.token and not self._signed_in():
+            return
+        work = WORKLOADS[operation.type]
+        request = work.request(self._session, operation)
+        if request is None:
+            self._unasked["never made"] += 1
+            return
+        self._number += 1
+        self._log.sent(self._name, self._number, operation, request.id)
+        try:
+            answer = self._api.call(request.service, request.method, request.path, request.body, request.data)
+        except _NO_ANSWER as error:
+            self._log.answered(self._name, self._number, judged_error(error), f"{type(error).__name__}: {error}", request.id)
+            return
+        id_ = request.id
+        if answer.ok and not id_:
+            id_ = work.made(answer)
+            self._session.learn(operation.thing, id_)
+        said = "" if answer.ok else f" {json.dumps(answer.body)[:200]}"
+        self._log.answered(self._name, self._number, judged(answer), f"{answer.status}{said}", id_)
+        if answer.status == UNAUTHORIZED:
+            self._signed_in()
+
+    def _look_up(self, name: str) -> str:
+        try:
+            answer = self._api.call("identity", "GET", f"/users?{urlencode({'name': name})}")
+        except _NO_ANSWER:
+            return ""
+        found = answer.body["users"] if answer.ok else []
+        return str(found[0]["id"]) if len(found) == 1 else ""
+
+    def _signed_in(self) -> bool:
+        try:
+            self._api.sign_in()
+        except _NO_ANSWER:
+            self._unasked["no token"] += 1
+            return False
+        return True
+
+
+if __name__ == "__main__":
+    main()

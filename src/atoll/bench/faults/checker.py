@@ -1,0 +1,65 @@
+"""Compares what sites hold with what clients were told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+
+from atoll.bench.faults import identity_checks, resource_checks
+from atoll.bench.faults.history import Thing, things
+from atoll.bench.faults.log import Attempt
+from atoll.bench.faults.view import View
+from atoll.bench.faults.violation import Violation
+
+SAMPLE = 40
+"""Images and servers that each gateway is asked for one by one; all of them must be in its lists."""
+
+USERS = 4
+"""Users whose passwords are tried: each trial costs a slow hash at every site."""
+
+
+def check(attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[View]) -> list[Violation]:
+    """All that should not be.
+
+    Args:
+        attempts: the clients' log.
+        before: what each site held before the first of them, all alike.
+        after: what each site holds now.
+    """
+    return list(_violations(things(attempts), before, after))
+
+
+def _violations(known: Mapping[str, Thing], before: Sequence[View], after: Sequence[View]) -> Iterator[Violation]:
+    blind = [view for view in after if view.error]
+    for view in blind:
+        yield Violation("unhealthy", f"{view.site} can't be looked at: {view.error}")
+    if blind:
+        return
+    yield from identity_checks.replicas(after)
+    yield from identity_checks.passwords(after, known)
+    yield from resource_checks.kept(after, known)
+    yield from resource_checks.twice(after, before)
+    for view in after:
+        yield from identity_checks.names(view)
+        yield from identity_checks.kept(view, known)
+        yield from identity_checks.grants(view, known)
+        yield from identity_checks.unowned(view, known, before[0])
+        yield from resource_checks.unowned(view, known, before)
+        yield from resource_checks.unfinished(view)
+        for site in view.missing:
+            yield Violation("unhealthy", f"{site} is missing in the lists of the gateway of {view.site}")
+
+
+def questions(attempts: Sequence[Attempt], seed: int) -> dict[str, object]:
+    """What to ask of each site besides its lists: see `observe.look`."""
+    known = things(attempts)
+    asked = [thing for thing in known.values() if thing.type in resource_checks.PATHS and thing.id and thing.fate != "either"]
+    asked = Random(seed).sample(asked, min(SAMPLE, len(asked)))  # noqa: S311 - reproducible, not secret
+    paths = [(resource_checks.PATHS[thing.type][0], resource_checks.PATHS[thing.type][1] + thing.id) for thing in asked]
+    users = [thing for thing in known.values() if thing.type == "user" and thing.fate == "there" and _enabled(thing)]
+    users.sort(key=lambda thing: -len([each for each in thing.attempts if "password" in each.fields]))
+    return {"paths": paths, "passwords": {thing.id: thing.values("password") for thing in users[:USERS]}}
+
+
+def _enabled(thing: Thing) -> bool:
+    return all(thing.values("enabled"))

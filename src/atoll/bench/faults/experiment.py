@@ -1,0 +1,245 @@
+"""Runs a schedule against a cloud: clients at all sites, faults meanwhile, then peace, and a look at what is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atoll.bench.faults.checker import check, questions
+from atoll.bench.faults.fault import Fault, Stage
+from atoll.bench.faults.identity_checks import replicas
+from atoll.bench.faults.kinds import KINDS
+from atoll.bench.faults.log import Attempt, read
+from atoll.bench.faults.replay import keep
+from atoll.bench.faults.schedule import Schedule
+from atoll.bench.faults.stage import Agent, agent, ask_all, heal, health, look, stage
+from atoll.bench.faults.view import View
+from atoll.bench.faults.violation import Violation
+from atoll.bench.measure import Say, failed
+from atoll.errors import AtollError
+
+CLIENTS_PER_SITE = 2
+
+JOINED_S = 180.0
+"""Seconds that a new cloud may take until all sites hold the same."""
+
+CONVERGED_S = 180.0
+"""Seconds after the end of all faults, in which all must be as it should be: sites that were just started are still busy with that."""
+
+_LAST_ANSWERS_S = 60.0
+_LOOK_S = 2.0
+_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened.
+
+    Attributes:
+        schedule: what was done.
+        attempts: the clients' log.
+        violations: what is not as it should be, after all the time that it had.
+        converge_s: seconds from the end of all faults until the replicas of identity were equal; None if they never were.
+        settle_s: the same until everything was as it should be.
+        unasked: why so many operations were not asked for.
+        failures: faults that could not be done.
+    """
+
+    schedule: Schedule
+    attempts: Sequence[Attempt]
+    violations: Sequence[Violation]
+    converge_s: float | None
+    settle_s: float | None
+    unasked: Mapping[str, int]
+    failures: Sequence[str] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True if all is as it should be."""
+        return not self.violations and not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """The report."""
+        kinds = Counter(violation.kind for violation in self.violations)
+        outcomes = Counter(attempt.outcome for attempt in self.attempts)
+        operations: dict[str, dict[str, int]] = {}
+        for attempt in self.attempts:
+            operations.setdefault(attempt.kind, dict.fromkeys(("acknowledged", "failed", "unknown"), 0))[attempt.outcome] += 1
+        return {
+            "seed": self.schedule.seed,
+            "minutes": round(self.schedule.seconds / 60, 3),
+            "sites": len(self.schedule.sites),
+            "acknowledged": outcomes["acknowledged"],
+            "failed": outcomes["failed"],
+            "unknown": outcomes["unknown"],
+            "unasked": dict(self.unasked),
+            "lost": kinds["lost"],
+            "duplicated": kinds["duplicated"],
+            "orphans": kinds["orphan"],
+            "different": kinds["different"],
+            "unhealthy": kinds["unhealthy"],
+            "converged": self.converge_s is not None and not kinds["different"],
+            "converge_s": self.converge_s,
+            "settle_s": self.settle_s,
+            "operations": dict(sorted(operations.items())),
+            "faults": dict(sorted(Counter(fault.kind for fault in self.schedule.faults).items())),
+            "faults_failed": list(self.failures),
+            "violations": [f"{violation.kind}: {violation.what}" for violation in self.violations[:_SHOWN]],
+        }
+
+
+def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, kept: Path | None = None) -> Outcome:
+    """Do the whole experiment.
+
+    Args:
+        plan: what to do.
+        root: a directory of the experiment's own.
+        environment: of the commands that are run.
+        say: told what goes on.
+        kept: where to keep what was done and found; None keeps nothing.
+
+    Raises:
+        AtollError: `bench.failed`, `bench.requirement`, `wan.unavailable`: the experiment could not be done.
+    """
+    say(f"{len(plan.sites)} sites")
+    with stage(root, plan.sites, environment) as cloud:
+        _await_agreement(cloud, say)
+        say("what servers are made of, at each site")
+        tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
+        before = _await_agreement(cloud, say)
+        storm = Storm(cloud, plan, say)
+        unasked = _work(cloud, plan, tenancies, storm, say)
+        say("peace: all links healed, all sites started")
+        storm.end()
+        heal(cloud)
+        attempts = read(root.glob("log-*.jsonl"))
+        peace = Peace(cloud, plan, attempts, before, say)
+        peace.watch()
+        if kept is not None:
+            keep(kept, plan, attempts, before, peace.views)
+        return Outcome(plan, attempts, peace.violations, peace.converge_s, peace.settle_s, unasked, storm.failures)
+
+
+def _await_agreement(cloud: Stage, say: Say) -> list[View]:
+    """Wait until all sites are well, and hold the same."""
+    begun = time.monotonic()
+    while True:
+        views = look(cloud, {})
+        wrong = health(cloud) + check([], views, views)
+        if not wrong:
+            return views
+        if time.monotonic() - begun > JOINED_S:
+            raise failed(f"the sites don't agree after {JOINED_S:.0f} s: {wrong[0].what}")
+        say(f"waiting for the sites to agree ({len(wrong)} things are not so yet: {wrong[0].what[:160]})")
+        time.sleep(_LOOK_S)
+
+
+def _work(cloud: Stage, plan: Schedule, tenancies: Mapping[str, Any], storm: Storm, say: Say) -> dict[str, int]:
+    """Have all clients work while faults happen.
+
+    Returns:
+        Why how many operations were not asked for.
+    """
+    say(f"{len(plan.clients)} clients and {len(plan.faults)} faults for {plan.seconds:.0f} s")
+    begin_s = time.monotonic() + 1
+    agents: list[Agent] = []
+    for site in cloud.sites:
+        clients = {name: [each.to_json() for each in operations] for name, operations in plan.of(site).items()}
+        details = {"clients": clients, "tenancy": tenancies[site], "begin_s": begin_s, "end_s": begin_s + plan.seconds}
+        agents.append(agent(cloud, "work", site, {**details, "log": str(cloud.log.with_name(f"log-{site}.jsonl"))}))
+    storm.begin(begin_s)
+    unasked: Counter[str] = Counter()
+    for each in agents:
+        unasked.update(each.result(max(0.0, begin_s + plan.seconds - time.monotonic()) + _LAST_ANSWERS_S))
+    return dict(unasked)
+
+
+class Storm:
+    """Does the faults of a schedule, each in a thread of its own.
+
+    Args:
+        cloud: that they befall.
+        plan: the schedule.
+        say: told of each.
+    """
+
+    def __init__(self, cloud: Stage, plan: Schedule, say: Say) -> None:
+        self._cloud = cloud
+        self._plan = plan
+        self._say = say
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.failures: list[str] = []
+
+    def begin(self, begin_s: float) -> None:
+        """Have them happen in their time after a moment of the monotonic clock."""
+        for fault in self._plan.faults:
+            thread = threading.Thread(target=self._happen, args=(fault, begin_s), name=str(fault), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def end(self) -> None:
+        """Wait until all are undone."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _happen(self, fault: Fault, begin_s: float) -> None:
+        if self._over.wait(max(0.0, begin_s + fault.at_s - time.monotonic())):
+            return
+        self._say(str(fault))
+        try:
+            KINDS[fault.kind].inject(self._cloud, fault, self._over.wait)
+        except AtollError as error:
+            self.failures.append(f"{fault}: {error.message}")
+
+
+@dataclass
+class Peace:
+    """After the faults: looks until all is as it should be, or for as long as that may take.
+
+    Attributes:
+        cloud: that has survived.
+        plan: the schedule.
+        attempts: the clients' log.
+        before: what sites held at first.
+        say: told what is not yet so.
+        views: what sites hold.
+        violations: what is not as it should be.
+        converge_s: see `Outcome`.
+        settle_s: see `Outcome`.
+    """
+
+    cloud: Stage
+    plan: Schedule
+    attempts: Sequence[Attempt]
+    before: Sequence[View]
+    say: Say
+    views: list[View] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    converge_s: float | None = None
+    settle_s: float | None = None
+
+    def watch(self) -> None:
+        """Look."""
+        begun = time.monotonic()
+        while True:
+            looked_s = time.monotonic() - begun
+            self._look()
+            if self.converge_s is None and not any(view.error for view in self.views) and not list(replicas(self.views)):
+                self.converge_s = round(looked_s, 1)
+            if not self.violations:
+                self.settle_s = round(looked_s, 1)
+            if not self.violations or looked_s > CONVERGED_S:
+                return
+            self.say(f"{len(self.violations)} things are not so yet: {self.violations[0].what[:200]}")
+            time.sleep(_LOOK_S)
+
+    def _look(self) -> None:
+        self.views = look(self.cloud, questions(self.attempts, self.plan.seed))
+        self.violations = health(self.cloud) + check(self.attempts, self.before, self.views)

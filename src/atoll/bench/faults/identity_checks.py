@@ -1,0 +1,131 @@
+"""Users, projects and role assignments: at every site, as the clients' log says, and the same at all. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from atoll.bench.faults.history import Thing, standing
+from atoll.bench.faults.log import Attempt
+from atoll.bench.faults.view import Rows, View
+from atoll.bench.faults.violation import Violation
+from atoll.bench.faults.workloads.grants import parties
+
+FIELDS = {"user": ("description", "enabled"), "project": ("description",)}
+_SHORTEST_SUFFIX = 8
+_SHOWN = 3
+_UNIQUE = ("users", "projects", "domains", "groups", "roles")
+
+
+def replicas(views: Sequence[View]) -> Iterator[Violation]:
+    """Whether all sites hold the same."""
+    first = views[0]
+    for other in views[1:]:
+        for kind in sorted(first.identity.keys() | other.identity.keys()):
+            ours, theirs = first.identity.get(kind, {}), other.identity.get(kind, {})
+            differing = sorted(id_ for id_ in ours.keys() | theirs.keys() if ours.get(id_) != theirs.get(id_))
+            if differing:
+                examples = "; ".join(f"{id_}: {ours.get(id_)} / {theirs.get(id_)}" for id_ in differing[:_SHOWN])
+                yield Violation("different", f"{len(differing)} {kind} of {first.site} and {other.site}: {examples}")
+
+
+def names(view: View) -> Iterator[Violation]:
+    """Whether any name is there twice."""
+    for kind in _UNIQUE:
+        rows = view.identity.get(kind, {}).values()
+        # Keystone has one space of names for projects under each parent.
+        spaces = Counter((row.get("domain_id"), row.get("parent_id"), row["name"]) for row in rows)
+        for (domain, _parent, name), count in spaces.items():
+            if count > 1:
+                yield Violation("duplicated", f"{count} {kind} called {name} in domain {domain} at {view.site}")
+
+
+def kept(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
+    """Whether all that was acknowledged shows at a site."""
+    rows = {"user": view.users, "project": view.projects}
+    wanted = _names_wanted(known)
+    for thing in known.values():
+        if thing.type not in rows or not thing.id:
+            continue
+        row = rows[thing.type].get(thing.id)
+        if row is None and thing.fate == "there":
+            yield Violation("lost", f"{thing.name} is not at {view.site}: {thing.told('create')}")
+        elif row is not None and thing.fate == "gone":
+            yield Violation("lost", f"{thing.name} is still at {view.site}: {thing.told('delete')}")
+        elif row is not None:
+            yield from _fields(view, thing, row, wanted)
+
+
+def _names_wanted(known: Mapping[str, Thing]) -> Counter[str]:
+    """How many things were ever to be called so."""
+    return Counter(
+        attempt.fields["name"] for thing in known.values() for attempt in thing.attempts if "name" in attempt.fields and attempt.happened
+    )
+
+
+def _fields(view: View, thing: Thing, row: Mapping[str, Any], wanted: Counter[str]) -> Iterator[Violation]:
+    for field in FIELDS[thing.type]:
+        values = thing.values(field)
+        if values and row[field] not in values:
+            last = standing(thing.writes(field))[-1]
+            yield Violation("lost", f"{field} of {thing.name} is {row[field]!r} at {view.site}, not one of {values}: {last}")
+    allowed = thing.values("name")
+    if not any(_is_name(row["name"], name, thing.id, wanted) for name in allowed):
+        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {allowed}: {thing.told()}")
+
+
+def _is_name(name: str, wanted: str, id_: str, count: Counter[str]) -> bool:
+    """True if it is the name that was asked for, or what became of it since another site gave it to another."""
+    suffix = name.removeprefix(f"{wanted}-")
+    renamed = name != suffix and len(suffix) >= _SHORTEST_SUFFIX and id_.startswith(suffix)
+    return name == wanted or (renamed and count[wanted] > 1)
+
+
+def unowned(view: View, known: Mapping[str, Thing], before: View) -> Iterator[Violation]:
+    """Whether anything is there that nobody asked for, or that belongs to nobody."""
+    for type_, rows, there_before in (("user", view.users, before.users), ("project", view.projects, before.projects)):
+        mine = [thing for thing in known.values() if thing.type == type_]
+        ids = {thing.id for thing in mine}
+        unknown = {thing.attempts[0].fields.get("name") for thing in mine if not thing.id and thing.maker}
+        for id_, row in rows.items():
+            if id_ not in ids and id_ not in there_before and not any(_could_be(row["name"], name) for name in unknown):
+                yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: nobody made it")
+    actors = view.users.keys() | view.identity.get("groups", {}).keys()
+    targets = view.projects.keys() | view.identity.get("domains", {}).keys() | {"system"}
+    for key in view.assignments:
+        _role, actor, target, *_inherited = key.split("/")
+        if actor not in actors or target not in targets:
+            yield Violation("orphan", f"assignment {key} at {view.site}: who has it, or on what, is gone")
+
+
+def _could_be(name: str, wanted: str | None) -> bool:
+    return wanted is not None and (name == wanted or name.startswith(f"{wanted}-"))
+
+
+def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
+    """Whether roles are granted that were, and not those that were taken away."""
+    for thing in known.values():
+        if thing.type != "grant" or any(known[each].fate != "there" for each in parties(thing.name) if each in known):
+            continue  # with a user or a project, what it was granted ends
+        last = standing([attempt for attempt in thing.attempts if attempt.happened])
+        allowed = {_granted(attempt) for attempt in last}
+        there = thing.id in view.assignments
+        if allowed and there not in allowed:
+            yield Violation("lost", f"{thing.name} is {'' if there else 'not '}granted at {view.site}: {last[-1]}")
+
+
+def _granted(attempt: Attempt) -> bool:
+    return attempt.verb == "create"
+
+
+def passwords(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
+    """Whether every site accepts the password that each user was given last, and all sites the same."""
+    by_id: Rows = {thing.id: {"thing": thing} for thing in known.values() if thing.type == "user" and thing.id}
+    for view in views:
+        for user, accepted in view.accepted.items():
+            thing = by_id[user]["thing"]
+            if not accepted:
+                yield Violation("lost", f"{view.site} doesn't accept the password of {thing.name}: {thing.writes('password')[-1]}")
+            elif tuple(accepted) != tuple(views[0].accepted.get(user, ())):
+                yield Violation("different", f"{view.site} and {views[0].site} accept other passwords of {thing.name}")

@@ -1,0 +1,22 @@
+"""A power cut: all processes of a site are killed and its links are dead, until it is started again."""
+
+from __future__ import annotations
+
+from atoll.bench.faults.fault import Fault, Kind, Stage, Wait, a_site, the_links
+
+
+def _claims(target: tuple[str, ...]) -> frozenset[str]:
+    # One site at a time: a start takes most of a small machine.
+    return the_links(target) | {f"processes of {target[0]}", "starts"}
+
+
+def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
+    (site,) = fault.target
+    stage.atoll("site", "kill", site)
+    try:
+        wait(fault.lasts_s)
+    finally:
+        stage.atoll("site", "start", site)
+
+
+KILL_SITE = Kind("kill_site", a_site, _claims, _inject)

@@ -1,0 +1,42 @@
+"""A run that is kept: what was to be done, what clients were told, what sites held; and what is needed to do it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from atoll.bench.faults.log import Attempt
+from atoll.bench.faults.schedule import Schedule
+from atoll.bench.faults.view import View
+from atoll.errors import AtollError
+
+SCHEDULE, LOG, BEFORE, AFTER = "schedule.json", "log.json", "before.json", "after.json"
+
+
+def keep(directory: Path, schedule: Schedule, attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[View]) -> None:
+    """Write a run into a directory, which is made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    written = {SCHEDULE: schedule.to_json(), LOG: [asdict(each) for each in attempts]}
+    written |= {BEFORE: [asdict(each) for each in before], AFTER: [asdict(each) for each in after]}
+    for name, data in written.items():
+        (directory / name).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def kept_schedule(directory: Path) -> Schedule:
+    """The schedule of a run that was kept: to be done again even by a version that would make another from the same seed.
+
+    Raises:
+        AtollError: `bench.failed`: there is none.
+    """
+    try:
+        return Schedule.from_json(json.loads((directory / SCHEDULE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AtollError("bench.failed", f"{directory} holds no run: {error}", "give the directory of an earlier --keep") from error
+
+
+def kept_evidence(directory: Path) -> tuple[list[Attempt], list[View], list[View]]:
+    """The clients' log and what sites held, before and after: to be judged again."""
+    log, before, after = (json.loads((directory / name).read_text(encoding="utf-8")) for name in (LOG, BEFORE, AFTER))
+    return [Attempt(**each) for each in log], [View(**each) for each in before], [View(**each) for each in after]

@@ -1,0 +1,140 @@
+"""Images and servers: where they should be, once, found through every gateway; and nothing that nobody owns. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from atoll.bench.faults.history import Thing
+from atoll.bench.faults.view import Rows, View
+from atoll.bench.faults.violation import Violation
+from atoll.bench.faults.workloads.images import checksum
+
+PATHS = {"image": ("image", "/v2/images/"), "server": ("compute", "/servers/")}
+"""By type: how a gateway is asked for one."""
+
+NOT_FOUND = 404
+
+
+def rows_of(view: View, type_: str) -> Rows:
+    """What a site holds of a type."""
+    return view.images if type_ == "image" else view.servers
+
+
+def kept(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
+    """Whether all that was acknowledged is there, at a site and through every gateway."""
+    for thing in known.values():
+        if thing.type not in PATHS or not thing.id:
+            continue
+        holders = [view for view in views if thing.id in rows_of(view, thing.type)]
+        if thing.fate == "there":
+            yield from _there(thing, holders, views)
+        elif thing.fate == "gone":
+            yield from _gone(thing, holders, views)
+        for view in holders if thing.fate in ("there", "either") else ():
+            yield from (_image(thing, view) if thing.type == "image" else _server(thing, view))
+
+
+def _there(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
+    if not holders:
+        yield Violation("lost", f"{thing.name} is at no site: {thing.told('create')}")
+        return
+    for view in views:
+        if thing.id not in view.listed.get(thing.type, ()):
+            yield Violation("lost", f"{thing.name} is not in the list of the gateway of {view.site}: {thing.told('create')}")
+        status = view.shown.get(PATHS[thing.type][1] + thing.id, 200)
+        if status != 200:
+            yield Violation("lost", f"{thing.name} is not shown by the gateway of {view.site} ({status}): {thing.told('create')}")
+
+
+def _gone(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
+    for view in holders:
+        row = rows_of(view, thing.type)[thing.id]
+        yield Violation("lost", f"{thing.name} is still at {view.site} ({dict(row)}): {thing.told('delete')}")
+    for view in views:
+        if thing.id in view.listed.get(thing.type, ()):
+            yield Violation("lost", f"{thing.name} is still in the list of the gateway of {view.site}: {thing.told('delete')}")
+        status = view.shown.get(PATHS[thing.type][1] + thing.id, NOT_FOUND)
+        if status != NOT_FOUND:
+            yield Violation("lost", f"{thing.name} is still shown by the gateway of {view.site} ({status}): {thing.told('delete')}")
+
+
+def _image(thing: Thing, view: View) -> Iterator[Violation]:
+    uploads = [attempt for attempt in thing.attempts if attempt.verb == "upload" and attempt.outcome == "acknowledged"]
+    row = view.images[thing.id]
+    if uploads and (row["status"], row["checksum"]) != ("active", checksum(**uploads[-1].fields)):
+        yield Violation("lost", f"{thing.name} at {view.site} is not what was uploaded ({dict(row)}): {uploads[-1]}")
+
+
+def _server(thing: Thing, view: View) -> Iterator[Violation]:
+    row, names = view.servers[thing.id], thing.values("name")
+    if row["name"] not in names:
+        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {names}: {thing.told()}")
+    maker = thing.maker
+    asked = (maker.fields["zone"] or maker.site) if maker else view.site
+    if asked != view.site:
+        yield Violation("lost", f"{thing.name} is at {view.site}, not at {asked}: {maker}")
+
+
+def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
+    """Whether anything is at two sites, but for images that may have been brought there; or twice in a list."""
+    brought = {id_ for view in before for id_ in view.images}
+    for type_ in PATHS:
+        holders = Counter(id_ for view in views for id_ in rows_of(view, type_))
+        for id_, count in holders.items():
+            if count > 1 and id_ not in brought:
+                where = ", ".join(view.site for view in views if id_ in rows_of(view, type_))
+                yield Violation("duplicated", f"{type_} {id_} is at {where}")
+        made = {(id_, row["name"]) for view in views for id_, row in rows_of(view, type_).items() if id_ not in brought}
+        for name, count in Counter(name for _id, name in made).items():
+            if count > 1:
+                yield Violation("duplicated", f"{count} {type_}s are called {name}: they were asked for once")
+        for view in views:
+            for id_, count in Counter(view.listed.get(type_, ())).items():
+                if count > 1:
+                    yield Violation("duplicated", f"{type_} {id_} is {count} times in the list of the gateway of {view.site}")
+
+
+def unowned(view: View, known: Mapping[str, Thing], before: Sequence[View]) -> Iterator[Violation]:
+    """Whether a site holds anything that nobody asked for, or that belongs to nobody."""
+    for type_ in PATHS:
+        mine = [thing for thing in known.values() if thing.type == type_]
+        ids = {thing.id for thing in mine} | {id_ for each in before for id_ in rows_of(each, type_)}
+        unknown = {thing.name for thing in mine if not thing.id and thing.maker}
+        for id_, row in rows_of(view, type_).items():
+            # What a client named, it named after what the plan calls it.
+            if id_ not in ids and row["name"] not in unknown:
+                yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: nobody made it")
+    yield from _without_owner(view)
+    yield from _without_server(view, before)
+
+
+def _without_owner(view: View) -> Iterator[Violation]:
+    owners = [("image", id_, row["owner"]) for id_, row in view.images.items()]
+    owners += [("server", id_, row["tenant_id"]) for id_, row in view.servers.items()]
+    for type_, id_, project in owners:
+        if project not in view.projects:
+            yield Violation("orphan", f"{type_} {id_} at {view.site}: its project {project} is gone")
+    for id_, row in view.servers.items():
+        if row["user_id"] not in view.users:
+            yield Violation("orphan", f"server {id_} at {view.site}: its user {row['user_id']} is gone")
+
+
+def _without_server(view: View, before: Sequence[View]) -> Iterator[Violation]:
+    for id_, row in view.ports.items():
+        if not row["device_owner"].startswith("network:") and row["device_id"] not in view.servers:
+            yield Violation("orphan", f"port {id_} at {view.site}: its server {row['device_id'] or '(none)'} is gone")
+    for consumer in view.allocations:
+        if consumer not in view.servers:
+            yield Violation("orphan", f"allocation of {consumer} at {view.site}: the server is gone")
+    networks = {id_ for each in before for id_ in each.networks}
+    for id_, row in view.networks.items():
+        if id_ not in networks:
+            yield Violation("orphan", f"network {row['name']} {id_} at {view.site}: nobody made it")
+
+
+def unfinished(view: View) -> Iterator[Violation]:
+    """Whether a server is in the middle of something, with nobody at work on it."""
+    for id_, row in view.servers.items():
+        if row["task"] or (row["status"] == "BUILD"):
+            yield Violation("unhealthy", f"server {row['name']} {id_} at {view.site} is {row['status']}, {row['task'] or 'no task'}")

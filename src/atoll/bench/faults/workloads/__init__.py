@@ -1,0 +1,12 @@
+"""What clients do: one module for each kind of work."""
+
+from __future__ import annotations
+
+from atoll.bench.faults.workloads.grants import GRANTS
+from atoll.bench.faults.workloads.images import IMAGES
+from atoll.bench.faults.workloads.projects import PROJECTS
+from atoll.bench.faults.workloads.servers import SERVERS
+from atoll.bench.faults.workloads.users import USERS
+
+WORKLOADS = {workload.type: workload for workload in (USERS, PROJECTS, GRANTS, IMAGES, SERVERS)}
+"""By the type of the things they are about."""

@@ -1,0 +1,55 @@
+"""Images: created, filled, deleted."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+from typing import Any
+
+from atoll.bench.api import Answer
+from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
+
+HOLD = 4
+"""Images that one client keeps at most."""
+
+
+def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
+    live, empty = book.live("image"), book.live("empty-image")
+    if empty:
+        return "image.upload", empty.pop(), {"seed": random.getrandbits(32), "size": random.randrange(1, 200_000)}
+    if not live or (len(live) < HOLD and random.random() < 0.5):
+        thing = book.new("image")
+        empty.append(thing)
+        return "image.create", thing, {"name": thing}
+    thing = random.choice(live)
+    book.drop(thing)
+    return "image.delete", thing, {}
+
+
+def content(seed: int, size: int) -> bytes:
+    """What an upload sends."""
+    return Random(seed).randbytes(size)  # noqa: S311 - reproducible, not secret
+
+
+def checksum(seed: int, size: int) -> str:
+    """What Glance says of it."""
+    return hashlib.md5(content(seed, size), usedforsecurity=False).hexdigest()
+
+
+def _request(session: Session, operation: Operation) -> Request | None:
+    if operation.kind == "image.create":
+        fields = {**operation.fields, "disk_format": "raw", "container_format": "bare"}
+        return Request("image", "POST", "/v2/images", fields)
+    image = session.id(operation.thing)
+    if not image:
+        return None
+    if operation.kind == "image.delete":
+        return Request("image", "DELETE", f"/v2/images/{image}", id=image)
+    return Request("image", "PUT", f"/v2/images/{image}/file", data=content(**operation.fields), id=image)
+
+
+def _made(answer: Answer) -> str:
+    return str(answer.body["id"])
+
+
+IMAGES = Workload("image", 2, _draw, _request, _made)

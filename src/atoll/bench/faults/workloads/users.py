@@ -1,0 +1,63 @@
+"""Users: created, renamed, described, given passwords, disabled, deleted; some get a name that another site gives away at the same time."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from atoll.bench.api import Answer
+from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
+
+HOLD = 6
+"""Users that one client keeps at most."""
+
+_TWIN_SHARE = 0.2
+_TWIN_S = 10.0
+"""For so long all sites give the same few names away."""
+
+_KINDS = {"rename": 2, "describe": 3, "password": 1, "enable": 1, "delete": 2}
+
+
+def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
+    live = book.live("user")
+    if len(live) < 2 or (len(live) < HOLD and random.random() < 0.4):
+        thing = book.new("user")
+        twin = random.random() < _TWIN_SHARE
+        name = f"twin-{int(book.now_s / _TWIN_S)}-{random.randrange(2)}" if twin else thing
+        return "user.create", thing, {"name": name, "password": _word(random), "description": _word(random)}
+    thing = random.choice(live)
+    kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
+    if kind == "delete":
+        book.drop(thing)
+    return f"user.{kind}", thing, _fields(kind, thing, random)
+
+
+def _fields(kind: str, thing: str, random: Random) -> dict[str, Any]:
+    word = _word(random)
+    if kind == "rename":
+        return {"name": f"{thing}-{word}"}
+    if kind == "enable":
+        return {"enabled": random.random() < 0.5}
+    return {} if kind == "delete" else {{"describe": "description"}.get(kind, kind): word}
+
+
+def _word(random: Random) -> str:
+    return f"{random.getrandbits(40):010x}"
+
+
+def _request(session: Session, operation: Operation) -> Request | None:
+    if operation.kind == "user.create":
+        return Request("identity", "POST", "/users", {"user": {**operation.fields, "domain_id": "default"}})
+    user = session.found(operation.thing)
+    if not user:
+        return None
+    if operation.kind == "user.delete":
+        return Request("identity", "DELETE", f"/users/{user}", id=user)
+    return Request("identity", "PATCH", f"/users/{user}", {"user": dict(operation.fields)}, id=user)
+
+
+def _made(answer: Answer) -> str:
+    return str(answer.body["user"]["id"])
+
+
+USERS = Workload("user", 4, _draw, _request, _made)

@@ -1,0 +1,50 @@
+"""`atoll bench faults`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from atoll.cli.experiment import client_environment, say
+from atoll.cli.verb import json_option, verb
+
+
+@verb("faults", "atoll bench faults --minutes 3 --seed 7\natoll bench faults --replay failed --json")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=3, show_default=True, help="For how long.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all operations and all faults.")
+@click.option("--sites", type=click.IntRange(2, 20), default=5, show_default=True, help="How many full sites.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep here what was done and found.")
+@click.option("--replay", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Do again what was kept here.")
+@json_option
+def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path | None, replay: Path | None) -> int:  # noqa: PLR0913
+    """Have clients at all sites work while sites and links fail, and check that nothing they were promised is lost.
+
+    Sites and links are cut, flap and lose packets, processes and whole sites are killed, clocks jump by up to an hour. Then all is healed,
+    and what the sites hold is compared with the clients' own log. It ends with exit code 1 if an acknowledged write is lost, if anything
+    is there twice or belongs to nobody, if sites don't come to agree, or if one is not well.
+    """
+    from atoll.bench.faults.experiment import CLIENTS_PER_SITE, run
+    from atoll.bench.faults.replay import kept_schedule
+    from atoll.bench.faults.schedule import schedule
+    from atoll.bench.measure import failed
+    from atoll.bench.workspace import workspace
+
+    names = tuple(f"site-{number}" for number in range(1, sites + 1))
+    plan = kept_schedule(replay) if replay else schedule(seed, minutes * 60, names, CLIENTS_PER_SITE)
+    with workspace(say) as root:
+        outcome = run(plan, root, client_environment(os.environ), say, keep)
+    if as_json:
+        print(json.dumps(outcome.to_json()))
+    else:
+        for name, value in outcome.to_json().items():
+            for each in value if isinstance(value, list) else [value]:
+                click.echo(f"{name:15} {each}")
+    sys.stdout.flush()
+    if not outcome.ok:
+        counts = f"{len(outcome.violations)} things are not as they should be, {len(outcome.failures)} faults could not be done"
+        raise failed(counts, f"the same again: --seed {plan.seed}; with --keep DIR all that was found is kept")
+    return 0
