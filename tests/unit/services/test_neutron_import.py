@@ -59,6 +59,12 @@ API = """
         answer = request.get_response(api)
         return answer.status_int, answer.json
 
+    def listed(collection, key, identifier):
+        request = webob.Request.blank(f"/{collection}?id={identifier}")
+        request.environ["neutron.context"] = who["admin"]
+        answer = request.get_response(api)
+        return [answer.status_int, [each["id"] for each in answer.json.get(key, [])] == [identifier]]
+
     def create(person, collection, resource, **fields):
         return ask(person, f"/{collection}", {resource: fields})
 
@@ -88,6 +94,7 @@ API = """
         found[resource] = {
             "refused": [refused[0], refused[1]["type"]], "made": [made[0], made[1]["id"]],
             "given": [accepted[0], accepted[1]["id"] == given], "again": [again[0], again[1]["type"]],
+            "listed": listed(collection, collection.replace("-", "_"), given),
         }
     found["bulk"] = ask("member", "/networks", {"networks": [{"name": "a"}, {"name": "b", "id": str(uuid.uuid4())}]})[0]
     found["malformed"] = create("admin", "networks", "network", name="x", id="../x")[0]
@@ -147,6 +154,11 @@ def test_an_id_is_given_once(found, resource):
     assert found[resource]["again"] == [409, "IdTaken"]
 
 
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_what_is_there_is_found_by_its_id(found, resource):
+    assert found[resource]["listed"] == [200, True]
+
+
 def test_each_of_a_bulk_is_looked_at(found):
     assert found["bulk"] == 403
 
@@ -158,7 +170,7 @@ def test_what_is_no_uuid_is_refused(found):
 def test_upstreams_attribute_is_what_ours_is_laid_over():
     answer = inside(UPSTREAM)
     assert answer["callable"]
-    assert {tuple(sorted(keys)) for keys in answer["different"].values()} == {("allow_post", "convert_to", "enforce_policy")}
+    assert {tuple(sorted(keys)) for keys in answer["different"].values()} == {("allow_post", "convert_list_to", "convert_to", "enforce_policy")}
 
 
 def test_upstream_takes_the_id_from_the_body():

@@ -72,6 +72,7 @@ def attribute(collection: str) -> dict[str, Any]:
         "allow_put": False,
         "default": None,
         "convert_to": functools.partial(given_or_made, collection),
+        "convert_list_to": list,  # of a filter's values, which are ids of what there is (neutron/api/api_common.py, `get_filters`)
         "enforce_policy": True,
         "validate": {"type:uuid": None},
         "is_visible": True,
