@@ -85,6 +85,11 @@ class Draft:
         """The request that deletes it again."""
         return self._delete(self.id_in(created))
 
+    def copy(self, identifier: str) -> Operation:
+        """What creates it at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
+        operation = Operation.of("", of_user(self.call), "can't be reached")
+        return replace(operation, about=f"{self.call.path}/{identifier}")
+
     def removals(self, sites: Iterable[str]) -> dict[str, Operation]:
         """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
         if not self.traceable:

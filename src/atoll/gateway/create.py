@@ -41,27 +41,28 @@ class Creator:
         self._create_at = create_at
         self._tie = tie
 
-    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]]) -> Reply:
+    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]], later: Sequence[str] = ()) -> Reply:
         """Create something at all sites of the first of several choices where that works.
 
         Args:
             call: the client's POST.
             resource: what is created.
             choices: of `scope.Plan`.
+            later: sites that can't be reached now, and shall have it too when they can: of a resource that can be given an id.
 
         Returns:
             The answer of the choice's first site. If no choice works, the first that was given, or 503 if there was none.
         """
-        traced = len(choices) > 1 or len(choices[0]) > 1
+        traced = len(choices) > 1 or len(choices[0]) > 1 or bool(later)
         refusal: Reply | None = None
         cut: dict[str, None] = {}
         for choice in choices:
             try:
-                made = draft(call, resource, several=len(choice) > 1, traced=traced)
+                made = draft(call, resource, several=len(choice) > 1 or bool(later), traced=traced)
             except ValueError as error:
                 return faults.fault(call.service, 400, str(error), self._sites.here)
             try:
-                reply = await self._create_together(made, choice)
+                reply = await self._create_together(made, choice, later)
             except Unreachable as error:
                 cut[error.site] = None
                 if error.sent and not made.traceable:
@@ -72,7 +73,7 @@ class Creator:
             refusal = refusal or reply
         return refusal or faults.unreachable(call.service, cut, self._sites.here)
 
-    async def _create_together(self, made: Draft, choice: Sequence[str]) -> Reply:
+    async def _create_together(self, made: Draft, choice: Sequence[str], later: Sequence[str]) -> Reply:
         """Create at all sites of a choice, or at none.
 
         Raises:
@@ -92,6 +93,10 @@ class Creator:
                 return failed.outcome
             if len(choice) > 1:
                 self._tie(made, {site: made.id_in(done[site]) for site in choice})
+            if later:
+                token = await self._sites.admin_token() if made.needs_admin else None
+                copy = made.for_others(done[choice[0]], token).copy(made.id_in(done[choice[0]]))
+                self._pending.add(replace(copy, site=site) for site in later)
             intents.settle(*choice)
         return replace(done[choice[0]], site=",".join(choice))
 

@@ -31,6 +31,7 @@ class Operation:
         request_id: of the request that it comes from.
         unsure: it undoes something of which nobody knows whether it was done, so that "not found" may mean "not yet".
         tag: servers of this tag are meant (`pending.REPLICA_TAG`), whose ids are not known; the path is the collection's.
+        about: the path of the resource, if the path does not say it: of one that is created under a known id.
         copies_data: the body is what another site answers to a GET of the same path.
         error: why it waits.
         number: in the order in which they came; 0 before it is stored.
@@ -48,6 +49,7 @@ class Operation:
     request_id: str = ""
     unsure: bool = False
     tag: str = ""
+    about: str = ""
     copies_data: bool = False
     error: str = ""
     number: int = 0
@@ -70,7 +72,7 @@ class Operation:
     @property
     def resource(self) -> str:
         """The path of the resource that this is about: what concerns one resource is done in order."""
-        return resource_of(self.path)
+        return self.about or resource_of(self.path)
 
     def call(self, token: str) -> Call:
         """The request."""

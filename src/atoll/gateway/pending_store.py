@@ -18,7 +18,7 @@ PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS operation (
     number INTEGER PRIMARY KEY AUTOINCREMENT, since REAL NOT NULL, attempts INTEGER NOT NULL, error TEXT NOT NULL,
     site TEXT NOT NULL, method TEXT NOT NULL, service TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL, headers TEXT NOT NULL,
-    body BLOB, request_id TEXT NOT NULL, unsure INTEGER NOT NULL, tag TEXT NOT NULL, copies_data INTEGER NOT NULL,
+    body BLOB, request_id TEXT NOT NULL, unsure INTEGER NOT NULL, tag TEXT NOT NULL, about TEXT NOT NULL, copies_data INTEGER NOT NULL,
     resource TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS operation_resource ON operation (site, resource, number);

@@ -86,9 +86,9 @@ class Replicas:
         """What a resource is a replica of; None if it stands for itself."""
         return self._groups.get(identifier)
 
-    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]]) -> Reply:
+    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]], later: Sequence[str] = ()) -> Reply:
         """Create something at all sites of the first of several choices where that works; see `Creator.create`."""
-        return await self._creator.create(call, resource, choices)
+        return await self._creator.create(call, resource, choices, later)
 
     def _tie(self, made: Draft, members: Mapping[str, str]) -> None:
         if made.resource.copies and made.resource.service != "image":

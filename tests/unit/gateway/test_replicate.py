@@ -249,6 +249,7 @@ def test_a_member_that_left_the_cloud_is_not_asked(tmp_path):
 
 # --- Everywhere
 
+RULES = "/v2.0/security-group-rules"
 FLAVOR = "/v2.1/flavors/f"
 
 
@@ -395,6 +396,26 @@ def test_what_neutron_chose_at_the_first_site_is_the_same_at_the_others(tmp_path
             }
             assert "subnetpool_id" not in there
             assert [at.sites[site].asked[0][2] for site in ("paris", "lyon")] == [USER, ADMIN]
+
+    asyncio.run(main())
+
+
+def test_what_a_copy_of_the_whole_gets_a_copy_gets_later_that_is_cut_off(tmp_path):
+    """A rule of a security group, made while a site can't be reached that may have the group."""
+
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites.cut.add("nice")
+            asked = call("POST", RULES, {"security_group_rule": {"security_group_id": "g"}}, service="network")
+            reply = await at.replicas.create(asked, network_resource("security-group-rules"), TWO, ["nice"])
+            rule = reply.json()["security_group_rule"]["id"]
+            assert reply.site == "paris,lyon"
+            assert at.waiting() == [("nice", f"POST network{RULES}")]
+            waits = at.pending._store.all()[0]
+            assert json.loads(waits.body or b"")["security_group_rule"] == {"security_group_id": "g", "id": rule, "project_id": "project"}
+            # It is never made if it is deleted before.
+            await at.replicas.everywhere(call("DELETE", f"{RULES}/{rule}", service="network"), at.sites.everywhere())
+            assert at.waiting() == [("nice", f"DELETE network{RULES}/{rule}")]
 
     asyncio.run(main())
 
