@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from atoll.mesh.clock import ms_of
@@ -73,8 +74,8 @@ class IdentityReplica:
         self._applied = applied
         self._now_s = now_s
         self._wanted = Wanted(document, self._is_local)
-        self._todo: dict[Reference, None] = {}
-        self._failed: dict[Reference, None] = {}
+        self._todo: dict[Reference, str] = {}
+        self._failed: dict[Reference, str] = {}
         self._expired_at = 0.0
         self._connection: sqlite3.Connection | None = None
 
@@ -89,9 +90,9 @@ class IdentityReplica:
         Raises:
             sqlite3.Error: the database can't be used, or is not Keystone's.
         """
-        self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        file = f"{self._path.absolute().as_uri()}?mode=rw"  # a file that is not there is Keystone's to make
+        self._connection = sqlite3.connect(file, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute("PRAGMA recursive_triggers=OFF")
         with self._transaction("IMMEDIATE") as connection:
             known = not outbox.is_new(connection)
             outbox.install(connection)
@@ -121,6 +122,7 @@ class IdentityReplica:
             if not last:
                 break
             agreements = self._publish(found)
+            self._note((kind, encode(key)) for kind, key, _ in agreements)
             with self._transaction("IMMEDIATE") as connection:
                 self._agree(connection, agreements)
                 outbox.forget(connection, last)
@@ -145,18 +147,26 @@ class IdentityReplica:
 
     def steps(self, touched: Iterable[Reference]) -> Iterator[int]:
         """The same, a transaction at a time, for a caller that has other things to do in between."""
-        self._todo |= dict.fromkeys(self._ordered(self._wanted.note(touched) | self._failed.keys()))
-        self._failed.clear()
+        self.pull()
+        self._note(touched)
+        self._todo |= self._failed
+        self._failed = {}
         again = True
         while self._todo:
-            chunk = list(self._todo)[:CHUNK]
-            written = self._apply(chunk)
+            chunk = list(islice(self._todo, CHUNK))
             for reference in chunk:
-                self._todo.pop(reference, None)
+                del self._todo[reference]  # it may be noted again meanwhile
+            try:
+                written = self._apply(chunk)
+            except BaseException:
+                self._todo |= dict.fromkeys(chunk, "")
+                raise
             yield written
-            if not self._todo and self._failed and again:  # a name that was taken may be free by now
+            if not self._todo and again:  # a name that was taken may be free by now
                 again = False
                 self._todo, self._failed = self._failed, {}
+        for kind, key in self._failed:
+            _LOG.warning("%s %.100s can't be written into Keystone's tables: %s", kind, key, self._failed[kind, key])
 
     def conflicts(self) -> list[Conflict]:
         """Records whose name was changed, since another has it."""
@@ -261,6 +271,10 @@ class IdentityReplica:
 
     # --- From the document to the tables
 
+    def _note(self, touched: Iterable[Reference]) -> None:
+        """Records were changed: they, and what depends on them, have to be looked at."""
+        self._todo |= dict.fromkeys(self._ordered(self._wanted.note(touched)), "")
+
     def _ordered(self, references: Iterable[Reference]) -> list[Reference]:
         """What has to go first, children before parents, which frees names; then the others, parents before children."""
         order = {kind: number for number, kind in enumerate(KINDS)}
@@ -274,8 +288,7 @@ class IdentityReplica:
         except sqlite3.IntegrityError as error:
             if len(chunk) > 1:
                 return sum(self._apply([reference]) for reference in chunk)
-            _LOG.warning("%s %.100s can't be written into Keystone's tables: %s", *chunk[0], error)
-            self._failed[chunk[0]] = None
+            self._failed[chunk[0]] = str(error)
             return 0
         if written:
             self._applied(frozenset(kind for kind, _ in written))
@@ -287,7 +300,7 @@ class IdentityReplica:
             by_kind.setdefault(kind, []).append(rows.typed(KINDS[kind], parts(name)))
         with self._transaction("IMMEDIATE") as connection:
             connection.execute("INSERT INTO atoll_applying VALUES (1)")
-            self._pull_first(connection, by_kind)
+            self._pull_first(connection)
             before = {kind: outbox.applied(connection, kind, keys) for kind, keys in by_kind.items()}
             pairs = [
                 (kind, key, before[kind].get(key), self._wanted.content(kind, encode(key)))
@@ -307,18 +320,14 @@ class IdentityReplica:
             connection.execute("DELETE FROM atoll_applying")
         return [(kind, encode(key)) for kind, key, _, _ in pairs]
 
-    def _pull_first(self, connection: sqlite3.Connection, by_kind: Mapping[str, list[Key]]) -> None:
-        """Publish what was changed here of records that are about to be overwritten, and has not been pulled yet."""
-        touched, _ = outbox.pending(connection, -1)
-        found = [
-            self._changes(connection, kind, keys)
-            for kind in by_kind
-            if (keys := [key for key in touched.get(kind, ()) if key in set(by_kind[kind])])
-        ]
+    def _pull_first(self, connection: sqlite3.Connection) -> None:
+        """Publish what was changed here since the last pull, before anything is overwritten; the outbox keeps its entries."""
+        touched, _ = outbox.pending(connection, _PULL_CHUNK)
+        found = [self._changes(connection, kind, keys) for kind, keys in touched.items()]
         if any(agreements for _, agreements in found):
             agreements = self._publish(found)
             self._agree(connection, agreements)
-            self._todo |= dict.fromkeys(self._wanted.note((kind, encode(key)) for kind, key, _ in agreements))
+            self._note((kind, encode(key)) for kind, key, _ in agreements)
 
     @contextmanager
     def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:

@@ -179,7 +179,7 @@ class Table:
         local: columns that each site has for itself.
         others: tables with rows that belong to the record.
         parents: what must be there for the record to be there.
-        children_of: the prefix of fields that name further parents, and their kind.
+        named: further parents: the prefix of the fields that name them, and their kind.
         name: the name that only one record may have.
         kept: rows are not taken back with a record at other sites when one site deletes them, since each site deletes them by itself.
     """
@@ -192,7 +192,7 @@ class Table:
     local: tuple[str, ...] = ()
     others: tuple[One | Many | Whole, ...] = ()
     parents: tuple[Parent, ...] = ()
-    children_of: tuple[str, str] | None = None
+    named: tuple[tuple[str, str], ...] = ()
     name: Name | None = None
     kept: bool = False
 
@@ -217,8 +217,7 @@ class Table:
             values = [row.get(column) for column in parent.columns]
             if values[0] is not None and values[0] != parent.unless:
                 yield PREFIX + parent.kind, encode(values)
-        if self.children_of:
-            prefix, kind = self.children_of
+        for prefix, kind in self.named:
             yield from ((PREFIX + kind, encode(row)) for name, row in fields.items() if row is not None and name.startswith(f"{prefix}."))
 
 
@@ -322,8 +321,8 @@ _TABLES = (
             ),
         ),
         parents=(_USER, _PROJECT),
-        # A credential without one of its rules would be good for more than its owner wanted.
-        children_of=("rule", "access_rule"),
+        # A credential without one of its rules would be good for more than its owner wanted; Keystone trips over one whose role is gone.
+        named=(("rule", "access_rule"), ("role", "role")),
         name=Name("name", "user_id", 255),
     ),
     Table(
@@ -335,6 +334,7 @@ _TABLES = (
         extra=True,
         others=(Many("trust_role", "role", "trust_id", ("role_id",)),),
         parents=(Parent("user", ("trustor_user_id",)), Parent("user", ("trustee_user_id",)), _PROJECT),
+        named=(("role", "role"),),
     ),
     Table("revocation", "revocation_event", _REVOCATION, local=("id",), kept=True),
     Table(

@@ -1,0 +1,157 @@
+"""Sites with Keystone databases of their own, and Keystone itself to write and read them, for tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from documents import Clock, Site
+
+from atoll.mesh.identity import rows
+from atoll.mesh.identity.replica import IdentityReplica
+from atoll.mesh.identity.rules import rules
+from atoll.mesh.identity.tables import KINDS, PREFIX
+
+_DRIVER = Path(__file__).with_name("keystone_driver.py")
+
+
+class Keystone:
+    """A process that has imported Keystone; it forks another for whatever is to be done, since Keystone has one configuration in a process."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-W", "ignore", str(_DRIVER)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, database: Path, code: str, **arguments: object) -> object:
+        """Execute code in which `identity`, `resource`, … are Keystone's managers; what it gives to `tell`."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps([str(database), textwrap.dedent(code), arguments]) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["told"]
+
+    def close(self) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+class Node:
+    """A site with a document, a Keystone database, and what keeps the two equal."""
+
+    def __init__(self, name: str, directory: Path, template: Path, local: Collection[str] = (), clock: Clock | None = None) -> None:
+        (directory / "document").mkdir(parents=True)
+        self.name = name
+        self.database = directory / "keystone.db"
+        shutil.copyfile(template, self.database)
+        self.local = local
+        self.site = Site(name, directory / "document" / "document.db", rules(), clock)
+        self.applied: list[frozenset[str]] = []
+        self.connection = sqlite3.connect(self.database, isolation_level=None)
+        self.open()
+
+    @property
+    def document(self):
+        return self.site.document
+
+    def open(self) -> None:
+        self.replica = IdentityReplica(
+            self.database, self.site.document, self.local, self.applied.append, lambda: self.site.clock.ms / 1000
+        )
+
+    def close(self) -> None:
+        self.replica.close()
+        self.site.store.close()
+        self.connection.close()
+
+    def restart(self) -> None:
+        """As after a kill: only the files are left."""
+        self.replica.close()
+        self.site.restart()
+        self.open()
+        self.replica.prepare()
+
+    def push(self) -> int:
+        touched = frozenset().union(*self.site.touched)
+        self.site.touched.clear()
+        return self.replica.push(touched)
+
+    def settle(self) -> None:
+        self.replica.pull()
+        self.push()
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple]:
+        """What somebody at an SQL prompt, or Keystone, writes or reads."""
+        self.site.clock.ms += 1
+        return self.connection.execute(statement, parameters).fetchall()
+
+    def user(self, name: str, known: str = "", **columns: object) -> str:
+        new = known or uuid.uuid4().hex
+        row = {"id": new, "domain_id": "default", "enabled": 1, "extra": "{}"} | columns
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.sql(f"INSERT INTO user ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", *row.values())
+        self.sql("INSERT INTO local_user (user_id, domain_id, name) VALUES (?, ?, ?)", new, row["domain_id"], name)
+        self.connection.execute("COMMIT")
+        return new
+
+    def project(self, name: str, known: str = "", domain: str = "default") -> str:
+        new = known or uuid.uuid4().hex
+        statement = "INSERT INTO project (id, name, domain_id, parent_id, enabled, is_domain, extra) VALUES (?, ?, ?, ?, 1, 0, '{}')"
+        self.sql(statement, new, name, domain, domain)
+        return new
+
+    def domain(self, name: str, known: str = "") -> str:
+        new = known or uuid.uuid4().hex
+        statement = (
+            "INSERT INTO project (id, name, domain_id, enabled, is_domain, extra) VALUES (?, ?, '<<keystone.domain.root>>', 1, 1, '{}')"
+        )
+        self.sql(statement, new, name)
+        return new
+
+    def names(self, table: str = "local_user") -> set[str]:
+        return {name for (name,) in self.connection.execute(f'SELECT name FROM "{table}"')}
+
+    def contents(self, *kinds: str) -> dict[str, dict]:
+        """All that is replicated, as the tables hold it."""
+        chosen = [PREFIX + kind for kind in kinds] or list(KINDS)
+        return {
+            kind: rows.read(self.connection, KINDS[kind], list(dict.fromkeys(rows.keys(self.connection, KINDS[kind])))) for kind in chosen
+        }
+
+    def check(self) -> None:
+        """The database is sound, and nothing of a transaction is left."""
+        assert self.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert self.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert self.connection.execute("SELECT * FROM atoll_applying").fetchall() == []
+
+
+def exchange(nodes: Sequence[Node]) -> None:
+    """What the mesh does: every document gets what it lacks."""
+    for node in nodes:
+        for other in nodes:
+            if other is not node:
+                node.site.catch_up(other.site)
+
+
+def converge(nodes: Sequence[Node]) -> None:
+    """Until nothing is left to do at any site."""
+    for node in nodes:
+        node.settle()
+    exchange(nodes)
+    for node in nodes:
+        node.settle()
+    exchange(nodes)
+    for node in nodes:
+        assert node.replica.pull() == 0
+        assert node.push() == 0
