@@ -16,11 +16,13 @@ from atoll.cloud.identifiers import gateway_user
 from atoll.errors import AtollError
 from atoll.files import make_directory
 from atoll.gateway import scope as scopes
+from atoll.gateway.bring import Bringer, Keeper
 from atoll.gateway.control import SOCKET, Control
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity import Identity
 from atoll.gateway.options import Options
 from atoll.gateway.pending import Pending
+from atoll.gateway.replicate import Replicas
 from atoll.gateway.server import Server
 from atoll.gateway.sites import Sites
 from atoll.gateway.token_keys import TokenKeys
@@ -52,8 +54,13 @@ class Parts:
         self._sites = Sites(options, self._mesh)
         self._pending = Pending(options.data / "pending.db", self._sites, time.time)
         self._identity = Identity(options, self._mesh, founder=founder)
+        self._bringer = Bringer(self._sites, options.data)
+        self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)
         self._gateway = Gateway(self._sites, self._mesh)
-        self._server = Server(options, self._gateway, self._mesh, join=self._join)
+        self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, self._gateway.create_at)
+        self._gateway.bringer = self._bringer
+        self._gateway.on_reply = self._keeper.note
+        self._server = Server(options, self._gateway, self._mesh, join=self._join, extend=self._bringer.attach)
         self._control = Control(options.sockets / SOCKET, self._handlers())
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -69,6 +76,7 @@ class Parts:
         await self._mesh.start()
         self._begin(self._identity.run())
         self._begin(self._pending.run())
+        self._begin(self._keeper.run())
         await self._server.start(public, peer)
         await self._control.start()
 
@@ -79,6 +87,7 @@ class Parts:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._bringer.stop()
         await self._sites.stop()
         await self._mesh.stop()
 
@@ -99,6 +108,7 @@ class Parts:
             if each.state in _NO_TOKENS:
                 self._pending.forget(name)
         self._pending.wake()
+        self._keeper.wake()
 
     # What is asked from outside
 
@@ -131,7 +141,7 @@ class Parts:
         return {"conflicts": self._identity.conflicts()}
 
     async def _show_pending(self, _request: web.Request) -> Any:
-        return {"pending": self._pending.list()}
+        return {"pending": self._pending.list(), **self._bringer.status()}
 
     async def _explain(self, request: web.Request) -> Any:
         here = self._options.site
