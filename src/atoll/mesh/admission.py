@@ -316,8 +316,8 @@ def _post(host: str, port: int, body: Any) -> Any:
     connection = http.client.HTTPSConnection(host, port, timeout=30, context=context)
     try:
         connection.request("POST", PATH, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        data = response.read(_MAX_ANSWER)
+        with connection.getresponse() as response:
+            status, data = response.status, response.read(_MAX_ANSWER)
     except OSError as error:
         hint = "is that site running, and can its gateway be reached from here?"
         raise AtollError("join.unreachable", f"{host}:{port} gave the token out, and does not answer: {error}", hint) from None
@@ -329,9 +329,9 @@ def _post(host: str, port: int, body: Any) -> Any:
         answer = json.loads(data)
     except ValueError:
         raise _refused(f"what answers at {host}:{port} is no gateway") from None
-    if response.status != http.client.OK:
+    if status != http.client.OK:
         message = answer.get("message") if isinstance(answer, dict) else None
-        raise _refused(f"{host}:{port} refuses: {message or response.status}")
+        raise _refused(f"{host}:{port} refuses: {message or status}")
     return answer
 
 
