@@ -29,7 +29,8 @@ _OF_POOL = ("subnetpool_id", "prefixlen", "use_default_subnetpool")
 
 _WITH_IDS = ("images", "flavors")
 
-_REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
+REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
+"""Types that can be the same at several sites."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
         tag = str(uuid.uuid4())
         wanted["metadata"] = {**metadata, REPLICA_TAG: tag}
         return Draft(call.with_(json=body), resource, tag=tag)
-    if several and resource.key not in _REPLICABLE:
-        raise ValueError(f"{resource.key} can't be the same at several sites; these can: {', '.join(_REPLICABLE)}")
+    if several and resource.key not in REPLICABLE:
+        raise ValueError(f"{resource.key} can't be the same at several sites; these can: {', '.join(REPLICABLE)}")
     return Draft(call, resource)
 
 

@@ -14,7 +14,8 @@ from atoll.gateway.scope.model import SERVICES, Alternatives, Around, Cross, Exp
 LONGEST = 2000
 """Characters of a scope: more than a header needs to name every site of a large cloud, and little enough to be parsed at once."""
 
-_DEEPEST = 50  # parentheses in parentheses: more would be a hostile client, and overflow Python's stack
+DEEPEST = 50
+"""Parentheses in parentheses: more would be a hostile client, and overflow the stack of Python."""
 
 _WORDS = {
     "LBRACE": "`{`",
@@ -67,8 +68,8 @@ def _check_depth(text: str) -> None:
     depth = 0
     for column, character in enumerate(text, 1):
         depth += (character == "(") - (character == ")")
-        if depth > _DEEPEST:
-            raise ScopeError(text, column, f"at most {_DEEPEST} parentheses can be open at once")
+        if depth > DEEPEST:
+            raise ScopeError(text, column, f"at most {DEEPEST} parentheses can be open at once")
 
 
 def _explained(text: str, error: UnexpectedInput) -> ScopeError:
