@@ -49,8 +49,8 @@ class Bringer(Protocol):
     async def missing(self, call: Call) -> Sequence[Any]:
         """What the request refers to and this site lacks."""
 
-    async def bring(self, references: Sequence[Any], token: str) -> Callable[[], Awaitable[None]] | None:
-        """Fetch it; returns what takes it away again."""
+    async def bring(self, wanted: Sequence[Any], token: str, request_id: str | None = None) -> Callable[[], Awaitable[None]] | None:
+        """Fetch it; returns what takes it away again, or None if it can't be had."""
 
 
 class Gateway:
@@ -63,6 +63,7 @@ class Gateway:
     Attributes:
         replicas: see `Replicator`; without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
         bringer: see `Bringer`; without it a request is answered with what the site has.
+        on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
         locations: which site holds which id, as far as this gateway knows.
     """
 
@@ -73,6 +74,7 @@ class Gateway:
         self._mesh = mesh
         self.replicas: Replicator | None = None
         self.bringer: Bringer | None = None
+        self.on_reply: Callable[[Call, Reply], None] | None = None
         self._lists = Lists(sites, self.locations.learn)
 
     async def answer(self, call: Call, scope: str | None = None, prefix: str = "") -> Answer:
@@ -94,6 +96,8 @@ class Gateway:
         else:
             among = list(plan.sites) if plan else self._sites.everywhere()
             answer = await self._dispatch(call, route, among, plan)
+            if self.on_reply is not None and isinstance(answer, Reply):
+                self.on_reply(call, answer)
         return await _rewritten(answer, prefix) if prefix and call.service == "identity" else answer
 
     async def local(self, call: Call) -> Answer:
@@ -112,10 +116,15 @@ class Gateway:
         if not references:
             return refused
         LOG.info("%s: %s %s needs %s", call.request_id, call.method, call.path, references)
-        undo = await self.bringer.bring(references, call.token)
-        reply = await self._sites.send(self.here, call, timeout_s=600)
-        if not reply.ok and undo is not None:
-            await undo()
+        undo = await self.bringer.bring(references, call.token, call.request_id)
+        if undo is None:
+            return refused
+        reply = None
+        try:
+            reply = await self._sites.send(self.here, call, timeout_s=600)
+        finally:
+            if reply is None or not reply.ok:
+                await undo()
         return reply
 
     def _plan(self, scope: str, service: str) -> scopes.Plan | None:

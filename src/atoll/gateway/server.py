@@ -28,8 +28,8 @@ from atoll.gateway.target import SERVICES, Refused, Target, parse
 
 LOG = logging.getLogger(__name__)
 
-MAX_BODY = 4 << 20
-"""Bytes of a request that is not an image's data: those are read once, this may have to be sent twice."""
+MAX_BODY = 1 << 20
+"""Bytes of a request that is not an image's data: those are read once, this may have to be sent twice. The services take less still."""
 
 SMALL = 64 << 10
 """Answers up to so many bytes are sent in one piece."""
@@ -100,7 +100,7 @@ class Server:
         await self._peer_runner.cleanup()
 
     async def _public(self, request: web.BaseRequest) -> web.StreamResponse:
-        service = ""
+        service, last = "", False
         try:
             target = parse(request.raw_path)
             service = target.service
@@ -115,14 +115,18 @@ class Server:
         except Refused as refused:
             self._log.warning("refused from %s: %.40s %.200r: %s", request.remote, request.method, request.raw_path, refused.message)
             reply = fault(service, refused.status, refused.message, self._options.site)
+            last = True
         except web.HTTPRequestEntityTooLarge:
             reply = fault(service, 413, f"the request is larger than {MAX_BODY} bytes", self._options.site)
+        except web.RequestPayloadError as error:
+            reply = fault(service, 400, f"the request's body is malformed: {error}", self._options.site)
+            last = True
         except AtollError as error:
             reply = fault(service, error.kind.status, error.message, self._options.site)
         except Unreachable as error:
             LOG.info("%s %s: %s", request.method, request.raw_path, error)
             reply = self._unreachable(service, error)
-        return await _respond(request, reply)
+        return await _respond(request, reply, last=last)
 
     def _unreachable(self, service: str, error: Unreachable) -> Reply:
         if error.site == self._options.site:
@@ -152,7 +156,7 @@ class Server:
 
     async def _peer(self, request: web.Request) -> web.StreamResponse:
         """Another gateway asks this site's own services."""
-        service = ""
+        service, last = "", False
         try:
             target = parse(request.raw_path)
             service = target.service
@@ -166,9 +170,10 @@ class Server:
         except Refused as refused:
             self._log.warning("refused from peer %s: %.40s %.200r: %s", request.remote, request.method, request.raw_path, refused.message)
             reply = fault(service, refused.status, refused.message, self._options.site)
+            last = True
         except Unreachable as error:
             reply = fault(service, 503, str(error), self._options.site)
-        return await _respond(request, reply)
+        return await _respond(request, reply, last=last)
 
     @web.middleware
     async def _check_peer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -238,13 +243,21 @@ async def _pong(_request: web.Request) -> web.Response:
     return web.Response(text="pong")
 
 
-async def _respond(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    """Send an answer on: in one piece if it is small, else as it arrives."""
+async def _respond(request: web.BaseRequest, answer: Answer, *, last: bool = False) -> web.StreamResponse:
+    """Send an answer on: in one piece if it is small, else as it arrives.
+
+    Args:
+        request: what is answered.
+        answer: the answer.
+        last: close the connection then: what follows a request that was refused is not worth reading.
+    """
     if not isinstance(answer, Reply) and request.method != "HEAD" and answer.length is not None and answer.length <= SMALL:
         answer = await answer.read()
     answer.headers.setdefault(heads.SITE, answer.site)
     if isinstance(answer, Reply):
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        if last:
+            response.force_close()
         await response.prepare(request)
         await response.write_eof()
         return response

@@ -216,7 +216,7 @@ class Site:
         )
 
     async def start(self, parts: dict[str, Callable[[Site], object]]) -> None:
-        runner = web.ServerRunner(web.Server(self.services.handle, access_log=None))
+        runner = web.ServerRunner(web.Server(self.services.handle, access_log=None, auto_decompress=False))
         await runner.setup()
         self._services_runner = runner
         await web.SockSite(runner, self._sockets[0]).start()

@@ -311,9 +311,13 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
         async def missing(self, call):
             return [] if self.brought else [call.json()["server"]["imageRef"]]
 
-        async def bring(self, references, _token):
+        async def bring(self, references, _token, _request_id):
             self.brought += references
             self.services.refuse = lambda _request: None
+            return self.undo
+
+        async def undo(self) -> None:
+            self.brought.clear()
 
     async def test(cloud: Cloud) -> None:
         bringer = cloud["lyon"].gateway.bringer
