@@ -252,6 +252,11 @@ class Document:
         stream = self._streams.get(author)
         return stream.part() if stream and stream.head else None
 
+    def overtaken(self, part: Part) -> bool:
+        """Whether there is a later version here than the one that a part leads to."""
+        stream = self._streams.get(part.author)
+        return stream is not None and stream.head is not None and part.head.version < stream.head.version
+
     def merge(self, update: bytes) -> None:
         """Take in what another site says. Each author's part is taken or refused on its own.
 

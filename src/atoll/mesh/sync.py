@@ -207,8 +207,11 @@ class Exchange:
     def _on_part(self, peer: str, data: bytes) -> list[Message]:
         part = Part.unpack(data)
         try:
-            if self._document.merge_part(part) and self._asking == peer:
-                self._learned = True
+            if self._document.merge_part(part):
+                self._learned = self._learned or self._asking == peer
+            elif part.base == 0 and self._document.overtaken(part) and part.author != peer:
+                # Shown to us, who can't tell, since its author has gone back behind it: the author will know.
+                return self._to({part.author}, data)
         except UnknownAuthor as refusal:
             _LOG.info("%s sends what is of %s: not known yet", peer, refusal.author)
             return self._ask(peer, b"")
@@ -224,10 +227,11 @@ class Exchange:
     def _show(self, author: str, peers: set[str]) -> list[Message]:
         """Show what is known here of an author who has forgotten it."""
         part = self._document.part(author)
-        if part is None:
-            return []
-        known = [peer for peer in sorted(peers) if peer in self._peers]
-        return [(peer, piece) for peer in known for piece in self._pieces(_pack(_Kind.PART, part.pack()))]
+        return self._to(peers, part.pack()) if part else []
+
+    def _to(self, peers: set[str], part: bytes) -> list[Message]:
+        pieces = self._pieces(_pack(_Kind.PART, part))
+        return [(peer, piece) for peer in sorted(peers) if peer in self._peers for piece in pieces]
 
     # --- Messages
 

@@ -204,6 +204,18 @@ def test_after_a_restart_a_site_writes_later_than_all_it_had_seen() -> None:
     assert record.fields["name"] == "b"
 
 
+def test_a_machine_that_forgot_the_date_over_a_restart_goes_on() -> None:
+    paris, lyon = Site("paris"), Site("lyon")
+    paris.document.merge(lyon.write("1", present=True, name="a"))
+    paris.clock.ms = 0
+    paris.restart()
+    paris.document.merge(lyon.write("1", name="b"))
+    lyon.document.merge(paris.write("1", name="c"))
+    record = lyon.document.record("thing", "1")
+    assert record is not None
+    assert record.fields["name"] == "c"
+
+
 def test_of_a_revoked_author_nothing_later_counts() -> None:
     paris, lyon = Site("paris"), Site("lyon")
     lyon.document.merge(paris.write("1", present=True, name="before"))

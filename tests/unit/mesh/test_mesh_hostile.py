@@ -13,7 +13,7 @@ from pycrdt import Doc, Map
 
 from atoll.mesh.clock import COUNTER_BITS, MAX_AHEAD_MS
 from atoll.mesh.document import Behind, Contradiction, Refused, UnknownAuthor
-from atoll.mesh.parts import Head, Part, pack_parts, unpack_parts
+from atoll.mesh.parts import Part, pack_parts, unpack_parts
 from atoll.mesh.record import Stamped, read_entry, write_entry
 from atoll.mesh.signing import Signer
 from atoll.mesh.stream import Stream
@@ -124,15 +124,25 @@ def test_what_was_there_before_is_no_news(paris: Site, lyon: Site) -> None:
 
 
 def test_an_author_that_removes_an_entry(lyon: Site) -> None:
-    lyon.document.merge(forge("nice", {"thing/9": entry()}))
+    """It signs for the entry still, and removes it from the map, so that it would be there or not by the way that it came."""
+    signer = Signer(key_of("nice")[0])
+    stream = Stream("nice")
+    lyon.document.merge(pack_parts([stream.write({"thing/9": entry()}, {}, generation=STAMP, stamp=STAMP, signer=signer)]))
+    before = stream._doc.get_state()
+    del stream._map["thing/9"]
+    head = stream.write({"thing/8": entry()}, {}, generation=STAMP, stamp=STAMP, signer=signer).head
+    assert_refused(lyon, pack_parts([Part("nice", 1, stream._doc.get_update(before), head)]))
+
+
+def test_a_removal_is_noticed_before_anything_is_counted() -> None:
     stream = Stream("nice")
     stream.write({"thing/9": entry()}, {}, generation=STAMP, stamp=STAMP, signer=Signer(key_of("nice")[0]))
     before = stream._doc.get_state()
+    copy = Stream("nice")
+    copy.apply(stream.part().update, 1)
     del stream._map["thing/9"]
-    stream._map["thing/8"] = entry()
-    head = Head(STAMP, 2, STAMP, b"\x00" * 32)
-    head = head._replace(signature=Signer(key_of("nice")[0]).sign(head.signed("nice")))
-    assert_refused(lyon, pack_parts([Part("nice", 1, stream._doc.get_update(before), head)]))
+    with pytest.raises(Refused, match="removes"):
+        copy.apply(stream._doc.get_update(before), 1)
 
 
 @pytest.mark.parametrize("again", [{"thing/8": entry()}, {"thing/9": entry(STAMP - 1)}, {"thing/9": entry(value=2)}])

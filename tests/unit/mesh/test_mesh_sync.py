@@ -150,17 +150,20 @@ def test_both_ask_at_once_and_nothing_is_sent_twice() -> None:
 
 
 def test_halves_of_ten_sites_agree_in_seconds() -> None:
-    cloud = Cloud("abcdefghij", seed=1)
-    cloud.cut_off(*"abcde")
-    for name in cloud.sites:
-        for number in range(5):
-            cloud.sites[name].write(f"{name}{number}", present=True)
-    cloud.run(10)
-    cloud.heal()
-    since = cloud.now
-    assert cloud.until_equal(10) <= 5
-    cloud.run(30)
-    assert len(cloud.messages(since)) < 400
+    """What came from one of the other half is passed on at once; each waiting for its own turn would take 4 s on average."""
+    took = []
+    for seed in range(4):
+        cloud = Cloud("abcdefghij", seed=seed)
+        cloud.cut_off(*"abcde")
+        for name in cloud.sites:
+            cloud.sites[name].write(name, present=True)
+        cloud.run(10 + seed)
+        cloud.heal()
+        since = cloud.now
+        took.append(cloud.until_equal(10))
+        cloud.run(30)
+        assert len(cloud.messages(since)) < 300
+    assert sum(took) / len(took) < 2.5
 
 
 def test_a_lost_update_is_noticed_by_the_next_and_made_good() -> None:
@@ -238,9 +241,7 @@ def test_a_site_that_lost_its_disk_is_set_right_by_way_of_another() -> None:
     cloud.sites["a"].write("3", present=True)
     cloud.run(20)
     cloud.cut = {frozenset("ab")}
-    cloud.run(60)
-    cloud.cut = set()
-    cloud.until_equal(60)
+    cloud.until_equal(120)
     assert {record.key for record in cloud.sites["c"].document.records("thing")} == {"1", "2", "3"}
 
 
