@@ -44,8 +44,9 @@ class Outcome:
         schedule: what was done.
         attempts: the clients' log.
         violations: what is not as it should be, after all the time that it had.
-        converge_s: seconds from the end of all faults until the replicas of identity were equal; None if they never were.
-        settle_s: the same until everything was as it should be.
+        converge_s: seconds from the end of all faults until the replicas of identity had been seen to be equal; None if
+            they never were.
+        settle_s: the same for everything that is to hold.
         unasked: why so many operations were not asked for.
         failures: faults that could not be done.
     """
@@ -229,8 +230,8 @@ class Peace:
         """Look."""
         begun = time.monotonic()
         while True:
-            looked_s = time.monotonic() - begun
             self._look()
+            looked_s = time.monotonic() - begun
             if self.converge_s is None and not any(view.error for view in self.views) and not list(replicas(self.views)):
                 self.converge_s = round(looked_s, 1)
             if not self.violations:
