@@ -75,6 +75,7 @@ class Conversation:
         rng: for the order of probes.
         on_change: called when who is reached may have changed.
         on_stranger: called when somebody is not known; True if more is known after it.
+        on_vouched: called when a voucher has made somebody known.
 
     Attributes:
         unknown: authors of whom parts of the document came and who are not known.
@@ -93,6 +94,7 @@ class Conversation:
         rng: random.Random,
         on_change: Callable[[], None],
         on_stranger: Callable[[], bool],
+        on_vouched: Callable[[], None],
     ) -> None:
         self.unknown: set[str] = set()
         self.refused: Counter[str] = Counter()
@@ -105,6 +107,7 @@ class Conversation:
         self._swim = swim.Swim(site, rng, self._rtt_s, self._measured, pace)
         self._on_change = on_change
         self._on_stranger = on_stranger
+        self._on_vouched = on_vouched
         self._peers: dict[str, _Peer] = {}
         self._asked_for: dict[str, float] = {}
         self._logged: dict[tuple[str, str | None], float] = {}
@@ -300,11 +303,15 @@ class Conversation:
         except Rejected as rejected:
             if rejected.reason != "stranger":
                 raise
-            vouched = self._membership.take_vouchers(carried(data))
-            if vouched or self._look_for_strangers():
-                self._on_change()
-                return self._envelopes.open(data)
-            raise
+            if not (self._take_vouchers(carried(data)) or self._look_for_strangers()):
+                raise
+            return self._envelopes.open(data)
+
+    def _take_vouchers(self, data: bytes) -> bool:
+        found = self._membership.take_vouchers(data)
+        if found:
+            self._on_vouched()
+        return found
 
     def _look_for_strangers(self) -> bool:
         now = self._loop.time()
@@ -370,5 +377,4 @@ class Conversation:
             self._send(name, Channel.VOUCH, vouchers)
 
     def _on_vouch(self, _name: str, payload: bytes) -> None:
-        if self._membership.take_vouchers(payload):
-            self._on_change()
+        self._take_vouchers(payload)

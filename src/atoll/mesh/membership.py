@@ -187,7 +187,7 @@ class Membership:
         try:
             items = json.loads(data)[:_MAX_VOUCHERS]
             admissions = [Admission.parse(item, self._roster.authority) for item in items]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return False
         return self._roster.admit(admissions)
 

@@ -120,6 +120,7 @@ class Mesh:
             rng=rng or random.Random(),  # noqa: S311 - nothing secret comes of it
             on_change=self._tell,
             on_stranger=self._read_file,
+            on_vouched=self._conclude,
         )
         self._told: dict[str, tuple[Card, State]] = {}
         self._on_members: list[Callable[[frozenset[str]], None]] = []
