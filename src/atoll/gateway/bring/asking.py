@@ -19,8 +19,8 @@ from atoll.gateway.call import Call, Reply, Unreachable
 
 LOG = logging.getLogger(__name__)
 
-LOOK_S = 5.0
-"""Seconds that another site may take to say whether it has something."""
+LOOK_S = 30.0
+"""Seconds that a site may take to say whether it has something, as long as it is there at all."""
 
 MAKE_S = 60.0
 """Seconds that a service of this site may take to make something."""

@@ -121,19 +121,17 @@ class Bringer:
             while joined:
                 await self._give_up(*joined.pop())
 
-        for reference, found in zip(wanted, places, strict=True):
-            try:
-                bringing = await self._join(asker, reference, found)
-                joined.append(((reference, token), bringing))
-                await asyncio.shield(bringing.task)
-            except (Failed, PullFailed, Unreachable, OSError) as error:
-                LOG.warning("%s: %s could not be brought: %s", asker.request_id, reference, error)
+        pairs = list(zip(wanted, places, strict=True))
+        # The images when all else is there: they take longest, and the rest can still go wrong.
+        for images in (False, True):
+            some = [pair for pair in pairs if (pair[0].kind == kinds.IMAGE) == images]
+            bringings = await asyncio.gather(*(self._join(asker, reference, found) for reference, found in some))
+            joined += [((reference, token), bringing) for (reference, _), bringing in zip(some, bringings, strict=True)]
+            outcomes = await asyncio.gather(*(asyncio.shield(bringing.task) for bringing in bringings), return_exceptions=True)
+            told = [_told(asker, *pair, outcome) for pair, outcome in zip(some, outcomes, strict=True)]
+            if not all(told):
                 await undo()
                 return None
-            except asyncio.CancelledError:
-                # The client is gone. What is being made will be there for whoever comes next.
-                raise
-            LOG.info("%s: %s brought from %s", asker.request_id, reference, found[0].site)
         return undo
 
     async def _join(self, asker: Asker, reference: Reference, found: list[Found]) -> _Bringing:
@@ -178,3 +176,14 @@ class Bringer:
             project = await asker.project()
             await asker.make("POST", "image", members, {"member": project}, exists=True)
             await asker.make("PUT", "image", f"{members}/{project}", {"status": "accepted"}, token=asker.token)
+
+
+def _told(asker: Asker, reference: Reference, found: list[Found], outcome: BaseException | None) -> bool:
+    """Whether it was brought; which goes into the log."""
+    if outcome is None:
+        LOG.info("%s: %s brought from %s", asker.request_id, reference, found[0].site)
+        return True
+    if not isinstance(outcome, Failed | PullFailed | Unreachable | OSError):
+        raise outcome
+    LOG.warning("%s: %s could not be brought: %s", asker.request_id, reference, outcome)
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -105,6 +106,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Pull what this site shall keep, until cancelled."""
+        self._images.forget_old(time.time())
         while True:
             self._wake.clear()
             for image_id in [record.key for record in self._document.records(KIND) if wanted(record.fields.get("keep"), self._sites.here)]:

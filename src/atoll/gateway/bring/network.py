@@ -17,13 +17,13 @@ LOG = logging.getLogger(__name__)
 
 _NETWORK = (
     *("id", "name", "description", "project_id", "admin_state_up", "mtu", "port_security_enabled"),
-    *("router:external", "dns_domain", "tags"),
+    *("router:external", "dns_domain"),
 )
 _SUBNET = (
     *("id", "name", "description", "project_id", "network_id", "ip_version", "cidr", "enable_dhcp", "allocation_pools", "dns_nameservers"),
-    *("host_routes", "ipv6_address_mode", "ipv6_ra_mode", "service_types", "dns_publish_fixed_ip", "tags"),
+    *("host_routes", "ipv6_address_mode", "ipv6_ra_mode", "service_types", "dns_publish_fixed_ip"),
 )
-_GROUP = ("id", "name", "description", "project_id", "stateful", "tags")
+_GROUP = ("id", "name", "description", "project_id", "stateful")
 _RULE = (
     *("id", "security_group_id", "project_id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max"),
     *("remote_ip_prefix", "description"),
@@ -54,6 +54,8 @@ async def bring_network(asker: Asker, found: Found, made: Made) -> None:
         bodies = [_chosen(subnet, _SUBNET) | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
         if bodies:
             await asker.make("POST", "network", "/v2.0/subnets", {"subnets": bodies})
+        await _tag(asker, "networks", [network])
+        await _tag(asker, "subnets", subnets)
     if not network.get("router:external"):
         await _share(asker, "network", network)
 
@@ -91,9 +93,12 @@ async def bring_security_groups(asker: Asker, found: Found, made: Made) -> None:
         groups[group["id"]] = group
         wanted += await _remote(asker, found.site, group)
     new = [group for group in groups.values() if await _make_group(asker, group, made)]
-    rules = [rule for group in new for rule in _rules(group, {**{name: name for name in groups}, **same})]
-    if rules:
-        await asker.make("POST", "network", "/v2.0/security-group-rules", {"security_group_rules": rules})
+    await _tag(asker, "security-groups", new)
+    known = {name: name for name in groups} | same
+    for group in new:
+        rules = list(_rules(group, known))
+        if rules:  # Neutron takes those of one group at a time.
+            await asker.make("POST", "network", "/v2.0/security-group-rules", {"security_group_rules": rules})
 
 
 async def _remote(asker: Asker, site: str, group: dict[str, Any]) -> list[dict[str, Any]]:
@@ -134,6 +139,12 @@ async def _share(asker: Asker, kind: str, thing: dict[str, Any]) -> None:
     if thing["project_id"] != project:
         policy = {"object_type": kind, "object_id": thing["id"], "action": "access_as_shared", "target_tenant": project}
         await asker.make("POST", "network", "/v2.0/rbac-policies", {"rbac_policy": policy}, exists=True)
+
+
+async def _tag(asker: Asker, collection: str, things: Iterable[dict[str, Any]]) -> None:
+    for thing in things:
+        if thing.get("tags"):
+            await asker.make("PUT", "network", f"/v2.0/{collection}/{thing['id']}/tags", {"tags": thing["tags"]})
 
 
 def _chosen(thing: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
