@@ -82,7 +82,7 @@ class IdentityReplica:
     # --- What it is used by
 
     def prepare(self) -> None:
-        """Install the triggers, and make the document and the tables agree. To be called once, at first.
+        """Install the triggers, and make the document and the tables agree. To be called at first; again if it failed.
 
         What the tables hold and the document has never heard of is published, as older than any change. What it has heard of is
         overwritten: a site that joins others should have their document before this is called.
@@ -90,6 +90,7 @@ class IdentityReplica:
         Raises:
             sqlite3.Error: the database can't be used, or is not Keystone's.
         """
+        self.close()
         file = f"{self._path.absolute().as_uri()}?mode=rw"  # a file that is not there is Keystone's to make
         self._connection = sqlite3.connect(file, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA synchronous=NORMAL")
@@ -173,9 +174,10 @@ class IdentityReplica:
         return self._wanted.conflicts()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, if it is open."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
     # --- From the tables to the document
 
@@ -278,7 +280,7 @@ class IdentityReplica:
     def _ordered(self, references: Iterable[Reference]) -> list[Reference]:
         """What has to go first, children before parents, which frees names; then the others, parents before children."""
         order = {kind: number for number, kind in enumerate(KINDS)}
-        going = {reference: self._wanted.content(*reference) is None for reference in references}
+        going = {reference: reference not in self._wanted for reference in references}
         return sorted(going, key=lambda each: (not going[each], -order[each[0]] if going[each] else order[each[0]], each[1]))
 
     def _apply(self, chunk: list[Reference]) -> int:

@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import unquote
 
 from atoll.mesh.record import Json
@@ -196,13 +197,13 @@ class Table:
     name: Name | None = None
     kept: bool = False
 
-    @property
+    @cached_property
     def plain(self) -> tuple[str, ...]:
         """The fields that every record of the kind has, be they None."""
         ones = tuple(field for other in self.others if isinstance(other, One) for _, field in other.fields)
         return self.columns + ones + tuple(other.field for other in self.others if isinstance(other, Whole))
 
-    @property
+    @cached_property
     def prefixes(self) -> tuple[str, ...]:
         """What the names of the other fields begin with, before the point."""
         extra = (EXTRA,) if self.extra else ()

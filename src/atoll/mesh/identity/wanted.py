@@ -59,36 +59,39 @@ class Wanted:
         self._scopes: dict[tuple[str, str], Scope] = {}
         self._scope_of: dict[Reference, tuple[str, str]] = {}
 
+    def __contains__(self, record: Reference) -> bool:
+        """Whether a record should be there."""
+        return record in self._references
+
     def note(self, touched: Iterable[Reference]) -> set[Reference]:
         """Records were changed.
 
         Returns:
             All records whose content may be another now.
         """
-        affected: set[Reference] = set()
-        for kind, key in touched:
-            if kind in KINDS:
-                affected |= {(kind, key)} | self._references.put((kind, key), self._parents(kind, key))
+        records = {(kind, key): self._document.record(kind, key) for kind, key in touched if kind in KINDS}
+        affected = set(records)
+        for reference, record in records.items():
+            affected |= self._references.put(reference, self._parents(reference, record))
         scopes: set[tuple[str, str]] = set()
         for reference in affected:
-            scopes |= self._claim(reference)
+            scopes |= self._claim(reference, records[reference] if reference in records else self._document.record(*reference))
         return affected.union(*(self._settle(scope) for scope in scopes))
 
-    def _parents(self, kind: str, key: str) -> Iterable[Reference] | None:
-        record = self._document.record(kind, key)
+    def _parents(self, reference: Reference, record: Record | None) -> Iterable[Reference] | None:
+        kind, key = reference
         if record is None or not record.present or self._is_local(kind, key, record.fields):
             return None
         return KINDS[kind].parents_of(key, record.fields)
 
-    def _claim(self, reference: Reference) -> set[tuple[str, str]]:
+    def _claim(self, reference: Reference, record: Record | None) -> set[tuple[str, str]]:
         """Put in a record's claim to its name, if it is there; the scopes that this changes."""
         kind, key = reference
         name = KINDS[kind].name
         if name is None:
             return set()
         before, after = self._scope_of.pop(reference, None), None
-        record = self._document.record(kind, key) if reference in self._references else None
-        if record is not None and isinstance(wanted := record.fields.get(name.field), str):
+        if record and reference in self._references and isinstance(wanted := record.fields.get(name.field), str):
             after = self._scope_of[reference] = (kind, str(record.fields.get(name.scope)))
             self._scopes.setdefault(after, Scope(name.length)).claim(Claim(record.created, key, wanted))
         if before is not None and before != after:

@@ -23,7 +23,7 @@ _DRIVER = Path(__file__).with_name("keystone_driver.py")
 
 
 class Keystone:
-    """A process that has imported Keystone; it forks another for whatever is to be done, since Keystone has one configuration in a process."""
+    """A process that has imported Keystone. It forks another for whatever is to be done: a process has one configuration."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-W", "ignore", str(_DRIVER)]

@@ -383,18 +383,18 @@ def test_keystone_writes_meanwhile(sites):
 
 
 def test_a_thousand_changes_take_a_second(sites):
-    """Measured: 0.12 s to pull, 0.13 s to push. The limits are those of the plan."""
+    """Measured on an idle machine: 0.12 s to pull, 0.13 s to push. Of processor time, since the machine of a test is not idle."""
     paris, lyon = sites
     for number in range(1000):
         paris.user(f"user{number}")
-    began = time.perf_counter()
+    began = time.process_time()
     assert paris.replica.pull() == 1000
-    pulled = time.perf_counter()
+    pulled = time.process_time()
     lyon.site.catch_up(paris.site)
-    merged = time.perf_counter()
+    merged = time.process_time()
     assert lyon.push() == 1000
     assert pulled - began < 1
-    assert time.perf_counter() - merged < 2
+    assert time.process_time() - merged < 2
     assert paris.contents() == lyon.contents()
 
 
