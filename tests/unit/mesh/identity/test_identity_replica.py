@@ -316,6 +316,25 @@ def test_hostile_update_is_refused_and_changes_nothing(sites):
     assert paris.contents() == before
 
 
+def test_what_a_revoked_site_wrote_afterwards_is_undone(sites):
+    paris, lyon = sites
+    user = paris.user("bob")
+    converge([paris, lyon])
+    until = max(paris.document.record("identity.user", user).stamps.values())
+    lyon.site.clock.ms = paris.site.clock.ms + 1000
+    lyon.sql("UPDATE local_user SET name = 'stolen' WHERE user_id = ?", user)
+    lyon.user("eve")
+    converge([paris, lyon])
+    assert paris.names() == {"stolen", "eve"}
+    paris.document.ignored("lyon", until)
+    paris.settle()
+    assert paris.names() == {"bob"}
+    paris.restart()
+    paris.document.ignored("lyon", until)
+    paris.settle()
+    assert paris.names() == {"bob"}
+
+
 def test_revocations_are_forgotten_after_a_week(sites):
     paris, lyon = sites
     paris.sql("INSERT INTO revocation_event (audit_id, issued_before, revoked_at) VALUES ('a', '2026-11-25', '2026-11-25')")
