@@ -325,8 +325,13 @@ class Conversation:
         now = self._loop.time()
         if now - self._logged.get((reason, sender), -_LOG_S) >= _LOG_S:
             self._logged[reason, sender] = now
-            _LOG.warning(
-                "a message said to be from %s is refused: %s %s(%s so far)", sender, reason, why and f"({why}) ", self.refused[reason]
+            _LOG.log(
+                logging.DEBUG if reason == "late" else logging.WARNING,  # late: of two answers to one HELLO the second is of no use
+                "a message said to be from %s is refused: %s %s(%s so far)",
+                sender,
+                reason,
+                why and f"({why}) ",
+                self.refused[reason],
             )
 
     def _on_hello(self, opened: Opened) -> None:

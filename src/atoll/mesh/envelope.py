@@ -98,6 +98,7 @@ class _Peer:
     counter: int = 0
     current: _Incoming | None = None
     promised: _Incoming | None = None  # given in a WELCOME, not used yet
+    previous: _Incoming | None = None  # what was sent over a link that hung may come after what was sent over the next
 
 
 @dataclass
@@ -191,13 +192,13 @@ class Envelopes:
         return self._seal(hello.sender, Channel.WELCOME, 0, nonce, peer.promised.challenge), hello.payload[_NONCE_SIZE:]
 
     def _take(self, name: str, peer: _Peer, counter: int, genuine: Callable[[bytes], bool]) -> None:
-        for incoming in (peer.current, peer.promised):
+        for incoming in (peer.current, peer.promised, peer.previous):
             if incoming is not None and genuine(incoming.challenge):
                 if not incoming.fresh(counter):
                     raise Rejected("replayed", name)
                 incoming.take(counter)
                 if incoming is peer.promised:
-                    peer.current, peer.promised = incoming, None
+                    peer.previous, peer.current, peer.promised = peer.current, incoming, None
                 return
         raise Rejected("forged" if peer.current else "unexpected", name)
 

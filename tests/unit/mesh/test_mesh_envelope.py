@@ -121,10 +121,16 @@ def test_replayed_to_a_site_that_was_started_anew(world):
 def test_replayed_after_the_sender_was_started_anew(world):
     paris, lyon = world.site("paris"), world.site("lyon")
     greet(paris, lyon, "lyon")
-    old = paris.seal("lyon", Channel.SYNC, b"")
-    again = world.site("paris")
-    greet(again, lyon, "lyon")
-    lyon.open(again.seal("lyon", Channel.SYNC, b""))
+    old, late = paris.seal("lyon", Channel.SYNC, b"old"), paris.seal("lyon", Channel.SYNC, b"late")
+    lyon.open(old)
+    for _ in range(2):
+        again = world.site("paris")
+        greet(again, lyon, "lyon")
+        lyon.open(again.seal("lyon", Channel.SYNC, b""))
+        assert refused(lyon, old) in {"replayed", "forged"}
+        if late:
+            assert lyon.open(late).payload == b"late"
+            late = b""
     assert refused(lyon, old) == "forged"
 
 
