@@ -195,7 +195,7 @@ def test_orders(style: Style, query: str, expected: str) -> None:
 def test_nothing_comes_before_numbers_before_text() -> None:
     values = [None, 0, 2, "", "A", "a", "é"]
     rising = Order((("x", False),))
-    assert sorted(values[::-1], key=lambda value: rising.key({"x": value})) == values
+    assert sorted(set(values), key=lambda value: rising.key({"x": value})) == values
     falling = Order((("x", True),))
     assert sorted(values, key=lambda value: falling.key({"x": value})) == values[::-1]
     assert rising.key({"x": {"id": "i"}}) == rising.key({"x": "i"})
