@@ -383,7 +383,8 @@ class Document:
     def _keep(self, stream: Stream, part: Part, names: Iterable[str]) -> None:
         """A stream was changed by a part: on disk first, then for readers."""
         try:
-            self._store.append(part)
+            # What is another's comes again if it is lost; waiting for the disk would hold up the event loop for each of many small parts.
+            self._store.append(part, durable=stream.author == self.author)
         except sqlite3.Error:
             self._load(stream.author)
             raise

@@ -18,14 +18,13 @@ _COMPACT_BYTES = 256 * 1024
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS part (id INTEGER PRIMARY KEY, author TEXT NOT NULL, base INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS part_author ON part (author, id);
 """
 
 
 class Store:
-    """The file. What `append` returned from outlives a crash of the machine."""
+    """The file."""
 
     def __init__(self, path: Path) -> None:
         """Open it, or make it.
@@ -51,13 +50,18 @@ class Store:
         for author, base, size in self._database.execute("SELECT author, base, length(data) FROM part ORDER BY id"):
             self._count(author, base, size)
 
-    def append(self, part: Part) -> None:
+    def append(self, part: Part, *, durable: bool = True) -> None:
         """Keep a part; one that is all (`base` 0) replaces what there was of its author.
+
+        Args:
+            part: what came.
+            durable: it outlives a crash of the machine; otherwise only one of the process, until the next that is durable.
 
         Raises:
             sqlite3.Error: it could not be written, and is not kept.
         """
         data = part.pack()
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             if part.base == 0:

@@ -266,7 +266,7 @@ def test_a_disk_that_takes_nothing_fails_the_write_and_changes_nothing(monkeypat
     update = lyon.write("2", present=True)
     digest, view, told = paris.document.digest(), paris.view(), len(paris.touched)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:

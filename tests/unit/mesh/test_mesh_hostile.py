@@ -123,6 +123,15 @@ def test_what_was_there_before_is_no_news(paris: Site, lyon: Site) -> None:
     assert (lyon.view(), len(lyon.touched)) == (view, told)
 
 
+def test_ones_own_old_word_changes_nothing(paris: Site, lyon: Site) -> None:
+    old = lyon.document.part("paris")
+    assert old is not None
+    paris.write("1", name="b")
+    before = paris.document.digest(), paris.view(), len(paris.updates), len(paris.touched)
+    paris.document.merge(pack_parts([old]))
+    assert (paris.document.digest(), paris.view(), len(paris.updates), len(paris.touched)) == before
+
+
 def test_an_author_that_removes_an_entry(lyon: Site) -> None:
     """It signs for the entry still, and removes it from the map, so that it would be there or not by the way that it came."""
     signer = Signer(key_of("nice")[0])

@@ -41,6 +41,17 @@ def test_a_part_that_is_all_replaces_what_was_there(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_site_waits_for_the_disk_with_what_it_writes_itself() -> None:
+    paris, lyon = Site("paris"), Site("lyon")
+    statements: list[str] = []
+    paris.store._database.set_trace_callback(statements.append)
+    paris.write("1", present=True)
+    assert "PRAGMA synchronous = FULL" in statements[: statements.index("COMMIT")]
+    statements.clear()
+    paris.document.merge(lyon.write("2", present=True))
+    assert "PRAGMA synchronous = FULL" not in statements
+
+
 def test_it_tells_when_what_came_after_is_most(tmp_path: Path) -> None:
     store = Store(tmp_path / "document.db")
     store.append(part(data=b"x" * 400_000))
