@@ -136,7 +136,7 @@ class Membership:
         """Say who we are, if the document has it otherwise."""
         own = self._roster.own
         record = self._document.record(MEMBER, own.name)
-        fields = {PRESENT: True, "card": own.dump(), "left": False}
+        fields = {PRESENT: True, "card": own.dump()}
         if record is None or any(record.fields.get(name) != value for name, value in fields.items()):
             self._document.write([Change(MEMBER, own.name, fields)])
 

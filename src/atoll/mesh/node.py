@@ -122,6 +122,7 @@ class Mesh:
             on_stranger=self._read_file,
             on_vouched=self._conclude,
         )
+        self._apart = False
         self._told: dict[str, tuple[Card, State]] = {}
         self._on_members: list[Callable[[frozenset[str]], None]] = []
 
@@ -135,6 +136,7 @@ class Mesh:
         """
         self._membership.read_file()
         self._membership.follow()
+        self._apart = self.site in self._roster.left
         await self._conversation.start(self._options.host, self._options.mesh_port)
         self.document.on_change(self._on_records)
         self._membership.introduce()
@@ -178,7 +180,7 @@ class Mesh:
         found = self._roster.by_fingerprint(fingerprint)
         if found is None and self._read_file():
             found = self._roster.by_fingerprint(fingerprint)
-        return found
+        return None if self._apart and found != self.site else found
 
     def status(self) -> dict[str, Any]:
         """How it stands, as JSON."""
@@ -230,7 +232,7 @@ class Mesh:
         self._membership.revoke(site)
 
     async def leave(self, patience_s: float = 3.0) -> None:
-        """Say that this site leaves, and give those that can be reached a moment to hear it."""
+        """Say that this site leaves, give those that can be reached a moment to hear it, and have nothing to do with them any more."""
         self._membership.leave()
         loop = asyncio.get_running_loop()
         until = loop.time() + patience_s
@@ -238,18 +240,22 @@ class Mesh:
             for name in waiting:
                 self._conversation.probe(name)
             await asyncio.sleep(0.2)
+        self._apart = True
+        self._conclude()
 
     # Inside
 
     def _active(self) -> list[str]:
-        """The other members."""
+        """The other members that there is anything to do with."""
         roster = self._roster
+        if self._apart:
+            return []
         return [name for name in roster.cards() if name != self.site and roster.is_member(name) and name not in roster.left]
 
     def _state(self, name: str) -> State:
         if name in self._roster.revoked:
             return State.REVOKED
-        if name in self._roster.left:
+        if name in self._roster.left or (self._apart and name != self.site):
             return State.LEFT
         if name == self.site or self._conversation.reachable(name):
             return State.ALIVE
