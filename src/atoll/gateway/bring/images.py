@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from atoll.gateway.bring.asking import Asker, Failed, Sites
-from atoll.gateway.bring.partial import Partial
 from atoll.gateway.bring.pull import Image, Pull
-from atoll.gateway.call import Call
 
 LOG = logging.getLogger(__name__)
 
@@ -103,18 +101,29 @@ class Images:
 
     async def _bring(self, pull: Pull) -> None:
         began = time.monotonic()
-        image, partial = await pull.fetch()
-        fetched = time.monotonic()
+        image, partial = await pull.begin()
+        giving = asyncio.get_running_loop().create_task(self._give(image, pull))
         try:
-            await self._give(image, partial)
+            await pull.fill()
+            fetched = time.monotonic()
+            (failure,) = await asyncio.gather(giving, return_exceptions=True)
+            if failure is not None:
+                LOG.info("image %s could not be stored while it arrived: %s", image.id, failure)
+                await self._give(image, pull)
         finally:
+            giving.cancel()
+            await asyncio.gather(giving, return_exceptions=True)
             partial.close()
         partial.remove()
-        given = time.monotonic()
-        LOG.info("image %s: %d bytes, %.1f s to fetch, %.1f s to store", image.id, image.size, fetched - began, given - fetched)
+        stored = time.monotonic()
+        LOG.info("image %s: %d bytes, fetched in %.1f s, stored %.1f s later", image.id, image.size, fetched - began, stored - fetched)
 
-    async def _give(self, image: Image, partial: Partial) -> None:
-        """Give the file to Glance, unless it has it; what an earlier attempt has left is completed."""
+    async def _give(self, image: Image, pull: Pull) -> None:
+        """Give the data to Glance as it arrives, unless it has the image; what an earlier attempt has left is completed.
+
+        Glance forgets what was given to it when it does not get all.
+        """
+        await pull.half()
         token = await self._sites.admin_token()
         asker = Asker(self._sites, token, f"req-{image.id}")
         target = f"/v2/images/{image.id}"
@@ -124,7 +133,10 @@ class Images:
         if there is None:
             await asker.make("POST", "image", "/v2/images", _chosen(image.description))
         call = asker.call("PUT", "image", f"{target}/file", token)
-        reply = await self._sites.send(self._sites.here, _with_file(call, partial), _GIVE_S)
+        call.headers["Content-Type"] = "application/octet-stream"
+        sent = call.with_(body=pull.chunks())
+        sent.headers["Content-Length"] = str(image.size)
+        reply = await self._sites.send(self._sites.here, sent, _GIVE_S)
         if not reply.ok:
             raise Failed(f"PUT {target}/file: {reply.status} {reply.body[:500].decode(errors='replace')}")
 
@@ -134,15 +146,3 @@ def _chosen(description: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in description.items() if name not in _OWN and value is not None and not name.startswith("os_glance")
     }
-
-
-def _with_file(call: Call, partial: Partial) -> Call:
-    call.headers["Content-Type"] = "application/octet-stream"
-    sent = call.with_(body=_read(partial))
-    sent.headers["Content-Length"] = str(partial.size)
-    return sent
-
-
-async def _read(partial: Partial) -> AsyncIterator[bytes]:
-    for index in range(partial.count):
-        yield await asyncio.to_thread(partial.read, index)

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,35 +80,71 @@ class Pull:
         self._directory = directory
         self._patience_s = patience_s
         self._asker = Asker(sites, "", f"req-{image_id}")
-        self._arrived = asyncio.Event()
+        self._arrival = asyncio.Event()
         self._progress_at = 0.0
+        self._image: Image | None = None
         self._partial: Partial | None = None
+        self._whole = False
+        self._tainted = False
 
     def status(self) -> dict[str, Any]:
         """How far it is, for JSON."""
         size, have = (self._partial.size, self._partial.have) if self._partial else (None, 0)
         return {"image": self.image_id, "size": size, "have": have, "from": self._holders[0] if self._holders else None}
 
-    async def fetch(self) -> tuple[Image, Partial]:
-        """Fetch the data, or what is missing of it.
+    async def begin(self) -> tuple[Image, Partial]:
+        """Ask what the image is, and open the partial file, which the caller closes.
 
-        Returns:
-            The image, and the complete file, whose hash is right. The caller closes it.
+        Raises:
+            PullFailed: no holder says.
+            OSError: it can't be written.
+        """
+        self._progress_at = asyncio.get_running_loop().time()
+        image = self._image = await self._describe()
+        self._partial = Partial(self._directory / image.id, image.size, f"{image.algorithm}:{image.hash}")
+        return image, self._partial
+
+    async def fill(self) -> None:
+        """Fetch the data, or what is missing of it. When this returns, it is there and its hash is right.
 
         Raises:
             PullFailed: no holder serves it; or what they serve is not the image.
             OSError: it can't be written.
         """
-        self._progress_at = asyncio.get_running_loop().time()
-        image = await self._describe()
-        partial = self._partial = Partial(self._directory / image.id, image.size, f"{image.algorithm}:{image.hash}")
-        try:
-            while await self._fill(partial, image.algorithm) != image.hash:
-                await self._check(partial)
-        except BaseException:
-            partial.close()
-            raise
-        return image, partial
+        assert self._image is not None, "not begun"
+        assert self._partial is not None, "not begun"
+        while await self._fill(self._partial, self._image.algorithm) != self._image.hash:
+            self._tainted = True
+            await self._check(self._partial)
+        self._whole = True
+        self._tell()
+
+    async def half(self) -> None:
+        """Wait until half of it is there: it is likely to succeed."""
+        assert self._partial is not None, "not begun"
+        while self._partial.have * 2 < self._partial.size:
+            await self._arrival.wait()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The data from its beginning, as it arrives; the last chunk only when the whole is known to be right.
+
+        Raises:
+            PullFailed: what was yielded was not right.
+        """
+        partial = self._partial
+        assert partial is not None, "not begun"
+        whole = self._whole
+        for index in range(partial.count):
+            while index not in partial or (index == partial.count - 1 and not self._whole):
+                await self._arrival.wait()
+            if self._tainted and not whole:
+                raise PullFailed(f"image {self.image_id}: some of it was damaged")
+            yield await asyncio.to_thread(partial.read, index)
+
+    def _tell(self) -> None:
+        """Wake whoever waits for data."""
+        self._arrival.set()
+        self._arrival = asyncio.Event()
 
     async def _check(self, partial: Partial) -> None:
         """The hash is wrong: either what was on the disk was lost with the power, or somebody serves something else."""
@@ -167,7 +203,7 @@ class Pull:
                 await self._fail(holder, error)
             else:
                 self._progress_at = asyncio.get_running_loop().time()
-                self._arrived.set()
+                self._tell()
 
     async def _chunk(self, partial: Partial, index: int, holder: str) -> str:
         """Fetch a chunk straight into the file, and return its digest."""
@@ -201,8 +237,7 @@ class Pull:
             raise PullFailed(f"image {self.image_id}: nobody here can compute {algorithm!r}") from error
         for index in range(partial.count):
             while index not in partial:
-                self._arrived.clear()
-                await self._arrived.wait()
+                await self._arrival.wait()
             await asyncio.to_thread(_add, whole, partial, index)
         return whole.hexdigest()
 
