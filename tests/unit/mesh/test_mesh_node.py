@@ -373,7 +373,7 @@ def test_a_hostile_member(sites):
     async def main():
         sites.introduce("paris", "lyon", "nice")
         async with running(sites, "paris", "lyon") as nodes:
-            paris, lyon = nodes
+            paris, _ = nodes
             await until(lambda: all_reach(nodes) and all_equal(nodes))
             raw = await asyncio.to_thread(Raw, sites, "paris", sites.options("nice").tls)
             sealer = envelopes_of(sites, "nice", paris)
