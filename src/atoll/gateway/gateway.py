@@ -91,7 +91,8 @@ class Gateway:
         """
         route = match(call.method, call.service, call.path)
         plan = self._plan(scope, call.service) if scope else None
-        if plan is None and (route.operation is Operation.LOCAL or not self._sites.others()):
+        alone = not self._sites.others() and route.operation not in {Operation.CREATE, Operation.EVERYWHERE}
+        if plan is None and (alone or route.operation is Operation.LOCAL):
             answer = await self.local(call)
         else:
             among = list(plan.sites) if plan else self._sites.everywhere()
@@ -119,6 +120,7 @@ class Gateway:
         undo = await self.bringer.bring(references, call.token, call.request_id)
         if undo is None:
             return refused
+        self.locations.learn((reference.id, self.here) for reference in references)
         reply = None
         try:
             reply = await self._sites.send(self.here, call, timeout_s=600)

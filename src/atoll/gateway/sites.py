@@ -29,6 +29,9 @@ PATIENCE_S = 0.9
 """A site that has said nothing for so long is asked whether it is there at all, which may take as long again: a request to a site that is
 cut off fails within two seconds, while one that takes long at a site that is there may take long."""
 
+IDLE_S = 10.0
+"""An answer of another site that has begun, and of which nothing more comes for so long, has broken off."""
+
 BREAK_S = 1.0
 """After a failure, a site is not tried again for so long."""
 
@@ -78,8 +81,9 @@ class Mesh(Protocol):
 class Upstream:
     """An answer whose head has arrived. It must be read or closed."""
 
-    def __init__(self, response: aiohttp.ClientResponse, site: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, site: str, idle_s: float | None = None) -> None:
         self._response = response
+        self._idle_s = idle_s
         self.status = response.status
         self.headers = end_to_end(response.headers.items(), response.headers.get("Connection", ""))
         self.site = site
@@ -93,7 +97,7 @@ class Upstream:
         """
         body = bytearray()
         try:
-            async for piece in self._response.content.iter_any():
+            async for piece in self.pieces():
                 body += piece
                 if len(body) > MAX_REPLY:
                     self.close()
@@ -103,9 +107,14 @@ class Upstream:
         self.headers.popall("Content-Length", None)
         return Reply(self.status, self.headers, bytes(body), self.site)
 
-    def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncIterator[bytes]:
         """Its body, as it arrives."""
-        return self._response.content.iter_any()
+        while True:
+            async with asyncio.timeout(self._idle_s):
+                piece = await self._response.content.readany()
+            if not piece:
+                return
+            yield piece
 
     def close(self) -> None:
         """Wait for no more of it."""
@@ -133,10 +142,10 @@ class _Peer:
     def fail(self) -> None:
         self._failed = self._time()
 
-    async def answers(self) -> bool:
+    async def answers(self, within_s: float) -> bool:
         """Whether the gateway is there."""
         try:
-            timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+            timeout = aiohttp.ClientTimeout(total=within_s)
             async with self.session.get(URL(f"{self.url}/atoll/ping", encoded=True), ssl=self.tls, timeout=timeout) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -248,14 +257,15 @@ class Sites:
         headers[REQUEST_ID] = call.request_id
         request = self._request(peer.session, f"{peer.url}/{call.service}{call.target}", call, headers, peer.tls)
         try:
-            response = await _while_it_lives(peer, request)
+            # A new connection takes three round trips.
+            response = await _while_it_lives(peer, request, max(PATIENCE_S, 5 * self.rtt_ms(site) / 1000))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             peer.fail()
             self._mesh.report(site, False)
             sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
             raise Unreachable(site, str(error) or type(error).__name__, sent=sent) from error
         self._mesh.report(site, True)
-        return Upstream(response, site)
+        return Upstream(response, site, IDLE_S)
 
     async def _ask_here(self, call: Call) -> Upstream:
         assert self._local is not None, "not started"
@@ -278,7 +288,7 @@ class Sites:
             data=call.body,
             allow_redirects=False,
             ssl=tls or True,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=None if tls is None else 600),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
 
     def _peer(self, site: str) -> _Peer:
@@ -298,12 +308,12 @@ class Sites:
         return peer
 
 
-async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, aiohttp.ClientResponse], patience_s: float) -> aiohttp.ClientResponse:
     """Wait for a site's answer as long as the site is there."""
     task = asyncio.ensure_future(request)
     try:
-        while not (await asyncio.wait({task}, timeout=PATIENCE_S))[0]:
-            if not await peer.answers() and not task.done():
+        while not (await asyncio.wait({task}, timeout=patience_s))[0]:
+            if not await peer.answers(patience_s) and not task.done():
                 raise TimeoutError("it has stopped answering")
         return task.result()
     finally:

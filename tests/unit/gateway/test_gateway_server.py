@@ -5,11 +5,16 @@ import contextlib
 import hashlib
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
 from gateway_cloud import Cloud
+
+
+@dataclass(frozen=True)
+class Reference:
+    id: str
 
 
 def run(directory: Path, test, *names: str, **parts) -> None:
@@ -309,10 +314,10 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
             self.brought: list[str] = []
 
         async def missing(self, call):
-            return [] if self.brought else [call.json()["server"]["imageRef"]]
+            return [] if self.brought else [Reference(call.json()["server"]["imageRef"])]
 
         async def bring(self, references, _token, _request_id):
-            self.brought += references
+            self.brought += [reference.id for reference in references]
             self.services.refuse = lambda _request: None
             return self.undo
 
