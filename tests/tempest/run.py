@@ -1,12 +1,13 @@
-"""Runs Tempest's API tests against a site of their own, and fails unless each test passes or stands in excluded.txt.
+"""Runs Tempest's API tests through the gateway of one site of a cloud of three, and fails unless each passes or stands in excluded.txt.
 
-Everything is kept in `.tempest`, or where ATOLL_TEMPEST says, until the next run: tempest.conf, Tempest's output and log, the site with
-its services' logs.
+Everything is kept in `.tempest`, or where ATOLL_TEMPEST says, until the next run: tempest.conf, Tempest's output and log, the sites
+with their services' logs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -27,6 +28,10 @@ WORK = Path(os.environ.get("ATOLL_TEMPEST", HERE.parents[1] / ".tempest")).absol
 STATE = WORK / "state"
 OUTPUT = WORK / "output.txt"
 SITE = "reef"
+"""The one that is asked."""
+
+OTHERS = ("lagoon", "shoal")
+"""Those that it is one cloud with."""
 
 TESTS = r"^tempest\.api\.(compute|identity|image|network)\."
 RESULT = re.compile(r"^\{\d+\} (.+?)(?: \[[\d.]+s\])? \.\.\. (ok|FAILED|SKIPPED.*)$")
@@ -39,11 +44,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="only the tests of smoke.txt")
     parser.add_argument("--regex", default=TESTS, help="only tests that match")
+    parser.add_argument("--alone", action="store_true", help="a single site, which is no cloud with others")
     parser.add_argument("--concurrency", type=int, default=2, help="tests at once")
     wanted = parser.parse_args()
     began = time.monotonic()
     WORK.mkdir(exist_ok=True)
-    with serve_images() as images, running_site(images):
+    with serve_images() as images, running_sites(images, () if wanted.alone else OTHERS):
         configure(images)
         found = [*list_problems(), *run_problems(wanted), *log_problems()]
     for problem in found:
@@ -64,32 +70,44 @@ def program(name: str) -> str:
 
 
 @contextmanager
-def running_site(images: str) -> Iterator[None]:
-    """A new site, with the optional features on that Tempest has tests for, as long as the block runs."""
+def running_sites(images: str, others: Sequence[str]) -> Iterator[None]:
+    """A new cloud, as long as the block runs; the site that is asked has the optional features on that Tempest has tests for."""
     if STATE.exists():
         atoll("destroy", "--yes")
     file = WORK / "cloud.yaml"
-    port = free_base_port()
+    port = free_base_port(10 * (1 + len(others)))
     site = {"name": SITE, "port": port, "options": options(port, int(images.rpartition(":")[2]))}
-    file.write_text(yaml.safe_dump({"name": "tempest", "sites": [site]}))
+    more = [{"name": name, "port": port + 10 * number} for number, name in enumerate(others, start=1)]
+    file.write_text(yaml.safe_dump({"name": "tempest", "sites": [site, *more]}))
     atoll("up", str(file))
+    await_members({SITE, *others})
     try:
         yield
     finally:
         atoll("down")
 
 
-def free_base_port() -> int:
-    """A base port from which on ten ports are free."""
+def await_members(names: set[str]) -> None:
+    """Wait until the site that is asked reaches the others: a list would else lack what they have."""
+    for _ in range(600):
+        members = json.loads(atoll("mesh", SITE, "--json"))["members"]
+        if {each["name"] for each in members if each["state"] == "alive"} == names:
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"{SITE} does not reach the other sites")
+
+
+def free_base_port(count: int) -> int:
+    """A base port from which on so many ports are free."""
     for base in range(18000, 28000, 10):
         try:
-            for port in range(base, base + 10):
+            for port in range(base, base + count):
                 with closing(socket.socket()) as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
             continue
         return base
-    raise SystemExit("no ten free ports in a row")
+    raise SystemExit(f"no {count} free ports in a row")
 
 
 def options(base_port: int, images_port: int) -> dict[str, object]:

@@ -22,9 +22,10 @@ _at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="T
 @click.argument("name")
 @click.pass_obj
 def invite(session: Session, name: str, at: str | None, minutes: float, *, as_json: bool) -> None:
-    """Print a token with which a new site joins the cloud from another machine.
+    """Print a token with which a site can join.
 
-    It is good once, for a site of this name. Whoever has it can join: hand it over as you would a password.
+    A site on another machine, or with another state directory, joins this cloud with it. It is good once, for a site of this name. Whoever has
+    it can join: hand it over as you would a password.
     """
     from atoll.site.gateway_client import ask
 
@@ -49,10 +50,10 @@ def invite(session: Session, name: str, at: str | None, minutes: float, *, as_js
 def join(  # noqa: PLR0913, PLR0917, RUF100 - each is an option
     session: Session, token: str, host: str, port: int | None, admin_password_file: Path | None, *, as_json: bool
 ) -> None:
-    """Make a site here that joins the cloud which a token is of, and bring it up.
+    """Make a site here that joins the cloud of a token.
 
-    It learns the cloud's users, and the other sites' servers are listed at it as its own are at them. TOKEN may be `-` for standard input,
-    where others can't see it.
+    The site is brought up.     It learns the cloud's users, and the other sites' servers are listed at it as its own are at them. TOKEN may be
+    `-` for standard input, where others can't see it.
     """
     from atoll.cli.progress import Progress
     from atoll.site.joining import join as joined
@@ -76,7 +77,7 @@ def join(  # noqa: PLR0913, PLR0917, RUF100 - each is an option
 @click.argument("site", metavar="SITE", shell_complete=complete_site)
 @click.pass_obj
 def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
-    """Take a site out of its cloud in good order.
+    """Take a site out of its cloud, in good order.
 
     It keeps all it holds, and goes on as a cloud of its own; its name can't be used again in the one it left.
     """
@@ -99,7 +100,7 @@ def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
 @click.argument("site", metavar="SITE")
 @click.pass_obj
 def revoke(session: Session, site: str, at: str | None, *, yes: bool, as_json: bool) -> None:
-    """Shut a site out that was stolen or broken into, for ever.
+    """Shut a stolen site out, for ever.
 
     Its certificate, its tokens and whatever it writes count nowhere from the moment a site learns of this, which those that are cut off do
     when they are back.

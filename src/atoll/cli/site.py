@@ -26,7 +26,7 @@ class _Verbs(click.Group):
 
 @click.group("site", cls=_Verbs)
 def command() -> None:
-    """Stop, start, kill, add or remove single sites; let sites of other machines join, or shut sites out.
+    """Stop, start, add single sites; join or leave a cloud.
 
     The others go on meanwhile. What is so already is no error.
     """

@@ -1,0 +1,120 @@
+"""`atoll mesh, conflicts, site invite, leave, revoke`: what they ask a gateway, and how they tell it."""
+
+import json
+
+import pytest
+
+from atoll.errors import AtollError
+from atoll.site import gateway_client
+
+MEMBERS = {
+    "site": "paris",
+    "members": [
+        {"name": "lyon", "host": "10.77.1.1", "public_port": 8080, "state": "unreachable", "rtt_ms": None},
+        {"name": "nice", "host": "10.77.2.1", "public_port": 8080, "state": "alive", "rtt_ms": 12.34},
+        {"name": "paris", "host": "10.77.0.1", "public_port": 8080, "state": "alive", "rtt_ms": 0.0},
+    ],
+}
+CONFLICT = {
+    "kind": "user",
+    "scope": "default",
+    "name": "ann",
+    "kept": "a" * 32,
+    "renamed": "b" * 32,
+    "new_name": "ann-bbbbbbbb",
+    "sites": ["x", "y"],
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What gateways are asked; they give the answers that `asked.answer` has."""
+
+    class Asked(list):
+        answer: object = None
+
+    calls = Asked()
+
+    def ask(_state, site, method, path, body=None, timeout_s=0.0):
+        calls.append((site, method, path, body))
+        if isinstance(calls.answer, Exception):
+            raise calls.answer
+        return calls.answer
+
+    monkeypatch.setattr(gateway_client, "ask", ask)
+    return calls
+
+
+def test_members_are_shown_as_the_site_sees_them(atoll, asked):
+    asked.answer = MEMBERS
+    lines = atoll("mesh").out.splitlines()
+    assert asked == [(None, "GET", "/members", None)]
+    assert [line.split()[:2] for line in lines[1:]] == [["lyon", "unreachable"], ["nice", "alive"], ["paris", "here"]]
+    assert "12.3 ms" in lines[2]
+    assert json.loads(atoll("mesh", "nice", "--json").out) == MEMBERS
+
+
+def test_conflicts_are_told(atoll, asked):
+    asked.answer = {"conflicts": []}
+    assert atoll("conflicts").out == "no name is used twice\n"
+    asked.answer = {"conflicts": [CONFLICT]}
+    assert "ann-bbbbbbbb" in atoll("conflicts", "lyon").out
+    assert json.loads(atoll("conflicts", "--json").out)["conflicts"] == [CONFLICT]
+    assert asked[1][0] == "lyon"
+
+
+def test_invitation_is_nothing_but_the_token(atoll, asked):
+    asked.answer = {"token": "atoll1.abc"}
+    assert atoll("site", "invite", "rome", "--at", "lyon", "--minutes", "5").out == "atoll1.abc\n"
+    assert asked == [("lyon", "POST", "/invite", {"name": "rome", "lifetime_s": 300.0})]
+    assert json.loads(atoll("site", "invite", "rome", "--json").out) == asked.answer
+
+
+@pytest.mark.parametrize(
+    ("words", "call", "told"),
+    [
+        (["leave", "nice"], ("nice", "POST", "/leave", None), "left: nice"),
+        (["revoke", "nice", "--at", "paris"], ("paris", "POST", "/revoke", {"site": "nice"}), "revoked: nice"),
+    ],
+)
+def test_members_go(atoll, asked, words, call, told):
+    assert atoll("site", *words, "--yes").out == f"{told}\n"
+    assert asked == [call]
+    assert json.loads(atoll("site", *words, "--yes", "--json").out) == {told.partition(":")[0]: "nice"}
+
+
+@pytest.mark.parametrize("words", [["leave", "nice"], ["revoke", "nice"]])
+def test_nobody_goes_unasked(atoll, asked, words):
+    ran = atoll("site", *words)
+    assert (ran.code, asked) == (2, [])
+    assert "expected --yes" in ran.err
+
+
+def test_gateway_that_refuses_is_quoted(atoll, asked):
+    asked.answer = AtollError("mesh.refused", "there is or was a site nice: a name serves once", "choose another name")
+    ran = atoll("site", "invite", "nice")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "error: there is or was a site nice: a name serves once\nhint: choose another name\n"
+
+
+def test_password_that_others_can_read_is_refused(atoll, tmp_path):
+    path = tmp_path / "password"
+    path.write_text("secret")
+    path.chmod(0o644)
+    ran = atoll("site", "join", "atoll1.abc", "--admin-password-file", str(path))
+    assert ran.code == 1
+    assert "others can read the password" in ran.err
+    assert "secret" not in ran.err
+
+
+def test_without_a_cloud_there_is_nobody_to_ask(atoll):
+    ran = atoll("mesh")
+    assert ran.code == 1
+    assert ran.err.startswith("error: there is no cloud")
+
+
+def test_gateway_that_does_not_run_is_named(atoll, cloud):
+    assert cloud.full_sites
+    ran = atoll("mesh", "lyon")
+    assert ran.code == 1
+    assert ran.err.startswith("error: the gateway of lyon does not answer")
