@@ -24,8 +24,8 @@ _at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="T
 def invite(session: Session, name: str, at: str | None, minutes: float, *, as_json: bool) -> None:
     """Print a token with which a site can join.
 
-    A site on another machine, or with another state directory, joins this cloud with it. It is good once, for a site of this name. Whoever has
-    it can join: hand it over as you would a password.
+    A site on another machine, or with another state directory, joins this cloud with it. It is good once, for a site of this name.
+    Whoever has it can join: hand it over as you would a password.
     """
     from atoll.site.gateway_client import ask
 
@@ -52,8 +52,8 @@ def join(  # noqa: PLR0913, PLR0917, RUF100 - each is an option
 ) -> None:
     """Make a site here that joins the cloud of a token.
 
-    The site is brought up.     It learns the cloud's users, and the other sites' servers are listed at it as its own are at them. TOKEN may be
-    `-` for standard input, where others can't see it.
+    The site is brought up. It learns the cloud's users, and lists the other sites' servers as they list its own. TOKEN may be `-` for
+    standard input, where others can't see it.
     """
     from atoll.cli.progress import Progress
     from atoll.site.joining import join as joined
