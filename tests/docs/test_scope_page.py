@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -14,7 +13,7 @@ from atoll.gateway.scope.evaluate import MOST_CHOICES
 from atoll.gateway.scope.model import SERVICES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scope.md").read_text(encoding="utf-8").replace("\\|", "|")
-SCOPES = sorted(set(re.findall(r"\{[^{}\n]*\}", unquote(PAGE))) - {"{compute: paris &}"})
+SCOPES = sorted({*re.findall(r"\{[^{}\n]*\}", PAGE), *re.findall(r"/scope/([^/`]+)/", PAGE)} - {"{compute: paris &}"})
 
 
 @pytest.mark.parametrize("text", SCOPES)

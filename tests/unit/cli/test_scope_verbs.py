@@ -60,7 +60,7 @@ def test_explain_points_at_a_mistake(atoll, gateway, scope, err):
 
 
 def test_a_scope_that_makes_no_sense_needs_no_cloud(atoll):
-    assert "column 1: expected `{`" in atoll("scope", "explain", "paris").err
+    assert "column 6: expected `:`, found the end" in atoll("scope", "explain", "paris").err
 
 
 def test_pending(atoll, gateway):

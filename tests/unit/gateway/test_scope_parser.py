@@ -3,37 +3,10 @@ import json
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scopes import scopes
 
-from atoll.gateway.scope.model import SERVICES, Alternatives, Around, Cross, Replicas, Scope, ScopeError, Site, sites
+from atoll.gateway.scope.model import ScopeError
 from atoll.gateway.scope.parser import LONGEST, parse
-
-NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
-
-
-@st.composite
-def expressions(draw):
-    """Any expression: every site in it has a name of its own, and no operation has one of its own kind as a part."""
-    names = iter(draw(st.lists(NAMES, min_size=12, max_size=12, unique=True)))
-
-    def build(depth: int, kinds: tuple[type, ...]):
-        kind = draw(st.sampled_from((Site, *kinds))) if depth else Site
-        if kind is Site:
-            return Site(next(names))
-        others = tuple({Cross, Replicas, Alternatives} - {kind})
-        ordered = tuple(each for each in (Cross, Replicas, Alternatives) if each in others)
-        count = draw(st.integers(2, 3 if depth == 2 else 2))
-        return kind(tuple(build(depth - 1, ordered) for _ in range(count)))
-
-    return build(2, (Cross, Replicas, Alternatives))
-
-
-@st.composite
-def scopes(draw):
-    said = draw(st.dictionaries(st.sampled_from(SERVICES), expressions()))
-    around = draw(st.none() | st.builds(Around, st.builds(Site, NAMES), st.floats(0, 1e6)))
-    spanning = [site for value in said.values() if isinstance(value, Cross) for site in sites(value)]
-    prime = draw(st.sampled_from(spanning)) if spanning and draw(st.booleans()) else None
-    return Scope(tuple(said.items()), prime, around)
 
 
 def refusal(text: str) -> ScopeError | None:
@@ -87,6 +60,7 @@ def test_any_text_is_a_scope_or_an_error_at_a_column(text):
         ("{compute: a || b & c % d}", "{compute: a || b & c % d}"),
         ("{compute: ((a || b)) & ((c))}", "{compute: (a || b) & c}"),
         ("{compute: (a & b) & (c & d)}", "{compute: a & b & c & d}"),
+        ("compute:(paris;lyon)&nice,network:a+b", "{compute: (paris || lyon) & nice, network: a % b}"),
         ("{image: around, network: prime}", "{image: around, network: prime}"),
     ],
 )
@@ -103,8 +77,10 @@ def test_json_as_openstackoid_writes_it():
 @pytest.mark.parametrize(
     ("text", "column", "what"),
     [
-        ("", 1, "expected `{`, found the end"),
-        ("compute: paris", 1, "expected `{`, found `compute`"),
+        ("", 1, "or `{`, found the end"),
+        ("compute: {paris}", 10, "expected a site or `(`, found `{`"),
+        ("compute: paris}", 15, "expected the end, found `}`"),
+        ("{compute:\nparis}", 10, "found '\\n'"),
         ("{compute: }", 11, "expected a site or `(`, found `}`"),
         ("{compute: paris &}", 18, "expected a site or `(`, found `}`"),
         ("{compute: (paris}", 17, "expected `)`"),

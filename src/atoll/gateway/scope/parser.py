@@ -25,7 +25,7 @@ _WORDS = {
     "COMMA": "`,`",
     "COLON": "`:`",
     "AMPERSAND": "`&`",
-    "PERCENT": "`%`",
+    "_ACROSS": "`%`",
     "_OR": "`||`",
     "DURATION": "a duration such as 20ms",
     "$END": "the end",

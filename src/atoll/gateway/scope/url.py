@@ -1,22 +1,24 @@
 """Scopes in URLs, so that any client can be pointed at one.
 
-    http://paris:8080/scope/%7Bcompute%3A%20lyon%7D/compute/v2.1/servers
+    http://paris:8080/scope/compute:lyon,image:paris/compute/v2.1/servers
 
 A client follows the catalogue. If it signed in under such a prefix, the catalogue in the answer has the prefix too, and so all that the
-client does is in this scope.
+client does is in this scope. Prefixes that we write hold no percent sign, and nothing that anyone might escape (RFC 3986, section 3.3,
+pchar): keystoneauth takes a percent sign in an endpoint for a placeholder, and the services escape it once more in links.
 """
 
 from __future__ import annotations
 
 import json
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from atoll.gateway.scope.model import SERVICES
+from atoll.gateway.scope.model import SERVICES, Scope
 
 
-def prefix_of(text: str) -> str:
-    """What stands in front of a path in this scope: `/scope/…`, without a slash at its end."""
-    return f"/scope/{quote(text, safe='')}"
+def prefix_of(scope: Scope) -> str:
+    """What stands in front of a path in this scope: `/scope/…`, without a slash at its end; empty for a scope that says nothing."""
+    spelled = str(scope)[1:-1].replace(" ", "").replace("||", ";").replace("%", "+")
+    return spelled and f"/scope/{spelled}"
 
 
 def rewrite_catalogue(body: bytes, prefix: str) -> bytes:
@@ -24,7 +26,7 @@ def rewrite_catalogue(body: bytes, prefix: str) -> bytes:
 
     Args:
         body: of the answer to `POST /v3/auth/tokens`, `GET /v3/auth/tokens` or `GET /v3/auth/catalog`.
-        prefix: as `prefix_of` makes it, or as the client wrote it.
+        prefix: as `prefix_of` makes it.
 
     Returns:
         The body; as it was, if it holds no catalogue.
