@@ -79,6 +79,7 @@ class Document:
         clock: HybridClock,
         certificate: Callable[[str], x509.Certificate | None],
         rules: Mapping[str, Rule] | None = None,
+        former: Callable[[Mapping[str, Fields]], x509.Certificate | None] = lambda _entries: None,
     ) -> None:
         """Load what the store holds.
 
@@ -89,12 +90,15 @@ class Document:
             clock: gives the stamps.
             certificate: of a member; None if it is none. Asked for each part of another's stream, and for parts of the site's own.
             rules: what entries must satisfy, by kind.
+            former: the certificate that this site had when it wrote what another site still has of it: a site that was lost and made anew
+                under its name has another key. Everybody else hears of the old entries from the new site, signed with the new key.
         """
         self.author = author
         self._store = store
         self._signer = signer
         self._clock = clock
         self._certificate = certificate
+        self._former = former
         self._rules = dict(rules or {})
         self._streams: dict[str, Stream] = {}
         self._holders: dict[str, dict[str, set[str]]] = {}
@@ -286,9 +290,9 @@ class Document:
         current = self._streams.get(part.author)
         if part.author != self.author and current and current.head and part.head.version <= current.head.version:
             return False
-        self._check_head(part)
         if part.author == self.author:
             return self._reclaim(part)
+        self._check_head(part, self._certificate(part.author))
         follows = current is not None and current.head is not None and current.head.generation == part.head.generation
         if part.base and not (follows and current and part.base <= current.writes):
             raise Behind(part.author, wholly=False)
@@ -334,11 +338,12 @@ class Document:
             self._check_rule(author, *split_name(name), fields)
         return entries
 
-    def _check_head(self, part: Part) -> None:
-        certificate = self._certificate(part.author)
-        if certificate is None:
+    def _check_head(self, part: Part, *certificates: x509.Certificate | None) -> None:
+        known = [certificate for certificate in certificates if certificate is not None]
+        if not known:
             raise UnknownAuthor(part.author)
-        if not verify(certificate, part.head.signed(part.author), part.head.signature):
+        signed = part.head.signed(part.author)
+        if not any(verify(certificate, signed, part.head.signature) for certificate in known):
             raise Refused(f"what is said to be of {part.author} has not its signature")
         if not self._clock.believes(part.head.stamp):
             raise Refused(f"the clock of {part.author} is more than a day ahead of this site's: one of the two is wrong")
@@ -369,6 +374,7 @@ class Document:
             raise Behind(self.author, wholly=True)
         old = Stream(self.author)
         self._take(old, part, {})
+        self._check_head(part, self._certificate(self.author), self._former(old.entries))
         own = self._streams.get(self.author)
         entries = dict(own.entries) if own else {}
         for name, fields in old.entries.items():

@@ -20,7 +20,7 @@ from atoll.errors import AtollError
 from atoll.mesh.clock import HybridClock, ms_of
 from atoll.mesh.document import Document
 from atoll.mesh.members import Admission, Card, Roster, read_cards
-from atoll.mesh.record import CREATED, PRESENT, Change, Refused, Rule
+from atoll.mesh.record import CREATED, PRESENT, Change, Refused, Rule, Stamped, entry_name
 from atoll.mesh.signing import Signer
 
 _LOG = logging.getLogger(__name__)
@@ -74,6 +74,22 @@ def _only(key: str, fields: Mapping[str, Any], allowed: set[str], *, lasting: bo
         raise Refused(f"a record of {key!r:.40} has fields that no such record has")
     if lasting and fields.get(PRESENT) is not True:
         raise Refused(f"the record of {key!r:.40} can't be taken back")
+
+
+def former(authority: x509.Certificate, name: str, entries: Mapping[str, Mapping[str, Stamped]]) -> x509.Certificate | None:
+    """The certificate that a site had when it wrote some entries, by what it said of itself in them; None if it did not say.
+
+    Args:
+        authority: the certificate of the cloud's authority, which must have signed it.
+        name: of the site.
+        entries: by name.
+    """
+    said = entries.get(entry_name(MEMBER, name), {}).get("card")
+    try:
+        card = Card.parse(said.value, authority) if said else None
+    except ValueError:
+        return None
+    return x509.load_pem_x509_certificate(card.certificate.encode("ascii")) if card and card.name == name else None
 
 
 class Membership:

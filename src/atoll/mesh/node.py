@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from atoll.mesh.document import Document
 from atoll.mesh.envelope import Envelopes
 from atoll.mesh.identity.rules import rules as identity_rules
 from atoll.mesh.members import Card, Member, Roster, State
-from atoll.mesh.membership import KINDS, Membership, rules
+from atoll.mesh.membership import KINDS, Membership, former, rules
 from atoll.mesh.signing import Signer
 from atoll.mesh.store import Store
 
@@ -105,7 +106,15 @@ class Mesh:
         self._store = Store(options.data / "document.db")
         self._invitations = Invitations(options.data / "invitations.db", now_ms)
         self._roster = roster = Roster(options.cloud, own, authority)
-        self.document = Document(self._store, self.site, signer, clock, self._author, rules(authority) | identity_rules())
+        self.document = Document(
+            self._store,
+            self.site,
+            signer,
+            clock,
+            self._author,
+            rules(authority) | identity_rules(),
+            partial(former, authority, self.site),
+        )
         self._membership = Membership(roster, self.document, clock, signer, options.members_file)
         self._desk = Desk(
             options.cloud, own, authority_pem, signer, self._invitations, roster.cards, self._membership.admit, options.sign

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -215,6 +216,25 @@ def test_a_site_that_is_added_to_the_file_is_found(sites):
             sites.introduce("paris", "lyon")
             async with running(sites, "lyon") as (lyon,):
                 await until(lambda: all_reach([paris, lyon]))
+
+    asyncio.run(main())
+
+
+def test_a_site_that_was_lost_and_made_anew_has_its_name_and_its_words_back(sites):
+    async def main():
+        sites.introduce("paris", "lyon", "nice")
+        async with running(sites, "paris", "lyon", "nice") as nodes:
+            nodes[1].document.write(NOTE)
+            await until(lambda: all_reach(nodes) and all_equal(nodes))
+        async with running(sites, "paris", "nice") as nodes:
+            shutil.rmtree(sites.directory / "lyon")
+            sites.introduce("paris", "lyon", "nice")  # with another key
+            async with running(sites, "lyon") as (lyon,):
+                nodes = [*nodes, lyon]
+                lyon.document.write([Change("note", "2", {"present": True})])
+                await until(lambda: all_reach(nodes) and all_equal(nodes))
+                assert all(node.document.record("note", key).present for node in nodes for key in "12")
+                assert lyon.document.record("note", "1").authors["text"] == "lyon"
 
     asyncio.run(main())
 
