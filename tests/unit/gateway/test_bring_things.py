@@ -1,0 +1,300 @@
+"""Flavors, key pairs, networks and security groups, between servers that answer as Nova and Neutron do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from bring_sites import Site, Sites, running
+from multidict import CIMultiDict
+
+from atoll.gateway.bring import Bringer
+from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, Reference
+from atoll.gateway.call import Call
+
+OURS, THEIRS = "ours", "theirs"
+KEYS = {"networks": "network", "subnets": "subnet", "security-groups": "security_group", "security-group-rules": "security_group_rule"}
+FLAVOR_BODY = {
+    "id": "f", "name": "small", "ram": 1, "vcpus": 1, "disk": 1, "swap": "", "OS-FLV-EXT-DATA:ephemeral": 0, "rxtx_factor": 1.0,
+    "os-flavor-access:is_public": True, "description": None, "extra_specs": {"a": "b"}, "links": [],
+}  # fmt: skip
+NETWORK_BODY = {
+    "id": "n",
+    "name": "n",
+    "project_id": OURS,
+    "provider:network_type": "vlan",
+    "shared": False,
+    "tags": ["t"],
+    "description": "",
+}
+SUBNET_BODY = {
+    "id": "s",
+    "network_id": "n",
+    "project_id": OURS,
+    "cidr": "10.0.0.0/24",
+    "ip_version": 4,
+    "gateway_ip": None,
+    "ipv6_ra_mode": None,
+}
+
+
+def rule(name: str, group: str, remote: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": name, "security_group_id": group, "project_id": OURS, "direction": "ingress", "remote_group_id": remote, **more}
+
+
+def group(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    return {"id": f"id-{name}", "name": name, "project_id": OURS, "security_group_rules": list(rules)}
+
+
+class Cloud(Site):
+    """A site with collections of things; what is made is kept, what is deleted is gone, and all of it is noted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.things: dict[str, dict[str, Any]] = {}
+        self.changes: list[tuple[str, str, str, Any]] = []
+        self.project = OURS
+        self.refuse = ""
+        self.application.router.add_get("/identity/v3/auth/tokens", self._token)
+        self.application.router.add_route("*", "/{service}/{version}/{path:.*}", self._any)
+
+    async def _token(self, _request: web.Request) -> web.Response:
+        return web.json_response({"token": {"project": {"id": self.project}}})
+
+    async def _any(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"]
+        if request.method == "GET":
+            return self._get(request, path)
+        body = await request.json() if request.body_exists else None
+        self.changes.append((request.method, path, request.headers["X-Auth-Token"], body))
+        if request.method == "DELETE":
+            return web.Response(status=204 if self.things.pop(path, None) else 404)
+        if self.refuse and path.startswith(self.refuse):
+            raise web.HTTPForbidden
+        return self._make(path, body)
+
+    def _get(self, request: web.Request, path: str) -> web.Response:
+        if path in KEYS:
+            found = [thing for key, thing in self.things.items() if key.startswith(f"{path}/")]
+            found = [thing for thing in found if all(thing.get(name) == value for name, value in request.query.items())]
+            return web.json_response({path.replace("-", "_"): found})
+        if path not in self.things:
+            raise web.HTTPNotFound
+        collection = path.split("/", maxsplit=1)[0]
+        return web.json_response({KEYS.get(collection) or {"flavors": "flavor", "os-keypairs": "keypair"}[collection]: self.things[path]})
+
+    def _make(self, path: str, body: Any) -> web.Response:
+        made = next(iter(body.values())) if isinstance(body, dict) else None
+        if path in {*KEYS, "flavors", "os-keypairs"}:
+            for thing in made if isinstance(made, list) else [made]:
+                key = f"{path}/{thing.get('id') or thing['name']}"
+                if key in self.things:
+                    raise web.HTTPConflict
+                self.things[key] = dict(thing)
+            if path == "security-groups":
+                made = {**made, "security_group_rules": [{"id": "default-egress"}]}
+                self.things["security-group-rules/default-egress"] = {"id": "default-egress"}
+            return web.json_response({KEYS.get(path, "x"): made}, status=201)
+        return web.json_response({})
+
+    def made(self, path: str) -> list[Any]:
+        return [body for method, asked, _, body in self.changes if method == "POST" and asked == path]
+
+    def deleted(self) -> list[str]:
+        return [path for method, path, _, _ in self.changes if method == "DELETE"]
+
+
+def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Bringer, Sites], Awaitable[None]]) -> None:
+    async def main() -> None:
+        here, lyon = Cloud("here"), Cloud("lyon")
+        async with running(here, lyon) as views:
+            await act(here, lyon, Bringer(views[0], tmp_path), views[0])
+
+    asyncio.run(main())
+
+
+def call(body: Any, service: str = "compute", path: str = "/v2.1/servers") -> Call:
+    return Call("POST", service, path, "", CIMultiDict({"X-Auth-Token": "user"}), json.dumps(body).encode(), "req-1")
+
+
+def test_missing_is_what_this_site_does_not_show(tmp_path: Path):
+    async def act(here: Cloud, _lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        here.things = {"flavors/f": FLAVOR_BODY, "security-groups/x": group("web")}
+        server = {"flavorRef": "f", "key_name": "k k", "networks": [{"uuid": "n"}], "security_groups": [{"name": "web"}, {"name": "db"}]}
+        missing = await bringer.missing(call({"server": server}))
+        assert missing == [Reference(KEY_PAIR, "k k"), Reference(NETWORK, "n"), Reference(SECURITY_GROUP, "db")]
+
+    trial(tmp_path, act)
+
+
+def test_image_that_is_not_yet_whole_is_missing(tmp_path: Path):
+    async def act(here: Cloud, _lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        image = here.add_image(b"x", status="queued")
+        assert [str(each) for each in await bringer.missing(call({"server": {"imageRef": image}}))] == [f"image {image}"]
+
+    trial(tmp_path, act)
+
+
+def test_flavor(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["flavors/f"] = FLAVOR_BODY
+        undo = await bringer.bring([Reference(FLAVOR, "f")], "user")
+        (made,) = here.made("flavors")
+        assert made["flavor"] == {name: value for name, value in FLAVOR_BODY.items() if name not in {"links", "extra_specs"}} | {"swap": 0}
+        assert here.made("flavors/f/os-extra_specs") == [{"extra_specs": {"a": "b"}}]
+        assert {token for _, _, token, _ in here.changes} == {"admin"}
+        assert undo is not None
+        await undo()
+        assert here.deleted() == ["flavors/f"]
+
+    trial(tmp_path, act)
+
+
+def test_private_flavor_is_for_the_project_alone(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["flavors/f"] = {**FLAVOR_BODY, "os-flavor-access:is_public": False}
+        assert await bringer.bring([Reference(FLAVOR, "f")], "user") is not None
+        assert here.made("flavors/f/action") == [{"addTenantAccess": {"tenant": OURS}}]
+
+    trial(tmp_path, act)
+
+
+def test_key_pair_is_made_by_the_user(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["os-keypairs/k"] = {"name": "k", "public_key": "ssh-rsa A", "type": "ssh", "fingerprint": "x"}
+        undo = await bringer.bring([Reference(KEY_PAIR, "k")], "user")
+        assert here.changes == [("POST", "os-keypairs", "user", {"keypair": {"name": "k", "public_key": "ssh-rsa A", "type": "ssh"}})]
+        assert undo is not None
+        await undo()
+        assert here.changes[-1] == ("DELETE", "os-keypairs/k", "user", None)
+
+    trial(tmp_path, act)
+
+
+def test_network_comes_with_its_subnets(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things = {"networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}
+        assert await bringer.bring([Reference(NETWORK, "n")], "user") is not None
+        assert here.made("networks") == [{"network": {"id": "n", "name": "n", "project_id": OURS, "description": ""}}]
+        expected = {"id": "s", "network_id": "n", "project_id": OURS, "cidr": "10.0.0.0/24", "ip_version": 4, "gateway_ip": None}
+        assert here.made("subnets") == [{"subnets": [expected]}]
+        assert ("PUT", "networks/n/tags", "admin", {"tags": ["t"]}) in here.changes
+        assert here.made("rbac-policies") == []
+
+    trial(tmp_path, act)
+
+
+def test_network_of_another_project_is_opened_to_this_one_alone(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things = {"networks/n": {**NETWORK_BODY, "project_id": THEIRS, "shared": True}}
+        assert await bringer.bring([Reference(NETWORK, "n")], "user") is not None
+        assert here.things["networks/n"]["project_id"] == THEIRS
+        assert "shared" not in here.things["networks/n"]
+        policy = {"object_type": "network", "object_id": "n", "action": "access_as_shared", "target_tenant": OURS}
+        assert here.made("rbac-policies") == [{"rbac_policy": policy}]
+
+    trial(tmp_path, act)
+
+
+def test_security_groups_come_with_those_that_they_name(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        web_group = group("web", rule("r1", "id-web", "id-db"), rule("r2", "id-web", "id-default"), rule("r3", "id-web", "id-web"))
+        narrow = rule("r5", "id-db", remote_address_group_id="addresses")
+        others = (group("db", rule("r4", "id-db", "id-web"), narrow), group("default", rule("r6", "id-default", "id-default")))
+        lyon.things = {f"security-groups/{each['id']}": each for each in (web_group, *others)}
+        here.things["security-groups/own"] = {**group("default"), "id": "own"}
+        assert await bringer.bring([Reference(SECURITY_GROUP, "web")], "user") is not None
+        assert {key for key in here.things if key.startswith("security-groups/")} == {
+            f"security-groups/{key}" for key in ("own", "id-web", "id-db")
+        }
+        rules = {
+            each["id"]: each.get("remote_group_id") for made in here.made("security-group-rules") for each in made["security_group_rules"]
+        }
+        # The rule that can't be told is left out: without what it names it would let more in.
+        assert rules == {"r1": "id-db", "r2": "own", "r3": "id-web", "r4": "id-web"}
+        assert all(
+            len({each["security_group_id"] for each in made["security_group_rules"]}) == 1 for made in here.made("security-group-rules")
+        )
+        assert here.deleted() == ["security-group-rules/default-egress"] * 2
+
+    trial(tmp_path, act)
+
+
+def test_nothing_is_brought_if_something_is_nowhere(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["flavors/f"] = FLAVOR_BODY
+        assert await bringer.bring([Reference(FLAVOR, "f"), Reference(NETWORK, "n")], "user") is None
+        assert here.changes == []
+
+    trial(tmp_path, act)
+
+
+def test_what_was_made_is_undone_if_something_else_is_refused(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things = {"flavors/f": FLAVOR_BODY, "networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}
+        here.refuse = "subnets"
+        assert await bringer.bring([Reference(FLAVOR, "f"), Reference(NETWORK, "n")], "user") is None
+        assert here.things == {}
+
+    trial(tmp_path, act)
+
+
+def test_two_requests_share_what_is_made_and_the_last_to_fail_undoes_it(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["flavors/f"] = FLAVOR_BODY
+        first, second = await asyncio.gather(*(bringer.bring([Reference(FLAVOR, "f")], "user") for _ in range(2)))
+        assert len(here.made("flavors")) == 1
+        assert first is not None
+        assert second is not None
+        await first()
+        assert "flavors/f" in here.things
+        await second()
+        assert here.things == {}
+
+    trial(tmp_path, act)
+
+
+def test_what_another_request_has_used_stays(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["flavors/f"] = FLAVOR_BODY
+        first, _second = await asyncio.gather(*(bringer.bring([Reference(FLAVOR, "f")], "user") for _ in range(2)))
+        assert first is not None
+        await first()
+        assert "flavors/f" in here.things
+
+    trial(tmp_path, act)
+
+
+def test_what_has_been_deleted_since_is_brought_again(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["flavors/f"] = FLAVOR_BODY
+        for _ in range(2):
+            assert await bringer.bring([Reference(FLAVOR, "f")], "user") is not None
+            del here.things["flavors/f"]
+        assert len(here.made("flavors")) == 2
+
+    trial(tmp_path, act)
+
+
+def test_image_that_is_shared_is_shown_to_the_project(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        image = lyon.add_image(b"data" * 1000, visibility="shared", owner=THEIRS)
+        members: list[tuple[str, str, Any]] = []
+
+        async def fault(request: web.Request) -> web.StreamResponse | None:
+            if "/members" in request.path:
+                members.append((request.method, request.headers["X-Auth-Token"], await request.json()))
+                return web.json_response({})
+            hidden = request.path.startswith("/image/") and request.method == "GET" and request.headers["X-Auth-Token"] == "user"
+            return web.Response(status=404) if hidden else None
+
+        here.fault = fault
+        assert await bringer.bring([Reference("image", image)], "user") is not None
+        assert here.data[image] == b"data" * 1000
+        assert members == [("POST", "admin", {"member": OURS}), ("PUT", "user", {"status": "accepted"})]
+
+    trial(tmp_path, act)
