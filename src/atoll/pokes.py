@@ -44,7 +44,12 @@ class Poker:
         with suppress(OSError):
             self._socket.sendto(b"", str(path))
 
-    def forget(self, sockets: Path) -> None:
-        """Have all processes of a site empty their caches."""
-        for path in sockets.glob(f"{FORGET}*"):
+    def forget(self, sockets: Path, process: str = "*") -> None:
+        """Have a process of a site empty its caches, or all of them.
+
+        Args:
+            sockets: the site's directory of sockets.
+            process: its name without that of the site.
+        """
+        for path in sockets.glob(FORGET + process):
             self.poke(path)

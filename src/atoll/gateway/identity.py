@@ -10,10 +10,17 @@ from contextlib import suppress
 from atoll import pokes
 from atoll.gateway.options import Options
 from atoll.mesh.identity.replica import IdentityReplica
-from atoll.mesh.identity.tables import KINDS
+from atoll.mesh.identity.tables import KINDS, PREFIX
 from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
+
+_TOKENS = frozenset(PREFIX + kind for kind in ("revocation", "assignment", "system_assignment", "membership"))
+"""Kinds of records after whose change a token may be good no more, or for less. Keystone notes a revocation whenever a user is disabled or
+gets another password. Not any change counts: to check all tokens anew costs each service some milliseconds for each of them."""
+
+_KEYSTONE = "keystone"
+"""The process whose caches hold more than tokens."""
 
 LOOK_S = 5.0
 """Seconds after which it looks into the outbox though nobody has poked it: not every writer does."""
@@ -86,10 +93,11 @@ class Identity:
                 return
             self._replica.prepare()
             self._prepared = True
-            self._forget(frozenset())
-        if self._replica.pull():
-            self._forget(frozenset())
+            self._poker.forget(self._sockets)
+        self._replica.pull()
         touched, self._touched = self._touched, set()
+        if not _TOKENS.isdisjoint(kind for kind, _key in touched):
+            self._poker.forget(self._sockets)
         try:
             for _written in self._replica.steps(touched):
                 await asyncio.sleep(0)  # requests go on in between
@@ -107,5 +115,5 @@ class Identity:
             self._touched |= found
             self._wake.set()
 
-    def _forget(self, _kinds: frozenset[str]) -> None:
-        self._poker.forget(self._sockets)
+    def _forget(self, kinds: frozenset[str]) -> None:
+        self._poker.forget(self._sockets, _KEYSTONE if _TOKENS.isdisjoint(kinds) else "*")
