@@ -27,7 +27,7 @@ _GREET_S = 2.0
 """Between two HELLOs to a member that does not answer them."""
 _RENEW_S = 3.0
 """A link over which a member does not answer for so long is replaced: TCP would repeat what was lost ever more seldom."""
-_FILE_S = 5.0
+_FILE_S = 1.0
 _WHO_S = 2.0
 _LOG_S = 10.0
 _HOLD_S = 2.0
@@ -303,12 +303,12 @@ class Conversation:
         except Rejected as rejected:
             if rejected.reason != "stranger":
                 raise
-            if not (self._take_vouchers(carried(data)) or self._look_for_strangers()):
+            if not (self._take_vouchers(carried(data), of_member=False) or self._look_for_strangers()):
                 raise
             return self._envelopes.open(data)
 
-    def _take_vouchers(self, data: bytes) -> bool:
-        found = self._membership.take_vouchers(data)
+    def _take_vouchers(self, data: bytes, *, of_member: bool) -> bool:
+        found = self._membership.take_vouchers(data, of_member=of_member)
         if found:
             self._on_vouched()
         return found
@@ -382,4 +382,4 @@ class Conversation:
             self._send(name, Channel.VOUCH, vouchers)
 
     def _on_vouch(self, _name: str, payload: bytes) -> None:
-        self._take_vouchers(payload)
+        self._take_vouchers(payload, of_member=True)

@@ -194,6 +194,7 @@ class Roster:
         revoked: of each revoked site, the stamp from which nothing of it counts.
         left: the sites that left of their own accord.
         stated: what members say of themselves, and when: it may be newer than what admitted them.
+        former: cards of sites that nobody counts as members any more, but whose words remain in the document.
     """
 
     cloud: str
@@ -204,6 +205,7 @@ class Roster:
     revoked: Mapping[str, int] = field(default_factory=dict)
     left: frozenset[str] = frozenset()
     stated: Mapping[str, tuple[int, Card]] = field(default_factory=dict)
+    former: dict[str, Card] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._admissions: dict[str, list[Admission]] = {}
@@ -225,8 +227,10 @@ class Roster:
         return name in self._cards and name not in self.revoked
 
     def certificate(self, name: str) -> x509.Certificate | None:
-        """Of a site that was ever admitted: what it wrote remains its."""
-        return self._certificates.get(name)
+        """Of a site that is a member or was one: what it wrote remains its."""
+        if name in self._certificates:
+            return self._certificates[name]
+        return _load(self.former[name]) if name in self.former else None
 
     def fingerprint(self, name: str) -> str | None:
         """Of a member's certificate."""

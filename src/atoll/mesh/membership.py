@@ -124,6 +124,7 @@ class Membership:
         before = roster.revoked
         roster.stated, roster.left, roster.revoked = stated, frozenset(left), revoked
         roster.admit(Admission.parse(text, authority) for record in document.records(ADMISSION) if (text := record.fields.get("admission")))
+        roster.former |= {name: card for name, (_, card) in stated.items() if name not in roster.cards()}
         for name in before.keys() | revoked.keys():
             # A revocation by a site that had been revoked itself, of which we heard later, holds no more.
             document.ignored(name, revoked.get(name, _NEVER))
@@ -189,23 +190,38 @@ class Membership:
 
     def vouchers_for(self, name: str) -> bytes:
         """What makes a site known to somebody who knows this one; empty if it is no member here."""
+        if name in self._roster.former and name not in self._roster.cards():
+            return json.dumps({"former": self._roster.former[name].dump()}).encode()
         if not self._roster.is_member(name):
             return b""
         chain = self._roster.chain(name) or [self._admission(self._roster.cards()[name])]
         return json.dumps([admission.dump() for admission in chain]).encode()
 
-    def take_vouchers(self, data: bytes) -> bool:
+    def take_vouchers(self, data: bytes, *, of_member: bool) -> bool:
         """Hear vouchers, which may be hostile.
+
+        Args:
+            data: them.
+            of_member: a member sent them; a stranger's word counts only as far as others have signed it.
 
         Returns:
             True if there are members that were none before.
         """
         try:
-            items = json.loads(data)[:_MAX_VOUCHERS]
-            admissions = [Admission.parse(item, self._roster.authority) for item in items]
+            said = json.loads(data)
+            if of_member and isinstance(said, dict):
+                return self._take_former(Card.parse(said["former"], self._roster.authority))
+            admissions = [Admission.parse(item, self._roster.authority) for item in said[:_MAX_VOUCHERS]]
         except (ValueError, TypeError, KeyError, RecursionError):
             return False
         return self._roster.admit(admissions)
+
+    def _take_former(self, card: Card) -> bool:
+        """Believe that a site was a member, which makes it none: it may only have written what others pass on."""
+        if card.name in self._roster.cards() or card.name in self._roster.former:
+            return False
+        self._roster.former[card.name] = card
+        return True
 
     def _admission(self, card: Card) -> Admission:
         return Admission.make(self._roster.cloud, card, self._roster.own.name, self._clock.tick(), self._signer)

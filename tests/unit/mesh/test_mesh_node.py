@@ -230,11 +230,26 @@ def test_a_site_that_was_lost_and_made_anew_has_its_name_and_its_words_back(site
             shutil.rmtree(sites.directory / "lyon")
             sites.introduce("paris", "lyon", "nice")  # with another key
             async with running(sites, "lyon") as (lyon,):
-                nodes = [*nodes, lyon]
+                everybody = [*nodes, lyon]
                 lyon.document.write([Change("note", "2", {"present": True})])
-                await until(lambda: all_reach(nodes) and all_equal(nodes))
-                assert all(node.document.record("note", key).present for node in nodes for key in "12")
+                await until(lambda: all_reach(everybody) and all_equal(everybody))
+                assert all(node.document.record("note", key).present for node in everybody for key in "12")
                 assert lyon.document.record("note", "1").authors["text"] == "lyon"
+
+    asyncio.run(main())
+
+
+def test_what_a_site_wrote_outlives_it(sites):
+    async def main():
+        sites.introduce("paris", "lyon")
+        async with running(sites, "paris", "lyon") as nodes:
+            nodes[1].document.write(NOTE)
+            await until(lambda: all_reach(nodes) and all_equal(nodes))
+        sites.introduce("paris", "nice")  # lyon was destroyed; nice has never heard of it
+        async with running(sites, "paris", "nice") as nodes:
+            await until(lambda: all_reach(nodes) and all_equal(nodes))
+            assert all(node.document.record("note", "1").present for node in nodes)
+            assert all(set(states(node)) == {"paris", "nice"} for node in nodes)
 
     asyncio.run(main())
 
@@ -348,9 +363,12 @@ def test_a_stranger_cant_admit_itself(sites):
             stranger._membership.admit(sites.options("rome").card())
             voucher = stranger._membership.vouchers_for("rome")
             raw = await asyncio.to_thread(Raw, sites, "paris", sites.options("rome").tls)
-            raw.send(envelopes_of(sites, "rome", paris).hello("paris", voucher))
-            await until(lambda: paris.status()["refused"] == {"stranger": 1})
+            card = json.dumps({"former": sites.options("rome").card().dump()}).encode()
+            for said in (voucher, card):
+                raw.send(envelopes_of(sites, "rome", paris).hello("paris", said))
+            await until(lambda: paris.status()["refused"] == {"stranger": 2})
             assert "rome" not in paris.members()
+            assert paris._roster.certificate("rome") is None
             raw.close()
         stranger._store.close()
         stranger._invitations.close()
