@@ -14,12 +14,12 @@ from multidict import CIMultiDict
 from atoll.gateway import scope as scopes
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.faults import unreachable
-from atoll.gateway.headers import MISSING, SITE
+from atoll.gateway.headers import MISSING, SITE, microversion
 from atoll.gateway.lists import ANSWER_S, Lists
 from atoll.gateway.locate import Found, Locations, search
 from atoll.gateway.merge import MERGERS
 from atoll.gateway.placing import Creation, creation
-from atoll.gateway.routes import Operation, Resource, Route, is_uuid, match
+from atoll.gateway.routes import LOCAL, Operation, Resource, Route, is_uuid, match
 from atoll.gateway.sites import Mesh, Sites, Upstream
 
 LOG = logging.getLogger(__name__)
@@ -90,6 +90,8 @@ class Gateway:
             Unreachable: a site that is needed does not answer.
         """
         route = match(call.method, call.service, call.path)
+        if route.resource is not None and route.resource.counted_before > microversion(call.headers):
+            route = LOCAL  # each site counts these ids for itself, and 1 is another thing at each
         plan = self._plan(scope, call.service) if scope else None
         alone = not self._sites.others() and route.operation not in {Operation.CREATE, Operation.EVERYWHERE}
         if plan is None and (alone or route.operation is Operation.LOCAL):
@@ -173,7 +175,7 @@ class Gateway:
             # Nothing moves: where it was, it has been deleted. And a name is nobody's id.
             if (known is not None and not resource.copies) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
                 return answer
-            not_found = await answer.read()
+            not_found = answer if isinstance(answer, Reply) else await answer.read()
         return await self._elsewhere(call, route, [site for site in among if site != first], not_found, was_here=known == self.here)
 
     async def _elsewhere(self, call: Call, route: Route, rest: list[str], not_found: Reply | None, *, was_here: bool) -> Answer:

@@ -27,6 +27,7 @@ _HOP_BY_HOP = frozenset(
 _OURS = ("x-atoll-", "x-forwarded-", "forwarded")
 """Said between gateways, and to the services behind them: never believed of a client."""
 
+_MICROVERSION = re.compile(r"(?:compute )?([0-9]{1,3})\.([0-9]{1,4})")
 _REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
@@ -65,3 +66,12 @@ def valid_host(host: str) -> bool:
 def request_id(said: str | None) -> str:
     """The client's own, if it is one; else a new one."""
     return said if said and _REQUEST_ID.fullmatch(said) else f"req-{uuid.uuid4()}"
+
+
+def microversion(headers: Mapping[str, str]) -> tuple[int, int]:
+    """Nova's microversion that a request asks for (api-guide/source/microversions.rst in openstack/nova)."""
+    text = headers.get("OpenStack-API-Version") or headers.get("X-OpenStack-Nova-API-Version", "")
+    if text.removeprefix("compute ") == "latest":
+        return (999, 0)
+    found = _MICROVERSION.fullmatch(text.strip())
+    return (int(found[1]), int(found[2])) if found else (2, 1)

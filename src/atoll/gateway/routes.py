@@ -43,6 +43,7 @@ class Resource:
         wrapped: each item of a list is an object with `item` as its only key.
         identity: fields that make items of several sites one, if the id does not.
         uuid: ids are UUIDs, so that whatever else is in their place is a name and nobody's id.
+        counted_before: Nova's microversion since which ids are UUIDs; before, each site counts them for itself.
         parents: fields of what is created that name resources at whose site it has to be, each with the collection of those.
         brief: fields of an item in the list without detail.
         zone: the field that may name a site when one is created.
@@ -57,6 +58,7 @@ class Resource:
     wrapped: bool = False
     identity: tuple[str, ...] = ("id",)
     uuid: bool = True
+    counted_before: tuple[int, int] = (0, 0)
     parents: tuple[tuple[str, str], ...] = ()
     brief: tuple[str, ...] = ()
     zone: str = ""
@@ -97,8 +99,8 @@ COMPUTE: Mapping[str, Resource] = {
     "flavors": _nova("flavors", "flavor", Style.FLAVORS, copies=True, uuid=False, brief=("id", "name", "description", "links")),
     "os-keypairs": _nova("keypairs", "keypair", Style.KEYPAIRS, copies=True, uuid=False, wrapped=True, identity=("name",)),
     "os-server-groups": _nova("server_groups", "server_group"),
-    "os-hypervisors": _nova("hypervisors", "hypervisor", uuid=False, identity=("hypervisor_hostname", "id")),
-    "os-services": _nova("services", "service", uuid=False, identity=("host", "binary", "id")),
+    "os-hypervisors": _nova("hypervisors", "hypervisor", uuid=False, counted_before=(2, 53), identity=("hypervisor_hostname", "id")),
+    "os-services": _nova("services", "service", uuid=False, counted_before=(2, 53), identity=("host", "binary", "id")),
     "os-migrations": _nova("migrations", "migration", Style.MIGRATIONS, identity=("uuid", "id", "created_at")),
 }
 

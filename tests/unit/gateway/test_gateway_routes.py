@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway import merge
 from atoll.gateway.call import Call
-from atoll.gateway.headers import end_to_end, of_client, request_id, valid_host
+from atoll.gateway.headers import end_to_end, microversion, of_client, request_id, valid_host
 from atoll.gateway.placing import creation
 from atoll.gateway.routes import COMPUTE, Operation, match, network_resource
 from atoll.gateway.target import SERVICES, Refused, parse
@@ -203,3 +203,22 @@ def test_zones_and_statistics() -> None:
         {"a": {"hypervisor_statistics": {"vcpus": 2}}, "b": {"hypervisor_statistics": {"vcpus": 3}}}, []
     )
     assert statistics == {"hypervisor_statistics": {"vcpus": 5}}
+
+
+@pytest.mark.parametrize(
+    ("headers", "version"),
+    [
+        ({}, (2, 1)),
+        ({"OpenStack-API-Version": "compute 2.53"}, (2, 53)),
+        ({"X-OpenStack-Nova-API-Version": "2.90"}, (2, 90)),
+        ({"OpenStack-API-Version": "compute latest"}, (999, 0)),
+        ({"OpenStack-API-Version": "placement 1.2"}, (2, 1)),
+    ],
+)
+def test_microversion_that_is_asked_for(headers, version):
+    assert microversion(CIMultiDict(headers)) == version
+
+
+def test_ids_that_each_site_counts_are_nobodys_elsewhere():
+    assert match("GET", "compute", "/v2.1/os-hypervisors/1").resource.counted_before == (2, 53)
+    assert match("GET", "compute", "/v2.1/servers").resource.counted_before == (0, 0)
