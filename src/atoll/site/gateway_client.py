@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,10 @@ def _full(cloud: Cloud | None, site: str | None) -> str:
     if site is None:
         return cloud.full_sites[0].name
     return next(cloud.control_of(each).name for each in cloud.sites if each.name == site)
+
+
+def say_goodbye(state: State, sites: Iterable[str]) -> None:
+    """Have sites that are about to be deleted tell the others that they leave; one that doesn't run stays a member that is away."""
+    for site in sites:
+        with suppress(AtollError):
+            ask(state, site, "POST", "/leave")

@@ -24,6 +24,7 @@ from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
 from atoll.site.departure import depart, departing
 from atoll.site.gateway import introduce
+from atoll.site.gateway_client import say_goodbye
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated
 
@@ -292,6 +293,8 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
     with locked(state, "destroy"), translated(state.root):
         remaining = [name for name in existing if names and name not in names]
         networks = wan.running(state) if leaving else {}
+        if remaining:
+            say_goodbye(state, [name for name in names if name not in leaving])
         _down(state, names if remaining else (), observe)
         for name, control in leaving.items():
             wan.inside(networks.get(control.site), partial(depart, control, name))
@@ -350,7 +353,6 @@ def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> Non
         write_private(state.cloud_file, dump_cloud(left))
         wan.follow(state, left)
     settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
-    introduce(settings, gone=names)
     write_private(state.clouds_file, clouds_yaml([each for each in settings if not each.control]))
 
 
