@@ -1,0 +1,99 @@
+"""The small parts of a gateway: its own token, what it logs of others' mistakes, what it remembers, what it says when it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from gateway_cloud import Cloud
+from multidict import CIMultiDict
+
+from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.faults import fault, unreachable
+from atoll.gateway.limited import BURST, LimitedLog
+from atoll.gateway.locate import Locations
+
+
+def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path: Path) -> None:
+    asked: list[dict] = []
+    lifetimes = iter((200, 3600))
+
+    async def main() -> None:
+        async with Cloud(tmp_path, "paris") as cloud:
+
+            async def issue(request: web.Request) -> web.StreamResponse:
+                asked.append(await request.json())
+                until = (datetime.now(UTC) + timedelta(seconds=next(lifetimes))).isoformat().replace("+00:00", "Z")
+                return web.json_response({"token": {"expires_at": until}}, status=201, headers={"X-Subject-Token": f"t{len(asked)}"})
+
+            cloud["paris"]._services_runner.server.request_handler = issue  # type: ignore[union-attr]
+            sites = cloud["paris"].sites
+            assert await asyncio.gather(sites.admin_token(), sites.admin_token()) == ["t1", "t2"]  # the first one is about to end
+            assert await sites.admin_token() == "t2"
+
+    asyncio.run(main())
+    user = asked[0]["auth"]["identity"]["password"]["user"]
+    assert (user["name"], user["password"], len(asked)) == ("gateway-paris", "secret", 2)
+
+
+def test_keystone_that_refuses_the_gateway(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Cloud(tmp_path, "paris") as cloud:
+            cloud["paris"].services.refuse = lambda _request: web.Response(status=401)
+            with pytest.raises(Unreachable, match="401"):
+                await cloud["paris"].sites.admin_token()
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_mistakes_is_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    log = LimitedLog(logging.getLogger("test"), lambda: now[0])
+    for index in range(100):
+        log.warning("mistake %d", index)
+    assert len(caplog.records) == BURST
+    now[0] = 2.0
+    log.warning("later")
+    assert [record.getMessage() for record in caplog.records[BURST:]] == [f"{100 - BURST} lines like the next one were held back", "later"]
+
+
+def test_what_is_remembered_has_an_end() -> None:
+    locations = Locations(2)
+    locations.learn([("a", "paris"), ("b", "lyon"), ("", "nice")])
+    assert locations.get("a") == "paris"
+    locations.learn([("c", "nice")])
+    assert [locations.get(each) for each in "abc"] == ["paris", None, "nice"]
+
+
+@pytest.mark.parametrize(
+    ("service", "where"),
+    [
+        ("compute", ("badRequest", "message")),
+        ("network", ("NeutronError", "message")),
+        ("image", ("error", "message")),
+        ("", ("error", "message")),
+    ],
+)
+def test_errors_have_the_form_of_their_service(service: str, where: tuple[str, str]) -> None:
+    assert fault(service, 400, "so", "paris").json()[where[0]][where[1]] == "so"
+
+
+def test_who_is_missing_is_named() -> None:
+    reply = unreachable("image", ["nice", "lyon"], "paris")
+    assert (reply.status, reply.headers["X-Atoll-Missing"]) == (503, "lyon,nice")
+    assert reply.json()["error"]["message"] == "sites lyon, nice can't be reached from paris"
+
+
+def test_a_call_with_another_body() -> None:
+    call = Call("PUT", "compute", "/x", "", CIMultiDict({"Content-Length": "3", "X-Auth-Token": "t"}), b"abc", "req-1")
+    other = call.with_(json={"a": 1})
+    assert (json.loads(other.body or b""), other.token, "Content-Length" in other.headers) == ({"a": 1}, "t", False)  # type: ignore[arg-type]
+    assert call.headers["Content-Length"] == "3"
+    assert call.with_(path="/y").headers["Content-Length"] == "3"
+    with pytest.raises(ValueError, match="no JSON"):
+        call.with_(body=None).json()
