@@ -61,9 +61,10 @@ def preload() -> None:
     oslo_service.backend.init_backend(oslo_service.backend.BackendType.THREADING)
     warm(MODULES)
 
-    from atoll.services import cache
+    from atoll.services import cache, pacing
 
     cache.install()
+    pacing.install()
 
 
 def warm(modules: Iterable[str]) -> None:
