@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from atoll.bench.api import Answer, Api
 from atoll.bench.faults.log import Outcome
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """Seconds that an answer may take, in a cloud of which parts are missing, on a machine that starts sites meanwhile."""
 
 UNAUTHORIZED = 401

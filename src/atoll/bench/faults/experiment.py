@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.faults.checker import check, questions
+from atoll.bench.faults.client import PATIENCE_S
 from atoll.bench.faults.fault import Fault, Stage
 from atoll.bench.faults.identity_checks import replicas
 from atoll.bench.faults.kinds import KINDS
 from atoll.bench.faults.log import Attempt, read
-from atoll.bench.faults.replay import keep
+from atoll.bench.faults.replay import keep, keep_logs
 from atoll.bench.faults.schedule import Schedule
 from atoll.bench.faults.stage import Agent, agent, ask_all, heal, health, look, stage
 from atoll.bench.faults.view import View
@@ -31,7 +32,7 @@ JOINED_S = 180.0
 CONVERGED_S = 180.0
 """Seconds after the end of all faults, in which all must be as it should be: sites that were just started are still busy with that."""
 
-_LAST_ANSWERS_S = 60.0
+_LAST_ANSWERS_S = 2 * PATIENCE_S
 _LOOK_S = 2.0
 _SHOWN = 50
 
@@ -123,6 +124,7 @@ def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, ke
         peace.watch()
         if kept is not None:
             keep(kept, plan, attempts, before, peace.views)
+            keep_logs(kept, cloud.state.root)
         return Outcome(plan, attempts, peace.violations, peace.converge_s, peace.settle_s, unasked, storm.failures)
 
 

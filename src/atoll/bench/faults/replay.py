@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,14 @@ def keep(directory: Path, schedule: Schedule, attempts: Sequence[Attempt], befor
     written |= {BEFORE: [asdict(each) for each in before], AFTER: [asdict(each) for each in after]}
     for name, data in written.items():
         (directory / name).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def keep_logs(directory: Path, state: Path) -> None:
+    """Copy the logs of all sites into a run that is kept."""
+    for log in state.rglob("*.log"):
+        copy = directory / "logs" / log.relative_to(state)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, copy)
 
 
 def kept_schedule(directory: Path) -> Schedule:
