@@ -18,12 +18,16 @@ from typing import Any
 from atoll.gateway.attempt import Executor, Later, Sites
 from atoll.gateway.call import Call
 from atoll.gateway.operation import Operation, resource_of
-from atoll.gateway.pending_store import Store
+from atoll.gateway.pending_store import Store, resource_key
 
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 10.0
 """Seconds between two looks for what can be tried again."""
+
+UNDELIVERED_S = 3.0
+"""Seconds after which the kernel gives up a request that nobody has acknowledged (TCP_USER_TIMEOUT of connections to other sites). If it
+were tried again before, the first try could still arrive, after what was asked for later."""
 
 LONGEST_DELAY_S = 600.0
 """What a site refuses is tried again after 10 s, and after twice as long each time, but no longer than this."""
@@ -89,7 +93,8 @@ class Pending:
             reasons: by number, why it could not be done at once.
         """
         for number, why in reasons.items():
-            self._store.failed(number, why, refused=False)
+            operation = self._store.failed(number, why, refused=False)
+            self._delay(operation.site, resource_key(operation), UNDELIVERED_S)
             self._store.supersede(number)
             LOG.warning("what could not be done at once will be done later: %s", why)
         self._held -= set(reasons)
@@ -134,8 +139,10 @@ class Pending:
             while True:
                 self._wake.clear()
                 self._begin()
+                now = asyncio.get_running_loop().time()
+                due = min((then - now for then in self._not_before.values() if then > now), default=INTERVAL_S)
                 try:
-                    await asyncio.wait_for(self._wake.wait(), INTERVAL_S)
+                    await asyncio.wait_for(self._wake.wait(), min(due, INTERVAL_S))
                 except TimeoutError:
                     continue
         finally:
@@ -161,23 +168,26 @@ class Pending:
 
     async def _work_off(self, site: str, resource: str) -> None:
         """Do all that waits for one resource at one site, in order, up to the first that does not succeed."""
-        loop = asyncio.get_running_loop()
         async with self._slots:
             while (operation := self._store.first(site, resource)) is not None and operation.number not in self._held:
                 try:
                     await self._executor.attempt(operation)
                 except Later as later:
                     self._store.failed(operation.number, str(later), refused=later.refused)
-                    if later.refused and not self._give_up(operation, str(later)):
-                        self._not_before[site, resource] = loop.time() + min(LONGEST_DELAY_S, INTERVAL_S * 2**operation.attempts)
-                        return
                     if not later.refused:
+                        self._delay(site, resource, UNDELIVERED_S)
+                        return
+                    if not self._give_up(operation, str(later)):
+                        self._delay(site, resource, min(LONGEST_DELAY_S, INTERVAL_S * 2**operation.attempts))
                         return
                 else:
                     LOG.info("%s has done it: %s", site, operation)
                     self._store.done(operation.number)
                 self._executor.forget(operation)
                 self._not_before.pop((site, resource), None)
+
+    def _delay(self, site: str, resource: str, seconds: float) -> None:
+        self._not_before[site, resource] = asyncio.get_running_loop().time() + seconds
 
     def _give_up(self, operation: Operation, why: str) -> bool:
         if operation.method == "DELETE" or operation.attempts + 1 < MOST_REFUSALS:

@@ -52,8 +52,7 @@ class Store:
 
     def supersede(self, number: int) -> None:
         """If this is the deletion of a resource, all that waited for it before is pointless."""
-        row = self._database.execute(f"{_SELECT} WHERE number = ?", (number,)).fetchone()
-        operation = _operation(row)
+        operation = self._get(number)
         if operation.method == "DELETE" and operation.path == operation.resource and not operation.tag:
             values = (operation.site, resource_key(operation), number)
             self._database.execute("DELETE FROM operation WHERE site = ? AND resource = ? AND number < ?", values)
@@ -71,9 +70,13 @@ class Store:
         row = self._database.execute(f"{_SELECT} WHERE site = ? AND resource = ? ORDER BY number LIMIT 1", (site, resource)).fetchone()
         return row and _operation(row)
 
-    def failed(self, number: int, error: str, *, refused: bool) -> None:
-        """It was tried in vain."""
+    def failed(self, number: int, error: str, *, refused: bool) -> Operation:
+        """It was tried in vain; returns it."""
         self._database.execute("UPDATE operation SET error = ?, attempts = attempts + ? WHERE number = ?", (error, refused, number))
+        return self._get(number)
+
+    def _get(self, number: int) -> Operation:
+        return _operation(self._database.execute(f"{_SELECT} WHERE number = ?", (number,)).fetchone())
 
     def done(self, *numbers: int) -> None:
         """They wait no more: all of them, or none if it can't be written."""

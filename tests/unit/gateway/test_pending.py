@@ -20,6 +20,7 @@ SERVER = "/v2.1/servers/1"
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(pending, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(pending, "UNDELIVERED_S", 0.02)
     monkeypatch.setattr(attempt, "SETTLED_S", 0.1)
 
 
@@ -100,6 +101,21 @@ def test_what_is_held_is_done_by_a_successor(tmp_path):
             async with working(tmp_path / "pending.db", sites) as worker:
                 await until(lambda: SERVER not in sites["lyon"].things)
             assert set(sites["lyon"].things) == {"/v2.1/servers/3"}
+
+    asyncio.run(main())
+
+
+def test_a_request_that_may_still_be_under_way_is_not_overtaken(tmp_path, monkeypatch):
+    monkeypatch.setattr(pending, "UNDELIVERED_S", 0.3)
+
+    async def main() -> None:
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            sites["lyon"].things[SERVER] = {}
+            loop = asyncio.get_running_loop()
+            begin = loop.time()
+            worker.release({worker.hold([put(name="new")])[0]: "it has stopped answering"})
+            await until(lambda: not worker.list())
+            assert loop.time() - begin >= 0.3
 
     asyncio.run(main())
 
