@@ -21,7 +21,7 @@ from atoll.gateway.call import Unreachable
 
 LOG = logging.getLogger(__name__)
 
-STREAMS = 4
+STREAMS = 6
 """Chunks under way at a time, each over a connection of its own: while one waits for a round trip, the others fill the link."""
 
 STALL_S = 10.0
@@ -86,6 +86,7 @@ class Pull:
         self._partial: Partial | None = None
         self._whole = False
         self._tainted = False
+        self._failure = ""
 
     def status(self) -> dict[str, Any]:
         """How far it is, for JSON."""
@@ -171,7 +172,9 @@ class Pull:
 
     async def _fail(self, holder: str, error: Exception) -> None:
         """A holder has failed: take the next, and wait a moment."""
-        LOG.info("image %s from %s: %s", self.image_id, holder, error)
+        failure = f"{holder}: {error}"
+        LOG.log(logging.DEBUG if failure == self._failure else logging.INFO, "image %s from %s", self.image_id, failure)
+        self._failure = failure
         if self._holders and self._holders[0] == holder:
             self._holders.rotate(-1)
         if isinstance(error, _Gone) and holder in self._holders:
