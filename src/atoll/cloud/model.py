@@ -38,8 +38,8 @@ STANDARD_PORTS = {
 }  # fmt: skip
 """A service's port where the site has an address of its own, as it has in a topology."""
 
-RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "supervisor", "template"})
-"""Names that mean something else: entries of every clouds.yaml, pseudo sites of `atoll logs`."""
+RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "public", "supervisor", "template"})
+"""Names that mean something else: entries of every clouds.yaml, pseudo sites of `atoll logs`, the file of a site's own token key."""
 
 _NEEDS = {
     "placement": ("keystone",),

@@ -39,8 +39,8 @@ class Replicator(Protocol):
     async def everywhere(self, call: Call, sites: Iterable[str]) -> Reply:
         """Send a change to all who may hold what it is about; those that can't be reached get it later."""
 
-    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]]) -> Reply:
-        """Make something at all sites of the first choice where that works."""
+    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]], later: Sequence[str] = ()) -> Reply:
+        """Make something at all sites of the first choice where that works, and at others later."""
 
 
 class Bringer(Protocol):
@@ -110,9 +110,7 @@ class Gateway:
             Unreachable: the service does not answer.
         """
         answer = await self._sites.open(self.here, call)
-        if self.bringer is None or answer.status not in {400, 404} or call.method != "POST" or not call.repeatable:
-            return answer
-        if call.service not in {"compute", "network"}:
+        if self.bringer is None or not _may_lack(call, answer.status):
             return answer
         refused = await answer.read()
         references = await self.bringer.missing(call)
@@ -238,10 +236,11 @@ class Gateway:
         path, identifier = made.parents[0]
         replies = await asyncio.gather(*(self._try(site, _look(made.call, path)) for site in self._sites.everywhere()))
         holders = [reply.site for reply in replies if reply is not None and reply.status == 200]
-        if len(holders) > 1 and self.replicas is not None:
-            return await self.replicas.create(made.call, resource, [self._sites.near_first(holders)])
-        if not holders and None in replies and is_uuid(identifier):
-            missing = [site for site, reply in zip(self._sites.everywhere(), replies, strict=True) if reply is None]
+        missing = [site for site, reply in zip(self._sites.everywhere(), replies, strict=True) if reply is None]
+        if holders and len(holders) + len(missing) > 1 and self.replicas is not None:
+            # Who can't be asked may have a copy too, and makes this part of it later.
+            return await self.replicas.create(made.call, resource, [self._sites.near_first(holders)], missing)
+        if not holders and missing and is_uuid(identifier):
             return unreachable(made.call.service, missing, self.here)
         return await self.create_at(holders[0] if holders else home, made.call)
 
@@ -271,6 +270,14 @@ class Gateway:
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> scopes.Scope:
     return scopes.parse(text)
+
+
+def _may_lack(call: Call, status: int) -> bool:
+    """True if a refusal may be for something that the request refers to and that this site has not got."""
+    if call.method not in {"POST", "PUT"} or call.service not in {"compute", "network"} or not call.repeatable:
+        return False
+    # Nova answers 500 where a network to attach is not there (nova/api/openstack/compute/attach_interfaces.py).
+    return status in {400, 404} or (status == 500 and call.path.endswith("/os-interface"))
 
 
 def _look(call: Call, path: str) -> Call:

@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from atoll.errors import AtollError
 from atoll.gateway import headers as heads
+from atoll.gateway import scope as scopes
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Answer, Gateway
@@ -110,8 +111,7 @@ class Server:
             call = await self._call_of_client(request, target)
             # A scope in the URL is what the client was pointed at; one in the header is about this request.
             expression = request.headers.get(heads.SCOPE, target.scope)
-            prefix = target.prefix.removesuffix(f"/{service}") if target.scope is not None else ""
-            return await _respond(request, await self._gateway.answer(call, expression, prefix))
+            return await _respond(request, await self._gateway.answer(call, expression, _scope_prefix(target)))
         except Refused as refused:
             self._log.warning("refused from %s: %.40s %.200r: %s", request.remote, request.method, request.raw_path, refused.message)
             reply = fault(service, refused.status, refused.message, self._options.site)
@@ -147,7 +147,7 @@ class Server:
             raise Refused(400, "the Host header is no host")
         headers["X-Forwarded-Proto"] = "http"
         headers["X-Forwarded-Host"] = host
-        headers["X-Forwarded-Prefix"] = target.prefix
+        headers["X-Forwarded-Prefix"] = f"{_scope_prefix(target)}/{target.service}"
         request_id = heads.request_id(headers.get(heads.REQUEST_ID))
         headers[heads.REQUEST_ID] = request_id
         headers.popall(heads.SCOPE, None)
@@ -195,6 +195,15 @@ class Server:
         tls = request.get_extra_info("ssl_object")
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         return self._mesh.site_of_fingerprint(hashlib.sha256(certificate).hexdigest()) if certificate else None
+
+
+def _scope_prefix(target: Target) -> str:
+    """What links and the catalogue must begin with, so that a client stays in the scope of its URL: without escapes, or they break.
+
+    Raises:
+        ScopeError: the scope makes no sense.
+    """
+    return "" if target.scope is None else scopes.prefix_of(scopes.parse(target.scope))
 
 
 def server_tls(directory: Path) -> ssl.SSLContext:

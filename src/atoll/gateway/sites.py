@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -31,6 +32,9 @@ cut off fails within two seconds, while one that takes long at a site that is th
 
 IDLE_S = 10.0
 """An answer of another site that has begun, and of which nothing more comes for so long, has broken off."""
+
+UNDELIVERED_S = 3.0
+"""What another site's kernel has not acknowledged for so long is given up; `pending.UNDELIVERED_S` must not be less."""
 
 BREAK_S = 1.0
 """After a failure, a site is not tried again for so long."""
@@ -131,7 +135,9 @@ class _Peer:
         self.url = f"https://{host}:{member.peer_port}"
         self._time = loop_time
         self._failed = -BREAK_S
-        pinned = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(bytes.fromhex(member.fingerprint)), limit=0, keepalive_timeout=30)
+        pinned = aiohttp.TCPConnector(
+            ssl=aiohttp.Fingerprint(bytes.fromhex(member.fingerprint)), limit=0, keepalive_timeout=30, socket_factory=_socket
+        )
         self.tls = tls
         self.session = _session(pinned)
 
@@ -156,6 +162,18 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, skip_auto_headers=_NO_AUTOMATIC, trust_env=False
     )
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that gives up what is not acknowledged in time.
+
+    Else the kernel goes on to send, for minutes and after the connection is closed, what a cut has held up: an update would arrive after
+    later ones.
+    """
+    family, kind, protocol, _name, _address = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNDELIVERED_S * 1000))
+    return made
 
 
 class Sites:

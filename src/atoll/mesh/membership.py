@@ -154,6 +154,8 @@ class Membership:
         own = self._roster.own
         record = self._document.record(MEMBER, own.name)
         fields = {PRESENT: True, "card": own.dump()}
+        if record is None:  # a site that was made anew under its name is back, though the one before it has left
+            fields["left"] = False
         if record is None or any(record.fields.get(name) != value for name, value in fields.items()):
             self._document.write([Change(MEMBER, own.name, fields)])
 

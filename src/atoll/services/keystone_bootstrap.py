@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from atoll.cloud.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 from atoll.services import common
 from atoll.services.contract import Settings
-from atoll.cloud.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 
 CATALOGUE = {
     "identity": ("keystone", "/v3"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from atoll.runtime.child import Child
 from atoll.services import base, common
@@ -12,6 +13,9 @@ from atoll.services.ini import Sections, render
 
 SERVICE_PLUGINS = ("router", "qos", "segments", "port_forwarding", "metering", "given-id")
 """The last is our own: what is brought from another site keeps its id; see services/neutron_import."""
+
+DEFAULT_RULES = "c33da356b165"
+"""The migration that writes the rules of new security groups."""
 
 EXTENSION_DRIVERS = ("port_security", "dns_domain_ports", "qos", "uplink_status_propagation")
 
@@ -115,7 +119,9 @@ def _make_template(directory: Path) -> None:
 
     url = f"sqlite:///{directory}/neutron.db?plugin=atoll"
     engine = create_engine(url)
-    head.get_metadata().create_all(engine)
+    metadata = head.get_metadata()
+    metadata.create_all(engine)
+    _fill_default_rules(engine, metadata)
     engine.dispose()
     cfg.CONF([], project="neutron", default_config_files=[])
     cli.CONF(["stamp", "heads"], project="neutron", default_config_files=[])
@@ -123,6 +129,23 @@ def _make_template(directory: Path) -> None:
     for config in cli.get_alembic_configs():
         command.stamp(config, "heads")
     common.checkpoint(directory / "neutron.db")
+
+
+def _fill_default_rules(engine: Any, metadata: Any) -> None:
+    """The only rows that Neutron's migrations write: the rules that each security group begins with."""
+    import runpy
+
+    from neutron.db import migration
+    from sqlalchemy import insert
+
+    [path] = Path(migration.__file__).parent.glob(f"alembic_migrations/versions/*/expand/{DEFAULT_RULES}_*.py")
+    upstream = runpy.run_path(str(path))
+    attributes, rules = (metadata.tables[name] for name in ("standardattributes", upstream["table_name"]))
+    with engine.begin() as connection:
+        for rule in upstream["default_template_rules"]:
+            about = {"resource_type": upstream["table_name"], "description": rule.pop("description")}
+            [attribute] = connection.execute(insert(attributes).values(about)).inserted_primary_key
+            connection.execute(insert(rules).values(standard_attr_id=attribute, **rule))
 
 
 def run(child: Child) -> None:

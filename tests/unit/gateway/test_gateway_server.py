@@ -259,7 +259,7 @@ def test_scopes(tmp_path: Path) -> None:
         assert status == 400
         assert "rome" in body["badRequest"]["message"]
         _, body, _ = await cloud.ask("paris", "POST", "/scope/%7Bcompute:%20lyon%7D/identity/v3/auth/tokens", json={})
-        assert body["token"]["catalog"][0]["endpoints"][0]["url"].endswith("/scope/%7Bcompute:%20lyon%7D/compute/v2.1")
+        assert body["token"]["catalog"][0]["endpoints"][0]["url"].endswith("/scope/compute:lyon/compute/v2.1")
 
     run(tmp_path, test)
 
@@ -351,7 +351,7 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
             self.asked.append((f"{call.method} {call.path}", list(sites)))
             return await self.site.sites.send(sites[0], call)
 
-        async def create(self, call, resource, choices):
+        async def create(self, call, resource, choices, later=()):
             self.asked.append((f"{call.method} {call.path} {resource.item}", [list(choice) for choice in choices]))
             return await self.site.sites.send(choices[0][0], call)
 

@@ -53,3 +53,25 @@ def test_upstream_has_what_run_uses():
 def test_extensions_are_those_of_the_configuration(settings):
     text = neutron.configuration(settings)["neutron/neutron.conf"]
     assert f"service_plugins = {','.join(neutron.SERVICE_PLUGINS)}\n" in text
+
+
+MAKE = """
+    directory = sys.argv[1]
+    import sqlite3
+    from pathlib import Path
+    from atoll.services import base, neutron
+    base.preload()
+    base.allow_eventlet()
+    neutron._make_template(Path(directory))
+    with sqlite3.connect(f"{directory}/neutron.db") as database:
+        columns = "direction, ethertype, remote_group_id, used_in_default_sg, used_in_non_default_sg"
+        tell(database.execute(f"select {columns} from securitygroupdefaultrules").fetchall())
+"""
+
+
+def test_new_security_groups_have_upstreams_rules(tmp_path):
+    found = {tuple(rule) for rule in inside(MAKE, str(tmp_path))}
+    assert found == {
+        *(("egress", kind, None, 1, 1) for kind in ("IPv4", "IPv6")),
+        *(("ingress", kind, "PARENT", 1, 0) for kind in ("IPv4", "IPv6")),
+    }

@@ -170,7 +170,10 @@ def test_what_is_no_uuid_is_refused(found):
 def test_upstreams_attribute_is_what_ours_is_laid_over():
     answer = inside(UPSTREAM)
     assert answer["callable"]
-    assert {tuple(sorted(keys)) for keys in answer["different"].values()} == {("allow_post", "convert_list_to", "convert_to", "enforce_policy")}
+    changed = ("allow_post", "convert_list_to", "convert_to", "enforce_policy")
+    assert {tuple(sorted(keys)) for keys in answer["different"].values()} == {changed}
+        ("allow_post", "convert_list_to", "convert_to", "enforce_policy")
+    }
 
 
 def test_upstream_takes_the_id_from_the_body():

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from atoll.cloud.changes import NewSite
-from atoll.gateway.options import Options
 from atoll.cloud.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.gateway.options import Options
 from atoll.site.gateway import MEMBERS_FILE, OPTIONS_FILE
 from atoll.site.lifecycle import up
 from atoll.site.operations import add
