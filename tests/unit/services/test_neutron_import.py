@@ -172,8 +172,6 @@ def test_upstreams_attribute_is_what_ours_is_laid_over():
     assert answer["callable"]
     changed = ("allow_post", "convert_list_to", "convert_to", "enforce_policy")
     assert {tuple(sorted(keys)) for keys in answer["different"].values()} == {changed}
-        ("allow_post", "convert_list_to", "convert_to", "enforce_policy")
-    }
 
 
 def test_upstream_takes_the_id_from_the_body():
