@@ -186,9 +186,10 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
-    from atoll.services import fake_hypervisor
+    from atoll.services import fake_hypervisor, unfinished_deletion
 
     fake_hypervisor.install()
+    unfinished_deletion.install()
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")

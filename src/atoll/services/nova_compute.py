@@ -38,9 +38,10 @@ def _configure(settings: Settings) -> None:
     from oslo_log import log
     from oslo_service import opts
 
-    from atoll.services import fake_hypervisor
+    from atoll.services import fake_hypervisor, unfinished_deletion
 
     fake_hypervisor.install()
+    unfinished_deletion.install()
     config.parse_args(["nova-compute"], default_config_files=[str(settings.etc / "nova" / "nova.conf")])
     log.setup(CONF, "nova")
     opts.register_service_opts(CONF)
