@@ -20,7 +20,7 @@ from atoll.bench.faults.replay import keep, keep_logs
 from atoll.bench.faults.schedule import Schedule
 from atoll.bench.faults.stage import Agent, agent, ask_all, heal, health, look, stage
 from atoll.bench.faults.view import View
-from atoll.bench.faults.violation import Violation
+from atoll.bench.faults.violation import Violation, count
 from atoll.bench.measure import Say, failed
 from atoll.errors import AtollError
 
@@ -67,7 +67,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The report."""
-        kinds = Counter(violation.kind for violation in self.violations)
+        kinds = count(self.violations)
         outcomes = Counter(attempt.outcome for attempt in self.attempts)
         operations: dict[str, dict[str, int]] = {}
         for attempt in self.attempts:

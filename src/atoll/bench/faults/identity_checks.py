@@ -50,9 +50,9 @@ def kept(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
             continue
         row = rows[thing.type].get(thing.id)
         if row is None and thing.fate == "there":
-            yield Violation("lost", f"{thing.name} is not at {view.site}: {thing.told('create')}")
+            yield Violation("lost", f"{thing.name} is not at {view.site}: {thing.told('create')}", thing.name)
         elif row is not None and thing.fate == "gone":
-            yield Violation("lost", f"{thing.name} is still at {view.site}: {thing.told('delete')}")
+            yield Violation("lost", f"{thing.name} is still at {view.site}: {thing.told('delete')}", thing.name)
         elif row is not None:
             yield from _fields(view, thing, row, wanted)
 
@@ -69,10 +69,10 @@ def _fields(view: View, thing: Thing, row: Mapping[str, Any], wanted: Counter[st
         values = thing.values(field)
         if values and row[field] not in values:
             last = standing(thing.writes(field))[-1]
-            yield Violation("lost", f"{field} of {thing.name} is {row[field]!r} at {view.site}, not one of {values}: {last}")
+            yield Violation("lost", f"{field} of {thing.name} is {row[field]!r} at {view.site}, not one of {values}: {last}", thing.name)
     allowed = thing.values("name")
     if not any(_is_name(row["name"], name, thing.id, wanted) for name in allowed):
-        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {allowed}: {thing.told()}")
+        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {allowed}: {thing.told()}", thing.name)
 
 
 def _is_name(name: str, wanted: str, id_: str, count: Counter[str]) -> bool:
@@ -109,10 +109,15 @@ def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
         if thing.type != "grant" or any(known[each].fate != "there" for each in parties(thing.name) if each in known):
             continue  # with a user or a project, what it was granted ends
         last = standing([attempt for attempt in thing.attempts if attempt.happened])
-        allowed = {_granted(attempt) for attempt in last}
+        allowed = {_granted(attempt) for attempt in last} | ({False} if _untouched(thing) else set())
         there = thing.id in view.assignments
         if allowed and there not in allowed:
-            yield Violation("lost", f"{thing.name} is {'' if there else 'not '}granted at {view.site}: {last[-1]}")
+            yield Violation("lost", f"{thing.name} is {'' if there else 'not '}granted at {view.site}: {last[-1]}", thing.name)
+
+
+def _untouched(thing: Thing) -> bool:
+    """True if nothing was certainly done to it: then it may be as it was before, which is not granted."""
+    return all(attempt.outcome != "acknowledged" for attempt in thing.attempts)
 
 
 def _granted(attempt: Attempt) -> bool:
@@ -126,6 +131,8 @@ def passwords(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Vio
         for user, accepted in view.accepted.items():
             thing = by_id[user]["thing"]
             if not accepted:
-                yield Violation("lost", f"{view.site} doesn't accept the password of {thing.name}: {thing.writes('password')[-1]}")
+                yield Violation(
+                    "lost", f"{view.site} doesn't accept the password of {thing.name}: {thing.writes('password')[-1]}", thing.name
+                )
             elif tuple(accepted) != tuple(views[0].accepted.get(user, ())):
-                yield Violation("different", f"{view.site} and {views[0].site} accept other passwords of {thing.name}")
+                yield Violation("different", f"{view.site} and {views[0].site} accept other passwords of {thing.name}", thing.name)

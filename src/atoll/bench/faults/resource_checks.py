@@ -36,44 +36,46 @@ def kept(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violatio
 
 
 def _there(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
+    told = thing.told("create")
     if not holders:
-        yield Violation("lost", f"{thing.name} is at no site: {thing.told('create')}")
+        yield Violation("lost", f"{thing.name} is at no site: {told}", thing.name)
         return
     for view in views:
         if thing.id not in view.listed.get(thing.type, ()):
-            yield Violation("lost", f"{thing.name} is not in the list of the gateway of {view.site}: {thing.told('create')}")
+            yield Violation("lost", f"{thing.name} is not in the list of the gateway of {view.site}: {told}", thing.name)
         status = view.shown.get(PATHS[thing.type][1] + thing.id, 200)
         if status != 200:
-            yield Violation("lost", f"{thing.name} is not shown by the gateway of {view.site} ({status}): {thing.told('create')}")
+            yield Violation("lost", f"{thing.name} is not shown by the gateway of {view.site} ({status}): {told}", thing.name)
 
 
 def _gone(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
+    told = thing.told("delete")
     for view in holders:
         row = rows_of(view, thing.type)[thing.id]
-        yield Violation("lost", f"{thing.name} is still at {view.site} ({dict(row)}): {thing.told('delete')}")
+        yield Violation("lost", f"{thing.name} is still at {view.site} ({dict(row)}): {told}", thing.name)
     for view in views:
         if thing.id in view.listed.get(thing.type, ()):
-            yield Violation("lost", f"{thing.name} is still in the list of the gateway of {view.site}: {thing.told('delete')}")
+            yield Violation("lost", f"{thing.name} is still in the list of the gateway of {view.site}: {told}", thing.name)
         status = view.shown.get(PATHS[thing.type][1] + thing.id, NOT_FOUND)
         if status != NOT_FOUND:
-            yield Violation("lost", f"{thing.name} is still shown by the gateway of {view.site} ({status}): {thing.told('delete')}")
+            yield Violation("lost", f"{thing.name} is still shown by the gateway of {view.site} ({status}): {told}", thing.name)
 
 
 def _image(thing: Thing, view: View) -> Iterator[Violation]:
     uploads = [attempt for attempt in thing.attempts if attempt.verb == "upload" and attempt.outcome == "acknowledged"]
     row = view.images[thing.id]
     if uploads and (row["status"], row["checksum"]) != ("active", checksum(**uploads[-1].fields)):
-        yield Violation("lost", f"{thing.name} at {view.site} is not what was uploaded ({dict(row)}): {uploads[-1]}")
+        yield Violation("lost", f"{thing.name} at {view.site} is not what was uploaded ({dict(row)}): {uploads[-1]}", thing.name)
 
 
 def _server(thing: Thing, view: View) -> Iterator[Violation]:
     row, names = view.servers[thing.id], thing.values("name")
     if row["name"] not in names:
-        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {names}: {thing.told()}")
+        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {names}: {thing.told()}", thing.name)
     maker = thing.maker
     asked = (maker.fields["zone"] or maker.site) if maker else view.site
     if asked != view.site:
-        yield Violation("lost", f"{thing.name} is at {view.site}, not at {asked}: {maker}")
+        yield Violation("lost", f"{thing.name} is at {view.site}, not at {asked}: {maker}", thing.name)
 
 
 def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:

@@ -12,6 +12,7 @@ from atoll.bench.faults.log import Attempt
 from atoll.bench.faults.replay import keep, kept_evidence, kept_schedule
 from atoll.bench.faults.schedule import schedule
 from atoll.bench.faults.view import View
+from atoll.bench.faults.violation import count
 from atoll.bench.faults.workloads.images import checksum
 from atoll.errors import AtollError
 
@@ -198,6 +199,19 @@ def test_what_is_taken_away_and_granted_again():
     log = [*LOG, attempt("grant.delete", "user-1/project-1", GRANT, 5)]
     assert [kind for kind, _ in found([PARIS, LYON], log)] == ["lost", "lost"]
     assert found([PARIS, LYON], [*log, attempt("grant.create", "user-1/project-1", GRANT, 6)]) == []
+
+
+def test_what_may_have_been_granted_may_be_there_or_not():
+    log = [each for each in LOG if each.type != "grant"]
+    log.append(attempt("grant.create", "user-1/project-1", GRANT, 4, outcome="unknown"))
+    assert found([PARIS, LYON], log) == []
+    assert found(both(assignments=before("paris").assignments), log) == []
+
+
+def test_what_several_sites_say_of_one_thing_is_counted_once():
+    violations = check(LOG, BEFORE, both(users={"admin": ADMIN}, assignments=before("paris").assignments))
+    assert len(violations) > 2
+    assert count(violations) == {"lost": 2, "duplicated": 0, "orphan": 0, "different": 0, "unhealthy": 0}
 
 
 def test_sites_are_asked_for_what_is_certain():

@@ -24,7 +24,7 @@ def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
         thing = book.new("user")
         twin = random.random() < _TWIN_SHARE
         name = f"twin-{int(book.now_s / _TWIN_S)}-{random.randrange(2)}" if twin else thing
-        return "user.create", thing, {"name": name, "password": _word(random), "description": _word(random)}
+        return "user.create", thing, {"name": name, "password": _word(random), "description": _word(random), "enabled": True}
     thing = random.choice(live)
     kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
     if kind == "delete":
