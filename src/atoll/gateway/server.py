@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -267,8 +268,9 @@ async def _respond(request: web.BaseRequest, answer: Answer, *, last: bool = Fal
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
         if last:
             response.force_close()
-        await response.prepare(request)
-        await response.write_eof()
+        with suppress(ConnectionResetError):  # whoever asked has hung up
+            await response.prepare(request)
+            await response.write_eof()
         return response
     streamed = web.StreamResponse(status=answer.status, headers=answer.headers)
     try:

@@ -1,0 +1,27 @@
+"""Clients that don't wait for their answer."""
+
+import asyncio
+
+from aiohttp import ClientConnectionResetError, web
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
+
+from atoll.gateway.call import Reply
+from atoll.gateway.server import _respond
+
+
+def test_who_hangs_up_before_the_answer_is_no_error(monkeypatch):
+    tried = []
+
+    async def closed(response: web.Response, _data: bytes = b"") -> None:
+        tried.append(response.status)
+        raise ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(web.Response, "write_eof", closed)
+
+    async def main() -> None:
+        response = await _respond(make_mocked_request("GET", "/"), Reply(200, CIMultiDict(), b"{}", "paris"))
+        assert response.status == 200
+
+    asyncio.run(main())
+    assert tried == [200]
