@@ -11,9 +11,9 @@ from atoll.bench.faults.operation import Book, Operation, Request, Session, Work
 HOLD = 6
 """Users that one client keeps at most."""
 
-_TWIN_SHARE = 0.2
-_TWIN_S = 10.0
-"""For so long all sites give the same few names away."""
+_TWIN_SHARE = 0.4
+_TWIN_S = 15.0
+"""For so long all sites give one and the same name away: who is connected is told that it is taken."""
 
 _KINDS = {"rename": 2, "describe": 3, "password": 1, "enable": 1, "delete": 2}
 
@@ -23,7 +23,7 @@ def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
     if len(live) < 2 or (len(live) < HOLD and random.random() < 0.4):
         thing = book.new("user")
         twin = random.random() < _TWIN_SHARE
-        name = f"twin-{int(book.now_s / _TWIN_S)}-{random.randrange(2)}" if twin else thing
+        name = f"twin-{int(book.now_s / _TWIN_S)}" if twin else thing
         return "user.create", thing, {"name": name, "password": _word(random), "description": _word(random), "enabled": True}
     thing = random.choice(live)
     kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
