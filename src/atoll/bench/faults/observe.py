@@ -30,11 +30,14 @@ def look(site: str, insider: Insider, client: Client, details: Mapping[str, Any]
         site: its name.
         insider: signed in, at the site's own services.
         client: signed in, at the site's gateway.
-        details: `paths` of things to be shown by the gateway, as (service, path); `passwords` to be tried, by user.
+        details: `identity_only`, for what can be looked at quickly; `paths` of things to be shown by the gateway, as (service, path);
+            `passwords` to be tried, by user.
 
     Raises:
         AtollError, OSError, http.client.HTTPException: it can't be looked at.
     """
+    if details.get("identity_only"):
+        return {"site": site, "identity": _identity(insider, site)}
     servers = _servers(insider)
     listed, missing = _listed(client)
     return {
