@@ -226,7 +226,7 @@ def test_who_may_do_what(paris):
     found = {(row["actor_id"], row["target_id"], row["role_id"]) for row in paris["first"]["assignment"]}
     assert found == {
         (identifier("user", "admin"), project["admin"], role["admin"]),
-        (gateway_user("paris"), project["service"], role["admin"]),
+        (gateway_user("paris"), project["admin"], role["admin"]),
         *((local_user("paris", name), project["service"], role[each]) for name in LOCAL_USERS for each in ("admin", "service")),
     }
     system = {(row["actor_id"], row["role_id"]) for row in paris["first"]["system_assignment"]}
