@@ -1,5 +1,6 @@
 from atoll.bench.cloud.agreement import spread
 from atoll.bench.cloud.experiment import Options
+from atoll.bench.cloud.gateway import carried
 from atoll.cli.bench_cloud import KEYS, _table
 
 
@@ -19,3 +20,9 @@ def test_table_shows_each_size():
     table = _table([sample, {**sample, "sites": 10}])
     assert [column.header for column in table.columns] == ["", "3 SITES", "10 SITES"]
     assert table.row_count == len(KEYS)
+
+
+def test_only_what_connections_carried_meanwhile_counts():
+    before = {(8443, 1): 100, (8443, 2): 50}
+    assert carried(before, {(8443, 1): 130, (8443, 3): 7}) == 37
+    assert carried(before, before) == 0

@@ -64,18 +64,22 @@ def wan_bytes(stage: Stage) -> int:
     return sum(direction["bytes_in"] for direction in stage.wan.counters().values())
 
 
-def peer_bytes(stage: Stage, site: str) -> int:
-    """The bytes that a site's connections with other gateways have carried, both ways, as the kernel counts them (TCP_INFO)."""
+def peer_bytes(stage: Stage, site: str) -> dict[tuple[int, int], int]:
+    """The bytes that each of a site's connections with other gateways has carried, both ways, as the kernel counts them (TCP_INFO)."""
     port = stage.settings(site).ports["peer"]
 
-    def look() -> int:
+    def look() -> dict[tuple[int, int], int]:
         with DiagSocket() as diagnosis:
             found = diagnosis.get_sock_stats(family=2, extensions=2)  # AF_INET; INET_DIAG_INFO
-        sockets = [each for each in found if port in (each["idiag_sport"], each["idiag_dport"])]
-        info = [each.get_attr("INET_DIAG_INFO") for each in sockets]
-        return sum(each["tcpi_bytes_acked"] + each["tcpi_bytes_received"] for each in info if each)
+        ends = {(each["idiag_sport"], each["idiag_dport"]): each.get_attr("INET_DIAG_INFO") for each in found}
+        return {pair: info["tcpi_bytes_acked"] + info["tcpi_bytes_received"] for pair, info in ends.items() if port in pair and info}
 
     return within(stage.network(site), look)
+
+
+def carried(before: dict[tuple[int, int], int], after: dict[tuple[int, int], int]) -> int:
+    """What connections have carried meanwhile; one that was closed since, and was idle before, counts nothing."""
+    return sum(count - before.get(pair, 0) for pair, count in after.items())
 
 
 def local_boots(stage: Stage, tenancy: workload.Tenancy, times: int) -> dict[str, float]:
@@ -91,7 +95,7 @@ def local_boots(stage: Stage, tenancy: workload.Tenancy, times: int) -> dict[str
         for number in range(max(1, times // 2)):
             before = peer_bytes(stage, site)
             server, seconds = workload.boot(api, tenancy, f"local-{number}")
-            spent += peer_bytes(stage, site) - before
+            spent += carried(before, peer_bytes(stage, site))
             samples[delay].append(seconds)
             workload.delete(api, [server])
     stage.each_link({"delay_ms": stage.delay_ms})
