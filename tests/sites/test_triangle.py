@@ -206,11 +206,8 @@ def test_sites_are_added_and_removed_while_others_go_on(triangle, tenancies):
     assert "nice" not in wan.addresses
     api = triangle.api_inside("paris")
     assert made not in allocations(api)
-    assert {each["host"] for each in api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]} == {
-        "paris",
-        "edge",
-        "lyon",
-    }, "of the whole cloud"
+    services = api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
+    assert {each["host"] for each in services} == {"paris", "edge", "lyon"}, "those of the whole cloud"
     assert triangle.pids() == before
     assert "nothing of the cloud would be left" in triangle.refused("site", "remove", "--yes", "paris", "lyon", "edge")
 
