@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+from deployment import NAMES
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the SDK, about its own dependencies
 
@@ -92,7 +93,7 @@ def test_the_client_passes_its_exit_code_on(paris):
 def test_env_makes_any_client_the_administrator(paris):
     exports = json.loads(paris.atoll("env", "paris", "--json"))
     settings = paris.settings()
-    assert exports["OS_AUTH_URL"] == settings.url("identity", "/v3")
+    assert exports["OS_AUTH_URL"] == settings.public_url("identity", "/v3")
     assert exports["OS_PASSWORD"] == settings.secrets["admin"]
 
 
@@ -100,9 +101,7 @@ def test_status_shows_every_service(paris):
     status = json.loads(paris.atoll("status", "--json"))
     (site,) = [site for site in status["sites"] if site["name"] == "paris"]
     assert site["state"] == "up"
-    assert [row["name"] for row in site["processes"]] == [
-        f"paris/{name}" for name in ("keystone", "placement", "glance", "neutron", "nova")
-    ]
+    assert [row["name"] for row in site["processes"]] == [f"paris/{name}" for name in NAMES]
     assert all(row["state"] == "ready" and row["memory_bytes"] > 10_000_000 for row in site["processes"])
     table = paris.atoll("status")
     assert all(f"paris/{name} " in table for name in ("keystone", "nova"))
