@@ -3,7 +3,7 @@
 import socket
 
 import psutil
-from deployment import NAMES, await_exit
+from deployment import NAMES, await_exit, until
 
 from atoll.bench import workload
 from atoll.bench.api import Api
@@ -45,21 +45,26 @@ def test_second_site_joins_and_leaves_and_the_first_one_does_not_notice(paris, k
     assert paris.trouble(site="lyon") == "", "a start is quiet"
 
     api, lyon = paris.api(), paris.api("lyon")
-    assert lyon.expect("compute", "GET", "/servers?all_tenants=1")["servers"] == []
-    assert lyon.expect("image", "GET", "/v2/images")["images"] == []
-    assert _accepts(api, lyon, "paris")
-    assert not _accepts(api, lyon, "lyon"), "a token of one site is nothing to the other"
+    until(lambda: _accepts(api, lyon, "lyon"), "a token of one site is one of the other, too")
+    until(lambda: _listed(lyon) == _listed(api) == {kept.server}, "one list at both")
     server, _seconds = workload.boot(lyon, workload.prepare(lyon), "elsewhere")
-    assert api.call("compute", "GET", f"/servers/{server}").status == 404
+    assert api.expect("compute", "GET", f"/servers/{server}")["server"]["OS-EXT-AZ:availability_zone"] == "lyon"
     kept.check()
 
     assert paris.atoll("down", "lyon") == "stopped: lyon\n"
     assert {name: pid for name, pid in paris.pids().items() if name in first} == first
+    assert _listed(api) == {kept.server}
+    assert api.call("compute", "GET", "/servers").headers["x-atoll-missing"] == "lyon"
     assert paris.atoll("destroy", "--yes", "lyon") == "destroyed: lyon\n"
     assert not (paris.root / "sites" / "lyon").exists()
     assert {f"lyon/{name}" for name in NAMES} & paris.pids().keys() == set()
     assert {name: pid for name, pid in paris.pids().items() if name in first} == first
+    until(lambda: "x-atoll-missing" not in api.call("compute", "GET", "/servers").headers, "nobody misses lyon any more")
     kept.check()
+
+
+def _listed(api: Api) -> set[str]:
+    return {each["id"] for each in api.expect("compute", "GET", "/servers?all_tenants=1")["servers"]}
 
 
 def _accepts(paris: Api, lyon: Api, where: str) -> bool:

@@ -132,6 +132,7 @@ class Parts:
             ("POST", "/invite"): self._invite,
             ("POST", "/revoke"): self._revoke,
             ("POST", "/leave"): self._leave,
+            ("POST", "/reload"): self._reload,
         }
 
     async def _show_members(self, _request: web.Request) -> Any:
@@ -157,6 +158,9 @@ class Parts:
         # Its certificate counts no more, and neither does the account that it has everywhere.
         self._mesh.document.write([Change(f"{PREFIX}user", encode([gateway_user(site)]), {PRESENT: False})])
         return {"revoked": site}
+
+    async def _reload(self, _request: web.Request) -> Any:
+        return {"changed": self._mesh.reload()}
 
     async def _leave(self, _request: web.Request) -> Any:
         await self._mesh.leave()

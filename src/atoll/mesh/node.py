@@ -213,6 +213,10 @@ class Mesh:
         """What the gateway itself met: a request to a site succeeded or failed. After a failure the site is asked at once."""
         self._conversation.report(site, ok=ok)
 
+    def reload(self) -> bool:
+        """Read the file of members anew; False if it has not changed."""
+        return self._read_file()
+
     def invite(self, name: str, lifetime_s: float = 3600.0) -> str:
         """A join token for a site that is to be called `name`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from atoll.cloud.identifiers import LOCAL_USERS, local_endpoint, local_user
 from atoll.files import write_private
@@ -47,18 +47,20 @@ def options(settings: Settings) -> Options:
     )
 
 
-def introduce(sites: Sequence[Settings]) -> None:
+def introduce(sites: Sequence[Settings], gone: Collection[str] = ()) -> None:
     """Tell each full site of the others: what a site was made together with, it need not be invited by.
 
     Args:
         sites: all of one state directory; their certificates are there.
+        gone: the names of those that were there.
     """
     full = [settings for settings in sites if not settings.control]
     cards = {settings.site: card(settings) for settings in full}
     for settings in full:
         path = settings.directory / MEMBERS_FILE
         known = {each["name"]: each for each in json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
-        # Those of other state directories stay, for their `join` brought them; and those that are gone: what they wrote still counts.
+        known = {name: each for name, each in known.items() if name not in gone}
+        # Those of other state directories stay: it was their own `join` that brought them.
         write_private(path, json.dumps(list((known | cards).values()), indent=2) + "\n")
 
 

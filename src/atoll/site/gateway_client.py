@@ -83,3 +83,10 @@ def say_goodbye(state: State, sites: Iterable[str]) -> None:
     for site in sites:
         with suppress(AtollError):
             ask(state, site, "POST", "/leave")
+
+
+def tell_of_members(state: State, sites: Iterable[str]) -> None:
+    """Have the gateways of sites look anew who there is; those that don't run do so when they start."""
+    for site in sites:
+        with suppress(AtollError):
+            ask(state, site, "POST", "/reload")

@@ -24,7 +24,7 @@ from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
 from atoll.site.departure import depart, departing
 from atoll.site.gateway import introduce
-from atoll.site.gateway_client import say_goodbye
+from atoll.site.gateway_client import say_goodbye, tell_of_members
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated
 
@@ -354,6 +354,8 @@ def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> Non
         wan.follow(state, left)
     settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
     write_private(state.clouds_file, clouds_yaml([each for each in settings if not each.control]))
+    introduce(settings, gone=names)
+    tell_of_members(state, [each.site for each in settings if not each.control])
 
 
 def _delete_all(state: State) -> None:
