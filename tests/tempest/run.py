@@ -113,7 +113,7 @@ def free_base_port(count: int) -> int:
 def options(base_port: int, images_port: int) -> dict[str, object]:
     """What is off on a site unless somebody asks for it: tests of what is off would be skipped."""
     data = STATE / "sites" / SITE / "data"
-    ports = [80, 443, images_port, base_port + 2]
+    ports = [80, 443, images_port, base_port + 1]  # the last is the gateway, which the catalogue names
     return {
         "glance": {
             "DEFAULT": {
