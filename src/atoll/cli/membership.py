@@ -57,11 +57,11 @@ def join(  # noqa: PLR0913, PLR0917, RUF100 - each is an option
     """
     from atoll.cli.progress import Progress
     from atoll.site.joining import join as joined
-    from atoll.site.joining import read_password
+    from atoll.site.passwords import read_password
 
     begun = time.monotonic()
     text = sys.stdin.read() if token == "-" else token  # noqa: S105
-    password = read_password(admin_password_file) if admin_password_file else None
+    password = read_password(admin_password_file, "admin") if admin_password_file else None
     with Progress("joining") as progress:
         outcome = joined(session.state, session.cache, text, host, port, password, progress.event)
     site, seconds = outcome.cloud.sites[0], time.monotonic() - begun

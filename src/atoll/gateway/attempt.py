@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
 from urllib.parse import quote
 
-from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.call import Reply, Unreachable
 from atoll.gateway.operation import Operation
+from atoll.gateway.sites import Sites
 
 SETTLED_S = 30.0
 """Seconds during which a request whose outcome is unknown may still come out of some buffer, after the site can be reached again."""
@@ -19,45 +18,6 @@ REPLICA_TAG = "atoll_replica"
 
 GONE = (404, 410)
 """Statuses that say that there is no such thing: what should be deleted is, and what should be changed needs no change."""
-
-
-class Upstream(Protocol):
-    """An answer whose head has arrived."""
-
-    status: int
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        """Its body, as it arrives."""
-
-    async def read(self) -> Reply:
-        """All of it."""
-
-    def close(self) -> None:
-        """Wait for no more of it."""
-
-
-class Sites(Protocol):
-    """What is asked of `atoll.gateway.sites`."""
-
-    here: str
-
-    def everywhere(self) -> list[str]:
-        """All sites of the cloud, this one first."""
-
-    def reachable(self) -> list[str]:
-        """Other sites, nearest first."""
-
-    def near_first(self, sites: list[str]) -> list[str]:
-        """Sites by their round trip; this one is the nearest."""
-
-    async def admin_token(self) -> str:
-        """A token with an administrator's rights."""
-
-    async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
-        """Ask a site; raises Unreachable."""
-
-    async def open(self, site: str, call: Call) -> Any:
-        """Ask a site, and return an `Upstream`; raises Unreachable."""
 
 
 class Later(Exception):  # noqa: N818 - no error: it is tried again
@@ -140,7 +100,7 @@ class Executor:
         get = operation.call(token).with_(method="GET")
         for site in self._sites.near_first(others):
             try:
-                source: Upstream = await self._sites.open(site, get)
+                source = await self._sites.open(site, get)
             except Unreachable:
                 continue
             try:

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from atoll.gateway import faults
-from atoll.gateway.attempt import GONE, Sites, words
+from atoll.gateway.attempt import GONE, words
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.copies import Draft, draft, of_user
 from atoll.gateway.intents import Intents
 from atoll.gateway.operation import Operation
 from atoll.gateway.pending import Pending
 from atoll.gateway.routes import Resource
+from atoll.gateway.sites import Sites
 
 _HOPELESS = (400, 401)
 """Refusals that every site would repeat: the request itself is wrong, or the user is not known."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
 
 import orjson
 from multidict import CIMultiDict
 
 from atoll.gateway import scope as scopes
+from atoll.gateway.bring import Bringer
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.faults import unreachable
 from atoll.gateway.headers import MISSING, SITE, microversion
@@ -19,38 +19,14 @@ from atoll.gateway.lists import ANSWER_S, Lists
 from atoll.gateway.locate import Found, Locations, search
 from atoll.gateway.merge import MERGERS
 from atoll.gateway.placing import Creation, creation
+from atoll.gateway.replicate import Replicas
 from atoll.gateway.routes import LOCAL, Operation, Resource, Route, is_uuid, match
-from atoll.gateway.sites import Mesh, Sites, Upstream
+from atoll.gateway.sites import Sites, Upstream
+from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
 
 Answer = Reply | Upstream
-
-
-class Replicator(Protocol):
-    """What keeps together what is at several sites; see `atoll.gateway.replicate.Replicas`."""
-
-    def group(self, identifier: str) -> Any:
-        """What a resource is a replica of; None if it stands for itself."""
-
-    async def relay(self, call: Call, group: Any, asked: str) -> Reply:
-        """Answer a request about a replicated resource."""
-
-    async def everywhere(self, call: Call, sites: Iterable[str]) -> Reply:
-        """Send a change to all who may hold what it is about; those that can't be reached get it later."""
-
-    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]], later: Sequence[str] = ()) -> Reply:
-        """Make something at all sites of the first choice where that works, and at others later."""
-
-
-class Bringer(Protocol):
-    """What brings along what a request refers to; see `atoll.gateway.bring`."""
-
-    async def missing(self, call: Call) -> Sequence[Any]:
-        """What the request refers to and this site lacks."""
-
-    async def bring(self, wanted: Sequence[Any], token: str, request_id: str | None = None) -> Callable[[], Awaitable[None]] | None:
-        """Fetch it; returns what takes it away again, or None if it can't be had."""
 
 
 class Gateway:
@@ -61,8 +37,8 @@ class Gateway:
         mesh: who there is.
 
     Attributes:
-        replicas: see `Replicator`; without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
-        bringer: see `Bringer`; without it a request is answered with what the site has.
+        replicas: without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
+        bringer: without it a request is answered with what the site has.
         on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
         locations: which site holds which id, as far as this gateway knows.
     """
@@ -72,7 +48,7 @@ class Gateway:
         self.locations = Locations()
         self._sites = sites
         self._mesh = mesh
-        self.replicas: Replicator | None = None
+        self.replicas: Replicas | None = None
         self.bringer: Bringer | None = None
         self.on_reply: Callable[[Call, Reply], None] | None = None
         self._lists = Lists(sites, self.locations.learn)
@@ -93,11 +69,11 @@ class Gateway:
         if route.resource is not None and route.resource.counted_before > microversion(call.headers):
             route = LOCAL  # each site counts these ids for itself, and 1 is another thing at each
         plan = self._plan(scope, call.service) if scope else None
-        alone = not self._sites.others() and route.operation not in {Operation.CREATE, Operation.EVERYWHERE}
-        if plan is None and (alone or route.operation is Operation.LOCAL):
+        everywhere = [self.here] if plan or route.operation is Operation.LOCAL else self._sites.everywhere()
+        among = list(plan.sites) if plan else everywhere
+        if plan is None and len(among) == 1 and route.operation not in {Operation.CREATE, Operation.EVERYWHERE}:
             answer = await self.local(call)
         else:
-            among = list(plan.sites) if plan else self._sites.everywhere()
             answer = await self._dispatch(call, route, among, plan)
             if self.on_reply is not None and isinstance(answer, Reply):
                 self.on_reply(call, answer)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+FILE = "gateway/gateway.json"
+"""Where it is, below a site's `etc`."""
+
 
 @dataclass(frozen=True)
 class Options:

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from atoll.cloud.identifiers import gateway_user
 from atoll.errors import AtollError
 from atoll.files import make_directory
 from atoll.gateway import scope as scopes
@@ -26,6 +25,7 @@ from atoll.gateway.replicate import Replicas
 from atoll.gateway.server import Server
 from atoll.gateway.sites import Sites
 from atoll.gateway.token_keys import TokenKeys
+from atoll.identifiers import gateway_user
 from atoll.mesh.certificates import authority
 from atoll.mesh.identity.tables import PREFIX, encode
 from atoll.mesh.node import Mesh, MeshOptions

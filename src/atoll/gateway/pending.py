@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atoll.gateway.attempt import Executor, Later, Sites
+from atoll.gateway.attempt import Executor, Later
 from atoll.gateway.call import Call
 from atoll.gateway.operation import Operation, resource_of
 from atoll.gateway.pending_store import Store, resource_key
+from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from atoll.gateway.options import Options
+from atoll.gateway.options import FILE, Options
 from atoll.gateway.parts import Parts
 from atoll.runtime.child import Child
 
@@ -19,7 +19,7 @@ def preload() -> None:
 def run(child: Child) -> None:
     """Serve until the process is asked to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    options = Options.load(Path(child.arguments["directory"]) / "etc" / "gateway" / "gateway.json")
+    options = Options.load(Path(child.arguments["directory"]) / "etc" / FILE)
     asyncio.run(_serve(child, options))
 
 

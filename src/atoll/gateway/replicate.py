@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from atoll.gateway import faults
-from atoll.gateway.attempt import GONE, Sites, words
+from atoll.gateway.attempt import GONE, words
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.copies import Draft, of_user
 from atoll.gateway.create import CreateAt, Creator
@@ -22,28 +22,14 @@ from atoll.gateway.intents import Intents
 from atoll.gateway.operation import Operation, resource_of
 from atoll.gateway.pending import Pending
 from atoll.gateway.routes import Resource
+from atoll.gateway.sites import Sites
+from atoll.mesh.document import Document
 from atoll.mesh.record import Change, Record
 
 LOG = logging.getLogger(__name__)
 
 KIND = "replica"
 """Of the document's records."""
-
-
-class Document(Protocol):
-    """What is asked of `atoll.mesh.document`."""
-
-    def record(self, kind: str, key: str) -> Record | None:
-        """A record."""
-
-    def records(self, kind: str) -> Iterator[Record]:
-        """The records of a kind that are present."""
-
-    def write(self, changes: Iterable[Change]) -> None:
-        """Write fields of records."""
-
-    def on_change(self, callback: Callable[[frozenset[tuple[str, str]]], None]) -> None:
-        """Have `callback` called with the (kind, key) of records that may have changed."""
 
 
 @dataclass(frozen=True)

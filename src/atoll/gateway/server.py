@@ -25,8 +25,8 @@ from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Answer, Gateway
 from atoll.gateway.limited import LimitedLog
 from atoll.gateway.options import Options
-from atoll.gateway.sites import Mesh
 from atoll.gateway.target import SERVICES, Refused, Target, parse
+from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from multidict import CIMultiDict
@@ -19,6 +19,8 @@ from atoll.gateway.admin import AdminToken
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
 from atoll.gateway.options import Options
+from atoll.mesh.members import Member
+from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
 
@@ -41,45 +43,6 @@ BREAK_S = 1.0
 
 _GONE = frozenset(("left", "revoked"))
 _NO_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-
-
-class Member(Protocol):
-    """What the gateway must know of a site; see `atoll.mesh.members`."""
-
-    @property
-    def host(self) -> str:
-        """Its address."""
-
-    @property
-    def peer_port(self) -> int:
-        """Where its gateway listens for others."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of its certificate (DER), in hexadecimal digits."""
-
-    @property
-    def state(self) -> str:
-        """One of alive, suspect, unreachable, left, revoked."""
-
-
-class Mesh(Protocol):
-    """What the gateway asks the mesh; see `atoll.mesh.node`."""
-
-    def members(self) -> dict[str, Any]:
-        """All sites by name, this one among them; each is a `Member`."""
-
-    def reachable(self) -> list[str]:
-        """Other sites, nearest first."""
-
-    def rtt_ms(self, a: str, b: str | None = None) -> float | None:
-        """Round trip, None if not known."""
-
-    def report(self, site: str, ok: bool) -> None:
-        """What the gateway itself has met."""
-
-    def site_of_fingerprint(self, fingerprint: str) -> str | None:
-        """Who shows that certificate; None if no admitted, unrevoked site does."""
 
 
 class Upstream:

@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import json
 import os
-import re
 import sqlite3
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -27,14 +26,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from atoll.errors import AtollError
 from atoll.mesh.certificates import request
-from atoll.mesh.members import Card
+from atoll.mesh.members import NAME, Card
 from atoll.mesh.signing import Signer, verify
 
 PATH = "/atoll/join"
 """On the peer port; the only path there for which no certificate is asked."""
 
 _PREFIX = "atoll1."
-_NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 _MAX_ANSWER = 4 * 1024 * 1024
 _HINT = "ask for a new token: `atoll site invite NAME`, at a site of the cloud"
 
@@ -193,7 +191,7 @@ class Desk:
             AtollError: `mesh.refused`: no site can be called that, or one is or was; or this site can't certify others.
         """
         self._can_sign()
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise AtollError("mesh.refused", f"{name!r} is no name of a site: 1 to 32 lower-case letters, digits and hyphens")
         if name in self.known():
             raise AtollError("mesh.refused", f"there is or was a site {name}: a name serves once", "choose another name")

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from atoll.mesh.signing import Signer, fingerprint, verify
 
-_NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
+NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 _MAX_PEM = 8192
 _PORTS = ("public_port", "peer_port", "mesh_port")
 
@@ -94,7 +94,7 @@ class Card:
         return card
 
     def _check(self, authority: x509.Certificate) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise ValueError(f"no site can be called {self.name!r:.40}")
         if self.host != str(ipaddress.ip_address(self.host)):
             raise ValueError(f"{self.host!r:.40} is no IP address")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoll.cloud.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 from atoll.services import common
 from atoll.services.contract import Settings
 
@@ -34,14 +34,13 @@ def bootstrap(settings: Settings) -> None:
     first = Bootstrapper()  # it loads the back ends
     mark = settings.data / "bootstrapped"
     if not mark.exists():
-        _make_domain(first)
+        first._bootstrap_default_domain()
         for role in ROLES:
             _make_role(role)
-        project = _make_project(ADMIN, "Bootstrap project for initializing the cloud.")
+        _make_project(ADMIN, "Bootstrap project for initializing the cloud.")
         _make_user(identifier("user", ADMIN), ADMIN, settings.secrets["admin"])
         first.admin_username = first.project_name = first.admin_role_name = ADMIN
         first.admin_password = settings.secrets["admin"]
-        first.project_id = project
         first.immutable_roles = True
         first.region_id = settings.region
         first.bootstrap()
@@ -59,10 +58,6 @@ def _providers() -> Any:
     from keystone.common import provider_api
 
     return provider_api.ProviderAPIs
-
-
-def _make_domain(first: Any) -> None:
-    first._bootstrap_default_domain()
 
 
 def _make_role(name: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from os import fsencode
 from pathlib import Path
 from urllib.parse import quote
 
 from atoll.bus.peers import MAX_SOCKET_PATH
 from atoll.cloud import Cloud, Rabbit, Site
 from atoll.errors import AtollError
+from atoll.site.passwords import read_password
 
 _SOCKET_NAME_BYTES = len("/0123456789abcdef.sock")
 """What the driver appends to `Settings.sockets`."""
@@ -43,17 +44,9 @@ def _rabbit_url(rabbit: Rabbit) -> str:
 
 
 def _read_password(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                message = f"{path}: others can read the password of RabbitMQ: expected a file for its owner alone"
-                raise AtollError("cloud.invalid", message, f"chmod 600 {path}")
-            password = file.read(1000).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror.lower() if isinstance(error, OSError) and error.strerror else "not text"
-        raise AtollError("cloud.invalid", f"{path}: {why}: expected the password of RabbitMQ") from None
+    password = read_password(path, "RabbitMQ")
     # oslo.messaging quotes all but the slash (_drivers/impl_rabbit.py, `_parse_url`), and kombu then takes what is before it for a port.
-    if not password or "/" in password or len(password.splitlines()) > 1:
+    if "/" in password:
         raise AtollError("cloud.invalid", f"{path}: expected the password of RabbitMQ: one line, without a slash")
     return password
 
@@ -64,7 +57,7 @@ def check_sockets(directory: Path) -> None:
     Raises:
         AtollError: `state.unusable`.
     """
-    length, most = len(os.fsencode(directory)), MAX_SOCKET_PATH - _SOCKET_NAME_BYTES
+    length, most = len(fsencode(directory)), MAX_SOCKET_PATH - _SOCKET_NAME_BYTES
     if length > most:
         message = f"{directory} is too long for the sockets of the message bus: {length} bytes, expected at most {most}"
         raise AtollError("state.unusable", message, "use a directory with a shorter path: --state DIR")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from atoll.cloud.identifiers import LOCAL_USERS, local_endpoint, local_user
 from atoll.files import write_private
-from atoll.gateway.options import Options
+from atoll.gateway.options import FILE, Options
+from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
 from atoll.services import Service, Settings
 from atoll.services.keystone_bootstrap import CATALOGUE
-
-OPTIONS_FILE = "gateway/gateway.json"
-"""Below `Settings.etc`."""
+from atoll.site.state import State
 
 MEMBERS_FILE = "members.json"
 """Below the site's directory, and not among its configuration: who else there is may change while the gateway runs."""
@@ -20,7 +18,7 @@ MEMBERS_FILE = "members.json"
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render the gateway's options."""
-    return {OPTIONS_FILE: options(settings).dump()}
+    return {FILE: options(settings).dump()}
 
 
 def options(settings: Settings) -> Options:
@@ -43,7 +41,7 @@ def options(settings: Settings) -> Options:
         local_users=tuple(local_user(settings.site, name) for name in LOCAL_USERS),
         local_endpoints=tuple(local_endpoint(settings.site, kind, each) for kind in CATALOGUE for each in ("public", "internal", "admin")),
         password=settings.secrets["gateway"],
-        authority=settings.directory.parent.parent / "ca",
+        authority=State(settings.directory.parent.parent).authority,
     )
 
 

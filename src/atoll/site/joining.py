@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from atoll.cloud import Cloud, Site
@@ -65,18 +63,3 @@ def _settle(state: State, site: Site, joined: Joined, admin_password: str | None
     write_private(directory / MEMBERS_FILE, json.dumps([card.dump() for card in joined.members], indent=2) + "\n")
     if admin_password is not None:
         write_private(directory / "settings.json", json.dumps({"secrets": {"admin": admin_password}}))
-
-
-def read_password(path: Path) -> str:
-    """The password in a file of its own, which nobody else may be able to read.
-
-    Raises:
-        AtollError: `cloud.invalid`.
-    """
-    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
-            message = f"{path}: others can read the password: expected a file for its owner alone"
-            raise AtollError("cloud.invalid", message, f"chmod 600 {path}")
-        if password := file.read(1000).strip():
-            return password
-    raise AtollError("cloud.invalid", f"{path}: expected a file with the password of the cloud's user admin, and nothing else")

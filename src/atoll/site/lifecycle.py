@@ -353,9 +353,10 @@ def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> Non
         write_private(state.cloud_file, dump_cloud(left))
         wan.follow(state, left)
     settings = [load_settings(state.site(name)) for name in remaining if state.site(name).exists()]
-    write_private(state.clouds_file, clouds_yaml([each for each in settings if not each.control]))
-    introduce(settings, gone=names)
-    tell_of_members(state, [each.site for each in settings if not each.control])
+    full = [each for each in settings if not each.control]
+    write_private(state.clouds_file, clouds_yaml(full))
+    introduce(full, gone=names)
+    tell_of_members(state, [each.site for each in full])
 
 
 def _delete_all(state: State) -> None:

@@ -10,7 +10,7 @@ import pytest
 from upstream import check, inside
 
 from atoll.cloud import PORT_OFFSETS
-from atoll.cloud.identifiers import LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.identifiers import LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 from atoll.services import Settings, keystone
 from atoll.services.keystone_bootstrap import CATALOGUE, ROLES
 from atoll.site.composition import SECRETS

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from atoll.cloud.changes import NewSite
-from atoll.cloud.identifiers import LOCAL_USERS, local_endpoint, local_user
-from atoll.gateway.options import Options
-from atoll.site.gateway import MEMBERS_FILE, OPTIONS_FILE
+from atoll.gateway.options import FILE, Options
+from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.site.gateway import MEMBERS_FILE
 from atoll.site.lifecycle import up
 from atoll.site.operations import add
 from atoll.site.sites import site_settings
@@ -30,7 +30,7 @@ def gateways(names):
 
 def test_gateway_is_told_its_addresses_and_where_the_sites_things_are(state, cache, runtime, file):
     up(state, cache, file)
-    told, directory = Options.load(state.site("lyon") / "etc" / OPTIONS_FILE), state.site("lyon")
+    told, directory = Options.load(state.site("lyon") / "etc" / FILE), state.site("lyon")
     assert (told.cloud, told.site, told.host) == ("sea", "lyon", "127.0.0.2")
     assert (told.public_port, told.peer_port, told.mesh_port) == (15011, 15013, 15017)
     assert told.services == {
@@ -51,7 +51,7 @@ def test_gateway_is_told_its_addresses_and_where_the_sites_things_are(state, cac
 
 def test_gateway_knows_what_is_the_sites_alone(state, cache, runtime, file):
     up(state, cache, file)
-    told = Options.load(state.site("lyon") / "etc" / OPTIONS_FILE)
+    told = Options.load(state.site("lyon") / "etc" / FILE)
     assert set(told.local_users) == {local_user("lyon", name) for name in LOCAL_USERS}
     assert len(told.local_endpoints) == 3 * len(told.services)
     assert local_endpoint("lyon", "image", "public") in told.local_endpoints
@@ -70,7 +70,7 @@ def test_each_full_site_knows_all_and_a_compute_site_has_no_gateway(state, cache
         "certificate": (state.site("lyon") / "tls/cert.pem").read_text(),
     }
     assert not (state.site("edge") / MEMBERS_FILE).exists()
-    assert not (state.site("edge") / "etc" / OPTIONS_FILE).exists()
+    assert not (state.site("edge") / "etc" / FILE).exists()
     assert gateways(runtime.signatures) == ["paris/gateway", "lyon/gateway"]
 
 
@@ -102,7 +102,7 @@ def test_new_certificate_reaches_the_others(state, cache, runtime, file):
 
 def test_what_the_gateway_is_told_is_private(state, cache, runtime, file):
     up(state, cache, file)
-    for path in (state.site("paris") / MEMBERS_FILE, state.site("paris") / "etc" / OPTIONS_FILE):
+    for path in (state.site("paris") / MEMBERS_FILE, state.site("paris") / "etc" / FILE):
         assert path.stat().st_mode & 0o777 == 0o600
 
 

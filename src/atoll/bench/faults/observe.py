@@ -9,7 +9,7 @@ from typing import Any
 from atoll.bench.api import Answer, Api
 from atoll.bench.faults.client import Client, Insider
 from atoll.bench.measure import failed
-from atoll.cloud.identifiers import LOCAL_USERS, local_user
+from atoll.identifiers import LOCAL_USERS, local_user
 
 _LISTS = {
     "users": ("/users", ("name", "domain_id", "enabled", "description", "default_project_id")),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from multidict import CIMultiDict
 
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.references import Reference
-from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.routes import is_uuid
+from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 
@@ -24,36 +23,6 @@ LOOK_S = 30.0
 
 MAKE_S = 60.0
 """Seconds that a service of this site may take to make something."""
-
-_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
-
-
-class Streamed(Protocol):
-    """An answer that is read as it arrives; see `atoll.gateway.sites.Upstream`."""
-
-    status: int
-    headers: CIMultiDict[str]
-
-    def pieces(self) -> AsyncIterator[bytes]:
-        """Its body."""
-
-
-class Sites(Protocol):
-    """How sites are asked; see `atoll.gateway.sites.Sites`."""
-
-    here: str
-
-    def reachable(self) -> list[str]:
-        """Other sites, nearest first."""
-
-    async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
-        """Ask, and hold the answer in memory."""
-
-    def stream(self, site: str, call: Call) -> AbstractAsyncContextManager[Streamed]:
-        """Ask, and read the answer as it arrives."""
-
-    async def admin_token(self) -> str:
-        """A token for what the user has too few rights for."""
 
 
 class Failed(Exception):  # noqa: N818 - what a service has done, as Unreachable is
@@ -178,7 +147,7 @@ def _where(reference: Reference) -> tuple[str, str, str]:
     """Service, target, and the key in the answer."""
     name = quote(reference.id, safe="")
     if reference.kind == kinds.SECURITY_GROUP:
-        attribute = "id" if _UUID.fullmatch(reference.id) else "name"
+        attribute = "id" if is_uuid(reference.id.lower()) else "name"
         return "network", f"/v2.0/security-groups?{urlencode({attribute: reference.id})}", "security_groups"
     return {
         kinds.IMAGE: ("image", f"/v2/images/{name}", ""),

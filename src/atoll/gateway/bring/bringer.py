@@ -17,7 +17,7 @@ from aiohttp import web
 
 from atoll.gateway.bring import compute, network
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.asking import Asker, Failed, Found, Sites
+from atoll.gateway.bring.asking import Asker, Failed, Found
 from atoll.gateway.bring.chunks import Chunks
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
@@ -25,6 +25,7 @@ from atoll.gateway.bring.references import Reference, references
 from atoll.gateway.bring.undo import Made
 from atoll.gateway.call import Call, Unreachable
 from atoll.gateway.headers import request_id as valid_request_id
+from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ import re
 
 from aiohttp import web
 
-from atoll.gateway.bring.asking import Asker, Sites
+from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.partial import CHUNK
 from atoll.gateway.call import Unreachable
 from atoll.gateway.headers import request_id
+from atoll.gateway.sites import Sites
 
 SLOTS = 8
 """Chunks that are in memory at a time; whoever asks for more waits."""

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atoll.gateway.bring.asking import Asker, Failed, Sites
+from atoll.gateway.bring.asking import Asker, Failed
 from atoll.gateway.bring.pull import Image, Pull
+from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 

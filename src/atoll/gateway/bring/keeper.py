@@ -10,15 +10,16 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from atoll.gateway.bring.asking import LOOK_S, Asker, Failed, Sites
+from atoll.gateway.bring.asking import LOOK_S, Asker, Failed
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.headers import request_id
-from atoll.mesh.record import Change, Record
+from atoll.gateway.sites import Sites
+from atoll.mesh.document import Document
+from atoll.mesh.record import Change
 
 LOG = logging.getLogger(__name__)
 
@@ -31,22 +32,6 @@ AGAIN_S = 30.0
 """After so many seconds, what could not be pulled is tried again."""
 
 _ITEM = re.compile(r"/v2/images/([0-9a-fA-F-]{36})")
-
-
-class Document(Protocol):
-    """What all sites know; see `atoll.mesh.document`."""
-
-    def write(self, changes: Iterable[Change]) -> None:
-        """Write records."""
-
-    def record(self, kind: str, key: str) -> Record | None:
-        """One record."""
-
-    def records(self, kind: str) -> Iterator[Record]:
-        """Those that are present."""
-
-    def on_change(self, callback: Callable[[frozenset[tuple[str, str]]], None]) -> None:
-        """Be told of records that have changed."""
 
 
 def wanted(keep: object, site: str) -> bool:

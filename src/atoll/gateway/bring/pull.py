@@ -14,10 +14,11 @@ from typing import Any
 
 import aiohttp
 
-from atoll.gateway.bring.asking import LOOK_S, Asker, Sites
+from atoll.gateway.bring.asking import LOOK_S, Asker
 from atoll.gateway.bring.chunks import DIGEST
 from atoll.gateway.bring.partial import Partial
 from atoll.gateway.call import Unreachable
+from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 from atoll.bench.api import Answer
 from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
 from atoll.bench.faults.workloads import projects, users
-from atoll.cloud.identifiers import identifier
+from atoll.identifiers import identifier
 
 ROLE = identifier("role", "member")
 """Its id, the same at all sites."""

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from atoll.cloud.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
 
 
 @pytest.mark.parametrize(
