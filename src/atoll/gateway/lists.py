@@ -29,6 +29,13 @@ ANSWER_S = 30.0
 CURSORS = 4096
 """Places in lists that are remembered, so that the next page need not read all those before it."""
 
+CREATED = 20_000
+"""Servers of which is remembered when they were made."""
+
+
+_Part = tuple[list[dict[str, Any]], bool]
+"""Some of the items of a site's list, and whether it goes on."""
+
 
 class _Refused(Exception):  # noqa: N818
     """This site's own service refuses the request: what it answers is the answer."""
@@ -44,7 +51,14 @@ class _NoMarker(Exception):  # noqa: N818
 
 @dataclass
 class _Listing:
-    """One request under way."""
+    """One request under way.
+
+    Attributes:
+        detail: the order depends on more than a list without detail shows.
+        dated: on nothing more than when a server was made.
+        leader: the site whose answer is the pattern of the whole.
+        missing: the sites that do not answer.
+    """
 
     call: Call
     route: Route
@@ -52,6 +66,7 @@ class _Listing:
     page: Page
     detail: bool
     leader: str
+    dated: bool = False
     template: dict[str, Any] | None = None
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     missing: set[str] = field(default_factory=set)
@@ -73,6 +88,7 @@ class Lists:
         self._sites = sites
         self._learn = learn
         self._cursors: Recent[tuple[Any, ...], Positions] = Recent(CURSORS)
+        self._created: Recent[str, str] = Recent(CREATED)
 
     async def union(self, call: Call, route: Route, sites: Sequence[str]) -> Reply:
         """Answer with the union of some sites' lists.
@@ -87,9 +103,10 @@ class Lists:
         here = self._sites.here
         try:
             page = paging.parse(call, resource)
-            detail = route.detail or any(name not in resource.brief for name in page.order.fields)
+            unseen = {name for name in page.order.fields if name not in resource.brief}
             leader = here if here in sites else sites[0]
-            listing = _Listing(call, route, resource, page, detail, leader)
+            dated = not route.detail and unseen == {"created"}
+            listing = _Listing(call, route, resource, page, route.detail or bool(unseen), leader, dated)
             chosen = await (self._walk if resource.cursor else self._whole)(listing, sites)
         except (paging.Unclear, _NoMarker):
             return await self._sites.send(here if here in sites else sites[0], call)  # its own answer to what makes no sense
@@ -104,7 +121,7 @@ class Lists:
         if not resource.copies:
             self._learn((listing.identifier(item), site) for site, item in chosen)
         items: Iterable[Any] = (item for _site, item in chosen)
-        if listing.detail and not listing.route.detail:
+        if resource.brief and not listing.route.detail:
             items = ({name: item[name] for name in resource.brief if name in item} for item in items)
         if page.fields:
             items = ({name: value for name, value in item.items() if name in page.fields} for item in items)
@@ -216,17 +233,41 @@ class Lists:
         else:
             walk.feed(site, answer[0], more=answer[1])
 
-    async def _ask(self, listing: _Listing, site: str, limit: int | None, marker: str | None) -> tuple[list[Item], bool] | None:
+    async def _ask(self, listing: _Listing, site: str, limit: int | None, marker: str | None) -> _Part | None:
         """Ask one site for a part of its list; None: it does not answer.
+
+        A server's details cost Nova five times as much as its name, and when it was made never changes: what is remembered isn't asked for.
 
         Raises:
             _Refused: the service of this site, or of the first that is asked, refuses.
             _NoMarker: the marker is gone.
         """
-        resource, call = listing.resource, listing.call
-        path = f"{listing.route.base}/detail" if listing.detail and resource.brief else call.path
+        query = paging.ask(listing.page, listing.resource, limit, marker)
+        if listing.dated:
+            answer = await self._part(listing, site, listing.call.with_(query=query), again=marker is not None)
+            if answer is None or self._date(answer[0]):
+                return answer
+        path = f"{listing.route.base}/detail" if listing.detail and listing.resource.brief else listing.call.path
+        answer = await self._part(listing, site, listing.call.with_(path=path, query=query), again=marker is not None)
+        if answer is not None and listing.dated:
+            for item in answer[0]:
+                self._created.put(item["id"], item["created"])
+        return answer
+
+    def _date(self, items: list[dict[str, Any]]) -> bool:
+        """Tell servers when they were made; False if that is not remembered of one."""
+        for item in items:
+            created = self._created.get(item["id"])
+            if created is None:
+                return False
+            item["created"] = created
+        return True
+
+    async def _part(self, listing: _Listing, site: str, call: Call, *, again: bool) -> _Part | None:
+        """As `_ask`; `again`: from a marker on."""
+        resource = listing.resource
         try:
-            reply = await self._sites.send(site, call.with_(path=path, query=paging.ask(listing.page, resource, limit, marker)), ANSWER_S)
+            reply = await self._sites.send(site, call, ANSWER_S)
             if reply.status == 200:
                 body = orjson.loads(reply.body)
                 items = [item[resource.item] for item in body[resource.key]] if resource.wrapped else body[resource.key]
@@ -237,7 +278,7 @@ class Lists:
             LOG.info("%s: no list %s of %s: %s", call.request_id, call.path, site, error)
             listing.missing.add(site)
             return None
-        if marker is not None and 400 <= reply.status < 500:
+        if again and 400 <= reply.status < 500:
             raise _NoMarker
         if site == listing.leader:
             raise _Refused(reply)

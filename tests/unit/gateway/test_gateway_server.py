@@ -139,6 +139,26 @@ def test_lists_are_the_union(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_when_servers_were_made_is_asked_once(tmp_path: Path) -> None:
+    async def test(cloud: Cloud) -> None:
+        for index, site in enumerate(("lyon", "paris", "lyon")):
+            cloud[site].services.add_server(f"s{index}", f"2026-01-0{index + 1}T00:00:00Z")
+        for new in (None, "2026-01-09T00:00:00Z"):
+            if new:
+                cloud["lyon"].services.add_server("s9", new)
+            _, first, _ = await cloud.ask("paris", "GET", "/compute/v2.1/servers")
+            for site in ("paris", "lyon"):
+                cloud[site].services.requests.clear()
+            _, again, _ = await cloud.ask("paris", "GET", "/compute/v2.1/servers")
+            assert again == first
+            assert [each["name"] for each in again["servers"]] == ["s9"] * bool(new) + ["s2", "s1", "s0"]
+            assert [sorted(each) for each in again["servers"]] == [["id", "links", "name"]] * len(again["servers"])
+            for site in ("paris", "lyon"):
+                assert not [path for _method, path in cloud[site].services.requests if "detail" in path]
+
+    run(tmp_path, test)
+
+
 def test_pages_are_those_of_one_site_with_all(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         for index in range(23):
