@@ -25,6 +25,9 @@ LOG = logging.getLogger(__name__)
 STREAMS = 6
 """Chunks under way at a time, each over a connection of its own: while one waits for a round trip, the others fill the link."""
 
+HAND_OVER = 1 << 20
+"""When no more than so many bytes of a chunk are missing, the next one is asked for, so that its first byte follows the last of this one."""
+
 STALL_S = 10.0
 """A stream that brings nothing for so long is given up."""
 
@@ -34,6 +37,24 @@ RETRY_S = 0.5
 
 class PullFailed(Exception):  # noqa: N818 - what has happened
     """An image could not be fetched. What has arrived is kept for the next time."""
+
+
+class _Turn:
+    """One of the streams, for a chunk."""
+
+    def __init__(self, streams: asyncio.Semaphore) -> None:
+        self._streams = streams
+        self._mine = False
+
+    async def begin(self) -> None:
+        await self._streams.acquire()
+        self._mine = True
+
+    def end(self) -> None:
+        """The next may begin; to say so again changes nothing."""
+        if self._mine:
+            self._streams.release()
+        self._mine = False
 
 
 class _Lost(Exception):  # noqa: N818
@@ -187,29 +208,37 @@ class Pull:
     async def _fill(self, partial: Partial, algorithm: str) -> str:
         """Fetch the missing chunks, and return the hash of the whole, which is computed while they arrive."""
         queue = deque(partial.missing())
+        streams = asyncio.Semaphore(STREAMS)
         try:
             async with asyncio.TaskGroup() as group:
                 hashing = group.create_task(self._hash(partial, algorithm))
-                for _ in range(STREAMS):
-                    group.create_task(self._work(partial, queue))
+                for _ in range(2 * STREAMS):  # as many again may be ending
+                    group.create_task(self._work(partial, queue, streams))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return hashing.result()
 
-    async def _work(self, partial: Partial, queue: deque[int]) -> None:
+    async def _work(self, partial: Partial, queue: deque[int], streams: asyncio.Semaphore) -> None:
         while queue:
+            turn = _Turn(streams)
+            await turn.begin()
+            if not queue:
+                turn.end()
+                return
             index = queue.popleft()
             try:
                 holder = self._holder()
-                partial.add(index, await self._chunk(partial, index, holder))
+                partial.add(index, await self._chunk(partial, index, holder, turn))
             except (Unreachable, _Lost) as error:
                 queue.appendleft(index)
                 await self._fail(holder, error)
             else:
                 self._progress_at = asyncio.get_running_loop().time()
                 self._tell()
+            finally:
+                turn.end()
 
-    async def _chunk(self, partial: Partial, index: int, holder: str) -> str:
+    async def _chunk(self, partial: Partial, index: int, holder: str, turn: _Turn) -> str:
         """Fetch a chunk straight into the file, and return its digest."""
         offset, length = partial.span(index)
         call = self._asker.call("GET", "atoll", f"/images/{self.image_id}/chunks?offset={offset}&length={length}", "")
@@ -227,6 +256,8 @@ class Pull:
                     partial.write(offset, piece)
                     digest.update(piece)
                     offset += len(piece)
+                    if end - offset <= HAND_OVER:
+                        turn.end()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise _Lost(f"chunk {index} broke off: {error or type(error).__name__}") from error
         said = f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
