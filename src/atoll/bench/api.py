@@ -64,6 +64,7 @@ class Api:
         self._user = user
         self._observe = observe
         self._project = project
+        self._project_id = ""
         self._token = ""
         self._endpoints: dict[str, str] = {"identity": url}
 
@@ -81,6 +82,7 @@ class Api:
         if answer.status != 201:
             raise refused("POST /auth/tokens", answer)
         self._token = answer.headers["x-subject-token"]
+        self._project_id = answer.body["token"]["project"]["id"]
         for service in answer.body["token"].get("catalog", []):
             for endpoint in service["endpoints"]:
                 if endpoint["interface"] == "public":
@@ -90,6 +92,11 @@ class Api:
     def token(self) -> str:
         """What `sign_in` got."""
         return self._token
+
+    @property
+    def project(self) -> str:
+        """The id of the project that `sign_in` was for."""
+        return self._project_id
 
     def call(  # noqa: PLR0913, PLR0917, RUF100 - what a request is made of
         self,

@@ -26,7 +26,7 @@ STREAMS = 6
 """Chunks under way at a time, each over a connection of its own: while one waits for a round trip, the others fill the link."""
 
 HAND_OVER = 1 << 20
-"""When no more than so many bytes of a chunk are missing, the next one is asked for, so that its first byte follows the last of this one."""
+"""When no more than so many bytes of a chunk are missing, the next is asked for: its first byte shall follow the last of this one."""
 
 STALL_S = 10.0
 """A stream that brings nothing for so long is given up."""
