@@ -82,7 +82,7 @@ class Api:
         if answer.status != 201:
             raise refused("POST /auth/tokens", answer)
         self._token = answer.headers["x-subject-token"]
-        self._project_id = answer.body["token"]["project"]["id"]
+        self._project_id = answer.body["token"].get("project", {}).get("id", "")
         for service in answer.body["token"].get("catalog", []):
             for endpoint in service["endpoints"]:
                 if endpoint["interface"] == "public":
@@ -95,7 +95,7 @@ class Api:
 
     @property
     def project(self) -> str:
-        """The id of the project that `sign_in` was for."""
+        """The id of the project that `sign_in` was for; empty before."""
         return self._project_id
 
     def call(  # noqa: PLR0913, PLR0917, RUF100 - what a request is made of
