@@ -44,7 +44,7 @@ KEYS = {
 def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
     """Measure several sites as one cloud over an emulated WAN: gateway, boots, lists, agreement, images.
 
-    It takes about half an hour with the defaults, most of it apart.
+    It takes more than an hour with the defaults on two cores, most of it for booting a thousand servers, twice.
     """
     from atoll.bench.cloud.experiment import Options, run
     from atoll.bench.workspace import workspace
