@@ -47,7 +47,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
         self._joined: Node | None = None
         self._outbox: Outbox | None = None
         # Kept, because to drop one is to close it.
-        self._outboxes_of_parents: list[Outbox | None] = []
+        self._outboxes_of_parents: list[Outbox] = []
 
     @property
     def _node(self) -> Node:
@@ -195,7 +195,8 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             return None
         with NODES.joining:
             if self._outbox is None or self._outbox.is_of_parent:
-                self._outboxes_of_parents.append(self._outbox)
+                if self._outbox is not None:
+                    self._outboxes_of_parents.append(self._outbox)
                 self._outbox = Outbox(directory, self._settings.address.vhost, self._options.outbox_size_mb * 1024 * 1024, self._forward)
             return self._outbox
 
