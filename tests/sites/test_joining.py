@@ -47,7 +47,13 @@ def test_token_that_is_none_is_refused(make):
     assert not other.root.exists(), "nothing is left behind"
 
 
-def test_joined_site_is_one_of_the_cloud(founded, joined):
+def test_joined_site_is_one_of_the_cloud_until_it_is_revoked(founded, joined):
+    # One test, as tests run in any order and there is no way back.
+    is_one_of_the_cloud(founded, joined)
+    is_shut_out(founded, joined)
+
+
+def is_one_of_the_cloud(founded: Deployment, joined: Deployment) -> None:
     until(lambda: members(founded, "paris") == {"paris": "alive", "nice": "alive"}, "paris sees nice", 30)
     until(lambda: members(joined, "nice") == {"paris": "alive", "nice": "alive"}, "nice sees paris", 30)
     here, there = founded.api("paris"), joined.api("nice")
@@ -63,7 +69,7 @@ def test_joined_site_cannot_invite_and_says_why(joined):
     assert "the authority's key is not there" in joined.refused("site", "invite", "rome")
 
 
-def test_revoked_site_is_shut_out(founded, joined):
+def is_shut_out(founded: Deployment, joined: Deployment) -> None:
     here, there = founded.api("paris"), joined.api("nice")
     token = {"X-Auth-Token": there.token}
     until(lambda: here.call("compute", "GET", "/servers", headers=token).status == 200, "its token is good", 15)
