@@ -50,7 +50,7 @@ def after_separation(stage: Stage, apart_s: float, changes: int, say: Say) -> di
     Args:
         stage: the cloud.
         apart_s: for how long they are apart, at least.
-        changes: on each side: half of them make a user, half change one.
+        changes: on each side: a quarter of them make a user, the others change one.
         say: told what goes on.
     """
     left, right = stage.names[0], stage.names[-1]
@@ -77,14 +77,20 @@ def _change(api: Api, site: str, changes: int) -> dict[str, str]:
     Returns:
         The description that each must have in the end.
     """
-    made = [_make_user(api, f"{site}-{number}") for number in range(changes // 2)]
-    for user in made:
-        api.expect("identity", "PATCH", f"/users/{user}", {"user": {"description": f"of {site}"}})
-    return dict.fromkeys(made, f"of {site}")
+    made = [_make_user(api, f"{site}-{number}") for number in range(changes // 4)]
+    wanted: dict[str, str] = {}
+    for number in range(changes - len(made)):
+        user = made[number % len(made)]
+        wanted[user] = f"of {site}, {number}"
+        api.expect("identity", "PATCH", f"/users/{user}", {"user": {"description": wanted[user]}})
+    return wanted
 
 
 def _agrees(api: Api, made: dict[str, dict[str, str]]) -> bool:
-    """True if a site shows what was made at each; asked for one by one, as Keystone lists a thousand users at most."""
+    """True if a site shows what was made at each.
+
+    Keystone reads a thousand users at most, of all that there are, before it looks at their names: those made here must be fewer.
+    """
     for site, wanted in made.items():
         answer = api.call("identity", "GET", f"/users?name__startswith={site}-")
         if not answer.ok:
