@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _COUNT = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0)
+_CHANGES = click.IntRange(min=4, max=1800)
 
 KEYS = {
     "gateway_p50_ms": "a local request through the gateway takes longer by, ms",
@@ -38,7 +39,7 @@ KEYS = {
 @click.option("--boots", type=_COUNT, default=8, show_default=True, help="How many servers to boot one by one, of each kind.")
 @click.option("--servers", type=_COUNT, default=1000, show_default=True, help="How many servers the long list has.")
 @click.option("--apart", type=_SECONDS, default=600, show_default=True, help="Seconds that two halves of the cloud are apart.")
-@click.option("--changes", type=click.IntRange(min=4, max=1800), default=1000, show_default=True, help="Changes of identity on each side meanwhile.")
+@click.option("--changes", type=_CHANGES, default=1000, show_default=True, help="Changes of identity on each side meanwhile.")
 @click.option("--image-mib", type=_COUNT, default=1024, show_default=True, help="Size of the image that is brought along.")
 @json_option
 def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
