@@ -29,6 +29,7 @@ def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
     assert sum(client.failed_servers for client in clients) == 0
     assert outcome.operations > 100
     until(lambda: everything(api) == before, "nothing left over", 60)
-    assert {name: count for name, count in rows(paris).items() if count != rows_before[name]} == {}
+    # A server that was deleted before Nova had a cell for it shows in no list, but its rows may still come and go.
+    until(lambda: rows(paris) == rows_before, "no row left over", 60)
     assert paris.trouble(logs) == ""
     kept.check()
