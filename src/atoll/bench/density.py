@@ -99,7 +99,7 @@ def exponents(samples: Sequence[Sample]) -> dict[str, float]:
 def _measure(size: int, options: Options, root: Path, environment: Mapping[str, str], say: Say) -> Sample:
     root.mkdir()
     state, file = State(root / "s"), root / "cloud.yaml"
-    sites = [{"name": f"site-{number}"} for number in range(1, size + 1)]
+    sites = [{"name": f"site-{number}", "compute": "fake"} for number in range(1, size + 1)]
     cloud = {"name": "density", "sites": sites, "topology": {"preset": "mesh", "defaults": {"delay": f"{options.delay_ms}ms"}}}
     file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
     say(f"{size} full sites")

@@ -71,7 +71,9 @@ class Sites:
         Raises:
             AtollError: `bench.failed`.
         """
-        sites = [{"name": f"site-{index + 1}", "host": HOST, "port": port} for index, port in enumerate(self._ports[:count])]
+        sites = [
+            {"name": f"site-{index + 1}", "host": HOST, "port": port, "compute": "fake"} for index, port in enumerate(self._ports[:count])
+        ]
         self._file.write_text(dump_cloud(Cloud.model_validate({"sites": sites})), encoding="utf-8")
         begun = time.monotonic()
         command = begin(self.state, self._log, self._environment, "up", str(self._file))

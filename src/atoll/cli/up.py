@@ -13,6 +13,7 @@ from atoll.cli.verb import verb
 
 if TYPE_CHECKING:
     from atoll.cloud import Cloud
+    from atoll.site.lifecycle import Outcome
 
 
 @verb("up", "atoll up\natoll up my-cloud.yaml")
@@ -24,7 +25,8 @@ def command(session: Session, file: Path | None) -> None:
     FILE describes the cloud in YAML. Without it, the cloud comes up as it was last described; the first time, it has one
     site named `local`. What is up already and unchanged is left alone; sites that FILE adds are started.
 
-    The hypervisor is Nova's fake driver: servers are records, no guest runs.
+    Servers are real guests, in QEMU and on OVN's networks, where both are installed and the user is root; a site's `compute: fake` makes
+    them records of Nova's fake driver, of which a machine holds thousands.
     """
     from atoll.cli.progress import Progress
     from atoll.site.lifecycle import up
@@ -36,6 +38,8 @@ def command(session: Session, file: Path | None) -> None:
         click.echo(line)
     click.echo()
     for line in _next_steps(session.program, outcome.cloud):
+        click.echo(line)
+    for line in _about_servers(outcome):
         click.echo(line)
 
 
@@ -64,5 +68,19 @@ def _next_steps(program: str, cloud: Cloud) -> list[str]:
     else:
         steps[f'eval "$({program} env {name})"'] = "the same for any other client, in this shell"
     width = max(map(len, steps))
-    lines = [f"  {text:{width}}  # {why}" for text, why in steps.items()]
-    return [*lines, "Servers are records of Nova's fake driver: they become ACTIVE, but no guest runs."]
+    return [f"  {text:{width}}  # {why}" for text, why in steps.items()]
+
+
+def _about_servers(outcome: Outcome) -> list[str]:
+    """What a server is, at each site."""
+    sites = outcome.cloud.sites
+    fake = [site.name for site in sites if not site.runs_guests]
+    lines = []
+    if outcome.machine is not None:
+        how = "with KVM" if outcome.machine.hypervisor == "kvm" else "without KVM (TCG)"
+        path = "the kernel" if outcome.machine.datapath == "system" else "user space"
+        lines.append(f"Servers are guests of QEMU {how}, on OVN's networks, which Open vSwitch carries in {path}.")
+    if fake:
+        where = "" if len(fake) == len(sites) else f" at {', '.join(fake)}"
+        lines.append(f"Servers{where} are records of Nova's fake driver: they become ACTIVE, but no guest runs.")
+    return lines

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from atoll.cloud.backbones import resolve
 from atoll.cloud.expansion import expand
+from atoll.cloud.guests import complaints_of_guests
 from atoll.cloud.network import Network, address_of, number_of
 from atoll.cloud.topology import Topology
 
@@ -139,8 +140,10 @@ class Site(_Model):
             has an address of its own, and the standard ports.
         host: IPv4 address of this machine to listen at. In a topology: the site's own, 10.77.N.1; default: the first free one.
         services: which services run.
-        compute: the hypervisor. "fake" is Nova's fake driver: servers are records, no guest runs.
-        network: the data plane. "fake" binds ports without any agent: nothing is plugged.
+        compute: the hypervisor. "libvirt" runs guests in QEMU, with KVM where that works. "fake" is Nova's fake driver: servers are
+            records, no guest runs. Default: "libvirt" where it is installed and the user may use it; see `cloud/guests.py`.
+        network: the data plane. "ovn" is Open vSwitch and OVN. "fake" binds ports without any agent: nothing is plugged. Default: what
+            `compute` needs.
         bus: what carries oslo.messaging's calls. "zenoh" needs no broker. "rabbit" is a RabbitMQ; then `rabbit` says where.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
         debug: log at level DEBUG.
@@ -154,8 +157,8 @@ class Site(_Model):
     port: int = Field(default=0, ge=1024, le=65520, description="an integer from 1024 to 65520")
     host: str = Field(default="127.0.0.1", description="an IPv4 address of this machine, such as 127.0.0.1")
     services: ServicePlan = Field(default_factory=ServicePlan, description="a mapping such as {nova: false}")
-    compute: Literal["fake"] = Field(default="fake", description="`fake`, the only hypervisor for now")
-    network: Literal["fake"] = Field(default="fake", description="`fake`, the only data plane for now")
+    compute: Literal["libvirt", "fake"] | None = Field(default=None, description="`libvirt` or `fake`")
+    network: Literal["ovn", "fake"] | None = Field(default=None, description="`ovn` or `fake`")
     bus: Literal["zenoh", "rabbit"] = Field(default="zenoh", description="`zenoh` or `rabbit`")
     rabbit: Rabbit | None = Field(default=None, description="a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}")
     debug: bool = Field(default=False, description="true or false")
@@ -167,6 +170,11 @@ class Site(_Model):
         if self.kind == "compute":
             return {}
         return {name: self.port + offset for name, offset in PORT_OFFSETS.items()} if self.port else STANDARD_PORTS
+
+    @property
+    def runs_guests(self) -> bool:
+        """True if its servers are real guests on real networks."""
+        return self.compute == "libvirt"
 
     @property
     def url(self) -> str:
@@ -300,6 +308,12 @@ class Cloud(_Model):
                     text = f"port {port} of {site.name} is a port of {other} too: expected bases at least 10 apart"
                     raise _site_error(index, "port", text)
         return sites
+
+    @model_validator(mode="after")
+    def _check_guests(self) -> Cloud:
+        for index, text in complaints_of_guests(self.sites, emulated=self.topology is not None):
+            raise _site_error(index, "compute", text)
+        return self
 
     @model_validator(mode="after")
     def _check_addresses(self) -> Cloud:

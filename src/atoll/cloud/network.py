@@ -23,6 +23,11 @@ def address_of(number: int) -> IPv4Address:
     return RANGE.network_address + (number << 8) + 1
 
 
+def outside_of(address: str) -> str:
+    """The address of a site on its external network, with the prefix: the upper half of the addresses that packets find their way to."""
+    return f"{IPv4Address(address) + 128}/25"
+
+
 def number_of(address: str) -> int | None:
     """The reverse; None if no site can have this address."""
     value = IPv4Address(address)

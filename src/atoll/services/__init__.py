@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from atoll.services import glance, keystone, neutron, nova, nova_compute, placement, router
+from atoll.services import glance, keystone, libvirt_daemon, neutron, nova, nova_compute, ovn, placement, router
 from atoll.services.contract import Service, Settings
 from atoll.services.templates import code_key, template_key
 
 SERVICES: tuple[Service, ...] = (keystone.SERVICE, placement.SERVICE, glance.SERVICE, neutron.SERVICE, nova.SERVICE)
 """All services of a full site, each after those it needs."""
+
+LIBVIRT = libvirt_daemon.SERVICE
+"""What a site with real guests runs besides."""
+
+OVN = ovn.SERVICES
+"""What a site with a network of real packets runs besides."""
+
+GUEST_PROGRAMS = (*libvirt_daemon.PROGRAMS, *ovn.PROGRAMS)
+"""What must be installed for the two."""
 
 COMPUTE = nova_compute.SERVICE
 """The service of a compute site."""
@@ -21,4 +30,17 @@ ROUTER = router.SERVICE
 BASE = "atoll.services.base:preload"
 """The entry point that the fork server common to all services calls."""
 
-__all__ = ["BASE", "COMPUTE", "MAP_HOST", "ROUTER", "SERVICES", "Service", "Settings", "code_key", "template_key"]
+__all__ = [
+    "BASE",
+    "COMPUTE",
+    "GUEST_PROGRAMS",
+    "LIBVIRT",
+    "MAP_HOST",
+    "OVN",
+    "ROUTER",
+    "SERVICES",
+    "Service",
+    "Settings",
+    "code_key",
+    "template_key",
+]

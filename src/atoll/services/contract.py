@@ -28,6 +28,11 @@ class Settings:
         control: the site whose control plane this one uses, if that is another.
         address: of this site itself; empty if it is `host`.
         cloud: the cloud's name.
+        hypervisor: what runs guests: `kvm`, `qemu` (without KVM), or `fake`.
+        network: what carries their packets: `ovn` or `fake`.
+        datapath: of the switch: `system` (the kernel's) or `netdev` (its own, in user space).
+        outside: the site's address on its external network, with the prefix: floating IPs are beside it. Empty: none.
+        forwards: True if the site forwards packets between that network and the others that it is in.
     """
 
     site: str
@@ -42,6 +47,11 @@ class Settings:
     control: str = ""
     address: str = ""
     cloud: str = "atoll"
+    hypervisor: str = "fake"
+    network: str = "fake"
+    datapath: str = "netdev"
+    outside: str = ""
+    forwards: bool = False
 
     @property
     def own_address(self) -> str:

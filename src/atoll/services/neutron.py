@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,16 @@ from atoll.runtime.child import Child
 from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
+from atoll.services.ovn import layout
 
-SERVICE_PLUGINS = ("router", "qos", "segments", "port_forwarding", "metering", "given-id")
-"""The last is our own: what is brought from another site keeps its id; see services/neutron_import."""
+SERVICE_PLUGINS = ("qos", "segments", "port_forwarding", "given-id")
+"""What every site has. The last is our own: what is brought from another site keeps its id; see services/neutron_import."""
+
+FAKE_PLUGINS = ("router", "metering")
+"""What it has besides where no packets flow."""
+
+OVN_PLUGINS = ("ovn-router", "trunk")
+"""What it has besides with OVN. These come first: whatever needs a router plugin and finds none has Neutron load its own, with agents."""
 
 DEFAULT_RULES = "c33da356b165"
 """The migration that writes the rules of new security groups."""
@@ -31,6 +42,7 @@ MODULES = (
     "neutron.notifiers.nova",
     "neutron.pecan_wsgi.hooks.*",
     "neutron.pecan_wsgi.startup",
+    "neutron.plugins.ml2.drivers.ovn.mech_driver.mech_driver",
     "neutron.plugins.ml2.drivers.type_flat",
     "neutron.plugins.ml2.drivers.type_geneve",
     "neutron.plugins.ml2.drivers.type_local",
@@ -45,8 +57,9 @@ MODULES = (
     "neutron.services.l3_router.l3_router_plugin",
     "neutron.services.l3_router.service_providers.*",
     "neutron.services.metering.metering_plugin",
+    "neutron.services.ovn_l3.plugin",
+    "neutron.services.trunk.plugin",
     "neutron.services.network_ip_availability.plugin",
-    "neutron.services.portforwarding.pf_plugin",
     "neutron.services.qos.qos_plugin",
     "neutron.services.revisions.revision_plugin",
     "neutron.services.segments.plugin",
@@ -54,7 +67,7 @@ MODULES = (
     "neutron.services.timestamp.timestamp_plugin",
     "novaclient.v2.*",
 )
-"""What the fork server imports."""
+"""What the fork server imports. Not `portforwarding.pf_plugin`: it asks, when it is imported, which router plugin is configured."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -66,14 +79,33 @@ def configuration(settings: Settings) -> dict[str, str]:
     }
     sections = _sections(settings.data, settings.database("neutron"))
     shared = (common.logging(settings), common.bus(settings), common.authtoken(settings, "neutron"))
-    return {"neutron/neutron.conf": render(*shared, sections, here)}
+    return {"neutron/neutron.conf": render(*shared, sections, _ovn(settings) if settings.network == "ovn" else _fake_network(), here)}
+
+
+def _fake_network() -> Sections:
+    return {"DEFAULT": {"service_plugins": (*FAKE_PLUGINS, *SERVICE_PLUGINS)}, "ml2": {"mechanism_drivers": "agentless"}}
+
+
+def _ovn(settings: Settings) -> Sections:
+    database = layout.database(settings)
+    return {
+        "DEFAULT": {"service_plugins": (*OVN_PLUGINS, *SERVICE_PLUGINS)},
+        "ml2": {"mechanism_drivers": "ovn"},
+        "ml2_type_vlan": {"network_vlan_ranges": f"{layout.PHYSICAL_NETWORK}:1:4094"},
+        "ovn": {
+            "ovn_nb_connection": database,
+            "ovn_sb_connection": database,
+            "ovn_metadata_enabled": True,
+            # libvirt makes the interfaces; upstream's ML2/OVS driver asks for this too where the switch is in user space.
+            "ovs_create_tap": False,
+        },
+    }
 
 
 def _sections(data: Path, database: str) -> Sections:
     return {
         "DEFAULT": {
             "core_plugin": "ml2",
-            "service_plugins": SERVICE_PLUGINS,
             "api_extensions_path": str(Path(__file__).parent / "neutron_import"),
             "state_path": str(data),
             "api_paste_config": str(common.upstream_file("etc/neutron/api-paste.ini")),
@@ -88,7 +120,6 @@ def _sections(data: Path, database: str) -> Sections:
         "ml2": {
             "type_drivers": "local,flat,vlan,geneve",
             "project_network_types": "geneve",
-            "mechanism_drivers": "agentless",
             "extension_drivers": EXTENSION_DRIVERS,
         },
         "ml2_type_flat": {"flat_networks": "*"},
@@ -160,7 +191,11 @@ def run(child: Child) -> None:
     common.databases(settings, "neutron", ["neutron"])
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
-    application = server.boot_server(api.api_server, prog="neutron-api")
+    os.environ["ASGI_WORKERS"] = "1"  # how OVN's driver knows among how many processes events are shared out
+    with _own_signals(), _own_start(settings):
+        application = server.boot_server(api.api_server, prog="neutron-api")
+    if settings.network == "ovn":
+        _start_maintenance()
     workers = [worker for worker in service._get_plugins_workers() if not isinstance(worker, service._PERIODIC_WORKER_SKIP_TYPES)]
     for worker in workers:
         worker.start()
@@ -169,4 +204,37 @@ def run(child: Child) -> None:
         worker.stop()
 
 
-SERVICE = Service("neutron", __name__, configuration, listens=("network",))
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """OVN's driver has a handler called on SIGTERM (`_setup_hash_ring`), in place of the one that ends this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _own_start(settings: Settings) -> Iterator[None]:
+    """Processes of one parent share the moment of their start through a file in the directory for temporary files.
+
+    (`get_start_time` of neutron/common/wsgi_utils.py.) Here all sites' have one parent, which outlives them: each start is one of its own.
+    """
+    was = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=settings.sockets) as directory:
+        tempfile.tempdir = directory
+        yield
+        tempfile.tempdir = was
+
+
+def _start_maintenance() -> None:
+    """Put right from time to time what OVN's databases and Neutron's don't agree on.
+
+    Upstream does it in a process of its own (`MaintenanceWorker`), for API processes may be many. Here is one, so it can be a thread there;
+    its periodic tasks ask whether they hold the lock, which is so when there is none.
+    """
+    from neutron_lib.plugins import directory
+
+    driver = directory.get_plugin().mechanism_manager.mech_drivers["ovn"].obj
+    driver._start_maintenance_thread()
+
+
+SERVICE = Service("neutron", __name__, configuration, listens=("network",), needs=("northd",))

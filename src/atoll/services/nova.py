@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from atoll.runtime.child import Child
-from atoll.services import base, common
+from atoll.services import base, common, libvirt_daemon
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
+from atoll.services.ovn import layout
 
 FLAVORS = (("m1.nano", 64, 1, 1), ("m1.tiny", 512, 1, 1), ("m1.small", 2048, 1, 20), ("m1.medium", 4096, 2, 40), ("m1.large", 8192, 4, 80))
 """Name, RAM in MiB, VCPUs, disk in GiB: DevStack's names, so that examples found elsewhere work."""
@@ -39,6 +41,9 @@ MODULES = (
 )
 """What the fork server imports."""
 
+GUEST_MODULES = ("atoll.services.guest_driver", "nova.virt.libvirt.driver", "nova.virt.libvirt.volume.volume", "vif_plug_ovs.ovs")
+"""What it imports besides where real guests can run."""
+
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render nova.conf; the paste file is upstream's own."""
@@ -57,14 +62,10 @@ def compute(settings: Settings) -> tuple[Sections, ...]:
         "DEFAULT": {
             "host": settings.site,
             "my_ip": settings.own_address,
-            "compute_driver": "fake.RestoredFakeDriver",
             "state_path": str(settings.data),
             "instances_path": str(settings.data / "instances"),
             # Resizing on the only host of a site is still resizing.
             "allow_resize_to_same_host": True,
-            # Nothing plugs a port of the fake driver, so nothing tells that it was plugged.
-            "vif_plugging_timeout": 0,
-            "vif_plugging_is_fatal": False,
             "executor_thread_pool_size": 16,
         },
         # One process holds them all.
@@ -78,7 +79,42 @@ def compute(settings: Settings) -> tuple[Sections, ...]:
         "neutron": {**common.client(settings, "neutron"), "valid_interfaces": "internal"},
         "glance": {"valid_interfaces": "internal", "endpoint_override": settings.url("image"), "region_name": settings.region},
     }
-    return common.logging(settings), common.bus(settings), own, others
+    hypervisor = _fake_guests() if settings.hypervisor == "fake" else _guests(settings)
+    return common.logging(settings), common.bus(settings), own, hypervisor, others
+
+
+def _fake_guests() -> Sections:
+    return {
+        "DEFAULT": {
+            "compute_driver": "fake.RestoredFakeDriver",
+            # Nothing plugs a port of the fake driver, so nothing tells that it was plugged.
+            "vif_plugging_timeout": 0,
+            "vif_plugging_is_fatal": False,
+        }
+    }
+
+
+def _guests(settings: Settings) -> Sections:
+    return {
+        "DEFAULT": {
+            "compute_driver": "libvirt.GuestDriver",
+            "vif_plugging_timeout": 60,
+            # Guests go on without nova-compute, and what it was doing for them is told by their task state when it is back.
+            "manager_shutdown_timeout": 2,
+            # After a power cut guests are to run that ran before.
+            "resume_guests_state_on_host_boot": True,
+            # A site is small, and what runs beside its guests is in its own processes' figures.
+            "reserved_host_memory_mb": 512,
+            # What a guest's disk could grow to is not what it takes.
+            "disk_allocation_ratio": 4.0,
+        },
+        "libvirt": {
+            "virt_type": settings.hypervisor,
+            "connection_uri": libvirt_daemon.uri(settings),
+            "images_type": "qcow2",
+        },
+        "os_vif_ovs": {"ovsdb_connection": layout.database(settings)},
+    }
 
 
 def _databases(api_database: str, database: str) -> Sections:
@@ -97,7 +133,7 @@ def preload() -> None:
     from nova import monkey_patch
 
     monkey_patch.patch(backend="threading")
-    base.warm(MODULES)
+    base.warm([*MODULES, *(GUEST_MODULES if find_spec("libvirt") else ())])
 
     from nova import objects
 
@@ -186,16 +222,30 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
-    from atoll.services import fake_hypervisor, unfinished_deletion
-
-    fake_hypervisor.install()
-    unfinished_deletion.install()
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
+    install_hypervisor(settings)
     objects.Service.enable_min_version_cache()
+
+
+def install_hypervisor(settings: Settings) -> None:
+    """Have nova-compute, in this process, find the drivers that its configuration names, which must have been read."""
+    from atoll.services import fake_hypervisor, privileges, unfinished_deletion
+
+    unfinished_deletion.install()
+    if settings.hypervisor == "fake":
+        fake_hypervisor.install()
+    else:
+        import os_vif
+
+        from atoll.services import guest_driver
+
+        os_vif.initialize()
+        guest_driver.install(settings.datapath)
+        privileges.use_own()
 
 
 def _application(name: str) -> Any:
@@ -269,6 +319,6 @@ def _map_hosts() -> None:
 
 
 # The router, where there is one, goes after Nova: what is on its way to a compute site still gets there.
-NEEDS = ("keystone", "placement", "glance", "neutron", "bus")
+NEEDS = ("keystone", "placement", "glance", "neutron", "bus", "libvirt", "ovn-controller")
 
 SERVICE = Service("nova", __name__, configuration, listens=("compute", "metadata"), needs=NEEDS)

@@ -38,14 +38,11 @@ def _configure(settings: Settings) -> None:
     from oslo_log import log
     from oslo_service import opts
 
-    from atoll.services import fake_hypervisor, unfinished_deletion
-
-    fake_hypervisor.install()
-    unfinished_deletion.install()
     config.parse_args(["nova-compute"], default_config_files=[str(settings.etc / "nova" / "nova.conf")])
     log.setup(CONF, "nova")
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
+    nova.install_hypervisor(settings)
     api.DISABLE_DB_ACCESS = True
     NovaObject.indirection_api = rpcapi.ConductorAPI()
     objects.Service.enable_min_version_cache()

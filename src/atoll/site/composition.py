@@ -10,17 +10,20 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from atoll.cloud import Cloud, Site
+from atoll.cloud.network import outside_of
 from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.namespaces import Namespace
 from atoll.runtime.spec import ROOT, ForkServer, Plan, Process
-from atoll.services import BASE, COMPUTE, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini
+from atoll.services import BASE, COMPUTE, LIBVIRT, MAP_HOST, OVN, ROUTER, SERVICES, Service, Settings, ini
 from atoll.site.bus import has_router, transport_url
 from atoll.site.gateway import GATEWAY
+from atoll.site.machine import Machine
 from atoll.site.state import State
 
 SECRETS = ("admin", "nova", "neutron", "glance", "placement", "gateway", "metadata")
@@ -34,6 +37,9 @@ COMPUTE_SECRETS = ("nova", "neutron", "placement")
 
 MAPPING = "map-host"
 """The job by which a compute site becomes known to its control site; its process is called `<site>/map-host`."""
+
+OUTSIDE = "172.24.4.1/24"
+"""The address and the external network of a site without a topology: DevStack's, so that examples found elsewhere work."""
 
 TEMPLATE_TIMEOUT_S = 600.0
 """Seconds that a template may take: Nova's takes half a minute on one core, and a busy machine has less than one."""
@@ -64,7 +70,8 @@ def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
     if site.kind == "compute":
         return (COMPUTE,)
     services = tuple(service for service in SERVICES if service.name in site.services.names)
-    return (*services, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
+    guests = (*OVN, LIBVIRT) if site.runs_guests else ()
+    return (*guests, *services, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
 
 
 def log_names(cloud: Cloud, site: Site) -> list[str]:
@@ -112,7 +119,9 @@ def _unreadable(path: Path, what: str) -> AtollError:
     return AtollError("state.unusable", f"{path} {what}: expected the settings and secrets of the site", hint)
 
 
-def render(cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str]) -> Rendered:
+def render(  # noqa: PLR0913, PLR0917 - what a site is made of
+    cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str], machine: Machine | None = None
+) -> Rendered:
     """The settings and configuration files of one site.
 
     Args:
@@ -121,6 +130,7 @@ def render(cloud: Cloud, site: Site, directory: Path, templates: Path, secret: M
         directory: the site's own.
         templates: where the template databases of this version are.
         secret: see `SECRETS`; of a compute site, its control site's.
+        machine: what guests get; None if there are none.
 
     Raises:
         AtollError: `cloud.invalid`; see `transport_url`.
@@ -139,6 +149,8 @@ def render(cloud: Cloud, site: Site, directory: Path, templates: Path, secret: M
         address=site.host,
         cloud=cloud.name,
     )
+    if site.runs_guests and machine is not None:
+        settings = replace(settings, hypervisor=machine.hypervisor, network="ovn", datapath=machine.datapath, **_outside(cloud, site))
     services = services_of(cloud, site)
     files: dict[str, str] = {}
     for service in services:
@@ -146,6 +158,13 @@ def render(cloud: Cloud, site: Site, directory: Path, templates: Path, secret: M
         more = ini.render(site.options.get(service.fork_server, {}))
         files |= {name: f"{text}\n{more}" if more else text for name, text in service.configuration(settings).items()}
     return Rendered(settings, services, files)
+
+
+def _outside(cloud: Cloud, site: Site) -> dict[str, Any]:
+    """Where a site's external network is: in a topology in the site's own range, which all sites have a way to."""
+    if cloud.topology is None:
+        return {"outside": OUTSIDE}
+    return {"outside": outside_of(site.host), "forwards": True}
 
 
 def write(rendered: Rendered) -> None:
@@ -264,6 +283,9 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         dict(settings.secrets),
         settings.region,
         settings.debug,
+        settings.hypervisor,
+        settings.datapath,
+        settings.outside,
     ]
     if service in (COMPUTE, GATEWAY, ROUTER):
         with suppress(OSError):  # the first `up` looks before it makes one

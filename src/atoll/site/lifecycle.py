@@ -11,6 +11,7 @@ from pathlib import Path
 
 from atoll.cloud import Cloud, dump_cloud
 from atoll.cloud.changes import without_sites
+from atoll.cloud.guests import settled
 from atoll.errors import AtollError
 from atoll.files import write_private
 from atoll.mesh import certificates
@@ -18,13 +19,14 @@ from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
 from atoll.runtime.spec import Plan, Process
 from atoll.services import ROUTER, SERVICES, code_key, template_key
-from atoll.site import cache, wan
+from atoll.site import cache, guests, wan
 from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
 from atoll.site.departure import depart, departing
 from atoll.site.gateway import introduce
 from atoll.site.gateway_client import say_goodbye, tell_of_members
+from atoll.site.machine import Machine, fake_by_default, obstacle, probe
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated
 
@@ -41,10 +43,12 @@ class Outcome:
     Attributes:
         cloud: which is up now.
         started: the processes that were started, `site/service`; empty if all were up already.
+        machine: what guests get; None if no site runs any.
     """
 
     cloud: Cloud
     started: tuple[str, ...]
+    machine: Machine | None = None
 
 
 def up(state: State, cache_directory: Path, file: Path | None = None, observe: Observer = lambda _event: None) -> Outcome:
@@ -88,10 +92,11 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
     wanted()  # before the lock, which makes the directory: bad input leaves nothing behind
     with locked(state, command), translated(state.root):
         state.check()
-        cloud = wanted()
+        cloud = _settled(state, wanted())
+        machine = probe(cache_directory) if any(site.runs_guests for site in cloud.sites) else None
         code, key = code_key(), template_key()
         directory = cache_directory / "templates" / key
-        sites = _render(state, cloud, directory)
+        sites = _render(state, cloud, directory, machine)
         names = _chosen(cloud, only, running_sites(state))
         chosen = [site for site in sites if site.name in names]
         _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, directory, code))
@@ -103,7 +108,7 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
             wan.power_on(state, names)
             started = _start(control, compose(chosen, state, templates.directory, code, networks), observe)
             templates.sweep(service.name for service in SERVICES)
-        return Outcome(cloud, started)
+        return Outcome(cloud, started, machine)
 
 
 def running_sites(state: State) -> set[str]:
@@ -125,13 +130,29 @@ def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]
     return names
 
 
-def _render(state: State, cloud: Cloud, templates: Path) -> list[Rendered]:
+def _settled(state: State, cloud: Cloud) -> Cloud:
+    """The cloud, with a hypervisor for each site that names none.
+
+    Raises:
+        AtollError: `guests.unavailable`: a site names one that can't be had.
+    """
+    problem = obstacle()
+    asked = next((site.name for site in cloud.sites if site.runs_guests), None)
+    if problem and asked:
+        raise AtollError(problem.kind.code, f"{asked} is to run guests, but {problem.message}", problem.hint)
+    applied = applied_cloud(state)
+    known = {site.name: site for site in applied.sites} if applied else {}
+    fake = [name for name in state.existing_sites() if name not in known or not known[name].runs_guests]
+    return settled(cloud, able=problem is None and not fake_by_default(), fake=fake)
+
+
+def _render(state: State, cloud: Cloud, templates: Path, machine: Machine | None = None) -> list[Rendered]:
     secrets: dict[str, dict[str, str]] = {}
     # Those that exist first: a new one has the same administrator.
     for site in sorted(cloud.full_sites, key=lambda each: not state.site(each.name).exists()):
         admin = next((known["admin"] for known in secrets.values()), None)
         secrets[site.name] = load_secrets(state.site(site.name), admin)
-    return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name]) for site in cloud.sites]
+    return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name], machine) for site in cloud.sites]
 
 
 def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequence[Rendered], plan: Plan) -> None:
@@ -173,6 +194,7 @@ def _retire_other_code(state: State, code: str, observe: Observer) -> None:
     control = connect(state.root)
     if control:
         _stop(control, None, observe)
+        guests.power_off(map(state.site, state.existing_sites()))  # their networks go
         control.shutdown()
         wan.close(state)
 
@@ -251,11 +273,13 @@ def _down(state: State, names: Sequence[str], observe: Observer) -> tuple[str, .
         return ()
     services = [status.name for status in control.status() if status.kind == "service"]
     going = [name for name in services if not names or _site_of(name) in names]
+    sites = tuple(dict.fromkeys(map(_site_of, going)))
     _stop(control, going, observe)
+    guests.power_off(map(state.site, sites))
     if len(going) == len(services):
         control.shutdown()
         wan.close(state)
-    return tuple(dict.fromkeys(map(_site_of, going)))
+    return sites
 
 
 def _stop(control: Control, names: Sequence[str] | None, observe: Observer) -> None:

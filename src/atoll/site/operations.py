@@ -9,7 +9,7 @@ from atoll.cloud import Cloud
 from atoll.cloud.changes import NewSite, with_site
 from atoll.errors import AtollError
 from atoll.runtime.control import Control, Event, connect
-from atoll.site import wan
+from atoll.site import guests, wan
 from atoll.site.lifecycle import Observer, Outcome, bring_up, destroy, running_sites
 from atoll.site.sites import check_known, known_sites, wanted_cloud
 from atoll.site.state import State, locked, translated
@@ -78,6 +78,7 @@ def _end(state: State, names: Sequence[str], observe: Observer, *, by_force: boo
         going = [status.name for status in control.status() if status.name.partition("/")[0] in names and "/" in status.name]
         for event in _killed(state, control, names, going) if by_force else control.stop(going):
             observe(event)
+        (guests.kill if by_force else guests.power_off)([state.site(name) for name in names])
         return tuple(dict.fromkeys(name for name in names if name in running))
 
 

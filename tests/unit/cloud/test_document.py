@@ -21,7 +21,7 @@ BAD = {
     "sites:\n- name: a\n  port: 80\n  debug: 1": "3: sites[0].port: expected an integer from 1024 to 65520, got 80 (and 1 more)",
     "sites:\n- name: a\n- name: a": "3: sites[1].name: a second site named a: expected another name",
     "sites:\n- name: a\n  services:\n    nova: 1": "4: sites[0].services.nova: expected true or false, got 1",
-    "sites:\n- name: a\n  compute: kvm": "3: sites[0].compute: expected `fake`, the only hypervisor for now, got the text 'kvm'",
+    "sites:\n- name: a\n  compute: kvm": "3: sites[0].compute: expected `libvirt` or `fake`, got the text 'kvm'",
     "sites:\n- name: default": "2: sites[0].name: the name default is reserved: expected another",
     "sites:\n- name: a\n  name: b": "3: a second `name` in one mapping: expected it once",
     "sites: [a\nb: c": "2: not YAML: expected ',' or ']', but got ':'",

@@ -69,4 +69,9 @@ def test_file_holds_nothing_but_plain_data(settings):
         "control",
         "address",
         "cloud",
+        "hypervisor",
+        "network",
+        "datapath",
+        "outside",
+        "forwards",
     }

@@ -52,7 +52,7 @@ def test_upstream_has_what_run_uses():
 
 def test_extensions_are_those_of_the_configuration(settings):
     text = neutron.configuration(settings)["neutron/neutron.conf"]
-    assert f"service_plugins = {','.join(neutron.SERVICE_PLUGINS)}\n" in text
+    assert f"service_plugins = {','.join((*neutron.FAKE_PLUGINS, *neutron.SERVICE_PLUGINS))}\n" in text
 
 
 MAKE = """

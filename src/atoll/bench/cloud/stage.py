@@ -126,7 +126,8 @@ def stage(root: Path, size: int, rtt_ms: float, environment: Mapping[str, str]) 
     state, file, log = State(root / "s"), root / "cloud.yaml", root / "commands.log"
     names = tuple(f"site-{number}" for number in range(1, size + 1))
     topology = {"preset": "mesh", "defaults": {"delay": f"{rtt_ms / 2}ms", "rate": "100mbit"}}
-    file.write_text(dump_cloud(Cloud.model_validate({"name": "bench", "sites": [{"name": name} for name in names], "topology": topology})))
+    sites = [{"name": name, "compute": "fake"} for name in names]
+    file.write_text(dump_cloud(Cloud.model_validate({"name": "bench", "sites": sites, "topology": topology})))
     atoll(state, log, environment, "up", str(file))
     try:
         made = Stage(state, names, rtt_ms, environment, log)

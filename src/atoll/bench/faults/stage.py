@@ -45,7 +45,7 @@ def stage(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) ->
     """
     state, file, log, clocks = State(root / "s"), root / "cloud.yaml", root / "commands.log", Clocks(root)
     topology = {"preset": "mesh", "defaults": {"delay": f"{DELAY_MS}ms"}}
-    cloud = {"name": "faults", "sites": [{"name": name} for name in sites], "topology": topology}
+    cloud = {"name": "faults", "sites": [{"name": name, "compute": "fake"} for name in sites], "topology": topology}
     file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
     environment = {**environment, **clocks.environment}
     atoll(state, log, environment, "up", str(file))

@@ -1,0 +1,90 @@
+"""Neutron's agent beside OVN: for each network that has guests here it keeps a proxy, which brings their questions to Nova's metadata API.
+
+It does what `main` of neutron/agent/ovn/ovn_neutron_agent.py does, without a process manager and without a helper for privileges: who may
+run guests is root. The proxies' network namespaces have names, in /run/netns, and networks that were brought from another site have the
+same id at both: so each agent sees a /run/netns of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from atoll.namespaces import private_mounts
+from atoll.runtime.child import Child
+from atoll.services import common
+from atoll.services.contract import Service, Settings
+from atoll.services.ini import Sections, render
+from atoll.services.ovn import layout
+
+FILE = "neutron/ovn_agent.conf"
+
+
+def configuration(settings: Settings) -> dict[str, str]:
+    """Render its file."""
+    database = layout.database(settings)
+    sections: Sections = {
+        "DEFAULT": {
+            "host": settings.site,
+            "state_path": str(_state(settings)),
+            "nova_metadata_host": settings.host,
+            "nova_metadata_port": settings.ports["metadata"],
+            "metadata_proxy_shared_secret": settings.secrets["metadata"],
+            "metadata_proxy_socket": str(layout.directory(settings) / "metadata.sock"),
+            "metadata_workers": 0,  # threads of the agent itself
+        },
+        "agent": {"extensions": "metadata"},
+        "AGENT": {"root_helper": ""},
+        "ovn": {"ovn_nb_connection": database, "ovn_sb_connection": database},
+        "ovs": {"ovsdb_connection": database},
+    }
+    return {FILE: render(common.logging(settings), sections)}
+
+
+def run(child: Child) -> None:
+    """Serve metadata until the process is asked to stop."""
+    from neutron.agent.ovn.agent import ovn_neutron_agent
+    from neutron.common import config
+    from neutron.conf import common as common_config
+    from neutron.conf.agent.ovn.ovn_neutron_agent import config as agent_config
+    from oslo_config import cfg
+    from oslo_log import log
+
+    from atoll.services import privileges
+
+    settings = Settings.load(child.arguments["directory"])
+    _state(settings).mkdir(mode=0o700, exist_ok=True)
+    _end_proxies(_state(settings))
+    private_mounts({"/run/netns": str(settings.sockets / "netns")})
+    log.register_options(cfg.CONF)
+    common_config.register_cli_script_opts()
+    common_config.register_core_common_config_opts()
+    agent_config.register_opts()
+    config.init(["--config-file", str(settings.etc / FILE)])
+    config.setup_logging()
+    privileges.use_own()
+    agent = ovn_neutron_agent.OVNNeutronAgent(cfg.CONF)
+    agent.start()
+    child.ready()
+    child.wait()
+    agent.stop()
+    _end_proxies(_state(settings))
+
+
+def _state(settings: Settings) -> Path:
+    return settings.data / "ovn-agent"
+
+
+def _end_proxies(state: Path) -> None:
+    """End the proxies of an agent that ran before: their network namespaces went with its mounts, and nobody else could end them."""
+    for file in (state / "external" / "pids").glob("*.pid*"):
+        with suppress(OSError, ValueError):
+            pid = int(file.read_text(encoding="ascii"))
+            if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        file.unlink(missing_ok=True)
+
+
+SERVICE = Service("ovn-agent", __name__, configuration, listens=(), needs=("ovn-controller",), forked_from="neutron")

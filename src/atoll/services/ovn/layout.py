@@ -1,0 +1,70 @@
+"""Where the programs of OVN find one another, and what they are called with."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from atoll.services.contract import Settings
+
+PATIENCE_S = 10
+"""Seconds that a daemon may take for an answer."""
+
+INTEGRATION_BRIDGE = "br-int"
+"""Where guests' interfaces are; ovn-controller makes it."""
+
+EXTERNAL_BRIDGE = "br-ex"
+"""The way out of the cloud: its own port is in the site's network."""
+
+PHYSICAL_NETWORK = "public"
+"""What Neutron calls the network behind `EXTERNAL_BRIDGE`."""
+
+
+def directory(settings: Settings) -> Path:
+    """Where the sockets are. Not beside those of the bus, which tries whatever it finds there."""
+    return settings.sockets / "ovs"
+
+
+def database(settings: Settings) -> str:
+    """The address of the site's OVSDB server, for whatever speaks its protocol."""
+    return f"unix:{database_socket(settings)}"
+
+
+def database_socket(settings: Settings) -> Path:
+    """The socket that it listens on, where ovs-vsctl(8) and its like look for it."""
+    return directory(settings) / "db.sock"
+
+
+def ask(settings: Settings, program: str, *command: str) -> str | None:
+    """What a daemon answers to a command of ovs-appctl(8), which finds it by its pid file; None if it does not answer."""
+    asked = ["ovn-appctl", f"--timeout={PATIENCE_S}", "-t", program, *command]
+    done = subprocess.run(asked, env=os.environ | environment(settings), capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What tells all programs of Open vSwitch and OVN to keep their sockets in the site's own directory."""
+    return dict.fromkeys(("OVS_RUNDIR", "OVN_RUNDIR"), str(directory(settings)))
+
+
+def command(settings: Settings, program: str, *arguments: str) -> list[str]:
+    """How one of the daemons is started: in the foreground, logging to standard error alone."""
+    level = "info" if settings.debug else "warn"
+    return [program, "--no-chdir", "--pidfile", f"-vconsole:{level}", "-vsyslog:off", "-vfile:off", *arguments]
+
+
+def chassis(settings: Settings) -> str:
+    """What OVN calls the site's switch: a UUID that the site's name decides."""
+    return str(uuid5(NAMESPACE_URL, f"atoll:{settings.cloud}/{settings.site}"))
+
+
+def answers(path: Path) -> bool:
+    """True if somebody listens on a Unix socket."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(path))
+        return True
+    return False

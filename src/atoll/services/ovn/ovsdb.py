@@ -1,0 +1,56 @@
+"""The OVSDB server of a site: one process for the databases of the switch, of OVN's northbound and of its southbound side."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from atoll.files import make_directory
+from atoll.runtime.child import Child
+from atoll.runtime.program import become
+from atoll.runtime.spec import ROOT
+from atoll.services.contract import Service, Settings
+from atoll.services.ovn import layout
+
+SCHEMAS = {
+    "conf": Path("/usr/share/openvswitch/vswitch.ovsschema"),
+    "ovnnb": Path("/usr/share/ovn/ovn-nb.ovsschema"),
+    "ovnsb": Path("/usr/share/ovn/ovn-sb.ovsschema"),
+}
+"""Where Debian's packages have the schema of each database."""
+
+
+def configuration(_settings: Settings) -> dict[str, str]:
+    """Nothing: its command line says it all."""
+    return {}
+
+
+def run(child: Child) -> None:
+    """Make the databases that are not there yet, bring those of an older version up to date, and serve them."""
+    settings = Settings.load(child.arguments["directory"])
+    make_directory(layout.directory(settings))
+    files = [settings.data / "ovn" / f"{name}.db" for name in SCHEMAS]
+    for file, schema in zip(files, SCHEMAS.values(), strict=True):
+        _prepare(file, schema)
+    socket = layout.database_socket(settings)
+    become(
+        child,
+        layout.command(settings, "ovsdb-server", f"--remote=punix:{socket}", *map(str, files)),
+        lambda: layout.answers(socket),
+        layout.environment(settings),
+    )
+
+
+def _prepare(file: Path, schema: Path) -> None:
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        subprocess.run(["ovsdb-tool", "create", file, schema], check=True)
+    elif _tool("needs-conversion", file, schema) == "yes":
+        subprocess.run(["ovsdb-tool", "convert", file, schema], check=True)
+
+
+def _tool(question: str, file: Path, schema: Path) -> str:
+    return subprocess.run(["ovsdb-tool", question, file, schema], check=True, capture_output=True, text=True).stdout.strip()
+
+
+SERVICE = Service("ovsdb", __name__, configuration, listens=(), forked_from=ROOT)
