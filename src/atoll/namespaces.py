@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
@@ -97,6 +99,16 @@ def private_mounts(bindings: Mapping[str, str]) -> None:
         os.makedirs(target, exist_ok=True)  # noqa: PTH103 - no pathlib in a fork server
         os.makedirs(source, mode=0o700, exist_ok=True)  # noqa: PTH103
         _mount(source, target, _MS_BIND)
+
+
+def private_hostname(name: str) -> None:
+    """Give this process, which must have one thread, and its children a host name of their own.
+
+    Raises:
+        OSError: this user may not.
+    """
+    unshare(CLONE_NEWUTS)
+    socket.sethostname(name)
 
 
 def _mount(source: str, target: str, flags: int) -> None:

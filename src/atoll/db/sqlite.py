@@ -19,9 +19,12 @@ Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.h
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
+import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CreateEnginePlugin, Engine, ExecutionContext
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import Pool, QueuePool
+
+LOG = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 60.0
 """How long a writer waits for its turn. Nothing that a service does holds the lock for a hundredth of it."""
@@ -62,6 +67,7 @@ class WriteLock:
             message = f"{self._path}: this thread already writes in another transaction, and would wait for itself"
             raise sqlite3.OperationalError(message)
         if not self._lock.acquire(timeout=BUSY_TIMEOUT_S):
+            LOG.error("%s: written for %.0f s by a thread that is here:\n%s", self._path, BUSY_TIMEOUT_S, _stack(self._owner))
             message = f"{self._path}: database is locked: another thread has been writing for {BUSY_TIMEOUT_S:.0f} s"
             raise sqlite3.OperationalError(message)
         self._owner = threading.get_ident()
@@ -70,6 +76,12 @@ class WriteLock:
         """Let the next writer in."""
         self._owner = None
         self._lock.release()
+
+
+def _stack(thread: int | None) -> str:
+    """Where a thread is: who holds up all other writers does not say so itself."""
+    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001, RUF100 - the only way
+    return "".join(traceback.format_stack(frame)) if frame else "(gone)"
 
 
 _write_locks: dict[str, WriteLock] = {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from atoll.namespaces import private_mounts
+from atoll.namespaces import private_hostname, private_mounts
 from atoll.runtime.child import Child
 from atoll.runtime.program import become
 from atoll.runtime.spec import ROOT
@@ -62,6 +62,7 @@ def run(child: Child) -> None:
     """Start it."""
     settings = Settings.load(child.arguments["directory"])
     own = settings.data / "libvirt"
+    private_hostname(settings.site)  # what Nova calls the hypervisor
     private_mounts(
         {
             "/etc/libvirt": str(settings.etc / "libvirt"),

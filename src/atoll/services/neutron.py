@@ -191,7 +191,10 @@ def run(child: Child) -> None:
     common.databases(settings, "neutron", ["neutron"])
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
-    os.environ["ASGI_WORKERS"] = "1"  # how OVN's driver knows among how many processes events are shared out
+    if settings.network == "ovn":
+        from atoll.services.ovn import events
+
+        events.install()
     with _own_signals(), _own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
     if settings.network == "ovn":
