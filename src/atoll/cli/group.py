@@ -14,6 +14,7 @@ from atoll.cli.verb import write_lines
 VERBS = {
     "up": "atoll.cli.up",
     "down": "atoll.cli.down",
+    "console": "atoll.cli.console",
     "destroy": "atoll.cli.destroy",
     "status": "atoll.cli.status",
     "logs": "atoll.cli.logs",

@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.console import url as console_url
 from atoll.gateway.faults import unreachable
 from atoll.gateway.headers import MISSING, SITE, microversion
 from atoll.gateway.lists import ANSWER_S, Lists
@@ -77,6 +78,9 @@ class Gateway:
             answer = await self._dispatch(call, route, among, plan)
             if self.on_reply is not None and isinstance(answer, Reply):
                 self.on_reply(call, answer)
+        if console_url.asked_for(call) and answer.status == 200:
+            whole = answer if isinstance(answer, Reply) else await answer.read()
+            return console_url.led_here(whole, call.headers["X-Forwarded-Host"])
         return await _rewritten(answer, prefix) if prefix and call.service == "identity" else answer
 
     async def local(self, call: Call) -> Answer:

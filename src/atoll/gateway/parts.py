@@ -16,6 +16,7 @@ from atoll.errors import AtollError
 from atoll.files import make_directory
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer, Keeper
+from atoll.gateway.console import Consoles
 from atoll.gateway.control import SOCKET, Control
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity import Identity
@@ -60,7 +61,8 @@ class Parts:
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, self._gateway.create_at)
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
-        self._server = Server(options, self._gateway, self._mesh, join=self._join, extend=self._bringer.attach)
+        self._consoles = Consoles(self._sites, options.host)
+        self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._bringer.attach)
         self._control = Control(options.sockets / SOCKET, self._handlers())
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -107,6 +109,7 @@ class Parts:
         for name, each in members.items():
             if each.state in _NO_TOKENS:
                 self._pending.forget(name)
+                self._consoles.sessions.cut(name)
         self._pending.wake()
         self._keeper.wake()
 

@@ -16,6 +16,7 @@ from typing import Any
 from atoll.gateway import faults
 from atoll.gateway.attempt import GONE, words
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.console.url import asked_for
 from atoll.gateway.copies import Draft, of_user
 from atoll.gateway.create import CreateAt, Creator
 from atoll.gateway.intents import Intents
@@ -95,7 +96,7 @@ class Replicas:
         members = dict.fromkeys(everywhere, group.key) if group.service == "image" and call.repeatable else group.members
         members = {site: members[site] for site in self._sites.near_first(list(members)) if site in everywhere}
         calls = {site: call.with_(path=_with_id(call.path, asked, identifier)) for site, identifier in members.items()}
-        if call.method in {"GET", "HEAD"}:
+        if call.method in {"GET", "HEAD"} or asked_for(call):
             # Whoever names one of several servers by its own id means that one.
             own = {site: each for site, each in calls.items() if members[site] == asked != group.key}
             return _renamed(await self._nearest(own or calls), members, asked)

@@ -21,6 +21,8 @@ from atoll.errors import AtollError
 from atoll.gateway import headers as heads
 from atoll.gateway import scope as scopes
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.console import PEER_PATH, Consoles
+from atoll.gateway.console import url as console_url
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Answer, Gateway
 from atoll.gateway.limited import LimitedLog
@@ -56,15 +58,17 @@ class Server:
         options: of this gateway.
         gateway: answers.
         mesh: knows whose certificate is whose.
+        consoles: carries the consoles of guests.
         join: answers `POST /atoll/join`, the one request that needs no certificate; None: it is refused.
         extend: adds handlers of its own to the peer server's application, below `/atoll/`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         options: Options,
         gateway: Gateway,
         mesh: Mesh,
+        consoles: Consoles,
         *,
         join: Handler | None = None,
         extend: Callable[[web.Application], None] | None = None,
@@ -72,6 +76,7 @@ class Server:
         self._options = options
         self._gateway = gateway
         self._mesh = mesh
+        self._consoles = consoles
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
         public = web.Server(
@@ -84,6 +89,7 @@ class Server:
         application.router.add_get(PING, _pong)
         if extend is not None:
             extend(application)
+        application.router.add_get(PEER_PATH + "/{kind}", self._peer_console)
         application.router.add_route("*", "/{path:.*}", self._peer)
         self._peer_runner = web.AppRunner(
             application, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE, keepalive_timeout=90
@@ -97,7 +103,8 @@ class Server:
         await web.SockSite(self._peer_runner, peer, ssl_context=server_tls(self._options.tls)).start()
 
     async def stop(self) -> None:
-        """Serve no more; what is under way may end."""
+        """Serve no more; what is under way may end, but for consoles, which may never."""
+        await self._consoles.sessions.stop()
         await self._public_runner.cleanup()
         await self._peer_runner.cleanup()
 
@@ -106,6 +113,8 @@ class Server:
         try:
             target = parse(request.raw_path)
             service = target.service
+            if not service and target.path.startswith(console_url.PREFIX):
+                return await self._consoles.of_client(request, target)
             _check(request)
             if not service:
                 return self._own(target)
@@ -114,7 +123,9 @@ class Server:
             expression = request.headers.get(heads.SCOPE, target.scope)
             return await _respond(request, await self._gateway.answer(call, expression, _scope_prefix(target)))
         except Refused as refused:
-            self._log.warning("refused from %s: %.40s %.200r: %s", request.remote, request.method, request.raw_path, refused.message)
+            self._log.warning(
+                "refused from %s: %.40s %.200r: %s", request.remote, request.method, console_url.shown(request.raw_path), refused.message
+            )
             reply = fault(service, refused.status, refused.message, self._options.site)
             last = True
         except web.HTTPRequestEntityTooLarge:
@@ -125,7 +136,7 @@ class Server:
         except AtollError as error:
             reply = fault(service, error.kind.status, error.message, self._options.site)
         except Unreachable as error:
-            LOG.info("%s %s: %s", request.method, request.raw_path, error)
+            LOG.info("%s %s: %s", request.method, console_url.shown(request.raw_path), error)
             reply = self._unreachable(service, error)
         return await _respond(request, reply, last=last)
 
@@ -169,12 +180,16 @@ class Server:
             call = Call(request.method, service, target.path, target.query, headers, await _body(request, headers), request_id)
             return await _respond(request, await self._gateway.local(call))
         except Refused as refused:
-            self._log.warning("refused from peer %s: %.40s %.200r: %s", request.remote, request.method, request.raw_path, refused.message)
+            path = console_url.shown(request.raw_path)
+            self._log.warning("refused from peer %s: %.40s %.200r: %s", request.remote, request.method, path, refused.message)
             reply = fault(service, refused.status, refused.message, self._options.site)
             last = True
         except Unreachable as error:
             reply = fault(service, 503, str(error), self._options.site)
         return await _respond(request, reply, last=last)
+
+    async def _peer_console(self, request: web.Request) -> web.StreamResponse:
+        return await self._consoles.of_peer(request, request[PEER])
 
     @web.middleware
     async def _check_peer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -183,9 +198,8 @@ class Server:
             return await handler(request)
         site = self._peer_site(request)
         if site is None:
-            self._log.warning(
-                "refused from peer %s: %.40s %.200r: no member's certificate", request.remote, request.method, request.raw_path
-            )
+            path = console_url.shown(request.raw_path)
+            self._log.warning("refused from peer %s: %.40s %.200r: no member's certificate", request.remote, request.method, path)
             response = web.Response(status=403, text="no member of this cloud\n")
             response.force_close()
             return response

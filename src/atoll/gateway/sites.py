@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from multidict import CIMultiDict
@@ -23,6 +23,8 @@ from atoll.mesh.members import Member
 from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_REPLY = 64 << 20
 """Bytes of an answer that is held in memory."""
@@ -102,7 +104,7 @@ class _Peer:
             ssl=aiohttp.Fingerprint(bytes.fromhex(member.fingerprint)), limit=0, keepalive_timeout=30, socket_factory=_socket
         )
         self.tls = tls
-        self.session = _session(pinned)
+        self.session = _session(pinned, _no_redirected_socket)
 
     @property
     def broken(self) -> bool:
@@ -121,10 +123,26 @@ class _Peer:
             return False
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.TCPConnector, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, skip_auto_headers=_NO_AUTOMATIC, trust_env=False
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=_NO_AUTOMATIC,
+        trust_env=False,
+        middlewares=middlewares,
     )
+
+
+async def _no_redirected_socket(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A site may not send this one to somewhere else; `ws_connect` can't be told so."""
+    response = await handler(request)
+    if 300 <= response.status < 400 and "Upgrade" in request.headers:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info, response.history, status=response.status, message="redirected", headers=response.headers
+        )
+    return response
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -237,16 +255,39 @@ class Sites:
         headers[HOP] = "1"
         headers[REQUEST_ID] = call.request_id
         request = self._request(peer.session, f"{peer.url}/{call.service}{call.target}", call, headers, peer.tls)
+        return Upstream(await self._patiently(peer, request), site, IDLE_S)
+
+    async def open_socket(self, site: str, path: str, headers: CIMultiDict[str], max_message: int) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket to the gateway of another site.
+
+        Args:
+            site: which.
+            path: path and query at its peer port.
+            headers: to be sent.
+            max_message: bytes of one message at most.
+
+        Raises:
+            Unreachable: there is no answer.
+            aiohttp.WSServerHandshakeError: the answer is another one.
+        """
+        peer = self._peer(site)
+        url = URL(f"{peer.url}{path}", encoded=True)
+        return await self._patiently(peer, peer.session.ws_connect(url, headers=headers, ssl=peer.tls, max_msg_size=max_message))
+
+    async def _patiently(self, peer: _Peer, request: Coroutine[Any, Any, T]) -> T:
         try:
             # A new connection takes three round trips.
-            response = await _while_it_lives(peer, request, max(PATIENCE_S, 5 * self.rtt_ms(site) / 1000))
+            answer = await _while_it_lives(peer, request, max(PATIENCE_S, 5 * self.rtt_ms(peer.name) / 1000))
+        except aiohttp.WSServerHandshakeError:
+            self._mesh.report(peer.name, True)
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             peer.fail()
-            self._mesh.report(site, False)
+            self._mesh.report(peer.name, False)
             sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-            raise Unreachable(site, str(error) or type(error).__name__, sent=sent) from error
-        self._mesh.report(site, True)
-        return Upstream(response, site, IDLE_S)
+            raise Unreachable(peer.name, str(error) or type(error).__name__, sent=sent) from error
+        self._mesh.report(peer.name, True)
+        return answer
 
     async def _ask_here(self, call: Call) -> Upstream:
         assert self._local is not None, "not started"
@@ -289,7 +330,7 @@ class Sites:
         return peer
 
 
-async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, aiohttp.ClientResponse], patience_s: float) -> aiohttp.ClientResponse:
+async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, T], patience_s: float) -> T:
     """Wait for a site's answer as long as the site is there."""
     task = asyncio.ensure_future(request)
     try:

@@ -73,6 +73,6 @@ def parse(raw: str) -> Target:
     first, slash, rest = path[1:].partition("/")
     if first in SERVICES:
         return Target(f"{prefix}/{first}", first, f"/{rest}" if slash else "/", query, scope)
-    if path in {"/", "/healthcheck"}:
+    if path in {"/", "/healthcheck"} or (first == "console" and slash and scope is None):
         return Target(prefix, "", path, query, scope)
     raise Refused(404, f"there is no service /{first}; there are {', '.join(SERVICES)}")

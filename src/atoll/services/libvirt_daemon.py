@@ -48,7 +48,6 @@ def configuration(settings: Settings) -> dict[str, str]:
         "remember_owner": 0,
         "security_driver": "none",
         "stdio_handler": "file",  # there is no virtlogd
-        "vnc_listen": settings.own_address,
     }
     text = _render(qemu) + "namespaces = []\ncgroup_controllers = []\n"
     return {"libvirt/libvirtd.conf": _render(daemon), "libvirt/qemu.conf": text}

@@ -18,6 +18,8 @@ from atoll.services.ovn import layout
 FLAVORS = (("m1.nano", 64, 1, 1), ("m1.tiny", 512, 1, 1), ("m1.small", 2048, 1, 20), ("m1.medium", 4096, 2, 40), ("m1.large", 8192, 4, 80))
 """Name, RAM in MiB, VCPUs, disk in GiB: DevStack's names, so that examples found elsewhere work."""
 
+LOOPBACK = "127.0.0.1"
+
 
 MODULES = (
     "atoll.services.fake_hypervisor",
@@ -114,6 +116,25 @@ def _guests(settings: Settings) -> Sections:
             "images_type": "qcow2",
         },
         "os_vif_ovs": {"ovsdb_connection": layout.database(settings)},
+        **_consoles(settings),
+    }
+
+
+def _consoles(settings: Settings) -> Sections:
+    """QEMU asks nobody for a password, so it listens on loopback alone, where the gateway reaches it; see docs/guests.md."""
+    page = f"/console/vnc/vnc_lite.html?path=console/{settings.site}/vnc"
+    return {
+        "vnc": {
+            "server_listen": LOOPBACK,
+            "server_proxyclient_address": LOOPBACK,
+            "novncproxy_base_url": settings.url("gateway", page),
+        },
+        "serial_console": {
+            "enabled": True,
+            "base_url": settings.url("gateway", f"/console/{settings.site}/serial").replace("http:", "ws:", 1),
+            "proxyclient_address": LOOPBACK,
+        },
+        "spice": {"enabled": False},
     }
 
 
@@ -233,8 +254,9 @@ def _configure(settings: Settings) -> None:
 
 def install_hypervisor(settings: Settings) -> None:
     """Have nova-compute, in this process, find the drivers that its configuration names, which must have been read."""
-    from atoll.services import fake_hypervisor, privileges, unfinished_deletion
+    from atoll.services import console_log, fake_hypervisor, privileges, unfinished_deletion
 
+    console_log.install()
     unfinished_deletion.install()
     if settings.hypervisor == "fake":
         fake_hypervisor.install()

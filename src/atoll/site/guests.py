@@ -117,9 +117,13 @@ def _await(watched: Iterable[_Watched], seconds: float) -> None:
 
 def _press_power_button(guest: Guest) -> None:
     """Ask QEMU over its own protocol (docs/interop/qmp-spec.txt of QEMU): a greeting, the capabilities, then commands."""
-    with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
+    with suppress(OSError, ValueError), ExitStack() as stack:
+        # The path may be longer than an address of a socket, which libvirt sees by a shorter one.
+        directory = os.open(guest.monitor.parent, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, directory)
+        monitor = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         monitor.settimeout(1.0)
-        monitor.connect(str(guest.monitor))
+        monitor.connect(f"/proc/self/fd/{directory}/{guest.monitor.name}")
         with monitor.makefile("rw", encoding="utf-8") as lines:
             lines.readline()
             for command in ("qmp_capabilities", "system_powerdown"):

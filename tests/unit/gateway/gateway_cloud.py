@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from atoll.gateway.console import Consoles
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
 from atoll.gateway.server import Server
@@ -225,7 +226,8 @@ class Site:
         self.gateway = Gateway(self.sites, self.mesh)
         for name, make in parts.items():
             setattr(self.gateway, name, make(self))
-        self.server = Server(self.options, self.gateway, self.mesh)
+        self.consoles = Consoles(self.sites, self.options.host, self.directory / "novnc")
+        self.server = Server(self.options, self.gateway, self.mesh, self.consoles)
         await self.server.start(self._sockets[1], self._sockets[2])
 
     async def stop(self) -> None:

@@ -213,6 +213,21 @@ def test_reading_asks_the_nearest_that_has_it_and_speaks_of_the_id_asked_for(tmp
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("child", "body"), [("/remote-consoles", {"remote_console": {}}), ("/action", {"os-getSerialConsole": {}})])
+def test_a_console_is_that_of_the_nearest_and_nobody_has_to_make_one_later(tmp_path, child, body):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            key = (await at.create_server([["lyon", "paris"]])).json()["server"]["id"]
+            there = at.servers()
+            asked = len(at.sites["lyon"].asked)
+            at.sites.cut.add("lyon")
+            assert (await at.ask("POST", key, child, body)).site == "paris"
+            assert at.sites["paris"].writes()[-1] == ("POST", f"{SERVERS}/{there['paris'][0]}{child}")
+            assert (len(at.sites["lyon"].asked), at.waiting()) == (asked, [])
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("which", ["lyon", "paris"])
 def test_changes_and_actions_reach_all_members_by_any_of_their_ids(tmp_path, which):
     async def main() -> None:

@@ -1,0 +1,91 @@
+"""The guest's end of a console: a TCP connection to its hypervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from atoll.gateway.console.ends import CLOSE_S, Farewell
+from atoll.gateway.target import Refused
+
+LOG = logging.getLogger(__name__)
+
+CHUNK = 64 << 10
+CONNECT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a console is.
+
+    Attributes:
+        host: address.
+        port: of TCP.
+        path: what has to be asked for first, if there is something between us and the guest; empty if not.
+        server: id of the server.
+    """
+
+    host: str
+    port: int
+    path: str
+    server: str
+
+
+class Line:
+    """A TCP connection to a guest's console."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.farewell = Farewell(1000, "the guest's end of the console is closed")
+
+    async def read(self) -> bytes:
+        """See `End`."""
+        return await self._reader.read(CHUNK)
+
+    async def write(self, data: bytes) -> None:
+        """See `End`."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def close(self, _farewell: Farewell) -> None:
+        """See `End`."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._writer.wait_closed()
+        except (TimeoutError, OSError):
+            self._writer.transport.abort()
+
+
+async def connect(where: Where) -> Line:
+    """Connect to a console.
+
+    Raises:
+        Refused: nothing answers there.
+    """
+    line = None
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await asyncio.open_connection(where.host, where.port, limit=CHUNK)
+            line = Line(reader, writer)
+            if where.path:
+                await _ask_for(where.path, reader, writer)
+    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        if line is not None:
+            await line.close(line.farewell)
+        LOG.warning("the console of server %s at %s port %s: %s", where.server, where.host, where.port, error or type(error).__name__)
+        raise Refused(502, "nothing answers where the server's console should be") from error
+    return line
+
+
+async def _ask_for(path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The handshake of hypervisors that have one port for all consoles."""
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("its path is none")
+    writer.write(f"CONNECT {path} HTTP/1.1\r\n\r\n".encode())
+    await writer.drain()
+    answer = await reader.readuntil(b"\r\n\r\n")
+    if b"200" not in answer.split(b"\r\n", 1)[0]:
+        raise ValueError("it refuses")

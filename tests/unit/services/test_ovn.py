@@ -1,0 +1,132 @@
+"""What the programs of OVN are told, and what of Neutron is done otherwise with it."""
+
+import json
+import subprocess
+from dataclasses import replace
+
+import pytest
+from upstream import check, inside
+
+from atoll.services import OVN, libvirt_daemon
+from atoll.services.ovn import layout, ovsdb, vswitchd
+
+
+@pytest.fixture
+def real(settings):
+    return replace(settings, hypervisor="qemu", network="ovn", outside="10.77.0.129/25", forwards=True)
+
+
+def test_sockets_are_the_sites_own_and_not_beside_those_of_the_bus(real):
+    assert layout.database_socket(real).parent == real.sockets / "ovs"
+    assert layout.environment(real) == {"OVS_RUNDIR": f"{real.sockets}/ovs", "OVN_RUNDIR": f"{real.sockets}/ovs"}
+
+
+def test_chassis_is_a_uuid_of_the_site_alone(real):
+    assert layout.chassis(real) == layout.chassis(replace(real, host="10.77.3.1"))
+    assert len({layout.chassis(replace(real, site=name, cloud=cloud)) for name in "ab" for cloud in "xy"}) == 4
+
+
+def test_switch_is_told_who_it_is(real):
+    words = vswitchd._setup(real)
+    assert 'external-ids:hostname="paris"' in words
+    assert f'external-ids:ovn-remote="unix:{real.sockets}/ovs/db.sock"' in words
+    assert 'external-ids:ovn-bridge-datapath-type="netdev"' in words
+    assert 'external-ids:ovn-bridge-mappings="public:br-ex"' in words
+
+
+@pytest.mark.skipif(not ovsdb.SCHEMAS["ovnnb"].exists(), reason="OVN is not installed")
+def test_databases_are_made_once_and_brought_up_to_date(tmp_path):
+    file, schema = tmp_path / "ovn" / "nb.db", ovsdb.SCHEMAS["ovnnb"]
+    old = tmp_path / "old.ovsschema"
+    data = json.loads(schema.read_text())
+    old.write_text(json.dumps(data | {"version": "0.0.1", "tables": {"NB_Global": {"columns": {"name": {"type": "string"}}}}}))
+    ovsdb._prepare(file, old)
+    assert ovsdb._tool("needs-conversion", file, schema) == "yes"
+    ovsdb._prepare(file, schema)
+    assert ovsdb._tool("needs-conversion", file, schema) == "no"
+    before = file.read_bytes()
+    ovsdb._prepare(file, schema)
+    assert file.read_bytes() == before
+
+
+def test_answers(tmp_path):
+    assert layout.answers(tmp_path / "nobody") is False
+
+
+def test_each_service_has_a_name_of_its_own_and_needs_those_before_it():
+    names = [service.name for service in OVN]
+    assert len(set(names)) == len(names)
+    for index, service in enumerate(OVN):
+        assert set(service.needs) <= set(names[:index])
+
+
+def test_libvirt_keeps_to_the_sites_directories(real):
+    files = libvirt_daemon.configuration(real)
+    assert 'auth_unix_rw = "none"' in files["libvirt/libvirtd.conf"]
+    assert "cgroup_controllers = []" in files["libvirt/qemu.conf"]
+    assert libvirt_daemon.uri(real).endswith(f"{real.sockets}/libvirt/libvirt-sock")
+
+
+RING = """
+    from oslo_config import cfg
+    from neutron.common import config
+    config.register_common_config_options()
+    cfg.CONF([], project="neutron", default_config_files=[])
+    from neutron.common.ovn import hash_ring_manager
+    from neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb import ovsdb_monitor
+    from atoll.services.ovn import events
+    events.install()
+    ring = ovsdb_monitor.hash_ring_manager.HashRingManager("mechanism_driver")
+    one, two = (ring.get_node(key) for key in ("a", b"b"))
+    tell([one[0] == two[0], len(one[0])])
+"""
+
+
+def test_every_event_is_this_processs_own():
+    same, length = inside(RING)
+    assert same
+    assert length >= 32
+
+
+PRIVILEGES = """
+    import os
+    from oslo_privsep import capabilities, priv_context
+    early = priv_context.PrivContext(__name__, cfg_section="early", pypath=__name__ + ".early", capabilities=[capabilities.CAP_SYS_ADMIN])
+    @early.entrypoint
+    def where(): return os.getpid()
+    from atoll.services import privileges
+    privileges.use_own()
+    late = priv_context.PrivContext(__name__, cfg_section="late", pypath=__name__ + ".late", capabilities=[capabilities.CAP_SYS_ADMIN])
+    @late.entrypoint
+    def there(): return os.getpid()
+    late.set_client_mode(True)
+    tell([where() == os.getpid(), there() == os.getpid()])
+"""
+
+
+def test_privileged_functions_run_where_they_are_called():
+    assert inside(PRIVILEGES) == [True, True]
+
+
+def test_upstream_is_what_ours_was_written_against():
+    check(
+        "neutron",
+        {
+            ("neutron/common/ovn/hash_ring_manager.py", "HashRingManager.get_node"): "58361fb8",
+            ("neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovsdb_monitor.py", "OvnIdlDistributedLock.notify"): "de8194fb",
+            ("neutron/plugins/ml2/drivers/ovn/mech_driver/mech_driver.py", "OVNMechanismDriver._start_maintenance_thread"): "dd232cc7",
+            ("neutron/common/wsgi_utils.py", "get_start_time"): "87137db8",
+            ("neutron/agent/ovn/ovn_neutron_agent.py", "main"): "de0f7c71",
+        },
+        "services/ovn, services/neutron.py",
+    )
+
+
+def test_ovn_tools_are_asked_by_pid_file(real):
+    """Debian's ovn-controller has no --unixctl, so all are found alike."""
+    assert "--pidfile" in layout.command(real, "ovn-controller")
+    assert layout.ask(real, "ovn-controller", "version") is None if _has_tools() else True
+
+
+def _has_tools() -> bool:
+    return subprocess.run(["sh", "-c", "command -v ovn-appctl"], capture_output=True, check=False).returncode == 0
