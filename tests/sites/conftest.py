@@ -22,9 +22,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def base_ports() -> Iterator[int]:
-    """Base ports of sites; none is given twice."""
-    return iter(free_ports(12))
+def base_ports(request) -> Iterator[int]:
+    """Base ports of sites; none is given twice, also not to tests that run beside these (pytest-xdist calls its workers gw0, gw1, …)."""
+    worker = getattr(request.config, "workerinput", {"workerid": "gw0"})["workerid"]
+    return iter(free_ports(12, first=20000 + 4000 * int(worker.removeprefix("gw"))))
 
 
 @pytest.fixture(scope="session")

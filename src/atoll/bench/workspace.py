@@ -83,24 +83,25 @@ def _signalled(pids: Iterable[int], number: int) -> list[psutil.Process]:
     return processes
 
 
-def free_ports(count: int, step: int = PORT_STEP) -> list[int]:
+def free_ports(count: int, step: int = PORT_STEP, first: int = _FIRST_PORT) -> list[int]:
     """Base ports, each with all ports up to the next step free.
 
     Args:
         count: how many.
         step: ports per base.
+        first: the lowest port to look at.
 
     Raises:
         AtollError: `bench.failed`: this machine has not as many.
     """
     bases: list[int] = []
-    for base in range(_FIRST_PORT, _LAST_PORT, step):
+    for base in range(first, _LAST_PORT, step):
         if len(bases) == count:
             break
         if all(_is_free(port) for port in range(base, base + step)):
             bases.append(base)
     if len(bases) < count:
-        raise failed(f"there are no {count * step} free ports between {_FIRST_PORT} and {_LAST_PORT} on {HOST}")
+        raise failed(f"there are no {count * step} free ports between {first} and {_LAST_PORT} on {HOST}")
     return bases
 
 

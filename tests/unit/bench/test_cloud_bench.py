@@ -26,3 +26,25 @@ def test_only_what_connections_carried_meanwhile_counts():
     before = {(8443, 1): 100, (8443, 2): 50}
     assert carried(before, {(8443, 1): 130, (8443, 3): 7}) == 37
     assert carried(before, before) == 0
+
+
+def test_parts_that_can_be_chosen_are_those_that_there_are():
+    from atoll.bench.cloud.experiment import MEASURES
+    from atoll.cli.bench_cloud import PARTS
+
+    assert tuple(MEASURES) == PARTS
+
+
+def test_only_what_was_chosen_is_measured_and_told_at_once(monkeypatch):
+    from types import SimpleNamespace
+
+    from atoll.bench.cloud import experiment
+
+    monkeypatch.setattr(experiment.workload, "prepare", lambda _api: None)
+    parts = {name: (f"{name} of {{servers}}", lambda *_, name=name: {name: 1}) for name in ("list", "boots", "image")}
+    monkeypatch.setattr(experiment, "MEASURES", parts)
+    told: list[str] = []
+    made = SimpleNamespace(names=["a"], api=lambda _site: None)
+    assert experiment._measure(made, Options(only=("image", "list")), told.append) == {"list": 1, "image": 1}
+    assert told == ["list of 1000", '{"list": 1}', "image of 1000", '{"image": 1}']
+    assert experiment._measure(made, Options(), told.append) == {"list": 1, "boots": 1, "image": 1}

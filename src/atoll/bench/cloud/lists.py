@@ -13,6 +13,7 @@ from atoll.bench.cloud.stage import Stage
 from atoll.bench.measure import failed, wait_until
 
 _AT_ONCE = 50  # servers of one request
+_BATCH_S = 1200.0  # which may take so long on a busy machine
 
 
 def union(stage: Stage, tenancy: workload.Tenancy, servers: int, times: int) -> dict[str, float]:
@@ -36,9 +37,10 @@ def _fill(stage: Stage, tenancy: workload.Tenancy, site: str, count: int) -> Non
     api = stage.api(site)
     for begun in range(0, count, _AT_ONCE):
         body = workload.server_body(tenancy, f"{site}-{begun}")
-        body["server"] |= {"min_count": min(_AT_ONCE, count - begun), "availability_zone": site}
+        # Without ports: a list of names does not ask for them, and they are most of the work of a boot.
+        body["server"] |= {"min_count": min(_AT_ONCE, count - begun), "availability_zone": site, "networks": "none"}
         api.expect("compute", "POST", "/servers", body)
-        wait_until(lambda: not _building(stage, site), f"servers of {site} ACTIVE", workload.BOOT_TIMEOUT_S, 1.0)
+        wait_until(lambda: not _building(stage, site), f"servers of {site} ACTIVE", _BATCH_S, 1.0)
 
 
 def _lift_quota(api: Api, servers: int) -> None:
@@ -48,6 +50,6 @@ def _lift_quota(api: Api, servers: int) -> None:
 
 
 def _building(stage: Stage, site: str) -> int:
-    """How many servers of a site aren't up yet: asked of the site's own Nova, past the gateway."""
+    """How many servers of a site aren't up yet: asked of the site's gateway, for its own zone."""
     url = f"/servers?status=BUILD&availability_zone={site}&limit=1"
     return len(stage.api(site).expect("compute", "GET", url)["servers"])
