@@ -2,8 +2,11 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 STAMP := .venv/installed
+# These look at all network namespaces of the machine.
+ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
+LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" --quiet --upgrade
 
-.PHONY: help install demo test lint unit bus sites tempest tempest-smoke lock clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,9 +17,10 @@ $(STAMP): requirements.lock pyproject.toml setup.py scripts/install $(addprefix 
 	scripts/install
 
 demo: install ## three sites behind an emulated WAN, with servers, from nothing
+	scripts/guests
 	scripts/demo
 
-test: lint unit bus sites tempest-smoke ## all that .ci/run runs
+test: lint unit bus sites guests tempest-smoke ## all that .ci/run runs
 
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check
@@ -32,7 +36,12 @@ bus: install ## the message bus, with real processes and links: 2 minutes
 
 sites: install ## tests with real sites
 	scripts/packages rabbitmq-server
-	$(BIN)/pytest tests/sites
+	$(BIN)/pytest tests/sites --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE))
+	$(BIN)/pytest $(ALONE)
+
+guests: install ## tests with real guests on real networks: 6 minutes
+	scripts/guests
+	$(BIN)/pytest tests/guests
 
 tempest: install ## Tempest's API tests against a site: all that a site can run, 15 minutes
 	$(BIN)/python tests/tempest/run.py
@@ -41,8 +50,8 @@ tempest-smoke: install ## some of them, of each kind: 3 minutes
 	$(BIN)/python tests/tempest/run.py --smoke
 
 lock: install ## resolve the dependencies anew
-	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --python-version 3.11 \
-		--custom-compile-command "make lock" --quiet --upgrade --output-file requirements.lock
+	$(LOCK) $(addprefix --extra ,bench tempest network dev) --output-file requirements.lock pyproject.toml
+	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 clean: ## remove what install made
 	rm -rf .venv build dist

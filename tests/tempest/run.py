@@ -76,8 +76,8 @@ def running_sites(images: str, others: Sequence[str]) -> Iterator[None]:
         atoll("destroy", "--yes")
     file = WORK / "cloud.yaml"
     port = free_base_port(10 * (1 + len(others)))
-    site = {"name": SITE, "port": port, "options": options(port, int(images.rpartition(":")[2]))}
-    more = [{"name": name, "port": port + 10 * number} for number, name in enumerate(others, start=1)]
+    site = {"name": SITE, "port": port, "compute": "fake", "options": options(port, int(images.rpartition(":")[2]))}
+    more = [{"name": name, "port": port + 10 * number, "compute": "fake"} for number, name in enumerate(others, start=1)]
     file.write_text(yaml.safe_dump({"name": "tempest", "sites": [site, *more]}))
     atoll("up", str(file))
     await_members({SITE, *others})

@@ -14,7 +14,6 @@ from atoll.cli.verb import write_lines
 VERBS = {
     "up": "atoll.cli.up",
     "down": "atoll.cli.down",
-    "console": "atoll.cli.console",
     "destroy": "atoll.cli.destroy",
     "status": "atoll.cli.status",
     "logs": "atoll.cli.logs",
@@ -22,6 +21,7 @@ VERBS = {
     "openstack": "atoll.cli.openstack",
     "exec": "atoll.cli.exec",
     "shell": "atoll.cli.shell",
+    "console": "atoll.cli.console",
     "site": "atoll.cli.site",
     "mesh": "atoll.cli.mesh",
     "scope": "atoll.cli.scope",
@@ -29,6 +29,7 @@ VERBS = {
     "pending": "atoll.cli.pending",
     "topology": "atoll.cli.topology",
     "wan": "atoll.cli.wan",
+    "image": "atoll.cli.image",
     "bench": "atoll.cli.bench",
     "tempest-conf": "atoll.cli.tempest_conf",
     "version": "atoll.cli.version",

@@ -254,9 +254,10 @@ def _configure(settings: Settings) -> None:
 
 def install_hypervisor(settings: Settings) -> None:
     """Have nova-compute, in this process, find the drivers that its configuration names, which must have been read."""
-    from atoll.services import console_log, fake_hypervisor, privileges, unfinished_deletion
+    from atoll.services import console_log, fake_hypervisor, lean_tracker, privileges, unfinished_deletion
 
     console_log.install()
+    lean_tracker.install()
     unfinished_deletion.install()
     if settings.hypervisor == "fake":
         fake_hypervisor.install()

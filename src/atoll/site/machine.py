@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
+import select
 import shutil
 import subprocess
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
+from atoll.guest.image import build
 from atoll.services import GUEST_PROGRAMS
 
 PACKAGES = {
@@ -34,7 +38,10 @@ PACKAGES = {
 """The Debian package of each program."""
 
 PROBE_S = 10.0
-"""How long a guest may take to say its first word with KVM. It takes less than a second where KVM works; where it does not, for ever."""
+"""How long a guest may take to say its first word with KVM. Where KVM works it takes a second or two; where it does not, for ever."""
+
+_WORD = b"BusyBox"
+"""How the shell on the guest image's console greets."""
 
 _FILE = "machine.json"
 
@@ -84,7 +91,7 @@ def probe(cache: Path) -> Machine:
             return Machine(**known)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    machine = Machine("kvm" if kvm_works() else "qemu", "system" if _kernel_has_switch() else "netdev")
+    machine = Machine("kvm" if kvm_works(cache) else "qemu", "system" if _kernel_has_switch() else "netdev")
     make_directory(cache)
     write_private(path, json.dumps({"key": key, **asdict(machine)}))
     return machine
@@ -110,6 +117,47 @@ def _kernel_has_switch() -> bool:
     return True
 
 
-def kvm_works() -> bool:
-    """True if a guest really runs with KVM: there are machines that have /dev/kvm, and guests that use it hang."""
+def kvm_works(cache: Path) -> bool:
+    """True if a guest really runs with KVM: there are machines that have /dev/kvm, and guests that use it hang.
+
+    Args:
+        cache: the user's cache directory, where the guest image is or comes to be.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    try:
+        image = build(cache, None, lambda _text: None).path
+    except AtollError:
+        return False  # nothing to try it with
+    return speaks(["-accel", "kvm", "-cpu", "host"], image, PROBE_S)
+
+
+def speaks(options: Sequence[str], image: Path, within_s: float) -> bool:
+    """True if the guest image, booted with these options of QEMU, says on its console in time that it runs.
+
+    Args:
+        options: of QEMU; they name the accelerator.
+        image: the guest image.
+        within_s: how long to wait.
+    """
+    drive = f"file={image},format=raw,if=virtio,snapshot=on"
+    command = ["qemu-system-x86_64", *options, "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio", "-drive", drive]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as guest:
+        try:
+            return _says(guest, _WORD, time.monotonic() + within_s)
+        finally:
+            guest.kill()
+
+
+def _says(guest: subprocess.Popen[bytes], word: bytes, deadline: float) -> bool:
+    if guest.stdout is None:
+        return False
+    heard = b""
+    while (left := deadline - time.monotonic()) > 0 and select.select([guest.stdout], [], [], left)[0]:
+        data = os.read(guest.stdout.fileno(), 65536)
+        heard += data
+        if word in heard:
+            return True
+        if not data:
+            return False
     return False

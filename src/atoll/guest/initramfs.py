@@ -1,0 +1,85 @@
+"""The initramfs: the whole system of a guest, which stays in memory."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+from atoll.guest import modules, programs
+from atoll.guest.kernel import Kernel
+
+ROOT = Path(__file__).with_name("root")
+"""What is copied into it as it stands: the first process, the guest's scripts, its page."""
+
+SSH = "dropbear"
+
+_DIRECTORIES = ("bin", "dev", "proc", "sys", "run", "tmp", "etc/dropbear", "root/.ssh", "run/guest", "var/log", "lib/modules")
+_LINKS = {"sbin": "bin", "usr/bin": "../bin", "usr/sbin": "../bin", "var/run": "../run", "etc/mtab": "../proc/mounts"}
+_SECRET = frozenset({"root", "root/.ssh"})
+
+
+def parts() -> dict[str, Path]:
+    """The files of this machine that it is made of, by their place in the guest."""
+    found = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*")) if path.is_file()}
+    for program in ("busybox", SSH):
+        path = programs.find(program)
+        if path is not None:
+            found[f"bin/{program}"] = path
+            found |= {str(library).lstrip("/"): library for library in programs.libraries(path)}
+    return found
+
+
+def write(kernel: Kernel, tree: Path, target: Path) -> None:
+    """Write an initramfs.
+
+    Args:
+        kernel: whose modules it is to have.
+        tree: an empty directory, in which the guest's files are laid out.
+        target: the file.
+
+    Raises:
+        AtollError: `image.kernel`, `image.failed`.
+    """
+    lay_out(kernel, tree)
+    entries = sorted(tree.rglob("*"))
+    programs.age(entries)
+    names = "".join(f"{path.relative_to(tree)}\n" for path in entries)
+    words = ["cpio", "--create", "--format=newc", "--owner=+0:+0", "--reproducible", "--quiet"]
+    target.write_bytes(gzip.compress(programs.output(words, tree, names.encode()), mtime=0))
+
+
+def lay_out(kernel: Kernel, tree: Path) -> None:
+    """Put the guest's files below a directory; their owner is root only once they are in an archive.
+
+    Raises:
+        AtollError: `image.kernel`, `image.failed`.
+    """
+    for name in _DIRECTORIES:
+        (tree / name).mkdir(parents=True)
+    for place, path in parts().items():
+        made = tree / place
+        made.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, made)
+    for link, leads in _LINKS.items():
+        (tree / link).parent.mkdir(parents=True, exist_ok=True)
+        (tree / link).symlink_to(leads)
+    for applet in programs.applets():
+        if not (tree / "bin" / applet).exists():
+            (tree / "bin" / applet).symlink_to("busybox")
+    modules.copy(kernel.modules, modules.choose(kernel.modules), tree / "lib" / "modules" / kernel.version)
+    programs.run(["busybox", "depmod", "-b", str(tree), kernel.version])
+    _permit(tree)
+
+
+def _permit(tree: Path) -> None:
+    """Modes don't depend on how this package was installed, nor on the umask."""
+    for path in tree.rglob("*"):
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            path.chmod(0o700 if str(path.relative_to(tree)) in _SECRET else 0o755)
+        else:
+            with path.open("rb") as file:
+                runs = file.read(4).startswith((b"#!", b"\x7fELF"))
+            path.chmod(0o755 if runs else 0o644)

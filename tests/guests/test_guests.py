@@ -1,0 +1,197 @@
+"""Real guests, real packets: what a user of a cloud expects of servers and networks."""
+
+import re
+
+import pytest
+from deployment import kill, until
+from landscape import PATIENCE_S, Guest
+
+from atoll.site import guests
+
+
+@pytest.fixture(scope="module")
+def web(paris) -> Guest:
+    """A guest at paris that goes on while others come and go."""
+    guest = paris.boot("web")
+    yield guest
+    guest.delete()
+
+
+@pytest.fixture(scope="module")
+def floating(paris, web) -> str:
+    """The floating IP of that guest."""
+    _id, address = paris.floating_ip(web)
+    return address
+
+
+def test_guests_of_two_sites_answer_http_across_the_wan(paris, nice, web, floating):
+    other = nice.boot("other")
+    _id, address = nice.floating_ip(other)
+    assert "told by: the metadata service" in paris.await_page(floating, "web")
+    nice.await_page(address, "other")
+    paris.await_page(address, "other", site="paris")
+    nice.await_page(floating, "web", site="nice")
+    assert web.show()["OS-EXT-SRV-ATTR:hypervisor_hostname"] == "paris"
+    other.delete()
+
+
+def test_guests_of_one_network_reach_each_other_by_address_and_by_name(paris, web):
+    script = f"#!/bin/sh\nping -c 3 {web.address} && wget -q -O - http://{web.address}/ && echo 'fetched: all'\n"
+    peer = paris.boot("peer", script=script)
+    assert "<h1>web</h1>" in peer.await_console(r"(?s)3 packets received.*fetched: all").group(0)
+    peer.delete()
+
+
+def test_security_group_closes_and_opens(paris, floating, web):
+    paris.await_page(floating, "web")
+    rules = paris.api.expect("network", "GET", f"/v2.0/security-group-rules?security_group_id={paris.group}")["security_group_rules"]
+    (tcp,) = [rule["id"] for rule in rules if rule["protocol"] == "tcp"]
+    paris.api.call("network", "DELETE", f"/v2.0/security-group-rules/{tcp}")
+    until(lambda: paris.page(floating, 2.0) == "", "closed", 60)
+    paris.allow(paris.group, "tcp")
+    paris.await_page(floating, "web")
+
+
+def test_floating_ip_moves(paris, web, floating):
+    second = paris.boot("second")
+    (found,) = paris.api.expect("network", "GET", f"/v2.0/floatingips?floating_ip_address={floating}")["floatingips"]
+    for guest in (second, web):
+        paris.api.expect("network", "PUT", f"/v2.0/floatingips/{found['id']}", {"floatingip": {"port_id": guest.port}})
+        paris.await_page(floating, guest.name)
+    second.delete()
+
+
+def test_guest_reboots_and_its_snapshot_boots(paris):
+    first = paris.boot("first", script="#!/bin/sh\n[ -e /disk/mark ] || echo made by first >/disk/mark; sync; echo marked\n")
+    first.await_console("marked")
+    before = first.process().pid
+    first.act(reboot={"type": "HARD"})
+    first.await_status("ACTIVE")
+    assert first.process().pid != before
+    first.await_ready()
+    first.act(createImage={"name": "of-first"})
+    images = until(lambda: paris.api.expect("image", "GET", "/v2/images?name=of-first&status=active")["images"], "the snapshot", PATIENCE_S)
+    second = paris.boot("from-snapshot", image=images[0]["id"], script="#!/bin/sh\necho mark: $(cat /disk/mark)\n")
+    assert second.await_console(r"mark: (.*)").group(1).strip() == "made by first"
+    first.delete()
+    second.delete()
+    paris.api.call("image", "DELETE", f"/v2/images/{images[0]['id']}")
+
+
+def test_guest_goes_on_while_all_services_are_killed_and_is_managed_afterwards(cloud, paris, web, floating):
+    page, process = paris.await_page(floating, "web"), web.process()
+    kill(*(pid for name, pid in cloud.pids().items() if name.startswith("paris/")))
+    until(lambda: _all_ready(cloud), "all services ready again", PATIENCE_S)
+    assert process.is_running()
+    assert _uptime(paris.await_page(floating, "web")) > _uptime(page)
+    web.act(pause=None)
+    web.await_status("PAUSED")
+    assert paris.page(floating, 2.0) == ""
+    web.act(unpause=None)
+    web.await_status("ACTIVE")
+    paris.await_page(floating, "web")
+    late = paris.boot("late")
+    late.await_ready()
+    late.delete()
+
+
+def test_guest_whose_qemu_dies_is_shut_off_within_ten_seconds_and_can_be_started(paris):
+    guest = paris.boot("mortal")
+    guest.await_ready()
+    kill(guest.process().pid)
+    guest.await_status("SHUTOFF", 10.0)
+    guest.act(**{"os-start": None})
+    guest.await_status("ACTIVE")
+    guest.await_ready()
+    guest.delete()
+
+
+def test_cut_off_site_boots_guests_and_tells_them_who_they_are(cloud, nice):
+    cloud.atoll("wan", "cut", "nice")
+    try:
+        guest = nice.boot("lonely")
+        _id, address = nice.floating_ip(guest)
+        assert "told by: the metadata service" in nice.await_page(address, "lonely")
+        guest.delete()
+    finally:
+        cloud.atoll("wan", "heal", "nice")
+
+
+def test_interface_is_attached_and_detached(paris):
+    guest = paris.boot("wired")
+    guest.await_ready()
+    network, _subnet = paris.make_network("10.9.0.0/24")
+    made = paris.api.expect("compute", "POST", f"/servers/{guest.id}/os-interface", {"interfaceAttachment": {"net_id": network}})
+    address = made["interfaceAttachment"]["fixed_ips"][0]["ip_address"]
+    guest.await_console(re.escape(address))
+    path = f"/servers/{guest.id}/os-interface/{made['interfaceAttachment']['port_id']}"
+    assert paris.api.call("compute", "DELETE", path).ok
+    until(lambda: paris.api.call("compute", "GET", path).status == 404, "detached", PATIENCE_S)
+    guest.delete()
+    paris.api.call("network", "DELETE", f"/v2.0/networks/{network}")
+
+
+def test_config_drive_says_who_the_guest_is(paris):
+    guest = paris.boot("driven", config_drive=True)
+    _id, address = paris.floating_ip(guest)
+    assert "told by: the config drive" in paris.await_page(address, "driven")
+    guest.delete()
+
+
+def test_resize_rescue_and_rebuild(paris):
+    guest = paris.boot("changing")
+    guest.await_ready()
+    guest.act(resize={"flavorRef": "3"})
+    guest.await_status("VERIFY_RESIZE")
+    guest.act(confirmResize=None)
+    guest.await_status("ACTIVE")
+    assert guest.process().cmdline()[guest.process().cmdline().index("-m") + 1] == "size=2097152k"
+    guest.act(rescue={"rescue_image_ref": paris.image})
+    guest.await_status("RESCUE")
+    guest.await_ready()
+    guest.act(unrescue=None)
+    guest.await_status("ACTIVE")
+    guest.act(rebuild={"imageRef": paris.image, "name": "rebuilt"})
+    guest.name = "rebuilt"
+    guest.await_status("ACTIVE")
+    guest.await_ready()
+    guest.delete()
+
+
+def test_broken_image_is_one_clear_line_and_leaves_nothing(paris):
+    fields = {"name": "broken", "disk_format": "qcow2", "container_format": "bare"}
+    image = paris.api.expect("image", "POST", "/v2/images", fields)["id"]
+    uploaded = paris.api.call("image", "PUT", f"/v2/images/{image}/file", data=b"no qcow2 at all" * 1000)
+    running = guests.running(paris.settings.directory)
+    if uploaded.ok:
+        body = {"name": "hopeless", "imageRef": image, "flavorRef": "2", "networks": [{"uuid": paris.network}]}
+        server = paris.api.expect("compute", "POST", "/servers", {"server": body})["server"]["id"]
+        look = lambda: paris.api.expect("compute", "GET", f"/servers/{server}")["server"]  # noqa: E731
+        until(lambda: look()["status"] == "ERROR", "the boot fails", PATIENCE_S)
+        assert "fault" in look()
+        paris.api.call("compute", "DELETE", f"/servers/{server}")
+        until(lambda: not paris.api.expect("network", "GET", f"/v2.0/ports?device_id={server}")["ports"], "no port left", PATIENCE_S)
+    assert guests.running(paris.settings.directory) == running
+    paris.api.call("image", "DELETE", f"/v2/images/{image}")
+
+
+def test_guests_are_back_after_down_and_up(cloud, paris, nice, web, floating):
+    before = _uptime(paris.await_page(floating, "web"))
+    cloud.atoll("down")
+    assert guests.running(paris.settings.directory) == []
+    cloud.atoll("up")
+    for each in (paris, nice):
+        each.come_in()
+    assert _uptime(paris.await_page(floating, "web")) < before + 600
+    assert web.show()["status"] == "ACTIVE"
+
+
+def _all_ready(cloud) -> bool:
+    found = [status for name, status in cloud.processes().items() if name.startswith("paris/")]
+    return bool(found) and all(status.state == "ready" for status in found)
+
+
+def _uptime(page: str) -> float:
+    match = re.search(r"uptime: ([\d.]+) s", page)
+    assert match, page
+    return float(match.group(1))
