@@ -8,6 +8,7 @@ same id at both: so each agent sees a /run/netns of its own.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +58,10 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     _state(settings).mkdir(mode=0o700, exist_ok=True)
     _end_proxies(_state(settings))
-    private_mounts({"/run/netns": str(settings.sockets / "netns")})
+    names = settings.sockets / "netns"
+    # An agent that was killed leaves the files behind on which it had mounted its network namespaces: they would be taken for those.
+    shutil.rmtree(names, ignore_errors=True)
+    private_mounts({"/run/netns": str(names)})
     log.register_options(cfg.CONF)
     common_config.register_cli_script_opts()
     common_config.register_core_common_config_opts()
