@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def run(child: Child) -> None:
 
     settings = Settings.load(child.arguments["directory"])
     _state(settings).mkdir(mode=0o700, exist_ok=True)
-    _end_proxies(_state(settings))
+    _clear(settings)
     names = settings.sockets / "netns"
     # An agent that was killed leaves the files behind on which it had mounted its network namespaces: they would be taken for those.
     shutil.rmtree(names, ignore_errors=True)
@@ -74,20 +75,26 @@ def run(child: Child) -> None:
     child.ready()
     child.wait()
     agent.stop()
-    _end_proxies(_state(settings))
+    _clear(settings)
 
 
 def _state(settings: Settings) -> Path:
     return settings.data / "ovn-agent"
 
 
-def _end_proxies(state: Path) -> None:
-    """End the proxies of an agent that ran before: their network namespaces went with its mounts, and nobody else could end them."""
-    for file in (state / "external" / "pids").glob("*.pid*"):
+def _clear(settings: Settings) -> None:
+    """Take away what an agent before had for each network: its namespace went with its mounts, and nobody else could end the proxy there.
+
+    The switch must let go of the interface too: it would go on reading the one that is gone, and take no notice of a new one of that name.
+    """
+    for file in (_state(settings) / "external" / "pids").glob("*.pid*"):
         with suppress(OSError, ValueError):
             pid = int(file.read_text(encoding="ascii"))
             if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
+        interface = f"tap{file.name[:10]}0"  # `_get_veth_name` of neutron/agent/ovn/metadata/agent.py
+        layout.forget_port(settings, interface)
+        subprocess.run(["ip", "link", "delete", interface], check=False, capture_output=True)
         file.unlink(missing_ok=True)
 
 

@@ -57,6 +57,12 @@ def command(settings: Settings, program: str, *arguments: str) -> list[str]:
     return [program, "--no-chdir", "--pidfile", f"-vconsole:{level}", "-vsyslog:off", "-vfile:off", *arguments]
 
 
+def forget_port(settings: Settings, interface: str) -> None:
+    """Take an interface off the bridge that guests' are on, if it is there."""
+    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}", "--if-exists", "del-port", INTEGRATION_BRIDGE, interface]
+    subprocess.run(command, check=False, capture_output=True)
+
+
 def chassis(settings: Settings) -> str:
     """What OVN calls the site's switch: a UUID that the site's name decides."""
     return str(uuid5(NAMESPACE_URL, f"atoll:{settings.cloud}/{settings.site}"))
