@@ -28,6 +28,7 @@ KEYS = {
     "mesh_bit_s_per_site": "an idle site sends over the WAN, bit/s",
     "remote_boot_extra_rtt": "boot at another site takes longer by, round trips",
     "union_list_ms": "one list of all sites' servers, ms",
+    "union_list_floor_ms": "the same of each site's Nova for its own servers, all at once, with no WAN, ms",
     "identity_ms": "a change of identity is seen everywhere after, ms",
     "converge_s": "after a separation with changes on both sides, agreed after, s",
     "image_rate_ratio": "an image arrives at this part of the link's rate",

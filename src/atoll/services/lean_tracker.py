@@ -17,6 +17,8 @@ from nova.conf import CONF
 class LeanTracker(resource_tracker.ResourceTracker):  # type: ignore[misc]
     """Upstream's tracker, with allocations where they can be of use."""
 
+    reportclient: Any
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._client = self.reportclient

@@ -1,0 +1,1 @@
+"""`atoll bench guests`: real guests on real networks: how soon they answer, what goes through between them, what it takes."""

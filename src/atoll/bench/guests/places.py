@@ -1,0 +1,179 @@
+"""Pairs of ends to compare with: in network namespaces of this machine, joined by a veth pair, a bridge, or the data plane of a site."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from atoll.bench.guests.traffic import AGENT_PORT, End, await_agent
+from atoll.bench.measure import failed
+from atoll.services import Settings
+from atoll.services.ovn import layout
+from atoll.wan.isolation import new_network, within
+
+Pair = tuple[End, End]
+"""Who sends, and who receives."""
+
+_LOOPBACK = "127.0.0.1"
+_DEVICE = "eth0"
+_ADDRESSES = ("10.91.0.1", "10.91.0.2")
+_PREFIX = 24
+_START_S = 30.0
+
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
+_COMMAND = struct.Struct("@II")
+_REQUEST = struct.Struct("@16sP")
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of Neutron.
+
+    Attributes:
+        id: its own.
+        mac: its MAC address.
+        address: its IPv4 address.
+        mtu: of its network, whose subnet is a /24.
+    """
+
+    id: str
+    mac: str
+    address: str
+    mtu: int
+
+
+@contextmanager
+def veth(program: Path) -> Iterator[Pair]:
+    """Two namespaces, and a veth pair between them.
+
+    Args:
+        program: of `traffic.compiled`.
+    """
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(_network()) for _ in range(2))
+        _lay(first, _DEVICE, second)
+        ends = [stack.enter_context(_agent(program, *each)) for each in zip((first, second), _ADDRESSES, strict=True)]
+        yield ends[0], ends[1]
+
+
+@contextmanager
+def bridge(program: Path) -> Iterator[Pair]:
+    """The same with a Linux bridge between two veth pairs, in a namespace of its own.
+
+    Args:
+        program: of `traffic.compiled`.
+    """
+    with ExitStack() as stack:
+        middle, *networks = (stack.enter_context(_network()) for _ in range(3))
+
+        def make(ip: IPRoute) -> None:
+            ip.link("add", ifname="br0", kind="bridge")
+            (index,) = ip.link_lookup(ifname="br0")
+            ip.link("set", index=index, state="up")
+            for number, network in enumerate(networks):
+                ip.link("add", ifname=f"port{number}", kind="veth", peer={"ifname": _DEVICE, "net_ns_fd": network})
+                ip.link("set", index=ip.link_lookup(ifname=f"port{number}")[0], master=index, state="up")
+
+        _inside(middle, make)
+        ends = [stack.enter_context(_agent(program, *each)) for each in zip(networks, _ADDRESSES, strict=True)]
+        yield ends[0], ends[1]
+
+
+@contextmanager
+def plugged(program: Path, settings: Settings, site: int, ports: tuple[Port, Port]) -> Iterator[Pair]:
+    """Two namespaces at ports of a site's network: its data plane without guests.
+
+    Args:
+        program: of `traffic.compiled`.
+        settings: of the site.
+        site: a descriptor of its network.
+        ports: to take.
+    """
+    with ExitStack() as stack:
+        ends = []
+        for number, port in enumerate(ports):
+            network = stack.enter_context(_network())
+            _plug(settings, site, f"bench{number}", network, port)
+            ends.append(stack.enter_context(_agent(program, network, port.address)))
+        yield ends[0], ends[1]
+
+
+@contextmanager
+def _network() -> Iterator[int]:
+    descriptor = new_network()
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _agent(program: Path, network: int, address: str) -> Iterator[End]:
+    """An agent in a namespace, whose device gets this address."""
+    _inside(network, lambda ip: _address(ip, address))
+    words = [str(program), "agent", str(AGENT_PORT)]
+    process = within(network, lambda: subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True))
+    try:
+        end = End(network, _LOOPBACK, address)
+        await_agent(end, _START_S)
+        yield end
+    finally:
+        os.killpg(process.pid, 9)  # it may have children
+        process.wait()
+
+
+def _inside(network: int, work: Callable[[IPRoute], None]) -> None:
+    def there() -> None:
+        with IPRoute() as ip:
+            work(ip)
+
+    within(network, there)
+
+
+def _lay(network: int, name: str, other: int) -> None:
+    _inside(network, lambda ip: ip.link("add", ifname=name, kind="veth", peer={"ifname": _DEVICE, "net_ns_fd": other}))
+
+
+def _address(ip: IPRoute, address: str) -> None:
+    (index,) = ip.link_lookup(ifname=_DEVICE)
+    ip.addr("replace", index=index, address=address, prefixlen=_PREFIX)
+    for each in (index, *ip.link_lookup(ifname="lo")):
+        ip.link("set", index=each, state="up")
+
+
+def _plug(settings: Settings, site: int, name: str, network: int, port: Port) -> None:
+    """A veth pair from the site's switch to a namespace, whose end is what Neutron calls by the port's id.
+
+    It goes with the namespace; what the switch's database says of it goes with the cloud.
+    """
+    _lay(site, name, network)
+    _inside(site, lambda ip: ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up"))
+    _inside(network, lambda ip: ip.link("set", index=ip.link_lookup(ifname=_DEVICE)[0], address=port.mac, mtu=port.mtu))
+    if settings.datapath == "netdev":
+        # This switch takes packets as they are on the wire: with whole checksums, and none larger than the MTU.
+        within(network, _no_checksum_offload)
+    identity = [f"external_ids:iface-id={port.id}", f"external_ids:attached-mac={port.mac}"]
+    _ovs_vsctl(settings, "add-port", layout.INTEGRATION_BRIDGE, name, "--", "set", "Interface", name, *identity)
+
+
+def _no_checksum_offload() -> None:
+    command = array("B", _COMMAND.pack(_ETHTOOL_STXCSUM, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCETHTOOL, _REQUEST.pack(_DEVICE.encode(), command.buffer_info()[0]).ljust(40, b"\0"))
+
+
+def _ovs_vsctl(settings: Settings, *words: str) -> None:
+    command = ["ovs-vsctl", "--timeout=20", f"--db={layout.database(settings)}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise failed(f"ovs-vsctl {words[0]}: {done.stderr.strip()[-300:]}")

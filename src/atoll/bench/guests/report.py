@@ -1,0 +1,111 @@
+"""What an experiment found, as one object."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from atoll.bench.guests.memory import Memory, difference, total
+from atoll.bench.guests.tenancy import Boot
+from atoll.bench.guests.traffic import Sample
+from atoll.bench.measure import median
+
+WANTED_MB = 120.0
+"""What the data plane of a site may take."""
+
+GUESTS, PORTS = "guests", "ports"
+"""Paths through the switch. The numbers of the first have no prefix."""
+
+Traffic = Mapping[str, Mapping[str, Sequence[Sample]]]
+"""Samples by path and load."""
+
+
+def summary(
+    facts: Mapping[str, Any],
+    boots: Sequence[Boot],
+    traffic: Traffic,
+    before: Mapping[str, Memory],
+    after: Mapping[str, Memory],
+) -> dict[str, Any]:
+    """All numbers.
+
+    Args:
+        facts: about the experiment itself.
+        boots: of real guests.
+        traffic: by path: `guests` and others.
+        before: memory of both sites (`real`, `fake`), right after their start.
+        after: the same with guests.
+    """
+    answered = [boot for boot in boots if boot.guest_s is not None]
+    figures = {path: _figures(loads) for path, loads in traffic.items()}
+    return {
+        **facts,
+        "http_answered": len(answered),
+        "request_to_http_s": median([boot.total_s for boot in answered if boot.total_s is not None]),
+        "control_plane_s": median([boot.control_s for boot in boots]),
+        "guest_s": median([boot.guest_s for boot in answered if boot.guest_s is not None]),
+        **{_key(path, kind): value for path, found in figures.items() for kind, value in found.items()},
+        "switch_us_per_packet": _switch_us(traffic.get(PORTS, {}).get("packets", [])),
+        "ratios": ratios(figures),
+        **_memory(before, after),
+        "samples": {
+            "boots": [_rounded(asdict(boot) | {"total_s": boot.total_s}) for boot in boots],
+            "traffic": {
+                path: {load: [_rounded(asdict(sample)) for sample in samples] for load, samples in loads.items()}
+                for path, loads in traffic.items()
+            },
+        },
+    }
+
+
+def ratios(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Each path divided by those that have less to do, which come after it."""
+    paths = list(figures)
+    return {
+        f"{path}_to_{other}_{kind}": round(value / figures[other][kind], 4)
+        for number, path in enumerate(paths)
+        for other in paths[number + 1 :]
+        for kind, value in figures[path].items()
+        if figures[other][kind]
+    }
+
+
+def _figures(loads: Mapping[str, Sequence[Sample]]) -> dict[str, float]:
+    """Medians."""
+    return {
+        "tcp_gbit_s": round(statistics.median(sample.gbit_s for sample in loads["tcp"]), 4),
+        "udp_gbit_s": round(statistics.median(sample.gbit_s for sample in loads["udp"]), 4),
+        "packets_s": round(statistics.median(sample.packets_s for sample in loads["packets"])),
+    }
+
+
+def _switch_us(samples: Sequence[Sample]) -> float | None:
+    return median([sample.switch_us for sample in samples if sample.switch_us is not None])
+
+
+def _key(path: str, kind: str) -> str:
+    if path == GUESTS:
+        return kind
+    return f"{path}_gbit_s" if kind == "tcp_gbit_s" else f"{path}_{kind}"
+
+
+def _memory(before: Mapping[str, Memory], after: Mapping[str, Memory]) -> dict[str, Any]:
+    real, fake = after["real"], after["fake"]
+    value = round(total(real.proportional) - total(fake.proportional), 1)
+    return {
+        "data_plane_mb": value,
+        "data_plane_at_start_mb": round(total(before["real"].proportional) - total(before["fake"].proportional), 1),
+        "data_plane_private_mb": round(total(real.private) - total(fake.private), 1),
+        "memory_mb": {
+            f"{site}_{when}": total(found[site].proportional) for when, found in (("at_start", before), ("booted", after)) for site in found
+        },
+        "data_plane_mb_by_process": difference(real.proportional, fake.proportional),
+        "data_plane_private_mb_by_process": difference(real.private, fake.private),
+        "targets": {"data_plane_mb": {"wanted": WANTED_MB, "value": value, "met": value <= WANTED_MB}},
+    }
+
+
+def _rounded(fields: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 4) for name, value in fields.items()}

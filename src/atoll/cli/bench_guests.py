@@ -1,0 +1,88 @@
+"""`atoll bench guests`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.cli.experiment import client_environment, say
+from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_PAIR = click.IntRange(min=2)
+_COUNT = click.IntRange(min=1)
+_SECONDS = click.FloatRange(min=0.1)
+
+BOOTS = {
+    "request_to_http_s": "from the request to the first answer by HTTP, s",
+    "control_plane_s": "of it until the server is ACTIVE, s",
+    "guest_s": "and from then on, s",
+    "switch_us_per_packet": "processor time of the switch for a packet, µs",
+    "data_plane_mb": "memory of a site that runs guests, more than of one that doesn't, MB",
+}
+"""Numbers for a person, in the order they are shown."""
+
+TRAFFIC = {"gbit_s": "TCP, Gbit/s", "udp_gbit_s": "UDP of 1400 bytes, Gbit/s", "packets_s": "UDP of 64 bytes, packets/s"}
+"""The same for each path."""
+
+PATHS = {"": "GUESTS", "ports": "PORTS", "bridge": "BRIDGE", "veth": "VETH"}
+
+
+@verb("guests", "atoll bench guests\natoll bench guests --guests 2 --json")
+@click.option("--guests", type=_PAIR, default=4, show_default=True, help="How many guests to boot, one by one.")
+@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="How often to measure each kind of traffic.")
+@click.option("--seconds", type=_SECONDS, default=3, show_default=True, help="For how long, each time.")
+@json_option
+def guests(*, as_json: bool, seconds: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
+    """Measure real guests: how soon they answer, the traffic between two of them, the memory of their site's data plane.
+
+    The same traffic goes over a veth pair, a Linux bridge, and two ports of the site's network without guests.
+    It needs root and a C compiler.
+    """
+    from atoll.bench.guests.experiment import Options, run
+    from atoll.bench.workspace import workspace
+
+    with workspace(say) as root:
+        report = run(Options(seconds=seconds, **counts), root, client_environment(os.environ), say)
+    if as_json:
+        print(json.dumps(report))
+        return
+    from atoll.cli.output import data_console
+
+    click.echo(
+        f"{report['http_answered']} of {report['guests']} guests answered; {report['accelerator']}, data path: {report['datapath']}\n"
+    )
+    for table in (_numbers(report), _traffic(report)):
+        data_console().print(table)
+
+
+def _numbers(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for key, meaning in BOOTS.items():
+        table.add_row(meaning, str(report[key]))
+    return table
+
+
+def _traffic(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for title in PATHS.values():
+        table.add_column(title, justify="right")
+    for key, meaning in TRAFFIC.items():
+        table.add_row(meaning, *(str(report[_key(path, key)]) for path in PATHS))
+    return table
+
+
+def _key(path: str, key: str) -> str:
+    if not path:
+        return "tcp_gbit_s" if key == "gbit_s" else key
+    return f"{path}_{key}"
