@@ -87,7 +87,8 @@ class Landscape:
         """Ask for a guest, and wait until it is ACTIVE."""
         script = more.pop("script", None)
         group = more.pop("group", self.group)
-        port = self.neutron("port", network_id=more.pop("network", self.network), security_groups=[group])
+        network = more.pop("network", self.network)
+        port = self.neutron("port", network_id=network, security_groups=[group]) if "networks" not in more else ""
         server = {"name": name, "imageRef": more.pop("image", self.image), "flavorRef": FLAVOR, "networks": [{"port": port}], **more}
         if script:
             server["user_data"] = base64.b64encode(script.encode()).decode()
@@ -171,4 +172,5 @@ class Guest:
     def delete(self) -> None:
         self._api.call("compute", "DELETE", f"/servers/{self.id}")
         until(lambda: self._api.call("compute", "GET", f"/servers/{self.id}").status == 404, f"{self.name} gone", PATIENCE_S)
-        self._api.call("network", "DELETE", f"/v2.0/ports/{self.port}")
+        if self.port:
+            self._api.call("network", "DELETE", f"/v2.0/ports/{self.port}")

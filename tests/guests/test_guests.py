@@ -119,11 +119,12 @@ def test_cut_off_site_boots_guests_and_tells_them_who_they_are(cloud, nice):
 
 def test_interface_is_attached_and_detached(paris):
     guest = paris.boot("wired")
-    guest.await_ready()
+    _id, floating = paris.floating_ip(guest)
+    paris.await_page(floating, "wired")
     network, _subnet = paris.make_network("10.9.0.0/24")
     made = paris.api.expect("compute", "POST", f"/servers/{guest.id}/os-interface", {"interfaceAttachment": {"net_id": network}})
     address = made["interfaceAttachment"]["fixed_ips"][0]["ip_address"]
-    guest.await_console(re.escape(address))
+    until(lambda: address in paris.page(floating), f"{address} taken", 60)
     path = f"/servers/{guest.id}/os-interface/{made['interfaceAttachment']['port_id']}"
     assert paris.api.call("compute", "DELETE", path).ok
     until(lambda: paris.api.call("compute", "GET", path).status == 404, "detached", PATIENCE_S)
@@ -132,9 +133,9 @@ def test_interface_is_attached_and_detached(paris):
 
 
 def test_config_drive_says_who_the_guest_is(paris):
-    guest = paris.boot("driven", config_drive=True)
-    _id, address = paris.floating_ip(guest)
-    assert "told by: the config drive" in paris.await_page(address, "driven")
+    """Without a network nobody else could tell it."""
+    guest = paris.boot("driven", config_drive=True, networks="none")
+    guest.await_ready()
     guest.delete()
 
 
@@ -145,14 +146,13 @@ def test_resize_rescue_and_rebuild(paris):
     guest.await_status("VERIFY_RESIZE")
     guest.act(confirmResize=None)
     guest.await_status("ACTIVE")
-    assert guest.process().cmdline()[guest.process().cmdline().index("-m") + 1] == "size=2097152k"
+    assert guest.process().cmdline()[guest.process().cmdline().index("-m") + 1] in ("2048", "size=2097152k")  # by the version of libvirt
     guest.act(rescue={"rescue_image_ref": paris.image})
     guest.await_status("RESCUE")
     guest.await_ready()
     guest.act(unrescue=None)
     guest.await_status("ACTIVE")
-    guest.act(rebuild={"imageRef": paris.image, "name": "rebuilt"})
-    guest.name = "rebuilt"
+    guest.act(rebuild={"imageRef": paris.image})
     guest.await_status("ACTIVE")
     guest.await_ready()
     guest.delete()

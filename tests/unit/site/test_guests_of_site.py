@@ -52,7 +52,7 @@ def start(tmp_path):
     yield start_
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_guests_are_found_by_what_runs(start, tmp_path):
