@@ -1,9 +1,10 @@
 """A boot that does not ask Placement for the allocations of all other servers of its host.
 
-Whenever a server is claimed, upstream's tracker (`ResourceTracker._update_to_placement` in nova/compute/resource_tracker.py) first reads the
-allocations of every consumer of the host, one request for each: the hundredth server of a site costs Placement a hundred requests, which are
-half of the work of its boot. They are used only if the driver or the PCI tracker reshapes the tree of providers: the driver may do that when
-nova-compute starts, the PCI tracker where `[pci] report_in_placement` is on. Replaced: what the tracker asks otherwise, by nothing.
+Whenever a server is claimed, upstream's tracker (`ResourceTracker._update_to_placement` in nova/compute/resource_tracker.py) first reads
+the allocations of every consumer of the host, one request for each: the hundredth server of a site costs Placement a hundred requests,
+which are half of the work of its boot. They are used only if the driver or the PCI tracker reshapes the tree of providers: the driver may
+do that when nova-compute starts, the PCI tracker where `[pci] report_in_placement` is on. Replaced: what the tracker asks otherwise, by
+nothing.
 """
 
 from __future__ import annotations

@@ -48,17 +48,17 @@ TRACK = """
 
 
 @pytest.mark.parametrize(
-    ("when", "pci", "reshape", "asked", "seen", "failed"),
+    ("words", "asked", "seen", "failed"),
     [
-        ("later", "plain", "no", 0, ["none"], None),
-        ("later", "pci", "no", 1, ["none"], None),
-        ("start", "plain", "no", 1, ["none"], None),
-        ("start", "plain", "reshape", 1, ["none", {"consumer": {}}], None),
-        ("later", "plain", "reshape", 0, ["none"], "ReshapeNeeded"),
+        ("later plain no", 0, ["none"], None),
+        ("later pci no", 1, ["none"], None),
+        ("start plain no", 1, ["none"], None),
+        ("start plain reshape", 1, ["none", {"consumer": {}}], None),
+        ("later plain reshape", 0, ["none"], "ReshapeNeeded"),
     ],
 )
-def test_allocations_are_read_where_they_can_be_of_use(when, pci, reshape, asked, seen, failed):
-    found = inside(TRACK, when, pci, reshape)
+def test_allocations_are_read_where_they_can_be_of_use(words, asked, seen, failed):
+    found = inside(TRACK, *words.split())
     assert found["class"] == "LeanTracker"
     assert (found["asked"], found["seen"], found["failed"]) == (asked, seen, failed)
     assert found["told"] == (0 if failed else 1)

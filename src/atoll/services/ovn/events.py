@@ -4,8 +4,8 @@ Upstream shares events out among API processes by a hash ring kept in Neutron's 
 process there as alive (`OvnIdlDistributedLock.notify` in neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovsdb_monitor.py). It holds the
 lock of its OVSDB connection meanwhile, and an API thread may want that lock in the midst of a transaction of its own (such as
 `create_network`, which looks up the network's availability zones). In MySQL the two write different rows; SQLite has one writer, so that
-each waited for the other. Replaced: the ring (`HashRingManager` in neutron/common/ovn/hash_ring_manager.py), by one that has this process in
-it, alive, and asks no database.
+each waited for the other. Replaced: the ring (`HashRingManager` in neutron/common/ovn/hash_ring_manager.py), by one that has this process
+in it, alive, and asks no database.
 """
 
 from __future__ import annotations
