@@ -50,8 +50,7 @@ KEYS = {
 def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
     """Measure several sites as one cloud over an emulated WAN: gateway, boots, lists, agreement, images.
 
-    It takes more than an hour with the defaults on two cores, most of it for booting a thousand servers, twice. What
-    is measured is told at once.
+    It takes about an hour with the defaults on two cores. What is measured is told at once.
     """
     from atoll.bench.cloud.experiment import Options, run
     from atoll.bench.workspace import workspace
