@@ -50,7 +50,7 @@ tempest-smoke: install ## some of them, of each kind: 3 minutes
 	$(BIN)/python tests/tempest/run.py --smoke
 
 lock: install ## resolve the dependencies anew
-	$(LOCK) $(addprefix --extra ,bench tempest network dev) --output-file requirements.lock pyproject.toml
+	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 clean: ## remove what install made
