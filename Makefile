@@ -6,7 +6,7 @@ STAMP := .venv/installed
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" --quiet --upgrade
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke lock clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,11 @@ tempest-smoke: install ## some of them, of each kind: 3 minutes
 
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra network --constraint requirements.lock --output-file requirements-network.lock pyproject.toml
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
+
+network-services: install ## the packages of Neutron's further service plug-ins: docs/network-services.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-network.lock
 
 clean: ## remove what install made
 	rm -rf .venv build dist

@@ -46,6 +46,7 @@ _KINDS = (
     Kind("runtime.internal", 500, "The supervisor met an error of its own.", definite=False),
     Kind("runtime.unreachable", 503, "The supervisor does not answer.", definite=False),
     Kind("guests.unavailable", 501, "This machine or this user can't run real guests, or something is missing that they need."),
+    Kind("network.unavailable", 501, "This machine can't have a network service, or something is missing that it needs."),
     Kind("wan.unavailable", 501, "This machine or this user can't have an emulated WAN."),
     Kind("wan.unknown", 404, "The WAN has no such site, router or link."),
     Kind("wan.invalid", 400, "The WAN can't make sense of what it was asked for."),

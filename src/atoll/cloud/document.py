@@ -17,7 +17,15 @@ from atoll.cloud.model import Cloud, Rabbit, ServicePlan, Site
 from atoll.errors import AtollError
 
 _NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan, "rabbit": Rabbit, **topology.NESTED}
-_OWN_TEXT = {"services_needed", "name_reserved", "host_unspecified", "options_invalid", "url_invalid", "cloud_inconsistent"}
+_OWN_TEXT = {
+    "services_needed",
+    "name_reserved",
+    "host_unspecified",
+    "options_invalid",
+    "network_services_invalid",
+    "url_invalid",
+    "cloud_inconsistent",
+}
 _MAPPINGS: dict[type[BaseModel], str] = {
     Cloud: "a mapping with `sites`",
     Site: "a mapping with at least `name`",

@@ -20,6 +20,7 @@ from atoll.cloud.backbones import resolve
 from atoll.cloud.expansion import expand
 from atoll.cloud.guests import complaints_of_guests
 from atoll.cloud.network import Network, address_of, number_of
+from atoll.cloud.network_services import LISTENING, NETWORKS, complaints_of_network_services, unknown
 from atoll.cloud.topology import Topology
 
 BASE_PORT = 15000
@@ -53,6 +54,7 @@ _ONLY_OF_FULL = {
     "port": "nothing listens at a compute site",
     "services": "a compute site runs nova-compute alone",
     "network": "a compute site has its control site's",
+    "network_services": "a compute site has its control site's",
     "bus": "a compute site has its control site's",
     "rabbit": "a compute site has its control site's",
 }
@@ -144,6 +146,7 @@ class Site(_Model):
             records, no guest runs. Default: "libvirt" where it is installed and the user may use it; see `cloud/guests.py`.
         network: the data plane. "ovn" is Open vSwitch and OVN. "fake" binds ports without any agent: nothing is plugged. Default: what
             `compute` needs.
+        network_services: the network services that it has besides those that every site has; see docs/network-services.md.
         bus: what carries oslo.messaging's calls. "zenoh" needs no broker. "rabbit" is a RabbitMQ; then `rabbit` says where.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
         debug: log at level DEBUG.
@@ -159,6 +162,7 @@ class Site(_Model):
     services: ServicePlan = Field(default_factory=ServicePlan, description="a mapping such as {nova: false}")
     compute: Literal["libvirt", "fake"] | None = Field(default=None, description="`libvirt` or `fake`")
     network: Literal["ovn", "fake"] | None = Field(default=None, description="`ovn` or `fake`")
+    network_services: tuple[str, ...] = Field(default=(), strict=False, description="a list of network services, such as [firewall, bgp]")
     bus: Literal["zenoh", "rabbit"] = Field(default="zenoh", description="`zenoh` or `rabbit`")
     rabbit: Rabbit | None = Field(default=None, description="a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}")
     debug: bool = Field(default=False, description="true or false")
@@ -169,7 +173,9 @@ class Site(_Model):
         """The TCP port of each API and of the bus, by name; a compute site has none."""
         if self.kind == "compute":
             return {}
-        return {name: self.port + offset for name, offset in PORT_OFFSETS.items()} if self.port else STANDARD_PORTS
+        if self.port:
+            return {name: self.port + offset for name, offset in PORT_OFFSETS.items()}
+        return STANDARD_PORTS | {name: port for name, port in LISTENING.items() if name in self.network_services}
 
     @property
     def runs_guests(self) -> bool:
@@ -195,6 +201,16 @@ class Site(_Model):
             # Clients are told this address too (catalogue, clouds.yaml), and 0.0.0.0 leads nowhere.
             raise PydanticCustomError("host_unspecified", "expected one address that clients can connect to, got {host}", {"host": host})
         return host
+
+    @field_validator("network_services", mode="before")
+    @classmethod
+    def _check_network_services(cls, names: object) -> object:
+        if isinstance(names, list | tuple):
+            for index, name in enumerate(names):
+                if isinstance(name, str) and (name not in NETWORKS or name in names[:index]):
+                    text = unknown(name) if name not in NETWORKS else f"{name} stands here twice: expected it once"
+                    raise PydanticCustomError("network_services_invalid", "{text}", {"text": text})
+        return names
 
     @field_validator("options", mode="before")
     @classmethod
@@ -313,6 +329,8 @@ class Cloud(_Model):
     def _check_guests(self) -> Cloud:
         for index, text in complaints_of_guests(self.sites, emulated=self.topology is not None):
             raise _site_error(index, "compute", text)
+        for index, text in complaints_of_network_services(self.sites, emulated=self.topology is not None):
+            raise _site_error(index, "network_services", text)
         return self
 
     @model_validator(mode="after")

@@ -113,7 +113,7 @@ _NETWORK_PARENTS = {
     "trunks": (("port_id", "ports"),),
 }
 _NETWORK_LOCAL = frozenset(("extensions", "quotas", "service-providers", "auto-allocated-topology", "default-security-group-rules", "log"))
-_NETWORK_NESTED = frozenset(("qos", "metering", "fw", "lbaas", "vpn", "sfc", "bgpvpn"))
+_NETWORK_NESTED = frozenset(("qos", "metering", "fw", "fwaas", "lbaas", "taas", "vpn", "sfc", "bgpvpn"))
 """First parts of paths that hold collections of their own (`/v2.0/qos/policies`)."""
 
 IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)

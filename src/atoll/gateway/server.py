@@ -149,7 +149,8 @@ class Server:
         if target.path == "/healthcheck":
             return web.Response(text="OK")
         base = f"http://{self._default_host}{target.prefix}"
-        index = {"cloud": self._options.cloud, "site": self._options.site, "services": {name: f"{base}/{name}" for name in SERVICES}}
+        services = {name: f"{base}/{name}" for name in SERVICES if name in self._options.services}
+        index = {"cloud": self._options.cloud, "site": self._options.site, "services": services}
         return web.Response(body=orjson.dumps(index), content_type="application/json")
 
     async def _call_of_client(self, request: web.BaseRequest, target: Target) -> Call:

@@ -19,6 +19,7 @@ from atoll.gateway.admin import AdminToken
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
 from atoll.gateway.options import Options
+from atoll.gateway.target import Refused
 from atoll.mesh.members import Member
 from atoll.mesh.node import Mesh
 
@@ -291,6 +292,8 @@ class Sites:
 
     async def _ask_here(self, call: Call) -> Upstream:
         assert self._local is not None, "not started"
+        if call.service not in self._services:
+            raise Refused(404, f"{self.here} has no service /{call.service}")
         headers = call.headers
         if REQUEST_ID not in headers:
             headers = CIMultiDict(headers)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-SERVICES = ("identity", "compute", "image", "network", "placement")
+SERVICES = ("identity", "compute", "image", "network", "placement", "load-balancer")
 
 _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/\-]*(\?[\x21-\x7e]*)?")
 """RFC 3986, section 3.3, and a query."""

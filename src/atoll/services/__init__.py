@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.services import glance, keystone, libvirt_daemon, neutron, nova, nova_compute, ovn, placement, router
+from atoll.services import glance, keystone, libvirt_daemon, network_services, neutron, nova, nova_compute, ovn, placement, router
 from atoll.services.contract import Service, Settings
 from atoll.services.templates import code_key, template_key
 
@@ -42,5 +42,6 @@ __all__ = [
     "Service",
     "Settings",
     "code_key",
+    "network_services",
     "template_key",
 ]

@@ -33,6 +33,7 @@ class Settings:
         datapath: of the switch: `system` (the kernel's) or `netdev` (its own, in user space).
         outside: the site's address on its external network, with the prefix: floating IPs are beside it. Empty: none.
         forwards: True if the site forwards packets between that network and the others that it is in.
+        network_services: the network services that the site's YAML names.
     """
 
     site: str
@@ -52,6 +53,7 @@ class Settings:
     datapath: str = "netdev"
     outside: str = ""
     forwards: bool = False
+    network_services: tuple[str, ...] = ()
 
     @property
     def own_address(self) -> str:
@@ -118,7 +120,8 @@ class Settings:
             OSError: the file cannot be read.
         """
         fields = json.loads((Path(directory) / SETTINGS_FILE).read_text(encoding="utf-8"))
-        return cls(**(fields | {"directory": Path(fields["directory"]), "templates": Path(fields["templates"])}))
+        paths = {name: Path(fields[name]) for name in ("directory", "templates")}
+        return cls(**(fields | paths | {"network_services": tuple(fields.get("network_services", ()))}))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,12 @@ Value = Scalar | Iterable[Scalar]
 Sections = Mapping[str, Mapping[str, Value]]
 
 
+class Repeated(tuple[str, ...]):
+    """The values of an option that is said once for each of them (oslo.config's `MultiStrOpt`)."""
+
+    __slots__ = ()
+
+
 def render(*parts: Sections) -> str:
     """Render an oslo.config file.
 
@@ -16,8 +22,8 @@ def render(*parts: Sections) -> str:
         parts: values by option by section; a later part adds to the sections of an earlier one, and wins.
 
     Returns:
-        the text; a list becomes a comma-separated value, `$` is escaped, for oslo.config would take it for a reference, and so is what
-        it would strip: blanks at the ends, and a pair of quotes.
+        the text; a list becomes a comma-separated value, or a line for each if it is `Repeated`; `$` is escaped, for oslo.config would
+        take it for a reference, and so is what it would strip: blanks at the ends, and a pair of quotes.
     """
     merged: dict[str, dict[str, Value]] = {}
     for part in parts:
@@ -27,7 +33,8 @@ def render(*parts: Sections) -> str:
 
 
 def _section(name: str, options: Mapping[str, Value]) -> str:
-    lines = (f"{option} = {_quoted(_text(value))}" for option, value in options.items())
+    pairs = ((option, each) for option, value in options.items() for each in (value if isinstance(value, Repeated) else (value,)))
+    lines = (f"{option} = {_quoted(_text(value))}" for option, value in pairs)
     return "\n".join((f"[{name}]", *lines, ""))
 
 

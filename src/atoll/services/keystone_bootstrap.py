@@ -7,6 +7,7 @@ the catalogue. What an administrator has changed meanwhile, the password of `adm
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from atoll.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
@@ -21,6 +22,9 @@ CATALOGUE = {
     "compute": ("nova", "/v2.1"),
 }
 """By type of service, which is its key in `Settings.ports` too: its name, its path."""
+
+BESIDES = {"load-balancer": ("octavia", "")}
+"""The same of what only some sites have."""
 
 ROLES = ("reader", "member", "manager", "admin", "service")
 ADMIN = "admin"
@@ -114,11 +118,20 @@ def _grant(user: str, project: str, *roles: str) -> None:
             assignment.add_role_to_user_and_project(user, project, identifier("role", role))
 
 
+def catalogue(settings: Settings) -> dict[str, tuple[str, str]]:
+    """What the site has of `CATALOGUE` and `BESIDES`."""
+    return CATALOGUE | {kind: said for kind, said in BESIDES.items() if kind in settings.ports}
+
+
 def _make_catalogue(settings: Settings) -> None:
     from keystone import exception
 
     catalog = _providers().catalog_api
-    for kind, (name, path) in CATALOGUE.items():
+    for kind in BESIDES.keys() - catalogue(settings).keys():
+        for interface in ("public", "internal", "admin"):
+            with suppress(exception.EndpointNotFound):
+                catalog.delete_endpoint(local_endpoint(settings.site, kind, interface))
+    for kind, (name, path) in catalogue(settings).items():
         service = identifier("service", kind)
         try:
             catalog.get_service(service)

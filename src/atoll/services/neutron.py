@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
+import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from atoll.files import make_directory
 from atoll.runtime.child import Child
-from atoll.services import base, common
+from atoll.services import base, common, network_services
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ovn import layout
 
-SERVICE_PLUGINS = ("qos", "segments", "port_forwarding", "given-id")
-"""What every site has. The last is our own: what is brought from another site keeps its id; see services/neutron_import."""
+ROUTER_PLUGINS = {"fake": "router", "ovn": "ovn-router"}
+"""The plugin that makes routers, by data plane. It comes first: whatever needs one and finds none has Neutron load its own, with agents."""
 
-FAKE_PLUGINS = ("router", "metering")
-"""What it has besides where no packets flow."""
-
-OVN_PLUGINS = ("ovn-router", "trunk")
-"""What it has besides with OVN. These come first: whatever needs a router plugin and finds none has Neutron load its own, with agents."""
+OWN_PLUGIN = "given-id"
+"""What is brought from another site keeps its id; see services/neutron_import."""
 
 DEFAULT_RULES = "c33da356b165"
 """The migration that writes the rules of new security groups."""
@@ -70,6 +72,14 @@ MODULES = (
 """What the fork server imports. Not `portforwarding.pf_plugin`: it asks, when it is imported, which router plugin is configured."""
 
 
+AGENT_MODULES = (
+    "neutron.agent.ovn.agent.ovn_neutron_agent",
+    "neutron.agent.ovn.extensions.metadata",
+    "neutron.conf.agent.ovn.ovn_neutron_agent.config",
+)
+"""What it imports besides where OVN is installed: its agent is forked from it too."""
+
+
 def configuration(settings: Settings) -> dict[str, str]:
     """Render neutron.conf; the paste file is upstream's own."""
     here: Sections = {
@@ -79,17 +89,24 @@ def configuration(settings: Settings) -> dict[str, str]:
     }
     sections = _sections(settings.data, settings.database("neutron"))
     shared = (common.logging(settings), common.bus(settings), common.authtoken(settings, "neutron"))
-    return {"neutron/neutron.conf": render(*shared, sections, _ovn(settings) if settings.network == "ovn" else _fake_network(), here)}
+    network = _ovn(settings) if settings.network == "ovn" else _fake_network()
+    return {"neutron/neutron.conf": render(*shared, sections, network, *_plugins(settings), here)}
+
+
+def _plugins(settings: Settings) -> list[Sections]:
+    names = (ROUTER_PLUGINS[settings.network], *network_services.plugins(settings), OWN_PLUGIN)
+    drivers = (*EXTENSION_DRIVERS, *network_services.extension_drivers(settings))
+    here: Sections = {"DEFAULT": {"service_plugins": names}, "ml2": {"extension_drivers": drivers}}
+    return [here, *network_services.configuration(settings)]
 
 
 def _fake_network() -> Sections:
-    return {"DEFAULT": {"service_plugins": (*FAKE_PLUGINS, *SERVICE_PLUGINS)}, "ml2": {"mechanism_drivers": "agentless"}}
+    return {"ml2": {"mechanism_drivers": "agentless"}}
 
 
 def _ovn(settings: Settings) -> Sections:
     database = layout.database(settings)
     return {
-        "DEFAULT": {"service_plugins": (*OVN_PLUGINS, *SERVICE_PLUGINS)},
         "ml2": {"mechanism_drivers": "ovn"},
         "ml2_type_vlan": {"network_vlan_ranges": f"{layout.PHYSICAL_NETWORK}:1:4094"},
         "ovn": {
@@ -120,7 +137,6 @@ def _sections(data: Path, database: str) -> Sections:
         "ml2": {
             "type_drivers": "local,flat,vlan,geneve",
             "project_network_types": "geneve",
-            "extension_drivers": EXTENSION_DRIVERS,
         },
         "ml2_type_flat": {"flat_networks": "*"},
         "ml2_type_vlan": {"network_vlan_ranges": "public:1:4094"},
@@ -132,7 +148,7 @@ def _sections(data: Path, database: str) -> Sections:
 def preload() -> None:
     """Import Neutron whole, and map its tables."""
     base.allow_eventlet()
-    base.warm(MODULES)
+    base.warm([*MODULES, *(AGENT_MODULES if shutil.which("ovn-controller") else ())])
 
 
 def template(child: Child) -> None:
@@ -141,25 +157,38 @@ def template(child: Child) -> None:
 
 
 def _make_template(directory: Path) -> None:
-    """Neutron's migrations do not run on SQLite, so the tables come from its models and are stamped as migrated."""
+    from neutron.db.migration.models import head
+    from sqlalchemy import create_engine
+
+    url = f"sqlite:///{directory}/neutron.db?plugin=atoll"
+    _make_tables(url)
+    engine = create_engine(url)
+    _fill_default_rules(engine, head.get_metadata())
+    engine.dispose()
+    common.checkpoint(directory / "neutron.db")
+
+
+def _make_tables(url: str) -> None:
+    """Neutron's migrations do not run on SQLite, so the tables come from its models and are stamped as migrated.
+
+    Those of the network services that are installed are among them, whichever of them a site has now. What is there already stays.
+    """
     from alembic import command
     from neutron.db.migration import cli
     from neutron.db.migration.models import head
     from oslo_config import cfg
     from sqlalchemy import create_engine
 
-    url = f"sqlite:///{directory}/neutron.db?plugin=atoll"
+    for name in network_services.models():
+        importlib.import_module(name)
     engine = create_engine(url)
-    metadata = head.get_metadata()
-    metadata.create_all(engine)
-    _fill_default_rules(engine, metadata)
+    head.get_metadata().create_all(engine)
     engine.dispose()
     cfg.CONF([], project="neutron", default_config_files=[])
     cli.CONF(["stamp", "heads"], project="neutron", default_config_files=[])
     cli.CONF.set_override("connection", url, group="database")
     for config in cli.get_alembic_configs():
         command.stamp(config, "heads")
-    common.checkpoint(directory / "neutron.db")
 
 
 def _fill_default_rules(engine: Any, metadata: Any) -> None:
@@ -181,7 +210,7 @@ def _fill_default_rules(engine: Any, metadata: Any) -> None:
 
 def run(child: Child) -> None:
     """Serve the network API, and run what its plugins do from time to time."""
-    from neutron import server, service
+    from neutron import policy, server, service
     from neutron.server import api
 
     from atoll.services.wsgi import serve
@@ -189,6 +218,7 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings)
     common.databases(settings, "neutron", ["neutron"])
+    _add_tables(settings)
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
     if settings.network == "ovn":
@@ -197,14 +227,43 @@ def run(child: Child) -> None:
         events.install()
     with _own_signals(), _own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
+    # Else the first request would do it, and others at the same time would be judged by half of the rules and refused.
+    policy.init()
     if settings.network == "ovn":
         _start_maintenance()
     workers = [worker for worker in service._get_plugins_workers() if not isinstance(worker, service._PERIODIC_WORKER_SKIP_TYPES)]
+    if network_services.called_by_agents(settings):
+        workers += _listeners()
     for worker in workers:
         worker.start()
     serve(child, application)
     for worker in workers:
         worker.stop()
+
+
+def _listeners() -> list[Any]:
+    """What answers Neutron's agents. Upstream has processes of their own for it (`_get_rpc_workers`); here they are threads of the API."""
+    from neutron import service
+    from neutron_lib.plugins import directory
+
+    plugins = directory.get_unique_plugins()
+    return [service.RpcWorker(plugins, worker_process_count=0), service.RpcReportsWorker([directory.get_plugin()], worker_process_count=0)]
+
+
+def _add_tables(settings: Settings) -> None:
+    """Give a database that was made before a network service was installed the tables of that.
+
+    In a process of its own: Alembic's part of Neutron sets options of the whole process.
+    """
+    with closing(sqlite3.connect(settings.data / "neutron.db")) as database:
+        there = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+    if network_services.stamps(settings) <= there:
+        return
+    process = multiprocessing.get_context("fork").Process(target=_make_tables, args=(settings.database("neutron"),))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit("the tables of a network service could not be made")
 
 
 @contextmanager
@@ -222,6 +281,7 @@ def _own_start(settings: Settings) -> Iterator[None]:
     (`get_start_time` of neutron/common/wsgi_utils.py.) Here all sites' have one parent, which outlives them: each start is one of its own.
     """
     was = tempfile.tempdir
+    make_directory(settings.sockets)  # the first process of a site makes it, and that may be this one
     with tempfile.TemporaryDirectory(dir=settings.sockets) as directory:
         tempfile.tempdir = directory
         yield

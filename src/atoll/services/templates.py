@@ -6,8 +6,10 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
+from atoll.services import network_services
+
 _MAKERS = ("nova", "neutron", "neutron-lib", "keystone", "glance", "openstack-placement", "SQLAlchemy", "alembic", "oslo.db")
-"""The packages that decide what a schema looks like."""
+"""The packages that decide what a schema looks like, besides those of network services, which need not be installed."""
 
 
 def template_key() -> str:
@@ -27,6 +29,8 @@ def _key(directory: Path) -> str:
     digest = hashlib.sha256()
     for package in _MAKERS:
         digest.update(f"{package} {metadata.version(package)}\n".encode())
+    for package, version in network_services.installed().items():
+        digest.update(f"{package} {version}\n".encode())
     for source in sorted(directory.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]

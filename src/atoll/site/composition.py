@@ -16,11 +16,12 @@ from typing import Any
 
 from atoll.cloud import Cloud, Site
 from atoll.cloud.network import outside_of
+from atoll.cloud.network_services import LISTENING
 from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.namespaces import Namespace
 from atoll.runtime.spec import ROOT, ForkServer, Plan, Process
-from atoll.services import BASE, COMPUTE, LIBVIRT, MAP_HOST, OVN, ROUTER, SERVICES, Service, Settings, ini
+from atoll.services import BASE, COMPUTE, LIBVIRT, MAP_HOST, OVN, ROUTER, SERVICES, Service, Settings, ini, network_services
 from atoll.site.bus import has_router, transport_url
 from atoll.site.gateway import GATEWAY
 from atoll.site.machine import Machine
@@ -34,6 +35,9 @@ BASE_SERVER = "base"
 
 COMPUTE_SECRETS = ("nova", "neutron", "placement")
 """Those of its control site that a compute site has to know."""
+
+CATALOGUED = "keystone"
+"""The service that tells clients what else there is."""
 
 MAPPING = "map-host"
 """The job by which a compute site becomes known to its control site; its process is called `<site>/map-host`."""
@@ -71,7 +75,8 @@ def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
         return (COMPUTE,)
     services = tuple(service for service in SERVICES if service.name in site.services.names)
     guests = (*OVN, LIBVIRT) if site.runs_guests else ()
-    return (*guests, *services, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
+    besides = network_services.processes(site.network_services, site.network or "fake")
+    return (*guests, *services, *besides, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
 
 
 def log_names(cloud: Cloud, site: Site) -> list[str]:
@@ -148,6 +153,7 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         control=site.control or "",
         address=site.host,
         cloud=cloud.name,
+        network_services=site.network_services,
     )
     if site.runs_guests and machine is not None:
         settings = replace(settings, hypervisor=machine.hypervisor, network="ovn", datapath=machine.datapath, **_outside(cloud, site))
@@ -275,11 +281,13 @@ def _process(  # noqa: PLR0913, PLR0917 - what a process is made of
 
 def _digest(site: Rendered, service: Service, code: str) -> str:
     settings = site.settings
+    # Of what listens at some sites alone, others are not restarted when it comes or goes: their guests would notice.
+    concerned = LISTENING if service.name == CATALOGUED else service.listens
     told = [
         code,
         {name: text for name, text in site.files.items() if name.startswith(f"{service.fork_server}/")},
         settings.host,
-        dict(settings.ports),
+        {name: port for name, port in settings.ports.items() if name not in LISTENING or name in concerned},
         dict(settings.secrets),
         settings.region,
         settings.debug,

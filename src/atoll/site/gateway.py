@@ -9,7 +9,7 @@ from atoll.files import write_private
 from atoll.gateway.options import FILE, Options
 from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
 from atoll.services import Service, Settings
-from atoll.services.keystone_bootstrap import CATALOGUE
+from atoll.services.keystone_bootstrap import BESIDES, CATALOGUE, catalogue
 from atoll.site.state import State
 
 MEMBERS_FILE = "members.json"
@@ -31,7 +31,7 @@ def options(settings: Settings) -> Options:
         public_port=settings.ports["gateway"],
         peer_port=settings.ports["peer"],
         mesh_port=settings.ports["mesh"],
-        services={kind: settings.url(kind) for kind in CATALOGUE},
+        services={kind: settings.url(kind) for kind in catalogue(settings)},
         data=settings.data / "gateway",
         sockets=settings.sockets,
         tls=settings.tls,
@@ -39,7 +39,10 @@ def options(settings: Settings) -> Options:
         identity_database=settings.data / "keystone.db",
         token_keys=settings.data / "keys" / "public",
         local_users=tuple(local_user(settings.site, name) for name in LOCAL_USERS),
-        local_endpoints=tuple(local_endpoint(settings.site, kind, each) for kind in CATALOGUE for each in ("public", "internal", "admin")),
+        # Those that the site has no more, too: that they go concerns no other site either.
+        local_endpoints=tuple(
+            local_endpoint(settings.site, kind, each) for kind in (*CATALOGUE, *BESIDES) for each in ("public", "internal", "admin")
+        ),
         password=settings.secrets["gateway"],
         authority=State(settings.directory.parent.parent).authority,
     )

@@ -16,6 +16,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from atoll.services import network_services
+
 GRACE_S = 10.0
 """Seconds that guests have to shut down in good order once their power button was pressed; those of them that listen take three."""
 
@@ -62,6 +64,8 @@ def power_off(sites: Iterable[Path], grace_s: float = GRACE_S) -> None:
         sites: the directories of sites whose libvirt has stopped.
         grace_s: how long they may take.
     """
+    sites = tuple(sites)
+    _end_daemons(sites)
     guests = [guest for site in sites for guest in running(site)]
     if not guests:
         return
@@ -78,10 +82,18 @@ def power_off(sites: Iterable[Path], grace_s: float = GRACE_S) -> None:
 
 def kill(sites: Iterable[Path]) -> None:
     """End all guests at once, as a power cut would."""
+    sites = tuple(sites)
+    _end_daemons(sites)
     for site in sites:
         for guest in running(site):
             with suppress(ProcessLookupError):
                 os.kill(guest.pid, signal.SIGKILL)
+
+
+def _end_daemons(sites: Iterable[Path]) -> None:
+    """End what agents have started that did not end with them."""
+    for site in sites:
+        network_services.end_daemons(site)
 
 
 class _Watched:

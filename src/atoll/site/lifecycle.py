@@ -12,13 +12,14 @@ from pathlib import Path
 from atoll.cloud import Cloud, dump_cloud
 from atoll.cloud.changes import without_sites
 from atoll.cloud.guests import settled
+from atoll.cloud.network_services import complaints_of_network_services
 from atoll.errors import AtollError
 from atoll.files import write_private
 from atoll.mesh import certificates
 from atoll.runtime.control import Control, Event, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
 from atoll.runtime.spec import Plan, Process
-from atoll.services import ROUTER, SERVICES, code_key, template_key
+from atoll.services import ROUTER, SERVICES, code_key, network_services, template_key
 from atoll.site import cache, guests, wan
 from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
@@ -106,8 +107,10 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
             control = ensure_supervisor(state.root)
             networks = wan.ensure(state, cloud, control)
             wan.power_on(state, names)
-            started = _start(control, compose(chosen, state, templates.directory, code, networks), observe)
-            templates.sweep(service.name for service in SERVICES)
+            plan = compose(chosen, state, templates.directory, code, networks)
+            _stop_others(control, names, plan, observe)
+            started = _start(control, plan, observe)
+            templates.sweep((*(service.name for service in SERVICES), *network_services.templates()))
         return Outcome(cloud, started, machine)
 
 
@@ -134,7 +137,8 @@ def _settled(state: State, cloud: Cloud) -> Cloud:
     """The cloud, with a hypervisor for each site that names none.
 
     Raises:
-        AtollError: `guests.unavailable`: a site names one that can't be had.
+        AtollError: `guests.unavailable`: a site names one that can't be had; `network.unavailable`, `cloud.invalid`: the same of a network
+            service.
     """
     problem = obstacle()
     asked = next((site.name for site in cloud.sites if site.runs_guests), None)
@@ -143,7 +147,17 @@ def _settled(state: State, cloud: Cloud) -> Cloud:
     applied = applied_cloud(state)
     known = {site.name: site for site in applied.sites} if applied else {}
     fake = [name for name in state.existing_sites() if name not in known or not known[name].runs_guests]
-    return settled(cloud, able=problem is None and not fake_by_default(), fake=fake)
+    cloud = settled(cloud, able=problem is None and not fake_by_default(), fake=fake)
+    _check_network_services(cloud)
+    return cloud
+
+
+def _check_network_services(cloud: Cloud) -> None:
+    for index, text in complaints_of_network_services(cloud.sites, emulated=cloud.topology is not None):
+        raise AtollError("cloud.invalid", f"{cloud.sites[index].name}: {text}")
+    for site in cloud.full_sites:
+        for name, problem in network_services.obstacles(site.network_services, site.network or "fake"):
+            raise AtollError("network.unavailable", f"{site.name} is to have the network service {name}, but {problem.text}", problem.hint)
 
 
 def _render(state: State, cloud: Cloud, templates: Path, machine: Machine | None = None) -> list[Rendered]:
@@ -209,6 +223,15 @@ def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> 
     write_private(state.cloud_file, dump_cloud(cloud))
     write_private(state.clouds_file, clouds_yaml([site.settings for site in sites if not site.settings.control]))
     write_private(state.code_file, code)
+
+
+def _stop_others(control: Control, sites: Collection[str], plan: Plan, observe: Observer) -> None:
+    """Stop what runs at some sites and is in no plan any more, such as the agent of a network service that was left out."""
+    planned = {process.name for process in plan.processes}
+    services = [status.name for status in control.status() if status.kind == "service"]
+    others = [name for name in services if _site_of(name) in sites and name not in planned]
+    if others:
+        _stop(control, others, observe)
 
 
 def _start(control: Control, plan: Plan, observe: Observer) -> tuple[str, ...]:

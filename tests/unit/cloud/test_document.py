@@ -4,7 +4,7 @@ from atoll.cloud import Cloud, dump_cloud, parse_cloud, read_cloud
 from atoll.errors import AtollError
 
 A_NAME = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
-KEYS = "name, kind, control, port, host, services, compute, network, bus, rabbit, debug, options"
+KEYS = "name, kind, control, port, host, services, compute, network, network_services, bus, rabbit, debug, options"
 URL = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/"
 
 BAD = {

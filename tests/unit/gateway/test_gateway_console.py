@@ -400,5 +400,7 @@ def test_the_index_is_what_it_was(tmp_path: Path) -> None:
         assert (status, sorted(body["services"])) == (200, ["compute", "identity", "image", "network", "placement"])
         status, body, _ = await cloud.ask("paris", "GET", "/console")
         assert (status, json.dumps(body).count("no service /console")) == (404, 1)
+        status, body, _ = await cloud.ask("paris", "GET", "/load-balancer/v2")
+        assert (status, json.dumps(body).count("paris has no service /load-balancer")) == (404, 1)
 
     run(tmp_path, test)

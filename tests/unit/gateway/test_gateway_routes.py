@@ -55,6 +55,8 @@ PROJECT = "0ce016f0d23f5d5b886f33ec8406d2ea"
         (f"PUT network /v2.0/routers/{UUID}/add_router_interface", f"ITEM routers {UUID} child"),
         (f"DELETE network /v2.0/ports/{UUID}", f"ITEM ports {UUID}"),
         ("GET network /v2.0/qos/policies", "LIST policies detail"),
+        ("GET network /v2.0/fwaas/firewall_policies", "LIST firewall_policies detail"),
+        (f"DELETE network /v2.0/taas/tap_mirrors/{UUID}", f"ITEM tap_mirrors {UUID}"),
         ("GET network /v2.0/extensions", "LOCAL"),
         ("GET network /v2.0/quotas/x", "LOCAL"),
         ("PUT network /v2.0/quotas/x", "EVERYWHERE"),
@@ -64,6 +66,7 @@ PROJECT = "0ce016f0d23f5d5b886f33ec8406d2ea"
         (f"PATCH image /v2/images/{UUID}", f"EVERYWHERE images {UUID}"),
         (f"POST image /v2/images/{UUID}/members", f"EVERYWHERE images {UUID} child"),
         ("GET placement /resource_providers", "LOCAL"),
+        ("GET load-balancer /v2/lbaas/loadbalancers", "LOCAL"),
     ],
 )
 def test_routes(request_: str, expected: str) -> None:

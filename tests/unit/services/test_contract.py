@@ -74,4 +74,5 @@ def test_file_holds_nothing_but_plain_data(settings):
         "datapath",
         "outside",
         "forwards",
+        "network_services",
     }

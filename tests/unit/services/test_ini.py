@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oslo_config import cfg
 
-from atoll.services.ini import render
+from atoll.services.ini import Repeated, render
 
 LINE = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="\n\r"), max_size=30)
 ITEM = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z"), exclude_characters=",\"'[]"), min_size=1, max_size=12)
@@ -31,6 +31,12 @@ fast = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], dea
 @given(LINE)
 def test_text_comes_back(tmp_path, value):
     assert round_trip(tmp_path, cfg.StrOpt("o"), value) == value
+
+
+@fast
+@given(st.lists(LINE, min_size=1, max_size=5))
+def test_values_of_an_option_that_is_repeated_come_back(tmp_path, value):
+    assert round_trip(tmp_path, cfg.MultiStrOpt("o"), Repeated(value)) == value
 
 
 @fast

@@ -121,6 +121,17 @@ CUT_SHORT = """
     tell(rows())
 """
 
+COMES_AND_GOES = """
+    found, path = [], Path(directory) / "settings.json"
+    settings = json.loads(path.read_text())
+    for more in ({}, {"load-balancer": 9876}, {"load-balancer": 9876}, {}):
+        path.write_text(json.dumps(settings | {"ports": settings["ports"] | more}))
+        start()
+        found.append(sorted((row["interface"], row["url"]) for row in rows()["endpoint"] if "127.0.0.1:1502" not in row["url"]))
+        found[-1] += [row["url"] for row in rows()["endpoint"] if "load-balancer" in row["url"]]
+    tell(found)
+"""
+
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -175,6 +186,12 @@ def lyon(site) -> Rows:
     """What another site holds whose first start was cut short at one place after another."""
     found: Rows = inside(START + CUT_SHORT, str(site("lyon", 15010).directory))
     return found
+
+
+def test_what_only_some_sites_have_comes_into_the_catalogue_and_goes(site):
+    found = inside(START + COMES_AND_GOES, str(site("nice", 15020).directory))
+    there = [["admin", "http://127.0.0.1:9876"], ["internal", "http://127.0.0.1:9876"], "http://127.0.0.1:15021/load-balancer"]
+    assert found == [[], there, there, []]
 
 
 def accounts(site: str) -> list[tuple[str, str]]:

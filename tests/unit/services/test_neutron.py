@@ -2,8 +2,6 @@
 
 from upstream import check, fingerprint, inside
 
-from atoll.services import neutron
-
 
 def test_periodic_workers_start_as_we_start_them():
     known = {
@@ -22,6 +20,7 @@ def test_server_starts_as_we_start_it():
         ("neutron/server/__init__.py", "_init_configuration"): "dae76fe6",
         ("neutron/server/__init__.py", "boot_server"): "516e148b",
         ("neutron/server/api.py", "api_server"): "6f479a92",
+        ("neutron/policy.py", "init"): "0963d5c4",
     }
     check("neutron", known, "services/neutron.py `run` calls it")
 
@@ -30,6 +29,11 @@ def test_schema_is_made_as_we_make_it():
     known = {("neutron/db/migration/cli.py", "get_alembic_configs"): "423456be", ("neutron/db/migration/cli.py", "do_stamp"): "a24dcada"}
     check("neutron", known, "services/neutron.py `_make_template` stamps what it has made from the models")
     assert fingerprint("neutron", "neutron/db/migration/models/head.py", "get_metadata")
+
+
+def test_agents_are_answered_as_upstream_answers_them():
+    known = {("neutron/service.py", "_get_rpc_workers"): "8bea0ae2", ("neutron/service.py", "RpcWorker.start"): "65b060b5"}
+    check("neutron", known, "services/neutron.py `_listeners` makes the same, as threads")
 
 
 def test_upstream_has_what_run_uses():
@@ -48,11 +52,6 @@ def test_upstream_has_what_run_uses():
         """
     )
     assert found == {"skipped": ["MaintenanceWorker", "AllServicesNeutronWorker"], "callable": True, "eventlet": False}
-
-
-def test_extensions_are_those_of_the_configuration(settings):
-    text = neutron.configuration(settings)["neutron/neutron.conf"]
-    assert f"service_plugins = {','.join((*neutron.FAKE_PLUGINS, *neutron.SERVICE_PLUGINS))}\n" in text
 
 
 MAKE = """

@@ -198,5 +198,6 @@ def test_entry_points_lead_to_it():
 
 
 def test_it_is_switched_on(settings):
-    assert GIVEN_IDS in neutron.SERVICE_PLUGINS
-    assert "\napi_extensions_path = " in neutron.configuration(settings)["neutron/neutron.conf"]
+    text = neutron.configuration(settings)["neutron/neutron.conf"]
+    assert f",{GIVEN_IDS}\n" in text
+    assert "\napi_extensions_path = " in text

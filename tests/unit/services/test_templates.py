@@ -20,6 +20,14 @@ def test_key_changes_with_each_maker(monkeypatch):
     assert len(keys) == 1 + len(templates._MAKERS)
 
 
+def test_key_changes_with_the_network_services_that_are_installed(monkeypatch):
+    keys = set()
+    for there in ({}, {"neutron-fwaas": "25.0.0"}, {"neutron-fwaas": "25.0.1"}):
+        monkeypatch.setattr(templates.network_services, "installed", lambda there=there: there)
+        keys.add(template_key())
+    assert len(keys) == 3
+
+
 def test_key_changes_with_our_code(monkeypatch, tmp_path):
     here = tmp_path / "services"
     shutil.copytree(templates.Path(templates.__file__).parent, here, ignore=shutil.ignore_patterns("__pycache__"))

@@ -7,6 +7,7 @@ import pytest
 from atoll.cloud.changes import NewSite
 from atoll.gateway.options import FILE, Options
 from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.services.keystone_bootstrap import BESIDES
 from atoll.site.gateway import MEMBERS_FILE
 from atoll.site.lifecycle import up
 from atoll.site.operations import add
@@ -53,7 +54,7 @@ def test_gateway_knows_what_is_the_sites_alone(state, cache, runtime, file):
     up(state, cache, file)
     told = Options.load(state.site("lyon") / "etc" / FILE)
     assert set(told.local_users) == {local_user("lyon", name) for name in LOCAL_USERS}
-    assert len(told.local_endpoints) == 3 * len(told.services)
+    assert len(told.local_endpoints) == 3 * (len(told.services) + len(BESIDES))
     assert local_endpoint("lyon", "image", "public") in told.local_endpoints
 
 

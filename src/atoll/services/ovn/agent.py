@@ -16,10 +16,12 @@ from pathlib import Path
 
 from atoll.namespaces import private_mounts
 from atoll.runtime.child import Child
-from atoll.services import common
+from atoll.services import common, network_services
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ovn import layout
+
+NAME = "ovn-agent"
 
 FILE = "neutron/ovn_agent.conf"
 
@@ -37,12 +39,12 @@ def configuration(settings: Settings) -> dict[str, str]:
             "metadata_proxy_socket": str(layout.directory(settings) / "metadata.sock"),
             "metadata_workers": 0,  # threads of the agent itself
         },
-        "agent": {"extensions": "metadata"},
+        "agent": {"extensions": ("metadata", *network_services.agent_extensions(settings, NAME))},
         "AGENT": {"root_helper": ""},
         "ovn": {"ovn_nb_connection": database, "ovn_sb_connection": database},
         "ovs": {"ovsdb_connection": database},
     }
-    return {FILE: render(common.logging(settings), sections)}
+    return {FILE: render(common.logging(settings), sections, *network_services.agent_configuration(settings, NAME))}
 
 
 def run(child: Child) -> None:
@@ -98,4 +100,4 @@ def _clear(settings: Settings) -> None:
         file.unlink(missing_ok=True)
 
 
-SERVICE = Service("ovn-agent", __name__, configuration, listens=(), needs=("ovn-controller",), forked_from="neutron")
+SERVICE = Service(NAME, __name__, configuration, listens=(), needs=("ovn-controller",), forked_from="neutron")

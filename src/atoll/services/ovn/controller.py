@@ -21,7 +21,8 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     become(
         child,
-        layout.command(settings, PROGRAM, layout.database(settings)),
+        # Whoever has packets logged (the network service `log`) finds them in its log.
+        layout.command(settings, PROGRAM, "-vacl_log:console:info", layout.database(settings)),
         lambda: layout.ask(settings, PROGRAM, "connection-status") == "connected",
         layout.environment(settings),
     )

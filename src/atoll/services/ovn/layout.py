@@ -59,8 +59,15 @@ def command(settings: Settings, program: str, *arguments: str) -> list[str]:
 
 def forget_port(settings: Settings, interface: str) -> None:
     """Take an interface off the bridge that guests' are on, if it is there."""
-    words = ["--if-exists", "del-port", INTEGRATION_BRIDGE, interface]
-    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}", *words]
+    command = [
+        "ovs-vsctl",
+        f"--db={database(settings)}",
+        f"--timeout={PATIENCE_S}",
+        "--if-exists",
+        "del-port",
+        INTEGRATION_BRIDGE,
+        interface,
+    ]
     subprocess.run(command, check=False, capture_output=True)
 
 

@@ -1,0 +1,64 @@
+"""The network services that a site may name: what they are called, and which data planes they work with.
+
+`atoll.services.network_services` says what each of them is; a test holds both equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atoll.cloud.model import Site
+
+NETWORKS: dict[str, tuple[str, ...]] = {
+    "bgp": ("ovn", "ovs"),
+    "bgpvpn": ("ovs",),
+    "firewall": ("ovn", "ovs"),
+    "load-balancer": ("ovn",),
+    "log": ("ovn", "ovs"),
+    "metering": ("ovs", "fake"),
+    "network-segment-range": ("ovn", "ovs", "fake"),
+    "port-forwarding": ("ovn", "ovs", "fake"),
+    "qos": ("ovn", "ovs", "fake"),
+    "segments": ("ovn", "ovs", "fake"),
+    "sfc": ("ovs",),
+    "tap": ("ovn", "ovs"),
+    "trunk": ("ovn", "ovs"),
+    "vpn": ("ovn", "ovs"),
+}
+"""The data planes that each works with, by name. Not `fake` where all that the service is for happens to packets, for there are none."""
+
+
+LISTENING: dict[str, int] = {"load-balancer": 9876}
+"""Those that have an API of their own, and its standard port. Only a site with an address of its own has that port."""
+
+
+def complaints_of_network_services(sites: Sequence[Site], *, emulated: bool) -> Iterator[tuple[int, str]]:
+    """What is wrong with the network services of a cloud's sites: the index of a site, and the text.
+
+    Args:
+        sites: all of them; a data plane that is not said yet is not judged yet.
+        emulated: True if each has a network of its own.
+    """
+    for index, site in enumerate(sites):
+        for name in site.network_services:
+            if not site.services.neutron:
+                yield index, f"{site.name} runs no Neutron: expected no `network_services`"
+            elif site.network is not None and site.network not in NETWORKS[name]:
+                yield index, _misfit(name, site.network)
+            elif name in LISTENING and not emulated:
+                yield index, f"{name} needs a port that a site has only in a network of its own: expected a `topology`, or no `{name}`"
+
+
+def unknown(name: str) -> str:
+    """What is wrong with a name that is none."""
+    close = get_close_matches(name, NETWORKS, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    return f"no network service is called {name}{meant}: expected one of {', '.join(NETWORKS)}"
+
+
+def _misfit(name: str, network: str) -> str:
+    expected = " or ".join(f"`network: {each}`" for each in NETWORKS[name])
+    return f"{name} does not work with `network: {network}`: expected {expected}, or no `{name}`"

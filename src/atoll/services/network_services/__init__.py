@@ -1,0 +1,198 @@
+"""Neutron's service plug-ins that a site may have, each switched on by its name in the cloud's YAML (`network_services`).
+
+Each is a value of one dataclass, `NetworkService`, in a module of its own. The functions here put together what a site's services need to
+know of those that the site has: those that every site has, and those that its YAML names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+from atoll.services.contract import Service, Settings
+from atoll.services.ini import Repeated, Sections
+from atoll.services.network_services import bgp, bgpvpn, builtin, firewall, load_balancer, sfc, tap, vpn, vpn_agent
+from atoll.services.network_services.contract import NetworkService, Obstacle, Way
+
+REGISTRY: dict[str, NetworkService] = {
+    service.name: service
+    for service in (
+        builtin.TRUNK,
+        builtin.METERING,
+        builtin.QOS,
+        builtin.SEGMENTS,
+        builtin.PORT_FORWARDING,
+        builtin.NETWORK_SEGMENT_RANGE,
+        builtin.LOG,
+        firewall.FIREWALL,
+        tap.TAP,
+        sfc.SFC,
+        bgpvpn.BGPVPN,
+        bgp.BGP,
+        vpn.VPN,
+        load_balancer.LOAD_BALANCER,
+    )
+}
+"""All of them, by name, in the order in which Neutron is to load them."""
+
+_T = TypeVar("_T")
+
+EXTRA = "network"
+"""The extra of this project that installs their packages."""
+
+
+def ways(settings: Settings) -> list[Way]:
+    """How those that a site has work there."""
+    return _ways(settings.network_services, settings.network)
+
+
+def _ways(names: Iterable[str], network: str) -> list[Way]:
+    named = set(names)
+    has = (each for each in REGISTRY.values() if each.name in named or network in each.default)
+    return [each.ways[network] for each in has if network in each.ways]
+
+
+def plugins(settings: Settings) -> tuple[str, ...]:
+    """Neutron's names for their service plug-ins."""
+    return _joined(way.plugins for way in ways(settings))
+
+
+def extension_drivers(settings: Settings) -> tuple[str, ...]:
+    """ML2's extension drivers that they need besides."""
+    return _joined(way.extension_drivers for way in ways(settings))
+
+
+def configuration(settings: Settings) -> list[Sections]:
+    """What neutron.conf says of them, besides their plug-ins' names."""
+    providers = _joined(way.providers for way in ways(settings))
+    said: list[Sections] = [way.configuration(settings) for way in ways(settings)]
+    return [*said, {"service_providers": {"service_provider": Repeated(providers)}}] if providers else said
+
+
+def agent_extensions(settings: Settings, agent: str) -> tuple[str, ...]:
+    """The extensions that they need in one of Neutron's agents.
+
+    Args:
+        settings: the site's.
+        agent: the name of the agent's process.
+    """
+    return _joined(way.extensions.get(agent, ()) for way in ways(settings))
+
+
+def agent_configuration(settings: Settings, agent: str) -> list[Sections]:
+    """What they have the file of one of Neutron's agents say, besides their extensions' names."""
+    return [way.agents[agent](settings) for way in ways(settings) if agent in way.agents]
+
+
+def called_by_agents(settings: Settings) -> bool:
+    """True if any of them has an agent that calls Neutron over the bus."""
+    return any(way.rpc for way in ways(settings))
+
+
+def processes(names: Iterable[str], network: str) -> tuple[Service, ...]:
+    """What runs for them at a site besides.
+
+    Args:
+        names: those that the site's YAML names.
+        network: its data plane.
+    """
+    return _unique(chain.from_iterable(way.processes for way in _ways(names, network)))
+
+
+def templates() -> tuple[str, ...]:
+    """The names of those of their processes that have templates of their own."""
+    ways = chain.from_iterable(service.ways.values() for service in REGISTRY.values())
+    return _unique(process.name for way in ways for process in way.processes if process.upstream and not process.forked_from)
+
+
+def installed() -> dict[str, str]:
+    """The versions of their packages, by name; those that are not there are left out."""
+    found = {}
+    for distribution in sorted(_joined(service.distributions for service in REGISTRY.values())):
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def models() -> tuple[str, ...]:
+    """The modules that make the tables known of all that are installed."""
+    here = installed()
+    return _joined(service.models for service in REGISTRY.values() if here.keys() >= set(service.distributions))
+
+
+def stamps(settings: Settings) -> set[str]:
+    """The tables that Neutron's database has if it has all tables of those that a site has."""
+    return {REGISTRY[name].stamp for name in settings.network_services} - {""}
+
+
+def end_daemons(site: Path) -> None:
+    """End what runs for them at a site whose processes have ended: an agent that was killed could not.
+
+    Args:
+        site: its directory.
+    """
+    vpn_agent.end_daemons(site / "data" / vpn_agent.DIRECTORY)
+
+
+def obstacles(names: Iterable[str], network: str) -> Iterator[tuple[str, Obstacle]]:
+    """What keeps network services from working on this machine: the name of each that can't, and why.
+
+    Args:
+        names: those that a site's YAML names.
+        network: its data plane.
+    """
+    here = installed()
+    for name in names:
+        service = REGISTRY[name]
+        missing = [distribution for distribution in service.distributions if distribution not in here]
+        if missing:
+            text = f"the Python package {missing[0]} is not installed"
+            yield name, Obstacle(text, f"`pip install 'atoll[{EXTRA}]'`, or leave out `{name}`")
+            continue
+        way = service.ways[network]
+        obstacle = _missing_programs(way) or way.obstacle()
+        if obstacle:
+            yield name, obstacle
+
+
+def _missing_programs(way: Way) -> Obstacle | None:
+    missing = [program for program in way.programs if shutil.which(program) is None]
+    packages = sorted({way.programs[program] for program in missing})
+    return Obstacle(f"not installed: {', '.join(missing)}", f"apt-get install {' '.join(packages)}") if missing else None
+
+
+def _joined(lists: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return _unique(chain.from_iterable(lists))
+
+
+def _unique(values: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+__all__ = [
+    "EXTRA",
+    "REGISTRY",
+    "NetworkService",
+    "Obstacle",
+    "Way",
+    "agent_configuration",
+    "agent_extensions",
+    "called_by_agents",
+    "configuration",
+    "end_daemons",
+    "extension_drivers",
+    "installed",
+    "models",
+    "obstacles",
+    "plugins",
+    "processes",
+    "stamps",
+    "templates",
+    "ways",
+]

@@ -1,0 +1,107 @@
+"""The device driver of Neutron's VPN agent.
+
+Upstream's (`StrongSwanProcess` in neutron_vpnaas/services/vpn/device_drivers/strongswan_ipsec.py) calls ipsec(8) through a program of its
+own, which enters the namespace, mounts the router's directories over /etc and /run, and asks rootwrap's files whether it may. Here is no
+rootwrap; so `_execute` is replaced by one that does the first two things alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from neutron.agent.linux import ip_lib
+from neutron_lib import exceptions, rpc
+from neutron_vpnaas.services.vpn.device_drivers import ovn_ipsec, strongswan_ipsec
+
+from atoll.services.network_services.probes import kernel_encrypts
+
+START_S = 10.0
+"""How long strongSwan may take until it listens."""
+
+SCRIPT = 'mount --bind "$1" /etc && mount --bind "$2" /run && shift 2 && "$@"; code=$?; echo "Command: $* Exit code: $code "; exit $code'
+"""Run in a mount namespace of its own, which `ip netns exec` makes. Upstream reads the last line."""
+
+
+class Process(strongswan_ipsec.StrongSwanProcess):  # type: ignore[misc]
+    """strongSwan of one router."""
+
+    def _execute(self, cmd: Sequence[str], check_exit_code: bool = True, extra_ok_codes: Sequence[int] | None = None) -> str:
+        """Run ipsec(8) in the router's namespace."""
+        directories = (f"{self.config_dir}/etc", f"{self.config_dir}/var/run")
+        command = ["sh", "-c", SCRIPT, "sh", *directories, *cmd]
+        wrapper = ip_lib.IPWrapper(namespace=self.namespace)
+        answer: str = wrapper.netns.execute(command, check_exit_code=check_exit_code, extra_ok_codes=extra_ok_codes)
+        return answer
+
+    def start(self) -> None:
+        """Start it, and have it connect.
+
+        Upstream asks it for that at once, and does not wait until it listens.
+        """
+        if not self.namespace:
+            return
+        if not kernel_encrypts():
+            self._add_addresses()
+            self._execute([self.binary, "start"])  # and it connects by itself; see `persistent` in vpn_agent.py
+            return
+        self._execute([self.binary, "start"])
+        for connection in self.vpnservice["ipsec_site_connections"]:
+            self._patiently([self.binary, "stroke", "up-nb", connection["id"]])
+
+    def _patiently(self, command: Sequence[str]) -> None:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self._execute(command)
+            except exceptions.ProcessExecutionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def restart(self) -> None:
+        """Have it read its files anew."""
+        if not kernel_encrypts():
+            self._add_addresses()
+        super().restart()
+
+    def _add_addresses(self) -> None:
+        """Give the namespace an address in each of the router's own networks.
+
+        Without one, strongSwan's own encryption finds no source for its routes (`install_route` of libcharon's kernel_libipsec_ipsec.c).
+        The network's very first address belongs to nobody.
+        """
+        for cidr in local_networks(self.vpnservice):
+            ip_lib.IPDevice("lo", namespace=self.namespace).link.set_up()
+            address = f"{ipaddress.ip_network(cidr).network_address}/32"
+            device = ip_lib.IPDevice("lo", namespace=self.namespace)
+            if address not in (known["cidr"] for known in device.addr.list()):
+                device.addr.add(address)
+
+
+def local_networks(vpnservice: Any) -> list[str]:
+    """The networks at this side of a router's VPNs."""
+    connections = vpnservice["ipsec_site_connections"] if vpnservice else ()
+    return sorted({cidr for connection in connections for cidr in connection["local_cidrs"]})
+
+
+class Driver(ovn_ipsec.OvnStrongSwanDriver):  # type: ignore[misc]
+    """Keeps a `Process` for each router.
+
+    Upstream listens to the topic `ipsec_agent.HOST`, and sends to the server HOST of the topic `ipsec_agent`. In RabbitMQ both are one
+    queue; to other buses they are two, so this listens to the second one besides.
+    """
+
+    def __init__(self, vpn_service: Any, host: str) -> None:
+        super().__init__(vpn_service, host)
+        self._besides = rpc.Connection()
+        self._besides.create_consumer(self.topic, self.endpoints)
+        self._besides.consume_in_threads()
+
+    def create_process(self, process_id: str, vpnservice: Any, namespace: str) -> Process:
+        """The strongSwan of a router."""
+        return Process(self.conf, process_id, vpnservice, namespace)
