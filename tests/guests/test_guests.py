@@ -149,12 +149,11 @@ def test_resize_rescue_and_rebuild(paris):
     assert guest.process().cmdline()[guest.process().cmdline().index("-m") + 1] in ("2048", "size=2097152k")  # by the version of libvirt
     guest.act(rescue={"rescue_image_ref": paris.image})
     guest.await_status("RESCUE")
-    guest.await_ready()
+    guest.await_console("atoll-guest: ready ")  # under what name, and why without an address, is not settled: docs/guests.md
     guest.act(unrescue=None)
     guest.await_status("ACTIVE")
     guest.act(rebuild={"imageRef": paris.image})
     guest.await_status("ACTIVE")
-    guest.await_ready()
     guest.delete()
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from atoll.cloud import Cloud
     from atoll.site.lifecycle import Outcome
 
+_NETWORKS = {"ovn": "OVN's", "ovs": "ML2/OVS's"}
+
 
 @verb("up", "atoll up\natoll up my-cloud.yaml")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -79,7 +81,8 @@ def _about_servers(outcome: Outcome) -> list[str]:
     if outcome.machine is not None:
         how = "with KVM" if outcome.machine.hypervisor == "kvm" else "without KVM (TCG)"
         path = "the kernel" if outcome.machine.datapath == "system" else "user space"
-        lines.append(f"Servers are guests of QEMU {how}, on OVN's networks, which Open vSwitch carries in {path}.")
+        whose = " and ".join(_NETWORKS[name] for name in sorted({site.data_plane for site in sites if site.runs_guests}))
+        lines.append(f"Servers are guests of QEMU {how}, on {whose} networks, which Open vSwitch carries in {path}.")
     if fake:
         where = "" if len(fake) == len(sites) else f" at {', '.join(fake)}"
         lines.append(f"Servers{where} are records of Nova's fake driver: they become ACTIVE, but no guest runs.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atoll.cloud.model import Cloud, Site
 
-NEEDED_NETWORK = {"libvirt": "ovn", "fake": "fake"}
-"""The data plane that goes with a hypervisor: a real guest's interface must be plugged somewhere, and a record's can't be."""
+DATA_PLANES = {"libvirt": ("ovn", "ovs"), "fake": ("fake",)}
+"""The data planes that go with a hypervisor, the default first: a real guest's interface must be plugged somewhere, a record's can't be."""
 
 
 def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[tuple[int, str]]:
@@ -22,17 +22,18 @@ def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[t
     controls = {site.control for site in sites}
     others: list[str] = []
     for index, site in enumerate(sites):
-        needed = NEEDED_NETWORK.get(site.compute or "")
-        if needed and site.network and site.network != needed:
-            yield index, f"`compute: {site.compute}` and `network: {site.network}` don't go together: expected `network: {needed}`"
-        if site.network == "ovn" and site.compute is None:
-            yield index, "expected `compute: libvirt` beside `network: ovn`"
+        fitting = DATA_PLANES.get(site.compute or "")
+        if fitting and site.network and site.network not in fitting:
+            expected = " or ".join(f"`network: {name}`" for name in fitting)
+            yield index, f"`compute: {site.compute}` and `network: {site.network}` don't go together: expected {expected}"
+        if site.network in DATA_PLANES["libvirt"] and site.compute is None:
+            yield index, f"expected `compute: libvirt` beside `network: {site.network}`"
         if not site.runs_guests:
             continue
         if site.kind == "compute" or site.name in controls:
             yield (
                 index,
-                "a compute site and its control site share one network, which OVN does not span yet: expected `compute: fake` for both",
+                "a compute site and its control site share one network, which guests can't have yet: expected `compute: fake` for both",
             )
         if not site.services.nova:
             yield index, f"{site.name} runs no Nova: expected no `compute`"
@@ -67,4 +68,4 @@ def _with(site: Site, compute: str) -> Site:
     if site.kind == "compute":
         return site if site.compute else site.model_copy(update={"compute": compute})
     # What is set counts as said, and so is written down.
-    return site.model_copy(update={"compute": compute, "network": NEEDED_NETWORK[compute]})
+    return site.model_copy(update={"compute": compute, "network": site.network or DATA_PLANES[compute][0]})

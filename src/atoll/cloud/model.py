@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from atoll.cloud.backbones import resolve
 from atoll.cloud.expansion import expand
-from atoll.cloud.guests import complaints_of_guests
+from atoll.cloud.guests import DATA_PLANES, complaints_of_guests
 from atoll.cloud.network import Network, address_of, number_of
 from atoll.cloud.network_services import LISTENING, NETWORKS, complaints_of_network_services, unknown
 from atoll.cloud.topology import Topology
@@ -144,8 +144,8 @@ class Site(_Model):
         services: which services run.
         compute: the hypervisor. "libvirt" runs guests in QEMU, with KVM where that works. "fake" is Nova's fake driver: servers are
             records, no guest runs. Default: "libvirt" where it is installed and the user may use it; see `cloud/guests.py`.
-        network: the data plane. "ovn" is Open vSwitch and OVN. "fake" binds ports without any agent: nothing is plugged. Default: what
-            `compute` needs.
+        network: the data plane. "ovn" is Open vSwitch and OVN. "ovs" is Open vSwitch and Neutron's agents, for what OVN can't serve.
+            "fake" binds ports without any agent: nothing is plugged. Default: what `compute` needs.
         network_services: the network services that it has besides those that every site has; see docs/network-services.md.
         bus: what carries oslo.messaging's calls. "zenoh" needs no broker. "rabbit" is a RabbitMQ; then `rabbit` says where.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
@@ -161,7 +161,7 @@ class Site(_Model):
     host: str = Field(default="127.0.0.1", description="an IPv4 address of this machine, such as 127.0.0.1")
     services: ServicePlan = Field(default_factory=ServicePlan, description="a mapping such as {nova: false}")
     compute: Literal["libvirt", "fake"] | None = Field(default=None, description="`libvirt` or `fake`")
-    network: Literal["ovn", "fake"] | None = Field(default=None, description="`ovn` or `fake`")
+    network: Literal["ovn", "ovs", "fake"] | None = Field(default=None, description="`ovn`, `ovs` or `fake`")
     network_services: tuple[str, ...] = Field(default=(), strict=False, description="a list of network services, such as [firewall, bgp]")
     bus: Literal["zenoh", "rabbit"] = Field(default="zenoh", description="`zenoh` or `rabbit`")
     rabbit: Rabbit | None = Field(default=None, description="a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}")
@@ -181,6 +181,11 @@ class Site(_Model):
     def runs_guests(self) -> bool:
         """True if its servers are real guests on real networks."""
         return self.compute == "libvirt"
+
+    @property
+    def data_plane(self) -> str:
+        """What carries the packets of its guests: `network`, or what `compute` needs."""
+        return self.network or DATA_PLANES[self.compute or "fake"][0]
 
     @property
     def url(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from atoll.services import glance, keystone, libvirt_daemon, network_services, neutron, nova, nova_compute, ovn, placement, router
+from collections.abc import Mapping
+
+from atoll.services import glance, keystone, libvirt_daemon, ml2ovs, network_services, neutron, nova, nova_compute, ovn, placement, router
 from atoll.services.contract import Service, Settings
 from atoll.services.templates import code_key, template_key
 
@@ -12,11 +14,11 @@ SERVICES: tuple[Service, ...] = (keystone.SERVICE, placement.SERVICE, glance.SER
 LIBVIRT = libvirt_daemon.SERVICE
 """What a site with real guests runs besides."""
 
-OVN = ovn.SERVICES
-"""What a site with a network of real packets runs besides."""
+DATA_PLANES: Mapping[str, tuple[Service, ...]] = {"ovn": ovn.SERVICES, "ovs": ml2ovs.SERVICES}
+"""What a site with a network of real packets runs besides, by the name of that."""
 
-GUEST_PROGRAMS = (*libvirt_daemon.PROGRAMS, *ovn.PROGRAMS)
-"""What must be installed for the two."""
+GUEST_PROGRAMS = {"ovn": (*libvirt_daemon.PROGRAMS, *ovn.PROGRAMS), "ovs": (*libvirt_daemon.PROGRAMS, *ml2ovs.PROGRAMS)}
+"""What must be installed for guests on it."""
 
 COMPUTE = nova_compute.SERVICE
 """The service of a compute site."""
@@ -33,10 +35,10 @@ BASE = "atoll.services.base:preload"
 __all__ = [
     "BASE",
     "COMPUTE",
+    "DATA_PLANES",
     "GUEST_PROGRAMS",
     "LIBVIRT",
     "MAP_HOST",
-    "OVN",
     "ROUTER",
     "SERVICES",
     "Service",

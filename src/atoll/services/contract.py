@@ -29,7 +29,7 @@ class Settings:
         address: of this site itself; empty if it is `host`.
         cloud: the cloud's name.
         hypervisor: what runs guests: `kvm`, `qemu` (without KVM), or `fake`.
-        network: what carries their packets: `ovn` or `fake`.
+        network: what carries their packets: `ovn`, `ovs` or `fake`.
         datapath: of the switch: `system` (the kernel's) or `netdev` (its own, in user space).
         outside: the site's address on its external network, with the prefix: floating IPs are beside it. Empty: none.
         forwards: True if the site forwards packets between that network and the others that it is in.

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from atoll.runtime.child import Child
 from atoll.services import base, common, network_services
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
+from atoll.services.ml2ovs import configuration as ml2ovs
 from atoll.services.ovn import layout
 
-ROUTER_PLUGINS = {"fake": "router", "ovn": "ovn-router"}
+ROUTER_PLUGINS = {"fake": "router", "ovn": "ovn-router", "ovs": "router"}
 """The plugin that makes routers, by data plane. It comes first: whatever needs one and finds none has Neutron load its own, with agents."""
 
 OWN_PLUGIN = "given-id"
@@ -89,8 +90,8 @@ def configuration(settings: Settings) -> dict[str, str]:
     }
     sections = _sections(settings.data, settings.database("neutron"))
     shared = (common.logging(settings), common.bus(settings), common.authtoken(settings, "neutron"))
-    network = _ovn(settings) if settings.network == "ovn" else _fake_network()
-    return {"neutron/neutron.conf": render(*shared, sections, network, *_plugins(settings), here)}
+    data_plane = DATA_PLANES[settings.network](settings)
+    return {"neutron/neutron.conf": render(*shared, sections, data_plane, *_plugins(settings), here)}
 
 
 def _plugins(settings: Settings) -> list[Sections]:
@@ -100,7 +101,7 @@ def _plugins(settings: Settings) -> list[Sections]:
     return [here, *network_services.configuration(settings)]
 
 
-def _fake_network() -> Sections:
+def _fake_network(_settings: Settings) -> Sections:
     return {"ml2": {"mechanism_drivers": "agentless"}}
 
 
@@ -117,6 +118,10 @@ def _ovn(settings: Settings) -> Sections:
             "ovs_create_tap": False,
         },
     }
+
+
+DATA_PLANES = {"fake": _fake_network, "ovn": _ovn, "ovs": ml2ovs.server}
+"""What Neutron is told besides, by what carries packets."""
 
 
 def _sections(data: Path, database: str) -> Sections:
@@ -233,21 +238,12 @@ def run(child: Child) -> None:
         _start_maintenance()
     workers = [worker for worker in service._get_plugins_workers() if not isinstance(worker, service._PERIODIC_WORKER_SKIP_TYPES)]
     if network_services.called_by_agents(settings):
-        workers += _listeners()
+        workers.append(_listener(workers))
     for worker in workers:
         worker.start()
     serve(child, application)
     for worker in workers:
         worker.stop()
-
-
-def _listeners() -> list[Any]:
-    """What answers Neutron's agents. Upstream has processes of their own for it (`_get_rpc_workers`); here they are threads of the API."""
-    from neutron import service
-    from neutron_lib.plugins import directory
-
-    plugins = directory.get_unique_plugins()
-    return [service.RpcWorker(plugins, worker_process_count=0), service.RpcReportsWorker([directory.get_plugin()], worker_process_count=0)]
 
 
 def _add_tables(settings: Settings) -> None:
@@ -286,6 +282,20 @@ def _own_start(settings: Settings) -> Iterator[None]:
         tempfile.tempdir = directory
         yield
         tempfile.tempdir = was
+
+
+def _listener(workers: Iterable[Any]) -> Any:
+    """What agents ask Neutron over the bus, as threads of this process; upstream has processes of their own for it (`_get_rpc_workers`).
+
+    Args:
+        workers: those of the plugins, some of which listen by themselves.
+    """
+    from neutron import service
+    from neutron_lib.plugins import directory
+
+    listening = {id(plugin) for worker in workers if isinstance(worker, service.RpcWorker) for plugin in worker._plugins}
+    plugins = [plugin for plugin in directory.get_unique_plugins() if id(plugin) not in listening]
+    return service.RpcWorker(plugins, worker_process_count=0)
 
 
 def _start_maintenance() -> None:

@@ -342,6 +342,6 @@ def _map_hosts() -> None:
 
 
 # The router, where there is one, goes after Nova: what is on its way to a compute site still gets there.
-NEEDS = ("keystone", "placement", "glance", "neutron", "bus", "libvirt", "ovn-controller")
+NEEDS = ("keystone", "placement", "glance", "neutron", "bus", "libvirt", "ovn-controller", "ovs-agents")
 
 SERVICE = Service("nova", __name__, configuration, listens=("compute", "metadata"), needs=NEEDS)

@@ -21,7 +21,7 @@ from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.namespaces import Namespace
 from atoll.runtime.spec import ROOT, ForkServer, Plan, Process
-from atoll.services import BASE, COMPUTE, LIBVIRT, MAP_HOST, OVN, ROUTER, SERVICES, Service, Settings, ini, network_services
+from atoll.services import BASE, COMPUTE, DATA_PLANES, LIBVIRT, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini, network_services
 from atoll.site.bus import has_router, transport_url
 from atoll.site.gateway import GATEWAY
 from atoll.site.machine import Machine
@@ -74,8 +74,8 @@ def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
     if site.kind == "compute":
         return (COMPUTE,)
     services = tuple(service for service in SERVICES if service.name in site.services.names)
-    guests = (*OVN, LIBVIRT) if site.runs_guests else ()
-    besides = network_services.processes(site.network_services, site.network or "fake")
+    guests = (*DATA_PLANES[site.data_plane], LIBVIRT) if site.runs_guests else ()
+    besides = network_services.processes(site.network_services, site.data_plane)
     return (*guests, *services, *besides, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
 
 
@@ -156,7 +156,8 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         network_services=site.network_services,
     )
     if site.runs_guests and machine is not None:
-        settings = replace(settings, hypervisor=machine.hypervisor, network="ovn", datapath=machine.datapath, **_outside(cloud, site))
+        data_plane = {"network": site.data_plane, "datapath": machine.datapath, **_outside(cloud, site)}
+        settings = replace(settings, hypervisor=machine.hypervisor, **data_plane)
     services = services_of(cloud, site)
     files: dict[str, str] = {}
     for service in services:
@@ -292,6 +293,7 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         settings.region,
         settings.debug,
         settings.hypervisor,
+        settings.network,
         settings.datapath,
         settings.outside,
     ]

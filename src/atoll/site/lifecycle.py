@@ -140,10 +140,10 @@ def _settled(state: State, cloud: Cloud) -> Cloud:
         AtollError: `guests.unavailable`: a site names one that can't be had; `network.unavailable`, `cloud.invalid`: the same of a network
             service.
     """
-    problem = obstacle()
-    asked = next((site.name for site in cloud.sites if site.runs_guests), None)
+    asked = [site for site in cloud.sites if site.runs_guests]
+    problem = obstacle(site.data_plane for site in asked) if asked else obstacle()
     if problem and asked:
-        raise AtollError(problem.kind.code, f"{asked} is to run guests, but {problem.message}", problem.hint)
+        raise AtollError(problem.kind.code, f"{asked[0].name} is to run guests, but {problem.message}", problem.hint)
     applied = applied_cloud(state)
     known = {site.name: site for site in applied.sites} if applied else {}
     fake = [name for name in state.existing_sites() if name not in known or not known[name].runs_guests]

@@ -9,7 +9,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,13 @@ PACKAGES = {
     "ovn-northd": "ovn-central",
     "ovn-controller": "ovn-host",
     "ovn-appctl": "ovn-common",
+    "ovsdb-client": "openvswitch-switch",
+    "dnsmasq": "dnsmasq-base",
+    "dhcp_release": "dnsmasq-utils",
+    "conntrack": "conntrack",
+    "radvd": "radvd",
+    "arping": "iputils-arping",
+    "sysctl": "procps",
     "haproxy": "haproxy",
     "iptables": "iptables",
     "ip": "iproute2",
@@ -59,9 +66,14 @@ class Machine:
     datapath: str
 
 
-def obstacle() -> AtollError | None:
-    """Why this machine or this user can't run guests; None if they can."""
-    missing = [program for program in GUEST_PROGRAMS if shutil.which(program) is None]
+def obstacle(networks: Iterable[str] = ("ovn",)) -> AtollError | None:
+    """Why this machine or this user can't run guests; None if they can.
+
+    Args:
+        networks: what is to carry their packets: `ovn`, `ovs`.
+    """
+    needed = dict.fromkeys(program for network in networks for program in GUEST_PROGRAMS[network])
+    missing = [program for program in needed if shutil.which(program) is None]
     packages = sorted({PACKAGES[program] for program in missing})
     if missing:
         return AtollError("guests.unavailable", f"not installed: {', '.join(missing)}", f"apt-get install {' '.join(packages)}")

@@ -32,6 +32,12 @@ def test_what_is_said_holds():
     assert choices(mixed, able=False)["b"] == REAL
 
 
+def test_network_of_agents_is_had_where_it_is_asked_for():
+    mixed = cloud({"name": "a", "compute": "libvirt", "network": "ovs"}, "b")
+    assert choices(mixed) == {"a": ("libvirt", "ovs"), "b": REAL}
+    assert [site.data_plane for site in mixed.sites] == ["ovs", "fake"]
+
+
 def test_site_that_was_fake_stays_fake():
     assert choices(cloud("a", "b"), fake=["a"]) == {"a": FAKE, "b": REAL}
 
@@ -60,6 +66,8 @@ def test_choice_is_written_down_and_read_again():
         ([{"name": "a", "compute": "libvirt", "network": "fake"}], MESH, "don't go together: expected `network: ovn`"),
         ([{"name": "a", "compute": "fake", "network": "ovn"}], MESH, "don't go together: expected `network: fake`"),
         ([{"name": "a", "network": "ovn"}], MESH, "expected `compute: libvirt` beside `network: ovn`"),
+        ([{"name": "a", "network": "ovs"}], MESH, "expected `compute: libvirt` beside `network: ovs`"),
+        ([{"name": "a", "compute": "fake", "network": "ovs"}], MESH, "don't go together: expected `network: fake`"),
         ([{"name": "a", "compute": "libvirt"}, {"name": "b", "compute": "libvirt"}], None, "expected a `topology`, or `compute: fake`"),
         (
             [{"name": "a", "compute": "libvirt"}, {"name": "b", "kind": "compute", "control": "a"}],

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from upstream import check, inside
 
-from atoll.services import OVN, libvirt_daemon
+from atoll.services import DATA_PLANES, libvirt_daemon
 from atoll.services.ovn import layout, ovsdb, vswitchd
 
 
@@ -54,9 +54,10 @@ def test_answers(tmp_path):
 
 
 def test_each_service_has_a_name_of_its_own_and_needs_those_before_it():
-    names = [service.name for service in OVN]
+    services = DATA_PLANES["ovn"]
+    names = [service.name for service in services]
     assert len(set(names)) == len(names)
-    for index, service in enumerate(OVN):
+    for index, service in enumerate(services):
         assert set(service.needs) <= set(names[:index])
 
 

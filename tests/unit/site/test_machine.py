@@ -30,6 +30,13 @@ def test_missing_programs_are_named_with_their_packages(complete, monkeypatch):
     assert error.hint == "apt-get install haproxy ovn-central"
 
 
+def test_what_is_missing_depends_on_the_network(complete, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in ("ovn-northd", "dnsmasq") else f"/usr/bin/{name}")
+    assert machine.obstacle().message == "not installed: ovn-northd"
+    assert machine.obstacle(["ovs"]).message == "not installed: dnsmasq"
+    assert machine.obstacle(["ovs", "ovn"]).hint == "apt-get install dnsmasq-base ovn-central"
+
+
 def test_missing_module_and_missing_rights_are_named(complete, monkeypatch):
     monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
     assert machine.obstacle().message.startswith("only root can run guests")
@@ -38,7 +45,7 @@ def test_missing_module_and_missing_rights_are_named(complete, monkeypatch):
 
 
 def test_every_program_has_a_package():
-    assert set(GUEST_PROGRAMS) <= set(machine.PACKAGES)
+    assert {program for programs in GUEST_PROGRAMS.values() for program in programs} <= set(machine.PACKAGES)
 
 
 def test_answer_of_the_probe_is_remembered_until_kernel_or_qemu_change(monkeypatch, tmp_path):

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from atoll.services.contract import Settings
+from atoll.services.ini import Sections
+from atoll.services.network_services import bagpipe
 from atoll.services.network_services.contract import NetworkService, Way
 
 _DRIVER = "networking_bgpvpn.neutron.services.service_drivers.bagpipe.bagpipe_v2.BaGPipeBGPVPNDriver"
+
+
+def _agent(_settings: Settings) -> Sections:
+    # Where a network has no router, whoever asks for its gateway is answered by the switch itself.
+    return {"BAGPIPE": {"mpls_bridge": bagpipe.BRIDGE}, "AGENT": {"l2_population": True, "arp_responder": True}}
+
 
 BGPVPN = NetworkService(
     "bgpvpn",
@@ -13,8 +22,12 @@ BGPVPN = NetworkService(
         "ovs": Way(
             plugins=("bgpvpn",),
             providers=(f"BGPVPN:BaGPipe:{_DRIVER}:default",),
+            configuration=lambda _settings: {"ml2": {"mechanism_drivers": "openvswitch,l2population"}},
             extensions={"ovs-agent": ("bagpipe_bgpvpn",)},
+            agents={"ovs-agent": _agent},
+            processes=(bagpipe.SERVICE,),
             rpc=True,
+            programs={"ovs-ofctl": "openvswitch-common"},
         )
     },
     distributions=("networking-bagpipe", "networking-bgpvpn"),

@@ -7,16 +7,13 @@ same id at both: so each agent sees a /run/netns of its own.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 from atoll.namespaces import private_mounts
 from atoll.runtime.child import Child
-from atoll.services import common, network_services
+from atoll.services import common, leftovers, network_services
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ovn import layout
@@ -89,15 +86,10 @@ def _clear(settings: Settings) -> None:
 
     The switch must let go of the interface too: it would go on reading the one that is gone, and take no notice of a new one of that name.
     """
-    for file in (_state(settings) / "external" / "pids").glob("*.pid*"):
-        with suppress(OSError, ValueError):
-            pid = int(file.read_text(encoding="ascii"))
-            if b"haproxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-        interface = f"tap{file.name[:10]}0"  # `_get_veth_name` of neutron/agent/ovn/metadata/agent.py
+    for name in leftovers.end(_state(settings)):
+        interface = f"tap{name[:10]}0"  # `_get_veth_name` of neutron/agent/ovn/metadata/agent.py
         layout.forget_port(settings, interface)
         subprocess.run(["ip", "link", "delete", interface], check=False, capture_output=True)
-        file.unlink(missing_ok=True)
 
 
 SERVICE = Service(NAME, __name__, configuration, listens=(), needs=("ovn-controller",), forked_from="neutron")

@@ -39,6 +39,11 @@ def database_socket(settings: Settings) -> Path:
     return directory(settings) / "db.sock"
 
 
+def agents_state(settings: Settings) -> Path:
+    """Where Neutron's agents keep what they know, if the switch is theirs and not OVN's."""
+    return settings.data / "agents"
+
+
 def ask(settings: Settings, program: str, *command: str) -> str | None:
     """What a daemon answers to a command of ovs-appctl(8), which finds it by its pid file; None if it does not answer."""
     asked = ["ovn-appctl", f"--timeout={PATIENCE_S}", "-t", program, *command]

@@ -12,8 +12,11 @@ from atoll.runtime.spec import ROOT
 from atoll.services.contract import Service, Settings
 from atoll.services.ovn import layout
 
+SWITCH = "conf"
+"""The database that says what the switch does; all others are OVN's."""
+
 SCHEMAS = {
-    "conf": Path("/usr/share/openvswitch/vswitch.ovsschema"),
+    SWITCH: Path("/usr/share/openvswitch/vswitch.ovsschema"),
     "ovnnb": Path("/usr/share/ovn/ovn-nb.ovsschema"),
     "ovnsb": Path("/usr/share/ovn/ovn-sb.ovsschema"),
 }
@@ -29,8 +32,9 @@ def run(child: Child) -> None:
     """Make the databases that are not there yet, bring those of an older version up to date, and serve them."""
     settings = Settings.load(child.arguments["directory"])
     make_directory(layout.directory(settings))
-    files = [settings.data / "ovn" / f"{name}.db" for name in SCHEMAS]
-    for file, schema in zip(files, SCHEMAS.values(), strict=True):
+    schemas = SCHEMAS if settings.network == "ovn" else {SWITCH: SCHEMAS[SWITCH]}
+    files = [settings.data / "ovn" / f"{name}.db" for name in schemas]
+    for file, schema in zip(files, schemas.values(), strict=True):
         _prepare(file, schema)
     socket = layout.database_socket(settings)
     become(

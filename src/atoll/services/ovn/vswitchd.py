@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from atoll.namespaces import private_mounts
 from atoll.runtime.child import Child
 from atoll.runtime.program import become
 from atoll.runtime.spec import ROOT
+from atoll.services import leftovers
 from atoll.services.contract import Service, Settings
 from atoll.services.ovn import layout
 
@@ -24,6 +27,8 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     told = ["ovs-vsctl", f"--db={layout.database(settings)}", f"--timeout={layout.PATIENCE_S}", "--no-wait", *_setup(settings)]
     subprocess.run(told, check=True)
+    if settings.network == "ovs":
+        _make_namespaces(settings)
     if settings.forwards:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
     become(
@@ -34,19 +39,21 @@ def run(child: Child) -> None:
     )
 
 
+def _make_namespaces(settings: Settings) -> None:
+    """Have a /run/netns of our own, for the agents: the namespaces of their routers hold ports of ours, and end when they do."""
+    leftovers.end(layout.agents_state(settings))
+    names = settings.sockets / "netns"
+    shutil.rmtree(names, ignore_errors=True)  # files on which namespaces were mounted: they would be taken for those
+    private_mounts({"/run/netns": str(names)})
+
+
 def _setup(settings: Settings) -> list[str]:
     """What ovs-vsctl(8) is told: who we are, where OVN is, and the bridge that leads outside."""
     facts = {
         "system-id": layout.chassis(settings),
         # By this name Nova asks for a port to be bound.
         "hostname": settings.site,
-        "ovn-remote": layout.database(settings),
-        "ovn-encap-type": "geneve",
-        "ovn-encap-ip": settings.own_address,
-        "ovn-bridge": layout.INTEGRATION_BRIDGE,
-        "ovn-bridge-datapath-type": settings.datapath,
-        "ovn-bridge-mappings": f"{layout.PHYSICAL_NETWORK}:{layout.EXTERNAL_BRIDGE}",
-        "ovn-cms-options": "enable-chassis-as-gw",
+        **(_facts_of_ovn(settings) if settings.network == "ovn" else {}),
     }
     told = [f'external-ids:{name}="{value}"' for name, value in facts.items()]
     bridge = layout.EXTERNAL_BRIDGE
@@ -56,6 +63,18 @@ def _setup(settings: Settings) -> list[str]:
         # As long as no controller tells it otherwise, it is a plain switch.
         *("--", "set", "Bridge", bridge, "fail_mode=standalone"),
     ]
+
+
+def _facts_of_ovn(settings: Settings) -> dict[str, str]:
+    return {
+        "ovn-remote": layout.database(settings),
+        "ovn-encap-type": "geneve",
+        "ovn-encap-ip": settings.own_address,
+        "ovn-bridge": layout.INTEGRATION_BRIDGE,
+        "ovn-bridge-datapath-type": settings.datapath,
+        "ovn-bridge-mappings": f"{layout.PHYSICAL_NETWORK}:{layout.EXTERNAL_BRIDGE}",
+        "ovn-cms-options": "enable-chassis-as-gw",
+    }
 
 
 def _has_outside(settings: Settings) -> bool:

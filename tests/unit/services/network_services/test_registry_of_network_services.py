@@ -9,7 +9,7 @@ from upstream import inside
 
 from atoll.cloud.network_services import NETWORKS
 from atoll.services import Service, network_services, neutron, ovn
-from atoll.services.network_services import REGISTRY, Obstacle, Way, vpn
+from atoll.services.network_services import REGISTRY, Obstacle, Way, sfc, vpn
 from atoll.services.network_services.contract import NetworkService
 
 AGENTS = {
@@ -25,6 +25,7 @@ IDS = [f"{service.name}-{network}" for service, network in EVERY]
 DATA_PLANES = {
     "fake": ("router", "metering", "qos", "segments", "port_forwarding", "given-id"),
     "ovn": ("ovn-router", "trunk", "qos", "segments", "port_forwarding", "given-id"),
+    "ovs": ("router", "trunk", "qos", "segments", "port_forwarding", "given-id"),
 }
 """The plug-ins of a site whose YAML names none."""
 
@@ -135,6 +136,15 @@ def test_kernel_without_encryption_is_told(monkeypatch, tmp_path):
     assert "CONFIG_INET_ESP" in obstacle.text
     (tmp_path / "plugin.so").touch()
     assert list(network_services.obstacles(["vpn"], "ovn")) == []
+
+
+def test_kernel_without_filters_for_bridges_is_told(monkeypatch):
+    monkeypatch.setattr(network_services, "installed", lambda: {"networking-sfc": "23.0.0"})
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(sfc, "kernel_filters_bridges", lambda: False)
+    [(name, obstacle)] = network_services.obstacles(["sfc"], "ovs")
+    assert name == "sfc"
+    assert "br_netfilter" in obstacle.text
 
 
 MAKE = """
