@@ -75,6 +75,7 @@ class Delivery:
         *,
         to: str,
         server: str | None = None,
+        alias: Topic | None = None,
         nearest: bool = False,
         retry: int | None = None,
         timeout_s: float | None = None,
@@ -90,6 +91,7 @@ class Delivery:
             patience: how long to wait for what.
             to: the target, for error messages.
             server: only a server of this name.
+            alias: who may have the message if no server of the topic has this name; see `ZenohDriver.send`.
             nearest: prefer the server that answers soonest.
             retry: tries after the first while nobody listens; None: the default; -1: for ever.
             timeout_s: time that a call has.
@@ -102,6 +104,7 @@ class Delivery:
         self._patience = patience
         self._to = to
         self._server = server
+        self._alias = alias
         self._nearest = nearest
         self._retries = patience.default_retries if retry is None else retry
         self._deadline = Deadline(timeout_s, monitor_s)
@@ -137,13 +140,20 @@ class Delivery:
     def _find(self) -> Instance:
         """The next server to try."""
         tries = 0
-        while (instance := self._topic.choose(self._server, self._refused_by, nearest=self._nearest)) is None:
+        while (instance := self._choose()) is None:
             if self._deadline.is_over:
                 raise MessagingTimeout(f"nobody listens to {self._to}, and the time to wait for a reply is over")
             if 0 <= self._retries <= tries:
                 raise NobodyListens(f"nobody listens to {self._to} (tried {tries + 1} times)")
             tries += 1
             self._topic.wait_for_change(self._deadline.left_s(self._patience.retry_interval_s))
+        return instance
+
+    def _choose(self) -> Instance | None:
+        instance = self._topic.choose(self._server, self._refused_by, nearest=self._nearest)
+        if instance is None and self._alias is not None and self._alias.names():
+            self._topic, self._server, self._alias = self._alias, None, None
+            return self._choose()
         return instance
 
     def _send(self, waiting: Waiting, instance: Instance) -> None:

@@ -14,6 +14,7 @@ from oslo_messaging._drivers import common as rpc_common
 from atoll.bus import options, payload
 from atoll.bus.address import Address
 from atoll.bus.delivery import Deadline, Delivery, Patience
+from atoll.bus.directory import Topic
 from atoll.bus.errors import NobodyListens, Unreachable
 from atoll.bus.fanout import Fanout
 from atoll.bus.frames import Reply
@@ -98,6 +99,9 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
     ) -> Any:
         """Send a message and wait until it is acknowledged, or, with `wait_for_reply`, replied to.
 
+        With a broker, a server S of topic T takes from a queue T.S, and so does whoever listens to a topic of that name: Neutron's agents
+        do, and are sent messages for S of T. So those get what is for a server that the topic has not.
+
         Raises:
             MessageDeliveryFailure, MessagingTimeout, ServerLost: see `Delivery.run`.
             Exception: what the remote method raised.
@@ -117,6 +121,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             self._patience,
             to=_describe(target),
             server=target.server,
+            alias=_alias(node, exchange, target, topic),
             nearest=self._nearest,
             retry=retry,
             timeout_s=None if timeout is None else max(0.0, timeout - (time.monotonic() - begun)),
@@ -234,6 +239,13 @@ class _OpeningAdapter(base.PollStyleListenerAdapter):  # type: ignore[misc]
 
 def _describe(target: Target) -> str:
     return f"topic {target.topic}" + (f", server {target.server}" if target.server else "")
+
+
+def _alias(node: Node, exchange: str, target: Target, topic: Topic) -> Topic | None:
+    """The topic that is called as a broker's queue for the target would be, if there is no such server."""
+    if target.server is None or topic.named(target.server):
+        return None
+    return node.directory.topic("rpc", exchange, f"{target.topic}.{target.server}")
 
 
 def _settings(url: Any, chosen: Any) -> Settings:

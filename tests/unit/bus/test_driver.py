@@ -109,6 +109,26 @@ def test_servers_of_a_topic_take_turns_and_each_can_be_named(serve, client):
     assert [client.prepare(server=name).call({}, "who") for name in "abca"] == list("abca")
 
 
+def test_who_listens_to_topic_and_server_as_one_name_is_that_server(serve, client):
+    """As with RabbitMQ, where both are one queue; Neutron's agents listen so."""
+    serve(Endpoint("agent"), "any", topic="compute.lyon")
+    assert client.prepare(server="lyon").call({}, "who") == "agent"
+    with pytest.raises(NobodyListens, match=r"topic compute \(tried"):
+        client.cast({}, "tell", what="who is for nobody by name is not for it")
+    serve(Endpoint("server"), "lyon")
+    assert client.prepare(server="lyon").call({}, "who") == "server"
+
+
+def test_who_comes_to_listen_so_gets_what_waits(serve, transport):
+    waiting = oslo_messaging.get_rpc_client(transport, Target(topic="compute"), timeout=PATIENCE_S, retry=-1)
+    answers: list[str] = []
+    caller = threading.Thread(target=lambda: answers.append(waiting.prepare(server="lyon").call({}, "who")))
+    caller.start()
+    serve(Endpoint("agent"), "any", topic="compute.lyon")
+    caller.join(PATIENCE_S)
+    assert answers == ["agent"]
+
+
 def test_fanout_reaches_all_and_nobody_is_no_error(serve, client):
     client.prepare(fanout=True).cast({}, "tell", what="early")
     endpoints = [Endpoint(), Endpoint()]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neutron.agent.linux import ip_lib
-from neutron_lib import exceptions, rpc
+from neutron_lib import exceptions
 from neutron_vpnaas.services.vpn.device_drivers import ovn_ipsec, strongswan_ipsec
 
 from atoll.services.network_services.probes import kernel_encrypts
@@ -90,17 +90,7 @@ def local_networks(vpnservice: Any) -> list[str]:
 
 
 class Driver(ovn_ipsec.OvnStrongSwanDriver):  # type: ignore[misc]
-    """Keeps a `Process` for each router.
-
-    Upstream listens to the topic `ipsec_agent.HOST`, and sends to the server HOST of the topic `ipsec_agent`. In RabbitMQ both are one
-    queue; to other buses they are two, so this listens to the second one besides.
-    """
-
-    def __init__(self, vpn_service: Any, host: str) -> None:
-        super().__init__(vpn_service, host)
-        self._besides = rpc.Connection()
-        self._besides.create_consumer(self.topic, self.endpoints)
-        self._besides.consume_in_threads()
+    """Keeps a `Process` for each router."""
 
     def create_process(self, process_id: str, vpnservice: Any, namespace: str) -> Process:
         """The strongSwan of a router."""
