@@ -22,6 +22,10 @@ Nova notes that a server is being stopped, then sends the message, and does not 
 get stuck so; but whoever manages a server of a compute site that is cut off waits longer for the error.
 """
 
+VALIDATION = "ignore"
+"""Nova and Keystone compare each answer with its schema, and warn of what differs, by default; that is for who develops them, and takes a
+quarter of the time of a long list."""
+
 TOKEN_CACHE = "atoll.token_cache"  # noqa: S105 - the name of a cache
 """The key of the WSGI environment under which `atoll.services.wsgi` offers the cache of validated tokens."""
 

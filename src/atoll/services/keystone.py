@@ -50,6 +50,7 @@ def _sections(data: Path, database: str) -> Sections:
     return {
         "DEFAULT": {"max_token_size": 2048},
         "oslo_messaging_notifications": {"driver": "noop"},
+        "api": {"response_validation": common.VALIDATION},
         "database": {"connection": database},
         # One process serves the site, so a cache in its memory is as good as memcached and never out of step.
         "cache": {"enabled": True, "backend": "oslo_cache.dict", "expiration_time": 300},

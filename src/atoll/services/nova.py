@@ -51,7 +51,7 @@ def configuration(settings: Settings) -> dict[str, str]:
     """Render nova.conf; the paste file is upstream's own."""
     here: Sections = {
         "DEFAULT": {"default_availability_zone": settings.site},
-        "api": {"local_metadata_per_cell": False},
+        "api": {"local_metadata_per_cell": False, "response_validation": common.VALIDATION},
         "neutron": {"service_metadata_proxy": True, "metadata_proxy_shared_secret": settings.secrets["metadata"]},
     }
     databases = _databases(settings.database("nova_api"), settings.database("nova_cell1"))
@@ -243,11 +243,14 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
+    from atoll.services import lean_list
+
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
+    lean_list.install()
     install_hypervisor(settings)
     objects.Service.enable_min_version_cache()
 
