@@ -14,7 +14,7 @@ from nova.compute.instance_list import InstanceLister
 
 
 def install() -> None:
-    """Have Nova's lister know where a cell ends. It is made for each list, and can't be a subclass: upstream's calls `super` by its name."""
+    """Have Nova's lister, which is made for each list, know where a cell ends. No subclass: upstream's own calls `super` by its name."""
     InstanceLister.get_by_filters = _until_the_end(InstanceLister.get_by_filters)
 
 

@@ -17,7 +17,8 @@ LIST = """
 
     if sys.argv[1] == "lean":
         lean_list.install()
-    servers = {cell: [{"uuid": f"{cell}{n}", "created_at": n, "id": n} for n in range(int(count))] for cell, count in zip("ab", sys.argv[2:])}
+    counts = dict(zip("ab", map(int, sys.argv[2:])))
+    servers = {cell: [{"uuid": f"{cell}{n}", "created_at": n, "id": n} for n in range(count)] for cell, count in counts.items()}
     asked = []
 
     def query(ctx, filters, limit, marker, **_more):
