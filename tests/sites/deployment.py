@@ -35,6 +35,9 @@ PATIENCE_S = 240.0
 NAMES = [*(service.name for service in SERVICES), GATEWAY.name]
 _ATOLL = Path(sys.executable).with_name("atoll")
 _TROUBLE = re.compile(r"\bERROR\b|\bCRITICAL\b|^Traceback|database is locked", re.MULTILINE)
+_DELETED_MEANWHILE = re.compile(r"\[instance: (\S+)\] Failure prepping block device: nova\.exception\.BDMNotFound")
+"""A server that was deleted while it was built. Nova's API removes the block devices of one without a host before it tries to remove the
+server (`API._delete` in nova/compute/api.py). If the server has got its host meanwhile, its build ends so, and it is deleted there."""
 
 T = TypeVar("T")
 
@@ -159,7 +162,7 @@ class Deployment:
         return {path: path.stat().st_size for path in self.root.rglob("*.log")}
 
     def trouble(self, since: dict[Path, int] | None = None, site: str = "") -> str:
-        """The lines of logs that speak of an error, with what follows each.
+        """The lines of logs that speak of an error, with what follows each, but for those of servers that were deleted while they were built.
 
         Args:
             since: lengths of logs from which to look.
@@ -168,7 +171,11 @@ class Deployment:
         found = []
         for path in (path for path in self.logs() if not site or path.parent.parent.name == site):
             text = path.read_bytes()[(since or {}).get(path, 0) :].decode(errors="replace")
-            found += [f"{path.name}: {text[match.start() : match.start() + 1500]}" for match in _TROUBLE.finditer(text)]
+            deleted = set(_DELETED_MEANWHILE.findall(text))
+            for match in _TROUBLE.finditer(text):
+                line = text[match.start() : text.find("\n", match.start())]
+                if not any(f"[instance: {server}]" in line for server in deleted):
+                    found.append(f"{path.name}: {text[match.start() : match.start() + 1500]}")
         return "\n".join(found[:5])
 
 
