@@ -162,7 +162,7 @@ class Deployment:
         return {path: path.stat().st_size for path in self.root.rglob("*.log")}
 
     def trouble(self, since: dict[Path, int] | None = None, site: str = "") -> str:
-        """The lines of logs that speak of an error, with what follows each, but for those of servers that were deleted while they were built.
+        """What logs say of errors, with what follows each, but for those of servers that were deleted while they were built.
 
         Args:
             since: lengths of logs from which to look.
