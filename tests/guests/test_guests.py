@@ -1,5 +1,6 @@
 """Real guests, real packets: what a user of a cloud expects of servers and networks."""
 
+import json
 import re
 
 import pytest
@@ -128,6 +129,7 @@ def test_interface_is_attached_and_detached(paris):
     path = f"/servers/{guest.id}/os-interface/{made['interfaceAttachment']['port_id']}"
     assert paris.api.call("compute", "DELETE", path).ok
     until(lambda: paris.api.call("compute", "GET", path).status == 404, "detached", PATIENCE_S)
+    until(lambda: address not in (page := paris.page(floating)) and "<h1>wired</h1>" in page, f"{address} gone", 60)
     guest.delete()
     paris.api.call("network", "DELETE", f"/v2.0/networks/{network}")
 
@@ -139,39 +141,56 @@ def test_config_drive_says_who_the_guest_is(paris):
     guest.delete()
 
 
-def test_resize_rescue_and_rebuild(paris):
+STARTED_ANEW = {
+    "a soft reboot": ({"reboot": {"type": "SOFT"}}, "ACTIVE"),
+    "a hard reboot": ({"reboot": {"type": "HARD"}}, "ACTIVE"),
+    "rescue": ({"rescue": {"rescue_image_ref": "{image}"}}, "RESCUE"),
+    "the end of rescue": ({"unrescue": None}, "ACTIVE"),
+    "resize": ({"resize": {"flavorRef": "3"}}, "VERIFY_RESIZE"),
+    "rebuild": ({"rebuild": {"imageRef": "{image}"}}, "ACTIVE"),
+}
+"""What ends a guest's QEMU and starts another one, in the order in which a server can have it done."""
+
+
+@pytest.fixture(scope="module")
+def changing(paris) -> Guest:
+    """A guest, and its floating IP."""
     guest = paris.boot("changing")
-    guest.await_ready()
-    guest.act(resize={"flavorRef": "3"})
-    guest.await_status("VERIFY_RESIZE")
-    guest.act(confirmResize=None)
-    guest.await_status("ACTIVE")
-    assert guest.process().cmdline()[guest.process().cmdline().index("-m") + 1] in ("2048", "size=2097152k")  # by the version of libvirt
-    guest.act(rescue={"rescue_image_ref": paris.image})
-    guest.await_status("RESCUE")
-    guest.await_console("atoll-guest: ready ")  # under what name, and why without an address, is not settled: docs/guests.md
-    guest.act(unrescue=None)
-    guest.await_status("ACTIVE")
-    guest.act(rebuild={"imageRef": paris.image})
-    guest.await_status("ACTIVE")
+    identifier, address = paris.floating_ip(guest)
+    paris.await_page(address, "changing")
+    yield guest, address
     guest.delete()
+    paris.api.call("network", "DELETE", f"/v2.0/floatingips/{identifier}")
 
 
-def test_broken_image_is_one_clear_line_and_leaves_nothing(paris):
-    fields = {"name": "broken", "disk_format": "qcow2", "container_format": "bare"}
-    image = paris.api.expect("image", "POST", "/v2/images", fields)["id"]
-    uploaded = paris.api.call("image", "PUT", f"/v2/images/{image}/file", data=b"no qcow2 at all" * 1000)
-    running = guests.running(paris.settings.directory)
-    if uploaded.ok:
-        body = {"name": "hopeless", "imageRef": image, "flavorRef": "2", "networks": [{"uuid": paris.network}]}
-        server = paris.api.expect("compute", "POST", "/servers", {"server": body})["server"]["id"]
-        look = lambda: paris.api.expect("compute", "GET", f"/servers/{server}")["server"]  # noqa: E731
-        until(lambda: look()["status"] == "ERROR", "the boot fails", PATIENCE_S)
-        assert "fault" in look()
-        paris.api.call("compute", "DELETE", f"/servers/{server}")
-        until(lambda: not paris.api.expect("network", "GET", f"/v2.0/ports?device_id={server}")["ports"], "no port left", PATIENCE_S)
-    assert guests.running(paris.settings.directory) == running
-    paris.api.call("image", "DELETE", f"/v2/images/{image}")
+@pytest.mark.parametrize("what", STARTED_ANEW)
+def test_guest_that_is_started_anew_has_its_address_and_its_console(paris, changing, what):
+    """Interfaces are devices that go with QEMU, and the next one has others."""
+    (guest, floating), (action, status) = changing, STARTED_ANEW[what]
+    before = guest.process()
+    guest.act(**json.loads(json.dumps(action).replace("{image}", paris.image)))
+    guest.await_status(status)
+    assert guest.process().pid != before.pid
+    assert f"ready changing {guest.address} " in guest.await_console("atoll-guest: ready .*").group(0)
+    paris.await_page(floating, "changing")
+    if what == "resize":
+        guest.act(confirmResize=None)
+        guest.await_status("ACTIVE")
+        command = guest.process().cmdline()
+        assert command[command.index("-m") + 1] in ("2048", "size=2097152k")  # by the version of libvirt
+        paris.await_page(floating, "changing")
+
+
+def test_suspended_guest_goes_on_where_it_was(paris, changing):
+    guest, floating = changing
+    before = _uptime(paris.await_page(floating, "changing"))
+    guest.act(suspend=None)
+    guest.await_status("SUSPENDED")
+    assert paris.page(floating, 2.0) == ""
+    guest.act(resume=None)
+    guest.await_status("ACTIVE")
+    assert before < _uptime(paris.await_page(floating, "changing")) < before + 600
+    assert guest.console().count("atoll-guest: ready ") <= 1, "it was not booted again"
 
 
 def test_guests_are_back_after_down_and_up(cloud, paris, nice, web, floating):

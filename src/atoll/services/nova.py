@@ -270,7 +270,7 @@ def install_hypervisor(settings: Settings) -> None:
         from atoll.services import guest_driver
 
         os_vif.initialize()
-        guest_driver.install(settings.datapath)
+        guest_driver.install(settings)
         privileges.use_own()
 
 

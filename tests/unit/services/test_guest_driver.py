@@ -1,4 +1,4 @@
-"""Guests' interfaces and their end, against upstream's real driver."""
+"""Guests' interfaces, consoles and their end, against upstream's real driver."""
 
 import pytest
 from upstream import check, inside
@@ -6,6 +6,7 @@ from upstream import check, inside
 pytest.importorskip("libvirt")
 
 RENDER = """
+    import types
     from nova import monkey_patch
     monkey_patch.patch(backend="threading")
     import nova.virt.libvirt
@@ -13,7 +14,8 @@ RENDER = """
     from nova.virt.libvirt import config, host
     from atoll.services import guest_driver
 
-    guest_driver.install(sys.argv[1])
+    settings = types.SimpleNamespace(datapath=sys.argv[1])
+    guest_driver.install(settings)
     loaded = driver.load_compute_driver(None, "libvirt.GuestDriver")
     conf = config.LibvirtConfigGuestInterface()
     conf.net_type, conf.source_dev, conf.mac_addr, conf.model, conf.target_dev = "bridge", "br-int", "fa:16:3e:00:00:01", "virtio", "tap1"
@@ -37,13 +39,14 @@ def test_only_interfaces_of_a_switch_in_user_space_offer_no_offloads(datapath, d
 
 
 EVENTS = """
+    import types
     from nova import monkey_patch
     monkey_patch.patch(backend="threading")
     from unittest import mock
     from nova.virt.libvirt import driver, host
     from atoll.services import guest_driver
 
-    guest_driver.install("netdev")
+    guest_driver.install(types.SimpleNamespace(datapath="netdev"))
     made = guest_driver.GuestDriver(None)
     with mock.patch.object(driver.LibvirtDriver, "init_host"), mock.patch.object(host.thread_pool_factory, "spawn"):
         made._host._event_handler = mock.Mock()
@@ -61,12 +64,71 @@ def test_end_of_a_guest_is_seen_soon():
     assert inside(EVENTS) == [15, 5]
 
 
+LAUNCH = """
+    import types
+    from nova import monkey_patch
+    monkey_patch.patch(backend="threading")
+    import nova.virt.libvirt
+    from unittest import mock
+    from nova.virt.libvirt import guest
+    from atoll.services import guest_driver
+
+    guest_driver.install(types.SimpleNamespace(datapath=sys.argv[1]))
+    done = []
+    domain = mock.Mock()
+    domain.XMLDesc.return_value = "<domain><devices><interface><target dev='tap1'/></interface></devices></domain>"
+    domain.createWithFlags.side_effect = lambda flags: done.append(flags)
+    with mock.patch.object(guest_driver.layout, "reopen_port", lambda _settings, interface: done.append(interface)):
+        guest.Guest(domain).launch(pause=True)
+    tell(done)
+"""
+
+
+@pytest.mark.parametrize(("datapath", "done"), [("netdev", ["tap1", 1]), ("system", [1])])
+def test_switch_in_user_space_lets_go_of_interfaces_before_qemu_makes_them_anew(datapath, done):
+    assert inside(LAUNCH, datapath) == done
+
+
+CONSOLES = """
+    import types
+    from nova import monkey_patch
+    monkey_patch.patch(backend="threading")
+    import nova.virt.libvirt
+    from unittest import mock
+    from nova.conf import CONF
+    from nova.virt.libvirt import driver
+    from atoll.services import guest_driver
+
+    guest_driver.install(types.SimpleNamespace(datapath="netdev"))
+    CONF.set_override("enabled", True, "serial_console")
+    known = mock.Mock()
+    known.get_xml_desc.return_value = "<d><devices><serial type='tcp'><source host='127.0.0.1' service='10000'/></serial></devices></d>"
+
+    def consoles(made):
+        with mock.patch.object(made._host, "get_guest", return_value=known), \\
+             mock.patch.object(made, "_create_serial_consoles") as create, mock.patch.object(made, "_get_console_log_path"), \\
+             mock.patch.object(driver.hardware, "get_number_of_serial_ports", return_value=1):
+            made._create_consoles_qemu_kvm(None, None, None, None)
+        return create.call_count
+
+    tell([consoles(driver.LibvirtDriver(None)), consoles(guest_driver.GuestDriver(None))])
+"""
+
+
+def test_guest_that_libvirt_knows_gets_a_serial_console_when_it_is_defined_anew():
+    assert inside(CONSOLES) == [0, 1]
+
+
 def test_upstream_is_what_ours_was_written_against():
     check(
         "nova",
         {
             ("nova/virt/libvirt/vif.py", "LibvirtGenericVIFDriver.get_config"): "d620e829",
             ("nova/virt/libvirt/host.py", "Host._init_events"): "af377853",
+            ("nova/virt/libvirt/guest.py", "Guest.launch"): "b7c31225",
+            ("nova/virt/libvirt/guest.py", "Guest.get_interfaces"): "90d0578d",
+            ("nova/virt/libvirt/driver.py", "LibvirtDriver._create_consoles_qemu_kvm"): "5b3d5c3b",
+            ("nova/virt/libvirt/driver.py", "LibvirtDriver._serial_ports_already_defined"): "48a22ab5",
             ("nova/virt/libvirt/config.py", "LibvirtConfigGuestInterface.format_dom"): "56fd4dda",
         },
         "services/guest_driver.py",

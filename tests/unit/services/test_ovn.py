@@ -21,6 +21,21 @@ def test_sockets_are_the_sites_own_and_not_beside_those_of_the_bus(real):
     assert layout.environment(real) == {"OVS_RUNDIR": f"{real.sockets}/ovs", "OVN_RUNDIR": f"{real.sockets}/ovs"}
 
 
+@pytest.mark.parametrize(("ofport", "types"), [("3\n", ["type=none", 'type=""']), ("-1\n", []), ("[]\n", []), ("", [])])
+def test_only_an_interface_that_the_switch_has_open_is_opened_anew(real, monkeypatch, ofport, types):
+    """One that it does not have at all, or waits for, will be opened as soon as it is there."""
+    told = []
+
+    def run(command, **_options):
+        told.append(command[3:])
+        return subprocess.CompletedProcess(command, 0, ofport, "")
+
+    monkeypatch.setattr(layout.subprocess, "run", run)
+    layout.reopen_port(real, "tap1")
+    assert told[0] == ["--if-exists", "get", "Interface", "tap1", "ofport"]
+    assert told[1:] == [["set", "Interface", "tap1", each] for each in types]
+
+
 def test_chassis_is_a_uuid_of_the_site_alone(real):
     assert layout.chassis(real) == layout.chassis(replace(real, host="10.77.3.1"))
     assert len({layout.chassis(replace(real, site=name, cloud=cloud)) for name in "ab" for cloud in "xy"}) == 4

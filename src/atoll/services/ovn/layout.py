@@ -76,6 +76,27 @@ def forget_port(settings: Settings, interface: str) -> None:
     subprocess.run(command, check=False, capture_output=True)
 
 
+def reopen_port(settings: Settings, interface: str) -> None:
+    """Have the switch let go of an interface that it has open, and open the one that comes to have its name.
+
+    Where the switch is in user space it goes on reading a device that is gone, and takes no notice of a new one of the same name. What
+    its database says of the interface stays: whose it is, its tag, its limits.
+
+    Args:
+        settings: of the site.
+        interface: its device is gone. If the switch does not have it, or not open, nothing is done.
+    """
+    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}"]
+    told = subprocess.run([*command, "--if-exists", "get", "Interface", interface, "ofport"], check=False, capture_output=True, text=True)
+    if not told.stdout.strip().isdigit():
+        return
+    for kind in (_NO_TYPE, '""'):  # a type that there isn't closes it, the usual one opens it; each waits for the switch
+        subprocess.run([*command, "set", "Interface", interface, f"type={kind}"], check=False, capture_output=True)
+
+
+_NO_TYPE = "none"
+
+
 def chassis(settings: Settings) -> str:
     """What OVN calls the site's switch: a UUID that the site's name decides."""
     return str(uuid5(NAMESPACE_URL, f"atoll:{settings.cloud}/{settings.site}"))
