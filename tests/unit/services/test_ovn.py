@@ -8,7 +8,7 @@ import pytest
 from upstream import check, inside
 
 from atoll.services import DATA_PLANES, libvirt_daemon
-from atoll.services.ovn import layout, ovsdb, vswitchd
+from atoll.services.ovn import agent, layout, ovsdb, vswitchd
 
 
 @pytest.fixture
@@ -146,3 +146,22 @@ def test_ovn_tools_are_asked_by_pid_file(real):
 
 def _has_tools() -> bool:
     return subprocess.run(["sh", "-c", "command -v ovn-appctl"], capture_output=True, check=False).returncode == 0
+
+
+AGENT = """
+    from oslo_config import cfg
+    from oslo_log import log
+    from neutron.common import config
+    from neutron.conf import common as common_config
+
+    log.register_options(cfg.CONF)
+    common_config.register_core_common_config_opts()
+    config.init(["--config-file", sys.argv[1]])
+    tell(sorted({name.partition(".")[0] for name in sys.modules} & {"amqp", "kombu"}))
+"""
+
+
+def test_agent_loads_no_client_of_a_bus_that_it_does_not_use(real, tmp_path):
+    file = tmp_path / "agent.conf"
+    file.write_text(agent.configuration(real)[agent.FILE])
+    assert inside(AGENT, str(file)) == []

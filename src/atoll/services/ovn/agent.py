@@ -29,6 +29,8 @@ def configuration(settings: Settings) -> dict[str, str]:
     sections: Sections = {
         "DEFAULT": {
             "host": settings.site,
+            # Nobody calls it, nor does it call anybody: else Neutron would load its client for RabbitMQ, 3 MB.
+            "transport_url": "fake://",
             "state_path": str(_state(settings)),
             "nova_metadata_host": settings.host,
             "nova_metadata_port": settings.ports["metadata"],
