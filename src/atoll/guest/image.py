@@ -14,7 +14,7 @@ from pathlib import Path
 
 from atoll.errors import AtollError
 from atoll.files import make_directory
-from atoll.guest import disk, initramfs, programs
+from atoll.guest import disk, initramfs, programs, space
 from atoll.guest.kernel import Given, Say, Source, find
 
 DIRECTORY = "guest"
@@ -51,7 +51,8 @@ def build(cache: Path, given: Given | None, say: Say) -> Built:
         say: told what takes long.
 
     Raises:
-        AtollError: `image.requirement`: something must be installed first; `image.kernel`: the kernel doesn't serve; `image.failed`.
+        AtollError: `image.requirement`: something must be installed first; `image.kernel`: the kernel doesn't serve; `state.space`: the
+            file system is too full; `image.failed`.
     """
     programs.check()
     directory = cache / DIRECTORY
@@ -102,6 +103,7 @@ def copy(image: Path, target: Path, umask: int) -> None:
 
 
 def _make(source: Source, target: Path, say: Say) -> None:
+    space.check(target.parent)
     say(f"making the guest image with {source}")
     with tempfile.TemporaryDirectory(prefix=".made-", dir=target.parent) as name, source.opened() as kernel:
         work = Path(name)

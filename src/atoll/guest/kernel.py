@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.errors import AtollError
-from atoll.guest import programs
+from atoll.guest import programs, space
 
 METAPACKAGE = "linux-image-cloud-amd64"
 """Depends on the newest of the kernels that Debian makes for clouds."""
@@ -159,9 +159,10 @@ def fetch(cache: Path, say: Say) -> Package:
     """Have apt download Debian's newest cloud kernel, without installing it.
 
     Raises:
-        AtollError: `image.requirement`: it can't be had.
+        AtollError: `image.requirement`: it can't be had; `state.space`: there is no space for it.
     """
     programs.check(programs.FETCHING)
+    space.check(cache)
     try:
         known = programs.run(["apt-cache", "show", "--no-all-versions", METAPACKAGE])
         depends = "".join(line for line in known.splitlines() if line.startswith("Depends:"))
