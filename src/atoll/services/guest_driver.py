@@ -1,6 +1,6 @@
 """Nova's libvirt driver, for guests whose packets go through a switch in user space, and whose end is seen soon.
 
-Upstream's driver (nova/virt/libvirt/driver.py) is changed in four places:
+Upstream's driver (nova/virt/libvirt/driver.py) is changed in six places:
 
 - `LibvirtConfigGuestInterface.format_dom` (nova/virt/libvirt/config.py) has no option for the offloads of a guest's interface. Open
   vSwitch's `netdev` data path reads interfaces as raw packets: a checksum that a guest left to its interface is never computed, and larger
@@ -11,26 +11,38 @@ Upstream's driver (nova/virt/libvirt/driver.py) is changed in four places:
   the devices that are gone, and the guest gets no address. So the switch is told to let go of them first.
 - `LibvirtDriver._create_consoles_qemu_kvm` gives a guest no serial console if libvirt knows the guest with one already, which is so before
   it is resized or rescued: then it would have none, and no console log. What libvirt knows is replaced whole, so it gets one in any case.
+- `LibvirtDriver.spawn` tells in one line why it can't start a guest (`guest_faults.py`).
+- `LibvirtDriver._handle_conn_event` is told that libvirt is gone, and lets nobody start guests until something else has connected to it
+  again, which may take a minute. So it is tried at once.
 - `Host._init_events` (nova/virt/libvirt/host.py) reports that a guest has ended 15 s later, lest a reboot be taken for an end. A reboot
   starts it again at once, and who watches a guest that was killed wants to know within ten seconds.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
 import nova.virt.libvirt
 from lxml import etree
+from nova import exception
+from nova.conf import CONF
 from nova.virt.libvirt import config as vconfig
 from nova.virt.libvirt import driver, guest
 
+from atoll.services import guest_faults, libvirt_daemon
 from atoll.services.contract import Settings
 from atoll.services.ovn import layout
 
 STOPPED_AFTER_S = 5
 """Seconds after which a guest that has ended is reported; a reboot starts it again sooner."""
+
+RECONNECT_S = 0.5
+"""Seconds between attempts to reach libvirt again."""
 
 NAME = "GuestDriver"
 
@@ -62,10 +74,41 @@ def plain(format_dom: Callable[..., Any]) -> Callable[..., Any]:
 class GuestDriver(driver.LibvirtDriver):  # type: ignore[misc]
     """What Nova runs."""
 
+    settings: Settings
+    """Of the site."""
+
     def init_host(self, host: str) -> None:
         """Connect to libvirt."""
         super().init_host(host)
         self._host._delayed_executor._delay = STOPPED_AFTER_S
+
+    def _handle_conn_event(self, enabled: bool, reason: str | None) -> None:
+        """Libvirt has come or gone."""
+        super()._handle_conn_event(enabled, reason)
+        if not enabled:
+            threading.Thread(target=self._reconnect, name="libvirt-reconnect", daemon=True).start()
+
+    def _reconnect(self) -> None:
+        while True:
+            time.sleep(RECONNECT_S)
+            if layout.answers(libvirt_daemon.socket(self.settings)):
+                with suppress(exception.HypervisorUnavailable):
+                    self._host.get_connection()
+                    return
+
+    def spawn(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> None:
+        """Start a guest.
+
+        Raises:
+            BuildAbortException: it can't be started; its reason is one line.
+        """
+        try:
+            guest_faults.check_space(CONF.instances_path)
+            super().spawn(context, instance, *arguments, **keywords)
+        except (exception.InstanceNotFound, exception.UnexpectedDeletingTaskStateError):
+            raise  # it is being deleted, which is no fault
+        except Exception as error:
+            raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=guest_faults.reason(error)) from error
 
     def _serial_ports_already_defined(self, _instance: Any) -> bool:
         """Asked for a guest that is about to be defined anew."""
@@ -95,6 +138,7 @@ def install(settings: Settings) -> None:
     Args:
         settings: of the site; the data path of its switch decides what is changed.
     """
+    GuestDriver.settings = settings
     if settings.datapath == "netdev":
         vconfig.LibvirtConfigGuestInterface.format_dom = plain(vconfig.LibvirtConfigGuestInterface.format_dom)
         guest.Guest.launch = reopening(guest.Guest.launch, settings)

@@ -43,7 +43,14 @@ MODULES = (
 )
 """What the fork server imports."""
 
-GUEST_MODULES = ("atoll.services.guest_driver", "nova.virt.libvirt.driver", "nova.virt.libvirt.volume.volume", "vif_plug_ovs.ovs")
+GUEST_MODULES = (
+    "atoll.services.guest_driver",
+    "atoll.services.image_check",
+    "nova.virt.libvirt.driver",
+    "nova.virt.libvirt.volume.volume",
+    "vif_plug_ovs.ovs",
+    "vif_plug_ovs.ovsdb.impl_idl",
+)
 """What it imports besides where real guests can run."""
 
 
@@ -110,6 +117,8 @@ def _guests(settings: Settings) -> Sections:
             # What a guest's disk could grow to is not what it takes.
             "disk_allocation_ratio": 4.0,
         },
+        # There is no other host to try it on, and trying would hide why it failed.
+        "scheduler": {"max_attempts": 1},
         "libvirt": {
             "virt_type": settings.hypervisor,
             "connection_uri": libvirt_daemon.uri(settings),
@@ -267,10 +276,11 @@ def install_hypervisor(settings: Settings) -> None:
     else:
         import os_vif
 
-        from atoll.services import guest_driver
+        from atoll.services import guest_driver, image_check
 
         os_vif.initialize()
         guest_driver.install(settings)
+        image_check.install()
         privileges.use_own()
 
 

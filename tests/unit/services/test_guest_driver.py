@@ -96,6 +96,43 @@ def test_switch_in_user_space_lets_go_of_interfaces_before_qemu_makes_them_anew(
     assert inside(LAUNCH, datapath) == done
 
 
+RECONNECT = """
+    import threading, types
+    from nova import exception, monkey_patch
+    monkey_patch.patch(backend="threading")
+    import nova.virt.libvirt
+    from unittest import mock
+    from nova.virt.libvirt import driver
+    from atoll.services import guest_driver
+
+    guest_driver.RECONNECT_S = 0.01
+    guest_driver.install(types.SimpleNamespace(datapath="netdev", sockets=guest_driver.layout.Path("/run")))
+    made = guest_driver.GuestDriver(None)
+    done, answers = [], iter([False, False, True, True])
+    refusals = iter([exception.HypervisorUnavailable(), None])
+
+    def connect():
+        refusal = next(refusals)
+        done.append("refused" if refusal else "connected")
+        if refusal:
+            raise refusal
+
+    with mock.patch.object(driver.LibvirtDriver, "_handle_conn_event", lambda _self, enabled, _reason: done.append(enabled)), \\
+         mock.patch.object(guest_driver.layout, "answers", lambda _path: next(answers)), \\
+         mock.patch.object(made._host, "get_connection", connect):
+        made._handle_conn_event(True, None)
+        made._handle_conn_event(False, "gone")
+        for thread in threading.enumerate():
+            if thread.name == "libvirt-reconnect":
+                thread.join(10)
+    tell(done)
+"""
+
+
+def test_libvirt_that_is_back_is_reached_at_once():
+    assert inside(RECONNECT) == [True, False, "refused", "connected"]
+
+
 CONSOLES = """
     import types
     from nova import monkey_patch
@@ -134,6 +171,7 @@ def test_upstream_is_what_ours_was_written_against():
             ("nova/virt/libvirt/guest.py", "Guest.launch"): "b7c31225",
             ("nova/virt/libvirt/guest.py", "Guest.get_interfaces"): "90d0578d",
             ("nova/virt/libvirt/driver.py", "LibvirtDriver._create_consoles_qemu_kvm"): "5b3d5c3b",
+            ("nova/virt/libvirt/driver.py", "LibvirtDriver._handle_conn_event"): "9ce23a7a",
             ("nova/virt/libvirt/driver.py", "LibvirtDriver._serial_ports_already_defined"): "48a22ab5",
             ("nova/virt/libvirt/config.py", "LibvirtConfigGuestInterface.format_dom"): "56fd4dda",
         },

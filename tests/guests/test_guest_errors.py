@@ -1,0 +1,254 @@
+"""What goes wrong with guests: one clear line each, and nothing half made is left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from deployment import Deployment, kill, until
+from landscape import FLAVOR, PATIENCE_S, Guest, Landscape
+from plugged import Switch
+
+from atoll.site import guests
+from atoll.wan.isolation import within
+
+PAUSED = 3
+"""Nova's power state."""
+
+LIBVIRT = {"name": "paris", "compute": "libvirt"}
+
+
+@contextmanager
+def file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
+    """A directory that is a small file system of its own."""
+    directory.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}M,mode=0700", "tmpfs", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Iterator[Deployment]:
+    """A cloud that was never up."""
+    cloud = Deployment(tmp_path / "state")
+    yield cloud
+    assert not cloud.root.exists(), "nothing was made"
+
+
+@pytest.mark.parametrize(
+    ("program", "network", "package"),
+    [
+        ("qemu-system-x86_64", "ovn", "qemu-system-x86"),
+        ("libvirtd", "ovn", "libvirt-daemon-system"),
+        ("ovn-controller", "ovn", "ovn-host"),
+        ("ovs-vswitchd", "ovn", "openvswitch-switch"),
+        ("dnsmasq", "ovs", "dnsmasq-base"),
+    ],
+)
+def test_package_that_is_missing(fresh, tmp_path, program, network, package):
+    (tmp_path / "bin").mkdir()
+    for path in (path for directory in ("/usr/sbin", "/usr/bin", "/sbin", "/bin") for path in Path(directory).iterdir()):
+        if path.name != program and not (tmp_path / "bin" / path.name).exists():
+            (tmp_path / "bin" / path.name).symlink_to(path)
+    fresh.environment["PATH"] = str(tmp_path / "bin")
+    done = fresh.run("up", fresh.file(LIBVIRT | {"network": network}))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: paris is to run guests, but not installed: {program}\nhint: apt-get install {package}\n"
+
+
+def test_port_of_a_site_with_guests_that_is_taken(fresh):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        message = fresh.refused("up", fresh.file(LIBVIRT | {"port": port}))
+    assert message.startswith(f"port {port} of paris/")
+    assert f"is in use by pid {os.getpid()} " in message
+
+
+def test_state_directory_that_is_full(tmp_path_factory):
+    with file_system(tmp_path_factory.mktemp("full"), 100) as small:
+        cloud = Deployment(small / "state")
+        message = cloud.refused("up", cloud.file(LIBVIRT))
+        assert re.fullmatch(rf"{cloud.root}: 10\d MB free: expected at least \d+ MB", message)
+        assert sorted(path.name for path in small.iterdir()) == ["state.yaml"]
+
+
+class Site:
+    """What a site has of a server, all of which must be gone when it could not be started."""
+
+    def __init__(self, landscape: Landscape, switch: Switch) -> None:
+        self._landscape, self._switch = landscape, switch
+        self.instances = landscape.settings.data / "instances"
+
+    def holdings(self) -> dict[str, set[str]]:
+        """Machines, files, ports."""
+        return {
+            "machines": {guest.name for guest in guests.running(self._landscape.settings.directory)},
+            "files": {str(path.relative_to(self.instances)) for path in self.instances.rglob("*") if "locks" not in path.parts},
+            "interfaces": set(self._switch.tool("ovs-vsctl", "list-ports", "br-int").split()),
+            "ports": {port["id"] for port in self._landscape.api.expect("network", "GET", "/v2.0/ports")["ports"]},
+        }
+
+    def fails(self, **fields: object) -> str:
+        """Why a server can't be started; it is deleted afterwards."""
+        api, before = self._landscape.api, self.holdings()
+        body = {"name": "hopeless", "imageRef": self._landscape.image, "flavorRef": FLAVOR, "networks": [{"uuid": self._landscape.network}]}
+        server = api.expect("compute", "POST", "/servers", {"server": body | fields})["server"]["id"]
+        guest = Guest(self._landscape, server, "hopeless", "")
+        guest.await_status("ERROR")
+        assert api.expect("placement", "GET", f"/allocations/{server}")["allocations"] == {}
+        # Its metadata proxy may have been the network's first, and goes in its own time.
+        until(lambda: self._left(before) == {}, f"nothing left of it: {self._left(before)}", PATIENCE_S)
+        message = str(guest.show()["fault"]["message"])
+        assert "\n" not in message
+        guest.delete()
+        return message
+
+    def _left(self, before: dict[str, set[str]]) -> dict[str, set[str]]:
+        now = self.holdings()
+        return {kind: now[kind] - before[kind] for kind in now if now[kind] - before[kind]}
+
+
+@pytest.fixture
+def site(cloud, paris) -> Site:
+    return Site(paris, Switch(cloud, "paris"))
+
+
+@contextmanager
+def image(landscape: Landscape, content: bytes, **fields: str) -> Iterator[str]:
+    made = {"name": "broken", "disk_format": "raw", "container_format": "bare"} | fields
+    identifier = landscape.api.expect("image", "POST", "/v2/images", made)["id"]
+    answer = landscape.api.call("image", "PUT", f"/v2/images/{identifier}/file", data=content)
+    assert answer.ok, answer
+    try:
+        yield identifier
+    finally:
+        landscape.api.call("image", "DELETE", f"/v2/images/{identifier}")
+
+
+def test_image_that_is_not_what_it_is_said_to_be_is_refused_by_glance(paris):
+    identifier = paris.api.expect("image", "POST", "/v2/images", {"name": "no", "disk_format": "qcow2", "container_format": "bare"})["id"]
+    answer = paris.api.call("image", "PUT", f"/v2/images/{identifier}/file", data=os.urandom(100_000))
+    assert answer.status == 415
+    paris.api.call("image", "DELETE", f"/v2/images/{identifier}")
+
+
+def test_image_that_is_cut_short(paris, site, tmp_path):
+    """QEMU would take it, and read zeros beyond its end."""
+    whole = tmp_path / "whole.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", whole, "64M"], check=True)
+    with image(paris, whole.read_bytes()[:1_000_000], disk_format="qcow2") as broken:
+        assert "aborted: the image is broken, or was cut short: qemu-img: " in site.fails(imageRef=broken)
+
+
+def test_disk_that_is_full(cloud, paris, site):
+    """Before a guest is begun, and while its image is fetched; afterwards the next one starts."""
+    with file_system(site.instances, 200) as small:
+        kill_libvirt(cloud, paris)  # it has mounts of its own: the next one has this one too
+        filler = small / "filler"
+        filler.write_bytes(bytes(120 * 2**20))
+        assert "aborted: the disk is full: 83 MB free in " in site.fails()
+        filler.unlink()
+        with image(paris, os.urandom(220 * 2**20)) as large:
+            assert "aborted: the disk is full: " in site.fails(imageRef=large)
+        goes_on_where_it_was(paris, filler)
+    kill_libvirt(cloud, paris)
+
+
+def kill_libvirt(cloud: Deployment, landscape: Landscape) -> None:
+    """Nova goes on with the next one as soon as that is there."""
+    before = cloud.pids()["paris/libvirt"]
+    kill(before)
+    until(lambda: cloud.pids().get("paris/libvirt", before) != before, "another libvirt", PATIENCE_S)
+    until(lambda: cloud.processes()["paris/libvirt"].state == "ready", "libvirt", PATIENCE_S)
+
+    # By then Nova has noted that the one before was gone.
+    until(lambda: _clients(cloud.pids()["paris/libvirt"]), "a connection", 15)
+
+    def enabled() -> bool:
+        (service,) = landscape.api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
+        return bool(service["status"] == "enabled")
+
+    until(enabled, "Nova's service", 15)
+
+
+def _clients(libvirt: int) -> int:
+    """The connections to it, besides the socket where it listens."""
+    return sum(str(each.laddr).endswith("/libvirt-sock") for each in psutil.Process(libvirt).net_connections("unix")) - 1
+
+
+WRITES = """#!/bin/sh
+sleep 20
+dd if=/dev/urandom of=/disk/large bs=64k count=40 conv=fsync && echo written: all
+"""
+
+
+def goes_on_where_it_was(landscape: Landscape, filler: Path) -> None:
+    """A guest that writes while the disk is full."""
+    guest = landscape.boot("fits", script=WRITES)
+    guest.await_ready()
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**12))
+    until(lambda: guest.show()["OS-EXT-STS:power_state"] == PAUSED, "paused by QEMU", PATIENCE_S)
+    filler.unlink()
+    for action, status in (("pause", "PAUSED"), ("unpause", "ACTIVE")):
+        guest.act(**{action: None})
+        guest.await_status(status)
+    guest.await_console("written: all")
+    guest.delete()
+
+
+def taken(cloud: Deployment, ports: range) -> ExitStack:
+    """Ports of the site's loopback address, held by somebody else."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    held = ExitStack()
+
+    def take() -> None:
+        for port in ports:
+            holder = held.enter_context(socket.socket())
+            with suppress(OSError):  # other guests have consoles too
+                holder.bind(("127.0.0.1", port))
+                holder.listen(1)
+
+    network = os.open(cloud.wan().namespace("paris").network, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        within(network, take)
+    finally:
+        os.close(network)
+    return held
+
+
+def test_ports_of_consoles_that_are_taken(cloud, paris, site):
+    """Others are used; and if there is none, that is said."""
+    with taken(cloud, range(5900, 5910)), taken(cloud, range(10_000, 10_010)):
+        guest = paris.boot("elsewhere")
+        guest.await_ready()
+        guest.delete()
+    with taken(cloud, range(10_000, 20_001)):
+        assert site.fails().endswith("aborted: no port of 10000:20000 is free for its serial console")
+
+
+@pytest.mark.parametrize("packages", [[], ["linux-image-6.1.0-1-cloud-amd64_6.1.1-1_amd64.deb"]])
+def test_image_that_can_not_be_made_where_the_disk_is_full(tmp_path, packages):
+    """Neither fetched is a kernel there, nor unpacked."""
+    with file_system(tmp_path / "cache", 60) as cache:
+        cloud = Deployment(tmp_path / "state", {"XDG_CACHE_HOME": str(cache)})
+        directory = cache / "atoll" / "guest"
+        directory.mkdir(parents=True)
+        for name in packages:
+            (directory / name).touch()
+        message = cloud.refused("image", "build")
+        assert re.fullmatch(rf"{directory}: 6\d MB free: expected at least \d+ MB to make the guest image in", message)
+        assert sorted(path.name for path in directory.iterdir()) == packages
