@@ -14,7 +14,23 @@ ROOT = Path(__file__).with_name("root")
 
 SSH = "dropbear"
 
-_DIRECTORIES = ("bin", "dev", "proc", "sys", "run", "tmp", "etc/dropbear", "root/.ssh", "run/guest", "var/log", "lib/modules")
+DHCPV6 = "dhcpcd"
+"""Debian's busybox has no client of it."""
+
+_DIRECTORIES = (
+    "bin",
+    "dev",
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "etc/dropbear",
+    "root/.ssh",
+    "run/guest",
+    "var/lib/dhcpcd",
+    "var/log",
+    "lib/modules",
+)
 _LINKS = {"sbin": "bin", "usr/bin": "../bin", "usr/sbin": "../bin", "var/run": "../run", "etc/mtab": "../proc/mounts"}
 _SECRET = frozenset({"root", "root/.ssh"})
 
@@ -22,7 +38,7 @@ _SECRET = frozenset({"root", "root/.ssh"})
 def parts() -> dict[str, Path]:
     """The files of this machine that it is made of, by their place in the guest."""
     found = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*")) if path.is_file()}
-    for program in ("busybox", SSH):
+    for program in ("busybox", SSH, DHCPV6):
         path = programs.find(program)
         if path is not None:
             found[f"bin/{program}"] = path

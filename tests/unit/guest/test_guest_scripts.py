@@ -90,6 +90,15 @@ def test_dhcp_sets_address_mtu_and_the_router(guest):
     assert (guest / "resolv.conf").read_text() == "search example.org\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n"
 
 
+def test_name_servers_of_both_kinds_are_used(guest):
+    """dhcpcd, which is for IPv6, calls the same script, and sets the address by itself."""
+    dhcp(guest, "bound", ip="10.0.0.5", mask="24", dns="10.0.0.2")
+    noted = (guest / "noted").read_text()
+    run("sh", str(guest / "dhcp"), PATH="/bin:/usr/bin", interface="eth0", reason="BOUND6", new_dhcp6_name_servers="fd00::2 fd00::3")
+    assert (guest / "noted").read_text() == noted
+    assert (guest / "resolv.conf").read_text().split("\n") == ["nameserver 10.0.0.2", "nameserver fd00::2", "nameserver fd00::3", ""]
+
+
 def test_classless_routes_are_instead_of_the_router(guest):
     routes = "169.254.169.254/32 10.0.0.2 10.9.0.0/16 0.0.0.0 0.0.0.0/0 10.0.0.1"
     assert dhcp(guest, "bound", ip="10.0.0.5", mask="24", router="10.0.0.9", staticroutes=routes)[1:] == [
