@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zenoh
 
-from atoll.bus import options, peers
+from atoll.bus import linger, options, peers
 from atoll.bus.zenoh_config import Tls, session_config
 
 
@@ -41,9 +41,11 @@ def router(
         own, others = stack.enter_context(peers.joining(socket_dir, name)) if socket_dir else ("", [])
         endpoints = [*listen, own] if own else list(listen)
         session = zenoh.open(session_config(mode="router", listen=endpoints, connect=[*connect, *others], lease_s=lease_s, tls=tls))
+    no_linger = linger.watch(session)
     try:
         yield session
     finally:
+        del no_linger
         session.close()  # type: ignore[no-untyped-call]
         if socket_dir:
             peers.leave(socket_dir, name)

@@ -64,7 +64,8 @@ class Identity:
                     await asyncio.sleep(AGAIN_S)
                     continue
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        await self._wake.wait()
                 self._wake.clear()
         finally:
             loop.remove_reader(self._poked)

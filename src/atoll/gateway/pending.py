@@ -143,7 +143,8 @@ class Pending:
                 now = asyncio.get_running_loop().time()
                 due = min((then - now for then in self._not_before.values() if then > now), default=INTERVAL_S)
                 try:
-                    await asyncio.wait_for(self._wake.wait(), min(due, INTERVAL_S))
+                    async with asyncio.timeout(min(due, INTERVAL_S)):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
         finally:

@@ -23,6 +23,7 @@ from typing import Any
 
 import zenoh
 
+from atoll.bus import linger
 from atoll.bus.zenoh_config import Tls, session_config
 
 _LOG = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Transport:
         }
         config.insert_json5("access_control", json.dumps(control))
         self._session = await self.in_thread(zenoh.open, config)
+        self._no_linger = linger.watch(self._session)
         callback: Any = zenoh.handlers.Callback(self._came, indirect=False)
         self._subscriber = self._session.declare_subscriber(key, callback)
 
@@ -163,7 +165,9 @@ class Transport:
     def open(self, address: tuple[str, int]) -> zenoh.Session:
         """A session that sends to an address; blocks for as long as it takes to connect, up to three seconds."""
         host, port = address
-        return zenoh.open(_config(self._tls, mode="client", connect=[f"tls/{host}:{port}"]))
+        session = zenoh.open(_config(self._tls, mode="client", connect=[f"tls/{host}:{port}"]))
+        linger.off()
+        return session
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what blocks."""
@@ -254,8 +258,10 @@ class _Link:
             address = self.address
             session = await self._connect(address)
             if session is None:
+                # Not `wait_for`, which before Python 3.12 forgets that it was cancelled if what it waits for comes at that moment.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._broken.wait(), self._transport.pause())
+                    async with asyncio.timeout(self._transport.pause()):
+                        await self._broken.wait()
                 self._broken.clear()
                 continue
             self._broken.clear()  # until now there was nothing to renew
@@ -294,7 +300,7 @@ class _Link:
         loop = asyncio.get_running_loop()
 
         def on_event(event: zenoh.TransportEvent) -> None:
-            if event.kind is zenoh.SampleKind.DELETE:
+            if event.kind == zenoh.SampleKind.DELETE:
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._broken.set)
 

@@ -100,7 +100,8 @@ class Keeper:
                 except (Failed, PullFailed, Unreachable, OSError) as error:
                     LOG.warning("image %s shall be kept here, and can't be pulled yet: %s", image_id, error)
             try:
-                await asyncio.wait_for(self._wake.wait(), AGAIN_S)
+                async with asyncio.timeout(AGAIN_S):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

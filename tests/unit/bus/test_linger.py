@@ -1,0 +1,61 @@
+"""Sockets of Zenoh that do not linger."""
+
+import contextlib
+import socket
+import struct
+import time
+
+import zenoh
+
+from atoll.bus import linger
+from atoll.bus.zenoh_config import session_config
+
+
+def lingering(port: int) -> list[bool]:
+    """For each connection of this process from or to a port of the loopback interface, whether it lingers."""
+    found = []
+    for each in linger.connections():
+        with contextlib.suppress(OSError):  # one that listens has no peer
+            if port in {each.getsockname()[1], each.getpeername()[1]}:
+                found.append(struct.unpack("ii", each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] == 1)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_connections_of_both_sides_do_not_linger():
+    port = free_port()
+    listening = zenoh.open(session_config(mode="peer", listen=[f"tcp/127.0.0.1:{port}"], connect=[]))
+    try:
+        early = zenoh.open(session_config(mode="client", listen=[], connect=[f"tcp/127.0.0.1:{port}"]))
+        assert lingering(port) == [True, True], "upstream has them linger; else linger.py is of no use any more"
+        kept = linger.watch(listening)
+        assert lingering(port) == [False, False]
+        late = zenoh.open(session_config(mode="client", listen=[], connect=[f"tcp/127.0.0.1:{port}"]))
+        linger.off()
+        deadline = time.monotonic() + 20
+        while lingering(port) != [False] * 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lingering(port) == [False] * 4
+        late.close()
+        early.close()
+        del kept
+    finally:
+        listening.close()
+
+
+def test_it_comes_with_each_new_link():
+    port = free_port()
+    listening = zenoh.open(session_config(mode="peer", listen=[f"tcp/127.0.0.1:{port}"], connect=[]))
+    kept = linger.watch(listening)
+    late = zenoh.open(session_config(mode="client", listen=[], connect=[f"tcp/127.0.0.1:{port}"]))
+    deadline = time.monotonic() + 20
+    while any(lingering(port)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert lingering(port) == [False, False]
+    late.close()
+    del kept
+    listening.close()

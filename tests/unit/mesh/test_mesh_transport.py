@@ -1,0 +1,79 @@
+"""Links between two transports over TLS on loopback, with nobody who probes them."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import time
+
+from atoll.bus import linger
+from atoll.bus.zenoh_config import Tls
+from atoll.mesh.transport import Transport
+
+PATIENCE_S = 20
+
+
+@contextlib.asynccontextmanager
+async def two(sites):
+    """Those of `paris` and `lyon`, started, and what each was told of its links."""
+    made, told = [], {}
+    for name in ("paris", "lyon"):
+        options = sites.options(name)
+        tls = Tls(*(str(options.tls / file) for file in ("ca.pem", "cert.pem", "key.pem")))
+        links = told[name] = []
+        made.append(Transport(name, tls, lambda _data: None, lambda _name, up, links=links: links.append(up), random.Random(1)))
+        await made[-1].start(options.host, options.mesh_port)
+    try:
+        yield made, told
+    finally:
+        for each in made:
+            with contextlib.suppress(RuntimeError):  # it was stopped
+                await each.stop()
+
+
+async def until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def place(sites, name: str) -> tuple[str, int]:
+    options = sites.options(name)
+    return options.host, options.mesh_port
+
+
+def test_a_link_whose_other_end_is_gone_is_down_at_once(sites):
+    """Else its member would be waited for until probes have failed."""
+
+    async def scene() -> None:
+        async with two(sites) as ((paris, lyon), told):
+            paris.connect("lyon", *place(sites, "lyon"))
+            await until(lambda: told["paris"] == [True])
+            await lyon.stop()
+            await until(lambda: told["paris"] == [True, False])
+
+    asyncio.run(scene())
+
+
+def test_no_link_lingers(sites):
+    """To close one that was cut would stop the thread of all others."""
+
+    def lingering() -> list[bool]:
+        ports = {place(sites, name)[1] for name in ("paris", "lyon")}
+        found = []
+        for each in linger.connections():
+            with contextlib.suppress(OSError):
+                if {each.getsockname()[1], each.getpeername()[1]} & ports:
+                    found.append(struct.unpack("ii", each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] == 1)
+        return found
+
+    async def scene() -> None:
+        async with two(sites) as ((paris, lyon), told):
+            paris.connect("lyon", *place(sites, "lyon"))
+            lyon.connect("paris", *place(sites, "paris"))
+            await until(lambda: told["paris"] == told["lyon"] == [True])
+            await until(lambda: lingering() == [False] * 4)
+
+    asyncio.run(scene())
