@@ -86,7 +86,7 @@ def test_plain_value_arrives_as_it_was(value):
         iter([1, 2]),
         {"a": None, "b": float(2**60), "c": -0.0},
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" object at ")[0],  # where it is in memory differs among xdist's workers
 )
 def test_what_json_has_no_word_for_arrives_as_by_oslo(value):
     if hasattr(value, "__next__"):
