@@ -41,7 +41,7 @@ sites: install ## tests with real sites
 
 guests: install ## tests with real guests on real networks: 6 minutes
 	scripts/guests
-	$(BIN)/pytest tests/guests
+	$(BIN)/pytest tests/guests --numprocesses 2 --dist loadfile
 
 tempest: install ## Tempest's API tests against a site: all that a site can run, 15 minutes
 	$(BIN)/python tests/tempest/run.py
