@@ -95,7 +95,7 @@ class Site:
         """Machines, files, ports."""
         return {
             "machines": {guest.name for guest in guests.running(self._landscape.settings.directory)},
-            "files": {str(path.relative_to(self.instances)) for path in self.instances.rglob("*") if "locks" not in path.parts},
+            "files": set(self._files()),
             "interfaces": set(self._switch.tool("ovs-vsctl", "list-ports", "br-int").split()),
             "ports": {port["id"] for port in self._landscape.api.expect("network", "GET", "/v2.0/ports")["ports"]},
         }
@@ -114,6 +114,13 @@ class Site:
         assert "\n" not in message
         guest.delete()
         return message
+
+    def _files(self) -> Iterator[str]:
+        """Those of guests, and of images; not the locks."""
+        for path in self.instances.rglob("*"):
+            place = path.relative_to(self.instances)
+            if place.parts[0] != "locks" and place.parts != ("_base",):
+                yield str(place)
 
     def _left(self, before: dict[str, set[str]]) -> dict[str, set[str]]:
         now = self.holdings()
@@ -177,8 +184,8 @@ def kill_libvirt(cloud: Deployment, landscape: Landscape) -> None:
     until(lambda: _clients(cloud.pids()["paris/libvirt"]), "a connection", 15)
 
     def enabled() -> bool:
-        (service,) = landscape.api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
-        return bool(service["status"] == "enabled")
+        services = landscape.api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
+        return {service["host"]: service["status"] for service in services}[landscape.site] == "enabled"
 
     until(enabled, "Nova's service", 15)
 
