@@ -107,7 +107,7 @@ class Site:
         server = api.expect("compute", "POST", "/servers", {"server": body | fields})["server"]["id"]
         guest = Guest(self._landscape, server, "hopeless", "")
         guest.await_status("ERROR")
-        assert api.expect("placement", "GET", f"/allocations/{server}")["allocations"] == {}
+        until(lambda: api.expect("placement", "GET", f"/allocations/{server}")["allocations"] == {}, "no allocation", PATIENCE_S)
         # Its metadata proxy may have been the network's first, and goes in its own time.
         until(lambda: self._left(before) == {}, f"nothing left of it: {self._left(before)}", PATIENCE_S)
         message = str(guest.show()["fault"]["message"])

@@ -125,7 +125,7 @@ def reopening(launch: Callable[..., Any], settings: Settings) -> Callable[..., A
 
     @wraps(launch)
     def launched(started: Any, pause: bool = False) -> Any:
-        for interface in started.get_interfaces():
+        for interface in filter(None, started.get_interfaces()):
             layout.reopen_port(settings, interface)
         return launch(started, pause)
 
