@@ -38,9 +38,9 @@ def file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
 
 
 @pytest.fixture
-def fresh(tmp_path) -> Iterator[Deployment]:
-    """A cloud that was never up."""
-    cloud = Deployment(tmp_path / "state")
+def fresh(tmp_path_factory) -> Iterator[Deployment]:
+    """A cloud that was never up, at a path that is short enough for sockets."""
+    cloud = Deployment(tmp_path_factory.mktemp("fresh") / "state")
     yield cloud
     assert not cloud.root.exists(), "nothing was made"
 
@@ -161,8 +161,7 @@ def test_image_that_is_cut_short(paris, site, tmp_path):
 
 def test_disk_that_is_full(cloud, paris, site):
     """Before a guest is begun, and while its image is fetched; afterwards the next one starts."""
-    with file_system(site.instances, 200) as small:
-        kill_libvirt(cloud, paris)  # it has mounts of its own: the next one has this one too
+    with disk_of_guests(cloud, paris, site.instances) as small:
         filler = small / "filler"
         filler.write_bytes(bytes(120 * 2**20))
         assert "aborted: the disk is full: 83 MB free in " in site.fails()
@@ -170,7 +169,17 @@ def test_disk_that_is_full(cloud, paris, site):
         with image(paris, os.urandom(220 * 2**20)) as large:
             assert "aborted: the disk is full: " in site.fails(imageRef=large)
         goes_on_where_it_was(paris, filler)
-    kill_libvirt(cloud, paris)
+
+
+@contextmanager
+def disk_of_guests(cloud: Deployment, landscape: Landscape, instances: Path) -> Iterator[Path]:
+    """A file system of 200 MB for guests alone. Libvirt has mounts of its own, so that only another one sees it, and sees it go."""
+    try:
+        with file_system(instances, 200) as small:
+            kill_libvirt(cloud, landscape)
+            yield small
+    finally:
+        kill_libvirt(cloud, landscape)
 
 
 def kill_libvirt(cloud: Deployment, landscape: Landscape) -> None:
