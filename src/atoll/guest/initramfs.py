@@ -26,6 +26,7 @@ _DIRECTORIES = (
     "tmp",
     "etc/dropbear",
     "root/.ssh",
+    "mnt",
     "run/guest",
     "var/lib/dhcpcd",
     "var/log",

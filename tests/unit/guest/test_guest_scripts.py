@@ -110,3 +110,36 @@ def test_classless_routes_are_instead_of_the_router(guest):
 
 def test_a_lost_lease_takes_the_address_away(guest):
     assert dhcp(guest, "deconfig") == ["ip -4 addr flush dev eth0"]
+
+
+def curl(directory: Path, *words: str) -> str:
+    """How the guest's curl calls wget."""
+    wget = directory / "wget"
+    wget.write_text('#!/bin/sh\necho "$@"\n')
+    wget.chmod(0o755)
+    script = directory / "curl"
+    script.write_text((ROOT / "bin" / "curl").read_text().replace(" wget -q", f" {wget} -q"))  # busybox would take its own
+    return run("sh", str(script), *words, PATH="/bin:/usr/bin")
+
+
+@pytest.mark.parametrize(
+    ("asked", "done"),
+    [
+        (["http://169.254.169.254/latest"], "-q -O - http://169.254.169.254/latest"),
+        (["-X", "POST", "-d", "a b", "http://host/"], "-q -O - --post-data a b http://host/"),
+        (["-d", "", "http://host/"], "-q -O - --post-data  http://host/"),
+        (["-s", "-o", "/tmp/page", "http://[fe80::1%25eth0]/"], "-q -O /tmp/page http://[fe80::1%eth0]/"),
+    ],
+)
+def test_curl_asks_wget(tmp_path, asked, done):
+    assert curl(tmp_path, *asked) == f"{done}\n"
+
+
+@pytest.mark.parametrize("asked", [["-X", "PUT", "http://host/"], ["-F", "a=b", "http://host/"], []])
+def test_what_curl_does_not_know_fails(tmp_path, asked):
+    with pytest.raises(subprocess.CalledProcessError):
+        curl(tmp_path, *asked)
+
+
+def test_sudo_keeps_words_together():
+    assert run("sh", str(ROOT / "bin" / "sudo"), "printf", "%s|", "a b", "c", PATH="/bin:/usr/bin") == "a b|c|"
