@@ -19,15 +19,24 @@ def command(session: Session, site: str | None, *, create: bool) -> None:
     is made, and said. Without SITE, it is the cloud's first.
     """
     from atoll.errors import AtollError
+    from atoll.guest import build
     from atoll.runtime.control import connect
     from atoll.site import wan
     from atoll.site.sites import applied_cloud, site_settings
-    from atoll.site.tempest import Lookup, tempest_conf
+    from atoll.site.tempest import tempest_conf
+    from atoll.site.tempest_resources import Lookup
 
     session.state.check()
     settings = site_settings(session.state, site)
     if connect(session.state.root) is None:
         raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
+    # Before it is in the site's network: a kernel may have to be fetched.
+    guests = create and settings.hypervisor != "fake"
+    image = build(session.cache, None, _say).path if guests else None
     wan.enter(session.state, applied_cloud(session.state), settings.site)
-    lookup = Lookup(settings, create=create, report=lambda text: click.echo(text, err=True))
+    lookup = Lookup(settings, create=create, report=_say, guest_image=image)
     click.echo(tempest_conf(settings, lookup.resources()), nl=False)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -7,143 +7,10 @@ default fits any cloud are left out. Sources: tempest/config.py (what each optio
 from __future__ import annotations
 
 import configparser
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import json
 
-from keystoneauth1.exceptions import ClientException
-from keystoneauth1.session import Session
-
-from atoll.errors import AtollError
 from atoll.services import Settings, ini
-from atoll.site.clients import admin_session
-
-IMAGES = ("tempest", "tempest-alt")
-IMAGE_BYTES = 4096
-FLAVORS = ("m1.nano", "m1.tiny")
-PUBLIC_NETWORK = "public"
-PUBLIC_RANGE = "172.24.4.0/24"
-"""DevStack's range of floating IPs."""
-
-POOL = "shared-default-v4"
-POOL_RANGE = "10.0.0.0/22"
-"""DevStack's range of the default subnet pool, from which Neutron makes a network for whoever boots a server without one."""
-
-Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What Tempest needs to find on a site, by id.
-
-    Attributes:
-        images: two that any user may boot.
-        flavors: two, the second one larger.
-        public_network: id and name of an external network, for floating IPs and the gateways of routers.
-        subnet_pool: the default one for IPv4; tempest.conf doesn't name it.
-        extensions: aliases of the network API's extensions.
-    """
-
-    images: tuple[str, str]
-    flavors: tuple[str, str]
-    public_network: tuple[str, str]
-    subnet_pool: str
-    extensions: tuple[str, ...]
-
-
-class Lookup:
-    """Looks resources up in a site's APIs as its administrator, and makes those that are missing.
-
-    Args:
-        settings: of the site.
-        create: make what is missing.
-        report: told of each resource that is made.
-        session: a keystoneauth session; None: a new one, as the site's administrator.
-    """
-
-    def __init__(self, settings: Settings, *, create: bool, report: Report, session: Session | None = None) -> None:
-        self._settings = settings
-        self._create = create
-        self._report = report
-        self._session: Any = session or admin_session(settings)
-
-    def resources(self) -> Resources:
-        """All that Tempest needs.
-
-        Raises:
-            AtollError: `tempest.missing`: something isn't there, and was not to be made; `site.not_running`: nobody answers.
-        """
-        try:
-            return Resources(
-                images=(self._image(IMAGES[0]), self._image(IMAGES[1])),
-                flavors=(self._flavor(FLAVORS[0], memory_mib=64), self._flavor(FLAVORS[1], memory_mib=512)),
-                public_network=self._public_network(),
-                subnet_pool=self._subnet_pool(),
-                extensions=tuple(sorted(item["alias"] for item in self._get("network", "/v2.0/extensions")["extensions"])),
-            )
-        except ClientException as error:
-            message = f"{self._settings.site} does not answer as it should: {str(error).splitlines()[0]}"
-            raise AtollError("site.not_running", message, "see `atoll status`; bring it up with `atoll up`") from error
-
-    def _image(self, name: str) -> str:
-        found = self._get("image", f"/v2/images?name={name}&status=active&visibility=public")["images"]
-        if found:
-            return str(found[0]["id"])
-        self._make("image", name)
-        fields = {"name": name, "disk_format": "raw", "container_format": "bare", "visibility": "public"}
-        image = str(self._post("image", "/v2/images", fields)["id"])
-        # No guest runs on the fake driver, so nothing has to be in it.
-        self._session.put(
-            self._settings.url("image", f"/v2/images/{image}/file"),
-            data=bytes(IMAGE_BYTES),
-            headers={"Content-Type": "application/octet-stream"},
-        )
-        return image
-
-    def _flavor(self, name: str, memory_mib: int) -> str:
-        for flavor in self._get("compute", "/v2.1/flavors")["flavors"]:
-            if flavor["name"] == name:
-                return str(flavor["id"])
-        self._make("flavor", name)
-        # Tempest reaches for volumes where a flavor has no disk.
-        flavor = {"name": name, "ram": memory_mib, "vcpus": 1, "disk": 1}
-        return str(self._post("compute", "/v2.1/flavors", {"flavor": flavor})["flavor"]["id"])
-
-    def _public_network(self) -> tuple[str, str]:
-        found = self._get("network", "/v2.0/networks?router:external=true")["networks"]
-        for network in found:
-            if network["subnets"]:
-                return network["id"], network["name"]
-        if found:
-            network = found[0]
-        else:
-            self._make("network", PUBLIC_NETWORK)
-            fields = {"name": PUBLIC_NETWORK, "router:external": True, "is_default": True}
-            network = self._post("network", "/v2.0/networks", {"network": fields})["network"]
-        self._make("subnet", PUBLIC_RANGE)
-        subnet = {"name": network["name"], "network_id": network["id"], "ip_version": 4, "cidr": PUBLIC_RANGE, "enable_dhcp": False}
-        self._post("network", "/v2.0/subnets", {"subnet": subnet})
-        return network["id"], network["name"]
-
-    def _subnet_pool(self) -> str:
-        found = self._get("network", "/v2.0/subnetpools?is_default=true&ip_version=4")["subnetpools"]
-        if found:
-            return str(found[0]["id"])
-        self._make("subnet pool", POOL)
-        pool = {"name": POOL, "prefixes": [POOL_RANGE], "default_prefixlen": 26, "is_default": True, "shared": True}
-        return str(self._post("network", "/v2.0/subnetpools", {"subnetpool": pool})["subnetpool"]["id"])
-
-    def _make(self, kind: str, name: str) -> None:
-        if not self._create:
-            message = f"{self._settings.site} has no {kind} {name}, which Tempest needs"
-            raise AtollError("tempest.missing", message, f"`atoll tempest-conf {self._settings.site}` makes it")
-        self._report(f"making {kind} {name} on {self._settings.site}")
-
-    def _get(self, endpoint: str, path: str) -> Any:  # noqa: ANN401, RUF100
-        return self._session.get(self._settings.url(endpoint, path)).json()
-
-    def _post(self, endpoint: str, path: str, body: object) -> Any:  # noqa: ANN401, RUF100
-        return self._session.post(self._settings.url(endpoint, path), json=body).json()
+from atoll.site.tempest_resources import Resources
 
 
 def tempest_conf(settings: Settings, resources: Resources) -> str:
@@ -154,8 +21,58 @@ def tempest_conf(settings: Settings, resources: Resources) -> str:
         resources: what `Lookup` has found.
     """
     head = f"# Tempest's configuration for the site {settings.site}, by `atoll tempest-conf`. It holds the site's admin password.\n"
-    sections = (_accounts(settings), _services(), _identity(settings), _image(settings), _compute(settings, resources), _network(resources))
-    return head + ini.render(*sections)
+    guests = _GUESTS if settings.hypervisor != "fake" else _NO_GUESTS
+    about = (_accounts(settings), _SERVICES, _identity(settings), _image(settings), _compute(settings, resources), _network(resources))
+    return head + ini.render(*about, guests, _neutron_plugin(settings))
+
+
+_SERVICES: ini.Sections = {
+    "service_available": {
+        "cinder": False,
+        "glance": True,
+        "horizon": False,
+        "neutron": True,
+        "nova": True,
+        "swift": False,
+    },
+    # See atoll.services.common.logging: every service has the new defaults, and scopes are enforced.
+    "enforce_scope": dict.fromkeys(("glance", "keystone", "neutron", "nova", "placement"), True),
+    "placement": {"max_microversion": "latest"},
+}
+
+_NO_GUESTS: ini.Sections = {
+    # Nobody answers on a network that carries no packet.
+    "validation": {"run_validation": False},
+    "compute-feature-enabled": {
+        "change_password": True,
+        "personality": True,
+        # What the fake driver has no part in: there is nothing to look at.
+        "console_output": False,
+        "serial_console": False,
+        "spice_console": False,
+        "vnc_console": False,
+    },
+}
+"""What there is of guests with the fake driver, which records whatever it is told."""
+
+_GUESTS: ini.Sections = {
+    "validation": {"run_validation": True, "connect_method": "floating", "image_ssh_user": "root", "image_alt_ssh_user": "root"},
+    "compute-feature-enabled": {
+        # A site has one host.
+        "cold_migration": False,
+        "live_migration": False,
+        # QEMU's guest agent would do the one; the other comes by a config drive, from which the guest image takes no files.
+        "change_password": False,
+        "personality": False,
+        "console_output": True,
+        "serial_console": True,
+        "spice_console": False,
+        "vnc_console": True,
+        "stable_rescue": True,
+    },
+    "scenario": {"dhcp_client": "udhcpc"},
+}
+"""What there is of them with libvirt and the guest image of `atoll image build`."""
 
 
 def _accounts(settings: Settings) -> ini.Sections:
@@ -171,24 +88,6 @@ def _accounts(settings: Settings) -> ini.Sections:
             "admin_system": "all",
         },
         "service-clients": {"http_timeout": 120},
-    }
-
-
-def _services() -> ini.Sections:
-    return {
-        "service_available": {
-            "cinder": False,
-            "glance": True,
-            "horizon": False,
-            "neutron": True,
-            "nova": True,
-            "swift": False,
-        },
-        # See atoll.services.common.logging: every service has the new defaults, and scopes are enforced.
-        "enforce_scope": dict.fromkeys(("glance", "keystone", "neutron", "nova", "placement"), True),
-        "placement": {"max_microversion": "latest"},
-        # Nobody answers on a network that carries no packet.
-        "validation": {"run_validation": False},
     }
 
 
@@ -240,13 +139,6 @@ def _compute(settings: Settings, resources: Resources) -> ini.Sections:
             "resize": nova.text("DEFAULT", "allow_resize_to_same_host") == "true",
             "hostname_fqdn_sanitization": True,
             "nova_policy_roles": ["admin", "manager", "member", "reader"],
-            "change_password": True,
-            "personality": True,
-            # What the fake driver has no part in: there is nothing to look at.
-            "console_output": False,
-            "serial_console": False,
-            "spice_console": False,
-            "vnc_console": False,
         },
     }
 
@@ -256,6 +148,29 @@ def _network(resources: Resources) -> ini.Sections:
         "network": {"public_network_id": resources.public_network[0], "floating_network_name": resources.public_network[1]},
         "network-feature-enabled": {"api_extensions": resources.extensions, "ipv6_subnet_attributes": True, "port_security": True},
     }
+
+
+def _neutron_plugin(settings: Settings) -> ini.Sections:
+    """What neutron-tempest-plugin must know besides; Tempest alone passes it over."""
+    neutron = _Configuration(settings, "neutron/neutron.conf")
+    tunnels = neutron.text("ml2", "project_network_types")
+    sizes = [{"provider:network_type": tunnels, "mtu": mtu, "cidr": cidr} for mtu, cidr in _MTUS.items()]
+    options: dict[str, ini.Value] = {
+        "available_type_drivers": neutron.text("ml2", "type_drivers"),
+        "provider_vlans": neutron.text("ml2_type_vlan", "network_vlan_ranges").partition(":")[0],
+        "dns_domain": neutron.text("DEFAULT", "dns_domain").rstrip("."),
+        "test_mtu_networks": json.dumps(sizes),
+    }
+    if settings.network == "fake":
+        return {"neutron_plugin_options": options}
+    if settings.network == "ovn":
+        return {"neutron_plugin_options": options | {"firewall_driver": "ovn"}, "fwaas": {"driver": "ovn"}}
+    filters = _Configuration(settings, "neutron/agents.conf").text("securitygroup", "firewall_driver")
+    return {"neutron_plugin_options": options | {"firewall_driver": filters}, "fwaas": {"driver": "iptables_v2"}}
+
+
+_MTUS = {1200: "10.100.0.0/16", 1300: "10.200.0.0/16"}
+"""The plug-in's own two networks with their MTUs, which its default has in VXLAN."""
 
 
 class _Configuration:

@@ -2,8 +2,8 @@ import pytest
 
 from atoll.cli import tempest_conf as verb
 from atoll.runtime import control
-from atoll.site import tempest
-from atoll.site.tempest import Resources
+from atoll.site import tempest_resources
+from atoll.site.tempest_resources import Resources
 
 
 @pytest.fixture
@@ -12,14 +12,15 @@ def lookups(monkeypatch):
     asked: list[tuple[str, bool]] = []
 
     class Fake:
-        def __init__(self, settings, *, create, report):
+        def __init__(self, settings, *, create, report, guest_image):
+            assert guest_image is None  # the cloud's sites have no guests
             asked.append((settings.site, create))
             report("making image tempest")
 
         def resources(self):
             return Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("router",))
 
-    monkeypatch.setattr(tempest, "Lookup", Fake)
+    monkeypatch.setattr(tempest_resources, "Lookup", Fake)
     monkeypatch.setattr(control, "connect", lambda _root: object())
     return asked
 

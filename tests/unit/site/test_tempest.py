@@ -1,15 +1,16 @@
 import configparser
+import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from keystoneauth1.exceptions import ConnectFailure
 
 from atoll.cloud import PORT_OFFSETS
-from atoll.errors import AtollError
-from atoll.services import SERVICES, Settings, ini
+from atoll.services import SERVICES, Service, Settings, ini
+from atoll.services.ml2ovs import agents
 from atoll.site.composition import SECRETS
-from atoll.site.tempest import Lookup, Resources, tempest_conf
+from atoll.site.tempest import tempest_conf
+from atoll.site.tempest_resources import Resources
 
 RESOURCES = Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("quotas", "router"))
 PORTS = {name: 15000 + offset for name, offset in PORT_OFFSETS.items()}
@@ -21,9 +22,14 @@ def settings(tmp_path: Path) -> Settings:
     return Settings("paris", tmp_path, tmp_path, "127.0.0.1", PORTS, PASSWORDS)
 
 
-def rendered(settings: Settings, **options: ini.Sections) -> configparser.RawConfigParser:
-    """The tempest.conf of a site whose services are told these options as well."""
-    for service in SERVICES:
+@pytest.fixture
+def with_guests(settings: Settings) -> Settings:
+    return replace(settings, hypervisor="qemu", network="ovn", outside="10.77.0.129/25")
+
+
+def rendered(settings: Settings, *more: Service, **options: ini.Sections) -> configparser.RawConfigParser:
+    """The tempest.conf of a site with more services, which are told these options as well."""
+    for service in (*SERVICES, *more):
         for name, text in service.configuration(settings).items():
             path = settings.etc / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,39 +37,6 @@ def rendered(settings: Settings, **options: ini.Sections) -> configparser.RawCon
     parser = configparser.RawConfigParser(default_section="")
     parser.read_string(tempest_conf(settings, RESOURCES))
     return parser
-
-
-class FakeSite:
-    """Stands for the site's APIs: a few collections, addressed as the real ones are, without their filters."""
-
-    def __init__(self, **found: list[dict[str, object]]) -> None:
-        self.found = {name: found.get(name, []) for name in ("images", "flavors", "networks", "subnetpools", "extensions")}
-        self.made: list[dict[str, object]] = []
-        self.uploads: list[str] = []
-
-    def get(self, url: str) -> SimpleNamespace:
-        name = url.partition("?")[0].rpartition("/")[2]
-        wanted = url.partition("name=")[2].partition("&")[0]
-        found = [item for item in self.found[name] if not wanted or item["name"] == wanted]
-        return SimpleNamespace(json=lambda: {name: found})
-
-    def post(self, url: str, json: dict[str, object]) -> SimpleNamespace:
-        name, fields = next(iter(json.items())) if len(json) == 1 else ("image", json)
-        assert isinstance(fields, dict)
-        made = {**fields, "id": f"{name} {fields['name']}", "subnets": []}
-        self.made.append({name: fields})
-        self.found.get(f"{name}s", []).append(made)
-        return SimpleNamespace(json=lambda: made if name == "image" else {name: made})
-
-    def put(self, url: str, data: bytes, headers: dict[str, str]) -> None:
-        self.uploads.append(url)
-        assert len(data) > 0
-        assert headers["Content-Type"] == "application/octet-stream"
-
-
-def look(settings: Settings, site: FakeSite, *, create: bool = True) -> tuple[Resources, list[str]]:
-    said: list[str] = []
-    return Lookup(settings, create=create, report=said.append, session=site).resources(), said
 
 
 def test_conf_says_where_the_site_is_and_what_is_there(settings):
@@ -78,10 +51,13 @@ def test_conf_says_where_the_site_is_and_what_is_there(settings):
     assert set(conf["enforce_scope"].values()) == {"true"}
 
 
-def test_conf_knows_only_options_that_tempest_has(settings):
+@pytest.mark.parametrize("network", ["fake", "ovn"])
+def test_conf_knows_only_options_that_tempest_and_neutrons_plugin_have(settings, with_guests, network):
     config = pytest.importorskip("tempest.config")
-    known = {(group.name if group else "DEFAULT", option.name) for group, options in config.list_opts() for option in options}
-    conf = rendered(settings)
+    pytest.importorskip("neutron_tempest_plugin")  # its groups are names, Tempest's own are objects
+    groups = config.list_opts()
+    known = {(getattr(group, "name", group) or "DEFAULT", option.name) for group, options in groups for option in options}
+    conf = rendered(settings if network == "fake" else with_guests)
     written = {(section, option) for section in conf.sections() for option in conf[section]}
     assert written - known - {("DEFAULT", "log_file"), ("oslo_concurrency", "lock_path")} == set()
 
@@ -112,51 +88,40 @@ def test_flags_follow_the_options_of_the_site(settings):
     assert conf["image"]["image_caching_enabled"] == "true"
 
 
-def test_what_is_missing_is_made_and_said(settings):
-    site = FakeSite(extensions=[{"alias": "router"}, {"alias": "dns"}])
-    resources, said = look(settings, site)
-    assert resources == Resources(
-        images=("image tempest", "image tempest-alt"),
-        flavors=("flavor m1.nano", "flavor m1.tiny"),
-        public_network=("network public", "public"),
-        subnet_pool="subnetpool shared-default-v4",
-        extensions=("dns", "router"),
-    )
-    assert [line.split()[1] for line in said] == ["image", "image", "flavor", "flavor", "network", "subnet", "subnet"]
-    assert len(site.uploads) == 2
+def test_nobody_signs_in_to_a_record(settings):
+    conf = rendered(settings)
+    assert conf["validation"]["run_validation"] == "false"
+    features = conf["compute-feature-enabled"]
+    assert [features[name] for name in ("console_output", "vnc_console", "serial_console")] == ["false"] * 3
 
 
-def test_second_time_nothing_is_made(settings):
-    site = FakeSite()
-    first, _said = look(settings, site)
-    site.found["networks"][0]["subnets"] = ["s1"]
-    site.made.clear()
-    assert look(settings, site, create=False) == (first, [])
-    assert site.made == []
+def test_guests_are_signed_in_to_by_floating_ip(with_guests):
+    conf = rendered(with_guests)
+    assert dict(conf["validation"]) == {
+        "run_validation": "true", "connect_method": "floating", "image_ssh_user": "root", "image_alt_ssh_user": "root"
+    }  # fmt: skip
+    features = conf["compute-feature-enabled"]
+    assert [features[name] for name in ("console_output", "vnc_console", "serial_console", "resize")] == ["true"] * 4
+    assert [features[name] for name in ("live_migration", "cold_migration", "change_password", "spice_console")] == ["false"] * 4
+    assert conf["scenario"]["dhcp_client"] == "udhcpc"
 
 
-def test_network_without_subnet_gets_one(settings):
-    site = FakeSite(networks=[{"id": "n7", "name": "outside", "subnets": []}])
-    resources, _said = look(settings, site)
-    assert resources.public_network == ("n7", "outside")
-    assert [fields["network_id"] for made in site.made for kind, fields in made.items() if kind == "subnet"] == ["n7"]
+def test_what_the_plugin_of_neutron_is_told(settings, with_guests):
+    fake = rendered(settings)
+    assert (fake["neutron_plugin_options"]["available_type_drivers"], "firewall_driver" in fake["neutron_plugin_options"]) == (
+        "local,flat,vlan,geneve", False
+    )  # fmt: skip
+    conf = rendered(with_guests)
+    options = conf["neutron_plugin_options"]
+    assert (options["firewall_driver"], options["provider_vlans"], options["dns_domain"]) == ("ovn", "public", "atoll.internal")
+    assert [(each["provider:network_type"], each["mtu"]) for each in json.loads(options["test_mtu_networks"])] == [
+        ("geneve", 1200), ("geneve", 1300)
+    ]  # fmt: skip
+    assert conf["fwaas"]["driver"] == "ovn"
 
 
-def test_nothing_is_made_unasked(settings):
-    site = FakeSite()
-    with pytest.raises(AtollError, match="paris has no image tempest") as caught:
-        look(settings, site, create=False)
-    assert caught.value.kind.code == "tempest.missing"
-    assert site.made == []
-
-
-def test_site_that_does_not_answer(settings, monkeypatch):
-    site = FakeSite()
-
-    def refuse(_url: str) -> SimpleNamespace:
-        raise ConnectFailure("Unable to establish connection\nmore")
-
-    monkeypatch.setattr(site, "get", refuse)
-    with pytest.raises(AtollError, match=r"paris does not answer as it should: Unable to establish connection$") as caught:
-        look(settings, site)
-    assert caught.value.kind.code == "site.not_running"
+def test_what_it_is_told_with_agents(with_guests):
+    conf = rendered(replace(with_guests, network="ovs", network_services=("sfc",)), agents.SERVICE)
+    options = conf["neutron_plugin_options"]
+    assert (options["firewall_driver"], conf["fwaas"]["driver"]) == ("iptables_hybrid", "iptables_v2")
+    assert json.loads(options["test_mtu_networks"])[0]["provider:network_type"] == "vxlan"
