@@ -227,9 +227,10 @@ def run(child: Child) -> None:
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
     if settings.network == "ovn":
-        from atoll.services.ovn import events
+        from atoll.services.ovn import events, logged_groups
 
         events.install()
+        logged_groups.install()
     with _own_signals(), _own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
     # Else the first request would do it, and others at the same time would be judged by half of the rules and refused.

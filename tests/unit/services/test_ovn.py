@@ -104,6 +104,31 @@ def test_every_event_is_this_processs_own():
     assert length >= 32
 
 
+LOGGED = """
+    from types import SimpleNamespace
+    from unittest import mock
+    from oslo_config import cfg
+    from neutron.common import config
+    config.register_common_config_options()
+    cfg.CONF([], project="neutron", default_config_files=[])
+    from neutron.plugins.ml2.drivers.ovn.mech_driver.ovsdb import ovn_client
+    from atoll.services.ovn import logged_groups
+    logged_groups.install()
+    rules = [{"neutron:security_group_rule_id": "rule"}, {}]  # the second is what a log of dropped packets adds
+    client = mock.MagicMock()
+    client._nb_idl.pg_get.return_value.execute.return_value = SimpleNamespace(acls=[SimpleNamespace(external_ids=ids) for ids in rules])
+    with mock.patch.object(ovn_client, "db_rev") as revisions:
+        ovn_client.OVNClient.delete_security_group(client, "context", "1a2b-3c", delete_sg_rules=True)
+    tell([client._nb_idl.pg_del.call_args.kwargs, [list(call.args[1:2]) for call in revisions.method_calls]])
+"""
+
+
+def test_group_whose_packets_are_logged_can_be_deleted():
+    deleted, forgotten = inside(LOGGED)
+    assert deleted == {"name": "pg_1a2b_3c", "if_exists": True}
+    assert forgotten == [["1a2b-3c"], [["rule"]]]
+
+
 PRIVILEGES = """
     import os
     from oslo_privsep import capabilities, priv_context
@@ -131,6 +156,7 @@ def test_upstream_is_what_ours_was_written_against():
             ("neutron/common/ovn/hash_ring_manager.py", "HashRingManager.get_node"): "58361fb8",
             ("neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovsdb_monitor.py", "OvnIdlDistributedLock.notify"): "de8194fb",
             ("neutron/plugins/ml2/drivers/ovn/mech_driver/mech_driver.py", "OVNMechanismDriver._start_maintenance_thread"): "dd232cc7",
+            ("neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/ovn_client.py", "OVNClient.delete_security_group"): "22eabae8",
             ("neutron/common/wsgi_utils.py", "get_start_time"): "87137db8",
             ("neutron/agent/ovn/ovn_neutron_agent.py", "main"): "de0f7c71",
         },
