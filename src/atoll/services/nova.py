@@ -276,11 +276,12 @@ def install_hypervisor(settings: Settings) -> None:
     else:
         import os_vif
 
-        from atoll.services import guest_driver, image_check
+        from atoll.services import guest_driver, image_check, serial_ports
 
         os_vif.initialize()
         guest_driver.install(settings)
         image_check.install()
+        serial_ports.install()
         privileges.use_own()
 
 
