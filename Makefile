@@ -6,10 +6,10 @@ STAMP := .venv/installed
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" --quiet --upgrade
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke lock network-services clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios lock network-services clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## a .venv with the locked dependencies and the project
 
@@ -48,6 +48,16 @@ tempest: install ## Tempest's API tests against a site: all that a site can run,
 
 tempest-smoke: install ## some of them, of each kind: 3 minutes
 	$(BIN)/python tests/tempest/run.py --smoke
+
+tempest-network: install network-services ## neutron-tempest-plugin's API tests, with ML2/OVN and ML2/OVS and all network services
+	scripts/guests
+	$(BIN)/python tests/tempest/run.py ovn
+	$(BIN)/python tests/tempest/run.py ovs
+
+tempest-scenarios: install ## Tempest's scenarios, with guests that are signed in to
+	scripts/guests
+	scripts/packages iputils-ping
+	$(BIN)/python tests/tempest/run.py scenarios
 
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml

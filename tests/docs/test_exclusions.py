@@ -1,5 +1,6 @@
 """The list of Tempest's tests that don't run is well-formed; `make tempest` compares it with the tests themselves."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,18 +10,25 @@ TEMPEST = Path(__file__).parents[1] / "tempest"
 sys.path.insert(0, str(TEMPEST))
 
 from exclusions import FEW, GENERAL, Exclusion, complaints, read_exclusions  # noqa: E402
+from suites import SUITES, lines  # noqa: E402
 
 TESTS = [f"tempest.api.compute.X.test_{number}" for number in range(10)]
 
 
-def test_every_exclusion_has_a_reason():
-    exclusions = read_exclusions(TEMPEST / "excluded.txt")
+@pytest.mark.parametrize("name", sorted({suite().excluded for suite in SUITES.values()}))
+def test_every_exclusion_has_a_reason(name):
+    exclusions = read_exclusions(TEMPEST / name)
     assert exclusions
     assert [exclusion.line for exclusion in exclusions if not exclusion.reason] == []
 
 
+def test_scenarios_are_chosen_by_expressions():
+    assert [line for line in lines("scenarios.txt") if re.compile(line).groups > 1] == []
+    assert {line.split("\\.")[0] for line in lines("scenarios.txt")} == {"^tempest", "^neutron_tempest_plugin"}
+
+
 def test_smoke_has_tests_of_each_kind():
-    smoke = " ".join(exclusion.expression for exclusion in read_exclusions(TEMPEST / "smoke.txt"))
+    smoke = " ".join(lines("smoke.txt"))
     assert [kind for kind in ("compute", "identity", "image", "network") if f"api\\.{kind}\\." not in smoke] == []
 
 

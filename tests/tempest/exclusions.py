@@ -11,8 +11,8 @@ from pathlib import Path
 FEW = 5
 """How many tests one reason may cover, unless it is one of `GENERAL`."""
 
-GENERAL = ("the fake driver can't", "Cinder isn't")
-"""How reasons begin that may cover any number of tests: no guest runs yet; and a test of a service needs the service."""
+GENERAL = ("the fake driver can't", "Cinder isn't", "ML2/OVN has no", "ML2/OVS has no", "not offered:")
+"""How reasons begin that may cover any number of tests: a test of a service, or of what a driver or a plug-in does, needs it."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,13 @@ def read_exclusions(path: Path) -> list[Exclusion]:
     return found
 
 
-def complaints(exclusions: Sequence[Exclusion], tests: Sequence[str]) -> list[str]:
+def complaints(exclusions: Sequence[Exclusion], tests: Sequence[str], file: str = "excluded.txt") -> list[str]:
     """What is wrong with a list.
 
     Args:
         exclusions: the list.
         tests: the names of all tests.
+        file: what the list is called.
     """
     found = []
     covered: Counter[str] = Counter()
@@ -54,14 +55,14 @@ def complaints(exclusions: Sequence[Exclusion], tests: Sequence[str]) -> list[st
         matched = [name for name in tests if re.search(exclusion.expression, name)]
         covered[exclusion.reason] += len(matched)
         if not matched:
-            found.append(f"excluded.txt:{exclusion.line}: matches no test")
+            found.append(f"{file}:{exclusion.line}: matches no test")
         if not exclusion.reason:
-            found.append(f"excluded.txt:{exclusion.line}: no reason")
+            found.append(f"{file}:{exclusion.line}: no reason")
         twice = [name for name in matched if name in taken]
         if twice:
-            found.append(f"excluded.txt:{exclusion.line}: {twice[0]} is excluded in line {taken[twice[0]]} already")
+            found.append(f"{file}:{exclusion.line}: {twice[0]} is excluded in line {taken[twice[0]]} already")
         taken |= dict.fromkeys(matched, exclusion.line)
     for reason, count in covered.items():
         if count > FEW and not reason.startswith(GENERAL):
-            found.append(f"excluded.txt: {count} tests are excluded for one reason: {reason}")
+            found.append(f"{file}: {count} tests are excluded for one reason: {reason}")
     return found

@@ -70,7 +70,8 @@ _GUESTS: ini.Sections = {
         "vnc_console": True,
         "stable_rescue": True,
     },
-    "scenario": {"dhcp_client": "udhcpc"},
+    # The rest of what the guest writes is gone with it.
+    "scenario": {"dhcp_client": "udhcpc", "target_dir": "/disk"},
 }
 """What there is of them with libvirt and the guest image of `atoll image build`."""
 

@@ -103,7 +103,7 @@ def test_guests_are_signed_in_to_by_floating_ip(with_guests):
     features = conf["compute-feature-enabled"]
     assert [features[name] for name in ("console_output", "vnc_console", "serial_console", "resize")] == ["true"] * 4
     assert [features[name] for name in ("live_migration", "cold_migration", "change_password", "spice_console")] == ["false"] * 4
-    assert conf["scenario"]["dhcp_client"] == "udhcpc"
+    assert dict(conf["scenario"]) == {"dhcp_client": "udhcpc", "target_dir": "/disk"}
 
 
 def test_what_the_plugin_of_neutron_is_told(settings, with_guests):

@@ -1,0 +1,115 @@
+"""What is run: Tempest's API tests, those of Neutron's plug-in against a site with packets, and scenarios with guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atoll.services.neutron import EXTENSION_DRIVERS
+
+HERE = Path(__file__).parent
+SITE = "reef"
+"""The one that is asked."""
+
+OTHERS = ("lagoon", "shoal")
+"""Those that it is one cloud with."""
+
+PORTS = 10
+"""How many each site has."""
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Some tests, and the cloud whose first site they ask.
+
+    Attributes:
+        tests: expressions; a test belongs to it that one of them matches.
+        excluded: the file of those that aren't run.
+        cloud: what the cloud's YAML says; it is told the first of free ports, the port of a web server with images, and where the site's
+            data will be.
+        other_sites: that the site must reach before it is asked.
+        emulated: True if the site has a network of its own, in which Tempest must be.
+    """
+
+    tests: tuple[str, ...]
+    excluded: str
+    cloud: Callable[[int, int, Path], Document]
+    other_sites: tuple[str, ...] = ()
+    emulated: bool = True
+
+    @property
+    def exclusions(self) -> Path:
+        """The file."""
+        return HERE / self.excluded
+
+
+def lines(name: str) -> tuple[str, ...]:
+    """The expressions of a file, without comments."""
+    found = (line.partition("#")[0].strip() for line in (HERE / name).read_text().splitlines())
+    return tuple(line for line in found if line)
+
+
+def api(others: tuple[str, ...] = OTHERS) -> Suite:
+    """Tempest's API tests; the site has the optional features on that there are tests for."""
+
+    def cloud(port: int, images: int, data: Path) -> Document:
+        site = {"name": SITE, "port": port, "compute": "fake", "options": _options(port, images, data)}
+        more = [{"name": name, "port": port + PORTS * number, "compute": "fake"} for number, name in enumerate(others, start=1)]
+        return {"name": "tempest", "sites": [site, *more]}
+
+    return Suite((r"^tempest\.api\.(compute|identity|image|network)\.",), "excluded.txt", cloud, others, emulated=False)
+
+
+def _options(base_port: int, images_port: int, data: Path) -> Document:
+    """What is off on a site unless somebody asks for it: tests of what is off would be skipped."""
+    ports = [80, 443, images_port, base_port + 1]  # the last is the gateway, which the catalogue names
+    return {
+        "glance": {
+            "DEFAULT": {
+                # Tempest expects that a store of type http is called web.
+                "enabled_backends": ["files:file", "more:file", "web:http"],
+                # The latter two have nothing to copy to, or from, where there is one store and one site.
+                "enabled_import_methods": "[glance-direct,web-download,copy-image,glance-download]",
+                "show_multiple_locations": True,
+                "image_cache_dir": f"{data}/cache",
+            },
+            # Tempest expects the stores sorted by weight in one test, and by name in others.
+            "files": {"weight": 20},
+            "more": {"weight": 10, "filesystem_store_datadir": f"{data}/more"},
+            "paste_deploy": {"flavor": "keystone+cachemanagement"},
+            # Images come from this machine, from a web server and from Glance itself, which Glance otherwise refuses.
+            "import_filtering_opts": {"allowed_hosts": "[127.0.0.1]", "allowed_ports": str(ports)},
+        },
+        "keystone": {"security_compliance": {"lockout_failure_attempts": 2, "lockout_duration": 5, "unique_last_password_count": 2}},
+    }
+
+
+def _with_packets(network: str, *services: str) -> Callable[[int, int, Path], Document]:
+    # Two more than a site has, which there are tests for.
+    drivers = [*EXTENSION_DRIVERS, "port_trusted", "tag_ports_during_bulk_creation"]
+    options = {"neutron": {"ml2": {"extension_drivers": drivers}}}
+    site = {"name": SITE, "compute": "libvirt", "network": network, "network_services": list(services), "options": options}
+    return lambda _port, _images, _data: {"name": "tempest", "sites": [site], "topology": {"preset": "mesh"}}
+
+
+_EVERYWHERE = ("network-segment-range", "log", "firewall", "tap", "bgp", "vpn")
+_PLUGINS = ("fwaas", "neutron_dynamic_routing", "tap_as_a_service", "vpnaas")
+
+
+def _api_of(*plugins: str) -> tuple[str, ...]:
+    parts = "|".join(rf"{plugin}\.(tests\.)?api" for plugin in plugins)
+    return (rf"^neutron_tempest_plugin\.(api|{parts})\.",)
+
+
+SUITES: dict[str, Callable[[], Suite]] = {
+    "api": api,
+    "alone": lambda: api(()),
+    "ovn": lambda: Suite(_api_of(*_PLUGINS), "excluded-ovn.txt", _with_packets("ovn", *_EVERYWHERE)),
+    "ovs": lambda: Suite(_api_of(*_PLUGINS, "sfc", "bgpvpn"), "excluded-ovs.txt", _with_packets("ovs", *_EVERYWHERE, "sfc", "bgpvpn")),
+    "scenarios": lambda: Suite(lines("scenarios.txt"), "excluded-scenarios.txt", _with_packets("ovn")),
+}
+"""All of them, by name."""
