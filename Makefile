@@ -29,7 +29,7 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 unit: install ## the quick tests
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest
 
 bus: install ## the message bus, with real processes and links: 2 minutes
 	$(BIN)/pytest tests/bus
