@@ -167,7 +167,12 @@ def _neutron_plugin(settings: Settings) -> ini.Sections:
     if settings.network == "ovn":
         return {"neutron_plugin_options": options | {"firewall_driver": "ovn"}, "fwaas": {"driver": "ovn"}}
     filters = _Configuration(settings, "neutron/agents.conf").text("securitygroup", "firewall_driver")
-    return {"neutron_plugin_options": options | {"firewall_driver": filters}, "fwaas": {"driver": "iptables_v2"}}
+    agents: dict[str, ini.Value] = {"firewall_driver": filters, "agent_availability_zone": _ZONE, "l3_agent_mode": "legacy"}
+    return {"neutron_plugin_options": options | agents, "fwaas": {"driver": "iptables_v2"}}
+
+
+_ZONE = "nova"
+"""What Neutron's agents call theirs, if nobody says otherwise."""
 
 
 _MTUS = {1200: "10.100.0.0/16", 1300: "10.200.0.0/16"}

@@ -124,4 +124,5 @@ def test_what_it_is_told_with_agents(with_guests):
     conf = rendered(replace(with_guests, network="ovs", network_services=("sfc",)), agents.SERVICE)
     options = conf["neutron_plugin_options"]
     assert (options["firewall_driver"], conf["fwaas"]["driver"]) == ("iptables_hybrid", "iptables_v2")
+    assert (options["agent_availability_zone"], options["l3_agent_mode"]) == ("nova", "legacy")
     assert json.loads(options["test_mtu_networks"])[0]["provider:network_type"] == "vxlan"
