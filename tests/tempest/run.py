@@ -59,7 +59,7 @@ def run_problems(suite: Suite, chosen: Sequence[str], concurrency: int) -> list[
     print(f"{len(selected)} tests", flush=True)
     (WORK / "tempest.log").unlink(missing_ok=True)
     passed, others = set(), []
-    with start_tempest(suite, *chosen, "--concurrency", str(concurrency)) as process, OUTPUT.open("w") as output:
+    with start_tempest(suite, *chosen, "--concurrency", str(concurrency)) as process, OUTPUT.open("w", buffering=1) as output:
         for line in process.stdout or ():
             output.write(line)
             result = RESULT.match(line)
