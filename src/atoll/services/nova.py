@@ -283,7 +283,6 @@ def install_hypervisor(settings: Settings) -> None:
         image_check.install()
         serial_ports.install()
         privileges.use_own()
-        serial_ports.install()
 
 
 def _application(name: str) -> Any:
