@@ -217,6 +217,15 @@ def test_replicas_are_kept_together_also_by_a_site_that_was_cut_off(cloud, apis)
     until(lambda: api.call("image", "GET", path).status == 404, "deleted at nice too", 60)
 
 
+def test_tags_of_what_one_site_has_leave_nothing_to_be_done_at_the_others(cloud, apis):
+    network = apis["paris"].expect("network", "POST", "/v2.0/networks", {"network": {"name": "tagged"}})["network"]["id"]
+    apis["lyon"].expect("network", "PUT", f"/v2.0/networks/{network}/tags/red")
+    assert apis["nice"].expect("network", "GET", f"/v2.0/networks/{network}")["network"]["tags"] == ["red"]
+    assert json.loads(cloud.atoll("pending", "--site", "lyon", "--json")) == []
+    assert apis["paris"].call("network", "PUT", f"/v2.0/networks/{uuid4()}/tags/red").status == 404
+    apis["paris"].call("network", "DELETE", f"/v2.0/networks/{network}")
+
+
 def test_killed_gateway_and_killed_site_come_back_into_the_cloud(cloud, apis):
     cloud.atoll("site", "kill", "lyon")
     user = make_user(apis["paris"])

@@ -218,6 +218,7 @@ def run(child: Child) -> None:
     from neutron import policy, server, service
     from neutron.server import api
 
+    from atoll.services import tags_of_nothing
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -226,6 +227,7 @@ def run(child: Child) -> None:
     _add_tables(settings)
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
+    tags_of_nothing.install()
     if settings.network == "ovn":
         from atoll.services.ovn import events, logged_groups
 

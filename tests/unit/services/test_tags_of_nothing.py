@@ -1,0 +1,42 @@
+"""Tags of what there isn't, with upstream's controller."""
+
+from upstream import check, inside
+
+ASK = """
+    import webob
+    from unittest import mock
+    from neutron.api.v2 import resource
+    from neutron.extensions import tagging
+    from neutron_lib.plugins import directory
+    from atoll.services import tags_of_nothing
+
+    if sys.argv[1] == "ours":
+        tags_of_nothing.install()
+    with mock.patch.object(directory, "get_plugin"):
+        controller = tagging.TaggingController()
+    nothing = mock.Mock()
+    nothing.get_object.return_value = None
+    answers, red = [], {"id": "red"}
+    with mock.patch.dict(tagging.OVO_CLS, {name: nothing for name in tagging.OVO_CLS}), mock.patch.dict(
+        tagging.attributes.RESOURCES, {name: {} for name in controller.supported_resources}
+    ):
+        for action, more in (("index", {}), ("show", red), ("update", red), ("delete", red), ("delete_all", {})):
+            try:
+                getattr(controller, action)(mock.Mock(), network_id="n1", **more)
+            except Exception as error:
+                answers.append([type(error).__name__, str(error)])
+    tell(answers)
+"""
+
+
+def test_what_there_is_not_is_not_found():
+    assert inside(ASK, "ours") == [["TagResourceNotFound", "Resource network n1 could not be found."]] * 5
+
+
+def test_upstream_still_needs_it():
+    assert {name for name, _text in inside(ASK, "upstream")} == {"KeyError"}
+
+
+def test_upstream_is_what_ours_was_written_against():
+    known = {("neutron/extensions/tagging.py", "TaggingController._get_resource_info"): "a023e21c"}
+    check("neutron", known, "services/tags_of_nothing.py")
