@@ -227,7 +227,6 @@ def run(child: Child) -> None:
     _add_tables(settings)
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
-    tags_of_nothing.install()
     if settings.network == "ovn":
         from atoll.services.ovn import events, logged_groups
 
@@ -235,6 +234,7 @@ def run(child: Child) -> None:
         logged_groups.install()
     with _own_signals(), _own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
+    tags_of_nothing.install()
     # Else the first request would do it, and others at the same time would be judged by half of the rules and refused.
     policy.init()
     if settings.network == "ovn":

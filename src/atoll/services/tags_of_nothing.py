@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from neutron.extensions import tagging
+from neutron.api import extensions
+from neutron.extensions.tagging import Tagging, TagResourceNotFound
 
 
 def found(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,14 +25,16 @@ def found(upstream: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(upstream)
     def get_resource_info(self: Any, context: Any, kwargs: Any, tags: Any = None) -> Any:
         information = upstream(self, context, kwargs, tags=tags)
-        if information is tagging.EMPTY_RESOURCE_INFO:
+        if information.obj_type is None:
             name, identifier = next(((name, kwargs[name]) for name in kwargs if name.endswith("_id")), ("", ""))
-            raise tagging.TagResourceNotFound(resource=name.removesuffix("_id"), resource_id=identifier)
+            raise TagResourceNotFound(resource=name.removesuffix("_id"), resource_id=identifier)
         return information
 
     return get_resource_info
 
 
 def install() -> None:
-    """Replace upstream's."""
-    tagging.TaggingController._get_resource_info = found(tagging.TaggingController._get_resource_info)
+    """Replace upstream's, when Neutron has its extensions: each is of a copy of its module that nobody can import (neutron/api/extensions.py)."""
+    extension = extensions.PluginAwareExtensionManager.get_instance().extensions[Tagging.get_alias()]
+    controller = type(extension).get_resources.__globals__["TaggingController"]
+    controller._get_resource_info = found(controller._get_resource_info)

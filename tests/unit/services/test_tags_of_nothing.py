@@ -5,13 +5,15 @@ from upstream import check, inside
 ASK = """
     import webob
     from unittest import mock
-    from neutron.api.v2 import resource
+    from neutron.api import extensions
     from neutron.extensions import tagging
     from neutron_lib.plugins import directory
     from atoll.services import tags_of_nothing
 
     if sys.argv[1] == "ours":
-        tags_of_nothing.install()
+        manager = mock.Mock(extensions={tagging.Tagging.get_alias(): tagging.Tagging()})
+        with mock.patch.object(extensions.PluginAwareExtensionManager, "get_instance", return_value=manager):
+            tags_of_nothing.install()
     with mock.patch.object(directory, "get_plugin"):
         controller = tagging.TaggingController()
     nothing = mock.Mock()
