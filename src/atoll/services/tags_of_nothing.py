@@ -34,7 +34,10 @@ def found(upstream: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def install() -> None:
-    """Replace upstream's, when Neutron has its extensions: each is of a copy of its module that nobody can import (neutron/api/extensions.py)."""
+    """Replace upstream's, once Neutron has its extensions.
+
+    It loads a copy of each one's module, which can't be imported (neutron/api/extensions.py).
+    """
     extension = extensions.PluginAwareExtensionManager.get_instance().extensions[Tagging.get_alias()]
     controller = type(extension).get_resources.__globals__["TaggingController"]
     controller._get_resource_info = found(controller._get_resource_info)
