@@ -77,7 +77,6 @@ def test_processes_are_known_by_a_path_of_their_site(tmp_path):
     assert memory._private(1 << 30) == 0
     command = ["cat", "-", str(tmp_path / "data" / "file")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
-        assert process.stdin and process.stdout
         process.stdin.write(b"x")
         assert process.stdout.read(1) == b"x", "it runs: until then Linux may not show its arguments"
         assert memory._name(process.pid, tmp_path / "data") == "cat"
