@@ -56,7 +56,7 @@ tempest-network: install network-services ## neutron-tempest-plugin's API tests,
 
 tempest-scenarios: install ## Tempest's scenarios, with guests that are signed in to
 	scripts/guests
-	scripts/packages iputils-ping
+	scripts/packages iputils-ping sudo
 	$(BIN)/python tests/tempest/run.py scenarios
 
 lock: install ## resolve the dependencies anew

@@ -36,10 +36,11 @@ def test_guests_of_two_sites_answer_http_across_the_wan(paris, nice, web, floati
     other.delete()
 
 
-def test_guests_of_one_network_reach_each_other_by_address_and_by_name(paris, web):
-    script = f"#!/bin/sh\nping -c 3 {web.address} && wget -q -O - http://{web.address}/ && echo 'fetched: all'\n"
+def test_guests_of_one_network_reach_each_other_by_address_name_and_floating_ip(paris, web, floating):
+    places = f"{web.address} web web.atoll.internal {floating}"
+    script = f"#!/bin/sh\nping -c 3 {web.address}\nfor each in {places}; do wget -q -O - http://$each/; done\necho 'fetched: all'\n"
     peer = paris.boot("peer", script=script)
-    assert "<h1>web</h1>" in peer.await_console(r"(?s)3 packets received.*fetched: all").group(0)
+    assert peer.await_console(r"(?s)3 packets received.*fetched: all").group(0).count("<h1>web</h1>") == 4
     peer.delete()
 
 

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from atoll.services import base, common, network_services
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ml2ovs import configuration as ml2ovs
+from atoll.services.ovn import agent as ovn_agent
 from atoll.services.ovn import layout
 
 ROUTER_PLUGINS = {"fake": "router", "ovn": "ovn-router", "ovs": "router"}
@@ -74,11 +75,12 @@ MODULES = (
 
 
 AGENT_MODULES = (
+    "atoll.services.ovn.resolver",
     "neutron.agent.ovn.agent.ovn_neutron_agent",
     "neutron.agent.ovn.extensions.metadata",
     "neutron.conf.agent.ovn.ovn_neutron_agent.config",
 )
-"""What it imports besides where OVN is installed: its agent is forked from it too."""
+"""What it imports besides where OVN is installed, for Neutron's agent beside that."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -116,7 +118,12 @@ def _ovn(settings: Settings) -> Sections:
             "ovn_metadata_enabled": True,
             # libvirt makes the interfaces; upstream's ML2/OVS driver asks for this too where the switch is in user space.
             "ovs_create_tap": False,
+            # SNAT for all sources, which is the default, has OVN 23.03 (Debian 12's) translate what answers a floating IP a second time: a
+            # guest gets no answer from another one of its router that it asks by floating IP.
+            "ovn_router_indirect_snat": False,
+            "dns_servers": layout.METADATA_ADDRESS,
         },
+        **ovn_agent.configuration(settings),
     }
 
 
@@ -230,6 +237,7 @@ def run(child: Child) -> None:
     if settings.network == "ovn":
         from atoll.services.ovn import events, logged_groups
 
+        ovn_agent.prepare(settings)
         events.install()
         logged_groups.install()
     with _own_signals(), _own_start(settings):
@@ -244,7 +252,8 @@ def run(child: Child) -> None:
         workers.append(_listener(workers))
     for worker in workers:
         worker.start()
-    serve(child, application)
+    with ovn_agent.serving(settings) if settings.network == "ovn" else nullcontext():
+        serve(child, application)
     for worker in workers:
         worker.stop()
 
@@ -313,4 +322,4 @@ def _start_maintenance() -> None:
     driver._start_maintenance_thread()
 
 
-SERVICE = Service("neutron", __name__, configuration, listens=("network",), needs=("northd",))
+SERVICE = Service("neutron", __name__, configuration, listens=("network",), needs=("northd", "ovn-controller"))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from upstream import check, inside
 
-from atoll.services import DATA_PLANES, libvirt_daemon
-from atoll.services.ovn import agent, layout, ovsdb, vswitchd
+from atoll.services import DATA_PLANES, libvirt_daemon, neutron
+from atoll.services.ovn import layout, ovsdb, vswitchd
 
 
 @pytest.fixture
@@ -175,19 +175,30 @@ def _has_tools() -> bool:
 
 
 AGENT = """
+    import os
     from oslo_config import cfg
-    from oslo_log import log
+    from neutron.agent.ovn.agent import ovn_neutron_agent
+    from neutron.agent.ovn.extensions import metadata
     from neutron.common import config
-    from neutron.conf import common as common_config
+    from neutron.conf.agent.ovn.ovn_neutron_agent import config as agent_config
 
-    log.register_options(cfg.CONF)
-    common_config.register_core_common_config_opts()
-    config.init(["--config-file", sys.argv[1]])
-    tell(sorted({name.partition(".")[0] for name in sys.modules} & {"amqp", "kombu"}))
+    config.register_common_config_options()
+    cfg.CONF([], project="neutron", default_config_files=[sys.argv[1]])
+    agent_config.register_opts()
+    agent = ovn_neutron_agent.OVNNeutronAgent(cfg.CONF)
+    agent._initialize_ext_manager()
+    tell([agent.ext_manager.names(), cfg.CONF.metadata_proxy_socket, cfg.CONF.external_pids, cfg.CONF.metadata_workers])
+    sys.stdout.flush()
+    os._exit(0)  # the agent has threads
 """
 
 
-def test_agent_loads_no_client_of_a_bus_that_it_does_not_use(real, tmp_path):
-    file = tmp_path / "agent.conf"
-    file.write_text(agent.configuration(real)[agent.FILE])
-    assert inside(AGENT, str(file)) == []
+def test_agent_finds_what_it_needs_in_neutrons_own_configuration(real, tmp_path):
+    """Its options are registered beside the server's: an option of both that upstream comes to define twice would be refused."""
+    file = tmp_path / "neutron.conf"
+    file.write_text(neutron.configuration(real)["neutron/neutron.conf"])
+    names, socket, pids, workers = inside(AGENT, str(file))
+    assert names == ["metadata"]
+    assert socket == str(layout.directory(real) / "metadata.sock")
+    assert pids == str(layout.agents_state(real) / "external" / "pids")
+    assert workers == 0

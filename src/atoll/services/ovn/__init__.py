@@ -1,4 +1,4 @@
-"""A site's network of real packets: Open vSwitch and OVN, as Debian packages them, and Neutron's agent for metadata beside them.
+"""A site's network of real packets: Open vSwitch and OVN, as Debian packages them.
 
 One database server holds all three databases: what the switch is told, what Neutron wants (northbound), and what that means for the switch
 (southbound). All of it is reached through Unix sockets in the site's own directory, so that any number of sites fit on a machine.
@@ -6,9 +6,9 @@ One database server holds all three databases: what the switch is told, what Neu
 
 from __future__ import annotations
 
-from atoll.services.ovn import agent, controller, northd, ovsdb, vswitchd
+from atoll.services.ovn import controller, northd, ovsdb, vswitchd
 
-SERVICES = (ovsdb.SERVICE, vswitchd.SERVICE, northd.SERVICE, controller.SERVICE, agent.SERVICE)
+SERVICES = (ovsdb.SERVICE, vswitchd.SERVICE, northd.SERVICE, controller.SERVICE)
 """What a site with `network: ovn` runs besides."""
 
 PROGRAMS = (

@@ -23,6 +23,9 @@ EXTERNAL_BRIDGE = "br-ex"
 PHYSICAL_NETWORK = "public"
 """What Neutron calls the network behind `EXTERNAL_BRIDGE`."""
 
+METADATA_ADDRESS = "169.254.169.254"
+"""Where guests of every network reach the metadata service, and beside it a name server. DHCP tells them the way."""
+
 
 def directory(settings: Settings) -> Path:
     """Where the sockets are. Not beside those of the bus, which tries whatever it finds there."""
@@ -40,7 +43,7 @@ def database_socket(settings: Settings) -> Path:
 
 
 def agents_state(settings: Settings) -> Path:
-    """Where Neutron's agents keep what they know, if the switch is theirs and not OVN's."""
+    """Where Neutron's agents keep what they know: the pid files and the configuration of programs that they start."""
     return settings.data / "agents"
 
 

@@ -8,7 +8,7 @@ import pytest
 from upstream import inside
 
 from atoll.cloud.network_services import NETWORKS
-from atoll.services import Service, network_services, neutron, ovn
+from atoll.services import Service, ml2ovs, network_services, neutron, ovn
 from atoll.services.network_services import REGISTRY, Obstacle, Way, sfc, vpn
 from atoll.services.network_services.contract import NetworkService
 
@@ -90,12 +90,17 @@ def test_process_is_forked_from_a_fork_server_that_every_site_has_or_its_own(ser
 
 
 def test_agents_are_told_what_is_needed_of_them(settings, monkeypatch):
-    way = Way(extensions={"ovn-agent": ("x",)}, agents={"ovn-agent": lambda _settings: {"y": {"z": 1}}})
-    monkeypatch.setitem(REGISTRY, "firewall", replace(REGISTRY["firewall"], ways={"ovn": way}))
-    told = replace(settings, network="ovn", network_services=("firewall",))
-    [agent] = ovn.agent.configuration(told).values()
-    assert "extensions = metadata,x\n" in agent
-    assert "[y]\nz = 1\n" in agent
+    ways = {
+        "ovn": Way(extensions={"ovn-agent": ("x",)}),
+        "ovs": Way(extensions={"ovs-agent": ("x",)}, agents={"ovs-agent": lambda _settings: {"y": {"z": 1}}}),
+    }
+    monkeypatch.setitem(REGISTRY, "firewall", replace(REGISTRY["firewall"], ways=ways))
+    told = replace(settings, network_services=("firewall",))
+    [beside_ovn] = neutron.configuration(replace(told, network="ovn")).values()
+    assert "extensions = metadata,x\n" in beside_ovn
+    [beside_ovs] = ml2ovs.configuration.agents(replace(told, network="ovs")).values()
+    assert "extensions = qos,x\n" in beside_ovs
+    assert "[y]\nz = 1\n" in beside_ovs
 
 
 @pytest.mark.parametrize(("service", "network"), EVERY, ids=IDS)
