@@ -3,6 +3,7 @@
 import json
 import re
 
+import psutil
 import pytest
 from deployment import kill, until
 from landscape import PATIENCE_S, Guest
@@ -203,6 +204,18 @@ def test_guests_are_back_after_down_and_up(cloud, paris, nice, web, floating):
         each.come_in()
     assert _uptime(paris.await_page(floating, "web")) < before + 600
     assert web.show()["status"] == "ACTIVE"
+
+
+def test_power_cut_leaves_no_program_behind_and_guests_are_back_after_it(cloud, paris, web, floating):
+    paris.await_page(floating, "web")
+    cloud.atoll("site", "kill", "paris")
+    directory = f"{paris.settings.directory}/"
+    assert [
+        each.info["name"] for each in psutil.process_iter(["name", "cmdline"]) if directory in " ".join(each.info["cmdline"] or ())
+    ] == []
+    cloud.atoll("site", "start", "paris")
+    paris.come_in()
+    paris.await_page(floating, "web")
 
 
 def _all_ready(cloud) -> bool:

@@ -13,10 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+from atoll.services import leftovers
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Repeated, Sections
 from atoll.services.network_services import bgp, bgpvpn, builtin, firewall, load_balancer, sfc, tap, vpn, vpn_agent
 from atoll.services.network_services.contract import NetworkService, Obstacle, Way
+from atoll.services.ovn import layout
 
 REGISTRY: dict[str, NetworkService] = {
     service.name: service
@@ -132,11 +134,12 @@ def stamps(settings: Settings) -> set[str]:
 
 
 def end_daemons(site: Path) -> None:
-    """End what runs for them at a site whose processes have ended: an agent that was killed could not.
+    """End what Neutron's agents have started at a site whose processes have ended: an agent that was killed could not.
 
     Args:
         site: its directory.
     """
+    leftovers.end(site / "data" / layout.AGENTS)
     vpn_agent.end_daemons(site / "data" / vpn_agent.DIRECTORY)
 
 

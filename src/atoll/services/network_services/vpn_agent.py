@@ -5,17 +5,14 @@ It does what `main` of neutron_vpnaas/services/vpn/ovn_agent.py does. Like the m
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from atoll.namespaces import private_mounts
 from atoll.runtime.child import Child
-from atoll.services import common
+from atoll.services import common, leftovers
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.network_services.probes import kernel_encrypts
@@ -143,12 +140,7 @@ def end_daemons(state: Path) -> None:
     Args:
         state: the agent's directory.
     """
-    for file in state.glob("routers/*/var/run/*.pid"):
-        with suppress(OSError, ValueError):
-            pid = int(file.read_text(encoding="ascii"))
-            if b"ipsec" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-        file.unlink(missing_ok=True)
+    leftovers.end(state / "routers", b"ipsec")
 
 
 SERVICE = Service("vpn-agent", __name__, configuration, listens=(), needs=("neutron", "ovn-controller"), forked_from="neutron")

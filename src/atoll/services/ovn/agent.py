@@ -1,8 +1,9 @@
 """Neutron's agent beside OVN: for each network that has guests here it keeps a proxy, which brings their questions to Nova's metadata API.
 
-It does what `main` of neutron/agent/ovn/ovn_neutron_agent.py does, as threads of Neutron's API process: by itself it would have 60 MB for
-little work. It needs neither a process manager nor a helper for privileges: who may run guests is root. The proxies' network namespaces have
-names, in /run/netns, and networks that were brought from another site have the same id at both: so Neutron sees a /run/netns of its site's own.
+It does what `main` of neutron/agent/ovn/ovn_neutron_agent.py does, as threads of Neutron's API process: by itself it would take 60 MB for
+little work. It needs neither a process manager nor a helper for privileges: who may run guests is root. The proxies' network namespaces
+have names, in /run/netns, and networks that were brought from another site have the same id at both: so Neutron sees a /run/netns of its
+site's own.
 """
 
 from __future__ import annotations

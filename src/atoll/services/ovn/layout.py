@@ -26,6 +26,9 @@ PHYSICAL_NETWORK = "public"
 METADATA_ADDRESS = "169.254.169.254"
 """Where guests of every network reach the metadata service, and beside it a name server. DHCP tells them the way."""
 
+AGENTS = "agents"
+"""Below a site's data: see `agents_state`."""
+
 
 def directory(settings: Settings) -> Path:
     """Where the sockets are. Not beside those of the bus, which tries whatever it finds there."""
@@ -44,7 +47,7 @@ def database_socket(settings: Settings) -> Path:
 
 def agents_state(settings: Settings) -> Path:
     """Where Neutron's agents keep what they know: the pid files and the configuration of programs that they start."""
-    return settings.data / "agents"
+    return settings.data / AGENTS
 
 
 def ask(settings: Settings, program: str, *command: str) -> str | None:

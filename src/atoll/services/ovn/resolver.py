@@ -3,8 +3,9 @@
 OVN answers a question for a guest's name by itself, whomever it was sent to, if it has the answer. OVN 23.03 (Debian 12's) lets all others
 pass, also for the IPv6 address of a guest that has none: so they need somebody who answers them. Neutron's default are the name servers of
 this machine, which guests can't reach in most networks. The C library asks for both addresses at once; where one answer does not come, it
-takes the name for unknown, or waits for seconds. Here such a question is answered at once: nothing of that kind (RFC 2308). What is not about
-guests is asked of this machine's name servers, from the site's own network. Newer versions of OVN do the first by themselves (`ovn-owned`).
+takes the name for unknown, or waits for seconds. Here such a question is answered at once: nothing of that kind (RFC 2308). What is not
+about guests is asked of this machine's name servers, from the site's own network. Newer versions of OVN do the first by themselves
+(`ovn-owned`).
 """
 
 from __future__ import annotations

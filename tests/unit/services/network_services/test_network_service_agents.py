@@ -91,12 +91,20 @@ def test_daemons_that_outlive_their_agent_are_ended_and_nobody_else(tmp_path):
     """A pid may be another program's by now."""
     directory = tmp_path / "data" / "vpn-agent" / "routers" / "r" / "var" / "run"
     directory.mkdir(parents=True)
-    with subprocess.Popen(["sh", "-c", "sleep 60; : ipsec"]) as charon, subprocess.Popen(["sleep", "60"]) as other:
+    pids = tmp_path / "data" / "agents" / "external" / "pids"
+    pids.mkdir(parents=True)
+    told = ["sh", "-c", f"sleep 60; : {tmp_path}/data/agents/x.conf"]
+    with (
+        subprocess.Popen(["sh", "-c", "sleep 60; : ipsec"]) as charon,
+        subprocess.Popen(["sleep", "60"]) as other,
+        subprocess.Popen(told) as haproxy,
+    ):
+        (pids / "net.pid.haproxy").write_text(str(haproxy.pid))
         (directory / "charon.pid").write_text(f"{charon.pid}\n")
         (directory / "starter.charon.pid").write_text(str(other.pid))
         (directory / "broken.pid").write_text("?")
         network_services.end_daemons(tmp_path)
-        assert charon.wait(10) == -signal.SIGKILL
+        assert [process.wait(10) for process in (charon, haproxy)] == [-signal.SIGKILL] * 2
         assert other.poll() is None
         other.kill()
     assert list(directory.iterdir()) == []
