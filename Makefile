@@ -39,8 +39,9 @@ sites: install ## tests with real sites
 	$(BIN)/pytest tests/sites --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 
-guests: install ## tests with real guests on real networks: 6 minutes
+guests: install network-services ## tests with real guests on real networks
 	scripts/guests
+	scripts/packages frr strongswan-starter strongswan-charon libcharon-extra-plugins
 	$(BIN)/pytest tests/guests --numprocesses 2 --dist loadfile
 
 tempest: install ## Tempest's API tests against a site: all that a site can run, 15 minutes

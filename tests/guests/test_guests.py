@@ -209,10 +209,9 @@ def test_guests_are_back_after_down_and_up(cloud, paris, nice, web, floating):
 def test_power_cut_leaves_no_program_behind_and_guests_are_back_after_it(cloud, paris, web, floating):
     paris.await_page(floating, "web")
     cloud.atoll("site", "kill", "paris")
-    directory = f"{paris.settings.directory}/"
-    assert [
-        each.info["name"] for each in psutil.process_iter(["name", "cmdline"]) if directory in " ".join(each.info["cmdline"] or ())
-    ] == []
+    told = f"{paris.settings.directory}/"
+    processes = psutil.process_iter(["name", "cmdline"])
+    assert [each.info["name"] for each in processes if told in " ".join(each.info["cmdline"] or ())] == []
     cloud.atoll("site", "start", "paris")
     paris.come_in()
     paris.await_page(floating, "web")
