@@ -52,9 +52,15 @@ def test_port_is_forwarded(paris, dual):
         "internal_port": 80,
         "external_port": 8000,
     }
-    paris.api.expect("network", "POST", f"/v2.0/floatingips/{identifier}/port_forwardings", {"port_forwarding": forwarding})
+    path = f"/v2.0/floatingips/{identifier}/port_forwardings"
+    made = paris.api.expect("network", "POST", path, {"port_forwarding": forwarding})["port_forwarding"]["id"]
     paris.await_page(f"{address}:8000", "dual")
     assert paris.page(address, 2.0) == ""
+    paris.api.expect("network", "PUT", f"{path}/{made}", {"port_forwarding": {"external_port": 8001}})
+    paris.await_page(f"{address}:8001", "dual")
+    until(lambda: paris.page(f"{address}:8000", 2.0) == "", "the former port closed", 60)
+    paris.api.call("network", "DELETE", f"{path}/{made}")
+    until(lambda: paris.page(f"{address}:8001", 2.0) == "", "closed", 60)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Nova's libvirt driver, for guests whose packets go through a switch in user space, and whose end is seen soon.
 
-Upstream's driver (nova/virt/libvirt/driver.py) is changed in six places:
+Upstream's driver (nova/virt/libvirt/driver.py) is changed in seven places:
 
 - `LibvirtConfigGuestInterface.format_dom` (nova/virt/libvirt/config.py) has no option for the offloads of a guest's interface. Open
   vSwitch's `netdev` data path reads interfaces as raw packets: a checksum that a guest left to its interface is never computed, and larger
@@ -8,7 +8,9 @@ Upstream's driver (nova/virt/libvirt/driver.py) is changed in six places:
   interfaces offer neither there.
 - `Guest.launch` (nova/virt/libvirt/guest.py) starts QEMU, whose interfaces are devices that come and go with it. Nova plugs them anew
   before a hard reboot, but not before a soft one, nor to rescue, to unrescue or to resume: then the switch in user space goes on reading
-  the devices that are gone, and the guest gets no address. So the switch is told to let go of them first.
+  the devices that are gone, and the guest gets no address. So the switch is told to let go of them first. When it opens the new ones it may
+  take them down, if libvirt brings them up at that moment: so they are brought up once more.
+- `LibvirtDriver.attach_interface` brings its interface up once more too.
 - `LibvirtDriver._create_consoles_qemu_kvm` gives a guest no serial console if libvirt knows the guest with one already, which is so before
   it is resized or rescued: then it would have none, and no console log. What libvirt knows is replaced whole, so it gets one in any case.
 - `LibvirtDriver.spawn` tells in one line why it can't start a guest (`guest_faults.py`).
@@ -110,13 +112,23 @@ class GuestDriver(driver.LibvirtDriver):  # type: ignore[misc]
         except Exception as error:
             raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=guest_faults.reason(error)) from error
 
+    def attach_interface(self, context: Any, instance: Any, image_meta: Any, vif: Any) -> None:
+        """Give a guest another interface.
+
+        Raises:
+            InterfaceAttachFailed: libvirt could not.
+        """
+        super().attach_interface(context, instance, image_meta, vif)
+        if self.settings.datapath == "netdev":
+            layout.raise_port(self.settings, self.vif_driver.get_vif_devname(vif))
+
     def _serial_ports_already_defined(self, _instance: Any) -> bool:
         """Asked for a guest that is about to be defined anew."""
         return False
 
 
 def reopening(launch: Callable[..., Any], settings: Settings) -> Callable[..., Any]:
-    """`Guest.launch`, with interfaces that the switch opens anew.
+    """`Guest.launch`, with interfaces that the switch opens anew, and that are up.
 
     Args:
         launch: upstream's.
@@ -127,7 +139,10 @@ def reopening(launch: Callable[..., Any], settings: Settings) -> Callable[..., A
     def launched(started: Any, pause: bool = False) -> Any:
         for interface in filter(None, started.get_interfaces()):
             layout.reopen_port(settings, interface)
-        return launch(started, pause)
+        done = launch(started, pause)
+        for interface in filter(None, started.get_interfaces()):
+            layout.raise_port(settings, interface)
+        return done
 
     return launched
 

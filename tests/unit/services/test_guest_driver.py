@@ -85,14 +85,18 @@ LAUNCH = """
     domain = mock.Mock()
     domain.XMLDesc.return_value = "<domain><devices><interface><target dev='tap1'/></interface></devices></domain>"
     domain.createWithFlags.side_effect = lambda flags: done.append(flags)
-    with mock.patch.object(guest_driver.layout, "reopen_port", lambda _settings, interface: done.append(interface)):
+    with mock.patch.multiple(
+        guest_driver.layout,
+        reopen_port=lambda _settings, interface: done.append(f"reopen {interface}"),
+        raise_port=lambda _settings, interface: done.append(f"raise {interface}"),
+    ):
         guest.Guest(domain).launch(pause=True)
     tell(done)
 """
 
 
-@pytest.mark.parametrize(("datapath", "done"), [("netdev", ["tap1", 1]), ("system", [1])])
-def test_switch_in_user_space_lets_go_of_interfaces_before_qemu_makes_them_anew(datapath, done):
+@pytest.mark.parametrize(("datapath", "done"), [("netdev", ["reopen tap1", 1, "raise tap1"]), ("system", [1])])
+def test_switch_in_user_space_lets_go_of_interfaces_before_qemu_makes_them_anew_and_leaves_none_down(datapath, done):
     assert inside(LAUNCH, datapath) == done
 
 

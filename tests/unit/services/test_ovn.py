@@ -36,6 +36,14 @@ def test_only_an_interface_that_the_switch_has_open_is_opened_anew(real, monkeyp
     assert told[1:] == [["set", "Interface", "tap1", each] for each in types]
 
 
+def test_interface_is_up_after_the_switch_has_opened_it(real, monkeypatch):
+    """Before that it would not help: the switch sets all flags to what they were when it looked."""
+    told = []
+    monkeypatch.setattr(layout.subprocess, "run", lambda command, **_options: told.append(command))
+    layout.raise_port(real, "tap1")
+    assert [told[0][3:], told[1]] == [["wait-until", "Interface", "tap1", "ofport>0"], ["ip", "link", "set", "tap1", "up"]]
+
+
 def test_chassis_is_a_uuid_of_the_site_alone(real):
     assert layout.chassis(real) == layout.chassis(replace(real, host="10.77.3.1"))
     assert len({layout.chassis(replace(real, site=name, cloud=cloud)) for name in "ab" for cloud in "xy"}) == 4

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from pathlib import Path
 
 import dns.message
 import dns.query
@@ -12,7 +11,12 @@ from upstream import check
 
 from atoll.services.ovn import resolver
 
-KNOWN = {"web", "web.atoll.internal", "23.0.0.10.in-addr.arpa"}
+KNOWN = {
+    "web": "10.0.0.23",
+    "web.atoll.internal": "10.0.0.23",
+    "23.0.0.10.in-addr.arpa": "web.atoll.internal",
+    "dual.atoll.internal": "10.0.0.24 fd00::24",
+}
 
 
 def nobody(query):
@@ -43,6 +47,25 @@ def test_what_is_about_guests_is_answered_here(name, code):
     assert (reply.rcode(), reply.answer, reply.id, reply.question) == (code, [], asked.id, asked.question)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "values"),
+    [
+        ("web.atoll.internal.", "A", ["10.0.0.23"]),
+        ("WEB.", "A", ["10.0.0.23"]),
+        ("dual.atoll.internal.", "A", ["10.0.0.24"]),
+        ("dual.atoll.internal.", "AAAA", ["fd00::24"]),
+        ("dual.atoll.internal.", "MX", []),
+        ("23.0.0.10.in-addr.arpa.", "PTR", ["web.atoll.internal."]),
+    ],
+)
+def test_what_ovn_passes_on_though_it_has_the_answer_is_answered(name, kind, values):
+    """As it does with any question that has extensions."""
+    reply = resolver.answer(query(name, kind), KNOWN, "atoll.internal", nobody)
+    assert reply.rcode() == dns.rcode.NOERROR
+    assert [value.to_text() for rrset in reply.answer for value in rrset] == values
+    dns.message.from_wire(reply.to_wire())
+
+
 def test_what_is_not_about_guests_is_asked_of_others():
     told = dns.message.make_response(query("example.org."))
     assert resolver.answer(query("example.org."), KNOWN, "atoll.internal", lambda _query: told) is told
@@ -59,11 +82,11 @@ def port():
 
 @pytest.fixture
 def servers(monkeypatch):
-    monkeypatch.setattr(resolver, "set_namespace", lambda path, kind: None)
+    monkeypatch.setattr(resolver, "within", lambda _namespace, work: work())
     return resolver.NameServers({"net": KNOWN}.__getitem__, "Atoll.Internal.", lambda _query: None)
 
 
-HERE = Path("/proc/self/ns/net")
+HERE = -1
 
 
 def test_guests_are_answered_as_long_as_it_is_open(servers, port):
@@ -128,5 +151,5 @@ def test_upstream_is_what_ours_was_written_against():
             ("neutron/agent/ovn/metadata/agent.py", "MetadataAgent.teardown_datapath"): "ec50998a",
             ("neutron/common/ovn/utils.py", "get_dhcp_dns_servers"): "8afe61aa",
         },
-        "services/ovn/resolver.py",
+        "services/ovn/agent.py",
     )

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
-import struct
 import subprocess
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +15,7 @@ from atoll.bench.guests.traffic import AGENT_PORT, End, await_agent
 from atoll.bench.measure import failed
 from atoll.services import Settings
 from atoll.services.ovn import layout
+from atoll.services.ovn.offload import send_whole_packets
 from atoll.wan.isolation import new_network, within
 
 Pair = tuple[End, End]
@@ -29,10 +26,6 @@ _DEVICE = "eth0"
 _ADDRESSES = ("10.91.0.1", "10.91.0.2")
 _PREFIX = 24
 _START_S = 30.0
-
-_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17  # linux/sockios.h, linux/ethtool.h
-_COMMAND = struct.Struct("@II")
-_REQUEST = struct.Struct("@16sP")
 
 
 @dataclass(frozen=True)
@@ -160,16 +153,9 @@ def _plug(settings: Settings, site: int, name: str, network: int, port: Port) ->
     _inside(site, lambda ip: ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up"))
     _inside(network, lambda ip: ip.link("set", index=ip.link_lookup(ifname=_DEVICE)[0], address=port.mac, mtu=port.mtu))
     if settings.datapath == "netdev":
-        # This switch takes packets as they are on the wire: with whole checksums, and none larger than the MTU.
-        within(network, _no_checksum_offload)
+        within(network, lambda: send_whole_packets(_DEVICE))
     identity = [f"external_ids:iface-id={port.id}", f"external_ids:attached-mac={port.mac}"]
     _ovs_vsctl(settings, "add-port", layout.INTEGRATION_BRIDGE, name, "--", "set", "Interface", name, *identity)
-
-
-def _no_checksum_offload() -> None:
-    command = array("B", _COMMAND.pack(_ETHTOOL_STXCSUM, 0))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCETHTOOL, _REQUEST.pack(_DEVICE.encode(), command.buffer_info()[0]).ljust(40, b"\0"))
 
 
 def _ovs_vsctl(settings: Settings, *words: str) -> None:

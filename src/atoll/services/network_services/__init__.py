@@ -80,7 +80,7 @@ def agent_extensions(settings: Settings, agent: str) -> tuple[str, ...]:
 
     Args:
         settings: the site's.
-        agent: the name of the agent's process.
+        agent: its name.
     """
     return _joined(way.extensions.get(agent, ()) for way in ways(settings))
 

@@ -43,8 +43,8 @@ class Way:
         providers: values of Neutron's `service_provider`, one for each of its kinds.
         extension_drivers: of ML2, besides those that every site has.
         configuration: sections of neutron.conf.
-        extensions: the extensions that it needs in Neutron's agents, by the name of the agent's process: "ovn-agent", "ovs-agent", …
-        agents: sections of an agent's own file, by the name of the agent's process.
+        extensions: the extensions that it needs in Neutron's agents, by the name of the agent: "ovn-agent", "ovs-agent", …
+        agents: sections of an agent's own file, by the name of the agent. The one beside OVN has none: it reads neutron.conf.
         processes: what runs besides.
         rpc: True if an agent calls Neutron over the bus.
         programs: what must be installed: the Debian package of each program.

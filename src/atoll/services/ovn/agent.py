@@ -8,16 +8,27 @@ site's own.
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from atoll.namespaces import private_mounts
 from atoll.services import leftovers, network_services
 from atoll.services.contract import Settings
 from atoll.services.ini import Sections
 from atoll.services.ovn import layout
+from atoll.services.ovn.offload import send_whole_packets
+from atoll.wan.isolation import within
+
+NAMESPACES = Path("/run/netns")
+
+LOG = logging.getLogger(__name__)
 
 NAME = "ovn-agent"
 """What network services call it."""
@@ -58,16 +69,52 @@ def serving(settings: Settings) -> Iterator[None]:
     from oslo_config import cfg
 
     from atoll.services import privileges
-    from atoll.services.ovn import resolver
 
     config.register_opts()
     privileges.use_own()
-    resolver.install()
+    _add_to_proxies(settings)
     agent = ovn_neutron_agent.OVNNeutronAgent(cfg.CONF)
     agent.start()
     yield
     agent.stop()
     _clear(settings)
+
+
+def _add_to_proxies(settings: Settings) -> None:
+    """Have each network's proxy for metadata come with a name server, and go with it; and have it heard by a switch in user space."""
+    from neutron.agent.ovn.metadata import driver
+    from oslo_config import cfg
+
+    from atoll.services.ovn import resolver
+
+    servers = resolver.NameServers(resolver.names_in_ovn, cfg.CONF.dns_domain)
+
+    class MetadataDriver(driver.MetadataDriver):  # type: ignore[misc]
+        """Replaces upstream's: the agent calls it once a network's namespace has its addresses, and before that is taken away."""
+
+        @classmethod
+        def spawn_monitored_metadata_proxy(
+            cls, monitor: Any, ns_name: str, *arguments: Any, network_id: str, bind_interface: str, **more: Any
+        ) -> None:
+            namespace = os.open(NAMESPACES / ns_name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if settings.datapath == "netdev":
+                    within(namespace, partial(send_whole_packets, bind_interface))
+                servers.open(network_id, namespace)
+            except OSError as error:
+                LOG.warning("the switch or the guests of network %s do not hear all from %s: %s", network_id, ns_name, error)
+            finally:
+                os.close(namespace)
+            super().spawn_monitored_metadata_proxy(
+                monitor, ns_name, *arguments, network_id=network_id, bind_interface=bind_interface, **more
+            )
+
+        @classmethod
+        def destroy_monitored_metadata_proxy(cls, monitor: Any, uuid: str, *arguments: Any) -> None:
+            servers.close(uuid)
+            super().destroy_monitored_metadata_proxy(monitor, uuid, *arguments)
+
+    driver.MetadataDriver = MetadataDriver
 
 
 def _clear(settings: Settings) -> None:

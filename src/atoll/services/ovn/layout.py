@@ -103,6 +103,21 @@ def reopen_port(settings: Settings, interface: str) -> None:
 _NO_TYPE = "none"
 
 
+def raise_port(settings: Settings, interface: str) -> None:
+    """Bring an interface up for good that the switch is just opening.
+
+    Where the switch is in user space it has the interface take all packets, and with that sets all flags to what it knows of them
+    (`update_flags` of lib/netdev-linux.c): if somebody brought the interface up meanwhile, it is down from then on.
+
+    Args:
+        settings: of the site.
+        interface: whose device is there. If the switch does not open it in time, it is only brought up.
+    """
+    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}"]
+    subprocess.run([*command, "wait-until", "Interface", interface, "ofport>0"], check=False, capture_output=True)
+    subprocess.run(["ip", "link", "set", interface, "up"], check=False, capture_output=True)
+
+
 def chassis(settings: Settings) -> str:
     """What OVN calls the site's switch: a UUID that the site's name decides."""
     return str(uuid5(NAMESPACE_URL, f"atoll:{settings.cloud}/{settings.site}"))

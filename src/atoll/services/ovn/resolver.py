@@ -1,33 +1,35 @@
 """The name server of guests, beside each network's proxy for metadata and at the same address.
 
 OVN answers a question for a guest's name by itself, whomever it was sent to, if it has the answer. OVN 23.03 (Debian 12's) lets all others
-pass, also for the IPv6 address of a guest that has none: so they need somebody who answers them. Neutron's default are the name servers of
-this machine, which guests can't reach in most networks. The C library asks for both addresses at once; where one answer does not come, it
-takes the name for unknown, or waits for seconds. Here such a question is answered at once: nothing of that kind (RFC 2308). What is not
-about guests is asked of this machine's name servers, from the site's own network. Newer versions of OVN do the first by themselves
+pass, also for the IPv6 address of a guest that has none, and all that have extensions (EDNS): so they need somebody who answers them.
+Neutron's default are the name servers of this machine, which guests can't reach in most networks. The C library asks for both addresses at
+once; where one answer does not come, it takes the name for unknown, or waits for seconds. Here such questions are answered at once. What is
+not about guests is asked of this machine's name servers, from the site's own network. Newer versions of OVN do the first by themselves
 (`ovn-owned`).
 """
 
 from __future__ import annotations
 
-import logging
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import dns.exception
+import dns.inet
 import dns.message
 import dns.query
 import dns.rcode
+import dns.rdatatype
 import dns.resolver
+import dns.rrset
 
-from atoll.namespaces import CLONE_NEWNET, set_namespace
 from atoll.services.ovn import layout
+from atoll.wan.isolation import within
 
 PORT = 53
 
@@ -37,38 +39,54 @@ PATIENCE_S = 2.0
 THREADS = 4
 """How many questions are asked of others at once."""
 
-NAMESPACES = Path("/run/netns")
-
-_SO_NO_CHECK = 11
-"""socket(7) of Linux: no checksum, which UDP over IPv4 does without. A switch in user space does not get a good one from here."""
+TTL_S = 60
+"""How long an answer of ours is good."""
 
 _LARGEST = 65535
 
-LOG = logging.getLogger(__name__)
+Names = Mapping[str, str]
+"""What OVN knows of a network (`records` of ovn-nb(5)): addresses by name, names by in-addr.arpa; in lower case, without the last dot."""
 
 Ask = Callable[[dns.message.Message], dns.message.Message | None]
 
 
-def answer(query: dns.message.Message, known: Collection[str], domain: str, ask: Ask) -> dns.message.Message:
+def answer(query: dns.message.Message, known: Names, domain: str, ask: Ask) -> dns.message.Message:
     """What a guest is told that OVN did not answer.
 
     Args:
         query: with one question.
-        known: the names that OVN has addresses for, in lower case, without the last dot; and those under in-addr.arpa.
-        domain: of all guests' names, likewise.
+        known: what OVN knows of the guest's network.
+        domain: of all guests' names, in lower case, without the last dot.
         ask: asks somebody else; None is no answer.
     """
-    name = query.question[0].name.to_text(omit_final_dot=True).lower()
+    question = query.question[0]
+    name = question.name.to_text(omit_final_dot=True).lower()
     if name in known:
-        return _nothing(query, dns.rcode.NOERROR)
+        return _reply(query, dns.rcode.NOERROR, _of_kind(question.rdtype, known[name].split()))
     if "." not in name or name == domain or name.endswith(f".{domain}"):
-        return _nothing(query, dns.rcode.NXDOMAIN)
-    return ask(query) or _nothing(query, dns.rcode.SERVFAIL)
+        return _reply(query, dns.rcode.NXDOMAIN)
+    return ask(query) or _reply(query, dns.rcode.SERVFAIL)
 
 
-def _nothing(query: dns.message.Message, code: dns.rcode.Rcode) -> dns.message.Message:
+def _of_kind(kind: dns.rdatatype.RdataType, values: Sequence[str]) -> list[str]:
+    """Those of OVN's values, addresses or for an address a name, that answer a question of a kind."""
+    match kind:
+        case dns.rdatatype.A:
+            return [value for value in values if dns.inet.is_address(value) and "." in value]
+        case dns.rdatatype.AAAA:
+            return [value for value in values if dns.inet.is_address(value) and ":" in value]
+        case dns.rdatatype.PTR:
+            return [f"{value.rstrip('.')}." for value in values if not dns.inet.is_address(value)]
+        case _:
+            return []
+
+
+def _reply(query: dns.message.Message, code: dns.rcode.Rcode, values: Sequence[str] = ()) -> dns.message.Message:
     reply = dns.message.make_response(query, recursion_available=True)
     reply.set_rcode(code)
+    if values:
+        question = query.question[0]
+        reply.answer.append(dns.rrset.from_text_list(question.name, TTL_S, question.rdclass, question.rdtype, values))
     return reply
 
 
@@ -85,12 +103,12 @@ class NameServers:
     """The name servers of all networks that have guests here: a socket each, and one thread that reads them.
 
     Args:
-        known: the names that OVN has for a network, by the network's id.
+        known: what OVN knows of a network, by the network's id.
         domain: of all guests' names.
         ask: asks somebody else.
     """
 
-    def __init__(self, known: Callable[[str], Collection[str]], domain: str, ask: Ask = ask_servers) -> None:
+    def __init__(self, known: Callable[[str], Names], domain: str, ask: Ask = ask_servers) -> None:
         self._known = known
         self._domain = domain.strip(".").lower()
         self._ask = ask
@@ -99,12 +117,12 @@ class NameServers:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="name-server")
         threading.Thread(target=self._serve, name="name-servers", daemon=True).start()
 
-    def open(self, network: str, namespace: Path, place: tuple[str, int] = (layout.METADATA_ADDRESS, PORT)) -> None:
+    def open(self, network: str, namespace: int, place: tuple[str, int] = (layout.METADATA_ADDRESS, PORT)) -> None:
         """Answer a network's guests, if that is not done yet.
 
         Args:
             network: its id.
-            namespace: the network namespace that is at its wire.
+            namespace: a descriptor of the network namespace that is at its wire.
             place: address and port.
 
         Raises:
@@ -112,8 +130,7 @@ class NameServers:
         """
         if network in self._sockets:
             return
-        with ThreadPoolExecutor(1) as elsewhere:  # a thread that stays in the namespace, and ends there
-            listener = elsewhere.submit(_listen, namespace, place).result()
+        listener = within(namespace, partial(_listen, place))
         self._sockets[network] = listener
         self._selector.register(listener, selectors.EVENT_READ, network)
 
@@ -130,20 +147,18 @@ class NameServers:
                 assert isinstance(key.fileobj, socket.socket)
                 with suppress(OSError):  # closed just now
                     wire, client = key.fileobj.recvfrom(_LARGEST)
-                    self._pool.submit(self._reply, key.fileobj, client, wire, key.data)
+                    self._pool.submit(self._answer, key.fileobj, client, wire, key.data)
 
-    def _reply(self, listener: socket.socket, client: Any, wire: bytes, network: str) -> None:
+    def _answer(self, listener: socket.socket, client: Any, wire: bytes, network: str) -> None:
         with suppress(OSError, dns.exception.DNSException):  # no question, or nobody to answer any more
             query = dns.message.from_wire(wire)
             if len(query.question) == 1:
                 listener.sendto(answer(query, self._known(network), self._domain, self._ask).to_wire(), client)
 
 
-def _listen(namespace: Path, place: tuple[str, int]) -> socket.socket:
-    set_namespace(str(namespace), CLONE_NEWNET)
+def _listen(place: tuple[str, int]) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
         listener.setblocking(False)
         listener.bind(place)
     except OSError:
@@ -152,37 +167,11 @@ def _listen(namespace: Path, place: tuple[str, int]) -> socket.socket:
     return listener
 
 
-def names_in_ovn(network: str) -> set[str]:
-    """The names that OVN has for a network: those of Neutron's ports."""
+def names_in_ovn(network: str) -> dict[str, str]:
+    """What OVN knows of a network: the names of Neutron's ports."""
     from neutron.common.ovn import utils
     from neutron_lib.plugins import directory
 
     northbound = directory.get_plugin().mechanism_manager.mech_drivers["ovn"].obj.nb_ovn
     rows = northbound.db_find("DNS", ("external_ids", "=", {"ls_name": utils.ovn_name(network)})).execute(check_error=True)
-    return {name for row in rows for name in row["records"]}
-
-
-def install() -> None:
-    """Have each network's proxy for metadata come with a name server, and go with it."""
-    from neutron.agent.ovn.metadata import driver
-    from oslo_config import cfg
-
-    servers = NameServers(names_in_ovn, cfg.CONF.dns_domain)
-
-    class MetadataDriver(driver.MetadataDriver):  # type: ignore[misc]
-        """Replaces upstream's: the agent calls it once a network's namespace has its addresses, and before that is taken away."""
-
-        @classmethod
-        def spawn_monitored_metadata_proxy(cls, monitor: Any, ns_name: str, *arguments: Any, network_id: str, **more: Any) -> None:
-            super().spawn_monitored_metadata_proxy(monitor, ns_name, *arguments, network_id=network_id, **more)
-            try:
-                servers.open(network_id, NAMESPACES / ns_name)
-            except OSError as error:
-                LOG.warning("guests of network %s have no name server: %s", network_id, error)
-
-        @classmethod
-        def destroy_monitored_metadata_proxy(cls, monitor: Any, uuid: str, *arguments: Any) -> None:
-            servers.close(uuid)
-            super().destroy_monitored_metadata_proxy(monitor, uuid, *arguments)
-
-    driver.MetadataDriver = MetadataDriver
+    return {name: values for row in rows for name, values in row["records"].items()}
