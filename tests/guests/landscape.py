@@ -64,6 +64,13 @@ class Landscape:
         """Let a protocol in; the rule's id."""
         return self.neutron("security_group_rule", security_group_id=group, direction="ingress", protocol=protocol)
 
+    def close(self, address: str) -> None:
+        """Take away the rule that lets TCP in, and wait until a guest's page is no longer reached."""
+        rules = self.api.expect("network", "GET", f"/v2.0/security-group-rules?security_group_id={self.group}")["security_group_rules"]
+        (tcp,) = [rule["id"] for rule in rules if rule["protocol"] == "tcp"]
+        self.api.call("network", "DELETE", f"/v2.0/security-group-rules/{tcp}")
+        until(lambda: self.page(address, 2.0) == "", "closed", 60)
+
     def _upload(self, file: Path) -> str:
         fields = {"name": f"guest-{self.site}", "disk_format": "raw", "container_format": "bare", "visibility": "public"}
         image = self.api.expect("image", "POST", "/v2/images", fields)["id"]

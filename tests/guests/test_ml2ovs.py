@@ -138,10 +138,7 @@ def test_guests_reach_each_other_by_address_and_name_and_what_is_outside(paris, 
 
 
 def test_security_group_closes_and_opens(paris, floating):
-    rules = paris.api.expect("network", "GET", f"/v2.0/security-group-rules?security_group_id={paris.group}")["security_group_rules"]
-    (tcp,) = [rule["id"] for rule in rules if rule["protocol"] == "tcp"]
-    paris.api.call("network", "DELETE", f"/v2.0/security-group-rules/{tcp}")
-    until(lambda: paris.page(floating, 2.0) == "", "closed", 60)
+    paris.close(floating)
     paris.allow(paris.group, "tcp")
     paris.await_page(floating, "web")
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,20 @@ def watch(session: zenoh.Session) -> Any:
     """Have none of a session's sockets linger, nor those of links to come.
 
     Returns:
-        What is to be kept for as long as that is to hold.
+        What is to be undeclared before the session is closed.
     """
-
-    def on_event(event: zenoh.TransportEvent) -> None:
-        if event.kind == zenoh.SampleKind.PUT:
-            off()
-
-    listener = session.info.declare_transport_events_listener(zenoh.handlers.Callback(on_event, indirect=False))
+    listener: Any = session.info.declare_transport_events_listener(zenoh.handlers.RingChannel(1))
+    threading.Thread(target=_follow, args=(listener.handler,), name="no-linger", daemon=True).start()
     off()
     return listener
+
+
+def _follow(events: Any) -> None:
+    """Look at all sockets whenever a link has come or gone, as long as that is told.
+
+    Not as a callback: a thread of Zenoh's would wait for the interpreter, and the interpreter, when nobody refers to the session of a
+    router in this process any more, for all of Zenoh's threads.
+    """
+    with contextlib.suppress(zenoh.ZError):  # it is undeclared
+        while events.recv():
+            off()

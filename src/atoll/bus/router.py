@@ -45,7 +45,7 @@ def router(
     try:
         yield session
     finally:
-        del no_linger
+        no_linger.undeclare()
         session.close()  # type: ignore[no-untyped-call]
         if socket_dir:
             peers.leave(socket_dir, name)

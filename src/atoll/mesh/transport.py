@@ -115,6 +115,7 @@ class Transport:
         links = list(self._links.values())
         self._links.clear()
         await asyncio.gather(*(link.stop() for link in links))
+        self._no_linger.undeclare()
         await self.in_thread(_close, self._session)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -305,7 +306,7 @@ class _Link:
                     loop.call_soon_threadsafe(self._broken.set)
 
         events: Any = zenoh.handlers.Callback(on_event, indirect=False)
-        listener = session.info.declare_transport_events_listener(events)
+        listener: Any = session.info.declare_transport_events_listener(events)
         key = _key(self.name)
         quick, slow = zenoh.CongestionControl.DROP, zenoh.CongestionControl.BLOCK
         self._quick = session.declare_publisher(key, congestion_control=quick, priority=zenoh.Priority.REAL_TIME, express=True)
@@ -317,7 +318,7 @@ class _Link:
             await self._broken.wait()
         finally:
             drain.cancel()
-            del listener
+            listener.undeclare()
 
     async def _drain(self) -> None:
         while True:

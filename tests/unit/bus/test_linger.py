@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import struct
+import threading
 import time
 
 import zenoh
@@ -42,7 +43,7 @@ def test_connections_of_both_sides_do_not_linger():
         assert lingering(port) == [False] * 4
         late.close()
         early.close()
-        del kept
+        kept.undeclare()
     finally:
         listening.close()
 
@@ -57,5 +58,19 @@ def test_it_comes_with_each_new_link():
         time.sleep(0.01)
     assert lingering(port) == [False, False]
     late.close()
-    del kept
+    kept.undeclare()
+    listening.close()
+
+
+def test_nobody_follows_any_more_once_it_is_undeclared():
+    def following() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name == "no-linger"]
+
+    listening = zenoh.open(session_config(mode="router", listen=[f"tcp/127.0.0.1:{free_port()}"], connect=[]))
+    before = following()
+    kept = linger.watch(listening)
+    (ours,) = set(following()) - set(before)
+    kept.undeclare()
+    ours.join(20)
+    assert not ours.is_alive()
     listening.close()
