@@ -29,7 +29,8 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 unit: install ## the quick tests
-	$(BIN)/pytest
+	@# Paths of sockets are short: pytest's own directory, and xdist's in it, would make them too long.
+	directory=$$(mktemp -d /tmp/u.XXXX) && $(BIN)/pytest --numprocesses 2 --dist loadfile --basetemp $$directory; code=$$?; rm -rf $$directory; exit $$code
 
 bus: install ## the message bus, with real processes and links: 2 minutes
 	$(BIN)/pytest tests/bus

@@ -137,6 +137,7 @@ def test_config_drive_says_who_the_guest_is(paris):
     """Without a network nobody else could tell it."""
     guest = paris.boot("driven", config_drive=True, networks="none")
     guest.await_ready()
+    assert "atoll-guest: failed" not in guest.console()
     guest.delete()
 
 

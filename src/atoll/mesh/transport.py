@@ -115,7 +115,7 @@ class Transport:
         links = list(self._links.values())
         self._links.clear()
         await asyncio.gather(*(link.stop() for link in links))
-        self._no_linger.undeclare()
+        _undeclare(self._no_linger)
         await self.in_thread(_close, self._session)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -318,7 +318,7 @@ class _Link:
             await self._broken.wait()
         finally:
             drain.cancel()
-            listener.undeclare()
+            _undeclare(listener)
 
     async def _drain(self) -> None:
         while True:
@@ -335,6 +335,11 @@ def _config(tls: Tls, *, mode: str, listen: list[str] | None = None, connect: li
     config.insert_json5("transport/link/rx/max_message_size", str(_MAX_MESSAGE))
     config.insert_json5("transport/link/tx/queue/congestion_control/drop/wait_before_drop", "0")
     return config
+
+
+def _undeclare(listener: Any) -> None:
+    with contextlib.suppress(zenoh.ZError):  # it is already, or went with its session
+        listener.undeclare()
 
 
 def _close(session: zenoh.Session) -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +101,8 @@ def test_daemons_that_outlive_their_agent_are_ended_and_nobody_else(tmp_path):
         subprocess.Popen(told) as haproxy,
     ):
         (pids / "net.pid.haproxy").write_text(str(haproxy.pid))
+        while not all(Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in (charon, haproxy)):
+            pass  # a moment after its start Linux shows no arguments of it
         (directory / "charon.pid").write_text(f"{charon.pid}\n")
         (directory / "starter.charon.pid").write_text(str(other.pid))
         (directory / "broken.pid").write_text("?")
