@@ -41,6 +41,9 @@ def test_interface_is_up_after_the_switch_has_opened_it(real, monkeypatch):
     told = []
     monkeypatch.setattr(layout.subprocess, "run", lambda command, **_options: told.append(command))
     layout.raise_port(real, "tap1")
+    assert told == [], "there is no such device: the switch would be waited for in vain"
+    monkeypatch.setattr(layout.socket, "if_nametoindex", {"tap1": 7}.__getitem__)
+    layout.raise_port(real, "tap1")
     assert [told[0][3:], told[1]] == [["wait-until", "Interface", "tap1", "ofport>0"], ["ip", "link", "set", "tap1", "up"]]
 
 

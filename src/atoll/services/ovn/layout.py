@@ -70,16 +70,12 @@ def command(settings: Settings, program: str, *arguments: str) -> list[str]:
 
 def forget_port(settings: Settings, interface: str) -> None:
     """Take an interface off the bridge that guests' are on, if it is there."""
-    command = [
-        "ovs-vsctl",
-        f"--db={database(settings)}",
-        f"--timeout={PATIENCE_S}",
-        "--if-exists",
-        "del-port",
-        INTEGRATION_BRIDGE,
-        interface,
-    ]
-    subprocess.run(command, check=False, capture_output=True)
+    _tell_switch(settings, "--if-exists", "del-port", INTEGRATION_BRIDGE, interface)
+
+
+def _tell_switch(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}", *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def reopen_port(settings: Settings, interface: str) -> None:
@@ -92,12 +88,11 @@ def reopen_port(settings: Settings, interface: str) -> None:
         settings: of the site.
         interface: its device is gone. If the switch does not have it, or not open, nothing is done.
     """
-    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}"]
-    told = subprocess.run([*command, "--if-exists", "get", "Interface", interface, "ofport"], check=False, capture_output=True, text=True)
+    told = _tell_switch(settings, "--if-exists", "get", "Interface", interface, "ofport")
     if not told.stdout.strip().isdigit():
         return
     for kind in (_NO_TYPE, '""'):  # a type that there isn't closes it, the usual one opens it; each waits for the switch
-        subprocess.run([*command, "set", "Interface", interface, f"type={kind}"], check=False, capture_output=True)
+        _tell_switch(settings, "set", "Interface", interface, f"type={kind}")
 
 
 _NO_TYPE = "none"
@@ -111,10 +106,14 @@ def raise_port(settings: Settings, interface: str) -> None:
 
     Args:
         settings: of the site.
-        interface: whose device is there. If the switch does not open it in time, it is only brought up.
+        interface: if the switch does not open it in time, it is only brought up; if it has no device, as with a guest that is off, not even
+            that.
     """
-    command = ["ovs-vsctl", f"--db={database(settings)}", f"--timeout={PATIENCE_S}"]
-    subprocess.run([*command, "wait-until", "Interface", interface, "ofport>0"], check=False, capture_output=True)
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return
+    _tell_switch(settings, "wait-until", "Interface", interface, "ofport>0")
     subprocess.run(["ip", "link", "set", interface, "up"], check=False, capture_output=True)
 
 
