@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 # These look at all network namespaces of the machine.
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
-LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" --quiet --upgrade
+LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --custom-compile-command "make lock" --quiet --upgrade
 
 .PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios lock network-services clean
 
