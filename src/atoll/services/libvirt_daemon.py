@@ -48,6 +48,8 @@ def configuration(settings: Settings) -> dict[str, str]:
         "remember_owner": 0,
         "security_driver": "none",
         "stdio_handler": "file",  # there is no virtlogd
+        # Guests' memory never goes to a core file. libvirt 11 sets the limit anyway, and without CAP_SYS_RESOURCE can't raise it.
+        "max_core": 0,
     }
     text = _render(qemu) + "namespaces = []\ncgroup_controllers = []\n"
     return {"libvirt/libvirtd.conf": _render(daemon), "libvirt/qemu.conf": text}
