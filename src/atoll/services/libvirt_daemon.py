@@ -48,7 +48,8 @@ def configuration(settings: Settings) -> dict[str, str]:
         "remember_owner": 0,
         "security_driver": "none",
         "stdio_handler": "file",  # there is no virtlogd
-        # Guests' memory never goes to a core file. libvirt 11 sets the limit anyway, and without CAP_SYS_RESOURCE can't raise it.
+        # A guest's memory must not go to a core file. libvirt would raise the limit to its default, which fails without CAP_SYS_RESOURCE
+        # because the fork server has set the hard limit to 0.
         "max_core": 0,
     }
     text = _render(qemu) + "namespaces = []\ncgroup_controllers = []\n"
