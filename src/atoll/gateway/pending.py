@@ -152,7 +152,11 @@ class Pending:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._store.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; `run` does so when it ends."""
+        self._store.close()
 
     def _begin(self) -> None:
         """Begin to work on each resource that is not being worked on, at sites that can be reached."""

@@ -121,11 +121,11 @@ def test_a_request_that_may_still_be_under_way_is_not_overtaken(tmp_path, monkey
 
 
 def test_its_file_is_for_its_owner_alone_and_holds_no_token(tmp_path):
-    worker = Pending(tmp_path / "pending.db", Sites("paris", "lyon"), lambda: 0.0)
-    worker.add([put(name="new")])
-    for file in tmp_path.iterdir():
-        assert file.stat().st_mode & 0o077 == 0, file.name
-        assert b"token" not in file.read_bytes()
+    with contextlib.closing(Pending(tmp_path / "pending.db", Sites("paris", "lyon"), lambda: 0.0)) as worker:
+        worker.add([put(name="new")])
+        for file in tmp_path.iterdir():
+            assert file.stat().st_mode & 0o077 == 0, file.name
+            assert b"token" not in file.read_bytes()
 
 
 def test_order_is_kept_for_each_resource(tmp_path):
@@ -243,10 +243,10 @@ def test_data_are_copied_from_another_site_that_has_them(tmp_path):
 
 
 def test_a_site_that_left_is_waited_for_no_more(tmp_path):
-    worker = Pending(tmp_path / "pending.db", Sites("paris", "lyon", "nice"), lambda: 0.0)
-    worker.add([delete("lyon"), delete("nice")])
-    worker.forget("lyon")
-    assert [each["site"] for each in worker.list()] == ["nice"]
+    with contextlib.closing(Pending(tmp_path / "pending.db", Sites("paris", "lyon", "nice"), lambda: 0.0)) as worker:
+        worker.add([delete("lyon"), delete("nice")])
+        worker.forget("lyon")
+        assert [each["site"] for each in worker.list()] == ["nice"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,8 +50,9 @@ class Cloud(NamedTuple):
 async def cloud(directory: Path, *names: str) -> AsyncIterator[Cloud]:
     """Sites, nearest first, whose pending operations stay where they are."""
     async with Sites(*names or ("paris", "lyon", "nice")).running() as sites:
-        notes, pending = Notes(), Pending(directory / "pending.db", sites, lambda: 0.0)
-        yield Cloud(sites, notes, pending, Replicas(sites, notes, pending, sites.send))
+        notes = Notes()
+        with closing(Pending(directory / "pending.db", sites, lambda: 0.0)) as pending:
+            yield Cloud(sites, notes, pending, Replicas(sites, notes, pending, sites.send))
 
 
 def test_servers_are_created_together_under_one_id(tmp_path):
@@ -292,11 +293,11 @@ def test_what_one_site_has_done_is_done_by_the_others_whatever_becomes_of_the_ga
             while not (at.sites["lyon"].asked and at.sites["paris"].writes()):
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.05)
-            successor = Pending(tmp_path / "pending.db", at.sites, lambda: 0.0)
-            assert ("lyon", f"DELETE compute{FLAVOR}") in [(each["site"], each["what"]) for each in successor.list()]
-            at.sites["lyon"].hang.set()
-            assert (await task).site == "paris,lyon"
-            assert at.waiting() == successor.list() == []
+            with closing(Pending(tmp_path / "pending.db", at.sites, lambda: 0.0)) as successor:
+                assert ("lyon", f"DELETE compute{FLAVOR}") in [(each["site"], each["what"]) for each in successor.list()]
+                at.sites["lyon"].hang.set()
+                assert (await task).site == "paris,lyon"
+                assert at.waiting() == successor.list() == []
 
     asyncio.run(main())
 

@@ -7,6 +7,7 @@ import functools
 import itertools
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,6 +67,7 @@ class Site:
 
     def open(self) -> None:
         self.store = Store(self.path)
+        weakref.finalize(self, self.store.close)
         clock = HybridClock(self.clock)
         self.document = Document(self.store, self.name, Signer(key_of(self.name)[0]), clock, certificate_of, self.rules)
         self.updates: list[bytes] = []

@@ -17,6 +17,7 @@ from atoll.site.composition import SECRETS
 
 START = """
     import os, sqlite3
+    from contextlib import closing
     from pathlib import Path
     from atoll.services import base
     arguments = sys.argv[1:]
@@ -42,7 +43,7 @@ START = """
 
     def rows():
         "All that is in the database, by table."
-        with sqlite3.connect(f"{directory}/data/keystone.db") as database:
+        with closing(sqlite3.connect(f"{directory}/data/keystone.db")) as database:
             database.row_factory = sqlite3.Row
             tables = [name for name, in database.execute("select name from sqlite_master where type = 'table'").fetchall()]
             return {table: sorted((dict(row) for row in database.execute(f'select * from "{table}"')), key=repr) for table in tables}

@@ -57,12 +57,13 @@ def test_upstream_has_what_run_uses():
 MAKE = """
     directory = sys.argv[1]
     import sqlite3
+    from contextlib import closing
     from pathlib import Path
     from atoll.services import base, neutron
     base.preload()
     base.allow_eventlet()
     neutron._make_template(Path(directory))
-    with sqlite3.connect(f"{directory}/neutron.db") as database:
+    with closing(sqlite3.connect(f"{directory}/neutron.db")) as database:
         columns = "direction, ethertype, remote_group_id, used_in_default_sg, used_in_non_default_sg"
         tell(database.execute(f"select {columns} from securitygroupdefaultrules").fetchall())
 """

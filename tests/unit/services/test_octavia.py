@@ -57,6 +57,7 @@ def test_its_template_is_kept():
 
 TEMPLATE = """
     import sqlite3
+    from contextlib import closing
     from pathlib import Path
     directory = Path(sys.argv[1])
     from atoll.services import base, octavia
@@ -64,7 +65,7 @@ TEMPLATE = """
     octavia.preload()
     octavia._make_template(directory)
     from octavia.db import base_models
-    with sqlite3.connect(directory / "octavia.db") as database:
+    with closing(sqlite3.connect(directory / "octavia.db")) as database:
         counted = {name: database.execute(f"select count(*) from {name}").fetchone()[0] for name in base_models.BASE.metadata.tables}
         stamp = database.execute("select version_num from alembic_version").fetchall()
     tell({"filled": sorted(name for name, count in counted.items() if count), "stamp": stamp})

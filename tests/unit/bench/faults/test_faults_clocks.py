@@ -10,9 +10,10 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 
 SAID = """
-import datetime, sqlite3, sys, threading, time
+import contextlib, datetime, sqlite3, sys, threading, time
 def look():
-    now = sqlite3.connect(":memory:").execute("select strftime('%s', 'now')").fetchone()[0]
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        now = database.execute("select strftime('%s', 'now')").fetchone()[0]
     print(time.time(), datetime.datetime.now(datetime.timezone.utc).timestamp(), now, flush=True)
 look()
 sys.stdin.readline()

@@ -154,20 +154,21 @@ def test_kernel_without_filters_for_bridges_is_told(monkeypatch):
 
 MAKE = """
     import sqlite3
+    from contextlib import closing
     from pathlib import Path
     from atoll.services import base, network_services, neutron
     directory, *stamps_of_packages = map(Path, sys.argv[1:])
     base.preload()
     base.allow_eventlet()
     neutron._make_template(directory)
-    with sqlite3.connect(directory / "neutron.db") as database:
+    with closing(sqlite3.connect(directory / "neutron.db")) as database, database:
         tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
         stamps = {name: database.execute(f"select count(*) from {name}").fetchone()[0] for name in tables if name.startswith("alembic")}
         # What a database looks like that was made before the packages were installed.
         for name in stamps_of_packages:
             database.execute(f"drop table {name}")
     neutron._make_tables(f"sqlite:///{directory}/neutron.db?plugin=atoll")
-    with sqlite3.connect(directory / "neutron.db") as database:
+    with closing(sqlite3.connect(directory / "neutron.db")) as database, database:
         again = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
     tell({"tables": tables, "stamps": stamps, "again": again})
 """
