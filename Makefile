@@ -6,7 +6,7 @@ STAMP := .venv/installed
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --custom-compile-command "make lock" --quiet --upgrade
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios lock network-services clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios debian lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ tempest-scenarios: install ## Tempest's scenarios, with guests that are signed i
 	scripts/guests
 	scripts/packages iputils-ping sudo
 	$(BIN)/python tests/tempest/run.py scenarios
+
+debian: ## all tests in a bare Debian 12 and a bare Debian 13, each in a clean clone: an hour and a half
+	scripts/in-debian 12 -- make test
+	scripts/in-debian 13 -- make test
 
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml
