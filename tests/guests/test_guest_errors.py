@@ -18,6 +18,7 @@ from deployment import Deployment, kill, until
 from landscape import FLAVOR, PATIENCE_S, Guest, Landscape
 from plugged import Switch
 
+from atoll.bench.workspace import free_ports
 from atoll.site import guests
 from atoll.wan.isolation import within
 
@@ -68,10 +69,10 @@ def test_package_that_is_missing(fresh, tmp_path, program, network, package):
 
 
 def test_port_of_a_site_with_guests_that_is_taken(fresh):
+    (port,) = free_ports(1)  # and so are those that follow
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
+        holder.bind(("127.0.0.1", port))
         holder.listen()
-        port = holder.getsockname()[1]
         message = fresh.refused("up", fresh.file(LIBVIRT | {"port": port}))
     assert message.startswith(f"port {port} of paris/")
     assert f"is in use by pid {os.getpid()} " in message

@@ -130,7 +130,7 @@ def test_host_takes_the_address_that_dhcpv6_gives_and_reaches_others(paris, give
     # The prefix is told by the router.
     until(lambda: "fd00:6::/64" in host.run("ip", "-6", "route").stdout, "a route", 60)
     other = fixed(paris, given.port)[True]
-    until(lambda: " 0% packet loss" in host.run("ping", "-6", "-c", "2", "-W", "2", other, check=False).stdout, other, 60)
+    until(lambda: " 0% packet loss" in host.run("busybox", "ping", "-6", "-c", "2", "-W", "2", other, check=False).stdout, other, 60)
 
 
 @pytest.mark.parametrize("name", ["given", "given.atoll.internal", "given.shop.example"])
