@@ -103,9 +103,10 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
         _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, directory, code))
         with cache.held(cache_directory, key) as templates:
             _retire_other_code(state, code, observe)
+            networks = wan.ensure(state, cloud, connect(state.root))
             _write(state, cloud, sites, code)
             control = ensure_supervisor(state.root)
-            networks = wan.ensure(state, cloud, control)
+            wan.tie(state, cloud, control)
             wan.power_on(state, names)
             plan = compose(chosen, state, templates.directory, code, networks)
             _stop_others(control, names, plan, observe)

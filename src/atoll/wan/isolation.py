@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,9 @@ from typing import Generic, TypeVar
 
 from atoll.errors import AtollError
 from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
+
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
 
 T = TypeVar("T")
 
@@ -103,12 +109,17 @@ def gain_networks() -> bool:
 
 
 def _may_make_networks() -> bool:
-    """Tried in a child: a thread that has just ended may still count, and then no user namespace could be made."""
+    """Tried in a child: a thread that has just ended may still count, and then no user namespace could be made.
+
+    Root may lack the capability to make namespaces, or that to configure interfaces in them; with a user namespace it has both.
+    """
     child = os.fork()
     if child == 0:
         status = 1
         try:
             unshare(CLONE_NEWNET)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+                fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
             status = 0
         finally:
             os._exit(status)

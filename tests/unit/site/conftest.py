@@ -33,6 +33,9 @@ class FakeRuntime:
         self.alive = True
         return self
 
+    def ping(self) -> dict[str, int]:
+        return {"pid": 4321}
+
     def start(self, plan: Plan) -> Iterator[Event]:
         self.plans.append(plan)
         for process in plan.processes:

@@ -1,10 +1,13 @@
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.listeners import Listeners
 from atoll.site import lifecycle
 from atoll.site import state as state_module
@@ -12,6 +15,7 @@ from atoll.site.lifecycle import destroy, destroyable, down, up
 from atoll.site.sites import known_sites, site_settings
 from atoll.site.state import locked
 from atoll.site.status import status
+from atoll.wan.client import LOG, Wan
 
 UPSTREAM = ["keystone", "placement", "glance", "neutron", "nova"]
 SERVICES = [*UPSTREAM, "gateway"]
@@ -76,6 +80,42 @@ def test_everything_is_private(state, cache, runtime):
     up(state, cache)
     for path in [state.root, *state.root.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_machine_without_a_wan_is_found_out_before_anything_is_made(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris}, {name: lyon}]\ntopology: {preset: mesh}\n")
+
+    def start(directory, _network, _options):
+        (directory / LOG).touch()
+        raise AtollError("wan.unavailable", "no namespaces here")
+
+    monkeypatch.setattr(Wan, "start", start)
+    assert refused("wan.unavailable", state, cache, file) == "no namespaces here"
+    assert not state.root.exists()
+    assert not runtime.alive
+
+
+def test_log_of_a_wan_that_failed_is_kept(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris}, {name: lyon}]\ntopology: {preset: mesh}\n")
+
+    def start(directory, _network, _options):
+        (directory / LOG).write_text("why")
+        raise AtollError("wan.failed", f"see {directory / LOG}")
+
+    monkeypatch.setattr(Wan, "start", start)
+    with pytest.raises(AtollError):
+        up(state, cache, file)
+    assert [path.name for path in state.root.iterdir() if path.name != "lock"] == [LOG]
+
+
+def test_wan_ends_with_the_supervisor_that_came_after_it(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris}, {name: lyon}]\ntopology: {preset: mesh}\n")
+    keepers = []
+    wan = SimpleNamespace(namespace=lambda name: Namespace(f"/net/{name}"))
+    monkeypatch.setattr(Wan, "start", lambda _directory, _network, options: keepers.append(options.tied_to) or wan)
+    monkeypatch.setattr(Wan, "tie", lambda _self, pid: keepers.append(pid))
+    up(state, cache, file)
+    assert keepers == [os.getpid(), runtime.ping()["pid"]]
 
 
 def test_secrets_are_made_once_for_each_site(state, cache, runtime, file):
