@@ -13,6 +13,7 @@ IMPORTS := --cache-dir $(CHECKS)/imports
 export RUFF_CACHE_DIR := $(CHECKS)/ruff
 export MYPY_CACHE_DIR := $(CHECKS)/mypy
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CHECKS)/hypothesis
+export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
 endif
 
