@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -13,6 +14,9 @@ from typing import Generic, TypeVar
 
 from atoll.errors import AtollError
 from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
+
+_SYSCTLS = "user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0"
+"""The options of different kernels and distributions that let ordinary users make namespaces."""
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
@@ -103,8 +107,9 @@ def gain_networks() -> bool:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
         os.close(new_network())
     except OSError as error:
-        hint = "run as root, or allow user namespaces (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
-        raise AtollError("wan.unavailable", f"no network namespaces for this user: {error.strerror or error}", hint) from error
+        hint = f"run as root, or allow user namespaces by sysctl, as far as this kernel has them: {_SYSCTLS}"
+        why = "no more user namespaces are allowed" if error.errno == errno.ENOSPC else error.strerror or error
+        raise AtollError("wan.unavailable", f"no network namespaces for this user: {why}", hint) from error
     return True
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,6 +81,51 @@ def test_everything_is_private(state, cache, runtime):
     up(state, cache)
     for path in [state.root, *state.root.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.fixture
+def unable(monkeypatch):
+    """A machine that can't run guests."""
+    monkeypatch.delenv("ATOLL_COMPUTE")
+    monkeypatch.setattr(lifecycle, "obstacle", lambda *_networks: AtollError("guests.unavailable", "no wings"))
+
+
+@pytest.mark.usefixtures("unable")
+def test_why_servers_are_records_is_told_once(state, cache, runtime):
+    assert up(state, cache).obstacle == "no wings"
+    assert up(state, cache).obstacle == "", "it stays what it was"
+
+
+@pytest.mark.usefixtures("unable")
+def test_why_servers_are_records_is_not_told_where_that_was_asked_for(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris, compute: fake}]\n")
+    assert up(state, cache, file).obstacle == ""
+    monkeypatch.setenv("ATOLL_COMPUTE", "fake")
+    file.write_text("sites: [{name: paris, compute: fake}, {name: lyon}]\n")
+    assert up(state, cache, file).obstacle == ""
+
+
+def test_memory_is_asked_for_those_sites_that_do_not_run(state, cache, runtime, file, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lifecycle, "check_memory", lambda sites, *, warm: asked.append((sites, warm)))
+    up(state, cache, file)
+    up(state, cache, file)
+    file.write_text("sites: [{name: paris}, {name: lyon}, {name: nice, kind: compute, control: paris}, {name: rome}]\n")
+    up(state, cache, file)
+    assert asked == [(2, False), (1, True)]
+
+
+def test_too_little_memory_is_told_before_anything_is_made(state, cache, runtime, monkeypatch):
+    def check(_sites, *, warm):
+        raise AtollError("machine.limit", "no room")
+
+    monkeypatch.setattr(lifecycle, "check_memory", check)
+    assert refused("machine.limit", state, cache) == "no room"
+
+
+def test_too_few_open_files_are_told_before_anything_is_made(state, cache, runtime, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (100, 100))
+    assert refused("machine.limit", state, cache) == "a process may open 100 files: expected at least 256"
 
 
 def test_machine_without_a_wan_is_found_out_before_anything_is_made(state, cache, runtime, file, monkeypatch):
