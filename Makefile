@@ -6,6 +6,17 @@ STAMP := .venv/installed
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --custom-compile-command "make lock" --quiet --upgrade
 
+# Who may not write to the checkout keeps what the checks remember in a directory of their own.
+ifneq ($(shell test -w . && echo writable),writable)
+CHECKS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/atoll/checks
+IMPORTS := --cache-dir $(CHECKS)/imports
+export RUFF_CACHE_DIR := $(CHECKS)/ruff
+export MYPY_CACHE_DIR := $(CHECKS)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CHECKS)/hypothesis
+export ATOLL_TEMPEST ?= $(CHECKS)/tempest
+export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
+endif
+
 .PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios debian lock network-services clean
 
 help: ## what can be made
@@ -14,7 +25,7 @@ help: ## what can be made
 install: $(STAMP) ## a .venv with the locked dependencies and the project
 
 $(STAMP): requirements.lock pyproject.toml setup.py scripts/install $(addprefix src/atoll/wan/,build.py datapath.c datapath.h)
-	scripts/install
+	scripts/install $^
 
 demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/guests
@@ -26,7 +37,7 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports $(IMPORTS)
 
 unit: install ## the quick tests
 	@# Paths of sockets are short: pytest's own directory, and xdist's in it, would make them too long.
@@ -71,7 +82,7 @@ lock: install ## resolve the dependencies anew
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 network-services: install ## the packages of Neutron's further service plug-ins: docs/network-services.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-network.lock
+	$(BIN)/python scripts/python-packages requirements-network.lock network-services
 
 clean: ## remove what install made
 	rm -rf .venv build dist

@@ -37,6 +37,7 @@ _KINDS = (
     Kind("state.busy", 409, "Another command is changing this cloud now."),
     Kind("state.version", 409, "The state directory was written by another version."),
     Kind("state.space", 507, "The file system is too full."),
+    Kind("machine.limit", 507, "This machine or this user has too little memory, or may open too few files, for what is to be started."),
     Kind("state.unusable", 500, "The state directory cannot be used."),
     Kind("port.in_use", 409, "A port that a site needs is taken."),
     Kind("port.unusable", 409, "A port or an address that a site needs cannot be listened on."),

@@ -57,15 +57,39 @@ def fresh(tmp_path_factory) -> Iterator[Deployment]:
         ("dnsmasq", "ovs", "dnsmasq-base"),
     ],
 )
-def test_package_that_is_missing(fresh, tmp_path, program, network, package):
-    (tmp_path / "bin").mkdir()
-    for path in (path for directory in ("/usr/sbin", "/usr/bin", "/sbin", "/bin") for path in Path(directory).iterdir()):
-        if path.name != program and not (tmp_path / "bin" / path.name).exists():
-            (tmp_path / "bin" / path.name).symlink_to(path)
-    fresh.environment["PATH"] = str(tmp_path / "bin")
+def test_package_that_is_missing(fresh, program, network, package):
+    fresh.before = ("unshare", "--mount", "sh", "-c", f'mount --bind /dev/null {shutil.which(program)} && exec "$0" "$@"')
     done = fresh.run("up", fresh.file(LIBVIRT | {"network": network}))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: paris is to run guests, but not installed: {program}\nhint: apt-get install {package}\n"
+
+
+@pytest.mark.parametrize("capabilities", [["CAP_SYS_ADMIN"], ["CAP_NET_ADMIN", "CAP_NET_RAW"]])
+def test_capability_that_is_missing(fresh, capabilities):
+    bounds = ",".join(f"-{name.removeprefix('CAP_').lower()}" for name in capabilities)
+    fresh.before = ("setpriv", f"--bounding-set={bounds}", "--inh-caps=-all")
+    message = fresh.refused("up", fresh.file(LIBVIRT))
+    assert message.startswith(f"paris is to run guests, but root lacks {', '.join(capabilities)} here: ")
+
+
+@pytest.mark.parametrize(
+    ("away", "feature"),
+    [
+        ("mount --bind /dev/null /dev/net/tun", "TAP devices (/dev/net/tun)"),
+        ("mount -t tmpfs tmpfs /dev/net", "TAP devices (/dev/net/tun)"),
+    ],
+)
+def test_feature_that_is_missing(fresh, away, feature):
+    fresh.before = ("unshare", "--mount", "sh", "-c", f'{away} && exec "$0" "$@"')
+    message = fresh.refused("up", fresh.file(LIBVIRT))
+    assert message.startswith(f"paris is to run guests, but this machine has no {feature}: ")
+
+
+def test_programs_are_found_though_the_path_lacks_their_directories(fresh):
+    """Root by `su` has the path of an ordinary user."""
+    fresh.environment["PATH"] = "/usr/bin:/bin"
+    fresh.before = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/net/tun && exec "$0" "$@"')
+    assert "/dev/net/tun" in fresh.refused("up", fresh.file(LIBVIRT))
 
 
 def test_port_of_a_site_with_guests_that_is_taken(fresh):

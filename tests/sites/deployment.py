@@ -75,17 +75,19 @@ class Deployment:
     Attributes:
         root: its state directory.
         environment: of the commands that are run.
+        before: what goes before each of them, such as a command that takes something away from it.
     """
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """A command, running."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "ATOLL_"))}
         clean["ATOLL_COMPUTE"] = "fake"  # what these tests are about needs no guests; tests/guests has them
         pipe = subprocess.PIPE
-        command = [_ATOLL, "--state", self.root, *arguments]
+        command = [*self.before, _ATOLL, "--state", self.root, *arguments]
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True, env=clean | self.environment)
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -101,9 +103,9 @@ class Deployment:
         return done.stdout
 
     def refused(self, *arguments: str | Path) -> str:
-        """The one line of a command that must fail as expected."""
+        """The one line of a command that must fail as expected; what goes on is told before it, if that takes a while."""
         done = self.run(*arguments)
-        lines = [line for line in done.stderr.splitlines() if not line.startswith("hint: ")]
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("hint: ") and not line.endswith(" …")]
         assert (done.returncode, done.stdout, len(lines)) == (1, "", 1), done
         assert lines[0].startswith("error: ")
         return lines[0].removeprefix("error: ")

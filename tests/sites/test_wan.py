@@ -274,6 +274,20 @@ def test_wan_ends_with_the_process_it_is_tied_to(start):
     await_exit([daemon])
 
 
+def test_wan_is_tied_to_another_process(start):
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as second,
+    ):
+        wan = start(mesh(), tied_to=first.pid)
+        daemon = psutil.Process(wan.describe()["pid"])
+        wan.tie(second.pid)
+        first.kill()
+        assert all(echo.rtt_ms for echo in wan.probe([("a", "b")], count=15)["a", "b"])  # longer than it takes to notice
+        second.kill()
+    await_exit([daemon])
+
+
 def test_requests_that_make_no_sense(start):
     wan = start(mesh())
     for ask in (lambda: wan.cut("x"), lambda: wan.set("a:b", {"delay_ms": -1}), lambda: wan._ask("dance"), lambda: wan._ask("cut")):

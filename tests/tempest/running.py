@@ -39,7 +39,7 @@ def _program(name: str) -> str:
 @contextmanager
 def running(suite: Suite) -> Iterator[None]:
     """A new cloud, as long as the block runs, and a tempest.conf for its first site."""
-    WORK.mkdir(exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
     if STATE.exists():
         atoll("destroy", "--yes")
     file = WORK / "cloud.yaml"

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -17,10 +18,24 @@ from atoll.errors import AtollError
 FAILURE, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 
 
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
 def main() -> NoReturn:
     """Run as a program."""
+    find_system_programs()
     # Whatever is written below the state directory is for its owner alone, also by those we start.
     sys.exit(run(sys.argv[1:], os.umask(0o077)))
+
+
+def find_system_programs() -> None:
+    """Search for programs in the directories for administrators too.
+
+    Debian's libvirtd, ovs-vswitchd and others are there, which are not on the path of root by `su`, nor on that of ordinary users.
+    """
+    path = os.environ.get("PATH") or os.defpath
+    missing = [directory for directory in SYSTEM_PATH if directory not in path.split(os.pathsep)]
+    os.environ["PATH"] = os.pathsep.join([path, *missing])
 
 
 def run(arguments: Sequence[str], umask: int | None = None) -> int:
@@ -65,12 +80,21 @@ def _report(error: Exception, session: Session) -> int:
             return INTERRUPTED
         case OSError():
             # A full disk behind `>`, a terminal that went away: whatever concerns the state directory was explained below.
-            _print(f"{error.filename or 'standard output'}: {(error.strerror or str(error)).lower()}", None, session)
+            hint = "set XDG_CACHE_HOME to a directory of your own" if _is_cache(error.filename, session.cache) else None
+            _print(f"{error.filename or 'standard output'}: {(error.strerror or str(error)).lower()}", hint, session)
             return FAILURE
     text = " ".join(str(error).split())[:300]
     hint = "run it again with --traceback before the command, and report what that shows"
     _print(f"this is a bug in atoll: {type(error).__name__}: {text}", hint, session)
     return BUG
+
+
+def _is_cache(refused: object, cache: Path) -> bool:
+    """True if what the system refused is the cache directory, leads to it, or is in it."""
+    if not isinstance(refused, str):
+        return False
+    path = Path(refused)
+    return path == cache or path in cache.parents or cache in path.parents
 
 
 def _print(message: str, hint: str | None, session: Session) -> None:

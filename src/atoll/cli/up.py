@@ -85,5 +85,6 @@ def _about_servers(outcome: Outcome) -> list[str]:
         lines.append(f"Servers are guests of QEMU {how}, on {whose} networks, which Open vSwitch carries in {path}.")
     if fake:
         where = "" if len(fake) == len(sites) else f" at {', '.join(fake)}"
-        lines.append(f"Servers{where} are records of Nova's fake driver: they become ACTIVE, but no guest runs.")
+        why = f" ({outcome.obstacle})" if outcome.obstacle else ""
+        lines.append(f"Servers{where} are records of Nova's fake driver: they become ACTIVE, but no guest runs{why}.")
     return lines

@@ -118,6 +118,7 @@ def _detach(directory: Path) -> None:
     os.chdir("/")
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    linux.raise_file_limit()
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open(directory / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for source, target in ((null, 0), (log, 1), (log, 2)):

@@ -27,6 +27,7 @@ from atoll.site.composition import Rendered, compose, load_secrets, load_setting
 from atoll.site.departure import depart, departing
 from atoll.site.gateway import introduce
 from atoll.site.gateway_client import say_goodbye, tell_of_members
+from atoll.site.limits import check_files, check_memory
 from atoll.site.machine import Machine, fake_by_default, obstacle, probe
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated
@@ -45,11 +46,13 @@ class Outcome:
         cloud: which is up now.
         started: the processes that were started, `site/service`; empty if all were up already.
         machine: what guests get; None if no site runs any.
+        obstacle: the reason why sites that could have had guests have none; empty if they have, or were not to have any.
     """
 
     cloud: Cloud
     started: tuple[str, ...]
     machine: Machine | None = None
+    obstacle: str = ""
 
 
 def up(state: State, cache_directory: Path, file: Path | None = None, observe: Observer = lambda _event: None) -> Outcome:
@@ -93,7 +96,7 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
     wanted()  # before the lock, which makes the directory: bad input leaves nothing behind
     with locked(state, command), translated(state.root):
         state.check()
-        cloud = _settled(state, wanted())
+        cloud, why = _settled(state, wanted())
         machine = probe(cache_directory) if any(site.runs_guests for site in cloud.sites) else None
         code, key = code_key(), template_key()
         directory = cache_directory / "templates" / key
@@ -103,15 +106,16 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
         _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, directory, code))
         with cache.held(cache_directory, key) as templates:
             _retire_other_code(state, code, observe)
+            networks = wan.ensure(state, cloud, connect(state.root))
             _write(state, cloud, sites, code)
             control = ensure_supervisor(state.root)
-            networks = wan.ensure(state, cloud, control)
+            wan.tie(state, cloud, control)
             wan.power_on(state, names)
             plan = compose(chosen, state, templates.directory, code, networks)
             _stop_others(control, names, plan, observe)
             started = _start(control, plan, observe)
             templates.sweep((*(service.name for service in SERVICES), *network_services.templates()))
-        return Outcome(cloud, started, machine)
+        return Outcome(cloud, started, machine, why)
 
 
 def running_sites(state: State) -> set[str]:
@@ -133,8 +137,8 @@ def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]
     return names
 
 
-def _settled(state: State, cloud: Cloud) -> Cloud:
-    """The cloud, with a hypervisor for each site that names none.
+def _settled(state: State, cloud: Cloud) -> tuple[Cloud, str]:
+    """The cloud, with a hypervisor for each site that names none, and the reason if that can't be a real one.
 
     Raises:
         AtollError: `guests.unavailable`: a site names one that can't be had; `network.unavailable`, `cloud.invalid`: the same of a network
@@ -147,9 +151,11 @@ def _settled(state: State, cloud: Cloud) -> Cloud:
     applied = applied_cloud(state)
     known = {site.name: site for site in applied.sites} if applied else {}
     fake = [name for name in state.existing_sites() if name not in known or not known[name].runs_guests]
-    cloud = settled(cloud, able=problem is None and not fake_by_default(), fake=fake)
+    able = not fake_by_default()
+    could_have = settled(cloud, able=able, fake=fake)
+    cloud = settled(cloud, able=able and problem is None, fake=fake)
     _check_network_services(cloud)
-    return cloud
+    return cloud, problem.message if problem and cloud != could_have else ""
 
 
 def _check_network_services(cloud: Cloud) -> None:
@@ -178,6 +184,9 @@ def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequenc
     ready = {status.name for status in statuses if status.state == "ready"}
     if not {process.name for process in plan.processes} <= ready:
         check_space(state.root, cache_directory)
+        check_files(plan)
+        cold = [site for site in sites if not site.settings.control and site.settings.site not in map(_site_of, ready)]
+        check_memory(len(cold), warm=any(status.kind == "fork_server" for status in statuses))
     if cloud.topology is not None:
         return  # the sites' own networks have nothing else in them
     live = [status.name for status in statuses if status.state not in ENDED]

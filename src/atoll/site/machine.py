@@ -18,6 +18,7 @@ from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.guest.image import build
 from atoll.services import GUEST_PROGRAMS
+from atoll.site import abilities
 
 PACKAGES = {
     "libvirtd": "libvirt-daemon-system",
@@ -72,6 +73,9 @@ def obstacle(networks: Iterable[str] = ("ovn",)) -> AtollError | None:
     Args:
         networks: what is to carry their packets: `ovn`, `ovs`.
     """
+    networks = tuple(networks)
+    if os.geteuid() != 0:
+        return AtollError("guests.unavailable", "only root can run guests: they need interfaces and libvirt's own daemon", "run as root")
     needed = dict.fromkeys(program for network in networks for program in GUEST_PROGRAMS[network])
     missing = [program for program in needed if shutil.which(program) is None]
     packages = sorted({PACKAGES[program] for program in missing})
@@ -79,9 +83,8 @@ def obstacle(networks: Iterable[str] = ("ovn",)) -> AtollError | None:
         return AtollError("guests.unavailable", f"not installed: {', '.join(missing)}", f"apt-get install {' '.join(packages)}")
     if find_spec("libvirt") is None:
         return AtollError("guests.unavailable", "Python's module libvirt is not installed", "`make guests`, which needs libvirt-dev")
-    if os.geteuid() != 0:
-        return AtollError("guests.unavailable", "only root can run guests: they need interfaces and libvirt's own daemon", "run as root")
-    return None
+    lacking = abilities.complaint(networks)
+    return AtollError("guests.unavailable", *lacking) if lacking else None
 
 
 def fake_by_default() -> bool:
@@ -92,21 +95,37 @@ def fake_by_default() -> bool:
 def probe(cache: Path) -> Machine:
     """Find out what guests get; the answer is remembered until the kernel or QEMU is another one.
 
+    A remembered answer holds only as long as this process has what it promises: another container of the same machine may have less. An
+    answer that could not be tried is not remembered.
+
     Args:
         cache: the directory where it is remembered.
     """
     key = f"{platform.release()} {_version_of_qemu()}"
     path = cache / _FILE
+    known = _known(path, key)
+    if known is not None:
+        kvm = known.hypervisor == "kvm" and _may_use_kvm()
+        switch = known.datapath == "system" and _kernel_has_switch()
+        return Machine("kvm" if kvm else "qemu", "system" if switch else "netdev")
+    works = kvm_works(cache)
+    machine = Machine("kvm" if works else "qemu", "system" if _kernel_has_switch() else "netdev")
+    if works is not None:
+        make_directory(cache)
+        write_private(path, json.dumps({"key": key, **asdict(machine)}))
+    return machine
+
+
+def _known(path: Path, key: str) -> Machine | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        if known.pop("key") == key:
-            return Machine(**known)
+        return Machine(**known) if known.pop("key") == key else None
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    machine = Machine("kvm" if kvm_works(cache) else "qemu", "system" if _kernel_has_switch() else "netdev")
-    make_directory(cache)
-    write_private(path, json.dumps({"key": key, **asdict(machine)}))
-    return machine
+        return None
+
+
+def _may_use_kvm() -> bool:
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
 def _version_of_qemu() -> str:
@@ -129,18 +148,21 @@ def _kernel_has_switch() -> bool:
     return True
 
 
-def kvm_works(cache: Path) -> bool:
+def kvm_works(cache: Path) -> bool | None:
     """True if a guest really runs with KVM: there are machines that have /dev/kvm, and guests that use it hang.
 
     Args:
         cache: the user's cache directory, where the guest image is or comes to be.
+
+    Returns:
+        `None` if it could not be tried, for want of a guest image.
     """
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not _may_use_kvm():
         return False
     try:
         image = build(cache, None, lambda _text: None).path
     except AtollError:
-        return False  # nothing to try it with
+        return None
     return speaks(["-accel", "kvm", "-cpu", "host"], image, PROBE_S)
 
 

@@ -192,9 +192,15 @@ def translated(root: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = error.filename or root
-        hint = "free some space" if full else "use another directory with --state DIR"
+        hint = "free some space" if full else _hint_at(Path(what), root)
         message = f"{what}: {(error.strerror or str(error)).lower()}"
         raise AtollError("state.space" if full else "state.unusable", message, hint) from error
+
+
+def _hint_at(refused: Path, root: Path) -> str:
+    """A way around a path that can't be used: it is in the state directory or leads to it, or else is the cache's."""
+    concerned = refused == root or root in refused.parents or refused in root.parents
+    return "use another directory with --state DIR" if concerned else "set XDG_CACHE_HOME to a directory of your own"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from atoll import wire
 from atoll.cloud import Cloud
+from atoll.cloud.network import Network
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.runtime.control import Control
@@ -25,13 +26,15 @@ DARK = "dark"
 """The file in a site's directory that says that its links are cut because it was killed."""
 
 
-def ensure(state: State, cloud: Cloud, control: Control) -> dict[str, Namespace]:
+def ensure(state: State, cloud: Cloud, control: Control | None) -> dict[str, Namespace]:
     """Start the WAN of a cloud, or have the one that runs take its topology over.
 
+    A machine that can't have it is found out here. So this comes before anything else of the cloud is made, and leaves nothing if it fails.
+
     Args:
-        state: where the cloud is kept.
+        state: where the cloud is kept; the directory exists.
         cloud: the model.
-        control: of the supervisor, with which the WAN ends.
+        control: of the supervisor, with which the WAN ends; None if there is none yet: the WAN ends with this process, unless it is `tie`d.
 
     Returns:
         The network of each site; none for a cloud without a topology.
@@ -43,18 +46,40 @@ def ensure(state: State, cloud: Cloud, control: Control) -> dict[str, Namespace]
     if network is None:
         close(state)
         return {}
-    supervisor = int(control.ping()["pid"])
+    keeper = int(control.ping()["pid"]) if control else os.getpid()
     wan = Wan.connect(state.root)
-    if wan is not None and wan.describe()["tied_to"] != supervisor:
+    if wan is not None and wan.describe()["tied_to"] != keeper:
         wan.close()  # of a supervisor that was killed; it would end by itself in a moment
         wan = None
     if wan is None:
         assert cloud.topology is not None
         close(state)  # one that is about to end
-        wan = Wan.start(state.root, network, Options(rerouting=cloud.topology.rerouting, tied_to=supervisor))
+        wan = _start(state, network, Options(rerouting=cloud.topology.rerouting, tied_to=keeper))
     else:
         wan.apply(network)
     return {name: wan.namespace(name) for name in cloud.site_names}
+
+
+def _start(state: State, network: Network, options: Options) -> Wan:
+    there = {name for name in FILES if (state.root / name).exists()}
+    try:
+        return Wan.start(state.root, network, options)
+    except AtollError as error:
+        if error.kind.code != "wan.failed":  # that one may name the log
+            for name in FILES:
+                if name not in there:
+                    (state.root / name).unlink(missing_ok=True)
+        raise
+
+
+def tie(state: State, cloud: Cloud, control: Control) -> None:
+    """Have the WAN of a cloud, if it has one, end with the supervisor.
+
+    Raises:
+        AtollError: `wan.*`.
+    """
+    if cloud.network is not None:
+        Wan(state.root).tie(int(control.ping()["pid"]))
 
 
 def running(state: State) -> dict[str, Namespace]:

@@ -138,6 +138,10 @@ class Wan:
         """
         self._ask("set", link=link, changes=dict(changes), one_way=one_way)
 
+    def tie(self, pid: int) -> None:
+        """Have the WAN end with another process than until now."""
+        self._ask("tie", pid=pid)
+
     def cut(self, name: str) -> None:
         """Cut a link, or all links of a site; what is under way is lost.
 

@@ -16,7 +16,7 @@ import select
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from atoll import wire
 from atoll.cloud.network import Network
 from atoll.errors import AtollError
 from atoll.wan.client import LOCK, SOCKET
+from atoll.wan.emulator import REFUSALS
 from atoll.wan.fabric import Fabric
 from atoll.wan.isolation import gain_networks
 from atoll.wan.server import Server
@@ -44,22 +45,26 @@ def main() -> None:
         with suppress(OSError):  # only root may
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # of this thread, and of those that it starts
         fabric = _build(request)
-    except AtollError as error:
-        os.write(told, wire.encode({"error": wire.error_to_json(error)}))
+    except (AtollError, *REFUSALS) as error:
+        os.write(told, wire.encode({"error": wire.error_to_json(_told(error))}))
         sys.exit(1)
     setproctitle.setproctitle(f"atoll: wan ({fabric.emulator})")
-    server = Server(fabric, directory / SOCKET, {"pid": os.getpid(), "rootless": rootless, "tied_to": request.get("tied_to")})
+    server = Server(fabric, directory / SOCKET, rootless=rootless, tied_to=request.get("tied_to"))
     signal.signal(signal.SIGTERM, lambda _number, _frame: server.ended.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server.start()
     os.write(told, wire.encode({"ok": os.getpid()}))
     os.close(told)
     try:
-        _await_end(server, fabric, request.get("tied_to"))
+        _await_end(server, fabric)
     finally:  # a WAN whose emulator fails ends: without packets it is none
         server.close()
         fabric.close()
         os.close(lock)
+
+
+def _told(error: Exception) -> AtollError:
+    return error if isinstance(error, AtollError) else AtollError("wan.unavailable", f"the kernel refuses what a WAN needs: {error}")
 
 
 def _lock(directory: Path) -> int:
@@ -81,17 +86,22 @@ def _build(request: Mapping[str, Any]) -> Fabric:
     return Fabric(network, request["emulator"], rerouting=request["rerouting"], seed=request["seed"])
 
 
-def _await_end(server: Server, fabric: Fabric, tied_to: int | None) -> None:
-    watched = None
-    if tied_to is not None:
-        try:
-            watched = os.pidfd_open(tied_to)
-        except ProcessLookupError:
-            return
-    while not server.ended.wait(_LOOK_S):
-        fabric.check()
-        if watched is not None and select.select([watched], [], [], 0)[0]:
-            return
+def _await_end(server: Server, fabric: Fabric) -> None:
+    with ExitStack() as watched:
+        keeper: int | None = None
+        descriptor = -1
+        while not server.ended.wait(_LOOK_S):
+            fabric.check()
+            if server.tied_to is not None and server.tied_to != keeper:
+                keeper = server.tied_to
+                watched.close()
+                try:
+                    descriptor = os.pidfd_open(keeper)
+                except ProcessLookupError:
+                    return
+                watched.callback(os.close, descriptor)
+            if keeper is not None and select.select([descriptor], [], [], 0)[0]:
+                return
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from atoll.cloud.network import Ends, Node, Wire
 from atoll.wan.datapath import Counters
 
@@ -12,8 +14,12 @@ DEVICE = "wan0"
 """The device of a site that leads to the others, with the userspace emulator."""
 
 
+REFUSALS = (OSError, NetlinkError)
+"""The errors by which the kernel refuses something; the second is pyroute2's."""
+
+
 class Emulator(Protocol):
-    """Makes links between nodes. None of its methods checks what it is told; all raise OSError if the kernel refuses.
+    """Makes links between nodes. None of its methods checks what it is told; all raise one of `REFUSALS` if the kernel refuses.
 
     Attributes:
         name: as it is shown.

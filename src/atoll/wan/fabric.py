@@ -11,12 +11,14 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.wan import netem
 from atoll.wan.addresses import Addresses
-from atoll.wan.emulator import Emulator
+from atoll.wan.emulator import REFUSALS, Emulator
 from atoll.wan.kernel import Kernel
 from atoll.wan.links import Links, check, spell
 from atoll.wan.userspace import Userspace
 
 CHOICES = ("auto", "netem", "userspace")
+
+_NO_NETEM = "this kernel has no netem, or no veth pairs"
 
 
 def choose(wanted: str, addresses: Addresses, seed: int | None = None) -> tuple[Emulator, str]:
@@ -37,8 +39,8 @@ def choose(wanted: str, addresses: Addresses, seed: int | None = None) -> tuple[
     if netem.available():
         return Kernel(addresses), "the kernel has netem" if wanted == "auto" else "asked for"
     if wanted == "netem":
-        raise AtollError("wan.unavailable", "this kernel has no netem", "load it (`modprobe sch_netem`), or use the userspace emulator")
-    return Userspace(addresses, seed), "this kernel has no netem"
+        raise AtollError("wan.unavailable", _NO_NETEM, "load them (`modprobe --all sch_netem veth`), or use the userspace emulator")
+    return Userspace(addresses, seed), _NO_NETEM
 
 
 class Fabric:
@@ -91,7 +93,7 @@ class Fabric:
                     self._emulator.add(node)
             self._lay(ends for ends in network.wires if before.get(ends) != (self.links.wire(ends), self.links.up(ends)))
             self._emulator.route(self.links.hops())
-        except OSError as error:
+        except REFUSALS as error:
             raise AtollError("wan.failed", f"the kernel refuses to build the WAN: {error}") from error
 
     def set(self, name: str, changes: Mapping[str, Any], *, one_way: bool = False) -> None:
@@ -161,7 +163,7 @@ class Fabric:
             self._lay(wires)
             if self.links.rerouting:
                 self._emulator.route(self.links.hops())
-        except OSError as error:
+        except REFUSALS as error:
             raise AtollError("wan.failed", f"the kernel refuses to change the link: {error}") from error
 
     def _lay(self, wires: Iterable[Ends]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +14,12 @@ from typing import Generic, TypeVar
 
 from atoll.errors import AtollError
 from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
+
+_SYSCTLS = "user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0"
+"""The options of different kernels and distributions that let ordinary users make namespaces."""
+
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 0x1
 
 T = TypeVar("T")
 
@@ -97,18 +107,24 @@ def gain_networks() -> bool:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
         os.close(new_network())
     except OSError as error:
-        hint = "run as root, or allow user namespaces (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)"
-        raise AtollError("wan.unavailable", f"no network namespaces for this user: {error.strerror or error}", hint) from error
+        hint = f"run as root, or allow user namespaces by sysctl, as far as this kernel has them: {_SYSCTLS}"
+        why = "no more user namespaces are allowed" if error.errno == errno.ENOSPC else error.strerror or error
+        raise AtollError("wan.unavailable", f"no network namespaces for this user: {why}", hint) from error
     return True
 
 
 def _may_make_networks() -> bool:
-    """Tried in a child: a thread that has just ended may still count, and then no user namespace could be made."""
+    """Tried in a child: a thread that has just ended may still count, and then no user namespace could be made.
+
+    Root may lack the capability to make namespaces, or that to configure interfaces in them; with a user namespace it has both.
+    """
     child = os.fork()
     if child == 0:
         status = 1
         try:
             unshare(CLONE_NEWNET)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+                fcntl.ioctl(asking, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
             status = 0
         finally:
             os._exit(status)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from typing import Any
 
+from pyroute2 import IPRoute
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import RTM_NEWQDISC, TC_H_ROOT
 from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
@@ -14,6 +16,7 @@ from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
 from atoll.cloud.network import Wire
 from atoll.namespaces import CLONE_NEWNET, unshare
 from atoll.wan.datapath import MTU, queue_ms
+from atoll.wan.emulator import REFUSALS
 from atoll.wan.isolation import astray
 
 UNLIMITED = 4_000_000_000
@@ -22,23 +25,28 @@ UNLIMITED = 4_000_000_000
 _LONGEST_QUEUE = 1_000_000
 _SHORTEST_QUEUE = 1_000  # netem's own default; it counts what is under way too
 _LOOPBACK = 1
+_LACKING = (errno.ENOENT, errno.EOPNOTSUPP)  # no such kind of queue; no such kind of interface, or no queues at all
 _ANSWER = struct.Struct("=IHHIIi")  # a header, and the error
 
 
 def available() -> bool:
-    """True if the kernel has netem: it is asked for one, in a network namespace that lasts as long as the question.
+    """True if the kernel has netem and veth pairs: it is asked for one of each, in a network namespace that lasts as long as the question.
 
     The process must be allowed to make network namespaces; see `isolation.gain_networks`.
 
     Raises:
-        OSError: the kernel refuses for another reason.
+        OSError, NetlinkError: the kernel refuses for another reason.
     """
 
     def ask() -> bool:
         unshare(CLONE_NEWNET)
         try:
             replace(_LOOPBACK, Wire(delay_ms=1), up=True)
-        except FileNotFoundError:  # no such kind of queue
+            with IPRoute() as ip:
+                ip.link("add", ifname="one", kind="veth", peer="other")
+        except REFUSALS as error:
+            if (error.errno if isinstance(error, OSError) else error.code) not in _LACKING:
+                raise
             return False
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import threading
 import traceback
@@ -33,21 +34,28 @@ class Server:
     Args:
         fabric: the WAN.
         path: of the socket.
-        about: what `show` adds: `pid`, `rootless`.
+        rootless: True if the WAN is in a user namespace of its own.
+        tied_to: the process with which the WAN ends; None if with none.
+
+    Attributes:
+        ended: set by the request to end.
+        tied_to: as above, until a request names another process.
     """
 
-    def __init__(self, fabric: Fabric, path: Path, about: Mapping[str, Any]) -> None:
-        self._fabric, self._path, self._about = fabric, path, dict(about)
+    def __init__(self, fabric: Fabric, path: Path, *, rootless: bool, tied_to: int | None) -> None:
+        self._fabric, self._path, self._rootless = fabric, path, rootless
+        self.tied_to = tied_to
         self._one = threading.Lock()  # requests are answered one after the other
         self.ended = threading.Event()
         self._verbs: dict[str, Callable[[_Request], Any]] = {
-            "show": lambda _request: {**self._about, **fabric.describe()},
+            "show": lambda _request: {"pid": os.getpid(), "rootless": rootless, "tied_to": self.tied_to, **fabric.describe()},
+            "tie": self._tie,
             "apply": lambda request: fabric.apply(Network.from_json(request["network"])),
             "set": lambda request: fabric.set(request["link"], request["changes"], one_way=request.get("one_way", False)),
             "cut": lambda request: fabric.cut(request["name"]),
             "heal": lambda request: fabric.heal(request.get("name")),
             "counters": lambda _request: fabric.counters(),
-            "namespace": lambda request: asdict(fabric.namespace(request["site"], rootless=self._about["rootless"])),
+            "namespace": lambda request: asdict(fabric.namespace(request["site"], rootless=self._rootless)),
             "end": lambda _request: self.ended.set(),
         }
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -106,6 +114,9 @@ class Server:
         except Exception as error:
             traceback.print_exc()
             return {"error": wire.error_to_json(AtollError("wan.failed", f"the WAN's error: {error!r}"))}
+
+    def _tie(self, request: _Request) -> None:
+        self.tied_to = int(request["pid"])
 
     def _listen(self, request: _Request) -> list[socket.socket]:
         addresses = [(str(host), int(port)) for host, port in request["addresses"]]

@@ -14,10 +14,11 @@ from pyroute2 import IPRoute
 
 from atoll.cloud.network import Ends, Node, Wire
 from atoll.errors import AtollError
+from atoll.namespaces import CLONE_NEWNET, unshare
 from atoll.wan.addresses import Addresses
 from atoll.wan.datapath import MTU, Counters, Datapath
 from atoll.wan.emulator import DEVICE
-from atoll.wan.isolation import new_network, set_sysctl, within
+from atoll.wan.isolation import astray, new_network, set_sysctl, within
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
@@ -111,23 +112,42 @@ class Userspace:
 
 
 def check() -> None:
-    """Make sure that TUN devices can be made.
+    """Make sure that TUN devices can be made: one is, in a network namespace that lasts as long as the question.
 
     Raises:
-        AtollError: `wan.unavailable`: there is no such device, or this user may not open it.
+        AtollError: `wan.unavailable`: there is no such device, this user may not open it, or it is another one.
     """
+
+    def ask() -> None:
+        unshare(CLONE_NEWNET)
+        os.close(_open_device())
+
     try:
-        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+        astray(ask)
     except OSError as error:
-        text = f"{_TUN} can't be opened: {error.strerror}"
+        text = f"{_TUN} can't be used: {error.strerror}"
         hint = "the userspace emulator needs it: `modprobe tun`, and `chmod 666 /dev/net/tun` as most distributions have it"
         raise AtollError("wan.unavailable", text, hint) from error
 
 
+def _open_device() -> int:
+    """A descriptor of a new device in the network of the calling thread; the device vanishes with it.
+
+    Raises:
+        OSError: see `check`.
+    """
+    device = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
+    except OSError:
+        os.close(device)
+        raise
+    return device
+
+
 def _plug(address: str, whole: str) -> int:
     """Make the device of the site whose network the calling thread is in, with its address and the way to all others."""
-    device = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
+    device = _open_device()
     set_sysctl(f"net/ipv6/conf/{DEVICE}/disable_ipv6", "1")  # it would ask for routers
     open_ports()
     with IPRoute() as ip:

@@ -1,9 +1,11 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
 from atoll.cli.group import EXIT_CODES, VERBS, cli
+from atoll.cli.main import find_system_programs
 from atoll.errors import AtollError
 from atoll.site import lifecycle, status
 
@@ -40,6 +42,30 @@ def test_interrupted(atoll, monkeypatch):
     ran = atoll("up")
     assert ran.code == 130
     assert "error: interrupted\nhint: what was begun goes on" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("/usr/bin:/bin", "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"),
+        ("/usr/sbin:/home/me", "/usr/sbin:/home/me:/usr/local/sbin:/sbin"),
+        (None, f"{os.defpath}:/usr/local/sbin:/usr/sbin:/sbin"),
+    ],
+)
+def test_programs_for_administrators_are_found(monkeypatch, before, after):
+    if before is None:
+        monkeypatch.delenv("PATH")
+    else:
+        monkeypatch.setenv("PATH", before)
+    find_system_programs()
+    assert os.environ["PATH"] == after
+
+
+def test_cache_that_cannot_be_written(atoll, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nonexistent/cache")
+    monkeypatch.setattr(status, "status", raising(PermissionError(13, "Permission denied", "/nonexistent")))
+    ran = atoll("status")
+    assert (ran.code, ran.err) == (1, "error: /nonexistent: permission denied\nhint: set XDG_CACHE_HOME to a directory of your own\n")
 
 
 def test_output_that_cannot_be_written(atoll, monkeypatch):

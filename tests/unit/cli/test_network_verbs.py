@@ -32,7 +32,7 @@ class FakeWan(Wan):
     def describe(self):
         wire = {"delay_ms": 5.0, "jitter_ms": 0.0, "rate_mbit": None, "loss": 0.0, "reorder": 0.0}
         return {
-            "emulator": "userspace", "reason": "this kernel has no netem", "pid": 1, "rootless": True, "rerouting": False,
+            "emulator": "userspace", "reason": "this kernel has no netem, or no veth pairs", "pid": 1, "rootless": True, "rerouting": False,
             "addresses": {"paris": "10.77.0.1", "lyon": "10.77.1.1"}, "cuts": ["paris:lyon"],
             "wires": [{"from": "paris", "to": "lyon", "up": False, **wire}, {"from": "lyon", "to": "paris", "up": False, **wire}],
             "asked": self._asked,
@@ -88,7 +88,7 @@ def test_no_wan_runs(atoll):
 def test_wan_show(atoll, wan):
     wan()
     out = atoll("wan", "show").out
-    assert out.startswith("emulator: userspace (this kernel has no netem), in a user namespace, pid 1\n")
+    assert out.startswith("emulator: userspace (this kernel has no netem, or no veth pairs), in a user namespace, pid 1\n")
     assert [line.split() for line in out.splitlines()[-1:]] == [["paris", "lyon", "5ms", "cut"]]
 
 

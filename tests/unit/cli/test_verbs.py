@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -38,10 +39,16 @@ def test_up_says_how_to_go_on(atoll, cloud, directory, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone", "paris/nova")))
     ran = atoll("up")
     assert ran.code == 0
-    assert ran.out.startswith("up in 0.0 s:\nparis  http://127.0.0.1:15001/identity/v3\nlyon   http://127.0.0.1:15011/identity/v3\n\n")
+    urls = "paris  http://127.0.0.1:15001/identity/v3\nlyon   http://127.0.0.1:15011/identity/v3\n\n"
+    assert re.match(rf"up in \d\.\d s:\n{urls}", ran.out)
     for step in ("status", "openstack server list", "env paris)"):
         assert f"atoll --state {directory} {step}" in ran.out
     assert "fake driver" in ran.out
+
+
+def test_up_says_why_servers_are_records(atoll, cloud, monkeypatch):
+    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, (), obstacle="root lacks CAP_NET_RAW here"))
+    assert atoll("up").out.endswith("they become ACTIVE, but no guest runs (root lacks CAP_NET_RAW here).\n")
 
 
 def test_up_with_all_up_says_so(atoll, cloud, monkeypatch):

@@ -93,4 +93,4 @@ def test_an_address_in_use_in_another_network_is_told(listeners, network):
 
 def test_a_network_that_is_gone_is_told(listeners):
     with pytest.raises(AtollError, match=r"a cannot enter its network: .*No such file"):
-        listeners.bind([Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=Namespace("/proc/1/fd/99999"))])
+        listeners.bind([Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=Namespace("/proc/self/fd/99999"))])

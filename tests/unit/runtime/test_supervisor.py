@@ -68,9 +68,9 @@ def test_a_process_lives_in_its_network(control, process, network):
 
 
 def test_a_process_whose_network_is_gone_fails_and_says_so(control, process):
-    inside = process("service", network=Namespace("/proc/1/fd/99999"))
+    inside = process("service", network=Namespace("/proc/self/fd/99999"))
     _seen, message = failure(control.start(plan(inside)))
-    assert "No such file or directory: '/proc/1/fd/99999'" in message
+    assert "No such file or directory: '/proc/self/fd/99999'" in message
 
 
 def test_the_same_plan_twice_leaves_services_alone_and_repeats_jobs(control, process, tmp_path):

@@ -33,6 +33,9 @@ class FakeRuntime:
         self.alive = True
         return self
 
+    def ping(self) -> dict[str, int]:
+        return {"pid": 4321}
+
     def start(self, plan: Plan) -> Iterator[Event]:
         self.plans.append(plan)
         for process in plan.processes:
@@ -101,6 +104,8 @@ def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
     for name in ("code_key", "template_key"):
         monkeypatch.setattr(lifecycle, name, lambda: "key-1")
+    # How much memory is free is the machine's business.
+    monkeypatch.setattr(lifecycle, "check_memory", lambda _sites, *, warm: None)
     # The ports of these clouds may well be taken by a real one.
     monkeypatch.setattr(lifecycle.Listeners, "bind", lambda _self, processes: list(processes))
     return fake

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from atoll.errors import AtollError
 from atoll.services import GUEST_PROGRAMS
 from atoll.site import machine
 from atoll.site.machine import Machine
@@ -17,6 +18,7 @@ def complete(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(machine, "find_spec", lambda _name: object())
     monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(machine.abilities, "complaint", lambda _networks: None)
 
 
 def test_nothing_is_in_the_way(complete):
@@ -37,11 +39,22 @@ def test_what_is_missing_depends_on_the_network(complete, monkeypatch):
     assert machine.obstacle(["ovs", "ovn"]).hint == "apt-get install dnsmasq-base ovn-central"
 
 
-def test_missing_module_and_missing_rights_are_named(complete, monkeypatch):
-    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
-    assert machine.obstacle().message.startswith("only root can run guests")
+def test_missing_module_is_named(complete, monkeypatch):
     monkeypatch.setattr(machine, "find_spec", lambda _name: None)
     assert "Python's module libvirt" in machine.obstacle().message
+
+
+def test_ordinary_user_is_not_asked_to_install_what_would_not_help(complete, monkeypatch):
+    monkeypatch.setattr(machine.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(machine, "find_spec", lambda _name: None)
+    assert machine.obstacle().message.startswith("only root can run guests")
+
+
+def test_what_root_or_the_kernel_can_not_do_is_told(complete, monkeypatch):
+    monkeypatch.setattr(machine.abilities, "complaint", lambda _networks: ("root lacks CAP_NET_RAW here", "have it"))
+    error = machine.obstacle()
+    assert (error.kind.code, error.message, error.hint) == ("guests.unavailable", "root lacks CAP_NET_RAW here", "have it")
 
 
 def test_every_program_has_a_package():
@@ -51,6 +64,7 @@ def test_every_program_has_a_package():
 def test_answer_of_the_probe_is_remembered_until_kernel_or_qemu_change(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(machine, "kvm_works", lambda _cache: bool(asked.append("kvm")) or True)
+    monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
     monkeypatch.setattr(machine, "_kernel_has_switch", lambda: False)
     monkeypatch.setattr(machine, "_version_of_qemu", lambda: "QEMU 7.2")
     assert [machine.probe(tmp_path) for _ in range(2)] == [Machine("kvm", "netdev")] * 2
@@ -61,6 +75,45 @@ def test_answer_of_the_probe_is_remembered_until_kernel_or_qemu_change(monkeypat
     machine.probe(tmp_path)
     assert len(asked) == 3
     assert json.loads((tmp_path / "machine.json").read_text())["hypervisor"] == "kvm"
+
+
+def test_remembered_answer_holds_only_where_its_devices_are_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "kvm_works", lambda _cache: True)
+    monkeypatch.setattr(machine, "_kernel_has_switch", lambda: True)
+    monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
+    assert [machine.probe(tmp_path) for _ in range(2)] == [Machine("kvm", "system")] * 2
+    monkeypatch.setattr(machine, "_may_use_kvm", lambda: False)
+    assert machine.probe(tmp_path) == Machine("qemu", "system")
+    monkeypatch.setattr(machine, "_kernel_has_switch", lambda: False)
+    assert machine.probe(tmp_path) == Machine("qemu", "netdev")
+    monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
+    monkeypatch.setattr(machine, "_kernel_has_switch", lambda: True)
+    assert machine.probe(tmp_path) == Machine("kvm", "system")
+
+
+def test_existing_switch_stays_what_it_is_when_the_module_comes(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "kvm_works", lambda _cache: False)
+    monkeypatch.setattr(machine, "_kernel_has_switch", lambda: False)
+    machine.probe(tmp_path)
+    monkeypatch.setattr(machine, "_kernel_has_switch", lambda: True)
+    assert machine.probe(tmp_path) == Machine("qemu", "netdev")
+
+
+def test_kvm_that_could_not_be_tried_is_tried_again(monkeypatch, tmp_path):
+    answers = [None, True]
+    monkeypatch.setattr(machine, "kvm_works", lambda _cache: answers.pop(0))
+    monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
+    monkeypatch.setattr(machine, "_kernel_has_switch", lambda: False)
+    assert [machine.probe(tmp_path).hypervisor for _ in range(3)] == ["qemu", "kvm", "kvm"]
+
+
+def test_without_a_guest_image_kvm_is_not_judged(monkeypatch, tmp_path):
+    def build(*_arguments):
+        raise AtollError("image.requirement", "no kernel")
+
+    monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
+    monkeypatch.setattr(machine, "build", build)
+    assert machine.kvm_works(tmp_path) is None
 
 
 @pytest.mark.parametrize(("script", "speaks"), [("echo loading; echo BusyBox v1; sleep 60", True), ("exit 1", False), ("sleep 60", False)])

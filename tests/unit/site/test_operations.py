@@ -183,6 +183,7 @@ def triangle(state, cache, runtime, tmp_path, monkeypatch):
     fake = FakeWan()
     monkeypatch.setattr(wan.Wan, "connect", lambda _directory: fake)
     monkeypatch.setattr(lifecycle.wan, "ensure", lambda *_arguments: {})
+    monkeypatch.setattr(lifecycle.wan, "tie", lambda *_arguments: None)
     monkeypatch.setattr(lifecycle.wan, "close", lambda _state: None)
     path = tmp_path / "cloud.yaml"
     links = "{between: [paris, lyon]}, {between: [lyon, nice]}"

@@ -131,6 +131,21 @@ def test_refusals_of_the_system_are_explained(tmp_path, number, code):
     assert caught.value.kind.code == code
 
 
+@pytest.mark.parametrize(
+    ("refused", "way"),
+    [
+        ("/home/me", "--state DIR"),
+        ("/home/me/state/lock", "--state DIR"),
+        ("/home/me/state", "--state DIR"),
+        ("/home/me/cache", "XDG_CACHE_HOME"),
+    ],
+)
+def test_way_around_a_refusal_depends_on_the_directory(refused, way):
+    with pytest.raises(AtollError) as caught, translated(Path("/home/me/state")):
+        raise PermissionError(errno.EACCES, "Permission denied", refused)
+    assert way in caught.value.hint
+
+
 def test_write_private_is_private_and_tells_whether_it_wrote(tmp_path):
     path = tmp_path / "file"
     assert write_private(path, "one")

@@ -1,10 +1,14 @@
 import json
+import os
+import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from atoll.errors import AtollError
+from atoll.namespaces import Namespace
 from atoll.runtime.listeners import Listeners
 from atoll.site import lifecycle
 from atoll.site import state as state_module
@@ -12,6 +16,7 @@ from atoll.site.lifecycle import destroy, destroyable, down, up
 from atoll.site.sites import known_sites, site_settings
 from atoll.site.state import locked
 from atoll.site.status import status
+from atoll.wan.client import LOG, Wan
 
 UPSTREAM = ["keystone", "placement", "glance", "neutron", "nova"]
 SERVICES = [*UPSTREAM, "gateway"]
@@ -76,6 +81,87 @@ def test_everything_is_private(state, cache, runtime):
     up(state, cache)
     for path in [state.root, *state.root.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.fixture
+def unable(monkeypatch):
+    """A machine that can't run guests."""
+    monkeypatch.delenv("ATOLL_COMPUTE")
+    monkeypatch.setattr(lifecycle, "obstacle", lambda *_networks: AtollError("guests.unavailable", "no wings"))
+
+
+@pytest.mark.usefixtures("unable")
+def test_why_servers_are_records_is_told_once(state, cache, runtime):
+    assert up(state, cache).obstacle == "no wings"
+    assert up(state, cache).obstacle == "", "it stays what it was"
+
+
+@pytest.mark.usefixtures("unable")
+def test_why_servers_are_records_is_not_told_where_that_was_asked_for(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris, compute: fake}]\n")
+    assert up(state, cache, file).obstacle == ""
+    monkeypatch.setenv("ATOLL_COMPUTE", "fake")
+    file.write_text("sites: [{name: paris, compute: fake}, {name: lyon}]\n")
+    assert up(state, cache, file).obstacle == ""
+
+
+def test_memory_is_asked_for_those_sites_that_do_not_run(state, cache, runtime, file, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lifecycle, "check_memory", lambda sites, *, warm: asked.append((sites, warm)))
+    up(state, cache, file)
+    up(state, cache, file)
+    file.write_text("sites: [{name: paris}, {name: lyon}, {name: nice, kind: compute, control: paris}, {name: rome}]\n")
+    up(state, cache, file)
+    assert asked == [(2, False), (1, True)]
+
+
+def test_too_little_memory_is_told_before_anything_is_made(state, cache, runtime, monkeypatch):
+    def check(_sites, *, warm):
+        raise AtollError("machine.limit", "no room")
+
+    monkeypatch.setattr(lifecycle, "check_memory", check)
+    assert refused("machine.limit", state, cache) == "no room"
+
+
+def test_too_few_open_files_are_told_before_anything_is_made(state, cache, runtime, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (100, 100))
+    assert refused("machine.limit", state, cache) == "a process may open 100 files: expected at least 256"
+
+
+def test_machine_without_a_wan_is_found_out_before_anything_is_made(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris}, {name: lyon}]\ntopology: {preset: mesh}\n")
+
+    def start(directory, _network, _options):
+        (directory / LOG).touch()
+        raise AtollError("wan.unavailable", "no namespaces here")
+
+    monkeypatch.setattr(Wan, "start", start)
+    assert refused("wan.unavailable", state, cache, file) == "no namespaces here"
+    assert not state.root.exists()
+    assert not runtime.alive
+
+
+def test_log_of_a_wan_that_failed_is_kept(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris}, {name: lyon}]\ntopology: {preset: mesh}\n")
+
+    def start(directory, _network, _options):
+        (directory / LOG).write_text("why")
+        raise AtollError("wan.failed", f"see {directory / LOG}")
+
+    monkeypatch.setattr(Wan, "start", start)
+    with pytest.raises(AtollError):
+        up(state, cache, file)
+    assert [path.name for path in state.root.iterdir() if path.name != "lock"] == [LOG]
+
+
+def test_wan_ends_with_the_supervisor_that_came_after_it(state, cache, runtime, file, monkeypatch):
+    file.write_text("sites: [{name: paris}, {name: lyon}]\ntopology: {preset: mesh}\n")
+    keepers = []
+    wan = SimpleNamespace(namespace=lambda name: Namespace(f"/net/{name}"))
+    monkeypatch.setattr(Wan, "start", lambda _directory, _network, options: keepers.append(options.tied_to) or wan)
+    monkeypatch.setattr(Wan, "tie", lambda _self, pid: keepers.append(pid))
+    up(state, cache, file)
+    assert keepers == [os.getpid(), runtime.ping()["pid"]]
 
 
 def test_secrets_are_made_once_for_each_site(state, cache, runtime, file):
