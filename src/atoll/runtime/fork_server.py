@@ -245,6 +245,7 @@ def main() -> NoReturn:
     title = sys.argv[2]
     linux.set_title(title)
     faulthandler.enable()
+    memory.share_heap()
     request = Request(supervisor, "root", title, "fork_server", None, {}, "/")
     live(Birth(request, ROOT_STATUS, [socket.socket(fileno=ROOT_CHANNEL)]))
 

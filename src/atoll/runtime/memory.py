@@ -10,6 +10,8 @@ here, which a fork server applies after it has imported its program and before i
 - **Holes in the C library's allocator**, which holds everything that is larger than 512 bytes. They are filled as well
   (`fill_heap`): 40 MB less.
 
+Threads take memory from one heap (`share_heap`): the sixteen of a service would else leave holes in as many.
+
 Sources: CPython's Include/object.h, Objects/obmalloc.c (whose `sys._debugmallocstats` tells the free blocks of each size class) and
 Python/gc.c; glibc's malloc/malloc.c.
 """
@@ -42,8 +44,22 @@ _BATCH = 20_000
 _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename", "co_linetable", "co_exceptiontable")
 """The objects of a code object, which the collector doesn't tell."""
 
+_M_ARENA_MAX = -8
+"""glibc's number for the most heaps that a process may have (malloc.h)."""
+
 _CHUNKS = (*(1 << power for power in range(16, 10, -1)), *range(1032, 0, -16))
 """Sizes by which the heap is filled, in bytes: the largest first, then each size that glibc has a list of its own for."""
+
+
+def share_heap() -> None:
+    """Have all threads of this process and its children take memory from one heap.
+
+    glibc gives each thread a heap of its own, up to eight times as many as there are cores, and each heap keeps the most that its thread
+    needed at once. Python's threads take turns, so they hardly ever wait for one another here.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
 def immortalize() -> int:

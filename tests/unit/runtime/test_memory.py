@@ -34,6 +34,22 @@ filled = memory.fill_heap()
 print(before, filled, free())
 """
 
+THREADS = """
+import threading
+from pathlib import Path
+from atoll.runtime import memory
+memory.share_heap()
+kept, barrier = [], threading.Barrier(8)
+def work():
+    barrier.wait()
+    kept.append(bytes(10_000))
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+heaps = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[heap]")]
+print(sum(any(int(start, 16) <= id(each) < int(end, 16) for start, end in heaps) for each in kept))
+"""
+
 IMMORTAL = """
 import gc, sys
 from atoll.runtime import memory
@@ -149,6 +165,10 @@ def test_most_of_the_holes_of_the_heap_are_filled() -> None:
     assert before > 5_000_000
     assert filled > 0.8 * before
     assert after < 0.2 * before
+
+
+def test_threads_have_one_heap() -> None:
+    assert run(THREADS) == "8\n"
 
 
 immortal = pytest.mark.skipif(sys.version_info[:2] not in {(3, 12), (3, 13)}, reason="this Python has no immortal objects, or other ones")
