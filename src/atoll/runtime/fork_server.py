@@ -153,7 +153,9 @@ def _preload(birth: Birth) -> None:
     if birth.request.entry is not None:
         resolve(birth.request.entry)()
     gc.collect()
+    memory.immortalize()
     memory.fill_holes()
+    memory.fill_heap()
     gc.freeze()
     if linux.thread_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
@@ -243,6 +245,7 @@ def main() -> NoReturn:
     title = sys.argv[2]
     linux.set_title(title)
     faulthandler.enable()
+    memory.share_heap()
     request = Request(supervisor, "root", title, "fork_server", None, {}, "/")
     live(Birth(request, ROOT_STATUS, [socket.socket(fileno=ROOT_CHANNEL)]))
 
