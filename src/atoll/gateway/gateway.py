@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import orjson
@@ -17,7 +18,7 @@ from atoll.gateway.console import url as console_url
 from atoll.gateway.faults import unreachable
 from atoll.gateway.headers import MISSING, SITE, microversion
 from atoll.gateway.lists import ANSWER_S, Lists
-from atoll.gateway.locate import Found, Locations, search
+from atoll.gateway.locate import Found, Locations, proves, search
 from atoll.gateway.merge import MERGERS
 from atoll.gateway.placing import Creation, creation
 from atoll.gateway.replicate import Replicas
@@ -100,7 +101,6 @@ class Gateway:
         undo = await self.bringer.bring(references, call.token, call.request_id)
         if undo is None:
             return refused
-        self.locations.learn((reference.id, self.here) for reference in references)
         reply = None
         try:
             reply = await self._sites.send(self.here, call, timeout_s=600)
@@ -135,7 +135,7 @@ class Gateway:
         """One resource: at the site that is known to have it, else here, else wherever it is."""
         resource = route.resource
         assert resource is not None
-        known = self.locations.get(route.id)
+        known = self.locations.get(resource, route.id)
         known = known if known in among else None
         if known is None and not call.repeatable and (held := await self._holder(call, route, among)).reply is not None:
             known = held.reply.site
@@ -148,7 +148,7 @@ class Gateway:
             not_found = None
         else:
             if answer.status != 404:
-                self.locations.learn([(route.id, first)])
+                self._note(route, answer.status, first)
                 return answer
             # Nothing moves: where it was, it has been deleted. And a name is nobody's id.
             if (known is not None and not resource.copies) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
@@ -160,13 +160,18 @@ class Gateway:
         reads = call.method in {"GET", "HEAD"} and not (route.child and call.service == "image")  # an image's data is not held in memory
         found = await search(self._sites, call, rest) if reads else await self._holder(call, route, rest)
         if found.reply is not None:
-            self.locations.learn([(route.id, found.reply.site)])
+            self._note(route if reads else replace(route, child=False), found.reply.status, found.reply.site)
             return found.reply if reads else await self._at(found.reply.site, call)
         if not_found is None or (found.missing and is_uuid(route.id) and not was_here):
             return unreachable(call.service, found.missing or rest, self.here)
         if found.missing:
             not_found.headers[MISSING] = ",".join(found.missing)
         return not_found
+
+    def _note(self, route: Route, status: int, site: str) -> None:
+        """Remember the site of a resource, if the site's answer proves that it holds it."""
+        if route.resource is not None and proves(route, status):
+            self.locations.learn(route.resource, [(route.id, site)])
 
     async def _holder(self, call: Call, route: Route, among: Sequence[str]) -> Found:
         """Look for a resource without changing it."""
@@ -182,7 +187,7 @@ class Gateway:
         reply = answer if isinstance(answer, Reply) else await answer.read()
         resource = match(call.method, call.service, call.path).resource
         if reply.ok and resource is not None:
-            self.locations.learn([(identifier, site) for identifier in _identifiers(reply, resource)])
+            self.locations.learn(resource, [(identifier, site) for identifier in _identifiers(reply, resource)])
         return reply
 
     async def _create(self, call: Call, route: Route, plan: scopes.Plan | None) -> Reply:
@@ -200,11 +205,13 @@ class Gateway:
 
     async def _create_at_parent(self, made: Creation, _resource: Resource, home: str) -> Reply:
         """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
-        known = next((site for _path, identifier in made.parents if (site := self.locations.get(identifier))), None)
+        known = next((site for parent in made.parents if (site := self.locations.get(parent.resource, parent.id))), None)
         reply = await self.create_at(known or home, made.call)
         if reply.status == 404 and known is None:
-            for path, _identifier in made.parents:
-                found = await search(self._sites, _look(made.call, path), [site for site in self._sites.everywhere() if site != home])
+            for parent in made.parents:
+                found = await search(
+                    self._sites, _look(made.call, parent.path), [site for site in self._sites.everywhere() if site != home]
+                )
                 if found.reply is not None and found.reply.status == 200:
                     return await self.create_at(found.reply.site, made.call)
                 if found.missing:
@@ -213,14 +220,14 @@ class Gateway:
 
     async def _create_part(self, made: Creation, resource: Resource, home: str) -> Reply:
         """A rule of a group, a subnet of a network: wherever there is a copy of the whole."""
-        path, identifier = made.parents[0]
-        replies = await asyncio.gather(*(self._try(site, _look(made.call, path)) for site in self._sites.everywhere()))
+        parent = made.parents[0]
+        replies = await asyncio.gather(*(self._try(site, _look(made.call, parent.path)) for site in self._sites.everywhere()))
         holders = [reply.site for reply in replies if reply is not None and reply.status == 200]
         missing = [site for site, reply in zip(self._sites.everywhere(), replies, strict=True) if reply is None]
         if holders and len(holders) + len(missing) > 1 and self.replicas is not None:
             # Who can't be asked may have a copy too, and makes this part of it later.
             return await self.replicas.create(made.call, resource, [self._sites.near_first(holders)], missing)
-        if not holders and missing and is_uuid(identifier):
+        if not holders and missing and is_uuid(parent.id):
             return unreachable(made.call.service, missing, self.here)
         return await self.create_at(holders[0] if holders else home, made.call)
 

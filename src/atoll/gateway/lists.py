@@ -81,7 +81,7 @@ class Lists:
 
     Args:
         sites: to ask.
-        learn: told which ids a site holds.
+        learn: told which ids of a type of resource a site holds.
     """
 
     def __init__(self, sites: Sites, learn: Any) -> None:
@@ -119,7 +119,7 @@ class Lists:
     def _reply(self, listing: _Listing, chosen: Sequence[tuple[str, Item]], sites: Sequence[str]) -> Reply:
         resource, page = listing.resource, listing.page
         if not resource.copies:
-            self._learn((listing.identifier(item), site) for site, item in chosen)
+            self._learn(resource, ((listing.identifier(item), site) for site, item in chosen))
         items: Iterable[Any] = (item for _site, item in chosen)
         if resource.brief and not listing.route.detail:
             items = ({name: item[name] for name in resource.brief if name in item} for item in items)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from atoll.gateway.order import Style
 
@@ -126,8 +127,6 @@ _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets"))
 _PROJECT = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
-_networks: dict[str, Resource] = {}
-
 
 def is_uuid(text: str) -> bool:
     """Whether a text is a UUID as OpenStack writes them."""
@@ -179,14 +178,12 @@ def _match_network(method: str, parts: list[str]) -> Route:
     return _match_resource(method, network_resource(name), parts, 2)
 
 
+@lru_cache(maxsize=256)
 def network_resource(name: str) -> Resource:
-    """The type that Neutron calls `name` in paths: its collections are all alike."""
-    if name not in _networks and len(_networks) < 1000:  # a client may ask for any name
-        _networks[name] = _make_network_resource(name)
-    return _networks.get(name) or _make_network_resource(name)
+    """Return the type that Neutron calls `name` in paths: its collections are all alike.
 
-
-def _make_network_resource(name: str) -> Resource:
+    A client may ask for any name, so only the latest ones are kept.
+    """
     key = name.replace("-", "_")
     item = key.removesuffix("ies") + "y" if key.endswith("ies") else key.removesuffix("s")
     return Resource(

@@ -20,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from atoll.errors import AtollError
 from atoll.gateway import headers as heads
 from atoll.gateway import scope as scopes
+from atoll.gateway.body import Upload, whole
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console import PEER_PATH, Consoles
 from atoll.gateway.console import url as console_url
@@ -260,8 +261,8 @@ async def _body(request: web.BaseRequest, headers: Mapping[str, str]) -> bytes |
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     if headers.get("Content-Type", "").startswith("application/octet-stream"):
-        return request.content.iter_any()
-    return await request.read()
+        return Upload(request.content)
+    return await whole(request)
 
 
 async def _pong(_request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from atoll.gateway.admin import AdminToken
+from atoll.gateway.body import Upload
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
 from atoll.gateway.options import Options
@@ -256,7 +257,7 @@ class Sites:
         headers[HOP] = "1"
         headers[REQUEST_ID] = call.request_id
         request = self._request(peer.session, f"{peer.url}/{call.service}{call.target}", call, headers, peer.tls)
-        return Upstream(await self._patiently(peer, request), site, IDLE_S)
+        return Upstream(await self._patiently(peer, request, call.body), site, IDLE_S)
 
     async def open_socket(self, site: str, path: str, headers: CIMultiDict[str], max_message: int) -> aiohttp.ClientWebSocketResponse:
         """Open a WebSocket to the gateway of another site.
@@ -275,7 +276,7 @@ class Sites:
         url = URL(f"{peer.url}{path}", encoded=True)
         return await self._patiently(peer, peer.session.ws_connect(url, headers=headers, ssl=peer.tls, max_msg_size=max_message))
 
-    async def _patiently(self, peer: _Peer, request: Coroutine[Any, Any, T]) -> T:
+    async def _patiently(self, peer: _Peer, request: Coroutine[Any, Any, T], body: object = None) -> T:
         try:
             # A new connection takes three round trips.
             answer = await _while_it_lives(peer, request, max(PATIENCE_S, 5 * self.rtt_ms(peer.name) / 1000))
@@ -283,6 +284,7 @@ class Sites:
             self._mesh.report(peer.name, True)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _check_source(body)
             peer.fail()
             self._mesh.report(peer.name, False)
             sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
@@ -301,6 +303,7 @@ class Sites:
         try:
             return Upstream(await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _check_source(call.body)
             raise Unreachable(self.here, f"its own {call.service} service does not answer: {error or type(error).__name__}") from error
 
     async def _request(
@@ -331,6 +334,16 @@ class Sites:
         if peer.broken:
             raise Unreachable(site, "it did not answer a moment ago", sent=False)
         return peer
+
+
+def _check_source(body: object) -> None:
+    """Blame the client for a request that failed because its body broke off: it says nothing about the site.
+
+    Raises:
+        Refused: it broke off.
+    """
+    if isinstance(body, Upload) and body.failure:
+        raise Refused(400, body.failure)
 
 
 async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, T], patience_s: float) -> T:

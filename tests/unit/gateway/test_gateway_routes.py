@@ -166,7 +166,8 @@ def test_parents() -> None:
     resource = match("POST", "network", "/v2.0/floatingips").resource
     assert resource is not None
     body = b'{"floatingip": {"floating_network_id": "n", "port_id": null}}'
-    assert creation(call("network", "/v2.0/floatingips", body), resource, {"paris"}).parents == (("/v2.0/networks/n", "n"),)
+    (parent,) = creation(call("network", "/v2.0/floatingips", body), resource, {"paris"}).parents
+    assert (parent.path, parent.id, parent.resource) == ("/v2.0/networks/n", "n", network_resource("networks"))
 
 
 def test_limits_add_up() -> None:
