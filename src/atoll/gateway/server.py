@@ -22,6 +22,7 @@ from atoll.gateway import headers as heads
 from atoll.gateway import scope as scopes
 from atoll.gateway.body import Upload, whole
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.callers import Callers
 from atoll.gateway.console import PEER_PATH, Consoles
 from atoll.gateway.console import url as console_url
 from atoll.gateway.faults import fault, unreachable
@@ -80,6 +81,7 @@ class Server:
         self._consoles = consoles
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
+        self._callers = Callers(options.token_keys)
         public = web.Server(
             self._public, request_factory=_request, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE
         )
@@ -166,7 +168,10 @@ class Server:
         headers[heads.REQUEST_ID] = request_id
         headers.popall(heads.SCOPE, None)
         body = await _body(request, headers)
-        return Call(request.method, target.service, target.path, target.query, headers, body, request_id)
+        return Call(request.method, target.service, target.path, target.query, headers, body, request_id, self._user(headers))
+
+    def _user(self, headers: Mapping[str, str]) -> str:
+        return self._callers.user(headers.get("X-Auth-Token", ""))
 
     async def _peer(self, request: web.Request) -> web.StreamResponse:
         """Another gateway asks this site's own services."""
@@ -175,11 +180,11 @@ class Server:
             target = parse(request.raw_path)
             service = target.service
             _check(request, target)
-            headers = heads.end_to_end(request.headers.items(), request.headers.get("Connection", ""))
-            for name in ("Host", heads.HOP):
-                headers.popall(name, None)
+            headers = heads.of_peer(request.headers)
             request_id = heads.request_id(headers.get(heads.REQUEST_ID))
-            call = Call(request.method, service, target.path, target.query, headers, await _body(request, headers), request_id)
+            call = Call(
+                request.method, service, target.path, target.query, headers, await _body(request, headers), request_id, self._user(headers)
+            )
             return await _respond(request, await self._gateway.local(call))
         except Refused as refused:
             path = console_url.shown(request.raw_path)
