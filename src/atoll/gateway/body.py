@@ -79,20 +79,41 @@ class Upload(AsyncIterator[bytes]):
         return ConnectionResetError(why)
 
 
-async def whole(request: web.BaseRequest, within_s: float = WHOLE_S) -> bytes:
+async def whole(request: web.BaseRequest, limit: int, within_s: float = WHOLE_S) -> bytes:
     """Read a body whole.
 
     Args:
-        request: whose; its `client_max_size` limits the size.
+        request: whose.
+        limit: bytes at most.
         within_s: seconds.
 
     Raises:
-        Refused: it did not arrive in time.
-        web.HTTPRequestEntityTooLarge: it is too large.
+        Refused: it did not arrive in time, or is too large.
         web.RequestPayloadError: it is malformed.
     """
+    body = bytearray()
+    check_size(request, limit)
     try:
         async with asyncio.timeout(within_s):
-            return await request.read()
+            while piece := await request.content.readany():
+                body += piece
+                if len(body) > limit:
+                    raise Refused(413, _TOO_LARGE.format(limit))
     except TimeoutError:
         raise Refused(408, f"the request's body did not arrive in {within_s:.0f} s") from None
+    return bytes(body)
+
+
+def check_size(request: web.BaseRequest, limit: int) -> int:
+    """Return how many bytes a body that is read whole has at most.
+
+    Raises:
+        Refused: it is too large.
+    """
+    length = request.content_length
+    if length is not None and length > limit:
+        raise Refused(413, _TOO_LARGE.format(limit))
+    return limit if length is None else length
+
+
+_TOO_LARGE = "the request is larger than {} bytes"

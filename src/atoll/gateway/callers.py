@@ -50,6 +50,15 @@ class Callers:
         self._looked_at = float("-inf")
         self._verified: Recent[str, tuple[str, float]] = Recent(REMEMBERED)
 
+    def remembered(self, token: str) -> str:
+        """Return what `user` does of a token that was checked before; of any other token nothing."""
+        if not token:
+            return ""
+        if self._monotonic() - self._looked_at > KEYS_S:
+            self._look()
+        held = self._verified.get(token)
+        return held[0] if held is not None and self._now() < held[1] else ""
+
     def user(self, token: str) -> str:
         """Return the id of the user that a site has issued a token to; empty if none has, or its time is over."""
         if not token:

@@ -39,6 +39,7 @@ class Gateway:
         mesh: who there is.
 
     Attributes:
+        sites: to ask.
         replicas: without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
         bringer: without it a request is answered with what the site has.
         on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
@@ -48,7 +49,7 @@ class Gateway:
     def __init__(self, sites: Sites, mesh: Mesh) -> None:
         self.here = sites.here
         self.locations = Locations()
-        self._sites = sites
+        self.sites = sites
         self._mesh = mesh
         self.replicas: Replicas | None = None
         self.bringer: Bringer | None = None
@@ -71,7 +72,7 @@ class Gateway:
         if route.resource is not None and route.resource.counted_before > microversion(call.headers):
             route = LOCAL  # each site counts these ids for itself, and 1 is another thing at each
         plan = self._plan(scope, call.service) if scope else None
-        everywhere = [self.here] if plan or route.operation is Operation.LOCAL else self._sites.everywhere()
+        everywhere = [self.here] if plan or route.operation is Operation.LOCAL else self.sites.everywhere()
         among = list(plan.sites) if plan else everywhere
         if plan is None and len(among) == 1 and route.operation not in {Operation.CREATE, Operation.EVERYWHERE}:
             answer = await self.local(call)
@@ -90,7 +91,7 @@ class Gateway:
         Raises:
             Unreachable: the service does not answer.
         """
-        answer = await self._sites.open(self.here, call)
+        answer = await self.sites.open(self.here, call)
         if self.bringer is None or not _may_lack(call, answer.status):
             return answer
         refused = await answer.read()
@@ -103,14 +104,14 @@ class Gateway:
             return refused
         reply = None
         try:
-            reply = await self._sites.send(self.here, call, timeout_s=600)
+            reply = await self.sites.send(self.here, call, timeout_s=600)
         finally:
             if reply is None or not reply.ok:
                 await undo()
         return reply
 
     def _plan(self, scope: str, service: str) -> scopes.Plan | None:
-        members = {self.here, *self._sites.others()}
+        members = {self.here, *self.sites.others()}
         return scopes.evaluate(_parsed(scope), service, members, self._mesh.rtt_ms)
 
     async def _dispatch(self, call: Call, route: Route, among: list[str], plan: scopes.Plan | None) -> Answer:
@@ -123,13 +124,13 @@ class Gateway:
             return await self.replicas.relay(call, group, route.id)
         if operation is Operation.EVERYWHERE and self.replicas is not None:
             # Wherever the scope leads: copies of one thing must not become different.
-            return await self.replicas.everywhere(call, self._sites.everywhere())
+            return await self.replicas.everywhere(call, self.sites.everywhere())
         if route.id:
             return await self._item(call, route, among)
         return await self._at(among[0], call)
 
     async def _at(self, site: str, call: Call) -> Answer:
-        return await self.local(call) if site == self.here else await self._sites.open(site, call)
+        return await self.local(call) if site == self.here else await self.sites.open(site, call)
 
     async def _item(self, call: Call, route: Route, among: list[str]) -> Answer:
         """One resource: at the site that is known to have it, else here, else wherever it is."""
@@ -158,7 +159,7 @@ class Gateway:
 
     async def _elsewhere(self, call: Call, route: Route, rest: list[str], not_found: Reply | None, *, was_here: bool) -> Answer:
         reads = call.method in {"GET", "HEAD"} and not (route.child and call.service == "image")  # an image's data is not held in memory
-        found = await search(self._sites, call, rest) if reads else await self._holder(call, route, rest)
+        found = await search(self.sites, call, rest) if reads else await self._holder(call, route, rest)
         if found.reply is not None:
             self._note(route if reads else replace(route, child=False), found.reply.status, found.reply.site)
             return found.reply if reads else await self._at(found.reply.site, call)
@@ -175,7 +176,7 @@ class Gateway:
 
     async def _holder(self, call: Call, route: Route, among: Sequence[str]) -> Found:
         """Look for a resource without changing it."""
-        return await search(self._sites, _look(call, route.base), among)
+        return await search(self.sites, _look(call, route.base), among)
 
     async def create_at(self, site: str, call: Call) -> Reply:
         """Make something at one site, which brings along what it lacks.
@@ -193,7 +194,7 @@ class Gateway:
     async def _create(self, call: Call, route: Route, plan: scopes.Plan | None) -> Reply:
         resource = route.resource
         assert resource is not None
-        made = creation(call, resource, {self.here, *self._sites.others()})
+        made = creation(call, resource, {self.here, *self.sites.others()})
         if made.site is not None:
             return await self.create_at(made.site, made.call)
         if plan is not None and self.replicas is not None:
@@ -209,9 +210,7 @@ class Gateway:
         reply = await self.create_at(known or home, made.call)
         if reply.status == 404 and known is None:
             for parent in made.parents:
-                found = await search(
-                    self._sites, _look(made.call, parent.path), [site for site in self._sites.everywhere() if site != home]
-                )
+                found = await search(self.sites, _look(made.call, parent.path), [site for site in self.sites.everywhere() if site != home])
                 if found.reply is not None and found.reply.status == 200:
                     return await self.create_at(found.reply.site, made.call)
                 if found.missing:
@@ -221,12 +220,12 @@ class Gateway:
     async def _create_part(self, made: Creation, resource: Resource, home: str) -> Reply:
         """A rule of a group, a subnet of a network: wherever there is a copy of the whole."""
         parent = made.parents[0]
-        replies = await asyncio.gather(*(self._try(site, _look(made.call, parent.path)) for site in self._sites.everywhere()))
+        replies = await asyncio.gather(*(self._try(site, _look(made.call, parent.path)) for site in self.sites.everywhere()))
         holders = [reply.site for reply in replies if reply is not None and reply.status == 200]
-        missing = [site for site, reply in zip(self._sites.everywhere(), replies, strict=True) if reply is None]
+        missing = [site for site, reply in zip(self.sites.everywhere(), replies, strict=True) if reply is None]
         if holders and len(holders) + len(missing) > 1 and self.replicas is not None:
             # Who can't be asked may have a copy too, and makes this part of it later.
-            return await self.replicas.create(made.call, resource, [self._sites.near_first(holders)], missing)
+            return await self.replicas.create(made.call, resource, [self.sites.near_first(holders)], missing)
         if not holders and missing and is_uuid(parent.id):
             return unreachable(made.call.service, missing, self.here)
         return await self.create_at(holders[0] if holders else home, made.call)
@@ -248,7 +247,7 @@ class Gateway:
 
     async def _try(self, site: str, call: Call) -> Reply | None:
         try:
-            return await self._sites.send(site, call, ANSWER_S)
+            return await self.sites.send(site, call, ANSWER_S)
         except Unreachable as error:
             LOG.info("%s: %s", call.request_id, error)
             return None

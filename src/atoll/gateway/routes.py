@@ -122,6 +122,8 @@ IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)
 _DATA = frozenset(("file", "stage", "import"))
 """Below an image: what makes its data come to the one site where it is made."""
 
+_IMAGE_DATA = re.compile(r"/v2/images/[^/]+/(file|stage)/?")
+
 _MERGED = frozenset(("limits", "os-availability-zone", "os-simple-tenant-usage"))
 _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets"))
 _PROJECT = re.compile(r"[0-9a-f]{32}")
@@ -131,6 +133,11 @@ _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 def is_uuid(text: str) -> bool:
     """Whether a text is a UUID as OpenStack writes them."""
     return bool(_UUID.fullmatch(text))
+
+
+def is_image_data(service: str, path: str) -> bool:
+    """Return whether a path is that of an image's data: the one body, and the one answer, that is not held in memory."""
+    return service == "image" and bool(_IMAGE_DATA.fullmatch(path))
 
 
 def match(method: str, service: str, path: str) -> Route:
