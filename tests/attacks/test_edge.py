@@ -1,6 +1,7 @@
-"""Strangers and members at the public and the peer ports: bodies that never end, headers said twice, answers that teach, ids with slashes."""
+"""Strangers and members at the public and the peer ports: endless bodies, headers said twice, answers that teach, ids with slashes."""
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -29,8 +30,6 @@ def connect(cloud: Deployment, site: str, port: str, source: str = "127.0.0.9") 
         made.bind((source, 0))
         made.connect((settings.host, settings.ports[port]))
         return made
-
-    import os
 
     network = os.open(namespace.network, os.O_RDONLY | os.O_CLOEXEC)
     try:
