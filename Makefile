@@ -6,7 +6,7 @@ STAMP := .venv/installed
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --custom-compile-command "make lock" --quiet --upgrade
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios lock network-services clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios fuzz lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ tempest-scenarios: install ## Tempest's scenarios, with guests that are signed i
 	scripts/guests
 	scripts/packages iputils-ping sudo
 	$(BIN)/python tests/tempest/run.py scenarios
+
+FUZZED := public peer request json scope consoles segments arrivals
+FUZZ_SECONDS := 600
+fuzz: install ## the gateway's ports and parsers under a coverage-guided fuzzer, 10 minutes each (FUZZ_SECONDS)
+	test -d .fuzz/lib/atheris || $(BIN)/uv pip install --python $(BIN)/python --target .fuzz/lib 'atheris>=3,<4'
+	for each in $(FUZZED); do PYTHONPATH=.fuzz/lib $(BIN)/python tests/fuzz/run.py $$each -max_len=4096 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml

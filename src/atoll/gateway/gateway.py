@@ -22,7 +22,7 @@ from atoll.gateway.locate import Found, Locations, proves, search
 from atoll.gateway.merge import MERGERS
 from atoll.gateway.placing import Creation, creation
 from atoll.gateway.replicate import Replicas
-from atoll.gateway.routes import LOCAL, Operation, Resource, Route, is_uuid, match
+from atoll.gateway.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
 from atoll.gateway.sites import Sites, Upstream
 from atoll.mesh.node import Mesh
 
@@ -69,7 +69,8 @@ class Gateway:
             Unreachable: a site that is needed does not answer.
         """
         route = match(call.method, call.service, call.path)
-        if route.resource is not None and route.resource.counted_before > microversion(call.headers):
+        counted_before = route.resource.counted_before if route.resource is not None else NEVER
+        if counted_before > NEVER and counted_before > microversion(call.headers):
             route = LOCAL  # each site counts these ids for itself, and 1 is another thing at each
         plan = self._plan(scope, call.service) if scope else None
         everywhere = [self.here] if plan or route.operation is Operation.LOCAL else self.sites.everywhere()

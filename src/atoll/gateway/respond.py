@@ -40,7 +40,8 @@ async def respond(
         elif held > SMALL:
             answer = await answer.hold(held)
     answer.headers.setdefault(heads.SITE, answer.site)
-    answer.headers.update(more or {})
+    if more:
+        answer.headers.update(more)
     handler = request.protocol if isinstance(request.protocol, Handler) else None
     if isinstance(answer, Reply):
         response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)

@@ -30,6 +30,10 @@ class Operation(Enum):
     """For all sites: a setting that each has, or a resource that several may hold under one id."""
 
 
+NEVER = (0, 0)
+"""No microversion: ids were always UUIDs."""
+
+
 @dataclass(frozen=True)
 class Resource:
     """One type of resource.
@@ -59,7 +63,7 @@ class Resource:
     wrapped: bool = False
     identity: tuple[str, ...] = ("id",)
     uuid: bool = True
-    counted_before: tuple[int, int] = (0, 0)
+    counted_before: tuple[int, int] = NEVER
     parents: tuple[tuple[str, str], ...] = ()
     brief: tuple[str, ...] = ()
     zone: str = ""

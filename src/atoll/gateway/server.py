@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -358,6 +358,8 @@ def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
     """Refuse what a proxy and the server behind it could read in two ways; and what a peer has no reason to ask for."""
     if peers is not None and (not peers.service or peers.scope is not None):
         raise Refused(404, "gateways ask for a service")
+    if request.version < HttpVersion10:
+        raise Refused(400, "HTTP/1.0 or 1.1 is spoken here")
     if request.method not in _METHODS:
         raise Refused(400, "there is no such method")
     if "Upgrade" in request.headers:

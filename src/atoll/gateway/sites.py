@@ -73,7 +73,7 @@ class Upstream:
         """
         body = bytearray()
         try:
-            async for piece in self.pieces():
+            while piece := await self._piece():
                 body += piece
                 if len(body) > MAX_REPLY:
                     self.close()
@@ -114,13 +114,18 @@ class Upstream:
         if self._held:
             held, self._held = self._held, b""
             yield held
-        while True:
+        while piece := await self._piece():
+            yield piece
+
+    async def _piece(self) -> bytes:
+        if self._idle_s is None:
+            piece = await self._response.content.readany()
+        else:
             async with asyncio.timeout(self._idle_s):
                 piece = await self._response.content.readany()
-            if not piece:
-                self._end()
-                return
-            yield piece
+        if not piece:
+            self._end()
+        return piece
 
     def close(self) -> None:
         """Wait for no more of it."""

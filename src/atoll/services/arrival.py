@@ -64,7 +64,7 @@ def missing(seen: bytes) -> int | None:
         lines.readline()
     try:
         headers = _read_headers(lines)
-    except ValueError:
+    except (ValueError, UnboundLocalError):  # the latter for headers that begin with a continuation
         return 0
     if b"Transfer-Encoding" in headers or b"Expect" in headers:
         return None

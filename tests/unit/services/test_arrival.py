@@ -176,3 +176,4 @@ def test_how_many_bytes_a_request_has():
     assert arrival.missing(b"POST / HTTP/1.1\r\nContent-Length: 77777777\r\n\r\n") is None
     assert arrival.missing(b"POST / HTTP/1.1\r\nContent-Length: -7\r\n\r\n") == 0
     assert arrival.missing(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n") == 0
+    assert arrival.missing(b"GET / HTTP/1.1\r\n continued\r\n\r\n") == 0
