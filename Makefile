@@ -65,7 +65,7 @@ FUZZED := public peer request json scope consoles segments arrivals
 FUZZ_SECONDS := 600
 fuzz: install ## the gateway's ports and parsers under a coverage-guided fuzzer, 10 minutes each (FUZZ_SECONDS)
 	test -d .fuzz/lib/atheris || $(BIN)/uv pip install --python $(BIN)/python --target .fuzz/lib 'atheris>=3,<4'
-	for each in $(FUZZED); do PYTHONPATH=.fuzz/lib $(BIN)/python tests/fuzz/run.py $$each -max_len=4096 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	for each in $(FUZZED); do PYTHONPATH=.fuzz/lib $(BIN)/python tests/fuzz/fuzz.py $$each -max_len=4096 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml

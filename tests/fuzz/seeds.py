@@ -21,7 +21,6 @@ _REQUESTS = (
     "POST /identity/v3/auth/tokens HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
     "GET /scope/compute:lyon,image:paris/compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nX-Scope: {compute: paris & lyon}\r\n\r\n",
     _CONSOLE,
-    +"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     "GET /console/vnc/vnc_lite.html HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET / HTTP/1.0\r\n\r\n",
     "GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: X-A\r\nX-A: 1\r\n\r\nGET /network/v2.0/ports HTTP/1.1\r\nHost: x\r\n\r\n",

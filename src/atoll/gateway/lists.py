@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -181,7 +182,9 @@ class Lists:
         """Read the lists page by page, from where the page before this one ended."""
         page = listing.page
         assert page.limit is not None
-        subject = (hash(listing.call.token), listing.call.path.removesuffix("/detail"), page.rest)
+        # A digest: queries are long, and many are remembered.
+        told = repr((listing.call.token, listing.call.path.removesuffix("/detail"), page.rest))
+        subject = hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).digest()
         start = self._cursors.get((subject, page.marker)) if page.marker else None
         try:
             walk, chosen = await self._read(listing, sites, start, None if start else page.marker)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,15 @@ class Attacker:
             raise failed("the attacker's process has ended") from None
         return done
 
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
 
 @contextmanager
 def attacking(made: Stage, options: Options) -> Iterator[Attacker]:
@@ -79,13 +88,13 @@ def attacking(made: Stage, options: Options) -> Iterator[Attacker]:
     arguments = {"targets": targets, "rate": options.rate, "slow": options.slow, "sources": options.sources}
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "atoll.bench.flood.attacker", json.dumps(arguments)]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, pass_fds=tuple(networks.values())) as process:
-        try:
-            yield Attacker(process)
-        finally:
-            process.kill()
-            for network in networks.values():
-                os.close(network)
+    attacker = Attacker(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, pass_fds=tuple(networks.values())))
+    try:
+        yield attacker
+    finally:
+        attacker.end()
+        for network in networks.values():
+            os.close(network)
 
 
 def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:

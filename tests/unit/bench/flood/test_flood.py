@@ -59,19 +59,19 @@ def test_the_attack_keeps_to_its_numbers(listener, monkeypatch):
         each.close()
 
 
-def test_the_attackers_process_answers_each_line(listener):
+def test_the_attackers_process_answers_each_line():
     command = [sys.executable, "-m", "atoll.bench.flood.attacker"]
     arguments = json.dumps({"targets": {}, "rate": 1, "slow": 0, "sources": 1})
     pipe = subprocess.PIPE
-    with subprocess.Popen([*command, arguments], stdin=pipe, stdout=pipe, text=True) as process:
-        attack = experiment.Attacker(process)
-        assert attack.attack("site-1") == {}
-        assert attack.attack() == {}
-        process.kill()
-        process.wait()
-        with pytest.raises(AtollError, match="has ended"):
-            attack.attack()
-    assert listener
+    process = subprocess.Popen([*command, arguments], stdin=pipe, stdout=pipe, text=True)
+    attack = experiment.Attacker(process)
+    assert attack.attack("site-1") == {}
+    assert attack.attack() == {}
+    process.kill()
+    process.wait()
+    with pytest.raises(AtollError, match="has ended"):
+        attack.attack()
+    attack.end()
 
 
 def numbers(calm: float, one: float, each: float) -> dict[str, dict[str, list[float]]]:

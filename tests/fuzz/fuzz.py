@@ -1,4 +1,4 @@
-"""Fuzz one target under coverage: `python tests/fuzz/run.py TARGET [libFuzzer's options]`; `make fuzz` runs them all.
+"""Fuzz one target under coverage: `python tests/fuzz/fuzz.py TARGET [libFuzzer's options]`; `make fuzz` runs them all.
 
 It needs atheris (`make fuzz` installs it beside the project's own environment). What it has learned is kept in a corpus, below `.fuzz`.
 """
