@@ -17,7 +17,7 @@ export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
 endif
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios debian lock network-services clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,12 @@ tempest-scenarios: install ## Tempest's scenarios, with guests that are signed i
 debian: ## all tests in a bare Debian 12 and a bare Debian 13, each in a clean clone: an hour and a half
 	scripts/in-debian 12 -- make test
 	scripts/in-debian 13 -- make test
+
+FUZZED := public peer request json scope consoles segments arrivals
+FUZZ_SECONDS := 600
+fuzz: install ## the gateway's ports and parsers under a coverage-guided fuzzer, 10 minutes each (FUZZ_SECONDS)
+	test -d .fuzz/lib/atheris || $(BIN)/uv pip install --python $(BIN)/python --target .fuzz/lib 'atheris>=3,<4'
+	for each in $(FUZZED); do PYTHONPATH=.fuzz/lib $(BIN)/python tests/fuzz/fuzz.py $$each -max_len=4096 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml

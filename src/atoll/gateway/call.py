@@ -38,6 +38,7 @@ class Call:
         headers: without those that belong to one connection.
         body: None, bytes, or pieces that can be read once.
         request_id: `req-UUID`, by which the logs of all sites tell what belongs together.
+        user: the id of the user that a site has issued the token to; empty if none has; `None` for a request of the gateway's own.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Call:
     headers: CIMultiDict[str]
     body: bytes | AsyncIterator[bytes] | None
     request_id: str
+    user: str | None = None
 
     @property
     def token(self) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from atoll.gateway.attempt import REPLICA_TAG, find_tagged
 from atoll.gateway.call import Call, Reply
+from atoll.gateway.headers import microversion
 from atoll.gateway.operation import Operation
 from atoll.gateway.routes import Resource
 
@@ -28,6 +28,9 @@ _OF_POOL = ("subnetpool_id", "prefixlen", "use_default_subnetpool")
 """By these a site would choose a prefix of its own."""
 
 _WITH_IDS = ("images", "flavors")
+
+_KNOWS_USERS = (2, 10)
+"""The first of Nova's microversions that deletes a key pair of the user that the query names."""
 
 REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
 """Types that can be the same at several sites."""
@@ -142,27 +145,22 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
 
 
 def of_user(call: Call) -> Call:
-    """A call that means the same without the user's token: a key pair's name is unique only among those of its user."""
+    """Return a call that means the same without the user's token: a key pair's name is unique only among those of its user.
+
+    Of a user whom no validated token names, no key pair is meant.
+    """
     parts = call.path.split("/")
     if call.service != "compute" or "os-keypairs" not in parts:
         return call
-    owner = _user(call.token)
-    if not owner or "user_id=" in call.query:
+    asked = parse_qsl(call.query, keep_blank_values=True)
+    if any(name == "user_id" for name, _ in asked) and microversion(call.headers) >= _KNOWS_USERS:
         return call
-    said = call.with_(query="&".join(filter(None, (call.query, f"user_id={owner}"))))
-    said.headers["OpenStack-API-Version"] = "compute 2.10"  # the first that knows user_id
+    # Earlier versions pass over a user that the query names.
+    query = [(name, value) for name, value in asked if name != "user_id"]
+    said = call.with_(query=urlencode([*query, ("user_id", call.user or "")]))
+    said.headers["OpenStack-API-Version"] = "compute 2.10"
     said.headers.popall("X-OpenStack-Nova-API-Version", None)
     return said
-
-
-def _user(token: str) -> str:
-    """The user's id in a token (keystone.token.providers.jws): of one that a site has just accepted, so nothing is checked here."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return str(claims["sub"])
-    except (ValueError, KeyError, IndexError, TypeError):
-        return ""
 
 
 def _item(body: Any, resource: Resource) -> dict[str, Any]:  # noqa: ANN401, RUF100 - JSON

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import orjson
@@ -17,11 +18,11 @@ from atoll.gateway.console import url as console_url
 from atoll.gateway.faults import unreachable
 from atoll.gateway.headers import MISSING, SITE, microversion
 from atoll.gateway.lists import ANSWER_S, Lists
-from atoll.gateway.locate import Found, Locations, search
+from atoll.gateway.locate import Found, Locations, proves, search
 from atoll.gateway.merge import MERGERS
 from atoll.gateway.placing import Creation, creation
 from atoll.gateway.replicate import Replicas
-from atoll.gateway.routes import LOCAL, Operation, Resource, Route, is_uuid, match
+from atoll.gateway.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
 from atoll.gateway.sites import Sites, Upstream
 from atoll.mesh.node import Mesh
 
@@ -38,6 +39,7 @@ class Gateway:
         mesh: who there is.
 
     Attributes:
+        sites: to ask.
         replicas: without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
         bringer: without it a request is answered with what the site has.
         on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
@@ -47,7 +49,7 @@ class Gateway:
     def __init__(self, sites: Sites, mesh: Mesh) -> None:
         self.here = sites.here
         self.locations = Locations()
-        self._sites = sites
+        self.sites = sites
         self._mesh = mesh
         self.replicas: Replicas | None = None
         self.bringer: Bringer | None = None
@@ -67,10 +69,11 @@ class Gateway:
             Unreachable: a site that is needed does not answer.
         """
         route = match(call.method, call.service, call.path)
-        if route.resource is not None and route.resource.counted_before > microversion(call.headers):
+        counted_before = route.resource.counted_before if route.resource is not None else NEVER
+        if counted_before > NEVER and counted_before > microversion(call.headers):
             route = LOCAL  # each site counts these ids for itself, and 1 is another thing at each
         plan = self._plan(scope, call.service) if scope else None
-        everywhere = [self.here] if plan or route.operation is Operation.LOCAL else self._sites.everywhere()
+        everywhere = [self.here] if plan or route.operation is Operation.LOCAL else self.sites.everywhere()
         among = list(plan.sites) if plan else everywhere
         if plan is None and len(among) == 1 and route.operation not in {Operation.CREATE, Operation.EVERYWHERE}:
             answer = await self.local(call)
@@ -89,7 +92,7 @@ class Gateway:
         Raises:
             Unreachable: the service does not answer.
         """
-        answer = await self._sites.open(self.here, call)
+        answer = await self.sites.open(self.here, call)
         if self.bringer is None or not _may_lack(call, answer.status):
             return answer
         refused = await answer.read()
@@ -100,17 +103,16 @@ class Gateway:
         undo = await self.bringer.bring(references, call.token, call.request_id)
         if undo is None:
             return refused
-        self.locations.learn((reference.id, self.here) for reference in references)
         reply = None
         try:
-            reply = await self._sites.send(self.here, call, timeout_s=600)
+            reply = await self.sites.send(self.here, call, timeout_s=600)
         finally:
             if reply is None or not reply.ok:
                 await undo()
         return reply
 
     def _plan(self, scope: str, service: str) -> scopes.Plan | None:
-        members = {self.here, *self._sites.others()}
+        members = {self.here, *self.sites.others()}
         return scopes.evaluate(_parsed(scope), service, members, self._mesh.rtt_ms)
 
     async def _dispatch(self, call: Call, route: Route, among: list[str], plan: scopes.Plan | None) -> Answer:
@@ -123,19 +125,19 @@ class Gateway:
             return await self.replicas.relay(call, group, route.id)
         if operation is Operation.EVERYWHERE and self.replicas is not None:
             # Wherever the scope leads: copies of one thing must not become different.
-            return await self.replicas.everywhere(call, self._sites.everywhere())
+            return await self.replicas.everywhere(call, self.sites.everywhere())
         if route.id:
             return await self._item(call, route, among)
         return await self._at(among[0], call)
 
     async def _at(self, site: str, call: Call) -> Answer:
-        return await self.local(call) if site == self.here else await self._sites.open(site, call)
+        return await self.local(call) if site == self.here else await self.sites.open(site, call)
 
     async def _item(self, call: Call, route: Route, among: list[str]) -> Answer:
         """One resource: at the site that is known to have it, else here, else wherever it is."""
         resource = route.resource
         assert resource is not None
-        known = self.locations.get(route.id)
+        known = self.locations.get(resource, route.id)
         known = known if known in among else None
         if known is None and not call.repeatable and (held := await self._holder(call, route, among)).reply is not None:
             known = held.reply.site
@@ -148,7 +150,7 @@ class Gateway:
             not_found = None
         else:
             if answer.status != 404:
-                self.locations.learn([(route.id, first)])
+                self._note(route, answer.status, first)
                 return answer
             # Nothing moves: where it was, it has been deleted. And a name is nobody's id.
             if (known is not None and not resource.copies) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
@@ -158,9 +160,9 @@ class Gateway:
 
     async def _elsewhere(self, call: Call, route: Route, rest: list[str], not_found: Reply | None, *, was_here: bool) -> Answer:
         reads = call.method in {"GET", "HEAD"} and not (route.child and call.service == "image")  # an image's data is not held in memory
-        found = await search(self._sites, call, rest) if reads else await self._holder(call, route, rest)
+        found = await search(self.sites, call, rest) if reads else await self._holder(call, route, rest)
         if found.reply is not None:
-            self.locations.learn([(route.id, found.reply.site)])
+            self._note(route if reads else replace(route, child=False), found.reply.status, found.reply.site)
             return found.reply if reads else await self._at(found.reply.site, call)
         if not_found is None or (found.missing and is_uuid(route.id) and not was_here):
             return unreachable(call.service, found.missing or rest, self.here)
@@ -168,9 +170,14 @@ class Gateway:
             not_found.headers[MISSING] = ",".join(found.missing)
         return not_found
 
+    def _note(self, route: Route, status: int, site: str) -> None:
+        """Remember the site of a resource, if the site's answer proves that it holds it."""
+        if route.resource is not None and proves(route, status):
+            self.locations.learn(route.resource, [(route.id, site)])
+
     async def _holder(self, call: Call, route: Route, among: Sequence[str]) -> Found:
         """Look for a resource without changing it."""
-        return await search(self._sites, _look(call, route.base), among)
+        return await search(self.sites, _look(call, route.base), among)
 
     async def create_at(self, site: str, call: Call) -> Reply:
         """Make something at one site, which brings along what it lacks.
@@ -182,13 +189,13 @@ class Gateway:
         reply = answer if isinstance(answer, Reply) else await answer.read()
         resource = match(call.method, call.service, call.path).resource
         if reply.ok and resource is not None:
-            self.locations.learn([(identifier, site) for identifier in _identifiers(reply, resource)])
+            self.locations.learn(resource, [(identifier, site) for identifier in _identifiers(reply, resource)])
         return reply
 
     async def _create(self, call: Call, route: Route, plan: scopes.Plan | None) -> Reply:
         resource = route.resource
         assert resource is not None
-        made = creation(call, resource, {self.here, *self._sites.others()})
+        made = creation(call, resource, {self.here, *self.sites.others()})
         if made.site is not None:
             return await self.create_at(made.site, made.call)
         if plan is not None and self.replicas is not None:
@@ -200,11 +207,11 @@ class Gateway:
 
     async def _create_at_parent(self, made: Creation, _resource: Resource, home: str) -> Reply:
         """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
-        known = next((site for _path, identifier in made.parents if (site := self.locations.get(identifier))), None)
+        known = next((site for parent in made.parents if (site := self.locations.get(parent.resource, parent.id))), None)
         reply = await self.create_at(known or home, made.call)
         if reply.status == 404 and known is None:
-            for path, _identifier in made.parents:
-                found = await search(self._sites, _look(made.call, path), [site for site in self._sites.everywhere() if site != home])
+            for parent in made.parents:
+                found = await search(self.sites, _look(made.call, parent.path), [site for site in self.sites.everywhere() if site != home])
                 if found.reply is not None and found.reply.status == 200:
                     return await self.create_at(found.reply.site, made.call)
                 if found.missing:
@@ -213,14 +220,14 @@ class Gateway:
 
     async def _create_part(self, made: Creation, resource: Resource, home: str) -> Reply:
         """A rule of a group, a subnet of a network: wherever there is a copy of the whole."""
-        path, identifier = made.parents[0]
-        replies = await asyncio.gather(*(self._try(site, _look(made.call, path)) for site in self._sites.everywhere()))
+        parent = made.parents[0]
+        replies = await asyncio.gather(*(self._try(site, _look(made.call, parent.path)) for site in self.sites.everywhere()))
         holders = [reply.site for reply in replies if reply is not None and reply.status == 200]
-        missing = [site for site, reply in zip(self._sites.everywhere(), replies, strict=True) if reply is None]
+        missing = [site for site, reply in zip(self.sites.everywhere(), replies, strict=True) if reply is None]
         if holders and len(holders) + len(missing) > 1 and self.replicas is not None:
             # Who can't be asked may have a copy too, and makes this part of it later.
-            return await self.replicas.create(made.call, resource, [self._sites.near_first(holders)], missing)
-        if not holders and missing and is_uuid(identifier):
+            return await self.replicas.create(made.call, resource, [self.sites.near_first(holders)], missing)
+        if not holders and missing and is_uuid(parent.id):
             return unreachable(made.call.service, missing, self.here)
         return await self.create_at(holders[0] if holders else home, made.call)
 
@@ -241,7 +248,7 @@ class Gateway:
 
     async def _try(self, site: str, call: Call) -> Reply | None:
         try:
-            return await self._sites.send(site, call, ANSWER_S)
+            return await self.sites.send(site, call, ANSWER_S)
         except Unreachable as error:
             LOG.info("%s: %s", call.request_id, error)
             return None

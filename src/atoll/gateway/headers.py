@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from multidict import CIMultiDict
 
+from atoll.gateway.target import Refused
+
 HOP = "X-Atoll-Hop"
 """Set between gateways: answer from your own services, ask no other site."""
 
@@ -27,7 +29,36 @@ _HOP_BY_HOP = frozenset(
 _OURS = ("x-atoll-", "x-forwarded-", "forwarded")
 """Said between gateways, and to the services behind them: never believed of a client."""
 
-_MICROVERSION = re.compile(r"(?:compute )?([0-9]{1,3})\.([0-9]{1,4})")
+_LISTS = frozenset(
+    (
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "accept-ranges", "allow", "cache-control", "connection"),
+        *("content-encoding", "content-language", "expect", "if-match", "if-none-match", "keep-alive", "link", "openstack-api-version"),
+        *("pragma", "prefer", "te", "trailer", "transfer-encoding", "upgrade", "vary", "via", "warning"),
+    )
+)
+"""The fields whose values are lists, so that two of them are one list (RFC 9110, section 5.3). Any other field is said once: of two values
+the gateway would read one, and the service perhaps the other."""
+
+_OF_MIDDLEWARE = frozenset(
+    (
+        *("x-identity-status", "x-service-identity-status", "x-is-admin-project", "openstack-system-scope", "x-service-catalog"),
+        *("x-role", "x-user", "x-tenant", "x-tenant-id", "x-tenant-name"),
+        *(
+            f"x{prefix}-{each}"
+            for prefix in ("", "-service")
+            for each in (
+                *("domain-id", "domain-name", "project-id", "project-name", "project-domain-id", "project-domain-name", "roles"),
+                *("user-id", "user-name", "user-domain-id", "user-domain-name"),
+            )
+        ),
+        "proxy",
+    )
+)
+"""By these keystonemiddleware tells a service who asks; and the one that CGI takes for its proxy (CVE-2016-5385). Nobody else says them."""
+
+_STAYS = _HOP_BY_HOP | _OF_MIDDLEWARE | {"host"}
+
+_VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,4})")
 _REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOST = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
@@ -44,17 +75,46 @@ def end_to_end(headers: Iterable[tuple[str, str]], connection: str = "") -> CIMu
 
 
 def of_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """What a client's headers may say to a service.
+    """Return the headers of a client's request that go on to a service.
 
-    Neither what only gateways may say, nor names with an underscore: WSGI makes `X_Forwarded_For` and `X-Forwarded-For` one (CWE-444).
+    Neither those that only gateways may say, nor names with an underscore: WSGI makes `X_Forwarded_For` and `X-Forwarded-For` one
+    (CWE-444).
+
+    Raises:
+        Refused: a field that has one value is there twice.
     """
+    return _kept(headers, _OURS)
+
+
+def of_peer(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Return the headers of another gateway's request that go on to a service.
+
+    Raises:
+        Refused: a field that has one value is there twice.
+    """
+    return _kept(headers, ("x-atoll-",))
+
+
+def _kept(headers: Mapping[str, str], refused: tuple[str, ...]) -> CIMultiDict[str]:
     kept: CIMultiDict[str] = CIMultiDict()
+    seen: set[str] = set()
     connection = headers.get("Connection", "").lower()
     listed = {name.strip() for name in connection.split(",")} if connection not in {"", "keep-alive", "close"} else ()
     for name, value in headers.items():
         lower = name.lower()
-        if lower not in _HOP_BY_HOP and lower != "host" and "_" not in lower and not lower.startswith(_OURS) and lower not in listed:
+        if lower in seen:
+            if lower not in _LISTS:
+                raise Refused(400, f"more than one {name} header")
+            if name in kept:
+                kept[name] = f"{kept[name]}, {value}"
+            continue
+        seen.add(lower)
+        if not (lower in _STAYS or lower in listed or "_" in lower or lower.startswith(refused)):
             kept.add(name, value)
+    if "x-storage-token" in seen:  # keystonemiddleware takes it where there is no `X-Auth-Token`
+        token = kept.pop("X-Storage-Token", None)
+        if token is not None and "x-auth-token" not in seen:
+            kept["X-Auth-Token"] = token
     return kept
 
 
@@ -69,9 +129,16 @@ def request_id(said: str | None) -> str:
 
 
 def microversion(headers: Mapping[str, str]) -> tuple[int, int]:
-    """Nova's microversion that a request asks for (api-guide/source/microversions.rst in openstack/nova)."""
-    text = headers.get("OpenStack-API-Version") or headers.get("X-OpenStack-Nova-API-Version", "")
-    if text.removeprefix("compute ") == "latest":
+    """Return Nova's microversion that a request asks for, read as Nova reads it (`microversion_parse.get_version`)."""
+    for part in reversed(headers.get("OpenStack-API-Version", "").split(",")):
+        service, _space, version = part.strip().partition(" ")
+        if service.lower() == "compute" and version.strip():
+            return _version(version.strip())
+    return _version(headers.get("X-OpenStack-Nova-API-Version", "").rpartition(",")[2].strip())
+
+
+def _version(text: str) -> tuple[int, int]:
+    if text == "latest":
         return (999, 0)
-    found = _MICROVERSION.fullmatch(text.strip())
+    found = _VERSION.fullmatch(text)
     return (int(found[1]), int(found[2])) if found else (2, 1)

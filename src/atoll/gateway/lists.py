@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ class Lists:
 
     Args:
         sites: to ask.
-        learn: told which ids a site holds.
+        learn: told which ids of a type of resource a site holds.
     """
 
     def __init__(self, sites: Sites, learn: Any) -> None:
@@ -119,7 +120,7 @@ class Lists:
     def _reply(self, listing: _Listing, chosen: Sequence[tuple[str, Item]], sites: Sequence[str]) -> Reply:
         resource, page = listing.resource, listing.page
         if not resource.copies:
-            self._learn((listing.identifier(item), site) for site, item in chosen)
+            self._learn(resource, ((listing.identifier(item), site) for site, item in chosen))
         items: Iterable[Any] = (item for _site, item in chosen)
         if resource.brief and not listing.route.detail:
             items = ({name: item[name] for name in resource.brief if name in item} for item in items)
@@ -181,7 +182,9 @@ class Lists:
         """Read the lists page by page, from where the page before this one ended."""
         page = listing.page
         assert page.limit is not None
-        subject = (hash(listing.call.token), listing.call.path.removesuffix("/detail"), page.rest)
+        # A digest: queries are long, and many are remembered.
+        told = repr((listing.call.token, listing.call.path.removesuffix("/detail"), page.rest))
+        subject = hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).digest()
         start = self._cursors.get((subject, page.marker)) if page.marker else None
         try:
             walk, chosen = await self._read(listing, sites, start, None if start else page.marker)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.routes import Resource, Route, is_uuid
 from atoll.gateway.sites import Sites
 from atoll.gateway.union import Recent
 
@@ -34,28 +35,42 @@ class Found:
 
 
 class Locations:
-    """Which site holds which id, as far as this gateway has seen.
+    """The sites of the resources that this gateway has seen.
+
+    An id counts for one type of resource: any member of a project may choose the id of an image, which may be that of another's server.
 
     Args:
         size: how many are remembered.
     """
 
     def __init__(self, size: int = REMEMBERED) -> None:
-        self._sites: Recent[str, str] = Recent(size)
+        self._sites: Recent[tuple[str, str, str], str] = Recent(size)
 
-    def get(self, identifier: str) -> str | None:
-        """The site of an id."""
-        return self._sites.get(identifier)
+    def get(self, resource: Resource, identifier: str) -> str | None:
+        """Return the site that holds a resource; `None` if it is not known."""
+        return self._sites.get((resource.service, resource.key, identifier))
 
-    def learn(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Remember ids, each with its site."""
+    def learn(self, resource: Resource, pairs: Iterable[tuple[str, str]]) -> None:
+        """Remember ids of one type of resource, each with its site; names are ignored, which several users may have."""
         for identifier, site in pairs:
-            if identifier:
-                self._sites.put(identifier, site)
+            if is_uuid(identifier) or (identifier and resource.identity == ("id",)):
+                self._sites.put((resource.service, resource.key, identifier), site)
 
-    def forget(self, identifier: str) -> None:
-        """It is not there any more."""
-        self._sites.forget((identifier,))
+
+def proves(route: Route, status: int) -> bool:
+    """Return whether an answer proves that the site that gave it holds the resource of the request.
+
+    Only a success does. A refusal may be about the caller, the request or the site's load, and anybody can cause one.
+    The success of a request below a resource proves it for Nova alone, which looks for the resource first.
+
+    Args:
+        route: of the request.
+        status: HTTP status of the answer.
+    """
+    resource = route.resource
+    if resource is None or not 200 <= status < 300 or (route.child and resource.service != "compute"):
+        return False
+    return is_uuid(route.id) or resource.identity == ("id",)
 
 
 async def search(sites: Sites, call: Call, among: Sequence[str]) -> Found:

@@ -15,6 +15,7 @@ from aiohttp import web
 from atoll.errors import AtollError
 from atoll.files import make_directory
 from atoll.gateway import scope as scopes
+from atoll.gateway.body import whole
 from atoll.gateway.bring import Bringer, Keeper
 from atoll.gateway.console import Consoles
 from atoll.gateway.control import SOCKET, Control
@@ -116,8 +117,8 @@ class Parts:
     # What is asked from outside
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
-        body = await request.content.read(_MOST_JOIN_BYTES)
         try:
+            body = await whole(request, _MOST_JOIN_BYTES)
             return web.Response(body=orjson.dumps(self._mesh.redeem(orjson.loads(body))), content_type="application/json")
         except orjson.JSONDecodeError:
             error = AtollError("join.refused", "the request is no JSON")

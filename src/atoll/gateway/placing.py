@@ -7,7 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.gateway.call import Call
-from atoll.gateway.routes import Resource
+from atoll.gateway.paths import segment
+from atoll.gateway.routes import Resource, network_resource
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A resource that a new one will belong to.
+
+    Attributes:
+        resource: its type.
+        id: its id, as the request names it.
+        path: its path.
+    """
+
+    resource: Resource
+    id: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -17,12 +33,12 @@ class Creation:
     Attributes:
         call: as it has to be sent.
         site: that it names; None: none.
-        parents: what it will belong to: the path and the id of each.
+        parents: the resources that it will belong to.
     """
 
     call: Call
     site: str | None
-    parents: tuple[tuple[str, str], ...]
+    parents: tuple[Parent, ...]
 
 
 def creation(call: Call, resource: Resource, members: Collection[str]) -> Creation:
@@ -40,9 +56,7 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
         body = call.json()
         item = body.get(resource.item) or (body.get(resource.key) or [{}])[0]  # Neutron makes many at once, all at one site
         named = item.get(resource.zone)
-        parents = tuple(
-            (f"/v2.0/{collection}/{item[name]}", item[name]) for name, collection in resource.parents if isinstance(item.get(name), str)
-        )
+        parents = tuple(_parent(collection, item[name]) for name, collection in resource.parents if isinstance(item.get(name), str))
     except (ValueError, AttributeError, TypeError, LookupError):
         return Creation(call, None, ())  # the service says what is wrong with it
     if isinstance(named, str):
@@ -51,6 +65,15 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
     if isinstance(named, list) and (site := next((each for each in named if isinstance(each, str) and each in members), "")):
         return Creation(_without_hint(call, body, resource, site), site, parents)
     return Creation(call, None, parents)
+
+
+def _parent(collection: str, identifier: str) -> Parent:
+    """Name a parent.
+
+    Raises:
+        ValueError: no resource can have this id.
+    """
+    return Parent(network_resource(collection), identifier, f"/v2.0/{collection}/{segment(identifier)}")
 
 
 def _without_hint(call: Call, body: dict[str, Any], resource: Resource, site: str) -> Call:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from atoll.gateway.order import Style
 
@@ -27,6 +28,10 @@ class Operation(Enum):
     """About one resource, which is at one site."""
     EVERYWHERE = auto()
     """For all sites: a setting that each has, or a resource that several may hold under one id."""
+
+
+NEVER = (0, 0)
+"""No microversion: ids were always UUIDs."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Resource:
     wrapped: bool = False
     identity: tuple[str, ...] = ("id",)
     uuid: bool = True
-    counted_before: tuple[int, int] = (0, 0)
+    counted_before: tuple[int, int] = NEVER
     parents: tuple[tuple[str, str], ...] = ()
     brief: tuple[str, ...] = ()
     zone: str = ""
@@ -121,17 +126,22 @@ IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)
 _DATA = frozenset(("file", "stage", "import"))
 """Below an image: what makes its data come to the one site where it is made."""
 
+_IMAGE_DATA = re.compile(r"/v2/images/[^/]+/(file|stage)/?")
+
 _MERGED = frozenset(("limits", "os-availability-zone", "os-simple-tenant-usage"))
 _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets"))
 _PROJECT = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
-_networks: dict[str, Resource] = {}
-
 
 def is_uuid(text: str) -> bool:
     """Whether a text is a UUID as OpenStack writes them."""
     return bool(_UUID.fullmatch(text))
+
+
+def is_image_data(service: str, path: str) -> bool:
+    """Return whether a path is that of an image's data: the one body, and the one answer, that is not held in memory."""
+    return service == "image" and bool(_IMAGE_DATA.fullmatch(path))
 
 
 def match(method: str, service: str, path: str) -> Route:
@@ -179,14 +189,12 @@ def _match_network(method: str, parts: list[str]) -> Route:
     return _match_resource(method, network_resource(name), parts, 2)
 
 
+@lru_cache(maxsize=256)
 def network_resource(name: str) -> Resource:
-    """The type that Neutron calls `name` in paths: its collections are all alike."""
-    if name not in _networks and len(_networks) < 1000:  # a client may ask for any name
-        _networks[name] = _make_network_resource(name)
-    return _networks.get(name) or _make_network_resource(name)
+    """Return the type that Neutron calls `name` in paths: its collections are all alike.
 
-
-def _make_network_resource(name: str) -> Resource:
+    A client may ask for any name, so only the latest ones are kept.
+    """
     key = name.replace("-", "_")
     item = key.removesuffix("ies") + "y" if key.endswith("ies") else key.removesuffix("s")
     return Resource(

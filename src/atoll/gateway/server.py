@@ -6,12 +6,13 @@ import hashlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -20,14 +21,22 @@ from aiohttp.web_protocol import RequestHandler
 from atoll.errors import AtollError
 from atoll.gateway import headers as heads
 from atoll.gateway import scope as scopes
+from atoll.gateway.body import Upload, check_size, whole
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.callers import Callers
 from atoll.gateway.console import PEER_PATH, Consoles
 from atoll.gateway.console import url as console_url
+from atoll.gateway.door import Door, Handler
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Answer, Gateway
 from atoll.gateway.limited import LimitedLog
+from atoll.gateway.limits import Limits
 from atoll.gateway.options import Options
+from atoll.gateway.respond import HELD, SMALL, respond
+from atoll.gateway.routes import is_image_data
 from atoll.gateway.target import SERVICES, Refused, Target, parse
+from atoll.gateway.validation import validate
+from atoll.gateway.visitors import Visitors
 from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
@@ -35,8 +44,13 @@ LOG = logging.getLogger(__name__)
 MAX_BODY = 1 << 20
 """Bytes of a request that is not an image's data: those are read once, this may have to be sent twice. The services take less still."""
 
-SMALL = 64 << 10
-"""Answers up to so many bytes are sent in one piece."""
+LINGER_S = 2.0
+"""Seconds for which the rest of a body is read that nobody wants, so that the client reads the answer."""
+
+AT_PEER_PORT = Limits(
+    accepts_s=5, requests_s=1, requests=10, strangers_requests_s=2, strangers_requests=20, idle_s=90, connections_of_address=512
+)
+"""Of the peer port; whoever has no certificate may ask to join, and nothing else."""
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _LINE = 16 << 10
@@ -48,7 +62,7 @@ PING = "/atoll/ping"
 PEER: web.RequestKey[str] = web.RequestKey("peer", str)
 """Of a request to the peer server: which site it comes from."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PeerHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
@@ -61,6 +75,7 @@ class Server:
         consoles: carries the consoles of guests.
         join: answers `POST /atoll/join`, the one request that needs no certificate; None: it is refused.
         extend: adds handlers of its own to the peer server's application, below `/atoll/`.
+        limits: what a client may have of the public port.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of
@@ -70,8 +85,9 @@ class Server:
         mesh: Mesh,
         consoles: Consoles,
         *,
-        join: Handler | None = None,
+        join: PeerHandler | None = None,
         extend: Callable[[web.Application], None] | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - it can't be changed
     ) -> None:
         self._options = options
         self._gateway = gateway
@@ -79,8 +95,17 @@ class Server:
         self._consoles = consoles
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
+        self._callers = Callers(options.token_keys)
+        self._visitors = Visitors(limits)
+        self._peers = Visitors(AT_PEER_PORT, self._is_member)
         public = web.Server(
-            self._public, request_factory=_request, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE
+            self._public,
+            request_factory=_request,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+            lingering_time=LINGER_S,
         )
         self._public_runner = web.ServerRunner(public)
         application = web.Application(client_max_size=MAX_BODY, middlewares=[self._check_peer])
@@ -92,25 +117,45 @@ class Server:
         application.router.add_get(PEER_PATH + "/{kind}", self._peer_console)
         application.router.add_route("*", "/{path:.*}", self._peer)
         self._peer_runner = web.AppRunner(
-            application, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE, keepalive_timeout=90
+            application, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE, lingering_time=LINGER_S
         )
+        self._doors: list[Door] = []
 
     async def start(self, public: socket.socket, peer: socket.socket) -> None:
         """Serve on sockets that listen."""
         await self._public_runner.setup()
         await self._peer_runner.setup()
-        await web.SockSite(self._public_runner, public).start()
-        await web.SockSite(self._peer_runner, peer, ssl_context=server_tls(self._options.tls)).start()
+        for runner, visitors, listener, tls in (
+            (self._public_runner, self._visitors, public, None),
+            (self._peer_runner, self._peers, peer, server_tls(self._options.tls)),
+        ):
+            assert runner.server is not None
+            door = Door(runner.server, visitors, tls)
+            door.open(listener)
+            self._doors.append(door)
 
     async def stop(self) -> None:
         """Serve no more; what is under way may end, but for consoles, which may never."""
+        for door in self._doors:
+            door.close()
         await self._consoles.sessions.stop()
         await self._public_runner.cleanup()
         await self._peer_runner.cleanup()
 
     async def _public(self, request: web.BaseRequest) -> web.StreamResponse:
-        service, last = "", False
+        handler = _handler(request)
+        handler.request_began()
         try:
+            with ExitStack() as held:
+                return await self._of_client(request, handler, held)
+        finally:
+            handler.request_ended()
+
+    async def _of_client(self, request: web.BaseRequest, handler: Handler, held: ExitStack) -> web.StreamResponse:
+        service, last = "", False
+        more: dict[str, str] = {}
+        try:
+            user = self._admit(request, handler, self._visitors)
             target = parse(request.raw_path)
             service = target.service
             if not service and target.path.startswith(console_url.PREFIX):
@@ -118,18 +163,18 @@ class Server:
             _check(request)
             if not service:
                 return self._own(target)
-            call = await self._call_of_client(request, target)
+            call = await self._call_of_client(request, target, user, held)
             # A scope in the URL is what the client was pointed at; one in the header is about this request.
             expression = request.headers.get(heads.SCOPE, target.scope)
-            return await _respond(request, await self._gateway.answer(call, expression, _scope_prefix(target)))
+            answer = await self._gateway.answer(call, expression, _scope_prefix(target))
+            self._note_sign_in(call, answer, handler)
+            return await respond(request, answer, held=SMALL if is_image_data(call.service, call.path) else HELD)
         except Refused as refused:
             self._log.warning(
                 "refused from %s: %.40s %.200r: %s", request.remote, request.method, console_url.shown(request.raw_path), refused.message
             )
             reply = fault(service, refused.status, refused.message, self._options.site)
-            last = True
-        except web.HTTPRequestEntityTooLarge:
-            reply = fault(service, 413, f"the request is larger than {MAX_BODY} bytes", self._options.site)
+            last, more = True, _explained(refused.status)
         except web.RequestPayloadError as error:
             reply = fault(service, 400, f"the request's body is malformed: {error}", self._options.site)
             last = True
@@ -138,7 +183,32 @@ class Server:
         except Unreachable as error:
             LOG.info("%s %s: %s", request.method, console_url.shown(request.raw_path), error)
             reply = self._unreachable(service, error)
-        return await _respond(request, reply, last=last)
+        return await respond(request, reply, last=last, more=more)
+
+    def _admit(self, request: web.BaseRequest, handler: Handler, visitors: Visitors) -> str:
+        """Count a request, and return the user whose token it has; empty if it has none that a site has signed.
+
+        Raises:
+            TooMany: the client has had enough.
+        """
+        token = request.headers.get("X-Auth-Token", "")
+        user = self._callers.remembered(token)
+        visitors.ask(handler.address, user)
+        if not user and token and (user := self._callers.user(token)):
+            handler.address.requests.give_back(1)
+        if user:
+            handler.recognise()
+        return user
+
+    def _note_sign_in(self, call: Call, answer: Answer, handler: Handler) -> None:
+        """Let a sign-in that succeeds cost its address nothing, and one that is refused what it has cost Keystone."""
+        if call.user or call.method != "POST" or call.service != "identity" or call.path.rstrip("/") != "/v3/auth/tokens":
+            return
+        if answer.status < 400:
+            self._visitors.signed_in(handler.address, handler)
+            handler.known = True
+        else:
+            self._visitors.refused(handler.address)
 
     def _unreachable(self, service: str, error: Unreachable) -> Reply:
         if error.site == self._options.site:
@@ -153,7 +223,7 @@ class Server:
         index = {"cloud": self._options.cloud, "site": self._options.site, "services": services}
         return web.Response(body=orjson.dumps(index), content_type="application/json")
 
-    async def _call_of_client(self, request: web.BaseRequest, target: Target) -> Call:
+    async def _call_of_client(self, request: web.BaseRequest, target: Target, user: str, held: ExitStack) -> Call:
         headers = heads.of_client(request.headers)
         host = request.headers.get("Host") or self._default_host
         if not heads.valid_host(host):
@@ -164,48 +234,90 @@ class Server:
         request_id = heads.request_id(headers.get(heads.REQUEST_ID))
         headers[heads.REQUEST_ID] = request_id
         headers.popall(heads.SCOPE, None)
-        body = await _body(request, headers)
-        return Call(request.method, target.service, target.path, target.query, headers, body, request_id)
+        call = Call(request.method, target.service, target.path, target.query, headers, None, request_id, user)
+        return await self._with_body(request, call, self._visitors, held)
+
+    async def _with_body(self, request: web.BaseRequest, call: Call, visitors: Visitors, held: ExitStack) -> Call:
+        """Read a request's body, or, if it is an image's data, have it arrive while it is sent on.
+
+        Raises:
+            Refused: it is too large, too slow, or one too many; or it may not be sent at all.
+            Unreachable: Keystone does not say whether it may.
+        """
+        if is_image_data(call.service, call.path):
+            if call.user:
+                held.enter_context(visitors.transfer(call.user))
+            if request.body_exists:
+                await validate(self._gateway.sites, call.token, call.request_id)
+                await _go_on(request)
+                return replace(call, body=Upload(request.content))
+        if not request.body_exists:
+            return call
+        limit = MAX_BODY if call.user else visitors.limits.stranger_body
+        held.enter_context(visitors.body(_handler(request).address, check_size(request, limit)))
+        await _go_on(request)
+        return replace(call, body=await whole(request, limit, visitors.limits.body_s))
 
     async def _peer(self, request: web.Request) -> web.StreamResponse:
         """Another gateway asks this site's own services."""
+        with ExitStack() as held:
+            return await self._of_peer(request, held)
+
+    async def _of_peer(self, request: web.Request, held: ExitStack) -> web.StreamResponse:
         service, last = "", False
         try:
             target = parse(request.raw_path)
             service = target.service
             _check(request, target)
-            headers = heads.end_to_end(request.headers.items(), request.headers.get("Connection", ""))
-            for name in ("Host", heads.HOP):
-                headers.popall(name, None)
+            headers = heads.of_peer(request.headers)
             request_id = heads.request_id(headers.get(heads.REQUEST_ID))
-            call = Call(request.method, service, target.path, target.query, headers, await _body(request, headers), request_id)
-            return await _respond(request, await self._gateway.local(call))
+            user = self._callers.user(headers.get("X-Auth-Token", ""))
+            call = Call(request.method, service, target.path, target.query, headers, None, request_id, user)
+            call = await self._with_body(request, call, self._peers, held)
+            answer = await self._gateway.local(call)
+            return await respond(request, answer, held=SMALL if is_image_data(service, call.path) else HELD)
         except Refused as refused:
             path = console_url.shown(request.raw_path)
             self._log.warning("refused from peer %s: %.40s %.200r: %s", request.remote, request.method, path, refused.message)
             reply = fault(service, refused.status, refused.message, self._options.site)
             last = True
+        except web.RequestPayloadError as error:
+            reply = fault(service, 400, f"the request's body is malformed: {error}", self._options.site)
+            last = True
         except Unreachable as error:
             reply = fault(service, 503, str(error), self._options.site)
-        return await _respond(request, reply, last=last)
+        return await respond(request, reply, last=last)
 
     async def _peer_console(self, request: web.Request) -> web.StreamResponse:
         return await self._consoles.of_peer(request, request[PEER])
 
     @web.middleware
-    async def _check_peer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _check_peer(self, request: web.Request, handler: PeerHandler) -> web.StreamResponse:
         """Let through only who is a member now: also on a connection that is older than its revocation."""
-        if request.raw_path == JOIN and request.method == "POST":
-            return await handler(request)
-        site = self._peer_site(request)
-        if site is None:
-            path = console_url.shown(request.raw_path)
-            self._log.warning("refused from peer %s: %.40s %.200r: no member's certificate", request.remote, request.method, path)
-            response = web.Response(status=403, text="no member of this cloud\n")
-            response.force_close()
-            return response
-        request[PEER] = site
-        return await handler(request)
+        connection = _handler(request)
+        connection.request_began()
+        try:
+            site = self._peer_site(request)
+            if site is not None:
+                connection.recognise()
+                request[PEER] = site
+                return await handler(request)
+            self._peers.ask(connection.address, "")
+            if request.raw_path == JOIN and request.method == "POST":
+                return await handler(request)
+            why, status = "no member of this cloud", 403
+        except Refused as refused:
+            why, status = refused.message, refused.status
+        finally:
+            connection.request_ended()
+        path = console_url.shown(request.raw_path)
+        self._log.warning("refused from peer %s: %.40s %.200r: %s", request.remote, request.method, path, why)
+        response = web.Response(status=status, text=f"{why}\n")
+        response.force_close()
+        return response
+
+    def _is_member(self, host: str) -> bool:
+        return any(member.host == host for member in self._mesh.members().values())
 
     def _peer_site(self, request: web.BaseRequest) -> str | None:
         tls = request.get_extra_info("ssl_object")
@@ -246,6 +358,8 @@ def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
     """Refuse what a proxy and the server behind it could read in two ways; and what a peer has no reason to ask for."""
     if peers is not None and (not peers.service or peers.scope is not None):
         raise Refused(404, "gateways ask for a service")
+    if request.version < HttpVersion10:
+        raise Refused(400, "HTTP/1.0 or 1.1 is spoken here")
     if request.method not in _METHODS:
         raise Refused(400, "there is no such method")
     if "Upgrade" in request.headers:
@@ -254,50 +368,21 @@ def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
         raise Refused(400, "more than one Host header")
 
 
-async def _body(request: web.BaseRequest, headers: Mapping[str, str]) -> bytes | AsyncIterator[bytes] | None:
-    if not request.body_exists:
-        return None
+async def _go_on(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it that it may send the body."""
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    if headers.get("Content-Type", "").startswith("application/octet-stream"):
-        return request.content.iter_any()
-    return await request.read()
+
+
+def _handler(request: web.BaseRequest) -> Handler:
+    assert isinstance(request.protocol, Handler), "not of a door"
+    return request.protocol
+
+
+def _explained(status: int) -> dict[str, str]:
+    """Headers that say what a client that was refused may do."""
+    return {"Retry-After": "1"} if status in {429, 503} else {"WWW-Authenticate": "Keystone"} if status == 401 else {}
 
 
 async def _pong(_request: web.Request) -> web.Response:
     return web.Response(text="pong")
-
-
-async def _respond(request: web.BaseRequest, answer: Answer, *, last: bool = False) -> web.StreamResponse:
-    """Send an answer on: in one piece if it is small, else as it arrives.
-
-    Args:
-        request: what is answered.
-        answer: the answer.
-        last: close the connection then: what follows a request that was refused is not worth reading.
-    """
-    if not isinstance(answer, Reply) and request.method != "HEAD" and answer.length is not None and answer.length <= SMALL:
-        answer = await answer.read()
-    answer.headers.setdefault(heads.SITE, answer.site)
-    if isinstance(answer, Reply):
-        response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
-        if last:
-            response.force_close()
-        with suppress(ConnectionResetError):  # whoever asked has hung up
-            await response.prepare(request)
-            await response.write_eof()
-        return response
-    streamed = web.StreamResponse(status=answer.status, headers=answer.headers)
-    try:
-        await streamed.prepare(request)
-        async for piece in answer.pieces():
-            await streamed.write(piece)
-        await streamed.write_eof()
-    except BaseException:
-        # What is cut short must not look whole.
-        if request.transport is not None:
-            request.transport.close()
-        raise
-    finally:
-        answer.close()
-    return streamed

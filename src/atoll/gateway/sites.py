@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -16,8 +16,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from atoll.gateway.admin import AdminToken
+from atoll.gateway.body import Upload
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
+from atoll.gateway.limits import Busy, Limits, Turns
 from atoll.gateway.options import Options
 from atoll.gateway.target import Refused
 from atoll.mesh.members import Member
@@ -51,8 +53,12 @@ _NO_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 class Upstream:
     """An answer whose head has arrived. It must be read or closed."""
 
-    def __init__(self, response: aiohttp.ClientResponse, site: str, idle_s: float | None = None) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, site: str, idle_s: float | None = None, ended: Callable[[], None] | None = None
+    ) -> None:
         self._response = response
+        self._ended = ended
+        self._held = b""
         self._idle_s = idle_s
         self.status = response.status
         self.headers = end_to_end(response.headers.items(), response.headers.get("Connection", ""))
@@ -67,28 +73,74 @@ class Upstream:
         """
         body = bytearray()
         try:
-            async for piece in self.pieces():
+            while piece := await self._piece():
                 body += piece
                 if len(body) > MAX_REPLY:
                     self.close()
                     raise Unreachable(self.site, f"its answer is larger than {MAX_REPLY} bytes")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.close()
+            raise Unreachable(self.site, f"its answer broke off: {error or type(error).__name__}") from error
+        self.headers.popall("Content-Length", None)
+        return Reply(self.status, self.headers, bytes(body), self.site)
+
+    async def hold(self, limit: int) -> Reply | Upstream:
+        """Take its body, or as much of it as is to be held in memory.
+
+        Args:
+            limit: bytes.
+
+        Returns:
+            The answer whole, or this one, whose pieces still are all of it.
+
+        Raises:
+            Unreachable: it broke off.
+        """
+        body = bytearray()
+        try:
+            async for piece in self.pieces():
+                body += piece
+                if len(body) > limit:
+                    self._held = bytes(body)
+                    return self
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.close()
             raise Unreachable(self.site, f"its answer broke off: {error or type(error).__name__}") from error
         self.headers.popall("Content-Length", None)
         return Reply(self.status, self.headers, bytes(body), self.site)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Its body, as it arrives."""
-        while True:
+        if self._held:
+            held, self._held = self._held, b""
+            yield held
+        while piece := await self._piece():
+            yield piece
+
+    async def _piece(self) -> bytes:
+        if self._idle_s is None:
+            piece = await self._response.content.readany()
+        else:
             async with asyncio.timeout(self._idle_s):
                 piece = await self._response.content.readany()
-            if not piece:
-                return
-            yield piece
+        if not piece:
+            self._end()
+        return piece
 
     def close(self) -> None:
         """Wait for no more of it."""
         self._response.close()
+        self._end()
+
+    def _end(self) -> None:
+        """End the turn at the service."""
+        if self._ended is not None:
+            self._ended()
+            self._ended = None
+
+    def __del__(self) -> None:
+        """End the turn of an answer that was dropped."""
+        self._end()
 
 
 class _Peer:
@@ -164,9 +216,10 @@ class Sites:
     Args:
         options: of this gateway.
         mesh: who there is, and who can be reached.
+        limits: says how many requests a service answers at once.
     """
 
-    def __init__(self, options: Options, mesh: Mesh) -> None:
+    def __init__(self, options: Options, mesh: Mesh, limits: Limits = Limits()) -> None:  # noqa: B008 - it can't be changed
         self.here = options.site
         self._services = options.services
         self._tls_directory = options.tls
@@ -175,6 +228,7 @@ class Sites:
         self._local: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
         self._admin = AdminToken(self, options)
+        self._turns = Turns(limits)
 
     async def start(self) -> None:
         """Open what requests are sent over."""
@@ -256,7 +310,7 @@ class Sites:
         headers[HOP] = "1"
         headers[REQUEST_ID] = call.request_id
         request = self._request(peer.session, f"{peer.url}/{call.service}{call.target}", call, headers, peer.tls)
-        return Upstream(await self._patiently(peer, request), site, IDLE_S)
+        return Upstream(await self._patiently(peer, request, call.body), site, IDLE_S)
 
     async def open_socket(self, site: str, path: str, headers: CIMultiDict[str], max_message: int) -> aiohttp.ClientWebSocketResponse:
         """Open a WebSocket to the gateway of another site.
@@ -275,7 +329,7 @@ class Sites:
         url = URL(f"{peer.url}{path}", encoded=True)
         return await self._patiently(peer, peer.session.ws_connect(url, headers=headers, ssl=peer.tls, max_msg_size=max_message))
 
-    async def _patiently(self, peer: _Peer, request: Coroutine[Any, Any, T]) -> T:
+    async def _patiently(self, peer: _Peer, request: Coroutine[Any, Any, T], body: object = None) -> T:
         try:
             # A new connection takes three round trips.
             answer = await _while_it_lives(peer, request, max(PATIENCE_S, 5 * self.rtt_ms(peer.name) / 1000))
@@ -283,6 +337,7 @@ class Sites:
             self._mesh.report(peer.name, True)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _check_source(body)
             peer.fail()
             self._mesh.report(peer.name, False)
             sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
@@ -298,10 +353,31 @@ class Sites:
         if REQUEST_ID not in headers:
             headers = CIMultiDict(headers)
             headers[REQUEST_ID] = call.request_id
+        ended = await self._turn(call)
         try:
-            return Upstream(await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Upstream(
+                await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here, ended=ended
+            )
+        except BaseException as error:
+            if ended is not None:
+                ended()
+            if not isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+                raise
+            _check_source(call.body)
             raise Unreachable(self.here, f"its own {call.service} service does not answer: {error or type(error).__name__}") from error
+
+    async def _turn(self, call: Call) -> Callable[[], None] | None:
+        """Wait until a service may answer one more request of a user; what the gateway asks by itself waits for nothing.
+
+        Raises:
+            Refused: that takes too long.
+        """
+        if call.user is None:
+            return None
+        try:
+            return await self._turns.take(call.service, call.user)
+        except Busy:
+            raise Refused(503, f"{call.service} answers as many requests of one user as it may: try again in a moment") from None
 
     async def _request(
         self, session: aiohttp.ClientSession, url: str, call: Call, headers: CIMultiDict[str], tls: ssl.SSLContext | None = None
@@ -331,6 +407,16 @@ class Sites:
         if peer.broken:
             raise Unreachable(site, "it did not answer a moment ago", sent=False)
         return peer
+
+
+def _check_source(body: object) -> None:
+    """Blame the client for a request that failed because its body broke off: it says nothing about the site.
+
+    Raises:
+        Refused: it broke off.
+    """
+    if isinstance(body, Upload) and body.failure:
+        raise Refused(400, body.failure)
 
 
 async def _while_it_lives(peer: _Peer, request: Coroutine[Any, Any, T], patience_s: float) -> T:

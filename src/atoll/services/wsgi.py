@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from cheroot import wsgi
 
 from atoll.runtime.child import Child
-from atoll.services import invalidation
+from atoll.services import arrival, invalidation
 from atoll.services.common import TOKEN_CACHE
 
 THREADS = 16
@@ -49,8 +49,21 @@ class TokenCache:
             self._values.clear()
 
 
+UPLOADS = 10
+"""Uploads at once: the other threads are left for requests that are there as a whole."""
+
+
 class Server(wsgi.Server):
-    """A threaded HTTP/1.1 server on a socket it is given."""
+    """A threaded HTTP/1.1 server on a socket it is given.
+
+    Args:
+        listener: the socket.
+        application: answers.
+        threads: requests served at once.
+    """
+
+    ConnectionClass = arrival.Connection
+    max_request_header_size = arrival.HEAD
 
     def __init__(self, listener: socket.socket, application: WSGIApplication, threads: int = THREADS) -> None:
         cache = TokenCache()
@@ -66,6 +79,18 @@ class Server(wsgi.Server):
             listener.getsockname()[:2], with_cache, numthreads=threads, max=threads, request_queue_size=256, timeout=60, shutdown_timeout=5
         )
         self._listener = listener
+        self._uploads = max(1, threads * UPLOADS // THREADS)
+
+    def prepare(self) -> None:
+        """Do all but serve."""
+        super().prepare()
+        self._connections: Any = self._connections
+        self._connections.close()
+        self.arrivals = self._connections = arrival.Manager(self, self._uploads)
+
+    def process_conn(self, conn: arrival.Connection) -> None:
+        """Have a request answered by a thread, once it is there."""
+        self.arrivals.arrived(conn)
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:  # noqa: A002 - cheroot's signature
         """Take the given socket instead of opening one."""

@@ -7,7 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from atoll.gateway.call import Reply
-from atoll.gateway.server import _respond
+from atoll.gateway.respond import respond
 
 
 def test_who_hangs_up_before_the_answer_is_no_error(monkeypatch):
@@ -20,7 +20,7 @@ def test_who_hangs_up_before_the_answer_is_no_error(monkeypatch):
     monkeypatch.setattr(web.Response, "write_eof", closed)
 
     async def main() -> None:
-        response = await _respond(make_mocked_request("GET", "/"), Reply(200, CIMultiDict(), b"{}", "paris"))
+        response = await respond(make_mocked_request("GET", "/"), Reply(200, CIMultiDict(), b"{}", "paris"))
         assert response.status == 200
 
     asyncio.run(main())

@@ -101,6 +101,7 @@ FRAMINGS = {
     "an upgrade": b"GET /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
     "a tunnel": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x\r\n\r\n",
     "an odd method": b"TRACE /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/0.9": b"GET /compute/v2.1/servers\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a long header": b"GET /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 70_000 + b"\r\n\r\n",
 }

@@ -247,12 +247,15 @@ def test_images_pass_without_being_held(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{cloud['paris'].public_port}/image/v2/images/{body['id']}/file"
         expected = f"{size}:{hashlib.sha256(b'y' * size).hexdigest()}"
         for headers in ({}, {"Content-Length": str(size)}, {"Expect": "100-continue"}):
-            async with cloud.session.put(url, data=pieces(), headers={"Content-Type": "application/octet-stream"} | headers) as response:
+            async with cloud.session.put(
+                url, data=pieces(), headers={"Content-Type": "application/octet-stream", "X-Auth-Token": "t"} | headers
+            ) as response:
                 assert response.status == 204
             assert cloud["paris"].services.data.pop(body["id"]) == expected
         # Through another gateway, which does not know the image.
         url = url.replace(str(cloud["paris"].public_port), str(cloud["lyon"].public_port))
-        async with cloud.session.put(url, data=pieces(), headers={"Content-Type": "application/octet-stream"}) as response:
+        with_token = {"Content-Type": "application/octet-stream", "X-Auth-Token": "t"}
+        async with cloud.session.put(url, data=pieces(), headers=with_token) as response:
             assert response.status == 204
         assert cloud["paris"].services.data[body["id"]] == expected
         received = 0

@@ -17,6 +17,7 @@ from atoll.gateway.call import Call, Unreachable
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.limited import BURST, LimitedLog
 from atoll.gateway.locate import Locations
+from atoll.gateway.routes import IMAGES
 
 
 def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path: Path) -> None:
@@ -63,11 +64,11 @@ def test_a_flood_of_mistakes_is_no_flood_of_lines(caplog: pytest.LogCaptureFixtu
 
 
 def test_what_is_remembered_has_an_end() -> None:
-    locations = Locations(2)
-    locations.learn([("a", "paris"), ("b", "lyon"), ("", "nice")])
-    assert locations.get("a") == "paris"
-    locations.learn([("c", "nice")])
-    assert [locations.get(each) for each in "abc"] == ["paris", None, "nice"]
+    locations, image = Locations(2), IMAGES
+    locations.learn(image, [("a", "paris"), ("b", "lyon"), ("", "nice")])
+    assert locations.get(image, "a") == "paris"
+    locations.learn(image, [("c", "nice")])
+    assert [locations.get(image, each) for each in "abc"] == ["paris", None, "nice"]
 
 
 @pytest.mark.parametrize(

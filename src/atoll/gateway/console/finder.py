@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console.line import Where
 from atoll.gateway.console.url import KINDS, new_token
+from atoll.gateway.paths import segment
 from atoll.gateway.sites import Sites
 from atoll.gateway.target import Refused
 
@@ -68,7 +69,9 @@ class Finder:
         return where
 
     async def _show(self, token: str, request_id: str) -> Where | None:
-        reply = await self._ask(Call("GET", "compute", f"/v2.1/os-console-auth-tokens/{token}", "", CIMultiDict(), None, request_id))
+        reply = await self._ask(
+            Call("GET", "compute", f"/v2.1/os-console-auth-tokens/{segment(token)}", "", CIMultiDict(), None, request_id)
+        )
         if reply.status == 404:
             return None
         console = self._body(reply)["console"]
@@ -76,7 +79,7 @@ class Finder:
 
     async def _now(self, server: str, kind: str, request_id: str) -> Where | None:
         protocol, type_ = KINDS[kind]
-        make = Call("POST", "compute", f"/v2.1/servers/{server}/remote-consoles", "", CIMultiDict(), None, request_id)
+        make = Call("POST", "compute", f"/v2.1/servers/{segment(server)}/remote-consoles", "", CIMultiDict(), None, request_id)
         reply = await self._ask(make.with_(json={"remote_console": {"protocol": protocol, "type": type_}}))
         if reply.status >= 500:
             raise self._failed(reply)
@@ -84,7 +87,7 @@ class Finder:
         return await self._show(token, request_id) if token else None
 
     async def _check_server(self, server: str, request_id: str) -> None:
-        reply = await self._ask(Call("GET", "compute", f"/v2.1/servers/{server}", "", CIMultiDict(), None, request_id))
+        reply = await self._ask(Call("GET", "compute", f"/v2.1/servers/{segment(server)}", "", CIMultiDict(), None, request_id))
         if reply.status == 404:
             raise Refused(403, _EXPIRED)
         found = self._body(reply)["server"]

@@ -1,0 +1,170 @@
+"""`atoll bench flood`: what honest clients notice of slow connections and rubbish at the public ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atoll.bench.cloud.stage import Stage, stage
+from atoll.bench.flood.honest import Client, asking, quantiles
+from atoll.bench.measure import Say, failed
+
+SETTLE_S = 2.0
+"""Seconds after a change that count for neither condition."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much to measure.
+
+    Attributes:
+        sites: of the cloud.
+        rtt_ms: between any two of them.
+        rounds: of calm, a flood at one site, and a flood at each.
+        seconds: of each of the three.
+        slow: connections that are held at each site that is attacked.
+        rate: requests a second there.
+        sources: addresses that they come from.
+    """
+
+    sites: int = 3
+    rtt_ms: float = 20.0
+    rounds: int = 3
+    seconds: float = 20.0
+    slow: int = 200
+    rate: float = 1000.0
+    sources: int = 20
+
+
+class Attacker:
+    """The attacker's process.
+
+    Args:
+        process: `atoll.bench.flood.attacker`.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def attack(self, *sites: str) -> dict[str, dict[str, int]]:
+        """Attack these sites from now on, and no others; return what was done before, by site.
+
+        Raises:
+            AtollError: `bench.failed`: it has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(",".join(sites) + "\n")
+            self._process.stdin.flush()
+            done: dict[str, dict[str, int]] = json.loads(self._process.stdout.readline())
+        except (OSError, ValueError):
+            raise failed("the attacker's process has ended") from None
+        return done
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+@contextmanager
+def attacking(made: Stage, options: Options) -> Iterator[Attacker]:
+    """Have an attacker, which is idle at first, while the context lasts."""
+    networks = {site: made.network(site) for site in made.names}
+    targets = {site: (networks[site], made.settings(site).host, made.settings(site).ports["gateway"]) for site in made.names}
+    arguments = {"targets": targets, "rate": options.rate, "slow": options.slow, "sources": options.sources}
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "atoll.bench.flood.attacker", json.dumps(arguments)]
+    attacker = Attacker(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, pass_fds=tuple(networks.values())))
+    try:
+        yield attacker
+    finally:
+        attacker.end()
+        for network in networks.values():
+            os.close(network)
+
+
+def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Measure.
+
+    Args:
+        options: how much.
+        root: a directory of the experiment's own.
+        environment: of the commands.
+        say: told what goes on.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        AtollError: `bench.failed`.
+    """
+    with stage(root / "flood", options.sites, options.rtt_ms, environment) as made, attacking(made, options) as attacker:
+        first = made.names[0]
+        conditions: dict[str, tuple[str, ...]] = {"calm": (), "one": (first,), "each": made.names}
+        samples: dict[str, dict[str, list[float]]] = {name: {site: [] for site in made.names} for name in conditions}
+        refused = dict.fromkeys(conditions, 0)
+        done: dict[str, int] = {}
+        with asking(made) as clients:
+            time.sleep(SETTLE_S)  # the first requests are of no cache
+            for round_ in range(options.rounds):
+                for condition, attacked in conditions.items():
+                    say(f"round {round_ + 1} of {options.rounds}: {condition}")
+                    attacker.attack(*attacked)
+                    refused[condition] += _watch(clients, samples[condition], options.seconds)
+                    for counts in attacker.attack(*attacked).values():
+                        for name, count in counts.items():
+                            done[name] = max(done.get(name, 0), count) if name == "slow" else done.get(name, 0) + count
+        return _report(options, first, samples, refused, done)
+
+
+def _watch(clients: Mapping[str, Client], into: dict[str, list[float]], seconds: float) -> int:
+    """Take the samples of some seconds, and return how many requests failed."""
+    time.sleep(SETTLE_S)
+    before = {site: (len(client.samples), client.failed) for site, client in clients.items()}
+    time.sleep(seconds)
+    for site, client in clients.items():
+        into[site] += client.samples[before[site][0] :]
+    return sum(client.failed - before[site][1] for site, client in clients.items())
+
+
+def _report(
+    options: Options, first: str, samples: dict[str, dict[str, list[float]]], refused: dict[str, int], done: dict[str, int]
+) -> dict[str, Any]:
+    numbers = {name: {site: quantiles(each) for site, each in sites.items()} for name, sites in samples.items()}
+    if done.get("late"):
+        raise failed(f"the attacker was too slow: {done['late']} requests were not sent in time")
+
+    def ratio(condition: str, site: str, quantile: str) -> float:
+        return round(float(numbers[condition][site][quantile] / numbers["calm"][site][quantile]), 2)
+
+    sites = list(samples["calm"])
+    others = [site for site in sites if site != first]
+    return {
+        "attacked_p50_ratio": ratio("one", first, "p50_ms"),
+        "attacked_p99_ratio": ratio("one", first, "p99_ms"),
+        "others_p50_ratio": max(ratio("one", site, "p50_ms") for site in others),
+        "others_p99_ratio": max(ratio("one", site, "p99_ms") for site in others),
+        "each_p50_ratio": max(ratio("each", site, "p50_ms") for site in sites),
+        "each_p99_ratio": max(ratio("each", site, "p99_ms") for site in sites),
+        "calm_p50_ms": max(numbers["calm"][site]["p50_ms"] for site in sites),
+        "calm_p99_ms": max(numbers["calm"][site]["p99_ms"] for site in sites),
+        "honest_failures": refused["one"] + refused["each"],
+        "rubbish_requests": done["requests"],
+        "rubbish_refused_connections": done["refused"],
+        "slow_connections": done["slow"],
+        "samples": numbers,
+    }

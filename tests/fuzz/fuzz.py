@@ -1,0 +1,41 @@
+"""Fuzz one target under coverage: `python tests/fuzz/fuzz.py TARGET [libFuzzer's options]`; `make fuzz` runs them all.
+
+It needs atheris (`make fuzz` installs it beside the project's own environment). What it has learned is kept in a corpus, below `.fuzz`.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+with atheris.instrument_imports(include=["atoll.gateway", "atoll.services.arrival"]):
+    import parsers
+    import ports
+    import seeds
+
+NAMES = ("public", "peer", *parsers.TARGETS)
+
+
+def target(name: str) -> ports.Target:
+    """The function to be fuzzed."""
+    return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else parsers.TARGETS[name]
+
+
+def main() -> None:
+    """Fuzz."""
+    name, *options = sys.argv[1:]
+    corpus = Path(".fuzz") / "corpus" / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(seeds.of(name)):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    findings = Path(".fuzz") / "findings"
+    findings.mkdir(exist_ok=True)
+    fuzzed = target(name)
+    atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={findings}/{name}-", "-rss_limit_mb=1024", "-timeout=10", *options], fuzzed)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

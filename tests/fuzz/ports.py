@@ -1,0 +1,255 @@
+"""The public and the peer port of a gateway in one thread, without sockets: bytes go in, and all that comes of them is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from multidict import CIMultiDict
+
+from atoll.gateway import headers as heads
+from atoll.gateway import server as servers
+from atoll.gateway.call import Call, Reply, json_reply
+from atoll.gateway.console import Consoles
+from atoll.gateway.door import Handler
+from atoll.gateway.limits import Limits
+from atoll.gateway.options import Options
+from atoll.gateway.routes import match
+from atoll.gateway.server import MAX_BODY, Server
+from atoll.gateway.target import SERVICES
+from atoll.gateway.visitors import Visitors
+
+TURNS = 40
+"""Rounds of the event loop after each piece."""
+
+LONGEST_S = 2.0
+"""Seconds of the processor for one input at most."""
+
+_PLAIN = re.compile(r"/[\x21-\x7e]*")
+_ANSWER = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9] |HTTP/[0-9]\.[0-9] 4[0-9][0-9] ")
+
+
+class Finding(Exception):  # noqa: N818 - what the fuzzer looks for
+    """Something that must not be."""
+
+
+class Transport(asyncio.Transport):
+    """The network: keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
+        self.sent = bytearray()
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def writelines(self, pieces: Any) -> None:
+        self.sent += b"".join(pieces)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Sites:
+    """Other sites, and a Keystone that takes any token but `bad`."""
+
+    here = "paris"
+
+    async def admin_token(self) -> str:
+        return "admin"
+
+    def everywhere(self) -> list[str]:
+        return ["paris", "lyon"]
+
+    async def send(self, _site: str, call: Call, *_ignored: float) -> Reply:
+        return json_reply(404 if call.headers.get("X-Subject-Token") == "bad" else 200, {}, "paris")
+
+    async def open_socket(self, *_arguments: Any) -> Any:
+        raise OSError("there is no other site here")
+
+
+class Gateway:
+    """Answers with nothing, and looks at what has come through."""
+
+    def __init__(self) -> None:
+        self.sites = Sites()
+
+    async def answer(self, call: Call, _scope: str | None = None, _prefix: str = "") -> Reply:
+        return await self.local(call)
+
+    async def local(self, call: Call) -> Reply:
+        check(call)
+        match(call.method, call.service, call.path)
+        heads.microversion(call.headers)
+        if call.body is not None and not isinstance(call.body, bytes):
+            async for _piece in call.body:
+                pass
+        return json_reply(200, {}, "paris")
+
+
+def check(call: Call) -> None:
+    """Look for what no service may see.
+
+    Raises:
+        Finding: it is there.
+    """
+    names = [name.lower() for name in call.headers]
+    parts = call.path.split("/")[1:]
+    wrong = {
+        "a service that there is not": call.service not in SERVICES,
+        "a header twice": len(names) != len(set(names)),
+        "a header with an underscore": any("_" in name for name in names),
+        "a header of the middleware": bool(set(names) & heads._OF_MIDDLEWARE),
+        "a header of gateways": any(name.startswith("x-atoll-") for name in names),
+        "a line break": any(mark in value for value in call.headers.values() for mark in "\r\n\0"),
+        "a path that is not plain": not _PLAIN.fullmatch(call.path) or "?" in call.path or "#" in call.path,
+        "a relative path": any(part in {".", ".."} for part in parts) or "" in parts[:-1],
+        "a large body": isinstance(call.body, bytes) and len(call.body) > MAX_BODY,
+        "a length that is not the body's": isinstance(call.body, bytes)
+        and call.headers.get("Content-Length", str(len(call.body))) != str(len(call.body)),
+        "a user without a token that was signed": bool(call.user),
+    }
+    for name, found in wrong.items():
+        if found:
+            raise Finding(f"{name}: {call}")
+
+
+class _Errors(logging.Handler):
+    """Makes a finding of each error that is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(logging.Formatter("%(name)s: %(message)s").format(record))
+
+
+class Port:
+    """One of a gateway's ports.
+
+    Args:
+        peer: the peer port, where the client is a member; else the public one.
+    """
+
+    def __init__(self, *, peer: bool) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self._errors = _Errors()
+        logging.getLogger().handlers = [self._errors]
+        logging.getLogger().setLevel(logging.ERROR)
+        self.loop.set_exception_handler(lambda _loop, context: self._errors.found.append(str(context)))
+        self._limits = Limits(requests=10**6, strangers_requests=10**6, connections=10**6, accepts_s=10**6)
+        self._peer = peer
+        self._server = self.loop.run_until_complete(self._make())
+
+    async def _make(self) -> Any:
+        directory = Path(tempfile.mkdtemp(prefix="fuzz"))
+        empty = dict.fromkeys(("data", "sockets", "tls", "members_file", "identity_database", "token_keys"), directory)
+        options = Options(
+            cloud="fuzz",
+            site="paris",
+            region="r",
+            host="192.0.2.2",
+            public_port=8080,
+            peer_port=8443,
+            mesh_port=7448,
+            services=dict.fromkeys(SERVICES, "http://192.0.2.2:1"),
+            local_users=(),
+            local_endpoints=(),
+            password="secret",
+            **empty,
+        )
+        sites: Any = Sites()
+        mesh: Any = SimpleNamespace(site_of_fingerprint=lambda _: "lyon", members=dict)
+        gateway: Any = Gateway()
+        self._whole = Server(options, gateway, mesh, Consoles(sites, "192.0.2.2", directory), join=self._join, limits=self._limits)
+        self._whole._peer_site = lambda _request: "lyon"  # type: ignore[method-assign]
+        runner = self._whole._peer_runner if self._peer else self._whole._public_runner
+        await runner.setup()
+        return runner.server
+
+    @staticmethod
+    async def _join(request: Any) -> Any:
+        await servers.whole(request, 64 << 10)
+        return servers.web.Response()
+
+    def feed(self, data: bytes) -> bytes:
+        """Send bytes over a new connection, close it, and return the answer.
+
+        Raises:
+            Finding: something is wrong.
+        """
+        begun = time.process_time()
+        answer = self.loop.run_until_complete(self._feed(data))
+        took = time.process_time() - begun
+        if self._errors.found:
+            found, self._errors.found = self._errors.found, []
+            raise Finding(found[0])
+        if took > LONGEST_S:
+            raise Finding(f"it took {took:.1f} s")
+        if answer and not _ANSWER.match(answer):
+            raise Finding(f"no answer of HTTP: {answer[:200]!r}")
+        return answer
+
+    async def _feed(self, data: bytes) -> bytes:
+        visitors = Visitors(self._limits)
+        self._whole._visitors = self._whole._peers = visitors
+        address = visitors.admit("192.0.2.1")
+        assert address is not None
+        handler = Handler(self._server, address, visitors, **self._server._kwargs)
+        transport = Transport()
+        handler.connection_made(transport)
+        size = 1 + data[0] * 8 if data else 1
+        for start in range(1, len(data), size):
+            if transport.closed:
+                break
+            handler.data_received(data[start : start + size])
+            for _ in range(4):
+                await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        task = handler._task_handler
+        handler.connection_lost(None)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if address.count or address.bytes or visitors._bytes or visitors._transfers:
+            raise Finding("a connection has left something behind")
+        return bytes(transport.sent)
+
+
+def headers_of(data: bytes) -> CIMultiDict[str]:
+    """Make headers of any bytes: lines, each a name and a value."""
+    made: CIMultiDict[str] = CIMultiDict()
+    for line in data.decode("latin-1").split("\n"):
+        name, _colon, value = line.partition(":")
+        made.add(name, value)
+    return made
+
+
+Target = Callable[[bytes], object]

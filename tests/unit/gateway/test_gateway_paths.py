@@ -1,0 +1,148 @@
+"""Ids in paths: each stays one segment, and none goes into a path unquoted."""
+
+import ast
+import json
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+import atoll.gateway
+from atoll.gateway.call import Call
+from atoll.gateway.paths import segment
+from atoll.gateway.placing import creation
+from atoll.gateway.routes import _NETWORK_PARENTS, network_resource
+from atoll.gateway.target import _PLAIN
+
+HOSTILE = (
+    "../x?y#z%2f",
+    "..",
+    ".",
+    "",
+    "a b",
+    "x HTTP/1.1\r\nHost: y\r\n\r\nGET /",
+    "é",
+    "\ud800",
+    "%2e%2e",
+    "x/y",
+    "x;y",
+    "x\\..\\y",
+    "\0",
+)
+
+TRUSTED = {
+    # File and expression: why it can be no one's choice, or is a path already.
+    ("copies.py", "self.call.path"): "the path of the request itself",
+    ("attempt.py", "operation.path"): "the path of the request itself",
+    ("call.py", "self.path"): "the path of the request",
+    ("call.py", "self.query"): "the query of the request",
+    ("sites.py", "host"): "of a member's card",
+    ("sites.py", "peer.url"): "of a member's card",
+    ("sites.py", "call.target"): "built by these builders, or checked by target.parse",
+    ("sites.py", "call.service"): "one of target.SERVICES",
+    ("sites.py", "path"): "built by these builders",
+    ("placing.py", "collection"): "of the table in routes.py",
+    ("network.py", "collection"): "one of two constants",
+    ("bringer.py", "members"): "built from a quoted id",
+    ("pull.py", "offset"): "a number",
+    ("pull.py", "length"): "a number",
+    ("consoles.py", "PEER_PATH"): "a constant",
+    ("consoles.py", "asked.kind"): "one of url.KINDS",
+    ("consoles.py", "held"): "matches url._TOKEN",
+    ("finder.py", "token"): "matches url._TOKEN",
+    ("chunks.py", "_identifier(request)"): "matches a UUID",
+    ("asking.py", "urlencode({attribute: reference.id})"): "quoted",
+}
+
+UNQUOTED_YET = frozenset(("attempt.py", "copies.py", "bringer.py", "images.py", "keeper.py", "network.py", "pull.py"))
+"""Files whose ids come from a service or from a request that was accepted."""
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_hostile_id_stays_one_segment_or_is_refused(hostile: str) -> None:
+    try:
+        quoted = segment(hostile)
+    except ValueError:
+        assert hostile in {"", ".", "..", "\ud800"}
+        return
+    assert unquote(quoted) == hostile
+    assert not set(quoted) & set("/?#;\\ \r\n\0")
+
+
+@given(st.text())
+def test_any_text_stays_one_segment_or_is_refused(text: str) -> None:
+    try:
+        path = f"/v2.0/networks/{segment(text)}/tags"
+    except ValueError:
+        return
+    assert _PLAIN.fullmatch(path)
+    assert path.split("/")[:3] + path.split("/")[-1:] == ["", "v2.0", "networks", "tags"]
+    assert path.count("/") == 4
+    assert "?" not in path
+    assert path.split("/")[3] not in {"", ".", ".."}
+
+
+@pytest.mark.parametrize("name", sorted(_NETWORK_PARENTS))
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_parents_of_a_creation_are_asked_for_by_one_segment(name: str, hostile: str) -> None:
+    resource = network_resource(name)
+    body = json.dumps({resource.item: {field: hostile for field, _ in resource.parents}}).encode()
+    made = creation(Call("POST", "network", f"/v2.0/{name}", "", CIMultiDict(), body, "req-x"), resource, {"paris"})
+    for parent in made.parents:
+        assert parent.path.count("/") == 3
+        assert not set(parent.path) & set("?# \r\n")
+
+
+def paths_made_in(source: str) -> list[tuple[int, str]]:
+    """Expressions in f-strings that look like paths or queries of a request: line, and the expression unless it is quoted."""
+    found, seen = [], set()
+    for scope in _scopes(ast.parse(source)):
+        quoted = {
+            target.id
+            for node in ast.walk(scope)
+            if isinstance(node, ast.Assign) and _is_quoted(ast.unparse(node.value))
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(scope):
+            if isinstance(node, ast.JoinedStr) and node not in seen and _is_path(node):
+                seen.add(node)
+                values = [value for value in node.values if isinstance(value, ast.FormattedValue)]
+                found += [(value.lineno, ast.unparse(value.value)) for value in values if ast.unparse(value.value) not in quoted]
+    return [(line, text) for line, text in found if not _is_quoted(text)]
+
+
+def _scopes(module: ast.Module) -> list[ast.AST]:
+    """The functions of a module, then the module."""
+    return [*(node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), module]
+
+
+def _is_quoted(text: str) -> bool:
+    return text.startswith(("segment(", "quote("))
+
+
+def _is_path(node: ast.JoinedStr) -> bool:
+    text = "".join(value.value if isinstance(value, ast.Constant) else "\x00" for value in node.values)
+    return " " not in text and any(mark in text for mark in ("/v2", "/v3", "/images/", "\x00/\x00", "?"))
+
+
+def test_the_search_for_unquoted_ids_finds_them() -> None:
+    assert paths_made_in('f"/v2/images/{x}"') == [(1, "x")]
+    assert paths_made_in('f"{path}/{x.y}"') == [(1, "path"), (1, "x.y")]
+    assert paths_made_in('f"/v2/images/{segment(x)}"') == []
+    assert paths_made_in('def a():\n    x = quote(y)\n    return f"/v2/{x}"\ndef b(x):\n    return f"/v2/{x}"') == [(5, "x")]
+    assert paths_made_in('LOG.info(f"{a} is here")') == []
+
+
+def test_no_id_goes_unquoted_into_a_path() -> None:
+    root = Path(atoll.gateway.__file__).parent
+    wrong = []
+    for path in sorted(root.rglob("*.py")):
+        if path.name in {"url.py", "target.py", "paging.py", "server.py"} or path.name in UNQUOTED_YET:
+            continue  # they take URLs apart, and make them of parts that were URLs
+        source = path.read_text(encoding="utf-8")
+        wrong += [f"{path.name}:{line}: {text}" for line, text in paths_made_in(source) if (path.name, text) not in TRUSTED]
+    assert not wrong
