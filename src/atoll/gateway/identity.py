@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from atoll import pokes
 from atoll.gateway.options import Options
+from atoll.mesh.identity.bounds import FULL_FROM, FULL_MARK
 from atoll.mesh.identity.replica import IdentityReplica
 from atoll.mesh.identity.tables import KINDS, PREFIX
 from atoll.mesh.node import Mesh
@@ -49,6 +50,7 @@ class Identity:
         self._wake = asyncio.Event()
         self._touched: set[tuple[str, str]] = set()
         self._prepared = False
+        self._full = -1
 
     async def run(self) -> None:
         """Keep both equal, until cancelled."""
@@ -96,6 +98,7 @@ class Identity:
             self._prepared = True
             self._poker.forget(self._sockets)
         self._replica.pull()
+        self._tell_fullness()
         touched, self._touched = self._touched, set()
         if not _TOKENS.isdisjoint(kind for kind, _key in touched):
             self._poker.forget(self._sockets)
@@ -105,6 +108,19 @@ class Identity:
         except sqlite3.Error:
             self._touched |= touched
             raise
+
+    def _tell_fullness(self) -> None:
+        """Have Keystone take nothing more, before there is no room for it."""
+        full = int(100 * self._document.fullness)
+        if full == self._full:
+            return
+        self._full, mark = full, self._sockets / FULL_MARK
+        if full < FULL_FROM:
+            mark.unlink(missing_ok=True)
+            return
+        LOG.warning("this site's part of the cloud's identity is %d %% full", full)
+        mark.with_suffix(".new").write_text(str(full), encoding="ascii")
+        mark.with_suffix(".new").replace(mark)
 
     def _on_poke(self) -> None:
         pokes.drain(self._poked)

@@ -17,12 +17,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 from atoll.mesh.clock import ms_of
 from atoll.mesh.document import Document
 from atoll.mesh.identity import outbox, rows
+from atoll.mesh.identity.bounds import KEEP_REVOCATIONS_S
 from atoll.mesh.identity.references import Reference
 from atoll.mesh.identity.rows import Content
 from atoll.mesh.identity.tables import KINDS, NO_DOMAIN, PREFIX, Key, Table, encode, parts
@@ -38,11 +40,13 @@ _PULL_CHUNK = 1000
 _BUSY_TIMEOUT_S = 30.0
 
 _REVOCATION = PREFIX + "revocation"
-KEEP_REVOCATIONS_MS = 7 * 24 * 3600 * 1000
-"""Revocations are of tokens of a few hours, and each site's Keystone removes its rows soon after. This is when the records go, which
-leaves time for clocks that differ."""
+KEEP_REVOCATIONS_MS = KEEP_REVOCATIONS_S * 1000
+"""When the records go. Each site's Keystone removes its rows by itself, sooner."""
 
 _EXPIRE_EVERY_S = 3600.0
+
+_PUBLISH_BYTES = 512 * 1024
+"""Bytes of changes, about, that are published in one write."""
 
 Agreement = tuple[str, Key, Content | None]
 
@@ -209,7 +213,7 @@ class IdentityReplica:
             if not (scanning and agreed is None and record is not None):
                 stamp = 0 if scanning and agreed is None else None
                 fields = _fields(agreed, here)
-                if record is not None:  # a process that died here may have written it already
+                if record is not None and record.present == (here is not None):  # a process that died here may have written it already
                     own = self._document.author
                     fields = {
                         each: value for each, value in fields.items() if (record.fields.get(each), record.authors.get(each)) != (value, own)
@@ -222,13 +226,13 @@ class IdentityReplica:
         """Write changes into the document; what was agreed on by that."""
         found = list(found)
         changes = [change for some, _ in found for change in some if change.fields]
-        agreements = [agreement for _, some in found for agreement in some]
-        try:
-            self._document.write(changes)
-        except (Refused, ValueError, TypeError):
-            refused = set(self._publish_singly(changes))
-            agreements = [(kind, key, here) for kind, key, here in agreements if (kind, encode(key)) not in refused]
-        return agreements
+        refused: set[Reference] = set()
+        for batch in _batches(changes):
+            try:
+                self._document.write(batch)
+            except (Refused, ValueError, TypeError):
+                refused.update(self._publish_singly(batch))
+        return [(kind, key, here) for _, some in found for kind, key, here in some if (kind, encode(key)) not in refused]
 
     def _publish_singly(self, changes: Iterable[Change]) -> Iterator[Reference]:
         for change in changes:
@@ -263,13 +267,18 @@ class IdentityReplica:
         return keys
 
     def _expire(self) -> None:
-        """Delete the records of this site's old revocations."""
+        """Delete the records of this site's old revocations, and the rows that Keystone calls deleted and keeps."""
         self._expired_at = self._now_s()
         oldest = int(self._expired_at * 1000) - KEEP_REVOCATIONS_MS
         records = self._document.records(_REVOCATION)
         old = [record for record in records if 0 < ms_of(record.created) < oldest and record.authors[PRESENT] == self._document.author]
         if old:
             self._document.write(Change(_REVOCATION, record.key, {PRESENT: False}) for record in old)
+        before = datetime.fromtimestamp(self._expired_at - _EXPIRE_EVERY_S, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        with self._transaction("IMMEDIATE") as connection:
+            for table in KINDS.values():
+                if table.dead:
+                    rows.purge(connection, table, before)
 
     # --- From the document to the tables
 
@@ -358,3 +367,16 @@ def _fields(agreed: Content | None, here: Content | None) -> dict[str, Json]:
     if agreed is None:
         return here | {PRESENT: True}
     return rows.difference(agreed, here)
+
+
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    batch: list[Change] = []
+    size = 0
+    for change in changes:
+        size += len(str(change.fields))
+        batch.append(change)
+        if size > _PUBLISH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
