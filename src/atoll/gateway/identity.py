@@ -10,6 +10,7 @@ from contextlib import suppress
 from atoll import pokes
 from atoll.gateway.options import Options
 from atoll.mesh.identity.bounds import FULL_FROM, FULL_MARK
+from atoll.mesh.identity.homes import Policy
 from atoll.mesh.identity.replica import IdentityReplica
 from atoll.mesh.identity.tables import KINDS, PREFIX
 from atoll.mesh.node import Mesh
@@ -41,7 +42,8 @@ class Identity:
 
     def __init__(self, options: Options, mesh: Mesh, *, founder: bool) -> None:
         local = (*options.local_users, *options.local_endpoints)
-        self._replica = IdentityReplica(options.identity_database, mesh.document, local, self._forget)
+        policy = Policy.of(options.site, options.trust, options.homed)
+        self._replica = IdentityReplica(options.identity_database, mesh.document, local, self._forget, policy=policy)
         self._document = mesh.document
         self._sockets = options.sockets
         self._founder = founder

@@ -60,7 +60,11 @@ _T = TypeVar("_T")
 
 
 class Document:
-    """One site's copy of the document."""
+    """One site's copy of the document.
+
+    Attributes:
+        judge: the record, by those whose word counts for it, that decides whether this site's entry about it may be reduced.
+    """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it stands on
         self,
@@ -98,13 +102,16 @@ class Document:
         self._on_update: list[Callable[[bytes], None]] = []
         for name in store.authors():
             self._load(name)
+        self.judge: Callable[[str, str], Record | None] = self.record
         self._graves.note(self._own_entries(), self._own_entries(), self.written)
-
-    # --- Reading
 
     def record(self, kind: str, key: str) -> Record | None:
         """A record, also one that was deleted (`Record.present` tells); None if nothing was ever written about it."""
         return self._holdings.record(kind, key)
+
+    def entries(self, kind: str, key: str) -> dict[str, Fields]:
+        """What each author has written about a record, but for what is ignored."""
+        return self._holdings.heard(kind, key)
 
     def records(self, kind: str, *, deleted: bool = False) -> Iterator[Record]:
         """The records of a kind, in no order, as of now.
@@ -137,16 +144,13 @@ class Document:
     @property
     def fullness(self) -> float:
         """How much of what it may weigh this site's own stream weighs, 0 to 1."""
-        own = self._streams.get(self.author)
-        return own.weight / MAX_WEIGHT if own else 0.0
+        return self._streams[self.author].weight / MAX_WEIGHT if self.author in self._streams else 0.0
 
     @property
     def written(self) -> int:
         """The stamp of this site's last write; 0 if there is none."""
-        own = self._streams.get(self.author)
-        return own.head.stamp if own and own.head else 0
-
-    # --- Writing
+        head = self._streams[self.author].head if self.author in self._streams else None
+        return head.stamp if head else 0
 
     def write(self, changes: Iterable[Change]) -> None:
         """Write fields of records: all of them or none, on disk when this returns.
@@ -188,7 +192,7 @@ class Document:
         if own is None:
             return
         now = self._clock.tick()
-        if buried := self._graves.to_bury(own.entries, lambda name: self.record(*split_name(name)), now):
+        if buried := self._graves.to_bury(own.entries, lambda name: self.judge(*split_name(name)), now):
             self._write(own, buried, now)
         if own.waste + ENTRY_WEIGHT * self._graves.might_end() > graves.MIN_WASTE:
             ended = self._graves.ended(own.entries, lambda name: self._holdings.others(name, self.author), acknowledged, now)
@@ -228,8 +232,6 @@ class Document:
         stream = self._streams.get(author)
         entries = stream.entries.items() if stream else ()
         self._tell_touched(name for name, fields in entries if any(item.stamp > after_stamp for item in fields.values()))
-
-    # --- What passes between sites
 
     def digest(self) -> bytes:
         """8 bytes that are equal if and only if two documents are."""

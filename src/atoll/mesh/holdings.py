@@ -38,6 +38,16 @@ class Holdings:
         holders = self._holders.get(kind, {}).get(key, ())
         return fold(kind, key, ((author, self.streams[author].entries[name]) for author in holders), self.ignored)
 
+    def heard(self, kind: str, key: str) -> dict[str, Fields]:
+        """The entries about a record by author, without what is ignored."""
+        name = f"{kind}/{key}"
+        found = {author: self.streams[author].entries[name] for author in self._holders.get(kind, {}).get(key, ())}
+        late = self.ignored
+        return {
+            author: {field: item for field, item in fields.items() if author not in late or item.stamp <= late[author]}
+            for author, fields in found.items()
+        }
+
     def keys(self, kind: str) -> list[str]:
         """The keys of all records of a kind."""
         return list(self._holders.get(kind, ()))

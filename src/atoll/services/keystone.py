@@ -96,7 +96,7 @@ def run(child: Child) -> None:
     from keystone.common import provider_api
     from keystone.server.flask import core
 
-    from atoll.services import invalidation, keystone_bootstrap, keystone_bounds, keystone_context, keystone_tokens
+    from atoll.services import invalidation, keystone_bootstrap, keystone_bounds, keystone_context, keystone_tokens, keystone_trust
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -112,6 +112,7 @@ def run(child: Child) -> None:
     keystone_context.install()
     keystone_bounds.install(settings.sockets)
     keystone_tokens.install()
+    keystone_trust.install(settings, keystone_tokens.site_of(settings.site, settings.trust))
     invalidation.tell_of_commits(settings.sockets)
     application = core.initialize_application("public", config_files=core._get_config_files())
     serve(child, application)

@@ -182,6 +182,16 @@ def _body(environ: dict[str, Any], most: int) -> Any:
         return None
 
 
+def asker(environ: Mapping[str, Any]) -> str:
+    """The id of the user who asks; empty if nobody knows."""
+    return _who(environ)[0]
+
+
+def fields_of(environ: dict[str, Any]) -> Mapping[str, Any]:
+    """The fields of the resource in a request's body, which can be read again. The body must have been bounded (`Bounds`)."""
+    return _resource(_body(environ, MAX_DOCUMENT))[1]
+
+
 def _resource(body: Any) -> tuple[str, Mapping[str, Any]]:
     """The name and the fields of the resource in a body."""
     if isinstance(body, dict) and len(body) == 1:

@@ -25,6 +25,7 @@ from atoll.mesh.clock import ms_of
 from atoll.mesh.document import Document
 from atoll.mesh.identity import outbox, rows
 from atoll.mesh.identity.bounds import KEEP_REVOCATIONS_S
+from atoll.mesh.identity.homes import Homes, Policy
 from atoll.mesh.identity.references import Reference
 from atoll.mesh.identity.rows import Content
 from atoll.mesh.identity.tables import KINDS, NO_DOMAIN, PREFIX, Key, Table, encode, parts
@@ -54,13 +55,14 @@ Agreement = tuple[str, Key, Content | None]
 class IdentityReplica:
     """Keystone's tables at one site. To be used by one thread at a time, the one that uses the document."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it stands on
         self,
         database: Path,
         document: Document,
         local: Collection[str],
         applied: Callable[[frozenset[str]], None],
         now_s: Callable[[], float] = time.time,
+        policy: Policy | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -71,13 +73,16 @@ class IdentityReplica:
                 sites nor taken from them.
             applied: told the kinds of which records were pushed, after the commit: caches hold older ones.
             now_s: the time of day, seconds since 1970.
+            policy: whose word counts; without one, everybody's.
         """
         self._path = database
         self._document = document
         self._local = frozenset(local)
         self._applied = applied
         self._now_s = now_s
-        self._wanted = Wanted(document, self._is_local)
+        homes = Homes(document, policy or Policy())
+        document.judge = homes.record
+        self._wanted = Wanted(homes, self._is_local)
         self._todo: dict[Reference, str] = {}
         self._failed: dict[Reference, str] = {}
         self._expired_at = 0.0
