@@ -149,8 +149,7 @@ class Document:
     @property
     def written(self) -> int:
         """The stamp of this site's last write; 0 if there is none."""
-        head = self._streams[self.author].head if self.author in self._streams else None
-        return head.stamp if head else 0
+        return head.stamp if self.author in self._streams and (head := self._streams[self.author].head) else 0
 
     def write(self, changes: Iterable[Change]) -> None:
         """Write fields of records: all of them or none, on disk when this returns.
@@ -212,9 +211,8 @@ class Document:
             Full: this site's stream has no room for all of it.
             sqlite3.Error: the disk does not take it.
         """
-        stream = self._streams.get(author)
         changes = []
-        for name in stream.entries if stream else ():
+        for name in self._holdings.entries(author):
             kind, key = split_name(name)
             record = self.record(kind, key)
             for field, writer in record.authors.items() if record else ():
