@@ -79,7 +79,8 @@ class Judge:
         if site == self._here or not (roles := _rights(token)):
             return True
         allowed = site not in self._limited
-        method, path = _request()
+        from atoll.services.keystone_context import ASKED
+
         self._audit.note(
             site=site,
             outcome="allowed" if allowed else "refused",
@@ -89,7 +90,7 @@ class Judge:
             system=token.system,
             roles=roles,
             audit_id=token.audit_id,
-            request=f"{method} {path}".strip(),
+            request=ASKED.get(),
         )
         return allowed
 
@@ -102,15 +103,6 @@ def _rights(token: Any) -> list[str]:
         LOG.debug("the roles of a token can't be told", exc_info=True)
         return []
     return sorted(names if token.system else names & _ADMINISTRATORS)
-
-
-def _request() -> tuple[str, str]:
-    """What this Keystone is asked for: by a client, or by a service that checks a client's token."""
-    import flask
-
-    if not flask.has_request_context():
-        return "", ""
-    return flask.request.method, flask.request.path
 
 
 def guarded(validate: Callable[..., Any], judge: Judge, site_of: Callable[[str], str]) -> Callable[..., Any]:

@@ -106,7 +106,7 @@ class Homes:
 
     def record(self, kind: str, key: str) -> Record | None:
         """A record; `None` if nobody whose word counts has written about it."""
-        if self._policy.says_nothing or kind in _FREE:
+        if self._policy.says_nothing or kind in _FREE or kind not in KINDS:
             return self._document.record(kind, key)
         homes = self.homes_of(kind, key)
         entries = self._document.entries(kind, key).items()
@@ -114,7 +114,7 @@ class Homes:
 
     def homes_of(self, kind: str, key: str) -> frozenset[str] | None:
         """The sites that administer a record; `None` if all do."""
-        if self._policy.says_nothing or kind in _FREE:
+        if self._policy.says_nothing or kind in _FREE or kind not in KINDS:
             return None
         owner = self._owner(kind, key, {})
         return self._policy.homed[owner] if owner else None

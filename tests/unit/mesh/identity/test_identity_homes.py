@@ -95,6 +95,17 @@ def test_what_is_written_elsewhere_through_keystone_is_taken_back(sites):
     assert lyon.contents() == paris.contents() == before
 
 
+def test_other_kinds_are_none_of_its_business(sites):
+    paris, lyon, _, _ = sites
+    paris.document.write([Change("note", "1", {"present": True})])
+    lyon.site.catch_up(paris.site)
+    lyon.document.write([Change("note", "1", {"present": False})])
+    paris.site.catch_up(lyon.site)
+    paris.site.clock.ms += graves.BURY_AFTER_MS + 1
+    paris.document.tidy(0)
+    assert set(paris.document.record("note", "1").fields) == {"present"}
+
+
 def test_other_domains_are_everybodys(sites):
     paris, lyon, _, _ = sites
     user = lyon.user("bob")
