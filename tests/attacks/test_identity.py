@@ -51,9 +51,10 @@ class Member(Document):
     def __init__(self, settings: Settings) -> None:
         self.file = settings.data / "gateway/mesh/document.db"
         self.backup = self.file.with_suffix(".backup")
-        shutil.copyfile(self.file, self.backup)
         key = (settings.tls / "key.pem").read_bytes()
         self.store = Store(self.file)
+        self.store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copyfile(self.file, self.backup)
         super().__init__(self.store, settings.site, Signer(key), HybridClock(lambda: time.time_ns() // 10**6), lambda _: None)
 
     def restore(self) -> None:
@@ -189,19 +190,32 @@ def test_a_limited_member_that_was_broken_into_administers_nothing_elsewhere(gua
     admin = here.expect("identity", "GET", "/users?name=admin")["users"][0]["id"]
     project = here.expect("identity", "GET", "/projects?name=admin")["projects"][0]["id"]
     role = here.expect("identity", "GET", "/roles?name=admin")["roles"][0]["id"]
-    guarded.atoll("site", "stop", "metz")
-    member = Member(guarded.settings("metz"))
+    grants = [("identity.assignment", f"UserProject,{stranger},{project},{role},0")]
+    grants.append(("identity.system_assignment", f"UserSystem,{stranger},system,{role},0"))
+    write_past_keystone(
+        guarded,
+        *(Change("identity.user", each, {"enabled": 0}) for each in (user, admin)),
+        Change("identity.user", user, {"present": False}),
+        *(Change(*grant, {"present": True}) for grant in grants),
+        Change("identity.user", stranger, {"extra.mark": ["mark", '"1"']}),
+    )
+    try:
+        until(lambda: here.expect("identity", "GET", f"/users/{stranger}")["user"].get("mark") == "1", "what is its own has come", 60)
+        for each in (user, admin):
+            assert here.expect("identity", "GET", f"/users/{each}")["user"]["enabled"] is True
+        assert here.expect("identity", "GET", f"/role_assignments?user.id={stranger}")["role_assignments"] == []
+    finally:
+        undone = [Change(*grant, {"present": False}) for grant in grants]
+        write_past_keystone(guarded, Change("identity.user", admin, {"enabled": 1}), *undone)
+
+
+def write_past_keystone(cloud: Deployment, *changes: Change) -> None:
+    cloud.atoll("site", "stop", "metz")
+    member = Member(cloud.settings("metz"))
     with closing(member.store):
-        member.write([Change("identity.user", each, {"enabled": 0}) for each in (user, admin)])
-        member.write([Change("identity.user", user, {"present": False})])
-        member.write([Change("identity.assignment", f"UserProject,{stranger},{project},{role},0", {"present": True})])
-        member.write([Change("identity.system_assignment", f"UserSystem,{stranger},system,{role},0", {"present": True})])
-        member.write([Change("identity.user", stranger, {"enabled": 1, "extra.mark": ["mark", '"1"']})])
-    guarded.atoll("site", "start", "metz")
-    until(lambda: here.expect("identity", "GET", f"/users/{stranger}")["user"].get("mark") == "1", "what is its own has come", 60)
-    for each in (user, admin):
-        assert here.expect("identity", "GET", f"/users/{each}")["user"]["enabled"] is True
-    assert here.expect("identity", "GET", f"/role_assignments?user.id={stranger}")["role_assignments"] == []
+        for change in changes:
+            member.write([change])
+    cloud.atoll("site", "start", "metz")
 
 
 def test_a_site_that_joins_after_all_this_has_what_the_others_have(guarded):
