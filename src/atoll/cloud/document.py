@@ -14,9 +14,10 @@ from pydantic_core import ErrorDetails
 
 from atoll.cloud import topology
 from atoll.cloud.model import Cloud, Rabbit, ServicePlan, Site
+from atoll.cloud.trust import Homed
 from atoll.errors import AtollError
 
-_NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan, "rabbit": Rabbit, **topology.NESTED}
+_NESTED: dict[str, type[BaseModel]] = {"sites": Site, "services": ServicePlan, "rabbit": Rabbit, "homed": Homed, **topology.NESTED}
 _OWN_TEXT = {
     "services_needed",
     "name_reserved",
@@ -25,12 +26,14 @@ _OWN_TEXT = {
     "network_services_invalid",
     "url_invalid",
     "cloud_inconsistent",
+    "homed_invalid",
 }
 _MAPPINGS: dict[type[BaseModel], str] = {
     Cloud: "a mapping with `sites`",
     Site: "a mapping with at least `name`",
     ServicePlan: "a mapping such as {nova: false}",
     Rabbit: "a mapping with at least `url`",
+    Homed: "a mapping such as {domain: 2f0c…, sites: [paris]}",
     **topology.MAPPINGS,
 }
 _ACCOUNT = re.compile(r"//.*@")
@@ -96,6 +99,7 @@ def to_data(cloud: Cloud) -> dict[str, Any]:
     data: dict[str, Any] = {"name": cloud.name, "sites": [site.model_dump(mode="json", exclude_defaults=True) for site in cloud.sites]}
     if cloud.topology is not None:
         data["topology"] = cloud.topology.model_dump(mode="json", exclude_defaults=True)
+    data |= {name: value for name in ("trust", "homed") if (value := cloud.model_dump(mode="json", exclude_defaults=True).get(name))}
     return data
 
 

@@ -22,6 +22,7 @@ from atoll.cloud.guests import DATA_PLANES, complaints_of_guests
 from atoll.cloud.network import Network, address_of, number_of
 from atoll.cloud.network_services import LISTENING, NETWORKS, complaints_of_network_services, unknown
 from atoll.cloud.topology import Topology
+from atoll.cloud.trust import Homed, Trust, complaint_of_homed
 
 BASE_PORT = 15000
 """Base port of the first site that names none; the next ones follow in steps of `PORT_STEP`."""
@@ -252,11 +253,16 @@ class Cloud(_Model):
         name: the cloud's name.
         sites: at least one.
         topology: the emulated network between the sites. Without it there is none: all sites are on the loopback interface.
+        trust: how far a site is trusted by the others; see docs/cloud.md. "full": it may administer the cloud. "local-admin": tokens that
+            it issues to administrators count at itself alone, and so does what it writes into identity, but for what is homed at it.
+        homed: domains and projects that are administered at some sites only.
     """
 
     name: Name = Field(default="atoll", description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
     sites: tuple[Site, ...] = Field(strict=False, description="a list of at least one site, such as [{name: paris}]")
     topology: Topology | None = Field(default=None, description="a mapping such as {preset: mesh, defaults: {delay: 10ms}}")
+    trust: Trust = Field(default_factory=dict, description="a mapping of sites to `full` or `local-admin`, such as {nice: local-admin}")
+    homed: tuple[Homed, ...] = Field(default=(), strict=False, description="a list such as [{domain: 2f0c, sites: [paris]}]")
 
     @classmethod
     def default(cls) -> Cloud:
@@ -329,6 +335,13 @@ class Cloud(_Model):
                     text = f"port {port} of {site.name} is a port of {other} too: expected bases at least 10 apart"
                     raise _site_error(index, "port", text)
         return sites
+
+    @field_validator("homed")
+    @classmethod
+    def _check_homed(cls, homed: tuple[Homed, ...]) -> tuple[Homed, ...]:
+        if complaint := complaint_of_homed(homed):
+            raise PydanticCustomError("homed_invalid", "{text}", {"text": complaint[1], "path": ("homed", complaint[0])})
+        return homed
 
     @model_validator(mode="after")
     def _check_guests(self) -> Cloud:

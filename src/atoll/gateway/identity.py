@@ -6,9 +6,12 @@ import asyncio
 import logging
 import sqlite3
 from contextlib import suppress
+from pathlib import Path
 
 from atoll import pokes
 from atoll.gateway.options import Options
+from atoll.mesh.identity.bounds import FULL_FROM, FULL_MARK
+from atoll.mesh.identity.homes import Policy
 from atoll.mesh.identity.replica import IdentityReplica
 from atoll.mesh.identity.tables import KINDS, PREFIX
 from atoll.mesh.node import Mesh
@@ -29,6 +32,39 @@ AGAIN_S = 1.0
 """Seconds until it tries again what the database refused: another writer may hold it, or the disk be full."""
 
 
+class Fullness:
+    """Has Keystone take nothing more, before there is no room for it.
+
+    Args:
+        mark: the file that Keystone looks at (`services/keystone_bounds.py`).
+    """
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+        self._shown = -1
+
+    def show(self, fullness: float) -> None:
+        """Write how full this site's stream is, if that matters.
+
+        Args:
+            fullness: 0 to 1.
+
+        Raises:
+            OSError: the mark can't be written.
+        """
+        percent = int(100 * fullness)
+        if percent == self._shown:
+            return
+        if percent < FULL_FROM:
+            self._mark.unlink(missing_ok=True)
+        else:
+            LOG.warning("this site's part of the cloud's identity is %d %% full", percent)
+            new = self._mark.with_suffix(".new")
+            new.write_text(str(percent), encoding="ascii")
+            new.replace(self._mark)
+        self._shown = percent
+
+
 class Identity:
     """Runs the replica in the gateway's event loop.
 
@@ -40,7 +76,8 @@ class Identity:
 
     def __init__(self, options: Options, mesh: Mesh, *, founder: bool) -> None:
         local = (*options.local_users, *options.local_endpoints)
-        self._replica = IdentityReplica(options.identity_database, mesh.document, local, self._forget)
+        policy = Policy.of(options.site, options.trust, options.homed)
+        self._replica = IdentityReplica(options.identity_database, mesh.document, local, self._forget, policy=policy)
         self._document = mesh.document
         self._sockets = options.sockets
         self._founder = founder
@@ -49,6 +86,7 @@ class Identity:
         self._wake = asyncio.Event()
         self._touched: set[tuple[str, str]] = set()
         self._prepared = False
+        self._fullness = Fullness(options.sockets / FULL_MARK)
 
     async def run(self) -> None:
         """Keep both equal, until cancelled."""
@@ -96,6 +134,7 @@ class Identity:
             self._prepared = True
             self._poker.forget(self._sockets)
         self._replica.pull()
+        self._fullness.show(self._document.fullness)
         touched, self._touched = self._touched, set()
         if not _TOKENS.isdisjoint(kind for kind, _key in touched):
             self._poker.forget(self._sockets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Options:
         local_endpoints: ids of this site's own endpoints in the catalogue.
         password: of the user `gateway-SITE`, for what has to be done later, or with more rights than the user's own.
         authority: the directory of the cloud's certificate authority; None if this machine has not got it.
+        trust: `local-admin` by the sites that are trusted no further.
+        homed: by `domain/ID` and `project/ID`, the sites that administer it.
     """
 
     cloud: str
@@ -54,6 +56,8 @@ class Options:
     local_endpoints: tuple[str, ...]
     password: str = field(repr=False)
     authority: Path | None = None
+    trust: Mapping[str, str] = field(default_factory=dict)
+    homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def dump(self) -> str:
         """As JSON, for `load`."""

@@ -44,6 +44,7 @@ class _Peer:
         coordinate: where it says it is; None as long as it said nothing.
         samples: the last round trips, in milliseconds.
         digest: of its document, when it last said.
+        acknowledged: the last of our writes that it had, when its document was last equal to ours.
         greeted: when it was last sent a HELLO.
         renew_at: when its link is to be replaced.
         hello: of it, which is not answered because there was no link to it.
@@ -55,6 +56,7 @@ class _Peer:
     coordinate: Coordinate | None = None
     samples: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     digest: bytes = b""
+    acknowledged: int = 0
     greeted: float = -_GREET_S
     renew_at: float | None = None
     hello: Opened | None = None
@@ -167,6 +169,10 @@ class Conversation:
     def equal(self, name: str) -> bool:
         """Whether its document was equal to ours when it last said."""
         return name == self._site or (name in self._peers and self._peers[name].digest == self._document.digest())
+
+    def acknowledged(self) -> int:
+        """The stamp up to which each site that this one follows has had this site's writes; 0 if one of them has not been heard."""
+        return min((peer.acknowledged for peer in self._peers.values()), default=self._document.written)
 
     def rtt_ms(self, a: str, b: str) -> float | None:
         """The round trip between two sites in milliseconds, measured if it was, estimated otherwise; None if unknown."""
@@ -362,6 +368,8 @@ class Conversation:
             return
         probe = Probe.decode(payload)
         peer.coordinate, peer.digest = probe.coordinate, probe.digest
+        if probe.digest == self._document.digest():
+            peer.acknowledged = self._document.written
         self._say(self._swim.receive(name, probe.message, self._loop.time()))
         self._exchange_with(self._exchange.on_hello(name, probe.digest))
 

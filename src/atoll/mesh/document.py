@@ -3,6 +3,9 @@
 Each site writes into a stream of its own (`stream`), of which every other keeps a copy; a record is the fold over all streams
 (`record`). Two documents that hold the same versions of all streams are equal. One thread uses a document.
 
+What a site deletes becomes a tombstone, and in the end is left out (`graves`). A site that leaves something out begins a new *generation*
+of its stream, which names those that it continues; so a reader can tell what was left out from what was forgotten.
+
 A part of another's stream is taken in or refused as a whole, checked before anything of it is seen: its author is known and signed
 it; the entries are well-formed, as the rule of their kind wants them, and none of them goes back behind what is already known.
 """
@@ -16,60 +19,52 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
+from atoll.mesh import graves
 from atoll.mesh.clock import HybridClock
+from atoll.mesh.holdings import Holdings
 from atoll.mesh.parts import Part, digest_of, pack_parts, pack_state, unpack_parts, unpack_state
 from atoll.mesh.record import (
     CREATED,
     PRESENT,
+    Behind,
     Change,
+    Contradiction,
     Fields,
+    Full,
     Record,
     Refused,
     Rule,
     Stamped,
     UnknownAuthor,
+    covers,
     entry_name,
-    fold,
     read_entry,
+    settle,
     split_name,
+    unite,
     write_entry,
 )
 from atoll.mesh.signing import Signer, verify
 from atoll.mesh.store import Store
-from atoll.mesh.stream import Stream
+from atoll.mesh.stream import ENTRY_WEIGHT, MAX_WEIGHT, Stream
 
-__all__ = ["Behind", "Change", "Contradiction", "Document", "Record", "Refused", "Rule", "UnknownAuthor"]
+__all__ = ["Behind", "Change", "Contradiction", "Document", "Full", "Record", "Refused", "Rule", "UnknownAuthor"]
 
 _LOG = logging.getLogger(__name__)
+
+_ADOPT_CHUNK = 1000
+"""Records of a revoked site that are written at a time."""
 
 Touched = frozenset[tuple[str, str]]
 _T = TypeVar("_T")
 
 
-class Behind(Refused):
-    """Something that came before is lacking here.
+class Document:
+    """One site's copy of the document.
 
     Attributes:
-        author: whose stream it is.
-        wholly: what is here of that stream is of no use: all of it is needed.
+        judge: the record, by those whose word counts for it, that decides whether this site's entry about it may be reduced.
     """
-
-    def __init__(self, author: str, *, wholly: bool) -> None:
-        super().__init__(f"what comes before this part of {author}'s entries is not here")
-        self.author = author
-        self.wholly = wholly
-
-
-class Contradiction(Refused):
-    """An author takes back what it said: it lost its memory, and must be shown what is known of it (or it lies)."""
-
-    def __init__(self, author: str, name: str) -> None:
-        super().__init__(f"{author} has gone back behind what it said earlier about {name!r:.100}")
-        self.author = author
-
-
-class Document:
-    """One site's copy of the document."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it stands on
         self,
@@ -99,22 +94,24 @@ class Document:
         self._clock = clock
         self._certificate = certificate
         self._former = former
-        self._rules = dict(rules or {})
-        self._streams: dict[str, Stream] = {}
-        self._holders: dict[str, dict[str, set[str]]] = {}
-        self._ignored: dict[str, int] = {}
+        self._rules = {**(rules or {}), graves.STREAM: graves.check_stream}
+        self._graves = graves.Graves(author)
+        self._holdings = Holdings()
+        self._streams = self._holdings.streams
         self._on_change: list[Callable[[Touched], None]] = []
         self._on_update: list[Callable[[bytes], None]] = []
         for name in store.authors():
             self._load(name)
-
-    # --- Reading
+        self.judge: Callable[[str, str], Record | None] = self.record
+        self._graves.note(self._own_entries(), self._own_entries(), self.written)
 
     def record(self, kind: str, key: str) -> Record | None:
         """A record, also one that was deleted (`Record.present` tells); None if nothing was ever written about it."""
-        name = f"{kind}/{key}"
-        holders = self._holders.get(kind, {}).get(key, ())
-        return fold(kind, key, ((author, self._streams[author].entries[name]) for author in holders), self._ignored)
+        return self._holdings.record(kind, key)
+
+    def entries(self, kind: str, key: str) -> dict[str, Fields]:
+        """What each author has written about a record, but for what is ignored."""
+        return self._holdings.heard(kind, key)
 
     def records(self, kind: str, *, deleted: bool = False) -> Iterator[Record]:
         """The records of a kind, in no order, as of now.
@@ -123,14 +120,14 @@ class Document:
             kind: which.
             deleted: also those that are not present.
         """
-        for key in list(self._holders.get(kind, ())):
+        for key in self._holdings.keys(kind):
             record = self.record(kind, key)
             if record is not None and (deleted or record.present):
                 yield record
 
     def kinds(self) -> frozenset[str]:
         """The kinds of which there are records, if only deleted ones."""
-        return frozenset(self._holders)
+        return self._holdings.kinds()
 
     def on_change(self, callback: Callable[[Touched], None]) -> None:
         """Have `callback` called with the (kind, key) of records that may have changed, after each write and each merge."""
@@ -141,15 +138,18 @@ class Document:
         self._on_update.append(callback)
 
     def size(self) -> dict[str, int]:
-        """How large the document is: authors, entries, bytes."""
-        streams = self._streams.values()
-        return {
-            "authors": len(streams),
-            "entries": sum(len(stream.entries) for stream in streams),
-            "bytes": sum(len(stream.part().update) for stream in streams),
-        }
+        """How large the document is: authors, entries, bytes, and how full the fullest stream is, in percent."""
+        return self._holdings.size()
 
-    # --- Writing
+    @property
+    def fullness(self) -> float:
+        """How much of what it may weigh this site's own stream weighs, 0 to 1."""
+        return self._streams[self.author].weight / MAX_WEIGHT if self.author in self._streams else 0.0
+
+    @property
+    def written(self) -> int:
+        """The stamp of this site's last write; 0 if there is none."""
+        return head.stamp if self.author in self._streams and (head := self._streams[self.author].head) else 0
 
     def write(self, changes: Iterable[Change]) -> None:
         """Write fields of records: all of them or none, on disk when this returns.
@@ -159,8 +159,11 @@ class Document:
         Raises:
             ValueError, TypeError: a kind, a key or a value can't be written.
             Refused: the other sites would refuse it.
+            Full: this site's stream has no room for it.
             sqlite3.Error: the disk does not take it.
         """
+        if (own := self._streams.get(self.author)) and graves.is_worth_while(own.waste, own.weight):
+            self._renew(own, ())
         stamp = self._clock.tick()
         entries: dict[str, Fields] = {}
         own = self._streams.get(self.author)
@@ -172,7 +175,28 @@ class Document:
                     entry[field] = item
                     entries[name] = entry
         if entries:
+            entries = {name: settle(entry) for name, entry in entries.items()}
             self._write(own or Stream(self.author), entries, stamp)
+
+    def tidy(self, acknowledged: int) -> None:
+        """Reduce this site's entries about deleted records, and leave out those that nobody needs any more (`graves`).
+
+        Args:
+            acknowledged: a value of `written`: every member has had what this site had written by then.
+
+        Raises:
+            sqlite3.Error: the disk does not take it.
+        """
+        own = self._streams.get(self.author)
+        if own is None:
+            return
+        now = self._clock.tick()
+        if buried := self._graves.to_bury(own.entries, lambda name: self.judge(*split_name(name)), now):
+            self._write(own, buried, now)
+        if own.waste + ENTRY_WEIGHT * self._graves.might_end() > graves.MIN_WASTE:
+            ended = self._graves.ended(own.entries, lambda name: self._holdings.others(name, self.author), acknowledged, now)
+            if graves.is_worth_while(own.waste + ENTRY_WEIGHT * len(ended), own.weight):
+                self._renew(own, ended)
 
     def adopt(self, author: str, until: int) -> None:
         """Say again, as this site's own word with the stamps of then, what counts of another's word.
@@ -182,27 +206,30 @@ class Document:
         Args:
             author: whose.
             until: the last stamp that counts.
+
+        Raises:
+            Full: this site's stream has no room for all of it.
+            sqlite3.Error: the disk does not take it.
         """
-        stream = self._streams.get(author)
         changes = []
-        for name in stream.entries if stream else ():
+        for name in self._holdings.entries(author):
             kind, key = split_name(name)
             record = self.record(kind, key)
             for field, writer in record.authors.items() if record else ():
                 if writer == author and record and record.stamps[field] <= until:
                     changes.append(Change(kind, key, {field: record.fields[field]}, record.stamps[field]))
-        self.write(change for change in changes if self._may_write(change))
+        allowed = [change for change in changes if self._may_write(change)]
+        for start in range(0, len(allowed), _ADOPT_CHUNK):
+            self.write(allowed[start : start + _ADOPT_CHUNK])
 
     def ignored(self, author: str, after_stamp: int) -> None:
         """A revoked author: nothing that it wrote after a stamp counts any more."""
-        if self._ignored.get(author) == after_stamp:
+        if self._holdings.ignored.get(author) == after_stamp:
             return
-        self._ignored[author] = after_stamp
+        self._holdings.ignored[author] = after_stamp
         stream = self._streams.get(author)
         entries = stream.entries.items() if stream else ()
         self._tell_touched(name for name, fields in entries if any(item.stamp > after_stamp for item in fields.values()))
-
-    # --- What passes between sites
 
     def digest(self) -> bytes:
         """8 bytes that are equal if and only if two documents are."""
@@ -251,10 +278,10 @@ class Document:
             for author, version in unpack_state(state_vector).items()
         )
 
-    def part(self, author: str) -> Part | None:
-        """All that is here of an author."""
+    def part(self, author: str, base: int = 0) -> Part | None:
+        """What is here of an author, after so many writes; `None` if there is nothing."""
         stream = self._streams.get(author)
-        return stream.part() if stream and stream.head else None
+        return stream.part(base) if stream and stream.head and 0 <= base < stream.writes else None
 
     def overtaken(self, part: Part) -> bool:
         """Whether there is a later version here than the one that a part leads to."""
@@ -298,7 +325,7 @@ class Document:
             raise Behind(part.author, wholly=False)
         try:
             stream = Stream(part.author) if part.base == 0 or current is None else current
-            names = self._take(stream, part, current.entries if current else {})
+            names = self._take(stream, part, current)
         except Refused as refusal:
             if part.base == 0:
                 raise
@@ -310,6 +337,19 @@ class Document:
         return True
 
     # --- Inside
+
+    def _own_entries(self) -> Mapping[str, Fields]:
+        return self._holdings.entries(self.author)
+
+    def _renew(self, own: Stream, without: Collection[str]) -> None:
+        """Begin a new generation of this site's stream, with nothing of what was overwritten, and without some entries."""
+        assert own.head is not None
+        stamp = self._clock.tick()
+        entries = {name: settle(fields) for name, fields in own.entries.items() if name not in without}
+        chain = [*graves.ancestors(self.author, own.entries), (own.head.generation, own.writes)][-graves.MAX_ANCESTORS :]
+        entries[entry_name(graves.STREAM, self.author)] = {graves.ANCESTORS: Stamped(stamp, [list(pair) for pair in chain])}
+        _LOG.info("a new generation of this site's stream: %d entries, %d left out", len(entries), len(without))
+        self._write(Stream(self.author), entries, stamp)
 
     def _stamped(self, change: Change, now: int) -> Fields:
         stamp = now if change.stamp is None else change.stamp
@@ -351,39 +391,61 @@ class Document:
     def _write(self, stream: Stream, entries: dict[str, Fields], stamp: int) -> None:
         texts = {name: write_entry(fields) for name, fields in entries.items()}
         entries = self._check(self.author, texts, stamp)
+        if (weight := stream.weight_with(texts, stream.writes + len(texts))) > MAX_WEIGHT and weight > stream.weight:
+            raise Full(self.author)
+        gone = () if stream is self._streams.get(self.author) else self._own_entries().keys() - entries.keys()
         part = stream.write(texts, entries, generation=stamp, stamp=stamp, signer=self._signer)
         self._keep(stream, part, entries)
         for callback in self._on_update:
             _call(callback, pack_parts([part]))
-        self._tell_touched(entries)
+        self._tell_touched([*entries, *gone])
 
-    def _take(self, stream: Stream, part: Part, known: dict[str, Fields]) -> list[str]:
-        """Apply and check a part; the names of what it changed."""
+    def _take(self, stream: Stream, part: Part, current: Stream | None) -> list[str]:
+        """Apply and check a part; the names of what it changed.
+
+        Args:
+            stream: `current`, or an empty one if the part is all.
+            part: signed by its author, as far as the head says.
+            current: what is here of the author.
+        """
         texts = stream.apply(part.update, part.head.writes)
         entries = self._check(part.author, texts, part.head.stamp)
-        before = known if part.base == 0 else {name: known[name] for name in entries if name in known}
+        if stream.weight_with(texts, part.head.writes) > MAX_WEIGHT:
+            raise Full(part.author)
+        known, before_head = (current.entries, current.head) if current else ({}, None)
+        before = dict(known) if part.base == 0 else {name: known[name] for name in entries if name in known}
         stream.accept(texts, entries, part.head)
-        for name, fields in before.items():
-            if not _covers(entries.get(name, {}), fields):
-                raise Contradiction(part.author, name)
-        return [name for name, fields in entries.items() if fields != before.get(name)]
+        if not graves.continues(part.author, stream.entries, before_head, part.head.generation):
+            for name, fields in before.items():
+                if not covers(entries.get(name, {}), fields):
+                    raise Contradiction(part.author, name)
+        gone = before.keys() - stream.entries.keys()
+        return [*gone, *(name for name, fields in entries.items() if fields != before.get(name))]
 
     def _reclaim(self, part: Part) -> bool:
         """Another site shows what it holds of our own stream: if there is anything in it that we have lost, begin a new stream of both."""
         if part.base:
             raise Behind(self.author, wholly=True)
-        old = Stream(self.author)
-        self._take(old, part, {})
+        old, own = Stream(self.author), self._streams.get(self.author)
+        self._take(old, part, None)
         self._check_head(part, self._certificate(self.author), self._former(old.entries))
-        own = self._streams.get(self.author)
-        entries = dict(own.entries) if own else {}
+        if graves.continues(self.author, self._own_entries(), old.head):
+            return False  # this site has left out what is not here
+        known = {name: settle(fields) for name, fields in self._own_entries().items()}
+        entries = dict(known)
+        if own and own.head and own.head.generation in {generation for generation, _ in graves.ancestors(self.author, old.entries)}:
+            # This site is back from an old copy of itself: what it had left out since then stays out.
+            entries = {name: newer for name, fields in known.items() if (newer := graves.later(fields, part.head.generation))}
         for name, fields in old.entries.items():
-            entries[name] = _union(entries.get(name, {}), fields)
-        if own and entries == own.entries:
+            entries[name] = unite(entries.get(name, {}), fields)
+        if own and entries == known:
             return False
-        _LOG.warning("this site had lost a part of what it wrote: %s has it back from another site", self.author)
+        _LOG.warning("this site had lost a part of what it wrote: it has it back from another site")
         self._clock.observe(part.head.stamp)
-        self._write(Stream(self.author), entries, self._clock.tick())
+        stamp = self._clock.tick()
+        if (about := entry_name(graves.STREAM, self.author)) in entries:
+            entries[about] = graves.merged(self.author, known, old.entries, stamp)
+        self._write(Stream(self.author), entries, stamp)
         return True
 
     def _keep(self, stream: Stream, part: Part, names: Iterable[str]) -> None:
@@ -402,19 +464,13 @@ class Document:
                 _LOG.warning("what is kept of %s could not be made smaller", stream.author, exc_info=True)
 
     def _show(self, stream: Stream, names: Iterable[str]) -> None:
-        self._streams[stream.author] = stream
-        for name in names:
-            kind, key = split_name(name)
-            self._holders.setdefault(kind, {}).setdefault(key, set()).add(stream.author)
+        self._holdings.put(stream, names)
         if stream.head:
             self._clock.observe(stream.head.stamp)
 
     def _load(self, author: str) -> None:
         """Make a stream again from what the store has of it."""
-        if (before := self._streams.pop(author, None)) is not None:
-            for name in before.entries:
-                kind, key = split_name(name)
-                self._holders[kind][key].discard(author)
+        self._holdings.drop(author)
         stream = Stream(author)
         try:
             for part in self._store.parts(author):
@@ -430,6 +486,8 @@ class Document:
             self._show(stream, stream.entries)
 
     def _tell_touched(self, names: Iterable[str]) -> None:
+        names = list(names)
+        self._graves.note(names, self._own_entries(), self.written)
         touched = frozenset(split_name(name) for name in names)
         for callback in self._on_change if touched else ():
             _call(callback, touched)
@@ -440,12 +498,3 @@ def _call(callback: Callable[[_T], None], value: _T) -> None:
         callback(value)
     except Exception:
         _LOG.exception("what was to follow a change of the document failed")
-
-
-def _covers(new: Fields, old: Fields) -> bool:
-    """Whether nothing in `old` is missing in `new` or was taken back."""
-    return all(field in new and (new[field] == item or new[field].stamp > item.stamp) for field, item in old.items())
-
-
-def _union(one: Fields, other: Fields) -> Fields:
-    return one | {field: item for field, item in other.items() if field not in one or item.stamp >= one[field].stamp}

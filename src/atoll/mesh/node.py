@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,10 +30,14 @@ from atoll.mesh.envelope import Envelopes
 from atoll.mesh.identity.rules import rules as identity_rules
 from atoll.mesh.members import Card, Member, Roster, State
 from atoll.mesh.membership import KINDS, Membership, former, rules
+from atoll.mesh.record import Refused
 from atoll.mesh.signing import Signer
 from atoll.mesh.store import Store
 
 _LOG = logging.getLogger(__name__)
+
+_TIDY_S = 30.0
+"""Seconds between two looks for deleted records of which less has to be kept."""
 
 
 def _now_ms() -> int:
@@ -132,6 +137,7 @@ class Mesh:
             on_vouched=self._conclude,
         )
         self._apart = False
+        self._tidier: asyncio.TimerHandle | None = None
         self._told: dict[str, tuple[Card, State]] = {}
         self._on_members: list[Callable[[frozenset[str]], None]] = []
 
@@ -150,9 +156,12 @@ class Mesh:
         self.document.on_change(self._on_records)
         self._membership.introduce()
         self._conclude()
+        self._tidy_later()
 
     async def stop(self) -> None:
         """Be silent."""
+        if self._tidier is not None:
+            self._tidier.cancel()
         await self._conversation.stop()
         self._invitations.close()
         self._store.close()
@@ -297,6 +306,18 @@ class Mesh:
             return False
         self._conclude()
         return True
+
+    def _tidy_later(self) -> None:
+        self._tidier = asyncio.get_running_loop().call_later(_TIDY_S, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidy_later()
+        if self._apart:
+            return
+        try:
+            self.document.tidy(self._conversation.acknowledged())
+        except (sqlite3.Error, Refused) as error:
+            _LOG.warning("deleted records could not be made smaller now, which is tried again: %s", error)
 
     def _conclude(self) -> None:
         """Follow the roster: probe, and connect to, those who are members, and nobody else."""

@@ -21,6 +21,7 @@ PRESENT = "present"
 CREATED = "created"
 
 MAX_ENTRY_BYTES = 256 * 1024
+"""The bound of one entry's text, of any kind. A kind may have a smaller one of its own (`Rule`)."""
 MAX_FIELDS = 256
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
@@ -40,6 +41,36 @@ class UnknownAuthor(Refused):
 
     def __init__(self, author: str) -> None:
         super().__init__(f"{author} is not a known member")
+        self.author = author
+
+
+class Behind(Refused):
+    """Something that came before is lacking here.
+
+    Attributes:
+        author: whose stream it is.
+        wholly: what is here of that stream is of no use: all of it is needed.
+    """
+
+    def __init__(self, author: str, *, wholly: bool) -> None:
+        super().__init__(f"what comes before this part of {author}'s entries is not here")
+        self.author = author
+        self.wholly = wholly
+
+
+class Contradiction(Refused):
+    """An author takes back what it said: it lost its memory, and must be shown what is known of it (or it lies)."""
+
+    def __init__(self, author: str, name: str) -> None:
+        super().__init__(f"{author} has gone back behind what it said earlier about {name!r:.100}")
+        self.author = author
+
+
+class Full(Refused):
+    """A stream would weigh more than any reader takes. What is deleted, and what becomes smaller, is always taken."""
+
+    def __init__(self, author: str) -> None:
+        super().__init__(f"the stream of {author} is full")
         self.author = author
 
 
@@ -133,6 +164,41 @@ def fold(kind: str, key: str, entries: Iterable[tuple[str, Fields]], ignored: Ma
         return None
     stamps = {field: stamp for field, (stamp, _) in best.items()}
     return Record(kind, key, values, stamps, {field: author for field, (_, author) in best.items()})
+
+
+def settle(fields: Mapping[str, Stamped]) -> Fields:
+    """Drop the fields of an entry that a deletion or a re-creation in the same entry has voided.
+
+    Of a deleted record only the tombstone stays: `present` and what was written later than it. Of a record that was created again,
+    the fields of its earlier life go.
+    """
+    return {field: item for field, item in fields.items() if field == PRESENT or not _is_void(item.stamp, fields)}
+
+
+def is_tombstone(fields: Mapping[str, Stamped]) -> bool:
+    """Whether an entry says nothing but that its record is deleted."""
+    return len(fields) == 1 and PRESENT in fields and fields[PRESENT].value is False
+
+
+def covers(new: Mapping[str, Stamped], old: Mapping[str, Stamped]) -> bool:
+    """Whether an author who wrote `old` may go on to `new`: each field is the same, newer, or voided (`settle`)."""
+    return all(
+        new[field] == item or new[field].stamp > item.stamp if field in new else _is_void(item.stamp, new) for field, item in old.items()
+    )
+
+
+def unite(one: Mapping[str, Stamped], other: Mapping[str, Stamped]) -> Fields:
+    """Merge two entries of one author about one record; of one field the later value counts, of equally old ones that of `other`."""
+    return settle({**one, **{field: item for field, item in other.items() if field not in one or item.stamp >= one[field].stamp}})
+
+
+def _is_void(stamp: int, fields: Mapping[str, Stamped]) -> bool:
+    present, created = fields.get(PRESENT), fields.get(CREATED)
+    if present is None:
+        return False
+    if present.value is False:
+        return stamp <= present.stamp
+    return created is not None and stamp < min(created.stamp, present.stamp)
 
 
 def entry_name(kind: str, key: str) -> str:

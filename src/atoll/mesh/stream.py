@@ -4,6 +4,9 @@ Only its author writes into it, so that there is never a conflict inside; Yjs te
 structure of a Yjs update is nobody's signed word: whoever passes it on could leave out or alter. So the author signs a digest of all its
 entries, with the number of writes that led there. What does not give exactly the signed digest is refused, and one signature covers any
 number of entries.
+
+A stream has a *weight*, an upper bound of its size in memory and on the wire. Writer and readers hold it to the same bound, so that what an
+author can write its readers take, and what was kept on disk can be read again.
 """
 
 from __future__ import annotations
@@ -22,6 +25,15 @@ _ROOT = "entries"
 _CLIENT = 1
 _BUCKETS = 256
 
+MAX_WEIGHT = 60 * 1024 * 1024
+"""Bytes that a stream may weigh. A whole stream is then smaller than `MAX_UPDATE_BYTES`, the bound of what is read."""
+
+ENTRY_WEIGHT = 256
+"""Bytes that an entry weighs beside its name and its text: what a reader keeps of it in memory, and Yjs's structure."""
+
+OVERWRITTEN_WEIGHT = 32
+"""Bytes that a value which was overwritten weighs: Yjs keeps its place in the history."""
+
 
 class Stream:
     """The entries of one author."""
@@ -35,6 +47,8 @@ class Stream:
         self.author = author
         self.head: Head | None = None
         self.entries: dict[str, Fields] = {}
+        self._sizes: dict[str, int] = {}
+        self._size = 0
         self._digest = _Digest()
         self._doc: Doc[Any] = Doc(client_id=_CLIENT)
         self._map: Map[str] = self._doc.get(_ROOT, type=Map)
@@ -43,6 +57,35 @@ class Stream:
     def writes(self) -> int:
         """How many writes it has seen."""
         return self.head.writes if self.head else 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it weighs (`MAX_WEIGHT`)."""
+        return self._weight(self._size, len(self._sizes), self.writes)
+
+    @property
+    def waste(self) -> int:
+        """Bytes of its weight that a new generation with the same entries would not have."""
+        return OVERWRITTEN_WEIGHT * (self.writes - len(self._sizes))
+
+    def weight_with(self, texts: Mapping[str, str], writes: int) -> int:
+        """Bytes that it would weigh with further entries, and so many writes."""
+        size, number = self._size, len(self._sizes)
+        for name, text in texts.items():
+            known = self._sizes.get(name)
+            size += _size_of(name, text) - (known or 0)
+            number += known is None
+        return self._weight(size, number, writes)
+
+    @staticmethod
+    def _weight(size: int, number: int, writes: int) -> int:
+        return size + ENTRY_WEIGHT * number + OVERWRITTEN_WEIGHT * (writes - number)
+
+    def _count(self, texts: Mapping[str, str]) -> None:
+        for name, text in texts.items():
+            size = _size_of(name, text)
+            self._size += size - self._sizes.get(name, 0)
+            self._sizes[name] = size
 
     def part(self, base: int = 0) -> Part:
         """What a reader lacks that has reached `base`. There must be a head."""
@@ -70,6 +113,7 @@ class Stream:
                 self._map[name] = text
         self._doc.unobserve(subscription)
         self._digest.add(texts)
+        self._count(texts)
         head = Head(self.head.generation if self.head else generation, base + len(texts), stamp, self._digest.value())
         self.entries.update(entries)
         self.head = head._replace(signature=signer.sign(head.signed(self.author)))
@@ -122,8 +166,13 @@ class Stream:
         self._digest.add(texts)
         if self._digest.value() != head.digest:
             raise Refused(f"the entries of {self.author} are not those that it signed")
+        self._count(texts)
         self.entries.update(entries)
         self.head = head
+
+
+def _size_of(name: str, text: str) -> int:
+    return len(name.encode()) + len(text.encode())
 
 
 class _Digest:

@@ -4,7 +4,13 @@
     have       a state vector                                    "this is what I have: send me what I lack"
     part       one author's part                                 a live update, or one of the answers to `have`
     chunk      a piece of a message that is too large for one
+    page       a piece of a part that is too large for one answer
+    next       how far the pages have come                       "go on"
+    more                                                         "ask again for the rest"
     done                                                         "that was all that you lack"
+
+No answer is larger than `MAX_ANSWER_BYTES`, however large the documents: the reader asks again, or fetches a large part page by page. An
+update that is too large to be told to all is not told: the others notice it by the digest.
 
 A site asks one other at a time, so that what it lacks comes once. Whoever is asked and lacks something asks back. Between two documents
 in the same two states nothing is asked twice but after a pause that doubles: what was refused once would be refused again.
@@ -22,7 +28,8 @@ from typing import Any
 import msgpack
 
 from atoll.mesh.document import Behind, Contradiction, Document, Refused, UnknownAuthor
-from atoll.mesh.parts import MAX_UPDATE_BYTES, Part, digest_of, unpack_parts
+from atoll.mesh.pages import Next, Page, Reading, Shelf
+from atoll.mesh.parts import Part, digest_of, unpack_parts
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +44,11 @@ PAUSE_S = 2.0
 MAX_PAUSE_S = 60.0
 _HEARD_S = 120.0
 _CHUNK_BYTES = MAX_MESSAGE_BYTES - 64
-_MAX_CHUNKS = MAX_UPDATE_BYTES // _CHUNK_BYTES
+_MAX_CHUNKS = 16
+
+MAX_WHOLE_BYTES = 3 * 1024 * 1024
+"""A larger part goes by pages. It fits `_MAX_CHUNKS`."""
+MAX_ANSWER_BYTES = 2 * MAX_WHOLE_BYTES
 
 
 class _Kind(enum.IntEnum):
@@ -46,6 +57,9 @@ class _Kind(enum.IntEnum):
     PART = 2
     CHUNK = 3
     DONE = 4
+    PAGE = 5
+    NEXT = 6
+    MORE = 7
 
 
 @dataclass
@@ -88,6 +102,8 @@ class Exchange:
         self._differ: dict[str, bytes] = {}
         self._number = 0
         self._learned = False
+        self._shelf = Shelf(document.part)
+        self._reading = Reading()
 
     def hello(self) -> bytes:
         """What a ping carries (8 bytes)."""
@@ -95,7 +111,11 @@ class Exchange:
 
     def live(self, update: bytes) -> list[bytes]:
         """The messages that tell every site of an update (`Document.on_update`)."""
-        return [message for part in unpack_parts(update) for message in self._pieces(_pack(_Kind.PART, part.pack()))]
+        messages = []
+        for packed in (part.pack() for part in unpack_parts(update)):
+            small = len(packed) <= MAX_WHOLE_BYTES
+            messages += self._pieces(_pack(_Kind.PART, packed) if small else _pack(_Kind.HELLO, self._document.digest()))
+        return messages
 
     def on_hello(self, peer: str, digest: bytes) -> list[Message]:
         """A site has said what its document is.
@@ -127,15 +147,18 @@ class Exchange:
             if whole is None:
                 return []
             kind, *content = _unpack(whole)
-        if kind is _Kind.HELLO:
-            return self.on_hello(peer, *content)
-        if kind is _Kind.HAVE:
-            return self._on_have(peer, *content)
-        if kind is _Kind.PART:
-            return self._on_part(peer, *content)
-        if kind is _Kind.DONE:
-            return self._on_done(peer)
-        raise Refused("a chunk of chunks")
+        if kind is _Kind.CHUNK:
+            raise Refused("a chunk of chunks")
+        handlers: dict[_Kind, Callable[..., list[Message]]] = {
+            _Kind.HELLO: self.on_hello,
+            _Kind.HAVE: self._on_have,
+            _Kind.PART: self._on_part,
+            _Kind.DONE: self._on_done,
+            _Kind.MORE: self._on_more,
+            _Kind.PAGE: self._on_page,
+            _Kind.NEXT: self._on_next,
+        }
+        return handlers[kind](peer, *content)
 
     # --- Asking
 
@@ -180,11 +203,49 @@ class Exchange:
         return True
 
     def _on_have(self, peer: str, vector: bytes, back: bool) -> list[Message]:
-        packed = [_pack(_Kind.PART, part.pack()) for part in self._document.parts(vector)]
-        answer = [(peer, piece) for message in [*packed, _pack(_Kind.DONE)] for piece in self._pieces(message)]
+        answer = [(peer, piece) for message in self._answer(vector) for piece in self._pieces(message)]
         if back and self._document.lacks(vector):
             return [*self._ask(peer, digest_of(vector), back=False), *answer]
         return answer
+
+    def _answer(self, vector: bytes) -> list[bytes]:
+        """What a document in that state lacks, or a beginning of it."""
+        messages: list[bytes] = []
+        size = 0
+        for part in sorted(self._document.parts(vector), key=lambda part: len(part.update)):
+            packed = part.pack()
+            if len(packed) > MAX_WHOLE_BYTES:
+                # The reader's next question, when it has all pages, is for the rest.
+                return [*messages, *(_pack(_Kind.PAGE, *page) for page in self._shelf.open(part, packed))]
+            size += len(packed)
+            if size > MAX_ANSWER_BYTES:
+                return [*messages, _pack(_Kind.MORE)]
+            messages.append(_pack(_Kind.PART, packed))
+        return [*messages, _pack(_Kind.DONE)]
+
+    def _on_more(self, peer: str) -> list[Message]:
+        if self._asking != peer:
+            return []
+        self._asking = None
+        return self._ask(peer, b"", back=False)
+
+    def _on_page(self, peer: str, *content: Any) -> list[Message]:
+        page = Page(*content)
+        if self._asking != peer:
+            idle = self._asking is None or self._now() >= self._asking_until
+            if page.author != self._document.author or not idle:
+                return []
+            self._asking, self._asking_until = peer, self._now() + ANSWER_S  # it shows us what we have forgotten
+        turned = self._reading.take(page)
+        if isinstance(turned, Next):
+            return [(peer, _pack(_Kind.NEXT, *turned))]
+        if turned is None:
+            return []
+        messages = self._on_part(peer, turned)
+        return messages or self._on_more(peer)
+
+    def _on_next(self, peer: str, *content: Any) -> list[Message]:
+        return [(peer, _pack(_Kind.PAGE, *page)) for page in self._shelf.turn(Next(*content))]
 
     def _on_done(self, peer: str) -> list[Message]:
         if self._asking != peer:
@@ -227,7 +288,13 @@ class Exchange:
     def _show(self, author: str, peers: set[str]) -> list[Message]:
         """Show what is known here of an author who has forgotten it."""
         part = self._document.part(author)
-        return self._to(peers, part.pack()) if part else []
+        if part is None:
+            return []
+        packed = part.pack()
+        if len(packed) <= MAX_WHOLE_BYTES:
+            return self._to(peers, packed)
+        pages = [_pack(_Kind.PAGE, *page) for page in self._shelf.open(part, packed)]
+        return [(author, page) for page in pages if author in self._peers]
 
     def _to(self, peers: set[str], part: bytes) -> list[Message]:
         pieces = self._pieces(_pack(_Kind.PART, part))
@@ -267,6 +334,9 @@ _CONTENT: dict[_Kind, list[type]] = {
     _Kind.PART: [bytes],
     _Kind.CHUNK: [int, int, int, bytes],
     _Kind.DONE: [],
+    _Kind.PAGE: [str, int, bytes, int, int, bytes],
+    _Kind.NEXT: [str, int, bytes, int],
+    _Kind.MORE: [],
 }
 
 

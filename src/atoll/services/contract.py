@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Settings:
         outside: the site's address on its external network, with the prefix: floating IPs are beside it. Empty: none.
         forwards: True if the site forwards packets between that network and the others that it is in.
         network_services: the network services that the site's YAML names.
+        trust: `local-admin` by the sites that are trusted no further.
+        homed: by `domain/ID` and `project/ID`, the sites that administer it.
     """
 
     site: str
@@ -54,6 +56,8 @@ class Settings:
     outside: str = ""
     forwards: bool = False
     network_services: tuple[str, ...] = ()
+    trust: Mapping[str, str] = field(default_factory=dict)
+    homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def own_address(self) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from atoll.mesh.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
 from atoll.runtime.child import Child
 from atoll.services import base, common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
+from atoll.services.keystone_bounds import CREDENTIALS_PER_USER
 
 MODULES = (
     "keystone.application_credential.backends.sql",
@@ -55,10 +57,12 @@ def _sections(data: Path, database: str) -> Sections:
         # One process serves the site, so a cache in its memory is as good as memcached and never out of step.
         "cache": {"enabled": True, "backend": "oslo_cache.dict", "expiration_time": 300},
         # Signed with the site's own key: a token can be checked with the public key alone, also by another site.
-        "token": {"provider": "jws", "expiration": 6 * 3600, "allow_expired_window": 2 * 24 * 3600},
+        # The lifetime bounds how long revocations are kept.
+        "token": {"provider": "jws", "expiration": TOKEN_LIFETIME_S, "allow_expired_window": TOKEN_GRACE_S},
+        "application_credential": {"user_limit": CREDENTIALS_PER_USER},
         "jwt_tokens": {"jws_public_key_repository": f"{data}/keys/public", "jws_private_key_repository": f"{data}/keys/private"},
         "fernet_receipts": {"key_repository": f"{data}/keys/receipts"},
-        "credential": {"key_repository": f"{data}/keys/credential"},
+        "credential": {"key_repository": f"{data}/keys/credential", "user_limit": CREDENTIALS_PER_USER},
         # What bcrypt can take; else Keystone warns at each new password.
         "identity": {"max_password_length": 72},
     }
@@ -92,7 +96,7 @@ def run(child: Child) -> None:
     from keystone.common import provider_api
     from keystone.server.flask import core
 
-    from atoll.services import invalidation, keystone_bootstrap, keystone_context, keystone_tokens
+    from atoll.services import invalidation, keystone_bootstrap, keystone_bounds, keystone_context, keystone_tokens, keystone_trust
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -106,7 +110,9 @@ def run(child: Child) -> None:
     provider_api.ProviderAPIs._clear_registry_instances()
     keystone.conf.CONF.reset()
     keystone_context.install()
+    keystone_bounds.install(settings.sockets)
     keystone_tokens.install()
+    keystone_trust.install(settings, keystone_tokens.site_of(settings.site, settings.trust))
     invalidation.tell_of_commits(settings.sockets)
     application = core.initialize_application("public", config_files=core._get_config_files())
     serve(child, application)

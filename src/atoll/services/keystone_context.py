@@ -4,15 +4,20 @@ Upstream's (`AuthContextMiddleware` in keystone/server/flask/request_processing/
 requests, and keeps the token of the request that it works on in its attribute `token`: set in `fetch_token`, read again in
 `fill_context`. With two requests at once, one can go on with the token of the other: an administrator's, say. Replaced: that attribute,
 which is now each thread's own; `process_request` forgets it first, so that no request meets what an earlier one of its thread has left.
+It also notes what is asked for, which the audit of administrators' tokens tells (`keystone_trust`): Flask's context comes later.
 """
 
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 from keystone.server.flask import core
 from keystone.server.flask.request_processing.middleware import auth_context
+
+ASKED: ContextVar[str] = ContextVar("ASKED", default="")
+"""Method and path of the request that this thread works on."""
 
 
 class ThreadedAuthContextMiddleware(auth_context.AuthContextMiddleware):  # type: ignore[misc]
@@ -34,6 +39,7 @@ class ThreadedAuthContextMiddleware(auth_context.AuthContextMiddleware):  # type
     def process_request(self, request: Any) -> Any:
         """Find out who asks."""
         self.token = None
+        ASKED.set(f"{request.method} {request.path}")
         return super().process_request(request)
 
 

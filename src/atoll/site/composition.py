@@ -154,6 +154,8 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         address=site.host,
         cloud=cloud.name,
         network_services=site.network_services,
+        trust={name: level for name, level in cloud.trust.items() if level != "full"},
+        homed={each.key: list(each.sites) for each in cloud.homed},
     )
     if site.runs_guests and machine is not None:
         data_plane = {"network": site.data_plane, "datapath": machine.datapath, **_outside(cloud, site)}

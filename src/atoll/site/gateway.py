@@ -45,6 +45,8 @@ def options(settings: Settings) -> Options:
         ),
         password=settings.secrets["gateway"],
         authority=State(settings.directory.parent.parent).authority,
+        trust=settings.trust,
+        homed=settings.homed,
     )
 
 

@@ -12,6 +12,8 @@ import zenoh
 
 from atoll.bus.zenoh_config import Tls, session_config
 from atoll.errors import AtollError
+from atoll.mesh import graves
+from atoll.mesh import node as node_module
 from atoll.mesh.admission import Token, join
 from atoll.mesh.certificates import authority
 from atoll.mesh.envelope import Channel, Envelopes
@@ -108,6 +110,28 @@ def test_a_large_document_is_brought_to_who_was_away(sites):
             async with running(sites, "lyon") as (lyon,):
                 assert await until(lambda: all_equal([paris, lyon])) < 5
                 assert len(list(lyon.document.records("note"))) == 2000
+
+    asyncio.run(main())
+
+
+def test_a_tombstone_ends_when_every_member_has_had_it(sites, monkeypatch):
+    for name, value in {"END_AFTER_MS": -60_000, "MIN_WASTE": 0, "is_worth_while": lambda waste, _weight: waste > 0}.items():
+        monkeypatch.setattr(graves, name, value)
+    monkeypatch.setattr(node_module, "_TIDY_S", 0.2)
+
+    async def main():
+        sites.introduce("paris", "lyon", "nice")
+        async with running(sites, "paris", "lyon") as nodes:
+            await until(lambda: all_reach(nodes))
+            nodes[0].document.write(NOTE)
+            nodes[0].document.write([Change("note", "1", {"present": False})])
+            await until(lambda: all_equal(nodes))
+            await asyncio.sleep(2)
+            assert nodes[0].document.record("note", "1"), "nice has not had it"
+            async with running(sites, "nice") as more:
+                await until(lambda: nodes[0].document.record("note", "1") is None, 20)
+                await until(lambda: all_equal([*nodes, *more]))
+                assert more[0].document.record("note", "1") is None
 
     asyncio.run(main())
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from atoll.mesh import document as document_module
 from atoll.mesh.document import Change, Refused
-from atoll.mesh.sync import ANSWER_S, MAX_MESSAGE_BYTES, MAX_PAUSE_S, Exchange
+from atoll.mesh.sync import ANSWER_S, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, MAX_PAUSE_S, Exchange
 
 PERIOD_S = 3.0
 
@@ -93,6 +93,12 @@ class Cloud:
             assert self.now < begun + limit_s, "the documents do not become equal"
             self.run(0.1)
         return self.now - begun
+
+    def until_equal_of(self, names: str, limit_s: float) -> None:
+        end = self.now + limit_s
+        while len({self.sites[name].document.digest() for name in names}) > 1:
+            assert self.now < end
+            self.run(0.1)
 
     def messages(self, since: float = 0.0) -> list[tuple[float, str, str, str, int]]:
         return [sent for sent in self.sent if sent[3] == "message" and sent[0] >= since]
@@ -203,6 +209,85 @@ def test_a_large_update_is_told_in_pieces_as_well() -> None:
     cloud.run(cloud.latency_s)
     assert cloud.equal()
     assert max(size for *_, size in cloud.messages()) <= MAX_MESSAGE_BYTES
+
+
+LARGE = 100
+"""Records of 100 KB: more than fits an answer."""
+
+
+def write_large(site: Site) -> None:
+    for start in range(0, LARGE, 10):
+        site.document.write([Change("thing", str(start + number), {"text": f"{start}" * 50_000}) for number in range(10)])
+
+
+def test_a_joining_site_gets_a_large_document_in_bounded_pieces() -> None:
+    """From two authors, one of whom is not there."""
+    cloud = Cloud("abc")
+    cloud.cut_off("c")
+    for name in "ab":
+        write_large(cloud.sites[name])
+    cloud.until_equal_of("ab", 60)
+    cloud.cut = {frozenset("bc")}
+    since = cloud.now
+    cloud.until_equal(60)
+    messages = cloud.messages(since)
+    assert max(size for *_, size in messages) <= MAX_MESSAGE_BYTES
+    by_moment: dict[float, int] = {}
+    for moment, sender, reader, _, size in messages:
+        if (sender, reader) == ("a", "c"):
+            by_moment[moment] = by_moment.get(moment, 0) + size
+    assert sum(by_moment.values()) > 15_000_000
+    assert max(by_moment.values()) <= MAX_ANSWER_BYTES + MAX_MESSAGE_BYTES
+    assert sum(by_moment.values()) < 25_000_000, "nothing comes twice"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_pages_that_are_lost_are_asked_for_again(seed: int) -> None:
+    cloud = Cloud("ab", seed=seed, loss=0.05)
+    cloud.cut_off("a")
+    write_large(cloud.sites["a"])
+    cloud.heal()
+    cloud.until_equal(600)
+    assert sum(size for *_, size in cloud.messages()) < 40_000_000
+
+
+def test_a_part_that_changes_while_it_is_fetched_is_fetched_as_it_is_then() -> None:
+    cloud = Cloud("ab")
+    cloud.cut_off("a")
+    write_large(cloud.sites["a"])
+    cloud.heal()
+    for number in range(20):
+        cloud.run(0.3)
+        cloud.sites["a"].write(f"more {number}", present=True)
+    cloud.until_equal(60)
+
+
+def test_a_large_update_is_not_told_but_fetched() -> None:
+    cloud = Cloud("ab")
+    cloud.sites["a"].document.write([Change("thing", str(number), {"text": "x" * 200_000}) for number in range(40)])
+    assert sum(size for *_, size in cloud.messages()) < 100
+    cloud.until_equal(10)
+
+
+def test_a_site_with_a_large_stream_that_lost_its_disk_is_shown_it_by_pages() -> None:
+    cloud = Cloud("ab")
+    write_large(cloud.sites["a"])
+    cloud.until_equal(60)
+    cloud.sites["a"].lose_disk()
+    cloud.begin("a")
+    cloud.sites["a"].write("since", present=True)
+    cloud.until_equal(120)
+    assert len(cloud.sites["a"].view()) == LARGE + 1
+
+
+def test_a_new_generation_of_a_large_stream_reaches_all() -> None:
+    cloud = Cloud("abc")
+    write_large(cloud.sites["a"])
+    cloud.until_equal(60)
+    site = cloud.sites["a"]
+    site.document._renew(site.document._streams["a"], {f"thing/{number}" for number in range(10)})
+    cloud.until_equal(60)
+    assert len([key for kind, key in cloud.sites["c"].view() if kind == "thing"]) == LARGE - 10
 
 
 def test_a_site_that_lost_its_disk_has_back_what_it_wrote_and_loses_nothing_that_it_wrote_since() -> None:
@@ -326,6 +411,9 @@ HOSTILE = [
     msgpack.packb([3, 1, 5, 5, b""]),
     msgpack.packb([3, 1, 0, 1, b"x" * (MAX_MESSAGE_BYTES + 1)]),
     msgpack.packb([3, 1, 0, 1, msgpack.packb([3, 1, 0, 1, msgpack.packb([4])])]),
+    msgpack.packb([6, "a", 0]),
+    msgpack.packb([6, "a", 0, b"x", "1"]),
+    msgpack.packb([7, 1]),
 ]
 
 
@@ -340,7 +428,14 @@ def test_hostile_messages_are_refused(data: bytes) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=100), st.lists(st.one_of(st.integers(0, 6), st.binary(), st.booleans())).map(msgpack.packb))))
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=100),
+            st.lists(st.one_of(st.integers(-1, 8), st.binary(), st.booleans(), st.sampled_from("ab"))).map(msgpack.packb),
+        )
+    )
+)
 def test_any_bytes_are_answered_or_refused(messages: list[bytes]) -> None:
     for data in messages:
         try:

@@ -18,6 +18,7 @@ def test_each_thread_has_its_own_token_and_starts_without_one():
     found = inside(
         """
         import threading
+        from types import SimpleNamespace
         from keystone.server.flask.request_processing.middleware import auth_context
         from keystone.server.flask import core
         from atoll.services import keystone_context
@@ -25,17 +26,20 @@ def test_each_thread_has_its_own_token_and_starts_without_one():
         auth_context.AuthContextMiddleware.process_request = lambda self, request: self.token
         keystone_context.install()
         middleware = core._KEYSTONE_MIDDLEWARE[-1](None)
+        request = SimpleNamespace(method="GET", path="/v3/users")
         seen = []
         def other():
             seen.append(middleware.token)
             middleware.token = "the other's"
-            seen.append(middleware.process_request(None))
+            seen.append(middleware.process_request(request))
             middleware.token = "the other's"
         middleware.token = "mine"
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-        tell([type(middleware).__name__, seen, middleware.token])
+        mine = middleware.token
+        middleware.process_request(request)
+        tell([type(middleware).__name__, seen, mine, keystone_context.ASKED.get()])
         """
     )
-    assert found == ["ThreadedAuthContextMiddleware", [None, None], "mine"]
+    assert found == ["ThreadedAuthContextMiddleware", [None, None], "mine", "GET /v3/users"]

@@ -50,6 +50,15 @@ def test_gateway_is_told_its_addresses_and_where_the_sites_things_are(state, cac
     assert told.members_file.is_file()
 
 
+def test_keystone_and_gateway_are_told_whom_to_trust(state, cache, runtime, file):
+    homed = "homed: [{domain: abc, sites: [paris]}, {project: def, sites: [lyon, paris]}]"
+    file.write_text(file.read_text() + f"trust: {{lyon: local-admin, paris: full}}\n{homed}\n")
+    up(state, cache, file)
+    for told in (Options.load(state.site("paris") / "etc" / FILE), site_settings(state, "paris")):
+        assert told.trust == {"lyon": "local-admin"}
+        assert told.homed == {"domain/abc": ["paris"], "project/def": ["lyon", "paris"]}
+
+
 def test_gateway_knows_what_is_the_sites_alone(state, cache, runtime, file):
     up(state, cache, file)
     told = Options.load(state.site("lyon") / "etc" / FILE)

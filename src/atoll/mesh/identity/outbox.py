@@ -97,7 +97,7 @@ def agree(connection: sqlite3.Connection, kind: str, key: Key, agreed: Content |
 
 
 def _capture(kind: str, table: Table) -> Iterator[str]:
-    columns = (*table.key, *table.columns, *(("extra",) if table.extra else ()))
+    columns = (*table.key, *table.columns, *(("extra",) if table.extra else ()), *((table.dead,) if table.dead else ()))
     old, new = (f"SELECT '{kind}', json_array({_columns(table.key, row)})" for row in ("OLD", "NEW"))
     yield _trigger(table.table, "INSERT", new)
     if not table.kept:

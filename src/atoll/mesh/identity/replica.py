@@ -17,12 +17,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 from atoll.mesh.clock import ms_of
 from atoll.mesh.document import Document
 from atoll.mesh.identity import outbox, rows
+from atoll.mesh.identity.bounds import KEEP_REVOCATIONS_S
+from atoll.mesh.identity.homes import Homes, Policy
 from atoll.mesh.identity.references import Reference
 from atoll.mesh.identity.rows import Content
 from atoll.mesh.identity.tables import KINDS, NO_DOMAIN, PREFIX, Key, Table, encode, parts
@@ -38,11 +41,13 @@ _PULL_CHUNK = 1000
 _BUSY_TIMEOUT_S = 30.0
 
 _REVOCATION = PREFIX + "revocation"
-KEEP_REVOCATIONS_MS = 7 * 24 * 3600 * 1000
-"""Revocations are of tokens of a few hours, and each site's Keystone removes its rows soon after. This is when the records go, which
-leaves time for clocks that differ."""
+KEEP_REVOCATIONS_MS = KEEP_REVOCATIONS_S * 1000
+"""When the records go. Each site's Keystone removes its rows by itself, sooner."""
 
 _EXPIRE_EVERY_S = 3600.0
+
+_PUBLISH_BYTES = 512 * 1024
+"""Bytes of changes, about, that are published in one write."""
 
 Agreement = tuple[str, Key, Content | None]
 
@@ -50,13 +55,14 @@ Agreement = tuple[str, Key, Content | None]
 class IdentityReplica:
     """Keystone's tables at one site. To be used by one thread at a time, the one that uses the document."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it stands on
         self,
         database: Path,
         document: Document,
         local: Collection[str],
         applied: Callable[[frozenset[str]], None],
         now_s: Callable[[], float] = time.time,
+        policy: Policy | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -67,13 +73,16 @@ class IdentityReplica:
                 sites nor taken from them.
             applied: told the kinds of which records were pushed, after the commit: caches hold older ones.
             now_s: the time of day, seconds since 1970.
+            policy: whose word counts; without one, everybody's.
         """
         self._path = database
         self._document = document
         self._local = frozenset(local)
         self._applied = applied
         self._now_s = now_s
-        self._wanted = Wanted(document, self._is_local)
+        homes = Homes(document, policy or Policy())
+        document.judge = homes.record
+        self._wanted = Wanted(homes, self._is_local)
         self._todo: dict[Reference, str] = {}
         self._failed: dict[Reference, str] = {}
         self._expired_at = 0.0
@@ -209,7 +218,7 @@ class IdentityReplica:
             if not (scanning and agreed is None and record is not None):
                 stamp = 0 if scanning and agreed is None else None
                 fields = _fields(agreed, here)
-                if record is not None:  # a process that died here may have written it already
+                if record is not None and record.present == (here is not None):  # a process that died here may have written it already
                     own = self._document.author
                     fields = {
                         each: value for each, value in fields.items() if (record.fields.get(each), record.authors.get(each)) != (value, own)
@@ -222,13 +231,13 @@ class IdentityReplica:
         """Write changes into the document; what was agreed on by that."""
         found = list(found)
         changes = [change for some, _ in found for change in some if change.fields]
-        agreements = [agreement for _, some in found for agreement in some]
-        try:
-            self._document.write(changes)
-        except (Refused, ValueError, TypeError):
-            refused = set(self._publish_singly(changes))
-            agreements = [(kind, key, here) for kind, key, here in agreements if (kind, encode(key)) not in refused]
-        return agreements
+        refused: set[Reference] = set()
+        for batch in _batches(changes):
+            try:
+                self._document.write(batch)
+            except (Refused, ValueError, TypeError):
+                refused.update(self._publish_singly(batch))
+        return [(kind, key, here) for _, some in found for kind, key, here in some if (kind, encode(key)) not in refused]
 
     def _publish_singly(self, changes: Iterable[Change]) -> Iterator[Reference]:
         for change in changes:
@@ -263,13 +272,18 @@ class IdentityReplica:
         return keys
 
     def _expire(self) -> None:
-        """Delete the records of this site's old revocations."""
+        """Delete the records of this site's old revocations, and the rows that Keystone calls deleted and keeps."""
         self._expired_at = self._now_s()
         oldest = int(self._expired_at * 1000) - KEEP_REVOCATIONS_MS
         records = self._document.records(_REVOCATION)
         old = [record for record in records if 0 < ms_of(record.created) < oldest and record.authors[PRESENT] == self._document.author]
         if old:
             self._document.write(Change(_REVOCATION, record.key, {PRESENT: False}) for record in old)
+        before = datetime.fromtimestamp(self._expired_at - _EXPIRE_EVERY_S, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        with self._transaction("IMMEDIATE") as connection:
+            for table in KINDS.values():
+                if table.dead:
+                    rows.purge(connection, table, before)
 
     # --- From the document to the tables
 
@@ -358,3 +372,16 @@ def _fields(agreed: Content | None, here: Content | None) -> dict[str, Json]:
     if agreed is None:
         return here | {PRESENT: True}
     return rows.difference(agreed, here)
+
+
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    batch: list[Change] = []
+    size = 0
+    for change in changes:
+        size += len(str(change.fields))
+        batch.append(change)
+        if size > _PUBLISH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -77,6 +77,8 @@ def _key_width(other: Many) -> int:
 @cache
 def _select(table: Table, columns: tuple[str, ...]) -> str:
     matches = " AND ".join(f"t.{quoted(name)} IS json_extract(k.value, '$[{index}]')" for index, name in enumerate(table.key))
+    if table.dead:
+        matches += f" AND t.{quoted(table.dead)} IS NULL"
     chosen = _list((*table.key, *columns), "t.")
     return f"SELECT {chosen} FROM json_each(?) k CROSS JOIN {quoted(table.table)} t ON {matches}"  # noqa: S608 - names of ours
 
@@ -120,6 +122,18 @@ def delete(connection: sqlite3.Connection, table: Table, key: Key) -> None:
     connection.execute(f"DELETE FROM {quoted(table.table)} WHERE {_where(table.key)}", key)  # noqa: S608 - names of ours
 
 
+def purge(connection: sqlite3.Connection, table: Table, before: str) -> None:
+    """Take away rows that Keystone calls deleted and keeps.
+
+    Args:
+        connection: to the database.
+        table: with a column `dead`.
+        before: the time of deletion, as SQLite writes times, from which on they stay.
+    """
+    assert table.dead
+    connection.execute(f"DELETE FROM {quoted(table.table)} WHERE {quoted(table.dead)} < ?", (before,))  # noqa: S608 - names of ours
+
+
 def write(connection: sqlite3.Connection, table: Table, key: Key, before: Content | None, after: Content) -> None:
     """Make a record's rows say what its content says.
 
@@ -138,7 +152,9 @@ def write(connection: sqlite3.Connection, table: Table, key: Key, before: Conten
     if table.extra and (before is None or any(name.startswith(f"{EXTRA}.") for name in changed)):
         main[EXTRA] = json.dumps({row[0]: json.loads(row[1]) for name, row in sorted(after.items()) if name.startswith(f"{EXTRA}.")})
     if before is None:
-        _insert(connection, table.table, dict(zip(table.key, key, strict=True)) | main)
+        if table.dead:
+            delete(connection, table, key)
+        _insert(connection, table.table, dict(zip(table.key, key, strict=True)) | dict(table.initial) | main)
     elif main:
         _update(connection, table.table, main, table.key, key)
     for other in table.others:

@@ -1,7 +1,7 @@
 """What a site may write about identity: the document's rules for these kinds.
 
-A member of the cloud may administer identity, so what it says is believed; but only what the tables can take. Whatever this version
-does not know the name of is let pass and never applied: another site may run a later one.
+A member of the cloud may administer identity, so what it says is believed; but only what the tables can take, and no more of it than
+`bounds` allows. Fields that this version does not know are refused: they would be stored everywhere and be of use to nobody.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from atoll.mesh.identity import bounds
 from atoll.mesh.identity.tables import EXTRA, KINDS, NO_DOMAIN, Many, Table, Whole, encode, field_name, parts
 from atoll.mesh.record import CREATED, PRESENT, Json, Refused, Rule
 
@@ -24,6 +25,8 @@ def _rule(table: Table) -> Rule:
         for name, value in fields.items():
             if not _fits(table, name, value):
                 raise Refused(f"{author} gives {name!r:.100} of {table.kind} {key!r:.100} a value that it can't have")
+        if (size := bounds.record_bytes(fields)) > bounds.max_bytes(table.kind):
+            raise Refused(f"{author} writes {size} bytes about {table.kind} {key!r:.100}: {bounds.max_bytes(table.kind)} are allowed")
 
     return check
 
@@ -46,19 +49,30 @@ def _fits(table: Table, name: str, value: Json) -> bool:
         return type(value) is int and value >= 0
     if name in table.plain:
         whole = next((other for other in table.others if isinstance(other, Whole) and other.field == name), None)
-        return _is_whole(whole, value) if whole else _is_scalar(value)
-    prefix = name.partition(".")[0]
-    if value is None or prefix not in table.prefixes:
-        return True
-    if prefix == EXTRA:
-        return _is_row(value, 2) and name == field_name(EXTRA, value[:1]) and _is_json(value[1])
+        return _is_whole(whole, value) if whole else _is_scalar(value) and bounds.text_fits(name, value)
+    prefix, point, _ = name.partition(".")
+    if not point or prefix not in table.prefixes:
+        return False
+    return value is None or (_is_extra(name, value) if prefix == EXTRA else _is_many(table, prefix, name, value))
+
+
+def _is_extra(name: str, value: Json) -> bool:
+    return _is_row(value, 2) and name == field_name(EXTRA, value[:1]) and _is_json(value[1]) and len(value[1]) <= bounds.MAX_LONG
+
+
+def _is_many(table: Table, prefix: str, name: str, value: Json) -> bool:
     many = next(other for other in table.others if isinstance(other, Many) and other.prefix == prefix)
-    width = len(many.key_via.key if many.key_via else many.key)
-    return _is_row(value, width + len(many.values)) and name == field_name(prefix, value[:width])
+    key = many.key_via.key if many.key_via else many.key
+    columns = (*key, *many.values)
+    return _is_row(value, len(columns)) and name == field_name(prefix, value[: len(key)]) and bounds.row_fits(columns, value)
 
 
 def _is_whole(other: Whole, value: Json) -> bool:
-    return value is None or (isinstance(value, list) and len(value) > 0 and all(_is_row(row, len(other.values)) for row in value))
+    if value is None:
+        return True
+    if not isinstance(value, list) or not 0 < len(value) <= bounds.MAX_ROWS:
+        return False
+    return all(_is_row(row, len(other.values)) and bounds.row_fits(other.values, row) for row in value)
 
 
 def _is_row(value: Json, width: int) -> bool:

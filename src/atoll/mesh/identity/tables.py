@@ -178,11 +178,13 @@ class Table:
         columns: its other columns that are replicated, without `extra`.
         extra: it has a column `extra`.
         local: columns that each site has for itself.
+        initial: what some of these hold in rows that come from another site.
         others: tables with rows that belong to the record.
         parents: what must be there for the record to be there.
         named: further parents: the prefix of the fields that name them, and their kind.
         name: the name that only one record may have.
         kept: rows are not taken back with a record at other sites when one site deletes them, since each site deletes them by itself.
+        dead: the column that has a value in rows that Keystone calls deleted and keeps: no record is made of them.
     """
 
     kind: str
@@ -191,11 +193,13 @@ class Table:
     columns: tuple[str, ...] = ()
     extra: bool = False
     local: tuple[str, ...] = ()
+    initial: tuple[tuple[str, Value], ...] = ()
     others: tuple[One | Many | Whole, ...] = ()
     parents: tuple[Parent, ...] = ()
     named: tuple[tuple[str, str], ...] = ()
     name: Name | None = None
     kept: bool = False
+    dead: str | None = None
 
     @cached_property
     def plain(self) -> tuple[str, ...]:
@@ -329,10 +333,13 @@ _TABLES = (
     Table(
         *("trust", "trust", ("id",)),
         (
-            *("trustor_user_id", "trustee_user_id", "project_id", "impersonation", "deleted_at", "expires_at", "expires_at_int"),
+            *("trustor_user_id", "trustee_user_id", "project_id", "impersonation", "expires_at", "expires_at_int"),
             *("remaining_uses", "redelegated_trust_id", "redelegation_count"),
         ),
-        extra=True,
+        # `extra` too: Keystone takes anything that whoever makes a trust sends, and uses nothing of it.
+        local=("deleted_at", "extra"),
+        initial=(("extra", "{}"),),
+        dead="deleted_at",
         others=(Many("trust_role", "role", "trust_id", ("role_id",)),),
         parents=(Parent("user", ("trustor_user_id",)), Parent("user", ("trustee_user_id",)), _PROJECT),
         named=(("role", "role"),),

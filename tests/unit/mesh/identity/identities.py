@@ -15,6 +15,7 @@ from pathlib import Path
 from documents import Clock, Site
 
 from atoll.mesh.identity import rows
+from atoll.mesh.identity.homes import Policy
 from atoll.mesh.identity.replica import IdentityReplica
 from atoll.mesh.identity.rules import rules
 from atoll.mesh.identity.tables import KINDS, PREFIX
@@ -50,12 +51,21 @@ class Keystone:
 class Node:
     """A site with a document, a Keystone database, and what keeps the two equal."""
 
-    def __init__(self, name: str, directory: Path, template: Path, local: Collection[str] = (), clock: Clock | None = None) -> None:
+    def __init__(  # noqa: PLR0917 - what it stands on
+        self,
+        name: str,
+        directory: Path,
+        template: Path,
+        local: Collection[str] = (),
+        clock: Clock | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         (directory / "document").mkdir(parents=True)
         self.name = name
         self.database = directory / "keystone.db"
         shutil.copyfile(template, self.database)
         self.local = local
+        self.policy = policy
         self.site = Site(name, directory / "document" / "document.db", rules(), clock)
         self.applied: list[frozenset[str]] = []
         self.connection = sqlite3.connect(self.database, isolation_level=None)
@@ -67,7 +77,7 @@ class Node:
 
     def open(self) -> None:
         self.replica = IdentityReplica(
-            self.database, self.site.document, self.local, self.applied.append, lambda: self.site.clock.ms / 1000
+            self.database, self.site.document, self.local, self.applied.append, lambda: self.site.clock.ms / 1000, self.policy
         )
 
     def close(self) -> None:

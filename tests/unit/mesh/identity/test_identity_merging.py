@@ -3,11 +3,14 @@
 import shutil
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule, run_state_machine_as_test
 from identities import Node, converge
+
+from atoll.mesh import graves
 
 SITES = st.sampled_from(["paris", "lyon", "nice"])
 NAMES = st.sampled_from(["bob", "eve", "bob-00000000"])
@@ -24,6 +27,8 @@ class Merging(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.patch = mock.patch.multiple(graves, MIN_WASTE=0, is_worth_while=lambda waste, _weight: waste > 0)
+        self.patch.start()
         self.directory = Path(tempfile.mkdtemp(prefix="atoll-merging-"))
         self.nodes = {name: Node(name, self.directory / name, self.template) for name in ("paris", "lyon", "nice")}
         for node in self.nodes.values():
@@ -115,7 +120,20 @@ class Merging(RuleBasedStateMachine):
     def restart(self, site):
         self.nodes[site].restart()
 
+    @rule(hours=st.integers(1, 20))
+    def wait(self, hours):
+        for node in self.nodes.values():
+            node.site.clock.ms += hours * 3_600_000
+
+    @rule(site=SITES)
+    def tidy(self, site):
+        """Records that are deleted are made small, and end once every site has had that."""
+        document = self.nodes[site].document
+        equal = len({node.document.digest() for node in self.nodes.values()}) == 1
+        document.tidy(document.written if equal else 0)
+
     def teardown(self) -> None:
+        self.patch.stop()
         nodes = list(self.nodes.values())
         try:
             converge(nodes)

@@ -422,3 +422,97 @@ def test_kinds_are_ordered_parents_first():
     for kind, table in KINDS.items():
         for parent in [*table.parents, *(type("", (), {"kind": kind}) for _, kind in table.named)]:
             assert order.index(f"identity.{parent.kind}") <= order.index(kind)
+
+
+def trust(node: Node, trustor: str, trustee: str, extra: str = "{}") -> str:
+    new = uuid.uuid4().hex
+    statement = "INSERT INTO trust (id, trustor_user_id, trustee_user_id, impersonation, expires_at, extra) VALUES (?, ?, ?, 0, ?, ?)"
+    node.sql(statement, new, trustor, trustee, new, extra)
+    node.sql("INSERT INTO trust_role VALUES (?, ?)", new, MEMBER)
+    return new
+
+
+def test_nothing_unknown_of_a_trust_is_told_to_other_sites(sites):
+    paris, lyon = sites
+    one, other = paris.user("bob"), paris.user("eve")
+    new = trust(paris, one, other, json.dumps({"junk": "x" * 110_000}))
+    converge([paris, lyon])
+    assert lyon.sql("SELECT id, extra FROM trust") == [(new, "{}")]
+    assert paris.document.size()["bytes"] < 10_000
+
+
+def test_a_trust_that_keystone_calls_deleted_is_gone_everywhere(sites):
+    paris, lyon = sites
+    one, other = paris.user("bob"), paris.user("eve")
+    new = trust(paris, one, other)
+    converge([paris, lyon])
+    paris.sql("UPDATE trust SET deleted_at = '2027-01-15 08:00:00.000000' WHERE id = ?", new)
+    paris.sql("DELETE FROM trust_role WHERE trust_id = ?", new)
+    converge([paris, lyon])
+    assert lyon.sql("SELECT * FROM trust") == lyon.sql("SELECT * FROM trust_role") == []
+    record = lyon.document.record("identity.trust", new)
+    assert set(record.fields) == {"present"}
+    for _ in range(2):  # its row goes at the site where it was made, too
+        paris.site.clock.ms += 2 * 3600 * 1000
+        paris.replica.pull()
+    assert paris.sql("SELECT * FROM trust") == []
+    converge([paris, lyon])
+
+
+def test_trusts_made_and_deleted_without_end_stay_small(sites):
+    """Before, each left what it had been behind, for ever."""
+    paris, lyon = sites
+    one, other = paris.user("bob"), paris.user("eve")
+    converge([paris, lyon])
+    before = paris.document.size()["bytes"]
+    for _ in range(50):
+        new = trust(paris, one, other, json.dumps({"junk": "x" * 110_000}))
+        paris.replica.pull()
+        paris.sql("UPDATE trust SET deleted_at = '2027-01-15 08:00:00.000000' WHERE id = ?", new)
+        paris.replica.pull()
+    converge([paris, lyon])
+    assert paris.document.size()["bytes"] - before < 50 * 250
+    paris.site.clock.ms += 3 * 24 * 3600 * 1000
+    paris.restart()
+    paris.document.tidy(paris.document.written)
+
+
+def test_what_is_too_large_stays_at_its_site_and_holds_up_nothing(sites, caplog):
+    paris, lyon = sites
+    large = paris.user("large", extra=json.dumps({"note": "x" * 50_000}))
+    small = paris.user("small")
+    with caplog.at_level(logging.ERROR):
+        paris.settle()
+    converge([paris, lyon])
+    assert lyon.sql("SELECT id FROM user") == [(small,)]
+    assert large in caplog.text
+
+
+def test_a_record_made_again_under_its_key_is_whole(sites):
+    """The fields of its earlier life count no more, and those of this one are all told, be they the same."""
+    paris, lyon = sites
+    user, project = paris.user("bob", "f" * 32), paris.project("web")
+    converge([paris, lyon])
+    lyon.sql("DELETE FROM local_user WHERE user_id = ?", user)
+    lyon.sql("DELETE FROM user WHERE id = ?", user)
+    converge([paris, lyon])
+    paris.user("bob", user)
+    grant(paris, user, project)
+    converge([paris, lyon])
+    assert lyon.names() == {"bob"}
+    assert paris.contents() == lyon.contents()
+
+
+def test_a_revocation_ends_when_all_its_tokens_have(sites):
+    assert KEEP_REVOCATIONS_MS == (6 + 48 + 2 * 24) * 3600 * 1000
+    paris, lyon = sites
+    paris.sql(
+        "INSERT INTO revocation_event (audit_id, issued_before, revoked_at) VALUES ('a', '2027-01-15 08:00:00', '2027-01-15 08:00:00')"
+    )
+    converge([paris, lyon])
+    assert len(list(lyon.document.records("identity.revocation"))) == 1
+    for each in sites:
+        each.site.clock.ms += KEEP_REVOCATIONS_MS + 3_600_001
+    paris.replica.pull()
+    converge([paris, lyon])
+    assert list(lyon.document.records("identity.revocation")) == []

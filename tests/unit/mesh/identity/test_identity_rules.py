@@ -1,11 +1,13 @@
 """What a member may write about identity; and names of records and fields."""
 
+import json
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atoll.mesh.identity import bounds
 from atoll.mesh.identity.rules import rules
 from atoll.mesh.identity.tables import KINDS, encode, field_name, parts
 from atoll.mesh.record import Refused, entry_name
@@ -37,7 +39,9 @@ GOOD = [
         {"present": True, "created": 5, "name": "bob", "enabled": 1, "domain_id": "d", "passwords": [["h", "t", None, 1, None, 0]]},
     ),
     ("user", "u", {"passwords": None, "name": None, "option.1001": ["1001", "true"], "extra.email": ["email", '"x"'], "extra.gone": None}),
-    ("user", "u", {"of_a_later_version": {"any": "thing"}, "later.x": [1]}),
+    ("user", "u", {"extra.note": ["note", json.dumps("x" * (bounds.MAX_LONG - 2))]}),
+    ("mapping", "m", {"rules": "x" * bounds.MAX_DOCUMENT}),
+    ("project", "p", {field_name("tag", [f"{number:03}" + "x" * 252]): [f"{number:03}" + "x" * 252] for number in range(80)}),
     ("assignment", "UserProject,u,p,r,0", {"present": False}),
     ("project", "p", {"tag.cold": ["cold"]}),
 ]
@@ -69,6 +73,20 @@ BAD = [
     ("user", "u", {"extra.email": ["email", None]}),
     ("project", "p", {"tag.cold": "cold"}),
     ("application_credential", "c", {"rule.x": ["u", "s", "/", "GET"]}),
+    ("user", "u", {"of_a_later_version": 1}),
+    ("user", "u", {"later.x": [1]}),
+    ("user", "u", {"later.x": None}),
+    ("user", "u", {"extra": "{}"}),
+    ("trust", "t", {"extra.junk": ["junk", '"x"']}),  # Keystone takes it from anybody
+    ("trust", "t", {"deleted_at": "now"}),
+    ("user", "u", {"name": "x" * (bounds.MAX_SHORT + 1)}),
+    ("application_credential", "c", {"description": "x" * (bounds.MAX_LONG + 1)}),
+    ("user", "u", {"extra.note": ["note", json.dumps("x" * bounds.MAX_LONG)]}),
+    ("user", "u", {"passwords": [["h", "t", None, 1, None, 0]] * (bounds.MAX_ROWS + 1)}),
+    ("user", "u", {"passwords": [["h" * 300, "t", None, 1, None, 0]]}),
+    ("project", "p", {field_name("tag", ["x" * 300]): ["x" * 300]}),
+    ("mapping", "m", {"rules": "x" * (bounds.MAX_DOCUMENT + 1)}),
+    ("user", "u", {f"extra.{number}": [str(number), json.dumps("x" * 4000)] for number in range(10)}),
 ]
 
 
@@ -86,7 +104,7 @@ JSON = st.recursive(
 @given(
     st.sampled_from(sorted(KINDS)),
     TEXT,
-    st.dictionaries(st.sampled_from(["name", "enabled", "passwords", "extra.x", "option.1", "tag.t", "role.r"]), JSON),
+    st.dictionaries(st.sampled_from(["name", "enabled", "passwords", "extra.x", "extra", "option.1", "tag.t", "role.r"]), JSON),
 )
 def test_nothing_makes_a_rule_fail(kind, key, fields):
     with suppress(Refused):

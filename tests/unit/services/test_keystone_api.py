@@ -1,0 +1,178 @@
+"""A whole Keystone as a site runs it, without its socket: what its API lets tenants and administrators of other sites do."""
+
+import json
+import shutil
+
+import pytest
+from upstream import inside
+
+from atoll.cloud import PORT_OFFSETS
+from atoll.services import Settings, keystone
+from atoll.services.keystone_bounds import TRUSTS_PER_USER
+from atoll.services.keystone_trust import AUDIT_FILE
+from atoll.site.composition import SECRETS
+
+TEMPLATE = """
+    from pathlib import Path
+    from atoll.services import base, keystone
+    directory = Path(sys.argv[1])
+    base.preload()
+    keystone._make_template(directory)
+    tell(None)
+"""
+
+SERVE = """
+    import os
+    from pathlib import Path
+    from atoll.services import base
+    arguments = sys.argv[1:]
+    base.preload()
+
+    import jwt, time
+    import keystone.conf
+    import keystone.server
+    from keystone.common import jwt_utils, provider_api
+    from keystone.server.flask import core
+    from werkzeug.test import Client
+    from atoll.services import keystone as ours, keystone_bootstrap, keystone_bounds, keystone_context, keystone_tokens, keystone_trust
+    from atoll.services.contract import Settings
+
+    directory = Path(arguments[0])
+    settings = Settings.load(directory)
+    os.environ["OS_KEYSTONE_CONFIG_DIR"] = str(settings.etc / "keystone")
+    ours._make_keys(settings.data / "keys")
+    keystone.server.configure(config_files=core._get_config_files())
+    provider_api.ProviderAPIs._clear_registry_instances()
+    keystone_bootstrap.bootstrap(settings)
+    # As services/keystone.py `run` does.
+    provider_api.ProviderAPIs._clear_registry_instances()
+    keystone.conf.CONF.reset()
+    keystone_context.install()
+    keystone_bounds.install(settings.sockets)
+    keystone_tokens.install()
+    keystone_trust.install(settings, keystone_tokens.site_of(settings.site, settings.trust))
+    client = Client(core.initialize_application("public", config_files=core._get_config_files()))
+
+    def call(method, path, body=None, token=None, **headers):
+        headers = {name.replace("_", "-"): value for name, value in headers.items()} | ({"X-Auth-Token": token} if token else {})
+        answer = client.open("/v3" + path, method=method, json=body, headers=headers)
+        return answer.status_code, answer.get_json(silent=True) or {}, answer.headers
+
+    def sign_in(name, password, project):
+        user = {"name": name, "domain": {"id": "default"}, "password": password}
+        scope = {"project": {"name": project, "domain": {"id": "default"}}}
+        identity = {"methods": ["password"], "password": {"user": user}}
+        status, _, headers = call("POST", "/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        assert status == 201, status
+        return headers["X-Subject-Token"]
+
+    admin = sign_in("admin", settings.secrets["admin"], "admin")
+    project = call("POST", "/projects", {"project": {"name": "p", "domain_id": "default"}}, admin)[1]["project"]["id"]
+    user = call("POST", "/users", {"user": {"name": "u", "domain_id": "default", "password": "secret"}}, admin)[1]["user"]["id"]
+    role = call("GET", "/roles?name=member", None, admin)[1]["roles"][0]["id"]
+    assert call("PUT", f"/projects/{project}/users/{user}/roles/{role}", None, admin)[0] == 204
+    tenant = sign_in("u", "secret", "p")
+    trust = {"trustor_user_id": user, "trustee_user_id": user, "project_id": project, "impersonation": False, "roles": [{"name": "member"}]}
+    found = {}
+
+    def trusts(**more):
+        return call("POST", "/OS-TRUST/trusts", {"trust": trust | more}, tenant)
+"""
+
+TENANT = """
+    found["junk"] = [trusts(junk="x" * size)[0] for size in (1, 5_000, 110_000)]
+    made = []
+    while len(made) < 200:
+        status, body, _ = trusts()
+        if status != 201:
+            break
+        made.append(body["trust"]["id"])
+    found["trusts"] = [len(made), status, body["error"]["message"]]
+    found["deleted"] = call("DELETE", f"/OS-TRUST/trusts/{made[0]}", None, tenant)[0]
+    found["again"] = trusts()[0]
+    path = f"/users/{user}/application_credentials"
+    found["credentials"] = [
+        call("POST", path, {"application_credential": {"name": f"a{size}", "description": "x" * size}}, tenant)[0] for size in (4096, 4097)
+    ]
+    rules = [{"service": "compute", "method": "GET", "path": f"/{number}"} for number in range(300)]
+    found["rules"] = [
+        call("POST", path, {"application_credential": {"name": f"r{start}", "access_rules": rules[start : start + 150]}}, tenant)[0]
+        for start in (0, 150)
+    ]
+    credential = {"credential": {"type": "x", "blob": "b", "user_id": user}}
+    found["blobs"] = sorted({call("POST", "/credentials", credential, tenant)[0] for _ in range(70)})
+    found["password"] = call("POST", f"/users/{user}/password", {"user": {"password": "other", "original_password": "secret"}})[0]
+    found["user"] = call("PATCH", f"/users/{user}", {"user": {"note": "x" * 5000}}, admin)
+    found["user"] = [found["user"][0], found["user"][1]["error"]["message"]]
+    tell(found)
+"""
+
+FOREIGN = """
+    def token_of(site, user, project):
+        claims = {"sub": user, "iat": int(time.time()), "exp": int(time.time()) + 3600, "openstack_methods": ["password"],
+                  "openstack_audit_ids": ["audit-" + site], "openstack_project_id": project}
+        return jwt.encode(claims, (directory / f"{site}.key").read_text(), algorithm="ES256")
+
+    for site in ("lyon", "nice"):
+        jwt_utils.create_jws_keypair(str(directory / f"{site}.key"), str(settings.data / f"keys/public/{site}.pem"), algorithm="ES256")
+    administrator = call("GET", "/users?name=admin", None, admin)[1]["users"][0]["id"]
+    administration = call("GET", "/projects?name=admin", None, admin)[1]["projects"][0]["id"]
+    for site in ("lyon", "nice"):
+        powerful, ordinary = token_of(site, administrator, administration), token_of(site, user, project)
+        found[site] = [
+            call("GET", "/users", None, powerful)[0],
+            call("GET", "/auth/tokens", None, admin, X_Subject_Token=powerful)[0],
+            call("GET", f"/users/{user}", None, ordinary)[0],
+            call("GET", "/auth/tokens", None, admin, X_Subject_Token=ordinary)[0],
+        ]
+    for domain in ("d" * 32, "e" * 32):
+        call("POST", "/domains", {"domain": {"name": domain, "explicit_domain_id": domain}}, admin)
+    found["homed"] = [
+        call("POST", "/users", {"user": {"name": "h", "domain_id": domain}}, admin)[0] for domain in ("d" * 32, "e" * 32, "default")
+    ]
+    tell(found)
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("template")
+    inside(TEMPLATE, str(directory))
+    return directory / "keystone.db"
+
+
+@pytest.fixture
+def settings(tmp_path, template) -> Settings:
+    ports = {endpoint: 15000 + offset for endpoint, offset in PORT_OFFSETS.items()}
+    trust = {"trust": {"lyon": "local-admin"}, "homed": {f"domain/{'d' * 32}": ["lyon"], f"domain/{'e' * 32}": ["paris"]}}
+    made = Settings("paris", tmp_path, template.parent, "127.0.0.1", ports, {each: f"paris-{each}" for each in SECRETS}, **trust)
+    (made.etc / "keystone").mkdir(parents=True)
+    made.data.mkdir()
+    shutil.copyfile(template, made.data / "keystone.db")
+    for path, text in keystone.configuration(made).items():
+        (made.etc / path).write_text(text)
+    made.save()
+    return made
+
+
+def test_a_tenant_is_told_the_bounds(settings):
+    found = inside(SERVE + TENANT, str(settings.directory))
+    assert found["junk"] == [400, 400, 413]
+    assert found["trusts"][:2] == [TRUSTS_PER_USER, 403]
+    assert "\n" not in found["trusts"][2]
+    assert (found["deleted"], found["again"]) == (204, 201)
+    assert found["credentials"] == [201, 400]
+    assert found["rules"] == [201, 403]
+    assert found["blobs"] == [201, 403]
+    assert found["password"] == 204
+    assert found["user"] == [400, "The field 'note' of the user has 5000 characters: 4096 are allowed."]
+
+
+def test_administrators_of_other_sites_are_kept_to_their_rights(settings):
+    found = inside(SERVE + FOREIGN, str(settings.directory))
+    assert found["lyon"] == [401, 404, 200, 200]
+    assert found["nice"] == [200, 200, 200, 200]
+    assert found["homed"] == [403, 201, 201]
+    lines = [json.loads(line) for line in (settings.directory / "log" / AUDIT_FILE).read_text().splitlines()]
+    assert {(line["site"], line["outcome"]) for line in lines} == {("lyon", "refused"), ("nice", "allowed")}
+    assert {line["request"] for line in lines if line["site"] == "nice"} == {"GET /v3/users", "GET /v3/auth/tokens"}
