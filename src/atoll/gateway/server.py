@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict
 
 from atoll.errors import AtollError
 from atoll.gateway import headers as heads
@@ -28,6 +29,7 @@ from atoll.gateway.gateway import Answer, Gateway
 from atoll.gateway.limited import LimitedLog
 from atoll.gateway.options import Options
 from atoll.gateway.target import SERVICES, Refused, Target, parse
+from atoll.mesh import compute_sites
 from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ _LINE = 16 << 10
 
 JOIN = "/atoll/join"
 PING = "/atoll/ping"
+
+OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
+"""Services that nova-compute asks."""
 
 PEER: web.RequestKey[str] = web.RequestKey("peer", str)
 """Of a request to the peer server: which site it comes from."""
@@ -79,6 +84,7 @@ class Server:
         self._consoles = consoles
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
+        self._compute_sites = compute_sites.Followed(options.computes_file)
         public = web.Server(
             self._public, request_factory=_request, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE
         )
@@ -167,16 +173,14 @@ class Server:
         body = await _body(request, headers)
         return Call(request.method, target.service, target.path, target.query, headers, body, request_id)
 
-    async def _peer(self, request: web.Request) -> web.StreamResponse:
-        """Another gateway asks this site's own services."""
+    async def _peer(self, request: web.Request, compute_site: str = "") -> web.StreamResponse:
+        """Another gateway, or a compute site of this one, asks this site's own services."""
         service, last = "", False
         try:
             target = parse(request.raw_path)
             service = target.service
             _check(request, target)
-            headers = heads.end_to_end(request.headers.items(), request.headers.get("Connection", ""))
-            for name in ("Host", heads.HOP):
-                headers.popall(name, None)
+            headers = _headers_of_compute_site(request, service) if compute_site else _headers_of_gateway(request)
             request_id = heads.request_id(headers.get(heads.REQUEST_ID))
             call = Call(request.method, service, target.path, target.query, headers, await _body(request, headers), request_id)
             return await _respond(request, await self._gateway.local(call))
@@ -197,7 +201,10 @@ class Server:
         """Let through only who is a member now: also on a connection that is older than its revocation."""
         if request.raw_path == JOIN and request.method == "POST":
             return await handler(request)
-        site = self._peer_site(request)
+        fingerprint = _fingerprint(request)
+        site = self._mesh.site_of_fingerprint(fingerprint) if fingerprint else None
+        if site is None and (compute_site := self._compute_sites.name_of(fingerprint)):
+            return await self._peer(request, compute_site)
         if site is None:
             path = console_url.shown(request.raw_path)
             self._log.warning("refused from peer %s: %.40s %.200r: no member's certificate", request.remote, request.method, path)
@@ -207,10 +214,30 @@ class Server:
         request[PEER] = site
         return await handler(request)
 
-    def _peer_site(self, request: web.BaseRequest) -> str | None:
-        tls = request.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-        return self._mesh.site_of_fingerprint(hashlib.sha256(certificate).hexdigest()) if certificate else None
+
+def _fingerprint(request: web.BaseRequest) -> str:
+    """Return the SHA-256 of the certificate that a peer has shown, in hexadecimal; empty if it has shown none."""
+    tls = request.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    return hashlib.sha256(certificate).hexdigest() if certificate else ""
+
+
+def _headers_of_gateway(request: web.BaseRequest) -> CIMultiDict[str]:
+    headers = heads.end_to_end(request.headers.items(), request.headers.get("Connection", ""))
+    for name in ("Host", heads.HOP):
+        headers.popall(name, None)
+    return headers
+
+
+def _headers_of_compute_site(request: web.BaseRequest, service: str) -> CIMultiDict[str]:
+    """Return what a compute site may say to a service, which is what a client may.
+
+    Raises:
+        Refused: nova-compute asks no such service.
+    """
+    if service not in OF_COMPUTE_SITES:
+        raise Refused(403, "a compute site has nothing to ask there")
+    return heads.of_client(request.headers)
 
 
 def _scope_prefix(target: Target) -> str:
