@@ -294,6 +294,7 @@ def install_hypervisor(settings: Settings) -> None:
 
         from atoll.services import guest_driver, image_check, serial_ports
 
+        libvirt_daemon.open_instances(settings)
         os_vif.initialize()
         guest_driver.install(settings)
         image_check.install()
