@@ -103,6 +103,10 @@ def site(settings) -> Iterator[Site]:
             made.close()
 
 
+def make_disk(path: Path, backing: Path) -> None:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", path], check=True)
+
+
 def status(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -116,9 +120,15 @@ def test_qemu_has_no_rights_and_sees_nothing_of_its_site_but_guests(site):
     try:
         (site.instances / "older").mkdir()
         libvirt_daemon.open_instances(site.settings)
-        one = site.instances / "one"
-        one.mkdir()
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", one / "disk", "1M"], check=True)
+        one, base, snapshots = (site.instances / name for name in ("one", "_base", "snapshots"))
+        for directory in (one, base, snapshots):
+            directory.mkdir()
+        # `snapshot` of nova/virt/libvirt/driver.py
+        snapshot = Path(tempfile.mkdtemp(dir=snapshots))
+        snapshot.chmod(0o701)
+        (base / "image").write_bytes(bytes(1 << 20))
+        for disk in (one / "disk", snapshot / "delta"):
+            make_disk(disk, base / "image")
         (one / "console.log").touch()
     finally:
         os.umask(umask)
@@ -139,6 +149,11 @@ def test_qemu_has_no_rights_and_sees_nothing_of_its_site_but_guests(site):
     assert sorted(path.name for path in inside.iterdir()) == ["data", "etc", "log", "run"]
     assert sorted(path.name for path in (inside / "data").iterdir()) == ["instances", "libvirt"]
     assert (site.instances / "older").stat().st_mode & 0o777 == libvirt_daemon.PASSABLE
+    copy = ["--reuse-external", "--shallow", "--transient-job", "--wait", "--finish", "--timeout", str(PATIENCE_S)]
+    site.virsh("blockcopy", "instance-1", "vda", str(snapshot / "delta"), *copy)
+    site.virsh("save", "instance-1", str(site.settings.data / "libvirt" / "lib" / "saved"))
+    site.virsh("restore", str(site.settings.data / "libvirt" / "lib" / "saved"))
+    assert status(site.qemu())["Uid"] == seen["Uid"]
     site.virsh("destroy", "instance-1")
     assert {path.stat().st_uid for path in one.iterdir()} == {0}, "root's again, so that Nova may do with them what it likes"
 
