@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
+_MS_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
 _MS_BIND = 0x1000
 _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
@@ -99,6 +101,46 @@ def private_mounts(bindings: Mapping[str, str]) -> None:
         os.makedirs(target, exist_ok=True)  # noqa: PTH103 - no pathlib in a fork server
         os.makedirs(source, mode=0o700, exist_ok=True)  # noqa: PTH103
         _mount(source, target, _MS_BIND)
+
+
+def show_only(directories: Iterable[str]) -> None:
+    """Let other users reach some directories by their paths, and nothing beside them, in this process's own mount namespace.
+
+    Where a directory that leads there is closed to other users, an empty one takes its place that leads to these alone. Whether they
+    may be entered themselves is left to their own modes. This process must be in a mount namespace of its own (`private_mounts`).
+
+    Args:
+        directories: absolute paths of directories that exist.
+
+    Raises:
+        OSError: this user may not.
+    """
+    opened = {path: os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in map(os.path.realpath, directories)}
+    try:
+        for closed in {found for path in opened if (found := _first_closed(path)) is not None}:
+            _call("mount", b"none", closed.encode(), b"tmpfs", ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC), b"mode=0711,size=1m")
+        for path, descriptor in opened.items():
+            if not os.path.exists(path):  # noqa: PTH110 - an empty directory is above it now
+                _make_way(path)
+                _mount(f"/proc/self/fd/{descriptor}", path, _MS_BIND | _MS_REC)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+def _first_closed(path: str) -> str | None:
+    """Return the first directory on the way to a path that other users can't pass; `None` if they can pass all."""
+    parts = path.strip("/").split("/")[:-1]
+    way = ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
+    return next((each for each in way if not os.stat(each).st_mode & stat.S_IXOTH), None)  # noqa: PTH116
+
+
+def _make_way(path: str) -> None:
+    before = os.umask(0o066)
+    try:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - no pathlib in a fork server
+    finally:
+        os.umask(before)
 
 
 def private_hostname(name: str) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 COMMITTED = "mesh.poke"
 """The mesh's socket: something was committed to the identity database."""
 
+COMPUTES = "bus.poke"
+"""The bus router's socket: the list of compute sites has changed."""
+
 FORGET = "forget."
 """What the names of those sockets begin with whose processes hold caches; the name of the process follows."""
 
@@ -30,6 +33,13 @@ def drain(poked: socket.socket) -> None:
     with suppress(BlockingIOError):
         while True:
             poked.recv(16, socket.MSG_DONTWAIT)
+
+
+def poke(path: Path) -> None:
+    """Poke whoever has a socket there, if anybody, once: a `Poker` does it again and again."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own, suppress(OSError):
+        own.setblocking(False)
+        own.sendto(b"", str(path))
 
 
 class Poker:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from oslo_config import cfg  # noqa: E402
 from oslo_messaging import Target  # noqa: E402
 
 from atoll.bus import driver, options, router  # noqa: E402
+from atoll.bus.access import Client  # noqa: E402
 from atoll.bus.zenoh_config import Tls  # noqa: E402
 
 assert driver
@@ -188,9 +190,12 @@ class Actor:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(self.exchange, [size] * threads))
 
-    def route(self, listen: list[str], connect: list[str], socket_dir: str, lease: float, tls: list[str] | None = None) -> None:
-        """Be a router."""
-        self._held.enter_context(router.router(listen, connect, Path(socket_dir), Tls(*tls) if tls else None, lease))
+    def route(  # noqa: PLR0917
+        self, listen: list[str], connect: list[str], socket_dir: str, lease: float, tls: list[str] | None = None, allow: Sequence[str] = ()
+    ) -> None:
+        """Be a router, and trust the holders of some certificates."""
+        clients = [Client(name) for name in allow]
+        self._held.enter_context(router.router(listen, connect, Path(socket_dir), Tls(*tls) if tls else None, lease, clients))
 
     def log(self) -> list[str]:
         """What the driver has logged, from warnings up."""

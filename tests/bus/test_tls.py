@@ -21,7 +21,7 @@ def port(stage, authority) -> int:
     """A router's port for those who have a certificate of the authority; behind it a server."""
     made = free_port()
     tls = [str(authority.file), *authority.sign("router")]
-    stage.router("there", [f"tls/127.0.0.1:{made}"], [], tls=tls)
+    stage.router("there", [f"tls/127.0.0.1:{made}"], [], tls=tls, allow=["client", "good"])
     server = stage.server(machine="there")
     assert server.do("call", method="who", retry=-1) == "s"
     return made
@@ -51,12 +51,13 @@ def tell(stage, port, **given) -> Proxy:
     return link
 
 
-def test_no_certificate_or_a_foreign_one_is_not(stage, authority, port):
+def test_no_certificate_or_a_foreign_or_unlisted_one_is_not(stage, authority, port):
     foreign = Authority(stage.directory, "foreign")
     links = [
         tell(stage, port, **options(authority)),
         tell(stage, port, **options(authority, foreign.sign("stranger"))),
         tell(stage, port, **options(foreign, authority.sign("deceived"))),
+        tell(stage, port, **options(authority, authority.sign("unlisted"))),
         tell(stage, port, mode="client", socket_dir="none"),
     ]
     for link in links:
@@ -69,7 +70,7 @@ def test_no_certificate_or_a_foreign_one_is_not(stage, authority, port):
 
 def test_certificate_must_name_the_host_unless_told_otherwise(stage, authority):
     port = free_port()
-    stage.router("there", [f"tls/127.0.0.1:{port}"], [], tls=[str(authority.file), *authority.sign("router", "10.9.8.7")])
+    stage.router("there", [f"tls/127.0.0.1:{port}"], [], tls=[str(authority.file), *authority.sign("router", "10.9.8.7")], allow=["client"])
     stage.server(machine="there")
     mine = options(authority, authority.sign("client"))
     careful = tell(stage, port, **mine)
@@ -83,7 +84,7 @@ def test_router_from_the_command_line(stage, authority):
     port, sockets = free_port(), stage.directory / "there"
     certificate, key = authority.sign("router")
     arguments = ["--listen", f"tls/127.0.0.1:{port}", "--socket-dir", str(sockets)]
-    arguments += ["--tls-ca", str(authority.file), "--tls-cert", certificate, "--tls-key", key]
+    arguments += ["--tls-ca", str(authority.file), "--tls-cert", certificate, "--tls-key", key, "--allow", "client"]
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "atoll.bus.router", *arguments], stderr=subprocess.PIPE, text=True
     ) as router:

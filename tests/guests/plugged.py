@@ -26,8 +26,8 @@ for what in (0x17, 0x1f, 0x25):  # checksums, TSO and USO: the switch in user sp
 GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=2).read().decode())"
 
 
-def run(*command: str | Path | int, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, timeout=60)
+def run(*command: str | Path | int, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(word) for word in command], input=stdin, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0 or not check, f"{command}: {done.stdout} {done.stderr}"
     return done
 
@@ -91,9 +91,9 @@ class Host:
         self._namespace.kill()
         self._namespace.wait()
 
-    def run(self, *command: str | Path | int, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path | int, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """A program on the host."""
-        return run("nsenter", f"--target={self._namespace.pid}", "--net", *command, check=check)
+        return run("nsenter", f"--target={self._namespace.pid}", "--net", *command, check=check, stdin=stdin)
 
     def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
         """A program that stays until the host goes."""

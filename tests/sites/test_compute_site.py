@@ -3,12 +3,17 @@
 import json
 import socket
 import ssl
+from pathlib import Path
 
 import pytest
+import zenoh
 from deployment import Deployment, answers, kill, until
 from holdings import allocations, await_status, server
 
 from atoll.bench import workload
+from atoll.bus.keys import Keys
+from atoll.bus.zenoh_config import Tls, session_config
+from atoll.mesh.certificates import authority
 
 EDGE = {"name": "edge", "kind": "compute", "control": "paris"}
 
@@ -132,6 +137,74 @@ def test_router_lets_nobody_in_without_a_certificate_of_the_cloud(coast):
         stranger.recv(1)
 
 
+class Thief:
+    """Whoever has a certificate, at the two doors of a control site."""
+
+    def __init__(self, coast: Deployment, directory: Path) -> None:
+        self._settings, self._files = coast.settings(), [str(directory / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+        endpoint = f"tls/{self._settings.host}:{self._settings.ports['bus']}"
+        self.session = zenoh.open(session_config(mode="client", listen=[], connect=[endpoint], tls=Tls(*self._files)))
+        self.heard: list[str] = []
+        self.session.declare_subscriber("**", lambda sample: self.heard.append(str(sample.key_expr)))
+
+    def has_no_link(self) -> bool:
+        return not list(self.session.info.links())
+
+    def sees(self, pattern: str) -> list[str]:
+        return [str(reply.ok.key_expr) for reply in self.session.liveliness().get(pattern, timeout=1.0) if reply.ok]
+
+    def status(self, path: str) -> int:
+        """HTTP's, of an internal API at the gateway's peer port."""
+        context = ssl.create_default_context(cafile=self._files[0])
+        context.load_cert_chain(*self._files[1:])
+        with (
+            socket.create_connection((self._settings.host, self._settings.ports["peer"]), timeout=60) as plain,
+            context.wrap_socket(plain, server_hostname=self._settings.host) as stream,
+        ):
+            stream.sendall(f"GET {path} HTTP/1.1\r\nHost: paris\r\nConnection: close\r\n\r\n".encode())
+            return int(stream.recv(100).split()[1])
+
+
+def test_certificate_of_another_site_of_the_cloud_opens_nothing(coast, boot, tmp_path):
+    """As that of a full site, revoked or not: the list has the certificates of compute sites, and no others."""
+    authority(coast.root / "ca", "atoll").certify(tmp_path / "stolen", "edge", "127.0.0.1")
+    thief = Thief(coast, tmp_path / "stolen")
+    assert thief.status("/identity/v3") == 403
+    until(thief.has_no_link, "no link")
+    kept = boot("kept")
+    manage(coast, kept)
+    assert thief.heard == []
+    assert thief.sees("**") == []
+    thief.session.close()
+
+
+def test_compute_site_sees_and_asks_what_nova_compute_does(coast, boot):
+    """Who has broken into it has its certificate, which the list has."""
+    thief = Thief(coast, coast.root / "sites" / "edge" / "tls")
+    keys = Keys("paris")
+    until(lambda: thief.sees(keys.listeners("rpc", "nova", "conductor")), "the conductor is there")
+    assert thief.sees(keys.listeners("rpc", "nova", "scheduler")) == []
+    assert {token.split("/")[5] for token in thief.sees(keys.listeners("rpc", "nova", "compute"))} <= {"edge"}
+    assert {path: thief.status(path) for path in ("/identity/v3", "/compute/v2.1", "/atoll/ping")} == {
+        "/identity/v3": 200,
+        "/compute/v2.1": 403,
+        "/atoll/ping": 404,
+    }
+    kept = boot("kept")
+    manage(coast, kept)
+    assert thief.heard == [], "it hears nothing that it has no right to, though it asks for all"
+    thief.session.close()
+
+
+def test_resized_server_stays_at_its_site(coast, boot):
+    api, kept = coast.api(), boot("kept")
+    api.expect("compute", "POST", f"/servers/{kept}/action", {"resize": {"flavorRef": "2"}})
+    await_status(api, kept, "VERIFY_RESIZE")
+    assert server(api, kept)["OS-EXT-SRV-ATTR:host"] == "edge"
+    api.expect("compute", "POST", f"/servers/{kept}/action", {"confirmResize": None})
+    await_status(api, kept, "ACTIVE")
+
+
 def test_everything_of_the_cloud_is_private(coast):
     for path in [coast.root, *coast.root.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
@@ -156,3 +229,33 @@ def test_destroyed_compute_site_is_forgotten_by_its_control_site(coast, tenancy)
     new = api.expect("compute", "POST", "/servers", body)["server"]["id"]
     await_status(api, new, "ACTIVE")
     workload.delete(api, [new])
+
+
+def test_revoked_compute_site_is_shut_out_at_once(coast, tenancy):
+    """A link and a session that are open end; and a new site of its name has another certificate."""
+    old = coast.root / "stolen"
+    old.mkdir(mode=0o700)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (old / name).write_bytes((coast.root / "sites" / "edge" / "tls" / name).read_bytes())
+    thief, keys = Thief(coast, old), Keys("paris")
+    until(lambda: thief.sees(keys.listeners("rpc", "nova", "conductor")), "the conductor is there")
+    assert thief.status("/identity/v3") == 200
+    assert coast.atoll("site", "revoke", "--yes", "edge") == "revoked: edge\n"
+    assert thief.status("/identity/v3") == 403
+    until(lambda: not thief.sees("**"), "it sees nobody any more")
+    until(thief.has_no_link, "no link")
+    assert "edge was revoked" in coast.refused("up")
+    # The site is there no more for Nova: what the destruction deletes, the control site deletes alone.
+    coast.atoll("destroy", "--yes", "edge")
+    coast.atoll("up", coast.file(EDGE, {"name": "paris", "port": coast.settings().ports["identity"]}))
+    body = workload.server_body(tenancy, "anew")
+    body["server"]["host"] = "edge"
+    api = coast.api()
+    new = api.expect("compute", "POST", "/servers", body)["server"]["id"]
+    await_status(api, new, "ACTIVE")
+    workload.delete(api, [new])
+    assert thief.status("/identity/v3") == 403, "the old certificate"
+    thief.session.close()
+    for path in old.iterdir():
+        path.unlink()
+    old.rmdir()

@@ -160,10 +160,10 @@ class Delivery:
         message = MessageId(self._node.id, waiting.number)
         request = Request(message, instance.listener, self._wants_reply, waiting.oldest, self._monitor_s, self._body)
         self._sent_at = time.monotonic()
-        self._node.send(instance.node, request)
+        self._node.send(instance.node, request, self._topic.key)
         if self._nearest and self._wants_reply and self._topic.wants_measurement(instance):
             # Only the answer to a question tells how far the server is: the reply comes when the method has ended.
-            self._node.send(instance.node, Question(message, instance.listener, instance))
+            self._node.send(instance.node, Question(message, instance.listener, instance), self._topic.key)
         elif self._wants_reply:
             self._sent_at = None
 
@@ -212,14 +212,14 @@ class Delivery:
         self._sent_at = None
         if instance in self._topic:
             self._vanished_at = None
-            self._node.send(instance.node, Question(message, instance.listener, instance))
+            self._node.send(instance.node, Question(message, instance.listener, instance), self._topic.key)
             return
         now = time.monotonic()
         self._vanished_at = self._vanished_at or now
         if now - self._vanished_at >= self._patience.lost_server_s:
             self._raise_lost(instance)
         for successor in self._topic.named(name):
-            self._node.send(successor.node, Question(message, successor.listener, instance))
+            self._node.send(successor.node, Question(message, successor.listener, instance), self._topic.key)
 
     def _raise_lost(self, instance: Instance) -> NoReturn:
         text = f"server {instance}, which was sent a message for {self._to}, was lost; the message may have been executed"

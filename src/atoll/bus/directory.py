@@ -16,7 +16,7 @@ from typing import Any
 import zenoh
 
 from atoll.bus.frames import Instance
-from atoll.bus.keys import Keys, read_listener
+from atoll.bus.keys import Keys, TopicKey, read_listener
 
 LOG = logging.getLogger(__name__)
 
@@ -31,9 +31,14 @@ _MEASURE_EVERY_S = 5.0
 
 
 class Topic:
-    """The servers of one topic."""
+    """The servers of one topic.
 
-    def __init__(self) -> None:
+    Attributes:
+        key: kind, exchange and name of the topic.
+    """
+
+    def __init__(self, key: TopicKey = ("rpc", "", "")) -> None:
+        self.key = key
         self._names: dict[Instance, str] = {}
         self._round_trip_s: dict[Instance, float] = {}
         self._measured_at: dict[Instance, float] = {}
@@ -167,7 +172,7 @@ class Directory:
             return found
         with self._lock:
             if pattern not in self._topics:
-                new = Topic()
+                new = Topic((kind, exchange, topic))
                 new.watch(self._session, pattern)
                 self._topics[pattern] = new
             return self._topics[pattern]

@@ -267,4 +267,5 @@ def _settings(url: Any, chosen: Any) -> Settings:
         connect_by_tls=chosen.tls,
         multicast=chosen.multicast_scouting,
         lease_s=chosen.lease,
+        realm=chosen.realm,
     )

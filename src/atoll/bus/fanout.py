@@ -16,6 +16,7 @@ from atoll.bus.delivery import Patience
 from atoll.bus.directory import Topic
 from atoll.bus.frames import Answer, Instance, MessageId, Request, Status, encode
 from atoll.bus.node import Node, Waiting
+from atoll.bus.realms import realm_of
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Fanout:
         with contextlib.ExitStack() as stack:
             waiting = stack.enter_context(self._node.waiting())
             message = MessageId(self._node.id, waiting.number)
+            waiting.realms.update(realm_of(instance.node) for instance in missing)
             self._node.put(self._key, encode(Request(message, 0, False, waiting.oldest, 0, self._body)))
             threading.Thread(target=self._see_through, args=(stack.pop_all(), waiting, missing), name="zenoh-fanout", daemon=True).start()
 
@@ -55,7 +57,8 @@ class Fanout:
                 except Empty:
                     # One that vanished may come back when its link heals; it is waited for as long as for a call's server.
                     for instance in missing.intersection(self._topic.named(None)):
-                        self._node.send(instance.node, Request(message, instance.listener, False, waiting.oldest, 0, self._body))
+                        request = Request(message, instance.listener, False, waiting.oldest, 0, self._body)
+                        self._node.send(instance.node, request, self._topic.key)
         if missing:
             LOG.warning("a message for all of %s was not acknowledged by %s", self._to, ", ".join(map(str, missing)))
 

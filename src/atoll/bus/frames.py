@@ -1,6 +1,6 @@
 """The wire format: what two nodes of the bus send each other.
 
-Each frame begins with the identity of the message that it is about: the node that sent the message (64 random bits for each life of a
+Each frame begins with the identity of the message that it is about: the node that sent the message (a number for each life of a
 process) and that node's count. All numbers are in network byte order.
 
     magic 0xA1 | kind | origin u64 | number u64 | …
@@ -27,7 +27,7 @@ class MalformedFrameError(ValueError):
 
 
 class MessageId(NamedTuple):
-    """Who sent a message (64 random bits), and its number there."""
+    """Who sent a message (its node), and its number there."""
 
     origin: int
     number: int

@@ -6,6 +6,10 @@ import re
 from urllib.parse import quote, unquote
 
 from atoll.bus.frames import Instance
+from atoll.bus.realms import DIGITS
+
+_MOST_TOPICS = 1000
+"""Topics that an `Inbox` remembers."""
 
 _EMPTY = "="
 """Stands for an empty part. `quote` writes it in no other."""
@@ -14,6 +18,9 @@ _EMPTY = "="
 _LISTENER = re.compile(r"/(?P<name>[^/]+)/(?P<node>[0-9a-f]{16})/(?P<listener>[0-9]{1,10})\Z")
 _MAX_LISTENER = 2**32 - 1
 
+TopicKey = tuple[str, str, str]
+"""Kind ("rpc" or "notify"), exchange and topic of a listener."""
+
 
 class Keys:
     """Keys under `oslo/VHOST`: nothing of one virtual host is seen in another."""
@@ -21,9 +28,20 @@ class Keys:
     def __init__(self, vhost: str) -> None:
         self._prefix = f"oslo/{_part(vhost)}"
 
-    def node(self, node: int) -> str:
-        """Where a node receives what is for it alone."""
-        return f"{self._prefix}/node/{node:016x}"
+    def node(self, node: int, source: int, topic: TopicKey | None = None) -> str:
+        """Return the key of a frame for one node.
+
+        Args:
+            node: the node.
+            source: the realm of the sender.
+            topic: the topic of the listener, for a request or a question; `None` for what answers those.
+        """
+        key = f"{self._prefix}/node/{node:016x}/{source:0{DIGITS}x}"
+        return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
+
+    def inbox(self, node: int) -> str:
+        """Return the pattern of all keys of frames for a node."""
+        return f"{self._prefix}/node/{node:016x}/**"
 
     def fanout(self, exchange: str, topic: str) -> str:
         """Where all servers of a topic receive."""
@@ -38,6 +56,22 @@ class Keys:
         where = self.listeners(kind, exchange, topic).removesuffix("**")
         return f"{where}{_part(name)}/{instance.node:016x}/{instance.listener}"
 
+    # What a router allows one of its clients
+
+    def nodes_of(self, realm: int) -> str:
+        """Return the pattern of all keys of frames for the nodes of a realm."""
+        return f"{self._prefix}/node/{realm:0{DIGITS}x}$*/**"
+
+    def from_realm(self, source: int, to: int, topic: TopicKey | None = None) -> str:
+        """Return the pattern of the keys of frames from one realm to the nodes of another; `topic` as for `node`."""
+        key = f"{self._prefix}/node/{to:0{DIGITS}x}$*/{source:0{DIGITS}x}"
+        return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
+
+    def listeners_of(self, kind: str, exchange: str, topic: str, name: str, realm: int) -> str:
+        """Return the pattern of the presence tokens of a realm's listeners of one name."""
+        where = self.listeners(kind, exchange, topic).removesuffix("**")
+        return f"{where}{_part(name)}/{realm:0{DIGITS}x}$*/*"
+
 
 def read_listener(key: str) -> tuple[str, Instance]:
     """The name and the instance that a presence token tells of.
@@ -49,6 +83,41 @@ def read_listener(key: str) -> tuple[str, Instance]:
     if found is None or (listener := int(found["listener"])) > _MAX_LISTENER:
         raise ValueError(f"{key} does not end in NAME/NODE/LISTENER")
     return unquote(found["name"].removeprefix(_EMPTY)), Instance(int(found["node"], 16), listener)
+
+
+class Inbox:
+    """Reads the keys of the frames that come for a node.
+
+    Args:
+        keys: of the bus.
+        node: the node.
+    """
+
+    def __init__(self, keys: Keys, node: int) -> None:
+        self._skip = len(keys.inbox(node)) - len("**")
+        self._topics: dict[str, TopicKey | None] = {}
+
+    def read(self, key: str) -> tuple[int, TopicKey | None]:
+        """Return the realm of the sender, and the topic that a request or a question is for.
+
+        Raises:
+            ValueError: nothing comes under such a key.
+        """
+        source, _, topic = key[self._skip :].partition("/")
+        if len(source) != DIGITS:
+            raise ValueError(f"{key} names no realm")
+        if topic not in self._topics:
+            self._remember(topic)
+        return int(source, 16), self._topics[topic]
+
+    def _remember(self, text: str) -> None:
+        parts = text.split("/") if text else []
+        if len(parts) not in {0, 3}:
+            raise ValueError(f"{text} is no topic")
+        if len(self._topics) >= _MOST_TOPICS:
+            self._topics.clear()
+        kind, exchange, topic = (unquote(part.removeprefix(_EMPTY)) for part in parts) if parts else ("", "", "")
+        self._topics[text] = (kind, exchange, topic) if parts else None
 
 
 def _part(text: str) -> str:

@@ -113,7 +113,8 @@ class Mailbox:
         self._open = False
         self._tokens: list[Any] = []
         self._fanouts: list[Any] = []
-        self.instance = Instance(node.id, node.register(self))
+        topics = frozenset((place.kind, place.exchange, place.topic) for place in places)
+        self.instance = Instance(node.id, node.register(self, topics))
         self._journals = None if journal_dir is None else journal_directory(journal_dir, node.settings.address.vhost, *places[0])
 
     def open(self) -> None:
@@ -205,7 +206,7 @@ class Mailbox:
     def _needed(self) -> list[Record]:
         return self._past.records() + [Record(Kind.BEGUN, message) for message in self._seen.begun()]
 
-    def _on_fanout(self, frame: Frame) -> None:
+    def _on_fanout(self, frame: Frame, _key: str) -> None:
         if isinstance(frame, Request):
             self.accept(frame)
 

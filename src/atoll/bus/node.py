@@ -10,11 +10,10 @@ import contextlib
 import itertools
 import logging
 import os
-import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,7 +27,8 @@ from atoll.bus.address import Address
 from atoll.bus.directory import Directory
 from atoll.bus.errors import Unreachable
 from atoll.bus.frames import Answer, Frame, Heartbeat, Instance, MalformedFrameError, Question, Reply, Request, Status, decode, encode
-from atoll.bus.keys import Keys
+from atoll.bus.keys import Inbox, Keys, TopicKey
+from atoll.bus.realms import OWN, new_node, realm_of
 from atoll.bus.zenoh_config import Tls, session_config
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _BLOCK = zenoh.CongestionControl.BLOCK
 
 @dataclass(frozen=True)
 class Settings:
-    """Which bus a node belongs to, and how it gets there."""
+    """Which bus a node belongs to, how it gets there, and its realm there (`atoll.bus.realms`)."""
 
     address: Address
     socket_dir: Path | None = None
@@ -49,6 +49,7 @@ class Settings:
     connect_by_tls: bool = False
     multicast: bool = False
     lease_s: float = 10.0
+    realm: int = OWN
 
 
 class Receiver(Protocol):
@@ -62,13 +63,14 @@ class Receiver(Protocol):
 
 
 class Waiting:
-    """A message whose sender waits, and the frames that came for it."""
+    """A message whose sender waits, the frames that came for it, and the realms that it was sent to: no other may answer."""
 
-    __slots__ = ("frames", "number", "oldest")
+    __slots__ = ("frames", "number", "oldest", "realms")
 
     def __init__(self, number: int, oldest: int) -> None:
         self.number = number
         self.oldest = oldest
+        self.realms: set[int] = set()
         self.frames: SimpleQueue[Answer | Reply | Heartbeat] = SimpleQueue()
 
 
@@ -76,7 +78,7 @@ class Node:
     """This process on the bus.
 
     Attributes:
-        id: 64 random bits, new for each life of a process.
+        id: the realm and 40 random bits, new for each life of a process.
         keys: the bus's key expressions.
         directory: who listens to the topics that this node sends to.
     """
@@ -88,19 +90,20 @@ class Node:
             ValueError: a setting is wrong.
             zenoh.ZError, OSError: an endpoint can't be listened at.
         """
-        self.id = secrets.randbits(64)
+        self.id = new_node(settings.realm)
         self.pid = os.getpid()
         self.settings = settings
         self.keys = Keys(settings.address.vhost)
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         self._waiting_lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._receivers: dict[int, Receiver] = {}
+        self._receivers: dict[int, tuple[Receiver, Collection[TopicKey]]] = {}
         self._receiver_numbers = itertools.count(1)
-        self._samples: SimpleQueue[tuple[Callable[[Frame], None], zenoh.Sample] | None] = SimpleQueue()
+        self._samples: SimpleQueue[tuple[Callable[[Frame, str], None], zenoh.Sample] | None] = SimpleQueue()
         self.session = self._open()
         threading.Thread(target=self._read_samples, name="zenoh-inbox", daemon=True).start()
-        self._inbox = self.subscribe(self.keys.node(self.id), self._receive)
+        self._keys_of_inbox = Inbox(self.keys, self.id)
+        self._inbox = self.subscribe(self.keys.inbox(self.id), self._came)
         self.directory = Directory(self.session, self.keys)
 
     def _open(self) -> zenoh.Session:
@@ -155,16 +158,23 @@ class Node:
             with self._waiting_lock:
                 del self._waiting[number]
 
-    def send(self, node: int, frame: Frame) -> None:
+    def send(self, node: int, frame: Frame, topic: TopicKey | None = None) -> None:
         """Send a frame to a node.
+
+        Args:
+            node: the node.
+            frame: the frame.
+            topic: of the listener that a request or a question is for.
 
         Raises:
             MessageDeliveryFailure: this node has left the bus.
         """
+        if topic is not None and frame.id.origin == self.id and (waiting := self._waiting.get(frame.id.number)) is not None:
+            waiting.realms.add(realm_of(node))
         if node == self.id:
-            self._receive(frame)
+            self._receive(frame, self.settings.realm, topic)
         else:
-            self.put(self.keys.node(node), encode(frame))
+            self.put(self.keys.node(node, self.settings.realm, topic), encode(frame))
 
     def put(self, key: str, data: bytes) -> None:
         """Publish.
@@ -179,18 +189,18 @@ class Node:
 
     # Receiving
 
-    def register(self, receiver: Receiver) -> int:
-        """The number by which a listener of this node is reached."""
+    def register(self, receiver: Receiver, topics: Collection[TopicKey]) -> int:
+        """Return the number by which a listener of this node is reached, by what is sent to one of its topics."""
         number = next(self._receiver_numbers)
-        self._receivers[number] = receiver
+        self._receivers[number] = receiver, topics
         return number
 
     def unregister(self, number: int) -> None:
-        """The listener is gone."""
+        """Forget a listener."""
         self._receivers.pop(number, None)
 
-    def subscribe(self, key: str, receive: Callable[[Frame], None]) -> Any:
-        """Call `receive`, in the node's thread, with each frame that is published under a key; undeclare what is returned to end it."""
+    def subscribe(self, key: str, receive: Callable[[Frame, str], None]) -> Any:
+        """Call `receive`, in the node's thread, with each frame that is published under a key, and its key; undeclare what is returned."""
         # Zenoh calls in the thread that reads from the network, which must not wait for anything. Its own way out, a thread for each
         # subscription (indirect=True), keeps a process from ending: the interpreter waits for these threads before it closes the session.
         put = self._samples.put
@@ -201,24 +211,37 @@ class Node:
         while (came := self._samples.get()) is not None:
             receive, sample = came
             try:
-                receive(decode(bytes(sample.payload)))
+                receive(decode(bytes(sample.payload)), str(sample.key_expr))
             except MalformedFrameError as error:
                 LOG.warning("dropped a malformed message on %s: %s", sample.key_expr, error)
             except Exception:
                 LOG.exception("a message on %s could not be handled", sample.key_expr)
 
-    def _receive(self, frame: Frame) -> None:
+    def _came(self, frame: Frame, key: str) -> None:
+        try:
+            source, topic = self._keys_of_inbox.read(key)
+        except ValueError as error:
+            raise MalformedFrameError(str(error)) from None
+        self._receive(frame, source, topic)
+
+    def _receive(self, frame: Frame, source: int, topic: TopicKey | None) -> None:
+        """Hand a frame on, if its sender, which is of the realm `source`, may send it."""
         if isinstance(frame, Request | Question):
-            self._receive_for_listener(frame)
+            if topic is None or realm_of(frame.id.origin) != source:
+                raise MalformedFrameError(f"realm {source:x} sent {frame.id}, which is not its own, or for no topic")
+            self._receive_for_listener(frame, topic)
             return
         # Who gave up waiting is not there any more: the frame is late, and dropped.
         waiting = self._waiting.get(frame.id.number) if frame.id.origin == self.id else None
-        if waiting is not None:
-            waiting.frames.put(frame)
+        if waiting is None:
+            return
+        if source not in waiting.realms or (isinstance(frame, Answer) and realm_of(frame.instance.node) != source):
+            raise MalformedFrameError(f"realm {source:x} answered {frame.id}, which was not sent to it")
+        waiting.frames.put(frame)
 
-    def _receive_for_listener(self, frame: Request | Question) -> None:
-        receiver = self._receivers.get(frame.listener)
-        if receiver is None:
+    def _receive_for_listener(self, frame: Request | Question, topic: TopicKey) -> None:
+        receiver, topics = self._receivers.get(frame.listener, (None, ()))
+        if receiver is None or topic not in topics:
             # A request was not taken here; whether one that is asked about was, nobody knows any more.
             status = Status.REFUSED if isinstance(frame, Request) else Status.NO_MEMORY
             self.send(frame.id.origin, Answer(frame.id, status, Instance(self.id, frame.listener)))

@@ -9,6 +9,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from atoll.bus.realms import LARGEST, OWN
+
 GROUP = "oslo_messaging_zenoh"
 
 
@@ -44,6 +46,13 @@ OPTIONS = (
     cfg.StrOpt("tls_cert_file", default="", help="This side's certificate (PEM). With it both sides show one: mutual TLS."),
     cfg.StrOpt("tls_key_file", default="", help="The key of tls_cert_file (PEM)."),
     cfg.BoolOpt("tls_verify_name", default=True, help="The other side's certificate must name the host that was connected to."),
+    cfg.IntOpt(
+        "realm",
+        default=OWN,
+        min=OWN,
+        max=LARGEST,
+        help="Number by which a router that limits what its clients may do tells this one from the others; 0 for all else.",
+    ),
     cfg.BoolOpt("multicast_scouting", default=False, help="Look for other processes by multicast in the local network."),
     cfg.StrOpt(
         "selection",

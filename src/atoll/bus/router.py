@@ -1,6 +1,8 @@
 """A router between sites: joins the peers of this machine to routers, and peers, elsewhere.
 
-`python -m atoll.bus.router --listen tcp/0.0.0.0:7447 --connect tcp/other.example:7447`
+`python -m atoll.bus.router --listen tls/0.0.0.0:7447 --connect tls/other.example:7447 --allow other …`
+
+A link by TLS does nothing unless the access list has its certificate (`atoll.bus.access`), and is closed.
 """
 
 from __future__ import annotations
@@ -9,19 +11,28 @@ import argparse
 import contextlib
 import secrets
 import signal
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import zenoh
 
-from atoll.bus import linger, options, peers
+from atoll.bus import access, linger, options, peers
+from atoll.bus.access import Client
 from atoll.bus.zenoh_config import Tls, session_config
 
 
 @contextlib.contextmanager
-def router(
-    listen: Sequence[str], connect: Sequence[str] = (), socket_dir: Path | None = None, tls: Tls | None = None, lease_s: float = 10.0
+def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
+    listen: Sequence[str],
+    connect: Sequence[str] = (),
+    socket_dir: Path | None = None,
+    tls: Tls | None = None,
+    lease_s: float = 10.0,
+    clients: Sequence[Client] = (),
 ) -> Iterator[zenoh.Session]:
     """A router, for as long as the context lasts.
 
@@ -31,6 +42,7 @@ def router(
         socket_dir: the directory of this machine's peers; None: no Unix socket.
         tls: files for the endpoints that begin with `tls/`.
         lease_s: seconds of silence after which a link counts as broken.
+        clients: the access list: whose certificates open a link by TLS, in either direction. Nobody else's does.
 
     Raises:
         ValueError: a setting is wrong.
@@ -40,15 +52,50 @@ def router(
     with contextlib.ExitStack() as stack:
         own, others = stack.enter_context(peers.joining(socket_dir, name)) if socket_dir else ("", [])
         endpoints = [*listen, own] if own else list(listen)
-        session = zenoh.open(session_config(mode="router", listen=endpoints, connect=[*connect, *others], lease_s=lease_s, tls=tls))
-    no_linger = linger.watch(session)
+        config = session_config(mode="router", listen=endpoints, connect=[*connect, *others], lease_s=lease_s, tls=tls)
+        if tls is not None:
+            access.apply(config, clients)
+        session = zenoh.open(config)
+    listeners = [linger.watch(session), _close_unlisted(session, {client.common_name for client in clients})]
     try:
         yield session
     finally:
-        no_linger.undeclare()
+        for listener in listeners:
+            listener.undeclare()
         session.close()  # type: ignore[no-untyped-call]
         if socket_dir:
             peers.leave(socket_dir, name)
+
+
+def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Any:
+    """Close links whose certificate is not on the access list, now and whenever one is opened: they could do nothing.
+
+    Returns:
+        What is to be undeclared before the session is closed.
+    """
+    listener: Any = session.info.declare_link_events_listener(zenoh.handlers.RingChannel(1))
+    threading.Thread(target=_follow, args=(listener.handler, session.info, listed), name="unlisted-links", daemon=True).start()
+    _close_links(session.info, listed)
+    return listener
+
+
+def _follow(events: Any, info: Any, listed: Collection[str]) -> None:
+    """Look at all links whenever one has come or gone; not as a callback, see `atoll.bus.linger`."""
+    with contextlib.suppress(zenoh.ZError):  # it is undeclared, or the session is closed
+        while events.recv():
+            _close_links(info, listed)
+
+
+def _close_links(info: Any, listed: Collection[str]) -> None:
+    by_tls = [link for link in info.links() if str(link.dst).startswith("tls/")]
+    unlisted = {str(link.dst).partition("/")[2] for link in by_tls if link.auth_identifier not in listed}
+    if not unlisted:
+        return
+    for connection in linger.connections():
+        with contextlib.suppress(OSError):  # it is closed meanwhile
+            host, port, *_ = connection.getpeername()
+            if f"{host}:{port}" in unlisted or f"[{host}]:{port}" in unlisted:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tls-ca", metavar="FILE", help="certificates of the authorities that signed the others' certificates")
     parser.add_argument("--tls-cert", metavar="FILE", default="", help="this router's certificate")
     parser.add_argument("--tls-key", metavar="FILE", default="", help="its key")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="NAME", help="the common name of a certificate whose holder may use the whole bus"
+    )
     given = parser.parse_args(arguments)
     tls = Tls(given.tls_ca, given.tls_cert, given.tls_key) if given.tls_ca else None
     socket_dir = options.directory(given.socket_dir, options.default_socket_dir())
@@ -67,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Blocked before the session's threads start, so that none of them takes the signal.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
-        with router(given.listen, given.connect, socket_dir, tls):
+        with router(given.listen, given.connect, socket_dir, tls, clients=[Client(name) for name in given.allow]):
             signal.sigwait(ends)
     except (OSError, ValueError, zenoh.ZError) as error:
         print(f"error: the router can't start: {error}", file=sys.stderr)  # noqa: T201 - a program

@@ -103,14 +103,14 @@ def revoke(session: Session, site: str, at: str | None, *, yes: bool, as_json: b
     """Shut a stolen site out, for ever.
 
     Its certificate, its tokens and whatever it writes count nowhere from the moment a site learns of this, which those that are cut off do
-    when they are back.
+    when they are back. A compute site's certificate opens nothing at its control site from now on.
     """
     from atoll.cli.destroy import confirm
-    from atoll.site.gateway_client import ask
+    from atoll.site import revocation
 
     if not yes:
         confirm(f"Revoke {site} for good?")
-    ask(session.state, at, "POST", "/revoke", {"site": site})
+    revocation.revoke(session.state, site, at)
     if as_json:
         print_json({"revoked": site})
     else:

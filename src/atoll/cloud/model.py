@@ -328,7 +328,8 @@ class Cloud(_Model):
                 raise _site_error(index, "name", f"a second site named {site.name}: expected another name")
             names[site.name] = index
             for port in site.ports.values():
-                other = listeners.setdefault((site.host, port), site.name)
+                # Internal APIs listen at loopback, which sites without a network of their own share, whatever their addresses are.
+                other = listeners.setdefault(("" if site.port else site.host, port), site.name)
                 if other != site.name and not site.port:
                     raise _site_error(index, "host", f"a second site at {site.host}: expected another address")
                 if other != site.name:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from atoll.mesh import compute_sites
+
 FILE = "gateway/gateway.json"
 """Where it is, below a site's `etc`."""
 
@@ -58,6 +60,11 @@ class Options:
     authority: Path | None = None
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def computes_file(self) -> Path:
+        """The list of this site's compute sites (`atoll.mesh.compute_sites`)."""
+        return self.members_file.with_name(compute_sites.FILE)
 
     def dump(self) -> str:
         """As JSON, for `load`."""

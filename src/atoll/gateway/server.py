@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict
 
 from atoll.errors import AtollError
 from atoll.gateway import headers as heads
@@ -37,6 +38,7 @@ from atoll.gateway.routes import is_image_data
 from atoll.gateway.target import SERVICES, Refused, Target, parse
 from atoll.gateway.validation import validate
 from atoll.gateway.visitors import Visitors
+from atoll.mesh import compute_sites
 from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
@@ -58,6 +60,9 @@ _LINE = 16 << 10
 
 JOIN = "/atoll/join"
 PING = "/atoll/ping"
+
+OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
+"""Services that nova-compute asks."""
 
 PEER: web.RequestKey[str] = web.RequestKey("peer", str)
 """Of a request to the peer server: which site it comes from."""
@@ -98,6 +103,7 @@ class Server:
         self._callers = Callers(options.token_keys)
         self._visitors = Visitors(limits)
         self._peers = Visitors(AT_PEER_PORT, self._is_member)
+        self._compute_sites = compute_sites.Followed(options.computes_file)
         public = web.Server(
             self._public,
             request_factory=_request,
@@ -258,18 +264,18 @@ class Server:
         await _go_on(request)
         return replace(call, body=await whole(request, limit, visitors.limits.body_s))
 
-    async def _peer(self, request: web.Request) -> web.StreamResponse:
-        """Another gateway asks this site's own services."""
+    async def _peer(self, request: web.Request, compute_site: str = "") -> web.StreamResponse:
+        """Another gateway, or a compute site of this one, asks this site's own services."""
         with ExitStack() as held:
-            return await self._of_peer(request, held)
+            return await self._of_peer(request, compute_site, held)
 
-    async def _of_peer(self, request: web.Request, held: ExitStack) -> web.StreamResponse:
+    async def _of_peer(self, request: web.Request, compute_site: str, held: ExitStack) -> web.StreamResponse:
         service, last = "", False
         try:
             target = parse(request.raw_path)
             service = target.service
             _check(request, target)
-            headers = heads.of_peer(request.headers)
+            headers = _headers_of_compute_site(request, service) if compute_site else heads.of_peer(request.headers)
             request_id = heads.request_id(headers.get(heads.REQUEST_ID))
             user = self._callers.user(headers.get("X-Auth-Token", ""))
             call = Call(request.method, service, target.path, target.query, headers, None, request_id, user)
@@ -297,11 +303,15 @@ class Server:
         connection = _handler(request)
         connection.request_began()
         try:
-            site = self._peer_site(request)
+            fingerprint = _fingerprint(request)
+            site = self._mesh.site_of_fingerprint(fingerprint) if fingerprint else None
             if site is not None:
                 connection.recognise()
                 request[PEER] = site
                 return await handler(request)
+            if compute_site := self._compute_sites.name_of(fingerprint):
+                connection.recognise()
+                return await self._peer(request, compute_site)
             self._peers.ask(connection.address, "")
             if request.raw_path == JOIN and request.method == "POST":
                 return await handler(request)
@@ -319,10 +329,23 @@ class Server:
     def _is_member(self, host: str) -> bool:
         return any(member.host == host for member in self._mesh.members().values())
 
-    def _peer_site(self, request: web.BaseRequest) -> str | None:
-        tls = request.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-        return self._mesh.site_of_fingerprint(hashlib.sha256(certificate).hexdigest()) if certificate else None
+
+def _fingerprint(request: web.BaseRequest) -> str:
+    """Return the SHA-256 of the certificate that a peer has shown, in hexadecimal; empty if it has shown none."""
+    tls = request.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    return hashlib.sha256(certificate).hexdigest() if certificate else ""
+
+
+def _headers_of_compute_site(request: web.BaseRequest, service: str) -> CIMultiDict[str]:
+    """Return what a compute site may say to a service, which is what a client may.
+
+    Raises:
+        Refused: nova-compute asks no such service.
+    """
+    if service not in OF_COMPUTE_SITES:
+        raise Refused(403, "a compute site has nothing to ask there")
+    return heads.of_client(request.headers)
 
 
 def _scope_prefix(target: Target) -> str:

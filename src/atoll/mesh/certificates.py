@@ -51,7 +51,7 @@ class Authority:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey | None
 
-    def certify(self, directory: Path, name: str, host: str, clock: Clock = _now) -> bool:
+    def certify(self, directory: Path, name: str, host: str, clock: Clock = _now, *, unique: bool = False) -> bool:
         """See to it that a site has a certificate of this authority for its name and its address.
 
         Args:
@@ -59,6 +59,8 @@ class Authority:
             name: of the site.
             host: its IPv4 address.
             clock: tells the time.
+            unique: give the certificate a common name that no other certificate of the site has, so that a list of common names tells a
+                new one from an old one.
 
         Returns:
             False if it had one that serves.
@@ -66,10 +68,10 @@ class Authority:
         Raises:
             AtollError: `state.unusable`: it has none, and the authority's key is not here.
         """
-        if _serves(directory, self.certificate, name, host, clock()):
+        if _serves(directory, self.certificate, name, host, clock(), unique=unique):
             return False
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(key.public_key(), name, host, clock())
+        certificate = self._sign(key.public_key(), name, host, clock(), unique=unique)
         make_directory(directory)
         # The certificate last: without one that fits the others, all of them are made again.
         write_private(directory / "ca.pem", _pem(self.certificate))
@@ -101,7 +103,7 @@ class Authority:
             raise AtollError("join.refused", "the certificate request is not signed with its own key on the curve P-256")
         return _pem(self._sign(key, name, host, clock()))
 
-    def _sign(self, key: ec.EllipticCurvePublicKey, name: str, host: str, now: datetime) -> x509.Certificate:
+    def _sign(self, key: ec.EllipticCurvePublicKey, name: str, host: str, now: datetime, *, unique: bool = False) -> x509.Certificate:
         if self.key is None:
             message = f"{name} needs a certificate, and the key of the cloud's authority is not on this machine"
             raise AtollError("state.unusable", message, "join again with a new token, or do it where `atoll up` made the cloud")
@@ -109,7 +111,7 @@ class Authority:
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(name))
+            .subject_name(_name(_common_name(name, key) if unique else name))
             .issuer_name(self.certificate.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
@@ -184,15 +186,24 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, cloud: str, now: datetime) -> 
     return builder.sign(key, hashes.SHA256())
 
 
-def _serves(directory: Path, issuer: x509.Certificate, name: str, host: str, now: datetime) -> bool:
+def _common_name(name: str, key: ec.EllipticCurvePublicKey) -> str:
+    """Return a common name that belongs to one key; a site's own name has no dot."""
+    return f"{name}.{x509.SubjectKeyIdentifier.from_public_key(key).digest.hex()[:20]}"
+
+
+def _serves(  # noqa: PLR0913 - what a certificate is made of
+    directory: Path, issuer: x509.Certificate, name: str, host: str, now: datetime, *, unique: bool
+) -> bool:
     with suppress(OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         certificate = x509.load_pem_x509_certificate((directory / "cert.pem").read_bytes())
         certificate.verify_directly_issued_by(issuer)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        key = _load_key(directory / "key.pem").public_key()
         return (
             names == _names(name, host)
+            and certificate.subject == _name(_common_name(name, key) if unique else name)
             and certificate.not_valid_after_utc - now > min(RENEWAL, issuer.not_valid_after_utc - now - timedelta(seconds=1))
-            and certificate.public_key() == _load_key(directory / "key.pem").public_key()
+            and certificate.public_key() == key
             and (directory / "ca.pem").read_text(encoding="ascii") == _pem(issuer)
         )
     return False

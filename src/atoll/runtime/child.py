@@ -80,6 +80,23 @@ class Child:
         finally:
             loop.remove_reader(self._wakeup)
 
+    def wait_for(self, readable: int, timeout_s: float) -> bool:
+        """Block until there is something to read, or some time has passed. For the main thread only.
+
+        Args:
+            readable: a descriptor.
+            timeout_s: seconds to wait at most.
+
+        Returns:
+            False if this process has to stop; `wait` then returns at once.
+        """
+        poll = select.poll()
+        for descriptor in (self._wakeup, readable):
+            poll.register(descriptor, select.POLLIN)
+        if not self.stopping.is_set():
+            poll.poll(timeout_s * 1000)
+        return not self.stopping.is_set()
+
     def wait(self) -> None:
         """Block until this process has to stop, then call what `on_stop` was given. For the main thread only."""
         # An Event cannot be waited for here: its lock is not re-entrant, and the signal handler needs it too.

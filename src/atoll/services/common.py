@@ -89,15 +89,29 @@ def _through_router(settings: Settings) -> dict[str, str | int | bool]:
         "tls_ca_file": str(settings.tls / "ca.pem"),
         "tls_cert_file": str(settings.tls / "cert.pem"),
         "tls_key_file": str(settings.tls / "key.pem"),
+        "realm": settings.realm,
         # While the control site restarts nobody listens there: a call waits for it until its own timeout, as with a broker.
         "default_retries": -1,
     }
 
 
+def certificate(settings: Settings) -> dict[str, str]:
+    """Return the keystoneauth options by which a compute site reaches the APIs of its control site; none for a full site."""
+    if not settings.control:
+        return {}
+    return {name: str(settings.tls / file) for name, file in (("cafile", "ca.pem"), ("certfile", "cert.pem"), ("keyfile", "key.pem"))}
+
+
+def endpoint(settings: Settings, name: str) -> dict[str, str]:
+    """Return the keystoneauth option that tells a compute site where an API is; a full site looks into its catalogue."""
+    return {"endpoint_override": settings.url(name)} if settings.control else {}
+
+
 def credentials(settings: Settings, user: str) -> dict[str, str]:
     """The keystoneauth options by which a service signs in as its own `user`."""
-    return {
-        "auth_type": "password",
+    return certificate(settings) | {
+        # Of another site's Keystone no version is looked for: it would name its own addresses.
+        "auth_type": "v3password" if settings.control else "password",
         "auth_url": settings.url("identity", "/v3"),
         "username": user,
         "password": settings.secrets[user],

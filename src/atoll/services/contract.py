@@ -10,6 +10,11 @@ from pathlib import Path
 
 SETTINGS_FILE = "settings.json"
 
+LOOPBACK = "127.0.0.1"
+
+OPEN_ENDPOINTS = frozenset({"gateway", "peer", "mesh", "bus"})
+"""Endpoints that clients or other sites reach; all others are the site's own processes' alone."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -19,7 +24,7 @@ class Settings:
         site: the site's name; Nova's host name carries it, and in a full site the availability zone.
         directory: the site's own directory; `etc`, `data` and `log` are below it.
         templates: the directory of the template databases made by this version.
-        host: the address that the control plane listens on and is reached at; that of a compute site is its control site's.
+        host: the address at which other sites and clients reach the control plane; that of a compute site is its control site's.
         ports: TCP port by endpoint: identity, image, compute, metadata, network, placement; and `gateway`, `peer`, `mesh`, `bus`.
         secrets: password by user (admin, nova, neutron, glance, placement, gateway), and `metadata`; a compute site has only what it needs.
         region: the region in the catalogue.
@@ -36,6 +41,7 @@ class Settings:
         network_services: the network services that the site's YAML names.
         trust: `local-admin` by the sites that are trusted no further.
         homed: by `domain/ID` and `project/ID`, the sites that administer it.
+        realm: of a compute site: its number on the bus of its control site (`atoll.bus.realms`).
     """
 
     site: str
@@ -58,6 +64,7 @@ class Settings:
     network_services: tuple[str, ...] = ()
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    realm: int = 0
 
     @property
     def own_address(self) -> str:
@@ -84,14 +91,28 @@ class Settings:
         """Where databases, images and keys are kept."""
         return self.directory / "data"
 
+    def listens_at(self, endpoint: str) -> str:
+        """Return the address that a process of the site listens at.
+
+        Internal APIs listen at the loopback address of the site's network alone: neither guests nor other sites reach them there.
+
+        Args:
+            endpoint: a key of `ports`.
+        """
+        return self.host if endpoint in OPEN_ENDPOINTS else LOOPBACK
+
     def url(self, endpoint: str, path: str = "") -> str:
-        """The URL of one of the site's APIs.
+        """Return the URL of one of the site's APIs, for the site's own processes.
+
+        A compute site reaches the internal APIs of its control site on the peer port of that one's gateway, with its certificate.
 
         Args:
             endpoint: a key of `ports`.
             path: appended, with its own leading slash.
         """
-        return f"http://{self.host}:{self.ports[endpoint]}{path}"
+        if self.control and endpoint not in OPEN_ENDPOINTS:
+            return f"https://{self.host}:{self.ports['peer']}/{endpoint}{path}"
+        return f"http://{self.listens_at(endpoint)}:{self.ports[endpoint]}{path}"
 
     def public_url(self, endpoint: str, path: str = "") -> str:
         """The URL of one of the site's APIs as clients are told it: behind the gateway, where the whole cloud answers.

@@ -2,15 +2,22 @@
 
 Its directories are fixed when it is compiled, so each site's has a mount namespace in which they are the site's own. Guests are no children
 of it: they go on when it is stopped or killed, and it finds them again.
+
+QEMU, which a guest may break out into, runs as a user without rights, under a filter of system calls, and in that mount namespace: of the
+state directory it sees its site's guests, and none of the databases, keys and passwords, whoever it might become. libvirt gives it what it
+may use: it hands over interfaces and logs as open files, and makes disks its user's for as long as a guest runs.
 """
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from atoll.namespaces import private_hostname, private_mounts
+from atoll.namespaces import private_hostname, private_mounts, show_only
 from atoll.runtime.child import Child
 from atoll.runtime.program import become
 from atoll.runtime.spec import ROOT
@@ -19,6 +26,32 @@ from atoll.services.ovn import layout
 
 PROGRAMS = ("libvirtd", "qemu-system-x86_64", "qemu-img", "genisoimage")
 """What must be installed for guests. The last one makes config drives."""
+
+
+ACCOUNTS = ("libvirt-qemu", "qemu")
+"""Users that distributions make for QEMU."""
+
+NOBODYS_ID = "+64055"
+"""The user where there is none: the number that Debian has reserved for QEMU."""
+
+KVM = Path("/dev/kvm")
+
+PASSABLE = 0o711
+"""Mode of directories that QEMU must pass, below ones that only their owner can."""
+
+
+def account() -> tuple[str, str]:
+    """Return the user and the group that QEMU runs as, as qemu.conf names them; the group is the one that may use KVM."""
+    user = NOBODYS_ID
+    for name in reversed(ACCOUNTS):
+        with suppress(KeyError):
+            pwd.getpwnam(name)
+            user = name
+    with suppress(OSError):
+        found = KVM.stat()
+        if found.st_gid:
+            return user, f"+{found.st_gid}"
+    return user, NOBODYS_ID if user == NOBODYS_ID else f"+{pwd.getpwnam(user).pw_gid}"
 
 
 def socket(settings: Settings) -> Path:
@@ -42,9 +75,12 @@ def configuration(settings: Settings) -> dict[str, str]:
         "log_filters": "4:util.netdev",
         "host_uuid": str(uuid5(NAMESPACE_URL, f"atoll-host:{settings.cloud}/{settings.site}")),
     }
+    user, group = account()
     qemu: dict[str, str | int] = {
-        "user": "root",
-        "group": "root",
+        "user": user,
+        "group": group,
+        "dynamic_ownership": 1,
+        "seccomp_sandbox": 1,
         "remember_owner": 0,
         "security_driver": "none",
         "stdio_handler": "file",  # there is no virtlogd
@@ -56,30 +92,52 @@ def configuration(settings: Settings) -> dict[str, str]:
     return {"libvirt/libvirtd.conf": _render(daemon), "libvirt/qemu.conf": text}
 
 
+def open_instances(settings: Settings) -> None:
+    """Let QEMU's user pass the directories that this process, which is Nova's, has made for guests or makes from now on.
+
+    They are below the site's directory, which is closed to all users, and in libvirtd's mount namespace alone there is a way past that.
+    """
+    os.umask(0o066)
+    for directory in (settings.data / "instances").iterdir():
+        if directory.is_dir():
+            directory.chmod(PASSABLE)
+
+
 def _render(options: Mapping[str, str | int]) -> str:
     return "".join(f'{name} = "{value}"\n' if isinstance(value, str) else f"{name} = {value}\n" for name, value in options.items())
+
+
+COMMAND = ("libvirtd", "--config", "/etc/libvirt/libvirtd.conf", "--pid-file", "/run/libvirt/libvirtd.pid")
+"""How it is called, where `move_in` has made these paths the site's own."""
+
+
+def move_in(settings: Settings) -> None:
+    """Move this process, which must have one thread, to where libvirtd finds the site's own directories, and QEMU nothing else of it."""
+    lib, cache = settings.data / "libvirt" / "lib", settings.data / "libvirt" / "cache"
+    logs, instances = settings.directory / "log" / "guests", settings.data / "instances"
+    places = {
+        "/etc/libvirt": settings.etc / "libvirt",
+        "/run/libvirt": settings.sockets / "libvirt",
+        "/run/openvswitch": layout.directory(settings),
+        "/var/lib/libvirt": lib,
+        "/var/cache/libvirt": cache,
+        "/var/log/libvirt": logs,
+    }
+    for directory in (*places.values(), instances):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (lib, instances):
+        directory.chmod(PASSABLE)
+    private_mounts({place: str(directory) for place, directory in places.items()})
+    show_only(map(str, (*places.values(), instances)))
+    os.chdir("/")
 
 
 def run(child: Child) -> None:
     """Start it."""
     settings = Settings.load(child.arguments["directory"])
-    own = settings.data / "libvirt"
     private_hostname(settings.site)  # what Nova calls the hypervisor
-    private_mounts(
-        {
-            "/etc/libvirt": str(settings.etc / "libvirt"),
-            "/run/libvirt": str(settings.sockets / "libvirt"),
-            "/run/openvswitch": str(layout.directory(settings)),
-            "/var/lib/libvirt": str(own / "lib"),
-            "/var/cache/libvirt": str(own / "cache"),
-            "/var/log/libvirt": str(settings.directory / "log" / "guests"),
-        }
-    )
-    become(
-        child,
-        ["libvirtd", "--config", str(settings.etc / "libvirt" / "libvirtd.conf"), "--pid-file", str(settings.sockets / "libvirtd.pid")],
-        lambda: layout.answers(socket(settings)),
-    )
+    move_in(settings)
+    become(child, COMMAND, lambda: layout.answers(socket(settings)))
 
 
 SERVICE = Service("libvirt", __name__, configuration, listens=(), forked_from=ROOT)

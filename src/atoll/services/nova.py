@@ -11,18 +11,25 @@ from typing import Any
 
 from atoll.runtime.child import Child
 from atoll.services import base, common, libvirt_daemon
-from atoll.services.contract import Service, Settings
+from atoll.services.contract import LOOPBACK, Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ovn import layout
 
 FLAVORS = (("m1.nano", 64, 1, 1), ("m1.tiny", 512, 1, 1), ("m1.small", 2048, 1, 20), ("m1.medium", 4096, 2, 40), ("m1.large", 8192, 4, 80))
 """Name, RAM in MiB, VCPUs, disk in GiB: DevStack's names, so that examples found elsewhere work."""
 
-LOOPBACK = "127.0.0.1"
-
+FILTERS = (
+    "ComputeFilter",
+    "ComputeCapabilitiesFilter",
+    "ImagePropertiesFilter",
+    "ServerGroupAntiAffinityFilter",
+    "ServerGroupAffinityFilter",
+)
+"""Upstream's default."""
 
 MODULES = (
     "atoll.services.fake_hypervisor",
+    "atoll.services.settled",
     "nova.api.auth",
     "nova.api.compute_req_id",
     "nova.api.metadata.handler",
@@ -60,6 +67,10 @@ def configuration(settings: Settings) -> dict[str, str]:
         "DEFAULT": {"default_availability_zone": settings.site},
         "api": {"local_metadata_per_cell": False, "response_validation": common.VALIDATION},
         "neutron": {"service_metadata_proxy": True, "metadata_proxy_shared_secret": settings.secrets["metadata"]},
+        "filter_scheduler": {
+            "available_filters": "atoll.services.settled.all_filters",
+            "enabled_filters": (*FILTERS, "SettledFilter"),
+        },
     }
     databases = _databases(settings.database("nova_api"), settings.database("nova_cell1"))
     return {"nova/nova.conf": render(*compute(settings), common.authtoken(settings, "nova"), databases, here)}
@@ -84,9 +95,14 @@ def compute(settings: Settings) -> tuple[Sections, ...]:
     }
     others: Sections = {
         "service_user": {**common.credentials(settings, "nova"), "send_service_user_token": True},
-        "placement": {**common.client(settings, "placement"), "valid_interfaces": "internal"},
-        "neutron": {**common.client(settings, "neutron"), "valid_interfaces": "internal"},
-        "glance": {"valid_interfaces": "internal", "endpoint_override": settings.url("image"), "region_name": settings.region},
+        "placement": {**common.client(settings, "placement"), **common.endpoint(settings, "placement"), "valid_interfaces": "internal"},
+        "neutron": {**common.client(settings, "neutron"), **common.endpoint(settings, "network"), "valid_interfaces": "internal"},
+        "glance": {
+            **common.certificate(settings),
+            "valid_interfaces": "internal",
+            "endpoint_override": settings.url("image"),
+            "region_name": settings.region,
+        },
     }
     hypervisor = _fake_guests() if settings.hypervisor == "fake" else _guests(settings)
     return common.logging(settings), common.bus(settings), own, hypervisor, others
@@ -278,6 +294,7 @@ def install_hypervisor(settings: Settings) -> None:
 
         from atoll.services import guest_driver, image_check, serial_ports
 
+        libvirt_daemon.open_instances(settings)
         os_vif.initialize()
         guest_driver.install(settings)
         image_check.install()

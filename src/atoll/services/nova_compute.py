@@ -9,12 +9,14 @@ from __future__ import annotations
 from atoll.runtime.child import Child
 from atoll.services import common, nova
 from atoll.services.contract import Service, Settings
-from atoll.services.ini import render
+from atoll.services.ini import Sections, render
 
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render nova.conf."""
-    return {"nova/nova.conf": render(*nova.compute(settings))}
+    # The scheduler's topic is not a compute site's to use; without its news the scheduler asks the database.
+    apart: Sections = {"filter_scheduler": {"track_instance_changes": False}}
+    return {"nova/nova.conf": render(*nova.compute(settings), apart)}
 
 
 def run(child: Child) -> None:
@@ -48,4 +50,4 @@ def _configure(settings: Settings) -> None:
     objects.Service.enable_min_version_cache()
 
 
-SERVICE = Service("nova-compute", __name__, configuration, listens=(), needs=("bus", "nova"), forked_from="nova")
+SERVICE = Service("nova-compute", __name__, configuration, listens=(), needs=("bus", "nova", "gateway"), forked_from="nova")

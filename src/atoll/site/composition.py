@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from atoll.bus import realms
 from atoll.cloud import Cloud, Site
 from atoll.cloud.network import outside_of
 from atoll.cloud.network_services import LISTENING
@@ -156,6 +157,7 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         network_services=site.network_services,
         trust={name: level for name, level in cloud.trust.items() if level != "full"},
         homed={each.key: list(each.sites) for each in cloud.homed},
+        realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:
         data_plane = {"network": site.data_plane, "datapath": machine.datapath, **_outside(cloud, site)}
@@ -222,7 +224,9 @@ def _parent(service: Service) -> str:
 def opened(site: Rendered) -> dict[str, tuple[str, int]]:
     """The addresses that a site's processes listen on by themselves, by process."""
     settings = site.settings
-    return {_called(site, service): (settings.host, settings.ports[name]) for service in site.services for name in service.opens}
+    return {
+        _called(site, service): (settings.listens_at(name), settings.ports[name]) for service in site.services for name in service.opens
+    }
 
 
 def _called(site: Rendered, service: Service) -> str:
@@ -275,7 +279,7 @@ def _process(  # noqa: PLR0913, PLR0917 - what a process is made of
         # The service reads its files, not the digest: that is for the runtime, which restarts a process whose arguments change.
         arguments={"directory": str(settings.directory), "digest": _digest(site, service, code)},
         needs=tuple(needs),
-        listen=tuple((settings.host, settings.ports[name]) for name in service.listens),
+        listen=tuple((settings.listens_at(name), settings.ports[name]) for name in service.listens),
         log=str(settings.directory / "log" / f"{service.name}.log"),
         directory=str(settings.directory),
         network=networks.get(site.name),
@@ -298,6 +302,7 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         settings.network,
         settings.datapath,
         settings.outside,
+        settings.realm,
     ]
     if service in (COMPUTE, GATEWAY, ROUTER):
         with suppress(OSError):  # the first `up` looks before it makes one

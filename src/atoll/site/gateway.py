@@ -8,6 +8,9 @@ from collections.abc import Collection, Sequence
 from atoll.files import write_private
 from atoll.gateway.options import FILE, Options
 from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.mesh import compute_sites
+from atoll.mesh.compute_sites import ComputeSite
+from atoll.pokes import COMPUTES, poke
 from atoll.services import Service, Settings
 from atoll.services.keystone_bootstrap import BESIDES, CATALOGUE, catalogue
 from atoll.site.state import State
@@ -65,6 +68,18 @@ def introduce(sites: Sequence[Settings], gone: Collection[str] = ()) -> None:
         known = {name: each for name, each in known.items() if name not in gone}
         # Those of other state directories stay: it was their own `join` that brought them.
         write_private(path, json.dumps(list((known | cards).values()), indent=2) + "\n")
+        _admit(settings, [each for each in sites if each.control == settings.site], gone)
+
+
+def _admit(control: Settings, computes: Sequence[Settings], gone: Collection[str]) -> None:
+    """Let compute sites into their control site, and those that are gone no more."""
+    path = control.directory / compute_sites.FILE
+    known = {site.name: site for site in compute_sites.load(path) if site.name not in gone}
+    for each in computes:
+        known[each.site] = ComputeSite.of(each.site, (each.tls / "cert.pem").read_text(encoding="ascii"), each.realm)
+    if tuple(known.values()) != compute_sites.load(path):
+        compute_sites.save(path, known.values())
+        poke(control.sockets / COMPUTES)
 
 
 def card(settings: Settings) -> dict[str, object]:

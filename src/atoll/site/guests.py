@@ -16,7 +16,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll.services import network_services
+from atoll.services import Settings, network_services
+from atoll.services.ovn import guest_filter
 
 GRACE_S = 10.0
 """Seconds that guests have to shut down in good order once their power button was pressed; those of them that listen take three."""
@@ -91,9 +92,13 @@ def kill(sites: Iterable[Path]) -> None:
 
 
 def _end_daemons(sites: Iterable[Path]) -> None:
-    """End what agents have started that did not end with them."""
+    """End what agents have started that did not end with them, and take away what the switch left in this machine's own network."""
     for site in sites:
         network_services.end_daemons(site)
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it has no settings any more
+            settings = Settings.load(site)
+            if settings.outside and not settings.forwards:
+                guest_filter.remove(settings)
 
 
 class _Watched:

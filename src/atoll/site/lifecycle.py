@@ -29,6 +29,7 @@ from atoll.site.gateway import introduce
 from atoll.site.gateway_client import say_goodbye, tell_of_members
 from atoll.site.limits import check_files, check_memory
 from atoll.site.machine import Machine, fake_by_default, obstacle, probe
+from atoll.site.revocation import check_not_revoked
 from atoll.site.sites import applied_cloud, check_known, known_sites, wanted_cloud
 from atoll.site.state import State, check_space, locked, translated
 
@@ -103,6 +104,9 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
         sites = _render(state, cloud, directory, machine)
         names = _chosen(cloud, only, running_sites(state))
         chosen = [site for site in sites if site.name in names]
+        for site in cloud.sites:
+            if site.name in names:
+                check_not_revoked(state, site)
         _preflight(state, cache_directory, cloud, chosen, compose(chosen, state, directory, code))
         with cache.held(cache_directory, key) as templates:
             _retire_other_code(state, code, observe)
@@ -206,7 +210,7 @@ def _addresses(state: State, processes: Sequence[str]) -> set[tuple[str, int]]:
     existing = state.existing_sites()
     sites = [load_settings(state.site(name)) for name in {_site_of(process) for process in processes} if name in existing]
     ports = [(site, name, port) for site in sites for name, port in site.ports.items() if not site.control]
-    return {(site.host, port) for site, name, port in ports if name != ROUTER.name or f"{site.site}/{name}" in processes}
+    return {(site.listens_at(name), port) for site, name, port in ports if name != ROUTER.name or f"{site.site}/{name}" in processes}
 
 
 def _retire_other_code(state: State, code: str, observe: Observer) -> None:
@@ -227,7 +231,7 @@ def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> 
     authority = certificates.authority(state.authority, cloud.name)
     for site in sites:
         write(site)
-        authority.certify(site.settings.tls, site.name, site.settings.own_address)
+        authority.certify(site.settings.tls, site.name, site.settings.own_address, unique=bool(site.settings.control))
     introduce([site.settings for site in sites])
     write_private(state.cloud_file, dump_cloud(cloud))
     write_private(state.clouds_file, clouds_yaml([site.settings for site in sites if not site.settings.control]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from atoll.bus.frames import Frame, Instance
+from atoll.bus.frames import Frame, Instance, Question, Request
 from atoll.bus.keys import Keys
 from atoll.bus.node import Waiting
 
@@ -48,7 +48,8 @@ class FakeNode:
         finally:
             del self._waiting[number]
 
-    def send(self, node: int, frame: Frame) -> None:
+    def send(self, node: int, frame: Frame, topic: object = None) -> None:
+        assert (topic is not None) == isinstance(frame, Request | Question)
         self.sent.append((node, frame))
         self.react(node, frame)
 
@@ -60,7 +61,7 @@ class FakeNode:
         if frame.id.number in self._waiting:
             self._waiting[frame.id.number].frames.put(frame)
 
-    def register(self, _: object) -> int:
+    def register(self, _: object, _topics: object) -> int:
         return next(self._listeners)
 
     def unregister(self, number: int) -> None:

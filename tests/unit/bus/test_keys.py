@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.bus.frames import Instance
-from atoll.bus.keys import Keys, read_listener
+from atoll.bus.keys import Inbox, Keys, read_listener
 
 TEXT = st.text(max_size=40)
 KINDS = st.sampled_from(["rpc", "notify"])
@@ -22,6 +22,42 @@ def test_server_and_instance_survive_any_text(  # noqa: PLR0917
     assert str(zenoh.KeyExpr(key)) == key, "it is canonical: Zenoh would not accept another"
     assert read_listener(key) == (name, instance)
     assert zenoh.KeyExpr(Keys(vhost).listeners(kind, exchange, topic)).includes(zenoh.KeyExpr(key))
+
+
+REALMS = st.integers(0, 2**24 - 1)
+NODES = st.integers(0, 2**64 - 1)
+
+
+@given(TEXT, NODES, REALMS, st.none() | st.tuples(KINDS, TEXT, TEXT))
+def test_realm_and_topic_survive_any_text(vhost, node, source, topic):
+    keys = Keys(vhost)
+    key = keys.node(node, source, topic)
+    assert str(zenoh.KeyExpr(key)) == key
+    assert Inbox(keys, node).read(key) == (source, topic)
+    for pattern in (keys.inbox(node), keys.nodes_of(node >> 40), keys.from_realm(source, node >> 40, topic)):
+        assert zenoh.KeyExpr(pattern).includes(zenoh.KeyExpr(key))
+
+
+@given(REALMS, REALMS, NODES, st.sampled_from([None, ("rpc", "e", "t")]), st.sampled_from([None, ("rpc", "e", "other")]))
+def test_realm_covers_no_other(source, other, node, topic, other_topic):
+    """What a router allows one client is nothing that it allows another."""
+    keys = Keys("v")
+    key = zenoh.KeyExpr(keys.node(node, source, topic))
+    assert zenoh.KeyExpr(keys.from_realm(other, node >> 40, topic)).intersects(key) == (source == other)
+    assert zenoh.KeyExpr(keys.from_realm(source, other, topic)).intersects(key) == (node >> 40 == other)
+    assert zenoh.KeyExpr(keys.nodes_of(other)).intersects(key) == (node >> 40 == other)
+    assert zenoh.KeyExpr(keys.from_realm(source, node >> 40, other_topic)).intersects(key) == (topic is None and other_topic is None)
+    token = zenoh.KeyExpr(keys.listener("rpc", "e", "t", "name", Instance(node, 1)))
+    assert zenoh.KeyExpr(keys.listeners_of("rpc", "e", "t", "name", other)).intersects(token) == (node >> 40 == other)
+    assert not zenoh.KeyExpr(keys.listeners_of("rpc", "e", "t", "nam", node >> 40)).intersects(token)
+
+
+def test_inbox_remembers_no_more_topics_than_it_may():
+    keys = Keys("")
+    inbox = Inbox(keys, 1)
+    for number in range(3000):
+        inbox.read(keys.node(1, 0, ("rpc", "e", str(number))))
+    assert len(inbox._topics) <= 1000
 
 
 @given(TEXT, TEXT, TEXT, TEXT)
@@ -42,7 +78,7 @@ def test_awkward_text_survives(text):
 def test_virtual_hosts_see_nothing_of_each_other(one):
     for other in AWKWARD:
         for mine, theirs in (
-            (Keys(one).node(1), Keys(other).node(1)),
+            (Keys(one).node(1, 0), Keys(other).inbox(1)),
             (Keys(one).listeners("rpc", "e", "t"), Keys(other).listeners("rpc", "e", "t")),
             (Keys(one).fanout("e", "t"), Keys(other).fanout("e", "t")),
         ):

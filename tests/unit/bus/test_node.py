@@ -13,9 +13,11 @@ from oslo_messaging import MessageDeliveryFailure
 from atoll.bus.address import Address
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
 from atoll.bus.node import NODES, Node, Settings, _Nodes
+from atoll.bus.realms import realm_of
 from atoll.bus.zenoh_config import session_config
 
 PATIENCE_S = 20
+TOPIC = ("rpc", "e", "t")
 
 
 @pytest.fixture
@@ -59,11 +61,11 @@ def request(listener, number=1, origin=1):
 
 def test_frames_go_to_the_listener_that_they_name(node, other):
     receivers = [Receiver(), Receiver()]
-    numbers = [node.register(receiver) for receiver in receivers]
+    numbers = [node.register(receiver, {TOPIC}) for receiver in receivers]
     for number in numbers:
-        other.send(node.id, request(number, number))
-        other.send(node.id, Question(MessageId(1, number), number, A))
-        node.send(node.id, request(number, number))
+        other.send(node.id, request(number, number), TOPIC)
+        other.send(node.id, Question(MessageId(1, number), number, A), TOPIC)
+        node.send(node.id, request(number, number), TOPIC)
     for number, receiver in zip(numbers, receivers, strict=True):
         assert {frame.listener for frame in receiver.wait(3)} == {number}
 
@@ -71,6 +73,7 @@ def test_frames_go_to_the_listener_that_they_name(node, other):
 def test_who_waits_gets_the_frames_for_its_message_and_no_others(node, other):
     with node.waiting() as first, node.waiting() as second:
         for waiting in (second, first):
+            waiting.realms.add(realm_of(other.id))
             other.send(node.id, Reply(MessageId(node.id, waiting.number), False, b"%d" % waiting.number))
         other.send(node.id, Heartbeat(MessageId(other.id, first.number)))
         assert first.frames.get(timeout=PATIENCE_S).body == b"1"
@@ -92,13 +95,13 @@ def test_oldest_is_the_lowest_that_is_waited_for(node):
 
 def test_who_is_not_there_is_answered_for(node, other):
     receiver = Receiver()
-    node.register(receiver)
+    node.register(receiver, {TOPIC})
     node.unregister(1)
     with other.waiting() as waiting:
         message = MessageId(other.id, waiting.number)
-        other.send(node.id, request(1, *message[::-1]))
+        other.send(node.id, request(1, *message[::-1]), TOPIC)
         assert waiting.frames.get(timeout=PATIENCE_S) == Answer(message, Status.REFUSED, Instance(node.id, 1))
-        other.send(node.id, Question(message, 1, Instance(node.id, 1)))
+        other.send(node.id, Question(message, 1, Instance(node.id, 1)), TOPIC)
         assert waiting.frames.get(timeout=PATIENCE_S) == Answer(message, Status.NO_MEMORY, Instance(node.id, 1))
     assert receiver.got == []
 
@@ -126,10 +129,10 @@ def stranger(short_dir, node) -> Iterator[zenoh.Session]:
 )
 def test_malformed_message_is_dropped_with_one_line(node, stranger, caplog, data):
     receiver = Receiver()
-    number = node.register(receiver)
+    number = node.register(receiver, {TOPIC})
     with caplog.at_level(logging.DEBUG):
-        stranger.put(node.keys.node(node.id), data)
-        stranger.put(node.keys.node(node.id), encode(request(number)))
+        stranger.put(node.keys.node(node.id, 0, TOPIC), data)
+        stranger.put(node.keys.node(node.id, 0, TOPIC), encode(request(number)))
         receiver.wait()
     (line,) = caplog.records
     assert line.levelname == "WARNING"
@@ -138,10 +141,10 @@ def test_malformed_message_is_dropped_with_one_line(node, stranger, caplog, data
 
 def test_receiver_that_fails_harms_no_other_message(node, stranger, caplog):
     receiver = Receiver()
-    number = node.register(receiver)
-    broken = node.register(object())
-    stranger.put(node.keys.node(node.id), encode(request(broken)))
-    stranger.put(node.keys.node(node.id), encode(request(number)))
+    number = node.register(receiver, {TOPIC})
+    broken = node.register(object(), {TOPIC})
+    stranger.put(node.keys.node(node.id, 0, TOPIC), encode(request(broken)))
+    stranger.put(node.keys.node(node.id, 0, TOPIC), encode(request(number)))
     receiver.wait()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
@@ -158,6 +161,65 @@ def test_wrong_presence_token_is_dropped_with_one_line_and_the_good_one_counts(n
     while topic.names():
         topic.wait_for_change(PATIENCE_S)
     assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+EDGE, COAST = 7, 8
+
+
+def test_node_is_of_its_realm(short_dir):
+    node = Node(Settings(Address((), "v"), short_dir, realm=EDGE))
+    node.close()
+    assert realm_of(node.id) == EDGE
+
+
+def dropped(caplog) -> int:
+    return sum(record.message.startswith("dropped a malformed message") for record in caplog.records)
+
+
+def test_request_in_the_name_of_another_realm_is_dropped(node, stranger, caplog):
+    """Its answer would go to the other, whose own message of that number would be taken for one that came already."""
+    receiver = Receiver()
+    number = node.register(receiver, {TOPIC})
+    for origin in (COAST << 40 | 1, 1):
+        stranger.put(node.keys.node(node.id, EDGE, TOPIC), encode(request(number, origin=origin)))
+        stranger.put(node.keys.node(node.id, EDGE, TOPIC), encode(Question(MessageId(origin, 1), number, A)))
+    stranger.put(node.keys.node(node.id, EDGE, TOPIC), encode(request(number, origin=EDGE << 40 | 1)))
+    assert [frame.id.origin for frame in receiver.wait()] == [EDGE << 40 | 1]
+    assert dropped(caplog) == 4
+
+
+def test_request_for_no_topic_or_for_another_one_does_not_reach_the_listener(node, stranger, caplog):
+    """What a router lets pass for one topic must not get to the listener of another one in the same process."""
+    receiver = Receiver()
+    number = node.register(receiver, {TOPIC})
+    for topic in (None, ("rpc", "e", "other"), ("notify", "e", "t"), ("rpc", "other", "t")):
+        stranger.put(node.keys.node(node.id, 0, topic), encode(request(number, number=1)))
+    stranger.put(node.keys.node(node.id, 0, TOPIC), encode(request(number, number=2)))
+    assert [frame.id.number for frame in receiver.wait()] == [2]
+    assert dropped(caplog) == 1
+
+
+def test_only_the_realm_that_a_message_was_sent_to_may_answer(node, stranger):
+    with node.waiting() as waiting:
+        message = MessageId(node.id, waiting.number)
+        node.send(EDGE << 40 | 1, request(1, *message[::-1]), TOPIC)
+        for source in (COAST, 0):
+            for forged in (Reply(message, False, b"1"), Heartbeat(message), Answer(message, Status.TAKEN, Instance(source << 40 | 1, 1))):
+                stranger.put(node.keys.node(node.id, source), encode(forged))
+        stranger.put(node.keys.node(node.id, EDGE), encode(Answer(message, Status.TAKEN, Instance(COAST << 40 | 1, 1))))
+        stranger.put(node.keys.node(node.id, EDGE), encode(Reply(message, False, b"2")))
+        assert waiting.frames.get(timeout=PATIENCE_S).body == b"2"
+        assert waiting.frames.empty()
+
+
+@pytest.mark.parametrize("end", ["", "x", "00000g", "000000/rpc", "000000/rpc/e", "000000/rpc/e/t/more", "0000000/rpc/e/t"])
+def test_key_that_is_none_is_dropped_with_one_line(node, stranger, caplog, end):
+    receiver = Receiver()
+    number = node.register(receiver, {TOPIC})
+    stranger.put(f"oslo/v/node/{node.id:016x}/{end}".rstrip("/"), encode(request(number)))
+    stranger.put(node.keys.node(node.id, 0, TOPIC), encode(request(number)))
+    receiver.wait()
+    assert (len(receiver.got), dropped(caplog)) == (1, 1)
 
 
 def test_who_has_left_the_bus_can_t_send(settings):

@@ -75,4 +75,5 @@ def test_file_holds_nothing_but_plain_data(settings):
         "outside",
         "forwards",
         "network_services",
+        "realm",
     }

@@ -1,12 +1,19 @@
 """The name server of guests: what it answers, and that it does with real packets."""
 
+import random
 import socket
 import threading
+import time
+from contextlib import suppress
 
+import dns.exception
+import dns.flags
 import dns.message
 import dns.query
 import dns.rcode
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from upstream import check
 
 from atoll.services.ovn import resolver
@@ -17,10 +24,6 @@ KNOWN = {
     "23.0.0.10.in-addr.arpa": "web.atoll.internal",
     "dual.atoll.internal": "10.0.0.24 fd00::24",
 }
-
-
-def nobody(query):
-    raise AssertionError(f"asked somebody else: {query}")
 
 
 def query(name, kind="AAAA"):
@@ -43,7 +46,7 @@ def query(name, kind="AAAA"):
 def test_what_is_about_guests_is_answered_here(name, code):
     """A name that there is has nothing of this kind, which is another answer than that there is no such name: some take that for both."""
     asked = query(name)
-    reply = resolver.answer(asked, KNOWN, "atoll.internal", nobody)
+    reply = resolver.answer(asked, KNOWN, "atoll.internal")
     assert (reply.rcode(), reply.answer, reply.id, reply.question) == (code, [], asked.id, asked.question)
 
 
@@ -60,17 +63,15 @@ def test_what_is_about_guests_is_answered_here(name, code):
 )
 def test_what_ovn_passes_on_though_it_has_the_answer_is_answered(name, kind, values):
     """As it does with any question that has extensions."""
-    reply = resolver.answer(query(name, kind), KNOWN, "atoll.internal", nobody)
+    reply = resolver.answer(query(name, kind), KNOWN, "atoll.internal")
     assert reply.rcode() == dns.rcode.NOERROR
     assert [value.to_text() for rrset in reply.answer for value in rrset] == values
     dns.message.from_wire(reply.to_wire())
 
 
-def test_what_is_not_about_guests_is_asked_of_others():
-    told = dns.message.make_response(query("example.org."))
-    assert resolver.answer(query("example.org."), KNOWN, "atoll.internal", lambda _query: told) is told
-    assert resolver.answer(query("notatoll.internal."), KNOWN, "atoll.internal", lambda _query: told) is told
-    assert resolver.answer(query("example.org."), KNOWN, "atoll.internal", lambda _query: None).rcode() == dns.rcode.SERVFAIL
+@pytest.mark.parametrize("name", ["example.org.", "notatoll.internal."])
+def test_what_is_not_about_guests_is_for_others(name):
+    assert resolver.answer(query(name), KNOWN, "atoll.internal") is None
 
 
 @pytest.fixture
@@ -134,6 +135,157 @@ def test_next_server_is_asked_when_one_does_not_answer(monkeypatch):
     question = query("example.org.")
     assert resolver.ask_servers(question) is question
     assert asked == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_others_are_asked_and_their_answer_is_passed_on(monkeypatch, port):
+    told = iter([True, False])
+    monkeypatch.setattr(resolver, "within", lambda _namespace, work: work())
+    servers = resolver.NameServers(
+        {"net": KNOWN}.__getitem__, "atoll.internal", lambda each: dns.message.make_response(each) if next(told) else None
+    )
+    servers.open("net", HERE, ("127.0.0.1", port))
+    for code in (dns.rcode.NOERROR, dns.rcode.SERVFAIL):
+        assert dns.query.udp(query("example.org."), "127.0.0.1", 5, port).rcode() == code
+    servers.close("net")
+
+
+def test_answers_are_not_answered_and_an_error_of_ovn_ends_nothing(monkeypatch, port, caplog):
+    """Two name servers that answer each other's answers would never end."""
+    failing = iter([True])
+
+    def known(_network):
+        if next(failing, False):
+            raise RuntimeError("no database")
+        return KNOWN
+
+    monkeypatch.setattr(resolver, "within", lambda _namespace, work: work())
+    servers = resolver.NameServers(known, "atoll.internal", lambda _query: None)
+    servers.open("net", HERE, ("127.0.0.1", port))
+    response = dns.message.make_response(query("web"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.5)
+        client.sendto(response.to_wire(), ("127.0.0.1", port))
+        client.sendto(query("web").to_wire(), ("127.0.0.1", port))
+        with pytest.raises(TimeoutError):
+            client.recv(512)
+    assert "no database" in caplog.text
+    assert dns.query.udp(query("web"), "127.0.0.1", 5, port).rcode() == dns.rcode.NOERROR
+    servers.close("net")
+
+
+class Slow:
+    """Name servers that take their time, and count."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, question):
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self.seconds)
+        with self._lock:
+            self._now -= 1
+        return dns.message.make_response(question)
+
+
+@pytest.fixture
+def two_networks(monkeypatch):
+    """Two networks' name servers, and a function that asks the one while the other's guest floods its own."""
+    monkeypatch.setattr(resolver, "within", lambda _namespace, work: work())
+    slow = Slow(0.5)
+    servers = resolver.NameServers(lambda _network: KNOWN, "atoll.internal", slow)
+    ports = {}
+    for network in ("attacker", "victim"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports[network] = probe.getsockname()[1]
+        servers.open(network, HERE, ("127.0.0.1", ports[network]))
+    yield ports, slow
+    for network in ports:
+        servers.close(network)
+
+
+def test_one_guest_does_not_hold_up_the_guests_of_other_networks(two_networks):
+    ports, slow = two_networks
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        for number in range(200):
+            attacker.sendto(query(f"x{number}.example.com").to_wire(), ("127.0.0.1", ports["attacker"]))
+        begun = time.monotonic()
+        assert dns.query.udp(query("web"), "127.0.0.1", 5, ports["victim"]).rcode() == dns.rcode.NOERROR
+        assert time.monotonic() - begun < 0.1
+        assert dns.query.udp(query("example.org"), "127.0.0.1", 5, ports["victim"]).rcode() == dns.rcode.NOERROR
+        assert time.monotonic() - begun < 2 * slow.seconds
+        assert slow.most <= resolver.LIMITS.at_work_per_guest + 1
+        attacker.settimeout(5)
+        codes = [dns.message.from_wire(attacker.recv(512)).rcode() for _ in range(150)]
+    assert dns.rcode.SERVFAIL in codes, "what has no place is answered at once"
+
+
+def test_one_guest_does_not_hold_up_another_one_of_its_network(two_networks):
+    ports, slow = two_networks
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+        attacker.bind(("127.0.0.2", 0))
+        for number in range(200):
+            attacker.sendto(query(f"x{number}.example.com").to_wire(), ("127.0.0.1", ports["attacker"]))
+        begun = time.monotonic()
+        assert dns.query.udp(query("example.org"), "127.0.0.1", 5, ports["attacker"]).rcode() == dns.rcode.NOERROR
+        assert time.monotonic() - begun < 3 * slow.seconds
+
+
+def test_questions_that_wait_too_long_are_not_asked(monkeypatch, port):
+    monkeypatch.setattr(resolver, "within", lambda _namespace, work: work())
+    monkeypatch.setattr(resolver, "STALE_S", 0.2)
+    asked = []
+
+    def ask(question):
+        asked.append(question.question[0].name.to_text())
+        time.sleep(0.3)
+        return dns.message.make_response(question)
+
+    servers = resolver.NameServers(lambda _network: KNOWN, "atoll.internal", ask)
+    servers.open("net", HERE, ("127.0.0.1", port))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        for number in range(resolver.LIMITS.at_work_per_guest + 4):
+            client.sendto(query(f"x{number}.example.com").to_wire(), ("127.0.0.1", port))
+        for _ in range(resolver.LIMITS.at_work_per_guest):
+            client.recv(512)
+    assert dns.query.udp(query("last.example.com"), "127.0.0.1", 5, port).rcode() == dns.rcode.NOERROR
+    assert asked == [*(f"x{number}.example.com." for number in range(resolver.LIMITS.at_work_per_guest)), "last.example.com."]
+    servers.close("net")
+
+
+@pytest.fixture(scope="module")
+def receiving():
+    """Name servers, and a socket whose answers come back to itself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        yield resolver.NameServers(lambda _network: KNOWN, "atoll.internal", lambda _query: None), listener
+
+
+@settings(max_examples=300, deadline=None)
+@given(wire=st.binary(max_size=300) | st.integers(0, 2**32).map(lambda seed: _damaged(random.Random(seed))))
+def test_no_datagram_makes_more_than_an_error_of_dns(receiving, wire):
+    """Whatever comes, the thread that reads lives, and an answer is one."""
+    servers, listener = receiving
+    with suppress(OSError, dns.exception.DNSException):
+        servers._receive(listener, listener.getsockname(), wire, "net")
+    with suppress(BlockingIOError):
+        assert dns.message.from_wire(listener.recv(65535)).flags & dns.flags.QR
+
+
+def _damaged(chance: random.Random) -> bytes:
+    name = chance.choice(["web", "web.atoll.internal", "example.org", "23.0.0.10.in-addr.arpa", "x" * 63 + ".y"])
+    kind = chance.choice(["A", "AAAA", "PTR", "ANY", "TXT"])
+    wire = bytearray(dns.message.make_query(name, kind, use_edns=chance.choice([True, False])).to_wire())
+    for _ in range(chance.randrange(4)):
+        wire[chance.randrange(len(wire))] = chance.randrange(256)
+    return bytes(wire[: chance.choice([len(wire), chance.randrange(len(wire))])])
 
 
 def test_thread_that_reads_does_not_keep_the_process(servers):

@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 from atoll.errors import AtollError
+from atoll.mesh.compute_sites import FILE, load
 from atoll.runtime.listeners import Listeners
-from atoll.services import Settings
+from atoll.services import Settings, router
 from atoll.site import lifecycle
 from atoll.site.lifecycle import destroy, down, up
 from atoll.site.logs import logs_of
+from atoll.site.revocation import revoke
 from atoll.site.sites import known_sites, site_settings
 from atoll.site.status import status
 
@@ -48,7 +50,7 @@ def test_compute_site_starts_after_its_control_site_and_is_mapped_there(state, c
     found = processes(runtime.plans[0])
     assert {name for name in found if name.startswith("edge/")} == {"edge/nova-compute", "edge/map-host"}
     compute, mapping = found["edge/nova-compute"], found["edge/map-host"]
-    assert set(compute.needs) == {"paris/nova", "paris/bus"}
+    assert set(compute.needs) == {"paris/nova", "paris/bus", "paris/gateway"}
     assert (compute.fork_server, compute.listen, compute.job) == ("nova", (), False)
     assert (mapping.needs, mapping.job, mapping.fork_server) == (("edge/nova-compute",), True, "nova")
     assert (mapping.arguments["directory"], mapping.arguments["host"]) == (str(state.site("paris")), "edge")
@@ -75,7 +77,7 @@ def test_with_rabbitmq_there_is_no_router(state, cache, runtime, file, tmp_path)
     rabbit = f"bus: rabbit, rabbit: {{url: 'rabbit://u@h/', password_file: {password}}}"
     file.write_text(f"sites:\n- {{name: paris, {rabbit}}}\n- {{name: edge, kind: compute, control: paris}}\n")
     up(state, cache, file)
-    assert processes(runtime.plans[0])["edge/nova-compute"].needs == ("paris/nova",)
+    assert processes(runtime.plans[0])["edge/nova-compute"].needs == ("paris/nova", "paris/gateway")
     assert not [name for name in processes(runtime.plans[0]) if name.endswith("/bus")]
     for name in ("paris", "edge"):
         assert "transport_url = rabbit://u:p%20w@h/\n" in (state.site(name) / "etc/nova/nova.conf").read_text()
@@ -221,3 +223,47 @@ def test_everything_is_destroyed_whatever_runs(state, cache, runtime, file, depa
     down(state)
     assert destroy(state) == ("edge", "paris", "lyon")
     assert (departed, state.root.exists()) == ([], False)
+
+
+def entries(state):
+    return load(state.site("paris") / FILE)
+
+
+def test_control_site_lists_its_compute_sites_alone(state, cache, runtime, file, departed):
+    up(state, cache, file)
+    (edge,) = entries(state)
+    assert (edge.name, edge.revoked) == ("edge", False)
+    assert edge.common_name.startswith("edge.")
+    assert edge.realm == Settings.load(state.site("edge")).realm != 0
+    assert load(state.site("lyon") / FILE) == ()
+    (client,) = router.clients(Settings.load(state.site("paris")))
+    assert (client.common_name, client.limits.server, client.limits.realm) == (edge.common_name, "edge", edge.realm)
+    assert client.limits.calls == (("nova", "conductor"),)
+    destroy(state, ["edge"])
+    assert entries(state) == ()
+
+
+def test_revoked_compute_site_is_let_in_no_more_and_does_not_come_up(state, cache, runtime, file, departed):
+    up(state, cache, file)
+    (old,) = entries(state)
+    revoke(state, "edge")
+    assert [each.revoked for each in entries(state)] == [True]
+    assert router.clients(Settings.load(state.site("paris"))) == ()
+    assert "edge was revoked" in refused("mesh.refused", up, state, cache, file)
+    destroy(state, ["edge"])
+    up(state, cache, file)
+    (new,) = entries(state)
+    assert not new.revoked
+    assert new.common_name != old.common_name, "the old certificate is still not on the list"
+
+
+def test_compute_site_reaches_the_apis_of_its_control_site_with_its_certificate(state, cache, runtime, file):
+    up(state, cache, file)
+    text = (state.site("edge") / "etc" / "nova" / "nova.conf").read_text()
+    port = site_settings(state, "paris").ports["peer"]
+    assert text.count(f"auth_url = https://127.0.0.1:{port}/identity/v3") == 3
+    for api in ("placement", "network", "image"):
+        assert f"endpoint_override = https://127.0.0.1:{port}/{api}" in text
+    assert "http://" not in text
+    assert text.count(f"certfile = {state.site('edge')}/tls/cert.pem") == 4
+    assert "track_instance_changes = false" in text

@@ -35,11 +35,11 @@ def test_gateway_is_told_its_addresses_and_where_the_sites_things_are(state, cac
     assert (told.cloud, told.site, told.host) == ("sea", "lyon", "127.0.0.2")
     assert (told.public_port, told.peer_port, told.mesh_port) == (15011, 15013, 15017)
     assert told.services == {
-        "identity": "http://127.0.0.2:15010",
-        "image": "http://127.0.0.2:15012",
-        "compute": "http://127.0.0.2:15014",
-        "network": "http://127.0.0.2:15016",
-        "placement": "http://127.0.0.2:15018",
+        "identity": "http://127.0.0.1:15010",
+        "image": "http://127.0.0.1:15012",
+        "compute": "http://127.0.0.1:15014",
+        "network": "http://127.0.0.1:15016",
+        "placement": "http://127.0.0.1:15018",
     }
     assert told.password == site_settings(state, "lyon").secrets["gateway"]
     for path in (told.data, told.identity_database, told.token_keys):

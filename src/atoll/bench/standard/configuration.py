@@ -87,7 +87,7 @@ def gunicorn(program: str, settings: Settings) -> str:
     application, port = GUNICORN[program]
     options = {
         "wsgi_app": application,
-        "bind": f"{settings.host}:{settings.ports[port]}",
+        "bind": f"{settings.listens_at(port)}:{settings.ports[port]}",
         "workers": WORKERS,
         "worker_class": "gthread",
         "threads": THREADS,

@@ -58,7 +58,7 @@ def agents(settings: Settings) -> dict[str, str]:
             "enable_isolated_metadata": True,
             "dnsmasq_config_file": str(dnsmasq_file(settings)),
             "dns_domain": "atoll.internal.",
-            "nova_metadata_host": settings.host,
+            "nova_metadata_host": settings.listens_at("metadata"),
             "nova_metadata_port": settings.ports["metadata"],
             "metadata_proxy_shared_secret": settings.secrets["metadata"],
             "metadata_proxy_socket": str(layout.directory(settings) / "metadata.sock"),

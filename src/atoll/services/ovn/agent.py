@@ -39,7 +39,7 @@ def configuration(settings: Settings) -> Sections:
     return {
         "DEFAULT": {
             "state_path": str(layout.agents_state(settings)),
-            "nova_metadata_host": settings.host,
+            "nova_metadata_host": settings.listens_at("metadata"),
             "nova_metadata_port": settings.ports["metadata"],
             "metadata_proxy_shared_secret": settings.secrets["metadata"],
             "metadata_proxy_socket": str(layout.directory(settings) / "metadata.sock"),

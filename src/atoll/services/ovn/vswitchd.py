@@ -14,7 +14,7 @@ from atoll.runtime.program import become
 from atoll.runtime.spec import ROOT
 from atoll.services import leftovers
 from atoll.services.contract import Service, Settings
-from atoll.services.ovn import layout
+from atoll.services.ovn import guest_filter, layout
 
 
 def configuration(_settings: Settings) -> dict[str, str]:
@@ -29,6 +29,7 @@ def run(child: Child) -> None:
     subprocess.run(told, check=True)
     if settings.network == "ovs":
         _make_namespaces(settings)
+    guest_filter.install(settings)  # before the bridge leads anywhere
     if settings.forwards:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
     become(

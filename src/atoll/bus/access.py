@@ -1,0 +1,112 @@
+"""A router's access list: which certificates open a link, and what their holders may do on the bus.
+
+Zenoh's access control compares each message, in both directions, with rules for the common name of the link's certificate; what no rule
+allows is dropped. It can't be changed while a session is open, so a router whose list changes closes its session, and with it all links,
+and opens another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.bus.keys import Keys
+from atoll.bus.realms import OWN
+
+_LOCAL_LINKS = ["tcp", "unixsock-stream"]
+"""Links without a certificate. Unix sockets are guarded by their directory; TCP by nothing, which docs/bus.md says."""
+
+_PUT, _SUBSCRIBER, _TOKEN = "put", "declare_subscriber", "liveliness_token"
+_TOKENS_ASKED = ["declare_liveliness_subscriber", "liveliness_query"]
+_ALL = [_PUT, "delete", _SUBSCRIBER, "query", "declare_queryable", "reply", _TOKEN, *_TOKENS_ASKED]
+
+Targets = tuple[tuple[str, str], ...]
+"""Exchanges and topics."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of what a client may do: serve some topics under its own name, and call some others.
+
+    It sees no other message, nor who else is there. It notifies nobody and sends nothing to all servers of a topic.
+
+    Attributes:
+        vhost: the virtual host.
+        realm: the client's own (`[oslo_messaging_zenoh] realm`); not 0.
+        server: the only name that it serves under.
+        serves: what it may listen to.
+        calls: what it may call and cast to.
+    """
+
+    vhost: str
+    realm: int
+    server: str
+    serves: Targets
+    calls: Targets
+
+
+@dataclass(frozen=True)
+class Client:
+    """An entry of the access list.
+
+    Attributes:
+        common_name: of the certificate.
+        limits: `None` trusts the holder with the whole bus.
+    """
+
+    common_name: str
+    limits: Limits | None = None
+
+
+def access_control(clients: Iterable[Client]) -> dict[str, Any]:
+    """Return Zenoh's configuration `access_control` for an access list.
+
+    Args:
+        clients: the list. A certificate that it does not name is allowed nothing.
+
+    Raises:
+        ValueError: two entries have the same common name or realm, or a limited one has realm 0.
+    """
+    listed = tuple(clients)
+    names = [client.common_name for client in listed]
+    realms = [(client.limits.vhost, client.limits.realm) for client in listed if client.limits]
+    if len(set(names)) < len(names) or len(set(realms)) < len(realms) or any(realm == OWN for _, realm in realms):
+        raise ValueError("each client of a router needs a common name, and if it is limited a realm, of its own")
+    rules = [_rule("all", _ALL, ["ingress", "egress"], ["**"])]
+    subjects: list[dict[str, Any]] = [{"id": "local", "link_protocols": _LOCAL_LINKS}]
+    policies: list[dict[str, Any]] = [{"rules": ["all"], "subjects": ["local"]}]
+    for number, client in enumerate(listed):
+        subject = f"client-{number}"
+        own = [{**rule, "id": f"{subject}-{rule['id']}"} for rule in _limited(client.limits)] if client.limits else []
+        rules += own
+        subjects.append({"id": subject, "cert_common_names": [client.common_name]})
+        policies.append({"rules": [rule["id"] for rule in own] or ["all"], "subjects": [subject]})
+    return {"enabled": True, "default_permission": "deny", "rules": rules, "subjects": subjects, "policies": policies}
+
+
+def apply(config: Any, clients: Iterable[Client]) -> None:
+    """Write an access list into a `zenoh.Config`; errors as for `access_control`."""
+    config.insert_json5("access_control", json.dumps(access_control(clients)))
+
+
+def _limited(limits: Limits) -> list[dict[str, Any]]:
+    keys, realm = Keys(limits.vhost), limits.realm
+    served = [keys.listeners_of("rpc", *target, limits.server, realm) for target in limits.serves]
+    called = [keys.listeners("rpc", *target) for target in limits.calls]
+    to_all = [keys.fanout(*target) for target in limits.serves]
+    sent = [keys.from_realm(realm, OWN), *(keys.from_realm(realm, OWN, ("rpc", *target)) for target in limits.calls)]
+    received = [keys.nodes_of(realm), *to_all]
+    return [
+        _rule("sends", [_PUT], ["ingress"], sent),
+        _rule("subscribes", [_SUBSCRIBER], ["ingress"], received),
+        _rule("receives", [_PUT], ["egress"], received),
+        _rule("serves", [_TOKEN], ["ingress"], served),
+        _rule("looks", _TOKENS_ASKED, ["ingress"], called),
+        _rule("sees", [_TOKEN], ["egress"], called),
+    ]
+
+
+def _rule(name: str, messages: Sequence[str], flows: Sequence[str], patterns: Sequence[str]) -> dict[str, Any]:
+    return {"id": name, "messages": list(messages), "flows": list(flows), "permission": "allow", "key_exprs": list(patterns)}

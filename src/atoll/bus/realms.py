@@ -1,0 +1,51 @@
+"""Realms: whose a node of the bus is, as far as a router tells its clients apart.
+
+A node's number begins with its realm. Realm 0 is that of the machine's own processes, which trust one another; each client of a router
+has another one, which the router knows by its certificate (`atoll.bus.access`). What a node publishes for another node names its own realm
+in the key, and the router lets nobody name another's. So a receiver knows the sender's realm, and holds frames against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+
+OWN = 0
+"""The realm of the machine's own processes."""
+
+_NODE_BITS = 64
+_BITS = 24
+_LOW_BITS = _NODE_BITS - _BITS
+DIGITS = _BITS // 4
+"""Hexadecimal digits of a realm, the first ones of a node's number."""
+
+LARGEST = 2**_BITS - 1
+"""The largest realm."""
+
+
+def new_node(realm: int) -> int:
+    """Return a number for one life of a process: its realm, and 40 random bits."""
+    return realm << _LOW_BITS | secrets.randbits(_LOW_BITS)
+
+
+def realm_of(node: int) -> int:
+    """Return the realm of a node."""
+    return node >> _LOW_BITS
+
+
+def assign(names: Iterable[str]) -> dict[str, int]:
+    """Give each client of a router a realm of its own.
+
+    A name has the same realm wherever it is computed, unless another name's would be the same.
+
+    Args:
+        names: of all clients of the router.
+    """
+    taken: dict[int, str] = {}
+    for name in sorted(set(names)):
+        realm = int.from_bytes(hashlib.sha256(name.encode()).digest()[: _BITS // 8])
+        while realm == OWN or realm in taken:
+            realm = (realm + 1) % (LARGEST + 1)
+        taken[realm] = name
+    return {name: realm for realm, name in taken.items()}
