@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from atoll.gateway.attempt import REPLICA_TAG, find_tagged
+from atoll.gateway.answers import REPLICA_TAG, find_tagged
 from atoll.gateway.call import Call, Reply
+from atoll.gateway.headers import GIVEN_ID
 from atoll.gateway.operation import Operation
+from atoll.gateway.requester import Requester
 from atoll.gateway.routes import Resource
 
 _PINNED: Mapping[str, tuple[str, ...]] = {
@@ -28,6 +28,7 @@ _OF_POOL = ("subnetpool_id", "prefixlen", "use_default_subnetpool")
 """By these a site would choose a prefix of its own."""
 
 _WITH_IDS = ("images", "flavors")
+"""Types that take an id when they are created: an image from the gateway, a flavor from an administrator."""
 
 REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
 """Types that can be the same at several sites."""
@@ -55,26 +56,26 @@ class Draft:
         return bool(self.id or self.tag)
 
     @property
-    def needs_admin(self) -> bool:
-        """Whether only an administrator may create it at the other sites under the id that the first has given it."""
+    def takes_id(self) -> bool:
+        """Whether the first site chooses the id, and the others are given it by their gateways, in the user's name."""
         return self.resource.service == "network"
 
-    def for_others(self, first: Reply, admin_token: str | None) -> Draft:
-        """What is created at the other sites, after the first has created it."""
+    def for_others(self, first: Reply) -> Draft:
+        """What is created at the other sites, after the first has created it: with the user's own rights, and under the same id."""
         body, made = self.call.json(), _item(first.json(), self.resource)
         wanted = _item(body, self.resource)
         if self.resource.key == "keypairs":
             wanted["public_key"] = made["public_key"]
-        elif admin_token is not None:
+        elif self.takes_id:
             for name in _OF_POOL if self.resource.key == "subnets" else ():
                 wanted.pop(name, None)
             wanted |= {"id": made["id"], "project_id": made["project_id"]}
             wanted |= {name: made[name] for name in _PINNED[self.resource.key]}
             wanted.pop("tenant_id", None)
         call = self.call.with_(json=body)
-        if admin_token is None:
+        if not self.takes_id:
             return replace(self, call=call)
-        call.headers["X-Auth-Token"] = admin_token
+        call.headers[GIVEN_ID] = "1"
         return replace(self, call=call, id=made["id"])
 
     def id_in(self, created: Reply) -> str:
@@ -86,12 +87,12 @@ class Draft:
         """The request that deletes it again."""
         return self._delete(self.id_in(created))
 
-    def copy(self, identifier: str) -> Operation:
+    def copy(self, identifier: str, requester: Requester | None) -> Operation:
         """What creates it at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
-        operation = Operation.of("", of_user(self.call), "can't be reached")
+        operation = Operation.of("", of_user(self.call, requester), "can't be reached", requester)
         return replace(operation, about=f"{self.call.path}/{identifier}")
 
-    def removals(self, sites: Iterable[str]) -> dict[str, Operation]:
+    def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, Operation]:
         """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
         if not self.traceable:
             return {}
@@ -99,10 +100,12 @@ class Draft:
         if self.tag:
             name = str(_item(self.call.json(), self.resource).get("name", ""))
             delete = delete.with_(path=self.call.path, query=find_tagged(name))
-        return {site: replace(Operation.of(site, delete, "being created", unsure=True), tag=self.tag) for site in sites}
+        return {site: replace(Operation.of(site, delete, "being created", requester, unsure=True), tag=self.tag) for site in sites}
 
     def _delete(self, identifier: str) -> Call:
-        return self.call.with_(method="DELETE", path=f"{self.call.path}/{identifier}", body=None, query="")
+        plain = self.call.with_()
+        plain.headers.popall(GIVEN_ID, None)
+        return plain.with_(method="DELETE", path=f"{self.call.path}/{identifier}", body=None, query="")
 
 
 def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Draft:
@@ -126,7 +129,10 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
         raise ValueError(f"expected one {resource.item}: several in one request can't be created by a scope") from None
     if resource.key in _WITH_IDS and wanted.get("id") in (None, "auto"):
         wanted["id"] = str(uuid.uuid4())
-        return Draft(call.with_(json=body), resource, id=wanted["id"])
+        chosen = call.with_(json=body)
+        if resource.service == "image":
+            chosen.headers[GIVEN_ID] = "1"  # Glance takes an id from its gateway, and not from a user
+        return Draft(chosen, resource, id=wanted["id"])
     if resource.key == "servers":
         if {str(wanted.get(name, 1)) for name in ("min_count", "max_count")} != {"1"}:
             raise ValueError("several servers in one request can't be created by a scope")
@@ -141,28 +147,15 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
     return Draft(call, resource)
 
 
-def of_user(call: Call) -> Call:
+def of_user(call: Call, requester: Requester | None) -> Call:
     """A call that means the same without the user's token: a key pair's name is unique only among those of its user."""
     parts = call.path.split("/")
-    if call.service != "compute" or "os-keypairs" not in parts:
+    if call.service != "compute" or "os-keypairs" not in parts or requester is None or "user_id=" in call.query:
         return call
-    owner = _user(call.token)
-    if not owner or "user_id=" in call.query:
-        return call
-    said = call.with_(query="&".join(filter(None, (call.query, f"user_id={owner}"))))
+    said = call.with_(query="&".join(filter(None, (call.query, f"user_id={requester.user}"))))
     said.headers["OpenStack-API-Version"] = "compute 2.10"  # the first that knows user_id
     said.headers.popall("X-OpenStack-Nova-API-Version", None)
     return said
-
-
-def _user(token: str) -> str:
-    """The user's id in a token (keystone.token.providers.jws): of one that a site has just accepted, so nothing is checked here."""
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return str(claims["sub"])
-    except (ValueError, KeyError, IndexError, TypeError):
-        return ""
 
 
 def _item(body: Any, resource: Resource) -> dict[str, Any]:  # noqa: ANN401, RUF100 - JSON

@@ -11,6 +11,15 @@ from multidict import CIMultiDict
 HOP = "X-Atoll-Hop"
 """Set between gateways: answer from your own services, ask no other site."""
 
+GIVEN_ID = "X-Atoll-Given-Id"
+"""Set by a gateway on a user's request to create something whose id that gateway has chosen."""
+
+IDENTIFY = "X-Atoll-Identify"
+"""Set between gateways: say in the answer which object the request was about."""
+
+IDENTITY = "X-Atoll-Identity"
+"""The answer to `IDENTIFY`, as JSON; see `ownership`."""
+
 SITE = "X-Atoll-Site"
 MISSING = "X-Atoll-Missing"
 SCOPE = "X-Scope"

@@ -27,6 +27,7 @@ from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Answer, Gateway
 from atoll.gateway.limited import LimitedLog
 from atoll.gateway.options import Options
+from atoll.gateway.peer import PEER
 from atoll.gateway.target import SERVICES, Refused, Target, parse
 from atoll.mesh.node import Mesh
 
@@ -44,9 +45,6 @@ _LINE = 16 << 10
 
 JOIN = "/atoll/join"
 PING = "/atoll/ping"
-
-PEER: web.RequestKey[str] = web.RequestKey("peer", str)
-"""Of a request to the peer server: which site it comes from."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

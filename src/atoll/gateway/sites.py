@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -15,11 +15,12 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from atoll.gateway.admin import AdminToken
+from atoll.gateway.admin import OwnToken
 from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
+from atoll.gateway.headers import GIVEN_ID, HOP, REQUEST_ID, end_to_end
 from atoll.gateway.options import Options
 from atoll.gateway.target import Refused
+from atoll.identifiers import GATEWAY_SERVICES
 from atoll.mesh.members import Member
 from atoll.mesh.node import Mesh
 
@@ -45,6 +46,7 @@ BREAK_S = 1.0
 """After a failure, a site is not tried again for so long."""
 
 _GONE = frozenset(("left", "revoked"))
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _NO_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -164,9 +166,13 @@ class Sites:
     Args:
         options: of this gateway.
         mesh: who there is, and who can be reached.
+
+    Attributes:
+        on_write: told of each write that one of this site's services has carried out.
     """
 
     def __init__(self, options: Options, mesh: Mesh) -> None:
+        self.on_write: Callable[[Call], None] | None = None
         self.here = options.site
         self._services = options.services
         self._tls_directory = options.tls
@@ -174,7 +180,7 @@ class Sites:
         self._peers: dict[str, _Peer] = {}
         self._local: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
-        self._admin = AdminToken(self, options)
+        self._own = {service: OwnToken(self, options, service) for service in GATEWAY_SERVICES}
 
     async def start(self) -> None:
         """Open what requests are sent over."""
@@ -210,13 +216,16 @@ class Sites:
         """The round trip to a site; 0 if it is not known."""
         return 0.0 if site == self.here else self._mesh.rtt_ms(site) or 0.0
 
-    async def admin_token(self) -> str:
-        """A token with an administrator's rights, for what has to be done later, or with more rights than the user's own.
+    async def own_token(self, service: str) -> str:
+        """Return a token of the gateway's account for one service of this site, for what no user's token can do. No other site takes it.
+
+        Args:
+            service: compute, image or network.
 
         Raises:
             Unreachable: Keystone gives none.
         """
-        return await self._admin.get()
+        return await self._own[service].get()
 
     async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
         """Ask a site, and hold its answer in memory.
@@ -298,10 +307,18 @@ class Sites:
         if REQUEST_ID not in headers:
             headers = CIMultiDict(headers)
             headers[REQUEST_ID] = call.request_id
+        if GIVEN_ID in headers:
+            # The user's own request, in whose name a gateway has chosen an id: this site's services believe that of its gateway alone.
+            headers = CIMultiDict(headers)
+            del headers[GIVEN_ID]
+            headers["X-Service-Token"] = await self.own_token(call.service)
         try:
-            return Upstream(await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here)
+            answer = Upstream(await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(self.here, f"its own {call.service} service does not answer: {error or type(error).__name__}") from error
+        if self.on_write is not None and call.method not in _READS and answer.status < 400:
+            self.on_write(call)
+        return answer
 
     async def _request(
         self, session: aiohttp.ClientSession, url: str, call: Call, headers: CIMultiDict[str], tls: ssl.SSLContext | None = None

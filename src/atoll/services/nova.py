@@ -62,7 +62,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         "neutron": {"service_metadata_proxy": True, "metadata_proxy_shared_secret": settings.secrets["metadata"]},
     }
     databases = _databases(settings.database("nova_api"), settings.database("nova_cell1"))
-    return {"nova/nova.conf": render(*compute(settings), common.authtoken(settings, "nova"), databases, here)}
+    return {"nova/nova.conf": render(*compute(settings), common.authtoken(settings, "nova"), databases, here), **common.policies("nova")}
 
 
 def compute(settings: Settings) -> tuple[Sections, ...]:

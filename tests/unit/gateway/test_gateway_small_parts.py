@@ -21,7 +21,7 @@ from atoll.gateway.locate import Locations
 
 def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path: Path) -> None:
     asked: list[dict] = []
-    lifetimes = iter((200, 3600))
+    lifetimes = iter((200, 3600, 3600))
 
     async def main() -> None:
         async with Cloud(tmp_path, "paris") as cloud:
@@ -33,12 +33,14 @@ def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path:
 
             cloud["paris"]._services_runner.server.request_handler = issue  # type: ignore[union-attr]
             sites = cloud["paris"].sites
-            assert await asyncio.gather(sites.admin_token(), sites.admin_token()) == ["t1", "t2"]  # the first one is about to end
-            assert await sites.admin_token() == "t2"
+            assert await asyncio.gather(sites.own_token("image"), sites.own_token("image")) == ["t1", "t2"]  # the first one is about to end
+            assert await sites.own_token("image") == "t2"
+            assert await sites.own_token("network") == "t3", "an account for each service"
 
     asyncio.run(main())
     user = asked[0]["auth"]["identity"]["password"]["user"]
-    assert (user["name"], user["password"], len(asked)) == ("gateway-paris", "secret", 2)
+    assert (user["name"], user["password"], len(asked)) == ("gateway_image", "secret", 3)
+    assert asked[2]["auth"]["identity"]["password"]["user"]["name"] == "gateway_network"
 
 
 def test_keystone_that_refuses_the_gateway(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_keystone_that_refuses_the_gateway(tmp_path: Path) -> None:
         async with Cloud(tmp_path, "paris") as cloud:
             cloud["paris"].services.refuse = lambda _request: web.Response(status=401)
             with pytest.raises(Unreachable, match="401"):
-                await cloud["paris"].sites.admin_token()
+                await cloud["paris"].sites.own_token("compute")
 
     asyncio.run(main())
 
