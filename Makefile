@@ -6,7 +6,7 @@ STAMP := .venv/installed
 ALONE := tests/sites/test_wan.py tests/sites/test_traces.py
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --custom-compile-command "make lock" --quiet --upgrade
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios lock network-services clean
+.PHONY: help install demo test test-all lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/demo
 
 test: lint unit bus sites guests tempest-smoke ## all that .ci/run runs
+
+test-all: test ## that, and 10,000 random steps against the model of who may do what
+	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check

@@ -164,11 +164,12 @@ def test_holder_that_has_it_no_more_is_left(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, _lyon, nice = sites
         image = nice.add_image(DATA)
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon", "nice"))
+        holders = said(sites, image, "lyon", "nice")
+        await Images(views[0], tmp_path).pull(image, holders)
         assert here.data[image] == DATA
-        del nice.images[image], here.images[image]
+        del nice.images[image], nice.data[image], here.images[image]
         with pytest.raises(PullFailed, match="no site has it"):
-            await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon", "nice"))
+            await Images(views[0], tmp_path).pull(image, holders)
 
     cloud(trial, "lyon", "nice")
 
