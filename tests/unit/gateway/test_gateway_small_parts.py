@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.call import Call, Unreachable
 from atoll.gateway.faults import fault, unreachable
+from atoll.gateway.headers import GIVEN_ID
 from atoll.gateway.limited import BURST, LimitedLog
 from atoll.gateway.locate import Locations
 
@@ -49,6 +50,34 @@ def test_keystone_that_refuses_the_gateway(tmp_path: Path) -> None:
             cloud["paris"].services.refuse = lambda _request: web.Response(status=401)
             with pytest.raises(Unreachable, match="401"):
                 await cloud["paris"].sites.own_token("compute")
+
+    asyncio.run(main())
+
+
+def test_the_gateway_vouches_for_an_id_with_a_token_of_its_own_and_tells_of_writes(tmp_path: Path) -> None:
+    def issue(request: web.Request) -> web.Response | None:
+        if not request.path.startswith("/identity"):
+            return web.json_response({}, status=409) if request.path.endswith("/refused") else None
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+        return web.json_response({"token": {"expires_at": until}}, status=201, headers={"X-Subject-Token": "own"})
+
+    async def main() -> None:
+        async with Cloud(tmp_path, "paris") as cloud:
+            services, sites = cloud["paris"].services, cloud["paris"].sites
+            services.refuse = issue
+            wrote: list[str] = []
+            sites.on_write = lambda call: wrote.append(call.path)
+            headers = CIMultiDict({"X-Auth-Token": "user", GIVEN_ID: "1"})
+            await sites.send("paris", Call("POST", "image", "/v2/images", "", headers, b"{}", "req-1"))
+            sent = services.headers[-1]
+            assert (sent["X-Auth-Token"], sent["X-Service-Token"], GIVEN_ID in sent) == ("user", "own", False)
+            await sites.send("paris", Call("GET", "image", "/v2/images", "", CIMultiDict(), None, "req-1"))
+            await sites.send("paris", Call("POST", "image", "/v2/refused", "", CIMultiDict(), b"{}", "req-1"))
+            assert [path for path in wrote if path.startswith("/v2/")] == ["/v2/images"]
+            # From a client it means nothing.
+            status, _body, _headers = await cloud.ask("paris", "POST", "/image/v2/images", json={}, headers={GIVEN_ID: "1"})
+            assert status == 201
+            assert "X-Service-Token" not in services.headers[-1]
 
     asyncio.run(main())
 
