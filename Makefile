@@ -17,7 +17,7 @@ export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
 endif
 
-.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz lock network-services clean
+.PHONY: help install demo test lint unit bus sites guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/demo
 
 test: lint unit bus sites guests tempest-smoke ## all that .ci/run runs
+
+test-all: test ## that, and 10,000 random steps against the model of who may do what
+	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check

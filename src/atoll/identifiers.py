@@ -10,7 +10,10 @@ LOCAL_USERS = ("glance", "neutron", "nova", "placement")
 """The accounts of a site's services: each site has its own, and no other site knows them."""
 
 GATEWAY_USER = "gateway"
-"""The account of a site's gateway, `gateway-SITE`, which all sites know: with it the gateway ends at another site what was begun there."""
+"""The secret of the accounts of a site's gateway; and `gateway-SITE`, an account that earlier versions had at all sites."""
+
+GATEWAY_SERVICES = ("compute", "image", "network")
+"""The services at which a site's gateway has an account of its own, which no other site knows."""
 
 
 def identifier(kind: str, name: str) -> str:
@@ -24,13 +27,22 @@ def identifier(kind: str, name: str) -> str:
 
 
 def local_user(site: str, name: str) -> str:
-    """The id of one of `LOCAL_USERS` of a site."""
+    """The id of one of `LOCAL_USERS` of a site, or of one of its gateway's accounts."""
     return identifier("user", f"{site}/{name}")
 
 
 def gateway_user(site: str) -> str:
-    """The id of the account of a site's gateway."""
+    """The id of the account that a site's gateway had at all sites in earlier versions."""
     return identifier("user", f"{GATEWAY_USER}-{site}")
+
+
+def gateway_role(service: str) -> str:
+    """The name of the role that makes an account an administrator of one service, and of nothing else; also the account's name.
+
+    Args:
+        service: one of `GATEWAY_SERVICES`.
+    """
+    return f"{GATEWAY_USER}_{service}"
 
 
 def local_endpoint(site: str, service: str, interface: str) -> str:
@@ -42,3 +54,7 @@ def local_endpoint(site: str, service: str, interface: str) -> str:
         interface: public, internal or admin.
     """
     return identifier("endpoint", f"{site}/{service}/{interface}")
+
+
+GATEWAY_PROJECT = identifier("project", "service")
+"""The project in which the gateways' accounts work: it owns the RBAC policies that a gateway makes."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from atoll.gateway.attempt import REPLICA_TAG, find_tagged
+from atoll.gateway.answers import REPLICA_TAG, find_tagged
 from atoll.gateway.call import Call, Reply
-from atoll.gateway.headers import microversion
+from atoll.gateway.headers import GIVEN_ID, microversion
 from atoll.gateway.operation import Operation
+from atoll.gateway.requester import Requester
 from atoll.gateway.routes import Resource
 
 _PINNED: Mapping[str, tuple[str, ...]] = {
@@ -28,6 +29,7 @@ _OF_POOL = ("subnetpool_id", "prefixlen", "use_default_subnetpool")
 """By these a site would choose a prefix of its own."""
 
 _WITH_IDS = ("images", "flavors")
+"""Types that take an id when they are created: an image from the gateway, a flavor from an administrator."""
 
 _KNOWS_USERS = (2, 10)
 """The first of Nova's microversions that deletes a key pair of the user that the query names."""
@@ -58,26 +60,26 @@ class Draft:
         return bool(self.id or self.tag)
 
     @property
-    def needs_admin(self) -> bool:
-        """Whether only an administrator may create it at the other sites under the id that the first has given it."""
+    def takes_id(self) -> bool:
+        """Whether the first site chooses the id, and the others are given it by their gateways, in the user's name."""
         return self.resource.service == "network"
 
-    def for_others(self, first: Reply, admin_token: str | None) -> Draft:
-        """What is created at the other sites, after the first has created it."""
+    def for_others(self, first: Reply) -> Draft:
+        """What is created at the other sites, after the first has created it: with the user's own rights, and under the same id."""
         body, made = self.call.json(), _item(first.json(), self.resource)
         wanted = _item(body, self.resource)
         if self.resource.key == "keypairs":
             wanted["public_key"] = made["public_key"]
-        elif admin_token is not None:
+        elif self.takes_id:
             for name in _OF_POOL if self.resource.key == "subnets" else ():
                 wanted.pop(name, None)
             wanted |= {"id": made["id"], "project_id": made["project_id"]}
             wanted |= {name: made[name] for name in _PINNED[self.resource.key]}
             wanted.pop("tenant_id", None)
         call = self.call.with_(json=body)
-        if admin_token is None:
+        if not self.takes_id:
             return replace(self, call=call)
-        call.headers["X-Auth-Token"] = admin_token
+        call.headers[GIVEN_ID] = "1"
         return replace(self, call=call, id=made["id"])
 
     def id_in(self, created: Reply) -> str:
@@ -89,12 +91,12 @@ class Draft:
         """The request that deletes it again."""
         return self._delete(self.id_in(created))
 
-    def copy(self, identifier: str) -> Operation:
+    def copy(self, identifier: str, requester: Requester | None) -> Operation:
         """What creates it at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
-        operation = Operation.of("", of_user(self.call), "can't be reached")
+        operation = Operation.of("", of_user(self.call, requester), "can't be reached", requester)
         return replace(operation, about=f"{self.call.path}/{identifier}")
 
-    def removals(self, sites: Iterable[str]) -> dict[str, Operation]:
+    def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, Operation]:
         """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
         if not self.traceable:
             return {}
@@ -102,10 +104,12 @@ class Draft:
         if self.tag:
             name = str(_item(self.call.json(), self.resource).get("name", ""))
             delete = delete.with_(path=self.call.path, query=find_tagged(name))
-        return {site: replace(Operation.of(site, delete, "being created", unsure=True), tag=self.tag) for site in sites}
+        return {site: replace(Operation.of(site, delete, "being created", requester, unsure=True), tag=self.tag) for site in sites}
 
     def _delete(self, identifier: str) -> Call:
-        return self.call.with_(method="DELETE", path=f"{self.call.path}/{identifier}", body=None, query="")
+        plain = self.call.with_()
+        plain.headers.popall(GIVEN_ID, None)
+        return plain.with_(method="DELETE", path=f"{self.call.path}/{identifier}", body=None, query="")
 
 
 def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Draft:
@@ -129,7 +133,10 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
         raise ValueError(f"expected one {resource.item}: several in one request can't be created by a scope") from None
     if resource.key in _WITH_IDS and wanted.get("id") in (None, "auto"):
         wanted["id"] = str(uuid.uuid4())
-        return Draft(call.with_(json=body), resource, id=wanted["id"])
+        chosen = call.with_(json=body)
+        if resource.service == "image":
+            chosen.headers[GIVEN_ID] = "1"  # Glance takes an id from its gateway, and not from a user
+        return Draft(chosen, resource, id=wanted["id"])
     if resource.key == "servers":
         if {str(wanted.get(name, 1)) for name in ("min_count", "max_count")} != {"1"}:
             raise ValueError("several servers in one request can't be created by a scope")
@@ -144,10 +151,10 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
     return Draft(call, resource)
 
 
-def of_user(call: Call) -> Call:
+def of_user(call: Call, requester: Requester | None) -> Call:
     """Return a call that means the same without the user's token: a key pair's name is unique only among those of its user.
 
-    Of a user whom no validated token names, no key pair is meant.
+    If nobody knows who asked, no key pair is meant.
     """
     parts = call.path.split("/")
     if call.service != "compute" or "os-keypairs" not in parts:
@@ -157,7 +164,7 @@ def of_user(call: Call) -> Call:
         return call
     # Earlier versions pass over a user that the query names.
     query = [(name, value) for name, value in asked if name != "user_id"]
-    said = call.with_(query=urlencode([*query, ("user_id", call.user or "")]))
+    said = call.with_(query=urlencode([*query, ("user_id", requester.user if requester else "")]))
     said.headers["OpenStack-API-Version"] = "compute 2.10"
     said.headers.popall("X-OpenStack-Nova-API-Version", None)
     return said

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from atoll.gateway import faults
-from atoll.gateway.attempt import GONE, words
+from atoll.gateway.answers import GONE, words
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.copies import Draft, draft, of_user
 from atoll.gateway.intents import Intents
 from atoll.gateway.operation import Operation
 from atoll.gateway.pending import Pending
+from atoll.gateway.requester import Requester, Requesters
 from atoll.gateway.routes import Resource
 from atoll.gateway.sites import Sites
 
@@ -34,10 +35,12 @@ class Creator:
         pending: for what could not be undone.
         create_at: see `CreateAt`.
         tie: see `Tie`.
+        requesters: finds out who asks.
     """
 
-    def __init__(self, sites: Sites, pending: Pending, create_at: CreateAt, tie: Tie) -> None:
+    def __init__(self, sites: Sites, pending: Pending, create_at: CreateAt, tie: Tie, requesters: Requesters) -> None:
         self._sites = sites
+        self._requesters = requesters
         self._pending = pending
         self._create_at = create_at
         self._tie = tie
@@ -55,6 +58,7 @@ class Creator:
             The answer of the choice's first site. If no choice works, the first that was given, or 503 if there was none.
         """
         traced = len(choices) > 1 or len(choices[0]) > 1 or bool(later)
+        requester = await self._requesters.of(call) if traced else None
         refusal: Reply | None = None
         cut: dict[str, None] = {}
         for choice in choices:
@@ -63,7 +67,7 @@ class Creator:
             except ValueError as error:
                 return faults.fault(call.service, 400, str(error), self._sites.here)
             try:
-                reply = await self._create_together(made, choice, later)
+                reply = await self._create_together(made, choice, later, requester)
             except Unreachable as error:
                 cut[error.site] = None
                 if error.sent and not made.traceable:
@@ -74,7 +78,7 @@ class Creator:
             refusal = refusal or reply
         return refusal or faults.unreachable(call.service, cut, self._sites.here)
 
-    async def _create_together(self, made: Draft, choice: Sequence[str], later: Sequence[str]) -> Reply:
+    async def _create_together(self, made: Draft, choice: Sequence[str], later: Sequence[str], requester: Requester | None) -> Reply:
         """Create at all sites of a choice, or at none.
 
         Raises:
@@ -86,22 +90,21 @@ class Creator:
                 raise Unreachable(site, "the mesh can't reach it", sent=False)
         with Intents(self._pending) as intents:
             try:
-                done = await self._create_at_all(made, choice, intents)
+                done = await self._create_at_all(made, choice, intents, requester)
             except _Failed as failed:
-                await asyncio.gather(*(self._undo(site, delete, intents) for site, delete in failed.done.items()))
+                await asyncio.gather(*(self._undo(site, delete, intents, requester) for site, delete in failed.done.items()))
                 if isinstance(failed.outcome, Unreachable):
                     raise failed.outcome from None
                 return failed.outcome
             if len(choice) > 1:
                 self._tie(made, {site: made.id_in(done[site]) for site in choice})
             if later:
-                token = await self._sites.admin_token() if made.needs_admin else None
-                copy = made.for_others(done[choice[0]], token).copy(made.id_in(done[choice[0]]))
+                copy = made.for_others(done[choice[0]]).copy(made.id_in(done[choice[0]]), requester)
                 self._pending.add(replace(copy, site=site) for site in later)
             intents.settle(*choice)
         return replace(done[choice[0]], site=",".join(choice))
 
-    async def _create_at_all(self, made: Draft, choice: Sequence[str], intents: Intents) -> dict[str, Reply]:
+    async def _create_at_all(self, made: Draft, choice: Sequence[str], intents: Intents, requester: Requester | None) -> dict[str, Reply]:
         """Create at all sites of a choice.
 
         Raises:
@@ -109,15 +112,15 @@ class Creator:
         """
         # The first alone: if it refuses, which the others would do too, there is nothing to be undone.
         first, *others = choice
-        intents.keep(made.removals([first]))
+        intents.keep(made.removals([first], requester))
         outcome = await self._create(made, first, intents)
         if isinstance(outcome, Unreachable) or not outcome.ok:
             raise _Failed(outcome, {})
         done = {first: outcome}
         if not others:
             return done
-        made = made.for_others(outcome, await self._sites.admin_token() if made.needs_admin else None)
-        intents.keep(made.removals(choice))
+        made = made.for_others(outcome)
+        intents.keep(made.removals(choice, requester))
         outcomes = dict(zip(others, await asyncio.gather(*(self._create(made, site, intents) for site in others)), strict=True))
         done |= {site: each for site, each in outcomes.items() if isinstance(each, Reply) and each.ok}
         failure = next((each for site, each in outcomes.items() if site not in done), None)
@@ -140,7 +143,7 @@ class Creator:
             intents.settle(site)
         return outcome
 
-    async def _undo(self, site: str, delete: Call, intents: Intents) -> None:
+    async def _undo(self, site: str, delete: Call, intents: Intents, requester: Requester | None) -> None:
         try:
             reply = await self._sites.send(site, delete)
         except Unreachable as error:
@@ -150,7 +153,7 @@ class Creator:
                 intents.settle(site)
                 return
             why = f"HTTP {reply.status}: {words(reply)}"
-        intents.keep({site: Operation.of(site, of_user(delete), why)})
+        intents.keep({site: Operation.of(site, of_user(delete, requester), why, requester)})
         intents.leave(site, f"could not be undone: {why}")
 
 

@@ -11,12 +11,13 @@ from functools import lru_cache
 import orjson
 from multidict import CIMultiDict
 
+from atoll.gateway import ownership
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console import url as console_url
 from atoll.gateway.faults import unreachable
-from atoll.gateway.headers import MISSING, SITE, microversion
+from atoll.gateway.headers import IDENTIFY, IDENTITY, MISSING, SITE, microversion
 from atoll.gateway.lists import ANSWER_S, Lists
 from atoll.gateway.locate import Found, Locations, proves, search
 from atoll.gateway.merge import MERGERS
@@ -81,6 +82,7 @@ class Gateway:
             answer = await self._dispatch(call, route, among, plan)
             if self.on_reply is not None and isinstance(answer, Reply):
                 self.on_reply(call, answer)
+            answer.headers.popall(IDENTITY, None)
         if console_url.asked_for(call) and answer.status == 200:
             whole = answer if isinstance(answer, Reply) else await answer.read()
             return console_url.led_here(whole, call.headers["X-Forwarded-Host"])
@@ -92,6 +94,8 @@ class Gateway:
         Raises:
             Unreachable: the service does not answer.
         """
+        if IDENTIFY in call.headers:  # of another gateway
+            return await ownership.carried_out(self.sites, call, self.local)
         answer = await self.sites.open(self.here, call)
         if self.bringer is None or not _may_lack(call, answer.status):
             return answer

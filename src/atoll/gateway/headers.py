@@ -13,6 +13,15 @@ from atoll.gateway.target import Refused
 HOP = "X-Atoll-Hop"
 """Set between gateways: answer from your own services, ask no other site."""
 
+GIVEN_ID = "X-Atoll-Given-Id"
+"""Set by a gateway on a user's request to create something whose id that gateway has chosen."""
+
+IDENTIFY = "X-Atoll-Identify"
+"""Set between gateways: say in the answer which object the request was about."""
+
+IDENTITY = "X-Atoll-Identity"
+"""The answer to `IDENTIFY`, as JSON; see `ownership`."""
+
 SITE = "X-Atoll-Site"
 MISSING = "X-Atoll-Missing"
 SCOPE = "X-Scope"
@@ -28,6 +37,9 @@ _HOP_BY_HOP = frozenset(
 
 _OURS = ("x-atoll-", "x-forwarded-", "forwarded")
 """Said between gateways, and to the services behind them: never believed of a client."""
+
+_OF_GATEWAYS = frozenset(name.lower() for name in (GIVEN_ID, IDENTIFY))
+"""Those of them that a gateway may pass on to another one's, which acts by them."""
 
 _LISTS = frozenset(
     (
@@ -92,10 +104,10 @@ def of_peer(headers: Mapping[str, str]) -> CIMultiDict[str]:
     Raises:
         Refused: a field that has one value is there twice.
     """
-    return _kept(headers, ("x-atoll-",))
+    return _kept(headers, ("x-atoll-",), _OF_GATEWAYS)
 
 
-def _kept(headers: Mapping[str, str], refused: tuple[str, ...]) -> CIMultiDict[str]:
+def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset[str] = frozenset()) -> CIMultiDict[str]:
     kept: CIMultiDict[str] = CIMultiDict()
     seen: set[str] = set()
     connection = headers.get("Connection", "").lower()
@@ -109,7 +121,7 @@ def _kept(headers: Mapping[str, str], refused: tuple[str, ...]) -> CIMultiDict[s
                 kept[name] = f"{kept[name]}, {value}"
             continue
         seen.add(lower)
-        if not (lower in _STAYS or lower in listed or "_" in lower or lower.startswith(refused)):
+        if lower in known or not (lower in _STAYS or lower in listed or "_" in lower or lower.startswith(refused)):
             kept.add(name, value)
     if "x-storage-token" in seen:  # keystonemiddleware takes it where there is no `X-Auth-Token`
         token = kept.pop("X-Storage-Token", None)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from multidict import CIMultiDict
 
 from atoll.gateway.call import Call
+from atoll.gateway.requester import Requester
 
 _RESOURCE = re.compile(r"/[^/]+(?:/[0-9a-f]{32})?/[^/]+/[^/]+")
 
@@ -32,7 +36,9 @@ class Operation:
         unsure: it undoes something of which nobody knows whether it was done, so that "not found" may mean "not yet".
         tag: servers of this tag are meant (`pending.REPLICA_TAG`), whose ids are not known; the path is the collection's.
         about: the path of the resource, if the path does not say it: of one that is created under a known id.
-        copies_data: the body is what another site answers to a GET of the same path.
+        copies_data: the image's data are to be pulled from the sites that hold it.
+        requester: who asked for it, when it was asked for; None if nobody knows, and then no site does it.
+        identity: which object was meant, where it was carried out (`ownership`); empty if that site did not say.
         error: why it waits.
         number: in the order in which they came; 0 before it is stored.
         since: when it came, in seconds since 1970.
@@ -51,13 +57,15 @@ class Operation:
     tag: str = ""
     about: str = ""
     copies_data: bool = False
+    requester: Requester | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
     number: int = 0
     since: float = 0.0
     attempts: int = 0
 
     @classmethod
-    def of(cls, site: str, call: Call, error: str, *, unsure: bool = False) -> Operation:
+    def of(cls, site: str, call: Call, error: str, requester: Requester | None = None, *, unsure: bool = False) -> Operation:
         """A call that a site could not be asked, or has failed to carry out.
 
         Raises:
@@ -67,7 +75,49 @@ class Operation:
             raise ValueError("the body is not in memory")
         headers = {name: call.headers[name] for name in _KEPT if name in call.headers}
         body = call.body if isinstance(call.body, bytes) else None
-        return cls(site, call.method, call.service, call.path, call.query, headers, body, call.request_id, unsure=unsure, error=error)
+        return cls(
+            site,
+            call.method,
+            call.service,
+            call.path,
+            call.query,
+            headers,
+            body,
+            call.request_id,
+            unsure=unsure,
+            requester=requester,
+            error=error,
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON, for the site that carries it out; see `load`."""
+        body = base64.b64encode(self.body).decode() if self.body is not None else None
+        return asdict(self) | {"body": body, "headers": dict(self.headers), "identity": dict(self.identity)}
+
+    @classmethod
+    def load(cls, said: Mapping[str, Any]) -> Operation:
+        """Read what another site's `dump` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: it is no operation.
+        """
+        requester = said["requester"]
+        return cls(
+            site=str(said["site"]),
+            method=str(said["method"]),
+            service=str(said["service"]),
+            path=str(said["path"]),
+            query=str(said["query"]),
+            request_id=str(said["request_id"]),
+            tag=str(said["tag"]),
+            about=str(said["about"]),
+            headers={name: str(said["headers"][name]) for name in _KEPT if name in said["headers"]},
+            body=base64.b64decode(said["body"], validate=True) if said["body"] is not None else None,
+            unsure=bool(said["unsure"]),
+            copies_data=bool(said["copies_data"]),
+            requester=Requester.load(json.dumps(requester)) if requester is not None else None,
+            identity={str(name): str(value) for name, value in said["identity"].items()},
+        )
 
     @property
     def resource(self) -> str:

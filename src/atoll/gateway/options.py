@@ -34,7 +34,7 @@ class Options:
         token_keys: the directory of the public keys that Keystone checks tokens with.
         local_users: ids of this site's service accounts, which no other site knows.
         local_endpoints: ids of this site's own endpoints in the catalogue.
-        password: of the user `gateway-SITE`, for what has to be done later, or with more rights than the user's own.
+        password: of the gateway's accounts, one for each service; see `admin`.
         authority: the directory of the cloud's certificate authority; None if this machine has not got it.
         trust: `local-admin` by the sites that are trusted no further.
         homed: by `domain/ID` and `project/ID`, the sites that administer it.

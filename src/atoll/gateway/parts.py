@@ -17,12 +17,14 @@ from atoll.files import make_directory
 from atoll.gateway import scope as scopes
 from atoll.gateway.body import whole
 from atoll.gateway.bring import Bringer, Keeper
+from atoll.gateway.conflicts import Conflicts
 from atoll.gateway.console import Consoles
 from atoll.gateway.control import SOCKET, Control
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity import Identity
 from atoll.gateway.options import Options
 from atoll.gateway.pending import Pending
+from atoll.gateway.perform import Performer
 from atoll.gateway.replicate import Replicas
 from atoll.gateway.server import Server
 from atoll.gateway.sites import Sites
@@ -54,16 +56,19 @@ class Parts:
         self._keys = TokenKeys(options.token_keys, options.data)
         self._mesh = Mesh(_mesh_options(options, self._keys.own(), certifies=founder))
         self._sites = Sites(options, self._mesh)
-        self._pending = Pending(options.data / "pending.db", self._sites, time.time)
+        self._conflicts = Conflicts(options.data / "conflicts.db")
+        self._bringer = Bringer(self._sites, options.data, self._conflicts)
+        self._performer = Performer(self._sites, self._bringer.images)
+        self._pending = Pending(options.data / "pending.db", self._sites, time.time, self._performer, self._conflicts)
         self._identity = Identity(options, self._mesh, founder=founder)
-        self._bringer = Bringer(self._sites, options.data)
         self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)
+        self._sites.on_write = self._bringer.loans.on_write
         self._gateway = Gateway(self._sites, self._mesh)
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, self._gateway.create_at)
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
         self._consoles = Consoles(self._sites, options.host)
-        self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._bringer.attach)
+        self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._extend)
         self._control = Control(options.sockets / SOCKET, self._handlers())
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,6 +85,7 @@ class Parts:
         self._begin(self._identity.run())
         self._begin(self._pending.run())
         self._begin(self._keeper.run())
+        self._begin(self._bringer.loans.run())
         await self._server.start(public, peer)
         await self._control.start()
 
@@ -110,11 +116,17 @@ class Parts:
         for name, each in members.items():
             if each.state in _NO_TOKENS:
                 self._pending.forget(name)
+                self._bringer.loans.forget(name)
                 self._consoles.sessions.cut(name)
         self._pending.wake()
         self._keeper.wake()
+        self._bringer.loans.wake()
 
     # What is asked from outside
+
+    def _extend(self, application: web.Application) -> None:
+        self._bringer.attach(application)
+        self._performer.attach(application)
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -143,10 +155,10 @@ class Parts:
         return self._mesh.status()
 
     async def _show_conflicts(self, _request: web.Request) -> Any:
-        return {"conflicts": self._identity.conflicts()}
+        return {"conflicts": self._identity.conflicts(), "differing": self._conflicts.list()}
 
     async def _show_pending(self, _request: web.Request) -> Any:
-        return {"pending": self._pending.list(), **self._bringer.status()}
+        return {"pending": self._pending.list() + self._bringer.loans.list(), **self._bringer.status()}
 
     async def _explain(self, request: web.Request) -> Any:
         here = self._options.site

@@ -2,7 +2,8 @@
 
 Kept in an SQLite file until each has done it, and tried again as soon as the mesh reaches the site. For one resource at one site,
 the order in which things were asked for is kept. Whoever asked had the right to, which a site has confirmed before anything comes
-here; as a user's token does not live for ever, the gateway's own is used.
+here; as a user's token does not live for ever, each operation carries who asked for it and which object was meant, and the site that
+carries it out makes sure that both fit (`perform`). What does not fit is given up, and the operator is told.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atoll.gateway.attempt import Executor, Later
+from atoll.gateway.attempt import Executor, Later, Unfit
 from atoll.gateway.call import Call
+from atoll.gateway.conflicts import Conflicts
 from atoll.gateway.operation import Operation, resource_of
 from atoll.gateway.pending_store import Store, resource_key
+from atoll.gateway.perform import Performer
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -47,12 +50,22 @@ class Pending:
         file: the SQLite file; its directory must be there.
         sites: to ask.
         now: the wall clock, in seconds; only for people.
+        performer: carries out those of this site; without it, one that pulls no images.
+        conflicts: where it is noted what does not fit; without it, in memory.
 
     Raises:
         sqlite3.Error: the file can't be read or written.
     """
 
-    def __init__(self, file: Path, sites: Sites, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        file: Path,
+        sites: Sites,
+        now: Callable[[], float],
+        performer: Performer | None = None,
+        conflicts: Conflicts | None = None,
+    ) -> None:
+        self._conflicts = conflicts or Conflicts()
         self._store = Store(file)
         self._sites = sites
         self._now = now
@@ -60,7 +73,7 @@ class Pending:
         self._wake = asyncio.Event()
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._not_before: dict[tuple[str, str], float] = {}
-        self._executor = Executor(sites)
+        self._executor = Executor(sites, performer or Performer(sites))
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def add(self, operations: Iterable[Operation]) -> None:
@@ -178,6 +191,8 @@ class Pending:
             while (operation := self._store.first(site, resource)) is not None and operation.number not in self._held:
                 try:
                     await self._executor.attempt(operation)
+                except Unfit as unfit:
+                    self._refuse(operation, str(unfit))
                 except Later as later:
                     self._store.failed(operation.number, str(later), refused=later.refused)
                     if not later.refused:
@@ -191,6 +206,13 @@ class Pending:
                     self._store.done(operation.number)
                 self._executor.forget(operation)
                 self._not_before.pop((site, resource), None)
+
+    def _refuse(self, operation: Operation, why: str) -> None:
+        """Give up what does not fit, and tell the operator."""
+        LOG.error("%s refuses for good: %s (%s)", operation.site, operation, why)
+        kind = f"pending {operation.service} {operation.method}"
+        self._conflicts.note(kind, operation.tag or operation.resource.rpartition("/")[2], [self._sites.here, operation.site], why)
+        self._store.done(operation.number)
 
     def _delay(self, site: str, resource: str, seconds: float) -> None:
         self._not_before[site, resource] = asyncio.get_running_loop().time() + seconds

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.gateway.operation import Operation
+from atoll.gateway.requester import Requester
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -19,7 +20,7 @@ CREATE TABLE IF NOT EXISTS operation (
     number INTEGER PRIMARY KEY AUTOINCREMENT, since REAL NOT NULL, attempts INTEGER NOT NULL, error TEXT NOT NULL,
     site TEXT NOT NULL, method TEXT NOT NULL, service TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL, headers TEXT NOT NULL,
     body BLOB, request_id TEXT NOT NULL, unsure INTEGER NOT NULL, tag TEXT NOT NULL, about TEXT NOT NULL, copies_data INTEGER NOT NULL,
-    resource TEXT NOT NULL
+    resource TEXT NOT NULL, requester TEXT NOT NULL DEFAULT '', identity TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS operation_resource ON operation (site, resource, number);
 """
@@ -35,6 +36,11 @@ class Store:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # before SQLite makes it for everyone to read
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.executescript(_SCHEMA)
+        # A file of an earlier version does not say who asked: no site does what it holds, and the operator is told.
+        there = {row[1] for row in self._database.execute("PRAGMA table_info(operation)")}
+        for name, default in {"requester": "''", "identity": "'{}'"}.items():
+            if name not in there:
+                self._database.execute(f"ALTER TABLE operation ADD COLUMN {name} TEXT NOT NULL DEFAULT {default}")
 
     def add(self, operations: Iterable[Operation], now: float) -> list[int]:
         """Keep operations, all or none; returns their numbers."""
@@ -43,7 +49,13 @@ class Store:
             return [self._add(operation, now) for operation in operations]
 
     def _add(self, operation: Operation, now: float) -> int:
-        values = asdict(operation) | {"since": now, "headers": json.dumps(dict(operation.headers)), "resource": resource_key(operation)}
+        values = asdict(operation) | {
+            "since": now,
+            "headers": json.dumps(dict(operation.headers)),
+            "resource": resource_key(operation),
+            "requester": operation.requester.dump() if operation.requester else "",
+            "identity": json.dumps(dict(operation.identity)),
+        }
         del values["number"]
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         number = self._database.execute(f"INSERT INTO operation ({names}) VALUES ({marks})", values).lastrowid  # noqa: S608 - as above
@@ -100,5 +112,6 @@ def resource_key(operation: Operation) -> str:
 
 def _operation(row: Sequence[Any]) -> Operation:
     values = dict(zip(_NAMES, row, strict=True))
-    values["headers"] = json.loads(values["headers"])
+    values |= {name: json.loads(values[name]) for name in ("headers", "identity")}
+    values["requester"] = Requester.load(values["requester"])
     return Operation(**values | {name: bool(values[name]) for name in ("unsure", "copies_data")})

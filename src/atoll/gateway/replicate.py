@@ -11,17 +11,20 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from atoll.gateway import faults
-from atoll.gateway.attempt import GONE, words
+from atoll.gateway import faults, ownership
+from atoll.gateway.answers import GONE, words
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console.url import asked_for
 from atoll.gateway.copies import Draft, of_user
 from atoll.gateway.create import CreateAt, Creator
+from atoll.gateway.headers import IDENTIFY
 from atoll.gateway.intents import Intents
 from atoll.gateway.operation import Operation, resource_of
 from atoll.gateway.pending import Pending
+from atoll.gateway.requester import Requesters
 from atoll.gateway.routes import Resource
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
@@ -64,7 +67,8 @@ class Replicas:
         self._sites = sites
         self._document = document
         self._pending = pending
-        self._creator = Creator(sites, pending, create_at, self._tie)
+        self._requesters = Requesters(sites)
+        self._creator = Creator(sites, pending, create_at, self._tie, self._requesters)
         self._groups: dict[str, Group] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
         document.on_change(self._learn)
@@ -122,21 +126,29 @@ class Replicas:
 
     async def _spread(self, calls: Mapping[str, Call]) -> Reply:
         """`calls`: nearest site first."""
+        first = next(iter(calls.values()))
+        asking = asyncio.ensure_future(self._requesters.of(first)) if len(calls) > 1 else None
         with Intents(self._pending) as intents:
             outcomes: dict[str, Reply | Unreachable] = {}
 
             async def ask(site: str) -> None:
-                outcomes[site] = outcome = await self._ask(site, calls[site])
+                outcomes[site] = outcome = await self._ask(site, calls[site], alone=asking is None)
                 if isinstance(outcome, Reply) and outcome.ok:
                     # From now on the others have to do it too, whatever becomes of this process.
                     intents.settle(site)
+                    requester = await asking if asking is not None else None
+                    meant = ownership.identity_in(outcome)
                     intents.keep({
-                        other: Operation.of(other, of_user(call), "asked")
+                        other: replace(Operation.of(other, of_user(call, requester), "asked", requester), identity=meant)
                         for other, call in calls.items()
                         if other not in outcomes or _why_later(outcomes[other]) is not None
                     })  # fmt: skip
 
-            await asyncio.gather(*map(ask, calls))
+            try:
+                await asyncio.gather(*map(ask, calls))
+            finally:
+                if asking is not None:
+                    asking.cancel()
             for site, outcome in outcomes.items():
                 if (why := _why_later(outcome)) is None:
                     intents.settle(site)
@@ -145,13 +157,20 @@ class Replicas:
         done = [outcome for site in calls if isinstance(outcome := outcomes[site], Reply) and outcome.ok]
         if done:
             return replace(done[0], site=",".join(reply.site for reply in done))
-        return self._best_refusal(next(iter(calls.values())).service, {site: outcomes[site] for site in calls})
+        return self._best_refusal(first.service, {site: outcomes[site] for site in calls})
 
-    async def _ask(self, site: str, call: Call) -> Reply | Unreachable:
+    async def _ask(self, site: str, call: Call, *, alone: bool) -> Reply | Unreachable:
+        """Ask a site, and have it say which object it was about, unless it is asked alone."""
         if self._pending.waits(site, call):
             return Unreachable(site, "something else about it has to be done first", sent=False)
         try:
-            return await self._sites.send(site, call)
+            if alone:
+                return await self._sites.send(site, call)
+            if site == self._sites.here:
+                return await ownership.carried_out(self._sites, call, partial(self._sites.open, site))
+            asked = call.with_()
+            asked.headers[IDENTIFY] = "1"
+            return await self._sites.send(site, asked)
         except Unreachable as error:
             return error
 
@@ -188,7 +207,8 @@ class Replicas:
         except Unreachable:
             return faults.unreachable(call.service, [near], self._sites.here)
         if reply.ok:
-            copied = replace(Operation.of(near, call.with_(body=None), f"copied from {near}"), copies_data=True)
+            requester = await self._requesters.of(call)
+            copied = replace(Operation.of(near, call.with_(body=None), f"copied from {near}", requester), copies_data=True)
             self._pending.add(replace(copied, site=site) for site in sites if site != near)
         return reply
 

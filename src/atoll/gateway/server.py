@@ -33,6 +33,7 @@ from atoll.gateway.gateway import Answer, Gateway
 from atoll.gateway.limited import LimitedLog
 from atoll.gateway.limits import Limits
 from atoll.gateway.options import Options
+from atoll.gateway.peer import PEER
 from atoll.gateway.respond import HELD, SMALL, respond
 from atoll.gateway.routes import is_image_data
 from atoll.gateway.target import SERVICES, Refused, Target, parse
@@ -63,9 +64,6 @@ PING = "/atoll/ping"
 
 OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
 """Services that nova-compute asks."""
-
-PEER: web.RequestKey[str] = web.RequestKey("peer", str)
-"""Of a request to the peer server: which site it comes from."""
 
 PeerHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

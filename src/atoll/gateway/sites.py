@@ -15,13 +15,14 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from atoll.gateway.admin import AdminToken
+from atoll.gateway.admin import OwnToken
 from atoll.gateway.body import Upload
 from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.headers import HOP, REQUEST_ID, end_to_end
+from atoll.gateway.headers import GIVEN_ID, HOP, REQUEST_ID, end_to_end
 from atoll.gateway.limits import Busy, Limits, Turns
 from atoll.gateway.options import Options
 from atoll.gateway.target import Refused
+from atoll.identifiers import GATEWAY_SERVICES
 from atoll.mesh.members import Member
 from atoll.mesh.node import Mesh
 
@@ -47,6 +48,7 @@ BREAK_S = 1.0
 """After a failure, a site is not tried again for so long."""
 
 _GONE = frozenset(("left", "revoked"))
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _NO_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -217,9 +219,13 @@ class Sites:
         options: of this gateway.
         mesh: who there is, and who can be reached.
         limits: says how many requests a service answers at once.
+
+    Attributes:
+        on_write: told of each write that one of this site's services has carried out.
     """
 
     def __init__(self, options: Options, mesh: Mesh, limits: Limits = Limits()) -> None:  # noqa: B008 - it can't be changed
+        self.on_write: Callable[[Call], None] | None = None
         self.here = options.site
         self._services = options.services
         self._tls_directory = options.tls
@@ -227,7 +233,7 @@ class Sites:
         self._peers: dict[str, _Peer] = {}
         self._local: aiohttp.ClientSession | None = None
         self._tls: ssl.SSLContext | None = None
-        self._admin = AdminToken(self, options)
+        self._own = {service: OwnToken(self, options, service) for service in GATEWAY_SERVICES}
         self._turns = Turns(limits)
 
     async def start(self) -> None:
@@ -264,13 +270,16 @@ class Sites:
         """The round trip to a site; 0 if it is not known."""
         return 0.0 if site == self.here else self._mesh.rtt_ms(site) or 0.0
 
-    async def admin_token(self) -> str:
-        """A token with an administrator's rights, for what has to be done later, or with more rights than the user's own.
+    async def own_token(self, service: str) -> str:
+        """Return a token of the gateway's account for one service of this site, for what no user's token can do. No other site takes it.
+
+        Args:
+            service: compute, image or network.
 
         Raises:
             Unreachable: Keystone gives none.
         """
-        return await self._admin.get()
+        return await self._own[service].get()
 
     async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
         """Ask a site, and hold its answer in memory.
@@ -353,9 +362,14 @@ class Sites:
         if REQUEST_ID not in headers:
             headers = CIMultiDict(headers)
             headers[REQUEST_ID] = call.request_id
+        if GIVEN_ID in headers:
+            # The user's own request, in whose name a gateway has chosen an id: this site's services believe that of its gateway alone.
+            headers = CIMultiDict(headers)
+            del headers[GIVEN_ID]
+            headers["X-Service-Token"] = await self.own_token(call.service)
         ended = await self._turn(call)
         try:
-            return Upstream(
+            answer = Upstream(
                 await self._request(self._local, self._services[call.service] + call.target, call, headers), self.here, ended=ended
             )
         except BaseException as error:
@@ -365,6 +379,9 @@ class Sites:
                 raise
             _check_source(call.body)
             raise Unreachable(self.here, f"its own {call.service} service does not answer: {error or type(error).__name__}") from error
+        if self.on_write is not None and call.method not in _READS and answer.status < 400:
+            self.on_write(call)
+        return answer
 
     async def _turn(self, call: Call) -> Callable[[], None] | None:
         """Wait until a service may answer one more request of a user; what the gateway asks by itself waits for nothing.

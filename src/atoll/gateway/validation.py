@@ -10,7 +10,7 @@ from atoll.gateway.target import Refused
 
 
 async def validate(sites: Sites, token: str, request_id: str) -> None:
-    """Make sure that a token is good, as services do it: with the rights of an account of their own.
+    """Make sure that a token is good, as services do it: with the rights of the gateway's account for images.
 
     Args:
         sites: to ask.
@@ -23,7 +23,8 @@ async def validate(sites: Sites, token: str, request_id: str) -> None:
     """
     if not token:
         raise Refused(401, "the request needs a token")
-    headers = CIMultiDict({"X-Auth-Token": await sites.admin_token(), "X-Subject-Token": token, "OpenStack-Identity-Access-Rules": "1.0"})
+    account = await sites.own_token("image")
+    headers = CIMultiDict({"X-Auth-Token": account, "X-Subject-Token": token, "OpenStack-Identity-Access-Rules": "1.0"})
     reply = await sites.send(sites.here, Call("GET", "identity", "/v3/auth/tokens", "nocatalog", headers, None, request_id))
     if reply.status == 404:
         raise Refused(401, "the token is not valid")

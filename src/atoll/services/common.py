@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from atoll.identifiers import gateway_role
 from atoll.services.contract import Settings
 from atoll.services.ini import Sections
 
@@ -126,15 +127,40 @@ def client(settings: Settings, user: str) -> dict[str, str]:
     return credentials(settings, user) | {"region_name": settings.region}
 
 
+GATEWAY_ACCOUNTS = {"glance": "image", "nova": "compute", "neutron": "network"}
+"""The services at which the site's gateway has an account, each with its type."""
+
+
+def policies(user: str) -> dict[str, str]:
+    """The file of policies by which the gateway's account for a service is its administrator, and no other service's.
+
+    Args:
+        user: one of `GATEWAY_ACCOUNTS`.
+    """
+    return {f"{user}/policy.d/gateway.yaml": f'"context_is_admin": "role:admin or role:{gateway_role(GATEWAY_ACCOUNTS[user])}"\n'}
+
+
+def _gateway(settings: Settings, user: str) -> Sections:
+    """Where a service finds `policies`, and whose service tokens it takes: those of the gateway vouch for ids (`image_ids`)."""
+    if user not in GATEWAY_ACCOUNTS:
+        return {"keystone_authtoken": {"service_token_roles": "service"}}
+    return {
+        "oslo_policy": {"policy_dirs": str(settings.etc / user / "policy.d")},
+        "keystone_authtoken": {"service_token_roles": ["service", gateway_role(GATEWAY_ACCOUNTS[user])]},
+    }
+
+
 def authtoken(settings: Settings, user: str) -> Sections:
     """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process."""
+    gateway = _gateway(settings, user)
     return {
         **behind_gateway(),
+        **{name: options for name, options in gateway.items() if name != "keystone_authtoken"},
         "keystone_authtoken": {
             **client(settings, user),
             "www_authenticate_uri": settings.public_url("identity", "/v3"),
             "interface": "internal",
-            "service_token_roles": "service",
+            **gateway["keystone_authtoken"],
             "service_token_roles_required": True,
             "cache": TOKEN_CACHE,
         },

@@ -43,7 +43,8 @@ def configuration(settings: Settings) -> dict[str, str]:
     return {
         "glance/glance-api.conf": render(
             common.logging(settings), common.bus(settings), common.authtoken(settings, "glance"), sections, here
-        )
+        ),
+        **common.policies("glance"),
     }
 
 
@@ -92,12 +93,14 @@ def run(child: Child) -> None:
     """Serve the image API."""
     from glance.common import wsgi_app
 
+    from atoll.services import image_ids
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings, "images", "staging", "tasks")
     common.databases(settings, "glance", ["glance"])
     os.environ["OS_GLANCE_CONFIG_DIR"] = str(settings.etc / "glance")
+    image_ids.install()
     serve(child, wsgi_app.init_app())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from atoll.identifiers import gateway_role
 from atoll.mesh.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
 from atoll.runtime.child import Child
 from atoll.services import base, common
@@ -42,10 +43,19 @@ MODULES = (
 """What the fork server imports."""
 
 
+VALIDATE_TOKEN = (
+    f"rule:admin_required or (role:reader and system_scope:all) or rule:service_role or rule:token_subject or role:{gateway_role('image')}"
+)
+"""Upstream's rule, and the gateway's account for images: an upload is let in before Glance sees it, so the gateway validates its token.
+A token with access rules can't validate itself."""
+
+
 def configuration(settings: Settings) -> dict[str, str]:
     """Render keystone.conf."""
     sections = _sections(settings.data, settings.database("keystone"))
-    return {"keystone/keystone.conf": render(common.logging(settings), common.behind_gateway(), common.bus(settings), sections)}
+    policies: Sections = {"oslo_policy": {"policy_dirs": str(settings.etc / "keystone" / "policy.d")}}
+    text = render(common.logging(settings), common.behind_gateway(), common.bus(settings), sections, policies)
+    return {"keystone/keystone.conf": text, "keystone/policy.d/gateway.yaml": f'"identity:validate_token": "{VALIDATE_TOKEN}"\n'}
 
 
 def _sections(data: Path, database: str) -> Sections:

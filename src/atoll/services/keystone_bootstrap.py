@@ -10,7 +10,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from atoll.identifiers import GATEWAY_USER, LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.identifiers import (
+    GATEWAY_SERVICES,
+    GATEWAY_USER,
+    LOCAL_USERS,
+    gateway_role,
+    gateway_user,
+    identifier,
+    local_endpoint,
+    local_user,
+)
 from atoll.services import common
 from atoll.services.contract import Settings
 
@@ -26,7 +35,7 @@ CATALOGUE = {
 BESIDES = {"load-balancer": ("octavia", "")}
 """The same of what only some sites have."""
 
-ROLES = ("reader", "member", "manager", "admin", "service")
+ROLES = ("reader", "member", "manager", "admin", "service", *map(gateway_role, GATEWAY_SERVICES))
 ADMIN = "admin"
 
 
@@ -51,6 +60,8 @@ def bootstrap(settings: Settings) -> None:
     # A password of 256 random bits needs no slow hash, and each service signs in with one whenever it starts.
     keystone.conf.CONF.set_override("password_hash_rounds", 4, group="identity")
     try:
+        for service in GATEWAY_SERVICES:
+            _make_role(gateway_role(service))
         _make_service_users(settings)
     finally:
         keystone.conf.CONF.clear_override("password_hash_rounds", group="identity")
@@ -99,15 +110,26 @@ def _make_user(id: str, name: str, password: str) -> None:  # noqa: A002
         identity.get_user.invalidate(identity, id)
 
 
+def _remove_user(id: str) -> None:  # noqa: A002
+    """Remove an account of an earlier version, which was an administrator of the whole cloud."""
+    from keystone import exception
+
+    with suppress(exception.UserNotFound):
+        _providers().identity_api.delete_user(id)
+
+
 def _make_service_users(settings: Settings) -> None:
     project = _make_project(common.SERVICE_PROJECT, "")
     for name in LOCAL_USERS:
         id = local_user(settings.site, name)  # noqa: A001
         _make_user(id, name, settings.secrets[name])
         _grant(id, project, ADMIN, "service")
-    id = gateway_user(settings.site)  # noqa: A001
-    _make_user(id, f"{GATEWAY_USER}-{settings.site}", settings.secrets[GATEWAY_USER])
-    _grant(id, identifier("project", ADMIN), ADMIN)
+    for service in GATEWAY_SERVICES:
+        name = gateway_role(service)
+        id = local_user(settings.site, name)  # noqa: A001
+        _make_user(id, name, settings.secrets[GATEWAY_USER])
+        _grant(id, project, name)
+    _remove_user(gateway_user(settings.site))
 
 
 def _grant(user: str, project: str, *roles: str) -> None:

@@ -93,7 +93,7 @@ def configuration(settings: Settings) -> dict[str, str]:
     sections = _sections(settings.data, settings.database("neutron"))
     shared = (common.logging(settings), common.bus(settings), common.authtoken(settings, "neutron"))
     data_plane = DATA_PLANES[settings.network](settings)
-    return {"neutron/neutron.conf": render(*shared, sections, data_plane, *_plugins(settings), here)}
+    return {"neutron/neutron.conf": render(*shared, sections, data_plane, *_plugins(settings), here), **common.policies("neutron")}
 
 
 def _plugins(settings: Settings) -> list[Sections]:

@@ -73,7 +73,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         },
     }
     databases = _databases(settings.database("nova_api"), settings.database("nova_cell1"))
-    return {"nova/nova.conf": render(*compute(settings), common.authtoken(settings, "nova"), databases, here)}
+    return {"nova/nova.conf": render(*compute(settings), common.authtoken(settings, "nova"), databases, here), **common.policies("nova")}
 
 
 def compute(settings: Settings) -> tuple[Sections, ...]:

@@ -167,7 +167,8 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
     for service in services:
         # Last, for what a file says last about an option holds.
         more = ini.render(site.options.get(service.fork_server, {}))
-        files |= {name: f"{text}\n{more}" if more else text for name, text in service.configuration(settings).items()}
+        rendered = service.configuration(settings)
+        files |= {name: f"{text}\n{more}" if more and not name.endswith(".yaml") else text for name, text in rendered.items()}
     return Rendered(settings, services, files)
 
 

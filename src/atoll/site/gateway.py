@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from atoll.files import write_private
 from atoll.gateway.options import FILE, Options
-from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
 from atoll.mesh import compute_sites
 from atoll.mesh.compute_sites import ComputeSite
 from atoll.pokes import COMPUTES, poke
@@ -41,7 +41,7 @@ def options(settings: Settings) -> Options:
         members_file=settings.directory / MEMBERS_FILE,
         identity_database=settings.data / "keystone.db",
         token_keys=settings.data / "keys" / "public",
-        local_users=tuple(local_user(settings.site, name) for name in LOCAL_USERS),
+        local_users=tuple(local_user(settings.site, name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))),
         # Those that the site has no more, too: that they go concerns no other site either.
         local_endpoints=tuple(
             local_endpoint(settings.site, kind, each) for kind in (*CATALOGUE, *BESIDES) for each in ("public", "internal", "admin")

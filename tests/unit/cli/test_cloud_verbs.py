@@ -56,11 +56,14 @@ def test_members_are_shown_as_the_site_sees_them(atoll, asked):
 
 def test_conflicts_are_told(atoll, asked):
     asked.answer = {"conflicts": []}
-    assert atoll("conflicts").out == "no name is used twice\n"
+    assert atoll("conflicts").out == "no name is used twice, and no id is of different things\n"
+    different = {"kind": "image", "id": "i", "sites": ["lyon", "nice"], "why": "they differ in owner", "since": "2026-11-29T00:00:00+00:00"}
+    asked.answer = {"conflicts": [], "differing": [different]}
+    assert "they differ in owner" in atoll("conflicts").out
     asked.answer = {"conflicts": [CONFLICT]}
     assert "ann-bbbbbbbb" in atoll("conflicts", "lyon").out
     assert json.loads(atoll("conflicts", "--json").out)["conflicts"] == [CONFLICT]
-    assert asked[1][0] == "lyon"
+    assert asked[2][0] == "lyon"
 
 
 def test_invitation_is_nothing_but_the_token(atoll, asked):

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,8 +16,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.chunks import Chunks
+from atoll.gateway.bring.holders import Holders
+from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.call import Call, Reply, Unreachable
+from atoll.gateway.conflicts import Conflicts
+from atoll.gateway.peer import PEER
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -43,7 +49,7 @@ class Sites:
     def reachable(self) -> list[str]:
         return [site for site in self.urls if site != self.here]
 
-    async def admin_token(self) -> str:
+    async def own_token(self, service: str) -> str:
         return "admin"
 
     async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
@@ -56,7 +62,8 @@ class Sites:
         self.asked.append((site, call.method, f"/{call.service}{call.target}"))
         url = URL(f"{self.urls[site]}/{call.service}{call.target}", encoded=True)
         try:
-            response = await self.session.request(call.method, url, headers=call.headers, data=call.body)
+            headers = {**call.headers, "X-Test-From": self.here}
+            response = await self.session.request(call.method, url, headers=headers, data=call.body)
         except aiohttp.ClientError as error:
             raise Unreachable(site, str(error)) from error
         try:
@@ -72,8 +79,14 @@ class Site:
         self.name = name
         self.images: dict[str, dict[str, Any]] = {}
         self.data: dict[str, bytes] = {}
+        self.members: dict[str, set[str]] = {}
         self.fault: Fault | None = None
-        self.application = web.Application(middlewares=[self._fail], client_max_size=1 << 30)
+        self.ledger = Ledger()
+        self.conflicts = Conflicts()
+        self.bringer: Bringer | None = None
+        self.application = web.Application(middlewares=[self._named, self._fail], client_max_size=1 << 30)
+        self.application.router.add_get("/image/v2/images/{id}/members", self._members)
+        self.application.router.add_get("/identity/v3/auth/tokens", self._token)
         self.application.router.add_get("/image/v2/images/{id}", self._show)
         self.application.router.add_post("/image/v2/images", self._create)
         self.application.router.add_get("/image/v2/images/{id}/file", self._download)
@@ -104,6 +117,19 @@ class Site:
         return image
 
     @web.middleware
+    async def _named(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """What the peer port does with certificates."""
+        request[PEER] = request.headers.get("X-Test-From", "")
+        return await handler(request)
+
+    async def _token(self, _request: web.Request) -> web.Response:
+        return web.json_response({"token": {"project": {"id": "ours"}}})
+
+    async def _members(self, request: web.Request) -> web.Response:
+        members = [{"member_id": each} for each in sorted(self.members.get(request.match_info["id"], ()))]
+        return web.json_response({"members": members})
+
+    @web.middleware
     async def _fail(self, request: web.Request, handler: Any) -> web.StreamResponse:
         answer = await self.fault(request) if self.fault else None
         return answer or await handler(request)
@@ -120,6 +146,8 @@ class Site:
         return web.json_response(image, status=201)
 
     async def _download(self, request: web.Request) -> web.Response:
+        if request.match_info["id"] not in self.data:
+            raise web.HTTPNotFound
         first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"]).groups())  # type: ignore[union-attr]
         data = self.data[request.match_info["id"]]
         if first >= len(data):
@@ -135,14 +163,20 @@ class Site:
 
 
 @asynccontextmanager
-async def running(*sites: Site) -> AsyncIterator[list[Sites]]:
-    """Serve; yields how each of them sees all."""
+async def running(*sites: Site, data: Path | None = None) -> AsyncIterator[list[Sites]]:
+    """Serve; yields how each of them sees all. With a directory, each site has a bringer of its own that answers the others."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         urls: dict[str, str] = {}
         views = [Sites(site.name, urls, session) for site in sites]
         for site, view in zip(sites, views, strict=True):
-            Chunks(view).attach(site.application)
+            if data is None:
+                Chunks(view).attach(site.application)
+                Holders(view, site.ledger, site.conflicts).attach(site.application)
+            else:
+                (data / site.name).mkdir()
+                site.bringer = Bringer(view, data / site.name, site.conflicts)  # type: ignore[arg-type]
+                site.bringer.attach(site.application)
             runner = web.AppRunner(site.application, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -62,7 +62,7 @@ class ConsoleServices(Services):
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/identity/v3/auth/tokens" and request.method == "POST":
             user = (await request.json())["auth"]["identity"]["password"]["user"]
-            assert (user["name"], user["password"]) == (f"gateway-{self.site}", "secret")
+            assert (user["name"], user["password"]) == ("gateway_compute", "secret")
             return web.json_response({"token": {"expires_at": EXPIRES}}, status=201, headers={"X-Subject-Token": f"admin-of-{self.site}"})
         return await super().handle(request)
 

@@ -7,6 +7,7 @@ import random
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,7 +16,7 @@ from bring_sites import Site, Sites, running
 from atoll.gateway.bring import pull as pulling
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.partial import CHUNK
-from atoll.gateway.bring.pull import STREAMS, PullFailed
+from atoll.gateway.bring.pull import STREAMS, Image, PullFailed
 
 DATA = random.Random(5).randbytes(4 * CHUNK + 12345)
 COUNT = 5
@@ -44,6 +45,17 @@ def copy(holder: Site, other: Site, image: str) -> None:
     other.images[image], other.data[image] = holder.images[image], holder.data[image]
 
 
+def said(sites: list[Site], image: str, *names: str) -> dict[str, dict[str, Any]]:
+    """What sites say of an image."""
+    bodies = [site.images[image] for site in sites if image in site.images and site.name != "here"]
+    return {name: dict(bodies[0]) for name in names}
+
+
+def described(site: Site, image: str) -> Image:
+    """An image as a pull is told of it."""
+    return Image.described(site.images[image], "private")
+
+
 def chunks_asked(view: Sites, site: str) -> list[str]:
     return [target for asked, _, target in view.asked if asked == site and "/chunks?" in target]
 
@@ -52,7 +64,7 @@ def test_image_arrives_under_its_own_id(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, lyon = sites
         image = lyon.add_image(DATA, os_distro="debian", tags=["x"])
-        await Images(views[0], tmp_path).pull(image, ["lyon"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.data[image] == DATA
         expected = {"id": image, "name": "i", "visibility": "private", "owner": "ours", "os_distro": "debian", "tags": ["x"]}
         assert here.images[image] == {**expected, "disk_format": "raw", "status": "active"}
@@ -64,7 +76,7 @@ def test_image_arrives_under_its_own_id(tmp_path: Path):
 def test_empty_image_arrives(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(b"")
-        await Images(views[0], tmp_path).pull(image, ["lyon"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert sites[0].data[image] == b""
 
     cloud(trial)
@@ -118,7 +130,7 @@ def test_chunk_that_fails_is_fetched_again(tmp_path: Path, how: Callable[[web.Re
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(DATA)
         breaking(sites[1], 3, how)
-        await Images(views[0], tmp_path).pull(image, ["lyon"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert sites[0].data[image] == DATA
         assert len(chunks_asked(views[0], "lyon")) == COUNT + 3
 
@@ -141,7 +153,7 @@ def test_another_holder_goes_on_when_one_dies(tmp_path: Path):
             return None
 
         lyon.fault = fault
-        await Images(views[0], tmp_path).pull(image, ["lyon", "nice"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon", "nice"))
         assert here.data[image] == DATA
         assert len(chunks_asked(views[0], "nice")) == COUNT - 2
 
@@ -152,11 +164,12 @@ def test_holder_that_has_it_no_more_is_left(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, _lyon, nice = sites
         image = nice.add_image(DATA)
-        await Images(views[0], tmp_path).pull(image, ["lyon", "nice"])
+        holders = said(sites, image, "lyon", "nice")
+        await Images(views[0], tmp_path).pull(image, holders)
         assert here.data[image] == DATA
-        del nice.images[image], here.images[image]
+        del nice.images[image], nice.data[image], here.images[image]
         with pytest.raises(PullFailed, match="no site has it"):
-            await Images(views[0], tmp_path).pull(image, ["lyon", "nice"])
+            await Images(views[0], tmp_path).pull(image, holders)
 
     cloud(trial, "lyon", "nice")
 
@@ -172,14 +185,14 @@ def test_restart_fetches_only_what_is_missing(tmp_path: Path):
 
         lyon.fault = fault
         images = Images(views[0], tmp_path)
-        wish = asyncio.create_task(images.pull(image, ["lyon"]))
+        wish = asyncio.create_task(images.pull(image, said(sites, image, "lyon")))
         while not (images.status() and images.status()[0]["have"] == 3 * CHUNK):
             await asyncio.sleep(0.01)
         await images.stop()
         assert (await asyncio.gather(wish, return_exceptions=True))[0].__class__ is asyncio.CancelledError
         lyon.fault = None
         views[0].asked.clear()
-        await Images(views[0], tmp_path).pull(image, ["lyon"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.data[image] == DATA
         assert len(chunks_asked(views[0], "lyon")) == 2
 
@@ -190,13 +203,13 @@ def test_what_the_disk_has_lost_is_fetched_again(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, lyon = sites
         image = lyon.add_image(DATA)
-        pull = pulling.Pull(views[0], image, ["lyon"], tmp_path, 5)
-        _, partial = await pull.begin()
+        pull = pulling.Pull(views[0], described(sites[1], image), ["lyon"], tmp_path, 5)
+        partial = pull.begin()
         await pull.fill()
         partial.write(CHUNK + 7, b"lost")  # and the journal still says that it is there
         partial.close()
         views[0].asked.clear()
-        await Images(views[0], tmp_path).pull(image, ["lyon"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.data[image] == DATA
         assert len(chunks_asked(views[0], "lyon")) == 1
 
@@ -207,7 +220,7 @@ def test_image_with_another_hash_is_refused(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(DATA, os_hash_value="0" * 128)
         with pytest.raises(PullFailed, match="another hash"):
-            await Images(views[0], tmp_path).pull(image, ["lyon"])
+            await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert "status" not in sites[0].images.get(image, {}) or sites[0].images[image]["status"] == "queued"
         assert list(tmp_path.iterdir()) == []
 
@@ -219,7 +232,7 @@ def test_patience_ends(tmp_path: Path):
         image = sites[1].add_image(DATA)
         breaking(sites[1], 10**6, cut)
         with pytest.raises(PullFailed, match="broke off"):
-            await Images(views[0], tmp_path, patience_s=0.2).pull(image, ["lyon"])
+            await Images(views[0], tmp_path, patience_s=0.2).pull(image, said(sites, image, "lyon"))
 
     cloud(trial)
 
@@ -228,7 +241,7 @@ def test_two_wishes_share_one_pull_and_survive_each_other(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(DATA)
         images = Images(views[0], tmp_path)
-        first, second = (asyncio.create_task(images.pull(image, ["lyon"])) for _ in range(2))
+        first, second = (asyncio.create_task(images.pull(image, said(sites, image, "lyon"))) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
         await second
@@ -245,7 +258,7 @@ def test_what_an_earlier_attempt_has_left_in_glance_is_completed(tmp_path: Path)
         here, lyon = sites
         image = lyon.add_image(DATA)
         here.images[image] = {"id": image, "status": "queued"}
-        await Images(views[0], tmp_path).pull(image, ["lyon"])
+        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.images[image]["status"] == "active"
 
     cloud(trial)
@@ -257,10 +270,10 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path):
 
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(big)
-        pull = pulling.Pull(views[0], image, ["lyon"], tmp_path, 5)
+        pull = pulling.Pull(views[0], described(sites[1], image), ["lyon"], tmp_path, 5)
         tracemalloc.start()
         try:
-            _, partial = await pull.begin()
+            partial = pull.begin()
             await pull.fill()
             _, peak = tracemalloc.get_traced_memory()
         finally:

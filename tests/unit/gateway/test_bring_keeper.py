@@ -16,6 +16,7 @@ from atoll.gateway.bring import Keeper
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.keeper import KIND, wanted
 from atoll.gateway.call import Call, Reply
+from atoll.gateway.headers import IDENTITY
 from atoll.mesh.record import Change, Record
 
 IMAGE = "0b3bd3b3-6a54-4f7e-9d3c-0d2d1c0e9a11"
@@ -62,9 +63,12 @@ def test_policies(keep: object, expected: bool):
     assert wanted(keep, "lyon") is expected
 
 
-def answered(method: str, path: str, status: int, image: dict[str, Any] | None = None, service: str = "image") -> tuple[Call, Reply]:
+def answered(
+    method: str, path: str, status: int, image: dict[str, Any] | None = None, service: str = "image", *, owner: str = ""
+) -> tuple[Call, Reply]:
     call = Call(method, service, path, "", CIMultiDict(), b"{}", "req-1")
-    return call, Reply(status, CIMultiDict(), json.dumps(image).encode() if image else b"", "lyon")
+    headers = CIMultiDict({IDENTITY: json.dumps({"owner": owner})} if owner else {})
+    return call, Reply(status, headers, json.dumps(image).encode() if image else b"", "lyon")
 
 
 def keeper(document: Document) -> Keeper:
@@ -75,14 +79,31 @@ def test_policy_is_noted_as_it_goes_by():
     async def main() -> None:
         document = Document()
         noting = keeper(document)
-        noting.note(*answered("POST", "/v2/images", 201, {"id": IMAGE, "atoll_keep": "everywhere"}))
-        assert document.fields == {IMAGE: {"keep": "everywhere", "present": True}}
-        noting.note(*answered("PATCH", f"/v2/images/{IMAGE}", 200, {"id": IMAGE, "atoll_keep": "paris"}))
+        noting.note(*answered("POST", "/v2/images", 201, {"id": IMAGE, "owner": "ours", "atoll_keep": "everywhere"}))
+        assert document.fields == {IMAGE: {"keep": "everywhere", "owner": "ours", "present": True}}
+        noting.note(*answered("PATCH", f"/v2/images/{IMAGE}", 200, {"id": IMAGE, "owner": "ours", "atoll_keep": "paris"}))
         assert document.fields[IMAGE]["keep"] == "paris"
-        noting.note(*answered("PATCH", f"/v2/images/{IMAGE}", 200, {"id": IMAGE}))
+        noting.note(*answered("PATCH", f"/v2/images/{IMAGE}", 200, {"id": IMAGE, "owner": "ours"}))
         assert document.fields[IMAGE]["keep"] == "pull"
-        noting.note(*answered("DELETE", f"/v2/images/{IMAGE}", 204))
+        noting.note(*answered("DELETE", f"/v2/images/{IMAGE}", 204, owner="ours"))
         assert document.fields[IMAGE]["present"] is False
+        noting.note(*answered("POST", "/v2/images", 201, {"id": IMAGE, "owner": "theirs", "atoll_keep": "nice"}))
+        assert document.fields[IMAGE] == {"keep": "nice", "owner": "theirs", "present": True}
+
+    asyncio.run(main())
+
+
+def test_policy_of_another_project_under_the_same_id_changes_nothing():
+    async def main() -> None:
+        document = Document()
+        noting = keeper(document)
+        noting.note(*answered("POST", "/v2/images", 201, {"id": IMAGE, "owner": "ours", "atoll_keep": "everywhere"}))
+        before = dict(document.fields[IMAGE])
+        noting.note(*answered("POST", "/v2/images", 201, {"id": IMAGE, "owner": "theirs", "atoll_keep": "nice"}))
+        noting.note(*answered("PATCH", f"/v2/images/{IMAGE}", 200, {"id": IMAGE, "owner": "theirs"}))
+        noting.note(*answered("DELETE", f"/v2/images/{IMAGE}", 204, owner="theirs"))
+        noting.note(*answered("DELETE", f"/v2/images/{IMAGE}", 204))
+        assert document.fields[IMAGE] == before
 
     asyncio.run(main())
 
@@ -112,7 +133,7 @@ def test_what_shall_be_kept_is_pulled_from_whoever_has_it(tmp_path: Path):
         here, empty, lyon = Site("here"), Site("empty"), Site("lyon")
         async with running(here, empty, lyon) as views:
             document = Document()
-            kept, other = lyon.add_image(b"kept" * 1000), lyon.add_image(b"other")
+            kept, other = lyon.add_image(b"kept" * 1000, atoll_keep="lyon,here"), lyon.add_image(b"other")
             keeping = Keeper(views[0], document, Images(views[0], tmp_path))
             task = asyncio.create_task(keeping.run())
             await asyncio.sleep(0)
@@ -144,7 +165,7 @@ def test_site_that_comes_back_with_it_is_asked_again(tmp_path: Path):
             task = asyncio.create_task(keeping.run())
             await asyncio.sleep(0.1)
             assert here.images == {}
-            lyon.images[IMAGE] = {**lyon.images[lyon.add_image(b"late")], "id": IMAGE}
+            lyon.images[IMAGE] = {**lyon.images[lyon.add_image(b"late", atoll_keep="everywhere")], "id": IMAGE}
             lyon.data[IMAGE] = b"late"
             keeping.wake()
             async with asyncio.timeout(10):
@@ -154,3 +175,63 @@ def test_site_that_comes_back_with_it_is_asked_again(tmp_path: Path):
             await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(main())
+
+
+def keeping(tmp_path: Path, arrange: Callable[[Site, Site, Document], str], expected: Callable[[Site, str], bool]) -> Site:
+    """Have a keeper follow what `arrange` makes of this site, of lyon and of the document; returns this site after a while."""
+    here, lyon = Site("here"), Site("lyon")
+
+    async def main() -> None:
+        document = Document()
+        image = arrange(here, lyon, document)
+        async with running(here, lyon) as views:
+            images = Images(views[0], tmp_path, conflicts=here.conflicts)
+            task = asyncio.create_task(Keeper(views[0], document, images).run())
+            async with asyncio.timeout(10):
+                while not expected(here, image):
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    return here
+
+
+def test_another_projects_data_are_not_put_into_an_image_that_has_the_id(tmp_path: Path):
+    """A user makes an image under the id of another project's at another site, and asks for its data."""
+
+    def arrange(here: Site, lyon: Site, document: Document) -> str:
+        image = lyon.add_image(b"secret" * 1000, owner="victim", atoll_keep="here")
+        here.images[image] = {"id": image, "status": "queued", "owner": "attacker", "atoll_keep": "here"}
+        document.write([Change(KIND, image, {"keep": "here", "owner": "attacker", "present": True})])
+        return image
+
+    here = keeping(tmp_path, arrange, lambda here, _image: bool(here.conflicts.list()))
+    assert here.data == {}
+    (conflict,) = here.conflicts.list()
+    assert (conflict["kind"], conflict["sites"]) == ("image", ["here", "lyon"])
+    assert "differ in owner" in conflict["why"]
+
+
+def test_record_that_the_image_contradicts_has_nothing_pulled(tmp_path: Path):
+    """The property is the owner's; a record is what some member site has written."""
+
+    def arrange(_here: Site, lyon: Site, document: Document) -> str:
+        image, kept = lyon.add_image(b"secret" * 1000), lyon.add_image(b"kept", atoll_keep="here")
+        document.write([Change(KIND, each, {"keep": "here", "owner": "ours", "present": True}) for each in (image, "../../x", kept)])
+        return kept
+
+    here = keeping(tmp_path, arrange, lambda here, kept: kept in here.data)
+    assert list(here.data.values()) == [b"kept"]
+
+
+def test_record_with_another_owner_has_nothing_pulled(tmp_path: Path):
+    def arrange(_here: Site, lyon: Site, document: Document) -> str:
+        image, kept = lyon.add_image(b"secret" * 1000, atoll_keep="here"), lyon.add_image(b"kept", atoll_keep="here")
+        document.write([Change(KIND, image, {"keep": "here", "owner": "attacker", "present": True})])
+        document.write([Change(KIND, kept, {"keep": "here", "present": True})])  # of an earlier version
+        return kept
+
+    here = keeping(tmp_path, arrange, lambda here, kept: kept in here.data)
+    assert list(here.data.values()) == [b"kept"]

@@ -9,103 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from bring_sites import Site, Sites, running
+from bring_sites import Sites, running
 from multidict import CIMultiDict
+from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, THEIRS, Cloud, group, rule
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.call import Call
-
-OURS, THEIRS = "ours", "theirs"
-KEYS = {"networks": "network", "subnets": "subnet", "security-groups": "security_group", "security-group-rules": "security_group_rule"}
-FLAVOR_BODY = {
-    "id": "f", "name": "small", "ram": 1, "vcpus": 1, "disk": 1, "swap": "", "OS-FLV-EXT-DATA:ephemeral": 0, "rxtx_factor": 1.0,
-    "os-flavor-access:is_public": True, "description": None, "extra_specs": {"a": "b"}, "links": [],
-}  # fmt: skip
-NETWORK_BODY = {
-    "id": "n",
-    "name": "n",
-    "project_id": OURS,
-    "provider:network_type": "vlan",
-    "shared": False,
-    "tags": ["t"],
-    "description": "",
-}
-SUBNET_BODY = {
-    "id": "s",
-    "network_id": "n",
-    "project_id": OURS,
-    "cidr": "10.0.0.0/24",
-    "ip_version": 4,
-    "gateway_ip": None,
-    "ipv6_ra_mode": None,
-}
-
-
-def rule(name: str, group: str, remote: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"id": name, "security_group_id": group, "project_id": OURS, "direction": "ingress", "remote_group_id": remote, **more}
-
-
-def group(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
-    return {"id": f"id-{name}", "name": name, "project_id": OURS, "security_group_rules": list(rules)}
-
-
-class Cloud(Site):
-    """A site with collections of things; what is made is kept, what is deleted is gone, and all of it is noted."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.things: dict[str, dict[str, Any]] = {}
-        self.changes: list[tuple[str, str, str, Any]] = []
-        self.project = OURS
-        self.refuse = ""
-        self.application.router.add_get("/identity/v3/auth/tokens", self._token)
-        self.application.router.add_route("*", "/{service}/{version}/{path:.*}", self._any)
-
-    async def _token(self, _request: web.Request) -> web.Response:
-        return web.json_response({"token": {"project": {"id": self.project}}})
-
-    async def _any(self, request: web.Request) -> web.Response:
-        path = request.match_info["path"]
-        if request.method == "GET":
-            return self._get(request, path)
-        body = await request.json() if request.body_exists else None
-        self.changes.append((request.method, path, request.headers["X-Auth-Token"], body))
-        if request.method == "DELETE":
-            return web.Response(status=204 if self.things.pop(path, None) else 404)
-        if self.refuse and path.startswith(self.refuse):
-            raise web.HTTPForbidden
-        return self._make(path, body)
-
-    def _get(self, request: web.Request, path: str) -> web.Response:
-        if path in KEYS:
-            found = [thing for key, thing in self.things.items() if key.startswith(f"{path}/")]
-            found = [thing for thing in found if all(thing.get(name) == value for name, value in request.query.items())]
-            return web.json_response({path.replace("-", "_"): found})
-        if path not in self.things:
-            raise web.HTTPNotFound
-        collection = path.split("/", maxsplit=1)[0]
-        return web.json_response({KEYS.get(collection) or {"flavors": "flavor", "os-keypairs": "keypair"}[collection]: self.things[path]})
-
-    def _make(self, path: str, body: Any) -> web.Response:
-        made = next(iter(body.values())) if isinstance(body, dict) else None
-        if path in {*KEYS, "flavors", "os-keypairs"}:
-            for thing in made if isinstance(made, list) else [made]:
-                key = f"{path}/{thing.get('id') or thing['name']}"
-                if key in self.things:
-                    raise web.HTTPConflict
-                self.things[key] = dict(thing)
-            if path == "security-groups":
-                made = {**made, "security_group_rules": [{"id": "default-egress"}]}
-                self.things["security-group-rules/default-egress"] = {"id": "default-egress"}
-            return web.json_response({KEYS.get(path, "x"): made}, status=201)
-        return web.json_response({})
-
-    def made(self, path: str) -> list[Any]:
-        return [body for method, asked, _, body in self.changes if method == "POST" and asked == path]
-
-    def deleted(self) -> list[str]:
-        return [path for method, path, _, _ in self.changes if method == "DELETE"]
+from atoll.identifiers import GATEWAY_PROJECT
 
 
 def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Bringer, Sites], Awaitable[None]]) -> None:
@@ -157,6 +68,7 @@ def test_flavor(tmp_path: Path):
 def test_private_flavor_is_for_the_project_alone(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things["flavors/f"] = {**FLAVOR_BODY, "os-flavor-access:is_public": False}
+        lyon.access = [{"tenant": OURS}]
         assert await bringer.bring([Reference(FLAVOR, "f")], "user") is not None
         assert here.made("flavors/f/action") == [{"addTenantAccess": {"tenant": OURS}}]
 
@@ -191,11 +103,12 @@ def test_network_comes_with_its_subnets(tmp_path: Path):
 def test_network_of_another_project_is_opened_to_this_one_alone(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things = {"networks/n": {**NETWORK_BODY, "project_id": THEIRS, "shared": True}}
+        lyon.share("network", "n")
         assert await bringer.bring([Reference(NETWORK, "n")], "user") is not None
         assert here.things["networks/n"]["project_id"] == THEIRS
         assert "shared" not in here.things["networks/n"]
         policy = {"object_type": "network", "object_id": "n", "action": "access_as_shared", "target_tenant": OURS}
-        assert here.made("rbac-policies") == [{"rbac_policy": policy}]
+        assert here.made("rbac-policies") == [{"rbac_policy": policy | {"project_id": GATEWAY_PROJECT}}]
 
     trial(tmp_path, act)
 
@@ -283,6 +196,7 @@ def test_what_has_been_deleted_since_is_brought_again(tmp_path: Path):
 def test_image_that_is_shared_is_shown_to_the_project(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         image = lyon.add_image(b"data" * 1000, visibility="shared", owner=THEIRS)
+        lyon.members[image] = {OURS}
         members: list[tuple[str, str, Any]] = []
 
         async def fault(request: web.Request) -> web.StreamResponse | None:

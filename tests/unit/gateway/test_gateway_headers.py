@@ -20,6 +20,7 @@ from atoll.gateway import headers as heads
 from atoll.gateway.call import Call
 from atoll.gateway.callers import Callers
 from atoll.gateway.copies import of_user
+from atoll.gateway.requester import Requester
 from atoll.gateway.target import Refused
 
 
@@ -189,18 +190,26 @@ def test_a_token_counts_no_longer_than_it_lives(tmp_path: Path) -> None:
     assert callers.user(token) == ""
 
 
-def keypair(user: str | None, query: str = "", version: str = "") -> Call:
+def of(user: str | None, query: str = "", version: str = "") -> str:
+    """The query by which a key pair's deletion says later whose it is, for the user of the validated token."""
     headers = {"X-Auth-Token": forged("victim")} | ({"OpenStack-API-Version": version} if version else {})
-    return Call("DELETE", "compute", "/v2.1/os-keypairs/laptop", query, CIMultiDict(headers), None, "req-x", user)
+    call = Call("DELETE", "compute", "/v2.1/os-keypairs/laptop", query, CIMultiDict(headers), None, "req-x")
+    return of_user(call, None if user is None else Requester(user, "project", ("member",))).query
 
 
 def test_a_key_pair_is_deleted_later_for_the_user_of_the_validated_token_alone() -> None:
-    assert of_user(keypair("ann")).query == "user_id=ann"
-    assert of_user(keypair(None)).query == "user_id="
-    assert of_user(keypair("")).query == "user_id="
+    assert of("ann") == "user_id=ann"
+    assert of(None) == "user_id="
+    assert of("") == "user_id="
     # Nova passes over `user_id` before 2.10, and over what only looks like it: what was deleted was the user's own.
-    assert of_user(keypair("ann", "user_id=victim")).query == "user_id=ann"
-    assert of_user(keypair("ann", "xuser_id=victim", "compute 2.10")).query == "xuser_id=victim&user_id=ann"
+    assert of("ann", "user_id=victim") == "user_id=ann"
+    assert of("ann", "xuser_id=victim", "compute 2.10") == "xuser_id=victim&user_id=ann"
     # An administrator may name another user.
-    assert of_user(keypair("admin", "user_id=ann", "compute 2.10")).query == "user_id=ann"
-    assert of_user(keypair("a&user_id=b")).query == "user_id=a%26user_id%3Db"
+    assert of("admin", "user_id=ann", "compute 2.10") == "user_id=ann"
+    assert of("a&user_id=b") == "user_id=a%26user_id%3Db"
+
+
+def test_of_what_only_gateways_say_a_peer_may_say_what_its_services_act_by() -> None:
+    said = CIMultiDict({"X-Atoll-Given-Id": "1", "X-Atoll-Identify": "1", "X-Atoll-Hop": "1", "X-Atoll-Site": "x"})
+    assert sorted(heads.of_peer(said)) == ["X-Atoll-Given-Id", "X-Atoll-Identify"]
+    assert not heads.of_client(said)

@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.call import Call, Unreachable
 from atoll.gateway.faults import fault, unreachable
+from atoll.gateway.headers import GIVEN_ID
 from atoll.gateway.limited import BURST, LimitedLog
 from atoll.gateway.locate import Locations
 from atoll.gateway.routes import IMAGES
@@ -22,7 +23,7 @@ from atoll.gateway.routes import IMAGES
 
 def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path: Path) -> None:
     asked: list[dict] = []
-    lifetimes = iter((200, 3600))
+    lifetimes = iter((200, 3600, 3600))
 
     async def main() -> None:
         async with Cloud(tmp_path, "paris") as cloud:
@@ -34,12 +35,14 @@ def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path:
 
             cloud["paris"]._services_runner.server.request_handler = issue  # type: ignore[union-attr]
             sites = cloud["paris"].sites
-            assert await asyncio.gather(sites.admin_token(), sites.admin_token()) == ["t1", "t2"]  # the first one is about to end
-            assert await sites.admin_token() == "t2"
+            assert await asyncio.gather(sites.own_token("image"), sites.own_token("image")) == ["t1", "t2"]  # the first one is about to end
+            assert await sites.own_token("image") == "t2"
+            assert await sites.own_token("network") == "t3", "an account for each service"
 
     asyncio.run(main())
     user = asked[0]["auth"]["identity"]["password"]["user"]
-    assert (user["name"], user["password"], len(asked)) == ("gateway-paris", "secret", 2)
+    assert (user["name"], user["password"], len(asked)) == ("gateway_image", "secret", 3)
+    assert asked[2]["auth"]["identity"]["password"]["user"]["name"] == "gateway_network"
 
 
 def test_keystone_that_refuses_the_gateway(tmp_path: Path) -> None:
@@ -47,7 +50,35 @@ def test_keystone_that_refuses_the_gateway(tmp_path: Path) -> None:
         async with Cloud(tmp_path, "paris") as cloud:
             cloud["paris"].services.refuse = lambda _request: web.Response(status=401)
             with pytest.raises(Unreachable, match="401"):
-                await cloud["paris"].sites.admin_token()
+                await cloud["paris"].sites.own_token("compute")
+
+    asyncio.run(main())
+
+
+def test_the_gateway_vouches_for_an_id_with_a_token_of_its_own_and_tells_of_writes(tmp_path: Path) -> None:
+    def issue(request: web.Request) -> web.Response | None:
+        if not request.path.startswith("/identity"):
+            return web.json_response({}, status=409) if request.path.endswith("/refused") else None
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+        return web.json_response({"token": {"expires_at": until}}, status=201, headers={"X-Subject-Token": "own"})
+
+    async def main() -> None:
+        async with Cloud(tmp_path, "paris") as cloud:
+            services, sites = cloud["paris"].services, cloud["paris"].sites
+            services.refuse = issue
+            wrote: list[str] = []
+            sites.on_write = lambda call: wrote.append(call.path)
+            headers = CIMultiDict({"X-Auth-Token": "user", GIVEN_ID: "1"})
+            await sites.send("paris", Call("POST", "image", "/v2/images", "", headers, b"{}", "req-1"))
+            sent = services.headers[-1]
+            assert (sent["X-Auth-Token"], sent["X-Service-Token"], GIVEN_ID in sent) == ("user", "own", False)
+            await sites.send("paris", Call("GET", "image", "/v2/images", "", CIMultiDict(), None, "req-1"))
+            await sites.send("paris", Call("POST", "image", "/v2/refused", "", CIMultiDict(), b"{}", "req-1"))
+            assert [path for path in wrote if path.startswith("/v2/")] == ["/v2/images"]
+            # From a client it means nothing.
+            status, _body, _headers = await cloud.ask("paris", "POST", "/image/v2/images", json={}, headers={GIVEN_ID: "1"})
+            assert status == 201
+            assert "X-Service-Token" not in services.headers[-1]
 
     asyncio.run(main())
 

@@ -1,20 +1,24 @@
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from replica_sites import ADMIN, Sites, call
+from replica_sites import ADMIN, PROJECT, Sites, call
 
 from atoll.gateway import attempt, pending
-from atoll.gateway.attempt import REPLICA_TAG, find_tagged, words
+from atoll.gateway.answers import REPLICA_TAG, find_tagged, words
 from atoll.gateway.call import Reply
+from atoll.gateway.conflicts import Conflicts
 from atoll.gateway.operation import Operation, resource_of
 from atoll.gateway.pending import Pending
+from atoll.gateway.requester import Requester
 
 SERVER = "/v2.1/servers/1"
+OWNER = Requester("user", PROJECT, ("member",))
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +29,9 @@ def hurry(monkeypatch):
 
 
 @asynccontextmanager
-async def working(file: Path, sites: Sites) -> AsyncIterator[Pending]:
+async def working(file: Path, sites: Sites, told: Conflicts | None = None) -> AsyncIterator[Pending]:
     """A worker, until the end of the context."""
-    worker = Pending(file, sites, lambda: 1_800_000_000.0)
+    worker = Pending(file, sites, lambda: 1_800_000_000.0, conflicts=told)
     task = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -45,11 +49,11 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def put(site: str = "lyon", path: str = SERVER, **fields: object) -> Operation:
-    return Operation.of(site, call("PUT", path, fields), "cut off")
+    return Operation.of(site, call("PUT", path, fields), "cut off", OWNER)
 
 
 def delete(site: str = "lyon", path: str = SERVER, *, unsure: bool = False) -> Operation:
-    return Operation.of(site, call("DELETE", path), "cut off", unsure=unsure)
+    return Operation.of(site, call("DELETE", path), "cut off", OWNER, unsure=unsure)
 
 
 def test_what_waits_is_done_when_the_site_is_back(tmp_path):
@@ -67,7 +71,7 @@ def test_what_waits_is_done_when_the_site_is_back(tmp_path):
             worker.wake()
             await until(lambda: not worker.list())
             assert sites["lyon"].things[SERVER] == {"name": "new"}
-            assert sites["lyon"].asked == [("PUT", SERVER, ADMIN)]
+            assert sites["lyon"].asked == [("GET", SERVER, ADMIN), ("PUT", SERVER, ADMIN)]
 
     asyncio.run(main())
 
@@ -172,6 +176,7 @@ def test_a_change_that_is_refused_is_given_up_at_last_and_a_deletion_is_not(tmp_
 
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
+            sites["lyon"].things = {SERVER: {}, "/v2.1/servers/2": {}}
             sites["lyon"].refuse = {("PUT", "."): 409, ("DELETE", "."): 409}
             worker.add([put(name="new"), delete(path="/v2.1/servers/2")])
             await until(lambda: [each["attempts"] > pending.MOST_REFUSALS for each in worker.list()] == [True])
@@ -211,7 +216,7 @@ def test_servers_are_found_by_their_tag(tmp_path):
             for number, tag in (("1", "ours"), ("2", "another's"), ("3", None)):
                 sites["lyon"].things[f"/v2.1/servers/{number}"] = {"id": number, "metadata": {REPLICA_TAG: tag} if tag else {}}
             listed = call("DELETE", "/v2.1/servers", query=find_tagged("web.1"))
-            worker.add([replace(Operation.of("lyon", listed, "lost", unsure=True), tag="ours")])
+            worker.add([replace(Operation.of("lyon", listed, "lost", OWNER, unsure=True), tag="ours")])
             await until(lambda: not worker.list())
             assert sorted(sites["lyon"].things) == ["/v2.1/servers/2", "/v2.1/servers/3"]
 
@@ -222,25 +227,43 @@ def test_the_name_that_servers_are_found_by_is_no_pattern():
     assert find_tagged("web.1") == "all_tenants=1&name=%5Eweb%5C.1%24"
 
 
-def test_data_are_copied_from_another_site_that_has_them(tmp_path):
+def test_what_does_not_fit_is_given_up_at_once_and_the_operator_is_told(tmp_path, caplog):
+    """A user deletes an image of its own; another project's image has the id at a site that was cut off."""
     image = "/v2/images/i"
 
     async def main() -> None:
-        async with Sites("paris", "lyon", "nice").running() as sites, working(tmp_path / "pending.db", sites) as worker:
-            for site in ("lyon", "nice"):
-                sites[site].things[image] = {"status": "queued"}
-            copied = replace(Operation.of("lyon", call("PUT", f"{image}/file", service="image"), "wait"), copies_data=True)
-            worker.add([copied])
-            await until(lambda: "no site" in worker.list()[0]["error"])
-            sites["nice"].data[image] = b"data" * 100_000
+        told = Conflicts()
+        async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites, told) as worker:
+            sites["lyon"].things[image] = {"id": "i", "owner": "victim"}
+            later = Operation.of("lyon", call("DELETE", image, service="image"), "cut off", OWNER)
+            sites["lyon"].things["/v2/images/j"] = {"id": "j", "owner": PROJECT}
+            worker.add([later, replace(later, path="/v2/images/j", requester=None)])
             await until(lambda: not worker.list())
-            assert sites["lyon"].data[image] == sites["nice"].data[image]
-            before = len(sites["lyon"].asked)
-            worker.add([copied])
-            await until(lambda: not worker.list())
-            assert [method for method, _, _ in sites["lyon"].asked[before:]] == ["GET"], "it is active there: nothing is sent"
+            assert set(sites["lyon"].things) == {image, "/v2/images/j"}
+            assert {method for method, _, _ in sites["lyon"].asked} == {"GET"}
+            (conflict,) = [each for each in told.list() if each["id"] == "i"]
+            assert (conflict["kind"], conflict["id"], conflict["sites"]) == ("pending image DELETE", "i", ["lyon", "paris"])
 
     asyncio.run(main())
+    assert "lyon refuses for good: DELETE image/v2/images/i (the object at lyon is not of project project" in caplog.text
+    assert "lyon refuses for good: DELETE image/v2/images/j (nobody knows who asked for it)" in caplog.text
+
+
+def test_a_file_of_an_earlier_version_does_not_say_who_asked(tmp_path):
+    old = sqlite3.connect(tmp_path / "pending.db")
+    old.executescript(
+        "CREATE TABLE operation (number INTEGER PRIMARY KEY AUTOINCREMENT, since REAL NOT NULL, attempts INTEGER NOT NULL,"
+        " error TEXT NOT NULL, site TEXT NOT NULL, method TEXT NOT NULL, service TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL,"
+        " headers TEXT NOT NULL, body BLOB, request_id TEXT NOT NULL, unsure INTEGER NOT NULL, tag TEXT NOT NULL, about TEXT NOT NULL,"
+        " copies_data INTEGER NOT NULL, resource TEXT NOT NULL);"
+        "INSERT INTO operation VALUES (1, 0, 0, 'e', 'lyon', 'DELETE', 'image', '/v2/images/i', '', '{}', NULL, 'r', 0, '', '', 0, 'r')"
+    )
+    old.close()
+    worker = Pending(tmp_path / "pending.db", Sites("paris", "lyon"), lambda: 0.0)
+    (waits,) = worker._store.all()
+    assert (waits.requester, waits.identity) == (None, {})
+    worker.add([delete()])
+    assert worker._store.all()[1].requester == OWNER
 
 
 def test_a_site_that_left_is_waited_for_no_more(tmp_path):

@@ -2,18 +2,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from replica_sites import ADMIN, USER, Notes, Sites, call
+from replica_sites import USER, Notes, Sites, call
 
-from atoll.gateway.attempt import REPLICA_TAG
+from atoll.gateway.answers import REPLICA_TAG
 from atoll.gateway.call import Call, Reply
 from atoll.gateway.copies import of_user
+from atoll.gateway.headers import GIVEN_ID
 from atoll.gateway.pending import Pending
 from atoll.gateway.replicate import KIND, Replicas
+from atoll.gateway.requester import Requester
 from atoll.gateway.routes import COMPUTE, IMAGES, network_resource
 
 SERVERS = "/v2.1/servers"
@@ -332,13 +333,40 @@ def test_what_a_site_forbids_the_user_is_not_done_there_by_the_gateway(tmp_path)
 
 
 def test_a_key_pair_that_waits_says_whose_it_is():
-    asked = replace(call("DELETE", "/v2.1/os-keypairs/mine", **{"X-OpenStack-Nova-API-Version": "2.1"}), user="user")
-    said = of_user(asked)
+    user = Requester("user", "project", ("member",))
+    said = of_user(call("DELETE", "/v2.1/os-keypairs/mine", **{"X-OpenStack-Nova-API-Version": "2.1"}), user)
     assert said.query == "user_id=user"
     assert said.headers["OpenStack-API-Version"] == "compute 2.10"
     assert "X-OpenStack-Nova-API-Version" not in said.headers
-    assert of_user(call("DELETE", "/v2.1/os-keypairs/mine")).query == "user_id=", "nobody's, and so no key pair of the gateway's account"
-    assert of_user(replace(call("DELETE", SERVERS + "/1"), user="user")).query == ""
+    assert of_user(call("DELETE", "/v2.1/os-keypairs/mine"), None).query == "user_id=", "nobody's: no key pair of the gateway's"
+    assert of_user(call("DELETE", SERVERS + "/1"), user).query == ""
+
+
+def test_what_waits_says_who_asked_and_which_object_was_meant(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            image = "/v2/images/i"
+            at.sites["paris"].things[image] = {"id": "i", "owner": "project", "os_hash_value": "h"}
+            at.sites.cut.add("lyon")
+            for method, child, body in (("PATCH", "", {"name": "n"}), ("POST", "/members", {"member": "m"}), ("DELETE", "", None)):
+                asked = call(method, image + child, body, service="image", **{"X-Atoll-Identity": '{"owner": "forged"}'})
+                reply = await at.replicas.everywhere(asked, ["paris", "lyon"])
+                assert reply.ok
+                (waits,) = [each for each in at.pending._store.all() if each.method == method]
+                assert waits.requester == Requester("user", "project", ("member",))
+                assert waits.identity == {"owner": "project", "hash": "h"}
+
+    asyncio.run(main())
+
+
+def test_a_site_that_is_alone_is_asked_once_for_each_request(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path, "paris") as at:
+            at.sites["paris"].things[FLAVOR] = {"id": "f"}
+            assert (await at.replicas.everywhere(call("DELETE", FLAVOR), ["paris"])).status == 204
+            assert at.sites["paris"].asked == [("DELETE", FLAVOR, USER)]
+
+    asyncio.run(main())
 
 
 # --- Types that have one id everywhere
@@ -410,7 +438,10 @@ def test_what_neutron_chose_at_the_first_site_is_the_same_at_the_others(tmp_path
                 name: made[name] for name in ("id", "project_id", "cidr")
             }
             assert "subnetpool_id" not in there
-            assert [at.sites[site].asked[0][2] for site in ("paris", "lyon")] == [USER, ADMIN]
+            assert [at.sites[site].asked[0][2] for site in ("paris", "lyon")] == [USER, USER], (
+                "nothing is created with more than the user's rights"
+            )
+            assert [GIVEN_ID in at.sites[site].headers[0] for site in ("paris", "lyon")] == [False, True]
 
     asyncio.run(main())
 

@@ -99,7 +99,9 @@ def told(service: Service, settings: Settings) -> Settings:
 
 
 def rendered(name: str, settings) -> dict[str, str]:
-    return EVERY[name].configuration(told(EVERY[name], settings))
+    """The files of options."""
+    files = EVERY[name].configuration(told(EVERY[name], settings))
+    return {path: text for path, text in files.items() if not path.endswith(".yaml")}
 
 
 def parsed(text: str, tmp_path: Path) -> dict[str, dict[str, list[str]]]:
@@ -176,7 +178,8 @@ def test_compute_site_is_called_by_its_own_name_and_has_no_database(settings, tm
 def test_rabbitmq_instead(name, settings, tmp_path):
     """The password may hold what oslo.config takes for a reference."""
     url = "rabbit://u:p$x%40@h:5672/"
-    text = "".join(EVERY[name].configuration(replace(told(EVERY[name], settings), transport_url=url)).values())
+    files = EVERY[name].configuration(replace(told(EVERY[name], settings), transport_url=url))
+    text = "".join(text for path, text in files.items() if not path.endswith(".yaml"))
     sections = parsed(text, tmp_path)
     assert sections["DEFAULT"]["transport_url"] == [url.replace("$", "$$")]
     assert "oslo_messaging_zenoh" not in sections
@@ -229,3 +232,38 @@ def test_lists_arrive_as_lists(settings, understood):
     assert "router" in values["DEFAULT.service_plugins"]
     assert values["ml2.mechanism_drivers"] == ["agentless"]
     assert "qos" in values["ml2.extension_drivers"]
+
+
+GATEWAY = """
+    from oslo_config import cfg
+    from oslo_policy import policy
+    rules = {"nova": "nova.policies.base", "glance": "glance.policies.base", "neutron": "neutron.conf.policies.base"}[sys.argv[1]]
+    import importlib
+    defaults = [rule for rule in importlib.import_module(rules).rules if rule.name == "context_is_admin"]
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[])
+    enforcer = policy.Enforcer(conf)
+    if len(sys.argv) == 3:
+        conf.set_override("policy_dirs", [sys.argv[2]], group="oslo_policy")
+        conf.set_override("enforce_new_defaults", True, group="oslo_policy")
+    enforcer.register_defaults(defaults)
+    tell([bool(enforcer.authorize("context_is_admin", {}, {"roles": [role]})) for role in ("admin", "gateway_compute", "gateway_image",
+          "gateway_network", "service", "member")])
+"""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("nova", 1), ("glance", 2), ("neutron", 3)])
+def test_gateways_account_is_the_administrator_of_one_service(name, expected, settings, tmp_path):
+    """And nova-compute, Placement and Keystone know nothing of it."""
+    files = {path: text for path, text in EVERY[name].configuration(settings).items() if path.endswith(".yaml")}
+    ((path, text),) = files.items()
+    (tmp_path / "policy.d").mkdir()
+    (tmp_path / "policy.d" / PurePosixPath(path).name).write_text(text)
+    assert f"policy_dirs = {settings.etc / PurePosixPath(path).parent}" in "".join(rendered(name, settings).values())
+    assert inside(GATEWAY, name) == [True, *[False] * 5]
+    assert inside(GATEWAY, name, str(tmp_path / "policy.d")) == [index in {0, expected} for index in range(6)]
+
+
+@pytest.mark.parametrize("name", ["keystone", "placement", "nova-compute"])
+def test_other_services_have_no_such_administrator(name, settings):
+    assert [path for path in EVERY[name].configuration(told(EVERY[name], settings)) if path.endswith(".yaml")] == []

@@ -77,3 +77,13 @@ def test_interrupted_making_of_keys_is_made_good(tmp_path):
         str(tmp_path / "keys"),
     )
     assert "BEGIN PUBLIC KEY" in (tmp_path / "keys/public/public.pem").read_text()
+
+
+def test_validating_tokens_is_upstreams_rule_and_the_gateways_account():
+    found = inside(
+        """
+        from keystone.common.policies import token
+        tell([rule.check_str for rule in token.list_rules() if rule.name == "identity:validate_token"])
+        """
+    )
+    assert [f"{rule} or role:gateway_image" for rule in found] == [keystone.VALIDATE_TOKEN]

@@ -10,7 +10,7 @@ import pytest
 from upstream import check, inside
 
 from atoll.cloud import PORT_OFFSETS
-from atoll.identifiers import LOCAL_USERS, gateway_user, identifier, local_endpoint, local_user
+from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, gateway_user, identifier, local_endpoint, local_user
 from atoll.services import Settings, keystone
 from atoll.services.keystone_bootstrap import CATALOGUE, ROLES
 from atoll.site.composition import SECRETS
@@ -198,7 +198,8 @@ def test_what_only_some_sites_have_comes_into_the_catalogue_and_goes(site):
 def accounts(site: str) -> list[tuple[str, str]]:
     """The id of each user, and whose secret its password is."""
     local = [(local_user(site, name), name) for name in LOCAL_USERS]
-    return [(identifier("user", "admin"), "admin"), (gateway_user(site), "gateway"), *local]
+    own = [(local_user(site, gateway_role(service)), "gateway") for service in GATEWAY_SERVICES]
+    return [(identifier("user", "admin"), "admin"), *own, *local]
 
 
 def ids(rows: Rows, table: str, column: str = "id") -> set[str]:
@@ -230,7 +231,8 @@ def test_what_all_sites_share_has_ids_that_all_sites_compute(paris):
 def test_users_are_the_clouds_admin_and_the_sites_own(paris):
     assert ids(paris["first"], "user") == {user for user, _secret in accounts("paris")}
     names = {row["user_id"]: row["name"] for row in paris["first"]["local_user"]}
-    assert names == dict(accounts("paris")) | {gateway_user("paris"): "gateway-paris"}
+    assert names == dict(accounts("paris")) | {local_user("paris", gateway_role(each)): gateway_role(each) for each in GATEWAY_SERVICES}
+    assert gateway_user("paris") not in names, "an account that is an administrator at all sites"
     assert paris["signs_in"] == [True] * len(names)
 
 
@@ -244,7 +246,7 @@ def test_who_may_do_what(paris):
     found = {(row["actor_id"], row["target_id"], row["role_id"]) for row in paris["first"]["assignment"]}
     assert found == {
         (identifier("user", "admin"), project["admin"], role["admin"]),
-        (gateway_user("paris"), project["admin"], role["admin"]),
+        *((local_user("paris", gateway_role(each)), project["service"], role[gateway_role(each)]) for each in GATEWAY_SERVICES),
         *((local_user("paris", name), project["service"], role[each]) for name in LOCAL_USERS for each in ("admin", "service")),
     }
     system = {(row["actor_id"], row["role_id"]) for row in paris["first"]["system_assignment"]}

@@ -6,7 +6,7 @@ import pytest
 
 from atoll.cloud.changes import NewSite
 from atoll.gateway.options import FILE, Options
-from atoll.identifiers import LOCAL_USERS, local_endpoint, local_user
+from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
 from atoll.services.keystone_bootstrap import BESIDES
 from atoll.site.gateway import MEMBERS_FILE
 from atoll.site.lifecycle import up
@@ -62,7 +62,7 @@ def test_keystone_and_gateway_are_told_whom_to_trust(state, cache, runtime, file
 def test_gateway_knows_what_is_the_sites_alone(state, cache, runtime, file):
     up(state, cache, file)
     told = Options.load(state.site("lyon") / "etc" / FILE)
-    assert set(told.local_users) == {local_user("lyon", name) for name in LOCAL_USERS}
+    assert set(told.local_users) == {local_user("lyon", name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))}
     assert len(told.local_endpoints) == 3 * (len(told.services) + len(BESIDES))
     assert local_endpoint("lyon", "image", "public") in told.local_endpoints
 

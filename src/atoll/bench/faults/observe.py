@@ -9,7 +9,7 @@ from typing import Any
 from atoll.bench.api import Answer, Api
 from atoll.bench.faults.client import Client, Insider
 from atoll.bench.measure import failed
-from atoll.identifiers import LOCAL_USERS, local_user
+from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_user
 
 _LISTS = {
     "users": ("/users", ("name", "domain_id", "enabled", "description", "default_project_id")),
@@ -60,7 +60,7 @@ def _fields(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def _identity(api: Api, site: str) -> dict[str, dict[str, Any]]:
-    own = {local_user(site, name) for name in LOCAL_USERS}
+    own = {local_user(site, name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))}
     found: dict[str, dict[str, Any]] = {}
     for kind, (path, fields) in _LISTS.items():
         rows = api.expect("identity", "GET", path)[kind]

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from multidict import CIMultiDict
 
+from atoll.gateway.answers import GONE
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.references import Reference
 from atoll.gateway.call import Call, Unreachable
@@ -70,9 +71,17 @@ class Asker:
         return reply.json() if reply.ok else None
 
     async def make(  # noqa: PLR0913 - a request is made of so many parts
-        self, method: str, service: str, target: str, body: Any = None, *, token: str | None = None, exists: bool = False
+        self,
+        method: str,
+        service: str,
+        target: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        exists: bool = False,
+        gone: bool = False,
     ) -> Any:
-        """Have a service of this site make or change something, with the gateway's rights if no token is given.
+        """Have a service of this site make or change something, with the gateway's own account for that service if no token is given.
 
         Args:
             method: POST, PUT or DELETE.
@@ -81,17 +90,18 @@ class Asker:
             body: to be sent as JSON.
             token: whose rights.
             exists: True if it does not matter that it is there already.
+            gone: True if it does not matter that it is not there any more.
 
         Returns:
-            The answer's body; None if it was there already.
+            The answer's body; None if it was there already, or is not there any more.
 
         Raises:
             Failed: the service refuses.
             Unreachable: it does not answer.
         """
-        call = self.call(method, service, target, token or await self.sites.admin_token(), body)
+        call = self.call(method, service, target, token or await self.sites.own_token(service), body)
         reply = await self.sites.send(self.sites.here, call, MAKE_S)
-        if exists and reply.status == 409:
+        if (exists and reply.status == 409) or (gone and reply.status in GONE):
             return None
         if not reply.ok:
             raise Failed(f"{method} {target}: {reply.status} {reply.body[:500].decode(errors='replace')}")

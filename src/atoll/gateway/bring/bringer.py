@@ -1,6 +1,9 @@
 """Brings what a request refers to, and takes it away again if the request fails all the same.
 
 The request goes to this site's service first; only if it is refused, what it refers to is looked at: so what is here costs nothing.
+
+Two things are asked of the other sites: of their services, with the user's token, what the user may see there; of their gateways, how they
+hold the thing. Only what the user may see, and all that can be reached agree about, is brought.
 """
 
 from __future__ import annotations
@@ -19,11 +22,17 @@ from atoll.gateway.bring import compute, network
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.asking import Asker, Failed, Found
 from atoll.gateway.bring.chunks import Chunks
+from atoll.gateway.bring.grants import Grants
 from atoll.gateway.bring.images import Images
+from atoll.gateway.bring.ledger import Ledger
+from atoll.gateway.bring.loans import Loans
+from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import Reference, references
+from atoll.gateway.bring.things import Disagreement, agree
 from atoll.gateway.bring.undo import Made
 from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.conflicts import Conflicts
 from atoll.gateway.headers import request_id as valid_request_id
 from atoll.gateway.sites import Sites
 
@@ -65,19 +74,31 @@ class Bringer:
 
     Args:
         sites: to ask.
-        data: the gateway's directory; partial images go to `partial` in it.
+        data: the gateway's directory; partial images go to `partial` in it, the ledger to `ledger.db`.
+        conflicts: where disagreements are noted; without it, in memory.
+
+    Attributes:
+        images: brings images.
+        loans: follows what other sites granted on this site's word.
     """
 
-    def __init__(self, sites: Sites, data: Path) -> None:
-        self.images = Images(sites, data / "partial")
+    def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None) -> None:
+        self._ledger = Ledger(data / "ledger.db")
+        self._conflicts = conflicts or Conflicts()
+        self.images = Images(sites, data / "partial", ledger=self._ledger, conflicts=self._conflicts)
+        holders = self.images.holders
+        self._means = Means(holders, Grants(sites, self._ledger, holders), self._ledger)
+        self.loans = Loans(sites, self._ledger, holders)
         self._sites = sites
         self._chunks = Chunks(sites)
         self._bringing: dict[tuple[Reference, str], _Bringing] = {}
         self._locks: WeakValueDictionary[Reference, asyncio.Lock] = WeakValueDictionary()
 
     def attach(self, application: web.Application) -> None:
-        """Add what other gateways pull images by to the application of the peer port."""
+        """Add what other gateways ask of this one to the application of the peer port."""
         self._chunks.attach(application)
+        self._means.holders.attach(application)
+        self._means.grants.attach(application)
 
     async def stop(self) -> None:
         """Leave images that are on their way for the next start."""
@@ -165,18 +186,29 @@ class Bringer:
         async with self._locks.setdefault(reference, asyncio.Lock()):
             if await asker.look(self._sites.here, reference) is not None:
                 return  # for another user
+            self._agree(reference, found)
             if reference.kind == kinds.IMAGE:
-                await self._bring_image(asker, reference, found)
+                await self._bring_image(asker, reference)
             else:
-                await _MAKERS[reference.kind](asker, found[0], made)
+                await _MAKERS[reference.kind](asker, found[0], made, self._means)
 
-    async def _bring_image(self, asker: Asker, reference: Reference, found: list[Found]) -> None:
-        await self.images.pull(reference.id, [each.site for each in found])
-        if await asker.look(self._sites.here, reference) is None and found[0].body["visibility"] == "shared":
-            members = f"/v2/images/{reference.id}/members"
-            project = await asker.project()
-            await asker.make("POST", "image", members, {"member": project}, exists=True)
-            await asker.make("PUT", "image", f"{members}/{project}", {"status": "accepted"}, token=asker.token)
+    def _agree(self, reference: Reference, found: list[Found]) -> None:
+        """Make sure that all that the user sees under the id or name is the same.
+
+        Nova takes names of security groups, which several may have: of them the nearest site's count.
+        """
+        if reference.kind == kinds.SECURITY_GROUP:
+            return
+        try:
+            agree(reference.kind, reference.id, {each.site: each.body for each in found})
+        except Disagreement as error:
+            self._conflicts.note(reference.kind, reference.id, error.sites, str(error))
+            raise
+
+    async def _bring_image(self, asker: Asker, reference: Reference) -> None:
+        _here, elsewhere = await self._means.holders.agreed(kinds.IMAGE, reference.id, await asker.project())
+        await self.images.pull(reference.id, {each.site: each.body for each in elsewhere})
+        await self._means.grants.ensure(asker, reference, elsewhere)
 
 
 def _told(asker: Asker, reference: Reference, found: list[Found], outcome: BaseException | None) -> bool:

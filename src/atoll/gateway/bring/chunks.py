@@ -1,4 +1,4 @@
-"""What a site that holds an image serves to the other sites' gateways, on the peer port: its description, and its chunks with checksums.
+"""What a site that holds an image serves to the other sites' gateways, on the peer port: its chunks with checksums.
 
 Whether a user may see an image is asked of the holder's Glance with the user's token, before it is pulled. Here only gateways ask.
 """
@@ -44,20 +44,7 @@ class Chunks:
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
-        application.router.add_get("/atoll/images/{id}", self._describe)
         application.router.add_get("/atoll/images/{id}/chunks", self._chunk)
-
-    async def _describe(self, request: web.Request) -> web.StreamResponse:
-        sites = self._sites
-        try:
-            token = await sites.admin_token()
-            call = self._asker(request, token).call("GET", "image", f"/v2/images/{_identifier(request)}", token)
-            reply = await sites.send(sites.here, call)
-        except Unreachable as error:
-            raise web.HTTPServiceUnavailable(text=str(error)) from error
-        if not reply.ok or reply.json()["status"] != "active":
-            raise web.HTTPNotFound
-        return web.Response(body=reply.body, content_type="application/json")
 
     async def _chunk(self, request: web.Request) -> web.StreamResponse:
         offset, length = _number(request, "offset"), _number(request, "length")
@@ -83,7 +70,7 @@ class Chunks:
         return response
 
     async def _read(self, request: web.Request, offset: int, length: int) -> memoryview:
-        token = await self._sites.admin_token()
+        token = await self._sites.own_token("image")
         call = self._asker(request, token).call("GET", "image", f"/v2/images/{_identifier(request)}/file", token)
         call.headers["Range"] = f"bytes={offset}-{offset + length - 1}"
         body = bytearray()

@@ -6,20 +6,24 @@ from typing import Any
 from urllib.parse import quote
 
 from atoll.gateway.bring.asking import Asker, Found
+from atoll.gateway.bring.means import Means
+from atoll.gateway.bring.references import FLAVOR, Reference
 from atoll.gateway.bring.undo import Made
 
 _FLAVOR = ("id", "name", "ram", "vcpus", "disk", "OS-FLV-EXT-DATA:ephemeral", "rxtx_factor", "os-flavor-access:is_public", "description")
 
 
-async def bring_flavor(asker: Asker, found: Found, made: Made) -> None:
+async def bring_flavor(asker: Asker, found: Found, made: Made, means: Means) -> None:
     """Make a flavor with its extra specs. One that is not public becomes accessible to the user's project alone.
 
     Args:
         asker: of the request.
         found: where it is.
         made: takes note.
+        means: of bringing.
 
     Raises:
+        Disagreement: sites have different flavors under this id.
         Failed: Nova refuses; a flavor of the same name, perhaps.
         Unreachable: a service does not answer.
     """
@@ -27,18 +31,19 @@ async def bring_flavor(asker: Asker, found: Found, made: Made) -> None:
     identifier = quote(flavor["id"], safe="")
     body = {name: flavor[name] for name in _FLAVOR} | {"swap": flavor["swap"] or 0}
     public = flavor["os-flavor-access:is_public"]
+    _here, elsewhere = await means.holders.agreed(FLAVOR, flavor["id"], await asker.project())
     # A private one may be here for another project.
     answer = await asker.make("POST", "compute", "/v2.1/flavors", {"flavor": body}, exists=not public)
     if answer is not None:
         made.note("compute", f"/v2.1/flavors/{identifier}")
+        means.ledger.bring(FLAVOR, flavor["id"], found.site)
         if flavor.get("extra_specs"):
             await asker.make("POST", "compute", f"/v2.1/flavors/{identifier}/os-extra_specs", {"extra_specs": flavor["extra_specs"]})
     if not public:
-        access = {"addTenantAccess": {"tenant": await asker.project()}}
-        await asker.make("POST", "compute", f"/v2.1/flavors/{identifier}/action", access, exists=True)
+        await means.grants.ensure(asker, Reference(FLAVOR, flavor["id"]), elsewhere)
 
 
-async def bring_key_pair(asker: Asker, found: Found, made: Made) -> None:
+async def bring_key_pair(asker: Asker, found: Found, made: Made, _means: Means) -> None:
     """Import a key pair's public key; it is the user's own, so it takes the user's token.
 
     Args:

@@ -2,6 +2,10 @@
 
 `pull` (or none) means that a site fetches an image when it is first used there. Each site reads all policies in the document that the
 mesh replicates, and pulls what it shall keep; so it also does after it was cut off.
+
+A record of the document is a hint. What counts is the property of the image itself, which Glance lets its owner and administrators alone
+change, at sites that hold the same image: with the same owner and the same data. Where they differ, or where another image has the id at
+this site, nothing is pulled, and the operator is told.
 """
 
 from __future__ import annotations
@@ -12,11 +16,14 @@ import re
 import time
 from typing import Any
 
-from atoll.gateway.bring.asking import LOOK_S, Asker, Failed
+from atoll.gateway.bring.asking import Failed
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
+from atoll.gateway.bring.references import IMAGE
+from atoll.gateway.bring.things import Description
 from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.headers import request_id
+from atoll.gateway.ownership import identity_in
+from atoll.gateway.routes import is_uuid
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change
@@ -67,19 +74,23 @@ class Keeper:
             return
         item = _ITEM.fullmatch(call.path)
         if call.method == "DELETE":
-            if item is not None and self._document.record(KIND, item[1]) is not None:
-                self._document.write([Change(KIND, item[1], {"present": False})])
+            known = self._document.record(KIND, item[1]) if item is not None else None
+            if known is not None and known.present and identity_in(reply).get("owner") == known.fields.get("owner"):
+                self._document.write([Change(KIND, known.key, {"present": False})])
         elif item is not None or call.path == "/v2/images":
             self._write(reply.json())
 
     def _write(self, image: dict[str, Any]) -> None:
         keep = image.get(PROPERTY)
         known = self._document.record(KIND, image["id"])
-        if keep is None and (known is None or not known.present):
+        if known is not None and known.present:
+            if known.fields.get("owner") not in {None, image.get("owner")}:
+                return  # another image under the same id, whose policy is its owner's alone
+        elif keep is None:
             return
-        keep = keep or PULL
-        if known is None or not known.present or known.fields.get("keep") != keep:
-            self._document.write([Change(KIND, image["id"], {"keep": keep, "present": True})])
+        fields = {"keep": keep or PULL, "owner": image.get("owner"), "present": True}
+        if known is None or any(known.fields.get(name) != value for name, value in fields.items()):
+            self._document.write([Change(KIND, image["id"], fields)])
 
     def wake(self, *_ignored: object) -> None:
         """Look at once, since a site may have come back; fit for `Mesh.on_members`."""
@@ -94,33 +105,39 @@ class Keeper:
         self._images.forget_old(time.time())
         while True:
             self._wake.clear()
-            for image_id in [record.key for record in self._document.records(KIND) if wanted(record.fields.get("keep"), self._sites.here)]:
+            for record in [each for each in self._document.records(KIND) if wanted(each.fields.get("keep"), self._sites.here)]:
                 try:
-                    await self._keep(image_id)
+                    await self._keep(record.key, record.fields.get("owner"))
                 except (Failed, PullFailed, Unreachable, OSError) as error:
-                    LOG.warning("image %s shall be kept here, and can't be pulled yet: %s", image_id, error)
+                    LOG.warning("image %s shall be kept here, and can't be pulled yet: %s", record.key, error)
             try:
                 async with asyncio.timeout(AGAIN_S):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    async def _keep(self, image_id: str) -> None:
-        if image_id in self._have:
+    async def _keep(self, image_id: str, owner: str | None) -> None:
+        """Pull an image, unless it is here.
+
+        Args:
+            image_id: its id.
+            owner: its owner's project, as the record has it; None in a record of an earlier version.
+        """
+        if image_id in self._have or not is_uuid(image_id.lower()):
             return
-        token = await self._sites.admin_token()
-        asker = Asker(self._sites, token, request_id(None))
-        there = await asker.get(self._sites.here, "image", f"/v2/images/{image_id}")
-        if there is None or there["status"] != "active":
-            holders = await self._holders(asker, image_id)
-            if not holders:
+        here = await self._images.holders.here(IMAGE, image_id)
+        if here is None or here.body["status"] != "active":
+            _here, elsewhere = await self._images.holders.agreed(IMAGE, image_id)
+            holders = [each for each in elsewhere if each.body["status"] == "active" and _fits(each, owner)]
+            if not any(wanted(each.body.get(PROPERTY), self._sites.here) for each in holders):
                 return
-            LOG.info("image %s shall be kept here: pulling it from %s", image_id, holders[0])
-            await self._images.pull(image_id, holders)
+            LOG.info("image %s shall be kept here: pulling it from %s", image_id, holders[0].site)
+            await self._images.pull(image_id, {each.site: each.body for each in holders})
+        elif not _fits(here, owner):
+            raise Failed(f"another image has this id at {self._sites.here}")
         self._have.add(image_id)
 
-    async def _holders(self, asker: Asker, image_id: str) -> list[str]:
-        sites = self._sites.reachable()
-        call = asker.call("GET", "atoll", f"/images/{image_id}", "")
-        answers = await asyncio.gather(*(self._sites.send(site, call, LOOK_S) for site in sites), return_exceptions=True)
-        return [site for site, answer in zip(sites, answers, strict=True) if isinstance(answer, Reply) and answer.ok]
+
+def _fits(image: Description, owner: str | None) -> bool:
+    """Whether an image has the owner that a record names."""
+    return owner is None or image.body.get("owner") == owner

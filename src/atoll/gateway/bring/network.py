@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from atoll.gateway.bring.asking import Asker, Failed, Found
+from atoll.gateway.bring.means import Means
+from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.bring.undo import Made
 
 LOG = logging.getLogger(__name__)
@@ -30,8 +32,8 @@ _RULE = (
 )
 
 
-async def bring_network(asker: Asker, found: Found, made: Made) -> None:
-    """Make a network and its subnets. To a project that does not own it, it is opened by role-based access control.
+async def bring_network(asker: Asker, found: Found, made: Made, means: Means) -> None:
+    """Make a network and its subnets. A project that does not own it gets the access that its owner grants it elsewhere.
 
     What ties it to the hardware of its site (provider attributes, segments, QoS policy) is this site's own.
 
@@ -39,16 +41,22 @@ async def bring_network(asker: Asker, found: Found, made: Made) -> None:
         asker: of the request.
         found: where it is.
         made: takes note.
+        means: of bringing.
 
     Raises:
+        Disagreement: sites have different things under this id.
         Failed: Neutron refuses.
         Unreachable: a service does not answer.
     """
     network: dict[str, Any] = found.body
     identifier = network["id"]
+    _here, elsewhere = await means.holders.agreed(NETWORK, identifier, await asker.project())
     answer = await asker.make("POST", "network", "/v2.0/networks", {"network": _chosen(network, _NETWORK)}, exists=True)
     if answer is not None:
         made.note("network", f"/v2.0/networks/{identifier}")
+        means.ledger.bring(NETWORK, identifier, found.site)
+        if network.get("router:external"):
+            await _close(asker, identifier)
         subnets = (await asker.get(found.site, "network", f"/v2.0/subnets?network_id={identifier}") or {}).get("subnets") or []
         # Without a gateway and with the usual one are different things, so None must be said here.
         bodies = [_chosen(subnet, _SUBNET) | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
@@ -56,27 +64,28 @@ async def bring_network(asker: Asker, found: Found, made: Made) -> None:
             await asker.make("POST", "network", "/v2.0/subnets", {"subnets": bodies})
         await _tag(asker, "networks", [network])
         await _tag(asker, "subnets", subnets)
-    if not network.get("router:external"):
-        await _share(asker, "network", network)
+    await means.grants.ensure(asker, Reference(NETWORK, identifier), elsewhere)
 
 
-async def bring_subnet(asker: Asker, found: Found, made: Made) -> None:
+async def bring_subnet(asker: Asker, found: Found, made: Made, means: Means) -> None:
     """Make the network that a subnet belongs to, and all its subnets; see `bring_network`."""
     network = await asker.get(found.site, "network", f"/v2.0/networks/{quote(found.body['network_id'], safe='')}")
     if network is None:
         raise Failed(f"{found.site} does not show the network of subnet {found.body['id']}")
-    await bring_network(asker, Found(found.site, network["network"]), made)
+    await bring_network(asker, Found(found.site, network["network"]), made, means)
 
 
-async def bring_security_groups(asker: Asker, found: Found, made: Made) -> None:
+async def bring_security_groups(asker: Asker, found: Found, made: Made, means: Means) -> None:
     """Make security groups, their rules, and the groups that those name.
 
     Args:
         asker: of the request.
         found: where they are; Nova accepts a name, which several may have.
         made: takes note.
+        means: of bringing.
 
     Raises:
+        Disagreement: sites have different things under this id.
         Failed: Neutron refuses.
         Unreachable: a service does not answer.
     """
@@ -92,7 +101,7 @@ async def bring_security_groups(asker: Asker, found: Found, made: Made) -> None:
             continue
         groups[group["id"]] = group
         wanted += await _remote(asker, found.site, group)
-    new = [group for group in groups.values() if await _make_group(asker, group, made)]
+    new = [group for group in groups.values() if await _make_group(asker, Found(found.site, group), made, means)]
     await _tag(asker, "security-groups", new)
     known = {name: name for name in groups} | same
     for group in new:
@@ -114,14 +123,17 @@ async def _own_default(asker: Asker) -> str | None:
     return str(groups[0]["id"]) if groups else None
 
 
-async def _make_group(asker: Asker, group: dict[str, Any], made: Made) -> bool:
+async def _make_group(asker: Asker, found: Found, made: Made, means: Means) -> bool:
     """Make a group without any rule; False if it was there."""
+    group: dict[str, Any] = found.body
+    _here, elsewhere = await means.holders.agreed(SECURITY_GROUP, group["id"], await asker.project())
     answer = await asker.make("POST", "network", "/v2.0/security-groups", {"security_group": _chosen(group, _GROUP)}, exists=True)
     if answer is not None:
         made.note("network", f"/v2.0/security-groups/{group['id']}")
+        means.ledger.bring(SECURITY_GROUP, group["id"], found.site)
         for rule in answer["security_group"]["security_group_rules"]:  # Neutron lets everything out by default.
             await asker.make("DELETE", "network", f"/v2.0/security-group-rules/{rule['id']}")
-    await _share(asker, "security_group", group)
+    await means.grants.ensure(asker, Reference(SECURITY_GROUP, group["id"]), elsewhere)
     return answer is not None
 
 
@@ -134,11 +146,16 @@ def _rules(group: dict[str, Any], known: dict[str, str]) -> Iterable[dict[str, A
         yield _chosen(rule, _RULE) | ({"remote_group_id": known[remote]} if remote else {})
 
 
-async def _share(asker: Asker, kind: str, thing: dict[str, Any]) -> None:
-    project = await asker.project()
-    if thing["project_id"] != project:
-        policy = {"object_type": kind, "object_id": thing["id"], "action": "access_as_shared", "target_tenant": project}
-        await asker.make("POST", "network", "/v2.0/rbac-policies", {"rbac_policy": policy}, exists=True)
+async def _close(asker: Asker, identifier: str) -> None:
+    """Delete the policy by which Neutron opens each new external network to all projects.
+
+    Each project gets what the owner grants it, as of every other network.
+    """
+    own = Asker(asker.sites, await asker.sites.own_token("network"), asker.request_id)
+    query = urlencode({"object_id": identifier, "action": "access_as_external", "target_tenant": "*"})
+    policies = (await own.get(asker.sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
+    for policy in policies:
+        await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{policy['id']}", gone=True)
 
 
 async def _tag(asker: Asker, collection: str, things: Iterable[dict[str, Any]]) -> None:

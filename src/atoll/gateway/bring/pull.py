@@ -7,17 +7,18 @@ import base64
 import hashlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from atoll.gateway.bring.asking import LOOK_S, Asker
+from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.chunks import DIGEST
 from atoll.gateway.bring.partial import Partial
 from atoll.gateway.call import Unreachable
+from atoll.gateway.routes import is_uuid
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -81,7 +82,27 @@ class Image:
     size: int
     algorithm: str
     hash: str
-    description: dict[str, Any]
+    description: Mapping[str, Any]
+
+    @classmethod
+    def described(cls, body: Mapping[str, Any], visibility: str) -> Image:
+        """Read a description.
+
+        Args:
+            body: as Glance gives it.
+            visibility: the visibility that the copy gets.
+
+        Raises:
+            PullFailed: it is not the description of an active image.
+        """
+        try:
+            image, size = str(body["id"]), int(body["size"])
+            algorithm, digest = str(body["os_hash_algo"]), str(body["os_hash_value"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PullFailed("what a site says of an image is incomplete") from error
+        if not is_uuid(image.lower()) or size < 0:
+            raise PullFailed("what a site says of an image is malformed")
+        return cls(image, size, algorithm, digest, {**body, "visibility": visibility})
 
 
 class Pull:
@@ -89,22 +110,22 @@ class Pull:
 
     Args:
         sites: to ask.
-        image_id: of the image.
+        image: the image, as all its holders describe it.
         holders: the sites that have it, nearest first. The next is taken when one fails, and the first again after the last.
         directory: for the partial file.
         patience_s: it gives up after so many seconds without any progress.
     """
 
-    def __init__(self, sites: Sites, image_id: str, holders: Sequence[str], directory: Path, patience_s: float) -> None:
-        self.image_id = image_id
+    def __init__(self, sites: Sites, image: Image, holders: Sequence[str], directory: Path, patience_s: float) -> None:
+        self.image = image
+        self.source = holders[0]
         self._sites = sites
         self._holders = deque(holders)
         self._directory = directory
         self._patience_s = patience_s
-        self._asker = Asker(sites, "", f"req-{image_id}")
+        self._asker = Asker(sites, "", f"req-{image.id}")
         self._arrival = asyncio.Event()
         self._progress_at = 0.0
-        self._image: Image | None = None
         self._partial: Partial | None = None
         self._whole = False
         self._tainted = False
@@ -112,20 +133,19 @@ class Pull:
 
     def status(self) -> dict[str, Any]:
         """How far it is, for JSON."""
-        size, have = (self._partial.size, self._partial.have) if self._partial else (None, 0)
-        return {"image": self.image_id, "size": size, "have": have, "from": self._holders[0] if self._holders else None}
+        have = self._partial.have if self._partial else 0
+        return {"image": self.image.id, "size": self.image.size, "have": have, "from": self._holders[0] if self._holders else None}
 
-    async def begin(self) -> tuple[Image, Partial]:
-        """Ask what the image is, and open the partial file, which the caller closes.
+    def begin(self) -> Partial:
+        """Open the partial file, which the caller closes.
 
         Raises:
-            PullFailed: no holder says.
             OSError: it can't be written.
         """
         self._progress_at = asyncio.get_running_loop().time()
-        image = self._image = await self._describe()
+        image = self.image
         self._partial = Partial(self._directory / image.id, image.size, f"{image.algorithm}:{image.hash}")
-        return image, self._partial
+        return self._partial
 
     async def fill(self) -> None:
         """Fetch the data, or what is missing of it. When this returns, it is there and its hash is right.
@@ -134,9 +154,8 @@ class Pull:
             PullFailed: no holder serves it; or what they serve is not the image.
             OSError: it can't be written.
         """
-        assert self._image is not None, "not begun"
         assert self._partial is not None, "not begun"
-        while await self._fill(self._partial, self._image.algorithm) != self._image.hash:
+        while await self._fill(self._partial, self.image.algorithm) != self.image.hash:
             self._tainted = True
             await self._check(self._partial)
         self._whole = True
@@ -161,7 +180,7 @@ class Pull:
             while index not in partial or (index == partial.count - 1 and not self._whole):
                 await self._arrival.wait()
             if self._tainted and not whole:
-                raise PullFailed(f"image {self.image_id}: some of it was damaged")
+                raise PullFailed(f"image {self.image.id}: some of it was damaged")
             yield await asyncio.to_thread(partial.read, index)
 
     def _tell(self) -> None:
@@ -173,36 +192,24 @@ class Pull:
         """The hash is wrong: either what was on the disk was lost with the power, or somebody serves something else."""
         if not await asyncio.to_thread(partial.drop_damaged):
             partial.remove()
-            raise PullFailed(f"image {self.image_id}: what was served has another hash than the image is said to have")
-
-    async def _describe(self) -> Image:
-        while True:
-            holder = self._holder()
-            try:
-                reply = await self._sites.send(holder, self._asker.call("GET", "atoll", f"/images/{self.image_id}", ""), LOOK_S)
-                _check_status(reply.status)
-            except (Unreachable, _Lost) as error:
-                await self._fail(holder, error)
-                continue
-            said = reply.json()
-            return Image(self.image_id, said["size"], said["os_hash_algo"], said["os_hash_value"], said)
+            raise PullFailed(f"image {self.image.id}: what was served has another hash than the image is said to have")
 
     def _holder(self) -> str:
         if not self._holders:
-            raise PullFailed(f"image {self.image_id}: no site has it any more")
+            raise PullFailed(f"image {self.image.id}: no site has it any more")
         return self._holders[0]
 
     async def _fail(self, holder: str, error: Exception) -> None:
         """A holder has failed: take the next, and wait a moment."""
         failure = f"{holder}: {error}"
-        LOG.log(logging.DEBUG if failure == self._failure else logging.INFO, "image %s from %s", self.image_id, failure)
+        LOG.log(logging.DEBUG if failure == self._failure else logging.INFO, "image %s from %s", self.image.id, failure)
         self._failure = failure
         if self._holders and self._holders[0] == holder:
             self._holders.rotate(-1)
         if isinstance(error, _Gone) and holder in self._holders:
             self._holders.remove(holder)
         if asyncio.get_running_loop().time() - self._progress_at > self._patience_s:
-            raise PullFailed(f"image {self.image_id}: {error}") from error
+            raise PullFailed(f"image {self.image.id}: {error}") from error
         await asyncio.sleep(RETRY_S)
 
     async def _fill(self, partial: Partial, algorithm: str) -> str:
@@ -241,7 +248,7 @@ class Pull:
     async def _chunk(self, partial: Partial, index: int, holder: str, turn: _Turn) -> str:
         """Fetch a chunk straight into the file, and return its digest."""
         offset, length = partial.span(index)
-        call = self._asker.call("GET", "atoll", f"/images/{self.image_id}/chunks?offset={offset}&length={length}", "")
+        call = self._asker.call("GET", "atoll", f"/images/{self.image.id}/chunks?offset={offset}&length={length}", "")
         digest = hashlib.sha256()
         end = offset + length
         try:
@@ -269,7 +276,7 @@ class Pull:
         try:
             whole = hashlib.new(algorithm)
         except ValueError as error:
-            raise PullFailed(f"image {self.image_id}: nobody here can compute {algorithm!r}") from error
+            raise PullFailed(f"image {self.image.id}: nobody here can compute {algorithm!r}") from error
         for index in range(partial.count):
             while index not in partial:
                 await self._arrival.wait()

@@ -34,7 +34,7 @@ class Made:
         while self._targets:
             service, target, token = self._targets.pop()
             try:
-                call = self._asker.call("DELETE", service, target, token or await sites.admin_token())
+                call = self._asker.call("DELETE", service, target, token or await sites.own_token(service))
                 reply = await sites.send(sites.here, call)
             except Unreachable as error:
                 LOG.warning("%s: could not be taken away again: %s (%s)", self._asker.request_id, target, error)

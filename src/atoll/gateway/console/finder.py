@@ -109,7 +109,11 @@ class Finder:
             raise Refused(403, f"the server's console is at no address of site {self._sites.here}")
 
     async def _ask(self, call: Call) -> Reply:
-        headers = {"X-Auth-Token": await self._sites.admin_token(), "OpenStack-API-Version": MICROVERSION, "Accept": "application/json"}
+        headers = {
+            "X-Auth-Token": await self._sites.own_token("compute"),
+            "OpenStack-API-Version": MICROVERSION,
+            "Accept": "application/json",
+        }
         return await self._sites.send(self._sites.here, call.with_(headers=CIMultiDict({**call.headers, **headers})))
 
     def _body(self, reply: Reply) -> Any:

@@ -3,7 +3,8 @@
 A network that is brought to another site must have the same id there, and Neutron's API knows no way to say so, while its database code
 takes an id from the request's body where there is one (`n.get('id') or generate_uuid()`). Nova and Glance let the caller choose the id of
 a flavor and of an image in just this way. Whoever is not an administrator and gives an id is refused by policy (`create_network:id` and the
-like, which `policy.yaml` may change).
+like), unless the site's gateway vouches for the id with a service token, as it does when it creates a user's network at several sites in
+the user's name.
 
 Switched on by `service_plugins` (entry point `given-id`) and `api_extensions_path`: Neutron reads every module of this directory whose name
 does not begin with `_`. The policies come by the entry point `neutron.policies`.
@@ -21,6 +22,8 @@ from neutron_lib.policy import RULE_ADMIN_ONLY
 from neutron_lib.services import base
 from oslo_policy import policy
 from oslo_utils import uuidutils
+
+from atoll.identifiers import gateway_role
 
 ALIAS = "given-id"
 
@@ -99,7 +102,7 @@ def list_rules() -> Iterator[policy.DocumentedRuleDefault]:
 def _rule(collection: str, resource: str) -> policy.DocumentedRuleDefault:
     return policy.DocumentedRuleDefault(
         name=f"create_{resource}:id",
-        check_str=f"{RULE_ADMIN_ONLY} or made_id:id",
+        check_str=f"{RULE_ADMIN_ONLY} or made_id:id or service_roles:{gateway_role('network')}",
         scope_types=["project"],
         description=f"Give the id of a {resource} that is created",
         operations=[{"method": "POST", "path": f"/{collection.replace('_', '-')}"}],

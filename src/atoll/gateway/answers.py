@@ -1,0 +1,30 @@
+"""What answers of services mean to the gateway, and how servers whose creation was not answered are found."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from atoll.gateway.call import Reply
+
+GONE = (404, 410)
+"""Statuses that say that there is no such thing: what should be deleted is, and what should be changed needs no change."""
+
+REPLICA_TAG = "atoll_replica"
+"""Key in a server's metadata: by its value a server is found whose creation was not answered."""
+
+
+def find_tagged(name: str) -> str:
+    """Return the query that lists the servers of a name, of all projects."""
+    return f"all_tenants=1&name={quote('^' + re.escape(name) + '$', safe='')}"
+
+
+def words(reply: Reply) -> str:
+    """Return what an error says, in one line."""
+    try:
+        body = reply.json()
+        inner = next(iter(body.values())) if isinstance(body, dict) else body
+        text = inner.get("message", inner) if isinstance(inner, dict) else inner
+    except (ValueError, StopIteration):
+        text = reply.body.decode(errors="replace")
+    return " ".join(str(text).split())[:200]

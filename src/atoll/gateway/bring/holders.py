@@ -1,0 +1,174 @@
+"""Asks the gateways of all sites that can be reached how they hold a thing, and answers the same question of theirs.
+
+A user sees only a part: another project's private image under the same id is hidden from it. So the gateways ask one another, each with
+its own account at its own site. Nothing of an answer reaches a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from atoll.gateway.bring import references as kinds
+from atoll.gateway.bring.asking import LOOK_S, Asker
+from atoll.gateway.bring.ledger import Ledger, Loan
+from atoll.gateway.bring.things import Description, Disagreement, agree
+from atoll.gateway.call import Unreachable
+from atoll.gateway.conflicts import Conflicts
+from atoll.gateway.headers import request_id
+from atoll.gateway.peer import PEER
+from atoll.gateway.sites import Sites
+
+LOG = logging.getLogger(__name__)
+
+PATH = "/atoll/things/{kind}/{id}"
+
+_SLUGS = {kinds.IMAGE: "image", kinds.FLAVOR: "flavor", kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security-group"}
+_KINDS = {slug: kind for kind, slug in _SLUGS.items()}
+
+_WHERE: Mapping[str, tuple[str, str, str]] = {
+    kinds.IMAGE: ("image", "/v2/images/", ""),
+    kinds.FLAVOR: ("compute", "/v2.1/flavors/", "flavor"),
+    kinds.NETWORK: ("network", "/v2.0/networks/", "network"),
+    kinds.SECURITY_GROUP: ("network", "/v2.0/security-groups/", "security_group"),
+}
+"""By kind: the service, the path of the collection, and the key in the answer."""
+
+USE = "use"
+"""The action that an image's member and a project with access to a flavor may do."""
+
+RBAC: Mapping[str, str] = {kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security_group"}
+"""Kinds that Neutron shares by its RBAC policies, each with its `object_type`."""
+
+
+class Holders:
+    """Asks and answers who holds a thing.
+
+    Args:
+        sites: the sites.
+        ledger: this site's copies and loans.
+        conflicts: where disagreements are noted.
+    """
+
+    def __init__(self, sites: Sites, ledger: Ledger, conflicts: Conflicts) -> None:
+        self._sites = sites
+        self._ledger = ledger
+        self._conflicts = conflicts
+
+    def attach(self, application: web.Application) -> None:
+        """Add the handler to the application of the peer port."""
+        application.router.add_get(PATH, self._answer)
+
+    async def agreed(self, kind: str, identifier: str, project: str = "") -> tuple[Description | None, list[Description]]:
+        """Describe a thing as this site and all others that can be reached hold it, and make sure that it is the same thing.
+
+        Args:
+            kind: image, flavor, network or security group.
+            identifier: its id.
+            project: the project that would use it. A site that says that it may has noted that this site may grant it.
+
+        Returns:
+            This site's description, or None; and those of the other sites, nearest first.
+
+        Raises:
+            Disagreement: they hold different things under this id. It is noted for the operator.
+            Unreachable: this site's service does not answer.
+        """
+        here, elsewhere = await asyncio.gather(self.here(kind, identifier, project), self.elsewhere(kind, identifier, project))
+        everyone = ([here] if here else []) + elsewhere
+        try:
+            agree(kind, identifier, {each.site: each.body for each in everyone})
+        except Disagreement as error:
+            self._conflicts.note(kind, identifier, error.sites, str(error))
+            raise
+        self._conflicts.resolve(kind, identifier)
+        return here, elsewhere
+
+    async def elsewhere(self, kind: str, identifier: str, project: str = "") -> list[Description]:
+        """Return how the other sites that can be reached hold a thing, nearest first; see `agreed`."""
+        sites = self._sites.reachable()
+        found = await asyncio.gather(*(self._ask(site, kind, identifier, project) for site in sites))
+        return [each for each in found if each is not None]
+
+    async def here(self, kind: str, identifier: str, project: str = "") -> Description | None:
+        """Return how this site holds a thing; None if it does not.
+
+        Raises:
+            Unreachable: its service does not answer.
+        """
+        service, collection, key = _WHERE[kind]
+        asker = Asker(self._sites, await self._sites.own_token(service), request_id(None))
+        answer = await asker.get(self._sites.here, service, collection + quote(identifier, safe=""))
+        body = answer[key] if answer and key else answer
+        if not body:
+            return None
+        granted = await self._granted(asker, kind, body, project) if project else ()
+        return Description(self._sites.here, body, not self._ledger.is_brought(kind, identifier), granted)
+
+    async def _granted(self, asker: Asker, kind: str, body: Mapping[str, Any], project: str) -> tuple[str, ...]:
+        """The actions that this site lets a project do, by its own service's records."""
+        here = self._sites.here
+        if kind == kinds.IMAGE:
+            return await self._image_granted(asker, body, project)
+        if kind == kinds.FLAVOR:
+            if body["os-flavor-access:is_public"]:
+                return (USE,)
+            access = await asker.get(here, "compute", f"/v2.1/flavors/{quote(body['id'], safe='')}/os-flavor-access") or {}
+            return (USE,) if any(each["tenant_id"] == project for each in access.get("flavor_access", ())) else ()
+        if body["project_id"] == project:
+            return ("access_as_shared",)
+        query = urlencode({"object_type": RBAC[kind], "object_id": body["id"]})
+        policies = (await asker.get(here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
+        return tuple(sorted({each["action"] for each in policies if each["target_tenant"] in {project, "*"}}))
+
+    async def _image_granted(self, asker: Asker, body: Mapping[str, Any], project: str) -> tuple[str, ...]:
+        if body.get("owner") == project or body.get("visibility") in {"public", "community"}:
+            return (USE,)
+        if body.get("visibility") != "shared":
+            return ()
+        members = await asker.get(self._sites.here, "image", f"/v2/images/{body['id']}/members") or {}
+        return (USE,) if any(each["member_id"] == project for each in members.get("members", ())) else ()
+
+    async def _ask(self, site: str, kind: str, identifier: str, project: str) -> Description | None:
+        query = f"?{urlencode({'project': project})}" if project else ""
+        call = Asker(self._sites, "", request_id(None)).call(
+            "GET", "atoll", f"/things/{_SLUGS[kind]}/{quote(identifier, safe='')}{query}", ""
+        )
+        try:
+            reply = await self._sites.send(site, call, LOOK_S)
+            said = reply.json() if reply.ok else None
+            return said and Description(site, dict(said["body"]), bool(said["native"]), _texts(said["granted"]))
+        except (Unreachable, ValueError, KeyError, TypeError) as error:
+            LOG.info("%s can't be asked for %s %s: %s", site, kind, identifier, error)
+            return None
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        kind, identifier = _KINDS.get(request.match_info["kind"]), request.match_info["id"]
+        project = request.query.get("project", "")
+        if kind is None:
+            raise web.HTTPNotFound
+        try:
+            found = await self.here(kind, identifier, project)
+        except Unreachable as error:
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
+        if found is None:
+            raise web.HTTPNotFound
+        if found.granted and _individual(kind, found) and found.owner(kind) != project:
+            self._ledger.lend(Loan(kind, identifier, project, request[PEER]))
+        return web.json_response({"body": found.body, "native": found.native, "granted": found.granted})
+
+
+def _texts(said: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(each) for each in said)
+
+
+def _individual(kind: str, found: Description) -> bool:
+    """Whether a grant may be to single projects: a copy of what everybody sees shows itself to everybody."""
+    if kind == kinds.IMAGE:
+        return found.body.get("visibility") == "shared"
+    return kind != kinds.FLAVOR or not found.body["os-flavor-access:is_public"]

@@ -1,0 +1,86 @@
+"""Disagreements between sites about one resource, kept until the sites agree or an operator has seen them.
+
+An id alone never identifies a copy. Where two sites hold different things under one id, or where a pending operation does not fit the
+object that it would change, the gateway does nothing, writes the reason into its log and notes it here for `atoll conflicts`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+MOST = 1000
+"""Disagreements that are kept; the oldest makes room for a new one."""
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE IF NOT EXISTS conflict (
+    kind TEXT NOT NULL, id TEXT NOT NULL, sites TEXT NOT NULL, why TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (kind, id)
+);
+"""
+
+
+class Conflicts:
+    """The disagreements that one gateway has met.
+
+    Args:
+        file: the SQLite file; its directory exists. `:memory:` keeps nothing.
+        now: seconds since 1970.
+
+    Raises:
+        sqlite3.Error: the file can't be read or written.
+    """
+
+    def __init__(self, file: Path | str = ":memory:", now: Callable[[], float] = time.time) -> None:
+        if file != ":memory:":
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._database = sqlite3.connect(file, isolation_level=None)
+        self._database.executescript(_SCHEMA)
+        self._now = now
+
+    def note(self, kind: str, identifier: str, sites: Iterable[str], why: str) -> None:
+        """Keep a disagreement, and log it as an error unless it is known already.
+
+        Args:
+            kind: the kind of the resource.
+            identifier: its id.
+            sites: the sites that disagree.
+            why: one sentence for people.
+        """
+        names = ",".join(sorted(set(sites)))
+        known = self._database.execute("SELECT sites, why FROM conflict WHERE kind = ? AND id = ?", (kind, identifier)).fetchone()
+        if known == (names, why):
+            return
+        LOG.error("%s %s: %s (%s)", kind, identifier, why, names)
+        self._database.execute("INSERT OR REPLACE INTO conflict VALUES (?, ?, ?, ?, ?)", (kind, identifier, names, why, self._now()))
+        self._database.execute("DELETE FROM conflict WHERE rowid NOT IN (SELECT rowid FROM conflict ORDER BY since DESC LIMIT ?)", (MOST,))
+
+    def resolve(self, kind: str, identifier: str) -> None:
+        """Forget the disagreement about a resource: its sites agree."""
+        self._database.execute("DELETE FROM conflict WHERE kind = ? AND id = ?", (kind, identifier))
+
+    def list(self) -> list[dict[str, Any]]:
+        """All disagreements, oldest first, for JSON."""
+        rows = self._database.execute("SELECT kind, id, sites, why, since FROM conflict ORDER BY since, kind, id")
+        return [
+            {
+                "kind": kind,
+                "id": identifier,
+                "sites": sites.split(","),
+                "why": why,
+                "since": datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds"),
+            }
+            for kind, identifier, sites, why, since in rows
+        ]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()

@@ -1,0 +1,102 @@
+"""Who asked for something: user, project and roles, as Keystone confirms them for the request's token.
+
+A token ends sooner than what has to be done later, and does not belong on a disk. So an operation that waits carries these instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from multidict import CIMultiDict
+
+from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.union import Recent
+
+if TYPE_CHECKING:
+    from atoll.gateway.sites import Sites
+
+REMEMBERED = 4096
+"""Tokens whose users are remembered."""
+
+FRESH_S = 60.0
+"""Seconds after which Keystone is asked again: roles may have changed."""
+
+_ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Requester:
+    """The user behind a request.
+
+    Attributes:
+        user: the user's id.
+        project: the id of the project that the token is of; empty if it is of none.
+        roles: the names of the user's roles in it, at the time of the request.
+    """
+
+    user: str
+    project: str
+    roles: tuple[str, ...]
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the user is an administrator of the cloud."""
+        return _ADMIN in self.roles
+
+    def dump(self) -> str:
+        """As JSON, for `load`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Requester | None:
+        """Read what `dump` wrote; None if it is no requester."""
+        try:
+            fields = json.loads(text)
+            return cls(str(fields["user"]), str(fields["project"]), tuple(str(role) for role in fields["roles"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+class Requesters:
+    """Finds out who asks.
+
+    Args:
+        sites: to ask this site's Keystone.
+    """
+
+    def __init__(self, sites: Sites) -> None:
+        self._sites = sites
+        self._known: Recent[str, tuple[float, Requester]] = Recent(REMEMBERED)
+
+    async def of(self, call: Call) -> Requester | None:
+        """Return who sent a request; None if its token is not good, or Keystone does not answer."""
+        if not call.token:
+            return None
+        key = hashlib.sha256(call.token.encode()).hexdigest()
+        now = asyncio.get_running_loop().time()
+        known = self._known.get(key)
+        if known is not None and now - known[0] < FRESH_S:
+            return known[1]
+        found = await self._ask(call)
+        if found is not None:
+            self._known.put(key, (now, found))
+        return found
+
+    async def _ask(self, call: Call) -> Requester | None:
+        headers = CIMultiDict({"X-Auth-Token": call.token, "X-Subject-Token": call.token})
+        asked = Call("GET", "identity", "/v3/auth/tokens", "nocatalog", headers, None, call.request_id)
+        try:
+            reply = await self._sites.send(self._sites.here, asked)
+            return _read(reply.json()["token"]) if reply.ok else None
+        except (Unreachable, ValueError, KeyError, TypeError):
+            return None
+
+
+def _read(token: Mapping[str, Any]) -> Requester:
+    project = token.get("project") or {}
+    return Requester(str(token["user"]["id"]), str(project.get("id", "")), tuple(str(role["name"]) for role in token.get("roles", ())))

@@ -1,0 +1,138 @@
+"""Sites whose Nova and Neutron share things with projects, for the tests of what is brought and of who may use it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from aiohttp import web
+from bring_sites import Site
+
+OURS, THEIRS = "ours", "theirs"
+KEYS = {
+    "networks": "network",
+    "subnets": "subnet",
+    "security-groups": "security_group",
+    "security-group-rules": "security_group_rule",
+    "rbac-policies": "rbac_policy",
+}
+FLAVOR_BODY = {
+    "id": "f", "name": "small", "ram": 1, "vcpus": 1, "disk": 1, "swap": "", "OS-FLV-EXT-DATA:ephemeral": 0, "rxtx_factor": 1.0,
+    "os-flavor-access:is_public": True, "description": None, "extra_specs": {"a": "b"}, "links": [],
+}  # fmt: skip
+NETWORK_BODY = {
+    "id": "n",
+    "name": "n",
+    "project_id": OURS,
+    "provider:network_type": "vlan",
+    "shared": False,
+    "tags": ["t"],
+    "description": "",
+}
+SUBNET_BODY = {
+    "id": "s",
+    "network_id": "n",
+    "project_id": OURS,
+    "cidr": "10.0.0.0/24",
+    "ip_version": 4,
+    "gateway_ip": None,
+    "ipv6_ra_mode": None,
+}
+
+
+def rule(name: str, group: str, remote: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": name, "security_group_id": group, "project_id": OURS, "direction": "ingress", "remote_group_id": remote, **more}
+
+
+def group(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    return {"id": f"id-{name}", "name": name, "project_id": OURS, "security_group_rules": list(rules)}
+
+
+class Cloud(Site):
+    """A site with collections of things; what is made is kept, what is deleted is gone, and all of it is noted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.things: dict[str, dict[str, Any]] = {}
+        self.changes: list[tuple[str, str, str, Any]] = []
+        self.project = OURS
+        self.refuse = ""
+        self.access: list[dict[str, str]] = []
+        self.application.router.add_route("*", "/{service}/{version}/{path:.*}", self._any)
+
+    async def _any(self, request: web.Request) -> web.Response:
+        path = request.match_info["path"]
+        if request.method == "GET":
+            return self._get(request, path) if request.headers["X-Auth-Token"] == "admin" or self.shown(path) else web.Response(status=404)
+        body = await request.json() if request.body_exists else None
+        self.changes.append((request.method, path, request.headers["X-Auth-Token"], body))
+        if request.method == "DELETE":
+            return web.Response(status=204 if self.things.pop(path, None) else 404)
+        if self.refuse and path.startswith(self.refuse):
+            raise web.HTTPForbidden
+        return self._make(path, body)
+
+    def shown(self, path: str) -> bool:
+        """Whether the user's project sees it: its own, and what this site shares with it."""
+        thing = self.things.get(path, {})
+        if thing.get("os-flavor-access:is_public") is False:
+            return {"tenant": self.project} in self.access
+        if thing.get("project_id", self.project) == self.project:
+            return True
+        return any(each["object_id"] == thing["id"] and each["target_tenant"] in {self.project, "*"} for each in self.policies())
+
+    def policies(self) -> list[dict[str, Any]]:
+        return [thing for key, thing in self.things.items() if key.startswith("rbac-policies/")]
+
+    def share(self, kind: str, identifier: str, project: str = "*", action: str = "access_as_shared") -> str:
+        """What an owner does."""
+        policy = str(uuid.uuid4())
+        self.things[f"rbac-policies/{policy}"] = {
+            "id": policy,
+            "object_type": kind,
+            "object_id": identifier,
+            "action": action,
+            "target_tenant": project,
+            "project_id": THEIRS,
+        }
+        return policy
+
+    def _get(self, request: web.Request, path: str) -> web.Response:
+        if path in KEYS:
+            found = [thing for key, thing in self.things.items() if key.startswith(f"{path}/")]
+            found = [thing for thing in found if all(thing.get(name) == value for name, value in request.query.items())]
+            return web.json_response({path.replace("-", "_"): found})
+        if path.endswith("/os-flavor-access"):
+            access = [{"flavor_id": path.split("/")[1], "tenant_id": each["tenant"]} for each in self.access]
+            return web.json_response({"flavor_access": access})
+        if path not in self.things:
+            raise web.HTTPNotFound
+        collection = path.split("/", maxsplit=1)[0]
+        return web.json_response({KEYS.get(collection) or {"flavors": "flavor", "os-keypairs": "keypair"}[collection]: self.things[path]})
+
+    def _make(self, path: str, body: Any) -> web.Response:
+        made = next(iter(body.values())) if isinstance(body, dict) else None
+        if path in {*KEYS, "flavors", "os-keypairs"}:
+            for thing in made if isinstance(made, list) else [made]:
+                key = f"{path}/{thing.get('id') or thing.get('name') or uuid.uuid4()}"
+                if key in self.things:
+                    raise web.HTTPConflict
+                self.things[key] = {"id": key.rpartition("/")[2], **thing}
+            if path == "security-groups":
+                made = {**made, "security_group_rules": [{"id": "default-egress"}]}
+                self.things["security-group-rules/default-egress"] = {"id": "default-egress"}
+            return web.json_response({KEYS.get(path, "x"): made}, status=201)
+        if path.endswith("/action"):
+            if "addTenantAccess" in body:
+                self.access.append(body["addTenantAccess"])
+            elif body["removeTenantAccess"] in self.access:
+                self.access.remove(body["removeTenantAccess"])
+            else:
+                return web.Response(status=404)
+        return web.json_response({})
+
+    def made(self, path: str) -> list[Any]:
+        return [body for method, asked, _, body in self.changes if method == "POST" and asked == path]
+
+    def deleted(self) -> list[str]:
+        return [path for method, path, _, _ in self.changes if method == "DELETE"]
