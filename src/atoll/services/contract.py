@@ -36,6 +36,7 @@ class Settings:
         hypervisor: what runs guests: `kvm`, `qemu` (without KVM), or `fake`.
         network: what carries their packets: `ovn`, `ovs` or `fake`.
         datapath: of the switch: `system` (the kernel's) or `netdev` (its own, in user space).
+        two_zones: True if OVN translates sources and destinations in two zones; see `atoll.services.ovn.translation`.
         outside: the site's address on its external network, with the prefix: floating IPs are beside it. Empty: none.
         forwards: True if the site forwards packets between that network and the others that it is in.
         network_services: the network services that the site's YAML names.
@@ -59,6 +60,7 @@ class Settings:
     hypervisor: str = "fake"
     network: str = "fake"
     datapath: str = "netdev"
+    two_zones: bool = False
     outside: str = ""
     forwards: bool = False
     network_services: tuple[str, ...] = ()

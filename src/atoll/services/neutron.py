@@ -118,9 +118,8 @@ def _ovn(settings: Settings) -> Sections:
             "ovn_metadata_enabled": True,
             # libvirt makes the interfaces; upstream's ML2/OVS driver asks for this too where the switch is in user space.
             "ovs_create_tap": False,
-            # SNAT for all sources, which is the default, has OVN 23.03 (Debian 12's) translate what answers a floating IP a second time: a
-            # guest gets no answer from another one of its router that it asks by floating IP.
-            "ovn_router_indirect_snat": False,
+            # Upstream's default; with a single zone, guests of one router would not reach one another by floating IP.
+            "ovn_router_indirect_snat": settings.two_zones,
             "dns_servers": layout.METADATA_ADDRESS,
         },
         **ovn_agent.configuration(settings),

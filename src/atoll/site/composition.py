@@ -160,7 +160,7 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:
-        data_plane = {"network": site.data_plane, "datapath": machine.datapath, **_outside(cloud, site)}
+        data_plane = {"network": site.data_plane, "datapath": machine.datapath, "two_zones": machine.two_zones, **_outside(cloud, site)}
         settings = replace(settings, hypervisor=machine.hypervisor, **data_plane)
     services = services_of(cloud, site)
     files: dict[str, str] = {}

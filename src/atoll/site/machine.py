@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.guest.image import build
 from atoll.services import GUEST_PROGRAMS
+from atoll.services.ovn.translation import uses_two_zones
 from atoll.site import abilities
 
 PACKAGES = {
@@ -61,10 +63,14 @@ class Machine:
     Attributes:
         hypervisor: `kvm` or `qemu`, Nova's `virt_type`.
         datapath: `system` (the kernel's) or `netdev` (Open vSwitch's own), the type of its bridges.
+        two_zones: True if OVN translates sources and destinations in two zones; see `atoll.services.ovn.translation`.
+        mapped_ram: True if QEMU can keep a guest's memory in a file at fixed offsets (`mapped-ram`, QEMU 9.0 and newer).
     """
 
     hypervisor: str
     datapath: str
+    two_zones: bool = False
+    mapped_ram: bool = False
 
 
 def obstacle(networks: Iterable[str] = ("ovn",)) -> AtollError | None:
@@ -93,7 +99,7 @@ def fake_by_default() -> bool:
 
 
 def probe(cache: Path) -> Machine:
-    """Find out what guests get; the answer is remembered until the kernel or QEMU is another one.
+    """Find out what guests get; the answer is remembered until the kernel, QEMU or OVN is another one.
 
     A remembered answer holds only as long as this process has what it promises: another container of the same machine may have less. An
     answer that could not be tried is not remembered.
@@ -101,15 +107,16 @@ def probe(cache: Path) -> Machine:
     Args:
         cache: the directory where it is remembered.
     """
-    key = f"{platform.release()} {_version_of_qemu()}"
+    key = " ".join((platform.release(), _version_of("qemu-system-x86_64"), _version_of("ovn-northd")))
     path = cache / _FILE
     known = _known(path, key)
     if known is not None:
         kvm = known.hypervisor == "kvm" and _may_use_kvm()
         switch = known.datapath == "system" and _kernel_has_switch()
-        return Machine("kvm" if kvm else "qemu", "system" if switch else "netdev")
+        return replace(known, hypervisor="kvm" if kvm else "qemu", datapath="system" if switch else "netdev")
     works = kvm_works(cache)
-    machine = Machine("kvm" if works else "qemu", "system" if _kernel_has_switch() else "netdev")
+    switch = _kernel_has_switch()
+    machine = Machine("kvm" if works else "qemu", "system" if switch else "netdev", _ovn_uses_two_zones(), _qemu_maps_ram())
     if works is not None:
         make_directory(cache)
         write_private(path, json.dumps({"key": key, **asdict(machine)}))
@@ -128,8 +135,26 @@ def _may_use_kvm() -> bool:
     return os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
-def _version_of_qemu() -> str:
-    return subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+def _version_of(program: str) -> str:
+    """The first line that a program says of its version; empty if it is not installed."""
+    with suppress(OSError):
+        return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    return ""
+
+
+def _ovn_uses_two_zones() -> bool:
+    with suppress(OSError, subprocess.SubprocessError):
+        return uses_two_zones()
+    return False
+
+
+def _qemu_maps_ram() -> bool:
+    """Ask QEMU over its own protocol, which it speaks on its standard streams (docs/interop/qmp-spec.txt of QEMU)."""
+    words = "".join(json.dumps({"execute": word}) + "\n" for word in ("qmp_capabilities", "query-migrate-capabilities", "quit"))
+    command = ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
+    with suppress(OSError, subprocess.SubprocessError):
+        return '"mapped-ram"' in subprocess.run(command, input=words, capture_output=True, text=True, check=False, timeout=PROBE_S).stdout
+    return False
 
 
 def _kernel_has_switch() -> bool:

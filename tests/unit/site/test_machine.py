@@ -1,6 +1,7 @@
 """What this machine can do for guests, whatever machine it is."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -61,23 +62,37 @@ def test_every_program_has_a_package():
     assert {program for programs in GUEST_PROGRAMS.values() for program in programs} <= set(machine.PACKAGES)
 
 
-def test_answer_of_the_probe_is_remembered_until_kernel_or_qemu_change(monkeypatch, tmp_path):
+@pytest.fixture
+def probed(monkeypatch):
+    """A machine whose QEMU and OVN are old, and the same in each test."""
+    monkeypatch.setattr(machine, "_version_of", lambda program: f"{program} 1")
+    monkeypatch.setattr(machine, "_ovn_uses_two_zones", lambda: False)
+    monkeypatch.setattr(machine, "_qemu_maps_ram", lambda: False)
+
+
+def newer(name):
+    """Versions of which one has changed."""
+    return lambda program: f"{program} {2 if program == name else 1}"
+
+
+@pytest.mark.parametrize("changed", [newer("qemu-system-x86_64"), newer("ovn-northd")], ids=["QEMU", "OVN"])
+def test_answer_of_the_probe_is_remembered_until_a_version_changes(probed, monkeypatch, tmp_path, changed):
     asked = []
     monkeypatch.setattr(machine, "kvm_works", lambda _cache: bool(asked.append("kvm")) or True)
     monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
     monkeypatch.setattr(machine, "_kernel_has_switch", lambda: False)
-    monkeypatch.setattr(machine, "_version_of_qemu", lambda: "QEMU 7.2")
     assert [machine.probe(tmp_path) for _ in range(2)] == [Machine("kvm", "netdev")] * 2
     assert asked == ["kvm"]
-    monkeypatch.setattr(machine, "_version_of_qemu", lambda: "QEMU 9.0")
-    machine.probe(tmp_path)
+    monkeypatch.setattr(machine, "_version_of", changed)
+    monkeypatch.setattr(machine, "_qemu_maps_ram", lambda: True)
+    assert machine.probe(tmp_path) == Machine("kvm", "netdev", mapped_ram=True)
     (tmp_path / "machine.json").write_text("{half")
     machine.probe(tmp_path)
     assert len(asked) == 3
     assert json.loads((tmp_path / "machine.json").read_text())["hypervisor"] == "kvm"
 
 
-def test_remembered_answer_holds_only_where_its_devices_are_there(monkeypatch, tmp_path):
+def test_remembered_answer_holds_only_where_its_devices_are_there(probed, monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "kvm_works", lambda _cache: True)
     monkeypatch.setattr(machine, "_kernel_has_switch", lambda: True)
     monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
@@ -91,7 +106,7 @@ def test_remembered_answer_holds_only_where_its_devices_are_there(monkeypatch, t
     assert machine.probe(tmp_path) == Machine("kvm", "system")
 
 
-def test_existing_switch_stays_what_it_is_when_the_module_comes(monkeypatch, tmp_path):
+def test_existing_switch_stays_what_it_is_when_the_module_comes(probed, monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "kvm_works", lambda _cache: False)
     monkeypatch.setattr(machine, "_kernel_has_switch", lambda: False)
     machine.probe(tmp_path)
@@ -99,7 +114,7 @@ def test_existing_switch_stays_what_it_is_when_the_module_comes(monkeypatch, tmp
     assert machine.probe(tmp_path) == Machine("qemu", "netdev")
 
 
-def test_kvm_that_could_not_be_tried_is_tried_again(monkeypatch, tmp_path):
+def test_kvm_that_could_not_be_tried_is_tried_again(probed, monkeypatch, tmp_path):
     answers = [None, True]
     monkeypatch.setattr(machine, "kvm_works", lambda _cache: answers.pop(0))
     monkeypatch.setattr(machine, "_may_use_kvm", lambda: True)
@@ -127,3 +142,18 @@ def test_without_the_device_nothing_is_tried(monkeypatch, tmp_path):
     monkeypatch.setattr(machine.os, "access", lambda *_: False)
     monkeypatch.setattr(machine, "build", None)
     assert machine.kvm_works(tmp_path) is False
+
+
+def test_installed_qemu_maps_ram_from_9_on():
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("QEMU is not installed")
+    found = re.search(r"version (\d+)\.", machine._version_of("qemu-system-x86_64"))
+    assert found is not None
+    assert machine._qemu_maps_ram() is (int(found[1]) >= 9)
+
+
+def test_what_is_not_installed_has_no_version_and_no_features(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert machine._version_of("ovn-northd") == ""
+    assert not machine._ovn_uses_two_zones()
+    assert not machine._qemu_maps_ram()
