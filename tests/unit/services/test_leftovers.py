@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,9 @@ def program(tmp_path):
 
     def start(told):
         started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(told)]))
+        # The pipe by which Popen learns of the new program closes before the kernel shows its command line.
+        while not Path(f"/proc/{started[-1].pid}/cmdline").read_bytes():
+            time.sleep(0.01)
         return started[-1]
 
     yield start
