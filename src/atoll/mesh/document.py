@@ -252,20 +252,18 @@ class Document:
         """
         return pack_parts(self.parts(state_vector))
 
-    def parts(self, state_vector: bytes) -> list[Part]:
-        """The same, by author.
+    def parts(self, state_vector: bytes) -> Iterator[Part]:
+        """The same, by author, the smallest streams first. Each part is made only when it is taken.
 
         Raises:
             Refused: it is no state vector.
         """
         state = unpack_state(state_vector)
-        parts = []
-        for author, stream in self._streams.items():
+        for author, stream in sorted(self._streams.items(), key=lambda each: each[1].weight):
             generation, writes, digest = state.get(author, (0, 0, b""))
             if stream.head and stream.head.version > (generation, writes, digest):
                 follows = generation == stream.head.generation and writes < stream.head.writes
-                parts.append(stream.part(writes if follows else 0))
-        return parts
+                yield stream.part(writes if follows else 0)
 
     def lacks(self, state_vector: bytes) -> bool:
         """Whether a document in that state has anything that is not here.

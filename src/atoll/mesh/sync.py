@@ -212,7 +212,7 @@ class Exchange:
         """What a document in that state lacks, or a beginning of it."""
         messages: list[bytes] = []
         size = 0
-        for part in sorted(self._document.parts(vector), key=lambda part: len(part.update)):
+        for part in self._document.parts(vector):
             packed = part.pack()
             if len(packed) > MAX_WHOLE_BYTES:
                 # The reader's next question, when it has all pages, is for the rest.

@@ -97,7 +97,7 @@ DECODERS: list[Callable[[bytes], object]] = [
     lambda data: read_entry("thing/1", data.decode("latin-1"), 10),
     lambda data: Stream("nice").apply(data, 3),
     PARIS.document.merge,
-    PARIS.document.parts,
+    lambda data: list(PARIS.document.parts(data)),
     PARIS.document.lacks,
     lambda data: Exchange(PARIS.document).on_message("lyon", data),
 ]

@@ -68,6 +68,8 @@ def test_file_holds_nothing_but_plain_data(settings):
         "transport_url",
         "control",
         "address",
+        "trust",
+        "homed",
         "cloud",
         "hypervisor",
         "network",
