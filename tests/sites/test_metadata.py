@@ -11,7 +11,7 @@ from holdings import server
 
 def ask(paris, path, headers):
     settings = paris.settings()
-    connection = http.client.HTTPConnection(settings.host, settings.ports["metadata"], timeout=120)
+    connection = http.client.HTTPConnection(settings.listens_at("metadata"), settings.ports["metadata"], timeout=120)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

@@ -96,7 +96,7 @@ def _limited(limits: Limits) -> list[dict[str, Any]]:
     served = [keys.listeners_of("rpc", *target, limits.server, realm) for target in limits.serves]
     called = [keys.listeners("rpc", *target) for target in limits.calls]
     to_all = [keys.fanout(*target) for target in limits.serves]
-    sent = [keys.from_realm(realm, OWN), *(keys.from_realm(realm, OWN, ("rpc", *target)) for target in limits.calls)]
+    sent = [keys.from_realm(realm), *(keys.from_realm(realm, ("rpc", *target)) for target in limits.calls)]
     received = [keys.nodes_of(realm), *to_all]
     return [
         _rule("sends", [_PUT], ["ingress"], sent),

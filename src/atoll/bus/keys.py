@@ -6,7 +6,7 @@ import re
 from urllib.parse import quote, unquote
 
 from atoll.bus.frames import Instance
-from atoll.bus.realms import DIGITS
+from atoll.bus.realms import DIGITS, OWN
 
 _MOST_TOPICS = 1000
 """Topics that an `Inbox` remembers."""
@@ -28,20 +28,20 @@ class Keys:
     def __init__(self, vhost: str) -> None:
         self._prefix = f"oslo/{_part(vhost)}"
 
-    def node(self, node: int, source: int, topic: TopicKey | None = None) -> str:
+    def node(self, node: int, source: int = OWN, topic: TopicKey | None = None) -> str:
         """Return the key of a frame for one node.
 
         Args:
             node: the node.
-            source: the realm of the sender.
+            source: the realm of the sender; frames of realm 0 have keys of their own, without a realm.
             topic: the topic of the listener, for a request or a question; `None` for what answers those.
         """
-        key = f"{self._prefix}/node/{node:016x}/{source:0{DIGITS}x}"
+        key = f"{self._prefix}/node/{node:016x}" if source == OWN else f"{self._prefix}/client/{node:016x}/{source:0{DIGITS}x}"
         return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
 
-    def inbox(self, node: int) -> str:
-        """Return the pattern of all keys of frames for a node."""
-        return f"{self._prefix}/node/{node:016x}/**"
+    def from_clients(self, node: int) -> str:
+        """Return the pattern of all keys of frames for a node from other realms than 0."""
+        return f"{self._prefix}/client/{node:016x}/**"
 
     def fanout(self, exchange: str, topic: str) -> str:
         """Where all servers of a topic receive."""
@@ -59,12 +59,12 @@ class Keys:
     # What a router allows one of its clients
 
     def nodes_of(self, realm: int) -> str:
-        """Return the pattern of all keys of frames for the nodes of a realm."""
+        """Return the pattern of all keys of frames from realm 0 for the nodes of a realm."""
         return f"{self._prefix}/node/{realm:0{DIGITS}x}$*/**"
 
-    def from_realm(self, source: int, to: int, topic: TopicKey | None = None) -> str:
-        """Return the pattern of the keys of frames from one realm to the nodes of another; `topic` as for `node`."""
-        key = f"{self._prefix}/node/{to:0{DIGITS}x}$*/{source:0{DIGITS}x}"
+    def from_realm(self, source: int, topic: TopicKey | None = None) -> str:
+        """Return the pattern of the keys of frames from a realm, which is not 0, to the nodes of realm 0; `topic` as for `node`."""
+        key = f"{self._prefix}/client/{OWN:0{DIGITS}x}$*/{source:0{DIGITS}x}"
         return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
 
     def listeners_of(self, kind: str, exchange: str, topic: str, name: str, realm: int) -> str:
@@ -86,7 +86,7 @@ def read_listener(key: str) -> tuple[str, Instance]:
 
 
 class Inbox:
-    """Reads the keys of the frames that come for a node.
+    """Reads the keys of the frames that come for a node from other realms than 0.
 
     Args:
         keys: of the bus.
@@ -94,7 +94,7 @@ class Inbox:
     """
 
     def __init__(self, keys: Keys, node: int) -> None:
-        self._skip = len(keys.inbox(node)) - len("**")
+        self._skip = len(keys.from_clients(node)) - len("**")
         self._topics: dict[str, TopicKey | None] = {}
 
     def read(self, key: str) -> tuple[int, TopicKey | None]:

@@ -206,7 +206,7 @@ class Mailbox:
     def _needed(self) -> list[Record]:
         return self._past.records() + [Record(Kind.BEGUN, message) for message in self._seen.begun()]
 
-    def _on_fanout(self, frame: Frame, _key: str) -> None:
+    def _on_fanout(self, frame: Frame) -> None:
         if isinstance(frame, Request):
             self.accept(frame)
 

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ from atoll.bus.zenoh_config import Tls, session_config
 LOG = logging.getLogger(__name__)
 
 # Never drop a frame because a link is busy: the sender waits. Frames are batched while a link is busy, and not delayed while it isn't.
+_MOST_KEYS = 10_000
+"""Keys that a node remembers, of those that it has sent to."""
+
 _BLOCK = zenoh.CongestionControl.BLOCK
 
 
@@ -99,11 +103,14 @@ class Node:
         self._numbers = itertools.count(1)
         self._receivers: dict[int, tuple[Receiver, Collection[TopicKey]]] = {}
         self._receiver_numbers = itertools.count(1)
-        self._samples: SimpleQueue[tuple[Callable[[Frame, str], None], zenoh.Sample] | None] = SimpleQueue()
+        self._samples: SimpleQueue[tuple[Callable[[Frame], None], zenoh.Sample] | None] = SimpleQueue()
+        self._sent_to: dict[tuple[int, TopicKey | None], str] = {}
         self.session = self._open()
         threading.Thread(target=self._read_samples, name="zenoh-inbox", daemon=True).start()
-        self._keys_of_inbox = Inbox(self.keys, self.id)
-        self._inbox = self.subscribe(self.keys.inbox(self.id), self._came)
+        # Keys without a wildcard, for what is sent most: Zenoh knows at once where that goes.
+        self._inboxes: dict[TopicKey | None, Any] = {}
+        self._open_inbox(None)
+        self._of_clients = self._hear_clients() if settings.realm == OWN else None
         self.directory = Directory(self.session, self.keys)
 
     def _open(self) -> zenoh.Session:
@@ -174,7 +181,15 @@ class Node:
         if node == self.id:
             self._receive(frame, self.settings.realm, topic)
         else:
-            self.put(self.keys.node(node, self.settings.realm, topic), encode(frame))
+            self.put(self._key(node, topic), encode(frame))
+
+    def _key(self, node: int, topic: TopicKey | None) -> str:
+        key = self._sent_to.get((node, topic))
+        if key is None:
+            if len(self._sent_to) >= _MOST_KEYS:
+                self._sent_to.clear()
+            key = self._sent_to[node, topic] = self.keys.node(node, self.settings.realm, topic)
+        return key
 
     def put(self, key: str, data: bytes) -> None:
         """Publish.
@@ -193,14 +208,32 @@ class Node:
         """Return the number by which a listener of this node is reached, by what is sent to one of its topics."""
         number = next(self._receiver_numbers)
         self._receivers[number] = receiver, topics
+        for topic in topics:
+            self._open_inbox(topic)
         return number
+
+    def _open_inbox(self, topic: TopicKey | None) -> None:
+        """Receive what the node's own realm 0 sends for a topic, until this node leaves the bus."""
+        if topic not in self._inboxes:
+            receive = partial(self._receive, source=OWN, topic=topic)
+            self._inboxes[topic] = self.subscribe(self.keys.node(self.id, OWN, topic), receive)
+
+    def _hear_clients(self) -> Any:
+        """Receive what nodes of other realms send, whatever it is for."""
+        inbox, put = Inbox(self.keys, self.id), self._samples.put
+
+        def take(sample: zenoh.Sample) -> None:
+            put((lambda frame: self._receive_of_client(frame, inbox, str(sample.key_expr)), sample))
+
+        callback: Any = zenoh.handlers.Callback(take, indirect=False)
+        return self.session.declare_subscriber(self.keys.from_clients(self.id), callback)
 
     def unregister(self, number: int) -> None:
         """Forget a listener."""
         self._receivers.pop(number, None)
 
-    def subscribe(self, key: str, receive: Callable[[Frame, str], None]) -> Any:
-        """Call `receive`, in the node's thread, with each frame that is published under a key, and its key; undeclare what is returned."""
+    def subscribe(self, key: str, receive: Callable[[Frame], None]) -> Any:
+        """Call `receive`, in the node's thread, with each frame that is published under a key; undeclare what is returned to end it."""
         # Zenoh calls in the thread that reads from the network, which must not wait for anything. Its own way out, a thread for each
         # subscription (indirect=True), keeps a process from ending: the interpreter waits for these threads before it closes the session.
         put = self._samples.put
@@ -211,15 +244,15 @@ class Node:
         while (came := self._samples.get()) is not None:
             receive, sample = came
             try:
-                receive(decode(bytes(sample.payload)), str(sample.key_expr))
+                receive(decode(bytes(sample.payload)))
             except MalformedFrameError as error:
                 LOG.warning("dropped a malformed message on %s: %s", sample.key_expr, error)
             except Exception:
                 LOG.exception("a message on %s could not be handled", sample.key_expr)
 
-    def _came(self, frame: Frame, key: str) -> None:
+    def _receive_of_client(self, frame: Frame, inbox: Inbox, key: str) -> None:
         try:
-            source, topic = self._keys_of_inbox.read(key)
+            source, topic = inbox.read(key)
         except ValueError as error:
             raise MalformedFrameError(str(error)) from None
         self._receive(frame, source, topic)

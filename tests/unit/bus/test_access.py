@@ -131,7 +131,7 @@ def test_client_calls_serves_and_is_answered(listed):
         assert asked.frames.get(timeout=PATIENCE_S).body == b"1"
         assert isinstance(told.frames.get(timeout=PATIENCE_S), Heartbeat)
     heard = []
-    edge.subscribe(edge.keys.fanout(*COMPUTE[1:]), lambda frame, _key: heard.append(frame))
+    edge.subscribe(edge.keys.fanout(*COMPUTE[1:]), heard.append)
     until(lambda: paris.put(paris.keys.fanout(*COMPUTE[1:]), encode(message(paris.id, 0))) or heard)
     del tokens
 

@@ -24,29 +24,40 @@ def test_server_and_instance_survive_any_text(  # noqa: PLR0917
     assert zenoh.KeyExpr(Keys(vhost).listeners(kind, exchange, topic)).includes(zenoh.KeyExpr(key))
 
 
-REALMS = st.integers(0, 2**24 - 1)
+REALMS = st.integers(1, 2**24 - 1)
 NODES = st.integers(0, 2**64 - 1)
+OWN_NODES = st.integers(0, 2**40 - 1)
 
 
-@given(TEXT, NODES, REALMS, st.none() | st.tuples(KINDS, TEXT, TEXT))
+@given(TEXT, OWN_NODES, REALMS, st.none() | st.tuples(KINDS, TEXT, TEXT))
 def test_realm_and_topic_survive_any_text(vhost, node, source, topic):
     keys = Keys(vhost)
     key = keys.node(node, source, topic)
     assert str(zenoh.KeyExpr(key)) == key
     assert Inbox(keys, node).read(key) == (source, topic)
-    for pattern in (keys.inbox(node), keys.nodes_of(node >> 40), keys.from_realm(source, node >> 40, topic)):
+    for pattern in (keys.from_clients(node), keys.from_realm(source, topic)):
         assert zenoh.KeyExpr(pattern).includes(zenoh.KeyExpr(key))
+
+
+@given(TEXT, NODES, st.none() | st.tuples(KINDS, TEXT, TEXT))
+def test_frames_of_the_machines_own_processes_have_keys_of_their_own(vhost, node, topic):
+    keys = Keys(vhost)
+    key = zenoh.KeyExpr(keys.node(node, 0, topic))
+    assert zenoh.KeyExpr(keys.nodes_of(node >> 40)).includes(key)
+    assert not zenoh.KeyExpr(keys.from_clients(node)).intersects(key)
 
 
 @given(REALMS, REALMS, NODES, st.sampled_from([None, ("rpc", "e", "t")]), st.sampled_from([None, ("rpc", "e", "other")]))
 def test_realm_covers_no_other(source, other, node, topic, other_topic):
     """What a router allows one client is nothing that it allows another."""
     keys = Keys("v")
-    key = zenoh.KeyExpr(keys.node(node, source, topic))
-    assert zenoh.KeyExpr(keys.from_realm(other, node >> 40, topic)).intersects(key) == (source == other)
-    assert zenoh.KeyExpr(keys.from_realm(source, other, topic)).intersects(key) == (node >> 40 == other)
-    assert zenoh.KeyExpr(keys.nodes_of(other)).intersects(key) == (node >> 40 == other)
-    assert zenoh.KeyExpr(keys.from_realm(source, node >> 40, other_topic)).intersects(key) == (topic is None and other_topic is None)
+    key, own = zenoh.KeyExpr(keys.node(node, source, topic)), zenoh.KeyExpr(keys.node(node, 0, topic))
+    assert zenoh.KeyExpr(keys.from_realm(other, topic)).intersects(key) == (source == other and node < 2**40)
+    assert zenoh.KeyExpr(keys.nodes_of(other)).intersects(own) == (node >> 40 == other)
+    assert not zenoh.KeyExpr(keys.from_realm(other, topic)).intersects(own)
+    assert not zenoh.KeyExpr(keys.nodes_of(other)).intersects(key)
+    same = topic is None and other_topic is None and node < 2**40
+    assert zenoh.KeyExpr(keys.from_realm(source, other_topic)).intersects(key) == same
     token = zenoh.KeyExpr(keys.listener("rpc", "e", "t", "name", Instance(node, 1)))
     assert zenoh.KeyExpr(keys.listeners_of("rpc", "e", "t", "name", other)).intersects(token) == (node >> 40 == other)
     assert not zenoh.KeyExpr(keys.listeners_of("rpc", "e", "t", "nam", node >> 40)).intersects(token)
@@ -56,7 +67,7 @@ def test_inbox_remembers_no_more_topics_than_it_may():
     keys = Keys("")
     inbox = Inbox(keys, 1)
     for number in range(3000):
-        inbox.read(keys.node(1, 0, ("rpc", "e", str(number))))
+        inbox.read(keys.node(1, 7, ("rpc", "e", str(number))))
     assert len(inbox._topics) <= 1000
 
 
@@ -78,7 +89,8 @@ def test_awkward_text_survives(text):
 def test_virtual_hosts_see_nothing_of_each_other(one):
     for other in AWKWARD:
         for mine, theirs in (
-            (Keys(one).node(1, 0), Keys(other).inbox(1)),
+            (Keys(one).node(1, 0), Keys(other).node(1)),
+            (Keys(one).node(1, 7), Keys(other).from_clients(1)),
             (Keys(one).listeners("rpc", "e", "t"), Keys(other).listeners("rpc", "e", "t")),
             (Keys(one).fanout("e", "t"), Keys(other).fanout("e", "t")),
         ):

@@ -134,9 +134,9 @@ def test_presence_is_told_after_all_is_ready():
 
 def test_fanout_comes_once_though_it_was_sent_again(server):
     message = request(listener=0)
-    server.mailbox._on_fanout(message, "key")
+    server.mailbox._on_fanout(message)
     server.mailbox.accept(message._replace(listener=1))
-    server.mailbox._on_fanout(Heartbeat(message.id), "key")
+    server.mailbox._on_fanout(Heartbeat(message.id))
     assert len(server.delivered) == 1
     assert server.answers() == [Status.TAKEN] * 2
 

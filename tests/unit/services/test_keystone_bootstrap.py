@@ -289,8 +289,8 @@ def test_password_that_the_administrator_has_changed_stays(paris):
 def test_changed_addresses_reach_the_catalogue_and_nothing_else_changes(paris):
     urls = {(row["service_id"], row["interface"]): row["url"] for row in paris["third"]["endpoint"]}
     assert urls[identifier("service", "compute"), "public"] == "http://127.0.0.9:8080/compute/v2.1"
-    assert urls[identifier("service", "compute"), "internal"] == "http://127.0.0.9:15004/v2.1"
-    assert urls[identifier("service", "image"), "admin"] == "http://127.0.0.9:15002", "it was gone"
+    assert urls[identifier("service", "compute"), "internal"] == "http://127.0.0.1:15004/v2.1"
+    assert urls[identifier("service", "image"), "admin"] == "http://127.0.0.1:15002", "it was gone"
     assert ids(paris["third"], "endpoint") == ids(paris["first"], "endpoint")
     assert paris["changed"] == ["endpoint"]
 
