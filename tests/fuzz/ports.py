@@ -84,7 +84,8 @@ class Sites:
         return ["paris", "lyon"]
 
     async def send(self, _site: str, call: Call, *_ignored: float) -> Reply:
-        return json_reply(404 if call.headers.get("X-Subject-Token") == "bad" else 200, {}, "paris")
+        good = call.service == "identity" and call.headers.get("X-Subject-Token") != "bad"
+        return json_reply(200 if good else 404, {}, "paris")
 
     async def open_socket(self, *_arguments: Any) -> Any:
         raise OSError("there is no other site here")
