@@ -207,7 +207,7 @@ class Server:
         if answer.status < 400:
             self._visitors.signed_in(handler.address, handler)
             handler.known = True
-        else:
+        elif answer.status in {401, 403}:
             self._visitors.refused(handler.address)
 
     def _unreachable(self, service: str, error: Unreachable) -> Reply:
