@@ -204,3 +204,39 @@ def test_a_key_pair_is_deleted_later_for_the_user_of_the_validated_token_alone()
     # An administrator may name another user.
     assert of_user(keypair("admin", "user_id=ann", "compute 2.10")).query == "user_id=ann"
     assert of_user(keypair("a&user_id=b")).query == "user_id=a%26user_id%3Db"
+
+
+def test_a_length_is_spelled_in_one_way(tmp_path: Path) -> None:
+    async def test(cloud: Cloud) -> None:
+        head = b"POST /identity/v3/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0002\r\n\r\n{}"
+        assert (await raw(cloud["paris"].public_port, head)).startswith(b"HTTP/1.1 200")
+        assert CIMultiDict(cloud["paris"].services.headers[0])["Content-Length"] == "2"
+
+    run(tmp_path, test)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(cloud: Cloud) -> None:
+        for name in (b"X-A", b"Expect", b"X-Auth-Token", b"Content-Type"):
+            head = (
+                b"POST /identity/v3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s: 100-contin\xe3ue\r\nContent-Length: 2\r\n\r\n{}" % name
+            )
+            answer = await raw(cloud["paris"].public_port, head)
+            assert answer.split(b" ", 2)[1] == b"400", (name, answer)
+        assert not cloud["paris"].services.requests
+
+    run(tmp_path, test)
+    assert "Traceback" not in caplog.text
+
+
+def test_an_expectation_at_the_peer_port_is_answered_by_nobody_before_the_certificate_is_looked_at(tmp_path: Path) -> None:
+    async def test(cloud: Cloud) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for path in (b"/identity/v3", b"/atoll/ping"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", cloud["paris"].peer_port, ssl=context)
+            writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nExpect: 100-contin\xe3ue\r\nContent-Length: 2\r\n\r\n" % path)
+            assert (await reader.readline()).split()[1] == b"403"
+            writer.close()
+
+    run(tmp_path, test, "paris", "lyon")
