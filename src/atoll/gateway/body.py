@@ -88,7 +88,7 @@ async def whole(request: web.BaseRequest, limit: int, within_s: float = WHOLE_S)
         within_s: seconds.
 
     Raises:
-        Refused: it did not arrive in time, or is too large.
+        Refused: it did not arrive in time, or not at all, or is too large.
         web.RequestPayloadError: it is malformed.
     """
     body = bytearray()
@@ -101,6 +101,8 @@ async def whole(request: web.BaseRequest, limit: int, within_s: float = WHOLE_S)
                     raise Refused(413, _TOO_LARGE.format(limit))
     except TimeoutError:
         raise Refused(408, f"the request's body did not arrive in {within_s:.0f} s") from None
+    except OSError:
+        raise Refused(400, "the client has gone before its request was whole") from None
     return bytes(body)
 
 

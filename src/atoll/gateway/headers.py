@@ -121,6 +121,8 @@ def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset
                 kept[name] = f"{kept[name]}, {value}"
             continue
         seen.add(lower)
+        if not value.isascii():
+            _check_text(name, value)
         if lower in known or not (lower in _STAYS or lower in listed or "_" in lower or lower.startswith(refused)):
             kept.add(name, value)
     if "x-storage-token" in seen:  # keystonemiddleware takes it where there is no `X-Auth-Token`
@@ -128,6 +130,14 @@ def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset
         if token is not None and "x-auth-token" not in seen:
             kept["X-Auth-Token"] = token
     return kept
+
+
+def _check_text(name: str, value: str) -> None:
+    """Refuse what can't be sent on: aiohttp keeps bytes that are no UTF-8 as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Refused(400, f"the {name} header is no UTF-8") from None
 
 
 def valid_host(host: str) -> bool:

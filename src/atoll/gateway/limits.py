@@ -49,8 +49,8 @@ class Limits:
     bytes_of_address: int = 16 << 20
     bytes: int = 64 << 20
     stranger_body: int = 128 << 10
-    requests_s: float = 10.0
-    requests: int = 100
+    requests_s: float = 20.0
+    requests: int = 200
     strangers_requests_s: float = 20.0
     strangers_requests: int = 200
     refusal: int = 10

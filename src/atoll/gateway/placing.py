@@ -63,7 +63,10 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
         site = named.partition(":")[0]  # ZONE:HOST:NODE
         return Creation(call, site if site in members else None, parents)
     if isinstance(named, list) and (site := next((each for each in named if isinstance(each, str) and each in members), "")):
-        return Creation(_without_hint(call, body, resource, site), site, parents)
+        try:
+            return Creation(_without_hint(call, body, resource, site), site, parents)
+        except (AttributeError, TypeError):  # others of the list are no resources, or have hints of another kind
+            return Creation(call, None, ())
     return Creation(call, None, parents)
 
 

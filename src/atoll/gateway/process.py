@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import sys
 from pathlib import Path
 
@@ -19,8 +20,15 @@ def preload() -> None:
 def run(child: Child) -> None:
     """Serve until the process is asked to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    _more_descriptors()
     options = Options.load(Path(child.arguments["directory"]) / "etc" / FILE)
     asyncio.run(_serve(child, options))
+
+
+def _more_descriptors() -> None:
+    """Take as many descriptors as the system gives: a gateway has thousands of connections, and a shell's limit is often 1024."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(child: Child, options: Options) -> None:

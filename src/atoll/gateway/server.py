@@ -120,6 +120,8 @@ class Server:
             extend(application)
         application.router.add_get(PEER_PATH + "/{kind}", self._peer_console)
         application.router.add_route("*", "/{path:.*}", self._peer)
+        for route in application.router.routes():
+            route._expect_handler = _expect  # upstream's would answer before `_check_peer` does
         self._peer_runner = web.AppRunner(
             application, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE, lingering_time=LINGER_S
         )
@@ -211,7 +213,7 @@ class Server:
         if answer.status < 400:
             self._visitors.signed_in(handler.address, handler)
             handler.known = True
-        else:
+        elif answer.status in {401, 403}:
             self._visitors.refused(handler.address)
 
     def _unreachable(self, service: str, error: Unreachable) -> Reply:
@@ -260,7 +262,10 @@ class Server:
         limit = MAX_BODY if call.user else visitors.limits.stranger_body
         held.enter_context(visitors.body(_handler(request).address, check_size(request, limit)))
         await _go_on(request)
-        return replace(call, body=await whole(request, limit, visitors.limits.body_s))
+        body = await whole(request, limit, visitors.limits.body_s)
+        if "Content-Length" in call.headers:
+            call.headers["Content-Length"] = str(len(body))  # it may have been spelled in another way, such as 007
+        return replace(call, body=body)
 
     async def _peer(self, request: web.Request, compute_site: str = "") -> web.StreamResponse:
         """Another gateway, or a compute site of this one, asks this site's own services."""
@@ -387,6 +392,10 @@ def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
         raise Refused(400, "nothing else is spoken here")
     if len(request.headers.getall("Host", ())) > 1:
         raise Refused(400, "more than one Host header")
+
+
+async def _expect(_request: web.Request) -> None:
+    """Promise nothing yet: `_go_on` does, once the request may have a body."""
 
 
 async def _go_on(request: web.BaseRequest) -> None:

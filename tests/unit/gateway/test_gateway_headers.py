@@ -213,3 +213,39 @@ def test_of_what_only_gateways_say_a_peer_may_say_what_its_services_act_by() -> 
     said = CIMultiDict({"X-Atoll-Given-Id": "1", "X-Atoll-Identify": "1", "X-Atoll-Hop": "1", "X-Atoll-Site": "x"})
     assert sorted(heads.of_peer(said)) == ["X-Atoll-Given-Id", "X-Atoll-Identify"]
     assert not heads.of_client(said)
+
+
+def test_a_length_is_spelled_in_one_way(tmp_path: Path) -> None:
+    async def test(cloud: Cloud) -> None:
+        head = b"POST /identity/v3/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0002\r\n\r\n{}"
+        assert (await raw(cloud["paris"].public_port, head)).startswith(b"HTTP/1.1 200")
+        assert CIMultiDict(cloud["paris"].services.headers[0])["Content-Length"] == "2"
+
+    run(tmp_path, test)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(cloud: Cloud) -> None:
+        for name in (b"X-A", b"Expect", b"X-Auth-Token", b"Content-Type"):
+            head = (
+                b"POST /identity/v3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s: 100-contin\xe3ue\r\nContent-Length: 2\r\n\r\n{}" % name
+            )
+            answer = await raw(cloud["paris"].public_port, head)
+            assert answer.split(b" ", 2)[1] == b"400", (name, answer)
+        assert not cloud["paris"].services.requests
+
+    run(tmp_path, test)
+    assert "Traceback" not in caplog.text
+
+
+def test_an_expectation_at_the_peer_port_is_answered_by_nobody_before_the_certificate_is_looked_at(tmp_path: Path) -> None:
+    async def test(cloud: Cloud) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for path in (b"/identity/v3", b"/atoll/ping"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", cloud["paris"].peer_port, ssl=context)
+            writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nExpect: 100-contin\xe3ue\r\nContent-Length: 2\r\n\r\n" % path)
+            assert (await reader.readline()).split()[1] == b"403"
+            writer.close()
+
+    run(tmp_path, test, "paris", "lyon")

@@ -248,6 +248,17 @@ def test_a_body_has_its_time_and_takes_no_request_of_a_service(tmp_path: Path) -
     run(tmp_path, test, limits=Limits(body_s=0.2))
 
 
+def test_a_client_that_goes_before_its_request_is_whole_costs_no_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(cloud: Cloud) -> None:
+        _reader, writer = await connect(cloud, b"POST /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1")
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+
+    run(tmp_path, test)
+    assert "Traceback" not in caplog.text
+
+
 def test_a_connection_with_a_token_is_kept_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "SWEEP_S", 0.05)
 

@@ -231,3 +231,13 @@ def test_microversion_that_is_asked_for(headers, version):
 def test_ids_that_each_site_counts_are_nobodys_elsewhere():
     assert match("GET", "compute", "/v2.1/os-hypervisors/1").resource.counted_before == (2, 53)
     assert match("GET", "compute", "/v2.1/servers").resource.counted_before == (0, 0)
+
+
+@pytest.mark.parametrize("second", [1, None, "x", {"availability_zone_hints": 5}, ["paris"]])
+def test_a_list_with_what_is_no_resource_is_left_to_the_service(second: object) -> None:
+    import json
+
+    body = json.dumps({"subnets": [{"network_id": "n", "availability_zone_hints": ["paris"]}, second]}).encode()
+    asked = call("network", "/v2.0/subnets", body)
+    made = creation(asked, network_resource("subnets"), {"paris"})
+    assert (made.call, made.site) == (asked, None)
