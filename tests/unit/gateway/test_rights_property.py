@@ -25,11 +25,13 @@ STEPS = int(os.environ.get("ATOLL_STEPS", "300"))
 STEPS_EACH = 50
 
 USERS = ("ann", "bob", "eve")
+MOST = 3
+"""Images, and networks, at a time: few, so that many requests are about the same one."""
+
 SITES = st.sampled_from(NAMES)
 ANYBODY = st.sampled_from((*USERS, "admin"))
 TENANTS = st.sampled_from(USERS)
-WHICH = st.integers(0, 2)
-"""One of the latest: few things, so that many requests are about the same one."""
+WHICH = st.integers(0, MOST - 1)
 NEW = {"name": "i"}
 
 
@@ -73,7 +75,21 @@ class Rights(RuleBasedStateMachine):
         return self._loop.run_until_complete(asked())
 
     def pick(self, things: list[str], which: int) -> str:
-        return things[-1 - which % len(things)]
+        return things[which % len(things)]
+
+    def actor(self, identifier: str, site: str, user: str, *, owns: bool) -> tuple[str, str]:
+        """Site and user of a request: those that were drawn, or an owner, where its thing is."""
+        places = [node for node in self.world.nodes.values() if identifier in node.services.images or identifier in node.services.networks]
+        if not owns or not places:
+            return site, user
+        place = next((each for each in places if each.name == site), places[0])
+        thing = place.services.images.get(identifier) or place.services.networks[identifier]
+        return place.name, str(thing.get("owner") or thing["project_id"])
+
+    def forget_gone(self) -> None:
+        """Make room for new things."""
+        self.ids = [each for each in self.ids if self.owners(each)]
+        self.networks = [each for each in self.networks if self.owners(each)]
 
     def owners(self, identifier: str) -> set[str]:
         """Who has something under an id, at any site."""
@@ -99,6 +115,7 @@ class Rights(RuleBasedStateMachine):
         self.opened(image, user, seen)
         self.ask(site, user, "PUT", "image", f"/v2/images/{image}/file", f"data of {user} {image}".encode())
 
+    @precondition(lambda self: len(self.ids) < MOST)
     @rule(user=TENANTS, scope=st.sampled_from(("{image: brest & metz}", "{image: pau || brest}")))
     def make_image_at_two_sites(self, user: str, scope: str) -> None:
         reply = self.ask("brest", user, "POST", "image", "/v2/images", {**NEW, "visibility": "private"}, scope=scope)
@@ -145,16 +162,18 @@ class Rights(RuleBasedStateMachine):
             self.ever |= {(image, owner, project) for project in USERS}
 
     @precondition(lambda self: self.ids)
-    @rule(site=SITES, user=ANYBODY, which=WHICH)
-    def delete_image(self, site: str, user: str, which: int) -> None:
+    @rule(site=SITES, user=ANYBODY, which=WHICH, owns=st.booleans())
+    def delete_image(self, site: str, user: str, which: int, *, owns: bool) -> None:
         image = self.pick(self.ids, which)
+        site, user = self.actor(image, site, user, owns=owns)
         self.deleted |= {(image, owner) for owner in self.owners(image) if user in {owner, "admin"}}
         self.ask(site, user, "DELETE", "image", f"/v2/images/{image}")
 
     @precondition(lambda self: self.ids)
-    @rule(site=SITES, user=ANYBODY, which=WHICH, seen=st.sampled_from(("private", "shared", "community")))
-    def show_image(self, site: str, user: str, which: int, seen: str) -> None:
+    @rule(site=SITES, user=ANYBODY, which=WHICH, seen=st.sampled_from(("private", "shared", "community")), owns=st.booleans())
+    def show_image(self, site: str, user: str, which: int, seen: str, *, owns: bool) -> None:
         image = self.pick(self.ids, which)
+        site, user = self.actor(image, site, user, owns=owns)
         for owner in self.owners(image):
             if user in {owner, "admin"}:
                 self.opened(image, owner, seen)
@@ -162,22 +181,26 @@ class Rights(RuleBasedStateMachine):
         self.ask(site, user, "PATCH", "image", f"/v2/images/{image}", patch)
 
     @precondition(lambda self: self.ids)
-    @rule(site=SITES, user=TENANTS, which=WHICH, keep=SITES)
-    def keep_image(self, site: str, user: str, which: int, keep: str) -> None:
-        patch = [{"op": "add", "path": "/atoll_keep", "value": keep}]
-        self.ask(site, user, "PATCH", "image", f"/v2/images/{self.pick(self.ids, which)}", patch)
+    @rule(site=SITES, user=TENANTS, which=WHICH, keep=SITES, owns=st.booleans())
+    def keep_image(self, site: str, user: str, which: int, keep: str, *, owns: bool) -> None:
+        image = self.pick(self.ids, which)
+        site, user = self.actor(image, site, user, owns=owns)
+        self.ask(site, user, "PATCH", "image", f"/v2/images/{image}", [{"op": "add", "path": "/atoll_keep", "value": keep}])
 
     @precondition(lambda self: self.ids)
-    @rule(site=SITES, user=TENANTS, which=WHICH, project=TENANTS)
-    def share_image(self, site: str, user: str, which: int, project: str) -> None:
+    @rule(site=SITES, user=TENANTS, which=WHICH, project=TENANTS, owns=st.booleans())
+    def share_image(self, site: str, user: str, which: int, project: str, *, owns: bool) -> None:
         image = self.pick(self.ids, which)
+        site, user = self.actor(image, site, user, owns=owns)
         self.allow(user, image, project)
         self.ask(site, user, "POST", "image", f"/v2/images/{image}/members", {"member": project})
 
     @precondition(lambda self: self.ids)
-    @rule(site=SITES, user=TENANTS, which=WHICH, project=TENANTS)
-    def unshare_image(self, site: str, user: str, which: int, project: str) -> None:
-        self.ask(site, user, "DELETE", "image", f"/v2/images/{self.pick(self.ids, which)}/members/{project}")
+    @rule(site=SITES, user=TENANTS, which=WHICH, project=TENANTS, owns=st.booleans())
+    def unshare_image(self, site: str, user: str, which: int, project: str, *, owns: bool) -> None:
+        image = self.pick(self.ids, which)
+        site, user = self.actor(image, site, user, owns=owns)
+        self.ask(site, user, "DELETE", "image", f"/v2/images/{image}/members/{project}")
 
     @precondition(lambda self: self.ids)
     @rule(site=SITES, user=TENANTS, which=WHICH)
@@ -187,6 +210,7 @@ class Rights(RuleBasedStateMachine):
 
     # Networks
 
+    @precondition(lambda self: len(self.networks) < MOST)
     @rule(site=SITES, user=TENANTS, scope=st.sampled_from(("", "{network: brest & pau}")))
     def make_network(self, site: str, user: str, scope: str) -> None:
         reply = self.ask(site, user, "POST", "network", "/v2.0/networks", {"network": {"name": "n"}}, scope=scope)
@@ -194,9 +218,10 @@ class Rights(RuleBasedStateMachine):
             self.networks.append(reply.json()["network"]["id"])
 
     @precondition(lambda self: self.networks)
-    @rule(site=SITES, user=TENANTS, which=WHICH, project=TENANTS)
-    def share_network(self, site: str, user: str, which: int, project: str) -> None:
+    @rule(site=SITES, user=TENANTS, which=WHICH, project=TENANTS, owns=st.booleans())
+    def share_network(self, site: str, user: str, which: int, project: str, *, owns: bool) -> None:
         network = self.pick(self.networks, which)
+        site, user = self.actor(network, site, user, owns=owns)
         self.allow(user, network, project)
         policy = {"object_type": "network", "object_id": network, "action": "access_as_shared", "target_tenant": project}
         reply = self.ask(site, user, "POST", "network", "/v2.0/rbac-policies", {"rbac_policy": policy})
@@ -204,9 +229,13 @@ class Rights(RuleBasedStateMachine):
             self.policies.append(reply.json()["rbac_policy"]["id"])
 
     @precondition(lambda self: self.policies)
-    @rule(site=SITES, user=TENANTS, which=WHICH)
-    def unshare_network(self, site: str, user: str, which: int) -> None:
-        self.ask(site, user, "DELETE", "network", f"/v2.0/rbac-policies/{self.pick(self.policies, which)}")
+    @rule(site=SITES, user=TENANTS, which=st.integers(0, 9), owns=st.booleans())
+    def unshare_network(self, site: str, user: str, which: int, *, owns: bool) -> None:
+        policy = self.pick(self.policies, which)
+        for node in self.world.nodes.values():
+            if owns and policy in node.services.policies:
+                site, user = node.name, node.services.policies[policy]["project_id"]
+        self.ask(site, user, "DELETE", "network", f"/v2.0/rbac-policies/{policy}")
 
     @precondition(lambda self: self.networks)
     @rule(site=SITES, user=TENANTS, which=WHICH)
@@ -214,9 +243,10 @@ class Rights(RuleBasedStateMachine):
         self.ask(site, user, "POST", "network", "/v2.0/ports", {"port": {"network_id": self.pick(self.networks, which)}})
 
     @precondition(lambda self: self.networks)
-    @rule(site=SITES, user=ANYBODY, which=WHICH)
-    def delete_network(self, site: str, user: str, which: int) -> None:
+    @rule(site=SITES, user=ANYBODY, which=WHICH, owns=st.booleans())
+    def delete_network(self, site: str, user: str, which: int, *, owns: bool) -> None:
         network = self.pick(self.networks, which)
+        site, user = self.actor(network, site, user, owns=owns)
         self.deleted |= {(network, owner) for owner in self.owners(network) if user in {owner, "admin"}}
         self.ask(site, user, "DELETE", "network", f"/v2.0/networks/{network}")
 
@@ -298,6 +328,7 @@ class Rights(RuleBasedStateMachine):
         for site, identifier, owner in self.had - has:
             assert (identifier, owner) in self.deleted, f"{identifier} of {owner} at {site}"
         self.had = has
+        self.forget_gone()
 
 
 def test_no_step_gains_a_right(monkeypatch: pytest.MonkeyPatch):
