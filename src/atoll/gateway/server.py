@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -165,6 +165,7 @@ class Server:
             target = parse(request.raw_path)
             service = target.service
             if not service and target.path.startswith(console_url.PREFIX):
+                _check_version(request)
                 return await self._consoles.of_client(request, target)
             _check(request)
             if not service:
@@ -384,14 +385,18 @@ def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
     """Refuse what a proxy and the server behind it could read in two ways; and what a peer has no reason to ask for."""
     if peers is not None and (not peers.service or peers.scope is not None):
         raise Refused(404, "gateways ask for a service")
-    if request.version < HttpVersion10:
-        raise Refused(400, "HTTP/1.0 or 1.1 is spoken here")
+    _check_version(request)
     if request.method not in _METHODS:
         raise Refused(400, "there is no such method")
     if "Upgrade" in request.headers:
         raise Refused(400, "nothing else is spoken here")
     if len(request.headers.getall("Host", ())) > 1:
         raise Refused(400, "more than one Host header")
+
+
+def _check_version(request: web.BaseRequest) -> None:
+    if request.version not in {HttpVersion10, HttpVersion11}:
+        raise Refused(400, "HTTP/1.0 or 1.1 is spoken here")
 
 
 async def _expect(_request: web.Request) -> None:

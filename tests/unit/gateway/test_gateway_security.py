@@ -102,6 +102,8 @@ FRAMINGS = {
     "a tunnel": b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: x\r\n\r\n",
     "an odd method": b"TRACE /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP/0.9": b"GET /compute/v2.1/servers\r\n\r\n",
+    "a request of HTTP/2.0": b"GET /compute/v2.1/servers HTTP/2.0\r\nHost: x\r\n\r\n",
+    "a page of HTTP/2.0": b"GET /console/vnc/vnc_lite.html HTTP/2.0\r\nHost: x\r\n\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a long header": b"GET /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 70_000 + b"\r\n\r\n",
 }
