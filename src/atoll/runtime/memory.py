@@ -4,7 +4,7 @@ A page that a child writes to is copied for it. Three kinds of writes copied mos
 here, which a fork server applies after it has imported its program and before it forks:
 
 - **Reference counts.** Each use of an object writes to its reference count. CPython 3.12 and 3.13 leave the count of an immortal object
-  alone (PEP 683), so all objects that exist by then are made immortal (`immortalize`): 120 MB less for each site, of 407.
+  alone (PEP 683), so all objects that exist by then are made immortal (`immortalize`): some 120 MB less for each site, of 407.
 - **Holes in Python's allocator**, which imports leave behind. A child would put its own objects into them, next to shared ones. They are
   filled (`fill_holes`), so that a child's objects lie together on pages of their own.
 - **Holes in the C library's allocator**, which holds everything that is larger than 512 bytes. They are filled as well
