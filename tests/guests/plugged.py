@@ -63,12 +63,13 @@ class Host:
     def __init__(self, switch: Switch, name: str, address: str, mac: str = "", port: str = "") -> None:
         self.address, self.name, self._switch, self.device = address.partition("/")[0], name, switch, f"g-{name}"
         self.port = port
-        self._outer, self._servers = f"t-{name}", list[subprocess.Popen[bytes]]()
+        self._outer, self._servers = f"tap-{name}", list[subprocess.Popen[bytes]]()
         self._namespace = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         pid = self._namespace.pid
         until(lambda: not Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"), "a network namespace", 10)
         switch.inside("ip", "link", "add", self._outer, "type", "veth", "peer", "name", self.device, "netns", pid)
         switch.inside("ip", "link", "set", self._outer, "up")
+        switch.inside("sh", "-c", f"echo 8 >/proc/sys/net/ipv4/conf/{self._outer}/arp_ignore")  # as with guests' interfaces
         plug = ["--may-exist", "add-port", layout.INTEGRATION_BRIDGE if port else layout.EXTERNAL_BRIDGE, self._outer]
         told = ["--", "set", "Interface", self._outer, f"external_ids:iface-id={port}"] if port else []
         switch.tool("ovs-vsctl", *plug, *told)

@@ -187,4 +187,18 @@ def test_it_is_made_anew_and_taken_away_whole(places, coast):
 
 
 def test_a_site_in_the_machines_own_network_forwards_nothing(coast):
-    assert [jump[0] for jump in guest_filter._jumps(replace(coast, forwards=False), "iptables")] == ["INPUT"]
+    jumps = guest_filter._jumps(replace(coast, forwards=False), "iptables")
+    assert [jump for jump in jumps if jump[0] == "FORWARD" and guest_filter.CHAIN in jump] == []
+
+
+@pytest.mark.parametrize("device", ["tap1234", "qbr1234", "qvb1234", "qvo1234"])
+def test_the_kernel_takes_nothing_from_the_interface_of_a_guest(places, coast, device):
+    """A guest sends what it likes to the hardware address of its interface, past a switch in user space."""
+    guest, site, _other = places
+    site.run("ip", "link", "set", "br-ex", "down")
+    site.run("ip", "link", "set", "br-ex", "name", device)
+    site.run("ip", "link", "set", device, "up")
+    site.serve("tcp", "10.77.0.1", 8080)
+    assert guest.reaches("tcp", "10.77.0.1", 8080), "it is open without the filter"
+    site.filter(lambda: guest_filter.install(coast))
+    assert not guest.reaches("tcp", "10.77.0.1", 8080)

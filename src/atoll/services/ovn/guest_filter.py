@@ -3,6 +3,9 @@
 Guests' packets come out of the bridge of the external network into the site's network, whose kernel takes those for the site's own
 addresses, and in a topology forwards those for other sites. A chain of iptables drops what would open anything but the public port: of this
 site, and, before it gets there, of any other. Packets of connections that the site's own processes have opened pass, and so does ICMP.
+
+Open vSwitch in user space gets a copy of what guests send to their interfaces; the kernel gets the packets too. A guest that sends them to
+the hardware address of its interface would be served past the switch. So the kernel takes nothing from these interfaces.
 """
 
 from __future__ import annotations
@@ -18,6 +21,12 @@ CHAIN = "atoll-guests"
 
 TOOLS = {"iptables": "icmp", "ip6tables": "ipv6-icmp"}
 """The program for each version of IP, and its protocol for errors and neighbours."""
+
+_GUEST_DEVICES = ("tap+", "qbr+", "qvb+", "qvo+")
+"""The interfaces of guests and of their metadata proxies, and with ML2/OVS those between a guest and the switch."""
+
+_ROUTED = ("tap+",)
+"""Those of them from which nothing is bridged: a bridge's packets may pass FORWARD too."""
 
 _SITES = f"{RANGE.network_address}/{IPv4Address(int(RANGE.netmask) | 0x80)}"
 """Addresses of sites and routers in a topology: the lower half of each 256. The upper one is that of an external network."""
@@ -57,4 +66,6 @@ def _rules(settings: Settings, errors: str) -> tuple[str, ...]:
 def _jumps(settings: Settings, tool: str) -> list[tuple[str, ...]]:
     jump = ("-i", layout.EXTERNAL_BRIDGE, "-j", CHAIN)
     forwarded = settings.forwards and tool == "iptables"
-    return [("INPUT", *jump), *([("FORWARD", "-d", _SITES, *jump)] if forwarded else [])]
+    dropped = [("INPUT", "-i", device, "-j", "DROP") for device in _GUEST_DEVICES]
+    dropped += [("FORWARD", "-i", device, "-j", "DROP") for device in _ROUTED]
+    return [("INPUT", *jump), *([("FORWARD", "-d", _SITES, *jump)] if forwarded else []), *dropped]

@@ -113,6 +113,9 @@ def raise_port(settings: Settings, interface: str) -> None:
         socket.if_nametoindex(interface)
     except OSError:
         return
+    # The kernel would answer who asks for an address of the site, in the name of an interface from which it takes nothing (`guest_filter`).
+    with suppress(OSError):
+        Path(f"/proc/sys/net/ipv4/conf/{interface}/arp_ignore").write_text("8", encoding="ascii")
     _tell_switch(settings, "wait-until", "Interface", interface, "ofport>0")
     subprocess.run(["ip", "link", "set", interface, "up"], check=False, capture_output=True)
 
