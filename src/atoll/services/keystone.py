@@ -125,7 +125,16 @@ def run(child: Child) -> None:
     keystone_trust.install(settings, keystone_tokens.site_of(settings.site, settings.trust))
     invalidation.tell_of_commits(settings.sockets)
     application = core.initialize_application("public", config_files=core._get_config_files())
+    _load_policies()
     serve(child, application)
+
+
+def _load_policies() -> None:
+    """Load all rules before the first request: it would do so, and others at the same time would be judged by half of them and refused."""
+    from keystone.common.rbac_enforcer import enforcer
+
+    enforcer.RBACEnforcer.suppress_deprecation_warnings = True  # as in a request
+    enforcer.RBACEnforcer()._enforcer.load_rules()
 
 
 def _make_keys(keys: Path) -> None:

@@ -87,3 +87,21 @@ def test_validating_tokens_is_upstreams_rule_and_the_gateways_account():
         """
     )
     assert [f"{rule} or role:gateway_image" for rule in found] == [keystone.VALIDATE_TOKEN]
+
+
+def test_policies_are_loaded_before_the_first_request():
+    """Upstream shows other threads the enforcer before it has any rule, and refuses what has none."""
+    found = inside(
+        """
+        from keystone.common.rbac_enforcer import enforcer
+        import keystone.conf
+        from atoll.services import keystone as ours
+        keystone.conf.configure()
+        keystone.conf.CONF([], project="keystone", default_config_files=[])
+        before = enforcer.RBACEnforcer()._RBACEnforcer__ENFORCER is None
+        ours._load_policies()
+        loaded = enforcer.RBACEnforcer()._RBACEnforcer__ENFORCER
+        tell([before, "identity:list_users" in loaded.rules, loaded.suppress_deprecation_warnings])
+        """
+    )
+    assert found == [True, True, True]
