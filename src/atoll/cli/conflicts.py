@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.argument("site", required=False, metavar="[SITE]", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
-    """List names that two sites gave while they were apart, and ids under which sites hold different things.
+    """List names given twice, and ids that mean different things.
 
-    Of two resources with one name both are kept. The one made first keeps its name, the other one's got a suffix, the same at every site.
+    Of two resources that two sites gave one name while they were apart, both are kept. The one made first keeps it, the other one's got a
+    suffix, the same at every site.
     Rename or delete one of them with the usual client, and the conflict is gone.
 
     Of different things under one id none is copied, shared or changed by a gateway. Delete the one that does not belong there.

@@ -38,8 +38,10 @@ def test_known_site_keeps_its_port_when_another_is_put_before_it():
     assert ports == {"new": 15010, "old": 15000}
 
 
-def test_same_ports_on_two_addresses_are_fine():
-    assert len(cloud({"name": "a", "port": 15000}, {"name": "b", "port": 15000, "host": "127.0.0.2"}).sites) == 2
+def test_same_ports_on_two_addresses_are_refused():
+    """Their internal APIs listen at the one loopback address of the machine."""
+    with pytest.raises(ValidationError, match="is a port of a too"):
+        cloud({"name": "a", "port": 15000}, {"name": "b", "port": 15000, "host": "127.0.0.2"})
 
 
 @pytest.mark.parametrize("other", [15000, 15002, 14998, 15004])

@@ -1,10 +1,12 @@
 """Slow clients of a service hold none of its threads."""
 
+import gc
 import http.client
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -106,6 +108,49 @@ def test_one_that_gives_up_its_request_is_let_go(start):
             connection.shutdown(socket.SHUT_WR)
             connection.recv(100)
     assert get(address) == 200
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("application", [consume, ignore])
+def test_connections_that_have_ended_leave_no_descriptors_to_the_garbage_collector(start, application):
+    address = start(application)
+    get(address)
+    gc.collect()
+    before = descriptors()
+    gc.disable()
+    try:
+        for name in sorted(HELD):
+            for _ in range(THREADS):
+                with socket.create_connection(address, PATIENCE_S) as connection:
+                    connection.sendall(HELD[name])
+        deadline = time.monotonic() + PATIENCE_S
+        while descriptors() > before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert descriptors() <= before
+    finally:
+        gc.enable()
+
+
+def test_uploads_that_wait_for_others_are_closed_with_the_server():
+    listener = socket.create_server(("127.0.0.1", 0), backlog=400)
+    server = Server(listener, consume)
+    server.start_in_thread()
+    uploads = [socket.create_connection(listener.getsockname(), PATIENCE_S) for _ in range(2 * THREADS)]
+    for each in uploads:
+        each.sendall(HELD["an upload"])
+    deadline = time.monotonic() + PATIENCE_S
+    while len(server.arrivals._uploads) < THREADS and time.monotonic() < deadline:
+        time.sleep(0.02)
+    waiting = [conn.socket for conn in server.arrivals._uploads]
+    server.stop()
+    listener.close()
+    assert len(waiting) >= THREADS
+    assert {each.fileno() for each in waiting} == {-1}
+    for each in uploads:
+        each.close()
 
 
 def test_what_does_not_arrive_in_time_is_closed(start, monkeypatch):

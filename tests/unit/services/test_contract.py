@@ -74,6 +74,7 @@ def test_file_holds_nothing_but_plain_data(settings):
         "hypervisor",
         "network",
         "datapath",
+        "two_zones",
         "outside",
         "forwards",
         "network_services",

@@ -146,7 +146,7 @@ def settings(tmp_path, template) -> Settings:
     ports = {endpoint: 15000 + offset for endpoint, offset in PORT_OFFSETS.items()}
     trust = {"trust": {"lyon": "local-admin"}, "homed": {f"domain/{'d' * 32}": ["lyon"], f"domain/{'e' * 32}": ["paris"]}}
     made = Settings("paris", tmp_path, template.parent, "127.0.0.1", ports, {each: f"paris-{each}" for each in SECRETS}, **trust)
-    (made.etc / "keystone").mkdir(parents=True)
+    (made.etc / "keystone" / "policy.d").mkdir(parents=True)
     made.data.mkdir()
     shutil.copyfile(template, made.data / "keystone.db")
     for path, text in keystone.configuration(made).items():

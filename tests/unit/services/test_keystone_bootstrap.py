@@ -162,7 +162,7 @@ def site(tmp_path_factory, template) -> Callable[[str, int], Settings]:
         ports = {endpoint: port + offset for endpoint, offset in PORT_OFFSETS.items()}
         secrets = {each: f"{name}-{each}" for each in SECRETS}
         settings = Settings(name, directory, template.parent, "127.0.0.1", ports, secrets)
-        (settings.etc / "keystone").mkdir(parents=True)
+        (settings.etc / "keystone" / "policy.d").mkdir(parents=True)
         settings.data.mkdir()
         shutil.copyfile(template, settings.data / "keystone.db")
         for path, text in keystone.configuration(settings).items():

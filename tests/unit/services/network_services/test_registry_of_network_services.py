@@ -96,7 +96,7 @@ def test_agents_are_told_what_is_needed_of_them(settings, monkeypatch):
     }
     monkeypatch.setitem(REGISTRY, "firewall", replace(REGISTRY["firewall"], ways=ways))
     told = replace(settings, network_services=("firewall",))
-    [beside_ovn] = neutron.configuration(replace(told, network="ovn")).values()
+    beside_ovn = neutron.configuration(replace(told, network="ovn"))["neutron/neutron.conf"]
     assert "extensions = metadata,x\n" in beside_ovn
     [beside_ovs] = ml2ovs.configuration.agents(replace(told, network="ovs")).values()
     assert "extensions = qos,x\n" in beside_ovs
