@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from cheroot import connections
@@ -134,6 +135,18 @@ class Connection(HTTPConnection):
                 self.upload = False
                 self.server.arrivals.upload_ended()
 
+    def close(self) -> None:
+        """Close it, its descriptor too.
+
+        cheroot leaves the writer open, and the writer keeps the descriptor until the garbage collector finds the connection, which is part
+        of a cycle. An answer that could not be sent is then sent again, on a descriptor that is closed by then.
+        """
+        try:
+            super().close()
+        finally:
+            with suppress(OSError):  # of an answer that could not be sent
+                self.wfile.close()
+
 
 class Manager(connections.ConnectionManager):
     """The connections of a server that no thread has.
@@ -212,6 +225,15 @@ class Manager(connections.ConnectionManager):
             self._free -= 1
             conn = self._uploads.popleft()
         self._process(conn)
+
+    def close(self) -> None:
+        """Close all connections, those of uploads that wait for others too."""
+        with self._lock:
+            waiting = list(self._uploads)
+            self._uploads.clear()
+        for conn in waiting:
+            conn.close()
+        super().close()
 
     def _expire(self, threshold: float) -> None:
         """Close connections that were idle for too long, or whose requests take too long to arrive."""

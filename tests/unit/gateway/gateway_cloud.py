@@ -21,6 +21,7 @@ from atoll.gateway.limits import Limits
 from atoll.gateway.options import Options
 from atoll.gateway.server import Server
 from atoll.gateway.sites import Sites
+from atoll.identifiers import GATEWAY_SERVICES, gateway_role
 from atoll.mesh.certificates import authority
 
 
@@ -60,6 +61,18 @@ class Mesh:
         )
 
 
+def own_account(body: bytes) -> str:
+    """The gateway's own account that signs in with a body, or nothing."""
+    password = json.loads(body).get("auth", {}).get("identity", {}).get("password", {})
+    name = str(password.get("user", {}).get("name", ""))
+    return name if name in map(gateway_role, GATEWAY_SERVICES) else ""
+
+
+def own_token(account: str) -> str:
+    """The token of one of the gateway's own accounts."""
+    return f"token of {account}"
+
+
 class Services:
     """Nova, Glance, Neutron and Keystone of one site, as far as the tests need them."""
 
@@ -91,10 +104,16 @@ class Services:
             return await self.image(request, rest)
         if service == "network":
             return await self.neutron(request, rest)
+        return await self.identity(request)
+
+    async def identity(self, request: web.Request) -> web.Response:
         body = await request.read()
         self.bodies.append(body)
-        if b"gateway-" in body and request.method == "POST":  # the gateway's own account
-            return web.json_response({"token": {"expires_at": "2099-01-01T00:00:00Z"}}, status=201, headers={"X-Subject-Token": "admin"})
+        if request.method == "POST" and (account := own_account(body)):
+            expiry = {"token": {"expires_at": "2099-01-01T00:00:00Z"}}
+            return web.json_response(expiry, status=201, headers={"X-Subject-Token": own_token(account)})
+        if "X-Subject-Token" in request.headers and request.headers.get("X-Auth-Token") != own_token(gateway_role("image")):
+            return web.json_response({"error": {"code": 403, "message": "others' tokens are not shown"}}, status=403)
         url = "http://10.0.0.1:8080/compute/v2.1"
         return web.json_response(
             {"token": {"catalog": [{"endpoints": [{"url": url}]}]}, "site": self.site}, headers={"X-Subject-Token": "t"}
