@@ -143,7 +143,7 @@ def test_a_forged_token_names_no_user_whose_key_pair_is_deleted_later(cloud, vic
         api.call("compute", "DELETE", f"/os-keypairs/{name}?x_user_id={victim.user}")
     finally:
         cloud.wan().heal()
-    until(lambda: not json.loads(cloud.atoll("pending", "brest", "--json"))["pending"], "what waits is done", 90)
+    until(lambda: not json.loads(cloud.atoll("pending", "--site", "brest", "--json"))["pending"], "what waits is done", 90)
     assert victim.api("metz").call("compute", "GET", f"/os-keypairs/{name}", headers={"X-Scope": "{compute: metz}"}).ok
 
 

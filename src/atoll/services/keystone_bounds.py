@@ -46,6 +46,10 @@ _DAY_S = 24 * 3600
 _MOST_USERS = 10_000
 _PRIVILEGED = frozenset({"admin", "service"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+DISCARDED = 1 << 20
+"""Bytes of a body that is too large which are read all the same; a gateway sends no larger one."""
+
 _TITLES = {400: "Bad Request", 403: "Forbidden", 413: "Request Entity Too Large", 429: "Too Many Requests"}
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -163,10 +167,18 @@ def _who(environ: Mapping[str, Any]) -> tuple[str, Iterable[str]]:
     return (found.user_id or "", found.roles or ()) if found else ("", ())
 
 
+def _discard(body: Any, size: int) -> None:
+    """Read a body to its end: a client that still sends would find the connection closed, and never see the answer."""
+    left = min(size, DISCARDED)
+    while left > 0 and (piece := body.read(min(left, 1 << 16))):
+        left -= len(piece)
+
+
 def _body(environ: dict[str, Any], most: int) -> Any:
     """The JSON of a request, which can be read again; None if it has none, or what Keystone will refuse."""
     told = environ.get("CONTENT_LENGTH") or ""
     if told.isdigit() and int(told) > most:
+        _discard(environ["wsgi.input"], int(told))
         raise Refusal(413, f"The request's body is larger than {most} bytes.")
     chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
     if not told.isdigit() and not chunked:
