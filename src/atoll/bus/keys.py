@@ -33,10 +33,12 @@ class Keys:
 
         Args:
             node: the node.
-            source: the realm of the sender; frames of realm 0 have keys of their own, without a realm.
+            source: the realm of the sender; frames of realm 0, which may send anything, have one key for each node.
             topic: the topic of the listener, for a request or a question; `None` for what answers those.
         """
-        key = f"{self._prefix}/node/{node:016x}" if source == OWN else f"{self._prefix}/client/{node:016x}/{source:0{DIGITS}x}"
+        if source == OWN:
+            return f"{self._prefix}/node/{node:016x}"
+        key = f"{self._prefix}/client/{node:016x}/{source:0{DIGITS}x}"
         return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
 
     def from_clients(self, node: int) -> str:

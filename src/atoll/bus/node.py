@@ -107,9 +107,8 @@ class Node:
         self._sent_to: dict[tuple[int, TopicKey | None], str] = {}
         self.session = self._open()
         threading.Thread(target=self._read_samples, name="zenoh-inbox", daemon=True).start()
-        # Keys without a wildcard, for what is sent most: Zenoh knows at once where that goes.
-        self._inboxes: dict[TopicKey | None, Any] = {}
-        self._open_inbox(None)
+        # One key, without a wildcard, for what is sent most: Zenoh knows at once where that goes, however many topics a process has.
+        self._inbox = self.subscribe(self.keys.node(self.id), partial(self._receive, source=OWN, topic=None))
         self._of_clients = self._hear_clients() if settings.realm == OWN else None
         self.directory = Directory(self.session, self.keys)
 
@@ -208,15 +207,7 @@ class Node:
         """Return the number by which a listener of this node is reached, by what is sent to one of its topics."""
         number = next(self._receiver_numbers)
         self._receivers[number] = receiver, topics
-        for topic in topics:
-            self._open_inbox(topic)
         return number
-
-    def _open_inbox(self, topic: TopicKey | None) -> None:
-        """Receive what the node's own realm 0 sends for a topic, until this node leaves the bus."""
-        if topic not in self._inboxes:
-            receive = partial(self._receive, source=OWN, topic=topic)
-            self._inboxes[topic] = self.subscribe(self.keys.node(self.id, OWN, topic), receive)
 
     def _hear_clients(self) -> Any:
         """Receive what nodes of other realms send, whatever it is for."""
@@ -260,7 +251,7 @@ class Node:
     def _receive(self, frame: Frame, source: int, topic: TopicKey | None) -> None:
         """Hand a frame on, if its sender, which is of the realm `source`, may send it."""
         if isinstance(frame, Request | Question):
-            if topic is None or realm_of(frame.id.origin) != source:
+            if (topic is None and source != OWN) or realm_of(frame.id.origin) != source:
                 raise MalformedFrameError(f"realm {source:x} sent {frame.id}, which is not its own, or for no topic")
             self._receive_for_listener(frame, topic)
             return
@@ -272,9 +263,9 @@ class Node:
             raise MalformedFrameError(f"realm {source:x} answered {frame.id}, which was not sent to it")
         waiting.frames.put(frame)
 
-    def _receive_for_listener(self, frame: Request | Question, topic: TopicKey) -> None:
+    def _receive_for_listener(self, frame: Request | Question, topic: TopicKey | None) -> None:
         receiver, topics = self._receivers.get(frame.listener, (None, ()))
-        if receiver is None or topic not in topics:
+        if receiver is None or (topic is not None and topic not in topics):
             # A request was not taken here; whether one that is asked about was, nobody knows any more.
             status = Status.REFUSED if isinstance(frame, Request) else Status.NO_MEMORY
             self.send(frame.id.origin, Answer(frame.id, status, Instance(self.id, frame.listener)))
