@@ -55,7 +55,7 @@ sites: install ## tests with real sites
 	$(BIN)/pytest $(ALONE)
 
 attacks: install ## attacks on a real cloud of three sites
-	$(BIN)/pytest tests/attacks
+	$(BIN)/pytest tests/attacks --numprocesses 2 --dist loadfile
 
 guests: install network-services ## tests with real guests on real networks
 	scripts/guests
