@@ -10,6 +10,7 @@ import logging
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,8 @@ class Conflicts:
         if file != ":memory:":
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         self._database = sqlite3.connect(file, isolation_level=None)
+        if file == ":memory:":
+            weakref.finalize(self, self._database.close)  # who makes one by default closes none
         self._database.executescript(_SCHEMA)
         self._now = now
 

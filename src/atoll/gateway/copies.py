@@ -12,6 +12,7 @@ from atoll.gateway.answers import REPLICA_TAG, find_tagged
 from atoll.gateway.call import Call, Reply
 from atoll.gateway.headers import GIVEN_ID, microversion
 from atoll.gateway.operation import Operation
+from atoll.gateway.paths import segment
 from atoll.gateway.requester import Requester
 from atoll.gateway.routes import Resource
 
@@ -89,27 +90,31 @@ class Draft:
 
     def deletion(self, created: Reply) -> Call:
         """The request that deletes it again."""
-        return self._delete(self.id_in(created))
+        return self._delete_at(self._path(self.id_in(created)))
 
     def copy(self, identifier: str, requester: Requester | None) -> Operation:
         """What creates it at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
         operation = Operation.of("", of_user(self.call, requester), "can't be reached", requester)
-        return replace(operation, about=f"{self.call.path}/{identifier}")
+        return replace(operation, about=self._path(identifier))
 
     def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, Operation]:
         """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
         if not self.traceable:
             return {}
-        delete = self._delete(self.id)
         if self.tag:
             name = str(_item(self.call.json(), self.resource).get("name", ""))
-            delete = delete.with_(path=self.call.path, query=find_tagged(name))
+            delete = self._delete_at(self.call.path, find_tagged(name))
+        else:
+            delete = self._delete_at(self._path(self.id))
         return {site: replace(Operation.of(site, delete, "being created", requester, unsure=True), tag=self.tag) for site in sites}
 
-    def _delete(self, identifier: str) -> Call:
+    def _path(self, identifier: str) -> str:
+        return f"{self.call.path}/{segment(identifier)}"
+
+    def _delete_at(self, path: str, query: str = "") -> Call:
         plain = self.call.with_()
         plain.headers.popall(GIVEN_ID, None)
-        return plain.with_(method="DELETE", path=f"{self.call.path}/{identifier}", body=None, query="")
+        return plain.with_(method="DELETE", path=path, body=None, query=query)
 
 
 def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Draft:

@@ -99,6 +99,8 @@ class Parts:
         await self._bringer.stop()
         await self._sites.stop()
         await self._mesh.stop()
+        self._bringer.close()
+        self._conflicts.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

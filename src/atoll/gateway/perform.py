@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -26,6 +25,7 @@ from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.operation import Operation, resource_of
+from atoll.gateway.paths import segment
 from atoll.gateway.peer import PEER
 from atoll.gateway.requester import Requester
 from atoll.gateway.routes import Operation as Kind
@@ -154,7 +154,11 @@ class Performer:
         parent = item.get(name) if name else None
         if not isinstance(parent, str):
             raise Unfit("such a thing is not created later")
-        owner = (await self._look("network", f"/v2.0/{collection}/{quote(parent, safe='')}")).get("owner")
+        try:
+            path = f"/v2.0/{collection}/{segment(parent)}"
+        except ValueError as error:
+            raise Unfit(str(error)) from error
+        owner = (await self._look("network", path)).get("owner")
         if not requester.is_admin and owner != requester.project:
             raise Unfit(f"what it would be a part of at {self._sites.here} is not of project {requester.project}")
         if not requester.is_admin and item.get("project_id", requester.project) != requester.project:
@@ -189,7 +193,7 @@ class Performer:
         tagged = [server for server in reply.json()["servers"] if server["metadata"].get(REPLICA_TAG) == operation.tag]
         ours = [server for server in tagged if requester.is_admin or server.get("tenant_id") == requester.project]
         for server in ours:
-            path = f"{operation.path}/{quote(server['id'], safe='')}"
+            path = f"{operation.path}/{segment(server['id'])}"
             deleted = await self._own(operation.call("").with_(path=path, query=""))
             if not deleted.ok and deleted.status not in GONE:
                 return _outcome(deleted)

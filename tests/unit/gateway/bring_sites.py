@@ -176,6 +176,7 @@ async def running(*sites: Site, data: Path | None = None) -> AsyncIterator[list[
             else:
                 (data / site.name).mkdir()
                 site.bringer = Bringer(view, data / site.name, site.conflicts)  # type: ignore[arg-type]
+                stack.callback(site.bringer.close)
                 site.bringer.attach(site.application)
             runner = web.AppRunner(site.application, access_log=None, shutdown_timeout=0.1)
             await runner.setup()

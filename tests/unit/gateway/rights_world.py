@@ -420,7 +420,7 @@ class World:
     def close(self) -> None:
         for node in self.nodes.values():
             node.pending._store.close()
-            node.bringer._ledger.close()
+            node.bringer.close()
             node.conflicts.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def trial(tmp_path: Path, act: Callable[[list[Site], Bringer], Awaitable[None]])
     async def main() -> None:
         sites = [Site(name) for name in ("here", "mallory", "lyon")]
         async with running(*sites) as views:
-            await act(sites, Bringer(views[0], tmp_path, sites[0].conflicts))
+            with closing(Bringer(views[0], tmp_path, sites[0].conflicts)) as bringer:
+                await act(sites, bringer)
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Bringer, Sites], Awaitabl
     async def main() -> None:
         here, lyon = Cloud("here"), Cloud("lyon")
         async with running(here, lyon) as views:
-            await act(here, lyon, Bringer(views[0], tmp_path), views[0])
+            with closing(Bringer(views[0], tmp_path)) as bringer:
+                await act(here, lyon, bringer, views[0])
 
     asyncio.run(main())
 

@@ -259,11 +259,11 @@ def test_a_file_of_an_earlier_version_does_not_say_who_asked(tmp_path):
         "INSERT INTO operation VALUES (1, 0, 0, 'e', 'lyon', 'DELETE', 'image', '/v2/images/i', '', '{}', NULL, 'r', 0, '', '', 0, 'r')"
     )
     old.close()
-    worker = Pending(tmp_path / "pending.db", Sites("paris", "lyon"), lambda: 0.0)
-    (waits,) = worker._store.all()
-    assert (waits.requester, waits.identity) == (None, {})
-    worker.add([delete()])
-    assert worker._store.all()[1].requester == OWNER
+    with contextlib.closing(Pending(tmp_path / "pending.db", Sites("paris", "lyon"), lambda: 0.0)) as worker:
+        (waits,) = worker._store.all()
+        assert (waits.requester, waits.identity) == (None, {})
+        worker.add([delete()])
+        assert worker._store.all()[1].requester == OWNER
 
 
 def test_a_site_that_left_is_waited_for_no_more(tmp_path):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from multidict import CIMultiDict
 
@@ -14,6 +14,7 @@ from atoll.gateway.answers import GONE
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.references import Reference
 from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.paths import segment
 from atoll.gateway.routes import is_uuid
 from atoll.gateway.sites import Sites
 
@@ -128,7 +129,10 @@ class Asker:
         Raises:
             Unreachable: the service does not answer.
         """
-        service, target, key = _where(reference)
+        try:
+            service, target, key = _where(reference)
+        except ValueError:
+            return None  # no resource can have this id
         body = await self.get(site, service, target)
         found = body[key] if body is not None and key else body
         if reference.kind == kinds.IMAGE and found is not None and found["status"] != "active":
@@ -155,10 +159,10 @@ VERSION = "2.61"
 
 def _where(reference: Reference) -> tuple[str, str, str]:
     """Service, target, and the key in the answer."""
-    name = quote(reference.id, safe="")
     if reference.kind == kinds.SECURITY_GROUP:
         attribute = "id" if is_uuid(reference.id.lower()) else "name"
         return "network", f"/v2.0/security-groups?{urlencode({attribute: reference.id})}", "security_groups"
+    name = segment(reference.id)
     return {
         kinds.IMAGE: ("image", f"/v2/images/{name}", ""),
         kinds.FLAVOR: ("compute", f"/v2.1/flavors/{name}", "flavor"),

@@ -104,6 +104,10 @@ class Bringer:
         """Leave images that are on their way for the next start."""
         await self.images.stop()
 
+    def close(self) -> None:
+        """Close the ledger; nothing is asked of this any more."""
+        self._ledger.close()
+
     def status(self) -> dict[str, Any]:
         """What is on its way, for JSON."""
         return {"images": self.images.status()}
@@ -216,7 +220,7 @@ def _told(asker: Asker, reference: Reference, found: list[Found], outcome: BaseE
     if outcome is None:
         LOG.info("%s: %s brought from %s", asker.request_id, reference, found[0].site)
         return True
-    if not isinstance(outcome, Failed | PullFailed | Unreachable | OSError):
+    if not isinstance(outcome, Failed | PullFailed | Unreachable | OSError | ValueError):
         raise outcome
     LOG.warning("%s: %s could not be brought: %s", asker.request_id, reference, outcome)
     return False

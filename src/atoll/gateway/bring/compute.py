@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from atoll.gateway.bring.asking import Asker, Found
 from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.references import FLAVOR, Reference
 from atoll.gateway.bring.undo import Made
+from atoll.gateway.paths import segment
 
 _FLAVOR = ("id", "name", "ram", "vcpus", "disk", "OS-FLV-EXT-DATA:ephemeral", "rxtx_factor", "os-flavor-access:is_public", "description")
 
@@ -28,7 +28,7 @@ async def bring_flavor(asker: Asker, found: Found, made: Made, means: Means) -> 
         Unreachable: a service does not answer.
     """
     flavor: dict[str, Any] = found.body
-    identifier = quote(flavor["id"], safe="")
+    identifier = segment(flavor["id"])
     body = {name: flavor[name] for name in _FLAVOR} | {"swap": flavor["swap"] or 0}
     public = flavor["os-flavor-access:is_public"]
     _here, elsewhere = await means.holders.agreed(FLAVOR, flavor["id"], await asker.project())
@@ -57,4 +57,4 @@ async def bring_key_pair(asker: Asker, found: Found, made: Made, _means: Means) 
     """
     body = {name: found.body[name] for name in ("name", "public_key", "type")}
     if await asker.make("POST", "compute", "/v2.1/os-keypairs", {"keypair": body}, token=asker.token, exists=True) is not None:
-        made.note("compute", f"/v2.1/os-keypairs/{quote(body['name'], safe='')}", asker.token)
+        made.note("compute", f"/v2.1/os-keypairs/{segment(body['name'])}", asker.token)

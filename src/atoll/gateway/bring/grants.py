@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from atoll.gateway.bring.references import Reference
 from atoll.gateway.bring.things import Description
 from atoll.gateway.call import Unreachable
 from atoll.gateway.headers import request_id
+from atoll.gateway.paths import segment
 from atoll.gateway.peer import PEER
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_PROJECT
@@ -75,11 +76,11 @@ class Grants:
         await self._make(asker, reference, project, actions)
 
     async def _make(self, asker: Asker, reference: Reference, project: str, actions: Sequence[str]) -> None:
-        name = quote(reference.id, safe="")
+        name = segment(reference.id)
         if reference.kind == kinds.IMAGE:
             members = f"/v2/images/{name}/members"
             await asker.make("POST", "image", members, {"member": project}, exists=True)
-            await asker.make("PUT", "image", f"{members}/{project}", {"status": "accepted"}, token=asker.token)
+            await asker.make("PUT", "image", f"{members}/{segment(project)}", {"status": "accepted"}, token=asker.token)
         elif reference.kind == kinds.FLAVOR:
             access = {"addTenantAccess": {"tenant": project}}
             await asker.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, exists=True)
@@ -133,12 +134,12 @@ class Grants:
         if not actions:
             return
         asker = Asker(self._sites, "", request_id(None))
-        name = quote(reference.id, safe="")
+        name = segment(reference.id)
         if reference.kind == kinds.IMAGE:
             here = await self._holders.here(kinds.IMAGE, reference.id)
             if here is None or here.body["visibility"] != "shared":
                 return  # such an image has no members
-            await asker.make("DELETE", "image", f"/v2/images/{name}/members/{quote(project, safe='')}", gone=True)
+            await asker.make("DELETE", "image", f"/v2/images/{name}/members/{segment(project)}", gone=True)
         elif reference.kind == kinds.FLAVOR:
             access = {"removeTenantAccess": {"tenant": project}}
             await asker.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, gone=True)
@@ -153,7 +154,7 @@ class Grants:
         for policy in found.get("rbac_policies", ()):
             ours = (policy["project_id"], policy["object_id"], policy["target_tenant"]) == (GATEWAY_PROJECT, reference.id, project)
             if ours and policy["action"] in actions:
-                await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{policy['id']}", gone=True)
+                await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{segment(policy['id'])}", gone=True)
 
 
 def allowed(seen: Sequence[Description]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from atoll.gateway.bring.things import Description, Disagreement, agree
 from atoll.gateway.call import Unreachable
 from atoll.gateway.conflicts import Conflicts
 from atoll.gateway.headers import request_id
+from atoll.gateway.paths import segment
 from atoll.gateway.peer import PEER
 from atoll.gateway.sites import Sites
 
@@ -102,8 +103,12 @@ class Holders:
             Unreachable: its service does not answer.
         """
         service, collection, key = _WHERE[kind]
+        try:
+            name = segment(identifier)
+        except ValueError:
+            return None  # no resource can have this id
         asker = Asker(self._sites, await self._sites.own_token(service), request_id(None))
-        answer = await asker.get(self._sites.here, service, collection + quote(identifier, safe=""))
+        answer = await asker.get(self._sites.here, service, collection + name)
         body = answer[key] if answer and key else answer
         if not body:
             return None
@@ -118,7 +123,7 @@ class Holders:
         if kind == kinds.FLAVOR:
             if body["os-flavor-access:is_public"]:
                 return (USE,)
-            access = await asker.get(here, "compute", f"/v2.1/flavors/{quote(body['id'], safe='')}/os-flavor-access") or {}
+            access = await asker.get(here, "compute", f"/v2.1/flavors/{segment(body['id'])}/os-flavor-access") or {}
             return (USE,) if any(each["tenant_id"] == project for each in access.get("flavor_access", ())) else ()
         if body["project_id"] == project:
             return ("access_as_shared",)
@@ -131,15 +136,14 @@ class Holders:
             return (USE,)
         if body.get("visibility") != "shared":
             return ()
-        members = await asker.get(self._sites.here, "image", f"/v2/images/{body['id']}/members") or {}
+        members = await asker.get(self._sites.here, "image", f"/v2/images/{segment(body['id'])}/members") or {}
         return (USE,) if any(each["member_id"] == project for each in members.get("members", ())) else ()
 
     async def _ask(self, site: str, kind: str, identifier: str, project: str) -> Description | None:
         query = f"?{urlencode({'project': project})}" if project else ""
-        call = Asker(self._sites, "", request_id(None)).call(
-            "GET", "atoll", f"/things/{_SLUGS[kind]}/{quote(identifier, safe='')}{query}", ""
-        )
         try:
+            target = f"/things/{_SLUGS[kind]}/{segment(identifier)}{query}"
+            call = Asker(self._sites, "", request_id(None)).call("GET", "atoll", target, "")
             reply = await self._sites.send(site, call, LOOK_S)
             said = reply.json() if reply.ok else None
             return said and Description(site, dict(said["body"]), bool(said["native"]), _texts(said["granted"]))

@@ -16,6 +16,7 @@ from atoll.gateway.bring.pull import Image, Pull, PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.bring.things import Disagreement, agree, differences, least_visible
 from atoll.gateway.conflicts import Conflicts
+from atoll.gateway.paths import segment
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ class Images:
         await pull.half()
         token = await self._sites.own_token("image")
         asker = Asker(self._sites, token, f"req-{image.id}")
-        target = f"/v2/images/{image.id}"
+        target = f"/v2/images/{segment(image.id)}"
         there = await asker.get(self._sites.here, "image", target)
         if there is not None:
             self._check(image, f"the image at {self._sites.here}", there)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +62,8 @@ class Ledger:
         if file != ":memory:":
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         self._database = sqlite3.connect(file, isolation_level=None)
+        if file == ":memory:":
+            weakref.finalize(self, self._database.close)  # who makes one by default closes none
         self._database.executescript(_SCHEMA)
         self._lent = {(kind, identifier) for kind, identifier in self._database.execute("SELECT kind, id FROM loan")}
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from atoll.gateway.bring.asking import Asker, Failed, Found
 from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.bring.undo import Made
+from atoll.gateway.paths import segment
 
 LOG = logging.getLogger(__name__)
 
@@ -53,11 +54,12 @@ async def bring_network(asker: Asker, found: Found, made: Made, means: Means) ->
     _here, elsewhere = await means.holders.agreed(NETWORK, identifier, await asker.project())
     answer = await asker.make("POST", "network", "/v2.0/networks", {"network": _chosen(network, _NETWORK)}, exists=True)
     if answer is not None:
-        made.note("network", f"/v2.0/networks/{identifier}")
+        made.note("network", f"/v2.0/networks/{segment(identifier)}")
         means.ledger.bring(NETWORK, identifier, found.site)
         if network.get("router:external"):
             await _close(asker, identifier)
-        subnets = (await asker.get(found.site, "network", f"/v2.0/subnets?network_id={identifier}") or {}).get("subnets") or []
+        query = urlencode({"network_id": identifier})
+        subnets = (await asker.get(found.site, "network", f"/v2.0/subnets?{query}") or {}).get("subnets") or []
         # Without a gateway and with the usual one are different things, so None must be said here.
         bodies = [_chosen(subnet, _SUBNET) | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
         if bodies:
@@ -69,7 +71,7 @@ async def bring_network(asker: Asker, found: Found, made: Made, means: Means) ->
 
 async def bring_subnet(asker: Asker, found: Found, made: Made, means: Means) -> None:
     """Make the network that a subnet belongs to, and all its subnets; see `bring_network`."""
-    network = await asker.get(found.site, "network", f"/v2.0/networks/{quote(found.body['network_id'], safe='')}")
+    network = await asker.get(found.site, "network", f"/v2.0/networks/{segment(found.body['network_id'])}")
     if network is None:
         raise Failed(f"{found.site} does not show the network of subnet {found.body['id']}")
     await bring_network(asker, Found(found.site, network["network"]), made, means)
@@ -113,12 +115,13 @@ async def bring_security_groups(asker: Asker, found: Found, made: Made, means: M
 async def _remote(asker: Asker, site: str, group: dict[str, Any]) -> list[dict[str, Any]]:
     """The groups that a group's rules name."""
     names = {rule["remote_group_id"] for rule in group["security_group_rules"]} - {None, group["id"]}
-    answers = [await asker.get(site, "network", f"/v2.0/security-groups/{quote(name, safe='')}") for name in sorted(names)]
+    answers = [await asker.get(site, "network", f"/v2.0/security-groups/{segment(name)}") for name in sorted(names)]
     return [answer["security_group"] for answer in answers if answer is not None]
 
 
 async def _own_default(asker: Asker) -> str | None:
-    answer = await asker.get(asker.sites.here, "network", f"/v2.0/security-groups?name=default&project_id={await asker.project()}")
+    query = urlencode({"name": "default", "project_id": await asker.project()})
+    answer = await asker.get(asker.sites.here, "network", f"/v2.0/security-groups?{query}")
     groups = (answer or {}).get("security_groups")
     return str(groups[0]["id"]) if groups else None
 
@@ -129,10 +132,10 @@ async def _make_group(asker: Asker, found: Found, made: Made, means: Means) -> b
     _here, elsewhere = await means.holders.agreed(SECURITY_GROUP, group["id"], await asker.project())
     answer = await asker.make("POST", "network", "/v2.0/security-groups", {"security_group": _chosen(group, _GROUP)}, exists=True)
     if answer is not None:
-        made.note("network", f"/v2.0/security-groups/{group['id']}")
+        made.note("network", f"/v2.0/security-groups/{segment(group['id'])}")
         means.ledger.bring(SECURITY_GROUP, group["id"], found.site)
         for rule in answer["security_group"]["security_group_rules"]:  # Neutron lets everything out by default.
-            await asker.make("DELETE", "network", f"/v2.0/security-group-rules/{rule['id']}")
+            await asker.make("DELETE", "network", f"/v2.0/security-group-rules/{segment(rule['id'])}")
     await means.grants.ensure(asker, Reference(SECURITY_GROUP, group["id"]), elsewhere)
     return answer is not None
 
@@ -155,13 +158,13 @@ async def _close(asker: Asker, identifier: str) -> None:
     query = urlencode({"object_id": identifier, "action": "access_as_external", "target_tenant": "*"})
     policies = (await own.get(asker.sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
     for policy in policies:
-        await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{policy['id']}", gone=True)
+        await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{segment(policy['id'])}", gone=True)
 
 
 async def _tag(asker: Asker, collection: str, things: Iterable[dict[str, Any]]) -> None:
     for thing in things:
         if thing.get("tags"):
-            await asker.make("PUT", "network", f"/v2.0/{collection}/{thing['id']}/tags", {"tags": thing["tags"]})
+            await asker.make("PUT", "network", f"/v2.0/{collection}/{segment(thing['id'])}/tags", {"tags": thing["tags"]})
 
 
 def _chosen(thing: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

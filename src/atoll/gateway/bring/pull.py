@@ -18,6 +18,7 @@ from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.chunks import DIGEST
 from atoll.gateway.bring.partial import Partial
 from atoll.gateway.call import Unreachable
+from atoll.gateway.paths import segment
 from atoll.gateway.routes import is_uuid
 from atoll.gateway.sites import Sites
 
@@ -248,7 +249,7 @@ class Pull:
     async def _chunk(self, partial: Partial, index: int, holder: str, turn: _Turn) -> str:
         """Fetch a chunk straight into the file, and return its digest."""
         offset, length = partial.span(index)
-        call = self._asker.call("GET", "atoll", f"/images/{self.image.id}/chunks?offset={offset}&length={length}", "")
+        call = self._asker.call("GET", "atoll", f"/images/{segment(self.image.id)}/chunks?offset={offset}&length={length}", "")
         digest = hashlib.sha256()
         end = offset + length
         try:
