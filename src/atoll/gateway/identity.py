@@ -125,6 +125,10 @@ class Identity:
             for each in self._replica.conflicts()
         ]
 
+    def forget_tokens(self) -> None:
+        """Have the site's services ask Keystone anew about every token: a key by which it checks them has come or gone."""
+        self._poker.forget(self._sockets)
+
     async def _work(self) -> None:
         if not self._prepared:
             # Who joins would else tell of an administrator of its own, whom the cloud knows with another password.

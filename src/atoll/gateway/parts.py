@@ -114,7 +114,8 @@ class Parts:
             for name, each in members.items()
             if name != self._options.site and each.token_key and each.state not in _NO_TOKENS
         }
-        self._keys.follow(trusted)
+        if self._keys.follow(trusted):
+            self._identity.forget_tokens()
         for name, each in members.items():
             if each.state in _NO_TOKENS:
                 self._pending.forget(name)
