@@ -34,8 +34,9 @@ LEAST_BYTES_S = 4096
 HEAD = 64 << 10
 """Bytes of a request's head at most."""
 
-BODY = 1 << 20
-"""Bytes of a body that the kernel collects; a longer one is an upload."""
+BODY = 32 << 10
+"""Bytes of a body that the kernel collects; a longer one is an upload. Higher: the window that the kernel offers at first, 64 KiB, grows only as
+somebody reads, so a longer request would never be whole."""
 
 MOST_ARRIVING = 512
 """Connections whose request is not there yet; with one more, the one that has waited longest is closed."""
