@@ -100,6 +100,16 @@ def test_requests_that_arrive_in_pieces_are_whole_for_the_application(start):
         assert answer.endswith(b"\r\n\r\n%d" % size), (size, answer[-60:])
 
 
+@pytest.mark.parametrize("size", [10_000, 40_000, 130_000, 300_000, 1_000_000])
+def test_a_request_of_any_size_is_answered_at_once(start, size):
+    """The kernel holds what the window lets through that it offers at first, and no more."""
+    begun = time.monotonic()
+    with socket.create_connection(start(consume), PATIENCE_S) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+    assert time.monotonic() - begun < arrival.ARRIVAL_S / 2
+
+
 def test_one_that_gives_up_its_request_is_let_go(start):
     address = start(consume)
     for _ in range(4 * THREADS):
