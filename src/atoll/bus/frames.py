@@ -27,7 +27,7 @@ class MalformedFrameError(ValueError):
 
 
 class MessageId(NamedTuple):
-    """Who sent a message (its node), and its number there."""
+    """The sender of a message (its node), and its number there."""
 
     origin: int
     number: int

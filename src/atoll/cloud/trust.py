@@ -48,7 +48,7 @@ class Homed(BaseModel):
 
 
 def complaint_of_homed(homed: Iterable[Homed]) -> tuple[int, str] | None:
-    """What is wrong with a list of them: the index and a text; `None` if nothing is."""
+    """Return the first fault of a list of them, as index and text; `None` if there is none."""
     seen: dict[str, int] = {}
     for index, each in enumerate(homed):
         if each.key in seen:

@@ -1,4 +1,4 @@
-"""What answers of services mean to the gateway, and how servers whose creation was not answered are found."""
+"""The meaning of services' answers to the gateway, and the search for servers whose creation was not answered."""
 
 from __future__ import annotations
 

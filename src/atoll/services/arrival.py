@@ -35,8 +35,8 @@ HEAD = 64 << 10
 """Bytes of a request's head at most."""
 
 BODY = 32 << 10
-"""Bytes of a body that the kernel collects; a longer one is an upload. Higher: the window that the kernel offers at first, 64 KiB, grows only as
-somebody reads, so a longer request would never be whole."""
+"""Bytes of a body that the kernel collects; a longer one is an upload. Higher: the window that the kernel offers at first, 64 KiB, grows
+only as somebody reads, so a longer request would never be whole."""
 
 MOST_ARRIVING = 512
 """Connections whose request is not there yet; with one more, the one that has waited longest is closed."""

@@ -47,4 +47,4 @@ SLOW: tuple[bytes, ...] = (
     b"POST /identity/v3/auth/tokens HTTP/1.1\r\nHost: flood\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
     b"PUT /image/v2/images/x/file HTTP/1.1\r\nHost: flood\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\n1",
 )
-"""What a connection sends that is held then."""
+"""Bytes that a connection sends which is held then."""

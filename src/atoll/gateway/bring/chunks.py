@@ -1,4 +1,4 @@
-"""What a site that holds an image serves to the other sites' gateways, on the peer port: its chunks with checksums.
+"""The chunks of an image, with checksums, that its holder serves to other sites' gateways on the peer port.
 
 Whether a user may see an image is asked of the holder's Glance with the user's token, before it is pulled. Here only gateways ask.
 """

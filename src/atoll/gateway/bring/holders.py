@@ -172,7 +172,7 @@ def _texts(said: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _individual(kind: str, found: Description) -> bool:
-    """Whether a grant may be to single projects: a copy of what everybody sees shows itself to everybody."""
+    """Return whether a grant may be to single projects: a copy of what everybody sees shows itself to everybody."""
     if kind == kinds.IMAGE:
         return found.body.get("visibility") == "shared"
     return kind != kinds.FLAVOR or not found.body["os-flavor-access:is_public"]

@@ -139,5 +139,5 @@ class Keeper:
 
 
 def _fits(image: Description, owner: str | None) -> bool:
-    """Whether an image has the owner that a record names."""
+    """Return whether an image has the owner that a record names."""
     return owner is None or image.body.get("owner") == owner
