@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll.gateway import pending
-from atoll.gateway.copies import REPLICABLE
+from atoll.gateway.copies.draft import REPLICABLE, pending
 from atoll.gateway.scope import ScopeError, parse, parser
 from atoll.gateway.scope.evaluate import MOST_CHOICES
 from atoll.gateway.scope.model import SERVICES

@@ -10,16 +10,18 @@ from multidict import CIMultiDict
 from ports import Finding, headers_of
 
 from atoll.errors import AtollError
-from atoll.gateway import headers as heads
-from atoll.gateway import paging, paths, scope
+from atoll.gateway import scope
 from atoll.gateway.bring.references import references
-from atoll.gateway.call import Call, Reply
 from atoll.gateway.console import url as console_url
 from atoll.gateway.copies import draft, of_user
-from atoll.gateway.operation import resource_of
-from atoll.gateway.placing import creation
-from atoll.gateway.routes import match
-from atoll.gateway.target import Refused, parse
+from atoll.gateway.copies.operation import resource_of
+from atoll.gateway.lists import paging
+from atoll.gateway.request import headers as heads
+from atoll.gateway.request import paths
+from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.target import Refused, parse
+from atoll.gateway.resolve.placing import creation
+from atoll.gateway.resolve.routes import match
 from atoll.services.arrival import BODY, HEAD, missing
 
 _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD")

@@ -14,17 +14,17 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from atoll.gateway import headers as heads
-from atoll.gateway import server as servers
-from atoll.gateway.call import Call, Reply, json_reply
 from atoll.gateway.console import Consoles
-from atoll.gateway.door import Handler
-from atoll.gateway.limits import Limits
+from atoll.gateway.door import server as servers
+from atoll.gateway.door.door import Handler
+from atoll.gateway.door.limits import Limits
+from atoll.gateway.door.server import MAX_BODY, Server
+from atoll.gateway.door.visitors import Visitors
 from atoll.gateway.options import Options
-from atoll.gateway.routes import match
-from atoll.gateway.server import MAX_BODY, Server
-from atoll.gateway.target import SERVICES, Refused
-from atoll.gateway.visitors import Visitors
+from atoll.gateway.request import headers as heads
+from atoll.gateway.request.call import Call, Reply, json_reply
+from atoll.gateway.request.target import SERVICES, Refused
+from atoll.gateway.resolve.routes import match
 
 TURNS = 40
 """Rounds of the event loop after each piece."""

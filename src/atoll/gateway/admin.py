@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call, Unreachable
-from atoll.gateway.headers import request_id
 from atoll.gateway.options import Options
+from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.headers import request_id
 from atoll.identifiers import GATEWAY_PROJECT, gateway_role
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from atoll.gateway.call import Reply
+from atoll.gateway.request.call import Reply
 
 GONE = (404, 410)
 """Statuses that say that there is no such thing: what should be deleted is, and what should be changed needs no change."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from atoll.gateway.call import Reply, json_reply
+from atoll.gateway.request.call import Reply, json_reply
 
 _NOVA_DEFAULT = "computeFault"
 _NOVA = {400: "badRequest", 403: "forbidden", 404: "itemNotFound", 409: "conflictingRequest", 413: "overLimit", 503: "serviceUnavailable"}

@@ -11,19 +11,19 @@ from functools import lru_cache
 import orjson
 from multidict import CIMultiDict
 
-from atoll.gateway import ownership
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
-from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console import url as console_url
+from atoll.gateway.copies import ownership
+from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.faults import unreachable
-from atoll.gateway.headers import IDENTIFY, IDENTITY, MISSING, SITE, microversion
-from atoll.gateway.lists import ANSWER_S, Lists
-from atoll.gateway.locate import Found, Locations, proves, search
-from atoll.gateway.merge import MERGERS
-from atoll.gateway.placing import Creation, creation
-from atoll.gateway.replicate import Replicas
-from atoll.gateway.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
+from atoll.gateway.lists.lists import ANSWER_S, Lists
+from atoll.gateway.lists.merge import MERGERS
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import IDENTIFY, IDENTITY, MISSING, SITE, microversion
+from atoll.gateway.resolve.locate import Found, Locations, proves, search
+from atoll.gateway.resolve.placing import Creation, creation
+from atoll.gateway.resolve.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
 from atoll.gateway.sites import Sites, Upstream
 from atoll.mesh.node import Mesh
 

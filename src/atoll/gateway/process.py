@@ -8,8 +8,8 @@ import resource
 import sys
 from pathlib import Path
 
+from atoll.gateway.identity.parts import Parts
 from atoll.gateway.options import FILE, Options
-from atoll.gateway.parts import Parts
 from atoll.runtime.child import Child
 
 

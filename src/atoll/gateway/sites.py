@@ -16,12 +16,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from atoll.gateway.admin import OwnToken
-from atoll.gateway.body import Upload
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.headers import GIVEN_ID, HOP, REQUEST_ID, end_to_end
-from atoll.gateway.limits import Busy, Limits, Turns
+from atoll.gateway.door.limits import Busy, Limits, Turns
 from atoll.gateway.options import Options
-from atoll.gateway.target import Refused
+from atoll.gateway.request.body import Upload
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import GIVEN_ID, HOP, REQUEST_ID, end_to_end
+from atoll.gateway.request.target import Refused
 from atoll.identifiers import GATEWAY_SERVICES
 from atoll.mesh.members import Member
 from atoll.mesh.node import Mesh

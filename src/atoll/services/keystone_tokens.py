@@ -3,7 +3,7 @@
 Keystone's JWS provider (`JWSFormatter._decode_token_from_id` in keystone/token/providers/jws/core.py) has PyJWT refuse a token that was
 issued in the future, with an exception that it does not expect: status 500. Replaced: that check, for a site whose clock is wrong signs
 tokens as good as any; when they expire is checked as before. And keys come and go with the members of the cloud: one that goes while they
-are read, or that is none, stops nobody but its own site. Each member's key is in a file with its name (`gateway/token_keys.py`).
+are read, or that is none, stops nobody but its own site. Each member's key is in a file with its name (`gateway/identity/token_keys.py`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from keystoneauth1.exceptions import ClientException
 
 from atoll.errors import AtollError
-from atoll.gateway.headers import MISSING
+from atoll.gateway.request.headers import MISSING
 from atoll.services import Settings
 from atoll.site.clients import admin_session
 

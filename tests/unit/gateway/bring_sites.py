@@ -20,9 +20,9 @@ from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.chunks import Chunks
 from atoll.gateway.bring.holders import Holders
 from atoll.gateway.bring.ledger import Ledger
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.conflicts import Conflicts
+from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.peer import PEER
+from atoll.gateway.request.call import Call, Reply, Unreachable
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 

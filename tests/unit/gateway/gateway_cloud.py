@@ -16,10 +16,10 @@ import aiohttp
 from aiohttp import web
 
 from atoll.gateway.console import Consoles
+from atoll.gateway.door.limits import Limits
+from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
-from atoll.gateway.limits import Limits
 from atoll.gateway.options import Options
-from atoll.gateway.server import Server
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_SERVICES, gateway_role
 from atoll.mesh.certificates import authority

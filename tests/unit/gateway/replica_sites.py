@@ -15,9 +15,9 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.operation import Operation
-from atoll.gateway.perform import Performer
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.perform import Performer
+from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.mesh.record import Change, Record
 
 USER, ADMIN = "user's token", "admin's token"

@@ -25,14 +25,14 @@ from atoll.gateway.bring import Bringer, Keeper
 from atoll.gateway.bring.asking import Failed
 from atoll.gateway.bring.keeper import KIND, wanted
 from atoll.gateway.bring.pull import PullFailed
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.conflicts import Conflicts
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.perform import Performer
+from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.gateway import Gateway
-from atoll.gateway.headers import GIVEN_ID
 from atoll.gateway.peer import PEER
-from atoll.gateway.pending import Pending
-from atoll.gateway.perform import Performer
-from atoll.gateway.replicate import Replicas
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import GIVEN_ID
 
 NAMES = ("brest", "metz", "pau")
 

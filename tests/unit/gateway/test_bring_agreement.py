@@ -16,7 +16,7 @@ from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, Reference
 from atoll.gateway.bring.things import Disagreement, agree, differences, least_visible
-from atoll.gateway.conflicts import Conflicts
+from atoll.gateway.copies.conflicts import Conflicts
 
 DATA, OTHER = b"ubuntu" * 1000, b"backdoor" * 1000
 
@@ -146,7 +146,7 @@ def test_conflicts_are_kept_and_logged_once(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_conflicts_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("atoll.gateway.conflicts.MOST", 3)
+    monkeypatch.setattr("atoll.gateway.copies.conflicts.MOST", 3)
     times = iter(range(100))
     kept = Conflicts(now=lambda: next(times))
     for number in range(9):

@@ -15,8 +15,8 @@ from multidict import CIMultiDict
 from atoll.gateway.bring import Keeper
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.keeper import KIND, wanted
-from atoll.gateway.call import Call, Reply
-from atoll.gateway.headers import IDENTITY
+from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.headers import IDENTITY
 from atoll.mesh.record import Change, Record
 
 IMAGE = "0b3bd3b3-6a54-4f7e-9d3c-0d2d1c0e9a11"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from atoll.gateway.bring.references import FLAVOR, IMAGE, KEY_PAIR, NETWORK, SECURITY_GROUP, SUBNET, Reference, references
-from atoll.gateway.call import Call
+from atoll.gateway.request.call import Call
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 

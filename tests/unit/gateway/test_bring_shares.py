@@ -18,7 +18,7 @@ from atoll.gateway.bring.grants import allowed
 from atoll.gateway.bring.ledger import Ledger, Loan
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.bring.things import Description
-from atoll.gateway.call import Call
+from atoll.gateway.request.call import Call
 
 NETWORK_N = Reference(NETWORK, "n")
 POLICY = "/v2.0/rbac-policies/x"

@@ -16,7 +16,7 @@ from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, THEIRS, 
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, Reference
-from atoll.gateway.call import Call
+from atoll.gateway.request.call import Call
 from atoll.identifiers import GATEWAY_PROJECT
 
 

@@ -16,12 +16,12 @@ from gateway_cloud import Cloud, raw
 from keystonemiddleware.auth_token._request import _AuthTokenRequest
 from multidict import CIMultiDict
 
-from atoll.gateway import headers as heads
-from atoll.gateway.call import Call
-from atoll.gateway.callers import Callers
-from atoll.gateway.copies import of_user
-from atoll.gateway.requester import Requester
-from atoll.gateway.target import Refused
+from atoll.gateway.copies.draft import of_user
+from atoll.gateway.request import headers as heads
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.callers import Callers
+from atoll.gateway.request.requester import Requester
+from atoll.gateway.request.target import Refused
 
 
 def run(directory: Path, test, *names: str) -> None:

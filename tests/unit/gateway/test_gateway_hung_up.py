@@ -6,8 +6,8 @@ from aiohttp import ClientConnectionResetError, web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Reply
-from atoll.gateway.respond import respond
+from atoll.gateway.door.respond import respond
+from atoll.gateway.request.call import Reply
 
 
 def test_who_hangs_up_before_the_answer_is_no_error(monkeypatch):

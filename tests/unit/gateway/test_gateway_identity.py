@@ -1,6 +1,6 @@
 """How the gateway tells Keystone that there is no room for more."""
 
-from atoll.gateway.identity import Fullness
+from atoll.gateway.identity.keystone_data import Fullness
 from atoll.mesh.identity.bounds import FULL_FROM
 
 

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from gateway_cloud import Cloud
 
-from atoll.gateway.locate import proves
-from atoll.gateway.routes import COMPUTE, IMAGES, Resource, match, network_resource
+from atoll.gateway.resolve.locate import proves
+from atoll.gateway.resolve.routes import COMPUTE, IMAGES, Resource, match, network_resource
 
 OWNER = {"X-Auth-Token": "owner"}
 ITEM = "/compute/v2.1/servers/"

@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway_cloud import Cloud, raw
 
-from atoll.gateway import body, door
-from atoll.gateway.limits import Bucket, Busy, Limits, Turns
-from atoll.gateway.target import Refused
-from atoll.gateway.visitors import TooMany, Visitors
+from atoll.gateway.door import door
+from atoll.gateway.door.limits import Bucket, Busy, Limits, Turns
+from atoll.gateway.door.visitors import TooMany, Visitors
+from atoll.gateway.request import body
+from atoll.gateway.request.target import Refused
 from atoll.services.wsgi import THREADS
 from atoll.services.wsgi import Server as Service
 
@@ -171,7 +172,7 @@ def test_a_user_has_an_allowance_wherever_the_requests_come_from() -> None:
 
 
 def test_what_is_remembered_of_clients_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoll.gateway.visitors.REMEMBERED", 100)
+    monkeypatch.setattr("atoll.gateway.door.visitors.REMEMBERED", 100)
     visitors = Visitors(Limits(connections=10**6), now=lambda: 0.0)
     for number in range(1000):
         address = visitors.admit(f"10.0.{number // 256}.{number % 256}")

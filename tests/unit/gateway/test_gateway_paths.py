@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 import atoll.gateway
-from atoll.gateway.call import Call
-from atoll.gateway.paths import segment
-from atoll.gateway.placing import creation
-from atoll.gateway.routes import _NETWORK_PARENTS, network_resource
-from atoll.gateway.target import _PLAIN
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.paths import segment
+from atoll.gateway.request.target import _PLAIN
+from atoll.gateway.resolve.placing import creation
+from atoll.gateway.resolve.routes import _NETWORK_PARENTS, network_resource
 
 HOSTILE = (
     "../x?y#z%2f",
@@ -35,7 +35,7 @@ HOSTILE = (
 
 TRUSTED = {
     # File and expression: why it can be no one's choice, or is a path already.
-    ("copies.py", "self.call.path"): "the path of the request itself",
+    ("draft.py", "self.call.path"): "the path of the request itself",
     ("attempt.py", "operation.path"): "the path of the request itself",
     ("call.py", "self.path"): "the path of the request",
     ("call.py", "self.query"): "the query of the request",

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from atoll.gateway import merge
-from atoll.gateway.call import Call
-from atoll.gateway.headers import end_to_end, microversion, of_client, request_id, valid_host
-from atoll.gateway.placing import creation
-from atoll.gateway.routes import COMPUTE, Operation, match, network_resource
-from atoll.gateway.target import SERVICES, Refused, parse
+from atoll.gateway.lists import merge
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.headers import end_to_end, microversion, of_client, request_id, valid_host
+from atoll.gateway.request.target import SERVICES, Refused, parse
+from atoll.gateway.resolve.placing import creation
+from atoll.gateway.resolve.routes import COMPUTE, Operation, match, network_resource
 
 UUID = "7f1c8e1a-3f0f-4a53-9a3a-0a5b1c2d3e4f"
 PROJECT = "0ce016f0d23f5d5b886f33ec8406d2ea"

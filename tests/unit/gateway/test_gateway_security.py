@@ -11,7 +11,7 @@ import pytest
 from gateway_cloud import Cloud, raw
 from yarl import URL
 
-from atoll.gateway.server import MAX_BODY
+from atoll.gateway.door.server import MAX_BODY
 from atoll.mesh.certificates import authority
 
 TRICKS = (

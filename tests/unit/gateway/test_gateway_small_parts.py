@@ -13,12 +13,12 @@ from aiohttp import web
 from gateway_cloud import Cloud
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.door.limited import BURST, LimitedLog
 from atoll.gateway.faults import fault, unreachable
-from atoll.gateway.headers import GIVEN_ID
-from atoll.gateway.limited import BURST, LimitedLog
-from atoll.gateway.locate import Locations
-from atoll.gateway.routes import IMAGES
+from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.headers import GIVEN_ID
+from atoll.gateway.resolve.locate import Locations
+from atoll.gateway.resolve.routes import IMAGES
 
 
 def test_the_gateways_own_token_is_got_once_and_renewed_before_it_ends(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.gateway.order import Order, Style, order
-from atoll.gateway.union import Recent, Walk, cut, merge
+from atoll.gateway.lists.order import Order, Style, order
+from atoll.gateway.lists.union import Recent, Walk, cut, merge
 
 SITES = ("paris", "lyon", "nice", "rennes")
 Item = dict[str, Any]

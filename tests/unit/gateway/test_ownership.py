@@ -10,10 +10,11 @@ import pytest
 from multidict import CIMultiDict
 from replica_sites import USER, Sites, View, call
 
-from atoll.gateway import ownership, requester
-from atoll.gateway.call import Call, Reply
-from atoll.gateway.headers import IDENTIFY, IDENTITY
-from atoll.gateway.requester import Requester, Requesters
+from atoll.gateway.copies import ownership
+from atoll.gateway.request import requester
+from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.headers import IDENTIFY, IDENTITY
+from atoll.gateway.request.requester import Requester, Requesters
 
 IMAGE = "/v2/images/i"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from replica_sites import ADMIN, PROJECT, Sites, call
 
-from atoll.gateway import attempt, pending
 from atoll.gateway.answers import REPLICA_TAG, find_tagged, words
-from atoll.gateway.call import Reply
-from atoll.gateway.conflicts import Conflicts
-from atoll.gateway.operation import Operation, resource_of
-from atoll.gateway.pending import Pending
-from atoll.gateway.requester import Requester
+from atoll.gateway.copies import attempt, pending
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.operation import Operation, resource_of
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.request.call import Reply
+from atoll.gateway.request.requester import Requester
 
 SERVER = "/v2.1/servers/1"
 OWNER = Requester("user", PROJECT, ("member",))

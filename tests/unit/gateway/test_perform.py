@@ -15,10 +15,10 @@ from replica_sites import ADMIN, PROJECT, Sites, View, call
 
 from atoll.gateway.answers import REPLICA_TAG, find_tagged
 from atoll.gateway.bring.images import Images
-from atoll.gateway.call import Call
-from atoll.gateway.operation import Operation
-from atoll.gateway.perform import Outcome, Performer
-from atoll.gateway.requester import Requester
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.perform import Outcome, Performer
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.requester import Requester
 
 OWNER = Requester("user", PROJECT, ("member",))
 STRANGER = Requester("stranger", "elsewhere", ("member",))

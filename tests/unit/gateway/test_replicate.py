@@ -9,13 +9,13 @@ import pytest
 from replica_sites import USER, Notes, Sites, call
 
 from atoll.gateway.answers import REPLICA_TAG
-from atoll.gateway.call import Call, Reply
-from atoll.gateway.copies import of_user
-from atoll.gateway.headers import GIVEN_ID
-from atoll.gateway.pending import Pending
-from atoll.gateway.replicate import KIND, Replicas
-from atoll.gateway.requester import Requester
-from atoll.gateway.routes import COMPUTE, IMAGES, network_resource
+from atoll.gateway.copies.draft import of_user
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.replicas import KIND, Replicas
+from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.headers import GIVEN_ID
+from atoll.gateway.request.requester import Requester
+from atoll.gateway.resolve.routes import COMPUTE, IMAGES, network_resource
 
 SERVERS = "/v2.1/servers"
 TWO = [["paris", "lyon"]]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from rights_world import NAMES, World
 
-from atoll.gateway import pending
 from atoll.gateway.bring import pull
-from atoll.gateway.call import Unreachable
+from atoll.gateway.copies import pending
+from atoll.gateway.request.call import Unreachable
 
 STEPS = int(os.environ.get("ATOLL_STEPS", "300"))
 STEPS_EACH = 50

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from scopes import scopes
 
-from atoll.gateway import target
+from atoll.gateway.request import target
 from atoll.gateway.scope.parser import parse
 from atoll.gateway.scope.url import prefix_of, rewrite_catalogue
 

@@ -1,6 +1,6 @@
 import pytest
 
-from atoll.gateway.token_keys import OWN, TokenKeys
+from atoll.gateway.identity.token_keys import OWN, TokenKeys
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from multidict import CIMultiDict
 from atoll.gateway.answers import GONE
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.references import Reference
-from atoll.gateway.call import Call, Unreachable
-from atoll.gateway.paths import segment
-from atoll.gateway.routes import is_uuid
+from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve.routes import is_uuid
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -31,9 +31,9 @@ from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import Reference, references
 from atoll.gateway.bring.things import Disagreement, agree
 from atoll.gateway.bring.undo import Made
-from atoll.gateway.call import Call, Unreachable
-from atoll.gateway.conflicts import Conflicts
-from atoll.gateway.headers import request_id as valid_request_id
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.headers import request_id as valid_request_id
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

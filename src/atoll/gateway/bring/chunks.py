@@ -14,8 +14,8 @@ from aiohttp import web
 
 from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.partial import CHUNK
-from atoll.gateway.call import Unreachable
-from atoll.gateway.headers import request_id
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.headers import request_id
 from atoll.gateway.sites import Sites
 
 SLOTS = 8

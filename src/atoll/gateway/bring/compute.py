@@ -8,7 +8,7 @@ from atoll.gateway.bring.asking import Asker, Found
 from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.references import FLAVOR, Reference
 from atoll.gateway.bring.undo import Made
-from atoll.gateway.paths import segment
+from atoll.gateway.request.paths import segment
 
 _FLAVOR = ("id", "name", "ram", "vcpus", "disk", "OS-FLV-EXT-DATA:ephemeral", "rxtx_factor", "os-flavor-access:is_public", "description")
 

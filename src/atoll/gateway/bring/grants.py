@@ -19,10 +19,10 @@ from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.references import Reference
 from atoll.gateway.bring.things import Description
-from atoll.gateway.call import Unreachable
-from atoll.gateway.headers import request_id
-from atoll.gateway.paths import segment
 from atoll.gateway.peer import PEER
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.headers import request_id
+from atoll.gateway.request.paths import segment
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_PROJECT
 

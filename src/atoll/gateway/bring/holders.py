@@ -18,11 +18,11 @@ from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.asking import LOOK_S, Asker
 from atoll.gateway.bring.ledger import Ledger, Loan
 from atoll.gateway.bring.things import Description, Disagreement, agree
-from atoll.gateway.call import Unreachable
-from atoll.gateway.conflicts import Conflicts
-from atoll.gateway.headers import request_id
-from atoll.gateway.paths import segment
+from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.peer import PEER
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.headers import request_id
+from atoll.gateway.request.paths import segment
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

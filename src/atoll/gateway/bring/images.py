@@ -15,8 +15,8 @@ from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.pull import Image, Pull, PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.bring.things import Disagreement, agree, differences, least_visible
-from atoll.gateway.conflicts import Conflicts
-from atoll.gateway.paths import segment
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.request.paths import segment
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.bring.things import Description
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.ownership import identity_in
-from atoll.gateway.routes import is_uuid
+from atoll.gateway.copies.ownership import identity_in
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.resolve.routes import is_uuid
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change

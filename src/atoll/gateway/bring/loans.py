@@ -17,8 +17,8 @@ from typing import Any
 from atoll.gateway.bring.asking import MAKE_S, Asker
 from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger, Loan
-from atoll.gateway.call import Call, Unreachable
-from atoll.gateway.headers import request_id
+from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.headers import request_id
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from atoll.gateway.bring.asking import Asker, Failed, Found
 from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.bring.undo import Made
-from atoll.gateway.paths import segment
+from atoll.gateway.request.paths import segment
 
 LOG = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ import aiohttp
 from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.chunks import DIGEST
 from atoll.gateway.bring.partial import Partial
-from atoll.gateway.call import Unreachable
-from atoll.gateway.paths import segment
-from atoll.gateway.routes import is_uuid
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve.routes import is_uuid
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

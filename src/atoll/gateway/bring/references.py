@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.gateway.call import Call
+from atoll.gateway.request.call import Call
 
 IMAGE = "image"
 FLAVOR = "flavor"

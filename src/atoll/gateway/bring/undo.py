@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from atoll.gateway.bring.asking import Asker
-from atoll.gateway.call import Unreachable
+from atoll.gateway.request.call import Unreachable
 
 LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Unreachable
 from atoll.gateway.console import page
 from atoll.gateway.console.ends import CLOSE_S, MAX_MESSAGE, End, Socket
 from atoll.gateway.console.finder import Finder
@@ -25,10 +24,11 @@ from atoll.gateway.console.pipe import join
 from atoll.gateway.console.request import WHY, check, refusal, token
 from atoll.gateway.console.sessions import Session, Sessions
 from atoll.gateway.console.url import KINDS, Door, door, file_of, same_origin
-from atoll.gateway.headers import MISSING, REQUEST_ID, request_id
-from atoll.gateway.limited import LimitedLog
+from atoll.gateway.door.limited import LimitedLog
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.headers import MISSING, REQUEST_ID, request_id
+from atoll.gateway.request.target import Refused, Target
 from atoll.gateway.sites import Sites
-from atoll.gateway.target import Refused, Target
 
 LOG = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console.line import Where
 from atoll.gateway.console.url import KINDS, new_token
-from atoll.gateway.paths import segment
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.paths import segment
+from atoll.gateway.request.target import Refused
 from atoll.gateway.sites import Sites
-from atoll.gateway.target import Refused
 
 LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from atoll.gateway.console.ends import CLOSE_S, Farewell
-from atoll.gateway.target import Refused
+from atoll.gateway.request.target import Refused
 
 LOG = logging.getLogger(__name__)
 

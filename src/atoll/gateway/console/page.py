@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from atoll.gateway.target import Refused
+from atoll.gateway.request.target import Refused
 
 NOVNC = Path("/usr/share/novnc")
 """Where the package `novnc` has its files."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from atoll.gateway.console.url import token_of
-from atoll.gateway.headers import valid_host
-from atoll.gateway.target import Refused
+from atoll.gateway.request.headers import valid_host
+from atoll.gateway.request.target import Refused
 
 WHY = "X-Atoll-Why"
 """The sentence of a refusal, for who doesn't see the body."""

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from atoll.gateway.call import Unreachable
 from atoll.gateway.console.ends import Farewell
 from atoll.gateway.console.line import Where
-from atoll.gateway.target import Refused
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.target import Refused
 
 MOST = 8
 """Consoles of one server that may be open at once."""

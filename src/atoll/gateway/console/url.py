@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from atoll.gateway.call import Call, Reply
+from atoll.gateway.request.call import Call, Reply
 
 PREFIX = "/console/"
 """Of all paths that have to do with consoles."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-from atoll.gateway.limits import Bucket, Limits
-from atoll.gateway.target import Refused
+from atoll.gateway.door.limits import Bucket, Limits
+from atoll.gateway.request.target import Refused
 
 T = TypeVar("T")
 

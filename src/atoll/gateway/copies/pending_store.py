@@ -10,8 +10,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from atoll.gateway.operation import Operation
-from atoll.gateway.requester import Requester
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.request.requester import Requester
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;

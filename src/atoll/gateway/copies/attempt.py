@@ -8,9 +8,9 @@ import json
 from multidict import CIMultiDict
 
 from atoll.gateway.answers import GONE
-from atoll.gateway.call import Call, Unreachable
-from atoll.gateway.operation import Operation
-from atoll.gateway.perform import Outcome, Performer
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.perform import Outcome, Performer
+from atoll.gateway.request.call import Call, Unreachable
 from atoll.gateway.sites import Sites
 
 SETTLED_S = 30.0

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.headers import IDENTIFY, IDENTITY
-from atoll.gateway.operation import resource_of
+from atoll.gateway.copies.operation import resource_of
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import IDENTIFY, IDENTITY
 
 if TYPE_CHECKING:
     from atoll.gateway.sites import Sites, Upstream

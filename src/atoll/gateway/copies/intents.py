@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
-from atoll.gateway.operation import Operation
-from atoll.gateway.pending import Pending
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.pending import Pending
 
 
 class Intents:

@@ -12,15 +12,15 @@ from typing import Any
 import orjson
 from multidict import CIMultiDict
 
-from atoll.gateway import paging
-from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.faults import unreachable
-from atoll.gateway.headers import MISSING, SITE
-from atoll.gateway.order import Item
-from atoll.gateway.paging import Page
-from atoll.gateway.routes import Resource, Route
+from atoll.gateway.lists import paging
+from atoll.gateway.lists.order import Item
+from atoll.gateway.lists.paging import Page
+from atoll.gateway.lists.union import Positions, Recent, Walk, cut, merge
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import MISSING, SITE
+from atoll.gateway.resolve.routes import Resource, Route
 from atoll.gateway.sites import Sites
-from atoll.gateway.union import Positions, Recent, Walk, cut, merge
 
 LOG = logging.getLogger(__name__)
 

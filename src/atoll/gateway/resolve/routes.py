@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
-from atoll.gateway.order import Style
+from atoll.gateway.lists.order import Style
 
 
 class Operation(Enum):

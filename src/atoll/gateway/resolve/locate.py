@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.routes import Resource, Route, is_uuid
+from atoll.gateway.lists.union import Recent
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.resolve.routes import Resource, Route, is_uuid
 from atoll.gateway.sites import Sites
-from atoll.gateway.union import Recent
 
 REMEMBERED = 20_000
 """Ids; some 5 MB."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from multidict import CIMultiDict
 
-from atoll.gateway.target import Refused
+from atoll.gateway.request.target import Refused
 
 HOP = "X-Atoll-Hop"
 """Set between gateways: answer from your own services, ask no other site."""

@@ -15,20 +15,20 @@ from aiohttp import web
 from atoll.errors import AtollError
 from atoll.files import make_directory
 from atoll.gateway import scope as scopes
-from atoll.gateway.body import whole
 from atoll.gateway.bring import Bringer, Keeper
-from atoll.gateway.conflicts import Conflicts
 from atoll.gateway.console import Consoles
 from atoll.gateway.control import SOCKET, Control
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.perform import Performer
+from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
-from atoll.gateway.identity import Identity
+from atoll.gateway.identity.keystone_data import Identity
+from atoll.gateway.identity.token_keys import TokenKeys
 from atoll.gateway.options import Options
-from atoll.gateway.pending import Pending
-from atoll.gateway.perform import Performer
-from atoll.gateway.replicate import Replicas
-from atoll.gateway.server import Server
+from atoll.gateway.request.body import whole
 from atoll.gateway.sites import Sites
-from atoll.gateway.token_keys import TokenKeys
 from atoll.identifiers import gateway_user
 from atoll.mesh.certificates import authority
 from atoll.mesh.identity.tables import PREFIX, encode

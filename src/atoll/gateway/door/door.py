@@ -19,8 +19,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from atoll.gateway.limited import LimitedLog
-from atoll.gateway.visitors import Address, TooMany, Visitors
+from atoll.gateway.door.limited import LimitedLog
+from atoll.gateway.door.visitors import Address, TooMany, Visitors
 
 LOG = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call, Unreachable
+from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.target import Refused
 from atoll.gateway.sites import Sites
-from atoll.gateway.target import Refused
 
 
 async def validate(sites: Sites, token: str, request_id: str) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from atoll.gateway.call import Call
-from atoll.gateway.order import Order, Style, order
-from atoll.gateway.routes import Resource, Route
+from atoll.gateway.lists.order import Order, Style, order
+from atoll.gateway.request.call import Call
+from atoll.gateway.resolve.routes import Resource, Route
 
 MAX_PAGE = 1000
 """Items of one answer at most: Nova's `max_limit`, Glance's `api_limit_max`."""

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from atoll.gateway import headers as heads
-from atoll.gateway.call import Reply
-from atoll.gateway.door import Handler
+from atoll.gateway.door.door import Handler
+from atoll.gateway.request import headers as heads
+from atoll.gateway.request.call import Reply
 from atoll.gateway.sites import Upstream
 
 SMALL = 64 << 10

@@ -11,8 +11,8 @@ from typing import Any
 
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call
-from atoll.gateway.requester import Requester
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.requester import Requester
 
 _RESOURCE = re.compile(r"/[^/]+(?:/[0-9a-f]{32})?/[^/]+/[^/]+")
 

@@ -17,21 +17,21 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from atoll.gateway import ownership
 from atoll.gateway.answers import GONE, REPLICA_TAG, words
 from atoll.gateway.bring.asking import Failed
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.operation import Operation, resource_of
-from atoll.gateway.paths import segment
+from atoll.gateway.copies import ownership
+from atoll.gateway.copies.operation import Operation, resource_of
 from atoll.gateway.peer import PEER
-from atoll.gateway.requester import Requester
-from atoll.gateway.routes import Operation as Kind
-from atoll.gateway.routes import match
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.paths import segment
+from atoll.gateway.request.requester import Requester
+from atoll.gateway.request.target import Refused, parse
+from atoll.gateway.resolve.routes import Operation as Kind
+from atoll.gateway.resolve.routes import match
 from atoll.gateway.sites import Sites
-from atoll.gateway.target import Refused, parse
 from atoll.identifiers import GATEWAY_SERVICES
 
 LOG = logging.getLogger(__name__)

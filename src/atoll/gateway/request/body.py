@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
-from atoll.gateway.target import Refused
+from atoll.gateway.request.target import Refused
 
 WHOLE_S = 30.0
 """Seconds in which a body that is read whole must arrive."""

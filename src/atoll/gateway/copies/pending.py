@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atoll.gateway.attempt import Executor, Later, Unfit
-from atoll.gateway.call import Call
-from atoll.gateway.conflicts import Conflicts
-from atoll.gateway.operation import Operation, resource_of
-from atoll.gateway.pending_store import Store, resource_key
-from atoll.gateway.perform import Performer
+from atoll.gateway.copies.attempt import Executor, Later, Unfit
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.operation import Operation, resource_of
+from atoll.gateway.copies.pending_store import Store, resource_key
+from atoll.gateway.copies.perform import Performer
+from atoll.gateway.request.call import Call
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -20,25 +20,25 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from atoll.errors import AtollError
-from atoll.gateway import headers as heads
 from atoll.gateway import scope as scopes
-from atoll.gateway.body import Upload, check_size, whole
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.callers import Callers
 from atoll.gateway.console import PEER_PATH, Consoles
 from atoll.gateway.console import url as console_url
-from atoll.gateway.door import Door, Handler
+from atoll.gateway.door.door import Door, Handler
+from atoll.gateway.door.limited import LimitedLog
+from atoll.gateway.door.limits import Limits
+from atoll.gateway.door.respond import HELD, SMALL, respond
+from atoll.gateway.door.visitors import Visitors
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Answer, Gateway
-from atoll.gateway.limited import LimitedLog
-from atoll.gateway.limits import Limits
 from atoll.gateway.options import Options
 from atoll.gateway.peer import PEER
-from atoll.gateway.respond import HELD, SMALL, respond
-from atoll.gateway.routes import is_image_data
-from atoll.gateway.target import SERVICES, Refused, Target, parse
-from atoll.gateway.validation import validate
-from atoll.gateway.visitors import Visitors
+from atoll.gateway.request import headers as heads
+from atoll.gateway.request.body import Upload, check_size, whole
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.callers import Callers
+from atoll.gateway.request.target import SERVICES, Refused, Target, parse
+from atoll.gateway.request.validation import validate
+from atoll.gateway.resolve.routes import is_image_data
 from atoll.mesh import compute_sites
 from atoll.mesh.node import Mesh
 

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from atoll.gateway.order import Item, Order
+from atoll.gateway.lists.order import Item, Order
 
 Positions = Mapping[str, str | None]
 """How far each site's list has been read: the id of the last item taken, None at its beginning."""

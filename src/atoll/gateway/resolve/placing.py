@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.gateway.call import Call
-from atoll.gateway.paths import segment
-from atoll.gateway.routes import Resource, network_resource
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve.routes import Resource, network_resource
 
 
 @dataclass(frozen=True)

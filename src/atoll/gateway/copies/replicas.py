@@ -14,18 +14,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from atoll.gateway import faults, ownership
+from atoll.gateway import faults
 from atoll.gateway.answers import GONE, words
-from atoll.gateway.call import Call, Reply, Unreachable
 from atoll.gateway.console.url import asked_for
-from atoll.gateway.copies import Draft, of_user
-from atoll.gateway.create import CreateAt, Creator
-from atoll.gateway.headers import IDENTIFY
-from atoll.gateway.intents import Intents
-from atoll.gateway.operation import Operation, resource_of
-from atoll.gateway.pending import Pending
-from atoll.gateway.requester import Requesters
-from atoll.gateway.routes import Resource
+from atoll.gateway.copies import ownership
+from atoll.gateway.copies.create import CreateAt, Creator
+from atoll.gateway.copies.draft import Draft, of_user
+from atoll.gateway.copies.intents import Intents
+from atoll.gateway.copies.operation import Operation, resource_of
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import IDENTIFY
+from atoll.gateway.request.requester import Requesters
+from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change, Record

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from atoll.gateway import faults
 from atoll.gateway.answers import GONE, words
-from atoll.gateway.call import Call, Reply, Unreachable
-from atoll.gateway.copies import Draft, draft, of_user
-from atoll.gateway.intents import Intents
-from atoll.gateway.operation import Operation
-from atoll.gateway.pending import Pending
-from atoll.gateway.requester import Requester, Requesters
-from atoll.gateway.routes import Resource
+from atoll.gateway.copies.draft import Draft, draft, of_user
+from atoll.gateway.copies.intents import Intents
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.requester import Requester, Requesters
+from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.sites import Sites
 
 _HOPELESS = (400, 401)

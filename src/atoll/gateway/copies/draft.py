@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from atoll.gateway.answers import REPLICA_TAG, find_tagged
-from atoll.gateway.call import Call, Reply
-from atoll.gateway.headers import GIVEN_ID, microversion
-from atoll.gateway.operation import Operation
-from atoll.gateway.paths import segment
-from atoll.gateway.requester import Requester
-from atoll.gateway.routes import Resource
+from atoll.gateway.copies.operation import Operation
+from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.headers import GIVEN_ID, microversion
+from atoll.gateway.request.paths import segment
+from atoll.gateway.request.requester import Requester
+from atoll.gateway.resolve.routes import Resource
 
 _PINNED: Mapping[str, tuple[str, ...]] = {
     "networks": (),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
 
-from atoll.gateway.call import Call, Unreachable
-from atoll.gateway.union import Recent
+from atoll.gateway.lists.union import Recent
+from atoll.gateway.request.call import Call, Unreachable
 
 if TYPE_CHECKING:
     from atoll.gateway.sites import Sites

@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from atoll.gateway.union import Recent
+from atoll.gateway.lists.union import Recent
 
 LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The identity data that all sites share."""

@@ -1,0 +1,1 @@
+"""One request: its target, headers, body and sender."""
