@@ -14,22 +14,20 @@ from multidict import CIMultiDict
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.console import url as console_url
-from atoll.gateway.copies import ownership
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.faults import unreachable
 from atoll.gateway.lists.lists import ANSWER_S, Lists
 from atoll.gateway.lists.merge import MERGERS
+from atoll.gateway.local import Answer, Local
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.request.headers import IDENTIFY, IDENTITY, MISSING, SITE, microversion
+from atoll.gateway.request.headers import IDENTITY, MISSING, SITE, microversion
 from atoll.gateway.resolve.locate import Found, Locations, proves, search
 from atoll.gateway.resolve.placing import Creation, creation
 from atoll.gateway.resolve.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
-from atoll.gateway.sites import Sites, Upstream
+from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
 LOG = logging.getLogger(__name__)
-
-Answer = Reply | Upstream
 
 
 class Gateway:
@@ -42,7 +40,6 @@ class Gateway:
     Attributes:
         sites: to ask.
         replicas: without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
-        bringer: without it a request is answered with what the site has.
         on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
         locations: which site holds which id, as far as this gateway knows.
     """
@@ -53,7 +50,7 @@ class Gateway:
         self.sites = sites
         self._mesh = mesh
         self.replicas: Replicas | None = None
-        self.bringer: Bringer | None = None
+        self._local = Local(sites)
         self.on_reply: Callable[[Call, Reply], None] | None = None
         self._lists = Lists(sites, self.locations.learn)
 
@@ -89,31 +86,21 @@ class Gateway:
         return await _rewritten(answer, prefix) if prefix and call.service == "identity" else answer
 
     async def local(self, call: Call) -> Answer:
-        """Answer from this site's own services; what the request refers to is brought here if it must.
+        """Answer from this site's own services; see `Local.answer`.
 
         Raises:
             Unreachable: the service does not answer.
         """
-        if IDENTIFY in call.headers:  # of another gateway
-            return await ownership.carried_out(self.sites, call, self.local)
-        answer = await self.sites.open(self.here, call)
-        if self.bringer is None or not _may_lack(call, answer.status):
-            return answer
-        refused = await answer.read()
-        references = await self.bringer.missing(call)
-        if not references:
-            return refused
-        LOG.info("%s: %s %s needs %s", call.request_id, call.method, call.path, references)
-        undo = await self.bringer.bring(references, call.token, call.request_id)
-        if undo is None:
-            return refused
-        reply = None
-        try:
-            reply = await self.sites.send(self.here, call, timeout_s=600)
-        finally:
-            if reply is None or not reply.ok:
-                await undo()
-        return reply
+        return await self._local.answer(call)
+
+    @property
+    def bringer(self) -> Bringer | None:
+        """What brings things here; without it a request is answered with what the site has."""
+        return self._local.bringer
+
+    @bringer.setter
+    def bringer(self, bringer: Bringer) -> None:
+        self._local.bringer = bringer
 
     def _plan(self, scope: str, service: str) -> scopes.Plan | None:
         members = {self.here, *self.sites.others()}
@@ -261,14 +248,6 @@ class Gateway:
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> scopes.Scope:
     return scopes.parse(text)
-
-
-def _may_lack(call: Call, status: int) -> bool:
-    """True if a refusal may be for something that the request refers to and that this site has not got."""
-    if call.method not in {"POST", "PUT"} or call.service not in {"compute", "network"} or not call.repeatable:
-        return False
-    # Nova answers 500 where a network to attach is not there (nova/api/openstack/compute/attach_interfaces.py).
-    return status in {400, 404} or (status == 500 and call.path.endswith("/os-interface"))
 
 
 def _look(call: Call, path: str) -> Call:
