@@ -29,7 +29,8 @@ from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.respond import HELD, SMALL, respond
 from atoll.gateway.door.visitors import Visitors
 from atoll.gateway.faults import fault, unreachable
-from atoll.gateway.gateway import Answer, Gateway
+from atoll.gateway.gateway import Gateway
+from atoll.gateway.local import Answer
 from atoll.gateway.options import Options
 from atoll.gateway.peer import PEER
 from atoll.gateway.request import headers as heads
