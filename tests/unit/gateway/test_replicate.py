@@ -495,3 +495,67 @@ def test_what_cant_be_replicated(tmp_path, path, resource, body, why):
             assert at.sites["paris"].asked == []
 
     asyncio.run(main())
+
+
+# --- Several things in one request
+
+
+def rules(*groups: str) -> Call:
+    """Asks for rules, one of each group."""
+    items = [{"security_group_id": group, "description": str(number)} for number, group in enumerate(groups)]
+    return call("POST", RULES, {"security_group_rules": items}, service="network")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_list_of_parts_is_made_at_all_sites_under_the_same_ids(tmp_path, count):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites.cut.add("nice")
+            resource = network_resource("security-group-rules")
+            reply = await at.replicas.create(rules(*["g"] * count), resource, TWO, ["nice"])
+            made = reply.json()["security_group_rules"]
+            assert (reply.site, len(made)) == ("paris,lyon", count)
+            for site in ("paris", "lyon"):
+                there = {rule["id"]: rule["description"] for rule in at.sites[site].of(RULES)}
+                assert there == {rule["id"]: rule["description"] for rule in made}
+            assert at.waiting() == [("nice", f"POST network{RULES}")] * count
+            waits = [json.loads(each.body or b"")["security_group_rule"]["id"] for each in at.pending._store.all()]
+            assert waits == [rule["id"] for rule in made], "each alone: a list is answered whole or not at all"
+
+    asyncio.run(main())
+
+
+def test_a_list_of_parts_is_made_whole_or_not_at_all(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites["lyon"].refuse["POST", RULES] = 409
+            reply = await at.replicas.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
+            assert reply.status == 409
+            assert at.sites["paris"].of(RULES) == at.sites["lyon"].of(RULES) == []
+            assert at.waiting() == []
+
+    asyncio.run(main())
+
+
+def test_a_site_gets_those_parts_whose_whole_it_has(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            parts = {"paris": [0, 1, 2], "lyon": [0, 2]}
+            reply = await at.replicas.create(rules("g", "h", "g"), network_resource("security-group-rules"), TWO, (), parts)
+            made = reply.json()["security_group_rules"]
+            assert [rule["description"] for rule in made] == ["0", "1", "2"]
+            assert [rule["id"] for rule in at.sites["lyon"].of(RULES)] == [made[0]["id"], made[2]["id"]]
+
+    asyncio.run(main())
+
+
+def test_a_list_whose_creation_was_not_answered_is_deleted_by_its_ids(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites.mute.add("lyon")
+            await at.replicas.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
+            left = [rule["id"] for rule in at.sites["lyon"].of(RULES)]
+            assert at.sites["paris"].of(RULES) == []
+            assert at.waiting() == [("lyon", f"DELETE network{RULES}/{rule}") for rule in left]
+
+    asyncio.run(main())
