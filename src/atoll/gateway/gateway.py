@@ -8,22 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import orjson
-from multidict import CIMultiDict
-
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.console import url as console_url
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.faults import unreachable
+from atoll.gateway.lists.away import Away
 from atoll.gateway.lists.lists import ANSWER_S, Lists
-from atoll.gateway.lists.merge import MERGERS
+from atoll.gateway.lists.merged import Merged
 from atoll.gateway.local import Answer, Local
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.request.headers import IDENTITY, MISSING, SITE, microversion
+from atoll.gateway.request.headers import IDENTITY, MISSING, microversion
 from atoll.gateway.resolve.locate import Found, Locations, proves, search
 from atoll.gateway.resolve.placing import Creation, creation
-from atoll.gateway.resolve.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
+from atoll.gateway.resolve.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match, named
 from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
@@ -53,6 +51,7 @@ class Gateway:
         self._local = Local(sites)
         self.on_reply: Callable[[Call, Reply], None] | None = None
         self._lists = Lists(sites, self.locations.learn)
+        self._merged = Merged(sites)
 
     async def answer(self, call: Call, scope: str | None = None, prefix: str = "") -> Answer:
         """Answer a client.
@@ -102,6 +101,15 @@ class Gateway:
     def bringer(self, bringer: Bringer) -> None:
         self._local.bringer = bringer
 
+    @property
+    def away(self) -> Away | None:
+        """What knows servers of sites that do not answer; without it nothing is known of them."""
+        return self._lists.away
+
+    @away.setter
+    def away(self, away: Away) -> None:
+        self._lists.away = away
+
     def _plan(self, scope: str, service: str) -> scopes.Plan | None:
         members = {self.here, *self.sites.others()}
         return scopes.evaluate(_parsed(scope), service, members, self._mesh.rtt_ms)
@@ -109,7 +117,7 @@ class Gateway:
     async def _dispatch(self, call: Call, route: Route, among: list[str], plan: scopes.Plan | None) -> Answer:
         operation = route.operation
         if operation in {Operation.LIST, Operation.MERGE} and len(among) > 1:
-            return await (self._merge if operation is Operation.MERGE else self._lists.union)(call, route, among)
+            return await (self._merged.answer if operation is Operation.MERGE else self._lists.union)(call, route, among)
         if operation is Operation.CREATE:
             return await self._create(call, route, plan)
         if self.replicas is not None and route.id and (group := self.replicas.group(route.id)) is not None:
@@ -118,11 +126,24 @@ class Gateway:
             # Wherever the scope leads: copies of one thing must not become different.
             return await self.replicas.everywhere(call, self.sites.everywhere())
         if route.id:
-            return await self._item(call, route, among)
+            return await self._known_item(call, route, among)
         return await self._at(among[0], call)
 
     async def _at(self, site: str, call: Call) -> Answer:
         return await self.local(call) if site == self.here else await self.sites.open(site, call)
+
+    async def _known_item(self, call: Call, route: Route, among: list[str]) -> Answer:
+        """As `_item`; of a server whose site is away, what is known of it."""
+        if self.away is None or not self.away.concerns(route):
+            return await self._item(call, route, among)
+        try:
+            answer = await self._item(call, route, among)
+        except Unreachable as error:
+            known = await self.away.show(call, route, [error.site])
+            if known is None:
+                raise
+            return known
+        return await self.away.heed(call, route, answer)
 
     async def _item(self, call: Call, route: Route, among: list[str]) -> Answer:
         """One resource: at the site that is known to have it, else here, else wherever it is."""
@@ -155,7 +176,7 @@ class Gateway:
         if found.reply is not None:
             self._note(route if reads else replace(route, child=False), found.reply.status, found.reply.site)
             return found.reply if reads else await self._at(found.reply.site, call)
-        if not_found is None or (found.missing and is_uuid(route.id) and not was_here):
+        if not_found is None or (found.missing and (is_uuid(route.id) or named(route)) and not was_here):
             return unreachable(call.service, found.missing or rest, self.here)
         if found.missing:
             not_found.headers[MISSING] = ",".join(found.missing)
@@ -221,21 +242,6 @@ class Gateway:
         if not holders and missing and is_uuid(parent.id):
             return unreachable(made.call.service, missing, self.here)
         return await self.create_at(holders[0] if holders else home, made.call)
-
-    async def _merge(self, call: Call, route: Route, among: list[str]) -> Reply:
-        replies = await asyncio.gather(*(self._try(site, call) for site in among))
-        first = next((reply for reply in replies if reply is not None), None)
-        if first is None:
-            return unreachable(call.service, among, self.here)
-        if first.status != 200:
-            return first
-        bodies = {reply.site: reply.json() for reply in replies if reply is not None and reply.status == 200}
-        missing = [site for site in among if site not in bodies]
-        headers = CIMultiDict(first.headers)
-        headers[SITE] = ",".join(bodies)
-        if missing:
-            headers[MISSING] = ",".join(missing)
-        return Reply(200, headers, orjson.dumps(MERGERS[route.name](bodies, missing)), headers[SITE])
 
     async def _try(self, site: str, call: Call) -> Reply | None:
         try:
