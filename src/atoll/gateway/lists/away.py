@@ -133,7 +133,7 @@ class Away:
             project = None
         elif not project:
             return []
-        return [_item(call, route.base, server, detail=route.detail) for server in self._seen.of(sites, project)]
+        return [_item(call, route.base, server) for server in self._seen.of(sites, project)]
 
     async def show(self, call: Call, route: Route, missing: Sequence[str]) -> Reply | None:
         """Return what is known of one server; `None` if that is nothing, or nothing for whoever asks.
@@ -152,7 +152,7 @@ class Away:
         if requester is None or not self._may_see(requester, server):
             return None
         base = route.base.rpartition("/")[0]
-        shown = _item(call, base, server, detail=True) | _more(call, base, server)
+        shown = _item(call, base, server) | _more(call, base, server)
         reply = json_reply(200, {"server": shown}, self._here)
         reply.headers[MISSING] = ",".join(missing)
         return reply
@@ -173,11 +173,17 @@ def _all_tenants(query: Sequence[tuple[str, str]]) -> bool:
     return value in _TRUE or value == ""  # as nova.api.openstack.common.is_all_tenants reads it
 
 
-def _item(call: Call, base: str, server: Server, *, detail: bool) -> dict[str, Any]:
-    item: dict[str, Any] = {"id": server.id, "name": server.name, "status": UNKNOWN, "links": links_of(call, base, server.id)}
-    if detail:
-        item |= {"tenant_id": server.project, "created": server.created, "OS-EXT-AZ:availability_zone": server.site}
-    return item
+def _item(call: Call, base: str, server: Server) -> dict[str, Any]:
+    """The fields of a list with details."""
+    return {
+        "id": server.id,
+        "name": server.name,
+        "status": UNKNOWN,
+        "tenant_id": server.project,
+        "created": server.created,
+        "links": links_of(call, base, server.id),
+        "OS-EXT-AZ:availability_zone": server.site,
+    }
 
 
 def _more(call: Call, base: str, server: Server) -> dict[str, Any]:

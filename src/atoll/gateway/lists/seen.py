@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ class Server:
     created: str
     image: str | None = None
     flavor: str | None = None
+
+    def with_what(self, before: Server) -> Server:
+        """Return this with what was known before, and an answer does not say."""
+        return replace(
+            self,
+            image=before.image if self.image is None else self.image,
+            flavor=before.flavor if self.flavor is None else self.flavor,
+        )
 
     @classmethod
     def read(cls, site: str, item: Mapping[str, Any]) -> Server | None:
@@ -120,7 +128,8 @@ class Seen:
             mark = hash(server)
             if self._written.get(server.id) != mark:
                 self._written.put(server.id, mark)
-                self._changed[server.id] = server
+                waiting = self._changed.get(server.id)
+                self._changed[server.id] = server if waiting is None else server.with_what(waiting)
         self._schedule()
 
     def forget(self, identifiers: Iterable[str]) -> None:
