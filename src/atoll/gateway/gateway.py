@@ -15,6 +15,7 @@ from atoll.gateway.console import url as console_url
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.create import Creations
 from atoll.gateway.item import Items
+from atoll.gateway.lists.away import Away
 from atoll.gateway.lists.lists import Lists
 from atoll.gateway.lists.merged import Merged
 from atoll.gateway.local import Answer, Local
@@ -62,6 +63,15 @@ class Gateway:
     def bringer(self, bringer: Bringer) -> None:
         self._local.bringer = bringer
 
+    @property
+    def away(self) -> Away | None:
+        """What knows servers of sites that do not answer; without it nothing is known of them."""
+        return self._lists.away
+
+    @away.setter
+    def away(self, away: Away) -> None:
+        self._lists.away = self._items.away = away
+
     async def answer(self, call: Call, scope: str | None = None, prefix: str = "") -> Answer:
         """Answer a client.
 
@@ -101,7 +111,7 @@ class Gateway:
         if route.operation is Operation.LIST and several:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:
-            return await self._merged.answer(request)
+            return await self._merged.answer(request.call, route, request.among)
         if self.replicas is not None and (reply := await self.replicas.answer(request)) is not None:
             return reply
         return await (self._items.answer(request) if route.id else self._local.at(request.among[0], request.call))

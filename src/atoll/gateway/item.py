@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from atoll.gateway.faults import unreachable
+from atoll.gateway.lists.away import Away
 from atoll.gateway.local import Answer, Local
 from atoll.gateway.request.call import Reply, Unreachable
 from atoll.gateway.request.headers import MISSING
 from atoll.gateway.resolve.locate import Found, Locations, proves, search
 from atoll.gateway.resolve.recognise import Request
-from atoll.gateway.resolve.routes import Route, is_uuid
+from atoll.gateway.resolve.routes import Route, is_uuid, named
 from atoll.gateway.sites import Sites
 
 _READS = frozenset(("GET", "HEAD"))
@@ -24,19 +25,37 @@ class Items:
         sites: to ask.
         locations: which site holds which id.
         local: the services of this site.
+
+    Attributes:
+        away: knows servers of sites that do not answer; without it nothing is known of them.
     """
 
     def __init__(self, sites: Sites, locations: Locations, local: Local) -> None:
         self._sites = sites
         self._locations = locations
         self._local = local
+        self.away: Away | None = None
 
     async def answer(self, request: Request) -> Answer:
         """Ask the site that is known to have the resource, else this one, else all others.
 
+        If that site is away, what is known of a server is shown.
+
         Raises:
             Unreachable: the site that is known to have it does not answer.
         """
+        if self.away is None or not self.away.concerns(request.route):
+            return await self._find(request)
+        try:
+            answer = await self._find(request)
+        except Unreachable as error:
+            known = await self.away.show(request.call, request.route, [error.site])
+            if known is None:
+                raise
+            return known
+        return await self.away.heed(request.call, request.route, answer)
+
+    async def _find(self, request: Request) -> Answer:
         call, route, among, resource = request.call, request.route, request.among, request.resource
         here = self._sites.here
         known = self._locations.get(resource, route.id)
@@ -67,7 +86,7 @@ class Items:
         if found.reply is not None:
             self._note(route if reads else replace(route, child=False), found.reply.status, found.reply.site)
             return found.reply if reads else await self._local.at(found.reply.site, call)
-        if not_found is None or (found.missing and is_uuid(route.id) and not was_here):
+        if not_found is None or (found.missing and (is_uuid(route.id) or named(route)) and not was_here):
             return unreachable(call.service, found.missing or rest, self._sites.here)
         if found.missing:
             not_found.headers[MISSING] = ",".join(found.missing)

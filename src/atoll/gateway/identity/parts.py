@@ -26,8 +26,11 @@ from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity.keystone_data import Identity
 from atoll.gateway.identity.token_keys import TokenKeys
+from atoll.gateway.lists.away import Away
+from atoll.gateway.lists.seen import Seen
 from atoll.gateway.options import Options
 from atoll.gateway.request.body import whole
+from atoll.gateway.request.requester import Requesters
 from atoll.gateway.sites import Sites
 from atoll.identifiers import gateway_user
 from atoll.mesh.certificates import authority
@@ -68,6 +71,10 @@ class Parts:
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, creations, self._conflicts)
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
+        self._seen = Seen(options.data / "seen.db")
+        # Where the administrators of this site are none to the others, they see no more while those are away.
+        trusted = options.trust.get(options.site, "full") == "full"
+        self._gateway.away = Away(self._seen, Requesters(self._sites), options.site, all_projects=trusted)
         self._consoles = Consoles(self._sites, options.host)
         self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._extend)
         self._control = Control(options.sockets / SOCKET, self._handlers())
@@ -102,6 +109,7 @@ class Parts:
         await self._mesh.stop()
         self._bringer.close()
         self._conflicts.close()
+        self._seen.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -121,6 +129,7 @@ class Parts:
             if each.state in _NO_TOKENS:
                 self._pending.forget(name)
                 self._bringer.loans.forget(name)
+                self._seen.forget_site(name)
                 self._consoles.sessions.cut(name)
         self._pending.wake()
         self._keeper.wake()

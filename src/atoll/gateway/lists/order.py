@@ -24,6 +24,8 @@ class Style(Enum):
     FLAVORS = auto()
     KEYPAIRS = auto()
     MIGRATIONS = auto()
+    HYPERVISORS = auto()
+    IMAGE_PROXY = auto()
     UNSORTED = auto()
     IMAGES = auto()
     NETWORK = auto()
@@ -54,13 +56,24 @@ _SERVER_FIELDS = {
     "uuid": "id",
     "vm_state": "OS-EXT-STS:vm_state",
 }
-"""Nova's sort keys that an answer calls something else. `instance_type_id` and the like are in no answer: equal for us."""
+"""Nova's sort keys that an answer calls something else."""
+
+_IGNORED = frozenset(
+    (
+        *("architecture", "cell_name", "cleaned", "default_ephemeral_device", "default_swap_device", "deleted", "deleted_at"),
+        *("disable_terminate", "ephemeral_gb", "ephemeral_key_uuid", "id", "key_data", "launched_on", "locked", "memory_mb", "os_type"),
+        *("reservation_id", "root_gb", "shutdown_terminate", "user_data", "vcpus", "vm_mode"),
+    )
+)
+"""Sort keys that Nova passes over (`schemas.servers.SERVER_LIST_IGNORE_SORT_KEY`); `locked` counts since microversion 2.73."""
+
+_LOCKED_SINCE = (2, 73)
 
 _FLAVOR_FIELDS = {
     "disabled": "OS-FLV-DISABLED:disabled",
     "ephemeral_gb": "OS-FLV-EXT-DATA:ephemeral",
     "flavorid": "id",
-    "id": "",  # a number inside Nova
+    "id": "number inside Nova",  # no field of an answer
     "is_public": "os-flavor-access:is_public",
     "memory_mb": "ram",
     "root_gb": "disk",
@@ -102,7 +115,7 @@ class Order:
 
     def key(self, item: Item) -> tuple[Any, ...]:
         """To be compared with those of other items."""
-        return tuple(_Falling(_rank(item.get(name))) if falls else _rank(item.get(name)) for name, falls in self.terms)
+        return tuple(_Falling(_value(item, name)) if falls else _value(item, name) for name, falls in self.terms)
 
 
 def _rank(value: Any) -> tuple[int, Any]:
@@ -116,8 +129,25 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (2, str(value))
 
 
-def order(style: Style, query: Query) -> Order:
-    """The order that a request asks for."""
+_NUMBERS: Mapping[tuple[str, Any], int] = {("OS-DCF:diskConfig", "MANUAL"): 0, ("OS-DCF:diskConfig", "AUTO"): 1, ("swap", ""): 0}
+"""Values that an answer spells out and the service's database holds as numbers."""
+
+
+def _value(item: Item, name: str) -> tuple[int, Any]:
+    value = item.get(name)
+    return _rank(_NUMBERS.get((name, value), value) if isinstance(value, str) else value)
+
+
+def order(style: Style, query: Query, version: tuple[int, int] = (2, 1)) -> Order:
+    """The order that a request asks for.
+
+    Args:
+        style: of the list.
+        query: the parameters.
+        version: Nova's microversion.
+    """
+    if style is Style.SERVERS:
+        return _servers(query, version)
     return _ORDERS[style](query)
 
 
@@ -125,9 +155,13 @@ def _values(query: Query, name: str) -> list[str]:
     return [value.strip() for key, value in query if key == name]
 
 
-def _servers(query: Query) -> Order:
-    keys = _values(query, "sort_key") or ["created_at"]
-    falls = [value != "asc" for value in _values(query, "sort_dir") or ["desc"]]
+def _servers(query: Query, version: tuple[int, int]) -> Order:
+    keys = _values(query, "sort_key")
+    falls = [value != "asc" for value in _values(query, "sort_dir")]
+    for key in [key for key in keys if key in _IGNORED and not (key == "locked" and version >= _LOCKED_SINCE)]:
+        at = keys.index(key)
+        del keys[at], falls[at : at + 1]
+    keys, falls = keys or ["created_at"], falls or [True]
     if "uuid" not in keys:
         keys, falls = [*keys, "uuid"], [*falls, False]
     falls += [falls[0]] * (len(keys) - len(falls))
@@ -159,11 +193,12 @@ def _network(query: Query) -> Order:
 
 
 _ORDERS: Mapping[Style, Callable[[Query], Order]] = {
-    Style.SERVERS: _servers,
     Style.FLAVORS: _flavors,
     Style.IMAGES: _images,
     Style.NETWORK: _network,
     Style.KEYPAIRS: lambda _query: Order((("name", False),)),
     Style.MIGRATIONS: lambda _query: Order((("created_at", True),)),
+    Style.HYPERVISORS: lambda _query: Order(()),
+    Style.IMAGE_PROXY: lambda _query: Order((("created", True), ("id", True))),
     Style.UNSORTED: lambda _query: Order(()),
 }

@@ -40,6 +40,7 @@ class Call:
         body: None, bytes, or pieces that can be read once.
         request_id: `req-UUID`, by which the logs of all sites tell what belongs together.
         user: the id of the user that a site has issued the token to; empty if none has; `None` for a request of the gateway's own.
+        strict: the client wants lists whole or refused.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Call:
     body: bytes | AsyncIterator[bytes] | None
     request_id: str
     user: str | None = None
+    strict: bool = False
 
     @property
     def token(self) -> str:

@@ -22,6 +22,9 @@ ACCEPTS = "X-Atoll-Accepts"
 REFUSAL = "X-Atoll-Refusal"
 """The answer to `ACCEPTS`: why not, for people; see `accepts`."""
 
+STRICT = "X-Atoll-Strict"
+"""Set by a client: `1` asks for lists that are whole or refused, `0` for lists of the sites that answer."""
+
 SITE = "X-Atoll-Site"
 MISSING = "X-Atoll-Missing"
 SCOPE = "X-Scope"
@@ -138,6 +141,24 @@ def _check_text(name: str, value: str) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise Refused(400, f"the {name} header is no UTF-8") from None
+
+
+def strict(headers: Mapping[str, str], otherwise: bool) -> bool:
+    """Return whether a client wants its lists whole or refused.
+
+    Args:
+        headers: of the client's request.
+        otherwise: the answer if they do not say it.
+
+    Raises:
+        Refused: the header has another value.
+    """
+    value = headers.get(STRICT)
+    if value is None:
+        return otherwise
+    if value not in {"0", "1"}:
+        raise Refused(400, f"{STRICT} is neither 0 nor 1")
+    return value == "1"
 
 
 def valid_host(host: str) -> bool:
