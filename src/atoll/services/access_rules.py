@@ -19,6 +19,7 @@ from functools import lru_cache, wraps
 from types import SimpleNamespace
 from typing import Any
 
+import webob
 from keystonemiddleware import auth_token
 from keystonemiddleware.auth_token import _exceptions
 
@@ -88,11 +89,17 @@ def behind_prefix(upstream: Callable[..., None]) -> Callable[..., None]:
             return upstream(self, request, token)
         prefix = request.environ.get(PREFIX, "")
         service_token = request.service_token if _of_service(self, request) else None
-        seen = SimpleNamespace(method=request.method, path=_without(prefix, request.path), service_token=service_token)
+        seen = SimpleNamespace(method=request.method, path=_own_path(request.environ, prefix), service_token=service_token)
         more = [rule | {"path": _without(prefix, rule["path"])} for rule in rules]
         return upstream(self, seen, token | {"application_credential": credential | {"access_rules": [*rules, *more]}})
 
     return validate_allowed_request
+
+
+def _own_path(environ: dict[str, Any], prefix: str) -> str:
+    """Return the path without the prefix, which oslo.middleware has put into `SCRIPT_NAME` as it was sent, perhaps with escapes."""
+    name = environ.get("SCRIPT_NAME", "")
+    return str(webob.Request({**environ, "SCRIPT_NAME": name.removeprefix(prefix)}).path)
 
 
 def _without(prefix: str, path: str) -> str:
