@@ -21,7 +21,7 @@ from atoll.gateway.lists.merge import MERGERS
 from atoll.gateway.local import Answer, Local
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import IDENTITY, MISSING, SITE, microversion
-from atoll.gateway.resolve.locate import Found, Locations, proves, search
+from atoll.gateway.resolve.locate import Found, Locations, holders, proves, search
 from atoll.gateway.resolve.placing import Creation, creation
 from atoll.gateway.resolve.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
 from atoll.gateway.sites import Sites
@@ -203,7 +203,7 @@ class Gateway:
         if reply.status == 404 and known is None:
             for parent in made.parents:
                 found = await search(self.sites, _look(made.call, parent.path), [site for site in self.sites.everywhere() if site != home])
-                if found.reply is not None and found.reply.status == 200:
+                if found.reply is not None and found.holds:
                     return await self.create_at(found.reply.site, made.call)
                 if found.missing:
                     return unreachable(made.call.service, found.missing, self.here)
@@ -212,15 +212,13 @@ class Gateway:
     async def _create_part(self, made: Creation, resource: Resource, home: str) -> Reply:
         """A rule of a group, a subnet of a network: wherever there is a copy of the whole."""
         parent = made.parents[0]
-        replies = await asyncio.gather(*(self._try(site, _look(made.call, parent.path)) for site in self.sites.everywhere()))
-        holders = [reply.site for reply in replies if reply is not None and reply.status == 200]
-        missing = [site for site, reply in zip(self.sites.everywhere(), replies, strict=True) if reply is None]
-        if holders and len(holders) + len(missing) > 1 and self.replicas is not None:
+        have, missing = await holders(self.sites, _look(made.call, parent.path), self.sites.everywhere())
+        if have and len(have) + len(missing) > 1 and self.replicas is not None:
             # Who can't be asked may have a copy too, and makes this part of it later.
-            return await self.replicas.create(made.call, resource, [self.sites.near_first(holders)], missing)
-        if not holders and missing and is_uuid(parent.id):
+            return await self.replicas.create(made.call, resource, [self.sites.near_first(have)], missing)
+        if not have and missing and is_uuid(parent.id):
             return unreachable(made.call.service, missing, self.here)
-        return await self.create_at(holders[0] if holders else home, made.call)
+        return await self.create_at(have[0] if have else home, made.call)
 
     async def _merge(self, call: Call, route: Route, among: list[str]) -> Reply:
         replies = await asyncio.gather(*(self._try(site, call) for site in among))

@@ -15,6 +15,7 @@ import orjson
 from atoll.gateway.copies.operation import resource_of
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import IDENTIFY, IDENTITY
+from atoll.gateway.resolve import sight
 
 if TYPE_CHECKING:
     from atoll.gateway.sites import Sites, Upstream
@@ -79,7 +80,7 @@ def looks(call: Call) -> bool:
 
 
 async def look(sites: Sites, call: Call) -> dict[str, str]:
-    """Ask a service of this site, with the caller's own rights, which object a request is about; nothing if it does not say.
+    """Ask a service of this site which object a request is about, with the caller's own rights; nothing if it does not say.
 
     Args:
         sites: to ask.
@@ -91,6 +92,8 @@ async def look(sites: Sites, call: Call) -> dict[str, str]:
     asked = call.with_(method="GET", path=path, query=call.query if "user_id=" in call.query else "", body=None)
     try:
         reply = await sites.send(sites.here, asked)
+        if reply.status in sight.REFUSALS:
+            reply = await sight.see(sites, sites.here, call.token, call.service, asked.target)
     except Unreachable:
         return {}
     return read(asked, reply)
