@@ -163,7 +163,7 @@ async def _seen(viewer: Viewer, service: str, path: str, body: Any, get: Get) ->
 async def _may_see(viewer: Viewer, key: str, thing: Mapping[str, Any], get: Get) -> bool:
     """Return whether a service shows a thing to a user who is no administrator."""
     if key == "keypairs":
-        return thing.get("keypair", thing).get("user_id", viewer.user) == viewer.user
+        return str(thing.get("keypair", thing).get("user_id", viewer.user)) == viewer.user
     if key == "flavors":
         return await uses_flavor(thing, viewer.project, get)
     if key == "images":
