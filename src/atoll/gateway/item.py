@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.faults import unreachable
 from atoll.gateway.lists.away import Away
 from atoll.gateway.local import Answer, Local
@@ -28,6 +29,7 @@ class Items:
 
     Attributes:
         away: knows servers of sites that do not answer; without it nothing is known of them.
+        clashes: knows names that sites have given to different things; without it there are none.
     """
 
     def __init__(self, sites: Sites, locations: Locations, local: Local) -> None:
@@ -35,6 +37,7 @@ class Items:
         self._locations = locations
         self._local = local
         self.away: Away | None = None
+        self.clashes: Clashes | None = None
 
     async def answer(self, request: Request) -> Answer:
         """Ask the site that is known to have the resource, else this one, else all others.
@@ -60,6 +63,8 @@ class Items:
         here = self._sites.here
         known = self._locations.get(resource, route.id)
         known = known if known in among else None
+        if self.clashes is not None and (refused := self.clashes.refusal(call, known or among[0])) is not None:
+            return refused
         if known is None and not call.repeatable and (held := await self._holder(request, among)).reply is not None:
             known = held.reply.site
         first = known or (here if here in among else among[0])

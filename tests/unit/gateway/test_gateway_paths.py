@@ -43,6 +43,7 @@ TRUSTED = {
     ("sites.py", "peer.url"): "of a member's card",
     ("sites.py", "call.target"): "built by these builders, or checked by target.parse",
     ("sites.py", "call.service"): "one of target.SERVICES",
+    ("sight.py", "path"): "the path of the request, or checked by target.parse",
     ("sites.py", "path"): "built by these builders",
     ("placing.py", "collection"): "of the table in routes.py",
     ("network.py", "collection"): "one of two constants",

@@ -34,6 +34,7 @@ from atoll.gateway.bring.undo import Made
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.request.call import Call, Unreachable
 from atoll.gateway.request.headers import request_id as valid_request_id
+from atoll.gateway.resolve import sight
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Bringer:
         self._chunks.attach(application)
         self._means.holders.attach(application)
         self._means.grants.attach(application)
+        sight.attach(application, self._sites)
 
     async def stop(self) -> None:
         """Leave images that are on their way for the next start."""

@@ -116,18 +116,11 @@ class Changes:
         path = resource_of(call.path)
         look = call.look(path, call.query if "user_id=" in call.query else "")
         look.headers.popall(conditions.IF_MATCH, None)
-        if call.method == "DELETE" and call.path == path:
-            look.headers[ACCEPTS] = call.method
+        look.headers[ACCEPTS] = call.method if call.path == path else "GET"
         try:
-            return await (self._here(look) if site == self._sites.here else self._sites.send(site, look))
+            return await (self._accepts.answer(look) if site == self._sites.here else self._sites.send(site, look))
         except Unreachable as error:
             return error
-
-    async def _here(self, look: Call) -> Reply:
-        if ACCEPTS not in look.headers:
-            return await self._sites.send(self._sites.here, look)
-        answer = await self._accepts.answer(look)
-        return answer if isinstance(answer, Reply) else await answer.read()
 
     def _refusal(self, change: _Change) -> Reply | None:
         """What is answered without anything being changed; `None` if the change can be tried."""

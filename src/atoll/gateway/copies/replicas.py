@@ -16,6 +16,7 @@ from atoll.gateway import faults
 from atoll.gateway.answers import GONE
 from atoll.gateway.console.url import asked_for
 from atoll.gateway.copies.change import Changes
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.create import CreateAt, Creator, Parts
 from atoll.gateway.copies.draft import Draft
@@ -96,14 +97,25 @@ class Replicas:
         fields = {"present": True, "service": made.call.service, "path": made.call.path, "members": dict(members)}
         self._document.write([Change(KIND, next(iter(members.values())), fields)])
 
-    async def answer(self, request: Request) -> Reply | None:
-        """Answer a request about what several sites have, or may have; `None` if it is not about such a thing."""
+    async def answer(self, request: Request, clashes: Clashes | None = None) -> Reply | None:
+        """Answer a request about what several sites have, or may have.
+
+        Args:
+            request: any but a list or a creation.
+            clashes: knows names that sites have given to different things.
+
+        Returns:
+            The answer; `None` if it is about something else.
+        """
         route = request.route
         if route.id and (group := self.group(route.id)) is not None:
             return await self.relay(request.call, group, route.id)
         if route.operation is Kind.EVERYWHERE:
             # Wherever the scope leads: copies of one thing must not become different.
-            return await self.everywhere(request.call, self._sites.everywhere())
+            sites: list[str] | Reply = self._sites.everywhere()
+            if clashes is not None:
+                sites = clashes.sites_for(request.call, route, self._sites.everywhere(), request.plan.sites if request.plan else None)
+            return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites)
         return None
 
     async def relay(self, call: Call, group: Group, asked: str) -> Reply:
