@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.console import url as console_url
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.faults import unreachable
 from atoll.gateway.lists.lists import ANSWER_S, Lists
@@ -24,6 +25,7 @@ from atoll.gateway.request.headers import IDENTITY, MISSING, SITE, microversion
 from atoll.gateway.resolve.locate import Found, Locations, holders, proves, search
 from atoll.gateway.resolve.placing import Creation, creation
 from atoll.gateway.resolve.routes import LOCAL, NEVER, Operation, Resource, Route, is_uuid, match
+from atoll.gateway.resolve.unique import wanted
 from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
@@ -40,6 +42,7 @@ class Gateway:
     Attributes:
         sites: to ask.
         replicas: without it each thing is at one site. It needs `create_at`, and so is given when the gateway is made.
+        clashes: keeps names unique in the cloud; without it they are so at each site.
         on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
         locations: which site holds which id, as far as this gateway knows.
     """
@@ -50,6 +53,7 @@ class Gateway:
         self.sites = sites
         self._mesh = mesh
         self.replicas: Replicas | None = None
+        self.clashes: Clashes | None = None
         self._local = Local(sites)
         self.on_reply: Callable[[Call, Reply], None] | None = None
         self._lists = Lists(sites, self.locations.learn)
@@ -80,6 +84,8 @@ class Gateway:
             if self.on_reply is not None and isinstance(answer, Reply):
                 self.on_reply(call, answer)
             answer.headers.popall(IDENTITY, None)
+        if self.clashes is not None:
+            self.clashes.mark(call, route, answer)
         if console_url.asked_for(call) and answer.status == 200:
             whole = answer if isinstance(answer, Reply) else await answer.read()
             return console_url.led_here(whole, call.headers["X-Forwarded-Host"])
@@ -116,10 +122,17 @@ class Gateway:
             return await self.replicas.relay(call, group, route.id)
         if operation is Operation.EVERYWHERE and self.replicas is not None:
             # Wherever the scope leads: copies of one thing must not become different.
-            return await self.replicas.everywhere(call, self.sites.everywhere())
+            return await self._everywhere(call, route, self.replicas, plan)
         if route.id:
             return await self._item(call, route, among)
         return await self._at(among[0], call)
+
+    async def _everywhere(self, call: Call, route: Route, replicas: Replicas, plan: scopes.Plan | None) -> Reply:
+        """Change something at all sites that may hold the same."""
+        sites: list[str] | Reply = self.sites.everywhere()
+        if self.clashes is not None:
+            sites = self.clashes.sites_for(call, route, self.sites.everywhere(), plan.sites if plan else None)
+        return sites if isinstance(sites, Reply) else await replicas.everywhere(call, sites)
 
     async def _at(self, site: str, call: Call) -> Answer:
         return await self.local(call) if site == self.here else await self.sites.open(site, call)
@@ -130,6 +143,8 @@ class Gateway:
         assert resource is not None
         known = self.locations.get(resource, route.id)
         known = known if known in among else None
+        if self.clashes is not None and (refused := self.clashes.refusal(call, known or among[0])) is not None:
+            return refused
         if known is None and not call.repeatable and (held := await self._holder(call, route, among)).reply is not None:
             known = held.reply.site
         first = known or (self.here if self.here in among else among[0])
@@ -184,9 +199,19 @@ class Gateway:
         return reply
 
     async def _create(self, call: Call, route: Route, plan: scopes.Plan | None) -> Reply:
+        """Create something; what has a name of the whole cloud only once all sites have been asked for the name."""
         resource = route.resource
         assert resource is not None
+        if self.clashes is not None and (names := wanted(call, resource)):
+            return await self.clashes.names.create(call, names, lambda: self._create_named(call, resource, plan))
+        return await self._create_named(call, resource, plan)
+
+    async def _create_named(self, call: Call, resource: Resource, plan: scopes.Plan | None) -> Reply:
         made = creation(call, resource, {self.here, *self.sites.others()})
+        if self.clashes is not None:
+            for site in [made.site] if made.site is not None else plan.sites if plan else [self.here]:
+                if (refused := self.clashes.refusal(call, site)) is not None:
+                    return refused
         if made.site is not None:
             return await self.create_at(made.site, made.call)
         if plan is not None and self.replicas is not None:
