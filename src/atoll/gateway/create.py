@@ -7,16 +7,16 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.local import Local
-from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.resolve.locate import Locations, holders, search
-from atoll.gateway.resolve.unique import wanted
-from atoll.gateway.scope import Plan
-from atoll.gateway.copies.clashes import Clashes
-from atoll.gateway.resolve.placing import Creation, Parent, Unplaceable, creation, items_of
+from atoll.gateway.resolve.placing import Creation, Unplaceable, creation, items_of
 from atoll.gateway.resolve.recognise import Request
 from atoll.gateway.resolve.routes import Resource, is_uuid
+from atoll.gateway.resolve.unique import wanted
+from atoll.gateway.scope import Plan
 from atoll.gateway.sites import Sites
 
 if TYPE_CHECKING:
@@ -77,13 +77,11 @@ class Creations:
             return fault(request.call.service, 400, str(error), self._sites.here)
         if (refused := self._mistaken(made, plan)) is not None:
             return refused
-        if made.site is not None:
-            return await self.at(made.site, made.call, resource)
-        if plan is not None and replicas is not None:
+        if made.site is None and plan is not None and replicas is not None:
             return await replicas.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
-        if not made.parents:
-            return await self.at(home, made.call, resource)
+        if made.site is not None or not made.parents:
+            return await self.at(made.site or home, made.call, resource)
         if resource.copies and made.whole:
             return await self._part(made, resource, home, replicas)
         return await self._at_parent(made, resource, home)

@@ -46,6 +46,8 @@ TRUSTED = {
     ("sight.py", "path"): "the path of the request, or checked by target.parse",
     ("sites.py", "path"): "built by these builders",
     ("placing.py", "collection"): "of the table in routes.py",
+    ("names.py", "kind.collection"): "of the table in unique.py",
+    ("unique.py", "collection"): "of the table in unique.py",
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
     ("pull.py", "offset"): "a number",

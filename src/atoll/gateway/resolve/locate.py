@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Reply, Unreachable
@@ -85,40 +85,56 @@ async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool
         among: which sites.
         oldest: several may have a copy: wait for all, and take the one that was made first. Else the first answer counts.
     """
-    held: list[Reply] = []
     tasks = {asyncio.ensure_future(sites.send(site, call, ANSWER_S)): site for site in among}
-    missing: list[str] = []
-    second_best: Reply | None = None
-    refusals: dict[str, Reply] = {}
+    heard = _Heard()
     pending = set(tasks)
     try:
-        while pending:
+        while pending and (oldest or not heard.held):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                try:
-                    reply = task.result()
-                except Unreachable:
-                    missing.append(tasks[task])
-                    continue
-                if reply.status < 400:
-                    if not oldest:
-                        return Found(reply, (), holds=True)
-                    held.append(reply)
-                elif reply.status in sight.REFUSALS:
-                    refusals[tasks[task]] = reply
-                elif reply.status >= 500:
-                    missing.append(tasks[task])  # it may have it, or not
-                elif reply.status not in {400, 404}:
-                    second_best = reply
+                heard.note(tasks[task], task)
     finally:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-    if held:
-        return Found(min(held, key=lambda reply: (_made(reply), reply.site)), (), holds=True)
-    if refusals and (refused := await _refusing(sites, call, refusals)) is not None:
+    if heard.held:
+        return Found(min(heard.held, key=lambda reply: (_made(reply), reply.site)) if oldest else heard.held[0], (), holds=True)
+    if heard.refusals and (refused := await _refusing(sites, call, heard.refusals)) is not None:
         return refused
-    return Found(second_best, tuple(sorted(missing)))
+    return Found(heard.second_best, tuple(sorted(heard.missing)))
+
+
+@dataclass
+class _Heard:
+    """What the sites have answered so far.
+
+    Attributes:
+        held: answers of those that have it.
+        refusals: by site, refusals that say nothing about whether it is there.
+        missing: those that do not answer, or fail: they may have it, or not.
+        second_best: another refusal.
+    """
+
+    held: list[Reply] = field(default_factory=list)
+    refusals: dict[str, Reply] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    second_best: Reply | None = None
+
+    def note(self, site: str, task: asyncio.Future[Reply]) -> None:
+        """Add an answer."""
+        try:
+            reply = task.result()
+        except Unreachable:
+            self.missing.append(site)
+            return
+        if reply.status < 400:
+            self.held.append(reply)
+        elif reply.status in sight.REFUSALS:
+            self.refusals[site] = reply
+        elif reply.status >= 500:
+            self.missing.append(site)
+        elif reply.status not in {400, 404}:
+            self.second_best = reply
 
 
 def _made(reply: Reply) -> str:

@@ -102,7 +102,7 @@ KINDS: Mapping[str, Kind] = {
 }
 """The names that the gateway asks all sites for. Ids of images and of Neutron's things only if an administrator gives one."""
 
-_USERS_OF_KEY_PAIRS = (2, 10)
+USERS_OF_KEY_PAIRS = (2, 10)
 """The first of Nova's microversions in which a request may name the user that a key pair is for."""
 
 
@@ -126,7 +126,7 @@ def wanted(call: Call, resource: Resource) -> list[Name]:
 
 def _names(call: Call, resource: Resource, thing: Mapping[str, Any]) -> Iterator[Name]:
     if resource.key == "keypairs":
-        other = thing.get("user_id") if microversion(call.headers) >= _USERS_OF_KEY_PAIRS else None
+        other = thing.get("user_id") if microversion(call.headers) >= USERS_OF_KEY_PAIRS else None
         owner = other or call.user
         if owner and isinstance(owner, str):
             yield Name(KEY_PAIR, str(thing["name"]).strip(), owner)
