@@ -45,6 +45,10 @@ class Sites:
         self.urls = urls
         self.session = session
         self.asked: list[tuple[str, str, str]] = []
+        self.away: list[str] = []
+
+    def others(self) -> list[str]:
+        return [site for site in self.urls if site != self.here] + self.away
 
     def reachable(self) -> list[str]:
         return [site for site in self.urls if site != self.here]

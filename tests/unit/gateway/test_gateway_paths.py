@@ -47,6 +47,8 @@ TRUSTED = {
     ("placing.py", "collection"): "of the table in routes.py",
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
+    ("asking.py", "kind.path"): "of the table in resolve/references.py",
+    ("moves.py", "_PATHS[collection]"): "of the table in moves.py",
     ("pull.py", "offset"): "a number",
     ("pull.py", "length"): "a number",
     ("consoles.py", "PEER_PATH"): "a constant",
