@@ -143,8 +143,9 @@ class Gateway:
             if answer.status != 404:
                 self._note(route, answer.status, first)
                 return answer
-            # Nothing moves: where it was, it has been deleted. And a name is nobody's id.
-            if (known is not None and not resource.copies) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
+            # Hardly anything moves: where it was, it has been deleted. And a name is nobody's id.
+            stays = not resource.copies and not resource.moves
+            if (known is not None and stays) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
                 return answer
             not_found = answer if isinstance(answer, Reply) else await answer.read()
         return await self._elsewhere(call, route, [site for site in among if site != first], not_found, was_here=known == self.here)
@@ -200,9 +201,10 @@ class Gateway:
         """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
         known = next((site for parent in made.parents if (site := self.locations.get(parent.resource, parent.id))), None)
         reply = await self.create_at(known or home, made.call)
-        if reply.status == 404 and known is None:
+        if reply.status == 404 and (known is None or any(parent.resource.moves for parent in made.parents)):
+            asked = known or home
             for parent in made.parents:
-                found = await search(self.sites, _look(made.call, parent.path), [site for site in self.sites.everywhere() if site != home])
+                found = await search(self.sites, _look(made.call, parent.path), [site for site in self.sites.everywhere() if site != asked])
                 if found.reply is not None and found.reply.status == 200:
                     return await self.create_at(found.reply.site, made.call)
                 if found.missing:

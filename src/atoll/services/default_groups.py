@@ -1,9 +1,9 @@
 """A project's security group `default` has the same id at all sites, and so have the rules that it has from the start.
 
-Each Neutron makes it by itself, so that without this it would be another group at each site: an id that a list shows could be used at one of
-them alone, and a rule added to one would not be in the others. The group's id is said by a callback of Neutron's, before it is made. The
-rules' ids no caller of `SecurityGroupDbMixin._create_rules_from_template` (neutron/db/securitygroups_db.py) can say: replaced for the groups
-`default`, by the same loop with ids made of what each rule says.
+Each Neutron makes it by itself, so that without this it would be another group at each site: an id that a list shows could be used at one
+of them alone, and a rule added to one would not be in the others. The group's id is said by a callback of Neutron's, before it is made.
+The rules' ids no caller of `SecurityGroupDbMixin._create_rules_from_template` (neutron/db/securitygroups_db.py) can say: replaced for the
+groups `default`, by the same loop with ids made of what each rule says.
 """
 
 from __future__ import annotations

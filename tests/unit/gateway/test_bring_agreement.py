@@ -13,8 +13,8 @@ import pytest
 from bring_sites import Site, running
 
 from atoll.gateway.bring import Bringer
-from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.asking import Refusal
+from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, Reference
 from atoll.gateway.bring.things import Disagreement, agree, differences, least_visible
 from atoll.gateway.copies.conflicts import Conflicts

@@ -14,9 +14,9 @@ from multidict import CIMultiDict
 from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, THEIRS, Cloud, group
 
 from atoll.gateway.bring import loans
+from atoll.gateway.bring.asking import Refusal
 from atoll.gateway.bring.grants import allowed
 from atoll.gateway.bring.ledger import Ledger, Loan
-from atoll.gateway.bring.asking import Refusal
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.bring.things import Description
 from atoll.gateway.request.call import Call

@@ -205,7 +205,7 @@ class Bringer:
             return []
         made = Made(asker)
         try:
-            await self._means.defaults.adopt(project, asker, made, self._means)
+            await self._means.defaults.adopt(project, asker, made, self._means, mentions.given_ids(call))
         except Failed as error:
             await made.undo()
             raise _refusal(error, f"security group default of project {project}", self._sites.here, "another site") from error
@@ -256,8 +256,8 @@ class Bringer:
             request_id: of the user's request.
 
         Returns:
-            What takes them away again, for when the request fails all the same; images stay, since Glance never takes an id twice, and so do
-            ports that have moved.
+            What takes them away again, for when the request fails all the same. Images stay, since Glance never takes an id twice, and
+            so do ports that have moved.
             None: nothing was brought, for something is nowhere.
 
         Raises:

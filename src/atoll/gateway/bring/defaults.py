@@ -1,16 +1,17 @@
 """The security group `default` of a project: one group of all sites.
 
-Each site's Neutron makes it when a user of the project first asks for groups or makes a port, under the same id everywhere and with rules of
-the same ids (`services.default_groups`). What is changed in it later, the gateways change at all sites. A site whose Neutron makes the group
-after that has the first rules alone. So before a site first uses the group of a project, its gateway gives it the rules that the other sites
-have: those of the site where the group was changed most often.
+Each site's Neutron makes it when a user of the project first asks for groups or makes a port, under the same id everywhere and with rules
+of the same ids (`services.default_groups`). What is changed in it later, the gateways change at all sites. A site whose Neutron makes the
+group after that has the first rules alone. So before a site first uses the group of a project, its gateway gives it the rules that the
+other sites have: those of the site where the group was changed most often.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -54,7 +55,7 @@ class Defaults:
         self._tried: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def adopt(self, project: str, asker: Asker, made: Made, means: Means) -> None:
+    async def adopt(self, project: str, asker: Asker, made: Made, means: Means, besides: Collection[str] = ()) -> None:
         """Make sure that a project's group has the rules here that it has elsewhere; once for each project.
 
         Args:
@@ -62,6 +63,7 @@ class Defaults:
             asker: of the request that is about to use the group.
             made: takes note of groups that are brought since a rule names them.
             means: of bringing.
+            besides: ids of rules that the request itself makes, as it did at another site a moment ago.
 
         Raises:
             Refusal: a rule names what can't be brought.
@@ -74,7 +76,7 @@ class Defaults:
             now = asyncio.get_running_loop().time()
             if project in self._adopted or now - self._tried.get(project, -AGAIN_S) < AGAIN_S:
                 return
-            if await self._compare(project, asker, made, means):
+            if await self._compare(project, asker, made, means, besides):
                 self._ledger.bring(KIND, project, self._sites.here)
                 self._adopted.add(project)
                 self._tried.pop(project, None)
@@ -90,7 +92,7 @@ class Defaults:
             self._adopted.add(project)
         return project in self._adopted
 
-    async def _compare(self, project: str, asker: Asker, made: Made, means: Means) -> bool:
+    async def _compare(self, project: str, asker: Asker, made: Made, means: Means, besides: Collection[str]) -> bool:
         """Returns whether no site may know more than was found."""
         missing = set(self._sites.others()) - set(self._sites.reachable())
         elsewhere = await self._holders.elsewhere(SECURITY_GROUP, default_group(project))
@@ -102,7 +104,10 @@ class Defaults:
             answer = await own.get(self._sites.here, "network", f"/v2.0/security-groups?{query}")
             for group in (answer or {}).get("security_groups", ()):
                 if _changes(group) <= 1:
-                    await self._take_over(asker, group, max(changed, key=lambda each: _changes(each.body)), made, means)
+                    other = max(changed, key=lambda each: _changes(each.body))
+                    rules = [rule for rule in other.body["security_group_rules"] if rule["id"] not in besides]
+                    body = {**other.body, "security_group_rules": rules}
+                    await self._take_over(asker, group, replace(other, body=body), made, means)
         return not missing or bool(changed)
 
     async def _take_over(self, asker: Asker, group: Mapping[str, Any], other: Description, made: Made, means: Means) -> None:

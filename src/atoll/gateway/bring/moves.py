@@ -1,9 +1,9 @@
 """Moves a port that nothing uses yet from the site where it was made to the site where it is needed, under the same id and address.
 
 Two sites must never both keep it, and never neither. So the copy here is made first, after a note in the ledger; then the port is deleted
-at its site, with the user's token and only if it is still the revision that was copied; then the note goes. Until that deletion is confirmed,
-the copy here is provisional: if the deletion is refused, or the port turns out to be still there, the copy goes. `run` settles what a crash
-or a cut has left open.
+at its site, with the user's token and only if it is still the revision that was copied; then the note goes. Until that deletion is
+confirmed, the copy here is provisional: if the deletion is refused, or the port turns out to be still there, the copy goes. `run` settles
+what a crash or a cut has left open.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from atoll.gateway.bring.references import PORT
 from atoll.gateway.request.call import Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID, request_id
 from atoll.gateway.request.paths import segment
-from atoll.gateway.resolve.references import NETWORKING
+from atoll.gateway.resolve.references import NETWORKING, Field
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Moves:
         why = f"port {port['id']} is at {site}, and {{}}: it can't be moved to {self._sites.here}"
         if port.get("device_id") or port.get("device_owner") or port.get("binding:host_id"):
             raise Refusal(why.format(f"in use there by {port.get('device_owner') or 'a device'} {port.get('device_id', '')}".rstrip()))
-        looked = [(collection, field.path) for collection, fields in NETWORKING.items() for field in fields if _names_ports(collection, field)]
+        looked = [(collection, field.path) for collection in _PATHS for field in NETWORKING[collection] if _names_ports(field)]
         users = await asyncio.gather(*(self._uses(asker, site, *each, port["id"]) for each in looked))
         forwarded = await self._forwards(asker, site, port["id"])
         if using := next((name for name in (*users, forwarded) if name), ""):
@@ -131,7 +131,8 @@ class Moves:
         for address in addresses:
             if address.get("port_forwardings"):
                 path = f"/v2.0/floatingips/{segment(address['id'])}/port_forwardings?{urlencode({'internal_port_id': port})}"
-                if any(each["internal_port_id"] == port for each in (await asker.get(site, "network", path) or {}).get("port_forwardings", ())):
+                forwarded = (await asker.get(site, "network", path) or {}).get("port_forwardings", ())
+                if any(each["internal_port_id"] == port for each in forwarded):
                     return f"floating IP {address['id']}"
         return ""
 
@@ -208,7 +209,7 @@ class Moves:
             self._ledger.end_move(port)
 
 
-_PATHS = {
+_PATHS: Mapping[str, str] = {
     "floatingips": "/v2.0/floatingips",
     "trunks": "/v2.0/trunks",
     "tap_services": "/v2.0/taas/tap_services",
@@ -222,8 +223,8 @@ _PATHS = {
 }
 
 
-def _names_ports(collection: str, field: Any) -> bool:
-    return field.kind == PORT and "/" not in collection and "." not in field.path and not field.path.endswith("[]")
+def _names_ports(field: Field) -> bool:
+    return field.kind == PORT and "." not in field.path and not field.path.endswith("[]")
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ class Reference:
 
     Attributes:
         kind: of the table.
-        id: its id; the name of a key pair or a host; the address of a floating IP; either id or name, for a security group (Nova takes both).
+        id: its id; the name of a key pair or a host; the address of a floating IP; either id or name of a security group (Nova takes both).
     """
 
     kind: str
@@ -91,15 +91,23 @@ def named_by(kind: str, resource: Mapping[str, Any]) -> list[Mention]:
     return sorted(found.values(), key=lambda mention: mention.order)
 
 
-def parents(collection: str, item: Mapping[str, Any]) -> list[Reference]:
+def parents_of(collection: str, item: Mapping[str, Any]) -> list[Reference]:
     """Return what a resource of Neutron that is created refers to, and to whose site the request goes if this site lacks it.
 
     Args:
-        collection: its name in paths (`floatingips`).
+        collection: the key of its collection in a body (`security_group_rules`).
         item: the resource's fields, as a client gives them.
     """
-    fields = [field for field in table.NETWORKING.get(collection.replace("-", "_"), ()) if field.leads and field.kind in table.KINDS]
-    return list(dict.fromkeys(mention.reference for mention in _read(fields, item, urls=False)))
+    return list(dict.fromkeys(mention.reference for mention in _read(_leading(collection), item, urls=False)))
+
+
+def leading(collection: str) -> list[str]:
+    """Return the names of the attributes that hold what `parents_of` returns."""
+    return [field.path.partition(".")[0].removesuffix("[]") for field in _leading(collection)]
+
+
+def _leading(collection: str) -> list[Field]:
+    return [field for field in table.NETWORKING.get(collection, ()) if field.leads and field.kind in table.KINDS]
 
 
 def template(service: str, path: str) -> str:
@@ -149,6 +157,14 @@ def involves_default(call: Call, group: str) -> bool:
             if field.implied and call.method == "POST" and not any(values):
                 return True
     return False
+
+
+def given_ids(call: Call) -> list[str]:
+    """Return the ids that a request gives to what it makes."""
+    try:
+        return [str(item["id"]) for item in _items(call, call.json()) if item.get("id")]
+    except ValueError:
+        return []
 
 
 def _given(item: Mapping[str, Any], path: Sequence[str]) -> Iterator[tuple[Any, Mapping[str, Any]]]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve.mentions import Reference, leading, parents_of
+from atoll.gateway.resolve.references import KINDS
 from atoll.gateway.resolve.routes import Resource, network_resource
 
 
@@ -49,14 +51,13 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
         resource: of which type.
         members: names of sites: each is an availability zone.
     """
-    wanted = [resource.zone, *(name for name, _collection in resource.parents)]
-    if not isinstance(call.body, bytes) or not any(name and name.encode() in call.body for name in wanted):
+    if not isinstance(call.body, bytes) or not any(name.encode() in call.body for name in (resource.zone, *leading(resource.key)) if name):
         return Creation(call, None, ())
     try:
         body = call.json()
         item = body.get(resource.item) or (body.get(resource.key) or [{}])[0]  # Neutron makes many at once, all at one site
         named = item.get(resource.zone)
-        parents = tuple(_parent(collection, item[name]) for name, collection in resource.parents if isinstance(item.get(name), str))
+        parents = tuple(_parent(reference) for reference in parents_of(resource.key, item))
     except (ValueError, AttributeError, TypeError, LookupError):
         return Creation(call, None, ())  # the service says what is wrong with it
     if isinstance(named, str):
@@ -70,13 +71,14 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
     return Creation(call, None, parents)
 
 
-def _parent(collection: str, identifier: str) -> Parent:
+def _parent(reference: Reference) -> Parent:
     """Name a parent.
 
     Raises:
         ValueError: no resource can have this id.
     """
-    return Parent(network_resource(collection), identifier, f"/v2.0/{collection}/{segment(identifier)}")
+    path = KINDS[reference.kind].path
+    return Parent(network_resource(path.rpartition("/")[2]), reference.id, f"{path}/{segment(reference.id)}")
 
 
 def _without_hint(call: Call, body: dict[str, Any], resource: Resource, site: str) -> Call:

@@ -1,8 +1,8 @@
 """The table of references: in which field of which request one resource names another, and what is done if that is at another site.
 
-It is complete: a test compares it with the request schemas of Nova, with the API definitions of Neutron and with the schema of Glance, and
-fails when upstream has a field that it does not know (tests/unit/gateway/test_references_complete.py). The page docs/reference/references.md
-is made of it. Data alone; `mentions` reads requests by it.
+It is complete: a test compares it with the request schemas of Nova, with the API definitions of Neutron and with the schema of Glance,
+and fails when upstream has a field that it does not know (tests/unit/gateway/test_references_complete.py). The page
+docs/reference/references.md is made of it. Data alone; `mentions` reads requests by it.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ COMPUTE: Mapping[str, tuple[Field, ...]] = {
         Field("removeSecurityGroup.name", SECURITY_GROUP, OWN),
         Field("addFixedIp.networkId", NETWORK, BRING),
         Field("removeFixedIp.address", PORT, OWN),
-        Field("addFloatingIp.address", FLOATING_IP, REFUSE, hint="a floating IP leads to servers of its site: create one where the server is"),
+        Field("addFloatingIp.address", FLOATING_IP, REFUSE, hint="a floating IP leads to servers of its site: create one there"),
         Field("addFloatingIp.fixed_address", PORT, OWN),
         Field("removeFloatingIp.address", FLOATING_IP, OWN),
         *(Field(f"{name}.host", HOST, REFUSE, hint=_HOST_HINT) for name in ("evacuate", "migrate", "os-migrateLive", "unshelve")),
@@ -220,7 +220,9 @@ COMPUTE: Mapping[str, tuple[Field, ...]] = {
         Field("interfaceAttachment.fixed_ips[].ip_address", PORT, OWN),
         Field("interfaceAttachment.security_groups", SECURITY_GROUP, BRING, ahead=True, implied=True),
     ),
-    "servers/{}/os-volume_attachments": tuple(Field(f"volumeAttachment.{name}", VOLUME, NOWHERE) for name in ("volumeId", "id", "serverId")),
+    "servers/{}/os-volume_attachments": tuple(
+        Field(f"volumeAttachment.{name}", VOLUME, NOWHERE) for name in ("volumeId", "id", "serverId")
+    ),
     "servers/{}/shares": (Field("share.share_id", SHARE, NOWHERE),),
     "flavors/{}/action": tuple(Field(f"{name}TenantAccess.tenant", IDENTITY, ANYWHERE) for name in ("add", "remove")),
     "os-keypairs": (Field("keypair.user_id", IDENTITY, ANYWHERE),),
@@ -307,9 +309,9 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
         for action, did in (("add_external_gateways", BRING), ("update_external_gateways", BRING), ("remove_external_gateways", OWN))
     },
     "floatingips": (
+        Field("port_id", PORT, REFUSE, leads=True, hint=_FIP_HINT),
         Field("floating_network_id", NETWORK, BRING, leads=True),
         Field("subnet_id", SUBNET, BRING),
-        Field("port_id", PORT, REFUSE, leads=True, hint=_FIP_HINT),
         Field("router_id", ROUTER, REFUSE, hint=_FIP_HINT),
         _QOS,
     ),
