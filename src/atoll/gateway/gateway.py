@@ -115,6 +115,8 @@ class Gateway:
         if self.replicas is not None and route.id and (group := self.replicas.group(route.id)) is not None:
             return await self.replicas.relay(call, group, route.id)
         if operation is Operation.EVERYWHERE and self.replicas is not None:
+            if self.bringer is not None and (refusal := await self._local.refuses_everywhere(call)) is not None:
+                return refusal
             # Wherever the scope leads: copies of one thing must not become different.
             return await self.replicas.everywhere(call, self.sites.everywhere())
         if route.id:

@@ -53,9 +53,21 @@ class Local:
         try:
             return await self._with(self.bringer, call)
         except Refusal as refusal:
-            if refusal.away:
-                return faults.unreachable(call.service, refusal.away, self._sites.here)
-            return faults.fault(call.service, refusal.status, str(refusal), self._sites.here)
+            return self._told(call, refusal)
+
+    async def refuses_everywhere(self, call: Call) -> Reply | None:
+        """Return the refusal of a change that several sites are to carry out, if one of them lacks what it refers to."""
+        try:
+            if self.bringer is not None:
+                await self.bringer.everywhere(call)
+        except Refusal as refusal:
+            return self._told(call, refusal)
+        return None
+
+    def _told(self, call: Call, refusal: Refusal) -> Reply:
+        if refusal.away:
+            return faults.unreachable(call.service, refusal.away, self._sites.here)
+        return faults.fault(call.service, refusal.status, str(refusal), self._sites.here)
 
     async def _with(self, bringer: Bringer, call: Call) -> Answer:
         """Ask the service, and ask again once what the request refers to is here.

@@ -50,7 +50,7 @@ TRUSTED = {
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
     ("asking.py", "kind.path"): "of the table in resolve/references.py",
-    ("moves.py", "_PATHS[collection]"): "of the table in moves.py",
+    ("moves.py", "path"): "of the table in moves.py",
     ("pull.py", "offset"): "a number",
     ("pull.py", "length"): "a number",
     ("consoles.py", "PEER_PATH"): "a constant",

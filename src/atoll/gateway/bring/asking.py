@@ -162,6 +162,17 @@ class Asker:
             return None
         return found or None
 
+    async def shows(self, site: str, reference: Reference) -> bool:
+        """Return whether a site shows something to the user; `False` if it does not answer."""
+        return await self._try(site, reference) is not None
+
+    async def shows_path(self, site: str, service: str, path: str) -> bool:
+        """Return whether a site shows the user something at a path; `False` if it does not answer."""
+        try:
+            return await self.get(site, service, path) is not None
+        except Unreachable:
+            return False
+
     async def check(self, kind: str, resource: Mapping[str, Any], site: str) -> None:
         """Make sure that this site has all that a resource refers to and that can't be brought.
 
@@ -176,7 +187,9 @@ class Asker:
         """
         for mention in named_by(kind, resource):
             if mention.field.action is kinds.Action.REFUSE and await self.look(self.sites.here, mention.reference) is None:
-                raise Refusal(f"{kind} {resource['id']} names {mention.reference}: {sentence(mention, site, self.sites.here)}")
+                raise Refusal(
+                    f"{kind} {resource['id']} of {site} can't be brought to {self.sites.here}, which lacks {mention.reference} that it names"
+                )
 
     async def elsewhere(self, reference: Reference) -> list[Found]:
         """The other sites that have it, nearest first."""
@@ -198,8 +211,8 @@ VERSION = "2.61"
 
 def sentence(mention: Mention, site: str, here: str) -> str:
     """Say that something is at another site, and what may be done about it."""
-    hint = f": {mention.field.hint}" if mention.field.hint else ""
-    return f"it is at {site} and can't be used at {here}{hint}"
+    hint = f": {mention.field.hint.format(here=here, site=site)}" if mention.field.hint else ""
+    return f"{mention.reference} is at {site} and can't be used at {here}{hint}"
 
 
 def _where(reference: Reference) -> tuple[str, str, str]:

@@ -177,6 +177,28 @@ class Bringer:
         undo = await self._bring_mentions(Asker(self._sites, call.token, call.request_id), call, lacking)
         return partial(_undo_all, undo) if undo else None
 
+    async def everywhere(self, call: Call) -> None:
+        """Make sure that a change of something that several sites hold is possible at all of them.
+
+        Args:
+            call: the change, which each of those sites is to carry out.
+
+        Raises:
+            Refusal: one of them lacks what the request refers to.
+        """
+        named = [mention for mention in mentions.mentions(call) if mention.field.action is kinds.Action.REFUSE]
+        if not named:
+            return
+        asker = Asker(self._sites, call.token, call.request_id)
+        sites = [self._sites.here, *self._sites.reachable()]
+        shown = await asyncio.gather(*(asker.shows_path(site, call.service, call.path) for site in sites))
+        holders = [site for site, seen in zip(sites, shown, strict=True) if seen]
+        for mention in named:
+            seen = await asyncio.gather(*(asker.shows(site, mention.reference) for site in holders))
+            if any(seen) and not all(seen):
+                lacking, having = holders[seen.index(False)], holders[seen.index(True)]
+                raise Refusal(sentence(mention, having, lacking))
+
     async def missing(self, call: Call) -> list[Mention]:
         """Return what a request refers to and this site does not show to its user."""
         asker = Asker(self._sites, call.token, call.request_id)
@@ -235,7 +257,7 @@ class Bringer:
             if found and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
                 raise Elsewhere(str(mention.reference))
             if found:
-                raise Refusal(f"{mention.reference}: {sentence(mention, found[0].site, self._sites.here)}")
+                raise Refusal(sentence(mention, found[0].site, self._sites.here))
         if staying:
             return []
         undo = await self.bring([mention.reference for mention in lacking], asker.token, asker.request_id) if lacking else None

@@ -114,17 +114,18 @@ class Moves:
         why = f"port {port['id']} is at {site}, and {{}}: it can't be moved to {self._sites.here}"
         if port.get("device_id") or port.get("device_owner") or port.get("binding:host_id"):
             raise Refusal(why.format(f"in use there by {port.get('device_owner') or 'a device'} {port.get('device_id', '')}".rstrip()))
-        looked = [(collection, field.path) for collection in _PATHS for field in NETWORKING[collection] if _names_ports(field)]
+        looked = [(collection, field.path) for collection in _USERS for field in NETWORKING[collection] if _names_ports(field)]
         users = await asyncio.gather(*(self._uses(asker, site, *each, port["id"]) for each in looked))
         forwarded = await self._forwards(asker, site, port["id"])
         if using := next((name for name in (*users, forwarded) if name), ""):
             raise Refusal(why.format(f"{using} refers to it"))
 
     async def _uses(self, asker: Asker, site: str, collection: str, name: str, port: str) -> str:
-        answer = await asker.get(site, "network", f"{_PATHS[collection]}?{urlencode({name: port})}") or {}
+        label, path = _USERS[collection]
+        answer = await asker.get(site, "network", f"{path}?{urlencode({name: port})}") or {}
         listed = next((each for each in answer.values() if isinstance(each, list)), [])
         using = next((each for each in listed if each.get(name) == port), None)
-        return f"{collection.rstrip('s').replace('_', ' ')} {using['id']}" if using else ""
+        return f"{label} {using['id']}" if using else ""
 
     async def _forwards(self, asker: Asker, site: str, port: str) -> str:
         addresses = (await asker.get(site, "network", "/v2.0/floatingips") or {}).get("floatingips", [])
@@ -209,18 +210,19 @@ class Moves:
             self._ledger.end_move(port)
 
 
-_PATHS: Mapping[str, str] = {
-    "floatingips": "/v2.0/floatingips",
-    "trunks": "/v2.0/trunks",
-    "tap_services": "/v2.0/taas/tap_services",
-    "tap_flows": "/v2.0/taas/tap_flows",
-    "tap_mirrors": "/v2.0/taas/tap_mirrors",
-    "port_pairs": "/v2.0/sfc/port_pairs",
-    "flow_classifiers": "/v2.0/sfc/flow_classifiers",
-    "logs": "/v2.0/log/logs",
-    "local_ips": "/v2.0/local-ips",
-    "ndp_proxies": "/v2.0/ndp-proxies",
+_USERS: Mapping[str, tuple[str, str]] = {
+    "floatingips": ("floating IP", "/v2.0/floatingips"),
+    "trunks": ("trunk", "/v2.0/trunks"),
+    "tap_services": ("tap service", "/v2.0/taas/tap_services"),
+    "tap_flows": ("tap flow", "/v2.0/taas/tap_flows"),
+    "tap_mirrors": ("tap mirror", "/v2.0/taas/tap_mirrors"),
+    "port_pairs": ("port pair", "/v2.0/sfc/port_pairs"),
+    "flow_classifiers": ("flow classifier", "/v2.0/sfc/flow_classifiers"),
+    "logs": ("log", "/v2.0/log/logs"),
+    "local_ips": ("local IP", "/v2.0/local-ips"),
+    "ndp_proxies": ("NDP proxy", "/v2.0/ndp-proxies"),
 }
+"""By collection of the table, what refers to a port: what one is called, and the path."""
 
 
 def _names_ports(field: Field) -> bool:

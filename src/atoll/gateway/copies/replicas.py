@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import IDENTIFY
 from atoll.gateway.request.requester import Requesters
 from atoll.gateway.resolve.routes import Resource
-from atoll.gateway.sites import Sites
+from atoll.gateway.sites import Sites, Upstream
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change, Record
 
@@ -62,6 +62,9 @@ class Replicas:
         document: where it is written down what belongs together.
         pending: for what can't be done now.
         create_at: see `create.CreateAt`.
+
+    Attributes:
+        carry_out: has this site's own services answer a request; by default without bringing what it refers to.
     """
 
     def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt) -> None:
@@ -70,6 +73,7 @@ class Replicas:
         self._pending = pending
         self._requesters = Requesters(sites)
         self._creator = Creator(sites, pending, create_at, self._tie, self._requesters)
+        self.carry_out: Callable[[Call], Awaitable[Reply | Upstream]] = partial(sites.open, sites.here)
         self._groups: dict[str, Group] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
         document.on_change(self._learn)
@@ -168,7 +172,7 @@ class Replicas:
             if alone:
                 return await self._sites.send(site, call)
             if site == self._sites.here:
-                return await ownership.carried_out(self._sites, call, partial(self._sites.open, site))
+                return await ownership.carried_out(self._sites, call, self.carry_out)
             asked = call.with_()
             asked.headers[IDENTIFY] = "1"
             return await self._sites.send(site, asked)

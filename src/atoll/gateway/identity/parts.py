@@ -65,6 +65,7 @@ class Parts:
         self._sites.on_write = self._bringer.loans.on_write
         self._gateway = Gateway(self._sites, self._mesh)
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, self._gateway.create_at)
+        self._gateway.replicas.carry_out = self._gateway.local
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
         self._consoles = Consoles(self._sites, options.host)
@@ -86,6 +87,7 @@ class Parts:
         self._begin(self._pending.run())
         self._begin(self._keeper.run())
         self._begin(self._bringer.loans.run())
+        self._begin(self._bringer.moves.run())
         await self._server.start(public, peer)
         await self._control.start()
 

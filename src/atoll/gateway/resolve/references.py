@@ -139,7 +139,7 @@ class Field:
         ahead: True if the service would accept the request all the same, so that it is looked at beforehand.
         implied: True if the field names nothing by itself: left out, or with a special value, it stands for a resource.
         by_value: True if a copy of the resource keeps what came from there, and needs it no more.
-        hint: what a user may do instead, for the sentence of a refusal.
+        hint: what a user may do instead, for the sentence of a refusal; `{here}` and `{site}` stand for the two sites.
     """
 
     path: str
@@ -158,8 +158,8 @@ BRING, MOVE, REFUSE, ANYWHERE, OWN, NOWHERE = Action.BRING, Action.MOVE, Action.
 
 def _hints(prefix: str) -> tuple[Field, ...]:
     """The scheduler's hints, which have two names."""
-    group = "a group's policy holds among the servers of one site: make a group there, or the server where the group is"
-    same = "the two can't be on one host: make the server where the other is"
+    group = "a group's policy holds among the servers of one site: use a group of {here}, or create the server at {site}"
+    same = "two sites share no host: create the server at {site}"
     return (
         *(Field(f"{prefix}.{name}", SERVER_GROUP, REFUSE, hint=group) for name in ("group", "group[]")),
         Field(f"{prefix}.same_host[]", SERVER, REFUSE, ahead=True, hint=same),
@@ -170,7 +170,7 @@ def _hints(prefix: str) -> tuple[Field, ...]:
     )
 
 
-_HOST_HINT = "a server stays at its site: name a host of that"
+_HOST_HINT = "a server stays at its site"
 
 COMPUTE: Mapping[str, tuple[Field, ...]] = {
     "servers": (
@@ -192,8 +192,8 @@ COMPUTE: Mapping[str, tuple[Field, ...]] = {
         Field("server.block_device_mapping_v2[].volume_type", VOLUME, NOWHERE),
         Field("server.trusted_image_certificates[]", CERTIFICATE, NOWHERE),
         Field("server.availability_zone", ZONE, ANYWHERE, leads=True),
-        Field("server.host", HOST, REFUSE, hint="name the site by the availability zone too"),
-        Field("server.hypervisor_hostname", HOST, REFUSE, hint="name the site by the availability zone too"),
+        Field("server.host", HOST, REFUSE, hint="name {site} as the availability zone too"),
+        Field("server.hypervisor_hostname", HOST, REFUSE, hint="name {site} as the availability zone too"),
         *_hints("os:scheduler_hints"),
         *_hints("OS-SCH-HNT:scheduler_hints"),
     ),
@@ -208,11 +208,11 @@ COMPUTE: Mapping[str, tuple[Field, ...]] = {
         Field("removeSecurityGroup.name", SECURITY_GROUP, OWN),
         Field("addFixedIp.networkId", NETWORK, BRING),
         Field("removeFixedIp.address", PORT, OWN),
-        Field("addFloatingIp.address", FLOATING_IP, REFUSE, hint="a floating IP leads to servers of its site: create one there"),
+        Field("addFloatingIp.address", FLOATING_IP, REFUSE, hint="a floating IP leads to servers of its own site: create one at {here}"),
         Field("addFloatingIp.fixed_address", PORT, OWN),
         Field("removeFloatingIp.address", FLOATING_IP, OWN),
         *(Field(f"{name}.host", HOST, REFUSE, hint=_HOST_HINT) for name in ("evacuate", "migrate", "os-migrateLive", "unshelve")),
-        Field("unshelve.availability_zone", ZONE, REFUSE, hint="a server stays at its site"),
+        Field("unshelve.availability_zone", ZONE, REFUSE, hint=_HOST_HINT),
     ),
     "servers/{}/os-interface": (
         Field("interfaceAttachment.net_id", NETWORK, BRING),
@@ -242,16 +242,16 @@ COMPUTE: Mapping[str, tuple[Field, ...]] = {
 }
 """Requests for Nova: by path, with `{}` for ids, the fields of the whole body."""
 
-_MOVED_HINT = "only what is at one site can be tied together"
+_TIED = "only resources of one site can be tied together"
 
 
-def _refuse(kind: str, *paths: str, leads: bool = False, hint: str = _MOVED_HINT) -> tuple[Field, ...]:
+def _refuse(kind: str, *paths: str, leads: bool = False, hint: str = _TIED) -> tuple[Field, ...]:
     return tuple(Field(path, kind, REFUSE, leads=leads, hint=hint) for path in paths)
 
 
-_QOS = Field("qos_policy_id", QOS_POLICY, REFUSE, hint="make one with the same rules there")
-_ADDRESS_GROUP = Field("remote_address_group_id", ADDRESS_GROUP, REFUSE, hint="write its addresses into rules, or make one there")
-_FIP_HINT = "a floating IP leads to ports of its site: create one there"
+_QOS = Field("qos_policy_id", QOS_POLICY, REFUSE, hint="use a policy of {here}")
+_ADDRESS_GROUP = Field("remote_address_group_id", ADDRESS_GROUP, REFUSE, hint="use one of {here}, or write its addresses into rules")
+_FIP_HINT = "a floating IP leads to ports of its own site: create one at {site}"
 
 _SHARED = (
     ("network", NETWORK),
@@ -267,8 +267,8 @@ _SHARED = (
 NETWORKING: Mapping[str, tuple[Field, ...]] = {
     "networks": (
         _QOS,
-        Field("ipv4_address_scope", ADDRESS_SCOPE, REFUSE, hint="use a network whose subnets come from no pool with an address scope"),
-        Field("ipv6_address_scope", ADDRESS_SCOPE, REFUSE, hint="use a network whose subnets come from no pool with an address scope"),
+        Field("ipv4_address_scope", ADDRESS_SCOPE, REFUSE),
+        Field("ipv6_address_scope", ADDRESS_SCOPE, REFUSE),
         Field("availability_zone_hints[]", ZONE, ANYWHERE, leads=True),
         Field("provider:physical_network", HOST, OWN),
         Field("segments[].provider:physical_network", HOST, OWN),
@@ -276,7 +276,7 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
     "subnets": (
         Field("network_id", NETWORK, BRING, leads=True),
         Field("use_default_subnetpool", SUBNET_POOL, OWN, implied=True),
-        Field("subnetpool_id", SUBNET_POOL, REFUSE, by_value=True, hint="give the prefix by `cidr`, or use a pool that is there"),
+        Field("subnetpool_id", SUBNET_POOL, REFUSE, by_value=True, hint="use a pool of {here}, or give the prefix as `cidr`"),
         Field("segment_id", SEGMENT, REFUSE, hint="a routed provider network is tied to the hardware of its site"),
     ),
     "ports": (
@@ -294,7 +294,7 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
         Field("external_gateway_info.network_id", NETWORK, BRING),
         Field("external_gateway_info.external_fixed_ips[].subnet_id", SUBNET, BRING),
         Field("external_gateway_info.qos_policy_id", QOS_POLICY, REFUSE, hint=_QOS.hint),
-        Field("flavor_id", NETWORK_FLAVOR, REFUSE, hint=_MOVED_HINT),
+        Field("flavor_id", NETWORK_FLAVOR, REFUSE, hint=_TIED),
         Field("service_type_id", NETWORK_FLAVOR, OWN),
         Field("availability_zone_hints[]", ZONE, ANYWHERE, leads=True),
     ),
@@ -331,15 +331,15 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
     "subnetpools/{}/onboard_network_subnets": _refuse(NETWORK, "network_id"),
     "segments": (*_refuse(NETWORK, "network_id", leads=True), Field("physical_network", HOST, OWN)),
     "network_segment_ranges": (Field("physical_network", HOST, OWN),),
-    "trunks": (Field("port_id", PORT, REFUSE, leads=True, hint=_MOVED_HINT), Field("sub_ports[].port_id", PORT, MOVE)),
+    "trunks": (Field("port_id", PORT, REFUSE, leads=True, hint=_TIED), Field("sub_ports[].port_id", PORT, MOVE)),
     "trunks/{}/add_subports": (Field("sub_ports[].port_id", PORT, MOVE),),
     "trunks/{}/remove_subports": (Field("sub_ports[].port_id", PORT, OWN),),
     "metering_label_rules": _refuse(METERING_LABEL, "metering_label_id", leads=True),
     "logs": (
-        Field("resource_id", SECURITY_GROUP, REFUSE, leads=True, when=("resource_type", "security_group"), hint=_MOVED_HINT),
-        Field("resource_id", FIREWALL_GROUP, REFUSE, leads=True, when=("resource_type", "firewall_group"), hint=_MOVED_HINT),
-        Field("resource_id", ROUTER, REFUSE, leads=True, when=("resource_type", "snat"), hint=_MOVED_HINT),
-        Field("target_id", PORT, REFUSE, leads=True, hint=_MOVED_HINT),
+        Field("resource_id", SECURITY_GROUP, REFUSE, leads=True, when=("resource_type", "security_group"), hint=_TIED),
+        Field("resource_id", FIREWALL_GROUP, REFUSE, leads=True, when=("resource_type", "firewall_group"), hint=_TIED),
+        Field("resource_id", ROUTER, REFUSE, leads=True, when=("resource_type", "snat"), hint=_TIED),
+        Field("target_id", PORT, REFUSE, leads=True, hint=_TIED),
     ),
     "local_ips": (*_refuse(PORT, "local_port_id", leads=True), Field("network_id", NETWORK, BRING)),
     "local_ips/{}/port_associations": _refuse(PORT, "fixed_port_id"),
@@ -367,7 +367,7 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
         *_refuse(ENDPOINT_GROUP, "local_ep_group_id", "peer_ep_group_id"),
     ),
     "endpoint_groups": tuple(
-        Field("endpoints[]", kind, REFUSE, leads=True, when=("type", name), hint=_MOVED_HINT)
+        Field("endpoints[]", kind, REFUSE, leads=True, when=("type", name), hint=_TIED)
         for name, kind in (("subnet", SUBNET), ("network", NETWORK), ("router", ROUTER))
     ),
     "port_pairs": _refuse(PORT, "ingress", "egress", leads=True),
