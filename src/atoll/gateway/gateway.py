@@ -115,13 +115,14 @@ class Gateway:
         if self.replicas is not None and route.id and (group := self.replicas.group(route.id)) is not None:
             return await self.replicas.relay(call, group, route.id)
         if operation is Operation.EVERYWHERE and self.replicas is not None:
-            if self.bringer is not None and (refusal := await self._local.refuses_everywhere(call)) is not None:
-                return refusal
-            # Wherever the scope leads: copies of one thing must not become different.
-            return await self.replicas.everywhere(call, self.sites.everywhere())
+            return await self._everywhere(call, self.replicas)
         if route.id:
             return await self._item(call, route, among)
         return await self._at(among[0], call)
+
+    async def _everywhere(self, call: Call, replicas: Replicas) -> Reply:
+        """A change for all sites, wherever the scope leads: copies of one thing must not become different."""
+        return await self._local.refuses_everywhere(call) or await replicas.everywhere(call, self.sites.everywhere())
 
     async def _at(self, site: str, call: Call) -> Answer:
         return await self.local(call) if site == self.here else await self.sites.open(site, call)

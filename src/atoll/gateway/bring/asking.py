@@ -187,9 +187,8 @@ class Asker:
         """
         for mention in named_by(kind, resource):
             if mention.field.action is kinds.Action.REFUSE and await self.look(self.sites.here, mention.reference) is None:
-                raise Refusal(
-                    f"{kind} {resource['id']} of {site} can't be brought to {self.sites.here}, which lacks {mention.reference} that it names"
-                )
+                here, named = self.sites.here, mention.reference
+                raise Refusal(f"{kind} {resource['id']} of {site} can't be brought to {here}, which lacks {named} that it names")
 
     async def elsewhere(self, reference: Reference) -> list[Found]:
         """The other sites that have it, nearest first."""

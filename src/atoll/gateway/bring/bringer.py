@@ -197,7 +197,7 @@ class Bringer:
             seen = await asyncio.gather(*(asker.shows(site, mention.reference) for site in holders))
             if any(seen) and not all(seen):
                 lacking, having = holders[seen.index(False)], holders[seen.index(True)]
-                raise Refusal(sentence(mention, having, lacking))
+                raise Refusal(f"{mention.reference} is at {having} and not at {lacking}, which has a copy of what is to be changed")
 
     async def missing(self, call: Call) -> list[Mention]:
         """Return what a request refers to and this site does not show to its user."""
