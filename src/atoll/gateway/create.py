@@ -97,9 +97,10 @@ class Creations:
         """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
         known = next((site for parent in made.parents if (site := self._locations.get(parent.resource, parent.id))), None)
         reply = await self.at(known or home, made.call, resource)
-        if reply.status == 404 and known is None:
+        if reply.status == 404 and (known is None or any(parent.resource.moves for parent in made.parents)):
+            asked = known or home
             for parent in made.parents:
-                elsewhere = [site for site in self._sites.everywhere() if site != home]
+                elsewhere = [site for site in self._sites.everywhere() if site != asked]
                 found = await search(self._sites, made.call.look(parent.path), elsewhere)
                 if found.reply is not None and found.holds:
                     return await self.at(found.reply.site, made.call, resource)

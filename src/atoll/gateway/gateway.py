@@ -124,6 +124,8 @@ class Gateway:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:
             return await self._merged.answer(request.call, route, request.among)
+        if route.operation is Operation.EVERYWHERE and (refused := await self._local.refuses_everywhere(request.call)) is not None:
+            return refused
         if self.replicas is not None and (reply := await self.replicas.answer(request, self.clashes)) is not None:
             return reply
         return await (self._items.answer(request) if route.id else self._local.at(request.among[0], request.call))

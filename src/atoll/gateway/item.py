@@ -78,8 +78,9 @@ class Items:
             if answer.status != 404:
                 self._note(route, answer.status, first)
                 return answer
-            # Nothing moves: where it was, it has been deleted. And a name is nobody's id.
-            if (known is not None and not resource.copies) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
+            # Hardly anything moves: where it was, it has been deleted. And a name is nobody's id.
+            stays = not resource.copies and not resource.moves
+            if (known is not None and stays) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
                 return answer
             not_found = answer if isinstance(answer, Reply) else await answer.read()
         return await self._elsewhere(request, [site for site in among if site != first], not_found, was_here=known == here)

@@ -30,7 +30,13 @@ LOG = logging.getLogger(__name__)
 
 PATH = "/atoll/things/{kind}/{id}"
 
-_SLUGS = {kinds.IMAGE: "image", kinds.FLAVOR: "flavor", kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security-group"}
+_SLUGS = {
+    kinds.IMAGE: "image",
+    kinds.FLAVOR: "flavor",
+    kinds.NETWORK: "network",
+    kinds.SECURITY_GROUP: "security-group",
+    kinds.PORT: "port",
+}
 _KINDS = {slug: kind for kind, slug in _SLUGS.items()}
 
 _WHERE: Mapping[str, tuple[str, str, str]] = {
@@ -38,6 +44,7 @@ _WHERE: Mapping[str, tuple[str, str, str]] = {
     kinds.FLAVOR: ("compute", "/v2.1/flavors/", "flavor"),
     kinds.NETWORK: ("network", "/v2.0/networks/", "network"),
     kinds.SECURITY_GROUP: ("network", "/v2.0/security-groups/", "security_group"),
+    kinds.PORT: ("network", "/v2.0/ports/", "port"),
 }
 """By kind: the service, the path of the collection, and the key in the answer."""
 
@@ -46,6 +53,16 @@ USE = "use"
 
 RBAC: Mapping[str, str] = {kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security_group"}
 """Kinds that Neutron shares by its RBAC policies, each with its `object_type`."""
+
+
+def question(kind: str, identifier: str, project: str = "") -> str:
+    """Return the target by which a site's gateway is asked how it holds a thing.
+
+    Raises:
+        ValueError: no resource can have this id.
+    """
+    query = f"?{urlencode({'project': project})}" if project else ""
+    return f"/things/{_SLUGS[kind]}/{segment(identifier)}{query}"
 
 
 class Holders:
@@ -126,15 +143,15 @@ class Holders:
             return (USE,) if await sight.uses_image(body, project, get) else ()
         if kind == kinds.FLAVOR:
             return (USE,) if await sight.uses_flavor(body, project, get) else ()
+        if kind not in RBAC:
+            return ()
         if body["project_id"] == project:
             return ("access_as_shared",)
         return await sight.actions(RBAC[kind], body["id"], project, get)
 
     async def _ask(self, site: str, kind: str, identifier: str, project: str) -> Description | None:
-        query = f"?{urlencode({'project': project})}" if project else ""
         try:
-            target = f"/things/{_SLUGS[kind]}/{segment(identifier)}{query}"
-            call = Asker(self._sites, "", request_id(None)).call("GET", "atoll", target, "")
+            call = Asker(self._sites, "", request_id(None)).call("GET", "atoll", question(kind, identifier, project), "")
             reply = await self._sites.send(site, call, LOOK_S)
             said = reply.json() if reply.ok else None
             return said and Description(site, dict(said["body"]), bool(said["native"]), _texts(said["granted"]))

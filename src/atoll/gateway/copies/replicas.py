@@ -63,6 +63,9 @@ class Replicas:
         pending: for what can't be done now.
         create_at: see `create.CreateAt`.
         conflicts: where it is noted that copies differ; without it, in memory.
+
+    Attributes:
+        changes: changes copies.
     """
 
     def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt, conflicts: Conflicts | None = None) -> None:
@@ -70,7 +73,7 @@ class Replicas:
         self._document = document
         self._pending = pending
         self._requesters = Requesters(sites)
-        self._changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
+        self.changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
         self._creator = Creator(sites, pending, create_at, self._tie, self._requesters)
         self._groups: dict[str, Group] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
@@ -137,7 +140,7 @@ class Replicas:
             return _renamed(await self._nearest(own or calls), members, asked)
         if not call.repeatable:
             return await self._upload(call, list(calls))
-        reply = await self._changes.carry_out(calls)
+        reply = await self.changes.carry_out(calls)
         if call.method == "DELETE" and call.path == resource_of(call.path) and (reply.ok or reply.status in GONE):
             self._document.write([Change(KIND, group.key, {"present": False})])
         return _renamed(reply, members, asked)
@@ -149,7 +152,7 @@ class Replicas:
             call: with a body that can be sent more than once.
             sites: all that may hold what it is about. A site that has no such thing has nothing to do.
         """
-        return await self._changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call))
+        return await self.changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call))
 
     def _best_refusal(self, service: str, outcomes: Mapping[str, Reply | Unreachable]) -> Reply:
         replies = [outcome for outcome in outcomes.values() if isinstance(outcome, Reply)]

@@ -71,6 +71,7 @@ class Parts:
         self._gateway = Gateway(self._sites, self._mesh)
         creations = self._gateway.creations.at
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, creations, self._conflicts)
+        self._gateway.replicas.changes.local = self._gateway.local
         self._clashes = Clashes(self._sites, self._conflicts, options.data / "names.db")
         self._gateway.clashes = self._clashes
         self._gateway.bringer = self._bringer
@@ -98,6 +99,7 @@ class Parts:
         self._begin(self._pending.run())
         self._begin(self._keeper.run())
         self._begin(self._bringer.loans.run())
+        self._begin(self._bringer.moves.run())
         self._begin(self._clashes.run())
         await self._server.start(public, peer)
         await self._control.start()
