@@ -10,17 +10,17 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-with atheris.instrument_imports(include=["atoll.gateway", "atoll.services.arrival"]):
+INSTRUMENTED = ["atoll.gateway", "atoll.services.arrival", "atoll.services.ovn.resolver", "atoll.mesh", "atoll.bus", "dns"]
+with atheris.instrument_imports(include=INSTRUMENTED):
+    import members
     import parsers
     import ports
     import seeds
 
-NAMES = ("public", "peer", *parsers.TARGETS)
-
 
 def target(name: str) -> ports.Target:
     """The function to be fuzzed."""
-    return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else parsers.TARGETS[name]
+    return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else members.target(name) or parsers.TARGETS[name]
 
 
 def main() -> None:
