@@ -12,15 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 INSTRUMENTED = ["atoll.gateway", "atoll.services.arrival", "atoll.services.ovn.resolver", "atoll.mesh", "atoll.bus", "dns"]
 with atheris.instrument_imports(include=INSTRUMENTED):
-    import members
-    import parsers
-    import ports
     import seeds
-
-
-def target(name: str) -> ports.Target:
-    """The function to be fuzzed."""
-    return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else members.target(name) or parsers.TARGETS[name]
+    import targets
 
 
 def main() -> None:
@@ -32,7 +25,7 @@ def main() -> None:
         (corpus / f"seed-{number}").write_bytes(seed)
     findings = Path(".fuzz") / "findings"
     findings.mkdir(exist_ok=True)
-    fuzzed = target(name)
+    fuzzed = targets.target(name)
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={findings}/{name}-", "-rss_limit_mb=1024", "-timeout=10", *options], fuzzed)
     atheris.Fuzz()
 

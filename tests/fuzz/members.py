@@ -203,7 +203,7 @@ class JoinPort:
         if isinstance(body, dict) and isinstance(body.get("request"), str):
             try:
                 proof = self._secret.sign(_signed_request(self._id, body["request"], body.get("card")))
-            except RecursionError:
+            except AtollError:
                 return
             self._redeem({**body, "id": self._id, "proof": base64.b64encode(proof).decode()})
             if not self._cards.keys() <= {"paris", "lyon"}:

@@ -145,8 +145,8 @@ class RabbitMQ:
     def configure(self) -> None:
         """Write its configuration.
 
-        It consists of Erlang's terms: a value in `rabbitmq.conf` can't be escaped, and RabbitMQ 4 takes what is before a colon in a password
-        for the way in which the password is encrypted.
+        It consists of Erlang's terms: a value in `rabbitmq.conf` can't be escaped, and RabbitMQ 4 takes what is before a colon in a
+        password for the way in which the password is encrypted.
         """
         settings = self._directory / _CONFIGURATION
         settings.touch(mode=0o600)
