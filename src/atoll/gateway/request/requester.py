@@ -56,9 +56,16 @@ class Requester:
     def load(cls, text: str) -> Requester | None:
         """Read what `dump` wrote; None if it is no requester."""
         try:
-            fields = json.loads(text)
+            return cls.parse(json.loads(text))
+        except (ValueError, RecursionError):
+            return None
+
+    @classmethod
+    def parse(cls, fields: Any) -> Requester | None:
+        """Read what was JSON; None if it is no requester."""
+        try:
             return cls(str(fields["user"]), str(fields["project"]), tuple(str(role) for role in fields["roles"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
