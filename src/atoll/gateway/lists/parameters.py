@@ -1,7 +1,7 @@
 """What the gateway does with each list of a service, and with each parameter of it: the table of docs/reference/lists.md.
 
-Which lists and parameters there are is read out of the installed services (`atoll.services.upstream_lists`); a test fails when one comes that
-stands neither here nor in the table of routes. The gateway itself passes to each site what it does not know.
+Which lists and parameters there are is read out of the installed services (`atoll.services.upstream_lists`); a test fails when one comes
+that stands neither here nor in the table of routes. The gateway itself passes to each site what it does not know.
 """
 
 from __future__ import annotations
