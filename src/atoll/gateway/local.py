@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from atoll.gateway.bring import Bringer
-from atoll.gateway.copies import ownership
+from atoll.gateway.copies.accepts import Accepts
 from atoll.gateway.request.call import Call, Reply
-from atoll.gateway.request.headers import IDENTIFY
+from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.sites import Sites, Upstream
 
 LOG = logging.getLogger(__name__)
@@ -30,7 +30,16 @@ class Local:
 
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
+        self._accepts = Accepts(sites)
         self.bringer: Bringer | None = None
+
+    async def at(self, site: str, call: Call) -> Answer:
+        """Have a site answer: this one as `answer` does, another one by its gateway.
+
+        Raises:
+            Unreachable: it does not answer.
+        """
+        return await self.answer(call) if site == self._sites.here else await self._sites.open(site, call)
 
     async def answer(self, call: Call) -> Answer:
         """Answer a request of a client or of another gateway.
@@ -38,8 +47,8 @@ class Local:
         Raises:
             Unreachable: the service does not answer.
         """
-        if IDENTIFY in call.headers:  # of another gateway
-            return await ownership.carried_out(self._sites, call, self.answer)
+        if ACCEPTS in call.headers:  # of another gateway
+            return await self._accepts.answer(call)
         answer = await self._sites.open(self._sites.here, call)
         if self.bringer is None or not _may_lack(call, answer.status):
             return answer

@@ -67,7 +67,8 @@ class Parts:
         self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)
         self._sites.on_write = self._bringer.loans.on_write
         self._gateway = Gateway(self._sites, self._mesh)
-        self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, self._gateway.create_at)
+        creations = self._gateway.creations.at
+        self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, creations, self._conflicts)
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
         self._seen = Seen(options.data / "seen.db")

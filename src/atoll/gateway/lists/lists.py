@@ -229,7 +229,8 @@ class Lists:
         return found
 
     def _age(self, site: str, item: Item) -> str:
-        if site == self._sites.here and item.get("name") == "default":
+        """When an item was made. Of Neutron's copies this site's own counts: it is the one that a request for one resource shows."""
+        if site == self._sites.here and ("revision_number" in item or item.get("name") == "default"):
             return ""
         return str(item.get("created_at") or "")
 

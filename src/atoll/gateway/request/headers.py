@@ -16,11 +16,11 @@ HOP = "X-Atoll-Hop"
 GIVEN_ID = "X-Atoll-Given-Id"
 """Set by a gateway on a user's request to create something whose id that gateway has chosen."""
 
-IDENTIFY = "X-Atoll-Identify"
-"""Set between gateways: say in the answer which object the request was about."""
+ACCEPTS = "X-Atoll-Accepts"
+"""Set between gateways, on a request that looks at a resource: say in the answer whether the method that it names would be refused."""
 
-IDENTITY = "X-Atoll-Identity"
-"""The answer to `IDENTIFY`, as JSON; see `ownership`."""
+REFUSAL = "X-Atoll-Refusal"
+"""The answer to `ACCEPTS`: why not, for people; see `accepts`."""
 
 STRICT = "X-Atoll-Strict"
 """Set by a client: `1` asks for lists that are whole or refused, `0` for lists of the sites that answer."""
@@ -41,7 +41,7 @@ _HOP_BY_HOP = frozenset(
 _OURS = ("x-atoll-", "x-forwarded-", "forwarded")
 """Said between gateways, and to the services behind them: never believed of a client."""
 
-_OF_GATEWAYS = frozenset(name.lower() for name in (GIVEN_ID, IDENTIFY))
+_OF_GATEWAYS = frozenset(name.lower() for name in (GIVEN_ID, ACCEPTS))
 """Those of them that a gateway may pass on to another one's, which acts by them."""
 
 _LISTS = frozenset(

@@ -73,17 +73,19 @@ def proves(route: Route, status: int) -> bool:
     return is_uuid(route.id) or resource.identity == ("id",)
 
 
-async def search(sites: Sites, call: Call, among: Sequence[str]) -> Found:
+async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool = False) -> Found:
     """Ask several sites for the same thing at once; who has it is all that counts.
 
     Args:
         sites: to ask.
         call: a request that changes nothing.
         among: which sites.
+        oldest: several may have a copy: wait for all, and take the one that was made first. Else the first answer counts.
     """
     tasks = {asyncio.ensure_future(sites.send(site, call, ANSWER_S)): site for site in among}
     missing: list[str] = []
     second_best: Reply | None = None
+    held: list[Reply] = []
     pending = set(tasks)
     try:
         while pending:
@@ -95,8 +97,10 @@ async def search(sites: Sites, call: Call, among: Sequence[str]) -> Found:
                     missing.append(tasks[task])
                     continue
                 if reply.status < 400:
-                    return Found(reply, ())
-                if reply.status == 401 or reply.status >= 500:
+                    if not oldest:
+                        return Found(reply, ())
+                    held.append(reply)
+                elif reply.status >= 500:
                     missing.append(tasks[task])  # it may have it, or not
                 elif reply.status not in {400, 404}:
                     second_best = reply
@@ -104,4 +108,16 @@ async def search(sites: Sites, call: Call, among: Sequence[str]) -> Found:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+    if held:
+        return Found(min(held, key=lambda reply: (_made(reply), reply.site)), ())
     return Found(second_best, tuple(sorted(missing)))
+
+
+def _made(reply: Reply) -> str:
+    """When a resource was made, as the answer about it says."""
+    try:
+        body = reply.json()
+        inner = body if "created_at" in body else next(iter(body.values()))
+        return str(inner.get("created_at") or "")
+    except (ValueError, AttributeError, StopIteration, TypeError):
+        return ""

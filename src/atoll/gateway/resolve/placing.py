@@ -1,14 +1,18 @@
-"""At which site something has to be made, as far as the request itself says."""
+"""At which site something has to be made, as far as the request itself says. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.paths import segment
 from atoll.gateway.resolve.routes import Resource, network_resource
+
+
+class Unplaceable(ValueError):  # noqa: N818 - a finding
+    """One request asks for things at several sites; why that can't be, for people."""
 
 
 @dataclass(frozen=True)
@@ -33,56 +37,93 @@ class Creation:
     Attributes:
         call: as it has to be sent.
         site: that it names; None: none.
-        parents: the resources that it will belong to.
+        parents: the resources that it will belong to, each once.
+        whole: of each thing that is made, which of `parents` it belongs to; empty if any belongs to none or to several.
     """
 
     call: Call
-    site: str | None
-    parents: tuple[Parent, ...]
+    site: str | None = None
+    parents: tuple[Parent, ...] = ()
+    whole: tuple[int, ...] = ()
 
 
 def creation(call: Call, resource: Resource, members: Collection[str]) -> Creation:
-    """Read a request that makes something.
+    """Read a request that makes something, or several things of one type.
 
     Args:
         call: the request.
         resource: of which type.
         members: names of sites: each is an availability zone.
+
+    Raises:
+        Unplaceable: it names several sites.
     """
     wanted = [resource.zone, *(name for name, _collection in resource.parents)]
     if not isinstance(call.body, bytes) or not any(name and name.encode() in call.body for name in wanted):
-        return Creation(call, None, ())
+        return Creation(call)
+    items = items_of(call.value, resource)
+    if not items:
+        return Creation(call)  # the service says what is wrong with it
     try:
-        body = call.json()
-        item = body.get(resource.item) or (body.get(resource.key) or [{}])[0]  # Neutron makes many at once, all at one site
-        named = item.get(resource.zone)
-        parents = tuple(_parent(collection, item[name]) for name, collection in resource.parents if isinstance(item.get(name), str))
-    except (ValueError, AttributeError, TypeError, LookupError):
-        return Creation(call, None, ())  # the service says what is wrong with it
+        parents, whole = _parents(items, resource)
+    except ValueError:  # no resource can have such an id
+        return Creation(call)
+    if any(not isinstance(item.get(resource.zone), str | list | None) for item in items):
+        return Creation(call)
+    named = {site for item in items for site in _sites(item.get(resource.zone), members)}
+    if len(named) > 1:
+        raise Unplaceable(f"one request can't make things at several sites, and this one names {' and '.join(sorted(named))}")
+    if not named:
+        return Creation(call, None, parents, whole)
+    (site,) = named
+    if any(isinstance(item.get(resource.zone), list) for item in items):
+        call = _without_hint(call, resource, site)
+    return Creation(call, site, parents, whole)
+
+
+def items_of(body: Any, resource: Resource) -> Sequence[Mapping[str, Any]]:
+    """Return what a body makes: one thing, or several (Neutron takes lists); nothing if it has another form."""
+    if resource.service == "image":
+        return [body] if isinstance(body, dict) else []
+    if not isinstance(body, dict):
+        return []
+    one, several = body.get(resource.item), body.get(resource.key)
+    if isinstance(one, dict):
+        return [one]
+    return several if isinstance(several, list) and all(isinstance(each, dict) for each in several) else []
+
+
+def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tuple[Parent, ...], tuple[int, ...]]:
+    """Raises ValueError: no resource can have such an id."""
+    found: dict[tuple[str, str], Parent] = {}
+    whole: list[int] = []
+    for item in items:
+        named = [(collection, item[name]) for name, collection in resource.parents if isinstance(item.get(name), str)]
+        for collection, identifier in named:
+            if (collection, identifier) not in found:
+                path = f"/v2.0/{collection}/{segment(identifier)}"
+                found[collection, identifier] = Parent(network_resource(collection), identifier, path)
+        if len(named) == 1:
+            whole.append(list(found).index(named[0]))
+    return tuple(found.values()), tuple(whole) if len(whole) == len(items) else ()
+
+
+def _sites(named: Any, members: Collection[str]) -> list[str]:
+    """The sites that a zone (`ZONE:HOST:NODE`) or a list of zone hints names; of several hints the first counts."""
     if isinstance(named, str):
-        site = named.partition(":")[0]  # ZONE:HOST:NODE
-        return Creation(call, site if site in members else None, parents)
-    if isinstance(named, list) and (site := next((each for each in named if isinstance(each, str) and each in members), "")):
-        try:
-            return Creation(_without_hint(call, body, resource, site), site, parents)
-        except (AttributeError, TypeError):  # others of the list are no resources, or have hints of another kind
-            return Creation(call, None, ())
-    return Creation(call, None, parents)
+        return [site] if (site := named.partition(":")[0]) in members else []
+    if isinstance(named, list):
+        return [each for each in named if isinstance(each, str) and each in members][:1]
+    return []
 
 
-def _parent(collection: str, identifier: str) -> Parent:
-    """Name a parent.
-
-    Raises:
-        ValueError: no resource can have this id.
-    """
-    return Parent(network_resource(collection), identifier, f"/v2.0/{collection}/{segment(identifier)}")
-
-
-def _without_hint(call: Call, body: dict[str, Any], resource: Resource, site: str) -> Call:
+def _without_hint(call: Call, resource: Resource, site: str) -> Call:
     """At the site itself the hint has done its work; Neutron there knows no zone but those of its agents."""
-    for item in [body[resource.item]] if resource.item in body else body[resource.key]:
-        item[resource.zone] = [each for each in item.get(resource.zone, ()) if each != site]
-        if not item[resource.zone]:
-            del item[resource.zone]
+    body = call.json()
+    for item in items_of(body, resource):
+        hints = item.get(resource.zone)
+        if isinstance(item, dict) and isinstance(hints, list):
+            item[resource.zone] = [each for each in hints if each != site]
+            if not item[resource.zone]:
+                del item[resource.zone]
     return call.with_(json=body)
