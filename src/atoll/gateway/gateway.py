@@ -123,7 +123,7 @@ class Gateway:
         if route.operation is Operation.LIST and several:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:
-            return await self._merged.answer(request.call, route, request.among)
+            return await self._merged.answer(request)
         if route.operation is Operation.EVERYWHERE and (refused := await self._local.refuses_everywhere(request.call)) is not None:
             return refused
         if self.replicas is not None and (reply := await self.replicas.answer(request, self.clashes)) is not None:

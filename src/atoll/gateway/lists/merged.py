@@ -17,7 +17,7 @@ from atoll.gateway.lists.merge import MERGERS, Body, tenant_usage
 from atoll.gateway.lists.paging import MAX_PAGE, next_link
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import MISSING, SITE, microversion
-from atoll.gateway.resolve.routes import Route
+from atoll.gateway.resolve.recognise import Request
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -40,14 +40,9 @@ class Merged:
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
 
-    async def answer(self, call: Call, route: Route, among: Sequence[str]) -> Reply:
-        """Answer from some sites' answers.
-
-        Args:
-            call: the client's request.
-            route: what it is about.
-            among: the sites.
-        """
+    async def answer(self, request: Request) -> Reply:
+        """Answer with what all sites say, made one; the header `X-Atoll-Missing` names those that do not answer."""
+        call, route, among = request.call, request.route, request.among
         if route.name == USAGE and microversion(call.headers) >= USAGE_PAGED_SINCE:
             return await self._usage(call, among)
         replies = await asyncio.gather(*(self._try(site, call) for site in among))

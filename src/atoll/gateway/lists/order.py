@@ -80,6 +80,42 @@ _FLAVOR_FIELDS = {
 }
 
 
+_SERVERS_SHOW = frozenset(("config_drive", "key_name", "locked", "progress", "user_id"))
+_FLAVORS_SHOW = frozenset(("description", "name", "rxtx_factor", "swap", "vcpus"))
+_IMAGES_SHOW = frozenset(("container_format", "created_at", "disk_format", "id", "name", "size", "status", "updated_at"))
+_SHOWN: Mapping[Style, frozenset[str]] = {
+    Style.SERVERS: _SERVERS_SHOW,
+    Style.FLAVORS: _FLAVORS_SHOW,
+    Style.IMAGES: _IMAGES_SHOW,
+}
+"""Sort keys that are fields of an answer."""
+
+_HIDDEN: Mapping[Style, frozenset[str]] = {
+    Style.SERVERS: frozenset(("instance_type_id", "locked_by")),
+    Style.FLAVORS: frozenset(("created_at", "id", "updated_at", "vcpu_weight")),
+    Style.IMAGES: frozenset(),
+}
+"""Sort keys that no answer shows, so that nobody but the service can sort by them: each site's lists in turn are in no order."""
+
+
+def sort_field(style: Style, key: str) -> str | None:
+    """Return the field of an answer that a sort key means; empty if no answer shows it, `None` if the key is not known.
+
+    Keys that Nova ignores are known, and no field.
+    """
+    if style is Style.NETWORK:
+        return key
+    if key in _HIDDEN.get(style, ()) or (style is Style.SERVERS and key in _IGNORED and key != "locked"):
+        return ""
+    named = {Style.SERVERS: _SERVER_FIELDS, Style.FLAVORS: _FLAVOR_FIELDS}.get(style, {})
+    return named.get(key, key if key in _SHOWN.get(style, ()) else None)
+
+
+def ignored(style: Style, key: str) -> bool:
+    """Return whether a service takes a sort key and passes over it, at least in some microversions."""
+    return style is Style.SERVERS and key in _IGNORED
+
+
 @total_ordering
 class _Falling:
     """A value that sorts the other way round."""

@@ -19,7 +19,9 @@ MAX_PAGE = 1000
 GLANCE_PAGE = 25
 """Glance's `limit_param_default`."""
 
-_AGE = ("created_at",)
+_AGE = ("created_at", "revision_number")
+"""By these one of several copies is chosen."""
+
 _DEFAULT = ("name", "project_id")
 """By these the groups `default` of a project are one; see `lists.Lists`."""
 
