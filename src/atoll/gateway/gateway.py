@@ -212,6 +212,8 @@ class Gateway:
             for site in [made.site] if made.site is not None else plan.sites if plan else [self.here]:
                 if (refused := self.clashes.refusal(call, site)) is not None:
                     return refused
+        if resource.key == "rbac_policies" and plan is None and self.bringer is not None:
+            return await self.create_at(await self.bringer.policies.site_for(made.call), made.call)
         if made.site is not None:
             return await self.create_at(made.site, made.call)
         if plan is not None and self.replicas is not None:

@@ -40,6 +40,8 @@ class Local:
         """
         if IDENTIFY in call.headers:  # of another gateway
             return await ownership.carried_out(self._sites, call, self.answer)
+        if self.bringer is not None and (refused := await self.bringer.policies.refusal(call)) is not None:
+            return refused
         answer = await self._sites.open(self._sites.here, call)
         if self.bringer is None or not _may_lack(call, answer.status):
             return answer

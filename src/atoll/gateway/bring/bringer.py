@@ -27,6 +27,7 @@ from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.loans import Loans
 from atoll.gateway.bring.means import Means
+from atoll.gateway.bring.policies import Policies
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import Reference, references
 from atoll.gateway.bring.things import Disagreement, agree
@@ -81,6 +82,7 @@ class Bringer:
     Attributes:
         images: brings images.
         loans: follows what other sites granted on this site's word.
+        policies: says where RBAC policies belong, and whether they may go.
     """
 
     def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None) -> None:
@@ -90,6 +92,7 @@ class Bringer:
         holders = self.images.holders
         self._means = Means(holders, Grants(sites, self._ledger, holders), self._ledger)
         self.loans = Loans(sites, self._ledger, holders)
+        self.policies = Policies(sites, self._ledger, holders)
         self._sites = sites
         self._chunks = Chunks(sites)
         self._bringing: dict[tuple[Reference, str], _Bringing] = {}
@@ -100,6 +103,7 @@ class Bringer:
         self._chunks.attach(application)
         self._means.holders.attach(application)
         self._means.grants.attach(application)
+        self.policies.attach(application)
         sight.attach(application, self._sites)
 
     async def stop(self) -> None:
