@@ -129,6 +129,8 @@ class Gateway:
 
     async def _everywhere(self, call: Call, route: Route, replicas: Replicas, plan: scopes.Plan | None) -> Reply:
         """Change something at all sites that may hold the same."""
+        if self.bringer is not None and (refused := await self.bringer.policies.refusal_to_unshare(call)) is not None:
+            return refused
         sites: list[str] | Reply = self.sites.everywhere()
         if self.clashes is not None:
             sites = self.clashes.sites_for(call, route, self.sites.everywhere(), plan.sites if plan else None)

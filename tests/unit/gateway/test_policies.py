@@ -146,6 +146,32 @@ def test_policy_that_is_used_at_another_site_stays(tmp_path: Path, kind: str):
     trial(tmp_path, act)
 
 
+def test_network_that_is_used_at_another_site_stays_shared(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
+        await lent(lyon, here)
+        lyon.share("network", "n")
+        lyon.things = {key: each for key, each in lyon.things.items() if each.get("target_tenant") != OURS}
+        here.things["ports/p"] = {"id": "p", "network_id": "n", "project_id": OURS}
+        assert lyon.bringer is not None
+        refusal = lyon.bringer.policies.refusal_to_unshare
+        unshare = call("PUT", "/v2.0/networks/n", {"network": {"shared": False}})
+        refused = await refusal(unshare)
+        assert refused is not None
+        assert refused.status == 409
+        assert "Unable to reconfigure sharing settings for network n" in refused.json()["NeutronError"]["message"]
+        for harmless in (
+            call("PUT", "/v2.0/networks/n", {"network": {"shared": True}}),
+            call("PUT", "/v2.0/networks/n", {"network": {"name": "x"}}),
+            call("PUT", "/v2.0/networks/other", {"network": {"shared": False}}),
+            call("DELETE", "/v2.0/networks/n"),
+        ):
+            assert await refusal(harmless) is None
+        lyon.share("network", "n", OURS)
+        assert await refusal(unshare) is None, "another policy lets the project use it"
+
+    trial(tmp_path, act)
+
+
 def test_external_network_is_used_by_routers_and_floating_ips(tmp_path: Path):
     async def act(here: Cloud, _lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
         assert here.bringer is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ from aiohttp import web
 from atoll.gateway.bring.asking import LOOK_S, Asker
 from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger, Loan
+from atoll.gateway.bring.references import NETWORK
 from atoll.gateway.faults import fault
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import request_id
@@ -34,6 +35,7 @@ PATH = "/atoll/uses/{kind}/{id}"
 SHARED, EXTERNAL = "access_as_shared", "access_as_external"
 EVERYBODY = "*"
 
+_NETWORK = re.compile(r"/v2\.0/networks/([^/]+?)(?:\.json)?")
 _POLICY = re.compile(r"/v2\.0/rbac-policies/([^/]+?)(?:\.json)?")
 
 
@@ -140,6 +142,36 @@ class Policies:
             return None
         return await self._used(call, answer["rbac_policy"])
 
+    async def refusal_to_unshare(self, call: Call) -> Reply | None:
+        """Return 409 if a request would end the sharing of a network of this site that a project uses at another site.
+
+        Args:
+            call: any request that changes what may have copies.
+
+        Raises:
+            Unreachable: a service of this site does not answer.
+        """
+        found = _NETWORK.fullmatch(call.path) if call.method == "PUT" and call.service == "network" else None
+        if found is None or not self._ledger.is_lent(NETWORK, found[1]):
+            return None
+        try:
+            if call.json()["network"]["shared"] is not False:
+                return None
+        except (ValueError, KeyError, TypeError):
+            return None
+        asker = Asker(self._sites, call.token, call.request_id)
+        seen = await asker.get(self._sites.here, "network", f"/v2.0/networks/{segment(found[1])}")
+        own = Asker(self._sites, await self._sites.own_token("network"), call.request_id)
+        query = urlencode({"object_id": found[1], "action": SHARED})
+        policies = (await own.get(self._sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
+        ends = [each for each in policies if each["target_tenant"] == EVERYBODY]
+        kept = {each["target_tenant"] for each in policies} - {EVERYBODY}
+        used = await self._users(NETWORK, found[1], EVERYBODY, SHARED, but=kept) if seen and ends else ()
+        if not used:
+            return None
+        message = f"Unable to reconfigure sharing settings for network {found[1]}. Multiple projects are using it, at {', '.join(used)}."
+        return fault(call.service, 409, message, self._sites.here)
+
     async def _loses(self, call: Call, policy: Mapping[str, Any]) -> bool:
         """Return whether the policy's project loses access by a request."""
         if policy["object_type"] not in _KINDS or not self._ledger.is_lent(_KINDS[policy["object_type"]], policy["object_id"]):
@@ -157,20 +189,22 @@ class Policies:
         return all(each["id"] == policy["id"] for each in others.get("rbac_policies", ()))
 
     async def _used(self, call: Call, policy: Mapping[str, Any]) -> Reply | None:
+        used = await self._users(_KINDS[policy["object_type"]], policy["object_id"], policy["target_tenant"], policy["action"])
+        if not used:
+            return None
+        message = f"RBAC policy on object {policy['object_id']} cannot be removed because other objects depend on it."
+        return fault(call.service, 409, f"{message}\nDetails: at {', '.join(used)}", self._sites.here)
+
+    async def _users(self, kind: str, identifier: str, target: str, action: str, but: Collection[str] = ()) -> list[str]:
+        """Return the sites that can be reached at which a target of a policy, or any if it is for everybody, uses an object."""
         there = set(self._sites.reachable())
-        kind = _KINDS[policy["object_type"]]
-        projects = {policy["target_tenant"], EVERYBODY}
         loans = [
             loan
-            for loan in self._ledger.loans(kind, policy["object_id"])
-            if loan.borrower in there and (loan.project in projects or policy["target_tenant"] == EVERYBODY)
+            for loan in self._ledger.loans(kind, identifier)
+            if loan.borrower in there and loan.project not in but and target in {loan.project, EVERYBODY}
         ]
-        used = await asyncio.gather(*(self._ask(loan, policy["action"]) for loan in loans))
-        if not any(used):
-            return None
-        sites = ", ".join(sorted({loan.borrower for loan, uses in zip(loans, used, strict=True) if uses}))
-        message = f"RBAC policy on object {policy['object_id']} cannot be removed because other objects depend on it.\nDetails: at {sites}"
-        return fault(call.service, 409, message, self._sites.here)
+        used = await asyncio.gather(*(self._ask(loan, action) for loan in loans))
+        return sorted({loan.borrower for loan, uses in zip(loans, used, strict=True) if uses})
 
     async def _ask(self, loan: Loan, action: str) -> bool:
         """Return whether a project uses an object at a borrower; a borrower that does not say is told later (`loans`)."""
