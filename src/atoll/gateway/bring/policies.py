@@ -73,6 +73,19 @@ TYPES: Mapping[str, SharedType] = {
 }
 """By `object_type`. A test compares it with the installed Neutron; docs/reference/sharing.md is made from it."""
 
+RIGHTS: Mapping[str, str] = {
+    "RBAC policy": "by its type, see the table of types",
+    "`shared` of a network, a QoS policy, an address scope or a subnet pool": "Neutron keeps it as an RBAC policy for everybody; ending it while "
+    "another site's servers use the network is refused: 409",
+    "member of an image": "at each site that has the image; the copies of an image that is shared have the members that its owner named",
+    "`visibility` of an image": "at each site that has the image; a new copy gets the least visible of all sites'",
+    "access to a private flavor": "at each site that has the flavor, for the projects that an administrator named",
+    "ownership of a key pair": "the user's alone, at each site; nothing shares one",
+    "ownership of a server group": "the project's alone, at the one site where the group is; nothing shares one",
+    "ownership of everything else": "the project's, which every copy keeps",
+}
+"""By what gives a right to use another's thing, how it holds across sites; for docs/reference/sharing.md."""
+
 _KINDS = {kind: name for name, kind in RBAC.items()}
 """By `object_type`, the kind of what is brought."""
 
