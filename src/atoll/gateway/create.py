@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.local import Local
+from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.context import Request
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve.locate import Locations, holders, search
-from atoll.gateway.resolve.placing import Creation, Unplaceable, creation, items_of
-from atoll.gateway.resolve.recognise import Request
-from atoll.gateway.resolve.routes import Resource, is_uuid
+from atoll.gateway.resolve.placing import Creation, Unplaceable, creation
+from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.resolve.unique import wanted
 from atoll.gateway.scope import Plan
 from atoll.gateway.sites import Sites

@@ -40,8 +40,8 @@ from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Unreachable
 from atoll.gateway.request.headers import request_id as valid_request_id
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve import mentions, sight
-from atoll.gateway.resolve.routes import is_uuid
 from atoll.gateway.sites import Sites
 from atoll.identifiers import default_group
 
