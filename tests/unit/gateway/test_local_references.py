@@ -183,8 +183,10 @@ def test_reference_that_can_t_be_brought_is_refused_with_the_name_of_its_site(tm
         reply = await ask(local, {"server": {"networks": "none"}, "os:scheduler_hints": {"group": "g"}})
         assert (reply.status, message(reply)) == (
             409,
-            "server group g is at lyon and can't be used at here: a group's policy holds among the servers of one site: "
-            "use a group of here, or create the server at lyon",
+            (
+                "server group g is at lyon and can't be used at here: a group's policy holds among the servers of one site: "
+                "use a group of here, or create the server at lyon"
+            ),
         )
 
     trial(tmp_path, act)
@@ -385,6 +387,7 @@ def test_port_whose_deletion_was_not_answered_is_settled_later(tmp_path: Path, m
                         lyon.things.pop(f"ports/{P}", None)
                     assert request.transport is not None
                     request.transport.abort()
+                    return web.Response()
                 return None
 
             body = with_port(here, lyon)
