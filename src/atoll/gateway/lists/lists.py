@@ -152,7 +152,7 @@ class Lists:
         for site in listing.missing:
             lists[site] = []
         page = listing.page
-        merged = merge(lists, page.order, self._identity(listing), self._age)
+        merged = merge(lists, page.order, lambda item: tuple(item.get(name) for name in listing.resource.identity), _age)
         found = cut(
             merged,
             lambda entry: listing.identifier(entry[1]),
@@ -164,19 +164,6 @@ class Lists:
         if found is None:
             raise _NoMarker
         return found
-
-    @staticmethod
-    def _identity(listing: _Listing) -> Any:
-        names = listing.resource.identity
-        if listing.resource.key != "security_groups":
-            return lambda item: tuple(item.get(name) for name in names)
-        # Each site's Neutron makes a group `default` for each project. A project has one, as far as it can see: that of this site.
-        return lambda item: ("default", item.get("project_id")) if item.get("name") == "default" else item.get("id")
-
-    def _age(self, site: str, item: Item) -> str:
-        if site == self._sites.here and item.get("name") == "default":
-            return ""
-        return str(item.get("created_at") or "")
 
     async def _walk(self, listing: _Listing, sites: Sequence[str]) -> list[tuple[str, Item]]:
         """Read the lists page by page, from where the page before this one ended."""
@@ -288,6 +275,10 @@ class Lists:
         LOG.warning("%s: %s answers %d to a list %s", call.request_id, site, reply.status, call.path)
         listing.missing.add(site)
         return None
+
+
+def _age(_site: str, item: Item) -> str:
+    return str(item.get("created_at") or "")
 
 
 async def _all(tasks: Iterable[Any]) -> None:
