@@ -387,6 +387,7 @@ def test_port_whose_deletion_was_not_answered_is_settled_later(tmp_path: Path, m
                         lyon.things.pop(f"ports/{P}", None)
                     assert request.transport is not None
                     request.transport.abort()
+                    return web.Response()
                 return None
 
             body = with_port(here, lyon)
