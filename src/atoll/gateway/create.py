@@ -7,13 +7,16 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.local import Local
-from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.resolve.locate import ANSWER_S, Locations, search
-from atoll.gateway.resolve.placing import Creation, Parent, Unplaceable, creation, items_of
+from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.resolve.locate import Locations, holders, search
+from atoll.gateway.resolve.placing import Creation, Unplaceable, creation, items_of
 from atoll.gateway.resolve.recognise import Request
 from atoll.gateway.resolve.routes import Resource, is_uuid
+from atoll.gateway.resolve.unique import wanted
+from atoll.gateway.scope import Plan
 from atoll.gateway.sites import Sites
 
 if TYPE_CHECKING:
@@ -29,12 +32,16 @@ class Creations:
         sites: to ask.
         locations: told of what was made.
         local: the services of this site.
+
+    Attributes:
+        clashes: keeps names unique in the cloud; without it they are so at each site.
     """
 
     def __init__(self, sites: Sites, locations: Locations, local: Local) -> None:
         self._sites = sites
         self._locations = locations
         self._local = local
+        self.clashes: Clashes | None = None
 
     async def at(self, site: str, call: Call, resource: Resource) -> Reply:
         """Make something at one site, which brings along what it lacks.
@@ -49,7 +56,7 @@ class Creations:
         return reply
 
     async def create(self, request: Request, replicas: Replicas | None) -> Reply:
-        """Make what a request asks for.
+        """Make what a request asks for; what has a name of the whole cloud only once all sites have been asked for the name.
 
         Args:
             request: any creation.
@@ -58,31 +65,44 @@ class Creations:
         Raises:
             Unreachable: the site where it would have to be made does not answer.
         """
+        if self.clashes is not None and (names := wanted(request.call, request.resource)):
+            return await self.clashes.names.create(request.call, names, lambda: self._create(request, replicas))
+        return await self._create(request, replicas)
+
+    async def _create(self, request: Request, replicas: Replicas | None) -> Reply:
         resource, plan = request.resource, request.plan
         try:
             made = creation(request.call, resource, {self._sites.here, *self._sites.others()})
         except Unplaceable as error:
             return fault(request.call.service, 400, str(error), self._sites.here)
-        if made.site is not None:
-            return await self.at(made.site, made.call, resource)
-        if plan is not None and replicas is not None:
+        if (refused := self._mistaken(made, plan)) is not None:
+            return refused
+        if made.site is None and plan is not None and replicas is not None:
             return await replicas.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
-        if not made.parents:
-            return await self.at(home, made.call, resource)
+        if made.site is not None or not made.parents:
+            return await self.at(made.site or home, made.call, resource)
         if resource.copies and made.whole:
             return await self._part(made, resource, home, replicas)
         return await self._at_parent(made, resource, home)
+
+    def _mistaken(self, made: Creation, plan: Plan | None) -> Reply | None:
+        """The refusal of a request whose names mean something else at the site where it is made than at this one."""
+        if self.clashes is None:
+            return None
+        sites = [made.site] if made.site is not None else plan.sites if plan else [self._sites.here]
+        return next((refused for site in sites if (refused := self.clashes.refusal(made.call, site)) is not None), None)
 
     async def _at_parent(self, made: Creation, resource: Resource, home: str) -> Reply:
         """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
         known = next((site for parent in made.parents if (site := self._locations.get(parent.resource, parent.id))), None)
         reply = await self.at(known or home, made.call, resource)
-        if reply.status == 404 and known is None:
+        if reply.status == 404 and (known is None or any(parent.resource.moves for parent in made.parents)):
+            asked = known or home
             for parent in made.parents:
-                elsewhere = [site for site in self._sites.everywhere() if site != home]
+                elsewhere = [site for site in self._sites.everywhere() if site != asked]
                 found = await search(self._sites, made.call.look(parent.path), elsewhere)
-                if found.reply is not None and found.reply.status == 200:
+                if found.reply is not None and found.holds:
                     return await self.at(found.reply.site, made.call, resource)
                 if found.missing:
                     return unreachable(made.call.service, found.missing, self._sites.here)
@@ -90,12 +110,13 @@ class Creations:
 
     async def _part(self, made: Creation, resource: Resource, home: str, replicas: Replicas | None) -> Reply:
         """Rules of groups, subnets of networks: wherever there is a copy of the whole."""
-        holders = await asyncio.gather(*(self._holders(made.call, parent) for parent in made.parents))
-        missing = sorted({site for _, away in holders for site in away})
+        everywhere = self._sites.everywhere()
+        found = await asyncio.gather(*(holders(self._sites, made.call.look(parent.path), everywhere) for parent in made.parents))
+        missing = sorted({site for _, away in found for site in away})
         # Of each site that has any of the wholes, the numbers of the things that belong to them.
         parts: dict[str, list[int]] = {}
         for number, whole in enumerate(made.whole):
-            for site in holders[whole][0]:
+            for site in found[whole][0]:
                 parts.setdefault(site, []).append(number)
         if not parts:
             if missing and any(is_uuid(parent.id) for parent in made.parents):
@@ -103,26 +124,12 @@ class Creations:
             return await self.at(home, made.call, resource)
         complete = [site for site in self._sites.near_first(list(parts)) if len(parts[site]) == len(made.whole)]
         if not complete:
-            return fault(made.call.service, 409, _apart(made, [held for held, _ in holders]), self._sites.here)
+            return fault(made.call.service, 409, _apart(made, [held for held, _ in found]), self._sites.here)
         if len(parts) + len(missing) == 1 or replicas is None:
             return await self.at(complete[0], made.call, resource)
         # Who can't be asked may have a copy too, and makes this part of it later.
         order = [*complete, *(site for site in self._sites.near_first(list(parts)) if site not in complete)]
         return await replicas.create(made.call, resource, [order], missing, {site: parts[site] for site in order})
-
-    async def _holders(self, call: Call, parent: Parent) -> tuple[list[str], list[str]]:
-        """The sites that have a resource, and those that do not answer."""
-        everywhere = self._sites.everywhere()
-        replies = await asyncio.gather(*(self._try(site, call.look(parent.path)) for site in everywhere))
-        held = [site for site, reply in zip(everywhere, replies, strict=True) if reply is not None and reply.status == 200]
-        return held, [site for site, reply in zip(everywhere, replies, strict=True) if reply is None]
-
-    async def _try(self, site: str, call: Call) -> Reply | None:
-        try:
-            return await self._sites.send(site, call, ANSWER_S)
-        except Unreachable as error:
-            LOG.info("%s: %s", call.request_id, error)
-            return None
 
 
 def _apart(made: Creation, holders: Sequence[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.console import url as console_url
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.create import Creations
 from atoll.gateway.item import Items
@@ -55,6 +56,15 @@ class Gateway:
         self.creations = Creations(sites, self.locations, self._local)
 
     @property
+    def clashes(self) -> Clashes | None:
+        """What keeps names unique in the cloud; without it they are so at each site."""
+        return self._items.clashes
+
+    @clashes.setter
+    def clashes(self, clashes: Clashes) -> None:
+        self._items.clashes = self.creations.clashes = clashes
+
+    @property
     def bringer(self) -> Bringer | None:
         """What brings things here; without it a request is answered with what the site has."""
         return self._local.bringer
@@ -91,6 +101,8 @@ class Gateway:
             answer = await self._carry_out(request)
             if self.on_reply is not None and isinstance(answer, Reply):
                 self.on_reply(call, answer)
+        if self.clashes is not None:
+            self.clashes.mark(call, request.route, answer)
         if console_url.asked_for(call) and answer.status == 200:
             whole = answer if isinstance(answer, Reply) else await answer.read()
             return console_url.led_here(whole, call.headers["X-Forwarded-Host"])
@@ -112,7 +124,9 @@ class Gateway:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:
             return await self._merged.answer(request)
-        if self.replicas is not None and (reply := await self.replicas.answer(request)) is not None:
+        if route.operation is Operation.EVERYWHERE and (refused := await self._local.refuses_everywhere(request.call)) is not None:
+            return refused
+        if self.replicas is not None and (reply := await self.replicas.answer(request, self.clashes)) is not None:
             return reply
         return await (self._items.answer(request) if route.id else self._local.at(request.among[0], request.call))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.faults import unreachable
 from atoll.gateway.lists.away import Away
 from atoll.gateway.local import Answer, Local
@@ -27,7 +28,8 @@ class Items:
         local: the services of this site.
 
     Attributes:
-        away: knows servers of sites that do not answer; `None`: nothing is known of them.
+        away: knows servers of sites that do not answer; without it nothing is known of them.
+        clashes: knows names that sites have given to different things; without it there are none.
     """
 
     def __init__(self, sites: Sites, locations: Locations, local: Local) -> None:
@@ -35,35 +37,34 @@ class Items:
         self._locations = locations
         self._local = local
         self.away: Away | None = None
+        self.clashes: Clashes | None = None
 
     async def answer(self, request: Request) -> Answer:
-        """Ask whoever has the resource; of a server whose site does not answer, show what is known of it.
-
-        Raises:
-            Unreachable: the site that is known to have the resource does not answer.
-        """
-        call, route = request.call, request.route
-        if self.away is None or not self.away.concerns(route):
-            return await self._answer(request)
-        try:
-            answer = await self._answer(request)
-        except Unreachable as error:
-            known = await self.away.show(call, route, [error.site])
-            if known is None:
-                raise
-            return known
-        return await self.away.heed(call, route, answer)
-
-    async def _answer(self, request: Request) -> Answer:
         """Ask the site that is known to have the resource, else this one, else all others.
+
+        If that site is away, what is known of a server is shown.
 
         Raises:
             Unreachable: the site that is known to have it does not answer.
         """
+        if self.away is None or not self.away.concerns(request.route):
+            return await self._find(request)
+        try:
+            answer = await self._find(request)
+        except Unreachable as error:
+            known = await self.away.show(request.call, request.route, [error.site])
+            if known is None:
+                raise
+            return known
+        return await self.away.heed(request.call, request.route, answer)
+
+    async def _find(self, request: Request) -> Answer:
         call, route, among, resource = request.call, request.route, request.among, request.resource
         here = self._sites.here
         known = self._locations.get(resource, route.id)
         known = known if known in among else None
+        if self.clashes is not None and (refused := self.clashes.refusal(call, known or among[0])) is not None:
+            return refused
         if known is None and not call.repeatable and (held := await self._holder(request, among)).reply is not None:
             known = held.reply.site
         first = known or (here if here in among else among[0])
@@ -77,8 +78,9 @@ class Items:
             if answer.status != 404:
                 self._note(route, answer.status, first)
                 return answer
-            # Nothing moves: where it was, it has been deleted. And a name is nobody's id.
-            if (known is not None and not resource.copies) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
+            # Hardly anything moves: where it was, it has been deleted. And a name is nobody's id.
+            stays = not resource.copies and not resource.moves
+            if (known is not None and stays) or len(among) == 1 or (resource.uuid and not is_uuid(route.id)):
                 return answer
             not_found = answer if isinstance(answer, Reply) else await answer.read()
         return await self._elsewhere(request, [site for site in among if site != first], not_found, was_here=known == here)

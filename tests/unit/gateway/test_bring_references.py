@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from atoll.gateway.bring.references import FLAVOR, IMAGE, KEY_PAIR, NETWORK, SECURITY_GROUP, SUBNET, Reference, references
+from atoll.gateway.bring.references import FLAVOR, IMAGE, KEY_PAIR, NETWORK, PORT, SECURITY_GROUP, SUBNET, Reference, references
 from atoll.gateway.request.call import Call
 
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -35,7 +35,10 @@ SERVER = {
         "block_device_mapping_v2": [{"source_type": "image", "uuid": "i2"}, {"source_type": "volume", "uuid": "v"}],
     }
 }
-ALL = [(FLAVOR, "f1"), (KEY_PAIR, "k1"), (NETWORK, "n1"), (NETWORK, "n2"), (SECURITY_GROUP, "web"), (IMAGE, "i1"), (IMAGE, "i2")]
+ALL = [
+    *[(FLAVOR, "f1"), (KEY_PAIR, "k1"), (NETWORK, "n1"), (NETWORK, "n2"), (SECURITY_GROUP, "web")],
+    *[(PORT, "p1"), (IMAGE, "i1"), (IMAGE, "i2")],
+]
 
 
 @pytest.mark.parametrize("path", ["/v2.1/servers", f"/v2.1/{PROJECT}/servers", f"/v2/{PROJECT}/servers"])

@@ -338,11 +338,13 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
             self.services = site.services
             self.brought: list[str] = []
 
-        async def missing(self, call):
-            return [] if self.brought else [Reference(call.json()["server"]["imageRef"])]
+        async def ahead(self, _call):
+            return None
 
-        async def bring(self, references, _token, _request_id):
-            self.brought += [reference.id for reference in references]
+        async def after(self, call):
+            if self.brought:
+                return None
+            self.brought.append(call.json()["server"]["imageRef"])
             self.services.refuse = lambda _request: None
             return self.undo
 

@@ -18,7 +18,8 @@ from multidict import CIMultiDict
 from atoll.gateway.copies.ownership import collection_of
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import ACCEPTS, REFUSAL
-from atoll.gateway.sites import Sites, Upstream
+from atoll.gateway.resolve import sight
+from atoll.gateway.sites import Sites
 
 AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floatingip_agent_gateway"))
 """Owners of ports that Neutron deletes by itself with their network (`neutron.common._constants.AUTO_DELETE_PORT_OWNERS`)."""
@@ -92,11 +93,12 @@ class Accepts:
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
 
-    async def answer(self, call: Call) -> Reply | Upstream:
+    async def answer(self, call: Call) -> Reply:
         """Look at a resource for a client, and say in the answer whether this site would refuse what is to be done with it.
 
         Args:
-            call: a GET, with the method in the header `X-Atoll-Accepts`.
+            call: a GET, with the method in the header `X-Atoll-Accepts`. Access rules of its token that forbid to look count for the
+                client and not for this question: its answer goes to a gateway.
 
         Raises:
             Unreachable: the service does not answer.
@@ -104,6 +106,9 @@ class Accepts:
         look = call.with_()
         method = look.headers.popall(ACCEPTS)[0]
         reply: Reply = await self._sites.send(self._sites.here, look)
+        if reply.status in sight.REFUSALS:
+            seen = await sight.see(self._sites, self._sites.here, look.token, look.service, look.target)
+            reply = seen if seen.ok else reply
         if reply.ok and method == "DELETE" and (refusal := await self._refusal(look)) is not None:
             reply.headers[REFUSAL] = refusal.dump()
         return reply

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from atoll.gateway import faults
@@ -26,7 +27,7 @@ from atoll.gateway.copies.pending import Pending
 from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import ACCEPTS, REFUSAL
 from atoll.gateway.request.requester import Requester, Requesters
-from atoll.gateway.sites import Sites
+from atoll.gateway.sites import Sites, Upstream
 
 LOG = logging.getLogger(__name__)
 
@@ -78,10 +79,14 @@ class Changes:
         pending: for what can't be done now.
         requesters: finds out who asks.
         conflicts: where it is noted that copies differ.
+
+    Attributes:
+        local: has this site's own services answer; by default without bringing what a request refers to.
     """
 
     def __init__(self, sites: Sites, pending: Pending, requesters: Requesters, conflicts: Conflicts) -> None:
         self._sites = sites
+        self.local: Callable[[Call], Awaitable[Reply | Upstream]] = partial(sites.open, sites.here)
         self._accepts = Accepts(sites)
         self._pending = pending
         self._requesters = requesters
@@ -116,18 +121,11 @@ class Changes:
         path = resource_of(call.path)
         look = call.look(path, call.query if "user_id=" in call.query else "")
         look.headers.popall(conditions.IF_MATCH, None)
-        if call.method == "DELETE" and call.path == path:
-            look.headers[ACCEPTS] = call.method
+        look.headers[ACCEPTS] = call.method if call.path == path else "GET"
         try:
-            return await (self._here(look) if site == self._sites.here else self._sites.send(site, look))
+            return await (self._accepts.answer(look) if site == self._sites.here else self._sites.send(site, look))
         except Unreachable as error:
             return error
-
-    async def _here(self, look: Call) -> Reply:
-        if ACCEPTS not in look.headers:
-            return await self._sites.send(self._sites.here, look)
-        answer = await self._accepts.answer(look)
-        return answer if isinstance(answer, Reply) else await answer.read()
 
     def _refusal(self, change: _Change) -> Reply | None:
         """What is answered without anything being changed; `None` if the change can be tried."""
@@ -205,7 +203,10 @@ class Changes:
 
     async def _ask(self, site: str, call: Call) -> Outcome:
         try:
-            return await self._sites.send(site, call)
+            if site != self._sites.here:
+                return await self._sites.send(site, call)
+            answer = await self.local(call)
+            return answer if isinstance(answer, Reply) else await answer.read()
         except Unreachable as error:
             return error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -117,7 +116,7 @@ class Operation:
             body=base64.b64decode(said["body"], validate=True) if said["body"] is not None else None,
             unsure=bool(said["unsure"]),
             copies_data=bool(said["copies_data"]),
-            requester=Requester.load(json.dumps(requester)) if requester is not None else None,
+            requester=Requester.parse(requester) if requester is not None else None,
             identity={str(name): str(value) for name, value in said["identity"].items()},
             before=dict(said.get("before", {})),
         )

@@ -16,6 +16,7 @@ from atoll.gateway import faults
 from atoll.gateway.answers import GONE
 from atoll.gateway.console.url import asked_for
 from atoll.gateway.copies.change import Changes
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.create import CreateAt, Creator, Parts
 from atoll.gateway.copies.draft import Draft
@@ -62,6 +63,9 @@ class Replicas:
         pending: for what can't be done now.
         create_at: see `create.CreateAt`.
         conflicts: where it is noted that copies differ; without it, in memory.
+
+    Attributes:
+        changes: changes copies.
     """
 
     def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt, conflicts: Conflicts | None = None) -> None:
@@ -69,7 +73,7 @@ class Replicas:
         self._document = document
         self._pending = pending
         self._requesters = Requesters(sites)
-        self._changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
+        self.changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
         self._creator = Creator(sites, pending, create_at, self._tie, self._requesters)
         self._groups: dict[str, Group] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
@@ -96,14 +100,25 @@ class Replicas:
         fields = {"present": True, "service": made.call.service, "path": made.call.path, "members": dict(members)}
         self._document.write([Change(KIND, next(iter(members.values())), fields)])
 
-    async def answer(self, request: Request) -> Reply | None:
-        """Answer a request about what several sites have, or may have; `None` if it is not about such a thing."""
+    async def answer(self, request: Request, clashes: Clashes | None = None) -> Reply | None:
+        """Answer a request about what several sites have, or may have.
+
+        Args:
+            request: any but a list or a creation.
+            clashes: knows names that sites have given to different things.
+
+        Returns:
+            The answer; `None` if it is about something else.
+        """
         route = request.route
         if route.id and (group := self.group(route.id)) is not None:
             return await self.relay(request.call, group, route.id)
         if route.operation is Kind.EVERYWHERE:
             # Wherever the scope leads: copies of one thing must not become different.
-            return await self.everywhere(request.call, self._sites.everywhere())
+            sites: list[str] | Reply = self._sites.everywhere()
+            if clashes is not None:
+                sites = clashes.sites_for(request.call, route, self._sites.everywhere(), request.plan.sites if request.plan else None)
+            return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites)
         return None
 
     async def relay(self, call: Call, group: Group, asked: str) -> Reply:
@@ -125,7 +140,7 @@ class Replicas:
             return _renamed(await self._nearest(own or calls), members, asked)
         if not call.repeatable:
             return await self._upload(call, list(calls))
-        reply = await self._changes.carry_out(calls)
+        reply = await self.changes.carry_out(calls)
         if call.method == "DELETE" and call.path == resource_of(call.path) and (reply.ok or reply.status in GONE):
             self._document.write([Change(KIND, group.key, {"present": False})])
         return _renamed(reply, members, asked)
@@ -137,7 +152,7 @@ class Replicas:
             call: with a body that can be sent more than once.
             sites: all that may hold what it is about. A site that has no such thing has nothing to do.
         """
-        return await self._changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call))
+        return await self.changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call))
 
     def _best_refusal(self, service: str, outcomes: Mapping[str, Reply | Unreachable]) -> Reply:
         replies = [outcome for outcome in outcomes.values() if isinstance(outcome, Reply)]

@@ -76,7 +76,7 @@ class Call:
         """
         if not isinstance(self.body, bytes):
             raise ValueError("no JSON body")  # noqa: TRY004 - as for a body that is none
-        return json.loads(self.body)
+        return _loads(self.body)
 
     @cached_property
     def value(self) -> Any:
@@ -91,10 +91,17 @@ class Call:
         return self.with_(method="GET", path=path, query=query, body=None)
 
     def with_(self, **changes: Any) -> Call:
-        """A copy with some attributes changed; `json` sets the body. The headers are copied, but for the length of another body."""
+        """A copy with some attributes changed; `json` sets the body. The headers are copied, but for the length of another body.
+
+        Raises:
+            ValueError: what is to be the body is nested too deeply.
+        """
         headers = CIMultiDict(changes.pop("headers", self.headers))
         if "json" in changes:
-            changes["body"] = json.dumps(changes.pop("json")).encode()
+            try:
+                changes["body"] = json.dumps(changes.pop("json")).encode()
+            except RecursionError:
+                raise ValueError(_DEEP) from None
             headers["Content-Type"] = "application/json"
         if "body" in changes:
             headers.popall("Content-Length", None)
@@ -130,7 +137,22 @@ class Reply:
         Raises:
             ValueError: it is not JSON.
         """
-        return json.loads(self.body)
+        return _loads(self.body)
+
+
+_DEEP = "JSON that is nested too deeply"
+
+
+def _loads(body: bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is not JSON, or nested so deeply that Python can't read it.
+    """
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError(_DEEP) from None
 
 
 def json_reply(status: int, body: Any, site: str) -> Reply:

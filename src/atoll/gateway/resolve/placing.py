@@ -8,11 +8,17 @@ from typing import Any
 
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve.mentions import Reference, leading, parents_of
+from atoll.gateway.resolve.references import KINDS, NETWORK, SECURITY_GROUP
 from atoll.gateway.resolve.routes import Resource, network_resource
 
 
 class Unplaceable(ValueError):  # noqa: N818 - a finding
     """One request asks for things at several sites; why that can't be, for people."""
+
+
+_WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
+"""Of what may have copies at several sites: what it is a part of, and is made where that is."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,7 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
     Raises:
         Unplaceable: it names several sites.
     """
-    wanted = [resource.zone, *(name for name, _collection in resource.parents)]
-    if not isinstance(call.body, bytes) or not any(name and name.encode() in call.body for name in wanted):
+    if not isinstance(call.body, bytes) or not any(name.encode() in call.body for name in (resource.zone, *leading(resource.key)) if name):
         return Creation(call)
     items = items_of(call.value, resource)
     if not items:
@@ -95,14 +100,15 @@ def items_of(body: Any, resource: Resource) -> Sequence[Mapping[str, Any]]:
 
 def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tuple[Parent, ...], tuple[int, ...]]:
     """Raises ValueError: no resource can have such an id."""
-    found: dict[tuple[str, str], Parent] = {}
+    found: dict[Reference, Parent] = {}
     whole: list[int] = []
     for item in items:
-        named = [(collection, item[name]) for name, collection in resource.parents if isinstance(item.get(name), str)]
-        for collection, identifier in named:
-            if (collection, identifier) not in found:
-                path = f"/v2.0/{collection}/{segment(identifier)}"
-                found[collection, identifier] = Parent(network_resource(collection), identifier, path)
+        named = [each for each in parents_of(resource.key, item) if resource.key not in _WHOLES or each.kind == _WHOLES[resource.key]]
+        for reference in named:
+            if reference not in found:
+                path = KINDS[reference.kind].path
+                resource_type = network_resource(path.rpartition("/")[2])
+                found[reference] = Parent(resource_type, reference.id, f"{path}/{segment(reference.id)}")
         if len(named) == 1:
             whole.append(list(found).index(named[0]))
     return tuple(found.values()), tuple(whole) if len(whole) == len(items) else ()

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from functools import lru_cache
 
 from atoll.gateway.lists.order import Style
+from atoll.gateway.resolve.references import PREFIXES
 
 
 class Operation(Enum):
@@ -49,7 +50,7 @@ class Resource:
         identity: fields that make items of several sites one, if the id does not.
         uuid: ids are UUIDs, so that whatever else is in their place is a name and nobody's id.
         counted_before: Nova's microversion since which ids are UUIDs; before, each site counts them for itself.
-        parents: fields of what is created that name resources at whose site it has to be, each with the collection of those.
+        moves: it may be at another site than before, under the same id.
         brief: fields of an item in the list without detail.
         zone: the field that may name a site when one is created.
         marker: the field that markers of pages name.
@@ -68,7 +69,7 @@ class Resource:
     identity: tuple[str, ...] = ("id",)
     uuid: bool = True
     counted_before: tuple[int, int] = NEVER
-    parents: tuple[tuple[str, str], ...] = ()
+    moves: bool = False
     brief: tuple[str, ...] = ()
     zone: str = ""
     marker: str = "id"
@@ -147,17 +148,7 @@ _NETWORK_IDENTITY: Mapping[str, tuple[str, ...]] = {
 """What makes items of several sites one where it is not the id."""
 
 _NETWORK_COPIES = frozenset(("networks", "subnets", "security-groups", "security-group-rules"))
-_NETWORK_PARENTS = {
-    "subnets": (("network_id", "networks"),),
-    "ports": (("network_id", "networks"),),
-    "security-group-rules": (("security_group_id", "security-groups"),),
-    "floatingips": (("port_id", "ports"), ("floating_network_id", "networks")),
-    "trunks": (("port_id", "ports"),),
-}
 _NETWORK_LOCAL = frozenset(("extensions", "quotas", "auto-allocated-topology", "default-security-group-rules"))
-_NETWORK_NESTED = frozenset(("qos", "metering", "fw", "fwaas", "lbaas", "log", "taas", "vpn", "sfc", "bgpvpn"))
-"""First parts of paths that hold collections of their own (`/v2.0/qos/policies`)."""
-
 IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)
 _TASKS = Resource("image", "tasks", "task", Style.IMAGES)
 
@@ -229,7 +220,7 @@ def _match_network(method: str, parts: list[str]) -> Route:
         return Route(Operation.EVERYWHERE)
     if name in _NETWORK_LOCAL:
         return LOCAL
-    if name in _NETWORK_NESTED:
+    if name in PREFIXES:
         return _match_resource(method, network_resource(parts[2].removesuffix(".json")), parts, 3) if len(parts) > 2 else LOCAL
     if name == _AVAILABILITIES and method == "GET" and len(parts) == 3:
         return Route(Operation.MERGE, name=name)
@@ -251,7 +242,7 @@ def network_resource(name: str) -> Resource:
         Style.NETWORK,
         copies=name in _NETWORK_COPIES,
         identity=_NETWORK_IDENTITY.get(name, ("id",)),
-        parents=_NETWORK_PARENTS.get(name, ()),
+        moves=name == "ports",
         zone="availability_zone_hints",
     )
 
