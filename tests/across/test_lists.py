@@ -114,7 +114,7 @@ def test_lists_of_openstacks_clients_while_a_site_is_cut_off(cloud, victim, held
         openstack(victim, "server", "delete", there),
     ):
         assert done.returncode != 0, done
-        assert "metz" in done.stderr.splitlines()[-1]
+        assert "metz" in done.stderr
 
     cloud.wan().heal()
     until(lambda: openstack(victim, "server", "list", strict=True).returncode == 0, "a strict list is whole again", 60)
@@ -144,7 +144,7 @@ def test_lists_without_ids_and_their_pages(cloud, victim, held):
     admin = cloud.api_inside("brest")
     api = victim.api("brest")
     for server in (here, there):
-        assert api.expect("compute", "GET", f"/servers/{server}/os-instance-actions")["instance_actions"]
+        assert api.expect("compute", "GET", f"/servers/{server}/os-instance-actions")["instanceActions"]
         assert len(api.expect("compute", "GET", f"/servers/{server}/os-interface")["interfaceAttachments"]) == 1
         assert api.expect("compute", "GET", f"/servers/{server}/tags")["tags"] == []
     usage = admin.expect("compute", "GET", f"/os-simple-tenant-usage/{victim.project}")["tenant_usage"]

@@ -25,7 +25,7 @@ def run(directory, test, *, trusted=True):
     def away(site):
         seen = Seen(directory / f"{site.name}.db")
         seens.append(seen)
-        return Away(seen, Requesters(site.sites), site.name, all_projects=trusted)
+        return Away(seen, Requesters(site.sites), site.sites, all_projects=trusted)
 
     async def main():
         cloud = Cloud(directory, "paris", "lyon", "nice")
@@ -147,6 +147,20 @@ def test_one_server_is_shown_with_what_is_known_of_it(tmp_path):
         old = {"headers": {"X-Auth-Token": "u1"}}
         for asked in (("GET", path, old), ("DELETE", path, of("u1")), ("GET", f"{path}/os-interface", of("u1"))):
             assert (await cloud.ask("paris", asked[0], asked[1], **asked[2]))[0] == 503
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_token_that_may_not_be_used_for_the_request_shows_nothing(tmp_path, status):
+    """It may be of an application credential with access rules, by which Nova's middleware goes, and nobody else."""
+
+    async def test(cloud):
+        there = cloud["lyon"].services.add_server("there", "2026-01-01T00:00:00Z")
+        await listed(cloud, "u1")
+        cloud.set_state("lyon", "unreachable")
+        cloud["paris"].services.refuse = lambda request: web.json_response({}, status=status) if "/servers/" in request.path else None
+        assert (await cloud.ask("paris", "GET", f"{LIST}/{there}", **of("u1")))[0] == 503
 
     run(tmp_path, test)
 

@@ -79,7 +79,7 @@ class Parts:
         self._seen = Seen(options.data / "seen.db")
         # Where the administrators of this site are none to the others, they see no more while those are away.
         trusted = options.trust.get(options.site, "full") == "full"
-        self._gateway.away = Away(self._seen, Requesters(self._sites), options.site, all_projects=trusted)
+        self._gateway.away = Away(self._seen, Requesters(self._sites), self._sites, all_projects=trusted)
         self._consoles = Consoles(self._sites, options.host)
         self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._extend)
         self._control = Control(options.sockets / SOCKET, self._handlers())

@@ -6,7 +6,8 @@ no sort key and no page; before 2.69 and in any other list it leaves the server 
 database is what this gateway has seen (`seen`). A name and a zone are shown too, which Nova has not got in such a case.
 
 Who may see a server is decided by what Keystone says of the token: members of its project, and administrators, unless other sites do not
-accept the administrators of this one (`trust`).
+accept the administrators of this one (`trust`). Whether a token may be used for the request at all (it may be revoked, or be of an
+application credential with access rules) is decided by a Nova: for a list by those that have answered, for one server by this site's own.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import orjson
 from atoll.gateway.lists.order import Item
 from atoll.gateway.lists.paging import links_of
 from atoll.gateway.lists.seen import Seen, Server
-from atoll.gateway.request.call import Call, Reply, json_reply
+from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import MISSING, microversion
 from atoll.gateway.request.requester import Requester, Requesters
 from atoll.gateway.resolve.routes import COMPUTE, Route
-from atoll.gateway.sites import Upstream
+from atoll.gateway.sites import Sites, Upstream
 
 SINCE = (2, 69)
 """Nova's microversion that shows servers of cells that are down."""
@@ -44,14 +45,15 @@ class Away:
     Args:
         seen: the servers that this gateway has seen.
         requesters: finds out who asks.
-        here: this site.
+        sites: to ask this site's Nova.
         all_projects: True if administrators of this site see all projects' servers at the others.
     """
 
-    def __init__(self, seen: Seen, requesters: Requesters, here: str, *, all_projects: bool = True) -> None:
+    def __init__(self, seen: Seen, requesters: Requesters, sites: Sites, *, all_projects: bool = True) -> None:
         self._seen = seen
         self._requesters = requesters
-        self._here = here
+        self._sites = sites
+        self._here = sites.here
         self._all_projects = all_projects
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -146,7 +148,7 @@ class Away:
         if not self.concerns(route) or call.method != "GET" or microversion(call.headers) < SINCE:
             return None
         server = self._seen.get(route.id)
-        if server is None or server.site not in missing:
+        if server is None or server.site not in missing or not await self._may_ask(call):
             return None
         requester = await self._requesters.of(call)
         if requester is None or not self._may_see(requester, server):
@@ -156,6 +158,13 @@ class Away:
         reply = json_reply(200, {"server": shown}, self._here)
         reply.headers[MISSING] = ",".join(missing)
         return reply
+
+    async def _may_ask(self, call: Call) -> bool:
+        """Return whether this site's Nova takes the request: it has not got the server, and says so only to whoever may ask for one."""
+        try:
+            return (await self._sites.send(self._here, call)).status == 404
+        except Unreachable:
+            return False
 
     def _may_see(self, requester: Requester, server: Server) -> bool:
         if requester.project == server.project and _READER in requester.roles:

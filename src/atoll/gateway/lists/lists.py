@@ -69,7 +69,7 @@ class _Listing:
         away: those of them that can't be reached, or have no service that works.
         read: what each site has answered, from the beginning of its list on.
         ended: the sites of `read` whose list goes on no further.
-        shown: the fields that items have.
+        shown: the fields that decide the order, and that an item has.
     """
 
     call: Call
@@ -100,7 +100,8 @@ class _Listing:
             items: that part.
             more: whether the list goes on.
         """
-        self.shown.update(*items)
+        hidden = [name for name in self.page.order.fields if name not in self.shown]
+        self.shown.update(name for name in hidden if any(name in item for item in items))
         if marker is None:
             self.read[site] = list(items)
         elif site in self.read:

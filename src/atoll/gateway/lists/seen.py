@@ -119,6 +119,9 @@ class Seen:
     def __init__(self, file: Path) -> None:
         self._database = _opened(file)
         self._written: Recent[str, int] = Recent(MOST)
+        """By the id of each server in the file: what it was when it was written; 0 if that is not known."""
+        for (identifier,) in self._database.execute("SELECT id FROM server ORDER BY rowid"):
+            self._written.put(identifier, 0)
         self._changed: dict[str, Server | None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -133,10 +136,11 @@ class Seen:
         self._schedule()
 
     def forget(self, identifiers: Iterable[str]) -> None:
-        """Servers are gone."""
+        """Servers are gone, if they are remembered at all."""
         for identifier in identifiers:
-            self._written.forget([identifier])
-            self._changed[identifier] = None
+            if self._written.get(identifier) is not None:
+                self._written.forget([identifier])
+                self._changed[identifier] = None
         self._schedule()
 
     def forget_others(self, site: str, project: str | None, there: Collection[str]) -> None:
@@ -147,16 +151,16 @@ class Seen:
             project: the project whose servers they are; `None`: of all projects.
             there: their ids.
         """
-        self.forget([server.id for server in self._select(site, project) if server.id not in there])
+        self.forget([identifier for identifier in self._ids(site, project) if identifier not in there])
 
     def forget_site(self, site: str) -> None:
         """A site is no member any more."""
-        self.forget([server.id for server in self._select(site, None)])
+        self.forget(self._ids(site, None))
 
     def get(self, identifier: str) -> Server | None:
         """Return what is known of a server."""
-        found = self._read("id = ?", identifier)
-        return found[0] if found else None
+        found = self._read(_SELECT, "id = ?", identifier)
+        return Server(*found[0]) if found else None
 
     def of(self, sites: Sequence[str], project: str | None) -> list[Server]:
         """Return the servers of some sites, the newest first, `MOST_OF_PROJECT` at most.
@@ -203,12 +207,20 @@ class Seen:
         self._written.forget([row[0] for row in self._database.execute(statement, (*values, most)).fetchall()])
 
     def _select(self, site: str, project: str | None) -> list[Server]:
-        return self._read("site = ?", site) if project is None else self._read("site = ? AND project = ?", site, project)
+        return [Server(*row) for row in self._of(_SELECT, site, project)]
 
-    def _read(self, where: str, *values: str) -> list[Server]:
+    def _ids(self, site: str, project: str | None) -> list[str]:
+        return [row[0] for row in self._of("SELECT id FROM server", site, project)]
+
+    def _of(self, select: str, site: str, project: str | None) -> list[tuple[Any, ...]]:
+        if project is None:
+            return self._read(select, "site = ?", site)
+        return self._read(select, "site = ? AND project = ?", site, project)
+
+    def _read(self, select: str, where: str, *values: str) -> list[tuple[Any, ...]]:
         self.flush()
         try:
-            return [Server(*row) for row in self._database.execute(f"{_SELECT} WHERE {where}", values)]
+            return self._database.execute(f"{select} WHERE {where}", values).fetchall()
         except sqlite3.Error as error:
             LOG.warning("the servers that were seen can't be read: %s", error)
             return []
