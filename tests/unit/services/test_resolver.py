@@ -225,9 +225,9 @@ def test_one_guest_does_not_hold_up_the_guests_of_other_networks(two_networks):
             attacker.sendto(query(f"x{number}.example.com").to_wire(), ("127.0.0.1", ports["attacker"]))
         begun = time.monotonic()
         assert dns.query.udp(query("web"), "127.0.0.1", 5, ports["victim"]).rcode() == dns.rcode.NOERROR
-        assert time.monotonic() - begun < 0.1
+        assert time.monotonic() - begun < slow.seconds, "it waited for none of the others"
         assert dns.query.udp(query("example.org"), "127.0.0.1", 5, ports["victim"]).rcode() == dns.rcode.NOERROR
-        assert time.monotonic() - begun < 2 * slow.seconds
+        assert time.monotonic() - begun < 4 * slow.seconds, "nor for more than one or two"
         assert slow.most <= resolver.LIMITS.at_work_per_guest + 1
         attacker.settimeout(5)
         codes = [dns.message.from_wire(attacker.recv(512)).rcode() for _ in range(150)]
