@@ -79,21 +79,20 @@ class Moves:
         self._active: set[str] = set()
 
     async def move(self, asker: Asker, found: Found) -> None:
-        """Move a port to this site, with the user's rights; what it refers to is here.
+        """Move a port to this site, with the user's rights; what it refers to is here, and `check` was content.
 
         Args:
             asker: of the user's request.
             found: the port, at its site.
 
         Raises:
-            Refusal: it is in use, or would differ here from what it is there.
+            Refusal: it was changed meanwhile, or would differ here from what it is there.
             Unreachable: a service does not answer.
         """
         port: dict[str, Any] = found.body
         identifier = str(port["id"])
         if identifier in self._active or identifier in {each for each, _site, _since in self._ledger.moves()}:
             raise Refusal(f"port {identifier} is on its way from {found.site} to {self._sites.here}: try again in a minute")
-        await self._check_unused(asker, port, found.site)
         self._active.add(identifier)
         self._ledger.begin_move(identifier, found.site, time.time())
         try:
@@ -109,8 +108,18 @@ class Moves:
         self._ledger.end_move(identifier)
         LOG.info("%s: port %s has moved here from %s", asker.request_id, identifier, found.site)
 
-    async def _check_unused(self, asker: Asker, port: Mapping[str, Any], site: str) -> None:
-        """Raises Refusal if anything at the port's site uses it."""
+    async def check(self, asker: Asker, found: Found) -> None:
+        """Make sure that nothing at a port's site uses it.
+
+        Args:
+            asker: of the user's request.
+            found: the port, at its site.
+
+        Raises:
+            Refusal: something does, as far as the user can see.
+            Unreachable: the site does not answer.
+        """
+        port, site = found.body, found.site
         why = f"port {port['id']} is at {site}, and {{}}: it can't be moved to {self._sites.here}"
         if port.get("device_id") or port.get("device_owner") or port.get("binding:host_id"):
             raise Refusal(why.format(f"in use there by {port.get('device_owner') or 'a device'} {port.get('device_id', '')}".rstrip()))
