@@ -10,17 +10,10 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-with atheris.instrument_imports(include=["atoll.gateway", "atoll.services.arrival"]):
-    import parsers
-    import ports
+INSTRUMENTED = ["atoll.gateway", "atoll.services.arrival", "atoll.services.ovn.resolver", "atoll.mesh", "atoll.bus", "dns"]
+with atheris.instrument_imports(include=INSTRUMENTED):
     import seeds
-
-NAMES = ("public", "peer", *parsers.TARGETS)
-
-
-def target(name: str) -> ports.Target:
-    """The function to be fuzzed."""
-    return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else parsers.TARGETS[name]
+    import targets
 
 
 def main() -> None:
@@ -32,7 +25,7 @@ def main() -> None:
         (corpus / f"seed-{number}").write_bytes(seed)
     findings = Path(".fuzz") / "findings"
     findings.mkdir(exist_ok=True)
-    fuzzed = target(name)
+    fuzzed = targets.target(name)
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={findings}/{name}-", "-rss_limit_mb=1024", "-timeout=10", *options], fuzzed)
     atheris.Fuzz()
 

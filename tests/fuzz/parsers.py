@@ -13,7 +13,7 @@ from atoll.errors import AtollError
 from atoll.gateway import scope
 from atoll.gateway.bring.references import references
 from atoll.gateway.console import url as console_url
-from atoll.gateway.copies import draft, of_user
+from atoll.gateway.copies.draft import draft, of_user
 from atoll.gateway.copies.operation import resource_of
 from atoll.gateway.lists import paging
 from atoll.gateway.request import headers as heads
@@ -45,7 +45,7 @@ def request(data: bytes) -> None:
     if target.scope is not None:
         scoped(target.scope.encode())
     call = Call(_METHODS[first[0] % len(_METHODS)], target.service, target.path, target.query, kept, body, "req-x", "ann")
-    of_user(call)
+    of_user(call, None)
     console_url.asked_for(call)
     resource_of(call.path)
     references(call)

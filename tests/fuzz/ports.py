@@ -77,8 +77,8 @@ class Sites:
 
     here = "paris"
 
-    async def admin_token(self) -> str:
-        return "admin"
+    async def own_token(self, _service: str) -> str:
+        return "own"
 
     def everywhere(self) -> list[str]:
         return ["paris", "lyon"]

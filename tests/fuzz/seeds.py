@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import dns.message
+
+from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
+from atoll.mesh.envelope import Channel
+from atoll.mesh.probes import Probe
+from atoll.mesh.swim import News, Ping, State
+from atoll.mesh.vivaldi import Coordinate
+
+ENTRIES = 7
+"""The kind of an input for the mesh that has entries of a member; see `members.MeshPort`."""
+
 _ID = "5b5b5b5b-0000-4000-8000-000000000000"
 
 _UPLOAD = (
@@ -51,10 +62,57 @@ _URLS = (
     '{"remote_console": {"url": "http://x/console/paris/vnc?token=a"}}',
 )
 
+_BODIES = (
+    '{"id": "00", "request": "-----BEGIN CERTIFICATE REQUEST-----", "proof": "AAAA", "card": {"host": "127.0.0.2", "public_port": 1}}',
+    '{"id": "x", "request": "", "proof": "", "card": null}',
+    '{"id": "x", "request": "", "proof": "", "card": ' + "[" * 1020 + "]" * 1020 + "}",
+)
+
+
+def _of_mesh() -> list[bytes]:
+    probe = Probe(Ping(1, (News("paris", State.SUSPECT, 3),)), Coordinate(), b"digest--").encode()
+    entries = (
+        b'identity.user/u\0{"present":[117964800000000,true],"name":[117964800000000,"ann"]}\0member/lyon\0{"left":[117964800000000,true]}'
+    )
+    said = (b"\x92\x01\x80", b"\x93\x01\x81\xa5paris\x93\x01\x01\xc4\x00\xc3", b"\x91\x04", b"\x95\x03\x01\x00\x05\xc4\x01a")
+    vouchers = (
+        b'{"former": {"name": "nice"}}',
+        b'[{"card": {"name": "nice"}, "by": "lyon", "stamp": 1, "signature": "AAAA"}]',
+        b"[" * 2000,
+    )
+    kinds = {Channel.PROBE: (probe,), Channel.SYNC: said, Channel.WHO: (b"paris",), Channel.VOUCH: vouchers}
+    made = [bytes([kind]) + each for kind, inputs in kinds.items() for each in inputs]
+    return [*made, b"\0" + bytes(60), bytes([ENTRIES]) + entries]
+
+
+def _of_bus() -> list[bytes]:
+    message = MessageId(77, 1)
+    kinds = (
+        Request(message, 1, True, 1, 5, b'[{"user": "ann"}, {"method": "m", "args": {}}]'),
+        Request(message, 0, False, 1, 0, b" [{}, {}]"),
+        Question(message, 1, Instance(1, 1)),
+        Answer(message, Status.TAKEN, Instance(1, 1)),
+        Reply(message, True, b'" "'),
+        Heartbeat(message),
+    )
+    return [*map(encode, kinds), b"v/rpc/e/t/l/name/000000000000004d/1", b"000000000000004d/rpc/e/t"]
+
+
+def _of_names() -> list[bytes]:
+    kinds = (("web.cloud.", "A"), ("5.0.0.10.in-addr.arpa.", "PTR"), ("web", "AAAA"), ("x.example.", "ANY"))
+    return [dns.message.make_query(*each).to_wire() for each in kinds]
+
+
+_MADE = {"mesh": _of_mesh, "bus": _of_bus, "names": _of_names}
+
 
 def of(name: str) -> list[bytes]:
     """The inputs from which the fuzzing of a target begins."""
     if name in {"public", "peer"}:
         return [bytes([size]) + each.encode() for each in _REQUESTS for size in (0, 255)]
-    texts = {"request": _LINES, "scope": _SCOPES, "consoles": _URLS, "json": _JSON, "arrivals": _REQUESTS}.get(name, ("../x", "a"))
+    if name in _MADE:
+        return _MADE[name]()
+    texts = {"join": _BODIES, "request": _LINES, "scope": _SCOPES, "consoles": _URLS, "json": _JSON, "arrivals": _REQUESTS}.get(
+        name, ("../x", "a")
+    )
     return [each.encode("utf-16" if name == "segments" else "latin-1") for each in texts]

@@ -112,7 +112,7 @@ class Outbox:
     def close(self) -> None:
         """Stop handing on; what waits stays on the disk."""
         self._stopped.set()
-        # It may be waiting for a listener that has vanished with a notification: that takes too long, and ends with the process.
+        # It may be waiting for a listener that has vanished with a notification, which takes too long: it closes the file itself later.
         self._thread.join(POLL_INTERVAL_S)
         if not self._thread.is_alive():
             self._database.close()
@@ -131,6 +131,8 @@ class Outbox:
                     return
         finally:
             os.close(lock)
+            if self._stopped.is_set():
+                self._database.close()
 
     def _hand_on_all(self) -> None:
         try:

@@ -12,9 +12,9 @@ from atoll.gateway import faults
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.asking import Elsewhere, Refusal
 from atoll.gateway.bring.bringer import Undo
-from atoll.gateway.copies import ownership
+from atoll.gateway.copies.accepts import Accepts
 from atoll.gateway.request.call import Call, Reply
-from atoll.gateway.request.headers import IDENTIFY
+from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.sites import Sites, Upstream
 
 Answer = Reply | Upstream
@@ -38,7 +38,16 @@ class Local:
 
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
+        self._accepts = Accepts(sites)
         self.bringer: Bringer | None = None
+
+    async def at(self, site: str, call: Call) -> Answer:
+        """Have a site answer: this one as `answer` does, another one by its gateway.
+
+        Raises:
+            Unreachable: it does not answer.
+        """
+        return await self.answer(call) if site == self._sites.here else await self._sites.open(site, call)
 
     async def answer(self, call: Call) -> Answer:
         """Answer a request of a client or of another gateway.
@@ -46,8 +55,10 @@ class Local:
         Raises:
             Unreachable: the service does not answer.
         """
-        if IDENTIFY in call.headers:  # of another gateway
-            return await ownership.carried_out(self._sites, call, self.answer)
+        if ACCEPTS in call.headers:  # of another gateway
+            return await self._accepts.answer(call)
+        if self.bringer is not None and (refused := await self.bringer.policies.refusal(call)) is not None:
+            return refused
         if self.bringer is None or call.method not in _WRITES or call.service not in _SERVICES or not isinstance(call.body, bytes):
             return await self._sites.open(self._sites.here, call)
         try:
@@ -56,9 +67,14 @@ class Local:
             return self._told(call, refusal)
 
     async def refuses_everywhere(self, call: Call) -> Reply | None:
-        """Return the refusal of a change that several sites are to carry out, if one of them lacks what it refers to."""
+        """Return the refusal of a change that several sites are to carry out.
+
+        One of them lacks what it refers to; or it ends a right that is used at one of them.
+        """
         try:
             if self.bringer is not None:
+                if (refused := await self.bringer.policies.refusal_to_unshare(call)) is not None:
+                    return refused
                 await self.bringer.everywhere(call)
         except Refusal as refusal:
             return self._told(call, refusal)

@@ -350,7 +350,10 @@ def _decode(text: str) -> bytes:
 
 
 def _signed_request(identifier: str, asked: str, card: object) -> bytes:
-    return b"atoll join 1\n" + json.dumps([identifier, asked, card], sort_keys=True).encode()
+    try:
+        return b"atoll join 1\n" + json.dumps([identifier, asked, card], sort_keys=True).encode()
+    except RecursionError:  # a thousand brackets
+        raise _refused("the request is malformed") from None
 
 
 def _signed_answer(proof: str, answer: object) -> bytes:

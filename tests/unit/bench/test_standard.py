@@ -1,4 +1,5 @@
 import os
+import re
 import runpy
 import sys
 import time
@@ -69,7 +70,7 @@ def test_private_files(deployment, monkeypatch):
     monkeypatch.setattr(servers, "_find", lambda program: program)
     deployment._database.create(["x"])
     deployment._bus.configure()
-    for name in ("mariadb/mariadb.sql", "rabbitmq/rabbitmq.conf"):
+    for name in ("mariadb/mariadb.sql", "rabbitmq/rabbitmq.config"):
         assert (deployment.settings.directory / name).stat().st_mode & 0o777 == 0o600
 
 
@@ -163,3 +164,14 @@ def test_chains_keep_their_order(daemons, tmp_path):
     assert (tmp_path / "order").read_text() == "abc"
     with pytest.raises(AtollError, match="broken ended"):
         daemons.run_all([write("d")], [python("broken", "import sys; sys.exit(1)")])
+
+
+def test_a_password_of_rabbitmq_may_have_any_characters(tmp_path, monkeypatch):
+    """Since RabbitMQ 4, `rabbitmq.conf` takes what is before a colon for the way in which a password is encrypted."""
+    monkeypatch.setattr(servers, "_find", lambda program: program)
+    node = servers.RabbitMQ(tmp_path, (1, 2, 3), "a:'\"é#")
+    node.configure()
+    file = Path(node.daemons()[1].environment["RABBITMQ_CONFIG_FILE"])
+    assert file.suffix == ".config"
+    binaries = re.findall(r"<<([0-9,]*)>>", file.read_text(encoding="ascii"))
+    assert [bytes(map(int, each.split(","))).decode() for each in binaries] == ["openstack", "a:'\"é#"]

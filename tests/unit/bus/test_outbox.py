@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import sqlite3
 import threading
 
 import pytest
@@ -201,3 +202,5 @@ def test_closing_does_not_wait_for_a_delivery_that_hangs(tmp_path):
     assert not closing.is_alive()
     release.set()
     outbox._thread.join(10)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        outbox.has("e", "t")

@@ -127,6 +127,8 @@ class Cloud(Site):
             if path == "security-groups":
                 made = {**made, "security_group_rules": [{"id": "default-egress"}]}
                 self.things["security-group-rules/default-egress"] = {"id": "default-egress"}
+            if path == "os-keypairs":
+                return web.json_response({"keypair": {"user_id": "u", **made}}, status=201)
             return web.json_response({KEYS.get(path, "x"): made}, status=201)
         if path.endswith("/action"):
             if "addTenantAccess" in body:

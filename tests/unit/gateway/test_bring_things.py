@@ -88,7 +88,7 @@ def test_key_pair_is_made_by_the_user(tmp_path: Path):
         assert here.changes == [("POST", "os-keypairs", "user", {"keypair": {"name": "k", "public_key": "ssh-rsa A", "type": "ssh"}})]
         assert undo is not None
         await undo()
-        assert here.changes[-1] == ("DELETE", "os-keypairs/k", "user", None)
+        assert here.changes[-1] == ("DELETE", "os-keypairs/k", "admin", None)
 
     trial(tmp_path, act)
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway_cloud import Cloud, raw
 
-from atoll.gateway.door import door
+from atoll.gateway.door import door, server
 from atoll.gateway.door.limits import Bucket, Busy, Limits, Turns
 from atoll.gateway.door.visitors import TooMany, Visitors
 from atoll.gateway.request import body
@@ -121,6 +121,20 @@ def test_the_oldest_stranger_makes_room() -> None:
     for number in range(2, 4):
         assert visitors.admit(f"10.0.0.{number}") is not None
     assert visitors.admit("10.0.0.9") is None, "all of them"
+
+
+def test_of_many_that_arrive_at_once_each_takes_the_place_of_another() -> None:
+    """A connection is closed a moment after it is dropped; until then it used to make room again and again."""
+    visitors = Visitors(Limits(connections_of_address=4), now=lambda: 0.0)
+    lines = [Line() for _ in range(10)]
+    for line in lines:
+        address = visitors.admit("10.0.0.1")
+        assert address is not None
+        visitors.opened(address, line)
+    assert [line.dropped for line in lines] == [True] * 6 + [False] * 4
+    for line in lines[:6]:
+        visitors.closed(address, line)
+    assert (address.count, len(address.strangers)) == (4, 4)
 
 
 def test_addresses_of_one_ipv6_network_are_one() -> None:
@@ -356,15 +370,48 @@ def peer_tls(directory: Path | None) -> ssl.SSLContext:
     return context
 
 
-def test_hundreds_of_silent_connections_at_the_peer_port_leave_room(tmp_path: Path) -> None:
+def test_hundreds_of_silent_connections_at_the_peer_port_leave_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # More than an address may have at once, and fewer than it may open in no time.
+    monkeypatch.setattr(server, "AT_PEER_PORT", replace(server.AT_PEER_PORT, connections_of_address=100))
+
     async def test(cloud: Cloud) -> None:
-        held = [await asyncio.open_connection("127.0.0.1", cloud["paris"].peer_port) for _ in range(600)]
+        held = [await asyncio.open_connection("127.0.0.1", cloud["paris"].peer_port) for _ in range(300)]
         tls = peer_tls(cloud["lyon"].options.tls)
         url = f"https://127.0.0.1:{cloud['paris'].peer_port}/compute/v2.1/servers"
         async with aiohttp.ClientSession() as session, session.get(url, ssl=tls) as answer:
             assert answer.status == 200
         for _reader, writer in held:
             writer.close()
+
+    run(tmp_path, test, "paris", "lyon")
+
+
+def test_connections_that_are_dropped_as_they_arrive_are_not_counted_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place is given away before the handshake of its connection has begun: its task never runs."""
+    monkeypatch.setattr(server, "AT_PEER_PORT", replace(server.AT_PEER_PORT, connections_of_address=3))
+
+    async def test(cloud: Cloud) -> None:
+        peers = cloud["paris"].server._peers
+        held = [socket.create_connection(("127.0.0.1", cloud["paris"].peer_port)) for _ in range(40)]  # the loop sees them all at once
+        await asyncio.sleep(0.2)
+        assert sum(address.count for address in peers._addresses.values()) == 3
+        for each in held:
+            each.close()
+        async with asyncio.timeout(10):
+            while peers._count:
+                await asyncio.sleep(0.05)
+
+    run(tmp_path, test, "paris")
+
+
+@pytest.mark.parametrize("line", ["GET /atoll/ping", "GET /atoll/ping HTTP/2.0", "POST /atoll/join"])
+def test_other_versions_of_http_are_refused_at_the_peer_port(tmp_path: Path, line: str) -> None:
+    async def test(cloud: Cloud) -> None:
+        tls = peer_tls(cloud["lyon"].options.tls)
+        reader, writer = await asyncio.open_connection("127.0.0.1", cloud["paris"].peer_port, ssl=tls)
+        writer.write(f"{line}\r\nHost: x\r\n\r\n".encode())
+        assert b" 400 " in await reader.readline()
+        writer.close()
 
     run(tmp_path, test, "paris", "lyon")
 

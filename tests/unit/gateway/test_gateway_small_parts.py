@@ -15,8 +15,9 @@ from multidict import CIMultiDict
 
 from atoll.gateway.door.limited import BURST, LimitedLog
 from atoll.gateway.faults import fault, unreachable
-from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID
+from atoll.gateway.request.requester import Requester
 from atoll.gateway.resolve.locate import Locations
 from atoll.gateway.resolve.routes import IMAGES
 
@@ -129,3 +130,16 @@ def test_a_call_with_another_body() -> None:
     assert call.with_(path="/y").headers["Content-Length"] == "3"
     with pytest.raises(ValueError, match="no JSON"):
         call.with_(body=None).json()
+
+
+def test_json_of_a_thousand_brackets_is_none() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for read in (Call("POST", "compute", "/", "", CIMultiDict(), deep, "").json, Reply(200, CIMultiDict(), deep, "paris").json):
+        with pytest.raises(ValueError, match="nested"):
+            read()
+    nested: list = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ValueError, match="nested"):
+        Call("POST", "compute", "/", "", CIMultiDict(), None, "").with_(json=nested)
+    assert Requester.parse({"user": nested, "project": "p", "roles": []}) is None

@@ -147,6 +147,13 @@ def test_a_request_that_was_changed_on_its_way(paris, field):
     other.invitations.close()
 
 
+def test_a_body_of_a_thousand_brackets(paris):
+    card: list = []
+    for _ in range(1020):
+        card = [card]
+    assert "malformed" in refused(paris.desk.redeem, {"id": "x", "request": "", "proof": "", "card": card})
+
+
 def test_an_answer_of_somebody_else(paris):
     """He who sits in between has an authority of his own."""
     other = Paris(paris.directory.parent / "other")

@@ -145,7 +145,7 @@ def test_a_site_that_stops_is_missed_and_one_that_starts_is_found(sites):
             paris.on_members(told.append)
             async with running(sites, "nice") as (nice,):
                 await until(lambda: all_reach([*nodes, nice]))
-            assert frozenset({"nice"}) in told
+            assert any("nice" in names for names in told)  # perhaps with lyon, if that was slow to answer at the same time
             await until(lambda: paris.reachable() == ["lyon"] and lyon.reachable() == ["paris"])
             await until(lambda: states(paris)["nice"] == states(lyon)["nice"] == "unreachable")
             paris.document.write(NOTE)

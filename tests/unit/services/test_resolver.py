@@ -69,6 +69,15 @@ def test_what_ovn_passes_on_though_it_has_the_answer_is_answered(name, kind, val
     dns.message.from_wire(reply.to_wire())
 
 
+@pytest.mark.parametrize("kind", ["A", "TXT"])
+@pytest.mark.parametrize("class_", [0, 3, 255])
+def test_other_classes_are_refused(kind, class_):
+    """An address can't be written in them, which left the guest without an answer."""
+    asked = dns.message.make_query("web.atoll.internal.", kind, class_)
+    reply = dns.message.from_wire(resolver.answer(asked, KNOWN, "atoll.internal").to_wire())
+    assert (reply.rcode(), reply.answer) == (dns.rcode.REFUSED, [])
+
+
 @pytest.mark.parametrize("name", ["example.org.", "notatoll.internal."])
 def test_what_is_not_about_guests_is_for_others(name):
     assert resolver.answer(query(name), KNOWN, "atoll.internal") is None

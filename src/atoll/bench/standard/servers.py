@@ -24,6 +24,8 @@ _PACKAGES = {
 
 _MODULES = ("gunicorn", "pymysql")
 
+_CONFIGURATION = "rabbitmq.config"
+
 
 def check_requirements() -> None:
     """Make sure that everything is installed.
@@ -141,10 +143,15 @@ class RabbitMQ:
         return f"rabbit://{USER}:{self._password}@{HOST}:{self._port}/"
 
     def configure(self) -> None:
-        """Write its configuration."""
-        settings = self._directory / "rabbitmq.conf"
+        """Write its configuration.
+
+        It consists of Erlang's terms: a value in `rabbitmq.conf` can't be escaped, and RabbitMQ 4 takes what is before a colon in a
+        password for the way in which the password is encrypted.
+        """
+        settings = self._directory / _CONFIGURATION
         settings.touch(mode=0o600)
-        settings.write_text(f"default_user = {USER}\ndefault_pass = {self._password}\n", encoding="utf-8")
+        account = f"{{default_user, {_binary(USER)}}}, {{default_pass, {_binary(self._password)}}}"
+        settings.write_text(f"[{{rabbit, [{account}]}}].\n", encoding="utf-8")
         (self._directory / "enabled_plugins").write_text("[].\n", encoding="utf-8")
         (self._directory / "rabbitmq-env.conf").write_text("", encoding="utf-8")
 
@@ -170,12 +177,17 @@ class RabbitMQ:
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_CONF_ENV_FILE": str(directory / "rabbitmq-env.conf"),
-            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+            "RABBITMQ_CONFIG_FILE": str(directory / _CONFIGURATION),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_PID_FILE": str(directory / "rabbitmq.pid"),
         }
+
+
+def _binary(text: str) -> str:
+    """Return a text as Erlang writes a binary."""
+    return f"<<{','.join(map(str, text.encode()))}>>"
 
 
 def _as_root() -> tuple[str, ...]:

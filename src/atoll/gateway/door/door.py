@@ -150,7 +150,7 @@ class _Opening:
 
     busy = False
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, task: asyncio.Task[bool]) -> None:
         self._task = task
 
     def drop(self) -> None:
@@ -172,7 +172,7 @@ class Door:
         self._visitors = visitors
         self._tls = tls
         self._listener: socket.socket | None = None
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[bool]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
     def open(self, listener: socket.socket) -> None:
@@ -210,6 +210,7 @@ class Door:
                 connection.close()
                 continue
             task = asyncio.get_running_loop().create_task(self._open(connection, address))
+            task.add_done_callback(partial(self._opened, connection, address))
             if self._tls is not None:
                 opening = _Opening(task)
                 self._visitors.opened(address, opening)
@@ -217,7 +218,13 @@ class Door:
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    def _entered(self, address: Address, opening: _Opening, _task: asyncio.Task[None]) -> None:
+    def _opened(self, connection: socket.socket, address: Address, task: asyncio.Task[bool]) -> None:
+        """Note a connection that did not become one. Its task may have been cancelled before it began, so the task itself can't."""
+        if task.cancelled() or task.exception() is not None or not task.result():
+            connection.close()
+            self._visitors.closed(address)
+
+    def _entered(self, address: Address, opening: _Opening, _task: asyncio.Task[bool]) -> None:
         self._visitors.entered(address, opening)
 
     def _pause(self, error: OSError) -> None:
@@ -228,7 +235,8 @@ class Door:
         loop.remove_reader(listener)
         loop.call_later(_FULL_S, lambda: self._listener is not None and loop.add_reader(self._listener, self._accept))
 
-    async def _open(self, connection: socket.socket, address: Address) -> None:
+    async def _open(self, connection: socket.socket, address: Address) -> bool:
+        """Begin with a connection, and return whether it is open, or was: its handler notes its end then."""
         made: list[Handler] = []
 
         def make() -> Handler:
@@ -236,13 +244,11 @@ class Door:
             return made[0]
 
         timeout = self._visitors.limits.head_s if self._tls is not None else None
-        try:
+        with suppress(OSError, asyncio.CancelledError):
             await asyncio.get_running_loop().connect_accepted_socket(make, connection, ssl=self._tls, ssl_handshake_timeout=timeout)
-        except (OSError, asyncio.CancelledError):
-            connection.close()
-        finally:
-            if not (made and made[0].was_open):
-                self._visitors.closed(address)
+            return True
+        connection.close()
+        return bool(made) and made[0].was_open
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

@@ -102,9 +102,9 @@ class Visitors:
         known = address.known_until > now or self._member(host)
         if not address.accepts.take(now, 1 / KNOWN_ACCEPTS if known else 1) or (not known and address.requests.left(now) < 1):
             return None
-        if address.count >= self.limits.connections_of_address and not _make_room(address.strangers):
+        if address.count >= self.limits.connections_of_address and not self._make_room(address.strangers):
             return None
-        if self._count >= self.limits.connections and not _make_room(self._oldest):
+        if self._count >= self.limits.connections and not self._make_room(self._oldest):
             return None
         address.count += 1
         self._count += 1
@@ -210,20 +210,23 @@ class Visitors:
             if not self._transfers[user]:
                 del self._transfers[user]
 
+    def _make_room(self, connections: Iterable[Connection]) -> bool:
+        """Close the oldest connection that nothing is being answered to; False if there is none.
+
+        The connection is closed a moment later. It makes room for one other until then, not for each of many that arrive at once.
+        """
+        oldest = next((each for each in connections if not each.busy), None)
+        if oldest is None:
+            return False
+        self._oldest.pop(oldest).strangers.pop(oldest)
+        oldest.drop()
+        return True
+
     @staticmethod
     def _forget(held: dict[str, T], idle: Callable[[T], bool]) -> None:
         if len(held) > REMEMBERED:
             for key in [key for key, value in held.items() if idle(value)][: REMEMBERED // 2]:
                 del held[key]
-
-
-def _make_room(connections: Iterable[Connection]) -> bool:
-    """Close the oldest connection that nothing is being answered to; False if there is none."""
-    oldest = next((each for each in connections if not each.busy), None)
-    if oldest is None:
-        return False
-    oldest.drop()
-    return True
 
 
 def _network(host: str) -> str:

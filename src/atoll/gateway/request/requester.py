@@ -56,9 +56,16 @@ class Requester:
     def load(cls, text: str) -> Requester | None:
         """Read what `dump` wrote; None if it is no requester."""
         try:
-            fields = json.loads(text)
+            return cls.parse(json.loads(text))
+        except (ValueError, RecursionError):
+            return None
+
+    @classmethod
+    def parse(cls, fields: Any) -> Requester | None:
+        """Read what was JSON; None if it is no requester."""
+        try:
             return cls(str(fields["user"]), str(fields["project"]), tuple(str(role) for role in fields["roles"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
@@ -88,7 +95,8 @@ class Requesters:
         return found
 
     async def _ask(self, call: Call) -> Requester | None:
-        headers = CIMultiDict({"X-Auth-Token": call.token, "X-Subject-Token": call.token})
+        said = {"X-Auth-Token": call.token, "X-Subject-Token": call.token, "OpenStack-Identity-Access-Rules": "1.0"}
+        headers = CIMultiDict(said)
         asked = Call("GET", "identity", "/v3/auth/tokens", "nocatalog", headers, None, call.request_id)
         try:
             reply = await self._sites.send(self._sites.here, asked)
