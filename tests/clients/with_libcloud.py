@@ -90,7 +90,7 @@ class Tenancy:
         assert cloud.ex_attach_port_interface(node, port)
         until(lambda: port.id in {each.id for each in cloud.ex_get_node_ports(node)})
 
-    def _boot(self, group: Any, network: Any, apart: Any) -> None:  # noqa: ANN401
+    def _boot(self, group: Any, network: Any, apart: Any) -> None:
         cloud = self.cloud
         image, size = self.named(cloud.list_images()), self.named(cloud.list_sizes())
         nodes = []
@@ -101,7 +101,9 @@ class Tenancy:
                 ex_availability_zone=site, ex_os_scheduler_hints=hints, ex_metadata={"of": self.name},
             )  # fmt: skip
             nodes.append(node)
-        assert {node.name for node, _addresses in cloud.wait_until_running(nodes, timeout=WAIT_S, ssh_interface="private_ips")} == set(self.servers)
+        assert {node.name for node, _addresses in cloud.wait_until_running(nodes, timeout=WAIT_S, ssh_interface="private_ips")} == set(
+            self.servers
+        )
 
     def look(self) -> None:
         """Every part is in its list."""
@@ -139,7 +141,7 @@ class Tenancy:
     def remove(self) -> None:
         """Remove it, part by part."""
         cloud, name = self.cloud, self.name
-        port = next(port for port in cloud.ex_list_ports() if port.name == name)
+        port = next(port for port in cloud.ex_list_ports() if port.extra["name"] == name)
         for address in cloud.ex_list_floating_ips():
             assert cloud.ex_delete_floating_ip(address)
         for node in self.nodes().values():
