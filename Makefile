@@ -17,7 +17,7 @@ export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
 endif
 
-.PHONY: help install demo test lint unit bus sites attacks guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
+.PHONY: help install demo test lint unit bus sites across attacks guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/guests
 	scripts/demo
 
-test: lint unit bus sites attacks guests tempest-smoke ## all that .ci/run runs
+test: lint unit bus sites across guests tempest-smoke ## all that .ci/run runs
 
 test-all: test ## that, and 10,000 random steps against the model of who may do what
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
@@ -54,7 +54,10 @@ sites: install ## tests with real sites
 	$(BIN)/pytest tests/sites --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 
-attacks: install ## attacks on a real cloud of three sites
+across: install ## a real cloud of three sites: what concerns several of them, and attacks
+	$(BIN)/pytest tests/across tests/attacks --numprocesses 2 --dist loadfile
+
+attacks: install ## the attacks alone
 	$(BIN)/pytest tests/attacks --numprocesses 2 --dist loadfile
 
 guests: install network-services ## tests with real guests on real networks

@@ -26,6 +26,25 @@ def identifier(kind: str, name: str) -> str:
     return uuid.uuid5(_SPACE, f"{kind}/{name}").hex
 
 
+def default_group(project: str) -> str:
+    """The id of a project's security group `default`, which each site's Neutron makes by itself.
+
+    Args:
+        project: the project's id.
+    """
+    return str(uuid.uuid5(_SPACE, f"security-group/{project}"))
+
+
+def default_rule(group: str, rule: str) -> str:
+    """The id of a rule that a group `default` has from the start.
+
+    Args:
+        group: the group's id.
+        rule: all that the rule says.
+    """
+    return str(uuid.uuid5(_SPACE, f"security-group-rule/{group}/{rule}"))
+
+
 def local_user(site: str, name: str) -> str:
     """The id of one of `LOCAL_USERS` of a site, or of one of its gateway's accounts."""
     return identifier("user", f"{site}/{name}")

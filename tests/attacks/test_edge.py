@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
 import pytest
-from conftest import SITES, Tenant
 from deployment import Deployment, until
+from three_sites import SITES, Tenant
 
 from atoll.namespaces import Namespace
 from atoll.wan.isolation import within

@@ -12,8 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import SITES, Tenant, make_tenant, sees_all
 from deployment import Deployment, until
+from three_sites import SITES, Tenant, make_tenant, sees_all
 
 from atoll.bench.api import Answer, Api
 from atoll.errors import AtollError

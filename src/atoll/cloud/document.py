@@ -99,7 +99,9 @@ def to_data(cloud: Cloud) -> dict[str, Any]:
     data: dict[str, Any] = {"name": cloud.name, "sites": [site.model_dump(mode="json", exclude_defaults=True) for site in cloud.sites]}
     if cloud.topology is not None:
         data["topology"] = cloud.topology.model_dump(mode="json", exclude_defaults=True)
-    data |= {name: value for name in ("trust", "homed") if (value := cloud.model_dump(mode="json", exclude_defaults=True).get(name))}
+    data |= {
+        name: value for name in ("trust", "homed", "lists") if (value := cloud.model_dump(mode="json", exclude_defaults=True).get(name))
+    }
     return data
 
 

@@ -256,6 +256,8 @@ class Cloud(_Model):
         trust: how far a site is trusted by the others; see docs/cloud.md. "full": it may administer the cloud. "local-admin": tokens that
             it issues to administrators count at itself alone, and so does what it writes into identity, but for what is homed at it.
         homed: domains and projects that are administered at some sites only.
+        lists: what the answer to a list is while a site is away. "partial": what the other sites have, and the header `X-Atoll-Missing`.
+            "strict": `503`, which names the site. A client may ask for either; see docs/cloud.md.
     """
 
     name: Name = Field(default="atoll", description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -263,6 +265,7 @@ class Cloud(_Model):
     topology: Topology | None = Field(default=None, description="a mapping such as {preset: mesh, defaults: {delay: 10ms}}")
     trust: Trust = Field(default_factory=dict, description="a mapping of sites to `full` or `local-admin`, such as {nice: local-admin}")
     homed: tuple[Homed, ...] = Field(default=(), strict=False, description="a list such as [{domain: 2f0c, sites: [paris]}]")
+    lists: Literal["partial", "strict"] = Field(default="partial", description="`partial` or `strict`")
 
     @classmethod
     def default(cls) -> Cloud:

@@ -38,6 +38,7 @@ class Options:
         authority: the directory of the cloud's certificate authority; None if this machine has not got it.
         trust: `local-admin` by the sites that are trusted no further.
         homed: by `domain/ID` and `project/ID`, the sites that administer it.
+        lists: `partial` or `strict`: whether a list that lacks a site is answered, or refused, if the client does not say.
     """
 
     cloud: str
@@ -60,6 +61,7 @@ class Options:
     authority: Path | None = None
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lists: str = "partial"
 
     @property
     def computes_file(self) -> Path:

@@ -1,1 +1,4 @@
-"""A plugin of the `openstack` client: `--os-scope`. It imports nothing else of Atoll, and needs no site on its machine."""
+"""A plugin of the `openstack` client: `--os-scope`, `--os-strict`, and a line about sites that do not answer.
+
+It imports nothing else of Atoll, and needs no site on its machine.
+"""

@@ -1,8 +1,11 @@
-"""`openstack --os-scope '{compute: lyon}'`: every request of the client carries the scope as the header `X-Scope`.
+"""`openstack --os-scope '{compute: lyon}' --os-strict`: every request of the client carries headers that the gateway acts by.
+
+`--os-scope` is the header `X-Scope`. `--os-strict` is `X-Atoll-Strict: 1`: a list that would lack a site is refused. Without it, the client
+writes one line about the sites that an answer lacks (`missing`).
 
 The client's plugins are modules with these names (openstackclient/common/clientmanager.py, PluginModule). A plugin may add global options,
 but has no part in making the session that sends the requests; what the options become is the configuration of a cloud, so the
-session is given its header where it is made of that (openstack/config/cloud_region.py). What the scope means, and whether it makes
+session is given its headers where it is made of that (openstack/config/cloud_region.py). What the scope means, and whether it makes
 sense, is for the gateway to say.
 """
 
@@ -16,16 +19,20 @@ from urllib.parse import quote, unquote
 from openstack.config.cloud_region import CloudRegion
 from osc_lib import utils
 
+from atoll.osc import missing
+
 API_NAME = "atoll"
 API_VERSION_OPTION = "os_atoll_api_version"
 DEFAULT_API_VERSION = "1"
 
 _HEADER = "X-Scope"
 _KEY = "atoll_scope"  # not `scope`, which OpenID Connect's plugins take for theirs
+_STRICT_HEADER = "X-Atoll-Strict"
+_STRICT_KEY = "atoll_strict"
 
 
 def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the option; the client calls this once, before it reads its command line."""
+    """Add the options; the client calls this once, before it reads its command line."""
     parser.add_argument(
         "--os-scope",
         metavar="<scope>",
@@ -36,12 +43,20 @@ def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentPar
         default=utils.env("ATOLL_SCOPE"),
         help="Sites that the command is about, such as '{compute: paris & lyon, image: nice}' (Env: ATOLL_SCOPE)",
     )
+    parser.add_argument(
+        "--os-strict",
+        dest=_STRICT_KEY,
+        action="store_true",
+        default=utils.env("ATOLL_STRICT") == "1",
+        help="Refuse lists that would lack a site that does not answer (Env: ATOLL_STRICT=1)",
+    )
     _send_with_every_request()
     return parser
 
 
 def _send_with_every_request() -> None:
     original = CloudRegion.get_session
+    notice = missing.Notice()
     if hasattr(original, "__wrapped__"):
         return  # a second shell in the same process
 
@@ -50,6 +65,11 @@ def _send_with_every_request() -> None:
         session = original(region)
         if scope := region.config.get(_KEY):
             session.additional_headers[_HEADER] = unquote(scope)
+        if region.config.get(_STRICT_KEY):
+            session.additional_headers[_STRICT_HEADER] = "1"
+        hooks = session.session.hooks["response"]
+        if notice not in hooks:  # the client asks for its one session again and again
+            hooks.append(notice)
         return session
 
     CloudRegion.get_session = get_session

@@ -127,6 +127,9 @@ def client(settings: Settings, user: str) -> dict[str, str]:
     return credentials(settings, user) | {"region_name": settings.region}
 
 
+SERVICE_TYPES = {"glance": "image", "nova": "compute", "neutron": "network", "placement": "placement"}
+"""By account, the type of the service in the catalogue, which access rules of application credentials name (`access_rules`)."""
+
 GATEWAY_ACCOUNTS = {"glance": "image", "nova": "compute", "neutron": "network"}
 """The services at which the site's gateway has an account, each with its type."""
 
@@ -150,8 +153,14 @@ def _gateway(settings: Settings, user: str) -> Sections:
     }
 
 
-def authtoken(settings: Settings, user: str) -> Sections:
-    """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process."""
+def authtoken(settings: Settings, user: str, service_type: str = "") -> Sections:
+    """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process.
+
+    Args:
+        settings: of the site.
+        user: the service's own account.
+        service_type: the service's type in the catalogue, if it is not that of the account's own service.
+    """
     gateway = _gateway(settings, user)
     return {
         **behind_gateway(),
@@ -162,6 +171,7 @@ def authtoken(settings: Settings, user: str) -> Sections:
             "interface": "internal",
             **gateway["keystone_authtoken"],
             "service_token_roles_required": True,
+            "service_type": service_type or SERVICE_TYPES[user],
             "cache": TOKEN_CACHE,
         },
     }

@@ -42,6 +42,7 @@ class Settings:
         network_services: the network services that the site's YAML names.
         trust: `local-admin` by the sites that are trusted no further.
         homed: by `domain/ID` and `project/ID`, the sites that administer it.
+        lists: `partial` or `strict`: whether a list that lacks a site is answered or refused.
         realm: of a compute site: its number on the bus of its control site (`atoll.bus.realms`).
     """
 
@@ -66,6 +67,7 @@ class Settings:
     network_services: tuple[str, ...] = ()
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lists: str = "partial"
     realm: int = 0
 
     @property

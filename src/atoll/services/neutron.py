@@ -224,7 +224,7 @@ def run(child: Child) -> None:
     from neutron import policy, server, service
     from neutron.server import api
 
-    from atoll.services import tags_of_nothing
+    from atoll.services import default_groups, tags_of_nothing
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -242,6 +242,7 @@ def run(child: Child) -> None:
     with _own_signals(), _own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
     tags_of_nothing.install()
+    default_groups.install()
     # Else the first request would do it, and others at the same time would be judged by half of the rules and refused.
     policy.init()
     if settings.network == "ovn":

@@ -78,7 +78,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         "neutron": client,
         "ovn": {"ovn_nb_connection": database, "ovn_sb_connection": database},
     }
-    return {FILE: render(_logging(settings), common.bus(settings), common.authtoken(settings, ACCOUNT), sections)}
+    return {FILE: render(_logging(settings), common.bus(settings), common.authtoken(settings, ACCOUNT, "load-balancer"), sections)}
 
 
 def _logging(settings: Settings) -> Sections:

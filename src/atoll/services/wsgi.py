@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from cheroot import wsgi
 
 from atoll.runtime.child import Child
-from atoll.services import arrival, invalidation
+from atoll.services import access_rules, arrival, invalidation
 from atoll.services.common import TOKEN_CACHE
 
 THREADS = 16
@@ -142,6 +142,7 @@ def _without_body(answer: Iterable[bytes]) -> Iterable[bytes]:
 
 def serve(child: Child, *applications: WSGIApplication) -> None:
     """Serve an application on each of the process's sockets, in their order, until the process is asked to stop."""
+    access_rules.install()
     servers = [Server(listener, application) for listener, application in zip(child.sockets, applications, strict=True)]
     invalidation.listen(Path(child.arguments["directory"]) / "run", child.name.partition("/")[2])
     for server in servers:

@@ -157,6 +157,7 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         network_services=site.network_services,
         trust={name: level for name, level in cloud.trust.items() if level != "full"},
         homed={each.key: list(each.sites) for each in cloud.homed},
+        lists=cloud.lists,
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:

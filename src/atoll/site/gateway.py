@@ -50,6 +50,7 @@ def options(settings: Settings) -> Options:
         authority=State(settings.directory.parent.parent).authority,
         trust=settings.trust,
         homed=settings.homed,
+        lists=settings.lists,
     )
 
 

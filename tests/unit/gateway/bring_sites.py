@@ -37,6 +37,15 @@ class Streamed:
         return self._content.iter_any()
 
 
+class Opened:
+    def __init__(self, reply: Reply) -> None:
+        self.status = reply.status
+        self._reply = reply
+
+    async def read(self) -> Reply:
+        return self._reply
+
+
 class Sites:
     """As `atoll.gateway.sites.Sites`, over plain HTTP."""
 
@@ -45,12 +54,19 @@ class Sites:
         self.urls = urls
         self.session = session
         self.asked: list[tuple[str, str, str]] = []
+        self.away: list[str] = []
+
+    def others(self) -> list[str]:
+        return [site for site in self.urls if site != self.here] + self.away
 
     def reachable(self) -> list[str]:
         return [site for site in self.urls if site != self.here]
 
     async def own_token(self, service: str) -> str:
         return "admin"
+
+    async def open(self, site: str, call: Call) -> Opened:
+        return Opened(await self.send(site, call))
 
     async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
         async with asyncio.timeout(timeout_s), self.stream(site, call) as answer:

@@ -87,11 +87,14 @@ class Services:
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
         self.data: dict[str, str] = {}
+        self.people: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """By token: project and roles."""
         self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
 
-    def add_server(self, name: str, created: str) -> str:
+    def add_server(self, name: str, created: str, project: str = "p1") -> str:
         key = str(uuid.uuid4())
-        self.servers[key] = {"id": key, "name": name, "created": created, "status": "ACTIVE", "links": []}
+        owner = {"tenant_id": project, "user_id": f"of {project}"}
+        self.servers[key] = {"id": key, "name": name, "created": created, "status": "ACTIVE", "links": []} | owner
         return key
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -114,6 +117,11 @@ class Services:
         if request.method == "POST" and (account := own_account(body)):
             expiry = {"token": {"expires_at": "2099-01-01T00:00:00Z"}}
             return web.json_response(expiry, status=201, headers={"X-Subject-Token": own_token(account)})
+        token = request.headers.get("X-Auth-Token", "")
+        if request.method == "GET" and token in self.people and token == request.headers.get("X-Subject-Token"):
+            project, roles = self.people[token]
+            told = {"user": {"id": "u"}, "project": {"id": project}, "roles": [{"name": name} for name in roles]}
+            return web.json_response({"token": told})
         if "X-Subject-Token" in request.headers and request.headers.get("X-Auth-Token") != own_token(gateway_role("image")):
             return web.json_response({"error": {"code": 403, "message": "others' tokens are not shown"}}, status=403)
         url = "http://10.0.0.1:8080/compute/v2.1"
@@ -143,6 +151,8 @@ class Services:
         items = sorted(self.servers.values(), key=lambda item: item["id"])
         key = {"created_at": "created", "display_name": "name"}[request.query.get("sort_key", "created_at")]
         items.sort(key=lambda item: item[key], reverse=request.query.get("sort_dir", "desc") == "desc")
+        if (person := self.people.get(request.headers.get("X-Auth-Token", ""))) is not None:
+            items = [item for item in items if item["tenant_id"] == person[0] or "all_tenants" in request.query]
         if "name" in request.query:
             items = [item for item in items if request.query["name"] in item["name"]]
         if "marker" in request.query:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -15,9 +15,12 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from atoll.gateway.copies.accepts import Accepts
 from atoll.gateway.copies.operation import Operation
 from atoll.gateway.copies.perform import Performer
 from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import ACCEPTS
+from atoll.gateway.resolve.routes import Resource
 from atoll.mesh.record import Change, Record
 
 USER, ADMIN = "user's token", "admin's token"
@@ -28,6 +31,14 @@ REQUESTERS: dict[str, dict[str, Any]] = {
     ADMIN: {"user": {"id": "admin"}, "project": {"id": "admin"}, "roles": [{"name": "admin"}]},
 }
 """What Keystone says of a token."""
+
+
+def _fits(port: dict[str, Any], query: Mapping[str, str]) -> bool:
+    """Whether a port is one that a list asks for, as Neutron filters."""
+    name, value = next((name, value) for name, value in query.items() if name != "fields")
+    if name == "fixed_ips":
+        return value in [f"subnet_id={each['subnet_id']}" for each in port.get("fixed_ips", ())]
+    return value in port.get(name, ())
 
 
 def _project(token: str) -> str:
@@ -73,18 +84,24 @@ class Service:
         path = request.path
         self.asked.append((request.method, path, request.headers.get("X-Auth-Token", "")))
         self.headers.append(dict(request.headers))
-        if self.hang is not None:
+        if self.hang is not None and request.method != "GET":
             await self.hang.wait()
         for (method, pattern), status in self.refuse.items():
             if method == request.method and re.search(pattern, path):
                 return web.json_response({"error": {"code": status, "message": f"refused by {self.site}"}}, status=status)
         project = _project(request.headers.get("X-Auth-Token", ""))
-        if project and self.owner(path) not in {"", project}:
+        if project and self.owner(path) not in {"", project} and not self.things.get(path, {}).get("shared"):
             return web.json_response({}, status=404)
         if path.endswith("/file"):
             return await self._file(request)
-        handler = {"POST": self._post, "GET": self._get, "DELETE": self._delete}.get(request.method, self._change)
-        return handler(path, json.loads(await request.read() or b"null"))
+        number = self.things.get(path, {}).get("revision_number")
+        asked_for = request.headers.get("If-Match", f"revision_number={number}").strip('"')
+        if request.method in {"PUT", "DELETE"} and asked_for != f"revision_number={number}":
+            return web.json_response({"error": {"code": 412, "message": f"revision is {number} at {self.site}"}}, status=412)
+        body = json.loads(await request.read() or b"null")
+        if request.method == "GET":
+            return self._get(path, body, request.query)
+        return {"POST": self._post, "DELETE": self._delete}.get(request.method, self._change)(path, body)
 
     def owner(self, path: str) -> str:
         """Whose a resource is; empty if there is none."""
@@ -102,6 +119,8 @@ class Service:
     def _post(self, path: str, body: dict[str, Any]) -> web.Response:
         if path.endswith("/action"):
             return web.Response(status=202 if path.removesuffix("/action") in self.things else 404)
+        if isinstance(several := next(iter(body.values())), list):
+            return self._post_several(path, next(iter(body)), several)
         item = next(iter(body)) if isinstance(next(iter(body.values())), dict) else ""
         thing = dict(body[item] if item else body)
         thing.setdefault("id", str(uuid.uuid4()))
@@ -120,7 +139,15 @@ class Service:
         self.things[key] = thing
         return web.json_response({item: thing} if item else thing, status=201)
 
-    def _get(self, path: str, _body: object) -> web.Response:
+    def _post_several(self, path: str, key: str, bodies: list[dict[str, Any]]) -> web.Response:
+        answers = [self._post(path, {key.removesuffix("s"): body}) for body in bodies]
+        failed = next((answer for answer in answers if answer.status >= 400), None)
+        made = [next(iter(json.loads(answer.body).values())) for answer in answers]  # type: ignore[arg-type]
+        return failed or web.json_response({key: made}, status=201)
+
+    def _get(self, path: str, _body: object, query: Mapping[str, str] = {}) -> web.Response:
+        if path == "/v2.0/ports":
+            return web.json_response({"ports": [port for port in self.of("ports") if _fits(port, query)]})
         if path.endswith("/detail"):
             servers = [{"tenant_id": PROJECT, **server} for server in self.of(path.removesuffix("/detail"))]
             return web.json_response({"servers": servers})
@@ -128,7 +155,9 @@ class Service:
 
     def _change(self, path: str, body: dict[str, Any]) -> web.Response:
         if path in self.things:
-            self.things[path] |= body
+            self.things[path] |= body if "/v2.0/" not in path else next(iter(body.values()))
+            if "revision_number" in self.things[path]:
+                self.things[path]["revision_number"] += 1
         return self._found(path, {**self.things.get(path, {}), "site": self.site})
 
     def _delete(self, path: str, _body: object) -> web.Response:
@@ -202,12 +231,18 @@ class Sites:
         async with asyncio.timeout(timeout_s):
             return await (await self.open(site, call)).read()
 
+    async def make(self, site: str, call: Call, _resource: Resource) -> Reply:
+        """As `Creations.at`."""
+        return await self.send(site, call)
+
     async def open(self, site: str, call: Call) -> Upstream:
         assert self._session is not None
         if site in self.cut:
             raise Unreachable(site, "cut off", sent=False)
         if call.service == "identity":
             return Given(Reply(200, CIMultiDict(), json.dumps({"token": REQUESTERS[call.token]}).encode(), site))
+        if ACCEPTS in call.headers:
+            return Given(await Accepts(View(self, site)).answer(call))  # type: ignore[arg-type]
         if call.service == "atoll":
             return Given(await self._operation(site, call))
         response = await self._session.request(call.method, self[site].url + call.target, headers=call.headers, data=call.body)

@@ -314,7 +314,7 @@ class Node:
         self.performer = Performer(self.sites, self.bringer.images)  # type: ignore[arg-type]
         self.pending = Pending(data / "pending.db", self.sites, lambda: 0.0, self.performer, self.conflicts)  # type: ignore[arg-type]
         self.gateway = Gateway(self.sites, self.sites)  # type: ignore[arg-type]
-        self.gateway.replicas = Replicas(self.sites, world.notes, self.pending, self.gateway.create_at)  # type: ignore[arg-type]
+        self.gateway.replicas = Replicas(self.sites, world.notes, self.pending, self.gateway.creations.at)  # type: ignore[arg-type]
         self.gateway.bringer = self.bringer
         self.gateway.on_reply = self.keeper.note
         self.sites.on_write = self.bringer.loans.on_write

@@ -15,6 +15,12 @@ KEYS = {
     "security-groups": "security_group",
     "security-group-rules": "security_group_rule",
     "rbac-policies": "rbac_policy",
+    "ports": "port",
+    "floatingips": "floatingip",
+    "trunks": "trunk",
+    "qos/policies": "policy",
+    "servers": "server",
+    "os-server-groups": "server_group",
 }
 FLAVOR_BODY = {
     "id": "f", "name": "small", "ram": 1, "vcpus": 1, "disk": 1, "swap": "", "OS-FLV-EXT-DATA:ephemeral": 0, "rxtx_factor": 1.0,
@@ -100,14 +106,14 @@ class Cloud(Site):
     def _get(self, request: web.Request, path: str) -> web.Response:
         if path in KEYS:
             found = [thing for key, thing in self.things.items() if key.startswith(f"{path}/")]
-            found = [thing for thing in found if all(thing.get(name) == value for name, value in request.query.items())]
+            found = [thing for thing in found if all(thing.get(name) == value for name, value in request.query.items() if name != "fields")]
             return web.json_response({path.replace("-", "_"): found})
         if path.endswith("/os-flavor-access"):
             access = [{"flavor_id": path.split("/")[1], "tenant_id": each["tenant"]} for each in self.access]
             return web.json_response({"flavor_access": access})
         if path not in self.things:
             raise web.HTTPNotFound
-        collection = path.split("/", maxsplit=1)[0]
+        collection = path.rpartition("/")[0]
         return web.json_response({KEYS.get(collection) or {"flavors": "flavor", "os-keypairs": "keypair"}[collection]: self.things[path]})
 
     def _make(self, path: str, body: Any) -> web.Response:
@@ -121,6 +127,8 @@ class Cloud(Site):
             if path == "security-groups":
                 made = {**made, "security_group_rules": [{"id": "default-egress"}]}
                 self.things["security-group-rules/default-egress"] = {"id": "default-egress"}
+            if path == "os-keypairs":
+                return web.json_response({"keypair": {"user_id": "u", **made}}, status=201)
             return web.json_response({KEYS.get(path, "x"): made}, status=201)
         if path.endswith("/action"):
             if "addTenantAccess" in body:

@@ -13,6 +13,7 @@ import pytest
 from bring_sites import Site, running
 
 from atoll.gateway.bring import Bringer
+from atoll.gateway.bring.asking import Refusal
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, Reference
 from atoll.gateway.bring.things import Disagreement, agree, differences, least_visible
@@ -74,7 +75,8 @@ def test_nearest_holder_does_not_decide_what_an_image_is(tmp_path: Path, owner: 
         here, mallory, lyon = sites
         image = lyon.add_image(DATA, owner="cloud", visibility="public")
         squat(mallory, image, OTHER, owner=owner, visibility="community")
-        assert await bringer.bring([Reference(IMAGE, image)], "user") is None
+        with pytest.raises(Refusal):
+            await bringer.bring([Reference(IMAGE, image)], "user")
         assert (here.images, here.data) == ({}, {})
         (conflict,) = here.conflicts.list()
         assert (conflict["id"], conflict["sites"]) == (image, ["lyon", "mallory"])
@@ -96,7 +98,8 @@ def test_user_does_not_see_what_the_gateways_see(tmp_path: Path):
             return web.Response(status=404) if request.headers.get("X-Auth-Token") == "user" else None
 
         lyon.fault = hidden
-        assert await bringer.bring([Reference(IMAGE, image)], "user") is None
+        with pytest.raises(Refusal):
+            await bringer.bring([Reference(IMAGE, image)], "user")
         assert here.data == {}
         assert here.conflicts.list()[0]["sites"] == ["lyon", "mallory"]
 
@@ -122,7 +125,8 @@ def test_disagreement_is_forgotten_when_the_sites_agree(tmp_path: Path):
         here, mallory, lyon = sites
         image = lyon.add_image(DATA)
         squat(mallory, image, OTHER)
-        assert await bringer.bring([Reference(IMAGE, image)], "user") is None
+        with pytest.raises(Refusal):
+            await bringer.bring([Reference(IMAGE, image)], "user")
         del mallory.images[image]
         assert await bringer.bring([Reference(IMAGE, image)], "user") is not None
         assert (here.data[image], here.conflicts.list()) == (DATA, [])

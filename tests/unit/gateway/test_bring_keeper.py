@@ -16,7 +16,6 @@ from atoll.gateway.bring import Keeper
 from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.keeper import KIND, wanted
 from atoll.gateway.request.call import Call, Reply
-from atoll.gateway.request.headers import IDENTITY
 from atoll.mesh.record import Change, Record
 
 IMAGE = "0b3bd3b3-6a54-4f7e-9d3c-0d2d1c0e9a11"
@@ -67,8 +66,8 @@ def answered(
     method: str, path: str, status: int, image: dict[str, Any] | None = None, service: str = "image", *, owner: str = ""
 ) -> tuple[Call, Reply]:
     call = Call(method, service, path, "", CIMultiDict(), b"{}", "req-1")
-    headers = CIMultiDict({IDENTITY: json.dumps({"owner": owner})} if owner else {})
-    return call, Reply(status, headers, json.dumps(image).encode() if image else b"", "lyon")
+    identity = {"owner": owner} if owner else {}
+    return call, Reply(status, CIMultiDict(), json.dumps(image).encode() if image else b"", "lyon", identity)
 
 
 def keeper(document: Document) -> Keeper:

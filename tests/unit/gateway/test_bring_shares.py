@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, THEIRS, Cloud, group
 
 from atoll.gateway.bring import loans
+from atoll.gateway.bring.asking import Refusal
 from atoll.gateway.bring.grants import allowed
 from atoll.gateway.bring.ledger import Ledger, Loan
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, SECURITY_GROUP, Reference
@@ -51,7 +52,10 @@ async def follow(site: Cloud) -> None:
 async def bring(site: Cloud, reference: Reference) -> bool:
     assert site.bringer is not None
     site.bringer._bringing.clear()
-    return await site.bringer.bring([reference], "user") is not None
+    try:
+        return await site.bringer.bring([reference], "user") is not None
+    except Refusal:
+        return False
 
 
 def owned(site: Cloud) -> None:

@@ -9,15 +9,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from bring_sites import Sites, running
 from multidict import CIMultiDict
 from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, THEIRS, Cloud, group, rule
 
 from atoll.gateway.bring import Bringer
+from atoll.gateway.bring.asking import Refusal
 from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, Reference
 from atoll.gateway.request.call import Call
-from atoll.identifiers import GATEWAY_PROJECT
+from atoll.identifiers import GATEWAY_PROJECT, default_group
+
+DEFAULT = default_group(OURS)
 
 
 def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Bringer, Sites], Awaitable[None]]) -> None:
@@ -38,7 +42,7 @@ def test_missing_is_what_this_site_does_not_show(tmp_path: Path):
     async def act(here: Cloud, _lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         here.things = {"flavors/f": FLAVOR_BODY, "security-groups/x": group("web")}
         server = {"flavorRef": "f", "key_name": "k k", "networks": [{"uuid": "n"}], "security_groups": [{"name": "web"}, {"name": "db"}]}
-        missing = await bringer.missing(call({"server": server}))
+        missing = [each.reference for each in await bringer.missing(call({"server": server}))]
         assert missing == [Reference(KEY_PAIR, "k k"), Reference(NETWORK, "n"), Reference(SECURITY_GROUP, "db")]
 
     trial(tmp_path, act)
@@ -47,7 +51,7 @@ def test_missing_is_what_this_site_does_not_show(tmp_path: Path):
 def test_image_that_is_not_yet_whole_is_missing(tmp_path: Path):
     async def act(here: Cloud, _lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         image = here.add_image(b"x", status="queued")
-        assert [str(each) for each in await bringer.missing(call({"server": {"imageRef": image}}))] == [f"image {image}"]
+        assert [str(each.reference) for each in await bringer.missing(call({"server": {"imageRef": image}}))] == [f"image {image}"]
 
     trial(tmp_path, act)
 
@@ -84,7 +88,7 @@ def test_key_pair_is_made_by_the_user(tmp_path: Path):
         assert here.changes == [("POST", "os-keypairs", "user", {"keypair": {"name": "k", "public_key": "ssh-rsa A", "type": "ssh"}})]
         assert undo is not None
         await undo()
-        assert here.changes[-1] == ("DELETE", "os-keypairs/k", "user", None)
+        assert here.changes[-1] == ("DELETE", "os-keypairs/k", "admin", None)
 
     trial(tmp_path, act)
 
@@ -117,24 +121,41 @@ def test_network_of_another_project_is_opened_to_this_one_alone(tmp_path: Path):
 
 def test_security_groups_come_with_those_that_they_name(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
-        web_group = group("web", rule("r1", "id-web", "id-db"), rule("r2", "id-web", "id-default"), rule("r3", "id-web", "id-web"))
-        narrow = rule("r5", "id-db", remote_address_group_id="addresses")
-        others = (group("db", rule("r4", "id-db", "id-web"), narrow), group("default", rule("r6", "id-default", "id-default")))
+        default = {**group("default", rule("r6", DEFAULT, DEFAULT)), "id": DEFAULT, "revision_number": 1}
+        web_group = group("web", rule("r1", "id-web", "id-db"), rule("r2", "id-web", DEFAULT), rule("r3", "id-web", "id-web"))
+        others = (group("db", rule("r4", "id-db", "id-web")), default)
         lyon.things = {f"security-groups/{each['id']}": each for each in (web_group, *others)}
-        here.things["security-groups/own"] = {**group("default"), "id": "own"}
+        here.things[f"security-groups/{DEFAULT}"] = default
         assert await bringer.bring([Reference(SECURITY_GROUP, "web")], "user") is not None
         assert {key for key in here.things if key.startswith("security-groups/")} == {
-            f"security-groups/{key}" for key in ("own", "id-web", "id-db")
+            f"security-groups/{key}" for key in (DEFAULT, "id-web", "id-db")
         }
         rules = {
             each["id"]: each.get("remote_group_id") for made in here.made("security-group-rules") for each in made["security_group_rules"]
         }
-        # The rule that can't be told is left out: without what it names it would let more in.
-        assert rules == {"r1": "id-db", "r2": "own", "r3": "id-web", "r4": "id-web"}
+        assert rules == {"r1": "id-db", "r2": DEFAULT, "r3": "id-web", "r4": "id-web"}
         assert all(
             len({each["security_group_id"] for each in made["security_group_rules"]}) == 1 for made in here.made("security-group-rules")
         )
         assert here.deleted() == ["security-group-rules/default-egress"] * 2
+
+    trial(tmp_path, act)
+
+
+def test_security_group_is_refused_whose_rule_names_what_can_t_be_brought(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        narrow = rule("r5", "id-web", remote_address_group_id="addresses")
+        lyon.things = {"security-groups/id-web": group("web", narrow)}
+        with pytest.raises(Refusal) as refused:
+            await bringer.bring([Reference(SECURITY_GROUP, "web")], "user")
+        assert str(refused.value) == (
+            "rule of a security group r5 names address group addresses: it is at lyon and can't be used at here: "
+            "write its addresses into rules, or make one there"
+        )
+        lyon.things = {"security-groups/id-web": group("web", rule("r1", "id-web", "id-hidden"))}
+        with pytest.raises(Refusal, match="names security group id-hidden, which lyon does not show to this project"):
+            await bringer.bring([Reference(SECURITY_GROUP, "web")], "user")
+        assert here.changes == []
 
     trial(tmp_path, act)
 
@@ -152,7 +173,8 @@ def test_what_was_made_is_undone_if_something_else_is_refused(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things = {"flavors/f": FLAVOR_BODY, "networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}
         here.refuse = "subnets"
-        assert await bringer.bring([Reference(FLAVOR, "f"), Reference(NETWORK, "n")], "user") is None
+        with pytest.raises(Refusal, match="network n is at lyon and can't be brought to here"):
+            await bringer.bring([Reference(FLAVOR, "f"), Reference(NETWORK, "n")], "user")
         assert here.things == {}
 
     trial(tmp_path, act)

@@ -14,8 +14,10 @@ import atoll.gateway
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.paths import segment
 from atoll.gateway.request.target import _PLAIN
+from atoll.gateway.resolve.mentions import leading
 from atoll.gateway.resolve.placing import creation
-from atoll.gateway.resolve.routes import _NETWORK_PARENTS, network_resource
+from atoll.gateway.resolve.references import KINDS, NETWORKING
+from atoll.gateway.resolve.routes import network_resource
 
 HOSTILE = (
     "../x?y#z%2f",
@@ -43,10 +45,15 @@ TRUSTED = {
     ("sites.py", "peer.url"): "of a member's card",
     ("sites.py", "call.target"): "built by these builders, or checked by target.parse",
     ("sites.py", "call.service"): "one of target.SERVICES",
+    ("sight.py", "path"): "the path of the request, or checked by target.parse",
     ("sites.py", "path"): "built by these builders",
-    ("placing.py", "collection"): "of the table in routes.py",
+    ("names.py", "kind.collection"): "of the table in unique.py",
+    ("unique.py", "collection"): "of the table in unique.py",
+    ("placing.py", "path"): "of the table in resolve/references.py",
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
+    ("asking.py", "kind.path"): "of the table in resolve/references.py",
+    ("moves.py", "path"): "of the table in moves.py",
     ("pull.py", "offset"): "a number",
     ("pull.py", "length"): "a number",
     ("consoles.py", "PEER_PATH"): "a constant",
@@ -88,14 +95,14 @@ def test_any_text_stays_one_segment_or_is_refused(text: str) -> None:
     assert path.split("/")[3] not in {"", ".", ".."}
 
 
-@pytest.mark.parametrize("name", sorted(_NETWORK_PARENTS))
+@pytest.mark.parametrize("name", sorted(name for name in NETWORKING if leading(name)))
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_parents_of_a_creation_are_asked_for_by_one_segment(name: str, hostile: str) -> None:
     resource = network_resource(name)
-    body = json.dumps({resource.item: {field: hostile for field, _ in resource.parents}}).encode()
+    body = json.dumps({resource.item: dict.fromkeys(leading(resource.key), hostile)}).encode()
     made = creation(Call("POST", "network", f"/v2.0/{name}", "", CIMultiDict(), body, "req-x"), resource, {"paris"})
     for parent in made.parents:
-        assert parent.path.count("/") == 3
+        assert parent.path.rpartition("/")[0] in {kind.path for kind in KINDS.values()}
         assert not set(parent.path) & set("?# \r\n")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import aiohttp
 from gateway_cloud import Cloud
 
+from atoll.gateway.copies.replicas import Replicas
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -336,11 +338,13 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
             self.services = site.services
             self.brought: list[str] = []
 
-        async def missing(self, call):
-            return [] if self.brought else [Reference(call.json()["server"]["imageRef"])]
+        async def ahead(self, _call):
+            return None
 
-        async def bring(self, references, _token, _request_id):
-            self.brought += [reference.id for reference in references]
+        async def after(self, call):
+            if self.brought:
+                return None
+            self.brought.append(call.json()["server"]["imageRef"])
             self.services.refuse = lambda _request: None
             return self.undo
 
@@ -366,15 +370,18 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
 
 def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
     class Replicator:
+        answer = Replicas.answer
+
         def __init__(self, site) -> None:
             self.site = site
+            self._sites = site.sites
             self.asked: list[tuple[str, list[str]]] = []
 
         async def everywhere(self, call, sites):
             self.asked.append((f"{call.method} {call.path}", list(sites)))
             return await self.site.sites.send(sites[0], call)
 
-        async def create(self, call, resource, choices, later=()):
+        async def create(self, call, resource, choices, later=(), parts=None):
             self.asked.append((f"{call.method} {call.path} {resource.item}", [list(choice) for choice in choices]))
             return await self.site.sites.send(choices[0][0], call)
 

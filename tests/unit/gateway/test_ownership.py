@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from multidict import CIMultiDict
-from replica_sites import USER, Sites, View, call
+from replica_sites import USER, call
 
 from atoll.gateway.copies import ownership
 from atoll.gateway.request import requester
 from atoll.gateway.request.call import Call, Reply
-from atoll.gateway.request.headers import IDENTIFY, IDENTITY
 from atoll.gateway.request.requester import Requester, Requesters
 
 IMAGE = "/v2/images/i"
@@ -41,48 +40,6 @@ def test_identity(service: str, path: str, body: Any, expected: dict[str, str]):
 @pytest.mark.parametrize("path", ["/v2.1/os-quota-sets/p", "/v2.0/quotas/p", "/v2.0/quotas/p.json", "/"])
 def test_setting_is_no_object(path: str):
     assert ownership.collection_of("network", path) == ""
-
-
-@pytest.mark.parametrize("said", ["", "{", "[]", "null", "7"])
-def test_what_is_no_identity_says_nothing(said: str):
-    assert ownership.identity_in(Reply(200, CIMultiDict({IDENTITY: said}), b"", "lyon")) == {}
-
-
-@pytest.mark.parametrize(
-    ("method", "child", "asked"),
-    [
-        ("DELETE", "", ["GET", "DELETE"]),
-        ("PATCH", "", ["PATCH"]),
-        ("POST", "/members", ["GET", "POST"]),
-        ("PUT", "/tags/t", ["GET", "PUT"]),
-    ],
-)
-def test_site_says_which_object_a_request_was_about(method: str, child: str, asked: list[str]):
-    async def main() -> None:
-        async with Sites("paris").running() as sites:
-            sites["paris"].things[IMAGE] = {"id": "i", "owner": "project", "os_hash_value": "h"}
-            sites["paris"].things[f"{IMAGE}/tags/t"] = {}
-            said = call(method, IMAGE + child, {"name": "x"}, service="image", **{IDENTIFY: "1"})
-            view = View(sites, "paris")
-            reply = await ownership.carried_out(view, said, lambda sent: view.send("paris", sent))  # type: ignore[arg-type]
-            assert json.loads(reply.headers[IDENTITY]) == {"owner": "project", "hash": "h"}
-            assert [each for each, _, _ in sites["paris"].asked] == asked
-            assert {token for _, _, token in sites["paris"].asked} == {USER}, "with the user's own rights"
-            assert all(IDENTIFY not in headers for headers in sites["paris"].headers)
-
-    asyncio.run(main())
-
-
-def test_object_that_the_user_does_not_see_is_not_told():
-    async def main() -> None:
-        async with Sites("paris").running() as sites:
-            sites["paris"].things[IMAGE] = {"id": "i", "owner": "victim"}
-            view = View(sites, "paris")
-            asked = call("DELETE", IMAGE, service="image")
-            reply = await ownership.carried_out(view, asked, lambda sent: view.send("paris", sent))  # type: ignore[arg-type]
-            assert (reply.status, IDENTITY in reply.headers) == (404, False)
-
-    asyncio.run(main())
 
 
 class Keystone:

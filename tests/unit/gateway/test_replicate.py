@@ -9,6 +9,7 @@ import pytest
 from replica_sites import USER, Notes, Sites, call
 
 from atoll.gateway.answers import REPLICA_TAG
+from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.draft import of_user
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.replicas import KIND, Replicas
@@ -26,6 +27,7 @@ class Cloud(NamedTuple):
     notes: Notes
     pending: Pending
     replicas: Replicas
+    conflicts: Conflicts
 
     def waiting(self) -> list[tuple[str, str]]:
         """What waits."""
@@ -51,9 +53,9 @@ class Cloud(NamedTuple):
 async def cloud(directory: Path, *names: str) -> AsyncIterator[Cloud]:
     """Sites, nearest first, whose pending operations stay where they are."""
     async with Sites(*names or ("paris", "lyon", "nice")).running() as sites:
-        notes = Notes()
+        notes, conflicts = Notes(), Conflicts()
         with closing(Pending(directory / "pending.db", sites, lambda: 0.0)) as pending:
-            yield Cloud(sites, notes, pending, Replicas(sites, notes, pending, sites.send))
+            yield Cloud(sites, notes, pending, Replicas(sites, notes, pending, sites.make, conflicts), conflicts)
 
 
 def test_servers_are_created_together_under_one_id(tmp_path):
@@ -78,9 +80,9 @@ def test_servers_are_created_together_under_one_id(tmp_path):
 def test_another_gateway_learns_and_forgets_them(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
-            early = Replicas(at.sites, at.notes, at.pending, at.sites.send)
+            early = Replicas(at.sites, at.notes, at.pending, at.sites.make)
             key = (await at.create_server()).json()["server"]["id"]
-            late = Replicas(at.sites, at.notes, at.pending, at.sites.send)
+            late = Replicas(at.sites, at.notes, at.pending, at.sites.make)
             assert early.group(key) == late.group(key) == at.replicas.group(key) is not None
             await at.ask("DELETE", key)
             assert early.group(key) is None
@@ -291,7 +293,7 @@ def test_what_one_site_has_done_is_done_by_the_others_whatever_becomes_of_the_ga
                 at.sites[site].things[FLAVOR] = {"id": "f"}
             at.sites["lyon"].hang = asyncio.Event()
             task = asyncio.create_task(at.replicas.everywhere(call("DELETE", FLAVOR), at.sites.everywhere()))
-            while not (at.sites["lyon"].asked and at.sites["paris"].writes()):
+            while not (at.sites["lyon"].writes() and at.sites["paris"].writes()):
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.05)
             with closing(Pending(tmp_path / "pending.db", at.sites, lambda: 0.0)) as successor:
@@ -310,9 +312,11 @@ def test_what_no_site_has_accepted_waits_for_none(tmp_path):
             asked = call("DELETE", FLAVOR)
             reply = await at.replicas.everywhere(asked, at.sites.everywhere())
             assert (reply.status, reply.headers["X-Atoll-Missing"]) == (503, "nice")
+            at.sites["lyon"].things[FLAVOR] = {"id": "f"}
             at.sites["lyon"].refuse["DELETE", "."] = 403
             assert (await at.replicas.everywhere(asked, at.sites.everywhere())).status == 403
             at.sites["lyon"].refuse.clear()
+            at.sites["lyon"].things.clear()
             at.sites.cut.clear()
             assert (await at.replicas.everywhere(asked, at.sites.everywhere())).status == 404
             assert at.waiting() == []
@@ -320,14 +324,17 @@ def test_what_no_site_has_accepted_waits_for_none(tmp_path):
     asyncio.run(main())
 
 
-def test_what_a_site_forbids_the_user_is_not_done_there_by_the_gateway(tmp_path):
+def test_what_one_of_several_sites_refuses_is_told_and_not_done_there_by_the_gateway(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             for site in ("paris", "lyon"):
                 at.sites[site].things[FLAVOR] = {"id": "f"}
             at.sites["lyon"].refuse["DELETE", "."] = 403
-            assert (await at.replicas.everywhere(call("DELETE", FLAVOR), ["paris", "lyon"])).status == 204
+            reply = await at.replicas.everywhere(call("DELETE", FLAVOR), ["paris", "lyon"])
+            assert (reply.status, reply.site) == (403, "lyon")
             assert at.waiting() == []
+            (told,) = at.conflicts.list()
+            assert "carried out at paris, but lyon refuses" in told["why"]
 
     asyncio.run(main())
 
@@ -472,7 +479,7 @@ def test_what_a_copy_of_the_whole_gets_a_copy_gets_later_that_is_cut_off(tmp_pat
         (SERVERS, COMPUTE["servers"], {"server": {"name": "x", "max_count": 2}}, "several servers in one request"),
         (SERVERS, COMPUTE["servers"], {"server": {"metadata": ["a"]}}, "expected metadata to be an object"),
         (SERVERS, COMPUTE["servers"], {"flavor": {}}, "expected one server"),
-        ("/v2.0/networks", network_resource("networks"), {"networks": [{}]}, "expected one network"),
+        ("/v2.0/networks", network_resource("networks"), {"networks": ["x"]}, "expected one network, or several networks"),
         ("/v2.0/floatingips", network_resource("floatingips"), {"floatingip": {}}, "floatingips can't be the same at several sites"),
         (SERVERS, COMPUTE["servers"], b"{", "JSON"),
     ],
@@ -486,5 +493,69 @@ def test_what_cant_be_replicated(tmp_path, path, resource, body, why):
             if why != "JSON":
                 assert why in reply.body.decode()
             assert at.sites["paris"].asked == []
+
+    asyncio.run(main())
+
+
+# --- Several things in one request
+
+
+def rules(*groups: str) -> Call:
+    """Asks for rules, one of each group."""
+    items = [{"security_group_id": group, "description": str(number)} for number, group in enumerate(groups)]
+    return call("POST", RULES, {"security_group_rules": items}, service="network")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_list_of_parts_is_made_at_all_sites_under_the_same_ids(tmp_path, count):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites.cut.add("nice")
+            resource = network_resource("security-group-rules")
+            reply = await at.replicas.create(rules(*["g"] * count), resource, TWO, ["nice"])
+            made = reply.json()["security_group_rules"]
+            assert (reply.site, len(made)) == ("paris,lyon", count)
+            for site in ("paris", "lyon"):
+                there = {rule["id"]: rule["description"] for rule in at.sites[site].of(RULES)}
+                assert there == {rule["id"]: rule["description"] for rule in made}
+            assert at.waiting() == [("nice", f"POST network{RULES}")] * count
+            waits = [json.loads(each.body or b"")["security_group_rule"]["id"] for each in at.pending._store.all()]
+            assert waits == [rule["id"] for rule in made], "each alone: a list is answered whole or not at all"
+
+    asyncio.run(main())
+
+
+def test_a_list_of_parts_is_made_whole_or_not_at_all(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites["lyon"].refuse["POST", RULES] = 409
+            reply = await at.replicas.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
+            assert reply.status == 409
+            assert at.sites["paris"].of(RULES) == at.sites["lyon"].of(RULES) == []
+            assert at.waiting() == []
+
+    asyncio.run(main())
+
+
+def test_a_site_gets_those_parts_whose_whole_it_has(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            parts = {"paris": [0, 1, 2], "lyon": [0, 2]}
+            reply = await at.replicas.create(rules("g", "h", "g"), network_resource("security-group-rules"), TWO, (), parts)
+            made = reply.json()["security_group_rules"]
+            assert [rule["description"] for rule in made] == ["0", "1", "2"]
+            assert [rule["id"] for rule in at.sites["lyon"].of(RULES)] == [made[0]["id"], made[2]["id"]]
+
+    asyncio.run(main())
+
+
+def test_a_list_whose_creation_was_not_answered_is_deleted_by_its_ids(tmp_path):
+    async def main() -> None:
+        async with cloud(tmp_path) as at:
+            at.sites.mute.add("lyon")
+            await at.replicas.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
+            left = [rule["id"] for rule in at.sites["lyon"].of(RULES)]
+            assert at.sites["paris"].of(RULES) == []
+            assert at.waiting() == [("lyon", f"DELETE network{RULES}/{rule}") for rule in left]
 
     asyncio.run(main())

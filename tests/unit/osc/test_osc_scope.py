@@ -20,6 +20,8 @@ class Cloud(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.seen: list[tuple[str, str | None]] = []
+        self.strict: list[str | None] = []
+        self.missing = ""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,11 +50,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: object) -> None:
         self.server.seen.append((f"{self.command} {self.path.split('?')[0]}", self.headers["X-Scope"]))
+        self.server.strict.append(self.headers["X-Atoll-Strict"])
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.send_header("X-Subject-Token", "token")
+        if self.server.missing and "images" in self.path:
+            self.send_header("X-Atoll-Missing", self.server.missing)
         self.end_headers()
         self.wfile.write(data)
 
@@ -73,6 +78,12 @@ def cloud() -> Iterator[Cloud]:
 
 def openstack(cloud: Cloud, *arguments: str, **variables: str) -> list[tuple[str, str | None]]:
     """What the client asked, and the header that came with it."""
+    run(cloud, *arguments, **variables)
+    return cloud.seen
+
+
+def run(cloud: Cloud, *arguments: str, **variables: str) -> str:
+    """What the client wrote to standard error."""
     account = {
         "OS_AUTH_URL": cloud.url + "/identity/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p", "OS_PROJECT_NAME": "p",
         "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default", "OS_IDENTITY_API_VERSION": "3", "NO_PROXY": "127.0.0.1",
@@ -82,7 +93,7 @@ def openstack(cloud: Cloud, *arguments: str, **variables: str) -> list[tuple[str
     done = subprocess.run(command, env=clean | account | variables, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
     assert {request for request, _ in cloud.seen} >= {"POST /identity/v3/auth/tokens", "GET /image/v2/images"}
-    return cloud.seen
+    return done.stderr
 
 
 def test_every_request_carries_the_option(cloud):
@@ -95,3 +106,26 @@ def test_every_request_carries_the_variable(cloud):
 
 def test_without_either_there_is_no_header(cloud):
     assert {scope for _, scope in openstack(cloud)} == {None}
+
+
+def test_strict_goes_with_every_request(cloud):
+    assert run(cloud, "--os-strict") == ""
+    assert set(cloud.strict) == {"1"}
+    cloud.strict.clear()
+    assert run(cloud, ATOLL_STRICT="1") == ""
+    assert set(cloud.strict) == {"1"}
+    cloud.strict.clear()
+    assert run(cloud, ATOLL_STRICT="0") == ""
+    assert set(cloud.strict) == {None}
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        ("metz", "warning: site metz does not answer: what is only there is missing or UNKNOWN (X-Atoll-Missing)\n"),
+        ("pau,metz", "warning: sites metz, pau do not answer: what is only there is missing or UNKNOWN (X-Atoll-Missing)\n"),
+    ],
+)
+def test_sites_that_an_answer_lacks_are_named_in_one_line(cloud, missing, line):
+    cloud.missing = missing
+    assert run(cloud) == line

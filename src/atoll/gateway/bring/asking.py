@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from multidict import CIMultiDict
 
-from atoll.gateway.answers import GONE
+from atoll.gateway.answers import GONE, words
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.references import Reference
+from atoll.gateway.bring.references import Mention, Reference, named_by
 from atoll.gateway.request.call import Call, Unreachable
-from atoll.gateway.request.paths import segment
-from atoll.gateway.resolve.routes import is_uuid
+from atoll.gateway.request.paths import is_uuid, segment
+from atoll.gateway.resolve import sight
+from atoll.gateway.resolve.references import KINDS
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +31,25 @@ MAKE_S = 60.0
 
 class Failed(Exception):  # noqa: N818 - what a service has done, as Unreachable is
     """A service refused what bringing something here needs."""
+
+
+class Refusal(Failed):
+    """A request is refused, because of what it refers to.
+
+    Args:
+        message: one sentence for the client, which names the site that has it.
+        status: of the answer.
+        away: sites that can't be reached and may have it.
+    """
+
+    def __init__(self, message: str, status: int = 409, away: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.away = tuple(away)
+
+
+class Elsewhere(Failed):
+    """What a request would make belongs to another site, which has what it refers to: the gateway sends it there."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +84,14 @@ class Asker:
         return bare if body is None else bare.with_(json=body)
 
     async def get(self, site: str, service: str, target: str) -> Any:
-        """What a service shows to the user; None if it shows nothing.
+        """What a service shows to the user, also if the token's access rules forbid to look; None if it shows nothing.
 
         Raises:
             Unreachable: it does not answer.
         """
         reply = await self.sites.send(site, self.call("GET", service, target, self.token), LOOK_S)
+        if reply.status in sight.REFUSALS:
+            reply = await sight.see(self.sites, site, self.token, service, target)
         return reply.json() if reply.ok else None
 
     async def make(  # noqa: PLR0913 - a request is made of so many parts
@@ -105,8 +128,29 @@ class Asker:
         if (exists and reply.status == 409) or (gone and reply.status in GONE):
             return None
         if not reply.ok:
-            raise Failed(f"{method} {target}: {reply.status} {reply.body[:500].decode(errors='replace')}")
+            raise Failed(f"{service} answers {reply.status} to {method} {target}: {words(reply)}")
         return reply.json() if reply.body else {}
+
+    async def make_as_user(
+        self, method: str, service: str, what: tuple[str, Any], instead: Callable[[sight.Viewer], tuple[str, Any]], *, exists: bool = False
+    ) -> Any:
+        """Have a service of this site make something with the user's rights, also if the token's access rules forbid it.
+
+        Args:
+            method: POST or PUT.
+            service: which.
+            what: target, and body to be sent as JSON.
+            instead: target and body that mean the same when the gateway's own account asks, for the user that Keystone confirms.
+            exists: as for `make`.
+
+        Raises:
+            Failed: the service refuses.
+            Unreachable: it does not answer.
+        """
+        viewer = await sight.restricted(self.sites, self.token)
+        if viewer is not None:
+            return await self.make(method, service, *instead(viewer), exists=exists)
+        return await self.make(method, service, *what, token=self.token, exists=exists)
 
     async def project(self) -> str:
         """The id of the user's project.
@@ -117,6 +161,7 @@ class Asker:
         """
         call = self.call("GET", "identity", "/v3/auth/tokens?nocatalog", self.token)
         call.headers["X-Subject-Token"] = self.token
+        call.headers["OpenStack-Identity-Access-Rules"] = "1.0"
         reply = await self.sites.send(self.sites.here, call, LOOK_S)
         project = reply.json()["token"].get("project") if reply.ok else None
         if project is None:
@@ -129,6 +174,8 @@ class Asker:
         Raises:
             Unreachable: the service does not answer.
         """
+        if reference.kind == kinds.ZONE:
+            return {"zoneName": site} if reference.id == site else None
         try:
             service, target, key = _where(reference)
         except ValueError:
@@ -138,6 +185,34 @@ class Asker:
         if reference.kind == kinds.IMAGE and found is not None and found["status"] != "active":
             return None
         return found or None
+
+    async def shows(self, site: str, reference: Reference) -> bool:
+        """Return whether a site shows something to the user; `False` if it does not answer."""
+        return await self._try(site, reference) is not None
+
+    async def shows_path(self, site: str, service: str, path: str) -> bool:
+        """Return whether a site shows the user something at a path; `False` if it does not answer."""
+        try:
+            return await self.get(site, service, path) is not None
+        except Unreachable:
+            return False
+
+    async def check(self, kind: str, resource: Mapping[str, Any], site: str) -> None:
+        """Make sure that this site has all that a resource refers to and that can't be brought.
+
+        Args:
+            kind: of the resource.
+            resource: as another site shows it.
+            site: that site.
+
+        Raises:
+            Refusal: this site lacks something.
+            Unreachable: a service does not answer.
+        """
+        for mention in named_by(kind, resource):
+            if mention.field.action is kinds.Action.REFUSE and await self.look(self.sites.here, mention.reference) is None:
+                here, named = self.sites.here, mention.reference
+                raise Refusal(f"{kind} {resource['id']} of {site} can't be brought to {here}, which lacks {named} that it names")
 
     async def elsewhere(self, reference: Reference) -> list[Found]:
         """The other sites that have it, nearest first."""
@@ -157,16 +232,20 @@ VERSION = "2.61"
 """Of Nova's API: the first in which a flavor shows its extra specs."""
 
 
+def sentence(mention: Mention, site: str, here: str) -> str:
+    """Say that something is at another site, and what may be done about it."""
+    hint = f": {mention.field.hint.format(here=here, site=site)}" if mention.field.hint else ""
+    return f"{mention.reference} is at {site} and can't be used at {here}{hint}"
+
+
 def _where(reference: Reference) -> tuple[str, str, str]:
     """Service, target, and the key in the answer."""
     if reference.kind == kinds.SECURITY_GROUP:
         attribute = "id" if is_uuid(reference.id.lower()) else "name"
         return "network", f"/v2.0/security-groups?{urlencode({attribute: reference.id})}", "security_groups"
-    name = segment(reference.id)
-    return {
-        kinds.IMAGE: ("image", f"/v2/images/{name}", ""),
-        kinds.FLAVOR: ("compute", f"/v2.1/flavors/{name}", "flavor"),
-        kinds.KEY_PAIR: ("compute", f"/v2.1/os-keypairs/{name}", "keypair"),
-        kinds.NETWORK: ("network", f"/v2.0/networks/{name}", "network"),
-        kinds.SUBNET: ("network", f"/v2.0/subnets/{name}", "subnet"),
-    }[reference.kind]
+    if reference.kind == kinds.FLOATING_IP:
+        return "network", f"/v2.0/floatingips?{urlencode({'floating_ip_address': reference.id})}", "floatingips"
+    if reference.kind == kinds.HOST:
+        return "compute", f"/v2.1/os-services?{urlencode({'binary': 'nova-compute', 'host': reference.id})}", "services"
+    kind = KINDS.get(reference.kind)
+    return (kind.service, f"{kind.path}/{segment(reference.id)}", kind.key) if kind else ("", "", "")

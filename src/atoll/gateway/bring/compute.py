@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from atoll.gateway.bring.asking import Asker, Found
 from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.references import FLAVOR, Reference
 from atoll.gateway.bring.undo import Made
 from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve.sight import Viewer
 
 _FLAVOR = ("id", "name", "ram", "vcpus", "disk", "OS-FLV-EXT-DATA:ephemeral", "rxtx_factor", "os-flavor-access:is_public", "description")
 
@@ -56,5 +58,11 @@ async def bring_key_pair(asker: Asker, found: Found, made: Made, _means: Means) 
         Unreachable: a service does not answer.
     """
     body = {name: found.body[name] for name in ("name", "public_key", "type")}
-    if await asker.make("POST", "compute", "/v2.1/os-keypairs", {"keypair": body}, token=asker.token, exists=True) is not None:
-        made.note("compute", f"/v2.1/os-keypairs/{segment(body['name'])}", asker.token)
+
+    def for_viewer(viewer: Viewer) -> tuple[str, Any]:
+        return "/v2.1/os-keypairs", {"keypair": body | {"user_id": viewer.user}}
+
+    answer = await asker.make_as_user("POST", "compute", ("/v2.1/os-keypairs", {"keypair": body}), for_viewer, exists=True)
+    if answer is not None:
+        user = answer["keypair"]["user_id"]
+        made.note("compute", f"/v2.1/os-keypairs/{segment(body['name'])}?{urlencode({'user_id': user})}")

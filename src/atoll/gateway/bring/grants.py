@@ -80,7 +80,8 @@ class Grants:
         if reference.kind == kinds.IMAGE:
             members = f"/v2/images/{name}/members"
             await asker.make("POST", "image", members, {"member": project}, exists=True)
-            await asker.make("PUT", "image", f"{members}/{segment(project)}", {"status": "accepted"}, token=asker.token)
+            accepted = (f"{members}/{segment(project)}", {"status": "accepted"})
+            await asker.make_as_user("PUT", "image", accepted, lambda _viewer: accepted)
         elif reference.kind == kinds.FLAVOR:
             access = {"addTenantAccess": {"tenant": project}}
             await asker.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, exists=True)

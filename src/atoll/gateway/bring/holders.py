@@ -23,13 +23,20 @@ from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.request.paths import segment
+from atoll.gateway.resolve import sight
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 
 PATH = "/atoll/things/{kind}/{id}"
 
-_SLUGS = {kinds.IMAGE: "image", kinds.FLAVOR: "flavor", kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security-group"}
+_SLUGS = {
+    kinds.IMAGE: "image",
+    kinds.FLAVOR: "flavor",
+    kinds.NETWORK: "network",
+    kinds.SECURITY_GROUP: "security-group",
+    kinds.PORT: "port",
+}
 _KINDS = {slug: kind for kind, slug in _SLUGS.items()}
 
 _WHERE: Mapping[str, tuple[str, str, str]] = {
@@ -37,6 +44,7 @@ _WHERE: Mapping[str, tuple[str, str, str]] = {
     kinds.FLAVOR: ("compute", "/v2.1/flavors/", "flavor"),
     kinds.NETWORK: ("network", "/v2.0/networks/", "network"),
     kinds.SECURITY_GROUP: ("network", "/v2.0/security-groups/", "security_group"),
+    kinds.PORT: ("network", "/v2.0/ports/", "port"),
 }
 """By kind: the service, the path of the collection, and the key in the answer."""
 
@@ -45,6 +53,16 @@ USE = "use"
 
 RBAC: Mapping[str, str] = {kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security_group"}
 """Kinds that Neutron shares by its RBAC policies, each with its `object_type`."""
+
+
+def question(kind: str, identifier: str, project: str = "") -> str:
+    """Return the target by which a site's gateway is asked how it holds a thing.
+
+    Raises:
+        ValueError: no resource can have this id.
+    """
+    query = f"?{urlencode({'project': project})}" if project else ""
+    return f"/things/{_SLUGS[kind]}/{segment(identifier)}{query}"
 
 
 class Holders:
@@ -117,33 +135,23 @@ class Holders:
 
     async def _granted(self, asker: Asker, kind: str, body: Mapping[str, Any], project: str) -> tuple[str, ...]:
         """The actions that this site lets a project do, by its own service's records."""
-        here = self._sites.here
+
+        async def get(target: str) -> Any:
+            return await asker.get(self._sites.here, _WHERE[kind][0], target)
+
         if kind == kinds.IMAGE:
-            return await self._image_granted(asker, body, project)
+            return (USE,) if await sight.uses_image(body, project, get) else ()
         if kind == kinds.FLAVOR:
-            if body["os-flavor-access:is_public"]:
-                return (USE,)
-            access = await asker.get(here, "compute", f"/v2.1/flavors/{segment(body['id'])}/os-flavor-access") or {}
-            return (USE,) if any(each["tenant_id"] == project for each in access.get("flavor_access", ())) else ()
+            return (USE,) if await sight.uses_flavor(body, project, get) else ()
+        if kind not in RBAC:
+            return ()
         if body["project_id"] == project:
             return ("access_as_shared",)
-        query = urlencode({"object_type": RBAC[kind], "object_id": body["id"]})
-        policies = (await asker.get(here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
-        return tuple(sorted({each["action"] for each in policies if each["target_tenant"] in {project, "*"}}))
-
-    async def _image_granted(self, asker: Asker, body: Mapping[str, Any], project: str) -> tuple[str, ...]:
-        if body.get("owner") == project or body.get("visibility") in {"public", "community"}:
-            return (USE,)
-        if body.get("visibility") != "shared":
-            return ()
-        members = await asker.get(self._sites.here, "image", f"/v2/images/{segment(body['id'])}/members") or {}
-        return (USE,) if any(each["member_id"] == project for each in members.get("members", ())) else ()
+        return await sight.actions(RBAC[kind], body["id"], project, get)
 
     async def _ask(self, site: str, kind: str, identifier: str, project: str) -> Description | None:
-        query = f"?{urlencode({'project': project})}" if project else ""
         try:
-            target = f"/things/{_SLUGS[kind]}/{segment(identifier)}{query}"
-            call = Asker(self._sites, "", request_id(None)).call("GET", "atoll", target, "")
+            call = Asker(self._sites, "", request_id(None)).call("GET", "atoll", question(kind, identifier, project), "")
             reply = await self._sites.send(site, call, LOOK_S)
             said = reply.json() if reply.ok else None
             return said and Description(site, dict(said["body"]), bool(said["native"]), _texts(said["granted"]))

@@ -21,9 +21,8 @@ from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.bring.things import Description
-from atoll.gateway.copies.ownership import identity_in
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.resolve.routes import is_uuid
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change
@@ -75,7 +74,7 @@ class Keeper:
         item = _ITEM.fullmatch(call.path)
         if call.method == "DELETE":
             known = self._document.record(KIND, item[1]) if item is not None else None
-            if known is not None and known.present and identity_in(reply).get("owner") == known.fields.get("owner"):
+            if known is not None and known.present and reply.identity.get("owner") == known.fields.get("owner"):
                 self._document.write([Change(KIND, known.key, {"present": False})])
         elif item is not None or call.path == "/v2/images":
             self._write(reply.json())

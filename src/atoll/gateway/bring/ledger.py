@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS loan (
     kind TEXT NOT NULL, id TEXT NOT NULL, project TEXT NOT NULL, borrower TEXT NOT NULL, ended TEXT NOT NULL DEFAULT '',
     since REAL NOT NULL DEFAULT 0, PRIMARY KEY (kind, id, project, borrower)
 );
+CREATE TABLE IF NOT EXISTS moving (port TEXT PRIMARY KEY, source TEXT NOT NULL, since REAL NOT NULL);
 """
 
 
@@ -85,6 +86,20 @@ class Ledger:
         """Forget a copy that is deleted, and all that was granted on it."""
         for table in ("brought", "grants"):
             self._database.execute(f"DELETE FROM {table} WHERE kind = ? AND id = ?", (kind, identifier))  # noqa: S608 - names of our own
+
+    # Ports on their way
+
+    def begin_move(self, port: str, source: str, now: float) -> None:
+        """Note that this site is about to make a copy of a port, to be deleted at its site afterwards."""
+        self._database.execute("INSERT OR REPLACE INTO moving VALUES (?, ?, ?)", (port, source, now))
+
+    def end_move(self, port: str) -> None:
+        """Note that a port is at one site again."""
+        self._database.execute("DELETE FROM moving WHERE port = ?", (port,))
+
+    def moves(self) -> list[tuple[str, str, float]]:
+        """Return the ports that may be at two sites: the id, the other site, and when the move began, in seconds since 1970."""
+        return list(self._database.execute("SELECT port, source, since FROM moving ORDER BY since"))
 
     # Grants made here
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from atoll.gateway.bring.defaults import Defaults
 from atoll.gateway.bring.grants import Grants
 from atoll.gateway.bring.holders import Holders
 from atoll.gateway.bring.ledger import Ledger
@@ -17,8 +18,10 @@ class Means:
         holders: tells how all sites hold a thing, and whether they agree.
         grants: lets the user's project use the copy, if its owner lets it.
         ledger: notes what was brought.
+        defaults: gives a project's group `default` the rules that it has elsewhere.
     """
 
     holders: Holders
     grants: Grants
     ledger: Ledger
+    defaults: Defaults

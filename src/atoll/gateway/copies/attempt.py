@@ -23,6 +23,10 @@ COPIED_S = 3600.0
 """Seconds that a site may take to pull an image's data."""
 
 
+_PASSING = frozenset((401, 403, 408, 423, 425, 429))
+"""Refusals that are not about what is asked for. The gateway's own account may lack a right for a moment: its token has ended."""
+
+
 class Later(Exception):  # noqa: N818 - no error: it is tried again
     """Not done yet.
 
@@ -72,6 +76,8 @@ class Executor:
             raise Unfit(outcome.message)
         if outcome.status in GONE and operation.unsure:
             self._settle(operation)
+        elif _is_final(operation, outcome.status):
+            raise Unfit(f"HTTP {outcome.status}: {outcome.message}")
         elif outcome.status >= 300 and outcome.status not in GONE:
             raise Later(f"HTTP {outcome.status}: {outcome.message}", refused=not outcome.waits)
 
@@ -93,3 +99,13 @@ class Executor:
         now = asyncio.get_running_loop().time()
         if now - self._gone_since.setdefault(operation.number, now) < SETTLED_S:
             raise Later("it is not there, and might still come to be")
+
+
+def _is_final(operation: Operation, status: int) -> bool:
+    """Whether a refusal is the site's last word: a network in use, a value that is not allowed there. Others may pass.
+
+    A server may be busy with something else (409), and what undoes a creation is tried until it is undone: somebody would pay for the rest.
+    """
+    if operation.unsure or status in GONE or status in _PASSING or not 400 <= status < 500:
+        return False
+    return operation.service != "compute" or status != 409

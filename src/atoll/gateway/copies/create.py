@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from atoll.gateway import faults
 from atoll.gateway.answers import GONE, words
@@ -20,11 +20,14 @@ from atoll.gateway.sites import Sites
 _HOPELESS = (400, 401)
 """Refusals that every site would repeat: the request itself is wrong, or the user is not known."""
 
-CreateAt = Callable[[str, Call], Awaitable[Reply]]
+CreateAt = Callable[[str, Call, Resource], Awaitable[Reply]]
 """Creates something at one site, which brings along what it lacks; raises Unreachable."""
 
 Tie = Callable[[Draft, Mapping[str, str]], None]
 """Notes that what was created at several sites, and has there these ids, belongs together."""
+
+Parts = Mapping[str, Sequence[int]]
+"""By site, the numbers of those of several things that it is to have; all that are asked for, if it is not named."""
 
 
 class Creator:
@@ -45,7 +48,14 @@ class Creator:
         self._create_at = create_at
         self._tie = tie
 
-    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]], later: Sequence[str] = ()) -> Reply:
+    async def create(
+        self,
+        call: Call,
+        resource: Resource,
+        choices: Sequence[Sequence[str]],
+        later: Sequence[str] = (),
+        parts: Parts = {},  # noqa: B006 - it is not changed
+    ) -> Reply:
         """Create something at all sites of the first of several choices where that works.
 
         Args:
@@ -53,6 +63,7 @@ class Creator:
             resource: what is created.
             choices: of `scope.Plan`.
             later: sites that can't be reached now, and shall have it too when they can: of a resource that can be given an id.
+            parts: if several things are created that not all sites are to have. The first site of a choice has all.
 
         Returns:
             The answer of the choice's first site. If no choice works, the first that was given, or 503 if there was none.
@@ -67,7 +78,7 @@ class Creator:
             except ValueError as error:
                 return faults.fault(call.service, 400, str(error), self._sites.here)
             try:
-                reply = await self._create_together(made, choice, later, requester)
+                reply = await self._create_together(_Together(made, choice, later, parts, requester))
             except Unreachable as error:
                 cut[error.site] = None
                 if error.sent and not made.traceable:
@@ -78,40 +89,47 @@ class Creator:
             refusal = refusal or reply
         return refusal or faults.unreachable(call.service, cut, self._sites.here)
 
-    async def _create_together(self, made: Draft, choice: Sequence[str], later: Sequence[str], requester: Requester | None) -> Reply:
+    async def _create_together(self, asked: _Together) -> Reply:
         """Create at all sites of a choice, or at none.
 
         Raises:
             Unreachable: a site did not answer.
         """
+        made, choice, requester = asked.made, asked.sites, asked.requester
         there = {self._sites.here, *self._sites.reachable()}
         for site in choice:
             if site not in there:
                 raise Unreachable(site, "the mesh can't reach it", sent=False)
         with Intents(self._pending) as intents:
             try:
-                done = await self._create_at_all(made, choice, intents, requester)
+                done = await self._create_at_all(asked, intents)
             except _Failed as failed:
-                await asyncio.gather(*(self._undo(site, delete, intents, requester) for site, delete in failed.done.items()))
+                await asyncio.gather(*(self._undo(site, deletions, intents, requester) for site, deletions in failed.done.items()))
                 if isinstance(failed.outcome, Unreachable):
                     raise failed.outcome from None
                 return failed.outcome
-            if len(choice) > 1:
-                self._tie(made, {site: made.id_in(done[site]) for site in choice})
-            if later:
-                copy = made.for_others(done[choice[0]]).copy(made.id_in(done[choice[0]]), requester)
-                self._pending.add(replace(copy, site=site) for site in later)
+            if len(choice) > 1 and made.single:
+                self._tie(made, {site: made.ids_in(done[site])[0] for site in choice})
+            if asked.later:
+                self._leave(asked, done[choice[0]])
             intents.settle(*choice)
         return replace(done[choice[0]], site=",".join(choice))
 
-    async def _create_at_all(self, made: Draft, choice: Sequence[str], intents: Intents, requester: Requester | None) -> dict[str, Reply]:
+    def _leave(self, asked: _Together, first: Reply) -> None:
+        """Have it made later where that can't be done now."""
+        for each in asked.made.for_others(first).one_by_one():
+            copy = each.copy(each.ids[0], asked.requester)
+            self._pending.add(replace(copy, site=site) for site in asked.later)
+
+    async def _create_at_all(self, asked: _Together, intents: Intents) -> dict[str, Reply]:
         """Create at all sites of a choice.
 
         Raises:
             _Failed: a site has not done it.
         """
         # The first alone: if it refuses, which the others would do too, there is nothing to be undone.
-        first, *others = choice
+        made, requester = asked.made, asked.requester
+        first, *others = asked.sites
         intents.keep(made.removals([first], requester))
         outcome = await self._create(made, first, intents)
         if isinstance(outcome, Unreachable) or not outcome.ok:
@@ -120,19 +138,22 @@ class Creator:
         if not others:
             return done
         made = made.for_others(outcome)
-        intents.keep(made.removals(choice, requester))
-        outcomes = dict(zip(others, await asyncio.gather(*(self._create(made, site, intents) for site in others)), strict=True))
+        drafts = {site: made.only(asked.parts[site]) if site in asked.parts else made for site in others}
+        for site, each in {first: made, **drafts}.items():
+            intents.keep(each.removals([site], requester))
+        created = await asyncio.gather(*(self._create(drafts[site], site, intents) for site in others))
+        outcomes = dict(zip(others, created, strict=True))
         done |= {site: each for site, each in outcomes.items() if isinstance(each, Reply) and each.ok}
         failure = next((each for site, each in outcomes.items() if site not in done), None)
         if failure is not None:
-            raise _Failed(failure, {site: made.deletion(reply) for site, reply in done.items()})
+            raise _Failed(failure, {site: made.deletions(reply) for site, reply in done.items()})
         return done
 
     async def _create(self, made: Draft, site: str, intents: Intents) -> Reply | Unreachable:
         """Create at one site, and note what is to be undone if that fails."""
         outcome: Reply | Unreachable
         try:
-            outcome = await self._create_at(site, made.call)
+            outcome = await self._create_at(site, made.call, made.resource)
         except Unreachable as error:
             outcome, unsure, why = error, error.sent, error.why
         else:
@@ -143,18 +164,41 @@ class Creator:
             intents.settle(site)
         return outcome
 
-    async def _undo(self, site: str, delete: Call, intents: Intents, requester: Requester | None) -> None:
-        try:
-            reply = await self._sites.send(site, delete)
-        except Unreachable as error:
-            why = error.why
-        else:
-            if reply.ok or reply.status in GONE:
-                intents.settle(site)
-                return
-            why = f"HTTP {reply.status}: {words(reply)}"
-        intents.keep({site: Operation.of(site, of_user(delete, requester), why, requester)})
-        intents.leave(site, f"could not be undone: {why}")
+    async def _undo(self, site: str, deletions: Sequence[Call], intents: Intents, requester: Requester | None) -> None:
+        """Delete what was created at a site; what can't be deleted now is later."""
+        left: list[tuple[Call, str]] = []
+        for delete in deletions:
+            try:
+                reply = await self._sites.send(site, delete)
+            except Unreachable as error:
+                left.append((delete, error.why))
+            else:
+                if not reply.ok and reply.status not in GONE:
+                    left.append((delete, f"HTTP {reply.status}: {words(reply)}"))
+        if not left:
+            intents.settle(site)
+            return
+        intents.keep({site: [Operation.of(site, of_user(delete, requester), why, requester) for delete, why in left]})
+        intents.leave(site, f"could not be undone: {left[0][1]}")
+
+
+@dataclass(frozen=True)
+class _Together:
+    """What is created at several sites at once.
+
+    Attributes:
+        made: what.
+        sites: where, the first first.
+        later: see `Creator.create`.
+        parts: see `Creator.create`.
+        requester: who asked for it.
+    """
+
+    made: Draft
+    sites: Sequence[str]
+    later: Sequence[str]
+    parts: Parts
+    requester: Requester | None
 
 
 class _Failed(Exception):  # noqa: N818 - what happened elsewhere, not an error of ours
@@ -165,7 +209,7 @@ class _Failed(Exception):  # noqa: N818 - what happened elsewhere, not an error 
         done: where it was created, and how it is deleted there.
     """
 
-    def __init__(self, outcome: Reply | Unreachable, done: Mapping[str, Call]) -> None:
+    def __init__(self, outcome: Reply | Unreachable, done: Mapping[str, Sequence[Call]]) -> None:
         super().__init__()
         self.outcome = outcome
         self.done = done

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from atoll.gateway.answers import REPLICA_TAG, find_tagged
 from atoll.gateway.copies.operation import Operation
+from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.headers import GIVEN_ID, microversion
 from atoll.gateway.request.paths import segment
@@ -41,24 +42,26 @@ REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
 
 @dataclass(frozen=True)
 class Draft:
-    """Something that is about to be created.
+    """What is about to be created: one thing, or several of one type in one request.
 
     Attributes:
         call: the request, for the first site.
         resource: its type.
-        id: what its id will be; empty if that is not for us to choose, and so might be the id of something that is there already.
+        ids: what the ids will be; empty if they are not for us to choose, and so might be those of things that are there already.
         tag: by which servers are found; empty for all else.
+        single: whether the request makes one thing, and says so: a list of one thing is answered with a list.
     """
 
     call: Call
     resource: Resource
-    id: str = ""
+    ids: tuple[str, ...] = ()
     tag: str = ""
+    single: bool = True
 
     @property
     def traceable(self) -> bool:
         """Whether it can be found at a site that did not say what has become of it."""
-        return bool(self.id or self.tag)
+        return bool(self.ids or self.tag)
 
     @property
     def takes_id(self) -> bool:
@@ -67,8 +70,17 @@ class Draft:
 
     def for_others(self, first: Reply) -> Draft:
         """What is created at the other sites, after the first has created it: with the user's own rights, and under the same id."""
-        body, made = self.call.json(), _item(first.json(), self.resource)
-        wanted = _item(body, self.resource)
+        body, made = self.call.json(), items_of(first.json(), self.resource)
+        for wanted, has in zip(items_of(body, self.resource), made, strict=True):
+            self._pin(wanted, has)
+        call = self.call.with_(json=body)
+        if not self.takes_id:
+            return replace(self, call=call)
+        call.headers[GIVEN_ID] = "1"
+        return replace(self, call=call, ids=tuple(has["id"] for has in made))
+
+    def _pin(self, wanted: Any, made: Mapping[str, Any]) -> None:
+        """Ask for what the first site has chosen."""
         if self.resource.key == "keypairs":
             wanted["public_key"] = made["public_key"]
         elif self.takes_id:
@@ -77,36 +89,58 @@ class Draft:
             wanted |= {"id": made["id"], "project_id": made["project_id"]}
             wanted |= {name: made[name] for name in _PINNED[self.resource.key]}
             wanted.pop("tenant_id", None)
-        call = self.call.with_(json=body)
-        if not self.takes_id:
-            return replace(self, call=call)
-        call.headers[GIVEN_ID] = "1"
-        return replace(self, call=call, id=made["id"])
 
-    def id_in(self, created: Reply) -> str:
-        """The id that a site has given it. A key pair's is its name."""
-        made = _item(created.json(), self.resource)
-        return str(made["name"] if self.resource.key == "keypairs" else made["id"])
+    def only(self, numbers: Sequence[int]) -> Draft:
+        """Some of the things, for a site that has no use for the others.
 
-    def deletion(self, created: Reply) -> Call:
-        """The request that deletes it again."""
-        return self._delete_at(self._path(self.id_in(created)))
+        Args:
+            numbers: which, from 0.
+        """
+        if self.single or len(numbers) == len(items_of(self.call.value, self.resource)):
+            return self
+        body = self.call.json()
+        body[self.resource.key] = [body[self.resource.key][number] for number in numbers]
+        ids = tuple(self.ids[number] for number in numbers) if self.ids else ()
+        return replace(self, call=self.call.with_(json=body), ids=ids)
+
+    def one_by_one(self) -> list[Draft]:
+        """Each thing by itself, in the form of a request for one."""
+        if self.single:
+            return [self]
+        items = self.call.json()[self.resource.key]
+        ids: list[tuple[str, ...]] = [(identifier,) for identifier in self.ids] or [()] * len(items)
+        return [
+            replace(self, call=self.call.with_(json={self.resource.item: item}), ids=each, single=True)
+            for item, each in zip(items, ids, strict=True)
+        ]
+
+    def ids_in(self, created: Reply) -> list[str]:
+        """The ids that a site has given. A key pair's is its name."""
+        name = "name" if self.resource.key == "keypairs" else "id"
+        return [str(made[name]) for made in items_of(created.json(), self.resource)]
+
+    def deletions(self, created: Reply) -> list[Call]:
+        """The requests that delete it again."""
+        return [self._delete_at(self._path(identifier)) for identifier in self.ids_in(created)]
 
     def copy(self, identifier: str, requester: Requester | None) -> Operation:
-        """What creates it at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
+        """What creates one thing at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
         operation = Operation.of("", of_user(self.call, requester), "can't be reached", requester)
         return replace(operation, about=self._path(identifier))
 
-    def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, Operation]:
+    def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, list[Operation]]:
         """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
         if not self.traceable:
             return {}
         if self.tag:
-            name = str(_item(self.call.json(), self.resource).get("name", ""))
-            delete = self._delete_at(self.call.path, find_tagged(name))
+            name = str(items_of(self.call.value, self.resource)[0].get("name", ""))
+            deletions = [self._delete_at(self.call.path, find_tagged(name))]
         else:
-            delete = self._delete_at(self._path(self.id))
-        return {site: replace(Operation.of(site, delete, "being created", requester, unsure=True), tag=self.tag) for site in sites}
+            deletions = [self._delete_at(self._path(identifier)) for identifier in self.ids]
+        return {
+            site: [replace(Operation.of(site, each, "being created", requester, unsure=True), tag=self.tag) for each in deletions]
+            for site in sites
+        }
 
     def _path(self, identifier: str) -> str:
         return f"{self.call.path}/{segment(identifier)}"
@@ -132,16 +166,19 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
     if not traced:
         return Draft(call, resource)
     body = call.json()
-    try:
-        wanted = _item(body, resource)
-    except (KeyError, TypeError):
-        raise ValueError(f"expected one {resource.item}: several in one request can't be created by a scope") from None
+    items = items_of(body, resource)
+    if not items:
+        raise ValueError(
+            f"expected one {resource.item}, or several {resource.key}" if resource.service == "network" else f"expected one {resource.item}"
+        )
+    wanted: Any = items[0]
+    single = resource.service == "image" or wanted is body.get(resource.item)
     if resource.key in _WITH_IDS and wanted.get("id") in (None, "auto"):
         wanted["id"] = str(uuid.uuid4())
         chosen = call.with_(json=body)
         if resource.service == "image":
             chosen.headers[GIVEN_ID] = "1"  # Glance takes an id from its gateway, and not from a user
-        return Draft(chosen, resource, id=wanted["id"])
+        return Draft(chosen, resource, ids=(wanted["id"],))
     if resource.key == "servers":
         if {str(wanted.get(name, 1)) for name in ("min_count", "max_count")} != {"1"}:
             raise ValueError("several servers in one request can't be created by a scope")
@@ -153,7 +190,7 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
         return Draft(call.with_(json=body), resource, tag=tag)
     if several and resource.key not in REPLICABLE:
         raise ValueError(f"{resource.key} can't be the same at several sites; these can: {', '.join(REPLICABLE)}")
-    return Draft(call, resource)
+    return Draft(call, resource, single=single)
 
 
 def of_user(call: Call, requester: Requester | None) -> Call:
@@ -173,11 +210,3 @@ def of_user(call: Call, requester: Requester | None) -> Call:
     said.headers["OpenStack-API-Version"] = "compute 2.10"
     said.headers.popall("X-OpenStack-Nova-API-Version", None)
     return said
-
-
-def _item(body: Any, resource: Resource) -> dict[str, Any]:  # noqa: ANN401, RUF100 - JSON
-    """The resource in a body: Glance's stand alone, all others under their name."""
-    item = body if resource.service == "image" else body[resource.item]
-    if not isinstance(item, dict):
-        raise TypeError
-    return item

@@ -38,6 +38,7 @@ class Operation:
         copies_data: the image's data are to be pulled from the sites that hold it.
         requester: who asked for it, when it was asked for; None if nobody knows, and then no site does it.
         identity: which object was meant, where it was carried out (`ownership`); empty if that site did not say.
+        before: values that the object must still have: those that a change replaced which depended on a condition.
         error: why it waits.
         number: in the order in which they came; 0 before it is stored.
         since: when it came, in seconds since 1970.
@@ -58,6 +59,7 @@ class Operation:
     copies_data: bool = False
     requester: Requester | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     number: int = 0
     since: float = 0.0
@@ -91,7 +93,7 @@ class Operation:
     def dump(self) -> dict[str, Any]:
         """As JSON, for the site that carries it out; see `load`."""
         body = base64.b64encode(self.body).decode() if self.body is not None else None
-        return asdict(self) | {"body": body, "headers": dict(self.headers), "identity": dict(self.identity)}
+        return asdict(self) | {"body": body, "headers": dict(self.headers), "identity": dict(self.identity), "before": dict(self.before)}
 
     @classmethod
     def load(cls, said: Mapping[str, Any]) -> Operation:
@@ -116,6 +118,7 @@ class Operation:
             copies_data=bool(said["copies_data"]),
             requester=Requester.parse(requester) if requester is not None else None,
             identity={str(name): str(value) for name, value in said["identity"].items()},
+            before=dict(said.get("before", {})),
         )
 
     @property

@@ -1,23 +1,17 @@
 """Whose a resource is, and which one: what is compared before the same request is carried out on its copy at another site.
 
-A site that carries out a request says in its answer which object it was about, in `X-Atoll-Identity`. A pending operation keeps it, and the
-site that does it later compares it with the object that has the same id there.
+Before copies are changed they are looked at. A pending operation keeps what identifies them, and the site that does it later compares that
+with the object that has the same id there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from collections.abc import Mapping
+from typing import Any
 
 from atoll.gateway.copies.operation import resource_of
-from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.request.headers import IDENTIFY, IDENTITY
-
-if TYPE_CHECKING:
-    from atoll.gateway.sites import Sites, Upstream
+from atoll.gateway.request.call import Call, Reply
 
 Identity = Mapping[str, str]
 """The fields that identify an object apart from its id. `owner` is its project."""
@@ -73,62 +67,9 @@ def differences(one: Identity, other: Identity) -> list[str]:
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
 
 
-def looks(call: Call) -> bool:
-    """Whether the object has to be looked at before the request: its answer won't tell."""
-    return call.method not in {"PUT", "PATCH"} or call.path != resource_of(call.path)
-
-
-async def look(sites: Sites, call: Call) -> dict[str, str]:
-    """Ask a service of this site, with the caller's own rights, which object a request is about; nothing if it does not say.
-
-    Args:
-        sites: to ask.
-        call: the request, which is not carried out.
-    """
-    if not collection_of(call.service, call.path):
-        return {}
-    path = resource_of(call.path)
-    asked = call.with_(method="GET", path=path, query=call.query if "user_id=" in call.query else "", body=None)
-    try:
-        reply = await sites.send(sites.here, asked)
-    except Unreachable:
-        return {}
-    return read(asked, reply)
-
-
 def read(call: Call, reply: Reply) -> dict[str, str]:
     """Read the identity from the answer to a request about an object."""
     try:
         return identity(call.service, resource_of(call.path), reply.json()) if reply.ok and reply.body else {}
     except (ValueError, StopIteration):
         return {}
-
-
-def identity_in(reply: Reply) -> dict[str, str]:
-    """Return the identity that another gateway has put into an answer; nothing if there is none."""
-    try:
-        said = orjson.loads(reply.headers.get(IDENTITY, "{}"))
-    except orjson.JSONDecodeError:
-        return {}
-    return {str(name): str(value) for name, value in said.items()} if isinstance(said, dict) else {}
-
-
-async def carried_out(sites: Sites, call: Call, carry_out: Callable[[Call], Awaitable[Reply | Upstream]]) -> Reply:
-    """Have a service of this site carry out a request, and say in the answer which object it was about.
-
-    Args:
-        sites: to ask.
-        call: the request.
-        carry_out: sends it to the service.
-
-    Raises:
-        Unreachable: the service does not answer.
-    """
-    call = call.with_()
-    call.headers.popall(IDENTIFY, None)
-    known = await look(sites, call) if looks(call) else {}
-    answer = await carry_out(call)
-    reply = answer if isinstance(answer, Reply) else await answer.read()
-    if reply.ok and (known := known or read(call, reply)):
-        reply.headers[IDENTITY] = orjson.dumps(known).decode()
-    return reply

@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS operation (
     number INTEGER PRIMARY KEY AUTOINCREMENT, since REAL NOT NULL, attempts INTEGER NOT NULL, error TEXT NOT NULL,
     site TEXT NOT NULL, method TEXT NOT NULL, service TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL, headers TEXT NOT NULL,
     body BLOB, request_id TEXT NOT NULL, unsure INTEGER NOT NULL, tag TEXT NOT NULL, about TEXT NOT NULL, copies_data INTEGER NOT NULL,
-    resource TEXT NOT NULL, requester TEXT NOT NULL DEFAULT '', identity TEXT NOT NULL DEFAULT '{}'
+    resource TEXT NOT NULL, requester TEXT NOT NULL DEFAULT '', identity TEXT NOT NULL DEFAULT '{}',
+    before TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS operation_resource ON operation (site, resource, number);
 """
@@ -38,7 +39,7 @@ class Store:
         self._database.executescript(_SCHEMA)
         # A file of an earlier version does not say who asked: no site does what it holds, and the operator is told.
         there = {row[1] for row in self._database.execute("PRAGMA table_info(operation)")}
-        for name, default in {"requester": "''", "identity": "'{}'"}.items():
+        for name, default in {"requester": "''", "identity": "'{}'", "before": "'{}'"}.items():
             if name not in there:
                 self._database.execute(f"ALTER TABLE operation ADD COLUMN {name} TEXT NOT NULL DEFAULT {default}")
 
@@ -55,6 +56,7 @@ class Store:
             "resource": resource_key(operation),
             "requester": operation.requester.dump() if operation.requester else "",
             "identity": json.dumps(dict(operation.identity)),
+            "before": json.dumps(dict(operation.before)),
         }
         del values["number"]
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
@@ -112,6 +114,6 @@ def resource_key(operation: Operation) -> str:
 
 def _operation(row: Sequence[Any]) -> Operation:
     values = dict(zip(_NAMES, row, strict=True))
-    values |= {name: json.loads(values[name]) for name in ("headers", "identity")}
+    values |= {name: json.loads(values[name]) for name in ("headers", "identity", "before")}
     values["requester"] = Requester.load(values["requester"])
     return Operation(**values | {name: bool(values[name]) for name in ("unsure", "copies_data")})

@@ -116,6 +116,8 @@ class Performer:
             if operation.tag:
                 return await self._delete_tagged(operation, requester)
             await self._check(operation, requester)
+            if operation.about and await self._is_there(operation):
+                return Outcome(200)  # an earlier try has made it
             return _outcome(await self._send(operation))
         except Unfit as error:
             return Outcome(409, str(error), refused=True)
@@ -139,12 +141,23 @@ class Performer:
             await self._check_object(operation, requester)
 
     async def _check_object(self, operation: Operation, requester: Requester) -> dict[str, str]:
-        found = await self._look(operation.service, resource_of(operation.path), operation.query if "user_id=" in operation.query else "")
+        query = operation.query if "user_id=" in operation.query else ""
+        found, body = await self._look(operation.service, resource_of(operation.path), query)
         if different := ownership.differences(operation.identity, found):
             raise Unfit(f"another object has this id at {self._sites.here}: it differs in {', '.join(different)}")
         if not requester.is_admin and not _owns(requester, found) and not _own_membership(operation, requester):
             raise Unfit(f"the object at {self._sites.here} is not of project {requester.project}, whose user {requester.user} asked")
+        self._check_unchanged(operation, body)
         return found
+
+    def _check_unchanged(self, operation: Operation, body: Any) -> None:
+        """Make sure that what the change replaces is what it was meant to replace, or has been replaced already."""
+        thing = next(iter(body.values()), None) if isinstance(body, dict) and len(body) == 1 else body
+        wanted = next(iter((_body(operation) or {}).values()), None)
+        if not operation.before or not isinstance(thing, dict) or not isinstance(wanted, dict):
+            return
+        if changed := sorted(name for name, value in operation.before.items() if thing.get(name) not in (value, wanted.get(name))):
+            raise Unfit(f"it was to be changed on a condition, and was changed at {self._sites.here} in another way: {', '.join(changed)}")
 
     async def _check_parent(self, operation: Operation, requester: Requester) -> None:
         """Make sure that the requester may create a part of something: a subnet, or a rule of a security group."""
@@ -158,14 +171,14 @@ class Performer:
             path = f"/v2.0/{collection}/{segment(parent)}"
         except ValueError as error:
             raise Unfit(str(error)) from error
-        owner = (await self._look("network", path)).get("owner")
+        owner = (await self._look("network", path))[0].get("owner")
         if not requester.is_admin and owner != requester.project:
             raise Unfit(f"what it would be a part of at {self._sites.here} is not of project {requester.project}")
         if not requester.is_admin and item.get("project_id", requester.project) != requester.project:
             raise Unfit(f"it would not be of project {requester.project}")
 
-    async def _look(self, service: str, path: str, query: str = "") -> dict[str, str]:
-        """The identity of an object of this site.
+    async def _look(self, service: str, path: str, query: str = "") -> tuple[dict[str, str], Any]:
+        """The identity of an object of this site, and what the service says of it.
 
         Raises:
             _Not: it can't be seen.
@@ -174,7 +187,15 @@ class Performer:
         reply = await self._own(call)
         if not reply.ok:
             raise _Not(reply)
-        return ownership.read(call, reply)
+        return ownership.read(call, reply), reply.json()
+
+    async def _is_there(self, operation: Operation) -> bool:
+        """Whether what is to be created under a known id is there, for the same project."""
+        try:
+            found, _body = await self._look(operation.service, operation.about)
+        except _Not:
+            return False
+        return operation.requester is not None and found.get("owner") == operation.requester.project
 
     async def _send(self, operation: Operation) -> Reply:
         return await self._own(operation.call(""))

@@ -7,25 +7,25 @@ these ids concerns all of them. (After scope-lang's replication, D. Espinel et a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from atoll.gateway import faults
-from atoll.gateway.answers import GONE, words
+from atoll.gateway.answers import GONE
 from atoll.gateway.console.url import asked_for
-from atoll.gateway.copies import ownership
-from atoll.gateway.copies.create import CreateAt, Creator
-from atoll.gateway.copies.draft import Draft, of_user
-from atoll.gateway.copies.intents import Intents
+from atoll.gateway.copies.change import Changes
+from atoll.gateway.copies.clashes import Clashes
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.create import CreateAt, Creator, Parts
+from atoll.gateway.copies.draft import Draft
 from atoll.gateway.copies.operation import Operation, resource_of
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.request.headers import IDENTIFY
+from atoll.gateway.request.context import Request
 from atoll.gateway.request.requester import Requesters
+from atoll.gateway.resolve.routes import Operation as Kind
 from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
@@ -62,13 +62,18 @@ class Replicas:
         document: where it is written down what belongs together.
         pending: for what can't be done now.
         create_at: see `create.CreateAt`.
+        conflicts: where it is noted that copies differ; without it, in memory.
+
+    Attributes:
+        changes: changes copies.
     """
 
-    def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt) -> None:
+    def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt, conflicts: Conflicts | None = None) -> None:
         self._sites = sites
         self._document = document
         self._pending = pending
         self._requesters = Requesters(sites)
+        self.changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
         self._creator = Creator(sites, pending, create_at, self._tie, self._requesters)
         self._groups: dict[str, Group] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
@@ -78,15 +83,60 @@ class Replicas:
         """What a resource is a replica of; None if it stands for itself."""
         return self._groups.get(identifier)
 
-    async def create(self, call: Call, resource: Resource, choices: Sequence[Sequence[str]], later: Sequence[str] = ()) -> Reply:
+    async def create(
+        self,
+        call: Call,
+        resource: Resource,
+        choices: Sequence[Sequence[str]],
+        later: Sequence[str] = (),
+        parts: Parts = {},  # noqa: B006 - it is not changed
+    ) -> Reply:
         """Create something at all sites of the first of several choices where that works; see `Creator.create`."""
-        return await self._creator.create(call, resource, choices, later)
+        return await self._creator.create(call, resource, choices, later, parts)
 
     def _tie(self, made: Draft, members: Mapping[str, str]) -> None:
         if made.resource.copies and made.resource.service != "image":
             return  # whoever changes such a thing asks all sites anyway
         fields = {"present": True, "service": made.call.service, "path": made.call.path, "members": dict(members)}
         self._document.write([Change(KIND, next(iter(members.values())), fields)])
+
+    async def answer(self, request: Request, clashes: Clashes | None = None) -> Reply | None:
+        """Answer a request about what several sites have, or may have.
+
+        Args:
+            request: any but a list or a creation.
+            clashes: knows names that sites have given to different things.
+
+        Returns:
+            The answer; `None` if it is about something else.
+        """
+        route = request.route
+        if route.id and (group := self.group(route.id)) is not None and await self._is_meant(group, request):
+            return await self.relay(request.call, group, route.id)
+        if route.operation is Kind.EVERYWHERE:
+            # Wherever the scope leads: copies of one thing must not become different.
+            sites: list[str] | Reply = self._sites.everywhere()
+            if clashes is not None:
+                sites = clashes.sites_for(request.call, route, self._sites.everywhere(), request.plan.sites if request.plan else None)
+            return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites)
+        return None
+
+    async def _is_meant(self, group: Group, request: Request) -> bool:
+        """Return whether a request is about a replicated resource. Data can be sent to one site only, so they go by the scope.
+
+        An image of another owner may have the id of a replicated one at another site, from earlier times. An upload is about that image if
+        the scope leads to none of the replicas, or if this site has it: whoever may write to both would else fill the wrong one.
+        """
+        if request.call.repeatable:
+            return True
+        if not any(site in group.members for site in request.among):
+            return False
+        here = self._sites.here
+        if here in group.members or here not in request.among:
+            return True
+        call = request.call
+        look = call.with_(method="GET", path=resource_of(call.path), query="", body=None)
+        return (await self._sites.send(here, look)).status in GONE
 
     async def relay(self, call: Call, group: Group, asked: str) -> Reply:
         """Answer a request about a replicated resource: what reads from one of them, what changes to all.
@@ -107,73 +157,19 @@ class Replicas:
             return _renamed(await self._nearest(own or calls), members, asked)
         if not call.repeatable:
             return await self._upload(call, list(calls))
-        reply = await self._spread(calls)
+        reply = await self.changes.carry_out(calls)
         if call.method == "DELETE" and call.path == resource_of(call.path) and (reply.ok or reply.status in GONE):
             self._document.write([Change(KIND, group.key, {"present": False})])
         return _renamed(reply, members, asked)
 
     async def everywhere(self, call: Call, sites: Iterable[str]) -> Reply:
-        """Have all sites do the same at once. Those that can't be reached do it later, if any other did it now.
+        """Have all sites that have a copy do the same; see `Changes.carry_out`.
 
         Args:
             call: with a body that can be sent more than once.
             sites: all that may hold what it is about. A site that has no such thing has nothing to do.
-
-        Returns:
-            The answer of the nearest site that did it. If none did, that of the nearest that refused; 503 if a site that could not be
-            asked might hold it; else 404.
         """
-        return await self._spread(dict.fromkeys(self._sites.near_first(list(sites)), call))
-
-    async def _spread(self, calls: Mapping[str, Call]) -> Reply:
-        """`calls`: nearest site first."""
-        first = next(iter(calls.values()))
-        asking = asyncio.ensure_future(self._requesters.of(first)) if len(calls) > 1 else None
-        with Intents(self._pending) as intents:
-            outcomes: dict[str, Reply | Unreachable] = {}
-
-            async def ask(site: str) -> None:
-                outcomes[site] = outcome = await self._ask(site, calls[site], alone=asking is None)
-                if isinstance(outcome, Reply) and outcome.ok:
-                    # From now on the others have to do it too, whatever becomes of this process.
-                    intents.settle(site)
-                    requester = await asking if asking is not None else None
-                    meant = ownership.identity_in(outcome)
-                    intents.keep({
-                        other: replace(Operation.of(other, of_user(call, requester), "asked", requester), identity=meant)
-                        for other, call in calls.items()
-                        if other not in outcomes or _why_later(outcomes[other]) is not None
-                    })  # fmt: skip
-
-            try:
-                await asyncio.gather(*map(ask, calls))
-            finally:
-                if asking is not None:
-                    asking.cancel()
-            for site, outcome in outcomes.items():
-                if (why := _why_later(outcome)) is None:
-                    intents.settle(site)
-                else:
-                    intents.leave(site, why)
-        done = [outcome for site in calls if isinstance(outcome := outcomes[site], Reply) and outcome.ok]
-        if done:
-            return replace(done[0], site=",".join(reply.site for reply in done))
-        return self._best_refusal(first.service, {site: outcomes[site] for site in calls})
-
-    async def _ask(self, site: str, call: Call, *, alone: bool) -> Reply | Unreachable:
-        """Ask a site, and have it say which object it was about, unless it is asked alone."""
-        if self._pending.waits(site, call):
-            return Unreachable(site, "something else about it has to be done first", sent=False)
-        try:
-            if alone:
-                return await self._sites.send(site, call)
-            if site == self._sites.here:
-                return await ownership.carried_out(self._sites, call, partial(self._sites.open, site))
-            asked = call.with_()
-            asked.headers[IDENTIFY] = "1"
-            return await self._sites.send(site, asked)
-        except Unreachable as error:
-            return error
+        return await self.changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call))
 
     def _best_refusal(self, service: str, outcomes: Mapping[str, Reply | Unreachable]) -> Reply:
         replies = [outcome for outcome in outcomes.values() if isinstance(outcome, Reply)]
@@ -237,16 +233,6 @@ class Replicas:
         if group is not None and group.key == key:
             for identifier in {key, *group.members.values()}:
                 del self._groups[identifier]
-
-
-def _why_later(outcome: Reply | Unreachable) -> str | None:
-    """Why a site has to do later what another did; None if it need not."""
-    if isinstance(outcome, Unreachable):
-        return outcome.why
-    # What a user may not do is not done later with more rights.
-    if outcome.ok or outcome.status in {*GONE, 401, 403}:
-        return None
-    return f"HTTP {outcome.status}: {words(outcome)}"
 
 
 def _with_id(path: str, asked: str, identifier: str) -> str:

@@ -37,7 +37,7 @@ from atoll.gateway.request import headers as heads
 from atoll.gateway.request.body import Upload, check_size, whole
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.callers import Callers
-from atoll.gateway.request.target import SERVICES, Refused, Target, parse
+from atoll.gateway.request.target import SERVICES, STRICT, Refused, Target, parse
 from atoll.gateway.request.validation import validate
 from atoll.gateway.resolve.routes import is_image_data
 from atoll.mesh import compute_sites
@@ -242,7 +242,8 @@ class Server:
         request_id = heads.request_id(headers.get(heads.REQUEST_ID))
         headers[heads.REQUEST_ID] = request_id
         headers.popall(heads.SCOPE, None)
-        call = Call(request.method, target.service, target.path, target.query, headers, None, request_id, user)
+        strict = heads.strict(request.headers, target.strict or self._options.lists == "strict")
+        call = Call(request.method, target.service, target.path, target.query, headers, None, request_id, user, strict)
         return await self._with_body(request, call, self._visitors, held)
 
     async def _with_body(self, request: web.BaseRequest, call: Call, visitors: Visitors, held: ExitStack) -> Call:
@@ -355,12 +356,13 @@ def _headers_of_compute_site(request: web.BaseRequest, service: str) -> CIMultiD
 
 
 def _scope_prefix(target: Target) -> str:
-    """What links and the catalogue must begin with, so that a client stays in the scope of its URL: without escapes, or they break.
+    """What links and the catalogue must begin with, so that a client stays in what its URL asks for: without escapes, or they break.
 
     Raises:
         ScopeError: the scope makes no sense.
     """
-    return "" if target.scope is None else scopes.prefix_of(scopes.parse(target.scope))
+    scope = "" if target.scope is None else scopes.prefix_of(scopes.parse(target.scope))
+    return f"{STRICT}{scope}" if target.strict else scope
 
 
 def server_tls(directory: Path) -> ssl.SSLContext:
@@ -385,7 +387,7 @@ def _request(
 
 def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
     """Refuse what a proxy and the server behind it could read in two ways; and what a peer has no reason to ask for."""
-    if peers is not None and (not peers.service or peers.scope is not None):
+    if peers is not None and (not peers.service or peers.scope is not None or peers.strict):
         raise Refused(404, "gateways ask for a service")
     _check_version(request)
     if request.method not in _METHODS:

@@ -18,6 +18,7 @@ from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer, Keeper
 from atoll.gateway.console import Consoles
 from atoll.gateway.control import SOCKET, Control
+from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
@@ -26,8 +27,12 @@ from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity.keystone_data import Identity
 from atoll.gateway.identity.token_keys import TokenKeys
+from atoll.gateway.lists.away import Away
+from atoll.gateway.lists.seen import Seen
 from atoll.gateway.options import Options
 from atoll.gateway.request.body import whole
+from atoll.gateway.request.call import Call
+from atoll.gateway.request.requester import Requesters
 from atoll.gateway.sites import Sites
 from atoll.identifiers import gateway_user
 from atoll.mesh.certificates import authority
@@ -62,11 +67,19 @@ class Parts:
         self._pending = Pending(options.data / "pending.db", self._sites, time.time, self._performer, self._conflicts)
         self._identity = Identity(options, self._mesh, founder=founder)
         self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)
-        self._sites.on_write = self._bringer.loans.on_write
+        self._sites.on_write = self._on_write
         self._gateway = Gateway(self._sites, self._mesh)
-        self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, self._gateway.create_at)
+        creations = self._gateway.creations.at
+        self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, creations, self._conflicts)
+        self._gateway.replicas.changes.local = self._gateway.local
+        self._clashes = Clashes(self._sites, self._conflicts, options.data / "names.db")
+        self._gateway.clashes = self._clashes
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
+        self._seen = Seen(options.data / "seen.db")
+        # Where the administrators of this site are none to the others, they see no more while those are away.
+        trusted = options.trust.get(options.site, "full") == "full"
+        self._gateway.away = Away(self._seen, Requesters(self._sites), self._sites, all_projects=trusted)
         self._consoles = Consoles(self._sites, options.host)
         self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._extend)
         self._control = Control(options.sockets / SOCKET, self._handlers())
@@ -86,6 +99,8 @@ class Parts:
         self._begin(self._pending.run())
         self._begin(self._keeper.run())
         self._begin(self._bringer.loans.run())
+        self._begin(self._bringer.moves.run())
+        self._begin(self._clashes.run())
         await self._server.start(public, peer)
         await self._control.start()
 
@@ -100,7 +115,9 @@ class Parts:
         await self._sites.stop()
         await self._mesh.stop()
         self._bringer.close()
+        self._clashes.close()
         self._conflicts.close()
+        self._seen.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -120,16 +137,24 @@ class Parts:
             if each.state in _NO_TOKENS:
                 self._pending.forget(name)
                 self._bringer.loans.forget(name)
+                self._clashes.forget(name)
+                self._seen.forget_site(name)
                 self._consoles.sessions.cut(name)
         self._pending.wake()
         self._keeper.wake()
         self._bringer.loans.wake()
+        self._clashes.wake()
+
+    def _on_write(self, call: Call) -> None:
+        self._bringer.loans.on_write(call)
+        self._clashes.on_write(call)
 
     # What is asked from outside
 
     def _extend(self, application: web.Application) -> None:
         self._bringer.attach(application)
         self._performer.attach(application)
+        self._clashes.attach(application)
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import heapq
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from multidict import CIMultiDict
 
-from atoll.gateway.faults import unreachable
+from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.lists import paging
-from atoll.gateway.lists.order import Item
+from atoll.gateway.lists.away import UNKNOWN, Away
+from atoll.gateway.lists.incomplete import refusal
+from atoll.gateway.lists.merge import network_ip_availabilities
+from atoll.gateway.lists.order import Item, Style
 from atoll.gateway.lists.paging import Page
 from atoll.gateway.lists.union import Positions, Recent, Walk, cut, merge
 from atoll.gateway.request.call import Call, Reply, Unreachable
@@ -33,6 +37,9 @@ CURSORS = 4096
 CREATED = 20_000
 """Servers of which is remembered when they were made."""
 
+
+_NOT_ALWAYS = frozenset(("id", "progress"))
+"""Fields that decide an order, and that items may lack: what has no id, and servers that do not progress."""
 
 _Part = tuple[list[dict[str, Any]], bool]
 """Some of the items of a site's list, and whether it goes on."""
@@ -59,6 +66,10 @@ class _Listing:
         dated: on nothing more than when a server was made.
         leader: the site whose answer is the pattern of the whole.
         missing: the sites that do not answer.
+        away: those of them that can't be reached, or have no service that works.
+        read: what each site has answered, from the beginning of its list on.
+        ended: the sites of `read` whose list goes on no further.
+        shown: the fields that decide the order, and that an item has.
     """
 
     call: Call
@@ -71,10 +82,38 @@ class _Listing:
     template: dict[str, Any] | None = None
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     missing: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)
+    read: dict[str, list[Item]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
 
     def identifier(self, item: Item) -> str:
         """As in a marker."""
-        return str(item.get(self.resource.identity[0] if self.resource.wrapped else "id", ""))
+        return str(item.get(self.resource.marker, ""))
+
+    def note(self, site: str, marker: str | None, items: Sequence[Item], *, more: bool) -> None:
+        """Note what a site has answered.
+
+        Args:
+            site: the site.
+            marker: what its part of the list follows; `None`: it is the beginning.
+            items: that part.
+            more: whether the list goes on.
+        """
+        hidden = [name for name in self.page.order.fields if name not in self.shown]
+        self.shown.update(name for name in hidden if any(name in item for item in items))
+        if marker is None:
+            self.read[site] = list(items)
+        elif site in self.read:
+            self.read[site] += items
+        if not more:
+            self.ended.add(site)
+
+    def hidden_order(self) -> str:
+        """Return a field that decides the order, and that no answer shows although two sites have items; empty if there is none."""
+        if sum(bool(items) for items in self.read.values()) < 2:
+            return ""
+        return next((name for name in self.page.order.fields if name not in self.shown and name not in _NOT_ALWAYS), "")
 
 
 class Lists:
@@ -83,11 +122,15 @@ class Lists:
     Args:
         sites: to ask.
         learn: told which ids of a type of resource a site holds.
+
+    Attributes:
+        away: knows servers of sites that do not answer; `None`: nothing is known of them.
     """
 
     def __init__(self, sites: Sites, learn: Any) -> None:
         self._sites = sites
         self._learn = learn
+        self.away: Away | None = None
         self._cursors: Recent[tuple[Any, ...], Positions] = Recent(CURSORS)
         self._created: Recent[str, str] = Recent(CREATED)
 
@@ -108,22 +151,40 @@ class Lists:
             leader = here if here in sites else sites[0]
             dated = not route.detail and unseen == {"created"}
             listing = _Listing(call, route, resource, page, route.detail or bool(unseen), leader, dated)
-            chosen = await (self._walk if resource.cursor else self._whole)(listing, sites)
+            chosen = await (self._walk if resource.cursor and page.limit is not None else self._whole)(listing, sites)
         except (paging.Unclear, _NoMarker):
             return await self._sites.send(here if here in sites else sites[0], call)  # its own answer to what makes no sense
         except _Refused as refused:
             return refused.reply
         if listing.template is None:
             return unreachable(call.service, listing.missing, here)
-        return self._reply(listing, chosen, [site for site in sites if site not in listing.missing])
+        if incomplete := refusal(call, listing.missing, here, found=bool(chosen)):
+            return incomplete
+        if hidden := listing.hidden_order():
+            return fault(
+                call.service, 400, f"{resource.key} of several sites can't be sorted by {hidden}: their answers do not show it", here
+            )
+        unknown = await self._unknown(listing)
+        return self._reply(listing, chosen, [site for site in sites if site not in listing.missing], unknown)
 
-    def _reply(self, listing: _Listing, chosen: Sequence[tuple[str, Item]], sites: Sequence[str]) -> Reply:
+    async def _unknown(self, listing: _Listing) -> list[Item]:
+        """Note what is seen of servers, and return those of sites that are away."""
+        if self.away is None or listing.resource.style is not Style.SERVERS:
+            return []
+        query = listing.page.query
+        self.away.learn(listing.call, query, listing.read, listing.ended - listing.missing)
+        return await self.away.list(listing.call, listing.route, query, sorted(listing.away)) if listing.away else []
+
+    def _reply(self, listing: _Listing, chosen: Sequence[tuple[str, Item]], sites: Sequence[str], unknown: Sequence[Item] = ()) -> Reply:
         resource, page = listing.resource, listing.page
         if not resource.copies:
-            self._learn(resource, ((listing.identifier(item), site) for site, item in chosen))
+            self._learn(resource, ((str(item.get("id", "")), site) for site, item in chosen))
         items: Iterable[Any] = (item for _site, item in chosen)
+        if unknown:
+            items = heapq.merge(unknown, items, key=page.order.key)
         if resource.brief and not listing.route.detail:
-            items = ({name: item[name] for name in resource.brief if name in item} for item in items)
+            brief = (*resource.brief, *(("status",) if unknown else ()))
+            items = ({name: item[name] for name in brief if name in item and (name != "status" or item[name] == UNKNOWN)} for item in items)
         if page.fields:
             items = ({name: value for name, value in item.items() if name in page.fields} for item in items)
         if resource.wrapped:
@@ -146,13 +207,16 @@ class Lists:
                 items, more = answer
                 lists[site] += items
                 more = more and bool(items)
-                marker = listing.identifier(items[-1]) if items else None
+                if more:
+                    marker = str(len(lists[site])) if listing.resource.offset else listing.identifier(items[-1])
 
         await _all(read(site) for site in sites)
         for site in listing.missing:
             lists[site] = []
         page = listing.page
-        merged = merge(lists, page.order, self._identity(listing), self._age)
+        if listing.resource.key == "network_ip_availabilities":
+            lists = {listing.leader: network_ip_availabilities(lists.values())}
+        merged = merge(lists, page.order, identity(listing.resource), self._age)
         found = cut(
             merged,
             lambda entry: listing.identifier(entry[1]),
@@ -165,16 +229,9 @@ class Lists:
             raise _NoMarker
         return found
 
-    @staticmethod
-    def _identity(listing: _Listing) -> Any:
-        names = listing.resource.identity
-        if listing.resource.key != "security_groups":
-            return lambda item: tuple(item.get(name) for name in names)
-        # Each site's Neutron makes a group `default` for each project. A project has one, as far as it can see: that of this site.
-        return lambda item: ("default", item.get("project_id")) if item.get("name") == "default" else item.get("id")
-
     def _age(self, site: str, item: Item) -> str:
-        if site == self._sites.here and item.get("name") == "default":
+        """When an item was made. Of Neutron's copies this site's own counts: it is the one that a request for one resource shows."""
+        if site == self._sites.here and "revision_number" in item:
             return ""
         return str(item.get("created_at") or "")
 
@@ -249,12 +306,18 @@ class Lists:
         if listing.dated:
             answer = await self._part(listing, site, listing.call.with_(query=query), again=marker is not None)
             if answer is None or self._date(answer[0]):
-                return answer
+                return self._noted(listing, site, marker, answer)
         path = f"{listing.route.base}/detail" if listing.detail and listing.resource.brief else listing.call.path
         answer = await self._part(listing, site, listing.call.with_(path=path, query=query), again=marker is not None)
         if answer is not None and listing.dated:
             for item in answer[0]:
                 self._created.put(item["id"], item["created"])
+        return self._noted(listing, site, marker, answer)
+
+    @staticmethod
+    def _noted(listing: _Listing, site: str, marker: str | None, answer: _Part | None) -> _Part | None:
+        if answer is not None:
+            listing.note(site, marker, answer[0], more=answer[1])
         return answer
 
     def _date(self, items: list[dict[str, Any]]) -> bool:
@@ -276,10 +339,11 @@ class Lists:
                 items = [item[resource.item] for item in body[resource.key]] if resource.wrapped else body[resource.key]
                 if listing.template is None or site == listing.leader:
                     listing.template, listing.headers = body, reply.headers
-                return items, paging.goes_on(body, resource)
+                return items, not listing.page.none and paging.goes_on(body, resource)
         except (Unreachable, ValueError, KeyError, TypeError) as error:
             LOG.info("%s: no list %s of %s: %s", call.request_id, call.path, site, error)
             listing.missing.add(site)
+            listing.away.add(site)
             return None
         if again and 400 <= reply.status < 500:
             raise _NoMarker
@@ -287,7 +351,25 @@ class Lists:
             raise _Refused(reply)
         LOG.warning("%s: %s answers %d to a list %s", call.request_id, site, reply.status, call.path)
         listing.missing.add(site)
+        if reply.status >= 500:
+            listing.away.add(site)
         return None
+
+
+def identity(resource: Resource) -> Callable[[Item], Hashable]:
+    """Return what makes items of several sites one.
+
+    Args:
+        resource: of which type they are.
+    """
+    names = resource.identity
+
+    def of(item: Item) -> Hashable:
+        if any(name in item for name in names):
+            return tuple(item.get(name) for name in names)
+        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)  # it has no id: what differs in nothing is one
+
+    return of
 
 
 async def _all(tasks: Iterable[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Body = dict[str, Any]
@@ -75,6 +75,35 @@ def _usage(parts: list[Body]) -> Body:
     return whole | {"start": min(part["start"] for part in parts), "stop": max(part["stop"] for part in parts)}
 
 
+def network_ip_availabilities(lists: Iterable[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """Addresses of networks: each site has all of a network's addresses, and gives its own to its own ports."""
+    by_network: dict[Any, list[Mapping[str, Any]]] = {}
+    for items in lists:
+        for item in items:
+            by_network.setdefault(item.get("network_id"), []).append(item)
+    return [_availability(parts) for parts in by_network.values()]
+
+
+def _availability(parts: list[Mapping[str, Any]]) -> Body:
+    whole = dict(parts[0]) | _addresses(parts)
+    if "subnet_ip_availability" in whole:
+        by_subnet: dict[Any, list[Mapping[str, Any]]] = {}
+        for part in parts:
+            for subnet in part.get("subnet_ip_availability", ()):
+                by_subnet.setdefault(subnet.get("subnet_id"), []).append(subnet)
+        whole["subnet_ip_availability"] = [dict(each[0]) | _addresses(each) for each in by_subnet.values()]
+    return whole
+
+
+def _addresses(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return _sum([{name: value for name, value in part.items() if name.endswith("_ips")} for part in parts])
+
+
+def network_ip_availability(bodies: Bodies, _missing: Sequence[str]) -> Body:
+    """The same of one network."""
+    return {"network_ip_availability": network_ip_availabilities([[body["network_ip_availability"]] for body in bodies.values()])[0]}
+
+
 def _sum(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(part.get(name, 0) for part in parts) for name in parts[0]}
 
@@ -84,5 +113,6 @@ MERGERS: Mapping[str, Callable[[Bodies, Sequence[str]], Body]] = {
     "hypervisor_statistics": hypervisor_statistics,
     "limits": limits,
     "os-simple-tenant-usage": tenant_usage,
+    "network-ip-availabilities": network_ip_availability,
 }
 """By `Route.name`."""

@@ -24,6 +24,8 @@ class Style(Enum):
     FLAVORS = auto()
     KEYPAIRS = auto()
     MIGRATIONS = auto()
+    HYPERVISORS = auto()
+    IMAGE_PROXY = auto()
     UNSORTED = auto()
     IMAGES = auto()
     NETWORK = auto()
@@ -54,17 +56,64 @@ _SERVER_FIELDS = {
     "uuid": "id",
     "vm_state": "OS-EXT-STS:vm_state",
 }
-"""Nova's sort keys that an answer calls something else. `instance_type_id` and the like are in no answer: equal for us."""
+"""Nova's sort keys that an answer calls something else."""
+
+_IGNORED = frozenset(
+    (
+        *("architecture", "cell_name", "cleaned", "default_ephemeral_device", "default_swap_device", "deleted", "deleted_at"),
+        *("disable_terminate", "ephemeral_gb", "ephemeral_key_uuid", "id", "key_data", "launched_on", "locked", "memory_mb", "os_type"),
+        *("reservation_id", "root_gb", "shutdown_terminate", "user_data", "vcpus", "vm_mode"),
+    )
+)
+"""Sort keys that Nova passes over (`schemas.servers.SERVER_LIST_IGNORE_SORT_KEY`); `locked` counts since microversion 2.73."""
+
+_LOCKED_SINCE = (2, 73)
 
 _FLAVOR_FIELDS = {
     "disabled": "OS-FLV-DISABLED:disabled",
     "ephemeral_gb": "OS-FLV-EXT-DATA:ephemeral",
     "flavorid": "id",
-    "id": "",  # a number inside Nova
+    "id": "number inside Nova",  # no field of an answer
     "is_public": "os-flavor-access:is_public",
     "memory_mb": "ram",
     "root_gb": "disk",
 }
+
+
+_SERVERS_SHOW = frozenset(("config_drive", "key_name", "locked", "progress", "user_id"))
+_FLAVORS_SHOW = frozenset(("description", "name", "rxtx_factor", "swap", "vcpus"))
+_IMAGES_SHOW = frozenset(("container_format", "created_at", "disk_format", "id", "name", "size", "status", "updated_at"))
+_SHOWN: Mapping[Style, frozenset[str]] = {
+    Style.SERVERS: _SERVERS_SHOW,
+    Style.FLAVORS: _FLAVORS_SHOW,
+    Style.IMAGES: _IMAGES_SHOW,
+}
+"""Sort keys that are fields of an answer."""
+
+_HIDDEN: Mapping[Style, frozenset[str]] = {
+    Style.SERVERS: frozenset(("instance_type_id", "locked_by")),
+    Style.FLAVORS: frozenset(("created_at", "id", "updated_at", "vcpu_weight")),
+    Style.IMAGES: frozenset(),
+}
+"""Sort keys that no answer shows, so that nobody but the service can sort by them: each site's lists in turn are in no order."""
+
+
+def sort_field(style: Style, key: str) -> str | None:
+    """Return the field of an answer that a sort key means; empty if no answer shows it, `None` if the key is not known.
+
+    Keys that Nova ignores are known, and no field.
+    """
+    if style is Style.NETWORK:
+        return key
+    if key in _HIDDEN.get(style, ()) or (style is Style.SERVERS and key in _IGNORED and key != "locked"):
+        return ""
+    named = {Style.SERVERS: _SERVER_FIELDS, Style.FLAVORS: _FLAVOR_FIELDS}.get(style, {})
+    return named.get(key, key if key in _SHOWN.get(style, ()) else None)
+
+
+def ignored(style: Style, key: str) -> bool:
+    """Return whether a service takes a sort key and passes over it, at least in some microversions."""
+    return style is Style.SERVERS and key in _IGNORED
 
 
 @total_ordering
@@ -102,7 +151,7 @@ class Order:
 
     def key(self, item: Item) -> tuple[Any, ...]:
         """To be compared with those of other items."""
-        return tuple(_Falling(_rank(item.get(name))) if falls else _rank(item.get(name)) for name, falls in self.terms)
+        return tuple(_Falling(_value(item, name)) if falls else _value(item, name) for name, falls in self.terms)
 
 
 def _rank(value: Any) -> tuple[int, Any]:
@@ -116,8 +165,25 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (2, str(value))
 
 
-def order(style: Style, query: Query) -> Order:
-    """The order that a request asks for."""
+_NUMBERS: Mapping[tuple[str, Any], int] = {("OS-DCF:diskConfig", "MANUAL"): 0, ("OS-DCF:diskConfig", "AUTO"): 1, ("swap", ""): 0}
+"""Values that an answer spells out and the service's database holds as numbers."""
+
+
+def _value(item: Item, name: str) -> tuple[int, Any]:
+    value = item.get(name)
+    return _rank(_NUMBERS.get((name, value), value) if isinstance(value, str) else value)
+
+
+def order(style: Style, query: Query, version: tuple[int, int] = (2, 1)) -> Order:
+    """The order that a request asks for.
+
+    Args:
+        style: of the list.
+        query: the parameters.
+        version: Nova's microversion.
+    """
+    if style is Style.SERVERS:
+        return _servers(query, version)
     return _ORDERS[style](query)
 
 
@@ -125,9 +191,13 @@ def _values(query: Query, name: str) -> list[str]:
     return [value.strip() for key, value in query if key == name]
 
 
-def _servers(query: Query) -> Order:
-    keys = _values(query, "sort_key") or ["created_at"]
-    falls = [value != "asc" for value in _values(query, "sort_dir") or ["desc"]]
+def _servers(query: Query, version: tuple[int, int]) -> Order:
+    keys = _values(query, "sort_key")
+    falls = [value != "asc" for value in _values(query, "sort_dir")]
+    for key in [key for key in keys if key in _IGNORED and not (key == "locked" and version >= _LOCKED_SINCE)]:
+        at = keys.index(key)
+        del keys[at], falls[at : at + 1]
+    keys, falls = keys or ["created_at"], falls or [True]
     if "uuid" not in keys:
         keys, falls = [*keys, "uuid"], [*falls, False]
     falls += [falls[0]] * (len(keys) - len(falls))
@@ -159,11 +229,12 @@ def _network(query: Query) -> Order:
 
 
 _ORDERS: Mapping[Style, Callable[[Query], Order]] = {
-    Style.SERVERS: _servers,
     Style.FLAVORS: _flavors,
     Style.IMAGES: _images,
     Style.NETWORK: _network,
     Style.KEYPAIRS: lambda _query: Order((("name", False),)),
     Style.MIGRATIONS: lambda _query: Order((("created_at", True),)),
+    Style.HYPERVISORS: lambda _query: Order(()),
+    Style.IMAGE_PROXY: lambda _query: Order((("created", True), ("id", True))),
     Style.UNSORTED: lambda _query: Order(()),
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from atoll.gateway.lists.order import Order, Style, order
 from atoll.gateway.request.call import Call
+from atoll.gateway.request.headers import microversion
+from atoll.gateway.request.paths import segment
 from atoll.gateway.resolve.routes import Resource, Route
 
 MAX_PAGE = 1000
@@ -16,9 +19,13 @@ MAX_PAGE = 1000
 GLANCE_PAGE = 25
 """Glance's `limit_param_default`."""
 
+_AGE = ("created_at", "revision_number")
+"""By these one of several copies is chosen."""
+
+_DEFAULT = ("name", "project_id")
+"""By these the groups `default` of a project are one; see `lists.Lists`."""
+
 _PAGING = frozenset(("limit", "marker", "page_reverse", "offset"))
-_LINKED = frozenset((Style.SERVERS, Style.FLAVORS, Style.KEYPAIRS))
-"""Nova's lists that may lead to a next page."""
 
 
 class Unclear(Exception):  # noqa: N818
@@ -38,6 +45,7 @@ class Page:
         offset: items to pass over.
         order: of the list.
         fields: Neutron's `fields`: what of an item is wanted; empty: all.
+        none: `limit=0`, which each service takes in its own way.
     """
 
     query: tuple[tuple[str, str], ...]
@@ -48,6 +56,7 @@ class Page:
     offset: int
     order: Order
     fields: frozenset[str]
+    none: bool = False
 
 
 def parse(call: Call, resource: Resource) -> Page:
@@ -58,7 +67,10 @@ def parse(call: Call, resource: Resource) -> Page:
     """
     query = tuple(parse_qsl(call.query, keep_blank_values=True))
     given = dict(query)
-    limit = _limit(resource.style, given.get("limit"))
+    version = microversion(call.headers)
+    pages = resource.paged_since <= version
+    asked = _number(given["limit"]) if pages and "limit" in given else None
+    limit = _limit(resource, asked) if pages else None
     fields = frozenset(value for name, value in query if name == "fields" and value) if resource.style is Style.NETWORK else frozenset()
     return Page(
         query,
@@ -67,9 +79,10 @@ def parse(call: Call, resource: Resource) -> Page:
         # Neutron pages only if there is a limit.
         given.get("marker") if limit is not None else None,
         resource.style is Style.NETWORK and limit is not None and given.get("page_reverse", "").lower() == "true",
-        _number(given.get("offset", "0")) if resource.style is Style.UNSORTED else 0,
-        order(resource.style, query),
+        _number(given.get("offset", "0")) if resource.offset else 0,
+        order(resource.style if pages else Style.UNSORTED, query, version),
         fields,
+        none=asked == 0 and limit is None and resource.linked,
     )
 
 
@@ -79,32 +92,69 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _limit(style: Style, given: str | None) -> int | None:
-    asked = None if given is None else _number(given)
-    if style in {Style.NETWORK, Style.UNSORTED, Style.MIGRATIONS}:
+def _limit(resource: Resource, asked: int | None) -> int | None:
+    if resource.style is Style.NETWORK:
         return asked or None
-    if asked == 0:
-        raise Unclear
-    return min(asked or (GLANCE_PAGE if style is Style.IMAGES else MAX_PAGE), MAX_PAGE)
+    if resource.offset:
+        return min(asked or MAX_PAGE, MAX_PAGE)
+    if resource.style is Style.IMAGES:
+        if asked == 0:
+            raise Unclear  # an empty page, whoever answers
+        return min(asked or GLANCE_PAGE, MAX_PAGE)
+    if not resource.linked or asked == 0:
+        return None
+    return min(asked or MAX_PAGE, MAX_PAGE)
 
 
 def ask(page: Page, resource: Resource, limit: int | None, marker: str | None) -> str:
     """The query for one site: what the client asks for, from a marker of that site's own on."""
     query = list(page.rest)
     if page.fields:
-        query += [("fields", name) for name in {*page.order.fields, "id", "created_at"} - page.fields]
-    if resource.style is Style.IMAGES or limit is not None:
+        wanted = {*page.order.fields, *resource.identity, resource.marker, *_AGE, *(_DEFAULT if resource.key == "security_groups" else ())}
+        query += [("fields", name) for name in sorted(wanted - page.fields)]
+    if page.none:
+        query.append(("limit", "0"))
+    elif resource.style is Style.IMAGES or limit is not None:
         query.append(("limit", str(limit or MAX_PAGE)))
     if marker is not None:
-        query.append(("marker", marker))
+        query.append(("offset" if resource.offset else "marker", marker))
     return urlencode(query)
 
 
 def goes_on(body: dict[str, Any], resource: Resource) -> bool:
-    """Whether a site's list has more pages, by its own links."""
+    """Whether a site's list has more pages, by its own links; without any, by its length."""
     if resource.style is Style.IMAGES:
         return "next" in body
+    if resource.offset:
+        return len(body[resource.key]) >= MAX_PAGE
     return any(link.get("rel") == "next" for link in body.get(f"{resource.key}_links", ()))
+
+
+def service_url(call: Call) -> str:
+    """Return what the URLs of a service begin with, as a client sees them: its `X-Forwarded-*` tell."""
+    base = f"{call.headers.get('X-Forwarded-Proto', 'http')}://{call.headers.get('X-Forwarded-Host', 'localhost')}"
+    return base + call.headers.get("X-Forwarded-Prefix", "")
+
+
+def links_of(call: Call, collection: str, identifier: str) -> list[dict[str, str]]:
+    """Return the two links of one of Nova's resources: one with the API's version, and one without.
+
+    Args:
+        call: the client's request.
+        collection: the path of the resources, which begins with the version.
+        identifier: of the resource.
+    """
+    _empty, _version, rest = collection.split("/", 2)
+    return [
+        {"rel": "self", "href": f"{service_url(call)}{collection}/{segment(identifier)}"},
+        {"rel": "bookmark", "href": f"{service_url(call)}/{rest}/{segment(identifier)}"},
+    ]
+
+
+def next_link(call: Call, query: Sequence[tuple[str, str]], marker: str) -> list[dict[str, str]]:
+    """Return Nova's link to the next page, with the parameters in its order."""
+    following = sorted([*(pair for pair in query if pair[0] != "marker"), ("marker", marker)], key=lambda pair: pair[0])
+    return [{"rel": "next", "href": f"{service_url(call)}{call.path}?{urlencode(following)}"}]
 
 
 def links(call: Call, route: Route, page: Page, identifiers: list[str]) -> dict[str, Any]:
@@ -119,25 +169,22 @@ def links(call: Call, route: Route, page: Page, identifiers: list[str]) -> dict[
     resource = route.resource
     assert resource is not None
     if resource.style is Style.IMAGES:
-        return _image_links(page, identifiers)
-    base = f"{call.headers.get('X-Forwarded-Proto', 'http')}://{call.headers.get('X-Forwarded-Host', 'localhost')}"
-    base += f"{call.headers.get('X-Forwarded-Prefix', '')}{call.path}"
+        return _image_links(route, page, identifiers)
+    base = service_url(call) + call.path
     if resource.style is Style.NETWORK:
         found = _network_links(base, page, identifiers)
-    elif resource.style in _LINKED and identifiers and len(identifiers) == page.limit:
-        # Nova sorts the parameters.
-        query = urlencode(sorted((dict(page.query) | {"marker": identifiers[-1]}).items()))
-        found = [{"rel": "next", "href": f"{base}?{query}"}]
+    elif resource.linked and identifiers and len(identifiers) == page.limit:
+        found = next_link(call, page.query, identifiers[-1])
     else:
         found = []
     return {f"{resource.key}_links": found} if found else {}
 
 
-def _image_links(page: Page, identifiers: list[str]) -> dict[str, Any]:
-    query = {name: value for name, value in page.query if name != "marker"}
-    answer = {"first": "/v2/images?" + urlencode(query) if query else "/v2/images", "schema": "/v2/schemas/images"}
+def _image_links(route: Route, page: Page, identifiers: list[str]) -> dict[str, Any]:
+    query = [pair for pair in page.query if pair[0] != "marker"]  # filters such as `tag` may be there more than once
+    answer = {"first": f"{route.base}?{urlencode(query)}" if query else route.base, "schema": route.base.replace("/v2/", "/v2/schemas/")}
     if identifiers and len(identifiers) == page.limit:
-        answer["next"] = "/v2/images?" + urlencode(query | {"marker": identifiers[-1]})
+        answer["next"] = f"{route.base}?{urlencode([*query, ('marker', identifiers[-1])])}"
     return answer
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from multidict import CIMultiDict
@@ -39,6 +40,7 @@ class Call:
         body: None, bytes, or pieces that can be read once.
         request_id: `req-UUID`, by which the logs of all sites tell what belongs together.
         user: the id of the user that a site has issued the token to; empty if none has; `None` for a request of the gateway's own.
+        strict: the client wants lists whole or refused.
     """
 
     method: str
@@ -49,6 +51,7 @@ class Call:
     body: bytes | AsyncIterator[bytes] | None
     request_id: str
     user: str | None = None
+    strict: bool = False
 
     @property
     def token(self) -> str:
@@ -66,7 +69,7 @@ class Call:
         return self.body is None or isinstance(self.body, bytes)
 
     def json(self) -> Any:
-        """The body.
+        """A copy of the body's value, which may be changed.
 
         Raises:
             ValueError: it is not JSON, or not in memory.
@@ -74,6 +77,18 @@ class Call:
         if not isinstance(self.body, bytes):
             raise ValueError("no JSON body")  # noqa: TRY004 - as for a body that is none
         return _loads(self.body)
+
+    @cached_property
+    def value(self) -> Any:
+        """The body's value, parsed once; not to be changed. `None` if there is no JSON."""
+        try:
+            return self.json()
+        except ValueError:
+            return None
+
+    def look(self, path: str, query: str = "") -> Call:
+        """Return a request of the same client that reads a path of the same service."""
+        return self.with_(method="GET", path=path, query=query, body=None)
 
     def with_(self, **changes: Any) -> Call:
         """A copy with some attributes changed; `json` sets the body. The headers are copied, but for the length of another body.
@@ -102,12 +117,14 @@ class Reply:
         headers: without those that belong to one connection.
         body: as received.
         site: which site answered; several, joined by commas, if the answer is made of theirs.
+        identity: which resource several sites have changed (`copies.ownership`); empty if that does not matter.
     """
 
     status: int
     headers: CIMultiDict[str]
     body: bytes
     site: str
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -16,11 +16,14 @@ HOP = "X-Atoll-Hop"
 GIVEN_ID = "X-Atoll-Given-Id"
 """Set by a gateway on a user's request to create something whose id that gateway has chosen."""
 
-IDENTIFY = "X-Atoll-Identify"
-"""Set between gateways: say in the answer which object the request was about."""
+ACCEPTS = "X-Atoll-Accepts"
+"""Set between gateways, on a request that looks at a resource: say in the answer whether the method that it names would be refused."""
 
-IDENTITY = "X-Atoll-Identity"
-"""The answer to `IDENTIFY`, as JSON; see `ownership`."""
+REFUSAL = "X-Atoll-Refusal"
+"""The answer to `ACCEPTS`: why not, for people; see `accepts`."""
+
+STRICT = "X-Atoll-Strict"
+"""Set by a client: `1` asks for lists that are whole or refused, `0` for lists of the sites that answer."""
 
 SITE = "X-Atoll-Site"
 MISSING = "X-Atoll-Missing"
@@ -38,7 +41,7 @@ _HOP_BY_HOP = frozenset(
 _OURS = ("x-atoll-", "x-forwarded-", "forwarded")
 """Said between gateways, and to the services behind them: never believed of a client."""
 
-_OF_GATEWAYS = frozenset(name.lower() for name in (GIVEN_ID, IDENTIFY))
+_OF_GATEWAYS = frozenset(name.lower() for name in (GIVEN_ID, ACCEPTS))
 """Those of them that a gateway may pass on to another one's, which acts by them."""
 
 _LISTS = frozenset(
@@ -138,6 +141,24 @@ def _check_text(name: str, value: str) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise Refused(400, f"the {name} header is no UTF-8") from None
+
+
+def strict(headers: Mapping[str, str], otherwise: bool) -> bool:
+    """Return whether a client wants its lists whole or refused.
+
+    Args:
+        headers: of the client's request.
+        otherwise: the answer if they do not say it.
+
+    Raises:
+        Refused: the header has another value.
+    """
+    value = headers.get(STRICT)
+    if value is None:
+        return otherwise
+    if value not in {"0", "1"}:
+        raise Refused(400, f"{STRICT} is neither 0 nor 1")
+    return value == "1"
 
 
 def valid_host(host: str) -> bool:

@@ -95,7 +95,8 @@ class Requesters:
         return found
 
     async def _ask(self, call: Call) -> Requester | None:
-        headers = CIMultiDict({"X-Auth-Token": call.token, "X-Subject-Token": call.token})
+        said = {"X-Auth-Token": call.token, "X-Subject-Token": call.token, "OpenStack-Identity-Access-Rules": "1.0"}
+        headers = CIMultiDict(said)
         asked = Call("GET", "identity", "/v3/auth/tokens", "nocatalog", headers, None, call.request_id)
         try:
             reply = await self._sites.send(self._sites.here, asked)

@@ -12,6 +12,9 @@ from urllib.parse import unquote
 
 SERVICES = ("identity", "compute", "image", "network", "placement", "load-balancer")
 
+STRICT = "/strict"
+"""What a URL begins with whose lists are whole or refused, in front of a scope."""
+
 _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/\-]*(\?[\x21-\x7e]*)?")
 """RFC 3986, section 3.3, and a query."""
 
@@ -39,11 +42,12 @@ class Target:
     """Where a request goes.
 
     Attributes:
-        prefix: what precedes the service's own path in the URL (`/compute`, `/scope/EXPRESSION/compute`).
+        prefix: what precedes the service's own path in the URL (`/compute`, `/strict/scope/EXPRESSION/compute`).
         service: one of `SERVICES`; empty for a path of the gateway's own.
         path: the rest, from a slash on.
         query: as it was sent.
         scope: the expression of the URL; None if there is none.
+        strict: the URL asks for lists that are whole or refused.
     """
 
     prefix: str
@@ -51,6 +55,7 @@ class Target:
     path: str
     query: str
     scope: str | None = None
+    strict: bool = False
 
 
 def parse(raw: str) -> Target:
@@ -65,14 +70,17 @@ def parse(raw: str) -> Target:
     if "//" in path or _ESCAPE.search(path) or any(part in {".", ".."} for part in path.split("/")):
         raise Refused(400, "the path has empty, relative or malformed parts")
     scope, prefix = None, ""
+    strict = path.startswith(f"{STRICT}/")
+    if strict:
+        prefix, path = STRICT, path[len(STRICT) :]
     if path.startswith("/scope/"):
         expression, _slash, rest = path[7:].partition("/")
-        scope, prefix, path = unquote(expression), f"/scope/{expression}", f"/{rest}"
+        scope, prefix, path = unquote(expression), f"{prefix}/scope/{expression}", f"/{rest}"
     if _HIDDEN.search(path):
         raise Refused(400, "the path has encoded dots, slashes, backslashes, percent signs or control characters")
     first, slash, rest = path[1:].partition("/")
     if first in SERVICES:
-        return Target(f"{prefix}/{first}", first, f"/{rest}" if slash else "/", query, scope)
-    if path in {"/", "/healthcheck"} or (first == "console" and slash and scope is None):
-        return Target(prefix, "", path, query, scope)
+        return Target(f"{prefix}/{first}", first, f"/{rest}" if slash else "/", query, scope, strict)
+    if path in {"/", "/healthcheck"} or (first == "console" and slash and not prefix):
+        return Target(prefix, "", path, query, scope, strict)
     raise Refused(404, f"there is no service /{first}; there are {', '.join(SERVICES)}")

@@ -7,12 +7,14 @@ if it does not know the id, all others are at once, and what is learned is remem
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.resolve.routes import Resource, Route, is_uuid
+from atoll.gateway.request.paths import is_uuid
+from atoll.gateway.resolve import sight
+from atoll.gateway.resolve.routes import Resource, Route
 from atoll.gateway.sites import Sites
 
 REMEMBERED = 20_000
@@ -26,12 +28,14 @@ class Found:
     """What a search came to.
 
     Attributes:
-        reply: the answer of whoever has it; None: nobody who answered.
+        reply: the answer of whoever has it, or a refusal that stands for the whole cloud; None: nobody who answered.
         missing: who did not answer.
+        holds: True if the site of the answer has it. The answer may be a refusal, if the token's access rules forbid to look.
     """
 
     reply: Reply | None
     missing: tuple[str, ...]
+    holds: bool = False
 
 
 class Locations:
@@ -73,35 +77,107 @@ def proves(route: Route, status: int) -> bool:
     return is_uuid(route.id) or resource.identity == ("id",)
 
 
-async def search(sites: Sites, call: Call, among: Sequence[str]) -> Found:
+async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool = False) -> Found:
     """Ask several sites for the same thing at once; who has it is all that counts.
 
     Args:
         sites: to ask.
         call: a request that changes nothing.
         among: which sites.
+        oldest: several may have a copy: wait for all, and take the one that was made first. Else the first answer counts.
     """
     tasks = {asyncio.ensure_future(sites.send(site, call, ANSWER_S)): site for site in among}
-    missing: list[str] = []
-    second_best: Reply | None = None
+    heard = _Heard()
     pending = set(tasks)
     try:
-        while pending:
+        while pending and (oldest or not heard.held):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                try:
-                    reply = task.result()
-                except Unreachable:
-                    missing.append(tasks[task])
-                    continue
-                if reply.status < 400:
-                    return Found(reply, ())
-                if reply.status == 401 or reply.status >= 500:
-                    missing.append(tasks[task])  # it may have it, or not
-                elif reply.status not in {400, 404}:
-                    second_best = reply
+                heard.note(tasks[task], task)
     finally:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-    return Found(second_best, tuple(sorted(missing)))
+    if heard.held:
+        return Found(min(heard.held, key=lambda reply: (_made(reply), reply.site)) if oldest else heard.held[0], (), holds=True)
+    if heard.refusals and (refused := await _refusing(sites, call, heard.refusals)) is not None:
+        return refused
+    return Found(heard.second_best, tuple(sorted(heard.missing)))
+
+
+@dataclass
+class _Heard:
+    """What the sites have answered so far.
+
+    Attributes:
+        held: answers of those that have it.
+        refusals: by site, refusals that say nothing about whether it is there.
+        missing: those that do not answer, or fail: they may have it, or not.
+        second_best: another refusal.
+    """
+
+    held: list[Reply] = field(default_factory=list)
+    refusals: dict[str, Reply] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    second_best: Reply | None = None
+
+    def note(self, site: str, task: asyncio.Future[Reply]) -> None:
+        """Add an answer."""
+        try:
+            reply = task.result()
+        except Unreachable:
+            self.missing.append(site)
+            return
+        if reply.status < 400:
+            self.held.append(reply)
+        elif reply.status in sight.REFUSALS:
+            self.refusals[site] = reply
+        elif reply.status >= 500:
+            self.missing.append(site)
+        elif reply.status not in {400, 404}:
+            self.second_best = reply
+
+
+def _made(reply: Reply) -> str:
+    """When a resource was made, as the answer about it says."""
+    try:
+        body = reply.json()
+        inner = body if "created_at" in body else next(iter(body.values()))
+        return str(inner.get("created_at") or "")
+    except (ValueError, AttributeError, StopIteration, TypeError):
+        return ""
+
+
+async def _refusing(sites: Sites, call: Call, refusals: Mapping[str, Reply]) -> Found | None:
+    """Return the site that refuses and has it: a refusal for the token's access rules does not say so, any other stands.
+
+    Args:
+        sites: to ask.
+        call: the request that was refused.
+        refusals: by site.
+    """
+    views = await asyncio.gather(
+        *(sight.see(sites, site, call.token, call.service, call.target) for site in refusals), return_exceptions=True
+    )
+    for reply, view in zip(refusals.values(), views, strict=True):
+        if isinstance(view, Reply) and view.status == 200:
+            return Found(reply, (), holds=True)
+    stands = (reply for reply, view in zip(refusals.values(), views, strict=True) if isinstance(view, Reply) and view.status == 403)
+    standing = next(stands, None)
+    return Found(standing, ()) if standing is not None else None
+
+
+async def holders(sites: Sites, call: Call, among: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Ask several sites which of them show a thing to the user.
+
+    Args:
+        sites: to ask.
+        call: a request that changes nothing.
+        among: which sites.
+
+    Returns:
+        The sites that have it, and those that did not say, both in the order of `among`.
+    """
+    found = await asyncio.gather(*(search(sites, call, [site]) for site in among))
+    have = [site for site, each in zip(among, found, strict=True) if each.holds]
+    return have, [site for site, each in zip(among, found, strict=True) if each.missing]

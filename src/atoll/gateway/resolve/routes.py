@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
 
 from atoll.gateway.lists.order import Style
+from atoll.gateway.resolve.references import PREFIXES
 
 
 class Operation(Enum):
@@ -49,9 +50,13 @@ class Resource:
         identity: fields that make items of several sites one, if the id does not.
         uuid: ids are UUIDs, so that whatever else is in their place is a name and nobody's id.
         counted_before: Nova's microversion since which ids are UUIDs; before, each site counts them for itself.
-        parents: fields of what is created that name resources at whose site it has to be, each with the collection of those.
+        moves: it may be at another site than before, under the same id.
         brief: fields of an item in the list without detail.
         zone: the field that may name a site when one is created.
+        marker: the field that markers of pages name.
+        paged_since: Nova's microversion since which `limit` and `marker` count; before, Nova ignores them.
+        offset: pages are cut by `limit` and `offset`, and have no links.
+        linked: a page that is full leads to the next one.
     """
 
     service: str
@@ -64,9 +69,13 @@ class Resource:
     identity: tuple[str, ...] = ("id",)
     uuid: bool = True
     counted_before: tuple[int, int] = NEVER
-    parents: tuple[tuple[str, str], ...] = ()
+    moves: bool = False
     brief: tuple[str, ...] = ()
     zone: str = ""
+    marker: str = "id"
+    paged_since: tuple[int, int] = NEVER
+    offset: bool = False
+    linked: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,28 +109,48 @@ def _nova(key: str, item: str, style: Style = Style.UNSORTED, **more: object) ->
 
 
 COMPUTE: Mapping[str, Resource] = {
-    "servers": _nova("servers", "server", Style.SERVERS, cursor=True, brief=("id", "name", "links"), zone="availability_zone"),
-    "flavors": _nova("flavors", "flavor", Style.FLAVORS, copies=True, uuid=False, brief=("id", "name", "description", "links")),
-    "os-keypairs": _nova("keypairs", "keypair", Style.KEYPAIRS, copies=True, uuid=False, wrapped=True, identity=("name",)),
-    "os-server-groups": _nova("server_groups", "server_group"),
-    "os-hypervisors": _nova("hypervisors", "hypervisor", uuid=False, counted_before=(2, 53), identity=("hypervisor_hostname", "id")),
+    "servers": _nova("servers", "server", Style.SERVERS, cursor=True, brief=("id", "name", "links"), zone="availability_zone", linked=True),
+    "flavors": _nova(
+        "flavors", "flavor", Style.FLAVORS, copies=True, uuid=False, brief=("id", "name", "description", "links"), linked=True,
+    ),
+    "os-keypairs": replace(
+        _nova("keypairs", "keypair", Style.KEYPAIRS, copies=True, uuid=False, wrapped=True, identity=("name",)),
+        marker="name", paged_since=(2, 35), linked=True,
+    ),
+    "os-server-groups": _nova("server_groups", "server_group", offset=True),
+    "os-hypervisors": replace(
+        _nova("hypervisors", "hypervisor", Style.HYPERVISORS, uuid=False, counted_before=(2, 53), identity=("hypervisor_hostname", "id")),
+        linked=True,
+    ),
     "os-services": _nova("services", "service", uuid=False, counted_before=(2, 53), identity=("host", "binary", "id")),
-    "os-migrations": _nova("migrations", "migration", Style.MIGRATIONS, identity=("uuid", "id", "created_at")),
+    "os-migrations": replace(
+        _nova("migrations", "migration", Style.MIGRATIONS, identity=("uuid", "id", "created_at")),
+        marker="uuid", paged_since=(2, 59), linked=True,
+    ),
+}  # fmt: skip
+
+_PROXIES: Mapping[str, Resource] = {
+    "images": _nova("images", "image", Style.IMAGE_PROXY, brief=("id", "name", "links"), linked=True),
+    "os-floating-ip-pools": _nova("floating_ip_pools", "floating_ip_pool", uuid=False, identity=("name",)),
+    "os-floating-ips": _nova("floating_ips", "floating_ip"),
+    "os-hosts": _nova("hosts", "host", uuid=False, identity=("host_name", "service")),
+    "os-networks": _nova("networks", "network"),
+    "os-security-groups": _nova("security_groups", "security_group", offset=True),
+    "os-tenant-networks": _nova("networks", "network"),
 }
+"""What Nova shows of other services, and of its hosts, up to microversions 2.35 and 2.42: read at all sites, and changed at this one."""
+
+_AVAILABILITIES = "network-ip-availabilities"
+_NETWORK_IDENTITY: Mapping[str, tuple[str, ...]] = {
+    "availability_zones": ("name", "resource"),
+    _AVAILABILITIES: ("network_id",),
+}
+"""What makes items of several sites one where it is not the id."""
 
 _NETWORK_COPIES = frozenset(("networks", "subnets", "security-groups", "security-group-rules"))
-_NETWORK_PARENTS = {
-    "subnets": (("network_id", "networks"),),
-    "ports": (("network_id", "networks"),),
-    "security-group-rules": (("security_group_id", "security-groups"),),
-    "floatingips": (("port_id", "ports"), ("floating_network_id", "networks")),
-    "trunks": (("port_id", "ports"),),
-}
-_NETWORK_LOCAL = frozenset(("extensions", "quotas", "service-providers", "auto-allocated-topology", "default-security-group-rules", "log"))
-_NETWORK_NESTED = frozenset(("qos", "metering", "fw", "fwaas", "lbaas", "taas", "vpn", "sfc", "bgpvpn"))
-"""First parts of paths that hold collections of their own (`/v2.0/qos/policies`)."""
-
+_NETWORK_LOCAL = frozenset(("extensions", "quotas", "auto-allocated-topology", "default-security-group-rules"))
 IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)
+_TASKS = Resource("image", "tasks", "task", Style.IMAGES)
 
 _DATA = frozenset(("file", "stage", "import"))
 """Below an image: what makes its data come to the one site where it is made."""
@@ -131,12 +160,11 @@ _IMAGE_DATA = re.compile(r"/v2/images/[^/]+/(file|stage)/?")
 _MERGED = frozenset(("limits", "os-availability-zone", "os-simple-tenant-usage"))
 _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets"))
 _PROJECT = re.compile(r"[0-9a-f]{32}")
-_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
-def is_uuid(text: str) -> bool:
-    """Whether a text is a UUID as OpenStack writes them."""
-    return bool(_UUID.fullmatch(text))
+def named(route: Route) -> bool:
+    """Return whether a request names its resource by what a user has called it: nobody else's then, wherever it is."""
+    return route.resource is not None and route.resource.identity == ("name",) and bool(route.id)
 
 
 def is_image_data(service: str, path: str) -> bool:
@@ -155,6 +183,8 @@ def match(method: str, service: str, path: str) -> Route:
         return _match_network(method, parts)
     if service == "image" and parts[:2] == ["v2", "images"]:
         return _match_resource(method, IMAGES, parts, 2)
+    if service == "image" and parts[:2] == ["v2", "tasks"] and method == "GET":
+        return _match_resource(method, _TASKS, parts, 2)
     return LOCAL
 
 
@@ -163,7 +193,7 @@ def _match_compute(method: str, parts: list[str]) -> Route:
     if len(parts) <= start or parts[0] not in {"v2.1", "v2"}:
         return LOCAL
     name = parts[start]
-    resource = COMPUTE.get(name)
+    resource = COMPUTE.get(name) or (_PROXIES.get(name) if method == "GET" else None)
     rest = parts[start + 1 :]
     if name in _MERGED or (name == "os-hypervisors" and rest == ["statistics"]):
         return Route(Operation.MERGE, name="hypervisor_statistics" if rest == ["statistics"] else name) if method == "GET" else LOCAL
@@ -184,8 +214,10 @@ def _match_network(method: str, parts: list[str]) -> Route:
         return Route(Operation.EVERYWHERE)
     if name in _NETWORK_LOCAL:
         return LOCAL
-    if name in _NETWORK_NESTED:
+    if name in PREFIXES:
         return _match_resource(method, network_resource(parts[2].removesuffix(".json")), parts, 3) if len(parts) > 2 else LOCAL
+    if name == _AVAILABILITIES and method == "GET" and len(parts) == 3:
+        return Route(Operation.MERGE, name=name)
     return _match_resource(method, network_resource(name), parts, 2)
 
 
@@ -203,8 +235,8 @@ def network_resource(name: str) -> Resource:
         item,
         Style.NETWORK,
         copies=name in _NETWORK_COPIES,
-        identity=("name", "resource") if name == "availability_zones" else ("id",),
-        parents=_NETWORK_PARENTS.get(name, ()),
+        identity=_NETWORK_IDENTITY.get(name, ("id",)),
+        moves=name == "ports",
         zone="availability_zone_hints",
     )
 

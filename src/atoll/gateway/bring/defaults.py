@@ -1,0 +1,129 @@
+"""The security group `default` of a project: one group of all sites.
+
+Each site's Neutron makes it when a user of the project first asks for groups or makes a port, under the same id everywhere and with rules
+of the same ids (`services.default_groups`). What is changed in it later, the gateways change at all sites. A site whose Neutron makes the
+group after that has the first rules alone. So before a site first uses the group of a project, its gateway gives it the rules that the
+other sites have: those of the site where the group was changed most often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from atoll.gateway.bring import network
+from atoll.gateway.bring.asking import Asker, Found
+from atoll.gateway.bring.holders import Holders
+from atoll.gateway.bring.ledger import Ledger
+from atoll.gateway.bring.references import SECURITY_GROUP
+from atoll.gateway.bring.things import Description
+from atoll.gateway.bring.undo import Made
+from atoll.gateway.request.paths import segment
+from atoll.gateway.sites import Sites
+from atoll.identifiers import default_group
+
+if TYPE_CHECKING:
+    from atoll.gateway.bring.means import Means
+
+LOG = logging.getLogger(__name__)
+
+AGAIN_S = 30.0
+"""Seconds after which the other sites are asked again, if some of them could not be reached."""
+
+KIND = "default security group"
+"""In the ledger, with the id of a project: this site's group has been compared with those of the others."""
+
+
+class Defaults:
+    """The groups `default` of this site.
+
+    Args:
+        sites: the sites.
+        ledger: where it is noted which of them have been compared with those of the other sites.
+        holders: tells how the other sites hold them.
+    """
+
+    def __init__(self, sites: Sites, ledger: Ledger, holders: Holders) -> None:
+        self._sites = sites
+        self._ledger = ledger
+        self._holders = holders
+        self._adopted: set[str] = set()
+        self._tried: dict[str, float] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def adopt(self, project: str, asker: Asker, made: Made, means: Means, besides: Collection[str] = ()) -> None:
+        """Make sure that a project's group has the rules here that it has elsewhere; once for each project.
+
+        Args:
+            project: the project's id.
+            asker: of the request that is about to use the group.
+            made: takes note of groups that are brought since a rule names them.
+            means: of bringing.
+            besides: ids of rules that the request itself makes, as it did at another site a moment ago.
+
+        Raises:
+            Refusal: a rule names what can't be brought.
+            Failed: Neutron refuses.
+            Unreachable: this site's Neutron does not answer.
+        """
+        if self.known(project):
+            return
+        async with self._locks.setdefault(project, asyncio.Lock()):
+            now = asyncio.get_running_loop().time()
+            if project in self._adopted or now - self._tried.get(project, -AGAIN_S) < AGAIN_S:
+                return
+            if await self._compare(project, asker, made, means, besides):
+                self._ledger.bring(KIND, project, self._sites.here)
+                self._adopted.add(project)
+                self._tried.pop(project, None)
+                self._locks.pop(project, None)
+            else:
+                self._tried[project] = now
+
+    def known(self, project: str) -> bool:
+        """Return whether a project's group was compared with those of the other sites before."""
+        if project in self._adopted:
+            return True
+        if self._ledger.is_brought(KIND, project):
+            self._adopted.add(project)
+        return project in self._adopted
+
+    async def _compare(self, project: str, asker: Asker, made: Made, means: Means, besides: Collection[str]) -> bool:
+        """Returns whether no site may know more than was found."""
+        missing = set(self._sites.others()) - set(self._sites.reachable())
+        elsewhere = await self._holders.elsewhere(SECURITY_GROUP, default_group(project))
+        changed = [each for each in elsewhere if each.body.get("project_id") == project and _changes(each.body) > 1]
+        if changed:
+            # Neutron makes the group when it is asked for.
+            query = urlencode({"id": default_group(project), "project_id": project})
+            own = Asker(self._sites, await self._sites.own_token("network"), asker.request_id)
+            answer = await own.get(self._sites.here, "network", f"/v2.0/security-groups?{query}")
+            for group in (answer or {}).get("security_groups", ()):
+                if _changes(group) <= 1:
+                    other = max(changed, key=lambda each: _changes(each.body))
+                    rules = [rule for rule in other.body["security_group_rules"] if rule["id"] not in besides]
+                    body = {**other.body, "security_group_rules": rules}
+                    await self._take_over(asker, group, replace(other, body=body), made, means)
+        return not missing or bool(changed)
+
+    async def _take_over(self, asker: Asker, group: Mapping[str, Any], other: Description, made: Made, means: Means) -> None:
+        mine = {rule["id"] for rule in group["security_group_rules"]}
+        theirs = {rule["id"]: rule for rule in other.body["security_group_rules"]}
+        LOG.info("%s: security group %s gets the rules that it has at %s", asker.request_id, group["id"], other.site)
+        new = [theirs[name] for name in sorted(theirs.keys() - mine)]
+        named = await network.named_groups(asker, other.site, {**group, "security_group_rules": new})
+        await network.bring_security_groups(asker, Found(other.site, named), made, means)
+        for name in sorted(mine - theirs.keys()):
+            await asker.make("DELETE", "network", f"/v2.0/security-group-rules/{segment(name)}", gone=True)
+        if new:
+            rules = [network.copied(rule, "security_group_rules") for rule in new]
+            await asker.make("POST", "network", "/v2.0/security-group-rules", {"security_group_rules": rules}, exists=True)
+
+
+def _changes(group: Mapping[str, Any]) -> int:
+    """How often a group was changed; 1 when it is new."""
+    return int(group.get("revision_number") or 0)

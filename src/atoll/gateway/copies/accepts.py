@@ -1,0 +1,130 @@
+"""Says whether this site's service would refuse to delete a resource because it is in use here.
+
+Before several sites delete their copies of a network, each is asked whether it would: a deletion can't be taken back. The rules are those
+of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_ensure_no_user_ports_on_subnet`;
+`neutron.db.securitygroups_db.delete_security_group`). Between the question and the deletion a port may still be made; then that site
+refuses, and keeps its copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote, urlencode
+
+from multidict import CIMultiDict
+
+from atoll.gateway.copies.ownership import collection_of
+from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import ACCEPTS, REFUSAL
+from atoll.gateway.resolve import sight
+from atoll.gateway.sites import Sites
+
+AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floatingip_agent_gateway"))
+"""Owners of ports that Neutron deletes by itself with their network (`neutron.common._constants.AUTO_DELETE_PORT_OWNERS`)."""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What keeps a resource from being deleted: ports.
+
+    Attributes:
+        filter: the query that finds them.
+        spares: owners of ports that do not count.
+        error: Neutron's name of its refusal.
+        message: its words.
+    """
+
+    filter: str
+    spares: frozenset[str]
+    error: str
+    message: str
+
+
+_RULES: Mapping[str, _Rule] = {
+    "networks": _Rule(
+        "network_id={}",
+        AUTO_DELETED,
+        "NetworkInUse",
+        "Unable to complete operation on network {}. There are one or more ports still in use on the network at site {}.",
+    ),
+    "subnets": _Rule(
+        "fixed_ips=subnet_id%3D{}",
+        AUTO_DELETED,
+        "SubnetInUse",
+        "Unable to complete operation on subnet {}: One or more ports have an IP allocation from this subnet at site {}.",
+    ),
+    "security-groups": _Rule("security_groups={}", frozenset(), "SecurityGroupInUse", "Security Group {} in use at site {}."),
+}
+"""By collection of Neutron's."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A deletion that a site would refuse.
+
+    Attributes:
+        error: the service's name of the error.
+        message: one sentence for people, which names the site.
+    """
+
+    error: str
+    message: str
+
+    def dump(self) -> str:
+        """As the value of a header, for `load`."""
+        return f"{self.error} {quote(self.message, safe=' ')}"
+
+    @classmethod
+    def load(cls, text: str) -> Refusal:
+        """Read what `dump` wrote."""
+        error, _, message = text.partition(" ")
+        return cls(error, unquote(message))
+
+
+class Accepts:
+    """Answers the question, for this gateway and for those of other sites.
+
+    Args:
+        sites: to ask this site's Neutron.
+    """
+
+    def __init__(self, sites: Sites) -> None:
+        self._sites = sites
+
+    async def answer(self, call: Call) -> Reply:
+        """Look at a resource for a client, and say in the answer whether this site would refuse what is to be done with it.
+
+        Args:
+            call: a GET, with the method in the header `X-Atoll-Accepts`. Access rules of its token that forbid to look count for the
+                client and not for this question: its answer goes to a gateway.
+
+        Raises:
+            Unreachable: the service does not answer.
+        """
+        look = call.with_()
+        method = look.headers.popall(ACCEPTS)[0]
+        reply: Reply = await self._sites.send(self._sites.here, look)
+        if reply.status in sight.REFUSALS:
+            seen = await sight.see(self._sites, self._sites.here, look.token, look.service, look.target)
+            reply = seen if seen.ok else reply
+        if reply.ok and method == "DELETE" and (refusal := await self._refusal(look)) is not None:
+            reply.headers[REFUSAL] = refusal.dump()
+        return reply
+
+    async def _refusal(self, look: Call) -> Refusal | None:
+        """Why a deletion would be refused. The ports may be of other projects, of which the client learns no more than Neutron says."""
+        rule = _RULES.get(collection_of(look.service, look.path)) if look.service == "network" else None
+        if rule is None:
+            return None
+        identifier = look.path.rpartition("/")[2].removesuffix(".json")
+        headers = CIMultiDict({"X-Auth-Token": await self._sites.own_token("network")})
+        query = f"{rule.filter.format(identifier)}&{urlencode({'fields': 'device_owner'})}"
+        reply = await self._sites.send(self._sites.here, Call("GET", "network", "/v2.0/ports", query, headers, None, look.request_id))
+        if not reply.ok:
+            raise Unreachable(self._sites.here, f"Neutron does not say whether {identifier} is in use (HTTP {reply.status})")
+        ports: list[dict[str, Any]] = reply.json()["ports"]
+        if all(port["device_owner"] in rule.spares for port in ports):
+            return None
+        return Refusal(rule.error, rule.message.format(identifier, self._sites.here))

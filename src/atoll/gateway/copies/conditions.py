@@ -1,0 +1,58 @@
+"""Conditions on changes: `If-Match: revision_number=R` of Neutron, whose numbers are each site's own.
+
+A client knows the number of the copy that its gateway shows: this site's, or, if it has none, the oldest one's. The condition is compared
+with that copy. Then it is made one on the same state of each other copy, which has been looked at before, so that a change in between is
+noticed there too. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from atoll.gateway.request.call import Call
+
+IF_MATCH = "If-Match"
+
+_NUMBER = re.compile(r"revision_number=([0-9]{1,18})(?![0-9])")
+"""Neutron takes it as an entity tag, in quotes or without, and refuses two (`api_common.check_request_for_revision_constraint`)."""
+
+
+def wanted_revision(call: Call) -> int | None:
+    """Return the revision number on which a change depends; `None` if on none, or if it is for the service to say what is wrong."""
+    if call.service != "network" or call.method not in {"PUT", "DELETE"}:
+        return None
+    found = _NUMBER.findall(call.headers.get(IF_MATCH, ""))
+    return int(found[0]) if len(found) == 1 else None
+
+
+def revision(item: Mapping[str, Any]) -> int | None:
+    """Return the revision number of a copy."""
+    number = item.get("revision_number")
+    return number if isinstance(number, int) else None
+
+
+def shown(items: Mapping[str, Mapping[str, Any]], here: str) -> str:
+    """Return the site whose copy the gateway of a site shows to clients.
+
+    Args:
+        items: the copies, by site; at least one.
+        here: the gateway's site.
+    """
+    return here if here in items else min(items, key=lambda site: (str(items[site].get("created_at") or ""), site))
+
+
+def oldest(items: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the site that made a resource first: there all gateways begin a conditional change, so that one of two fails whole."""
+    return shown(items, "")
+
+
+def conditional(call: Call, item: Mapping[str, Any]) -> Call:
+    """Return a change of one copy that depends on its state when it was looked at."""
+    number = revision(item)
+    if number is None:
+        return call
+    changed = call.with_()
+    changed.headers[IF_MATCH] = f"revision_number={number}"
+    return changed

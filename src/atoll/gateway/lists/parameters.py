@@ -1,0 +1,161 @@
+"""What the gateway does with each list of a service, and with each parameter of it: the table of docs/reference/lists.md.
+
+Which lists and parameters there are is read out of the installed services (`atoll.services.upstream_lists`); a test fails when one comes
+that stands neither here nor in the table of routes. The gateway itself passes to each site what it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+
+from atoll.gateway.lists.incomplete import LOOK_UPS
+from atoll.gateway.lists.order import Style
+from atoll.gateway.resolve.routes import Operation, Route, match
+
+
+class Handling(Enum):
+    """Where the answer to a list request comes from."""
+
+    MERGED = "all sites, merged"
+    SUMMED = "all sites, made one answer"
+    AT_RESOURCE = "the site of the resource"
+    AT_COPY = "this site's copy of the resource, else another one's"
+    HERE = "this site"
+
+
+class Treatment(Enum):
+    """What the gateway does with a parameter."""
+
+    FILTER = "each site filters"
+    LOOK_UP = "each site filters; 503 if nothing is found while a site is away"
+    ORDER = "order of the merged list"
+    PAGE = "page of the merged list"
+    FIELDS = "fields of the answer; the sites are asked for those besides that merging needs"
+    SERVICE = "as the one site's service says"
+
+
+_PLACEHOLDER = re.compile(r"\{[^}]*\}")
+_SOME_ID = "0" * 8 + "-0000-4000-8000-" + "0" * 12
+
+_ORDER = frozenset(("sort", "sort_key", "sort_dir"))
+_PAGES = frozenset(("limit", "marker", "offset", "page_reverse"))
+
+FILTERS: Mapping[str, frozenset[str]] = {
+    "servers": frozenset(
+        (
+            *("access_ip_v4", "access_ip_v6", "all_tenants", "auto_disk_config", "availability_zone", "changes-before", "changes-since"),
+            *("config_drive", "created_at", "deleted", "description", "display_description", "flavor", "host", "hostname", "image"),
+            *("image_ref", "ip", "ip6", "kernel_id", "key_name", "launch_index", "launched_at", "locked", "locked_by", "node"),
+            *("not-tags", "not-tags-any", "power_state", "progress", "project_id", "ramdisk_id", "reservation_id", "root_device_name"),
+            *("soft_deleted", "status", "tags", "tags-any", "task_state", "tenant_id", "terminated_at", "user_id", "vm_state"),
+            # Nova knows these to refuse them.
+            *("block_device_mapping", "info_cache", "metadata", "pci_devices", "security_groups", "services", "system_metadata"),
+        )
+    ),
+    "flavors": frozenset(("is_public", "minDisk", "minRam")),
+    "keypairs": frozenset(("user_id",)),
+    "server_groups": frozenset(("all_projects",)),
+    "hypervisors": frozenset(("with_servers",)),
+    "services": frozenset(("binary", "host")),
+    "migrations": frozenset(
+        (
+            *("changes-before", "changes-since", "hidden", "host", "instance_uuid", "migration_type", "project_id", "source_compute"),
+            *("status", "user_id"),
+        )
+    ),
+    "hosts": frozenset(("zone",)),
+    "security_groups": frozenset(("all_tenants",)),
+    "images": frozenset(
+        (
+            *("changes-since", "minDisk", "minRam", "page_size", "server", "status", "type"),  # Nova's
+            *("checksum", "container_format", "created_at", "direct_url", "disk_format", "file", "locations", "member_status", "min_disk"),
+            *("min_ram", "os_hash_algo", "os_hash_value", "os_hidden", "owner", "protected", "schema", "self", "size", "size_max"),
+            *("size_min", "status", "stores", "tag", "tags", "updated_at", "virtual_size", "visibility"),
+        )
+    ),
+    "tasks": frozenset(("status", "type")),
+    "limits": frozenset(("tenant_id",)),
+    "os-simple-tenant-usage": frozenset(("detailed", "end", "start")),
+}
+"""Filters by list: Nova's and Glance's. Neutron's are the attributes of a resource."""
+
+HERE: Mapping[str, str] = {
+    "/v2.1": "it describes the API",
+    "/v2.1/extensions": "it describes the API",
+    "/v2.1/os-aggregates": "each site numbers its own",
+    "/v2.1/os-baremetal-nodes": "there is no Ironic",
+    "/v2.1/os-instance_usage_audit_log": "a log of this site's hosts",
+    "/v2.1/os-quota-sets": "each site has its own; `limits` is the sum",
+    "/v2.1/os-snapshots": "there is no block storage",
+    "/v2.1/os-volumes": "there is no block storage",
+    "/v2.1/os-volumes_boot": "Nova answers it as `/servers`, of this site; no client uses it",
+    "/v2/cache": "of this site's Glance",
+    "/v2/info": "of this site's Glance",
+    "/v2/metadefs": "each site has its own definitions, which upstream's files are",
+    "/v2.0/auto-allocated-topology": "it is made at this site",
+    "/v2.0/default-security-group-rules": "each site has its own",
+    "/v2.0/quotas": "each site has its own",
+}
+"""Why a list is that of this site alone, by the beginning of its path."""
+
+
+def concrete(path: str) -> str:
+    """Return a path with some id wherever one has to be."""
+    return _PLACEHOLDER.sub(_SOME_ID, path)
+
+
+def handling(service: str, path: str) -> tuple[Handling, str]:
+    """Return where the answer to a list comes from, and why it is this site alone.
+
+    Args:
+        service: the service.
+        path: its path, with names in braces for ids.
+
+    Raises:
+        LookupError: nothing says why.
+    """
+    route = match("GET", service, concrete(path))
+    if route.operation is Operation.LOCAL:
+        why = [text for start, text in HERE.items() if path == start or (start.count("/") > 1 and path.startswith(f"{start}/"))]
+        if not why:
+            raise LookupError(f"{service} {path}: all its sites have one, and nothing says why only one is asked")
+        return Handling.HERE, why[-1]
+    return _HANDLING.get(route.operation) or _at(route), ""
+
+
+_HANDLING = {Operation.LIST: Handling.MERGED, Operation.MERGE: Handling.SUMMED}
+
+
+def _at(route: Route) -> Handling:
+    return Handling.AT_COPY if route.resource is not None and route.resource.copies else Handling.AT_RESOURCE
+
+
+def treatment(service: str, path: str, name: str) -> Treatment:
+    """Return what becomes of a parameter of a list.
+
+    Args:
+        service: the service.
+        path: the path of the list.
+        name: the parameter.
+
+    Raises:
+        LookupError: nothing says so.
+    """
+    route = match("GET", service, concrete(path))
+    if route.operation not in _HANDLING:
+        return Treatment.SERVICE
+    resource = route.resource
+    kind = resource.key if resource is not None else route.name
+    if name in _PAGES:
+        return Treatment.PAGE
+    if name in LOOK_UPS[service]:
+        return Treatment.LOOK_UP
+    if resource is not None and name in _ORDER:
+        return Treatment.ORDER
+    if resource is not None and resource.style is Style.NETWORK:
+        return Treatment.FIELDS if name == "fields" else Treatment.FILTER
+    if name in FILTERS.get(kind, ()):
+        return Treatment.FILTER
+    raise LookupError(f"{service} {path}: nothing says what becomes of the parameter {name}")

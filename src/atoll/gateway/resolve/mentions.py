@@ -1,0 +1,248 @@
+"""Reads what a request, or a resource, refers to, by the table in `references`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.gateway.request.call import Call
+from atoll.gateway.resolve import references as table
+from atoll.gateway.resolve.references import FLAVOR, IMAGE, Action, Field
+
+
+@dataclass(frozen=True, order=True)
+class Reference:
+    """A resource that a request names.
+
+    Attributes:
+        kind: of the table.
+        id: its id; the name of a key pair or a host; the address of a floating IP; either id or name of a security group (Nova takes both).
+    """
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A field of a request that names a resource.
+
+    Attributes:
+        reference: what it names.
+        field: the row of the table.
+    """
+
+    reference: Reference
+    field: Field
+
+    @property
+    def order(self) -> tuple[int, Reference]:
+        """Sort key: in which order references are brought."""
+        kind = self.reference.kind
+        return (table.ORDER.index(kind) if kind in table.ORDER else len(table.ORDER), self.reference)
+
+
+_LOOKED_FOR = frozenset((Action.BRING, Action.MOVE, Action.REFUSE))
+"""Actions on what may be at another site."""
+
+
+def mentions(call: Call) -> list[Mention]:
+    """Return what a request refers to and another site may have, each once, in the order in which it must be brought.
+
+    Args:
+        call: a request with a JSON body, or any other, which refers to nothing.
+    """
+    fields = _fields(call)
+    if not fields:
+        return []
+    try:
+        body = call.json()
+    except ValueError:
+        return []
+    found: dict[Reference, Mention] = {}
+    for item in _items(call, body):
+        for mention in _read(fields, item, urls=call.service == "compute"):
+            found.setdefault(mention.reference, mention)
+    return sorted(found.values(), key=lambda mention: mention.order)
+
+
+def references(call: Call) -> list[Reference]:
+    """Return what a request refers to and may be brought or moved to this site."""
+    return [mention.reference for mention in mentions(call) if mention.field.action is not Action.REFUSE]
+
+
+def named_by(kind: str, resource: Mapping[str, Any]) -> list[Mention]:
+    """Return what a resource refers to, as a service shows it; a resource is brought by a request of the same fields.
+
+    Args:
+        kind: of the resource.
+        resource: its fields.
+    """
+    where = table.KINDS[kind]
+    name = where.path.rpartition("/")[2].replace("-", "_")
+    fields = (table.IMAGES if where.service == "image" else table.NETWORKING).get(name, ()) if where.service != "compute" else ()
+    named = (field for field in fields if field.action in _LOOKED_FOR and not field.implied and not field.by_value)
+    found = {mention.reference: mention for mention in _read(named, resource, urls=False)}
+    return sorted(found.values(), key=lambda mention: mention.order)
+
+
+def parents_of(collection: str, item: Mapping[str, Any]) -> list[Reference]:
+    """Return what a resource of Neutron that is created refers to, and to whose site the request goes if this site lacks it.
+
+    Args:
+        collection: the key of its collection in a body (`security_group_rules`).
+        item: the resource's fields, as a client gives them.
+    """
+    return list(dict.fromkeys(mention.reference for mention in _read(_leading(collection), item, urls=False)))
+
+
+def leading(collection: str) -> list[str]:
+    """Return the names of the attributes that hold what `parents_of` returns."""
+    return [field.path.partition(".")[0].removesuffix("[]") for field in _leading(collection)]
+
+
+def _leading(collection: str) -> list[Field]:
+    return [field for field in table.NETWORKING.get(collection, ()) if field.leads and field.kind in table.KINDS]
+
+
+def template(service: str, path: str) -> str:
+    """Return a path as the table has it: without the version, a project and a plug-in's prefix, and with `{}` for ids."""
+    parts = [part for part in path.split("/") if part]
+    if service == "compute":
+        return _compute_template(parts)
+    name = parts[1:]
+    if service == "network":
+        name = [part.removesuffix(".json").replace("-", "_") for part in name]
+        name = name[1:] if name and name[0] in table.PREFIXES and len(name) > 1 else name
+    # Every second part is an id, but for the last part of an item's own path, which a body describes like that of its collection.
+    shown = [part if index % 2 == 0 else "{}" for index, part in enumerate(name)]
+    return "/".join(shown[:-1] if service == "network" and len(shown) % 2 == 0 else shown)
+
+
+def _compute_template(parts: Sequence[str]) -> str:
+    start = 2 if len(parts) > 1 and _PROJECT.fullmatch(parts[1]) else 1
+    return "/".join(part if index % 2 == 0 else "{}" for index, part in enumerate(parts[start:]))
+
+
+_PROJECT = re.compile(r"[0-9a-f-]{32,36}")
+
+
+def looks_ahead(call: Call) -> tuple[Field, ...]:
+    """Return the fields of a request for which something has to be looked at before the service is asked."""
+    return tuple(field for field in fields_of(call) if field.ahead)
+
+
+def involves_default(call: Call, group: str) -> bool:
+    """Return whether a request names a project's security group `default`, or has Neutron take it because it names none.
+
+    Args:
+        call: the request.
+        group: the id of the project's group.
+    """
+    fields = [field for field in fields_of(call) if field.kind == table.SECURITY_GROUP]
+    try:
+        body = call.json() if fields else None
+    except ValueError:
+        return False
+    for item in _items(call, body) if body else ():
+        for field in fields:
+            values = [value for value, _beside in _given(item, field.path.split("."))]
+            if any(value in (group, "default") for value in values):
+                return True
+            if field.implied and call.method == "POST" and not any(values):
+                return True
+    return False
+
+
+def given_ids(call: Call) -> list[str]:
+    """Return the ids that a request gives to what it makes."""
+    try:
+        return [str(item["id"]) for item in _items(call, call.json()) if item.get("id")]
+    except ValueError:
+        return []
+
+
+def _given(item: Mapping[str, Any], path: Sequence[str]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """As `_values`, with lists as they are."""
+    *before, last = path
+    for holder, beside in _values(item, before, item) if before else ((item, item),):
+        if isinstance(holder, dict):
+            value = holder.get(last.removesuffix("[]"))
+            values = value if isinstance(value, list) and last.endswith("[]") else (value,)
+            yield from ((each, beside) for each in values)
+
+
+def fields_of(call: Call) -> tuple[Field, ...]:
+    """Return all fields of a request that name a resource."""
+    if call.method not in {"POST", "PUT", "PATCH"}:
+        return ()
+    name = template(call.service, call.path)
+    if call.service == "image" and call.method == "PATCH":
+        name = name.removesuffix("/{}")
+    return _TABLES.get(call.service, {}).get(name, ())
+
+
+_TABLES: Mapping[str, Mapping[str, tuple[Field, ...]]] = {"compute": table.COMPUTE, "network": table.NETWORKING, "image": table.IMAGES}
+
+
+def _fields(call: Call) -> tuple[Field, ...]:
+    """The fields of a request that name what may be at another site."""
+    every = fields_of(call)
+    return tuple(field for field in every if field.action in _LOOKED_FOR and not field.implied)
+
+
+def _items(call: Call, body: Any) -> Iterator[Mapping[str, Any]]:
+    """The parts of a body that the fields are those of."""
+    if call.service == "image":
+        yield from _changed(body) if isinstance(body, list) else _mapping(body)
+    elif call.service == "network" and call.path.removesuffix(".json").rpartition("/")[2].replace("-", "_") not in table.ACTIONS:
+        for value in body.values() if isinstance(body, dict) else ():
+            yield from _mapping(value)
+            yield from (item for item in value if isinstance(item, dict)) if isinstance(value, list) else ()
+    else:
+        yield from _mapping(body)
+
+
+def _mapping(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+
+
+def _changed(patch: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    """The fields that a JSON patch sets (RFC 6902)."""
+    for change in patch:
+        path = change.get("path") if isinstance(change, dict) else None
+        if isinstance(path, str) and change.get("op") != "remove":
+            yield {path.lstrip("/"): change.get("value")}
+
+
+def _read(fields: Iterable[Field], item: Mapping[str, Any], *, urls: bool) -> Iterator[Mention]:
+    for field in fields:
+        for value, beside in _values(item, field.path.split("."), item):
+            if isinstance(value, str) and value and _applies(field, beside):
+                name = value.rstrip("/").rpartition("/")[2] if urls and field.kind in {IMAGE, FLAVOR} else value
+                if name:
+                    yield Mention(Reference(field.kind, name), field)
+
+
+def _applies(field: Field, beside: Mapping[str, Any]) -> bool:
+    return field.when is None or beside.get(field.when[0]) == field.when[1]
+
+
+def _values(node: Any, path: Sequence[str], beside: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """The values at a path, each with the object that its field is in."""
+    if not path:
+        if not isinstance(node, list):
+            yield node, beside
+        return
+    if not isinstance(node, dict):
+        return
+    name, several = path[0].removesuffix("[]"), path[0].endswith("[]")
+    for value in node.values() if name == "*" else (node.get(name),):
+        for each in (value if isinstance(value, list) else ()) if several else (value,):
+            yield from _values(each, path[1:], node)

@@ -1,0 +1,10 @@
+"""The cloud over whose sites things are made, changed and deleted; see `three_sites`."""
+
+import pytest
+from three_sites import attacker, built, cloud, only_root, victim
+
+__all__ = ["attacker", "built", "cloud", "victim"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    only_root(items)

@@ -1,0 +1,333 @@
+"""Changes of copies: all sites or none, in use or not, on a condition or without."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from replica_sites import ADMIN, REQUESTERS, USER, Notes, Sites, call
+
+from atoll.gateway.copies import conditions
+from atoll.gateway.copies.accepts import AUTO_DELETED, Refusal
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.perform import Performer
+from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.request.call import Reply
+
+NETWORK, SUBNET, GROUP = "/v2.0/networks/n", "/v2.0/subnets/s", "/v2.0/security-groups/g"
+STRANGER = "stranger's token"
+REQUESTERS[STRANGER] = {"user": {"id": "eve"}, "project": {"id": "elsewhere"}, "roles": [{"name": "member"}]}
+
+
+class Cloud(NamedTuple):
+    sites: Sites
+    pending: Pending
+    replicas: Replicas
+    conflicts: Conflicts
+
+    async def ask(self, method: str, path: str, body: Any = None, service: str = "network", **headers: str) -> Reply:
+        """A request at paris's gateway."""
+        return await self.replicas.everywhere(call(method, path, body, service=service, **headers), self.sites.everywhere())
+
+    def put(self, path: str, **things: dict[str, Any]) -> None:
+        """Put copies to sites."""
+        for site, thing in things.items():
+            self.sites[site].things[path] = {"id": path.rpartition("/")[2], "project_id": "project", **thing}
+
+    def holders(self, path: str) -> list[str]:
+        """The sites that have something."""
+        return [name for name, service in self.sites.services.items() if path in service.things]
+
+    def values(self, path: str, field: str) -> dict[str, Any]:
+        """A field of each copy."""
+        return {name: service.things[path][field] for name, service in self.sites.services.items() if path in service.things}
+
+    async def catch_up(self) -> None:
+        """Have what waits done."""
+        for site, resource in self.pending._store.resources():
+            if site not in self.sites.cut:
+                await self.pending._work_off(site, resource)
+
+
+@asynccontextmanager
+async def cloud(directory: Path) -> AsyncIterator[Cloud]:
+    async with Sites("paris", "lyon", "nice").running() as sites:
+        conflicts = Conflicts()
+        performer = Performer(sites)  # type: ignore[arg-type]
+        with closing(Pending(directory / "pending.db", sites, lambda: 0.0, performer, conflicts)) as pending:  # type: ignore[arg-type]
+            yield Cloud(sites, pending, Replicas(sites, Notes(), pending, sites.make, conflicts), conflicts)  # type: ignore[arg-type]
+
+
+def run(directory: Path, test: Callable[[Cloud], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with cloud(directory) as at:
+            await test(at)
+
+    asyncio.run(main())
+
+
+# --- In use
+
+
+@pytest.mark.parametrize(
+    ("path", "port", "error"),
+    [
+        (NETWORK, {"network_id": ["n"]}, "NetworkInUse"),
+        (SUBNET, {"fixed_ips": [{"subnet_id": "s"}]}, "SubnetInUse"),
+        (GROUP, {"security_groups": ["g"]}, "SecurityGroupInUse"),
+    ],
+)
+def test_what_is_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: str, port: dict[str, Any], error: str) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(path, paris={}, lyon={})
+        at.put("/v2.0/ports/p", lyon={"device_owner": "compute:lyon", "project_id": "another", **port})
+        reply = await at.ask("DELETE", path)
+        assert (reply.status, reply.json()["NeutronError"]["type"]) == (409, error)
+        assert "at site lyon" in reply.json()["NeutronError"]["message"]
+        assert at.holders(path) == ["paris", "lyon"]
+        assert at.pending.list() == at.conflicts.list() == []
+        at.sites["lyon"].things.pop("/v2.0/ports/p")
+        assert (await at.ask("DELETE", path)).status == 204
+        assert at.holders(path) == []
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("owner", sorted(AUTO_DELETED))
+def test_ports_that_neutron_deletes_by_itself_keep_no_network(tmp_path: Path, owner: str) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={}, lyon={})
+        at.put("/v2.0/ports/p", lyon={"device_owner": owner, "network_id": ["n"]})
+        assert (await at.ask("DELETE", NETWORK)).status == 204
+
+    run(tmp_path, test)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_owners_of_ports_that_neutron_deletes_are_its_own() -> None:
+    from neutron.common import _constants
+
+    assert set(_constants.AUTO_DELETE_PORT_OWNERS) == AUTO_DELETED
+
+
+def test_who_may_not_delete_something_does_not_learn_that_it_is_in_use(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"shared": True}, lyon={"shared": True})
+        at.put("/v2.0/ports/p", lyon={"device_owner": "compute:lyon", "network_id": ["n"]})
+        at.sites["paris"].refuse["DELETE", "."] = 403
+        reply = await at.ask("DELETE", NETWORK, **{"X-Auth-Token": STRANGER})
+        assert (reply.status, "in use" in reply.body.decode()) == (403, False)
+        assert at.holders(NETWORK) == ["paris", "lyon"]
+
+    run(tmp_path, test)
+
+
+def test_who_asks_for_a_look_learns_nothing_of_what_is_not_shown(tmp_path: Path) -> None:
+    """The header is said between gateways; whoever says it reads with the client's own rights."""
+
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, lyon={"project_id": "another"})
+        at.put("/v2.0/ports/p", lyon={"device_owner": "compute:lyon", "network_id": ["n"]})
+        reply = await at.sites.send("lyon", call("GET", NETWORK, service="network", **{"X-Atoll-Accepts": "DELETE"}))
+        assert (reply.status, "X-Atoll-Refusal" in reply.headers) == (404, False)
+
+    run(tmp_path, test)
+
+
+def test_what_comes_to_be_in_use_meanwhile_stays_there_and_is_told(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={}, lyon={})
+        at.sites["lyon"].refuse["DELETE", "."] = 409
+        reply = await at.ask("DELETE", NETWORK)
+        assert (reply.status, reply.site) == (409, "lyon")
+        assert at.holders(NETWORK) == ["lyon"]
+        assert at.pending.list() == [], "it is not tried for ever"
+        (told,) = at.conflicts.list()
+        assert (told["id"], told["sites"]) == ("n", ["lyon", "paris"])
+
+    run(tmp_path, test)
+
+
+def test_a_deletion_that_a_site_refuses_when_it_is_back_is_given_up_and_told(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={}, lyon={})
+        at.sites.cut.add("lyon")
+        assert (await at.ask("DELETE", NETWORK)).status == 204
+        assert [each["site"] for each in at.pending.list()] == ["lyon"]
+        at.sites.cut.clear()
+        at.sites["lyon"].refuse["DELETE", "."] = 409
+        await at.catch_up()
+        assert at.pending.list() == []
+        (told,) = at.conflicts.list()
+        assert (told["id"], "409" in told["why"]) == ("n", True)
+
+    run(tmp_path, test)
+
+
+# --- All or none
+
+
+def test_a_change_that_one_site_refuses_is_taken_back_at_the_others(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"name": "old", "revision_number": 3}, lyon={"name": "old", "revision_number": 9}, nice={"name": "old"})
+        at.sites["lyon"].refuse["PUT", "."] = 400
+        reply = await at.ask("PUT", NETWORK, {"network": {"name": "new"}})
+        assert (reply.status, reply.site) == (400, "lyon")
+        assert at.values(NETWORK, "name") == dict.fromkeys(("paris", "lyon", "nice"), "old")
+        assert at.pending.list() == at.conflicts.list() == []
+
+    run(tmp_path, test)
+
+
+def test_what_the_first_site_refuses_no_other_is_asked(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"name": "old"}, lyon={"name": "old"})
+        at.sites["paris"].refuse["PUT", "."] = 400
+        assert (await at.ask("PUT", NETWORK, {"network": {"name": "new"}})).status == 400
+        assert at.sites["lyon"].writes() == []
+
+    run(tmp_path, test)
+
+
+def test_a_change_that_cant_be_taken_back_is_told(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        image = "/v2/images/i"
+        at.put(image, paris={"owner": "project"}, lyon={"owner": "project"})
+        at.sites["lyon"].refuse["POST", "/members"] = 403
+        at.sites["paris"].things[f"{image}/members/m"] = {}
+        reply = await at.ask("POST", f"{image}/members", {"member": "m"}, service="image")
+        assert (reply.status, reply.site) == (403, "lyon")
+        assert "carried out at paris" in at.conflicts.list()[0]["why"]
+
+    run(tmp_path, test)
+
+
+def test_a_site_without_a_copy_is_asked_for_nothing_but_whether_it_has_one(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, lyon={"name": "old"})
+        reply = await at.ask("PUT", NETWORK, {"network": {"name": "new"}})
+        assert (reply.status, reply.site) == (200, "lyon")
+        assert at.sites["paris"].writes() == at.sites["nice"].writes() == []
+
+    run(tmp_path, test)
+
+
+def test_who_may_change_something_and_not_see_it_changes_it(tmp_path: Path) -> None:
+    """An application credential may allow one method alone."""
+
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"name": "old"}, lyon={"name": "old"})
+        for site in ("paris", "lyon"):
+            at.sites[site].refuse["GET", "."] = 401
+        reply = await at.ask("PUT", NETWORK, {"network": {"name": "new"}})
+        assert (reply.status, reply.site) == (200, "paris,lyon")
+
+    run(tmp_path, test)
+
+
+# --- On a condition
+
+
+def numbered(at: Cloud) -> None:
+    at.put(
+        GROUP,
+        paris={"description": "old", "revision_number": 4, "created_at": "2026-02"},
+        lyon={"description": "old", "revision_number": 7, "created_at": "2026-01"},
+    )
+
+
+@pytest.mark.parametrize("said", ["revision_number=4", '"revision_number=4"'])
+def test_a_condition_that_holds_holds_for_all_copies(tmp_path: Path, said: str) -> None:
+    async def test(at: Cloud) -> None:
+        numbered(at)
+        reply = await at.ask("PUT", GROUP, {"security_group": {"description": "new"}}, **{"If-Match": said})
+        assert reply.status == 200
+        assert at.values(GROUP, "description") == {"paris": "new", "lyon": "new"}
+        assert at.sites["lyon"].headers[-1]["If-Match"] == "revision_number=7", "a condition is never dropped"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("said", [3, 5, 7])
+def test_a_condition_that_fails_fails_for_all_copies(tmp_path: Path, said: int) -> None:
+    async def test(at: Cloud) -> None:
+        numbered(at)
+        reply = await at.ask("PUT", GROUP, {"security_group": {"description": "new"}}, **{"If-Match": f"revision_number={said}"})
+        assert (reply.status, "current revision is 4" in reply.body.decode()) == (412, True)
+        assert at.values(GROUP, "description") == {"paris": "old", "lyon": "old"}
+        assert at.pending.list() == []
+
+    run(tmp_path, test)
+
+
+def test_of_two_conditional_changes_at_two_gateways_one_fails_whole(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        numbered(at)
+        other = Replicas(at.sites, Notes(), at.pending, at.sites.make, at.conflicts)  # type: ignore[arg-type]
+        asked = [
+            call("PUT", GROUP, {"security_group": {"description": name}}, service="network", **{"If-Match": "revision_number=4"})
+            for name in ("one", "two")
+        ]
+        replies = await asyncio.gather(
+            at.replicas.everywhere(asked[0], at.sites.everywhere()), other.everywhere(asked[1], at.sites.everywhere())
+        )
+        assert sorted(reply.status for reply in replies) == [200, 412]
+        won = "one" if replies[0].ok else "two"
+        assert at.values(GROUP, "description") == {"paris": won, "lyon": won}
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("meanwhile", "becomes"), [("old", "new"), ("theirs", "theirs")])
+def test_a_site_that_was_away_changes_on_the_condition_too(tmp_path: Path, meanwhile: str, becomes: str) -> None:
+    async def test(at: Cloud) -> None:
+        numbered(at)
+        at.sites.cut.add("lyon")
+        reply = await at.ask("PUT", GROUP, {"security_group": {"description": "new"}}, **{"If-Match": "revision_number=4"})
+        assert reply.status == 200
+        at.sites["lyon"].things[GROUP]["description"] = meanwhile
+        at.sites.cut.clear()
+        await at.catch_up()
+        assert at.values(GROUP, "description") == {"paris": "new", "lyon": becomes}
+        assert len(at.conflicts.list()) == (becomes != "new")
+
+    run(tmp_path, test)
+
+
+@given(st.integers(0, 10**17), st.sampled_from(["{}", '"{}"', ' W/"{}"', 'x, "{}"']))
+def test_the_number_of_a_condition_is_read_as_neutron_reads_it(number: int, form: str) -> None:
+    said = form.format(f"revision_number={number}")
+    assert conditions.wanted_revision(call("PUT", GROUP, {}, service="network", **{"If-Match": said})) == number
+
+
+@pytest.mark.parametrize("said", ["*", '"abc"', "revision_number=x", "revision_number=1, revision_number=2", ""])
+def test_another_condition_is_the_services_to_judge(said: str) -> None:
+    assert conditions.wanted_revision(call("PUT", GROUP, {}, service="network", **{"If-Match": said})) is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_refusal_survives_its_header(message: str) -> None:
+    refusal = Refusal("NetworkInUse", message)
+    assert Refusal.load(refusal.dump()) == refusal
+    assert refusal.dump().isascii()
+    assert "\n" not in refusal.dump()
+
+
+# --- Rights
+
+
+def test_an_administrator_deletes_what_is_not_in_use_whoever_owns_it(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"project_id": "another"}, lyon={"project_id": "another"})
+        assert (await at.ask("DELETE", NETWORK, **{"X-Auth-Token": ADMIN})).status == 204
+        at.put(NETWORK, paris={"project_id": "another"}, lyon={"project_id": "another"})
+        assert (await at.ask("DELETE", NETWORK, **{"X-Auth-Token": USER})).status == 404
+        assert json.dumps(at.holders(NETWORK)) == '["paris", "lyon"]'
+
+    run(tmp_path, test)
