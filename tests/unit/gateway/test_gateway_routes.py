@@ -96,7 +96,10 @@ def test_the_table_knows_only_what_nova_has() -> None:
     assert set(COMPUTE) <= there
 
 
-@given(st.text(st.characters(codec="latin-1"), max_size=60), st.sampled_from(["", "/compute/", "/scope/x/compute/"]))
+@given(
+    st.text(st.characters(codec="latin-1"), max_size=60),
+    st.sampled_from(["", "/compute/", "/scope/x/compute/", "/strict/compute/", "/strict/scope/x/"]),
+)
 def test_what_is_let_through_is_plain(text: str, prefix: str) -> None:
     raw = prefix + text
     try:
@@ -128,6 +131,27 @@ def test_headers_of_one_connection_stay_there(pairs: list[tuple[str, str]], list
     assert ("X-Listed" in kept) == ("x-listed" not in listed)
     assert kept.getall("abc", []) == given_.getall("abc", [])
     assert "X-Atoll-Hop" in end_to_end(given_.items(), given_["Connection"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("/strict/compute/v2.1/servers?a=b", ("/strict/compute", "compute", "/v2.1/servers", "a=b", None, True)),
+        ("/strict/scope/compute:x/image", ("/strict/scope/compute:x/image", "image", "/", "", "compute:x", True)),
+        ("/strict/", ("/strict", "", "/", "", None, True)),
+        ("/scope/strict/compute", ("/scope/strict/compute", "compute", "/", "", "strict", False)),
+    ],
+)
+def test_targets_that_are_strict(raw: str, expected: tuple[object, ...]) -> None:
+    found = parse(raw)
+    assert (found.prefix, found.service, found.path, found.query, found.scope, found.strict) == expected
+
+
+@pytest.mark.parametrize("raw", ["/strict", "/strictly/compute", "/strict/strict/compute", "/scope/x/strict/compute", "/strict/console/x"])
+def test_targets_that_are_no_strict_ones(raw: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(raw)
+    assert refused.value.status == 404
 
 
 def test_small_things() -> None:

@@ -292,8 +292,10 @@ def test_the_memory_keeps_what_an_answer_does_not_say(tmp_path):
             seen.put([server("a", image="i", flavor="{}")])
             seen.put([server("a", name="new")])
             assert seen.get("a") == server("a", name="new", image="i", flavor="{}")
-            seen.put([server("a", site="nice", image="")])
-            assert seen.get("a") == server("a", site="nice", image="", flavor="{}")
+            seen.put([server("a", image="")])
+            assert seen.get("a") == server("a", image="", flavor="{}")
+            seen.put([server("a", site="nice", project="p2")])
+            assert seen.get("a") == server("a", site="nice", project="p2"), "nothing of what was another's"
             seen.forget_site("nice")
             assert seen.get("a") is None
             seen.put([server("a")])
@@ -323,7 +325,15 @@ def test_a_file_that_is_broken_is_made_anew(tmp_path):
         {"id": "a", "name": "n", "created": "c", "tenant_id": "p", "user_id": "u", "status": "UNKNOWN"},
         {"id": "a", "name": "n", "created": "c", "tenant_id": "p", "user_id": "u", "status": "DELETED"},
         {"id": "a", "name": 5, "created": "c", "tenant_id": "p", "user_id": "u", "status": "ACTIVE"},
+        {"id": "a", "name": {}, "created": "c", "tenant_id": "p", "user_id": "u", "status": "ACTIVE", "image": "x"},
+        {"name": "n", "created": "c", "tenant_id": "p", "user_id": "u", "status": "ACTIVE"},
+        None,
     ],
 )
-def test_what_says_too_little_is_not_remembered(item):
-    assert Server.read("lyon", item) is None
+def test_what_says_too_little_is_not_remembered(item, tmp_path):
+    async def test():
+        with closing(Seen(tmp_path / "seen.db")) as seen:
+            seen.see("lyon", [item])
+            assert seen.of(["lyon"], None) == []
+
+    asyncio.run(test())

@@ -155,6 +155,28 @@ def test_a_site_whose_service_fails_is_missing_too(tmp_path):
     run(tmp_path, test)
 
 
+def test_a_site_that_has_no_such_service_is_not_missing(tmp_path):
+    """One that has not got a network service, such as QoS, has none of its resources: they can be looked for, and listed strictly."""
+
+    async def test(cloud):
+        from aiohttp import web
+
+        cloud.set_state("lyon", "alive")
+        for without, shown in ((("lyon",), {"paris", "nice"}), (("paris",), {"lyon", "nice"}), (("paris", "lyon"), {"nice"})):
+            for name in ("paris", "lyon", "nice"):
+                cloud[name].services.network["networks"] = {name: {"id": name, "name": "db"}}
+                cloud[name].services.refuse = lambda _request, name=name, without=without: (
+                    web.json_response({"message": "no such path"}, status=404) if name in without else None
+                )
+            status, body, headers = await cloud.ask("paris", "GET", "/network/v2.0/networks", headers=STRICT)
+            assert (status, {each["id"] for each in body["networks"]}, headers.get("X-Atoll-Missing")) == (200, shown, None)
+        for name in ("paris", "lyon", "nice"):
+            cloud[name].services.refuse = lambda _request: web.json_response({"message": "no such path"}, status=404)
+        assert (await cloud.ask("paris", "GET", "/network/v2.0/networks?name=x", headers=STRICT))[0] == 404
+
+    run(tmp_path, test)
+
+
 def test_later_pages_look_nothing_up():
     assert looks_up("compute", [("name", "x")])
     assert not looks_up("compute", [("name", "x"), ("marker", "y")])

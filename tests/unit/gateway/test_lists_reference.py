@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from atoll.gateway.lists import parameters
+from atoll.gateway.lists.incomplete import LOOK_UPS
 from atoll.gateway.lists.lists import Lists
 from atoll.gateway.lists.merged import Merged
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.resolve.recognise import Request
-from atoll.gateway.resolve.routes import match
+from atoll.gateway.resolve.routes import COMPUTE, PROXIES, match
 
 SITES = ("a", "b", "c")
 HOST = "http://h:80/s"
@@ -440,3 +442,27 @@ def test_usage_names_sites_that_do_not_answer() -> None:
     assert ask(fake, "compute", "/v2.1/os-simple-tenant-usage", [("marker", "x")]).status in {200, 503}
     fake.away = set(SITES)
     assert ask(fake, "compute", "/v2.1/os-simple-tenant-usage", []).status == 503
+
+
+def filters() -> list[tuple[str, str, str]]:
+    """Service, path and filter of each list that has some of its own."""
+    names = {resource.key: f"/v2.1/{name}" for name, resource in [*COMPUTE.items(), *PROXIES.items()]}
+    compute = [("compute", names[key], name) for key, of in parameters.FILTERS.items() if key in names for name in of]
+    image = [("image", f"/v2/{key}", name) for key in ("images", "tasks") for name in parameters.FILTERS[key]]
+    network = [("network", "/v2.0/networks", name) for name in ("tags", "not-tags-any", "router:external", "changed_since", "fixed_ips")]
+    look_ups = {"compute": "/v2.1/servers", "image": "/v2/images", "network": "/v2.0/ports"}
+    return [*compute, *image, *network, *((service, path, name) for service, path in look_ups.items() for name in LOOK_UPS[service])]
+
+
+@pytest.mark.parametrize(("service", "path", "name"), filters())
+def test_each_filter_goes_to_each_site_as_it_is(service: str, path: str, name: str) -> None:
+    asked: list[list[tuple[str, str]]] = []
+
+    def answers(_site: str, call: Call) -> dict[str, Any]:
+        asked.append(parse_qsl(call.query, keep_blank_values=True))
+        return {path.rpartition("/")[2].removeprefix("os-").replace("-", "_"): []}
+
+    values = [(name, "in:a,b&c=d"), (name, ""), (name, "é%2F+ ")]
+    ask(Fake(answers), service, path, values)
+    assert len(asked) == 3
+    assert all([pair for pair in query if pair[0] == name] == values for query in asked)

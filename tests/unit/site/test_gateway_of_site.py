@@ -59,6 +59,14 @@ def test_keystone_and_gateway_are_told_whom_to_trust(state, cache, runtime, file
         assert told.homed == {"domain/abc": ["paris"], "project/def": ["lyon", "paris"]}
 
 
+@pytest.mark.parametrize("lists", ["partial", "strict"])
+def test_gateway_is_told_how_lists_are_answered(state, cache, runtime, file, lists):
+    if lists != "partial":
+        file.write_text(file.read_text() + f"lists: {lists}\n")
+    up(state, cache, file)
+    assert {Options.load(state.site(name) / "etc" / FILE).lists for name in ("paris", "lyon")} == {lists}
+
+
 def test_gateway_knows_what_is_the_sites_alone(state, cache, runtime, file):
     up(state, cache, file)
     told = Options.load(state.site("lyon") / "etc" / FILE)

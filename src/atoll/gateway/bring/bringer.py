@@ -335,6 +335,7 @@ class Bringer:
                 parts |= {part.reference: part for part in _parts(reference, sites[0].body)}
                 if reference.kind == kinds.PORT:
                     await asker.check(reference.kind, sites[0].body, sites[0].site)
+                    await self.moves.check(asker, sites[0])
             brought = [each for each in parts.values() if each.field.action is kinds.Action.BRING and each.reference not in pairs]
             todo = [mention.reference for mention in await self._lacking(asker, brought) if mention.reference not in pairs]
         return [*reversed(pairs.items())]

@@ -73,7 +73,8 @@ class Away:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         for site, items in read.items():
-            self._seen.put(server for item in items if site != self._here and (server := Server.read(site, item)) is not None)
+            if site != self._here:
+                self._seen.see(site, items)
 
     async def _forget_others(self, call: Call, query: Sequence[tuple[str, str]], lists: Mapping[str, Sequence[Item]]) -> None:
         requester = None if _all_tenants(query) else await self._requesters.of(call)
@@ -108,8 +109,7 @@ class Away:
         elif answer.site != self._here and answer.status == 200 and call.method == "GET":
             answer = answer if isinstance(answer, Reply) else await answer.read()
             with suppress(ValueError, KeyError, TypeError, AttributeError):
-                server = Server.read(answer.site, orjson.loads(answer.body)["server"])
-                self._seen.put([server] if server is not None else [])
+                self._seen.see(answer.site, [orjson.loads(answer.body)["server"]])
         return answer
 
     # What is shown

@@ -67,6 +67,7 @@ class _Listing:
         leader: the site whose answer is the pattern of the whole.
         missing: the sites that do not answer.
         away: those of them that can't be reached, or have no service that works.
+        without: the sites that have no such list, each with its answer.
         read: what each site has answered, from the beginning of its list on.
         ended: the sites of `read` whose list goes on no further.
         shown: the fields that decide the order, and that an item has.
@@ -83,6 +84,7 @@ class _Listing:
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
     missing: set[str] = field(default_factory=set)
     away: set[str] = field(default_factory=set)
+    without: dict[str, Reply] = field(default_factory=dict)
     read: dict[str, list[Item]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     shown: set[str] = field(default_factory=set)
@@ -157,7 +159,11 @@ class Lists:
         except _Refused as refused:
             return refused.reply
         if listing.template is None:
-            return unreachable(call.service, listing.missing, here)
+            return (
+                listing.without.get(leader)
+                or next(iter(listing.without.values()), None)
+                or unreachable(call.service, listing.missing, here)
+            )
         if incomplete := refusal(call, listing.missing, here, found=bool(chosen)):
             return incomplete
         if hidden := listing.hidden_order():
@@ -347,6 +353,9 @@ class Lists:
             return None
         if again and 400 <= reply.status < 500:
             raise _NoMarker
+        if reply.status == 404:  # a site without this service, or this part of it, has none of the items
+            listing.without[site] = reply
+            return [], False
         if site == listing.leader:
             raise _Refused(reply)
         LOG.warning("%s: %s answers %d to a list %s", call.request_id, site, reply.status, call.path)

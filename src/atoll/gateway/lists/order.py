@@ -151,7 +151,7 @@ class Order:
 
     def key(self, item: Item) -> tuple[Any, ...]:
         """To be compared with those of other items."""
-        return tuple(_Falling(_value(item, name)) if falls else _value(item, name) for name, falls in self.terms)
+        return tuple([_Falling(_value(item, name)) if falls else _value(item, name) for name, falls in self.terms])
 
 
 def _rank(value: Any) -> tuple[int, Any]:
@@ -165,13 +165,14 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (2, str(value))
 
 
+_SPELLED = frozenset(("OS-DCF:diskConfig", "swap"))
 _NUMBERS: Mapping[tuple[str, Any], int] = {("OS-DCF:diskConfig", "MANUAL"): 0, ("OS-DCF:diskConfig", "AUTO"): 1, ("swap", ""): 0}
 """Values that an answer spells out and the service's database holds as numbers."""
 
 
 def _value(item: Item, name: str) -> tuple[int, Any]:
     value = item.get(name)
-    return _rank(_NUMBERS.get((name, value), value) if isinstance(value, str) else value)
+    return _rank(_NUMBERS.get((name, value), value) if name in _SPELLED else value)
 
 
 def order(style: Style, query: Query, version: tuple[int, int] = (2, 1)) -> Order:

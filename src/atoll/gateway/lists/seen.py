@@ -66,7 +66,9 @@ class Server:
     flavor: str | None = None
 
     def with_what(self, before: Server) -> Server:
-        """Return this with what was known before, and an answer does not say."""
+        """Return this with what was known before of the same server, and an answer does not say."""
+        if (before.site, before.project) != (self.site, self.project):
+            return self
         return replace(
             self,
             image=before.image if self.image is None else self.image,
@@ -104,9 +106,12 @@ class Server:
 
 _NAMES = [each.name for each in fields(Server)]
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM server"  # noqa: S608 - names of our own
+_KEPT = "CASE WHEN site = excluded.site AND project = excluded.project THEN coalesce(excluded.{0}, {0}) ELSE excluded.{0} END"
+"""What one answer does not say, an earlier one may have said; but not of another's server under the same id."""
+
 _INSERT = f"""INSERT INTO server ({", ".join(_NAMES)}) VALUES ({", ".join("?" * len(_NAMES))})
     ON CONFLICT (id) DO UPDATE SET site = excluded.site, project = excluded.project, user = excluded.user, name = excluded.name,
-    created = excluded.created, image = coalesce(excluded.image, image), flavor = coalesce(excluded.flavor, flavor)"""  # noqa: S608
+    created = excluded.created, image = {_KEPT.format("image")}, flavor = {_KEPT.format("flavor")}"""  # noqa: S608 - as above
 
 
 class Seen:
@@ -125,15 +130,34 @@ class Seen:
         self._changed: dict[str, Server | None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def see(self, site: str, items: Iterable[Mapping[str, Any]]) -> None:
+        """Remember servers out of an answer; those that it says too little of are passed over.
+
+        Args:
+            site: the site that answered.
+            items: the servers.
+        """
+        for item in items:
+            try:
+                if "tenant_id" not in item:
+                    continue
+                mark = _mark(site, item)
+                if self._written.get(item["id"]) != mark and (server := Server.read(site, item)) is not None:
+                    self._put(server, mark)
+            except (AttributeError, KeyError, TypeError):
+                continue  # it is no server
+        self._schedule()
+
     def put(self, servers: Iterable[Server]) -> None:
         """Remember servers; they are written a moment later, by the loop that runs."""
         for server in servers:
-            mark = hash(server)
-            if self._written.get(server.id) != mark:
-                self._written.put(server.id, mark)
-                waiting = self._changed.get(server.id)
-                self._changed[server.id] = server if waiting is None else server.with_what(waiting)
+            self._put(server, hash(server))
         self._schedule()
+
+    def _put(self, server: Server, mark: int) -> None:
+        self._written.put(server.id, mark)
+        waiting = self._changed.get(server.id)
+        self._changed[server.id] = server if waiting is None else server.with_what(waiting)
 
     def forget(self, identifiers: Iterable[str]) -> None:
         """Servers are gone, if they are remembered at all."""
@@ -228,6 +252,13 @@ class Seen:
     def _schedule(self) -> None:
         if self._changed and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self.flush)
+
+
+def _mark(site: str, item: Mapping[str, Any]) -> int:
+    """What a list is asked for again and again of a server that has not changed: quicker than to read it."""
+    image, flavor = item.get("image"), item.get("flavor")
+    shown = (image and image.get("id"), flavor and flavor.get("original_name"))
+    return hash((site, shown, *(item.get(name) for name in ("tenant_id", "user_id", "name", "created"))))
 
 
 def _opened(file: Path) -> sqlite3.Connection:

@@ -129,7 +129,7 @@ COMPUTE: Mapping[str, Resource] = {
     ),
 }  # fmt: skip
 
-_PROXIES: Mapping[str, Resource] = {
+PROXIES: Mapping[str, Resource] = {
     "images": _nova("images", "image", Style.IMAGE_PROXY, brief=("id", "name", "links"), linked=True),
     "os-floating-ip-pools": _nova("floating_ip_pools", "floating_ip_pool", uuid=False, identity=("name",)),
     "os-floating-ips": _nova("floating_ips", "floating_ip"),
@@ -193,7 +193,7 @@ def _match_compute(method: str, parts: list[str]) -> Route:
     if len(parts) <= start or parts[0] not in {"v2.1", "v2"}:
         return LOCAL
     name = parts[start]
-    resource = COMPUTE.get(name) or (_PROXIES.get(name) if method == "GET" else None)
+    resource = COMPUTE.get(name) or (PROXIES.get(name) if method == "GET" else None)
     rest = parts[start + 1 :]
     if name in _MERGED or (name == "os-hypervisors" and rest == ["statistics"]):
         return Route(Operation.MERGE, name="hypervisor_statistics" if rest == ["statistics"] else name) if method == "GET" else LOCAL
