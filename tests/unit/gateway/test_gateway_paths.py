@@ -53,8 +53,6 @@ TRUSTED = {
     ("unique.py", "collection"): "of a table",
     ("sight.py", "path"): "the path of the request, or checked by target.parse",
     ("sites.py", "path"): "built by these builders",
-    ("names.py", "kind.collection"): "of the table in unique.py",
-    ("unique.py", "collection"): "of the table in unique.py",
     ("placing.py", "path"): "of the table in resolve/references.py",
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
