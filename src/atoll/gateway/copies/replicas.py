@@ -111,7 +111,7 @@ class Replicas:
             The answer; `None` if it is about something else.
         """
         route = request.route
-        if route.id and (group := self.group(route.id)) is not None:
+        if route.id and (group := self.group(route.id)) is not None and await self._is_meant(group, request):
             return await self.relay(request.call, group, route.id)
         if route.operation is Kind.EVERYWHERE:
             # Wherever the scope leads: copies of one thing must not become different.
@@ -120,6 +120,23 @@ class Replicas:
                 sites = clashes.sites_for(request.call, route, self._sites.everywhere(), request.plan.sites if request.plan else None)
             return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites)
         return None
+
+    async def _is_meant(self, group: Group, request: Request) -> bool:
+        """Return whether a request is about a replicated resource. Data can be sent to one site only, so they go by the scope.
+
+        An image of another owner may have the id of a replicated one at another site, from earlier times. An upload is about that image if
+        the scope leads to none of the replicas, or if this site has it: whoever may write to both would else fill the wrong one.
+        """
+        if request.call.repeatable:
+            return True
+        if not any(site in group.members for site in request.among):
+            return False
+        here = self._sites.here
+        if here in group.members or here not in request.among:
+            return True
+        call = request.call
+        look = call.with_(method="GET", path=resource_of(call.path), query="", body=None)
+        return (await self._sites.send(here, look)).status in GONE
 
     async def relay(self, call: Call, group: Group, asked: str) -> Reply:
         """Answer a request about a replicated resource: what reads from one of them, what changes to all.
