@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.local import Local
+from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.context import Request
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve.locate import Locations, holders, search
-from atoll.gateway.resolve.placing import Creation, Unplaceable, creation, items_of
-from atoll.gateway.resolve.recognise import Request
-from atoll.gateway.resolve.routes import Resource, is_uuid
+from atoll.gateway.resolve.placing import Creation, Unplaceable, creation
+from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.resolve.unique import wanted
 from atoll.gateway.scope import Plan
 from atoll.gateway.sites import Sites
@@ -77,14 +79,21 @@ class Creations:
             return fault(request.call.service, 400, str(error), self._sites.here)
         if (refused := self._mistaken(made, plan)) is not None:
             return refused
-        if made.site is None and plan is not None and replicas is not None:
+        site = await self._site_of(made, resource, plan)
+        if site is None and plan is not None and replicas is not None:
             return await replicas.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
-        if made.site is not None or not made.parents:
-            return await self.at(made.site or home, made.call, resource)
+        if site is not None or not made.parents:
+            return await self.at(site or home, made.call, resource)
         if resource.copies and made.whole:
             return await self._part(made, resource, home, replicas)
         return await self._at_parent(made, resource, home)
+
+    async def _site_of(self, made: Creation, resource: Resource, plan: Plan | None) -> str | None:
+        """The site that a request names, or that its RBAC policy belongs to; `None`: any."""
+        if resource.key == "rbac_policies" and plan is None and self._local.bringer is not None:
+            return await self._local.bringer.policies.site_for(made.call)
+        return made.site
 
     def _mistaken(self, made: Creation, plan: Plan | None) -> Reply | None:
         """The refusal of a request whose names mean something else at the site where it is made than at this one."""

@@ -21,8 +21,9 @@ from atoll.gateway.lists.lists import Lists
 from atoll.gateway.lists.merged import Merged
 from atoll.gateway.local import Answer, Local
 from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.request.context import Request
 from atoll.gateway.resolve.locate import Locations
-from atoll.gateway.resolve.recognise import Recogniser, Request
+from atoll.gateway.resolve.recognise import Recogniser
 from atoll.gateway.resolve.routes import Operation
 from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh

@@ -10,10 +10,11 @@ from atoll.gateway.faults import unreachable
 from atoll.gateway.lists.away import Away
 from atoll.gateway.local import Answer, Local
 from atoll.gateway.request.call import Reply, Unreachable
+from atoll.gateway.request.context import Request
 from atoll.gateway.request.headers import MISSING
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve.locate import Found, Locations, proves, search
-from atoll.gateway.resolve.recognise import Request
-from atoll.gateway.resolve.routes import Route, is_uuid, named
+from atoll.gateway.resolve.routes import Route, named
 from atoll.gateway.sites import Sites
 
 _READS = frozenset(("GET", "HEAD"))

@@ -57,6 +57,8 @@ class Local:
         """
         if ACCEPTS in call.headers:  # of another gateway
             return await self._accepts.answer(call)
+        if self.bringer is not None and (refused := await self.bringer.policies.refusal(call)) is not None:
+            return refused
         if self.bringer is None or call.method not in _WRITES or call.service not in _SERVICES or not isinstance(call.body, bytes):
             return await self._sites.open(self._sites.here, call)
         try:
@@ -65,9 +67,14 @@ class Local:
             return self._told(call, refusal)
 
     async def refuses_everywhere(self, call: Call) -> Reply | None:
-        """Return the refusal of a change that several sites are to carry out, if one of them lacks what it refers to."""
+        """Return the refusal of a change that several sites are to carry out.
+
+        One of them lacks what it refers to; or it ends a right that is used at one of them.
+        """
         try:
             if self.bringer is not None:
+                if (refused := await self.bringer.policies.refusal_to_unshare(call)) is not None:
+                    return refused
                 await self.bringer.everywhere(call)
         except Refusal as refusal:
             return self._told(call, refusal)

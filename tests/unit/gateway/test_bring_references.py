@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from atoll.gateway.bring.references import FLAVOR, IMAGE, KEY_PAIR, NETWORK, PORT, SECURITY_GROUP, SUBNET, Reference, references
+from atoll.gateway.bring.unnamed import names_none
 from atoll.gateway.request.call import Call
+from atoll.gateway.resolve import references as table
+from atoll.gateway.resolve.mentions import given_ids, involves_default, mentions, named_by, parents_of
 
 PROJECT = "0123456789abcdef0123456789abcdef"
 
@@ -72,6 +75,20 @@ def test_server(path: str):
         ("network", "/v2.0/routers/r/add_router_interface", {"subnet_id": "s"}, [(SUBNET, "s")]),
         ("network", "/v2.0/floatingips", {"floatingip": {"floating_network_id": "x"}}, [(NETWORK, "x")]),
         ("network", "/v2.0/networks", {"network": {"network_id": "n"}}, []),
+        ("network", "/v2.0/routers/r/add_router_interface.json", {"port_id": "p"}, [(PORT, "p")]),
+        ("network", "/v2.0/routers/r/remove_router_interface", {"subnet_id": "s"}, []),
+        (
+            "network",
+            "/v2.0/routers/r/add_external_gateways",
+            {"router": {"external_gateways": [{"network_id": "n", "external_fixed_ips": [{"subnet_id": "s"}]}]}},
+            [(NETWORK, "n"), (SUBNET, "s")],
+        ),
+        ("network", "/v2.0/trunks/t/add_subports", {"sub_ports": [{"port_id": "p"}, {"port_id": "q"}]}, [(PORT, "p"), (PORT, "q")]),
+        ("compute", "/v2.1/servers", {"server": {"networks": [{"port": "p"}]}}, [(PORT, "p")]),
+        ("compute", "/v2.1/servers/s/action", {"rescue": {"rescue_image_ref": "i"}}, [(IMAGE, "i")]),
+        ("compute", "/v2.1/servers/s/action", {"addFixedIp": {"networkId": "n"}}, [(NETWORK, "n")]),
+        ("compute", "/v2.1/os-aggregates/1/images", {"cache": [{"id": "i"}]}, [(IMAGE, "i")]),
+        ("image", "/v2/images", {"kernel_id": "k", "ramdisk_id": "r", "owner": "o"}, [(IMAGE, "k"), (IMAGE, "r")]),
         ("image", "/v2.1/servers", SERVER, []),
         ("compute", "/v2.1/servers/x/metadata", SERVER, []),
         ("compute", "/v2.1/servers", [SERVER], []),
@@ -79,6 +96,82 @@ def test_server(path: str):
 )
 def test_others(service: str, path: str, body: Any, expected: list[tuple[str, str]]):
     assert named(service, path, body) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("POST", "qos/policies", {"policy": {"name": "q"}}, []),
+        ("PUT", "networks/n", {"network": {"qos_policy_id": "q"}}, ["QoS policy q"]),
+        ("PUT", "networks/n", {"network": {"qos_policy_id": None}}, []),
+        ("DELETE", "networks/n", {"network": {"qos_policy_id": "q"}}, []),
+        ("POST", "subnets", {"subnets": [{"subnetpool_id": "p"}, {"segment_id": "s"}]}, ["segment s", "subnet pool p"]),
+        ("POST", "floatingips/f/port_forwardings", {"port_forwarding": {"internal_port_id": "p"}}, ["port p"]),
+        ("PUT", "floatingips/f/port_forwardings/x", {"port_forwarding": {"internal_port_id": "p"}}, ["port p"]),
+        ("POST", "rbac-policies", {"rbac_policy": {"object_type": "qos_policy", "object_id": "q"}}, ["QoS policy q"]),
+        ("POST", "rbac-policies", {"rbac_policy": {"object_type": "unheard", "object_id": "q"}}, []),
+        ("POST", "log/logs", {"log": {"resource_type": "firewall_group", "resource_id": "g"}}, ["firewall group g"]),
+        ("POST", "vpn/endpoint-groups", {"endpoint_group": {"type": "subnet", "endpoints": ["a", "b"]}}, ["subnet a", "subnet b"]),
+        ("POST", "vpn/endpoint-groups", {"endpoint_group": {"type": "cidr", "endpoints": ["10.0.0.0/8"]}}, []),
+        ("POST", "sfc/service_graphs", {"service_graph": {"port_chains": {"a": ["b"]}}}, ["port chain b"]),
+        (
+            "PUT",
+            "fwaas/firewall_policies/p/insert_rule",
+            {"firewall_rule_id": "r", "insert_before": "s"},
+            ["firewall rule r", "firewall rule s"],
+        ),
+        ("PUT", "bgp-speakers/s/add_bgp_peer", {"bgp_peer_id": "p"}, ["BGP peer p"]),
+        ("POST", "agents/a/dhcp-networks", {"network_id": "n"}, ["network n"]),
+        ("POST", "metering/metering-label-rules.json", {"metering_label_rule": {"metering_label_id": "m"}}, ["metering label m"]),
+    ],
+)
+def test_what_neutron_is_asked_for(method: str, path: str, body: Any, expected: list[str]):
+    asked = call("network", f"/v2.0/{path}", body).with_(method=method)
+    assert sorted(str(mention.reference) for mention in mentions(asked)) == expected
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        ([{"op": "replace", "path": "/kernel_id", "value": "k"}, {"op": "remove", "path": "/ramdisk_id"}], [(IMAGE, "k")]),
+        ([{"op": "add", "path": "/name", "value": "k"}, 7, {"path": 3}], []),
+    ],
+)
+def test_change_of_an_image(patch: Any, expected: list[tuple[str, str]]):
+    asked = call("image", "/v2/images/i", patch).with_(method="PATCH")
+    assert [(each.kind, each.id) for each in references(asked)] == expected
+
+
+def test_resource_that_is_brought_is_read_by_the_same_table():
+    network = {"id": "n", "qos_policy_id": "q", "ipv4_address_scope": "a", "ipv6_address_scope": None}
+    assert sorted(str(mention.reference) for mention in named_by(NETWORK, network)) == ["QoS policy q", "address scope a"]
+    # A copy keeps the prefix that came from the pool.
+    assert named_by(SUBNET, {"id": "s", "subnetpool_id": "p"}) == []
+    assert [str(mention.reference) for mention in named_by(IMAGE, {"kernel_id": "k"})] == ["image k"]
+    assert named_by(FLAVOR, {"id": "f"}) == []
+
+
+@pytest.mark.parametrize(
+    ("collection", "item", "expected"),
+    [
+        ("floatingips", {"floating_network_id": "n", "port_id": "p"}, ["port p", "network n"]),
+        ("rbac_policies", {"object_type": "network", "object_id": "n"}, ["network n"]),
+        ("port_pairs", {"ingress": "a", "egress": 7}, ["port a"]),
+        ("networks", {"availability_zone_hints": ["paris"]}, []),
+        ("servers", {"imageRef": "i"}, []),
+    ],
+)
+def test_where_a_request_goes(collection: str, item: dict[str, Any], expected: list[str]):
+    assert [str(each) for each in parents_of(collection, item)] == expected
+
+
+def test_every_kind_that_may_be_elsewhere_can_be_looked_for():
+    tables = (table.COMPUTE, table.NETWORKING, table.IMAGES)
+    fields = [field for each in tables for fields in each.values() for field in fields]
+    looked_for = {field.kind for field in fields if field.action in {table.BRING, table.MOVE, table.REFUSE}}
+    assert looked_for - table.KINDS.keys() == {table.HOST, table.ZONE, table.FLOATING_IP}
+    for field in fields:
+        field.hint.format(here="a", site="b")
 
 
 def test_what_is_no_json_refers_to_nothing():
@@ -94,12 +187,23 @@ def test_it_reads_like_a_sentence():
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*SERVER["server"], "server", "port", "network_id"]), inner)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*SERVER["server"], "server", "port", "network_id", "id", "subnet_id", "kernel_id"]), inner)
     ),
     max_leaves=12,
 )
 
 
-@given(body=JSON, target=st.sampled_from([("compute", "/v2.1/servers"), ("compute", "/v2.1/servers/s/action"), ("network", "/v2.0/ports")]))
+TARGETS = [
+    *[("compute", "/v2.1/servers"), ("compute", "/v2.1/servers/s/action"), ("network", "/v2.0/ports"), ("image", "/v2/images")],
+    *[("network", "/v2.0/routers/r/add_router_interface"), ("network", "/v2.0/security-group-rules")],
+]
+
+
+@given(body=JSON, target=st.sampled_from(TARGETS))
 def test_no_body_breaks_it(body: Any, target: tuple[str, str]):
-    assert all(isinstance(each.id, str) and each.id for each in references(call(*target, body)))
+    asked = call(*target, body)
+    assert all(isinstance(each.id, str) and each.id for each in references(asked))
+    assert involves_default(asked, "g") in {True, False}
+    assert all(isinstance(each, str) for each in given_ids(asked))
+    assert names_none(asked) in {True, False}

@@ -148,10 +148,8 @@ def test_security_group_is_refused_whose_rule_names_what_can_t_be_brought(tmp_pa
         lyon.things = {"security-groups/id-web": group("web", narrow)}
         with pytest.raises(Refusal) as refused:
             await bringer.bring([Reference(SECURITY_GROUP, "web")], "user")
-        assert str(refused.value) == (
-            "rule of a security group r5 names address group addresses: it is at lyon and can't be used at here: "
-            "write its addresses into rules, or make one there"
-        )
+        why = "rule of a security group r5 of lyon can't be brought to here, which lacks address group addresses that it names"
+        assert str(refused.value) == why
         lyon.things = {"security-groups/id-web": group("web", rule("r1", "id-web", "id-hidden"))}
         with pytest.raises(Refusal, match="names security group id-hidden, which lyon does not show to this project"):
             await bringer.bring([Reference(SECURITY_GROUP, "web")], "user")

@@ -404,6 +404,18 @@ def test_connections_that_are_dropped_as_they_arrive_are_not_counted_for_ever(tm
     run(tmp_path, test, "paris")
 
 
+@pytest.mark.parametrize("line", ["GET /atoll/ping", "GET /atoll/ping HTTP/2.0", "POST /atoll/join"])
+def test_other_versions_of_http_are_refused_at_the_peer_port(tmp_path: Path, line: str) -> None:
+    async def test(cloud: Cloud) -> None:
+        tls = peer_tls(cloud["lyon"].options.tls)
+        reader, writer = await asyncio.open_connection("127.0.0.1", cloud["paris"].peer_port, ssl=tls)
+        writer.write(f"{line}\r\nHost: x\r\n\r\n".encode())
+        assert b" 400 " in await reader.readline()
+        writer.close()
+
+    run(tmp_path, test, "paris", "lyon")
+
+
 def test_a_stranger_at_the_peer_port_is_refused_a_few_times_only(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         url = f"https://127.0.0.1:{cloud['paris'].peer_port}/atoll/join"

@@ -53,7 +53,7 @@ TRUSTED = {
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
     ("asking.py", "kind.path"): "of the table in resolve/references.py",
-    ("moves.py", "path"): "of the table in moves.py",
+    ("port_users.py", "path"): "of the table in port_users.py",
     ("pull.py", "offset"): "a number",
     ("pull.py", "length"): "a number",
     ("consoles.py", "PEER_PATH"): "a constant",

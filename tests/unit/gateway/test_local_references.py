@@ -319,8 +319,8 @@ def test_port_moves_with_its_network(tmp_path: Path):
     ("more", "others", "why"),
     [
         ({"device_id": "server", "device_owner": "compute:lyon"}, {}, "in use there by compute:lyon server"),
-        ({}, {"floatingips/f": {"id": "f", "port_id": P}}, "floating IP f refers to it"),
-        ({}, {"trunks/t": {"id": "t", "port_id": P}}, "trunk t refers to it"),
+        ({}, {"floatingips/f": {"id": "f", "port_id": P}}, "a floating IP refers to it"),
+        ({}, {"trunks/t": {"id": "t", "port_id": P}}, "a trunk refers to it"),
     ],
 )
 def test_port_in_use_stays(tmp_path: Path, more: dict[str, Any], others: dict[str, Any], why: str):
@@ -387,6 +387,7 @@ def test_port_whose_deletion_was_not_answered_is_settled_later(tmp_path: Path, m
                         lyon.things.pop(f"ports/{P}", None)
                     assert request.transport is not None
                     request.transport.abort()
+                    return web.Response()
                 return None
 
             body = with_port(here, lyon)

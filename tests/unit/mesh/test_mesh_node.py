@@ -144,13 +144,14 @@ def test_a_site_that_stops_is_missed_and_one_that_starts_is_found(sites):
             told = []
             paris.on_members(told.append)
             async with running(sites, "nice") as (nice,):
-                await until(lambda: all_reach([*nodes, nice]))
+                first_s = await until(lambda: all_reach([*nodes, nice]), 60)
             assert any("nice" in names for names in told)  # perhaps with lyon, if that was slow to answer at the same time
-            await until(lambda: paris.reachable() == ["lyon"] and lyon.reachable() == ["paris"])
-            await until(lambda: states(paris)["nice"] == states(lyon)["nice"] == "unreachable")
+            await until(lambda: paris.reachable() == ["lyon"] and lyon.reachable() == ["paris"], 30)
+            await until(lambda: states(paris)["nice"] == states(lyon)["nice"] == "unreachable", 30)
             paris.document.write(NOTE)
             async with running(sites, "nice") as (nice,):
-                assert await until(lambda: all_reach([*nodes, nice]) and all_equal([*nodes, nice])) < 5
+                again_s = await until(lambda: all_reach([*nodes, nice]) and all_equal([*nodes, nice]), 60)
+                assert again_s < 5 + 5 * first_s, "it takes no longer because it was away; a busy machine needs its time for either"
 
     asyncio.run(main())
 

@@ -69,6 +69,15 @@ def test_what_ovn_passes_on_though_it_has_the_answer_is_answered(name, kind, val
     dns.message.from_wire(reply.to_wire())
 
 
+@pytest.mark.parametrize("kind", ["A", "TXT"])
+@pytest.mark.parametrize("class_", [0, 3, 255])
+def test_other_classes_are_refused(kind, class_):
+    """An address can't be written in them, which left the guest without an answer."""
+    asked = dns.message.make_query("web.atoll.internal.", kind, class_)
+    reply = dns.message.from_wire(resolver.answer(asked, KNOWN, "atoll.internal").to_wire())
+    assert (reply.rcode(), reply.answer) == (dns.rcode.REFUSED, [])
+
+
 @pytest.mark.parametrize("name", ["example.org.", "notatoll.internal."])
 def test_what_is_not_about_guests_is_for_others(name):
     assert resolver.answer(query(name), KNOWN, "atoll.internal") is None
@@ -216,9 +225,9 @@ def test_one_guest_does_not_hold_up_the_guests_of_other_networks(two_networks):
             attacker.sendto(query(f"x{number}.example.com").to_wire(), ("127.0.0.1", ports["attacker"]))
         begun = time.monotonic()
         assert dns.query.udp(query("web"), "127.0.0.1", 5, ports["victim"]).rcode() == dns.rcode.NOERROR
-        assert time.monotonic() - begun < 0.1
+        assert time.monotonic() - begun < slow.seconds, "it waited for none of the others"
         assert dns.query.udp(query("example.org"), "127.0.0.1", 5, ports["victim"]).rcode() == dns.rcode.NOERROR
-        assert time.monotonic() - begun < 2 * slow.seconds
+        assert time.monotonic() - begun < 4 * slow.seconds, "nor for more than one or two"
         assert slow.most <= resolver.LIMITS.at_work_per_guest + 1
         attacker.settimeout(5)
         codes = [dns.message.from_wire(attacker.recv(512)).rcode() for _ in range(150)]

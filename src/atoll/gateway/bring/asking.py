@@ -15,10 +15,9 @@ from atoll.gateway.answers import GONE, words
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.references import Mention, Reference, named_by
 from atoll.gateway.request.call import Call, Unreachable
-from atoll.gateway.request.paths import segment
+from atoll.gateway.request.paths import is_uuid, segment
 from atoll.gateway.resolve import sight
 from atoll.gateway.resolve.references import KINDS
-from atoll.gateway.resolve.routes import is_uuid
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -31,6 +31,7 @@ from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.loans import Loans
 from atoll.gateway.bring.means import Means
 from atoll.gateway.bring.moves import Moves
+from atoll.gateway.bring.policies import Policies
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import Mention, Reference
 from atoll.gateway.bring.things import Disagreement, agree
@@ -39,8 +40,8 @@ from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Unreachable
 from atoll.gateway.request.headers import request_id as valid_request_id
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve import mentions, sight
-from atoll.gateway.resolve.routes import is_uuid
 from atoll.gateway.sites import Sites
 from atoll.identifiers import default_group
 
@@ -92,6 +93,7 @@ class Bringer:
         images: brings images.
         loans: follows what other sites granted on this site's word.
         moves: moves ports.
+        policies: says where RBAC policies belong, and whether they may go.
     """
 
     def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None) -> None:
@@ -102,6 +104,7 @@ class Bringer:
         self._means = Means(holders, Grants(sites, self._ledger, holders), self._ledger, Defaults(sites, self._ledger, holders))
         self.moves = Moves(sites, self._ledger, holders)
         self.loans = Loans(sites, self._ledger, holders)
+        self.policies = Policies(sites, self._ledger, holders)
         self._sites = sites
         self._chunks = Chunks(sites)
         self._projects: Recent[str, str] = Recent(REMEMBERED)
@@ -113,6 +116,7 @@ class Bringer:
         self._chunks.attach(application)
         self._means.holders.attach(application)
         self._means.grants.attach(application)
+        self.policies.attach(application)
         sight.attach(application, self._sites)
 
     async def stop(self) -> None:
@@ -331,6 +335,7 @@ class Bringer:
                 parts |= {part.reference: part for part in _parts(reference, sites[0].body)}
                 if reference.kind == kinds.PORT:
                     await asker.check(reference.kind, sites[0].body, sites[0].site)
+                    await self.moves.check(asker, sites[0])
             brought = [each for each in parts.values() if each.field.action is kinds.Action.BRING and each.reference not in pairs]
             todo = [mention.reference for mention in await self._lacking(asker, brought) if mention.reference not in pairs]
         return [*reversed(pairs.items())]

@@ -17,6 +17,7 @@ from aiohttp import web
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.asking import LOOK_S, Asker
 from atoll.gateway.bring.ledger import Ledger, Loan
+from atoll.gateway.bring.port_users import user_of
 from atoll.gateway.bring.things import Description, Disagreement, agree
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.peer import PEER
@@ -172,7 +173,11 @@ class Holders:
             raise web.HTTPNotFound
         if found.granted and _individual(kind, found) and found.owner(kind) != project:
             self._ledger.lend(Loan(kind, identifier, project, request[PEER]))
-        return web.json_response({"body": found.body, "native": found.native, "granted": found.granted})
+        said = {"body": found.body, "native": found.native, "granted": found.granted}
+        if kind == kinds.PORT:
+            asker = Asker(self._sites, await self._sites.own_token("network"), request_id(None))
+            said["used"] = await user_of(asker, identifier)
+        return web.json_response(said)
 
 
 def _texts(said: Iterable[Any]) -> tuple[str, ...]:

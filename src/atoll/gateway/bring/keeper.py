@@ -22,7 +22,7 @@ from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.bring.things import Description
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.resolve.routes import is_uuid
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change

@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from atoll.gateway.answers import GONE, words
 from atoll.gateway.bring.asking import LOOK_S, MAKE_S, Asker, Found, Refusal
@@ -23,7 +22,6 @@ from atoll.gateway.bring.references import PORT
 from atoll.gateway.request.call import Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID, request_id
 from atoll.gateway.request.paths import segment
-from atoll.gateway.resolve.references import NETWORKING, Field
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -79,21 +77,20 @@ class Moves:
         self._active: set[str] = set()
 
     async def move(self, asker: Asker, found: Found) -> None:
-        """Move a port to this site, with the user's rights; what it refers to is here.
+        """Move a port to this site, with the user's rights; what it refers to is here, and `check` was content.
 
         Args:
             asker: of the user's request.
             found: the port, at its site.
 
         Raises:
-            Refusal: it is in use, or would differ here from what it is there.
+            Refusal: it was changed meanwhile, or would differ here from what it is there.
             Unreachable: a service does not answer.
         """
         port: dict[str, Any] = found.body
         identifier = str(port["id"])
         if identifier in self._active or identifier in {each for each, _site, _since in self._ledger.moves()}:
             raise Refusal(f"port {identifier} is on its way from {found.site} to {self._sites.here}: try again in a minute")
-        await self._check_unused(asker, port, found.site)
         self._active.add(identifier)
         self._ledger.begin_move(identifier, found.site, time.time())
         try:
@@ -109,33 +106,27 @@ class Moves:
         self._ledger.end_move(identifier)
         LOG.info("%s: port %s has moved here from %s", asker.request_id, identifier, found.site)
 
-    async def _check_unused(self, asker: Asker, port: Mapping[str, Any], site: str) -> None:
-        """Raises Refusal if anything at the port's site uses it."""
+    async def check(self, asker: Asker, found: Found) -> None:
+        """Make sure that nothing at a port's site uses it.
+
+        Args:
+            asker: of the user's request.
+            found: the port, at its site.
+
+        Raises:
+            Refusal: something does.
+            Unreachable: the site does not answer.
+        """
+        port, site = found.body, found.site
         why = f"port {port['id']} is at {site}, and {{}}: it can't be moved to {self._sites.here}"
         if port.get("device_id") or port.get("device_owner") or port.get("binding:host_id"):
             raise Refusal(why.format(f"in use there by {port.get('device_owner') or 'a device'} {port.get('device_id', '')}".rstrip()))
-        looked = [(collection, field.path) for collection in _USERS for field in NETWORKING[collection] if _names_ports(field)]
-        users = await asyncio.gather(*(self._uses(asker, site, *each, port["id"]) for each in looked))
-        forwarded = await self._forwards(asker, site, port["id"])
-        if using := next((name for name in (*users, forwarded) if name), ""):
-            raise Refusal(why.format(f"{using} refers to it"))
-
-    async def _uses(self, asker: Asker, site: str, collection: str, name: str, port: str) -> str:
-        label, path = _USERS[collection]
-        answer = await asker.get(site, "network", f"{path}?{urlencode({name: port})}") or {}
-        listed = next((each for each in answer.values() if isinstance(each, list)), [])
-        using = next((each for each in listed if each.get(name) == port), None)
-        return f"{label} {using['id']}" if using else ""
-
-    async def _forwards(self, asker: Asker, site: str, port: str) -> str:
-        addresses = (await asker.get(site, "network", "/v2.0/floatingips") or {}).get("floatingips", [])
-        for address in addresses:
-            if address.get("port_forwardings"):
-                path = f"/v2.0/floatingips/{segment(address['id'])}/port_forwardings?{urlencode({'internal_port_id': port})}"
-                forwarded = (await asker.get(site, "network", path) or {}).get("port_forwardings", ())
-                if any(each["internal_port_id"] == port for each in forwarded):
-                    return f"floating IP {address['id']}"
-        return ""
+        call = asker.call("GET", "atoll", question(PORT, port["id"]), "")
+        reply = await self._sites.send(site, call, LOOK_S)
+        if not reply.ok:
+            raise Refusal(why.format("its gateway does not say whether it is in use"))
+        if used := reply.json().get("used"):
+            raise Refusal(why.format(f"{used} refers to it"))
 
     async def _copy(self, asker: Asker, port: Mapping[str, Any], site: str) -> None:
         said = {name: port[name] for name in COPIED if name in port and port[name] not in _EMPTY and port[name] != _USUAL.get(name)}
@@ -208,25 +199,6 @@ class Moves:
         elif reply.ok:
             LOG.error("port %s is at %s, and in use here: delete it there", port, site)
             self._ledger.end_move(port)
-
-
-_USERS: Mapping[str, tuple[str, str]] = {
-    "floatingips": ("floating IP", "/v2.0/floatingips"),
-    "trunks": ("trunk", "/v2.0/trunks"),
-    "tap_services": ("tap service", "/v2.0/taas/tap_services"),
-    "tap_flows": ("tap flow", "/v2.0/taas/tap_flows"),
-    "tap_mirrors": ("tap mirror", "/v2.0/taas/tap_mirrors"),
-    "port_pairs": ("port pair", "/v2.0/sfc/port_pairs"),
-    "flow_classifiers": ("flow classifier", "/v2.0/sfc/flow_classifiers"),
-    "logs": ("log", "/v2.0/log/logs"),
-    "local_ips": ("local IP", "/v2.0/local-ips"),
-    "ndp_proxies": ("NDP proxy", "/v2.0/ndp-proxies"),
-}
-"""By collection of the table, what refers to a port: what one is called, and the path."""
-
-
-def _names_ports(field: Field) -> bool:
-    return field.kind == PORT and "." not in field.path and not field.path.endswith("[]")
 
 
 def _plain(value: Any) -> Any:

@@ -18,8 +18,7 @@ from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.chunks import DIGEST
 from atoll.gateway.bring.partial import Partial
 from atoll.gateway.request.call import Unreachable
-from atoll.gateway.request.paths import segment
-from atoll.gateway.resolve.routes import is_uuid
+from atoll.gateway.request.paths import is_uuid, segment
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -162,7 +162,10 @@ class Clashes:
                 LOG.info("what %s has can't be compared: %s", suspect.name, error)
                 continue
             if one is None or other is None or one == other:
+                clashed = self._suspects.get(suspect)
                 self._forget(suspect)
+                if clashed:
+                    await self._tell(suspect)
             elif not self._suspects.get(suspect):
                 await self._found(suspect)
 
@@ -172,6 +175,11 @@ class Clashes:
         self._watch(suspect, clashes=True)
         why = f"{' and '.join(suspect.sites)} have given this name to different things: delete or replace one of them"
         self._conflicts.note(name.kind, _told_as(name), suspect.sites, why)
+        await self._tell(suspect)
+
+    async def _tell(self, suspect: Suspect) -> None:
+        """Have all sites look at a name that has begun, or ceased, to clash."""
+        name = suspect.name
         body = {"names": [[name.kind, name.value, name.owner]], "sites": suspect.sites}
         await asyncio.gather(*(self._send(site, CLASH, body) for site in self._sites.reachable()), return_exceptions=True)
 
@@ -200,14 +208,16 @@ class Clashes:
         return web.json_response({"found": found and dict(found)})
 
     async def _told(self, request: web.Request) -> web.StreamResponse:
-        """Another site has found a clash; whether there is one this gateway looks itself."""
+        """Another site has found that a clash has begun or ended; this gateway looks itself whether there is one."""
         try:
             said = orjson.loads(await limited(request))
             (name,), (one, other) = read(said["names"]), map(str, said["sites"])
         except (ValueError, KeyError, TypeError) as error:
             raise web.HTTPBadRequest(text="expected one name and two sites") from error
         suspect, known = _suspect(name, one, other), {self._sites.here, *self._sites.others()}
-        if {one, other} <= known and suspect not in self._suspects:
+        if suspect in self._suspects:
+            self._wake.set()
+        elif {one, other} <= known:
             self._watch(suspect)
         return web.json_response({})
 

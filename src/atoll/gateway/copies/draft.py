@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl, urlencode
 
 from atoll.gateway.answers import REPLICA_TAG, find_tagged
 from atoll.gateway.copies.operation import Operation
+from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.headers import GIVEN_ID, microversion
 from atoll.gateway.request.paths import segment
 from atoll.gateway.request.requester import Requester
-from atoll.gateway.resolve.placing import items_of
 from atoll.gateway.resolve.routes import Resource
 
 _PINNED: Mapping[str, tuple[str, ...]] = {

@@ -23,8 +23,8 @@ from atoll.gateway.copies.draft import Draft
 from atoll.gateway.copies.operation import Operation, resource_of
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.context import Request
 from atoll.gateway.request.requester import Requesters
-from atoll.gateway.resolve.recognise import Request
 from atoll.gateway.resolve.routes import Operation as Kind
 from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.sites import Sites

@@ -309,6 +309,7 @@ class Server:
         connection = _handler(request)
         connection.request_began()
         try:
+            _check_version(request)
             fingerprint = _fingerprint(request)
             site = self._mesh.site_of_fingerprint(fingerprint) if fingerprint else None
             if site is not None:

@@ -237,7 +237,7 @@ class Lists:
 
     def _age(self, site: str, item: Item) -> str:
         """When an item was made. Of Neutron's copies this site's own counts: it is the one that a request for one resource shows."""
-        if site == self._sites.here and ("revision_number" in item or item.get("name") == "default"):
+        if site == self._sites.here and "revision_number" in item:
             return ""
         return str(item.get("created_at") or "")
 
@@ -374,9 +374,6 @@ def identity(resource: Resource) -> Callable[[Item], Hashable]:
     names = resource.identity
 
     def of(item: Item) -> Hashable:
-        if resource.key == "security_groups" and item.get("name") == "default":
-            # Each site's Neutron makes a group `default` for each project. A project has one, as far as it can see: that of this site.
-            return ("default", item.get("project_id", item.get("tenant_id")))
         if any(name in item for name in names):
             return tuple(item.get(name) for name in names)
         return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)  # it has no id: what differs in nothing is one

@@ -16,8 +16,8 @@ from atoll.gateway.lists.incomplete import refusal
 from atoll.gateway.lists.merge import MERGERS, Body, tenant_usage
 from atoll.gateway.lists.paging import MAX_PAGE, next_link
 from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.context import Request
 from atoll.gateway.request.headers import MISSING, SITE, microversion
-from atoll.gateway.resolve.recognise import Request
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve import sight
-from atoll.gateway.resolve.routes import Resource, Route, is_uuid
+from atoll.gateway.resolve.routes import Resource, Route
 from atoll.gateway.sites import Sites
 
 REMEMBERED = 20_000

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.paths import segment
 from atoll.gateway.resolve.mentions import Reference, leading, parents_of
@@ -84,18 +85,6 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
     if any(isinstance(item.get(resource.zone), list) for item in items):
         call = _without_hint(call, resource, site)
     return Creation(call, site, parents, whole)
-
-
-def items_of(body: Any, resource: Resource) -> Sequence[Mapping[str, Any]]:
-    """Return what a body makes: one thing, or several (Neutron takes lists); nothing if it has another form."""
-    if resource.service == "image":
-        return [body] if isinstance(body, dict) else []
-    if not isinstance(body, dict):
-        return []
-    one, several = body.get(resource.item), body.get(resource.key)
-    if isinstance(one, dict):
-        return [one]
-    return several if isinstance(several, list) and all(isinstance(each, dict) for each in several) else []
 
 
 def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tuple[Parent, ...], tuple[int, ...]]:

@@ -160,12 +160,6 @@ _IMAGE_DATA = re.compile(r"/v2/images/[^/]+/(file|stage)/?")
 _MERGED = frozenset(("limits", "os-availability-zone", "os-simple-tenant-usage"))
 _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets"))
 _PROJECT = re.compile(r"[0-9a-f]{32}")
-_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
-
-
-def is_uuid(text: str) -> bool:
-    """Whether a text is a UUID as OpenStack writes them."""
-    return bool(_UUID.fullmatch(text))
 
 
 def named(route: Route) -> bool:

@@ -19,11 +19,11 @@ from atoll.gateway.resolve.routes import Resource
 class How(Enum):
     """How a rule holds in the cloud."""
 
-    CLOUD = "in the whole cloud: the gateway asks all sites that can be reached before the site of the request makes it"
-    COPY = "at each site that has a copy of the whole: a change is made at all of them, and each applies the rule"
-    PART = "within a resource that is at one site, which applies the rule"
-    SITE = "at each site: another site's is another thing, and no list shows two of them as one"
-    MADE = "by ids, numbers or addresses that the site's service makes itself, or that only its own processes use"
+    CLOUD = "In the whole cloud: the gateway asks all sites that can be reached before the site of the request makes it"
+    COPY = "At each site that has a copy of the whole: a change is made at all of them, and each applies the rule"
+    PART = "Within a resource that is at one site, which applies the rule"
+    SITE = "At each site: another site's is another thing, and no list shows two of them as one"
+    MADE = "By ids, numbers or addresses that the site's service makes itself, or that only its own processes use"
 
 
 @dataclass(frozen=True)

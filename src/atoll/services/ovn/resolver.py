@@ -28,6 +28,7 @@ import dns.message
 import dns.opcode
 import dns.query
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 import dns.rrset
@@ -64,7 +65,7 @@ Ask = Callable[[dns.message.Message], dns.message.Message | None]
 
 
 def answer(query: dns.message.Message, known: Names, domain: str) -> dns.message.Message | None:
-    """Answer a question that OVN left, from what is known here.
+    """Answer a question that OVN left, from what is known here. Questions of other classes than the Internet's are refused.
 
     Args:
         query: with one question.
@@ -75,6 +76,8 @@ def answer(query: dns.message.Message, known: Names, domain: str) -> dns.message
         `None` if the question is for others.
     """
     question = query.question[0]
+    if question.rdclass != dns.rdataclass.IN:
+        return _reply(query, dns.rcode.REFUSED)
     name = question.name.to_text(omit_final_dot=True).lower()
     if name in known:
         return _reply(query, dns.rcode.NOERROR, _of_kind(question.rdtype, known[name].split()))

@@ -1,0 +1,69 @@
+"""A foreign client in the network of a site, and what the sites have of its tenant."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from three_sites import SITES, Tenant
+
+HERE = Path(__file__).parent
+
+LONGEST_S = 900
+"""Seconds that a program may take."""
+
+COLLECTIONS = (
+    *(("network", f"/v2.0/{name}", name.replace("-", "_")) for name in ("networks", "subnets", "ports", "routers", "floatingips")),
+    *(("network", f"/v2.0/{name}", name.replace("-", "_")) for name in ("security-groups", "security-group-rules")),
+    ("compute", "/servers", "servers"),
+    ("compute", "/os-server-groups", "server_groups"),
+    ("compute", "/os-keypairs", "keypairs"),
+    ("compute", "/flavors", "flavors"),
+    ("image", "/v2/images", "images"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Client:
+    """A foreign client in the network of brest.
+
+    Attributes:
+        tenant: whose tenancy it makes; its name is that of all parts.
+        home: a directory with the clouds.yaml, whose entries are `member`, `admin` and `metz`, and with the image's data.
+    """
+
+    tenant: Tenant
+    home: Path
+
+    @property
+    def image(self) -> Path:
+        return self.home / "image.raw"
+
+    def run(self, *command: str | Path, **environment: str) -> str:
+        """What a program prints that must succeed. Nothing but its clouds.yaml leads it to the cloud."""
+        clean = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8"} | environment
+        clean["OS_CLIENT_CONFIG_FILE"] = str(self.home / "clouds.yaml")
+        words = ["exec", "brest", "--", "env", "-i", *(f"{name}={value}" for name, value in clean.items()), *command]
+        with self.tenant.cloud.start(*words) as process:
+            out, err = process.communicate(timeout=LONGEST_S)
+        assert process.returncode == 0, f"{command}: {out[-6000:]}\n{err[-6000:]}"
+        return out
+
+    def belongings(self) -> dict[str, dict[str, set[str]]]:
+        """What the services of each site show the tenant, past the gateways: ids or names, by collection."""
+        return {site: _of_one_site(self.tenant, site) for site in SITES}
+
+
+def _of_one_site(tenant: Tenant, site: str) -> dict[str, set[str]]:
+    api = tenant.api(site)
+    ports = tenant.cloud.settings(site).ports
+    for service in ("network", "compute", "image"):
+        suffix = "/v2.1" if service == "compute" else ""
+        api._endpoints[service] = f"http://127.0.0.1:{ports[service]}{suffix}"
+    return {key: set(map(_name, api.expect(service, "GET", path)[key])) for service, path, key in COLLECTIONS}
+
+
+def _name(item: dict[str, Any]) -> str:
+    return str(item["keypair"]["name"] if "keypair" in item else item["id"])

@@ -1,0 +1,195 @@
+"""Where RBAC policies are made, when they may not go, and the closed set of what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shared_things
+from bring_sites import Sites, running
+from multidict import CIMultiDict
+from shared_things import NETWORK_BODY, OURS, THEIRS, Cloud, group
+
+from atoll.gateway.bring.policies import EXTERNAL, SHARED, TYPES
+from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
+from atoll.gateway.request.call import Call
+from atoll.gateway.resolve.sight import RBAC_TYPES
+
+ASK = """
+import json, pkgutil, importlib
+from types import SimpleNamespace
+from unittest import mock
+from neutron.db.migration.models import head
+from neutron.db import rbac_db_models
+from neutron_lib.api import definitions
+from neutron_lib.plugins import directory
+def below(cls):
+    for each in cls.__subclasses__():
+        yield each
+        yield from below(each)
+with mock.patch.object(directory, "get_plugin", return_value=SimpleNamespace(supported_extension_aliases=["external-net"])):
+    models = {each.object_type: sorted(each.get_valid_actions()) for each in below(rbac_db_models.RBACColumns)}
+print(json.dumps([models, [each.name for each in pkgutil.iter_modules(definitions.__path__) if each.name.startswith("rbac_")]]))
+"""
+
+
+def test_every_type_and_action_of_neutron_is_in_the_table():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ASK], capture_output=True, text=True, timeout=300, check=True)
+    models, definitions = json.loads(done.stdout.splitlines()[-1])
+    known = {name: sorted(each.actions) for name, each in TYPES.items()}
+    assert {name: actions for name, actions in known.items() if name != "bgpvpn"} == models, (
+        "upstream shares another type, or by another action"
+    )
+    assert definitions == ["rbac_address_groups", "rbac_address_scope", "rbac_bgpvpn", "rbac_security_groups", "rbac_subnetpool"]
+    assert set(RBAC_TYPES.values()) == set(TYPES)
+
+
+@pytest.fixture(autouse=True)
+def more_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"ports": "port", "routers": "router", "floatingips": "floatingip", "address-groups": "address_group"}
+    monkeypatch.setattr(shared_things, "KEYS", shared_things.KEYS | more)
+
+
+def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Cloud, list[Sites]], Awaitable[None]]) -> None:
+    async def main() -> None:
+        sites = here, lyon, nice = Cloud("here"), Cloud("lyon"), Cloud("nice")
+        async with running(*sites, data=tmp_path) as views:
+            await act(here, lyon, nice, views)
+
+    asyncio.run(main())
+
+
+def call(method: str, path: str, body: Any = None) -> Call:
+    return Call(method, "network", path, "", CIMultiDict({"X-Auth-Token": "user"}), None, "req-1", "u").with_(json=body)
+
+
+def policy(kind: str, identifier: str) -> Call:
+    body = {"object_type": kind, "object_id": identifier, "action": SHARED, "target_tenant": "p"}
+    return call("POST", "/v2.0/rbac-policies", {"rbac_policy": body})
+
+
+def test_policy_is_made_where_its_object_was_made(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, nice: Cloud, _views: list[Sites]) -> None:
+        lyon.things["networks/n"] = NETWORK_BODY
+        assert here.bringer is not None
+        assert nice.bringer is not None
+        places = nice.bringer.policies
+        assert await places.site_for(policy("network", "n")) == "lyon"
+        assert await nice.bringer.bring([Reference(NETWORK, "n")], "user") is not None
+        assert await places.site_for(policy("network", "n")) == "lyon", "nice has a copy only"
+        here.things["networks/m"] = {**NETWORK_BODY, "id": "m"}
+        assert await here.bringer.policies.site_for(policy("network", "m")) == "here"
+        lyon.things["address-groups/a"] = {"id": "a", "project_id": OURS}
+        assert await places.site_for(policy("address_group", "a")) == "lyon"
+        for nowhere in (
+            policy("network", "x"),
+            policy("address_group", "x"),
+            policy("new", "x"),
+            policy("network", ""),
+            call("POST", "/", {}),
+        ):
+            assert await places.site_for(nowhere) == "nice"
+
+    trial(tmp_path, act)
+
+
+async def lent(lyon: Cloud, here: Cloud, kind: str = "network") -> Call:
+    """A network or group of lyon is shared with our project and used at `here`; the request that takes the policy away."""
+    reference = {"network": Reference(NETWORK, "n"), "security_group": Reference(SECURITY_GROUP, "web")}[kind]
+    lyon.things["networks/n"] = {**NETWORK_BODY, "project_id": THEIRS}
+    lyon.things["security-groups/id-web"] = {**group("web"), "project_id": THEIRS}
+    made = lyon.share(kind, "n" if kind == "network" else "id-web", OURS)
+    assert here.bringer is not None
+    assert await here.bringer.bring([reference], "user") is not None
+    lyon.project = THEIRS
+    lyon.things[f"rbac-policies/{made}"]["project_id"] = THEIRS
+    return call("DELETE", f"/v2.0/rbac-policies/{made}")
+
+
+@pytest.mark.parametrize("kind", ["network", "security_group"])
+def test_policy_that_is_used_at_another_site_stays(tmp_path: Path, kind: str):
+    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, views: list[Sites]) -> None:
+        delete = await lent(lyon, here, kind)
+        assert lyon.bringer is not None
+        refusal = lyon.bringer.policies.refusal
+        assert await refusal(delete) is None
+        here.things["ports/p"] = {"id": "p", "network_id": "n", "security_groups": "id-web", "project_id": OURS}
+        refused = await refusal(delete)
+        assert refused is not None
+        assert refused.status == 409
+        assert refused.json()["NeutronError"]["message"].endswith("cannot be removed because other objects depend on it.\nDetails: at here")
+        body = {"rbac_policy": {"target_tenant": "other"}}
+        moved = await refusal(call("PUT", delete.path, body))
+        assert moved is not None
+        assert moved.status == 409
+        for harmless in (
+            call("PUT", delete.path, {"rbac_policy": {"target_tenant": OURS}}),
+            call("PUT", delete.path, {"rbac_policy": {"target_tenant": "*"}}),
+            call("PUT", delete.path, []),
+            call("GET", delete.path),
+            call("DELETE", "/v2.0/networks/n"),
+            call("DELETE", "/v2.0/rbac-policies/other"),
+        ):
+            assert await refusal(harmless) is None, harmless
+        url = views[0].urls.pop("here")
+        assert await refusal(delete) is None, "a site that is cut off is told later"
+        views[0].urls["here"] = url
+        lyon.share(kind, "n" if kind == "network" else "id-web")
+        assert await refusal(delete) is None, "everybody may use it still"
+
+    trial(tmp_path, act)
+
+
+def test_network_that_is_used_at_another_site_stays_shared(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
+        await lent(lyon, here)
+        lyon.share("network", "n")
+        lyon.things = {key: each for key, each in lyon.things.items() if each.get("target_tenant") != OURS}
+        here.things["ports/p"] = {"id": "p", "network_id": "n", "project_id": OURS}
+        assert lyon.bringer is not None
+        refusal = lyon.bringer.policies.refusal_to_unshare
+        unshare = call("PUT", "/v2.0/networks/n", {"network": {"shared": False}})
+        refused = await refusal(unshare)
+        assert refused is not None
+        assert refused.status == 409
+        assert "Unable to reconfigure sharing settings for network n" in refused.json()["NeutronError"]["message"]
+        for harmless in (
+            call("PUT", "/v2.0/networks/n", {"network": {"shared": True}}),
+            call("PUT", "/v2.0/networks/n", {"network": {"name": "x"}}),
+            call("PUT", "/v2.0/networks/other", {"network": {"shared": False}}),
+            call("DELETE", "/v2.0/networks/n"),
+        ):
+            assert await refusal(harmless) is None
+        lyon.share("network", "n", OURS)
+        assert await refusal(unshare) is None, "another policy lets the project use it"
+
+    trial(tmp_path, act)
+
+
+def test_external_network_is_used_by_routers_and_floating_ips(tmp_path: Path):
+    async def act(here: Cloud, _lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
+        assert here.bringer is not None
+        uses = here.bringer.policies._uses
+        assert not await uses("network", "n", OURS, EXTERNAL)
+        here.things["routers/r"] = {"id": "r", "project_id": OURS, "external_gateway_info": {"network_id": "n"}}
+        assert await uses("network", "n", OURS, EXTERNAL)
+        here.things = {"floatingips/f": {"id": "f", "project_id": OURS, "floating_network_id": "n"}}
+        assert await uses("network", "n", OURS, EXTERNAL)
+        assert not await uses("network", "n", THEIRS, EXTERNAL)
+
+    trial(tmp_path, act)
+
+
+def test_others_ask_for_what_is_not_shared(tmp_path: Path):
+    async def act(_here: Cloud, _lyon: Cloud, _nice: Cloud, views: list[Sites]) -> None:
+        for path in ("/atoll/uses/network/n", "/atoll/uses/image/i?project=p"):
+            async with views[0].session.get(views[0].urls["lyon"] + path) as answer:
+                assert answer.status == 404
+
+    trial(tmp_path, act)
