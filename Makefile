@@ -17,7 +17,7 @@ export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
 endif
 
-.PHONY: help install demo test lint unit bus sites across attacks guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
+.PHONY: help install demo test lint unit bus sites across attacks clients guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 
 test: lint unit bus sites across guests tempest-smoke ## all that .ci/run runs
 
-test-all: test ## that, and 10,000 random steps against the model of who may do what
+test-all: test clients ## that, foreign clients, and 10,000 random steps against the model of who may do what
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter
@@ -59,6 +59,10 @@ across: install ## a real cloud of three sites: what concerns several of them, a
 
 attacks: install ## the attacks alone
 	$(BIN)/pytest tests/attacks --numprocesses 2 --dist loadfile
+
+clients: install ## foreign clients make and remove a tenancy over three sites: openstacksdk, Ansible, Libcloud
+	scripts/clients
+	$(BIN)/pytest tests/clients --numprocesses 2 --dist loadfile
 
 guests: install network-services ## tests with real guests on real networks
 	scripts/guests
@@ -94,10 +98,11 @@ fuzz: install ## all ports and parsers under a coverage-guided fuzzer, 10 minute
 lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra network --constraint requirements.lock --output-file requirements-network.lock pyproject.toml
+	$(LOCK) --python-version 3.11 --output-file requirements-clients.lock requirements-clients.in
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 network-services: install ## the packages of Neutron's further service plug-ins: docs/network-services.md
 	$(BIN)/python scripts/python-packages requirements-network.lock network-services
 
 clean: ## remove what install made
-	rm -rf .venv build dist
+	rm -rf .venv .venv-clients build dist

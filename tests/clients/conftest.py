@@ -43,10 +43,14 @@ def public(built: Deployment) -> str:
 
 
 @pytest.fixture
-def client(cloud: Deployment, public: str, tmp_path: Path) -> Client:
+def admin(cloud: Deployment) -> Tenant:
+    return Tenant(cloud, "admin", "", "", cloud.settings("brest").secrets["admin"])
+
+
+@pytest.fixture
+def client(cloud: Deployment, admin: Tenant, public: str, tmp_path: Path) -> Client:
     """An ordinary member, and an administrator for the flavor."""
     tenant = make_tenant(cloud)
-    admin = Tenant(cloud, "admin", "", "", cloud.settings("brest").secrets["admin"])
     entries = {"member": _entry(tenant, "brest"), "metz": _entry(tenant, "metz"), "admin": _entry(admin, "brest")}
     (tmp_path / "clouds.yaml").write_text(yaml.safe_dump({"clouds": entries}), encoding="utf-8")
     (tmp_path / "image.raw").write_bytes(os.urandom(1_000_000))

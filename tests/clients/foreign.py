@@ -52,7 +52,7 @@ class Client:
         return out
 
     def belongings(self) -> dict[str, dict[str, set[str]]]:
-        """What the services of each site show the tenant, past the gateways: ids or names, by collection."""
+        """What the tenant has according to the services of each site, past the gateways: ids or names, by collection."""
         return {site: _of_one_site(self.tenant, site) for site in SITES}
 
 
@@ -62,7 +62,13 @@ def _of_one_site(tenant: Tenant, site: str) -> dict[str, set[str]]:
     for service in ("network", "compute", "image"):
         suffix = "/v2.1" if service == "compute" else ""
         api._endpoints[service] = f"http://127.0.0.1:{ports[service]}{suffix}"
-    return {key: set(map(_name, api.expect(service, "GET", path)[key])) for service, path, key in COLLECTIONS}
+    items = {key: api.expect(service, "GET", path)[key] for service, path, key in COLLECTIONS}
+    return {key: {_name(item) for item in found if _owner(item) in {None, tenant.project}} for key, found in items.items()}
+
+
+def _owner(item: dict[str, Any]) -> str | None:
+    """The project that has it, if that is said: a copy of the public network is the administrator's."""
+    return item.get("project_id") or item.get("owner")
 
 
 def _name(item: dict[str, Any]) -> str:

@@ -56,19 +56,20 @@ class Tenancy:
         cloud.network.create_security_group_rule(security_group_id=group.id, direction="ingress", remote_group_id=group.id)
         port = cloud.network.create_port(name=name, network_id=network.id, security_group_ids=[group.id])
         apart = cloud.compute.create_server_group(name=name, policy="soft-anti-affinity")
-        cloud.create_server(
-            self.servers[0], image=name, flavor=name, key_name=name, nics=[{"port-id": port.id}],
-            scheduler_hints={"group": apart.id}, availability_zone=SITES[0], auto_ip=False, wait=True, timeout=WAIT_S,
-        )  # fmt: skip
+        common = {"image": name, "flavor": name, "key_name": name, "auto_ip": False}
+        hints = {"group": apart.id}
+        cloud.create_server(self.servers[0], nics=[{"port-id": port.id}], scheduler_hints=hints, availability_zone=SITES[0], **common)
         for server, site in list(zip(self.servers, SITES, strict=True))[1:]:
-            cloud.create_server(
-                server, image=name, flavor=name, key_name=name, network=name, security_groups=[name],
-                availability_zone=site, auto_ip=False, wait=True, timeout=WAIT_S,
-            )  # fmt: skip
+            cloud.create_server(server, network=name, security_groups=[name], availability_zone=site, **common)
+        for server in self.servers:
+            self._await(cloud.compute.find_server(server, ignore_missing=False), "ACTIVE")
         (there,) = cloud.compute.server_interfaces(cloud.compute.find_server(self.servers[1]))
         for target in (port.id, there.port_id):
             address = cloud.network.create_ip(floating_network_id=public.id, port_id=target, description=name)
             assert address.port_id == target
+
+    def _await(self, server: Any, status: str) -> None:
+        self.cloud.compute.wait_for_server(server, status, interval=0.2, wait=WAIT_S)
 
     def look(self, rules: int) -> None:
         """Every part is in its list, and can be found by its name and shown by its id.
@@ -128,11 +129,11 @@ class Tenancy:
             cloud.compute.update_server(server, description="after")
             cloud.compute.set_server_metadata(server, part="after")
             cloud.compute.stop_server(server)
-            cloud.compute.wait_for_server(server, "SHUTOFF", wait=WAIT_S)
+            self._await(server, "SHUTOFF")
             cloud.compute.start_server(server)
-            cloud.compute.wait_for_server(server, "ACTIVE", wait=WAIT_S)
+            self._await(server, "ACTIVE")
             cloud.compute.reboot_server(server, "SOFT")
-            cloud.compute.wait_for_server(server, "ACTIVE", wait=WAIT_S)
+            self._await(server, "ACTIVE")
             assert cloud.compute.get_server(server.id).metadata == {"part": "after"}
         network = cloud.network.get_network(network.id)
         assert (network.description, sorted(network.tags)) == ("after", ["one", "two"])
@@ -143,8 +144,11 @@ class Tenancy:
         cloud, name = self.cloud, self.name
         for address in cloud.network.ips(description=name):
             cloud.network.delete_ip(address, ignore_missing=False)
-        for server in self.servers:
-            assert cloud.delete_server(server, wait=True, timeout=WAIT_S), server
+        servers = [cloud.compute.find_server(server, ignore_missing=False) for server in self.servers]
+        for server in servers:
+            cloud.compute.delete_server(server, ignore_missing=False)
+        for server in servers:
+            cloud.compute.wait_for_delete(server, interval=0.2, wait=WAIT_S)
         cloud.compute.delete_server_group(cloud.compute.find_server_group(name), ignore_missing=False)
         cloud.network.delete_port(cloud.network.find_port(name), ignore_missing=False)
         subnet = cloud.network.find_subnet(name)

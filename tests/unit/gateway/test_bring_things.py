@@ -93,6 +93,21 @@ def test_key_pair_is_made_by_the_user(tmp_path: Path):
     trial(tmp_path, act)
 
 
+@pytest.mark.parametrize(("key", "brought"), [("ssh-rsa A", True), ("ssh-rsa B", False)])
+def test_key_pair_that_the_user_makes_here_meanwhile(tmp_path: Path, key: str, brought: bool):
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things["os-keypairs/k"] = {"name": "k", "public_key": "ssh-rsa A", "type": "ssh"}
+
+        async def meanwhile(request: web.Request) -> None:
+            if request.method == "POST" and "os-keypairs" in request.path:
+                here.things["os-keypairs/k"] = {"name": "k", "public_key": key, "type": "ssh"}
+
+        here.fault = meanwhile
+        assert (await bringer.bring([Reference(KEY_PAIR, "k")], "user") is not None) == brought
+
+    trial(tmp_path, act)
+
+
 def test_network_comes_with_its_subnets(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things = {"networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}

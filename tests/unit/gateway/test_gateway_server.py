@@ -337,6 +337,10 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
         def __init__(self, site) -> None:
             self.services = site.services
             self.brought: list[str] = []
+            self.policies = self
+
+        async def refusal(self, _call):
+            return None
 
         async def ahead(self, _call):
             return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from atoll.gateway.bring.asking import Asker, Found
+from atoll.gateway.bring.asking import Asker, Failed, Found
 from atoll.gateway.bring.means import Means
-from atoll.gateway.bring.references import FLAVOR, Reference
+from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, Reference
+from atoll.gateway.bring.things import differences
 from atoll.gateway.bring.undo import Made
 from atoll.gateway.request.paths import segment
 from atoll.gateway.resolve.sight import Viewer
@@ -54,7 +55,7 @@ async def bring_key_pair(asker: Asker, found: Found, made: Made, _means: Means) 
         made: takes note.
 
     Raises:
-        Failed: Nova refuses; the quota, perhaps.
+        Failed: Nova refuses; the quota, perhaps. Or the user has made another of this name here in the meantime.
         Unreachable: a service does not answer.
     """
     body = {name: found.body[name] for name in ("name", "public_key", "type")}
@@ -63,6 +64,10 @@ async def bring_key_pair(asker: Asker, found: Found, made: Made, _means: Means) 
         return "/v2.1/os-keypairs", {"keypair": body | {"user_id": viewer.user}}
 
     answer = await asker.make_as_user("POST", "compute", ("/v2.1/os-keypairs", {"keypair": body}), for_viewer, exists=True)
-    if answer is not None:
+    if answer is None:
+        there = await asker.look(asker.sites.here, Reference(KEY_PAIR, body["name"]))
+        if there is not None and differences(KEY_PAIR, there, body):
+            raise Failed(f"another key pair {body['name']} was made here in the meantime")
+    else:
         user = answer["keypair"]["user_id"]
         made.note("compute", f"/v2.1/os-keypairs/{segment(body['name'])}?{urlencode({'user_id': user})}")

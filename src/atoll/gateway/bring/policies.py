@@ -75,8 +75,9 @@ TYPES: Mapping[str, SharedType] = {
 
 RIGHTS: Mapping[str, str] = {
     "RBAC policy": "by its type, see the table of types",
-    "`shared` of a network, a QoS policy, an address scope or a subnet pool": "an RBAC policy of Neutron for everybody; ending it while "
-    "another site's servers use the network is refused: 409",
+    "`shared` of a network, a QoS policy, an address scope or a subnet pool": (
+        "Neutron keeps it as an RBAC policy for everybody; ending it while another site's servers use the network is refused: 409"
+    ),
     "member of an image": "at each site that has the image; the copies of an image that is shared have the members that its owner named",
     "`visibility` of an image": "at each site that has the image; a new copy gets the least visible of all sites'",
     "access to a private flavor": "at each site that has the flavor, for the projects that an administrator named",

@@ -106,6 +106,10 @@ USERS_OF_KEY_PAIRS = (2, 10)
 """The first of Nova's microversions in which a request may name the user that a key pair is for."""
 
 
+_TAKING = frozenset(("keypairs", "flavors", "images", *(f"{kind.key}s" for kind in KINDS.values() if kind.service == "network")))
+"""Keys of the resources whose creation may take a name of the whole cloud."""
+
+
 def wanted(call: Call, resource: Resource) -> list[Name]:
     """Return the names that a creation takes in the whole cloud; none for most resources, whose ids the service makes.
 
@@ -113,8 +117,7 @@ def wanted(call: Call, resource: Resource) -> list[Name]:
         call: the client's POST.
         resource: what it creates.
     """
-    keys = {"keypairs", "flavors", "images", *(kind.key + "s" for kind in KINDS.values() if kind.service == "network")}
-    if resource.key not in keys or not isinstance(call.body, bytes) or (resource.service != "compute" and b'"id"' not in call.body):
+    if resource.key not in _TAKING or not isinstance(call.body, bytes) or (resource.service != "compute" and b'"id"' not in call.body):
         return []
     try:
         body = call.json()
