@@ -359,17 +359,17 @@ def test_addresses_of_a_network_at_two_sites_add_up() -> None:
     assert one == {"network_ip_availability": expected}
 
 
-def test_the_default_group_of_a_project_is_one_whatever_fields_are_asked_for() -> None:
-    groups = {site: [{"id": site, "name": "default", "project_id": "p", "created_at": "1"}] for site in SITES}
+def test_fields_that_merging_needs_are_asked_for_and_not_shown() -> None:
     asked: list[str] = []
 
     def answers(site: str, call: Call) -> dict[str, Any]:
         asked.append(call.query)
+        item = {"id": "n", "name": site, "created_at": "2" if site == "a" else "1", "revision_number": 3}
         fields = {value for name, value in parse_qsl(call.query) if name == "fields"}
-        return {"security_groups": [{name: value for name, value in item.items() if name in fields} for item in groups[site]]}
+        return {"networks": [{name: value for name, value in item.items() if name in fields}]}
 
-    assert ask(Fake(answers), "network", "/v2.0/security-groups", [("fields", "id")]).json()["security_groups"] == [{"id": "a"}]
-    assert "fields=name" in asked[0]
+    assert ask(Fake(answers), "network", "/v2.0/networks", [("fields", "name")]).json()["networks"] == [{"name": "a"}]
+    assert all({"fields=id", "fields=created_at", "fields=revision_number"} <= set(query.split("&")) for query in asked)
 
 
 @pytest.mark.parametrize("key", ["instance_type_id", "locked_by", "kernel_id"])

@@ -22,9 +22,6 @@ GLANCE_PAGE = 25
 _AGE = ("created_at", "revision_number")
 """By these one of several copies is chosen."""
 
-_DEFAULT = ("name", "project_id")
-"""By these the groups `default` of a project are one; see `lists.Lists`."""
-
 _PAGING = frozenset(("limit", "marker", "page_reverse", "offset"))
 
 
@@ -110,7 +107,7 @@ def ask(page: Page, resource: Resource, limit: int | None, marker: str | None) -
     """The query for one site: what the client asks for, from a marker of that site's own on."""
     query = list(page.rest)
     if page.fields:
-        wanted = {*page.order.fields, *resource.identity, resource.marker, *_AGE, *(_DEFAULT if resource.key == "security_groups" else ())}
+        wanted = {*page.order.fields, *resource.identity, resource.marker, *_AGE}
         query += [("fields", name) for name in sorted(wanted - page.fields)]
     if page.none:
         query.append(("limit", "0"))
