@@ -95,7 +95,8 @@ class Creations:
         if site is None and plan is not None and replicas is not None:
             return await replicas.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
-        if site is not None or not made.parents:
+        strange = made.call.user == "" and len(made.parents) > 1  # no site has signed the token: the service refuses it
+        if site is not None or not made.parents or strange:
             return await self.at(site or home, made.call, resource)
         if resource.copies and made.whole:
             return await self._part(made, resource, home, replicas)

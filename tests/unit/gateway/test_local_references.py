@@ -521,3 +521,22 @@ def test_another_port_with_the_id_is_not_taken_for_the_copy(tmp_path: Path):
         assert message(reply) == f"port {P} is at lyon and can't be moved to here, which has another with this id"
 
     trial(tmp_path, act)
+
+
+@pytest.mark.parametrize(("user", "status", "most"), [("", 401, 1), ("u", 400, 0)])
+def test_one_request_makes_no_more_of_them_than_it_may(tmp_path: Path, user: str, status: int, most: int):
+    """Each thing to which a request refers is looked for at every site: without a bound, a stranger's request would make thousands."""
+
+    async def act(here: Cloud, _lyon: Cloud, local: Local, _bringer: Bringer, view: Sites) -> None:
+        async def fault(request: web.Request) -> web.StreamResponse | None:
+            return web.json_response({}, status=401) if request.path.startswith("/compute") else None
+
+        here.fault = fault
+        hints = {"server": {"networks": "none"}, "os:scheduler_hints": {"same_host": [f"s{number}" for number in range(1000)]}}
+        headers = CIMultiDict({"X-Auth-Token": "user", "OpenStack-API-Version": "compute 2.90"})
+        call = Call("POST", "compute", "/v2.1/servers", "", headers, json.dumps(hints).encode(), "req-1", user)
+        answer = await local.answer(call)
+        assert answer.status == status
+        assert len([target for _site, _method, target in view.asked if "servers" in target]) <= most
+
+    trial(tmp_path, act)
