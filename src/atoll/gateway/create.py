@@ -14,10 +14,11 @@ from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.context import Request
 from atoll.gateway.request.paths import is_uuid
+from atoll.gateway.request.requester import Requesters
 from atoll.gateway.resolve.locate import Locations, holders, search
 from atoll.gateway.resolve.placing import Creation, Unplaceable, creation
 from atoll.gateway.resolve.routes import Resource
-from atoll.gateway.resolve.unique import wanted
+from atoll.gateway.resolve.unique import Name, wanted
 from atoll.gateway.scope import Plan
 from atoll.gateway.sites import Sites
 
@@ -43,6 +44,7 @@ class Creations:
         self._sites = sites
         self._locations = locations
         self._local = local
+        self._requesters = Requesters(sites)
         self.clashes: Clashes | None = None
 
     async def at(self, site: str, call: Call, resource: Resource) -> Reply:
@@ -67,9 +69,19 @@ class Creations:
         Raises:
             Unreachable: the site where it would have to be made does not answer.
         """
-        if self.clashes is not None and (names := wanted(request.call, request.resource)):
+        names = wanted(request.call, request.resource) if self.clashes is not None else []
+        if self.clashes is not None and names and await self._may_take(request.call, names):
             return await self.clashes.names.create(request.call, names, lambda: self._create(request, replicas))
         return await self._create(request, replicas)
+
+    async def _may_take(self, call: Call, names: Sequence[Name]) -> bool:
+        """Return whether a request's user may take names at all; else the service refuses it, and no site is asked who has them.
+
+        Key pairs are each user's own. Names of all users are an administrator's: another user would learn from the refusal that a
+        name is there, and take it for as long as the request lasts.
+        """
+        requester = await self._requesters.of(call)
+        return requester is not None and (requester.is_admin or all(name.owner == requester.user for name in names))
 
     async def _create(self, request: Request, replicas: Replicas | None) -> Reply:
         resource, plan = request.resource, request.plan
@@ -83,7 +95,8 @@ class Creations:
         if site is None and plan is not None and replicas is not None:
             return await replicas.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
-        if site is not None or not made.parents:
+        strange = made.call.user == "" and len(made.parents) > 1  # no site has signed the token: the service refuses it
+        if site is not None or not made.parents or strange:
             return await self.at(site or home, made.call, resource)
         if resource.copies and made.whole:
             return await self._part(made, resource, home, replicas)

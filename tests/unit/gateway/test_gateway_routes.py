@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from atoll.gateway.lists import merge
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.headers import end_to_end, microversion, of_client, request_id, valid_host
 from atoll.gateway.request.target import SERVICES, Refused, parse
-from atoll.gateway.resolve.placing import creation
+from atoll.gateway.resolve.placing import MOST_PARENTS, Unplaceable, creation
 from atoll.gateway.resolve.routes import COMPUTE, Operation, match, network_resource
 
 UUID = "7f1c8e1a-3f0f-4a53-9a3a-0a5b1c2d3e4f"
@@ -265,3 +266,13 @@ def test_a_list_with_what_is_no_resource_is_left_to_the_service(second: object) 
     asked = call("network", "/v2.0/subnets", body)
     made = creation(asked, network_resource("subnets"), {"paris"})
     assert (made.call, made.site) == (asked, None)
+
+
+def test_one_request_makes_parts_of_a_bounded_number_of_wholes():
+    """Each is looked for at every site."""
+    rules = [{"security_group_id": f"g{number}", "direction": "ingress"} for number in range(MOST_PARENTS + 1)]
+    asked = call("network", "/v2.0/security-group-rules", json.dumps({"security_group_rules": rules}).encode())
+    with pytest.raises(Unplaceable, match="more than 64 resources, and this one names 65"):
+        creation(asked, network_resource("security_group_rules"), {"paris"})
+    fewer = call("network", "/v2.0/security-group-rules", json.dumps({"security_group_rules": rules[1:] * 2}).encode())
+    assert len(creation(fewer, network_resource("security_group_rules"), {"paris"}).parents) == MOST_PARENTS

@@ -490,3 +490,53 @@ def test_nothing_more_is_asked_of_another_site_when_all_is_here(tmp_path: Path):
         assert view.asked == [("here", "POST", "/compute/v2.1/servers")]
 
     trial(tmp_path, act)
+
+
+def test_another_port_with_the_id_is_not_taken_for_the_copy(tmp_path: Path):
+    """A member that was broken into shows the id of a port that is here and of another project: it would go as a move is settled."""
+
+    async def act(here: Cloud, lyon: Cloud, local: Local, bringer: Bringer, _view: Sites) -> None:
+        body = with_port(here, lyon)
+        refuses = here.fault
+        here.things[f"ports/{P}"] = {**PORT, "project_id": "victim"}
+
+        async def fault(request: web.Request) -> web.StreamResponse | None:
+            if request.method == "POST" and request.path.endswith("/ports"):
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            if request.headers.get("X-Auth-Token") == "user" and request.path.endswith(P):
+                return web.json_response({"NeutronError": {"message": "not found"}}, status=404)
+            if request.method == "POST" and request.path.endswith("/servers"):
+                return web.json_response({"badRequest": {"code": 400, "message": "could not be found"}}, status=400)
+            return await refuses(request) if refuses is not None else None
+
+        here.fault = fault
+        reply = await ask(local, body)
+        for port, source, _since in bringer._ledger.moves():
+            await bringer.moves._settle(port, source)
+        assert here.things[f"ports/{P}"]["project_id"] == "victim"
+        assert f"ports/{P}" in lyon.things
+        assert reply.status == 409
+        assert message(reply) == f"port {P} is at lyon and can't be moved to here, which has another with this id"
+
+    trial(tmp_path, act)
+
+
+@pytest.mark.parametrize(("user", "status", "most"), [("", 401, 1), ("u", 400, 0)])
+def test_one_request_makes_no_more_of_them_than_it_may(tmp_path: Path, user: str, status: int, most: int):
+    """Each thing to which a request refers is looked for at every site: without a bound, a stranger's request would make thousands."""
+
+    async def act(here: Cloud, _lyon: Cloud, local: Local, _bringer: Bringer, view: Sites) -> None:
+        async def fault(request: web.Request) -> web.StreamResponse | None:
+            return web.json_response({}, status=401) if request.path.startswith("/compute") else None
+
+        here.fault = fault
+        hints = {"server": {"networks": "none"}, "os:scheduler_hints": {"same_host": [f"s{number}" for number in range(1000)]}}
+        headers = CIMultiDict({"X-Auth-Token": "user", "OpenStack-API-Version": "compute 2.90"})
+        call = Call("POST", "compute", "/v2.1/servers", "", headers, json.dumps(hints).encode(), "req-1", user)
+        answer = await local.answer(call)
+        assert answer.status == status
+        assert len([target for _site, _method, target in view.asked if "servers" in target]) <= most
+
+    trial(tmp_path, act)

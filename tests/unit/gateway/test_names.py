@@ -299,3 +299,51 @@ def test_other_gateways_say_nonsense():
         assert brest.clashes._suspects == {}
 
     trial(act)
+
+
+def test_what_is_gone_again_is_watched_no_longer():
+    """Else a user who makes and deletes key pairs while a site is away would fill the disk."""
+
+    async def act(brest: Nova, _metz: Nova, _pau: Nova, cut: set[str]) -> None:
+        cut.add("metz")
+        for _ in range(3):
+            assert (await brest.key_pair()).status == 201
+            assert {each.name for each in brest.clashes._suspects} == {LAPTOP}
+            brest.clashes.on_write(Call("DELETE", "compute", "/v2.1/os-keypairs/desk", "", CIMultiDict(), None, "r", "u"))
+            assert brest.clashes._suspects
+            brest.clashes.on_write(Call("DELETE", "compute", "/v2.1/os-keypairs/laptop", "", CIMultiDict(), None, "r", "u"))
+            assert brest.clashes._suspects == {}
+            brest.things.clear()
+
+    trial(act)
+
+
+def test_other_gateways_can_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("atoll.gateway.copies.clashes.MOST", 3)
+
+    async def act(brest: Nova, metz: Nova, _pau: Nova, cut: set[str]) -> None:
+        cut.add("pau")
+        statuses = []
+        for name in ("a", "b", "x" * 256, "c", "c", "d", "e"):
+            said = {"names": [["key pair", name, "u"]], "sites": ["brest", "pau"]}
+            async with metz.view.session.post(metz.view.urls["brest"] + "/atoll/names/clash", json=said) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 200, 400, 200, 200, 503, 503]
+        assert len(brest.clashes._suspects) == 3
+
+    trial(act)
+
+
+def test_who_may_not_see_what_has_a_name_is_not_told_that_it_clashes():
+    async def act(brest: Nova, metz: Nova, _pau: Nova, cut: set[str]) -> None:
+        await apart(brest, metz, cut)
+        await brest.clashes.compare()
+        headers = CIMultiDict({"OpenStack-API-Version": "compute 2.10"})
+        path = "/v2.1/os-keypairs/laptop"
+        look = Call("GET", "compute", path, "user_id=u", headers, None, "r", "mallory")
+        for status in (401, 403, 404):
+            refused = json_reply(status, {}, "brest")
+            brest.clashes.mark(look, match("GET", "compute", path), refused)
+            assert DIFFERS not in refused.headers
+
+    trial(act)

@@ -240,3 +240,29 @@ def test_other_sites_hand_operations_over_at_the_peer_port():
             assert image in lyon.images
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("limited", "done"), [((), True), (("metz",), True), (("lyon",), False)])
+def test_administrators_of_a_site_with_limited_trust_are_none_here(limited: tuple[str, ...], *, done: bool):
+    async def main() -> None:
+        asked: list[Requester] = []
+
+        class Noted(Performer):
+            async def perform(self, operation: Operation) -> Outcome:
+                assert operation.requester is not None
+                asked.append(operation.requester)
+                return Outcome(204)
+
+        here = Site("here")
+        performer = Noted(None, limited=limited)  # type: ignore[arg-type]
+        here.application.router.add_post("/atoll/operations", performer._answer)
+        both = Requester("admin", "theirs", ("admin", "member"))
+        async with running(here) as (view,):
+            later = wanted(image("DELETE"), both)
+            headers = {"X-Test-From": "lyon"}
+            async with view.session.post(f"{view.urls['here']}/atoll/operations", json=later.dump(), headers=headers) as reply:
+                assert reply.status == 200
+        assert [each.is_admin for each in asked] == [done]
+        assert [(each.user, each.project, "member" in each.roles) for each in asked] == [("admin", "theirs", True)]
+
+    asyncio.run(main())

@@ -55,6 +55,9 @@ JOIN_S = 60.0
 REMEMBERED = 4096
 """Tokens whose projects are remembered."""
 
+MOST_REFERENCES = 256
+"""Things to which one request may refer: each is looked for at every site."""
+
 _MAKERS = {
     kinds.FLAVOR: compute.bring_flavor,
     kinds.KEY_PAIR: compute.bring_key_pair,
@@ -144,6 +147,8 @@ class Bringer:
             Refusal: something is at another site and can't be brought.
             Unreachable: a service of this site does not answer.
         """
+        if call.user == "":
+            return None  # no site has signed the token: nothing is looked for, and the service refuses it
         fields = mentions.looks_ahead(call)
         asker = Asker(self._sites, call.token, call.request_id)
         undo: list[Undo] = []
@@ -194,6 +199,7 @@ class Bringer:
         named = [mention for mention in mentions.mentions(call) if mention.field.action is kinds.Action.REFUSE]
         if not named:
             return
+        _check_number(named)
         asker = Asker(self._sites, call.token, call.request_id)
         sites = [self._sites.here, *self._sites.reachable()]
         shown = await asyncio.gather(*(asker.shows_path(site, call.service, call.path) for site in sites))
@@ -205,7 +211,11 @@ class Bringer:
                 raise Refusal(f"{mention.reference} is at {having} and not at {lacking}, which has a copy of what is to be changed")
 
     async def missing(self, call: Call) -> list[Mention]:
-        """Return what a request refers to and this site does not show to its user."""
+        """Return what a request refers to and this site does not show to its user.
+
+        Raises:
+            Refusal: it refers to too many things.
+        """
         asker = Asker(self._sites, call.token, call.request_id)
         try:
             return await self._lacking(asker, mentions.mentions(call))
@@ -217,8 +227,10 @@ class Bringer:
         """Those that this site lacks, and what those of them that it has refer to and it lacks: the kernel of an image.
 
         Raises:
+            Refusal: there are too many.
             Unreachable: a service of this site does not answer.
         """
+        _check_number(named)
         there = await asyncio.gather(*(asker.look(self._sites.here, mention.reference) for mention in named))
         inner = [each for mention, seen in zip(named, there, strict=True) if seen is not None for each in _parts(mention.reference, seen)]
         seen_inner = await asyncio.gather(*(asker.look(self._sites.here, mention.reference) for mention in inner))
@@ -404,6 +416,12 @@ class Bringer:
         _here, elsewhere = await self._means.holders.agreed(kinds.IMAGE, reference.id, await asker.project())
         await self.images.pull(reference.id, {each.site: each.body for each in elsewhere})
         await self._means.grants.ensure(asker, reference, elsewhere)
+
+
+def _check_number(named: Sequence[Mention]) -> None:
+    """Raises Refusal if a request refers to too many things."""
+    if len(named) > MOST_REFERENCES:
+        raise Refusal(f"one request may refer to {MOST_REFERENCES} things, and this one refers to {len(named)}", 400)
 
 
 def _parts(reference: Reference, body: Any) -> list[Mention]:

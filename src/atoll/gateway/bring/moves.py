@@ -91,6 +91,9 @@ class Moves:
         identifier = str(port["id"])
         if identifier in self._active or identifier in {each for each, _site, _since in self._ledger.moves()}:
             raise Refusal(f"port {identifier} is on its way from {found.site} to {self._sites.here}: try again in a minute")
+        if await self._holders.here(PORT, identifier) is not None:
+            # Not to be taken for the copy, which goes if the move fails.
+            raise Refusal(f"port {identifier} is at {found.site} and can't be moved to {self._sites.here}, which has another with this id")
         self._active.add(identifier)
         self._ledger.begin_move(identifier, found.site, time.time())
         try:

@@ -29,7 +29,7 @@ from atoll.gateway.copies.names import ASK_S, Names, limited, read
 from atoll.gateway.faults import fault
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import microversion, request_id
-from atoll.gateway.resolve.routes import Route
+from atoll.gateway.resolve.routes import Route, match
 from atoll.gateway.resolve.unique import FLAVOR_ID, KEY_PAIR, KINDS, USERS_OF_KEY_PAIRS, Name
 from atoll.gateway.sites import Sites
 
@@ -43,6 +43,10 @@ DIFFERS = "X-Atoll-Differs"
 
 LOOK_S = 60.0
 """Seconds between two looks at what sites have under names that may clash."""
+
+MOST = 10_000
+"""Names that are watched since other sites have told of them. Those of this site are bounded by quotas: who deletes what has a name ends
+that it is watched."""
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -89,6 +93,7 @@ class Clashes:
             Suspect(Name(*row[:3]), (row[3], row[4])): bool(row[5])
             for row in self._database.execute("SELECT kind, value, owner, one, other, clashes FROM suspect")
         }
+        self._clashing = {suspect for suspect, clashes in self._suspects.items() if clashes}
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
@@ -113,6 +118,7 @@ class Clashes:
             name = suspect.name
             row = (name.kind, name.value, name.owner, *suspect.sites, clashes)
             self._database.execute("INSERT OR REPLACE INTO suspect VALUES (?, ?, ?, ?, ?, ?)", row)
+            (self._clashing.add if clashes else self._clashing.discard)(suspect)
         if not clashes:
             self._wake.set()
 
@@ -120,6 +126,7 @@ class Clashes:
         name = suspect.name
         values = (name.kind, name.value, name.owner, *suspect.sites)
         self._database.execute("DELETE FROM suspect WHERE kind = ? AND value = ? AND owner = ? AND one = ? AND other = ?", values)
+        self._clashing.discard(suspect)
         if self._suspects.pop(suspect, False) and not self.between(name):
             self._conflicts.resolve(name.kind, _told_as(name))
 
@@ -133,13 +140,20 @@ class Clashes:
         self._wake.set()
 
     def on_write(self, call: Call) -> None:
-        """Compare again after a write that may end a clash.
+        """Compare again after a write that may end a clash; what is gone here can't become one.
 
         Args:
             call: a request that this site's service has carried out.
         """
-        if self._suspects and call.method == "DELETE":
-            self._wake.set()
+        if not self._suspects or call.method != "DELETE":
+            return
+        route = match(call.method, call.service, call.path)
+        name = None if route.child else _named(call, route)
+        gone = [_suspect(name, self._sites.here, site) for site in self._sites.others()] if name is not None else []
+        for suspect in gone:
+            if self._suspects.get(suspect) is False:
+                self._forget(suspect)
+        self._wake.set()
 
     async def run(self) -> None:
         """Compare, until cancelled."""
@@ -218,6 +232,8 @@ class Clashes:
         if suspect in self._suspects:
             self._wake.set()
         elif {one, other} <= known:
+            if len(self._suspects) >= MOST:
+                raise web.HTTPServiceUnavailable(text="too many names are watched")
             self._watch(suspect)
         return web.json_response({})
 
@@ -225,7 +241,7 @@ class Clashes:
 
     def between(self, name: Name) -> tuple[str, ...]:
         """Return the sites that have given a name to different things; none if all agree."""
-        return tuple(sorted({site for each, clashes in self._suspects.items() if clashes and each.name == name for site in each.sites}))
+        return tuple(sorted({site for each in self._clashing if each.name == name for site in each.sites}))
 
     def sites_for(self, call: Call, route: Route, everywhere: Sequence[str], scope: Sequence[str] | None) -> list[str] | Reply:
         """Return the sites that a change of what has copies concerns: not those that have something else under the name.
@@ -256,7 +272,7 @@ class Clashes:
             call: the client's.
             site: where it is carried out.
         """
-        if not any(self._suspects.values()) or call.service != "compute":
+        if not self._clashing or call.service != "compute":
             return None
         for reference in references(call):
             name = {kinds.KEY_PAIR: Name(KEY_PAIR, reference.id, call.user or ""), kinds.FLAVOR: Name(FLAVOR_ID, reference.id)}.get(
@@ -268,8 +284,8 @@ class Clashes:
         return None
 
     def mark(self, call: Call, route: Route, reply: Any) -> None:
-        """Say in an answer about a name which sites have given it to different things."""
-        if not any(self._suspects.values()):
+        """Say in an answer about a name which sites have given it to different things, to whoever may see what has it."""
+        if not self._clashing or reply.status >= 400:
             return
         name = _named(call, route)
         owner = call.user or ""
@@ -278,7 +294,7 @@ class Clashes:
         concerned = (
             [name]
             if name is not None
-            else [each.name for each in self._suspects if each.name.kind == kind and each.name.owner in {"", owner}]
+            else [each.name for each in self._clashing if each.name.kind == kind and each.name.owner in {"", owner}]
         )
         differing = sorted({site for each in concerned for site in self.between(each)})
         if differing:

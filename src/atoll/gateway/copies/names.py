@@ -37,6 +37,8 @@ PAGE = 1000
 """Flavors in one answer of Nova."""
 
 _MOST_BYTES = 1 << 20
+_LONGEST = 255
+"""Characters of a name, as of Nova's, Glance's and Neutron's."""
 
 
 @dataclass
@@ -196,6 +198,8 @@ def read(said: Any) -> list[Name]:
     names = [Name(str(kind), str(value), str(owner)) for kind, value, owner in said]
     if any(name.kind not in KINDS for name in names):
         raise ValueError("a kind that this gateway does not know")
+    if any(len(text) > _LONGEST for name in names for text in (name.value, name.owner)):
+        raise ValueError("no name is so long")
     return names
 
 

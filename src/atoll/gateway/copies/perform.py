@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
@@ -80,11 +80,13 @@ class Performer:
     Args:
         sites: to ask this site's services.
         images: pulls the data of images; None: there are none.
+        limited: the sites whose administrators are none here (`trust: local-admin`).
     """
 
-    def __init__(self, sites: Sites, images: Images | None = None) -> None:
+    def __init__(self, sites: Sites, images: Images | None = None, limited: Collection[str] = ()) -> None:
         self._sites = sites
         self._images = images
+        self._limited = frozenset(limited)
 
     def attach(self, application: web.Application) -> None:
         """Add the handler to the application of the peer port."""
@@ -95,6 +97,8 @@ class Performer:
             operation = Operation.load(await _json(request))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise web.HTTPBadRequest(text=f"this is no operation: {error}") from error
+        if operation.requester is not None and request[PEER] in self._limited:
+            operation = replace(operation, requester=operation.requester.no_admin())
         try:
             outcome = await self.perform(operation)
         except Unreachable as error:

@@ -63,7 +63,8 @@ class Parts:
         self._sites = Sites(options, self._mesh)
         self._conflicts = Conflicts(options.data / "conflicts.db")
         self._bringer = Bringer(self._sites, options.data, self._conflicts)
-        self._performer = Performer(self._sites, self._bringer.images)
+        limited = {site for site, level in options.trust.items() if level != "full"} - {options.site}
+        self._performer = Performer(self._sites, self._bringer.images, limited)
         self._pending = Pending(options.data / "pending.db", self._sites, time.time, self._performer, self._conflicts)
         self._identity = Identity(options, self._mesh, founder=founder)
         self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)

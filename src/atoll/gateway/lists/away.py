@@ -104,13 +104,24 @@ class Away:
         """
         if answer.status == 503 and MISSING in answer.headers:
             return await self.show(call, route, answer.headers[MISSING].split(",")) or answer
-        if answer.status == 404 or (call.method == "DELETE" and answer.status < 300):
+        if answer.status == 404:
+            await self._not_found(call, route.id)
+        elif call.method == "DELETE" and answer.status < 300:
             self._seen.forget([route.id])
         elif answer.site != self._here and answer.status == 200 and call.method == "GET":
             answer = answer if isinstance(answer, Reply) else await answer.read()
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 self._seen.see(answer.site, [orjson.loads(answer.body)["server"]])
         return answer
+
+    async def _not_found(self, call: Call, identifier: str) -> None:
+        """Forget a server that is not found by who would see it: Nova answers 404 too to whoever may not."""
+        server = self._seen.get(identifier)
+        if server is None:
+            return
+        requester = await self._requesters.of(call)
+        if requester is not None and self._may_see(requester, server):
+            self._seen.forget([identifier])
 
     # What is shown
 

@@ -2,7 +2,7 @@
 
 The file is a cache. It may lag behind, or be deleted; so nothing waits for it, and nothing is decided by it but what a list shows of a site
 that does not answer. Each project's servers are kept apart: `MOST_OF_PROJECT` of one project never make those of another be forgotten
-before there are `MOST` in all.
+before there are `MOST` in all. A server stays at its site and in its project: what another site says of its id is not believed.
 """
 
 from __future__ import annotations
@@ -106,12 +106,10 @@ class Server:
 
 _NAMES = [each.name for each in fields(Server)]
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM server"  # noqa: S608 - names of our own
-_KEPT = "CASE WHEN site = excluded.site AND project = excluded.project THEN coalesce(excluded.{0}, {0}) ELSE excluded.{0} END"
-"""What one answer does not say, an earlier one may have said; but not of another's server under the same id."""
-
 _INSERT = f"""INSERT INTO server ({", ".join(_NAMES)}) VALUES ({", ".join("?" * len(_NAMES))})
-    ON CONFLICT (id) DO UPDATE SET site = excluded.site, project = excluded.project, user = excluded.user, name = excluded.name,
-    created = excluded.created, image = {_KEPT.format("image")}, flavor = {_KEPT.format("flavor")}"""  # noqa: S608 - as above
+    ON CONFLICT (id) DO UPDATE SET user = excluded.user, name = excluded.name,
+    created = excluded.created, image = coalesce(excluded.image, image), flavor = coalesce(excluded.flavor, flavor)
+    WHERE site = excluded.site AND project = excluded.project"""  # noqa: S608
 
 
 class Seen:
@@ -157,7 +155,10 @@ class Seen:
     def _put(self, server: Server, mark: int) -> None:
         self._written.put(server.id, mark)
         waiting = self._changed.get(server.id)
-        self._changed[server.id] = server if waiting is None else server.with_what(waiting)
+        if waiting is None:
+            self._changed[server.id] = server
+        elif (waiting.site, waiting.project) == (server.site, server.project):
+            self._changed[server.id] = server.with_what(waiting)
 
     def forget(self, identifiers: Iterable[str]) -> None:
         """Servers are gone, if they are remembered at all."""

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict
@@ -47,6 +47,10 @@ class Requester:
     def is_admin(self) -> bool:
         """Whether the user is an administrator of the cloud."""
         return _ADMIN in self.roles
+
+    def no_admin(self) -> Requester:
+        """Return the same user without an administrator's role."""
+        return replace(self, roles=tuple(role for role in self.roles if role != _ADMIN))
 
     def dump(self) -> str:
         """As JSON, for `load`."""

@@ -13,9 +13,12 @@ from atoll.gateway.resolve.mentions import Reference, leading, parents_of
 from atoll.gateway.resolve.references import KINDS, NETWORK, SECURITY_GROUP
 from atoll.gateway.resolve.routes import Resource, network_resource
 
+MOST_PARENTS = 64
+"""Resources to which what one request makes may belong: each is looked for at every site."""
+
 
 class Unplaceable(ValueError):  # noqa: N818 - a finding
-    """One request asks for things at several sites; why that can't be, for people."""
+    """One request asks for things at several sites, or for parts of too many; why that can't be, for people."""
 
 
 _WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
@@ -63,7 +66,7 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
         members: names of sites: each is an availability zone.
 
     Raises:
-        Unplaceable: it names several sites.
+        Unplaceable: it names several sites, or too many resources that things would belong to.
     """
     if not isinstance(call.body, bytes) or not any(name.encode() in call.body for name in (resource.zone, *leading(resource.key)) if name):
         return Creation(call)
@@ -74,6 +77,8 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
         parents, whole = _parents(items, resource)
     except ValueError:  # no resource can have such an id
         return Creation(call)
+    if len(parents) > MOST_PARENTS:
+        raise Unplaceable(f"one request can't make parts of more than {MOST_PARENTS} resources, and this one names {len(parents)}")
     if any(not isinstance(item.get(resource.zone), str | list | None) for item in items):
         return Creation(call)
     named = {site for item in items for site in _sites(item.get(resource.zone), members)}

@@ -1,0 +1,55 @@
+"""Who may have other sites asked for names: only who may take them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from gateway_cloud import Cloud
+
+from atoll.gateway.copies.clashes import Clashes
+from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.resolve.unique import Name
+
+NEW = {"OpenStack-API-Version": "compute 2.60"}
+PEOPLE = {"mallory": ("p1", ("member", "reader")), "admin": ("p0", ("admin", "member", "reader"))}
+OTHERS = {"keypair": {"name": "laptop", "public_key": "k", "user_id": "victim"}}
+FLAVOR = {"flavor": {"name": "secret", "id": "7", "ram": 1, "vcpus": 1, "disk": 1}}
+IMAGE = {"id": "11111111-2222-4333-8444-555555555555"}
+NETWORK = {"network": {"id": "11111111-2222-4333-8444-555555555555"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/compute/v2.1/os-keypairs", OTHERS),
+        ("/compute/v2.1/flavors", FLAVOR),
+        ("/image/v2/images", IMAGE),
+        ("/network/v2.0/networks", NETWORK),
+    ],
+)
+@pytest.mark.parametrize("person", ["", "no token", "mallory", "admin"])
+def test_other_sites_are_asked_for_names_only_for_who_may_take_them(tmp_path, path, body, person):
+    asked: list[Name] = []
+
+    def clashes(site):
+        made = Clashes(site.sites, Conflicts())
+
+        async def all_others(names):
+            asked.extend(names)
+            return names[0], []
+
+        made.names._ask_all = all_others
+        return made
+
+    async def main():
+        cloud = Cloud(tmp_path, "paris", "lyon")
+        cloud.parts = {"clashes": clashes}
+        async with cloud:
+            for name in ("paris", "lyon"):
+                cloud[name].services.people = PEOPLE
+            return (await cloud.ask("paris", "POST", path, headers=NEW | {"X-Auth-Token": person}, json=body))[0]
+
+    status = asyncio.run(main())
+    assert bool(asked) == (person == "admin")
+    assert (status == 409) == (person == "admin"), "the refusal tells that another site has the name"
