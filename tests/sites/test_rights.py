@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from deployment import Deployment, until
 from holdings import await_status, server
-from tenants import Tenants
+from tenants import PASSWORD, Tenants
 
 from atoll.bench.api import Answer, Api
 
@@ -351,7 +351,8 @@ def trusted(tenants: Tenants) -> str:
         "roles": [{"id": member}],
     }
     trust = tenants.users["u1", "brest"].expect("identity", "POST", "/OS-TRUST/trusts", {"trust": body})["trust"]["id"]
-    method = {"methods": ["token"], "token": {"id": tenants.users["u2", "brest"].token}}
+    password = {"user": {"id": ids["u2"], "password": PASSWORD}}
+    method = {"methods": ["password"], "password": password}
     return tenants.token("brest", {"identity": method, "scope": {"OS-TRUST:trust": {"id": trust}}})
 
 
@@ -383,7 +384,7 @@ def test_through_another_site_a_token_gets_the_status_of_the_things_own_site(ten
     asked = [
         ("compute", "GET", f"/servers/{made}", None),
         ("compute", "PUT", f"/servers/{made}", {"server": {"name": "other"}}),
-        ("compute", "POST", f"/servers/{made}/action", {"lock": None}),
+        ("compute", "POST", f"/servers/{made}/action", {"unlock": None}),
         ("compute", "POST", "/servers", {"server": {"name": "x"}}),
         ("compute", "GET", f"/servers/{port}", None),
         ("network", "GET", f"/v2.0/ports/{port}", None),
