@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from atoll.gateway.copies.draft import REPLICABLE, pending
+from atoll.gateway.copies import pending
+from atoll.gateway.copies.draft import REPLICABLE
 from atoll.gateway.scope import ScopeError, parse, parser
 from atoll.gateway.scope.evaluate import MOST_CHOICES
 from atoll.gateway.scope.model import SERVICES

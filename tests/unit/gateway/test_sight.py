@@ -11,7 +11,9 @@ import pytest
 from multidict import CIMultiDict
 
 from atoll.gateway.copies import ownership
+from atoll.gateway.copies.accepts import Accepts
 from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
+from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.resolve.locate import holders, search
 from atoll.gateway.resolve.sight import restricted, see
 
@@ -194,5 +196,9 @@ def test_site_that_is_cut_off_may_have_it():
 def test_object_of_a_request_is_named_though_rules_forbid_to_look():
     world: Any = World()
     world.things["brest"] = SERVER
-    assert asyncio.run(ownership.look(world, look("limited", "DELETE"))) == {"owner": "ours"}
-    assert asyncio.run(ownership.look(world, look("plain", "DELETE"))) == {}
+    for token, status in (("limited", 200), ("plain", 401)):
+        asked = look(token, "GET")
+        asked.headers[ACCEPTS] = "GET"
+        reply = asyncio.run(Accepts(world).answer(asked))
+        assert reply.status == status, token
+        assert ownership.read(asked, reply) == ({"owner": "ours"} if status == 200 else {})

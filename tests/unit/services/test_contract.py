@@ -79,4 +79,5 @@ def test_file_holds_nothing_but_plain_data(settings):
         "forwards",
         "network_services",
         "realm",
+        "lists",
     }
