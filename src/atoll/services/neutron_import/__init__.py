@@ -4,8 +4,8 @@ A network that is brought to another site must have the same id there, and Neutr
 takes an id from the request's body where there is one (`n.get('id') or generate_uuid()`). Nova and Glance let the caller choose the id of
 a flavor and of an image in just this way. Whoever is not an administrator and gives an id is refused by policy (`create_network:id` and the
 like), unless the site's gateway vouches for the id with a service token, as it does when it creates a user's network at several sites in
-the user's name. The ids of groups `default` and their rules are computed (`services.default_groups`); nobody may have one of another project's
-vouched for, or that project could not have its group any more.
+the user's name. The ids of groups `default` and of their rules are computed (`services.default_groups`): no gateway vouches for such an id,
+or another project could take it, and the group's own project could not have its group any more.
 
 Switched on by `service_plugins` (entry point `given-id`) and `api_extensions_path`: Neutron reads every module of this directory whose name
 does not begin with `_`. The policies come by the entry point `neutron.policies`.
