@@ -90,6 +90,7 @@ def test_what_is_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: str
         reply = await at.ask("DELETE", path)
         assert (reply.status, reply.json()["NeutronError"]["type"]) == (409, error)
         assert "at site lyon" in reply.json()["NeutronError"]["message"]
+        assert (await at.ask("DELETE", f"{path}/")).status == 409, "services take a slash at the end"
         assert at.holders(path) == ["paris", "lyon"]
         assert at.pending.list() == at.conflicts.list() == []
         at.sites["lyon"].things.pop("/v2.0/ports/p")

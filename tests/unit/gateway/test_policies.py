@@ -159,6 +159,7 @@ def test_network_that_is_used_at_another_site_stays_shared(tmp_path: Path):
         assert refused is not None
         assert refused.status == 409
         assert "Unable to reconfigure sharing settings for network n" in refused.json()["NeutronError"]["message"]
+        assert await refusal(unshare.with_(path="/v2.0/networks/n/")) is not None, "Neutron takes a slash at the end"
         for harmless in (
             call("PUT", "/v2.0/networks/n", {"network": {"shared": True}}),
             call("PUT", "/v2.0/networks/n", {"network": {"name": "x"}}),

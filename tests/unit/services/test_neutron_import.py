@@ -51,6 +51,9 @@ API = """
     who = {
         "admin": context.Context(user_id="root", project_id="theirs", roles=["admin", "member", "reader"], is_admin=True),
         "member": context.Context(user_id="bob", project_id="ours", roles=["member", "reader"], is_admin=False),
+        "vouched": context.Context(
+            user_id="bob", project_id="ours", roles=["member", "reader"], is_admin=False, service_roles=["gateway_network"]
+        ),
     }
 
     def ask(name, path, body):
@@ -94,6 +97,7 @@ API = """
         found[resource] = {
             "refused": [refused[0], refused[1]["type"]], "made": [made[0], made[1]["id"]],
             "given": [accepted[0], accepted[1]["id"] == given], "again": [again[0], again[1]["type"]],
+            "vouched": [tried("vouched", 5, id=str(uuid.uuid4()))[0], tried("vouched", 6, id=str(uuid.uuid5(uuid.uuid4(), "x")))[0]],
             "listed": listed(collection, collection.replace("-", "_"), given),
         }
     found["bulk"] = ask("member", "/networks", {"networks": [{"name": "a"}, {"name": "b", "id": str(uuid.uuid4())}]})[0]
@@ -130,6 +134,12 @@ def found(tmp_path_factory):
 
 
 RESOURCES = ("network", "subnet", "port", "router", "security_group", "security_group_rule")
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_gateway_vouches_for_ids_but_not_for_those_that_are_computed(found, resource):
+    """Else a member that was broken into would give a tenant's group the id of another project's group `default`."""
+    assert found[resource]["vouched"] == [201, 403 if resource.startswith("security_group") else 201]
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

@@ -35,8 +35,8 @@ PATH = "/atoll/uses/{kind}/{id}"
 SHARED, EXTERNAL = "access_as_shared", "access_as_external"
 EVERYBODY = "*"
 
-_NETWORK = re.compile(r"/v2\.0/networks/([^/]+?)(?:\.json)?")
-_POLICY = re.compile(r"/v2\.0/rbac-policies/([^/]+?)(?:\.json)?")
+_NETWORK = re.compile(r"/v2\.0/networks/([^/]+?)(?:\.json)?/?")
+_POLICY = re.compile(r"/v2\.0/rbac-policies/([^/]+?)(?:\.json)?/?")
 
 
 @dataclass(frozen=True)

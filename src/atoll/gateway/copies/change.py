@@ -60,7 +60,7 @@ class _Change:
     @property
     def is_whole(self) -> bool:
         """Whether the request is about the resource itself, and not about something below it."""
-        return self.first.path == resource_of(self.first.path)
+        return _is_whole(self.first.path)
 
     def away(self) -> dict[str, str]:
         """The sites that may have a copy and could not be asked, each with the reason."""
@@ -121,7 +121,7 @@ class Changes:
         path = resource_of(call.path)
         look = call.look(path, call.query if "user_id=" in call.query else "")
         look.headers.popall(conditions.IF_MATCH, None)
-        look.headers[ACCEPTS] = call.method if call.path == path else "GET"
+        look.headers[ACCEPTS] = call.method if _is_whole(call.path) else "GET"
         try:
             return await (self._accepts.answer(look) if site == self._sites.here else self._sites.send(site, look))
         except Unreachable as error:
@@ -280,6 +280,11 @@ class Changes:
 def _candidates(change: _Change) -> list[str]:
     """The sites that have a copy, or don't let the client see whether they have one (an access rule may allow a change alone)."""
     return [site for site, outcome in change.seen.items() if _why_later(outcome) is None and outcome.status not in GONE]  # type: ignore[union-attr]
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a path is that of a resource itself; services take it with a slash at its end too."""
+    return path.rstrip("/") == resource_of(path)
 
 
 def _why_later(outcome: Outcome) -> str | None:

@@ -4,7 +4,8 @@ A network that is brought to another site must have the same id there, and Neutr
 takes an id from the request's body where there is one (`n.get('id') or generate_uuid()`). Nova and Glance let the caller choose the id of
 a flavor and of an image in just this way. Whoever is not an administrator and gives an id is refused by policy (`create_network:id` and the
 like), unless the site's gateway vouches for the id with a service token, as it does when it creates a user's network at several sites in
-the user's name.
+the user's name. The ids of groups `default` and of their rules are computed (`services.default_groups`): no gateway vouches for such an id,
+or another project could take it, and the group's own project could not have its group any more.
 
 Switched on by `service_plugins` (entry point `given-id`) and `api_extensions_path`: Neutron reads every module of this directory whose name
 does not begin with `_`. The policies come by the entry point `neutron.policies`.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -94,15 +96,33 @@ class MadeIdCheck(policy.Check):  # type: ignore[misc]
         return isinstance(target.get(self.match), MadeId)
 
 
+@policy.register("random_id")
+class RandomIdCheck(policy.Check):  # type: ignore[misc]
+    """`random_id:id`: the id is a random UUID, as Neutron makes them."""
+
+    def __call__(self, target: Mapping[str, Any], creds: Mapping[str, Any], enforcer: Any, current_rule: str | None = None) -> bool:
+        """Called by oslo.policy with the body of the request."""
+        try:
+            return uuid.UUID(str(target.get(self.match))).version == _RANDOM
+        except ValueError:
+            return False
+
+
+_RANDOM = 4
+_COMPUTED = ("security_groups", "security_group_rules")
+"""Collections in which some ids are computed: of those an administrator alone may give one that is not random."""
+
+
 def list_rules() -> Iterator[policy.DocumentedRuleDefault]:
     """Entry point `atoll` of `neutron.policies`."""
     return (_rule(collection, resource) for collection, (resource, *_) in RESOURCES.items())
 
 
 def _rule(collection: str, resource: str) -> policy.DocumentedRuleDefault:
+    vouched = f"service_roles:{gateway_role('network')}" + (" and random_id:id" if collection in _COMPUTED else "")
     return policy.DocumentedRuleDefault(
         name=f"create_{resource}:id",
-        check_str=f"{RULE_ADMIN_ONLY} or made_id:id or service_roles:{gateway_role('network')}",
+        check_str=f"{RULE_ADMIN_ONLY} or made_id:id or ({vouched})",
         scope_types=["project"],
         description=f"Give the id of a {resource} that is created",
         operations=[{"method": "POST", "path": f"/{collection.replace('_', '-')}"}],
