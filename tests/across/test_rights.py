@@ -11,20 +11,12 @@ import pytest
 from deployment import Deployment, until
 from holdings import await_status, server
 from tenants import PASSWORD, Tenants
+from three_sites import SITES
 
 from atoll.bench.api import Answer, Api
 
-SITES = ("brest", "metz", "pau")
-TOPOLOGY = {"preset": "mesh", "defaults": {"delay": "12ms"}}
 KEYS = [f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43} {letter}" for letter in "AB"]
 CUT_S = 60
-
-
-@pytest.fixture(scope="module")
-def built(make) -> Deployment:
-    made: Deployment = make()
-    made.atoll("up", made.file(*({"name": name} for name in SITES), topology=TOPOLOGY))
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,11 @@ from uuid import uuid4
 import pytest
 from deployment import Deployment, until
 from holdings import await_status, server
+from three_sites import SITES
 
 from atoll.bench.api import Answer, Api
 from atoll.identifiers import default_group
 
-SITES = ("brest", "metz", "pau")
-TOPOLOGY = {"preset": "mesh", "defaults": {"delay": "12ms"}}
 PASSWORD = "of-a-test"
 BEFORE_NETWORKS_HAD_TO_BE_NAMED = {"OpenStack-API-Version": "compute 2.36"}
 BEFORE_FLOATING_IPS_WENT = {"OpenStack-API-Version": "compute 2.40"}
@@ -115,20 +114,6 @@ def refusal(answer: Answer, status: int = 409) -> str:
 
 
 @pytest.fixture(scope="module")
-def cloud(make) -> Deployment:
-    made: Deployment = make()
-    sites = ({"name": name, "network": "fake"} for name in SITES)
-    made.atoll("up", made.file(*sites, topology=TOPOLOGY))
-
-    def alive() -> bool:
-        members = (json.loads(made.atoll("mesh", site, "--json"))["members"] for site in SITES)
-        return all({each["state"] for each in seen} == {"alive"} for seen in members)
-
-    until(alive, "all sites see each other", 60)
-    return made
-
-
-@pytest.fixture(scope="module")
 def numbers() -> Iterator[int]:
     return count(1)
 
@@ -139,9 +124,9 @@ def tenant(cloud, numbers) -> Tenant:
 
 
 @pytest.fixture(scope="module")
-def outside(cloud) -> str:
+def outside(built) -> str:
     """An external network of brest."""
-    admin = cloud.api_inside("brest")
+    admin = built.api_inside("brest")
     body = {"name": "outside", "router:external": True, "provider:network_type": "flat", "provider:physical_network": "outside"}
     made = str(admin.expect("network", "POST", "/v2.0/networks", {"network": body})["network"]["id"])
     subnet = {"network_id": made, "cidr": "203.0.113.0/24", "ip_version": 4, "enable_dhcp": False}
