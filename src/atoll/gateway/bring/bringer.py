@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,7 @@ class Bringer:
         sites: to ask.
         data: the gateway's directory; partial images go to `partial` in it, the ledger to `ledger.db`.
         conflicts: where disagreements are noted; without it, in memory.
+        limited: sites whose administrators are none here (`trust: local-admin`).
 
     Attributes:
         images: brings images.
@@ -99,12 +100,13 @@ class Bringer:
         policies: says where RBAC policies belong, and whether they may go.
     """
 
-    def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None) -> None:
+    def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None, limited: Collection[str] = ()) -> None:
         self._ledger = Ledger(data / "ledger.db")
         self._conflicts = conflicts or Conflicts()
         self.images = Images(sites, data / "partial", ledger=self._ledger, conflicts=self._conflicts)
         holders = self.images.holders
-        self._means = Means(holders, Grants(sites, self._ledger, holders), self._ledger, Defaults(sites, self._ledger, holders))
+        defaults = Defaults(sites, self._ledger, holders, self._conflicts, limited)
+        self._means = Means(holders, Grants(sites, self._ledger, holders), self._ledger, defaults)
         self.moves = Moves(sites, self._ledger, holders)
         self.loans = Loans(sites, self._ledger, holders)
         self.policies = Policies(sites, self._ledger, holders)

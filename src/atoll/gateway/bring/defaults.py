@@ -3,14 +3,15 @@
 Each site's Neutron makes it when a user of the project first asks for groups or makes a port, under the same id everywhere and with rules
 of the same ids (`services.default_groups`). What is changed in it later, the gateways change at all sites. A site whose Neutron makes the
 group after that has the first rules alone. So before a site first uses the group of a project, its gateway gives it the rules that the
-other sites have: those of the site where the group was changed most often.
+other sites have. Where these differ, it gets the rules that all of them have, and the operator is told: no site opens a group that others
+keep closed. A site whose administrators are none elsewhere (`trust: local-admin`) is not asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -22,6 +23,7 @@ from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.references import SECURITY_GROUP
 from atoll.gateway.bring.things import Description
 from atoll.gateway.bring.undo import Made
+from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.request.paths import segment
 from atoll.gateway.sites import Sites
 from atoll.identifiers import default_group
@@ -45,9 +47,13 @@ class Defaults:
         sites: the sites.
         ledger: where it is noted which of them have been compared with those of the other sites.
         holders: tells how the other sites hold them.
+        conflicts: where it is noted that their rules differ.
+        limited: sites whose rules are not taken over.
     """
 
-    def __init__(self, sites: Sites, ledger: Ledger, holders: Holders) -> None:
+    def __init__(self, sites: Sites, ledger: Ledger, holders: Holders, conflicts: Conflicts, limited: Collection[str] = ()) -> None:
+        self._conflicts = conflicts
+        self._limited = frozenset(limited)
         self._sites = sites
         self._ledger = ledger
         self._holders = holders
@@ -96,7 +102,7 @@ class Defaults:
         """Returns whether no site may know more than was found."""
         missing = set(self._sites.others()) - set(self._sites.reachable())
         elsewhere = await self._holders.elsewhere(SECURITY_GROUP, default_group(project))
-        changed = [each for each in elsewhere if each.body.get("project_id") == project and _changes(each.body) > 1]
+        changed = [each for each in elsewhere if self._counts(each, project)]
         if changed:
             # Neutron makes the group when it is asked for.
             query = urlencode({"id": default_group(project), "project_id": project})
@@ -104,11 +110,23 @@ class Defaults:
             answer = await own.get(self._sites.here, "network", f"/v2.0/security-groups?{query}")
             for group in (answer or {}).get("security_groups", ()):
                 if _changes(group) <= 1:
-                    other = max(changed, key=lambda each: _changes(each.body))
-                    rules = [rule for rule in other.body["security_group_rules"] if rule["id"] not in besides]
-                    body = {**other.body, "security_group_rules": rules}
-                    await self._take_over(asker, group, replace(other, body=body), made, means)
+                    await self._take_over(asker, group, self._agreed(changed, besides), made, means)
         return not missing or bool(changed)
+
+    def _counts(self, group: Description, project: str) -> bool:
+        """Whether another site's group is the project's, was changed there, and is that of a site that may say so."""
+        return group.body.get("project_id") == project and _changes(group.body) > 1 and group.site not in self._limited
+
+    def _agreed(self, changed: Sequence[Description], besides: Collection[str]) -> Description:
+        """One of the groups, with the rules that all of them have."""
+        rules = [{rule["id"]: rule for rule in each.body["security_group_rules"] if rule["id"] not in besides} for each in changed]
+        common = set.intersection(*map(set, rules))
+        if any(set(each) != common for each in rules):
+            sites = [each.site for each in changed]
+            why = f"{', '.join(sites)} have different rules in it; {self._sites.here} has taken those that all of them have"
+            self._conflicts.note(SECURITY_GROUP, str(changed[0].body["id"]), sites, why)
+        body = {**changed[0].body, "security_group_rules": [rule for name, rule in rules[0].items() if name in common]}
+        return replace(changed[0], body=body)
 
     async def _take_over(self, asker: Asker, group: Mapping[str, Any], other: Description, made: Made, means: Means) -> None:
         mine = {rule["id"] for rule in group["security_group_rules"]}

@@ -62,8 +62,8 @@ class Parts:
         self._mesh = Mesh(_mesh_options(options, self._keys.own(), certifies=founder))
         self._sites = Sites(options, self._mesh)
         self._conflicts = Conflicts(options.data / "conflicts.db")
-        self._bringer = Bringer(self._sites, options.data, self._conflicts)
         limited = {site for site, level in options.trust.items() if level != "full"} - {options.site}
+        self._bringer = Bringer(self._sites, options.data, self._conflicts, limited)
         self._performer = Performer(self._sites, self._bringer.images, limited)
         self._pending = Pending(options.data / "pending.db", self._sites, time.time, self._performer, self._conflicts)
         self._identity = Identity(options, self._mesh, founder=founder)
