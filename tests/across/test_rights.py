@@ -400,7 +400,7 @@ def test_through_another_site_a_token_gets_the_status_of_the_things_own_site(ten
 def test_server_of_any_name_boots_at_any_site_by_any_version(tenants):
     user = tenants.users["u1", "brest"]
     network = tenants.network(user, "names")
-    hosts = {"café": "cafe", "日本": "", "🚀 web": "web", "Ünïcode-" * 20: ""}
+    hosts = {"café": "cafe", "日本": "", "★ web": "web", "Ünïcode-" * 20: ""}
     for name, site in zip(hosts, ("brest", "metz", "pau", "metz"), strict=True):
         made = tenants.booted(user, site, name=name, networks=[{"uuid": network}])
         found = server(user, made)["OS-EXT-SRV-ATTR:hostname"]
