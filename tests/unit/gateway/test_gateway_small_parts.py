@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from aiohttp import web
 from gateway_cloud import Cloud
 from multidict import CIMultiDict
 
+from atoll.gateway.bring.ledger import Ledger
+from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.door.limited import BURST, LimitedLog
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.request.call import Call, Reply, Unreachable
@@ -143,3 +148,12 @@ def test_json_of_a_thousand_brackets_is_none() -> None:
     with pytest.raises(ValueError, match="nested"):
         Call("POST", "compute", "/", "", CIMultiDict(), None, "").with_(json=nested)
     assert Requester.parse({"user": nested, "project": "p", "roles": []}) is None
+
+
+@pytest.mark.parametrize("make", [Conflicts, Ledger])
+def test_a_database_in_memory_may_be_collected_in_any_thread(make: Callable[[], object]) -> None:
+    held = [make()]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    gc.collect()  # an error in a finalizer fails the test

@@ -43,9 +43,10 @@ class Conflicts:
     def __init__(self, file: Path | str = ":memory:", now: Callable[[], float] = time.time) -> None:
         if file != ":memory:":
             os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        self._database = sqlite3.connect(file, isolation_level=None)
+        # Who makes one by default closes none; the garbage collector does, in any thread.
+        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=file != ":memory:")
         if file == ":memory:":
-            weakref.finalize(self, self._database.close)  # who makes one by default closes none
+            weakref.finalize(self, self._database.close)
         self._database.executescript(_SCHEMA)
         self._now = now
 
