@@ -19,6 +19,12 @@ TRICKS = (
     "/compute/v2.1/../../identity/v3",
     "/compute/v2.1/./servers",
     "/compute/%2e%2e/identity/v3",
+    "/%63ompute/v2.1",
+    "/network/v2.0/networks/%61b",
+    "/network/v2.0/networks/a%2Db",
+    "/network/v2.0/%6eetworks",
+    "/compute/v2.1/servers/%30",
+    "/compute/v2.1/os-keypairs/a%5Fb",
     "/compute/%2E%2E/identity/v3",
     "/compute/.%2e/identity",
     "/compute%2f..%2fidentity/v3",
@@ -48,7 +54,6 @@ UNKNOWN = (
     "/scope/x/atoll/ping",
     "/computer/v2.1",
     "/COMPUTE/v2.1",
-    "/%63ompute/v2.1",
 )
 
 

@@ -19,8 +19,9 @@ _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/\-]*(\?[\x21-\x7e]*)?")
 """RFC 3986, section 3.3, and a query."""
 
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_HIDDEN = re.compile(r"%(2e|2f|5c|0[0-9a-f]|1[0-9a-f]|7f|25)", re.IGNORECASE)
-"""Escapes that become a dot, a slash, a backslash or a control character; or, decoded once, the beginning of another escape."""
+_HIDDEN = re.compile(r"%(2e|2f|5c|0[0-9a-f]|1[0-9a-f]|7f|25|2d|5f|3[0-9]|[46][1-9a-f]|[57][0-9a])", re.IGNORECASE)
+"""Escapes that become a dot, a slash, a backslash or a control character; or, decoded once, the beginning of another escape; or a letter, a
+digit, `-` or `_`, which nobody needs to escape (RFC 3986, section 2.3), and by which one id would have two spellings."""
 
 
 class Refused(Exception):  # noqa: N818
@@ -77,7 +78,7 @@ def parse(raw: str) -> Target:
         expression, _slash, rest = path[7:].partition("/")
         scope, prefix, path = unquote(expression), f"{prefix}/scope/{expression}", f"/{rest}"
     if _HIDDEN.search(path):
-        raise Refused(400, "the path has encoded dots, slashes, backslashes, percent signs or control characters")
+        raise Refused(400, "the path has encoded letters, digits, dots, slashes, backslashes, percent signs or control characters")
     first, slash, rest = path[1:].partition("/")
     if first in SERVICES:
         return Target(f"{prefix}/{first}", first, f"/{rest}" if slash else "/", query, scope, strict)
