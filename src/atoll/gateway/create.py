@@ -117,7 +117,9 @@ class Creations:
 
     async def _at_parent(self, made: Creation, resource: Resource, home: str) -> Reply:
         """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
-        known = next((site for parent in made.parents if (site := self._locations.get(parent.resource, parent.id))), None)
+        # What has copies may be here as well, wherever it was seen.
+        single = [parent for parent in made.parents if not parent.resource.copies]
+        known = next((site for parent in single if (site := self._locations.get(parent.resource, parent.id))), None)
         reply = await self.at(known or home, made.call, resource)
         if reply.status == 404 and (known is None or any(parent.resource.moves for parent in made.parents)):
             asked = known or home
