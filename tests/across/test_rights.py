@@ -331,6 +331,15 @@ def scoped(tenants: Tenants, scope: dict[str, Any]) -> str:
     return tenants.token("brest", {"identity": {"methods": ["password"], "password": password}, "scope": scope})
 
 
+def of_domain(tenants: Tenants) -> str:
+    """A token of an administrator for the default domain."""
+    admin = tenants.admin["brest"]
+    (user,) = admin.expect("identity", "GET", "/users?name=admin")["users"]
+    (role,) = admin.expect("identity", "GET", "/roles?name=admin")["roles"]
+    assert admin.call("identity", "PUT", f"/domains/default/users/{user['id']}/roles/{role['id']}").status == 204
+    return scoped(tenants, {"domain": {"id": "default"}})
+
+
 def trusted(tenants: Tenants) -> str:
     """A token of u2 for what u1 entrusts to it."""
     member = next(each["id"] for each in tenants.admin["brest"].expect("identity", "GET", "/roles?name=member")["roles"])
@@ -360,7 +369,7 @@ TOKENS: dict[str, Callable[[Tenants], str]] = {
     "restricted": lambda tenants: tenants.credential("u1", None),
     "unrestricted": lambda tenants: tenants.credential("u1", None, unrestricted=True),
     "of the system": lambda tenants: scoped(tenants, {"system": {"all": True}}),
-    "of a domain": lambda tenants: scoped(tenants, {"domain": {"id": "default"}}),
+    "of a domain": of_domain,
     "of a trust": trusted,
     "revoked": revoked,
     "malformed": lambda _tenants: "gAAAAABnothing",

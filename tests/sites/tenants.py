@@ -114,6 +114,9 @@ class Tenants:
         made = self.users[user, home].expect(
             "identity", "POST", f"/users/{self.ids[user]}/application_credentials", {"application_credential": body}
         )
+        for site in self.sites:
+            path = f"/users/{self.ids[user]}/application_credentials/{made['application_credential']['id']}"
+            until(lambda: self.users[user, site].call("identity", "GET", path).ok, f"{site} knows the credential", 30)  # noqa: B023
         method = {"id": made["application_credential"]["id"], "secret": PASSWORD}
         return self.token(home, {"identity": {"methods": ["application_credential"], "application_credential": method}})
 
