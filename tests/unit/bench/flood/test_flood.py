@@ -94,7 +94,7 @@ def test_a_report_compares_with_calm():
 
 def test_an_attacker_that_is_too_slow_has_measured_nothing():
     with pytest.raises(AtollError, match="too slow"):
-        experiment._report(experiment.Options(), "site-1", numbers(1, 1, 1), {}, {"late": 3})
+        experiment._report(experiment.Options(), "site-1", numbers(1, 1, 1), {}, {"requests": 100, "late": 6})
 
 
 def test_quantiles():
