@@ -6,9 +6,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
 from rights_world import World
 
 import atoll.gateway
+from atoll.gateway.request import call as call_module
 
 ROOT = Path(atoll.gateway.__file__).parent
 
@@ -63,6 +65,26 @@ async def way_of(world: World, site: str, there: str, call: tuple[str, str, str]
         sys.setprofile(None)
     assert reply.ok, reply.body
     return way
+
+
+@pytest.mark.parametrize("zone", ["metz", "brest"])
+def test_the_body_of_a_request_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    parsed: list[bytes] = []
+    loads = call_module._loads
+    monkeypatch.setattr(call_module, "_loads", lambda body: parsed.append(body) or loads(body))
+
+    async def main() -> None:
+        world = World(tmp_path)
+        try:
+            world[zone].services.images["i"] = {"id": "i", "owner": "alice", "visibility": "private", "status": "active"}
+            body = {"server": {"name": "web", "availability_zone": zone, "imageRef": "i", "networks": "none"}}
+            reply = await world.ask("brest", "alice", ("POST", "compute", "/v2.1/servers"), body)
+            assert reply.ok, reply.body
+        finally:
+            world.close()
+
+    asyncio.run(main())
+    assert len([body for body in parsed if b"imageRef" in body]) == 1
 
 
 def test_a_server_that_is_made_elsewhere_goes_one_way(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class Policies:
         """
         here = self._sites.here
         try:
-            policy = call.json()["rbac_policy"]
+            policy = call.value["rbac_policy"]
             kind, identifier = str(policy["object_type"]), str(policy["object_id"])
             path = f"{TYPES[kind].collection}/{segment(identifier)}"
         except (ValueError, KeyError, TypeError):
@@ -169,7 +169,7 @@ class Policies:
         if found is None or not self._ledger.is_lent(NETWORK, found[1]):
             return None
         try:
-            if call.json()["network"]["shared"] is not False:
+            if call.value["network"]["shared"] is not False:
                 return None
         except (ValueError, KeyError, TypeError):
             return None
@@ -192,7 +192,7 @@ class Policies:
             return False
         if call.method == "PUT":
             try:
-                target = call.json()["rbac_policy"].get("target_tenant", policy["target_tenant"])
+                target = call.value["rbac_policy"].get("target_tenant", policy["target_tenant"])
             except (ValueError, KeyError, TypeError, AttributeError):
                 return False
             if target in {policy["target_tenant"], EVERYBODY}:

@@ -26,7 +26,7 @@ _LIST = "/v2.0/networks?fields=id&fields=project_id&fields=shared"
 def names_none(call: Call) -> bool:
     """Return whether a request for a server leaves the choice of a network to Nova."""
     try:
-        body = call.json()
+        body = call.value
         server = body["server"]
         networks = server.get("networks")
     except (ValueError, KeyError, TypeError, AttributeError):

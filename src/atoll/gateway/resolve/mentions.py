@@ -58,12 +58,9 @@ def mentions(call: Call) -> list[Mention]:
         call: a request with a JSON body, or any other, which refers to nothing.
     """
     fields = _fields(call)
-    if not fields:
+    if not fields or call.value is None:
         return []
-    try:
-        body = call.json()
-    except ValueError:
-        return []
+    body = call.value
     found: dict[Reference, Mention] = {}
     for item in _items(call, body):
         for mention in _read(fields, item, urls=call.service == "compute"):
@@ -145,10 +142,7 @@ def involves_default(call: Call, group: str) -> bool:
         group: the id of the project's group.
     """
     fields = [field for field in fields_of(call) if field.kind == table.SECURITY_GROUP]
-    try:
-        body = call.json() if fields else None
-    except ValueError:
-        return False
+    body = call.value if fields else None
     for item in _items(call, body) if body else ():
         for field in fields:
             values = [value for value, _beside in _given(item, field.path.split("."))]
@@ -161,10 +155,7 @@ def involves_default(call: Call, group: str) -> bool:
 
 def given_ids(call: Call) -> list[str]:
     """Return the ids that a request gives to what it makes."""
-    try:
-        return [str(item["id"]) for item in _items(call, call.json()) if item.get("id")]
-    except ValueError:
-        return []
+    return [str(item["id"]) for item in _items(call, call.value) if item.get("id")] if call.value is not None else []
 
 
 def _given(item: Mapping[str, Any], path: Sequence[str]) -> Iterator[tuple[Any, Mapping[str, Any]]]:

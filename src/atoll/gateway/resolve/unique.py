@@ -120,7 +120,7 @@ def wanted(call: Call, resource: Resource) -> list[Name]:
     if resource.key not in _TAKING or not isinstance(call.body, bytes) or (resource.service != "compute" and b'"id"' not in call.body):
         return []
     try:
-        body = call.json()
+        body = call.value
         things = [body] if resource.service == "image" else [body[resource.item]] if resource.item in body else body[resource.key]
         return sorted({name for thing in things for name in _names(call, resource, thing)})
     except (ValueError, KeyError, TypeError, AttributeError):
