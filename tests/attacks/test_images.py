@@ -30,8 +30,9 @@ def make_image(api: Api, data: bytes, **more: Any) -> str:
 
 
 def squat(cloud: Deployment, site: str, image: str, attacker: Tenant, data: bytes = b"", **more: Any) -> None:
-    """Have another image of the attacker's stand under an id at a site."""
+    """Have another image of the attacker's stand under an id at a site; past its gateway, which would refuse an id that is taken."""
     admin = cloud.api_inside(site)
+    admin._endpoints["image"] = cloud.settings(site).url("image")
     admin.expect("image", "POST", "/v2/images", {"id": image, "owner": attacker.project, "name": "mine", **PLAIN, **more})
     if data:
         assert admin.call("image", "PUT", f"/v2/images/{image}/file", data=data).status == 204

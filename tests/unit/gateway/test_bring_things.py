@@ -17,7 +17,7 @@ from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, THEIRS, 
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.asking import Refusal
-from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, Reference
+from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, SUBNET, Reference
 from atoll.gateway.request.call import Call
 from atoll.identifiers import GATEWAY_PROJECT, default_group
 
@@ -108,6 +108,18 @@ def test_key_pair_that_the_user_makes_here_meanwhile(tmp_path: Path, key: str, b
         else:
             with pytest.raises(Refusal, match="another key pair k was made here in the meantime"):
                 await bringer.bring([Reference(KEY_PAIR, "k")], "user")
+
+    trial(tmp_path, act)
+
+
+def test_network_and_its_subnet_that_are_wanted_at_once_are_made_once(tmp_path: Path):
+    """Neutron takes a minute to refuse the second of two networks of one id: it takes that for something that passes."""
+
+    async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
+        lyon.things = {"networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}
+        assert await bringer.bring([Reference(NETWORK, "n"), Reference(SUBNET, "s")], "user") is not None
+        assert len(here.made("networks")) == 1
+        assert len(here.made("subnets")) == 1
 
     trial(tmp_path, act)
 

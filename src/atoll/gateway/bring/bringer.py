@@ -390,7 +390,7 @@ class Bringer:
             await bringing.made.undo()
 
     async def _bring(self, asker: Asker, reference: Reference, found: list[Found], made: Made) -> None:
-        async with self._locks.setdefault(reference, asyncio.Lock()):
+        async with self._locks.setdefault(_whole(reference, found), asyncio.Lock()):
             if await asker.look(self._sites.here, reference) is not None:
                 return  # for another user
             self._agree(reference, found)
@@ -429,6 +429,13 @@ def _check_number(named: Sequence[Mention]) -> None:
 def _parts(reference: Reference, body: Any) -> list[Mention]:
     """What an image or a port that is to be used refers to."""
     return kinds.named_by(reference.kind, body) if reference.kind in {kinds.IMAGE, kinds.PORT} else []
+
+
+def _whole(reference: Reference, found: Sequence[Found]) -> Reference:
+    """What is brought as a whole, so that one request at a time makes it: of a subnet, its network."""
+    if reference.kind == kinds.SUBNET:
+        return Reference(kinds.NETWORK, str(found[0].body["network_id"]))
+    return reference
 
 
 def _phase(reference: Reference) -> int:
