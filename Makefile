@@ -33,7 +33,8 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 
 test: lint unit bus sites across guests tempest-smoke ## all that .ci/run runs
 
-test-all: test clients ## that, foreign clients, and 10,000 random steps against the model of who may do what
+test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
+	$(BIN)/pytest tests/across -m long
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter
@@ -55,7 +56,7 @@ sites: install ## tests with real sites
 	$(BIN)/pytest $(ALONE)
 
 across: install ## a real cloud of three sites: what concerns several of them, and attacks
-	$(BIN)/pytest tests/across tests/attacks --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/across tests/attacks --numprocesses 2 --dist loadfile -m "not long"
 
 attacks: install ## the attacks alone
 	$(BIN)/pytest tests/attacks --numprocesses 2 --dist loadfile

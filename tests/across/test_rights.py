@@ -310,6 +310,7 @@ RULES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("service", "method", "path"), RULES)
 def test_every_form_of_rule_at_every_service(tenants, service, method, path):
     path = path.format(**tenants.ids)
@@ -376,6 +377,7 @@ TOKENS: dict[str, Callable[[Tenants], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", TOKENS)
 def test_through_another_site_a_token_gets_the_status_of_the_things_own_site(tenants, kind):
     user = tenants.users["u1", "brest"]
