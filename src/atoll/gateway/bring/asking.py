@@ -49,7 +49,7 @@ class Refusal(Failed):
 
 
 class Elsewhere(Failed):
-    """What a request would make belongs to another site, which has what it refers to: the gateway sends it there."""
+    """A request is for another site, which has what it refers to: the gateway sends it there."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Asker:
         return bare if body is None else bare.with_(json=body)
 
     async def get(self, site: str, service: str, target: str) -> Any:
-        """What a service shows to the user, also if the token's access rules forbid to look; None if it shows nothing.
+        """Return what a service shows to the user, also if the token's access rules forbid to look; None if it shows nothing.
 
         Raises:
             Unreachable: it does not answer.

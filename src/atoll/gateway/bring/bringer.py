@@ -283,7 +283,7 @@ class Bringer:
         return [undo] if undo is not None else []
 
     async def _tied(self, asker: Asker, call: Call) -> bool:
-        """Whether this site has something that keeps the request here."""
+        """Return whether this site has something that keeps the request here."""
         leading = [each.reference for each in mentions.mentions(call) if each.field.leads and each.field.action is kinds.Action.REFUSE]
         here = await asyncio.gather(*(asker.look(self._sites.here, reference) for reference in leading))
         return any(each is not None for each in here)
@@ -427,12 +427,12 @@ def _check_number(named: Sequence[Mention]) -> None:
 
 
 def _parts(reference: Reference, body: Any) -> list[Mention]:
-    """What an image or a port that is to be used refers to."""
+    """Return the references of an image or a port that is to be used."""
     return kinds.named_by(reference.kind, body) if reference.kind in {kinds.IMAGE, kinds.PORT} else []
 
 
 def _whole(reference: Reference, found: Sequence[Found]) -> Reference:
-    """What is brought as a whole, so that one request at a time makes it: of a subnet, its network."""
+    """Return the whole that one request at a time makes: of a subnet, its network."""
     if reference.kind == kinds.SUBNET:
         return Reference(kinds.NETWORK, str(found[0].body["network_id"]))
     return reference

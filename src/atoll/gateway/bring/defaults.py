@@ -114,7 +114,7 @@ class Defaults:
         return not missing or bool(changed)
 
     def _counts(self, group: Description, project: str) -> bool:
-        """Whether another site's group is the project's, was changed there, and is that of a site that may say so."""
+        """Return whether another site's group is the project's, was changed there, and is that of a site that may say so."""
         return group.body.get("project_id") == project and _changes(group.body) > 1 and group.site not in self._limited
 
     def _agreed(self, changed: Sequence[Description], besides: Collection[str]) -> Description:

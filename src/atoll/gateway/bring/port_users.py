@@ -1,4 +1,4 @@
-"""What uses a port at its site. The site's gateway looks with its own account: another project's resource may use a port, too."""
+"""The uses of a port at its site. The site's gateway looks with its own account: another project's resource may use a port, too."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floati
 
 @dataclass(frozen=True)
 class _Rule:
-    """What keeps a resource from being deleted: ports.
+    """Ports that keep a resource from being deleted.
 
     Attributes:
         filter: the query that finds them.
