@@ -6,12 +6,11 @@ nothing else is ever taken back. A thing that is not in the ledger is native: it
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from atoll.gateway.private_database import opened
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -60,13 +59,7 @@ class Ledger:
     """
 
     def __init__(self, file: Path | str = ":memory:") -> None:
-        if file != ":memory:":
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        # Who makes one by default closes none; the garbage collector does, in any thread.
-        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=file != ":memory:")
-        if file == ":memory:":
-            weakref.finalize(self, self._database.close)
-        self._database.executescript(_SCHEMA)
+        self._database = opened(self, file, _SCHEMA)
         self._lent = {(kind, identifier) for kind, identifier in self._database.execute("SELECT kind, id FROM loan")}
 
     def close(self) -> None:

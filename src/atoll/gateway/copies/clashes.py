@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sqlite3
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +24,7 @@ from atoll.gateway.bring.references import references
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.names import ASK_S, Names, limited, read
 from atoll.gateway.faults import fault
+from atoll.gateway.private_database import opened
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import microversion, request_id
 from atoll.gateway.resolve.routes import Route, match
@@ -79,13 +77,7 @@ class Clashes:
     """
 
     def __init__(self, sites: Sites, conflicts: Conflicts, file: Path | str = ":memory:") -> None:
-        if file != ":memory:":
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        # Who makes one by default closes none; the garbage collector does, in any thread.
-        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=file != ":memory:")
-        if file == ":memory:":
-            weakref.finalize(self, self._database.close)
-        self._database.executescript(_SCHEMA)
+        self._database = opened(self, file, _SCHEMA)
         self._sites = sites
         self._conflicts = conflicts
         self.names = Names(sites, self._note_unasked)

@@ -7,14 +7,13 @@ object that it would change, the gateway does nothing, writes the reason into it
 from __future__ import annotations
 
 import logging
-import os
-import sqlite3
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from atoll.gateway.private_database import opened
 
 LOG = logging.getLogger(__name__)
 
@@ -41,13 +40,7 @@ class Conflicts:
     """
 
     def __init__(self, file: Path | str = ":memory:", now: Callable[[], float] = time.time) -> None:
-        if file != ":memory:":
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        # Who makes one by default closes none; the garbage collector does, in any thread.
-        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=file != ":memory:")
-        if file == ":memory:":
-            weakref.finalize(self, self._database.close)
-        self._database.executescript(_SCHEMA)
+        self._database = opened(self, file, _SCHEMA)
         self._now = now
 
     def note(self, kind: str, identifier: str, sites: Iterable[str], why: str) -> None:

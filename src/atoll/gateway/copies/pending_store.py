@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from atoll.gateway.copies.operation import Operation
+from atoll.gateway.private_database import opened
 from atoll.gateway.request.requester import Requester
 
 _SCHEMA = """
@@ -34,9 +33,7 @@ class Store:
     """The file. What a method wrote is on the disk when it returns, and raises sqlite3.Error if it can't be."""
 
     def __init__(self, path: Path) -> None:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # before SQLite makes it for everyone to read
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.executescript(_SCHEMA)
+        self._database = opened(self, path, _SCHEMA)
         # A file of an earlier version does not say who asked: no site does what it holds, and the operator is told.
         there = {row[1] for row in self._database.execute("PRAGMA table_info(operation)")}
         for name, default in {"requester": "''", "identity": "'{}'", "before": "'{}'"}.items():
