@@ -70,7 +70,7 @@ _BODIES = (
 
 
 def _of_mesh() -> list[bytes]:
-    probe = Probe(Ping(1, (News("paris", State.SUSPECT, 3),)), Coordinate(), b"digest--").encode()
+    probe = Probe(Ping(1, (News("paris", State.SUSPECT, 3),)), Coordinate(), b"digest--", 1_700_000_000_000).encode()
     entries = (
         b'identity.user/u\0{"present":[117964800000000,true],"name":[117964800000000,"ann"]}\0member/lyon\0{"left":[117964800000000,true]}'
     )
