@@ -31,7 +31,8 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/guests
 	scripts/demo
 
-test: lint unit bus sites across guests tempest-smoke ## all that .ci/run runs
+test: ## all that .ci/run runs, and how long each part took
+	@+MAKE='$(MAKE)' scripts/parts install lint unit bus sites across guests tempest-smoke
 
 test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
 	$(BIN)/pytest tests/across -m long
