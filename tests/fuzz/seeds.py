@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dns.message
+from metadata import GUEST, SIGNATURE
 
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
 from atoll.mesh.envelope import Channel
@@ -37,6 +38,14 @@ _REQUESTS = (
     "GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: X-A\r\nX-A: 1\r\n\r\nGET /network/v2.0/ports HTTP/1.1\r\nHost: x\r\n\r\n",
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
+)
+
+_SIGNED = f"X-Instance-ID: {GUEST}\r\nX-Tenant-ID: p\r\nX-Instance-ID-Signature: {SIGNATURE}\r\nX-Forwarded-For: 10.0.0.5\r\n"
+
+_METADATA = (
+    f"GET /openstack/latest/meta_data.json HTTP/1.1\r\nHost: x\r\n{_SIGNED}\r\n",
+    f"GET /latest/user-data HTTP/1.0\r\nX-Instance-ID: {GUEST}\r\nX-Tenant-ID: p\r\nX-Instance-ID-Signature: 00\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /latest HTTP/1.1\r\nHost: x\r\nX-Metadata-Provider: n\r\n\r\n",
 )
 
 _LINES = (
@@ -112,7 +121,13 @@ def of(name: str) -> list[bytes]:
         return [bytes([size]) + each.encode() for each in _REQUESTS for size in (0, 255)]
     if name in _MADE:
         return _MADE[name]()
-    texts = {"join": _BODIES, "request": _LINES, "scope": _SCOPES, "consoles": _URLS, "json": _JSON, "arrivals": _REQUESTS}.get(
-        name, ("../x", "a")
-    )
+    texts = {
+        "join": _BODIES,
+        "request": _LINES,
+        "scope": _SCOPES,
+        "consoles": _URLS,
+        "json": _JSON,
+        "arrivals": _REQUESTS,
+        "metadata": _METADATA,
+    }.get(name, ("../x", "a"))
     return [each.encode("utf-16" if name == "segments" else "latin-1") for each in texts]
