@@ -227,6 +227,7 @@ def _mesh_options(options: Options, token_key: str, *, certifies: bool) -> MeshO
         members_file=options.members_file,
         token_key=token_key,
         time_file=options.sockets / agreed_time.FILE,
+        distrusted=frozenset(site for site, level in options.trust.items() if level != "full"),
         sign=sign,
     )
 
