@@ -66,6 +66,7 @@ class MeshOptions:
         distrusted: sites whose clocks don't count in it.
         sign: certifies a key for a site that joins, (request, name, host) -> certificate; None if the authority's key is not here.
         pace: of the probes.
+        durable: what this site writes survives a loss of power.
     """
 
     cloud: str
@@ -82,6 +83,7 @@ class MeshOptions:
     distrusted: frozenset[str] = frozenset()
     sign: Callable[[str, str, str], str] | None = None
     pace: swim.Settings = field(default_factory=swim.Settings)
+    durable: bool = True
 
     def card(self) -> Card:
         """This site's card.
@@ -115,8 +117,8 @@ class Mesh:
         signer = Signer((tls / "key.pem").read_bytes())
         make_directory(options.data)
         clock = HybridClock(now_ms)
-        self._store = Store(options.data / "document.db")
-        self._invitations = Invitations(options.data / "invitations.db", now_ms)
+        self._store = Store(options.data / "document.db", durable=options.durable)
+        self._invitations = Invitations(options.data / "invitations.db", now_ms, durable=options.durable)
         self._time = agreed_time.AgreedTime(lambda: now_ms() * 1_000_000, distrusted=options.distrusted)
         self._time_writer = agreed_time.Writer(options.time_file) if options.time_file else None
         self._roster = roster = Roster(options.cloud, own, authority)

@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import mmap
 import os
 from pathlib import Path
 
@@ -236,3 +237,64 @@ def test_journal_is_readable_by_its_user_alone(tmp_path):
     begin(directory).close()
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / files(directory)[0]).stat().st_mode & 0o777 == 0o600
+
+
+class Watched(mmap.mmap):
+    """A mapped file that tells what of it was flushed."""
+
+    flushed: list[bytes]
+
+    def flush(self, offset: int = 0, size: int = 0) -> None:  # type: ignore[override]
+        assert offset % mmap.PAGESIZE == 0, "the kernel takes whole pages alone"
+        super().flush(offset, size)
+        self.flushed.append(self[offset : offset + size])
+
+
+@pytest.fixture
+def flushed(monkeypatch) -> list[bytes]:
+    """The bytes of each flush."""
+    found: list[bytes] = []
+    monkeypatch.setattr(Watched, "flushed", found, raising=False)
+    monkeypatch.setattr(journal_module.mmap, "mmap", Watched)
+    return found
+
+
+def test_durable_journal_flushes_each_record_whole(tmp_path, flushed):
+    journal = begin(tmp_path)
+    for number in range(1, 200):  # over several pages
+        frame = b"frame %d " % number * 9
+        journal.taken(message(number), frame)
+        assert frame in flushed[-1]
+        journal.begun(message(number))
+        assert flushed[-1].endswith(number.to_bytes(8, "big") + bytes(4))
+    assert len(flushed) == 2 * 199
+    journal.close()
+
+
+def test_durable_journal_that_is_written_anew_is_flushed_before_it_takes_the_place_of_the_old(tmp_path, monkeypatch):
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def flush(descriptor: int) -> None:
+        done.append(f"flush {Path(f'/proc/self/fd/{descriptor}').readlink().suffix}")
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(self, target)
+
+    journal = begin(tmp_path)
+    monkeypatch.setattr(journal_module.os, "fsync", flush)
+    monkeypatch.setattr(Path, "rename", renamed)
+    journal.taken(message(1), bytes(900_000))
+    journal.taken(message(2), bytes(900_000))
+    assert done[:3] == ["flush .new", "rename", "flush .journal"]
+    journal.close()
+
+
+def test_journal_that_is_not_durable_flushes_nothing(tmp_path, flushed):
+    journal = Journal(tmp_path, Instance(next(_lives), 1), lambda: (), durable=False)
+    journal.taken(message(1), b"x")
+    journal.begun(message(1))
+    assert flushed == []
+    journal.close()

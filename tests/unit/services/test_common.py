@@ -145,3 +145,11 @@ def test_two_clouds_may_make_the_same_template_at_once(tmp_path):
     common.make_template(tmp_path / "nova", fill_while_another_does)
     assert (tmp_path / "nova" / "nova.db").read_text() == "the other's"
     assert [path.name for path in tmp_path.iterdir()] == ["nova"]
+
+
+def test_a_mark_is_made_when_what_it_stands_for_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(common, "flush", lambda path: done.append((path.name, (tmp_path / "data" / "made").exists())))
+    (tmp_path / "data").mkdir()
+    common.mark(tmp_path / "data" / "made", tmp_path / "data" / "keystone.db")
+    assert done == [("keystone.db-wal", False), ("data", True)]

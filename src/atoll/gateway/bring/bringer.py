@@ -92,6 +92,7 @@ class Bringer:
         data: the gateway's directory; partial images go to `partial` in it, the ledger to `ledger.db`.
         conflicts: where disagreements are noted; without it, in memory.
         limited: sites whose administrators are none here (`trust: local-admin`).
+        durable: whether the ledger survives a loss of power.
 
     Attributes:
         images: brings images.
@@ -100,8 +101,10 @@ class Bringer:
         policies: says where RBAC policies belong, and whether they may go.
     """
 
-    def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None, limited: Collection[str] = ()) -> None:
-        self._ledger = Ledger(data / "ledger.db")
+    def __init__(
+        self, sites: Sites, data: Path, conflicts: Conflicts | None = None, limited: Collection[str] = (), *, durable: bool = True
+    ) -> None:
+        self._ledger = Ledger(data / "ledger.db", durable=durable)
         self._conflicts = conflicts or Conflicts()
         self.images = Images(sites, data / "partial", ledger=self._ledger, conflicts=self._conflicts)
         holders = self.images.holders

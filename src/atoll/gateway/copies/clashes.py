@@ -47,7 +47,6 @@ MOST = 10_000
 that it is watched."""
 
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS suspect (
     kind TEXT NOT NULL, value TEXT NOT NULL, owner TEXT NOT NULL, one TEXT NOT NULL, other TEXT NOT NULL, clashes INTEGER NOT NULL,
     PRIMARY KEY (kind, value, owner, one, other)
@@ -74,10 +73,11 @@ class Clashes:
         sites: to ask.
         conflicts: where clashes are told.
         file: the SQLite file; its directory exists. `:memory:` keeps nothing.
+        durable: see `opened`.
     """
 
-    def __init__(self, sites: Sites, conflicts: Conflicts, file: Path | str = ":memory:") -> None:
-        self._database = opened(self, file, _SCHEMA)
+    def __init__(self, sites: Sites, conflicts: Conflicts, file: Path | str = ":memory:", *, durable: bool = True) -> None:
+        self._database = opened(self, file, _SCHEMA, durable=durable)
         self._sites = sites
         self._conflicts = conflicts
         self.names = Names(sites, self._note_unasked)

@@ -62,11 +62,12 @@ class Parts:
         self._keys = TokenKeys(options.token_keys, options.data)
         self._mesh = Mesh(_mesh_options(options, self._keys.own(), certifies=founder))
         self._sites = Sites(options, self._mesh)
-        self._conflicts = Conflicts(options.data / "conflicts.db")
+        self._conflicts = Conflicts(options.data / "conflicts.db", durable=options.durable)
         limited = {site for site, level in options.trust.items() if level != "full"} - {options.site}
-        self._bringer = Bringer(self._sites, options.data, self._conflicts, limited)
+        self._bringer = Bringer(self._sites, options.data, self._conflicts, limited, durable=options.durable)
         self._performer = Performer(self._sites, self._bringer.images, limited)
-        self._pending = Pending(options.data / "pending.db", self._sites, time.time, self._performer, self._conflicts)
+        pending = options.data / "pending.db"
+        self._pending = Pending(pending, self._sites, time.time, self._performer, self._conflicts, durable=options.durable)
         self._identity = Identity(options, self._mesh, founder=founder)
         self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)
         self._sites.on_write = self._on_write
@@ -74,7 +75,7 @@ class Parts:
         creations = self._gateway.creations.at
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, creations, self._conflicts)
         self._gateway.replicas.changes.local = self._gateway.local
-        self._clashes = Clashes(self._sites, self._conflicts, options.data / "names.db")
+        self._clashes = Clashes(self._sites, self._conflicts, options.data / "names.db", durable=options.durable)
         self._gateway.clashes = self._clashes
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
@@ -229,6 +230,7 @@ def _mesh_options(options: Options, token_key: str, *, certifies: bool) -> MeshO
         time_file=options.sockets / agreed_time.FILE,
         distrusted=frozenset(site for site, level in options.trust.items() if level != "full"),
         sign=sign,
+        durable=options.durable,
     )
 
 
