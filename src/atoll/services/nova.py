@@ -221,6 +221,7 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings, "instances")
     common.databases(settings, "nova", ["nova_api", "nova_cell0", "nova_cell1"])
+    identify(settings.data / "compute_id")
     _configure(settings)
     _map_cells(settings)
     _make_flavors()
@@ -290,7 +291,6 @@ def install_hypervisor(settings: Settings) -> None:
     """Have nova-compute, in this process, find the drivers that its configuration names, which must have been read."""
     from atoll.services import console_log, fake_hypervisor, lean_tracker, privileges, unfinished_deletion
 
-    _identify(settings.data / "compute_id")
     console_log.install()
     lean_tracker.install()
     unfinished_deletion.install()
@@ -311,7 +311,7 @@ def install_hypervisor(settings: Settings) -> None:
         privileges.use_own()
 
 
-def _identify(path: Path) -> None:
+def identify(path: Path) -> None:
     """Give the compute host the id that Nova would give it at its first start (nova/virt/node.py), but on the disk.
 
     Nova does not flush the file, and never starts again if a loss of power leaves it empty. It takes one that is there, as operators may

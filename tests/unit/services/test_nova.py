@@ -61,8 +61,8 @@ IDENTITY = """
     CONF.set_override("state_path", sys.argv[1])
     CONF([], default_config_files=[])
     if sys.argv[2] == "ours":
-        nova._identify(Path(sys.argv[1]) / "compute_id")
-        nova._identify(Path(sys.argv[1]) / "compute_id")
+        nova.identify(Path(sys.argv[1]) / "compute_id")
+        nova.identify(Path(sys.argv[1]) / "compute_id")
     flushed = []
     node.os.fsync = flushed.append
     before = node.read_local_node_uuid()
