@@ -87,6 +87,7 @@ def test_durabilities_are_compared_in_turns(fakes, tmp_path, monkeypatch):
 
 def test_the_sites_that_are_compared_are_described_so(tmp_path, monkeypatch):
     sites = Sites(tmp_path, 1, {})
+    (tmp_path / "commands.log").touch()
     monkeypatch.setattr(site, "begin", lambda *_: subprocess.Popen(["/bin/false"]))
     with pytest.raises(AtollError):
         sites.up(1, site.DURABILITIES)
