@@ -72,10 +72,11 @@ class Journal:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = directory / f"{instance}.journal"
+        self._node = instance.node
         self._durable = durable
         self._needed = needed
         self._taken: dict[MessageId, bytes] = {}
-        self._position = 0
+        self._position = self._flushed = 0
         self._file, self._map = _create(self._path, MIN_BYTES)
         self._flush_names()
 
@@ -94,8 +95,9 @@ class Journal:
         Raises:
             OSError: as above.
         """
-        self._taken.pop(message, None)
-        self._write(Record(Kind.BEGUN, message))
+        was_taken = self._taken.pop(message, None) is not None
+        # Nobody asks after a call of this node's own once the power has gone.
+        self._write(Record(Kind.BEGUN, message), flush=was_taken or message.origin != self._node)
 
     def inherit(self, records: Iterable[Record]) -> None:
         """Keep what dead processes left.
@@ -111,13 +113,15 @@ class Journal:
         self._map.close()
         os.close(self._file)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, *, flush: bool = True) -> None:
         if self._position + _size(record) + 1 > len(self._map):
             self._renew(_size(record))
-        begin, self._position = self._position, _put(self._map, self._position, record)
-        if self._durable:
-            page = begin - begin % mmap.PAGESIZE
+        self._position = _put(self._map, self._position, record)
+        if self._durable and flush:
+            # Also what was not flushed before: a reader ends at the first gap.
+            page = self._flushed - self._flushed % mmap.PAGESIZE
             self._map.flush(page, self._position - page)
+            self._flushed = self._position
 
     def _flush_names(self) -> None:
         """Have the file's size and its name on the disk, and that of its directory, which may be new."""
@@ -140,7 +144,7 @@ class Journal:
             os.fsync(file)  # what is mapped, too
         temporary.rename(self._path)
         self.close()
-        self._file, self._map, self._position = file, mapped, position
+        self._file, self._map, self._position, self._flushed = file, mapped, position, 0
         self._flush_names()
 
 

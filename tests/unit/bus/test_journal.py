@@ -292,6 +292,20 @@ def test_durable_journal_that_is_written_anew_is_flushed_before_it_takes_the_pla
     journal.close()
 
 
+def test_begin_of_a_call_is_flushed_unless_its_sender_ends_with_this_node(tmp_path, flushed):
+    journal = Journal(tmp_path, Instance(5, 1), lambda: ())
+    journal.begun(MessageId(6, 1))
+    assert len(flushed) == 1, "another node may ask what became of it"
+    for number in range(1, 500):  # several pages
+        journal.begun(MessageId(5, number))
+    assert len(flushed) == 1
+    journal.taken(MessageId(5, 500), b"x")
+    assert len(list(read(flushed[-1]))) == 501, "nothing before it is left out: a reader ends at the first gap"
+    journal.begun(MessageId(5, 500))
+    assert len(flushed) == 3
+    journal.close()
+
+
 def test_journal_that_is_not_durable_flushes_nothing(tmp_path, flushed):
     journal = Journal(tmp_path, Instance(next(_lives), 1), lambda: (), durable=False)
     journal.taken(message(1), b"x")
