@@ -68,7 +68,6 @@ def test_power_cut_loses_nothing_that_was_acknowledged(powered, cuts):
         cloud.atoll("up")
         cloud.await_answers()
         assert clients.lost() == [], f"cut {cut}"
-        print(f"cut {cut}: {clients.acknowledged} acknowledgements, all of them true")
 
 
 @pytest.mark.long
