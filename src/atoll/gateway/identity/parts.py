@@ -25,6 +25,8 @@ from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
+from atoll.gateway.identity.authority import Authority
+from atoll.gateway.identity.freshness import Freshness
 from atoll.gateway.identity.keystone_data import Identity
 from atoll.gateway.identity.token_keys import TokenKeys
 from atoll.gateway.lists.away import Away
@@ -85,7 +87,10 @@ class Parts:
         self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._extend)
         self._control = Control(options.sockets / SOCKET, self._handlers())
         self._tasks: list[asyncio.Task[None]] = []
+        self._freshness = Freshness(self._sites, self._mesh.document, self._identity)
+        self._sites.seen = self._freshness.digest
 
+        self._server.freshness = self._freshness
     async def start(self, public: socket.socket, peer: socket.socket) -> None:
         """Serve.
 
@@ -159,6 +164,7 @@ class Parts:
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:
+        self._freshness.attach(application)
             body = await whole(request, _MOST_JOIN_BYTES)
             return web.Response(body=orjson.dumps(self._mesh.redeem(orjson.loads(body))), content_type="application/json")
         except orjson.JSONDecodeError:
