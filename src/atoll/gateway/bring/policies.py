@@ -63,7 +63,7 @@ _FOLLOWS = (
 _STAYS = "the object is at one site, and so is the policy; the project sees it in every site's list, and uses it at the object's site"
 
 TYPES: Mapping[str, SharedType] = {
-    "network": SharedType("/v2.0/networks", (SHARED, EXTERNAL), True, _FOLLOWS),
+    "network": SharedType("/v2.0/networks", (SHARED, EXTERNAL), True, f"{_FOLLOWS}. An external network is used at its own site alone"),
     "security_group": SharedType("/v2.0/security-groups", (SHARED,), True, _FOLLOWS),
     "address_group": SharedType("/v2.0/address-groups", (SHARED,), False, _STAYS),
     "address_scope": SharedType("/v2.0/address-scopes", (SHARED,), False, _STAYS),
