@@ -421,10 +421,11 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
         def __init__(self, site) -> None:
             self.site = site
             self._sites = site.sites
+            self.creator = self
             self.asked: list[tuple[str, list[str]]] = []
 
-        async def everywhere(self, call, sites):
-            self.asked.append((f"{call.method} {call.path}", list(sites)))
+        async def everywhere(self, call, sites, scope=None):
+            self.asked.append((f"{call.method} {call.path}" + (f" in {scope}" if scope else ""), list(sites)))
             return await self.site.sites.send(sites[0], call)
 
         async def create(self, call, resource, choices, later=(), parts=None):
@@ -434,7 +435,7 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
         def group(self, identifier):
             return "group" if identifier == tied else None
 
-        async def relay(self, call, group, asked):
+        async def relay(self, call, group, asked, scope=None):
             self.asked.append((f"{call.method} {group} {asked}", []))
             return await self.site.sites.send("paris", call)
 
