@@ -22,7 +22,7 @@ from aiohttp import web
 
 from atoll.gateway.bring import compute, network, unnamed
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.asking import Asker, Elsewhere, Failed, Found, Refusal, sentence
+from atoll.gateway.bring.asking import Asker, Elsewhere, Failed, Found, Refusal, may_stay, sentence, stays
 from atoll.gateway.bring.chunks import Chunks
 from atoll.gateway.bring.defaults import Defaults
 from atoll.gateway.bring.grants import Grants
@@ -274,12 +274,14 @@ class Bringer:
             Elsewhere: the request belongs to another site.
             Refusal: something is at another site and can't be brought.
         """
-        staying = [mention for mention in lacking if mention.field.action is kinds.Action.REFUSE]
-        for mention, found in zip(staying, await self._elsewhere(asker, [each.reference for each in staying]), strict=True):
-            if found and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
+        doubtful = [mention for mention in lacking if may_stay(mention)]
+        found = await self._elsewhere(asker, [each.reference for each in doubtful])
+        staying = [(mention, sites) for mention, sites in zip(doubtful, found, strict=True) if stays(mention, sites)]
+        for mention, sites in staying:
+            if sites and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
                 raise Elsewhere(str(mention.reference))
-            if found:
-                raise Refusal(sentence(mention, found[0].site, self._sites.here))
+            if sites:
+                raise Refusal(sentence(mention, sites[0], self._sites.here))
         if staying:
             return []
         undo = await self.bring([mention.reference for mention in lacking], asker.token, asker.request_id) if lacking else None
