@@ -34,7 +34,7 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 test: lint unit bus sites across guests tempest-smoke ## all that .ci/run runs
 
 test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
-	$(BIN)/pytest tests/across -m long
+	$(BIN)/pytest tests/across tests/sites -m long
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter
@@ -52,7 +52,7 @@ bus: install ## the message bus, with real processes and links: 2 minutes
 
 sites: install ## tests with real sites
 	scripts/packages rabbitmq-server
-	$(BIN)/pytest tests/sites --numprocesses 2 --dist loadfile $(addprefix --ignore ,$(ALONE))
+	$(BIN)/pytest tests/sites --numprocesses 2 --dist loadfile -m "not long" $(addprefix --ignore ,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 
 across: install ## a real cloud of three sites: what concerns several of them, and attacks
