@@ -190,7 +190,8 @@ THE_REST = (
     rest.system_metadata["network_allocated"] = "False"
     rest.save()
     again = objects.Instance.get_by_uuid(admin, rest.uuid, expected_attrs=["system_metadata"])
-    found["the rest"] = [again.display_name, again.system_metadata, again.task_state, rest.task_state, sorted(rest.obj_what_changed() & {"task_state", "vm_state", "display_name"})]
+    unsaved = sorted(rest.obj_what_changed() & {"task_state", "vm_state", "display_name"})
+    found["the rest"] = [again.display_name, again.system_metadata, again.task_state, rest.task_state, unsaved]
 
     # What is gone is gone.
     gone = server()

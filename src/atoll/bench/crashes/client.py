@@ -31,12 +31,14 @@ class Insistent:
         api: signed in, at the gateway of its site.
         site: where it is.
         tenancy: the ids that a server is made of: image, flavor, network.
+        sites: all of them.
         attempts: its log.
     """
 
     api: Client
     site: str
     tenancy: Mapping[str, str]
+    sites: tuple[str, ...]
     attempts: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:

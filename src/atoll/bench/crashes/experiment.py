@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from atoll.bench.crashes.ground import Ground, ground
+from atoll.bench.crashes.ground import SITES, Ground, ground
 from atoll.bench.crashes.point import Plan, Point, distinct
 from atoll.bench.crashes.workflow import WORKFLOWS, Workflow
 from atoll.bench.faults.log import Attempt
@@ -80,21 +80,30 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    say("one site")
-    with ground(root, environment) as site:
-        tester = _Tester(site)
-        quiet = []
-        for name in options.workflows:
-            quiet.append(tester.trial(WORKFLOWS[name], ()))
-            say(f"{name}: {len(quiet[-1].points)} points")
-            yield quiet[-1]
-        for done, (name, point) in enumerate(planned := _chosen(quiet, options)):
-            trial = tester.trial(WORKFLOWS[name], (point,))
-            wrong = f": {trial.violations[0].what}" if trial.violations else ""
-            say(f"{done + 1}/{len(planned)} {name}: {point}{'' if trial.deaths else ' (not reached)'}{wrong}")
-            yield trial
-            if trial.deaths and not trial.violations:
-                yield from tester.second(trial, options, say)
+    for sites in SITES[:1], SITES:
+        names = tuple(name for name in options.workflows if WORKFLOWS[name].sites == len(sites))
+        if names:
+            say(f"{len(sites)} {'sites' if len(sites) > 1 else 'site'}")
+            place = root / f"of-{len(sites)}"
+            place.mkdir()
+            with ground(place, sites, environment) as those:
+                yield from _trials(_Tester(those), names, options, say)
+
+
+def _trials(tester: _Tester, names: Sequence[str], options: Options, say: Say) -> Iterator[Trial]:
+    quiet = []
+    for name in names:
+        tester.trial(WORKFLOWS[name], ())  # what is cached from now on is no point later
+        quiet.append(tester.trial(WORKFLOWS[name], ()))
+        say(f"{name}: {len(quiet[-1].points)} points")
+        yield quiet[-1]
+    for done, (name, point) in enumerate(planned := _chosen(quiet, options)):
+        trial = tester.trial(WORKFLOWS[name], (point,))
+        wrong = f": {trial.violations[0].what}" if trial.violations else ""
+        say(f"{done + 1}/{len(planned)} {name}: {point}{'' if trial.deaths else ' (not reached)'}{wrong}")
+        yield trial
+        if trial.deaths and not trial.violations:
+            yield from tester.second(trial, options, say)
 
 
 def _chosen(quiet: Sequence[Trial], options: Options) -> list[tuple[str, Point]]:
@@ -106,10 +115,10 @@ def _chosen(quiet: Sequence[Trial], options: Options) -> list[tuple[str, Point]]
 
 
 class _Tester:
-    """Does trials on a site.
+    """Does trials on sites.
 
     Args:
-        site: that is up.
+        site: those that are up.
     """
 
     def __init__(self, site: Ground) -> None:

@@ -1,4 +1,4 @@
-"""The site on which processes are killed: brought up, waited for, looked at, cleaned."""
+"""The sites on which processes are killed: brought up, waited for, looked at, cleaned."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ from atoll.bench.workspace import HOST, free_ports
 from atoll.cloud import Cloud, dump_cloud
 from atoll.errors import AtollError
 from atoll.runtime.control import Control, ProcessStatus, State, connect
+from atoll.services import Settings
 from atoll.services.keystone_bootstrap import CATALOGUE
+from atoll.site.gateway_client import ask
 from atoll.site.sites import site_settings
 from atoll.site.state import State as Directory
 
-SITE = "paris"
+SITES = ("paris", "lyon")
+"""The client is at the first."""
+
 READY_S = 120.0
 """Seconds that processes may take to be ready again."""
 
@@ -43,43 +47,52 @@ _NO_ANSWER = (OSError, HTTPException, AtollError)
 
 
 class Ground:
-    """One site with a fake hypervisor, without a topology.
+    """Sites with a fake hypervisor, without a topology.
 
     Args:
-        state: its state directory.
-        tenancy: of what servers are made there.
+        state: their state directory.
+        sites: their names; the client is at the first.
+
+    Attributes:
+        board: of them all.
+        before: what each holds at first.
     """
 
-    def __init__(self, state: Directory) -> None:
-        settings = site_settings(state, SITE)
+    def __init__(self, state: Directory, sites: tuple[str, ...]) -> None:
         self._state = state
-        self._settings = settings
-        endpoints = {kind: settings.url(kind, path) for kind, (_name, path) in CATALOGUE.items()}
-        self._insider = Insider(endpoints, settings.secrets["admin"])
-        self._api = Client(settings.public_url("identity", "/v3"), settings.secrets["admin"])
+        self.sites = sites
+        self._settings = {site: site_settings(state, site) for site in sites}
+        self._insiders = {site: _insider(settings) for site, settings in self._settings.items()}
+        self._apis = {site: Client(each.public_url("identity", "/v3"), each.secrets["admin"]) for site, each in self._settings.items()}
         self._deaths: dict[str, int] = {}
-        self.board = Board(settings.directory)
+        self.board = Board(state.site(sites[0]))
         self.board.open()
+        for site in sites[1:]:
+            Board(state.site(site)).open(self.board)
         self.sign_in()
-        made = workload.prepare(self._api)
+        wait_until(lambda: not self.missing(), "the sites see each other", READY_S)
+        made = workload.prepare(self._apis[sites[0]])
         self._tenancy = {"image": made.image, "flavor": made.flavor, "network": made.network}
-        self.before = self.view()
+        self.before = self.views()
 
     def sign_in(self) -> None:
         """Get new tokens."""
-        self._insider.sign_in()
-        self._api.sign_in()
+        for api in (*self._insiders.values(), *self._apis.values()):
+            api.sign_in()
 
     def client(self) -> Insistent:
         """A client with an empty log."""
-        return Insistent(self._api, SITE, self._tenancy)
+        return Insistent(self._apis[self.sites[0]], self.sites[0], self._tenancy, self.sites)
+
+    def missing(self) -> list[str]:
+        """The sites that are not in the list of another's gateway."""
+        return [site for view in self.views() for site in (*view.missing, *([view.site] if view.error else []))]
 
     # Processes
 
     def processes(self) -> dict[str, ProcessStatus]:
-        """Those of the site, by the name of the service."""
-        found = {status.name.partition("/")[2]: status for status in self._control().status() if status.name.startswith(f"{SITE}/")}
-        return dict(found)
+        """Those of the sites."""
+        return {status.name: status for status in self._control().status() if status.name.partition("/")[0] in self.sites}
 
     def await_ready(self, restarts: Mapping[str, int], died: Sequence[str]) -> None:
         """Wait until those that died have been started again, and all are ready.
@@ -102,7 +115,7 @@ class Ground:
         """Have the supervisor forget the deaths of a process, now and then."""
         self._deaths[process] = self._deaths.get(process, 0) + 1
         if self._deaths[process] % STRIKES == 0:
-            self._control().restart(f"{SITE}/{process}")
+            self._control().restart(process)
 
     def _control(self) -> Control:
         control = connect(self._state.root)
@@ -110,19 +123,35 @@ class Ground:
             raise failed("the supervisor is gone")
         return control
 
-    # What the site holds
+    # What the sites hold
 
-    def view(self) -> View:
-        """What it holds now."""
+    def views(self) -> list[View]:
+        """What each of them holds now."""
+        return [self._view(site) for site in self.sites]
+
+    def _view(self, site: str) -> View:
         try:
-            return View(**look(SITE, self._insider, self._api, {}))
+            return View(**look(site, self._insiders[site], self._apis[site], {}))
         except _NO_ANSWER as error:
-            return View(SITE, f"{type(error).__name__}: {error}")
+            return View(site, f"{type(error).__name__}: {error}")
 
     def wrong(self, attempts: Sequence[Attempt]) -> list[Violation]:
         """What is not as it should be."""
-        view = self.view()
-        return check(attempts, [self.before], [view]) + ([] if view.error else list(remnants(self._settings.data, view)))
+        views = self.views()
+        found = check(attempts, self.before, views)
+        for view in views:
+            found += [] if view.error else list(remnants(self._settings[view.site].data, view))
+        return found + list(self._pending())
+
+    def _pending(self) -> Iterator[Violation]:
+        for site in self.sites:
+            try:
+                pending = ask(self._state, site, "GET", "/pending", timeout_s=READY_S)["pending"]
+            except AtollError as error:
+                yield Violation("unhealthy", error.message)
+                continue
+            if pending:
+                yield Violation("unhealthy", f"{len(pending)} operations are pending at {site}: {pending[:3]}")
 
     def settled(self, attempts: Sequence[Attempt], patience_s: float = PEACE_S) -> list[Violation]:
         """What is not as it should be, after all the time that it may take."""
@@ -133,42 +162,55 @@ class Ground:
 
     def clean(self) -> list[Violation]:
         """Delete whatever was not there at first, as a client would; what stays is a violation."""
-        view = self.view()
-        for service, path, kept, there in (
-            ("compute", "/servers/", self.before.servers, view.servers),
-            ("image", "/v2/images/", self.before.images, view.images),
-            ("identity", "/users/", self.before.users, view.users),
-            ("identity", "/projects/", self.before.projects, view.projects),
-        ):
-            for id_ in there.keys() - kept.keys():
-                self._remove(service, path + id_)
+        for view, before in zip(self.views(), self.before, strict=True):
+            for service, path, kept, there in (
+                ("compute", "/servers/", before.servers, view.servers),
+                ("image", "/v2/images/", before.images, view.images),
+                ("identity", "/users/", before.users, view.users),
+                ("identity", "/projects/", before.projects, view.projects),
+                ("network", "/v2.0/ports/", before.ports, {} if view.servers else view.ports),
+                ("network", "/v2.0/networks/", before.networks, {} if view.servers else view.networks),
+            ):
+                for id_ in there.keys() - kept.keys() - self._of_all(path):
+                    self._remove(view.site, service, path + id_)
         return self.settled([])
 
-    def _remove(self, service: str, path: str) -> None:
+    def _of_all(self, path: str) -> set[str]:
+        """What was brought along from what was there at first goes by the site itself, or stays."""
+        return {id_ for view in self.before for id_ in (view.images if "images" in path else view.networks)}
+
+    def _remove(self, site: str, service: str, path: str) -> None:
         deadline = time.monotonic() + PEACE_S
         while time.monotonic() < deadline:
             try:
-                if self._api.call(service, "DELETE", path).status in GONE:
+                if self._apis[site].call(service, "DELETE", path).status in GONE:
                     return
             except (OSError, HTTPException):
                 pass
             time.sleep(0.2)
 
 
+def _insider(settings: Settings) -> Insider:
+    endpoints = {kind: settings.url(kind, path) for kind, (_name, path) in CATALOGUE.items()}
+    return Insider(endpoints, settings.secrets["admin"])
+
+
 @contextmanager
-def ground(root: Path, environment: Mapping[str, str]) -> Iterator[Ground]:
-    """Bring the site up, and destroy it in the end.
+def ground(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Ground]:
+    """Bring sites up, and destroy them in the end.
 
     Args:
         root: a directory of the experiment's own.
+        sites: their names.
         environment: of the commands.
     """
     state, file, log = Directory(root / "s"), root / "cloud.yaml", root / "commands.log"
-    site = {"name": SITE, "host": HOST, "port": free_ports(1)[0], "compute": "fake"}
-    file.write_text(dump_cloud(Cloud.model_validate({"name": "crashes", "sites": [site]})), encoding="utf-8")
+    named = zip(sites, free_ports(len(sites)), strict=True)
+    cloud = {"name": "crashes", "sites": [{"name": name, "host": HOST, "port": port, "compute": "fake"} for name, port in named]}
+    file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
     environment = {**environment, **ENVIRONMENT}
     atoll(state, log, environment, "up", str(file))
     try:
-        yield Ground(state)
+        yield Ground(state, sites)
     finally:
         atoll(state, log, environment, "destroy", "--yes")

@@ -34,11 +34,11 @@ Reach = Callable[[str], None]
 
 def install(child: Child) -> None:
     """Have this process reach its points; nothing if it is no service of a site."""
-    directory, _, process = child.name.partition("/")
-    if not process or directory == "template" or "directory" not in child.arguments:
+    site, _, service = child.name.partition("/")
+    if not service or site == "template" or "directory" not in child.arguments:
         return
-    reach = Watch(Board(Path(child.arguments["directory"])), process, _die).reach
-    if process in ("gateway", "bus"):
+    reach = Watch(Board(Path(child.arguments["directory"])), child.name, _die).reach
+    if service in ("gateway", "bus"):
         _gateway(reach)
         return
     _commits(reach)

@@ -29,7 +29,7 @@ class Point:
     """A moment in the life of a process.
 
     Attributes:
-        process: the service, such as `nova`.
+        process: its name, such as `paris/nova`.
         name: such as `before commit UPDATE instances`: ids are masked. In a plan, empty: any.
         number: how often its process has been at a point of this name, in this round, counted from 1.
         life: how many deaths of the plan have happened before it.
@@ -75,9 +75,16 @@ class Board:
     def __init__(self, directory: Path) -> None:
         self._directory = directory / DIRECTORY
 
-    def open(self) -> None:
-        """Let processes look at them from now on."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+    def open(self, shared: Board | None = None) -> None:
+        """Let processes look at them from now on.
+
+        Args:
+            shared: the files of another site, which count for this one too.
+        """
+        if shared is not None:
+            self._directory.symlink_to(shared._directory)  # noqa: SLF001, RUF100
+        else:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
 
     def begin(self, plan: Plan) -> None:
         """Begin a round."""

@@ -17,11 +17,13 @@ class Workflow:
         name: as on the command line.
         prepare: makes what it begins with; what the thing is called is passed on.
         run: does it.
+        sites: how many sites it needs.
     """
 
     name: str
     prepare: Callable[[Insistent], str]
     run: Callable[[Insistent, str], None]
+    sites: int = 1
 
 
 def _nothing(_client: Insistent) -> str:
@@ -97,6 +99,18 @@ def _identity(client: Insistent, _thing: str) -> None:
     client.insist("project.delete", project)
 
 
+def _boot_elsewhere(client: Insistent, _thing: str) -> None:
+    """A server at the other site, which brings along what it is made of."""
+    client.await_server(client.make("server", "server", zone=client.sites[1]), active)
+
+
+def _refused_elsewhere(client: Insistent, _thing: str) -> None:
+    """The same, refused there after that was brought: it is undone. No flavor has that many hosts."""
+    body = {"name": "never", "imageRef": client.tenancy["image"], "flavorRef": client.tenancy["flavor"]}
+    server = {**body, "networks": [{"uuid": client.tenancy["network"]}], "availability_zone": client.sites[1], "min_count": 5000}
+    client.act("server.refused", "never", "compute", "POST", "/servers", {"server": server})
+
+
 WORKFLOWS = {
     workflow.name: workflow
     for workflow in (
@@ -108,6 +122,9 @@ WORKFLOWS = {
         Workflow("attach", _booted, _attach),
         Workflow("upload", _nothing, _upload),
         Workflow("identity", _nothing, _identity),
+        Workflow("boot-elsewhere", _nothing, _boot_elsewhere, 2),
+        Workflow("refused-elsewhere", _nothing, _refused_elsewhere, 2),
+        Workflow("identity-everywhere", _nothing, _identity, 2),
     )
 }
 """By name."""

@@ -18,9 +18,8 @@ def _draw(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], floa
 
 
 def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
-    site, process = fault.target
-    board = Board(stage.state.site(site))
-    board.begin(Plan(f"fault-{fault.at_s}", (Point(process, "", round(fault.amount)),)))
+    board = Board(stage.state.site(fault.target[0]))
+    board.begin(Plan(f"fault-{fault.at_s}", (Point("/".join(fault.target), "", round(fault.amount)),)))
     try:
         wait(fault.lasts_s)
     finally:
