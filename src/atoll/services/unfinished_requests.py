@@ -35,28 +35,32 @@ def settle(settings: Settings) -> None:
     from nova import context, objects
 
     admin = context.get_admin_context()
-    coming = _coming(settings.data / "bus" / "journal")
+    later = coming(settings.data / "bus" / "journal")
     cells = list(objects.CellMappingList.get_all(admin))
     for step in (_end_builds, _fail_without_host, _forget_unmapped, _count_deleted):
         try:
-            step(admin, cells, coming)
+            step(admin, cells, later)
         except Exception:
             LOG.exception("requests that were cut short by the end of Nova are not all settled")
 
 
-def _coming(journals: Path) -> frozenset[str]:
-    """All ids that are in messages which are executed yet."""
+def coming(journals: Path) -> frozenset[str]:
+    """Return all ids in messages that are executed yet.
+
+    Args:
+        journals: the directory of the bus's journals. Call it while nobody listens under the names of those who died.
+    """
     return frozenset(found.decode() for frame in journal.unbegun(journals) for found in _UUID.findall(frame))
 
 
-def _end_builds(admin: Any, cells: list[Any], coming: frozenset[str]) -> None:
+def _end_builds(admin: Any, cells: list[Any], later: frozenset[str]) -> None:
     """Have each request to build become a server: the one that is in a cell already, or one in cell0."""
     from nova import objects
     from nova.conductor import manager
 
     for request in objects.BuildRequestList.get_all(admin):
         uuid = request.instance_uuid
-        if uuid in coming:
+        if uuid in later:
             continue
         LOG.warning("The build of server %s was cut short by the end of Nova", uuid)
         cell = next((cell for cell in cells if _rows(admin, cell, [uuid])), None)
@@ -71,14 +75,14 @@ def _end_builds(admin: Any, cells: list[Any], coming: frozenset[str]) -> None:
         request.destroy()  # it has no host: see `_fail_without_host`
 
 
-def _fail_without_host(admin: Any, cells: list[Any], coming: frozenset[str]) -> None:
+def _fail_without_host(admin: Any, cells: list[Any], later: frozenset[str]) -> None:
     from nova import context, objects
     from nova.compute import task_states, utils, vm_states
 
     for cell in cells:
         with context.target_cell(admin, cell) as targeted:
             for instance in objects.InstanceList.get_by_filters(targeted, {"vm_state": vm_states.BUILDING, "deleted": False}):
-                if instance.host or instance.uuid in coming or instance.task_state == task_states.DELETING:
+                if instance.host or instance.uuid in later or instance.task_state == task_states.DELETING:
                     continue
                 LOG.warning("The build of server %s was cut short by the end of Nova", instance.uuid)
                 instance.vm_state, instance.task_state = vm_states.ERROR, None
@@ -86,13 +90,13 @@ def _fail_without_host(admin: Any, cells: list[Any], coming: frozenset[str]) -> 
                 utils.add_instance_fault_from_exc(targeted, instance, _cut_short())
 
 
-def _forget_unmapped(admin: Any, _cells: list[Any], coming: frozenset[str]) -> None:
+def _forget_unmapped(admin: Any, _cells: list[Any], later: frozenset[str]) -> None:
     from nova import objects
 
     building = {request.instance_uuid for request in objects.BuildRequestList.get_all(admin)}
     for mapping in objects.InstanceMappingList.get_by_cell_id(admin, None):
         uuid = mapping.instance_uuid
-        if uuid in building or uuid in coming:
+        if uuid in building or uuid in later:
             continue
         _release(admin, uuid)
         specification = _specification(admin, uuid)
@@ -101,7 +105,7 @@ def _forget_unmapped(admin: Any, _cells: list[Any], coming: frozenset[str]) -> N
         mapping.destroy()
 
 
-def _count_deleted(admin: Any, cells: list[Any], _coming: frozenset[str]) -> None:
+def _count_deleted(admin: Any, cells: list[Any], _later: frozenset[str]) -> None:
     """As the API does after it has sent the message that deletes a server (`API._update_queued_for_deletion`)."""
     from nova import objects
 

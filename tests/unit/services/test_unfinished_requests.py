@@ -103,7 +103,7 @@ CUT_SHORT = """
         with mock.patch.object(report, "report_client_singleton", lambda: client), \\
                 mock.patch.object(manager.ComputeTaskManager, "__init__", lambda self: setattr(self, "host", "paris")), \\
                 mock.patch.object(compute_utils, "notify_about_compute_task_error"), mock.patch.object(utils.rpc, "get_notifier"), \\
-                mock.patch.object(unfinished_requests, "_coming", lambda _journals: coming):
+                mock.patch.object(unfinished_requests, "coming", lambda _journals: coming):
             unfinished_requests.settle(SimpleNamespace(transport_url="zenoh:///", data=root))
 
     def held(uuid):

@@ -65,6 +65,7 @@ class Ground:
         self._insiders = {site: _insider(settings) for site, settings in self._settings.items()}
         self._apis = {site: Client(each.public_url("identity", "/v3"), each.secrets["admin"]) for site, each in self._settings.items()}
         self._deaths: dict[str, int] = {}
+        self._left: set[str] = set()
         self.board = Board(state.site(sites[0]))
         self.board.open()
         for site in sites[1:]:
@@ -141,7 +142,7 @@ class Ground:
         found = check(attempts, self.before, views)
         for view in views:
             found += [] if view.error else list(remnants(self._settings[view.site].data, view))
-        return found + list(self._pending())
+        return [each for each in (*found, *self._pending()) if each.what not in self._left]
 
     def _pending(self) -> Iterator[Violation]:
         for site in self.sites:
@@ -173,7 +174,9 @@ class Ground:
             ):
                 for id_ in there.keys() - kept.keys() - self._of_all(path):
                     self._remove(view.site, service, path + id_)
-        return self.settled([])
+        found = self.settled([])
+        self._left |= {each.what for each in found}  # told once, and not of every later trial
+        return found
 
     def _of_all(self, path: str) -> set[str]:
         """What was brought along from what was there at first goes by the site itself, or stays."""
