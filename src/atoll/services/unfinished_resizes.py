@@ -6,6 +6,7 @@ resize stays in its task for ever, and one whose confirmation was accepted can't
 
 - before the disk was moved: the allocation goes back to the server, which is as it was;
 - afterwards: the server goes to ERROR, as with any other failure there, for what is to be done next was in a message only;
+- what had come to its end, but for the server's own state, is ended;
 - a confirmation is done again: each of its steps may be repeated;
 - what migrations that have ended still hold is released.
 
@@ -19,11 +20,15 @@ from typing import Any
 from nova import exception, objects
 from nova.compute import manager, task_states, utils, vm_states
 from oslo_log import log
+from oslo_utils import timeutils
 
 LOG = log.getLogger(__name__)
 
-BEGUN = ("accepted", "queued", "preparing", "pre-migrating", "migrating", "post-migrating")
-"""What migrations are that have not finished."""
+BEGUN = ("accepted", "queued", "preparing", "pre-migrating", "migrating", "post-migrating", "reverting")
+"""What migrations are that have not finished, or are taken back."""
+
+FINISHED = ("finished",)
+"""What they are when they wait for their confirmation."""
 
 CONFIRMED = ("confirming", "confirmed")
 """What they are once their confirmation was accepted."""
@@ -33,8 +38,8 @@ ENDED = ("confirmed", "reverted", "error", "failed", "cancelled", "completed")
 
 KINDS = ("migration", "resize")
 
-MOVED = (task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH)
-"""What a server does whose disk was moved."""
+MOVED = (task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING)
+"""What a server does whose disk was moved, or is moved back."""
 
 
 def settle(compute: manager.ComputeManager, context: Any) -> None:
@@ -46,6 +51,8 @@ def settle(compute: manager.ComputeManager, context: Any) -> None:
     """
     for migration in _migrations(compute, context, BEGUN):
         _settle(_end, compute, context, migration)
+    for migration in _migrations(compute, context, FINISHED):
+        _settle(_finish, compute, context, migration)
     for migration in _migrations(compute, context, CONFIRMED):
         _settle(_confirm, compute, context, migration)
     _settle(_release, compute, context, None)
@@ -84,6 +91,14 @@ def _end(compute: manager.ComputeManager, context: Any, migration: Any) -> None:
             compute._revert_allocation(context, instance, migration)  # noqa: SLF001, RUF100
     migration.status = "error"
     migration.save()
+
+
+def _finish(_compute: manager.ComputeManager, context: Any, migration: Any) -> None:
+    """Do the last step of `ComputeManager._finish_resize`."""
+    instance = _instance(context, migration)
+    if instance is not None and instance.task_state == task_states.RESIZE_FINISH:
+        instance.vm_state, instance.task_state, instance.launched_at = vm_states.RESIZED, None, timeutils.utcnow()
+        instance.save(expected_task_state=task_states.RESIZE_FINISH)
 
 
 def _confirm(compute: manager.ComputeManager, context: Any, migration: Any) -> None:
