@@ -79,6 +79,17 @@ class Insistent:
         """Make one request that no workload knows; None if there was no answer."""
         return self._log(kind, thing, {}, self.id(thing), lambda: self.api.call(service, method, path, body))
 
+    def press(self, kind: str, thing: str, path: str, body: Any) -> None:  # noqa: ANN401, RUF100
+        """Have Nova act on a server, asking again for as long as there is no answer; a refusal is one.
+
+        Raises:
+            AtollError: `bench.failed`: there was none in time.
+        """
+        for _number in self._tries(f"{kind} {thing}"):
+            answer = self.act(kind, thing, "compute", "POST", path, body)
+            if answer is not None and answer.status < 500:
+                return
+
     def server(self, thing: str) -> Mapping[str, Any]:
         """A server that it made; empty if there is none, or no answer."""
         try:

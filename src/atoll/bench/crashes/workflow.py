@@ -62,10 +62,10 @@ def _delete_on_host(client: Insistent, _thing: str) -> None:
 
 def _resize(client: Insistent, thing: str) -> None:
     path = f"/servers/{client.id(thing)}/action"
-    client.act("server.resize", thing, "compute", "POST", path, {"resize": {"flavorRef": "2"}})
+    client.press("server.resize", thing, path, {"resize": {"flavorRef": "2"}})
     server = client.await_server(thing, lambda each: each["status"] in ("VERIFY_RESIZE", "ACTIVE") and not _task(each))
     if server.get("status") == "VERIFY_RESIZE":
-        client.act("server.confirm", thing, "compute", "POST", path, {"confirmResize": None})
+        client.press("server.confirm", thing, path, {"confirmResize": None})
         client.await_server(thing, active)
 
 
