@@ -93,7 +93,7 @@ def run(child: Child) -> None:
     """Serve the image API."""
     from glance.common import wsgi_app
 
-    from atoll.services import image_ids
+    from atoll.services import image_ids, unfinished_uploads
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -101,7 +101,9 @@ def run(child: Child) -> None:
     common.databases(settings, "glance", ["glance"])
     os.environ["OS_GLANCE_CONFIG_DIR"] = str(settings.etc / "glance")
     image_ids.install()
-    serve(child, wsgi_app.init_app())
+    application = wsgi_app.init_app()
+    unfinished_uploads.settle(settings)
+    serve(child, application)
 
 
 SERVICE = Service("glance", __name__, configuration, listens=("image",))
