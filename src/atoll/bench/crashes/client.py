@@ -21,6 +21,7 @@ PATIENCE_S = 60.0
 """Seconds for which it asks again; a service that was killed is back sooner."""
 
 GONE = (404, 410)
+CONFLICT = 409
 
 
 @dataclass
@@ -72,8 +73,13 @@ class Insistent:
         """
         for _number in self._tries(f"{kind} {thing}"):
             answer = self._planned(Operation(0.0, kind, thing, fields))
-            if answer is not None and (answer.ok or answer.status in GONE):
+            done = answer is not None and (answer.ok or answer.status in GONE)
+            # Whoever asks again for what was done is told that it is in conflict with what there is.
+            if done or (answer is not None and answer.status == CONFLICT and self._unknown(kind, thing)):
                 return
+
+    def _unknown(self, kind: str, thing: str) -> bool:
+        return any((each.kind, each.thing, each.outcome) == (kind, thing, "unknown") for each in self.attempts)
 
     def act(self, kind: str, thing: str, service: str, method: str, path: str, body: Any) -> Answer | None:  # noqa: ANN401, PLR0913, PLR0917, RUF100
         """Make one request that no workload knows; None if there was no answer."""
@@ -111,6 +117,17 @@ class Insistent:
                 return server
             if time.monotonic() > deadline or (server and server["status"] == "ERROR"):
                 return server
+            time.sleep(0.1)
+
+    def await_gone(self, thing: str, patience_s: float = PATIENCE_S) -> None:
+        """Wait until a server is gone, or has been there for long enough."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            try:
+                if self.api.call("compute", "GET", f"/servers/{self.id(thing)}").status in GONE:
+                    return
+            except (OSError, HTTPException):
+                pass
             time.sleep(0.1)
 
     def _tries(self, what: str) -> Any:  # noqa: ANN401, RUF100

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from atoll.bench.crashes.client import Insistent
 from atoll.bench.crashes.ground import SITES, Ground, ground
 from atoll.bench.crashes.point import Plan, Point, distinct
 from atoll.bench.crashes.workflow import WORKFLOWS, Workflow
@@ -138,16 +139,29 @@ class _Tester:
             workflow.run(client, thing)
         except AtollError as error:
             violations.append(Violation("unhealthy", error.message))
-        reached = site.board.deaths(round_)
-        died = [point.process for point in deaths[:reached]]
-        site.await_ready(restarts, died)
-        violations += site.settled(client.attempts)
+        died, wrong = self._recovered(round_, deaths, restarts, client)
+        violations += wrong
         site.board.end()
         points = tuple(site.board.reached(round_))
         for process in died:
             site.relieve(process)
         violations += [Violation(each.kind, f"after cleaning: {each.what}") for each in site.clean()]
-        return Trial(workflow.name, deaths, reached, tuple(violations), tuple(client.attempts), points)
+        return Trial(workflow.name, deaths, len(died), tuple(violations), tuple(client.attempts), points)
+
+    def _recovered(
+        self, round_: str, deaths: tuple[Point, ...], restarts: Mapping[str, int], client: Insistent
+    ) -> tuple[list[str], list[Violation]]:
+        """Wait until those who died are back and all is quiet, which may take further deaths.
+
+        Returns:
+            The names of those who died, and what is not as it should be.
+        """
+        while True:
+            died = [point.process for point in deaths[: self._site.board.deaths(round_)]]
+            self._site.await_ready(restarts, died)
+            wrong = self._site.settled(client.attempts)
+            if self._site.board.deaths(round_) == len(died):
+                return died, wrong
 
     def second(self, first: Trial, options: Options, say: Say) -> Iterator[Trial]:
         """Do it again with a second death, in what followed the first."""

@@ -37,8 +37,8 @@ SITES = ("paris", "lyon")
 READY_S = 120.0
 """Seconds that processes may take to be ready again."""
 
-PEACE_S = 30.0
-"""Seconds in which all is as it should be, once they are."""
+PEACE_S = 90.0
+"""Seconds in which all is as it should be, once they are: Nova looks after allocations of deleted servers once a minute."""
 
 STRIKES = 4
 """Deaths of a process after which it is restarted in good order: each death in a row makes the supervisor wait twice as long."""
@@ -108,7 +108,9 @@ class Ground:
 
         def back() -> bool:
             now = self.processes()
-            return all(now[name].restarts > restarts[name] for name in died) and all(each.state is State.READY for each in now.values())
+            return all(now[name].restarts >= restarts[name] + died.count(name) for name in died) and all(
+                each.state is State.READY for each in now.values()
+            )
 
         wait_until(back, f"{', '.join(died) or 'the site'} ready again", READY_S, 0.05)
 

@@ -16,6 +16,9 @@ _RECORDS = {
 }
 """In Nova's API database, records of servers."""
 
+COMING = ("saving", "uploading", "importing")
+"""What images are whose data are on their way."""
+
 
 def remnants(data: Path, view: View) -> Iterator[Violation]:
     """All of them.
@@ -31,6 +34,9 @@ def remnants(data: Path, view: View) -> Iterator[Violation]:
     for server in _rows(data / "nova_api.db", _RECORDS["build_requests"]):
         if server in view.servers:
             yield Violation("unhealthy", f"server {server} at {view.site} waits to be built, and nobody builds it")
+    for image, row in view.images.items():
+        if row["status"] in COMING:
+            yield Violation("unhealthy", f"image {row['name']} {image} at {view.site} is {row['status']}, and nobody sends its data")
     images = data / "images"
     for file in images.iterdir() if images.is_dir() else ():
         if file.is_file() and file.name not in view.images:

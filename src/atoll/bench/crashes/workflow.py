@@ -47,17 +47,18 @@ def _boot(client: Insistent, _thing: str) -> None:
 
 def _delete(client: Insistent, thing: str) -> None:
     client.insist("server.delete", thing)
+    client.await_gone(thing)
 
 
 def _delete_at_once(client: Insistent, _thing: str) -> None:
-    client.insist("server.delete", client.make("server", "server", zone=""))
+    _delete(client, client.make("server", "server", zone=""))
 
 
 def _delete_on_host(client: Insistent, _thing: str) -> None:
     """A deletion of a server that is being built on its host."""
     thing = client.make("server", "server", zone="")
     client.await_server(thing, lambda server: bool(server.get("OS-EXT-SRV-ATTR:host")), 10)
-    client.insist("server.delete", thing)
+    _delete(client, thing)
 
 
 def _resize(client: Insistent, thing: str) -> None:
