@@ -35,8 +35,7 @@ test: ## all that .ci/run runs, and how long each part took
 	@+MAKE='$(MAKE)' scripts/parts install lint unit bus sites across guests tempest-smoke
 
 test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
-	$(BIN)/pytest tests/across -m long
-	$(BIN)/pytest tests/sites -m long
+	$(BIN)/pytest tests/across tests/sites -m long
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter

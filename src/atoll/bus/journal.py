@@ -212,6 +212,20 @@ def read(data: bytes) -> Iterator[Record]:
         position += length
 
 
+def unbegun(root: Path) -> Iterator[bytes]:
+    """The requests (frames) in all journals below a directory that were acknowledged and not begun.
+
+    Call it while nobody listens: whoever is started under the name of a dead listener executes these.
+
+    Args:
+        root: where the directories of the journals are; see `journal_directory`.
+    """
+    for directory in root.glob("*/"):
+        records = [record for path in directory.glob("*.journal") for record in read(path.read_bytes())]
+        begun = {record.id for record in records if record.kind is Kind.BEGUN}
+        yield from {record.id: record.frame for record in records if record.kind is Kind.TAKEN and record.id not in begun}.values()
+
+
 def journal_directory(root: Path, *names: str) -> Path:
     """The directory for the journals of all who listen under the same names (vhost, kind, exchange, topic, server)."""
     name = "+".join(quote(part, safe="") for part in names)

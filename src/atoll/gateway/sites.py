@@ -179,6 +179,13 @@ class _Peer:
 
 
 def _session(connector: aiohttp.TCPConnector, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+    """A session that sends what writes once.
+
+    aiohttp sends PUT and DELETE again when a connection that was kept breaks. The service may have done it before it died: the second
+    answer would be that there is no such thing, of what the first has deleted. Whoever asked is told that it is not known (5xx), and may
+    ask again. Replaced: `IDEMPOTENT_METHODS` of aiohttp/client.py.
+    """
+    aiohttp.client.IDEMPOTENT_METHODS = _READS
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

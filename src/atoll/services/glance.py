@@ -93,7 +93,7 @@ def run(child: Child) -> None:
     """Serve the image API."""
     from glance.common import wsgi_app
 
-    from atoll.services import image_flush, image_ids
+    from atoll.services import image_flush, image_ids, unfinished_uploads
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -103,7 +103,9 @@ def run(child: Child) -> None:
     image_ids.install()
     if settings.durable:
         image_flush.install()
-    serve(child, wsgi_app.init_app())
+    application = wsgi_app.init_app()
+    unfinished_uploads.settle(settings)
+    serve(child, application)
 
 
 SERVICE = Service("glance", __name__, configuration, listens=("image",))

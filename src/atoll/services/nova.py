@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from atoll.files import write_private
 from atoll.runtime.child import Child
-from atoll.services import base, common, libvirt_daemon
+from atoll.services import base, common, libvirt_daemon, unfinished_requests
 from atoll.services.contract import LOOPBACK, Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ovn import layout
@@ -225,6 +225,7 @@ def run(child: Child) -> None:
     _configure(settings)
     _map_cells(settings)
     _make_flavors()
+    unfinished_requests.settle(settings)
     conductor, scheduler, compute = (
         start(*daemon) for daemon in (("nova-conductor", "conductor"), ("nova-scheduler", "scheduler"), COMPUTE)
     )
@@ -289,8 +290,9 @@ def _configure(settings: Settings) -> None:
 
 def install_hypervisor(settings: Settings) -> None:
     """Have nova-compute, in this process, find the drivers that its configuration names, which must have been read."""
-    from atoll.services import console_log, fake_hypervisor, lean_tracker, privileges, unfinished_deletion
+    from atoll.services import accepted_deletion, console_log, fake_hypervisor, lean_tracker, privileges, unfinished_deletion
 
+    accepted_deletion.install()
     console_log.install()
     lean_tracker.install()
     unfinished_deletion.install()

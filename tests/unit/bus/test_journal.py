@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from atoll.bus import journal as journal_module
 from atoll.bus.frames import Instance, MessageId
-from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory, read
+from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory, read, unbegun
 
 HEAD = 21
 """Bytes of a record without its frame."""
@@ -51,6 +51,19 @@ def test_successor_gets_what_was_taken_and_not_begun(tmp_path):
     assert [past.was_begun(message(number)) for number in (1, 2, 3, 9)] == [False, True, False, True]
     assert files(tmp_path) == []
     assert take_over(tmp_path)[1] == {}, "only one gets it"
+
+
+def test_what_is_executed_yet_can_be_seen_before_anybody_takes_it_over(tmp_path):
+    for listener in ("one", "two"):
+        journal = begin(tmp_path / listener)
+        journal.taken(message(1), f"{listener} begun".encode())
+        journal.taken(message(2), f"{listener} waits".encode())
+        journal.begun(message(1))
+        journal.close()
+    assert sorted(unbegun(tmp_path)) == [b"one waits", b"two waits"]
+    begin(tmp_path / "one").begun(message(2))  # by a successor that was killed before it removed the file
+    assert list(unbegun(tmp_path)) == [b"two waits"]
+    assert list(unbegun(tmp_path / "nowhere")) == []
 
 
 def test_journal_of_a_living_process_is_left_alone(tmp_path):
