@@ -15,9 +15,13 @@ export MYPY_CACHE_DIR := $(CHECKS)/mypy
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CHECKS)/hypothesis
 export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
+DOCS_VENV := $(CHECKS)/venv-docs
+DOCS_BUILT := $(CHECKS)/docs
 endif
+DOCS_VENV ?= .venv-docs
+DOCS_BUILT ?= build/docs
 
-.PHONY: help install demo test lint unit bus sites across attacks clients guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
+.PHONY: help install demo test lint docs unit bus sites across attacks clients guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +36,7 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/demo
 
 test: ## all that .ci/run runs, and how long each part took
-	@+MAKE='$(MAKE)' scripts/parts install lint unit bus sites across guests tempest-smoke
+	@+MAKE='$(MAKE)' scripts/parts install lint docs unit bus sites across guests tempest-smoke
 
 test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
 	$(BIN)/pytest tests/across tests/sites -m long
@@ -43,6 +47,9 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports $(IMPORTS)
+
+docs: install ## the documentation as a site, for reading without a network: build/docs/index.html
+	scripts/docs $(DOCS_VENV) $(DOCS_BUILT)
 
 unit: install ## the quick tests
 	@# Paths of sockets are short: pytest's own directory, and xdist's in it, would make them too long.
@@ -101,10 +108,11 @@ lock: install ## resolve the dependencies anew
 	$(LOCK) $(addprefix --extra ,bench tempest dev) --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra network --constraint requirements.lock --output-file requirements-network.lock pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements-clients.lock requirements-clients.in
+	$(LOCK) --python-version 3.11 --output-file requirements-docs.lock requirements-docs.in
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 network-services: install ## the packages of Neutron's further service plug-ins: docs/network-services.md
 	$(BIN)/python scripts/python-packages requirements-network.lock network-services
 
 clean: ## remove what install made
-	rm -rf .venv .venv-clients build dist
+	rm -rf .venv .venv-clients .venv-docs build dist
