@@ -290,6 +290,18 @@ def test_a_site_without_a_copy_is_asked_for_nothing_but_whether_it_has_one(tmp_p
     run(tmp_path, test)
 
 
+def test_of_what_nobody_shows_the_nearest_service_says_what_is_wrong(tmp_path: Path) -> None:
+    """A flavor that a tenant may not see: Nova refuses him the change (403) before it looks for the flavor."""
+
+    async def test(at: Cloud) -> None:
+        at.sites["paris"].refuse["POST", "/action"] = 403
+        reply = await at.ask("POST", "/v2.1/flavors/f/action", {"addTenantAccess": {"tenant": "p"}}, service="compute")
+        assert (reply.status, reply.site) == (403, "paris")
+        assert at.sites["lyon"].writes() == at.sites["nice"].writes() == []
+
+    run(tmp_path, test)
+
+
 def test_who_may_change_something_and_not_see_it_changes_it(tmp_path: Path) -> None:
     """An application credential may allow one method alone."""
 

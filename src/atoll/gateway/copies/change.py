@@ -114,8 +114,16 @@ class Changes:
         change = _Change(calls, await self._requesters.of(next(iter(calls.values()))))
         change.seen = dict(zip(calls, await asyncio.gather(*(self._look(site, call) for site, call in calls.items())), strict=True))
         change.items = {site: item for site, outcome in change.seen.items() if (item := _item(outcome)) is not None}
+        if not _candidates(change) and not change.away():
+            return await self._unseen(change)
         refusal = self._outside(change, scope) or self._refusal(change)
         return refusal if refusal is not None else await self._apply(change)
+
+    async def _unseen(self, change: _Change) -> Reply:
+        """What the nearest service says of something that no site shows to the client: it may refuse the request before it looks."""
+        site, call = next(iter(change.calls.items()))
+        outcome = await self._ask(site, call)
+        return outcome if isinstance(outcome, Reply) else faults.unreachable(call.service, [site], self._sites.here)
 
     def _outside(self, change: _Change, scope: Collection[str] | None) -> Reply | None:
         """The answer to a change of something that a scope leaves out, whole or in part."""
@@ -144,9 +152,7 @@ class Changes:
         call, away = change.first, change.away()
         candidates = _candidates(change)
         if not candidates:
-            if away:
-                return faults.unreachable(call.service, away, self._sites.here)
-            return next(outcome for outcome in change.seen.values() if isinstance(outcome, Reply))
+            return faults.unreachable(call.service, away, self._sites.here)
         wanted = conditions.wanted_revision(call)
         if wanted is not None and change.items:
             current = conditions.revision(change.items[conditions.shown(change.items, self._sites.here)])
