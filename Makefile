@@ -31,7 +31,8 @@ demo: install ## three sites behind an emulated WAN, with servers, from nothing
 	scripts/guests
 	scripts/demo
 
-test: lint unit bus sites across guests tempest-smoke ## all that .ci/run runs
+test: ## all that .ci/run runs, and how long each part took
+	@+MAKE='$(MAKE)' scripts/parts install lint unit bus sites across guests tempest-smoke
 
 test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
 	$(BIN)/pytest tests/across -m long
@@ -90,7 +91,7 @@ debian: ## all tests in a bare Debian 12 and a bare Debian 13, each in a clean c
 	scripts/in-debian 12 -- make test
 	scripts/in-debian 13 -- make test
 
-FUZZED := public peer join mesh bus names request json scope consoles segments arrivals
+FUZZED := public peer join mesh bus names metadata request json scope consoles segments arrivals
 FUZZ_SECONDS := 600
 fuzz: install ## all ports and parsers under a coverage-guided fuzzer, 10 minutes each (FUZZ_SECONDS)
 	test -d .fuzz/lib/atheris || $(BIN)/uv pip install --python $(BIN)/python --target .fuzz/lib 'atheris>=3,<4'

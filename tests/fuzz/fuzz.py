@@ -10,10 +10,22 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-INSTRUMENTED = ["atoll.gateway", "atoll.services.arrival", "atoll.services.ovn.resolver", "atoll.mesh", "atoll.bus", "dns"]
+INSTRUMENTED = [
+    "atoll.gateway",
+    "atoll.services.arrival",
+    "atoll.services.ovn.resolver",
+    "atoll.services.wsgi",
+    "atoll.mesh",
+    "atoll.bus",
+    "cheroot.server",
+    "dns",
+    "nova.api.metadata.handler",
+]
 with atheris.instrument_imports(include=INSTRUMENTED):
     import seeds
     import targets
+
+    FUZZED = targets.target(sys.argv[1])
 
 
 def main() -> None:
@@ -25,8 +37,7 @@ def main() -> None:
         (corpus / f"seed-{number}").write_bytes(seed)
     findings = Path(".fuzz") / "findings"
     findings.mkdir(exist_ok=True)
-    fuzzed = targets.target(name)
-    atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={findings}/{name}-", "-rss_limit_mb=1024", "-timeout=10", *options], fuzzed)
+    atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={findings}/{name}-", "-rss_limit_mb=1024", "-timeout=10", *options], FUZZED)
     atheris.Fuzz()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dns.message
+from metadata import GUEST, SIGNATURE
 
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
 from atoll.mesh.envelope import Channel
@@ -39,6 +40,14 @@ _REQUESTS = (
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )
 
+_SIGNED = f"X-Instance-ID: {GUEST}\r\nX-Tenant-ID: p\r\nX-Instance-ID-Signature: {SIGNATURE}\r\nX-Forwarded-For: 10.0.0.5\r\n"
+
+_METADATA = (
+    f"GET /openstack/latest/meta_data.json HTTP/1.1\r\nHost: x\r\n{_SIGNED}\r\n",
+    f"GET /latest/user-data HTTP/1.0\r\nX-Instance-ID: {GUEST}\r\nX-Tenant-ID: p\r\nX-Instance-ID-Signature: 00\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /latest HTTP/1.1\r\nHost: x\r\nX-Metadata-Provider: n\r\n\r\n",
+)
+
 _LINES = (
     f"\x00/compute/v2.1/servers/{_ID}/action?x=y\nX-Auth-Token: t\nOpenStack-API-Version: compute 2.53\n\n{{}}",
     f'\x01/network/v2.0/subnets\nA: b\n\n{{"subnet": {{"network_id": "{_ID}", "availability_zone_hints": ["paris"]}}}}',
@@ -70,7 +79,7 @@ _BODIES = (
 
 
 def _of_mesh() -> list[bytes]:
-    probe = Probe(Ping(1, (News("paris", State.SUSPECT, 3),)), Coordinate(), b"digest--").encode()
+    probe = Probe(Ping(1, (News("paris", State.SUSPECT, 3),)), Coordinate(), b"digest--", 1_700_000_000_000).encode()
     entries = (
         b'identity.user/u\0{"present":[117964800000000,true],"name":[117964800000000,"ann"]}\0member/lyon\0{"left":[117964800000000,true]}'
     )
@@ -112,7 +121,13 @@ def of(name: str) -> list[bytes]:
         return [bytes([size]) + each.encode() for each in _REQUESTS for size in (0, 255)]
     if name in _MADE:
         return _MADE[name]()
-    texts = {"join": _BODIES, "request": _LINES, "scope": _SCOPES, "consoles": _URLS, "json": _JSON, "arrivals": _REQUESTS}.get(
-        name, ("../x", "a")
-    )
+    texts = {
+        "join": _BODIES,
+        "request": _LINES,
+        "scope": _SCOPES,
+        "consoles": _URLS,
+        "json": _JSON,
+        "arrivals": _REQUESTS,
+        "metadata": _METADATA,
+    }.get(name, ("../x", "a"))
     return [each.encode("utf-16" if name == "segments" else "latin-1") for each in texts]

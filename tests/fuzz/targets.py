@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import members
+import metadata
 import parsers
 import ports
 import seeds
@@ -12,6 +13,8 @@ import seeds
 
 def target(name: str) -> ports.Target:
     """The function to be fuzzed."""
+    if name == "metadata":
+        return metadata.MetadataPort().feed
     return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else members.target(name) or parsers.TARGETS[name]
 
 

@@ -1,6 +1,11 @@
 """What holds for all unit tests."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes, or its making, says nothing of the code.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(autouse=True)

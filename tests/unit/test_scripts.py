@@ -192,3 +192,39 @@ def test_packages_that_somebody_else_must_install(tmp_path):
         "warning: Python packages are missing, and what needs them is left out: a1, a2, a3 and 1 more\n"
         f"hint: have {owner} run `make things`: {sys.prefix} belongs to {owner}\n"
     )
+
+
+MAKE = """\
+#!/bin/sh
+echo "$*" >>"$ASKED"
+case $2 in broken) exit 1 ;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "made"),
+    [
+        ("", ["unit", "broken"]),
+        ("--jobserver-auth=3,4", ["unit", "broken"]),
+        ("k", ["unit", "broken", "bus"]),
+        ("ks -j2", ["unit", "broken", "bus"]),
+    ],
+)
+def test_parts_tell_how_long_they_took_and_end_at_a_failure_unless_told_otherwise(tmp_path, flags, made):
+    (tmp_path / "make").write_text(MAKE)
+    (tmp_path / "make").chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "MAKE": str(tmp_path / "make"), "MAKEFLAGS": flags, "ASKED": str(tmp_path / "asked")}
+    command = [ROOT / "scripts" / "parts", "unit", "broken", "bus"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [line.split()[-1] for line in (tmp_path / "asked").read_text().splitlines()] == made
+    lines = [line.split() for line in done.stdout.splitlines() if line]
+    assert lines[0] == ["part", "seconds"]
+    assert [line[0] for line in lines[1:]] == made
+    assert [line[2:] for line in lines[1:]] == [["failed"] if part == "broken" else [] for part in made]
+
+
+def test_parts_that_all_succeed_are_a_success(tmp_path):
+    environment = {"PATH": "/usr/bin:/bin", "MAKE": "true"}
+    done = subprocess.run([ROOT / "scripts" / "parts", "unit"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[2]) == (0, "unit")

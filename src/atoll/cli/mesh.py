@@ -32,6 +32,11 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
         print_json(found)
         return
     data_console().print(_table(found))
+    if ahead_s := found["clock_ahead_s"]:
+        way = "ahead of" if ahead_s > 0 else "behind"
+        data_console().print(
+            f"The clock of {found['site']} is {abs(ahead_s):.1f} s {way} the other sites' clocks: set it right.", soft_wrap=True
+        )
 
 
 def _table(found: dict[str, Any]) -> Table:

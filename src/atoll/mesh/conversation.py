@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from atoll.bus.zenoh_config import Tls
 from atoll.mesh import swim
+from atoll.mesh.agreed_time import AgreedTime
 from atoll.mesh.document import Document, Refused
 from atoll.mesh.envelope import Channel, Envelopes, Opened, Rejected, carried
 from atoll.mesh.members import Card
@@ -73,6 +74,7 @@ class Conversation:
         document: the replicated document.
         membership: who is a member.
         tls: this site's certificate, its key and the authority's certificate.
+        time: told of the others' clocks.
         pace: of the probes.
         rng: for the order of probes.
         on_change: called when who is reached may have changed.
@@ -92,6 +94,7 @@ class Conversation:
         membership: Membership,
         tls: Tls,
         *,
+        time: AgreedTime,
         pace: swim.Settings,
         rng: random.Random,
         on_change: Callable[[], None],
@@ -105,6 +108,7 @@ class Conversation:
         self._document = document
         self._exchange = Exchange(document)
         self._membership = membership
+        self._time = time
         self._vivaldi = Vivaldi(rng)
         self._swim = swim.Swim(site, rng, self._rtt_s, self._measured, pace)
         self._on_change = on_change
@@ -151,6 +155,7 @@ class Conversation:
                 self._envelopes.forget(name)
                 del self._peers[name]
         self._swim.set_members(cards)
+        self._time.keep(cards)
         for name, card in cards.items():
             self._peers.setdefault(name, _Peer(card)).card = card
             self.transport.connect(name, card.host, card.mesh_port)
@@ -254,9 +259,9 @@ class Conversation:
             self.transport.queue(name, data)
 
     def _say(self, outgoing: swim.Outgoing) -> None:
-        coordinate, digest = self._vivaldi.coordinate, self._exchange.hello()
+        coordinate, digest, clock_ms = self._vivaldi.coordinate, self._exchange.hello(), self._time.own_ms()
         for name, message in outgoing:
-            self._send(name, Channel.PROBE, Probe(message, coordinate, digest).encode())
+            self._send(name, Channel.PROBE, Probe(message, coordinate, digest, clock_ms).encode())
 
     def _exchange_with(self, messages: list[Said]) -> None:
         for name, message in messages:
@@ -368,6 +373,7 @@ class Conversation:
             return
         probe = Probe.decode(payload)
         peer.coordinate, peer.digest = probe.coordinate, probe.digest
+        self._time.hear(name, probe.clock_ms, self.rtt_ms(self._site, name) or 0.0)
         if probe.digest == self._document.digest():
             peer.acknowledged = self._document.written
         self._say(self._swim.receive(name, probe.message, self._loop.time()))

@@ -21,7 +21,7 @@ from cryptography import x509
 
 from atoll.bus.zenoh_config import Tls
 from atoll.files import make_directory
-from atoll.mesh import swim
+from atoll.mesh import agreed_time, swim
 from atoll.mesh.admission import Desk, Invitations
 from atoll.mesh.clock import HybridClock
 from atoll.mesh.conversation import Conversation
@@ -38,6 +38,9 @@ _LOG = logging.getLogger(__name__)
 
 _TIDY_S = 30.0
 """Seconds between two looks for deleted records of which less has to be kept."""
+
+_TIME_S = 1.0
+"""Seconds between two looks at this site's own clock."""
 
 
 def _now_ms() -> int:
@@ -59,6 +62,8 @@ class MeshOptions:
         data: a directory for the node's files.
         members_file: cards of sites that need no admission (JSON, a list).
         token_key: the public key of this site's tokens (PEM).
+        time_file: where this site's services find the agreed time; None if there are none.
+        distrusted: sites whose clocks don't count in it.
         sign: certifies a key for a site that joins, (request, name, host) -> certificate; None if the authority's key is not here.
         pace: of the probes.
     """
@@ -73,6 +78,8 @@ class MeshOptions:
     data: Path
     members_file: Path
     token_key: str = ""
+    time_file: Path | None = None
+    distrusted: frozenset[str] = frozenset()
     sign: Callable[[str, str, str], str] | None = None
     pace: swim.Settings = field(default_factory=swim.Settings)
 
@@ -110,6 +117,8 @@ class Mesh:
         clock = HybridClock(now_ms)
         self._store = Store(options.data / "document.db")
         self._invitations = Invitations(options.data / "invitations.db", now_ms)
+        self._time = agreed_time.AgreedTime(lambda: now_ms() * 1_000_000, distrusted=options.distrusted)
+        self._time_writer = agreed_time.Writer(options.time_file) if options.time_file else None
         self._roster = roster = Roster(options.cloud, own, authority)
         self.document = Document(
             self._store,
@@ -130,6 +139,7 @@ class Mesh:
             self.document,
             self._membership,
             Tls(str(tls / "ca.pem"), str(tls / "cert.pem"), str(tls / "key.pem")),
+            time=self._time,
             pace=options.pace,
             rng=rng or random.Random(),  # noqa: S311 - nothing secret comes of it
             on_change=self._tell,
@@ -138,6 +148,8 @@ class Mesh:
         )
         self._apart = False
         self._tidier: asyncio.TimerHandle | None = None
+        self._timekeeper: asyncio.TimerHandle | None = None
+        self._clock_is_wrong = False
         self._told: dict[str, tuple[Card, State]] = {}
         self._on_members: list[Callable[[frozenset[str]], None]] = []
 
@@ -149,6 +161,7 @@ class Mesh:
         Raises:
             zenoh.ZError: at the host and port nobody can listen.
         """
+        self._tell_time()
         self._membership.read_file()
         self._membership.follow()
         self._apart = self.site in self._roster.left
@@ -160,9 +173,12 @@ class Mesh:
 
     async def stop(self) -> None:
         """Be silent."""
-        if self._tidier is not None:
-            self._tidier.cancel()
+        for timer in (self._tidier, self._timekeeper):
+            if timer is not None:
+                timer.cancel()
         await self._conversation.stop()
+        if self._time_writer is not None:
+            self._time_writer.close()
         self._invitations.close()
         self._store.close()
 
@@ -210,6 +226,7 @@ class Mesh:
             "traffic": {"sent_bytes": traffic.sent, "received_bytes": traffic.received, "dropped": traffic.dropped},
             "refused": dict(self._conversation.refused),
             "document": self.document.size(),
+            "clock_ahead_s": round(self._time.own_ahead_s(), 3),
         }
 
     # What is to be done
@@ -306,6 +323,19 @@ class Mesh:
             return False
         self._conclude()
         return True
+
+    def _tell_time(self) -> None:
+        self._timekeeper = asyncio.get_running_loop().call_later(_TIME_S, self._tell_time)
+        if self._time_writer is not None:
+            self._time_writer.write(self._time.distance_ns())
+        ahead_s = self._time.own_ahead_s()
+        if (wrong := ahead_s != 0) != self._clock_is_wrong:
+            self._clock_is_wrong = wrong
+            if wrong:
+                way = "ahead of" if ahead_s > 0 else "behind"
+                _LOG.warning("this site's clock is %.1f s %s the other sites' clocks: set it right", abs(ahead_s), way)
+            else:
+                _LOG.warning("this site's clock agrees with the other sites' clocks again")
 
     def _tidy_later(self) -> None:
         self._tidier = asyncio.get_running_loop().call_later(_TIDY_S, self._tidy)

@@ -1,4 +1,4 @@
-"""The bytes of a probe: a message of SWIM, and the sender's coordinate and the digest of its document, which ride on it."""
+"""The bytes of a probe: a message of SWIM, and the sender's coordinate, clock and the digest of its document, which ride on it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from atoll.mesh.vivaldi import Coordinate
 _KINDS: tuple[type[Message], ...] = (Ping, Ack, Ask, Gossip)
 _HEAD = struct.Struct(">BI")
 _NEWS = struct.Struct(">BI")
+_CLOCK = struct.Struct(">Q")
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Probe:
         message: of SWIM.
         coordinate: where the sender is.
         digest: of the sender's document.
+        clock_ms: the sender's own clock, milliseconds since 1970.
     """
 
     message: Message
     coordinate: Coordinate
     digest: bytes
+    clock_ms: int
 
     def encode(self) -> bytes:
         """As bytes."""
@@ -33,6 +36,7 @@ class Probe:
         parts = [
             _HEAD.pack(_KINDS.index(type(message)), 0 if isinstance(message, Gossip) else message.number),
             self.coordinate.pack(),
+            _CLOCK.pack(max(self.clock_ms, 0)),
             _text(self.digest),
         ]
         if isinstance(message, Ask):
@@ -57,13 +61,14 @@ class Probe:
     def _decode(cls, reader: _Reader) -> Probe:
         kind, number = reader.unpack(_HEAD)
         coordinate = Coordinate.unpack(reader.take(Coordinate.SIZE))
+        (clock_ms,) = reader.unpack(_CLOCK)
         digest = reader.text()
         target = reader.text().decode() if _KINDS[kind] is Ask else ""
         news: list[News] = []
         while reader.left:
             state, incarnation = reader.unpack(_NEWS)
             news.append(News(reader.text().decode(), State(state), incarnation))
-        return cls(_message(_KINDS[kind], number, target, tuple(news)), coordinate, digest)
+        return cls(_message(_KINDS[kind], number, target, tuple(news)), coordinate, digest, clock_ms)
 
 
 def _message(kind: type[Message], number: int, target: str, news: tuple[News, ...]) -> Message:

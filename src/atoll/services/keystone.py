@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from atoll.identifiers import gateway_role
 from atoll.mesh.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
@@ -101,18 +102,36 @@ def _make_template(directory: Path) -> None:
 
 def run(child: Child) -> None:
     """Serve the identity API; at the first start, fill the database."""
+    from atoll.services.wsgi import serve
+
+    settings = Settings.load(child.arguments["directory"])
+    common.directories(settings)
+    common.databases(settings, "keystone", ["keystone"])
+    serve(child, application(settings))
+
+
+def application(settings: Settings) -> Any:
+    """Make Keystone as a site runs it, with its keys and with what it needs in its database.
+
+    Args:
+        settings: of the site, whose database has its schema.
+    """
     import keystone.conf
     import keystone.server
     from keystone.common import provider_api
     from keystone.server.flask import core
 
-    from atoll.services import invalidation, keystone_bootstrap, keystone_bounds, keystone_context, keystone_tokens, keystone_trust
-    from atoll.services.wsgi import serve
+    from atoll.services import (
+        invalidation,
+        keystone_bootstrap,
+        keystone_bounds,
+        keystone_clock,
+        keystone_context,
+        keystone_tokens,
+        keystone_trust,
+    )
 
-    settings = Settings.load(child.arguments["directory"])
-    common.directories(settings)
     _make_keys(settings.data / "keys")
-    common.databases(settings, "keystone", ["keystone"])
     os.environ["OS_KEYSTONE_CONFIG_DIR"] = str(settings.etc / "keystone")
     keystone.server.configure(config_files=core._get_config_files())
     keystone_bootstrap.bootstrap(settings)
@@ -122,11 +141,12 @@ def run(child: Child) -> None:
     keystone_context.install()
     keystone_bounds.install(settings.sockets)
     keystone_tokens.install()
+    keystone_clock.install(settings.sockets, settings.data)
     keystone_trust.install(settings, keystone_tokens.site_of(settings.site, settings.trust))
     invalidation.tell_of_commits(settings.sockets)
-    application = core.initialize_application("public", config_files=core._get_config_files())
+    made = core.initialize_application("public", config_files=core._get_config_files())
     _load_policies()
-    serve(child, application)
+    return made
 
 
 def _load_policies() -> None:

@@ -239,6 +239,10 @@ def run(child: Child) -> None:
         ovn_agent.prepare(settings)
         events.install()
         logged_groups.install()
+    elif settings.network == "ovs":
+        from atoll.services.ml2ovs import steady_agents
+
+        steady_agents.install()
     with _own_signals(), _own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
     tags_of_nothing.install()

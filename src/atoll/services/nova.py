@@ -268,8 +268,9 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
-    from atoll.services import host_names, lean_list
+    from atoll.services import host_names, lean_list, steady_heartbeats
 
+    steady_heartbeats.install()
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")

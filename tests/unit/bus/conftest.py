@@ -19,13 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from oslo_config import cfg
 
 from atoll.bus import options
-
-settings.register_profile("busy machine", deadline=None)  # how long an example takes says nothing of the code
-settings.load_profile("busy machine")
 
 
 @pytest.fixture

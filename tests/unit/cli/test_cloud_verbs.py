@@ -8,6 +8,7 @@ from atoll.errors import AtollError
 from atoll.site import gateway_client
 
 MEMBERS = {
+    "clock_ahead_s": 0.0,
     "site": "paris",
     "members": [
         {"name": "lyon", "host": "10.77.1.1", "public_port": 8080, "state": "unreachable", "rtt_ms": None},
@@ -52,6 +53,12 @@ def test_members_are_shown_as_the_site_sees_them(atoll, asked):
     assert [line.split()[:2] for line in lines[1:]] == [["lyon", "unreachable"], ["nice", "alive"], ["paris", "here"]]
     assert "12.3 ms" in lines[2]
     assert json.loads(atoll("mesh", "nice", "--json").out) == MEMBERS
+
+
+@pytest.mark.parametrize(("ahead_s", "told"), [(3600.2, "3600.2 s ahead of"), (-2.5, "2.5 s behind")])
+def test_a_clock_that_is_wrong_is_told(atoll, asked, ahead_s, told):
+    asked.answer = MEMBERS | {"clock_ahead_s": ahead_s}
+    assert f"The clock of paris is {told} the other sites' clocks: set it right." in atoll("mesh").out
 
 
 def test_conflicts_are_told(atoll, asked):

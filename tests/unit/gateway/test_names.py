@@ -247,6 +247,7 @@ def test_what_waits_survives_a_restart(tmp_path):
         assert again.between(LAPTOP) == ("brest", "metz")
         again.forget("metz")
         assert (again.between(LAPTOP), brest.conflicts.list()) == ((), [])
+        again.close()
 
     trial(act)
 

@@ -15,6 +15,7 @@ from atoll.errors import AtollError
 from atoll.mesh import graves
 from atoll.mesh import node as node_module
 from atoll.mesh.admission import Token, join
+from atoll.mesh.agreed_time import Reader
 from atoll.mesh.certificates import authority
 from atoll.mesh.envelope import Channel, Envelopes
 from atoll.mesh.node import Mesh
@@ -486,3 +487,25 @@ def test_a_clock_that_is_an_hour_off_does_not_matter(sites):
             await late.stop()
 
     asyncio.run(main())
+
+
+def test_a_site_whose_clock_is_wrong_goes_by_those_of_the_others(sites, tmp_path, caplog):
+    sites.introduce("paris", "lyon", "nice")
+    ahead_s = {"paris": 0, "lyon": 3600, "nice": 0}
+
+    async def main() -> None:
+        nodes = [
+            Mesh(sites.options(name, time_file=tmp_path / f"{name}.time"), lambda ahead=ahead: time.time_ns() // 10**6 + ahead * 1000)
+            for name, ahead in ahead_s.items()
+        ]
+        readers = [Reader(tmp_path / f"{name}.time") for name in ahead_s]
+        try:
+            for node in nodes:
+                await node.start()
+            await until(lambda: [round(node.status()["clock_ahead_s"]) for node in nodes] == [0, 3600, 0])
+            await until(lambda: all(abs(reader.now_ns() - time.time_ns()) < 10**9 for reader in readers))
+        finally:
+            await asyncio.gather(*(node.stop() for node in nodes))
+
+    asyncio.run(main())
+    assert "this site's clock is 3600.0 s ahead of the other sites' clocks: set it right" in caplog.text

@@ -16,9 +16,9 @@ messages = st.one_of(
 )
 
 
-@given(messages, st.binary(max_size=8))
-def test_what_is_encoded_is_decoded(message, digest):
-    probe = Probe(message, Coordinate(1.5, -2.0, 0.25, 0.5), digest)
+@given(messages, st.binary(max_size=8), st.integers(0, 2**63))
+def test_what_is_encoded_is_decoded(message, digest, clock_ms):
+    probe = Probe(message, Coordinate(1.5, -2.0, 0.25, 0.5), digest, clock_ms)
     assert Probe.decode(probe.encode()) == probe
 
 
@@ -33,7 +33,7 @@ def test_any_bytes_are_a_probe_or_refused(data):
 
 @given(messages, st.data())
 def test_half_a_probe_is_no_other_message(message, data):
-    whole = Probe(message, Coordinate(), b"12345678").encode()
+    whole = Probe(message, Coordinate(), b"12345678", 1_700_000_000_000).encode()
     half = whole[: data.draw(st.integers(0, len(whole) - 1))]
     try:
         assert len(Probe.decode(half).message.news) < len(message.news)
@@ -42,9 +42,9 @@ def test_half_a_probe_is_no_other_message(message, data):
 
 
 def test_a_quiet_probe_is_small():
-    assert len(Probe(Ping(1), Coordinate(), b"12345678").encode()) <= 22
+    assert len(Probe(Ping(1), Coordinate(), b"12345678", 1_700_000_000_000).encode()) <= 30
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="makes no sense"):
-        Probe.decode(b"\x09" + Probe(Ping(1), Coordinate(), b"").encode()[1:])
+        Probe.decode(b"\x09" + Probe(Ping(1), Coordinate(), b"", 0).encode()[1:])

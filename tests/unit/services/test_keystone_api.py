@@ -22,36 +22,19 @@ TEMPLATE = """
 """
 
 SERVE = """
-    import os
     from pathlib import Path
     from atoll.services import base
-    arguments = sys.argv[1:]
+    directory = Path(sys.argv[1])
     base.preload()
 
     import jwt, time
-    import keystone.conf
-    import keystone.server
-    from keystone.common import jwt_utils, provider_api
-    from keystone.server.flask import core
+    from keystone.common import jwt_utils
     from werkzeug.test import Client
-    from atoll.services import keystone as ours, keystone_bootstrap, keystone_bounds, keystone_context, keystone_tokens, keystone_trust
+    from atoll.services import keystone as ours
     from atoll.services.contract import Settings
 
-    directory = Path(arguments[0])
     settings = Settings.load(directory)
-    os.environ["OS_KEYSTONE_CONFIG_DIR"] = str(settings.etc / "keystone")
-    ours._make_keys(settings.data / "keys")
-    keystone.server.configure(config_files=core._get_config_files())
-    provider_api.ProviderAPIs._clear_registry_instances()
-    keystone_bootstrap.bootstrap(settings)
-    # As services/keystone.py `run` does.
-    provider_api.ProviderAPIs._clear_registry_instances()
-    keystone.conf.CONF.reset()
-    keystone_context.install()
-    keystone_bounds.install(settings.sockets)
-    keystone_tokens.install()
-    keystone_trust.install(settings, keystone_tokens.site_of(settings.site, settings.trust))
-    client = Client(core.initialize_application("public", config_files=core._get_config_files()))
+    client = Client(ours.application(settings))
 
     def call(method, path, body=None, token=None, **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()} | ({"X-Auth-Token": token} if token else {})
@@ -104,6 +87,41 @@ TENANT = """
     found["password"] = call("POST", f"/users/{user}/password", {"user": {"password": "other", "original_password": "secret"}})[0]
     found["user"] = call("PATCH", f"/users/{user}", {"user": {"note": "x" * 5000}}, admin)
     found["user"] = [found["user"][0], found["user"][1]["error"]["message"]]
+    tell(found)
+"""
+
+CLOCK = """
+    from atoll.mesh.agreed_time import FILE, Writer, since_boot_ns
+    settings.sockets.mkdir(exist_ok=True)
+    writer = Writer(settings.sockets / FILE)
+
+    def ahead(seconds):
+        writer.write(time.time_ns() - since_boot_ns() + seconds * 10**9)
+
+    def status(password, name="v"):
+        identity = {"methods": ["password"], "password": {"user": {"name": name, "domain": {"id": "default"}, "password": password}}}
+        return call("POST", "/auth/tokens", {"auth": {"identity": identity}})[0]
+
+    def good(token):
+        return call("GET", "/auth/tokens", None, admin, X_Subject_Token=token)[0]
+
+    ahead(0)
+    ahead(3600)
+    late = sign_in("u", "secret", "p")
+    own = sign_in("u", "secret", "p")
+    other = call("POST", "/users", {"user": {"name": "v", "domain_id": "default", "password": "first"}}, admin)[1]["user"]
+    ahead(0)
+    found["late"] = good(late)
+    found["revoked itself"] = [call("DELETE", "/auth/tokens", None, own, X_Subject_Token=own)[0], good(own)]
+    found["set"] = [call("PATCH", f"/users/{other['id']}", {"user": {"password": "second"}}, admin)[0], status("first"), status("second")]
+    change = {"user": {"original_password": "second", "password": "third"}}
+    found["changed"] = [call("POST", f"/users/{other['id']}/password", change)[0], status("second"), status("third")]
+    found["disabled"] = call("PATCH", f"/users/{user}", {"user": {"enabled": False}}, admin)[0]
+    found["enabled"] = call("PATCH", f"/users/{user}", {"user": {"enabled": True}}, admin)[0]
+    found["late then"] = good(late)
+    found["new"] = good(sign_in("u", "secret", "p"))
+    ahead(-3600)
+    found["behind"] = good(sign_in("u", "secret", "p"))
     tell(found)
 """
 
@@ -166,6 +184,18 @@ def test_a_tenant_is_told_the_bounds(settings):
     assert found["blobs"] == [201, 403]
     assert found["password"] == 204
     assert found["user"] == [400, "The field 'note' of the user has 5000 characters: 4096 are allowed."]
+
+
+def test_what_was_made_while_the_clock_was_ahead_can_be_changed_and_revoked(settings):
+    found = inside(SERVE + CLOCK, str(settings.directory))
+    assert found["late"] == 200
+    assert found["revoked itself"] == [204, 404]
+    assert found["set"] == [200, 401, 201]
+    assert found["changed"] == [204, 401, 201]
+    assert (found["disabled"], found["enabled"]) == (200, 200)
+    assert found["late then"] == 404
+    assert found["new"] == 200
+    assert found["behind"] == 200
 
 
 def test_administrators_of_other_sites_are_kept_to_their_rights(settings):

@@ -37,6 +37,7 @@ from atoll.gateway.request.call import Call
 from atoll.gateway.request.requester import Requesters
 from atoll.gateway.sites import Sites
 from atoll.identifiers import gateway_user
+from atoll.mesh import agreed_time
 from atoll.mesh.certificates import authority
 from atoll.mesh.identity.homes import Policy
 from atoll.mesh.identity.tables import PREFIX, encode
@@ -234,6 +235,8 @@ def _mesh_options(options: Options, token_key: str, *, certifies: bool) -> MeshO
         data=options.data / "mesh",
         members_file=options.members_file,
         token_key=token_key,
+        time_file=options.sockets / agreed_time.FILE,
+        distrusted=frozenset(site for site, level in options.trust.items() if level != "full"),
         sign=sign,
     )
 

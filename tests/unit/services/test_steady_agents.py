@@ -1,0 +1,42 @@
+"""Which agents Neutron takes for alive when the clock is set, with upstream's real function and model."""
+
+import pytest
+from upstream import check, inside
+
+LOOK = """
+    import time
+    from unittest import mock
+    from datetime import timedelta
+    from neutron.common import config
+    config.register_common_config_options()
+    from neutron.conf.agent.database import agents_db
+    agents_db.register_db_agents_opts()
+    from neutron.db.models import agent
+    from oslo_utils import timeutils
+    from atoll.services.keystone_clock import Now
+    from atoll.services.ml2ovs import steady_agents
+
+    timeutils.set_time_override(Now(lambda: int(time.time() * 10**9)))
+    if sys.argv[1] == "ours":
+        steady_agents.install()
+    right, ahead = time.time, 0
+
+    def alive(seconds_ago):
+        return agent.Agent(heartbeat_timestamp=timeutils.utcnow() - timedelta(seconds=seconds_ago)).is_active
+
+    with mock.patch("time.time", lambda: right() + ahead):
+        found = [alive(5), alive(300)]
+        old = [agent.Agent(heartbeat_timestamp=timeutils.utcnow() - timedelta(seconds=ago)) for ago in (5, 300)]
+        ahead = 3600
+        found += [each.is_active for each in old] + [alive(5)]
+    tell(found)
+"""
+
+
+@pytest.mark.parametrize(("whose", "kept"), [("ours", True), ("upstream", False)])
+def test_an_agent_that_was_alive_before_the_clock_was_set_is_alive(whose, kept):
+    assert inside(LOOK, whose) == [True, False, kept, False, True]
+
+
+def test_upstream_is_what_steady_agents_were_written_against():
+    check("neutron", {("neutron/agent/common/utils.py", "is_agent_down"): "99adac2f"}, "services/ml2ovs/steady_agents.py")
