@@ -12,7 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from gateway_cloud import Cloud, raw
+from gateway_cloud import Cloud, Services, raw
 from keystonemiddleware.auth_token._request import _AuthTokenRequest
 from multidict import CIMultiDict
 
@@ -167,6 +167,43 @@ def test_a_user_is_known_by_a_token_that_a_site_has_signed(tmp_path: Path) -> No
     assert [callers.user(each) for each in wrong] == [""] * len(wrong)
     assert callers.user(jwt.encode({"sub": ["ann"], "exp": 2**40}, paris.key, algorithm="ES256")) == ""
     assert callers.user(jwt.encode({"sub": "ann"}, paris.key, algorithm="ES256")) == ""
+
+
+def test_the_site_that_has_issued_a_token_is_known(tmp_path: Path) -> None:
+    paris, lyon = Issuer(tmp_path, "public"), Issuer(tmp_path, "lyon")
+    callers = Callers(tmp_path)
+    tokens = [each.token("ann") for each in (paris, lyon)] + [forged("ann")]
+    assert [callers.issuer(each) for each in tokens] == ["", "", ""], "nobody has checked them"
+    assert [callers.user(each) for each in tokens] == ["ann", "ann", ""]
+    assert [callers.issuer(each) for each in tokens] == ["", "lyon", ""]
+
+
+def test_what_another_site_knew_is_fetched_before_a_request_is_looked_at(tmp_path: Path) -> None:
+    class Noted:
+        def __init__(self, services: Services) -> None:
+            self.followed: list[tuple[str, str]] = []
+            self._services = services
+
+        async def follow(self, site: str, digest: str) -> None:
+            self.followed.append((site, digest))
+            assert not self._services.requests, "no service was asked yet"
+
+        follow_token = follow
+
+    async def test(cloud: Cloud) -> None:
+        lyon = Issuer(cloud["paris"].options.token_keys, "lyon")
+        noted = {name: Noted(cloud[name].services) for name in ("paris", "lyon")}
+        for name, each in noted.items():
+            cloud[name].server.freshness = each  # type: ignore[assignment]
+        cloud["paris"].sites.seen = lambda: "0123456789abcdef"
+        token, server = lyon.token("ann"), cloud["lyon"].services.add_server("a", "2026-01-01T00:00:00Z")
+        headers = {"X-Auth-Token": token, "X-Atoll-Seen": "said by a client"}
+        assert (await cloud.ask("paris", "GET", f"/compute/v2.1/servers/{server}", headers=headers))[0] == 200
+        assert noted["paris"].followed == [("lyon", token)], "whose token it is"
+        assert noted["lyon"].followed == [("paris", "0123456789abcdef")], "whose request it is"
+        assert not any("Seen" in name for each in cloud["lyon"].services.headers for name in each)
+
+    run(tmp_path, test, "paris", "lyon")
 
 
 def test_the_tokens_of_a_site_that_was_revoked_are_nobodys(tmp_path: Path) -> None:
