@@ -49,6 +49,11 @@ class Insistent:
         """The id of something it made."""
         return self._session.id(thing)
 
+    def use_image(self, thing: str) -> None:
+        """Make servers of an image that it made."""
+        self.tenancy = {**self.tenancy, "image": self.id(thing)}
+        self._session.tenancy = self.tenancy
+
     def make(self, type_: str, name: str, **fields: Any) -> str:  # noqa: ANN401, RUF100
         """Make a thing; each try has a name of its own, for an unanswered one may yet succeed.
 
