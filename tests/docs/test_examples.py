@@ -35,3 +35,10 @@ def test_topologies_of_the_page_are_read():
         data = yaml.safe_load(text)
         data.setdefault("sites", [{"name": "paris"}, {"name": "edge-1"}, {"name": "monitor"}])
         assert parse_cloud(yaml.safe_dump(data), "wan.md").network is not None
+
+
+def test_cloud_of_the_tutorial_is_the_example():
+    page = (ROOT / "docs" / "tutorial" / "three-sites.md").read_text(encoding="utf-8")
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    example = (ROOT / "examples" / "triangle.yaml").read_text(encoding="utf-8")
+    assert shown == "".join(line for line in example.splitlines(keepends=True) if not line.startswith("#"))

@@ -4,7 +4,7 @@ Blocks are fenced, and their info string says what to do with them:
 
     console         commands after `$ `, continued after `> `; the lines below a command are its output. Each command must succeed.
     console fails   the same, but each command must fail.
-    console until   the same, but each command is repeated until its output is the one shown, for a minute at most.
+    console until   the same, but each command is repeated until its output is the one shown, for four minutes at most.
     yaml NAME       a file of this name, written where the shell is.
 
 All other blocks are for the reader alone. A command without output in the page may write anything. Otherwise all of its output must be
@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from markdown_it import MarkdownIt
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """Seconds during which a command of an `until` block is repeated."""
 
 MODES = ("", "fails", "until")
