@@ -7,6 +7,7 @@ import http.client
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,6 +83,8 @@ class Clients:
         self._numbers: Counter[str] = Counter()
         self._ended = threading.Event()
         self.acknowledged = 0
+        self._closed_at = 0.0
+        self._told_at: dict[str, float] = {}
         self._kinds = {
             "user": Kind(_make_user, "identity", "/users", _listed("identity", "/users", "users"), 2),
             "network": Kind(_make_network, "network", "/v2.0/networks", _listed("network", "/v2.0/networks", "networks"), 2),
@@ -104,6 +107,7 @@ class Clients:
             AssertionError: a request failed before that.
         """
         self._ended.clear()
+        self._closed_at = 0.0
         api = self._cloud.api()
         with ThreadPoolExecutor(sum(kind.clients for kind in self._kinds.values())) as pool:
             running: list[Future[None]] = [
@@ -115,6 +119,11 @@ class Clients:
                 self._ended.set()
             for each in running:
                 each.result()
+
+    def close(self) -> None:
+        """Count nothing that clients are told from now on: whether it is so may be either."""
+        with self._lock:
+            self._closed_at = time.monotonic()
 
     def _go_on(self, api: Api, name: str, kind: Kind) -> None:
         while not self._ended.is_set():
@@ -135,15 +144,19 @@ class Clients:
         if not doomed:
             made = kind.make(api, called)
             with self._lock:
-                told.there[made] = called
-                self.acknowledged += 1
+                if not self._closed_at:
+                    told.there[made] = called
+                    self._told_at[made] = time.monotonic()
+                    self.acknowledged += 1
             return
         answer = api.call(kind.service, "DELETE", f"{kind.path}/{doomed}")
         if not answer.ok:
             raise AtollError("bench.failed", f"DELETE {kind.path}/{doomed}: HTTP {answer.status}")
         with self._lock:
-            told.gone.add(doomed)
-            self.acknowledged += 1
+            if not self._closed_at:
+                told.gone.add(doomed)
+                self._told_at[doomed] = time.monotonic()
+                self.acknowledged += 1
 
     def _make_image(self, api: Api, name: str) -> str:
         data = os.urandom(IMAGE_BYTES)
@@ -165,9 +178,12 @@ class Clients:
             with suppress(AssertionError):
                 until(lambda: told.gone.isdisjoint(kind.listed(api)), "deleted servers are gone", 30.0)
         listed = kind.listed(api)
-        lines = [f"{name} {each} is not there" for each in told.there if listed.get(each) != told.there[each]]
-        lines += [f"{name} {each} is there again" for each in told.gone & set(listed)]
+        lines = [f"{name} {each} is not there, {self._since(each)}" for each in told.there if listed.get(each) != told.there[each]]
+        lines += [f"{name} {each} is there again, {self._since(each)}" for each in told.gone & set(listed)]
         return lines + [f"{name} {each} is there twice" for each, count in Counter(listed.values()).items() if count > 1]
+
+    def _since(self, thing: str) -> str:
+        return f"of which a client was told {self._closed_at - self._told_at[thing]:.3f} s before the last cut"
 
     def _broken(self, api: Api) -> list[str]:
         """What is there, and is not what it was."""
