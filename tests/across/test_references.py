@@ -234,6 +234,28 @@ def test_floating_ip_of_here_for_a_server_there(tenant, outside):
     )
 
 
+def test_external_network_stays_at_its_site(tenant, outside):
+    """What names it is made there through any gateway; what is at another site can't use it."""
+    metz, network = tenant.at("metz"), tenant.network()
+    (subnet,) = tenant.brest.expect("network", "GET", f"/v2.0/subnets?network_id={network}")["subnets"]
+    router = tenant.make("metz", "routers", "router", external_gateway_info={"network_id": outside})["id"]
+    assert tenant.has("brest", "network", f"/v2.0/routers/{router}")
+    metz.expect("network", "PUT", f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet["id"]})
+    port = tenant.make("brest", "ports", "port", network_id=network)["id"]
+    address = tenant.make("metz", "floatingips", "floatingip", floating_network_id=outside)["id"]
+    assert tenant.has("brest", "network", f"/v2.0/floatingips/{address}")
+    for leads, status in ((port, "ACTIVE"), (None, "DOWN")):
+        metz.expect("network", "PUT", f"/v2.0/floatingips/{address}", {"floatingip": {"port_id": leads}})
+        assert metz.expect("network", "GET", f"/v2.0/floatingips/{address}")["floatingip"]["status"] == status
+    own = tenant.make("metz", "routers", "router")["id"]
+    gateway = {"router": {"external_gateway_info": {"network_id": outside}}}
+    hint = "it leads out of its own site: use an external network of metz, or create what needs it at brest"
+    refused = f"external network {outside} is at brest and can't be used at metz: {hint}"
+    assert refusal(tenant.brest.call("network", "PUT", f"/v2.0/routers/{own}", gateway)) == refused
+    assert refusal(tenant.boot("metz", imageRef=tenant.image(), networks=[{"uuid": outside}])) == refused
+    assert not tenant.has("metz", "network", f"/v2.0/networks/{outside}")
+
+
 def test_scheduler_hints(tenant):
     group = {"server_group": {"name": "g", "policy": "anti-affinity"}}
     identifier = tenant.brest.expect("compute", "POST", "/os-server-groups", group)["server_group"]["id"]

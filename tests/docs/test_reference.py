@@ -33,7 +33,10 @@ def generated() -> dict[str, str]:
     return pages
 
 
-@pytest.mark.parametrize("name", ["errors.md", "cli.md", "cloud.md", "lists.md", "references.md"])
+GENERATED = ("errors.md", "cli.md", "cloud.md", "lists.md", "references.md", "resources.md", "sharing.md", "unique-names.md")
+
+
+@pytest.mark.parametrize("name", GENERATED)
 def test_page_is_what_the_code_says(name, generated):
     assert page(name) == generated[name], "run .venv/bin/python scripts/reference"
 
