@@ -159,7 +159,7 @@ class _Tester:
         while True:
             died = [point.process for point in deaths[: self._site.board.deaths(round_)]]
             self._site.await_ready(restarts, died)
-            wrong = self._site.settled(client.attempts)
+            wrong = self._site.settled(client)
             if self._site.board.deaths(round_) == len(died):
                 return died, wrong
 
