@@ -35,7 +35,7 @@ class Insistent:
         sites: all of them.
         attempts: its log.
         networks: that it made.
-        undone: True if what was brought to the other sites for its requests must be gone in the end.
+        undone: True if what was brought to the other sites for its requests must be gone at once.
     """
 
     api: Client
