@@ -34,6 +34,8 @@ class Insistent:
         tenancy: the ids that a server is made of: image, flavor, network.
         sites: all of them.
         attempts: its log.
+        networks: that it made.
+        undone: True if what was brought to the other sites for its requests must be gone at once.
     """
 
     api: Client
@@ -41,6 +43,8 @@ class Insistent:
     tenancy: Mapping[str, str]
     sites: tuple[str, ...]
     attempts: list[Attempt] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    undone: bool = False
 
     def __post_init__(self) -> None:
         self._session = Session(self.tenancy)
@@ -49,10 +53,19 @@ class Insistent:
         """The id of something it made."""
         return self._session.id(thing)
 
-    def use_image(self, thing: str) -> None:
-        """Make servers of an image that it made."""
-        self.tenancy = {**self.tenancy, "image": self.id(thing)}
+    def use_network(self) -> str:
+        """Make a network with a subnet, and servers on it from now on.
+
+        Returns:
+            Its id.
+        """
+        network = self.api.expect("network", "POST", "/v2.0/networks", {"network": {"name": "brought"}})["network"]["id"]
+        subnet = {"network_id": network, "ip_version": 4, "cidr": "10.91.0.0/24"}
+        self.api.expect("network", "POST", "/v2.0/subnets", {"subnet": subnet})
+        self.networks.append(network)
+        self.tenancy = {**self.tenancy, "network": network}
         self._session.tenancy = self.tenancy
+        return str(network)
 
     def make(self, type_: str, name: str, **fields: Any) -> str:  # noqa: ANN401, RUF100
         """Make a thing; each try has a name of its own, for an unanswered one may yet succeed.

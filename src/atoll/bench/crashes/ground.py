@@ -16,7 +16,6 @@ from atoll.bench.crashes.point import Board
 from atoll.bench.crashes.remnants import remnants
 from atoll.bench.faults.checker import check
 from atoll.bench.faults.client import Client, Insider
-from atoll.bench.faults.log import Attempt
 from atoll.bench.faults.observe import look
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
@@ -40,8 +39,23 @@ READY_S = 120.0
 PEACE_S = 90.0
 """Seconds in which all is as it should be, once they are: Nova looks after allocations of deleted servers once a minute."""
 
+REMOVE_S = 30.0
+"""Seconds for which something is deleted again and again until it is gone."""
+
 STRIKES = 4
 """Deaths of a process after which it is restarted in good order: each death in a row makes the supervisor wait twice as long."""
+
+_CLEANED = (
+    (
+        ("compute", "/servers/", "servers"),
+        ("image", "/v2/images/", "images"),
+        ("identity", "/users/", "users"),
+        ("identity", "/projects/", "projects"),
+    ),
+    (("network", "/v2.0/ports/", "ports"),),
+    (("network", "/v2.0/networks/", "networks"),),
+)
+"""What is deleted after a trial, one kind after the other: service, path, and the field of a view that has it."""
 
 _NO_ANSWER = (OSError, HTTPException, AtollError)
 
@@ -138,12 +152,20 @@ class Ground:
         except _NO_ANSWER as error:
             return View(site, f"{type(error).__name__}: {error}")
 
-    def wrong(self, attempts: Sequence[Attempt]) -> list[Violation]:
+    def wrong(self, client: Insistent) -> list[Violation]:
         """What is not as it should be."""
         views = self.views()
-        found = check(attempts, self.before, views)
+        # What a client made at one site may be brought to others.
+        made = View(
+            self.sites[0], networks={id_: {} for id_ in client.networks}, images={each.id: {} for each in client.attempts if each.id}
+        )
+        found = check(client.attempts, [*self.before, *([made] if len(views) > 1 else [])], views)
         for view in views:
             found += [] if view.error else list(remnants(self._settings[view.site].data, view))
+        for view in views[1:] if client.undone else ():
+            found += [
+                Violation("orphan", f"network {id_} at {view.site} was brought in vain") for id_ in client.networks if id_ in view.networks
+            ]
         return [each for each in (*found, *self._pending()) if each.what not in self._left]
 
     def _pending(self) -> Iterator[Violation]:
@@ -156,36 +178,32 @@ class Ground:
             if pending:
                 yield Violation("unhealthy", f"{len(pending)} operations are pending at {site}: {pending[:3]}")
 
-    def settled(self, attempts: Sequence[Attempt], patience_s: float = PEACE_S) -> list[Violation]:
+    def settled(self, client: Insistent, patience_s: float = PEACE_S) -> list[Violation]:
         """What is not as it should be, after all the time that it may take."""
         deadline = time.monotonic() + patience_s
-        while (found := self.wrong(attempts)) and time.monotonic() < deadline:
+        while (found := self.wrong(client)) and time.monotonic() < deadline:
             time.sleep(0.5)
         return found
 
     def clean(self) -> list[Violation]:
         """Delete whatever was not there at first, as a client would; what stays is a violation."""
-        for view, before in zip(self.views(), self.before, strict=True):
-            for service, path, kept, there in (
-                ("compute", "/servers/", before.servers, view.servers),
-                ("image", "/v2/images/", before.images, view.images),
-                ("identity", "/users/", before.users, view.users),
-                ("identity", "/projects/", before.projects, view.projects),
-                ("network", "/v2.0/ports/", before.ports, {} if view.servers else view.ports),
-                ("network", "/v2.0/networks/", before.networks, {} if view.servers else view.networks),
-            ):
-                for id_ in there.keys() - kept.keys() - self._of_all(path):
-                    self._remove(view.site, service, path + id_)
-        found = self.settled([])
+        for kinds in _CLEANED:
+            for view in self.views():
+                for service, path, field in kinds:
+                    for id_ in self._new(view, field):
+                        self._remove(view.site, service, path + id_)
+        found = self.settled(self.client())
         self._left |= {each.what for each in found}  # told once, and not of every later trial
         return found
 
-    def _of_all(self, path: str) -> set[str]:
-        """What was brought along from what was there at first goes by the site itself, or stays."""
-        return {id_ for view in self.before for id_ in (view.images if "images" in path else view.networks)}
+    def _new(self, view: View, field: str) -> list[str]:
+        known = {id_ for each in self.before for id_ in getattr(each, field)}
+        rows = getattr(view, field)
+        # A port of a network's own goes with it.
+        return [id_ for id_ in rows if id_ not in known and not str(rows[id_].get("device_owner", "")).startswith("network:")]
 
     def _remove(self, site: str, service: str, path: str) -> None:
-        deadline = time.monotonic() + PEACE_S
+        deadline = time.monotonic() + REMOVE_S
         while time.monotonic() < deadline:
             try:
                 if self._apis[site].call(service, "DELETE", path).status in GONE:

@@ -100,23 +100,16 @@ def _identity(client: Insistent, _thing: str) -> None:
     client.insist("project.delete", project)
 
 
-def _imaged(client: Insistent) -> str:
-    """An image that the other site has not got yet."""
-    thing = client.make("image", "image")
-    client.insist("image.upload", thing, seed=1, size=50_000)
-    return thing
-
-
-def _boot_elsewhere(client: Insistent, image: str) -> None:
+def _boot_elsewhere(client: Insistent, _network: str) -> None:
     """A server at the other site, which brings along what it is made of."""
-    client.use_image(image)
     client.await_server(client.make("server", "server", zone=client.sites[1]), active)
 
 
-def _refused_elsewhere(client: Insistent, image: str) -> None:
+def _refused_elsewhere(client: Insistent, network: str) -> None:
     """The same, refused there after that was brought, which is undone: no quota allows so many."""
-    body = {"name": "never", "imageRef": client.id(image), "flavorRef": client.tenancy["flavor"]}
-    server = {**body, "networks": [{"uuid": client.tenancy["network"]}], "availability_zone": client.sites[1], "min_count": 5000}
+    client.undone = True
+    body = {"name": "never", "imageRef": client.tenancy["image"], "flavorRef": client.tenancy["flavor"]}
+    server = {**body, "networks": [{"uuid": network}], "availability_zone": client.sites[1], "min_count": 5000}
     client.act("server.refused", "never", "compute", "POST", "/servers", {"server": server})
 
 
@@ -131,8 +124,8 @@ WORKFLOWS = {
         Workflow("attach", _booted, _attach),
         Workflow("upload", _nothing, _upload),
         Workflow("identity", _nothing, _identity),
-        Workflow("boot-elsewhere", _imaged, _boot_elsewhere, 2),
-        Workflow("refused-elsewhere", _imaged, _refused_elsewhere, 2),
+        Workflow("boot-elsewhere", Insistent.use_network, _boot_elsewhere, 2),
+        Workflow("refused-elsewhere", Insistent.use_network, _refused_elsewhere, 2),
         Workflow("identity-everywhere", _nothing, _identity, 2),
     )
 }
