@@ -39,7 +39,7 @@ test: ## all that .ci/run runs, and how long each part took
 	@+MAKE='$(MAKE)' scripts/parts install lint docs unit bus sites across guests tempest-smoke
 
 test-all: test clients ## that, the long ones, foreign clients, and 10,000 random steps against the model of who may do what
-	$(BIN)/pytest tests/across tests/sites/test_tutorial.py -m long
+	$(BIN)/pytest tests/across tests/sites -m long
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
 lint: install ## ruff, mypy, import-linter
@@ -59,7 +59,7 @@ bus: install ## the message bus, with real processes and links: 2 minutes
 	$(BIN)/pytest tests/bus
 
 sites: install ## tests with real sites
-	scripts/packages rabbitmq-server
+	scripts/packages rabbitmq-server e2fsprogs mount
 	$(BIN)/pytest tests/sites --numprocesses 2 --dist loadfile -m "not long" $(addprefix --ignore ,$(ALONE))
 	$(BIN)/pytest $(ALONE)
 

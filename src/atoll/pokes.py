@@ -28,11 +28,14 @@ def receiver(path: Path) -> socket.socket:
     return made
 
 
-def drain(poked: socket.socket) -> None:
-    """Take all pokes that are there: many at once are one."""
+def drain(poked: socket.socket) -> bool:
+    """Take all pokes that are there, which are one; return whether there was any."""
+    found = False
     with suppress(BlockingIOError):
         while True:
             poked.recv(16, socket.MSG_DONTWAIT)
+            found = True
+    return found
 
 
 def poke(path: Path) -> None:

@@ -302,6 +302,85 @@ def test_token_with_access_rules_sees_no_more_than_its_project(tenants):
             assert limited.call("image", method, path, body, headers=scope).status == 401, "a scope is no way round the rules"
 
 
+def at_once(tenants: Tenants) -> tuple[str, str]:
+    """A new project and a new user with a role in it, made at brest and known nowhere else yet."""
+    admin, name = tenants.admin["brest"], f"new-{time.monotonic_ns()}"
+    project = admin.expect("identity", "POST", "/projects", {"project": {"name": name, "domain_id": "default"}})["project"]["id"]
+    user = {"name": name, "domain_id": "default", "password": PASSWORD}
+    made = admin.expect("identity", "POST", "/users", {"user": user})["user"]["id"]
+    (role,) = admin.expect("identity", "GET", "/roles?name=member")["roles"]
+    assert admin.call("identity", "PUT", f"/projects/{project}/users/{made}/roles/{role['id']}").status == 204
+    return made, project
+
+
+def signed_in(tenants: Tenants, user: str, scope: dict[str, Any]) -> str:
+    method = {"methods": ["password"], "password": {"user": {"id": user, "password": PASSWORD}}}
+    return tenants.token("brest", {"identity": method, "scope": scope})
+
+
+def new_user(tenants: Tenants) -> str:
+    user, project = at_once(tenants)
+    return signed_in(tenants, user, {"project": {"id": project}})
+
+
+def new_credential(tenants: Tenants) -> str:
+    user, project = at_once(tenants)
+    api = tenants.with_token("brest", signed_in(tenants, user, {"project": {"id": project}}))
+    rules = [{"service": "compute", "method": "GET", "path": "/v2.1/servers"}]
+    body = {"application_credential": {"name": "new", "secret": PASSWORD, "access_rules": rules}}
+    made = api.expect("identity", "POST", f"/users/{user}/application_credentials", body)["application_credential"]["id"]
+    method = {"id": made, "secret": PASSWORD}
+    return tenants.token("brest", {"identity": {"methods": ["application_credential"], "application_credential": method}})
+
+
+def new_trust(tenants: Tenants) -> str:
+    (trustor, project), (trustee, _other) = at_once(tenants), at_once(tenants)
+    api = tenants.with_token("brest", signed_in(tenants, trustor, {"project": {"id": project}}))
+    (member,) = tenants.admin["brest"].expect("identity", "GET", "/roles?name=member")["roles"]
+    body = {
+        "trustor_user_id": trustor,
+        "trustee_user_id": trustee,
+        "project_id": project,
+        "impersonation": True,
+        "roles": [{"id": member["id"]}],
+    }
+    trust = api.expect("identity", "POST", "/OS-TRUST/trusts", {"trust": body})["trust"]["id"]
+    return signed_in(tenants, trustee, {"OS-TRUST:trust": {"id": trust}})
+
+
+def new_role(tenants: Tenants) -> str:
+    """A user whom all sites know as a mere reader becomes a member of the project: only that is on its way."""
+    admin = tenants.admin["brest"]
+    user, project = at_once(tenants)
+    roles = {each["name"]: each["id"] for each in admin.expect("identity", "GET", "/roles")["roles"]}
+    grant = f"/projects/{project}/users/{user}/roles"
+    assert admin.call("identity", "PUT", f"{grant}/{roles['reader']}").status == 204
+    assert admin.call("identity", "DELETE", f"{grant}/{roles['member']}").status == 204
+    for site in SITES:
+        until(lambda: admin_sees(tenants, site, user) == {roles["reader"]}, f"{site} knows the reader", 30)  # noqa: B023
+    before = tenants.with_token("metz", signed_in(tenants, user, {"project": {"id": project}}))
+    assert before.call("network", "POST", "/v2.0/networks", {"network": {}}).status == 403
+    assert admin.call("identity", "PUT", f"{grant}/{roles['member']}").status == 204
+    return signed_in(tenants, user, {"project": {"id": project}})
+
+
+def admin_sees(tenants: Tenants, site: str, user: str) -> set[str]:
+    found = tenants.admin[site].expect("identity", "GET", f"/role_assignments?user.id={user}")["role_assignments"]
+    return {each["role"]["id"] for each in found}
+
+
+@pytest.mark.parametrize("new", [new_user, new_credential, new_trust, new_role])
+@pytest.mark.parametrize("through", ["brest", "metz"])
+def test_token_is_good_at_all_sites_at_once_whatever_of_it_is_on_its_way(tenants, new, through):
+    """Through another site's gateway, and through that of the token's site with a request that belongs to another one."""
+    for _ in range(3):
+        api = tenants.with_token(through, new(tenants))
+        answer = api.call("compute", "GET", "/servers", headers={"X-Scope": "compute:metz"})
+        assert answer.status == 200, answer
+        if new is new_role:
+            assert api.call("network", "POST", "/v2.0/networks", {"network": {}}, headers={"X-Scope": "network:metz"}).status == 201
+
+
 RULES = {
     ("compute", "GET", "/servers"): ["/v2.1/servers", "/v2.1/*", "/v2.1/**", "/**", "/compute/v2.1/servers"],
     ("network", "GET", "/v2.0/networks"): ["/v2.0/networks", "/v2.0/{collection}", "/network/v2.0/networks"],
@@ -314,6 +393,7 @@ RULES = {
 @pytest.mark.parametrize(("service", "method", "path"), RULES)
 def test_every_form_of_rule_at_every_service(tenants, service, method, path):
     path = path.format(**tenants.ids)
+    tenants.booted(tenants.users["u1", "brest"], "metz")  # a list of something is merged by more than its items show
     expected = tenants.users["u1", "brest"].call(service, method, path).status
     rules = RULES[next(each for each in RULES if each[0] == service)]
     for rule in rules:

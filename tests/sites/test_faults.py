@@ -39,5 +39,5 @@ def test_nothing_acknowledged_is_lost(tmp_path):
     assert (report["lost"], report["duplicated"], report["orphans"], report["converged"]) == (0, 0, 0, True)
     assert report["acknowledged"] > 100, "the clients were heard"
     assert all(report["operations"][f"{type_}.create"]["acknowledged"] for type_ in ("user", "project", "grant", "image", "server"))
-    assert len(report["faults"]) == 8, "every kind of fault has happened"
+    assert len(report["faults"]) == 9, "every kind of fault has happened"
     assert done.returncode == 0, done.stderr

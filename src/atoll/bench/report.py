@@ -32,6 +32,9 @@ KEYS = (
     Key("total_pss_mb", "memory of everything, MB", compared=False),
     Key("boot_one_s", "one server, from request to ACTIVE, s"),
     Key("boots_per_min", "servers booted per minute"),
+    Key("boot_full_s", "one server, durability full, s", compared=False),
+    Key("boot_relaxed_s", "one server, durability relaxed, s", compared=False),
+    Key("durability_ratio", "the former divided by the latter", compared=False),
     Key("idle_cpu_percent", "an idle site, % of one core"),
     Key("processes", "processes of everything", compared=False),
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from atoll.runtime.control import connect
 from atoll.services import SERVICES, template_key
 from atoll.site.sites import site_settings
 from atoll.site.state import State, default_cache
+
+DURABILITIES = ("full", "relaxed")
+"""The sites that are compared with each other are called so."""
+
+FINE_POLL_S = 0.01
+"""Seconds between two looks at a server where hundredths of a boot are compared."""
 
 UP_TIMEOUT_S = 600.0
 """Seconds that a site may take: with no templates, on a machine that others use too."""
@@ -59,11 +66,15 @@ class Sites:
         self.state = State(root / "state")
         self._file = root / "cloud.yaml"
         self._log = root / "commands.log"
-        self._ports = free_ports(count)
+        self._ports = free_ports(count + len(DURABILITIES))
         self._environment = dict(environment)
 
-    def up(self, count: int) -> float:
+    def up(self, count: int, others: Sequence[str] = ()) -> float:
         """Bring the first `count` sites up; all but the last may be up already.
+
+        Args:
+            count: how many.
+            others: of `DURABILITIES`: further sites, each called as its durability is.
 
         Returns:
             Seconds from the command to the first correct answer of the last site's five APIs.
@@ -71,8 +82,11 @@ class Sites:
         Raises:
             AtollError: `bench.failed`.
         """
+        names = [*(f"site-{index + 1}" for index in range(count)), *others]
+        ports = [*self._ports[:count], *self._ports[-len(DURABILITIES) :]]
         sites = [
-            {"name": f"site-{index + 1}", "host": HOST, "port": port, "compute": "fake"} for index, port in enumerate(self._ports[:count])
+            {"name": name, "host": HOST, "port": port, "compute": "fake", **({"durability": name} if name in others else {})}
+            for name, port in zip(names, ports, strict=False)
         ]
         self._file.write_text(dump_cloud(Cloud.model_validate({"sites": sites})), encoding="utf-8")
         begun = time.monotonic()
@@ -82,8 +96,9 @@ class Sites:
             if command.poll() not in (None, 0):
                 raise failure(command, self._log)
 
-        self._await_settings(f"site-{count}", alive)
-        await_answers(self.target(count), alive, UP_TIMEOUT_S)
+        for name in others or [names[-1]]:
+            self._await_settings(name, alive)
+            await_answers(self.named(name), alive, UP_TIMEOUT_S)
         seconds = time.monotonic() - begun
         await_end(command, self._log)
         return seconds
@@ -103,7 +118,11 @@ class Sites:
 
     def target(self, number: int = 1) -> Target:
         """One site, counted from 1."""
-        settings = site_settings(self.state, f"site-{number}")
+        return self.named(f"site-{number}")
+
+    def named(self, name: str) -> Target:
+        """One site, by its name."""
+        settings = site_settings(self.state, name)
         return Target(settings.url("identity", "/v3"), settings.secrets["admin"], settings.site, self.pids)
 
     def pids(self) -> list[int]:
@@ -154,7 +173,9 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
     numbers |= at_rest(sites.target(), options, say)
     if further:
         numbers["next_site_mb"] = round((numbers["total_pss_mb"] - alone_mb) / len(further), 1)
-    return numbers
+    durability = _durability(sites, options, say)
+    samples = {**numbers["samples"], **durability.pop("samples")}
+    return {**numbers, **durability, "samples": samples}
 
 
 def _templates_exist() -> bool:
@@ -172,6 +193,30 @@ def _further_sites(sites: Sites, options: Options, say: Say) -> list[float]:
         api.sign_in()
         workload.boot_one(api, workload.prepare(api), 1)
     return samples
+
+
+def _durability(sites: Sites, options: Options, say: Say) -> dict[str, Any]:
+    """Boot servers on a new site with `durability: full` and on one with `relaxed`, in turns: what the machine does besides hits both."""
+    say("two more sites, with durability full and relaxed")
+    sites.up(options.sites, DURABILITIES)
+    apis = {name: sites.named(name).api() for name in DURABILITIES}
+    for api in apis.values():
+        api.sign_in()
+    tenancies = {name: workload.prepare(api) for name, api in apis.items()}
+    samples: dict[str, list[float]] = {name: [] for name in DURABILITIES}
+    say(f"{options.boots} servers on each, in turns")
+    for turn in range(options.boots + 1):
+        for name in DURABILITIES if turn % 2 else reversed(DURABILITIES):
+            server, seconds = workload.boot(apis[name], tenancies[name], f"{name}-{turn}", poll_s=FINE_POLL_S)
+            workload.delete(apis[name], [server])
+            samples[name].append(seconds)
+    counted = {f"boot_{name}_s": each[1:] for name, each in samples.items()}  # the first is for caches and connections
+    medians = {name: statistics.median(each) for name, each in counted.items()}
+    return {
+        **{name: round(each, 3) for name, each in medians.items()},
+        "durability_ratio": round(medians["boot_full_s"] / medians["boot_relaxed_s"], 3),
+        "samples": {name: [round(seconds, 3) for seconds in each] for name, each in counted.items()},
+    }
 
 
 def under_load(target: Target, options: Options, say: Say) -> dict[str, Any]:

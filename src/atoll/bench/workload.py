@@ -90,15 +90,15 @@ def create(api: Api, tenancy: Tenancy, name: str) -> str:
     return str(api.expect("compute", "POST", "/servers", server_body(tenancy, name))["server"]["id"])
 
 
-def boot(api: Api, tenancy: Tenancy, name: str) -> tuple[str, float]:
-    """Boot a server and watch it every `POLL_S` until it is ACTIVE.
+def boot(api: Api, tenancy: Tenancy, name: str, poll_s: float = POLL_S) -> tuple[str, float]:
+    """Boot a server and watch it every `poll_s` seconds until it is ACTIVE.
 
     Returns:
         Its id, and how long it took, in seconds.
     """
     begun = time.monotonic()
     server = create(api, tenancy, name)
-    wait_until(lambda: _is_active(api.expect("compute", "GET", f"/servers/{server}")["server"]), f"{name} ACTIVE", BOOT_TIMEOUT_S, POLL_S)
+    wait_until(lambda: _is_active(api.expect("compute", "GET", f"/servers/{server}")["server"]), f"{name} ACTIVE", BOOT_TIMEOUT_S, poll_s)
     return server, time.monotonic() - begun
 
 

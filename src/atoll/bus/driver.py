@@ -202,7 +202,8 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             if self._outbox is None or self._outbox.is_of_parent:
                 if self._outbox is not None:
                     self._outboxes_of_parents.append(self._outbox)
-                self._outbox = Outbox(directory, self._settings.address.vhost, self._options.outbox_size_mb * 1024 * 1024, self._forward)
+                most = self._options.outbox_size_mb * 1024 * 1024
+                self._outbox = Outbox(directory, self._settings.address.vhost, most, self._forward, durable=self._options.durable)
             return self._outbox
 
     # Both
@@ -217,6 +218,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             deliver,
             seen_per_sender=self._options.seen_per_sender,
             journal_dir=Path(self._options.journal_dir) if self._options.journal_dir else None,
+            durable=self._options.durable,
         )
 
     def cleanup(self) -> None:

@@ -1,8 +1,11 @@
 """A listener's journal: what it acknowledged and has not begun, and what it has begun, in a file that outlives a killed process.
 
-The file is mapped into memory: a record costs no system call, and the kernel keeps what a killed process had written. It guards
-against the death of a process, not of the machine. A record's first byte is written last, so that a record is there whole or not at
-all. The process whose journal it is holds a lock (flock) on it. Whoever is started under the same name takes over the files of the
+The file is mapped into memory: a record costs no system call, and the kernel keeps what a killed process had written. A durable journal
+flushes each record (msync), so that it survives a loss of power too: what was acknowledged is executed, and what was begun is not begun
+again. A record's first byte is written last, so that a killed process leaves it whole or not at all. A loss of power may leave a part of
+a record that was not acknowledged; its frame can't be decoded, and is dropped.
+
+The process whose journal it is holds a lock (flock) on it. Whoever is started under the same name takes over the files of the
 dead: it executes what was acknowledged and not begun, and can tell a sender whether its message was begun.
 
     taken  1 | origin u64 | number u64   | length u32 | the request's frame
@@ -55,23 +58,27 @@ class Record(NamedTuple):
 class Journal:
     """The journal of one listener. Not locked: its listener is."""
 
-    def __init__(self, directory: Path, instance: Instance, needed: Callable[[], Iterable[Record]]) -> None:
+    def __init__(self, directory: Path, instance: Instance, needed: Callable[[], Iterable[Record]], *, durable: bool = True) -> None:
         """Begin a journal.
 
         Args:
             directory: of all who listen under the same name; made if it is not there.
             instance: whose journal it is.
             needed: what must be kept of messages that were begun, and of the past; called when the journal is written anew.
+            durable: flush each record to the disk.
 
         Raises:
             OSError: it can't be written.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = directory / f"{instance}.journal"
+        self._node = instance.node
+        self._durable = durable
         self._needed = needed
         self._taken: dict[MessageId, bytes] = {}
-        self._position = 0
+        self._position = self._flushed = 0
         self._file, self._map = _create(self._path, MIN_BYTES)
+        self._flush_names()
 
     def taken(self, message: MessageId, frame: bytes) -> None:
         """The message will be acknowledged.
@@ -88,8 +95,9 @@ class Journal:
         Raises:
             OSError: as above.
         """
-        self._taken.pop(message, None)
-        self._write(Record(Kind.BEGUN, message))
+        was_taken = self._taken.pop(message, None) is not None
+        # Nobody asks after a call of this node's own once the power has gone.
+        self._write(Record(Kind.BEGUN, message), flush=was_taken or message.origin != self._node)
 
     def inherit(self, records: Iterable[Record]) -> None:
         """Keep what dead processes left.
@@ -105,10 +113,22 @@ class Journal:
         self._map.close()
         os.close(self._file)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, *, flush: bool = True) -> None:
         if self._position + _size(record) + 1 > len(self._map):
             self._renew(_size(record))
         self._position = _put(self._map, self._position, record)
+        if self._durable and flush:
+            # Also what was not flushed before: a reader ends at the first gap.
+            page = self._flushed - self._flushed % mmap.PAGESIZE
+            self._map.flush(page, self._position - page)
+            self._flushed = self._position
+
+    def _flush_names(self) -> None:
+        """Have the file's size and its name on the disk, and that of its directory, which may be new."""
+        if self._durable:
+            os.fsync(self._file)
+            for directory in (self._path.parent, self._path.parent.parent):
+                _flush(directory)
 
     def _renew(self, room: int) -> None:
         """Write anew what is still needed, and put it in the old file's place in one step."""
@@ -120,9 +140,12 @@ class Journal:
         position = 0
         for record in records:
             position = _put(mapped, position, record)
+        if self._durable:
+            os.fsync(file)  # what is mapped, too
         temporary.rename(self._path)
         self.close()
-        self._file, self._map, self._position = file, mapped, position
+        self._file, self._map, self._position, self._flushed = file, mapped, position, 0
+        self._flush_names()
 
 
 class Past:
@@ -189,6 +212,20 @@ def read(data: bytes) -> Iterator[Record]:
         position += length
 
 
+def unbegun(root: Path) -> Iterator[bytes]:
+    """The requests (frames) in all journals below a directory that were acknowledged and not begun.
+
+    Call it while nobody listens: whoever is started under the name of a dead listener executes these.
+
+    Args:
+        root: where the directories of the journals are; see `journal_directory`.
+    """
+    for directory in root.glob("*/"):
+        records = [record for path in directory.glob("*.journal") for record in read(path.read_bytes())]
+        begun = {record.id for record in records if record.kind is Kind.BEGUN}
+        yield from {record.id: record.frame for record in records if record.kind is Kind.TAKEN and record.id not in begun}.values()
+
+
 def journal_directory(root: Path, *names: str) -> Path:
     """The directory for the journals of all who listen under the same names (vhost, kind, exchange, topic, server)."""
     name = "+".join(quote(part, safe="") for part in names)
@@ -220,6 +257,14 @@ def _create(path: Path, size: int) -> tuple[int, mmap.mmap]:
         os.close(file)
         path.unlink()
         raise
+
+
+def _flush(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _take(path: Path, stack: contextlib.ExitStack) -> bool:

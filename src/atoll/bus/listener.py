@@ -93,7 +93,9 @@ def _reply(message: MessageId, reply: Any, failure: Any) -> Reply:
 class Mailbox:
     """Takes the messages for some places of one listener, each once, and hands them to `deliver`."""
 
-    def __init__(self, node: Node, places: list[Place], deliver: Any, *, seen_per_sender: int, journal_dir: Path | None) -> None:
+    def __init__(  # noqa: PLR0913 - what it stands on
+        self, node: Node, places: list[Place], deliver: Any, *, seen_per_sender: int, journal_dir: Path | None, durable: bool = True
+    ) -> None:
         """A mailbox that is not open yet.
 
         Args:
@@ -102,6 +104,7 @@ class Mailbox:
             deliver: called with each `Incoming`, in an order that keeps each sender's.
             seen_per_sender: messages of one sender that are remembered.
             journal_dir: root of the journals, or None for none.
+            durable: journals survive a loss of power.
         """
         self.node = node
         self.deliver = deliver
@@ -109,6 +112,7 @@ class Mailbox:
         self._seen = Seen(seen_per_sender)
         self._journal: Journal | None = None
         self._past = Past()
+        self._durable = durable
         self._lock = threading.Lock()
         self._open = False
         self._tokens: list[Any] = []
@@ -191,7 +195,7 @@ class Mailbox:
 
     def _take_over(self, journals: Path) -> None:
         """Begin a journal with what dead predecessors left, and execute the casts that they acknowledged and never began."""
-        self._journal = Journal(journals, self.instance, self._needed)
+        self._journal = Journal(journals, self.instance, self._needed, durable=self._durable)
         with self._past.take_over(journals) as left:
             self._journal.inherit(self._past.records())
             for message, frame in left.items():

@@ -93,6 +93,12 @@ OPTIONS = (
         sample_default="$XDG_STATE_HOME/oslo-zenoh",
         help='Directory where notifications wait while nobody listens. "none": they are not kept, and the sender gets an error.',
     ),
+    cfg.BoolOpt(
+        "durable",
+        default=True,
+        help="Flush journals and outboxes to the disk before anything is acknowledged, so that it survives a loss of power. Without it "
+        "it survives the death of the process.",
+    ),
     cfg.IntOpt("outbox_size_mb", default=64, min=1, help="MiB of notifications that wait at most; beyond it the oldest are dropped."),
 )
 

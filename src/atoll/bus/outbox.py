@@ -37,8 +37,15 @@ Forward = Callable[[str, str, bytes], None]
 class Outbox:
     """The notifications of one virtual host that wait on this machine."""
 
-    def __init__(self, directory: Path, vhost: str, max_bytes: int, forward: Forward) -> None:
+    def __init__(self, directory: Path, vhost: str, max_bytes: int, forward: Forward, *, durable: bool = True) -> None:
         """Open the outbox, and begin to hand on what waits there.
+
+        Args:
+            directory: of all outboxes; made if it is not there.
+            vhost: the virtual host.
+            max_bytes: bytes that the file may have.
+            forward: hands a notification on.
+            durable: what is kept survives a loss of power too.
 
         Raises:
             OSError, sqlite3.Error: it can't be read or written.
@@ -54,7 +61,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         self._database.execute(f"PRAGMA max_page_count={max(16, max_bytes // _PAGE)}")
         self._database.execute(_TABLE)
         self._path.chmod(0o600)

@@ -12,6 +12,7 @@ import click
 
 from atoll.cli.bench_bus import bus, bus_loss
 from atoll.cli.bench_cloud import cloud
+from atoll.cli.bench_crashes import crashes
 from atoll.cli.bench_density import density
 from atoll.cli.bench_faults import faults
 from atoll.cli.bench_flood import flood
@@ -116,6 +117,7 @@ command.add_command(bus_loss)
 command.add_command(wan)
 command.add_command(density)
 command.add_command(faults)
+command.add_command(crashes)
 command.add_command(cloud)
 command.add_command(flood)
 command.add_command(guests)

@@ -58,6 +58,7 @@ _ONLY_OF_FULL = {
     "network_services": "a compute site has its control site's",
     "bus": "a compute site has its control site's",
     "rabbit": "a compute site has its control site's",
+    "durability": "a compute site has its control site's",
 }
 """What a compute site may not have, and why."""
 
@@ -150,6 +151,8 @@ class Site(_Model):
         network_services: the network services that it has besides those that every site has; see docs/network-services.md.
         bus: what carries oslo.messaging's calls. "zenoh" needs no broker. "rabbit" is a RabbitMQ; then `rabbit` says where.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
+        durability: what survives a loss of power. "full": all that was acknowledged to a client. "relaxed": what was acknowledged until a
+            few seconds before; it saves a flush of the disk at each change. Neither ever loses anything with the death of a process.
         debug: log at level DEBUG.
         options: more options for the services' own configuration files, by service, section and option; they win over Atoll's.
     """
@@ -166,6 +169,7 @@ class Site(_Model):
     network_services: tuple[str, ...] = Field(default=(), strict=False, description="a list of network services, such as [firewall, bgp]")
     bus: Literal["zenoh", "rabbit"] = Field(default="zenoh", description="`zenoh` or `rabbit`")
     rabbit: Rabbit | None = Field(default=None, description="a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}")
+    durability: Literal["full", "relaxed"] = Field(default="full", description="`full` or `relaxed`")
     debug: bool = Field(default=False, description="true or false")
     options: Options = Field(default_factory=dict, description="a mapping such as {nova: {DEFAULT: {cpu_allocation_ratio: 4}}}")
 

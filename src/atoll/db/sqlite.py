@@ -1,5 +1,8 @@
 """A SQLAlchemy URL plugin that makes SQLite fit for a service with many threads: `sqlite:///x.db?plugin=atoll`.
 
+A commit returns when it is on the disk, so that a loss of power does not undo it (`group_flush.py`). With `&durability=relaxed` it survives
+the death of the process, and a loss of power may cost the last commits.
+
 SQLite in WAL mode lets any number of readers run beside one writer. Two things spoil this for software written for MySQL:
 
 - A transaction begins deferred. When it first writes after it has read, and another has committed in between, SQLite refuses at
@@ -33,14 +36,19 @@ from sqlalchemy.engine import URL, Connection, CreateEnginePlugin, Engine, Execu
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import Pool, QueuePool
 
+from atoll.db.group_flush import GroupFlush
+
 LOG = logging.getLogger(__name__)
+
+DURABILITY = "durability"
+"""The URL's parameter: `full`, which is the default, or `relaxed`."""
 
 BUSY_TIMEOUT_S = 60.0
 """How long a writer waits for its turn. Nothing that a service does holds the lock for a hundredth of it."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    # Survives the death of the process, not of the machine's power, in the last few commits; a full sync costs a disk flush per commit.
+    # Keeps the database whole, but flushes no commit: `GroupFlush` does, for many at once and outside the write lock.
     "PRAGMA synchronous=NORMAL",
     # 256 KiB a connection instead of 2 MiB: the kernel's page cache is shared by all connections, SQLite's is not.
     "PRAGMA cache_size=-256",
@@ -85,14 +93,26 @@ def _stack(thread: int | None) -> str:
 
 
 _write_locks: dict[str, WriteLock] = {}
-_write_locks_guard = threading.Lock()
+_group_flushes: dict[str, GroupFlush] = {}
+_guard = threading.Lock()
 
 
 def write_lock(path: str) -> WriteLock:
     """The lock of a database file: the same object for all connections of this process to it."""
-    key = path if path == ":memory:" else str(Path(path).resolve())
-    with _write_locks_guard:
+    key = _key(path)
+    with _guard:
         return _write_locks.setdefault(key, WriteLock(key))
+
+
+def group_flush(path: str) -> GroupFlush:
+    """The flushes of a database file: the same object for all connections of this process to it."""
+    key = _key(path)
+    with _guard:
+        return _group_flushes.setdefault(key, GroupFlush(key))
+
+
+def _key(path: str) -> str:
+    return path if path == ":memory:" else str(Path(path).resolve())
 
 
 class QueuedConnection(sqlite3.Connection):
@@ -100,16 +120,36 @@ class QueuedConnection(sqlite3.Connection):
 
     def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(database, *args, **kwargs)
+        self._database = database
         self._write_lock = write_lock(database)
+        self._flush: GroupFlush | None = None
         self._writing = False
+
+    def make_durable(self) -> None:
+        """From now on, have each commit return when it is on the disk. A database in memory has none.
+
+        Raises:
+            sqlite3.OperationalError: the database can't be read or written, or is not in WAL mode.
+        """
+        if self._database != ":memory:":
+            flush = group_flush(self._database)
+            flush.follow(self)
+            self._flush = flush
+
+    def flush_statements(self) -> None:
+        """Have SQLite itself flush what it commits: statements outside a transaction, which no `commit` follows."""
+        if self._flush is not None:
+            self.execute("PRAGMA synchronous=FULL").close()
 
     def enter(self, *, writing: bool) -> None:
         """Make sure that a transaction is open, and is one that may write if `writing`.
 
         Raises:
-            sqlite3.OperationalError: the write lock cannot be had; the transaction stays what it was.
+            sqlite3.OperationalError: the write lock cannot be had, or nothing can be made durable; the transaction stays what it was.
         """
         if writing and not self._writing:
+            if self._flush is not None:
+                self._flush.check()
             self._write_lock.acquire()
             self._writing = True
             try:
@@ -128,9 +168,16 @@ class QueuedConnection(sqlite3.Connection):
             self._write_lock.release()
 
     def commit(self) -> None:
-        """Commit; the next writer's turn. A failed commit keeps the transaction, and so the lock."""
+        """Commit; the next writer's turn; wait for the disk. A failed commit keeps the transaction, and so the lock.
+
+        Raises:
+            sqlite3.OperationalError: it was committed, but can't be flushed to the disk: a loss of power may undo it.
+        """
         super().commit()
+        wrote = self._writing
         self._leave()
+        if wrote and self._flush is not None:
+            self._flush.wait()
 
     def rollback(self) -> None:
         """Roll back; the next writer's turn."""
@@ -152,14 +199,15 @@ class SQLitePlugin(CreateEnginePlugin):
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         super().__init__(url, kwargs)
+        self._durable = _is_durable(url)
         # oslo.db asks for NullPool, which opens the file and parses the schema anew for each transaction.
         kwargs["poolclass"] = QueuePool
         connect_args = kwargs.setdefault("connect_args", {})
         connect_args.update(factory=QueuedConnection, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None)
 
     def update_url(self, url: URL) -> URL:
-        """There are no parameters of our own in the URL to take out."""
-        return url
+        """Take out the parameter of our own."""
+        return url.difference_update_query([DURABILITY])
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
         """A few connections are kept; any number may be open for a moment."""
@@ -168,8 +216,21 @@ class SQLitePlugin(CreateEnginePlugin):
     def engine_created(self, engine: Engine) -> None:
         """Attach the listeners."""
         event.listen(engine, "connect", _set_pragmas)
+        if self._durable:
+            event.listen(engine, "connect", _make_durable)
         event.listen(engine, "begin", _forestall_begin)
         event.listen(engine, "before_cursor_execute", _enter_transaction)
+
+
+def _is_durable(url: URL) -> bool:
+    value = url.query.get(DURABILITY, "full")
+    if value not in {"full", "relaxed"}:
+        raise ValueError(f"{DURABILITY}={value} in the URL of a database: expected full or relaxed")
+    return value == "full"
+
+
+def _make_durable(connection: QueuedConnection, _record: object) -> None:
+    connection.make_durable()
 
 
 def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
@@ -193,10 +254,14 @@ def _enter_transaction(
     context: ExecutionContext | None,
     _executemany: bool,
 ) -> None:
-    if statement.startswith(("BEGIN", "PRAGMA")) or conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    if statement.startswith(("BEGIN", "PRAGMA")):
         return  # a PRAGMA may be refused inside a transaction, and BEGIN is what oslo.db itself starts one with
     connection = cursor.connection
-    if isinstance(connection, QueuedConnection):
+    if not isinstance(connection, QueuedConnection):
+        return
+    if conn.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        connection.flush_statements()
+    else:
         connection.enter(writing=_may_write(statement, context))
 
 

@@ -23,7 +23,7 @@ from atoll.gateway.scope import Plan
 from atoll.gateway.sites import Sites
 
 if TYPE_CHECKING:
-    from atoll.gateway.copies.replicas import Replicas
+    from atoll.gateway.copies.create import Creator
 
 LOG = logging.getLogger(__name__)
 
@@ -59,20 +59,20 @@ class Creations:
             self._locations.learn(resource, [(identifier, site) for identifier in _identifiers(reply, resource)])
         return reply
 
-    async def create(self, request: Request, replicas: Replicas | None) -> Reply:
+    async def create(self, request: Request, creator: Creator | None) -> Reply:
         """Make what a request asks for; what has a name of the whole cloud only once all sites have been asked for the name.
 
         Args:
             request: any creation.
-            replicas: makes the same at several sites.
+            creator: makes the same at several sites.
 
         Raises:
             Unreachable: the site where it would have to be made does not answer.
         """
         names = wanted(request.call, request.resource) if self.clashes is not None else []
         if self.clashes is not None and names and await self._may_take(request.call, names):
-            return await self.clashes.names.create(request.call, names, lambda: self._create(request, replicas))
-        return await self._create(request, replicas)
+            return await self.clashes.names.create(request.call, names, lambda: self._create(request, creator))
+        return await self._create(request, creator)
 
     async def _may_take(self, call: Call, names: Sequence[Name]) -> bool:
         """Return whether a request's user may take names at all; else the service refuses it, and no site is asked who has them.
@@ -83,7 +83,7 @@ class Creations:
         requester = await self._requesters.of(call)
         return requester is not None and (requester.is_admin or all(name.owner == requester.user for name in names))
 
-    async def _create(self, request: Request, replicas: Replicas | None) -> Reply:
+    async def _create(self, request: Request, creator: Creator | None) -> Reply:
         resource, plan = request.resource, request.plan
         try:
             made = creation(request.call, resource, {self._sites.here, *self._sites.others()})
@@ -92,14 +92,14 @@ class Creations:
         if (refused := self._mistaken(made, plan)) is not None:
             return refused
         site = await self._site_of(made, resource, plan)
-        if site is None and plan is not None and replicas is not None:
-            return await replicas.create(made.call, resource, plan.choices)
+        if site is None and plan is not None and creator is not None:
+            return await creator.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
         strange = made.call.user == "" and len(made.parents) > 1  # no site has signed the token: the service refuses it
         if site is not None or not made.parents or strange:
             return await self.at(site or home, made.call, resource)
         if resource.copies and made.whole:
-            return await self._part(made, resource, home, replicas)
+            return await self._part(made, resource, home, creator)
         return await self._at_parent(made, resource, home)
 
     async def _site_of(self, made: Creation, resource: Resource, plan: Plan | None) -> str | None:
@@ -132,7 +132,7 @@ class Creations:
                     return unreachable(made.call.service, found.missing, self._sites.here)
         return reply
 
-    async def _part(self, made: Creation, resource: Resource, home: str, replicas: Replicas | None) -> Reply:
+    async def _part(self, made: Creation, resource: Resource, home: str, creator: Creator | None) -> Reply:
         """Rules of groups, subnets of networks: wherever there is a copy of the whole."""
         everywhere = self._sites.everywhere()
         found = await asyncio.gather(*(holders(self._sites, made.call.look(parent.path), everywhere) for parent in made.parents))
@@ -149,11 +149,11 @@ class Creations:
         complete = [site for site in self._sites.near_first(list(parts)) if len(parts[site]) == len(made.whole)]
         if not complete:
             return fault(made.call.service, 409, _apart(made, [held for held, _ in found]), self._sites.here)
-        if len(parts) + len(missing) == 1 or replicas is None:
+        if len(parts) + len(missing) == 1 or creator is None:
             return await self.at(complete[0], made.call, resource)
         # Who can't be asked may have a copy too, and makes this part of it later.
         order = [*complete, *(site for site in self._sites.near_first(list(parts)) if site not in complete)]
-        return await replicas.create(made.call, resource, [order], missing, {site: parts[site] for site in order})
+        return await creator.create(made.call, resource, [order], missing, {site: parts[site] for site in order})
 
 
 def _apart(made: Creation, holders: Sequence[Sequence[str]]) -> str:

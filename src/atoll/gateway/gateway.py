@@ -120,7 +120,7 @@ class Gateway:
     async def _carry_out(self, request: Request) -> Answer:
         route, several = request.route, len(request.among) > 1
         if route.operation is Operation.CREATE:
-            return await self.creations.create(request, self.replicas)
+            return await self.creations.create(request, self.replicas.creator if self.replicas is not None else None)
         if route.operation is Operation.LIST and several:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:

@@ -56,7 +56,7 @@ class Local:
             Unreachable: the service does not answer.
         """
         if ACCEPTS in call.headers:  # of another gateway
-            return await self._accepts.answer(call)
+            return await self._accepts.answer(call, self.bringer.policies if self.bringer is not None else None)
         if self.bringer is not None and (refused := await self.bringer.policies.refusal(call)) is not None:
             return refused
         if self.bringer is None or call.method not in _WRITES or call.service not in _SERVICES or not isinstance(call.body, bytes):
@@ -67,14 +67,9 @@ class Local:
             return self._told(call, refusal)
 
     async def refuses_everywhere(self, call: Call) -> Reply | None:
-        """Return the refusal of a change that several sites are to carry out.
-
-        One of them lacks what it refers to; or it ends a right that is used at one of them.
-        """
+        """Return the refusal of a change that several sites are to carry out, because one of them lacks what it refers to."""
         try:
             if self.bringer is not None:
-                if (refused := await self.bringer.policies.refusal_to_unshare(call)) is not None:
-                    return refused
                 await self.bringer.everywhere(call)
         except Refusal as refusal:
             return self._told(call, refusal)

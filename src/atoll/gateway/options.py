@@ -39,6 +39,7 @@ class Options:
         trust: `local-admin` by the sites that are trusted no further.
         homed: by `domain/ID` and `project/ID`, the sites that administer it.
         lists: `partial` or `strict`: whether a list that lacks a site is answered, or refused, if the client does not say.
+        durable: whether what was acknowledged survives a loss of power.
     """
 
     cloud: str
@@ -62,6 +63,7 @@ class Options:
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
+    durable: bool = True
 
     @property
     def computes_file(self) -> Path:

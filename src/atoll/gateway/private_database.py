@@ -11,13 +11,14 @@ IN_MEMORY = ":memory:"
 """In place of a file: nothing is kept."""
 
 
-def opened(owner: object, file: Path | str, schema: str) -> sqlite3.Connection:
+def opened(owner: object, file: Path | str, schema: str, *, durable: bool) -> sqlite3.Connection:
     """Open a file, or make it, for its owner alone.
 
     Args:
         owner: the object that uses it. One that keeps nothing need not close it: it is closed when the object goes.
         file: the file; its directory exists. Or `IN_MEMORY`.
         schema: statements that make what is not there yet.
+        durable: what is committed is on the disk; otherwise the last commits before a loss of power may be lost, but not the file.
 
     Raises:
         sqlite3.Error: the file can't be read or written.
@@ -29,5 +30,5 @@ def opened(owner: object, file: Path | str, schema: str) -> sqlite3.Connection:
     database = sqlite3.connect(file, isolation_level=None, check_same_thread=not in_memory)
     if in_memory:
         weakref.finalize(owner, database.close)
-    database.executescript(schema)
+    database.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}; {schema}")
     return database

@@ -20,7 +20,7 @@ from atoll.gateway.door.limits import Busy, Limits, Turns
 from atoll.gateway.options import Options
 from atoll.gateway.request.body import Upload
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.request.headers import GIVEN_ID, HOP, REQUEST_ID, end_to_end
+from atoll.gateway.request.headers import GIVEN_ID, HOP, REQUEST_ID, SEEN, end_to_end
 from atoll.gateway.request.target import Refused
 from atoll.identifiers import GATEWAY_SERVICES
 from atoll.mesh.members import Member
@@ -179,6 +179,13 @@ class _Peer:
 
 
 def _session(connector: aiohttp.TCPConnector, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+    """A session that sends what writes once.
+
+    aiohttp sends PUT and DELETE again when a connection that was kept breaks. The service may have done it before it died: the second
+    answer would be that there is no such thing, of what the first has deleted. Whoever asked is told that it is not known (5xx), and may
+    ask again. Replaced: `IDEMPOTENT_METHODS` of aiohttp/client.py.
+    """
+    aiohttp.client.IDEMPOTENT_METHODS = _READS
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -222,10 +229,12 @@ class Sites:
 
     Attributes:
         on_write: told of each write that one of this site's services has carried out.
+        seen: returns the digest of what this site knows of identity, for the gateways that it asks; `None`: they are told nothing.
     """
 
     def __init__(self, options: Options, mesh: Mesh, limits: Limits = Limits()) -> None:  # noqa: B008 - it can't be changed
         self.on_write: Callable[[Call], None] | None = None
+        self.seen: Callable[[], str] | None = None
         self.here = options.site
         self._services = options.services
         self._tls_directory = options.tls
@@ -317,6 +326,8 @@ class Sites:
         peer = self._peer(site)
         headers = CIMultiDict(call.headers)
         headers[HOP] = "1"
+        if self.seen is not None:
+            headers[SEEN] = self.seen()
         headers[REQUEST_ID] = call.request_id
         request = self._request(peer.session, f"{peer.url}/{call.service}{call.target}", call, headers, peer.tls)
         return Upstream(await self._patiently(peer, request, call.body), site, IDLE_S)

@@ -100,14 +100,16 @@ class Invitations:
     Args:
         path: of the SQLite file.
         now_ms: the time of this site's clock, by which tokens expire.
+        durable: a loss of power forgets none either.
     """
 
-    def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
+    def __init__(self, path: Path, now_ms: Callable[[], int], *, durable: bool = True) -> None:
         self._now_ms = now_ms
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.executescript(
-            "PRAGMA synchronous = FULL;"
+            # FULL makes a commit durable in WAL mode only: with a rollback journal it does not flush the journal's end.
+            f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {'FULL' if durable else 'NORMAL'};"
             "CREATE TABLE IF NOT EXISTS invitation (id TEXT PRIMARY KEY, name TEXT, key BLOB, expires INTEGER, used INTEGER DEFAULT 0);"
         )
 

@@ -50,11 +50,13 @@ class AgreedTime:
     Args:
         own_ns: this site's clock, nanoseconds since 1970.
         steady_ns: a clock that nobody sets, in nanoseconds.
+        distrusted: sites whose clocks don't count.
     """
 
-    def __init__(self, own_ns: Callable[[], int], steady_ns: Callable[[], int] = since_boot_ns) -> None:
+    def __init__(self, own_ns: Callable[[], int], steady_ns: Callable[[], int] = since_boot_ns, distrusted: Iterable[str] = ()) -> None:
         self._own_ns = own_ns
         self._steady_ns = steady_ns
+        self._distrusted = frozenset(distrusted)
         self._others: dict[str, int] = {}
 
     def hear(self, site: str, their_ms: int, rtt_ms: float) -> None:
@@ -65,6 +67,8 @@ class AgreedTime:
             their_ms: milliseconds since 1970, when it sent the message.
             rtt_ms: the round trip to it; the message took half of it.
         """
+        if site in self._distrusted:
+            return
         self._others[site] = their_ms * 1_000_000 + int(rtt_ms * 500_000) - self._steady_ns()
 
     def keep(self, sites: Iterable[str]) -> None:

@@ -63,8 +63,10 @@ class MeshOptions:
         members_file: cards of sites that need no admission (JSON, a list).
         token_key: the public key of this site's tokens (PEM).
         time_file: where this site's services find the agreed time; None if there are none.
+        distrusted: sites whose clocks don't count in it.
         sign: certifies a key for a site that joins, (request, name, host) -> certificate; None if the authority's key is not here.
         pace: of the probes.
+        durable: what this site writes survives a loss of power.
     """
 
     cloud: str
@@ -78,8 +80,10 @@ class MeshOptions:
     members_file: Path
     token_key: str = ""
     time_file: Path | None = None
+    distrusted: frozenset[str] = frozenset()
     sign: Callable[[str, str, str], str] | None = None
     pace: swim.Settings = field(default_factory=swim.Settings)
+    durable: bool = True
 
     def card(self) -> Card:
         """This site's card.
@@ -113,9 +117,9 @@ class Mesh:
         signer = Signer((tls / "key.pem").read_bytes())
         make_directory(options.data)
         clock = HybridClock(now_ms)
-        self._store = Store(options.data / "document.db")
-        self._invitations = Invitations(options.data / "invitations.db", now_ms)
-        self._time = agreed_time.AgreedTime(lambda: now_ms() * 1_000_000)
+        self._store = Store(options.data / "document.db", durable=options.durable)
+        self._invitations = Invitations(options.data / "invitations.db", now_ms, durable=options.durable)
+        self._time = agreed_time.AgreedTime(lambda: now_ms() * 1_000_000, distrusted=options.distrusted)
         self._time_writer = agreed_time.Writer(options.time_file) if options.time_file else None
         self._roster = roster = Roster(options.cloud, own, authority)
         self.document = Document(

@@ -26,18 +26,20 @@ CREATE INDEX IF NOT EXISTS part_author ON part (author, id);
 class Store:
     """The file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it, or make it.
 
         A file that is damaged is put aside: what it held comes back from the other sites.
 
         Args:
             path: of the SQLite file; its directory must be there.
+            durable: False if nothing need outlive a crash of the machine.
 
         Raises:
             OSError, sqlite3.Error: there can be no such file.
         """
         self.path = path
+        self._durable = durable
         try:
             self._database = _open(path)
         except sqlite3.DatabaseError as error:
@@ -61,7 +63,7 @@ class Store:
             sqlite3.Error: it could not be written, and is not kept.
         """
         data = part.pack()
-        self._database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        self._database.execute(f"PRAGMA synchronous = {'FULL' if durable and self._durable else 'NORMAL'}")
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             if part.base == 0:

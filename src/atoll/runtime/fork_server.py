@@ -37,6 +37,12 @@ ROOT_CHANNEL, ROOT_STATUS = 3, 4
 LOCK = 5
 """The supervisor's lock file. All its descendants hold it, so that a new supervisor can wait until the last is gone."""
 
+HOOK = "ATOLL_PROCESS_HOOK"
+"""The variable, in the environment of the supervisor, that names an entry which each service and job calls before its own.
+
+It is for experiments that must see, or disturb, what a process does; see `atoll.bench.crashes`.
+"""
+
 MESSAGE_LIMIT = 128 * 1024
 DESCRIPTOR_LIMIT = 253  # SCM_MAX_FD of Linux
 
@@ -142,6 +148,8 @@ def _run(birth: Birth) -> int:
     os.chdir(request.directory)
     if request.network is not None:
         Namespace(**request.network).enter()  # type: ignore[arg-type]
+    if os.environ.get(HOOK):
+        resolve(os.environ[HOOK])(child)
     return child_module.run(resolve(request.entry or ""), child)
 
 

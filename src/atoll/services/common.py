@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from atoll.files import flush, flush_tree, make_directory
 from atoll.identifiers import gateway_role
 from atoll.services.contract import Settings
 from atoll.services.ini import Sections
@@ -73,6 +74,7 @@ def bus(settings: Settings) -> Sections:
     if settings.transport_url.startswith("zenoh:"):
         data = settings.data / "bus"
         zenoh = sections["oslo_messaging_zenoh"] = {"journal_dir": str(data / "journal"), "outbox_dir": str(data / "outbox")}
+        zenoh["durable"] = settings.durable
         # Nobody else is on this machine that a compute site's process would have to find without the router.
         zenoh |= _through_router(settings) if settings.control else _within_site(settings)
     return sections
@@ -185,7 +187,7 @@ def upstream_file(path: str) -> Path:
 def directories(settings: Settings, *names: str) -> None:
     """Make directories below the site's data, for their owner alone."""
     for name in ("locks", *names):
-        (settings.data / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(settings.data / name)
 
 
 def databases(settings: Settings, service: str, names: Iterable[str]) -> bool:
@@ -201,9 +203,32 @@ def databases(settings: Settings, service: str, names: Iterable[str]) -> bool:
             temporary = target.with_suffix(".new")
             shutil.copyfile(settings.templates / service / f"{name}.db", temporary)
             temporary.chmod(0o600)
+            flush(temporary)
             temporary.replace(target)
             copied = True
+    if copied:
+        flush(settings.data)
     return copied
+
+
+def mark(path: Path, database: Path) -> None:
+    """Make a file that says that something was done. It must not outlive what it stands for, also where `durability` is relaxed.
+
+    Args:
+        path: of the file.
+        database: of the site, open, in which it was done; its log is flushed first.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    flush(database.with_name(f"{database.name}-wal"))
+    path.touch(mode=0o600)
+    flush(path.parent)
+
+
+def template_database(directory: Path, name: str) -> str:
+    """Return the SQLAlchemy URL of a template's database, which `make_template` flushes once it is whole."""
+    return f"sqlite:///{directory}/{name}.db?plugin=atoll&durability=relaxed"
 
 
 def make_template(directory: Path, make: Callable[[Path], None]) -> None:
@@ -220,6 +245,7 @@ def make_template(directory: Path, make: Callable[[Path], None]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     make(temporary)
+    flush_tree(temporary)
     try:
         temporary.rename(directory)
     except OSError:
@@ -227,6 +253,7 @@ def make_template(directory: Path, make: Callable[[Path], None]) -> None:
             raise
         # Another cloud of this user made the same template meanwhile; one is as good as the other.
         shutil.rmtree(temporary)
+    flush(directory.parent)
 
 
 def checkpoint(database: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from atoll.files import write_private
 
 SETTINGS_FILE = "settings.json"
 
@@ -44,6 +45,7 @@ class Settings:
         homed: by `domain/ID` and `project/ID`, the sites that administer it.
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused.
         realm: of a compute site: its number on the bus of its control site (`atoll.bus.realms`).
+        durability: `full` or `relaxed`: whether what was acknowledged survives a loss of power, or only the death of a process.
     """
 
     site: str
@@ -69,6 +71,7 @@ class Settings:
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
     realm: int = 0
+    durability: str = "full"
 
     @property
     def own_address(self) -> str:
@@ -127,19 +130,19 @@ class Settings:
         """
         return self.url("gateway", f"/{endpoint}{path}")
 
+    @property
+    def durable(self) -> bool:
+        """True if what was acknowledged survives a loss of power."""
+        return self.durability == "full"
+
     def database(self, name: str) -> str:
         """The SQLAlchemy URL of the site's database `name`."""
-        return f"sqlite:///{self.data}/{name}.db?plugin=atoll"
+        return f"sqlite:///{self.data}/{name}.db?plugin=atoll" + ("" if self.durable else f"&durability={self.durability}")
 
     def save(self) -> None:
         """Write the settings to `directory`, whole or not at all, readable by their owner alone."""
         fields = asdict(self) | {"directory": str(self.directory), "templates": str(self.templates)}
-        target = self.directory / SETTINGS_FILE
-        temporary = target.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(fields, file, indent=2)
-        temporary.replace(target)
+        write_private(self.directory / SETTINGS_FILE, json.dumps(fields, indent=2))
 
     @classmethod
     def load(cls, directory: Path | str) -> Settings:

@@ -81,7 +81,7 @@ def _make_template(directory: Path) -> None:
     from oslo_config import cfg
 
     path = directory / "glance-api.conf"
-    path.write_text(render(_sections(directory, f"sqlite:///{directory}/glance.db?plugin=atoll")), encoding="utf-8")
+    path.write_text(render(_sections(directory, common.template_database(directory, "glance"))), encoding="utf-8")
     config.set_config_defaults()
     cfg.CONF([], project="glance", default_config_files=[str(path)])
     DbCommands().sync()
@@ -93,7 +93,7 @@ def run(child: Child) -> None:
     """Serve the image API."""
     from glance.common import wsgi_app
 
-    from atoll.services import image_ids
+    from atoll.services import image_flush, image_ids, unfinished_uploads
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -101,7 +101,11 @@ def run(child: Child) -> None:
     common.databases(settings, "glance", ["glance"])
     os.environ["OS_GLANCE_CONFIG_DIR"] = str(settings.etc / "glance")
     image_ids.install()
-    serve(child, wsgi_app.init_app())
+    if settings.durable:
+        image_flush.install()
+    application = wsgi_app.init_app()
+    unfinished_uploads.settle(settings)
+    serve(child, application)
 
 
 SERVICE = Service("glance", __name__, configuration, listens=("image",))

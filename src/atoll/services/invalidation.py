@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +32,18 @@ def listen(sockets: Path, name: str) -> None:
     threading.Thread(target=_forget, args=(poked,), name="invalidation", daemon=True).start()
 
 
+AGAIN_S = 1.0
+"""Seconds after which caches are emptied again: what was read just before the change may be put into one just after it was emptied."""
+
+
 def _forget(poked: socket.socket) -> None:
+    again: float | None = None
     while True:
-        poked.recv(16)
+        ready, _, _ = select.select([poked], [], [], again)
         pokes.drain(poked)
         for clear in _caches:
             clear()
+        again = AGAIN_S if ready else None
 
 
 def tell_of_commits(sockets: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from atoll.files import flush, flush_tree
 from atoll.identifiers import gateway_role
 from atoll.mesh.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
 from atoll.runtime.child import Child
@@ -94,7 +95,7 @@ def _make_template(directory: Path) -> None:
     from keystone.common.sql import upgrades
 
     conf = directory / "keystone.conf"
-    conf.write_text(render(_sections(directory, f"sqlite:///{directory}/keystone.db?plugin=atoll")), encoding="utf-8")
+    conf.write_text(render(_sections(directory, common.template_database(directory, "keystone"))), encoding="utf-8")
     keystone.server.configure(config_files=[str(conf)])
     upgrades.offline_sync_database_to_version()
     common.checkpoint(directory / "keystone.db")
@@ -174,7 +175,9 @@ def _make_keys(keys: Path) -> None:
             (temporary / name / index).write_bytes(Fernet.generate_key())
     for path in temporary.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
+    flush_tree(temporary)
     temporary.rename(keys)
+    flush(keys.parent)
 
 
 SERVICE = Service("keystone", __name__, configuration, listens=("identity",))

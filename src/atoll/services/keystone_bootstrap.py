@@ -66,7 +66,7 @@ def bootstrap(settings: Settings) -> None:
     finally:
         keystone.conf.CONF.clear_override("password_hash_rounds", group="identity")
     _make_catalogue(settings)
-    mark.touch(mode=0o600)
+    common.mark(mark, settings.data / "keystone.db")
 
 
 def _providers() -> Any:

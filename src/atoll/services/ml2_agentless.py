@@ -12,6 +12,8 @@ from neutron_lib import constants
 from neutron_lib.api.definitions import portbindings
 from neutron_lib.plugins.ml2 import api
 
+from atoll.services import agentless_l3
+
 VNIC_TYPES = [portbindings.VNIC_NORMAL, portbindings.VNIC_DIRECT, portbindings.VNIC_MACVTAP]
 SEGMENT_TYPES = [constants.TYPE_LOCAL, constants.TYPE_FLAT, constants.TYPE_VLAN, constants.TYPE_VXLAN, constants.TYPE_GENEVE]
 
@@ -20,7 +22,8 @@ class AgentlessMechanismDriver(api.MechanismDriver):  # type: ignore[misc]
     """Entry point `agentless` of `neutron.ml2.mechanism_drivers`."""
 
     def initialize(self) -> None:
-        """There is nothing to connect to."""
+        """Have what an L3 agent would report done too; there is nothing to connect to."""
+        agentless_l3.subscribe()
 
     @property
     def connectivity(self) -> str:

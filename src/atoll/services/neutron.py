@@ -171,7 +171,7 @@ def _make_template(directory: Path) -> None:
     from neutron.db.migration.models import head
     from sqlalchemy import create_engine
 
-    url = f"sqlite:///{directory}/neutron.db?plugin=atoll"
+    url = common.template_database(directory, "neutron")
     _make_tables(url)
     engine = create_engine(url)
     _fill_default_rules(engine, head.get_metadata())
@@ -234,11 +234,13 @@ def run(child: Child) -> None:
     os.environ["OS_NEUTRON_CONFIG_DIR"] = str(settings.etc / "neutron")
     os.environ["OS_NEUTRON_CONFIG_FILES"] = "neutron.conf"
     if settings.network == "ovn":
-        from atoll.services.ovn import events, logged_groups
+        from atoll.services.ovn import events, logged_groups, northbound_flush, ovsdb
 
         ovn_agent.prepare(settings)
         events.install()
         logged_groups.install()
+        if settings.durable:
+            northbound_flush.install(ovsdb.northbound(settings))
     elif settings.network == "ovs":
         from atoll.services.ml2ovs import steady_agents
 

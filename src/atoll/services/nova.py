@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from atoll.files import write_private
 from atoll.runtime.child import Child
-from atoll.services import base, common, libvirt_daemon
+from atoll.services import base, common, libvirt_daemon, unfinished_requests
 from atoll.services.contract import LOOPBACK, Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.ovn import layout
@@ -51,6 +53,7 @@ MODULES = (
 """What the fork server imports."""
 
 GUEST_MODULES = (
+    "atoll.services.guest_disks",
     "atoll.services.guest_driver",
     "atoll.services.image_check",
     "nova.virt.libvirt.driver",
@@ -197,7 +200,7 @@ def _make_template(directory: Path) -> None:
     from nova.db import migration
 
     conf = directory / "nova.conf"
-    urls = {name: f"sqlite:///{directory}/nova_{name}.db?plugin=atoll" for name in ("api", "cell0", "cell1")}
+    urls = {name: common.template_database(directory, f"nova_{name}") for name in ("api", "cell0", "cell1")}
     conf.write_text(render(_databases(urls["api"], urls["cell1"])), encoding="utf-8")
     config.parse_args(["nova-manage"], default_config_files=[str(conf)], init_rpc=False, prog="nova-manage")
     migration.db_sync(database="api")
@@ -218,9 +221,11 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings, "instances")
     common.databases(settings, "nova", ["nova_api", "nova_cell0", "nova_cell1"])
+    identify(settings.data / "compute_id")
     _configure(settings)
     _map_cells(settings)
     _make_flavors()
+    unfinished_requests.settle(settings)
     conductor, scheduler, compute = (
         start(*daemon) for daemon in (("nova-conductor", "conductor"), ("nova-scheduler", "scheduler"), COMPUTE)
     )
@@ -250,10 +255,11 @@ def map_host(child: Child) -> None:
     """
     from nova import context, objects
 
-    _configure(Settings.load(child.arguments["directory"]))
+    settings = Settings.load(child.arguments["directory"])
+    _configure(settings)
     _map_hosts()
     objects.HostMapping.get_by_host(context.get_admin_context(), child.arguments["host"])
-    Path(child.arguments["mark"]).touch(mode=0o600)
+    common.mark(Path(child.arguments["mark"]), settings.data / "nova_api.db")
 
 
 def _configure(settings: Settings) -> None:
@@ -284,8 +290,9 @@ def _configure(settings: Settings) -> None:
 
 def install_hypervisor(settings: Settings) -> None:
     """Have nova-compute, in this process, find the drivers that its configuration names, which must have been read."""
-    from atoll.services import console_log, fake_hypervisor, lean_tracker, privileges, unfinished_deletion
+    from atoll.services import accepted_deletion, console_log, fake_hypervisor, lean_tracker, privileges, unfinished_deletion
 
+    accepted_deletion.install()
     console_log.install()
     lean_tracker.install()
     unfinished_deletion.install()
@@ -294,14 +301,26 @@ def install_hypervisor(settings: Settings) -> None:
     else:
         import os_vif
 
-        from atoll.services import guest_driver, image_check, serial_ports
+        from atoll.services import guest_disks, guest_driver, image_check, serial_ports
 
         libvirt_daemon.open_instances(settings)
         os_vif.initialize()
         guest_driver.install(settings)
+        if settings.durable:
+            guest_disks.install()
         image_check.install()
         serial_ports.install()
         privileges.use_own()
+
+
+def identify(path: Path) -> None:
+    """Give the compute host the id that Nova would give it at its first start (nova/virt/node.py), but on the disk.
+
+    Nova does not flush the file, and never starts again if a loss of power leaves it empty. It takes one that is there, as operators may
+    provide it.
+    """
+    if not path.exists():
+        write_private(path, str(uuid4()))
 
 
 def _application(name: str) -> Any:

@@ -23,6 +23,7 @@ def run(child: Child) -> None:
     """Run the compute manager; it waits for the conductor if that is not there yet."""
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings, "instances")
+    nova.identify(settings.data / "compute_id")
     _configure(settings)
     compute = nova.start(*nova.COMPUTE)
     child.ready()

@@ -106,7 +106,7 @@ def _make_template(directory: Path) -> None:
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
 
-    engine = create_engine(f"sqlite:///{directory}/octavia.db?plugin=atoll")
+    engine = create_engine(common.template_database(directory, "octavia"))
     base_models.BASE.metadata.create_all(engine)
     with Session(engine) as session, session.begin():
         for constant, table in LOOKUPS.items():
@@ -137,7 +137,7 @@ def _stamp(directory: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migration.__file__).parent / "alembic_migrations"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    engine = create_engine(f"sqlite:///{directory}/octavia.db?plugin=atoll")
+    engine = create_engine(common.template_database(directory, "octavia"))
     with engine.begin() as connection:
         connection.execute(text("create table alembic_version (version_num varchar(32) not null primary key)"))
         connection.execute(text("insert into alembic_version values (:head)"), {"head": head})

@@ -40,7 +40,7 @@ def _make_template(directory: Path) -> None:
     from placement.db.sqlalchemy import migration
 
     path = directory / "placement.conf"
-    path.write_text(render(_sections(f"sqlite:///{directory}/placement.db?plugin=atoll")), encoding="utf-8")
+    path.write_text(render(_sections(common.template_database(directory, "placement"))), encoding="utf-8")
     config = cfg.ConfigOpts()
     conf.register_opts(config)
     config([], project="placement", default_config_files=[str(path)])

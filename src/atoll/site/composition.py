@@ -158,6 +158,7 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         trust={name: level for name, level in cloud.trust.items() if level != "full"},
         homed={each.key: list(each.sites) for each in cloud.homed},
         lists=cloud.lists,
+        durability=control.durability,
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:
@@ -190,7 +191,7 @@ def write(rendered: Rendered) -> None:
         path = settings.etc / name
         for parent in reversed(path.relative_to(settings.etc).parents):
             make_directory(settings.etc / parent)
-        write_private(path, text)
+        write_private(path, text, durable=False)  # each `up` writes what is not as it has to be
     for path in settings.etc.rglob("*"):
         # OpenStack reads whole directories: what no service renders any more must not be found there.
         if path.is_file() and str(path.relative_to(settings.etc)) not in rendered.files:
@@ -305,6 +306,7 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         settings.datapath,
         settings.outside,
         settings.realm,
+        settings.durability,
     ]
     if service in (COMPUTE, GATEWAY, ROUTER):
         with suppress(OSError):  # the first `up` looks before it makes one

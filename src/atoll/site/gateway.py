@@ -51,6 +51,7 @@ def options(settings: Settings) -> Options:
         trust=settings.trust,
         homed=settings.homed,
         lists=settings.lists,
+        durable=settings.durable,
     )
 
 

@@ -2,6 +2,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from atoll.bench import site, workload
 from atoll.bench.site import Options, Sites, run
@@ -18,8 +19,8 @@ class FakeSites:
         FakeSites.latest = self
         self.environment = environment
 
-    def up(self, number):
-        self.done.append(f"up {number}")
+    def up(self, number, others=()):
+        self.done.append(" ".join([f"up {number}", *others]))
         self.running = number
         return float(number)
 
@@ -31,6 +32,9 @@ class FakeSites:
 
     def target(self, number=1):
         return Target("http://127.0.0.1:1/v3", "secret", f"site-{number}", self.pids)
+
+    def named(self, name):
+        return Target("http://127.0.0.1:1/v3", "secret", name, self.pids)
 
     def pids(self):
         return list(range(self.running))
@@ -53,12 +57,45 @@ SMALL = Options(sites=3, servers=4, at_once=2, boots=2, settle_s=0, idle_s=0)
 
 def test_the_whole_experiment(fakes, tmp_path):
     numbers = run(SMALL, tmp_path, {}, lambda _text: None)
-    assert FakeSites.latest.done == ["up 1", "stop", "up 1", "up 2", "up 3"]
+    assert FakeSites.latest.done == ["up 1", "stop", "up 1", "up 2", "up 3", "up 3 full relaxed"]
     assert (numbers["first_site_s"], numbers["next_site_s"], numbers["samples"]["next_site_s"]) == (1.0, 2.5, [2.0, 3.0])
     assert (numbers["total_pss_mb"], numbers["site_pss_mb"], numbers["next_site_mb"]) == (160.0, 53.3, 20.0)
     assert (numbers["idle_cpu_percent"], numbers["processes"]) == (1.0, 3)
     assert numbers["boots_per_min"] > 0
     assert "first_site_no_template_s" not in numbers
+
+
+def test_durabilities_are_compared_in_turns(fakes, tmp_path, monkeypatch):
+    seconds = {"full": iter([9.0, 1.0, 3.0]), "relaxed": iter([9.0, 2.0, 2.0])}
+    turns = []
+
+    def boot(api, tenancy, name, poll_s=workload.POLL_S):
+        durability = name.partition("-")[0]
+        if durability not in seconds:
+            return "server", 1.0
+        turns.append(durability)
+        return "server", next(seconds[durability])
+
+    monkeypatch.setattr(workload, "boot", boot)
+    monkeypatch.setattr(workload, "delete", lambda _api, _servers: None)
+    monkeypatch.setattr(workload, "boot_many", lambda *_: 1.0)
+    numbers = run(Options(boots=2, servers=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
+    assert turns == ["relaxed", "full", "full", "relaxed", "relaxed", "full"]
+    assert numbers["samples"]["boot_full_s"] == [1.0, 3.0]
+    assert (numbers["boot_full_s"], numbers["boot_relaxed_s"], numbers["durability_ratio"]) == (2.0, 2.0, 1.0)
+
+
+def test_the_sites_that_are_compared_are_described_so(tmp_path, monkeypatch):
+    sites = Sites(tmp_path, 1, {})
+    (tmp_path / "commands.log").touch()
+    monkeypatch.setattr(site, "begin", lambda *_: subprocess.Popen(["/bin/false"]))
+    with pytest.raises(AtollError):
+        sites.up(1, site.DURABILITIES)
+    described = yaml.safe_load((tmp_path / "cloud.yaml").read_text())["sites"]
+    assert [(each["name"], each.get("durability", "full")) for each in described] == [
+        ("site-1", "full"), ("full", "full"), ("relaxed", "relaxed"),
+    ]  # fmt: skip
+    assert len({each["port"] for each in described}) == 3
 
 
 def test_one_site_has_no_next(fakes, tmp_path):

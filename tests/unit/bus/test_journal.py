@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import mmap
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from atoll.bus import journal as journal_module
 from atoll.bus.frames import Instance, MessageId
-from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory, read
+from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory, read, unbegun
 
 HEAD = 21
 """Bytes of a record without its frame."""
@@ -50,6 +51,19 @@ def test_successor_gets_what_was_taken_and_not_begun(tmp_path):
     assert [past.was_begun(message(number)) for number in (1, 2, 3, 9)] == [False, True, False, True]
     assert files(tmp_path) == []
     assert take_over(tmp_path)[1] == {}, "only one gets it"
+
+
+def test_what_is_executed_yet_can_be_seen_before_anybody_takes_it_over(tmp_path):
+    for listener in ("one", "two"):
+        journal = begin(tmp_path / listener)
+        journal.taken(message(1), f"{listener} begun".encode())
+        journal.taken(message(2), f"{listener} waits".encode())
+        journal.begun(message(1))
+        journal.close()
+    assert sorted(unbegun(tmp_path)) == [b"one waits", b"two waits"]
+    begin(tmp_path / "one").begun(message(2))  # by a successor that was killed before it removed the file
+    assert list(unbegun(tmp_path)) == [b"two waits"]
+    assert list(unbegun(tmp_path / "nowhere")) == []
 
 
 def test_journal_of_a_living_process_is_left_alone(tmp_path):
@@ -236,3 +250,78 @@ def test_journal_is_readable_by_its_user_alone(tmp_path):
     begin(directory).close()
     assert directory.stat().st_mode & 0o777 == 0o700
     assert (directory / files(directory)[0]).stat().st_mode & 0o777 == 0o600
+
+
+class Watched(mmap.mmap):
+    """A mapped file that tells what of it was flushed."""
+
+    flushed: list[bytes]
+
+    def flush(self, offset: int = 0, size: int = 0) -> None:  # type: ignore[override]
+        assert offset % mmap.PAGESIZE == 0, "the kernel takes whole pages alone"
+        super().flush(offset, size)
+        self.flushed.append(self[offset : offset + size])
+
+
+@pytest.fixture
+def flushed(monkeypatch) -> list[bytes]:
+    """The bytes of each flush."""
+    found: list[bytes] = []
+    monkeypatch.setattr(Watched, "flushed", found, raising=False)
+    monkeypatch.setattr(journal_module.mmap, "mmap", Watched)
+    return found
+
+
+def test_durable_journal_flushes_each_record_whole(tmp_path, flushed):
+    journal = begin(tmp_path)
+    for number in range(1, 200):  # over several pages
+        frame = b"frame %d " % number * 9
+        journal.taken(message(number), frame)
+        assert frame in flushed[-1]
+        journal.begun(message(number))
+        assert flushed[-1].endswith(number.to_bytes(8, "big") + bytes(4))
+    assert len(flushed) == 2 * 199
+    journal.close()
+
+
+def test_durable_journal_that_is_written_anew_is_flushed_before_it_takes_the_place_of_the_old(tmp_path, monkeypatch):
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def flush(descriptor: int) -> None:
+        done.append(f"flush {Path(f'/proc/self/fd/{descriptor}').readlink().suffix}")
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(self, target)
+
+    journal = begin(tmp_path)
+    monkeypatch.setattr(journal_module.os, "fsync", flush)
+    monkeypatch.setattr(Path, "rename", renamed)
+    journal.taken(message(1), bytes(900_000))
+    journal.taken(message(2), bytes(900_000))
+    assert done[:3] == ["flush .new", "rename", "flush .journal"]
+    journal.close()
+
+
+def test_begin_of_a_call_is_flushed_unless_its_sender_ends_with_this_node(tmp_path, flushed):
+    journal = Journal(tmp_path, Instance(5, 1), lambda: ())
+    journal.begun(MessageId(6, 1))
+    assert len(flushed) == 1, "another node may ask what became of it"
+    for number in range(1, 500):  # several pages
+        journal.begun(MessageId(5, number))
+    assert len(flushed) == 1
+    journal.taken(MessageId(5, 500), b"x")
+    assert len(list(read(flushed[-1]))) == 501, "nothing before it is left out: a reader ends at the first gap"
+    journal.begun(MessageId(5, 500))
+    assert len(flushed) == 3
+    journal.close()
+
+
+def test_journal_that_is_not_durable_flushes_nothing(tmp_path, flushed):
+    journal = Journal(tmp_path, Instance(next(_lives), 1), lambda: (), durable=False)
+    journal.taken(message(1), b"x")
+    journal.begun(message(1))
+    assert flushed == []
+    journal.close()

@@ -204,3 +204,10 @@ def test_closing_does_not_wait_for_a_delivery_that_hangs(tmp_path):
     outbox._thread.join(10)
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         outbox.has("e", "t")
+
+
+@pytest.mark.parametrize(("options", "synchronous"), [({}, 2), ({"durable": True}, 2), ({"durable": False}, 1)])
+def test_what_waits_survives_a_loss_of_power_unless_it_need_not(tmp_path, options, synchronous):
+    outbox = Outbox(tmp_path, "v", 2**20, lambda *_: None, **options)
+    assert outbox._database.execute("PRAGMA synchronous").fetchone()[0] == synchronous
+    outbox.close()

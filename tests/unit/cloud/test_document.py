@@ -4,7 +4,7 @@ from atoll.cloud import Cloud, dump_cloud, parse_cloud, read_cloud
 from atoll.errors import AtollError
 
 A_NAME = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
-KEYS = "name, kind, control, port, host, services, compute, network, network_services, bus, rabbit, debug, options"
+KEYS = "name, kind, control, port, host, services, compute, network, network_services, bus, rabbit, durability, debug, options"
 URL = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/"
 
 BAD = {
@@ -22,6 +22,7 @@ BAD = {
     "sites:\n- name: a\n- name: a": "3: sites[1].name: a second site named a: expected another name",
     "sites:\n- name: a\n  services:\n    nova: 1": "4: sites[0].services.nova: expected true or false, got 1",
     "sites:\n- name: a\n  compute: kvm": "3: sites[0].compute: expected `libvirt` or `fake`, got the text 'kvm'",
+    "sites:\n- name: a\n  durability: none": "3: sites[0].durability: expected `full` or `relaxed`, got the text 'none'",
     "sites:\n- name: default": "2: sites[0].name: the name default is reserved: expected another",
     "sites:\n- name: a\n  name: b": "3: a second `name` in one mapping: expected it once",
     "sites: [a\nb: c": "2: not YAML: expected ',' or ']', but got ':'",
@@ -92,7 +93,7 @@ OF_ALL_KINDS = """
 name: mine
 sites:
 - {name: a, debug: yes}
-- {name: b, services: {nova: false}}
+- {name: b, services: {nova: false}, durability: relaxed}
 - {name: c, bus: rabbit, rabbit: {url: "rabbit://u@h:5672/", password_file: /x}}
 - {name: d, kind: compute, control: a, host: 127.0.0.2}
 """

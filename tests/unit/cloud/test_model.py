@@ -130,6 +130,7 @@ def test_full_sites_that_contradict_themselves(site, text):
         ({"network": "fake"}, "a compute site has its control site's: expected no `network`"),
         ({"bus": "zenoh"}, "a compute site has its control site's: expected no `bus`"),
         ({"rabbit": RABBIT}, "a compute site has its control site's: expected no `rabbit`"),
+        ({"durability": "full"}, "a compute site has its control site's: expected no `durability`"),
         ({"options": {"neutron": {}}}, "a compute site runs nova-compute alone: expected options of nova"),
     ],
 )

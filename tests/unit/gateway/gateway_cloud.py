@@ -10,6 +10,7 @@ import ssl
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +21,7 @@ from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
+from atoll.gateway.resolve import sight
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_SERVICES, gateway_role
 from atoll.mesh.certificates import authority
@@ -153,6 +155,8 @@ class Services:
         items.sort(key=lambda item: item[key], reverse=request.query.get("sort_dir", "desc") == "desc")
         if (person := self.people.get(request.headers.get("X-Auth-Token", ""))) is not None:
             items = [item for item in items if item["tenant_id"] == person[0] or "all_tenants" in request.query]
+        if "project_id" in request.query:
+            items = [item for item in items if item["tenant_id"] == request.query["project_id"]]
         if "name" in request.query:
             items = [item for item in items if request.query["name"] in item["name"]]
         if "marker" in request.query:
@@ -263,7 +267,8 @@ class Site:
         for name, make in parts.items():
             setattr(self.gateway, name, make(self))
         self.consoles = Consoles(self.sites, self.options.host, self.directory / "novnc")
-        self.server = Server(self.options, self.gateway, self.mesh, self.consoles, limits=self.limits)
+        extend = partial(sight.attach, sites=self.sites)
+        self.server = Server(self.options, self.gateway, self.mesh, self.consoles, limits=self.limits, extend=extend)
         await self.server.start(self._sockets[1], self._sockets[2])
 
     async def stop(self) -> None:

@@ -199,6 +199,8 @@ class Sites:
         self.cut: set[str] = set()
         self.mute: set[str] = set()
         self.there: dict[str, Performer] = {}
+        self.users: dict[str, list[str]] = {}
+        """By site, those at which projects use what it shares."""
         self._session: aiohttp.ClientSession | None = None
 
     def __getitem__(self, site: str) -> Service:
@@ -242,7 +244,7 @@ class Sites:
         if call.service == "identity":
             return Given(Reply(200, CIMultiDict(), json.dumps({"token": REQUESTERS[call.token]}).encode(), site))
         if ACCEPTS in call.headers:
-            return Given(await Accepts(View(self, site)).answer(call))  # type: ignore[arg-type]
+            return Given(await Accepts(View(self, site)).answer(call, Shared(self.users.get(site, []))))  # type: ignore[arg-type]
         if call.service == "atoll":
             return Given(await self._operation(site, call))
         response = await self._session.request(call.method, self[site].url + call.target, headers=call.headers, data=call.body)
@@ -267,6 +269,16 @@ class Given:
 
     async def read(self) -> Reply:
         return self._reply
+
+
+class Shared:
+    """What a site knows of who uses what it shares."""
+
+    def __init__(self, users: list[str]) -> None:
+        self._users = users
+
+    async def users_of_network(self, _identifier: str, _owner: str) -> list[str]:
+        return self._users
 
 
 class View:

@@ -268,19 +268,6 @@ def test_policy_that_the_owner_makes_here_stays(tmp_path: Path):
     trial(tmp_path, act)
 
 
-def test_external_network_is_open_to_those_alone_that_the_owner_opens_it_to(tmp_path: Path):
-    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
-        lyon.things["networks/n"] = {**NETWORK_BODY, "project_id": THEIRS, "router:external": True}
-        lyon.share("network", "n", OURS, "access_as_external")
-        here.share("network", "n", "*", "access_as_external")  # what Neutron makes with each new one
-        assert here.bringer is not None
-        here.bringer.loans.wake()
-        assert await bring(here, NETWORK_N)
-        assert [(each["target_tenant"], each["action"]) for each in here.policies()] == [(OURS, "access_as_external")]
-
-    trial(tmp_path, act)
-
-
 def test_writes_about_what_is_not_lent_cost_nothing(tmp_path: Path):
     async def act(_here: Cloud, lyon: Cloud, _nice: Cloud, views: list[Sites]) -> None:
         lyon.things["networks/n"] = {**NETWORK_BODY, "project_id": THEIRS}

@@ -171,6 +171,77 @@ def test_a_deletion_that_a_site_refuses_when_it_is_back_is_given_up_and_told(tmp
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("path", [NETWORK, GROUP])
+def test_site_that_may_not_speak_for_a_project_keeps_nothing_of_it(tmp_path: Path, path: str) -> None:
+    """A member that was broken into says that a thing is in use there. It decides about its own copy alone, and the operator is told."""
+
+    async def test(at: Cloud) -> None:
+        at.replicas.changes.may_block = lambda site, project: (site, project) != ("paris", "project")
+        at.put(path, paris={"project_id": "another"}, lyon={}, nice={})
+        at.put("/v2.0/ports/p", paris={"device_owner": "compute:paris", "network_id": ["n"], "security_groups": ["g"]})
+        at.sites["paris"].refuse["DELETE", "."] = 409
+        reply = await at.ask("DELETE", path, **{"X-Auth-Token": ADMIN})
+        assert (reply.status, reply.site) == (204, "lyon,nice")
+        assert at.holders(path) == ["paris"]
+        assert [each["sites"] for each in at.conflicts.list()] == [["lyon", "nice", "paris"]]
+        assert (await at.ask("DELETE", path, **{"X-Auth-Token": ADMIN})).status == 409, "its own copy is its own to keep"
+
+    run(tmp_path, test)
+
+
+def test_who_shares_a_network_no_more_is_told_by_any_site_that_it_is_used(tmp_path: Path) -> None:
+    """The network's own site knows, which need not be the one that is asked."""
+
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"shared": True}, lyon={"shared": True})
+        at.sites.users["lyon"] = ["nice"]
+        asked = {"network": {"shared": False}}
+        reply = await at.ask("PUT", NETWORK, asked, **{"X-Auth-Token": ADMIN})
+        assert (reply.status, reply.json()["NeutronError"]["type"]) == (409, "InvalidSharedSetting")
+        assert reply.json()["NeutronError"]["message"].endswith("Multiple projects are using it, at nice.")
+        assert at.values(NETWORK, "shared") == {"paris": True, "lyon": True}
+        at.sites["paris"].refuse["PUT", "."] = 403
+        refused = await at.ask("PUT", NETWORK, asked, **{"X-Auth-Token": STRANGER})
+        assert (refused.status, "nice" in refused.body.decode()) == (403, False), "who sees it learns nothing of who uses it"
+        at.sites["paris"].refuse.clear()
+        for harmless in ({"shared": True}, {"name": "x"}):
+            assert (await at.ask("PUT", NETWORK, {"network": harmless}, **{"X-Auth-Token": ADMIN})).status == 200
+        at.sites.users.clear()
+        assert (await at.ask("PUT", NETWORK, asked, **{"X-Auth-Token": ADMIN})).status == 200
+        assert at.values(NETWORK, "shared") == {"paris": False, "lyon": False}
+
+    run(tmp_path, test)
+
+
+# --- A scope
+
+
+@pytest.mark.parametrize("path", [NETWORK, "/v2/images/i"])
+def test_scope_that_leaves_copies_out_changes_none(tmp_path: Path, path: str) -> None:
+    async def test(at: Cloud) -> None:
+        service = "image" if "images" in path else "network"
+        at.put(path, paris={"name": "old"}, lyon={"name": "old"})
+        everywhere = at.sites.everywhere()
+
+        async def ask(method: str, *scope: str) -> Reply:
+            body = {"network": {"name": "new"}} if method == "PUT" else None
+            return await at.replicas.everywhere(call(method, path, body, service=service), everywhere, scope)
+
+        for method in ("DELETE", "PUT") if service == "network" else ("DELETE",):
+            refused = await ask(method, "paris")
+            message = next(iter(refused.json().values()))["message"] if service == "network" else refused.body.decode()
+            assert refused.status == 409
+            assert "has copies at paris and lyon, which are changed together: name all of these sites in the scope" in message
+            assert (await ask(method, "nice")).status == 404, "nice has none"
+            assert (await ask(method, "nice", "lyon")).status == 409
+        assert at.values(path, "name") == {"paris": "old", "lyon": "old"}
+        assert at.pending.list() == at.conflicts.list() == []
+        assert (await ask("DELETE", "paris", "lyon")).status == 204
+        assert at.holders(path) == []
+
+    run(tmp_path, test)
+
+
 # --- All or none
 
 
@@ -215,6 +286,18 @@ def test_a_site_without_a_copy_is_asked_for_nothing_but_whether_it_has_one(tmp_p
         reply = await at.ask("PUT", NETWORK, {"network": {"name": "new"}})
         assert (reply.status, reply.site) == (200, "lyon")
         assert at.sites["paris"].writes() == at.sites["nice"].writes() == []
+
+    run(tmp_path, test)
+
+
+def test_of_what_nobody_shows_the_nearest_service_says_what_is_wrong(tmp_path: Path) -> None:
+    """A flavor that a tenant may not see: Nova refuses him the change (403) before it looks for the flavor."""
+
+    async def test(at: Cloud) -> None:
+        at.sites["paris"].refuse["POST", "/action"] = 403
+        reply = await at.ask("POST", "/v2.1/flavors/f/action", {"addTenantAccess": {"tenant": "p"}}, service="compute")
+        assert (reply.status, reply.site) == (403, "paris")
+        assert at.sites["lyon"].writes() == at.sites["nice"].writes() == []
 
     run(tmp_path, test)
 

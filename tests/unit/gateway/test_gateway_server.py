@@ -5,11 +5,15 @@ import contextlib
 import hashlib
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
-from gateway_cloud import Cloud
+import pytest
+from aiohttp import web
+from gateway_cloud import Cloud, own_token
 
 from atoll.gateway.copies.replicas import Replicas
 
@@ -372,6 +376,44 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
     run(tmp_path, test, bringer=Bringer)
 
 
+@pytest.mark.parametrize("query", ["", "?limit=1", "?sort_key=created_at&sort_dir=asc"])
+def test_list_that_access_rules_allow_is_merged_though_they_forbid_what_merging_needs(tmp_path: Path, query: str) -> None:
+    """Of servers whose age the gateway does not remember it asks for details, which a rule for `/v2.1/servers` forbids."""
+    rules = {"application_credential": {"access_rules": []}, "user": {"id": "u"}, "project": {"id": "p1"}, "roles": [{"name": "reader"}]}
+
+    def refuse(allowed: str) -> Callable[[web.Request], web.Response | None]:
+        def answer(request: web.Request) -> web.Response | None:
+            if request.headers.get("X-Subject-Token") == "limited":
+                return web.json_response({"token": rules})
+            if request.headers.get("X-Auth-Token") == "limited" and not request.path.endswith(allowed):
+                return web.json_response({"error": {"code": 401, "message": "no rule"}}, status=401)
+            return None
+
+        return answer
+
+    async def test(cloud: Cloud) -> None:
+        for number, site in enumerate(("paris", "lyon", "nice")):
+            services = cloud[site].services
+            services.refuse = refuse("/servers")
+            services.people = {"limited": ("p1", ("reader",)), own_token("gateway_compute"): ("service", ("gateway_compute",))}
+            services.add_server(site, f"2026-01-0{number + 1}T00:00:00Z")
+            services.add_server(f"theirs at {site}", "2026-01-09T00:00:00Z", project="p2")
+        names, path = [], f"/compute/v2.1/servers{query}"
+        while path:
+            status, body, _headers = await cloud.ask("nice", "GET", path, headers={"X-Auth-Token": "limited"})
+            assert status == 200
+            names += [each["name"] for each in body["servers"]]
+            assert all(set(each) == {"id", "name", "links"} for each in body["servers"]), "no more than the client asked for"
+            links = body.get("servers_links")
+            path = urlsplit(links[0]["href"]).path + "?" + urlsplit(links[0]["href"]).query if links else ""
+        assert names == (["paris", "lyon", "nice"] if "asc" in query else ["nice", "lyon", "paris"])
+        for site in ("paris", "lyon", "nice"):
+            cloud[site].services.refuse = refuse("/flavors")
+        assert (await cloud.ask("nice", "GET", f"/compute/v2.1/servers{query}", headers={"X-Auth-Token": "limited"}))[0] == 401
+
+    run(tmp_path, test)
+
+
 def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
     class Replicator:
         answer, _is_meant = Replicas.answer, Replicas._is_meant
@@ -379,10 +421,11 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
         def __init__(self, site) -> None:
             self.site = site
             self._sites = site.sites
+            self.creator = self
             self.asked: list[tuple[str, list[str]]] = []
 
-        async def everywhere(self, call, sites):
-            self.asked.append((f"{call.method} {call.path}", list(sites)))
+        async def everywhere(self, call, sites, scope=None):
+            self.asked.append((f"{call.method} {call.path}" + (f" in {scope}" if scope else ""), list(sites)))
             return await self.site.sites.send(sites[0], call)
 
         async def create(self, call, resource, choices, later=(), parts=None):
@@ -392,7 +435,7 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
         def group(self, identifier):
             return "group" if identifier == tied else None
 
-        async def relay(self, call, group, asked):
+        async def relay(self, call, group, asked, scope=None):
             self.asked.append((f"{call.method} {group} {asked}", []))
             return await self.site.sites.send("paris", call)
 

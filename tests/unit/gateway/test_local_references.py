@@ -274,6 +274,64 @@ def test_request_that_something_keeps_here_is_refused(tmp_path: Path):
     trial(tmp_path, act)
 
 
+OUTSIDE = {**NET, "router:external": True}
+LEADS = "it leads out of its own site: use an external network of here, or create what needs it at lyon"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/network/v2.0/routers", {"router": {"external_gateway_info": {"network_id": N}}}),
+        ("/network/v2.0/floatingips", {"floatingip": {"floating_network_id": N}}),
+        ("/network/v2.0/ports", {"port": {"network_id": N}}),
+    ],
+)
+def test_what_needs_an_external_network_is_made_at_its_site(tmp_path: Path, path: str, body: Any):
+    """A copy would have no way out: a router and a floating IP would lead nowhere, and nobody would say so."""
+
+    async def act(here: Cloud, lyon: Cloud, local: Local, _bringer: Bringer, _view: Sites) -> None:
+        lyon.things |= {f"networks/{N}": OUTSIDE, "subnets/s": SUBNET}
+        refusing(here, path.rpartition("/")[2])
+        assert (await ask(local, body, path)).status == 404, "so that the gateway looks for the site"
+        assert here.made("networks") == []
+
+    trial(tmp_path, act)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/network/v2.0/routers/r", {"router": {"external_gateway_info": {"network_id": N}}}),
+        ("PUT", "/network/v2.0/routers/r/add_external_gateways", {"router": {"external_gateways": [{"network_id": N}]}}),
+        ("POST", "/compute/v2.1/servers", {"server": {"networks": [{"uuid": N}]}}),
+        ("POST", "/compute/v2.1/servers/m/os-interface", {"interfaceAttachment": {"net_id": N}}),
+    ],
+)
+def test_external_network_is_not_used_at_another_site(tmp_path: Path, method: str, path: str, body: Any):
+    async def act(here: Cloud, lyon: Cloud, local: Local, _bringer: Bringer, _view: Sites) -> None:
+        lyon.things |= {f"networks/{N}": OUTSIDE, "subnets/s": SUBNET}
+        refusing(here, path.rpartition("/")[2])
+        reply = await ask(local, body, path, method)
+        assert (reply.status, message(reply)) == (409, f"external network {N} is at lyon and can't be used at here: {LEADS}")
+        assert here.made("networks") == []
+
+    trial(tmp_path, act)
+
+
+def test_subnet_of_an_external_network_does_not_bring_it(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, local: Local, _bringer: Bringer, _view: Sites) -> None:
+        lyon.things |= {f"networks/{N}": OUTSIDE, "subnets/s": SUBNET}
+        refusing(here, "/add_router_interface")
+        reply = await ask(local, {"subnet_id": "s"}, "/network/v2.0/routers/r/add_router_interface", "PUT")
+        assert (reply.status, message(reply)) == (
+            409,
+            f"external network {N} is at lyon and stays there: it leads out of its own site",
+        )
+        assert here.made("networks") == []
+
+    trial(tmp_path, act)
+
+
 def test_floating_ip_does_not_lead_to_a_port_of_another_site(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, local: Local, _bringer: Bringer, _view: Sites) -> None:
         refusing(here, "/floatingips/f")

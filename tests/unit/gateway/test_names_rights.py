@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 from gateway_cloud import Cloud
+from replica_sites import Notes
 
-from atoll.gateway.copies.clashes import Clashes
+from atoll.gateway.copies.clashes import Clashes, Suspect
 from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.request.call import json_reply
 from atoll.gateway.resolve.unique import Name
 
 NEW = {"OpenStack-API-Version": "compute 2.60"}
@@ -53,3 +56,37 @@ def test_other_sites_are_asked_for_names_only_for_who_may_take_them(tmp_path, pa
     status = asyncio.run(main())
     assert bool(asked) == (person == "admin")
     assert (status == 409) == (person == "admin"), "the refusal tells that another site has the name"
+
+
+@pytest.mark.parametrize(
+    ("path", "suspect"),
+    [
+        ("/compute/v2.1/flavors/7", ("flavor", "7", "")),
+        ("/compute/v2.1/os-keypairs/laptop?user_id=victim", ("key pair", "laptop", "victim")),
+    ],
+)
+@pytest.mark.parametrize("person", ["no token", "mallory", "admin"])
+def test_who_may_not_have_a_name_does_not_learn_that_sites_differ_about_it(tmp_path, path, suspect, person):
+    def clashes(site):
+        made = Clashes(site.sites, Conflicts())
+        made._watch(Suspect(Name(*suspect), ("lyon", "nice")), clashes=True)
+        return made
+
+    class Nowhere(Replicas):
+        async def everywhere(self, call, sites, scope=None):
+            return json_reply(404, {}, "paris")
+
+    def replicas(site):
+        return Nowhere(site.sites, Notes(), None, None)
+
+    async def main():
+        cloud = Cloud(tmp_path, "paris", "lyon", "nice")
+        cloud.parts = {"clashes": clashes, "replicas": replicas}
+        async with cloud:
+            for name in ("paris", "lyon", "nice"):
+                cloud[name].services.people = PEOPLE
+            answer = await cloud.ask("paris", "DELETE", path, headers=NEW | {"X-Auth-Token": person})
+            return answer[0], str(answer[1])
+
+    status, said = asyncio.run(main())
+    assert (status, "is not the same at" in said) == ((409, True) if person == "admin" else (404, False))

@@ -266,3 +266,34 @@ def test_administrators_of_a_site_with_limited_trust_are_none_here(limited: tupl
         assert [(each.user, each.project, "member" in each.roles) for each in asked] == [("admin", "theirs", True)]
 
     asyncio.run(main())
+
+
+def test_site_hands_over_nothing_of_projects_that_it_may_not_speak_for():
+    """A site with `trust: local-admin` can't sign tokens of administrators, whose projects' things it could delete in this way."""
+
+    async def main() -> None:
+        here = Site("here")
+        spoken: list[tuple[str, str, str]] = []
+
+        def speaks_for(*asked: str) -> bool:
+            spoken.append(asked)  # type: ignore[arg-type]
+            return asked[0] != "lyon"
+
+        class Done(Performer):
+            async def perform(self, _operation: Operation) -> Outcome:
+                return Outcome(204)
+
+        performer = Done(None, speaks_for=speaks_for)  # type: ignore[arg-type]
+        here.application.router.add_post("/atoll/operations", performer._answer)
+        async with running(here) as (view,):
+            later = wanted(image("DELETE"), Requester("u", "theirs", ("member",)))
+            outcomes = []
+            for peer in ("lyon", "metz"):
+                headers = {"X-Test-From": peer}
+                async with view.session.post(f"{view.urls['here']}/atoll/operations", json=later.dump(), headers=headers) as reply:
+                    outcomes.append(Outcome.load(await reply.json()))
+        assert [(each.status, each.refused) for each in outcomes] == [(409, True), (204, False)]
+        assert "not homed at lyon" in outcomes[0].message
+        assert spoken == [("lyon", "theirs", "u"), ("metz", "theirs", "u")]
+
+    asyncio.run(main())

@@ -18,7 +18,9 @@ from shared_things import NETWORK_BODY, OURS, THEIRS, Cloud, group
 
 from atoll.gateway.bring.policies import EXTERNAL, SHARED, TYPES
 from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
+from atoll.gateway.copies.accepts import UNSHARE, Accepts, Refusal
 from atoll.gateway.request.call import Call
+from atoll.gateway.request.headers import ACCEPTS, REFUSAL
 from atoll.gateway.resolve.sight import RBAC_TYPES
 
 ASK = """
@@ -99,6 +101,21 @@ def test_policy_is_made_where_its_object_was_made(tmp_path: Path):
     trial(tmp_path, act)
 
 
+@pytest.mark.parametrize("kind", ["network", "address_group"])
+def test_who_may_not_see_an_object_does_not_learn_where_it_is(tmp_path: Path, kind: str):
+    """The answer to a request names the site that gave it."""
+
+    async def act(_here: Cloud, lyon: Cloud, nice: Cloud, _views: list[Sites]) -> None:
+        lyon.things["networks/x"] = {**NETWORK_BODY, "id": "x", "project_id": THEIRS}
+        lyon.things["address-groups/x"] = {"id": "x", "project_id": THEIRS}
+        assert nice.bringer is not None
+        assert await nice.bringer.policies.site_for(policy(kind, "x")) == "nice"
+        lyon.project = THEIRS
+        assert await nice.bringer.policies.site_for(policy(kind, "x")) == "lyon"
+
+    trial(tmp_path, act)
+
+
 async def lent(lyon: Cloud, here: Cloud, kind: str = "network") -> Call:
     """A network or group of lyon is shared with our project and used at `here`; the request that takes the policy away."""
     reference = {"network": Reference(NETWORK, "n"), "security_group": Reference(SECURITY_GROUP, "web")}[kind]
@@ -147,28 +164,35 @@ def test_policy_that_is_used_at_another_site_stays(tmp_path: Path, kind: str):
 
 
 def test_network_that_is_used_at_another_site_stays_shared(tmp_path: Path):
-    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
+    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, views: list[Sites]) -> None:
         await lent(lyon, here)
         lyon.share("network", "n")
         lyon.things = {key: each for key, each in lyon.things.items() if each.get("target_tenant") != OURS}
         here.things["ports/p"] = {"id": "p", "network_id": "n", "project_id": OURS}
         assert lyon.bringer is not None
-        refusal = lyon.bringer.policies.refusal_to_unshare
-        unshare = call("PUT", "/v2.0/networks/n", {"network": {"shared": False}})
-        refused = await refusal(unshare)
-        assert refused is not None
-        assert refused.status == 409
-        assert "Unable to reconfigure sharing settings for network n" in refused.json()["NeutronError"]["message"]
-        assert await refusal(unshare.with_(path="/v2.0/networks/n/")) is not None, "Neutron takes a slash at the end"
-        for harmless in (
-            call("PUT", "/v2.0/networks/n", {"network": {"shared": True}}),
-            call("PUT", "/v2.0/networks/n", {"network": {"name": "x"}}),
-            call("PUT", "/v2.0/networks/other", {"network": {"shared": False}}),
-            call("DELETE", "/v2.0/networks/n"),
-        ):
-            assert await refusal(harmless) is None
+        policies = lyon.bringer.policies
+        assert await policies.users_of_network("n", THEIRS) == ["here"]
+        assert await policies.users_of_network("other", THEIRS) == []
+        look = call("GET", "/v2.0/networks/n", None)
+        look.headers[ACCEPTS] = UNSHARE
+        reply = await Accepts(views[1]).answer(look, policies)  # type: ignore[arg-type]
+        refusal = Refusal.load(reply.headers[REFUSAL])
+        assert refusal.error == "InvalidSharedSetting"
+        assert refusal.message == ("Unable to reconfigure sharing settings for network n. Multiple projects are using it, at here.")
         lyon.share("network", "n", OURS)
-        assert await refusal(unshare) is None, "another policy lets the project use it"
+        assert await policies.users_of_network("n", THEIRS) == [], "another policy lets the project use it"
+
+    trial(tmp_path, act)
+
+
+def test_site_that_may_not_speak_for_a_project_keeps_nothing_of_it_shared(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
+        delete = await lent(lyon, here)
+        here.things["ports/p"] = {"id": "p", "network_id": "n", "project_id": OURS}
+        assert lyon.bringer is not None
+        assert await lyon.bringer.policies.refusal(delete) is not None
+        lyon.bringer.policies.may_block = lambda site, project: (site, project) != ("here", THEIRS)
+        assert await lyon.bringer.policies.refusal(delete) is None
 
     trial(tmp_path, act)
 

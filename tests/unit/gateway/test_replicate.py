@@ -36,7 +36,7 @@ class Cloud(NamedTuple):
     async def create_server(self, choices: list[list[str]] | None = None, **fields: object) -> Reply:
         """Create one, at paris and lyon unless `choices` says else."""
         asked = call("POST", SERVERS, {"server": {"name": "web", **fields}})
-        return await self.replicas.create(asked, COMPUTE["servers"], choices or TWO)
+        return await self.replicas.creator.create(asked, COMPUTE["servers"], choices or TWO)
 
     async def ask(self, method: str, identifier: str, child: str = "", body: object = None) -> Reply:
         """A request about a server."""
@@ -189,7 +189,7 @@ def test_what_could_not_be_found_again_is_not_created_twice(tmp_path):
         async with cloud(tmp_path) as at:
             at.sites.mute.add("paris")
             asked = call("POST", "/v2.0/floatingips", {"floatingip": {}}, service="network")
-            reply = await at.replicas.create(asked, network_resource("floatingips"), [["paris"], ["lyon"]])
+            reply = await at.replicas.creator.create(asked, network_resource("floatingips"), [["paris"], ["lyon"]])
             assert reply.status == 503
             assert at.sites["lyon"].asked == []
 
@@ -387,7 +387,7 @@ def test_an_image_has_one_id_and_its_data_follow(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             asked = call("POST", "/v2/images", {"name": "i"}, service="image")
-            image = (await at.replicas.create(asked, IMAGES, [["lyon", "nice"]])).json()["id"]
+            image = (await at.replicas.creator.create(asked, IMAGES, [["lyon", "nice"]])).json()["id"]
             assert [each["id"] for site in ("lyon", "nice") for each in at.sites[site].of("images")] == [image, image]
             group = at.replicas.group(image)
             assert group is not None
@@ -406,7 +406,7 @@ def test_an_image_whose_creation_was_not_answered_is_deleted_by_its_id(tmp_path)
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites.mute.add("lyon")
-            await at.replicas.create(call("POST", "/v2/images", {"name": "i"}, service="image"), IMAGES, TWO)
+            await at.replicas.creator.create(call("POST", "/v2/images", {"name": "i"}, service="image"), IMAGES, TWO)
             image = at.sites["lyon"].of("images")[0]["id"]
             assert at.waiting() == [("lyon", f"DELETE image/v2/images/{image}")]
 
@@ -417,7 +417,7 @@ def test_an_id_that_the_client_chose_is_not_deleted_where_it_might_be_another_s(
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites.mute.add("lyon")
-            await at.replicas.create(call("POST", "/v2/images", {"id": "given"}, service="image"), IMAGES, TWO)
+            await at.replicas.creator.create(call("POST", "/v2/images", {"id": "given"}, service="image"), IMAGES, TWO)
             assert at.waiting() == []
 
     asyncio.run(main())
@@ -427,7 +427,7 @@ def test_a_key_pair_has_one_public_key(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             asked = call("POST", "/v2.1/os-keypairs", {"keypair": {"name": "mine"}})
-            reply = await at.replicas.create(asked, COMPUTE["os-keypairs"], TWO)
+            reply = await at.replicas.creator.create(asked, COMPUTE["os-keypairs"], TWO)
             assert reply.json()["keypair"]["public_key"] == "made at paris"
             assert at.sites["lyon"].of("os-keypairs")[0]["public_key"] == "made at paris"
             assert list(at.notes.records(KIND)) == [], "two users may have key pairs of one name"
@@ -439,7 +439,7 @@ def test_what_neutron_chose_at_the_first_site_is_the_same_at_the_others(tmp_path
     async def main() -> None:
         async with cloud(tmp_path) as at:
             asked = call("POST", "/v2.0/subnets", {"subnet": {"network_id": "n", "subnetpool_id": "p", "prefixlen": 24}}, service="network")
-            made = (await at.replicas.create(asked, network_resource("subnets"), TWO)).json()["subnet"]
+            made = (await at.replicas.creator.create(asked, network_resource("subnets"), TWO)).json()["subnet"]
             there = at.sites["lyon"].of("subnets")[0]
             assert {name: there[name] for name in ("id", "project_id", "cidr")} == {
                 name: made[name] for name in ("id", "project_id", "cidr")
@@ -460,7 +460,7 @@ def test_what_a_copy_of_the_whole_gets_a_copy_gets_later_that_is_cut_off(tmp_pat
         async with cloud(tmp_path) as at:
             at.sites.cut.add("nice")
             asked = call("POST", RULES, {"security_group_rule": {"security_group_id": "g"}}, service="network")
-            reply = await at.replicas.create(asked, network_resource("security-group-rules"), TWO, ["nice"])
+            reply = await at.replicas.creator.create(asked, network_resource("security-group-rules"), TWO, ["nice"])
             rule = reply.json()["security_group_rule"]["id"]
             assert reply.site == "paris,lyon"
             assert at.waiting() == [("nice", f"POST network{RULES}")]
@@ -488,7 +488,7 @@ def test_what_cant_be_replicated(tmp_path, path, resource, body, why):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             asked: Call = call("POST", path, body, service=resource.service)
-            reply = await at.replicas.create(asked, resource, TWO)
+            reply = await at.replicas.creator.create(asked, resource, TWO)
             assert reply.status == 400
             if why != "JSON":
                 assert why in reply.body.decode()
@@ -512,7 +512,7 @@ def test_a_list_of_parts_is_made_at_all_sites_under_the_same_ids(tmp_path, count
         async with cloud(tmp_path) as at:
             at.sites.cut.add("nice")
             resource = network_resource("security-group-rules")
-            reply = await at.replicas.create(rules(*["g"] * count), resource, TWO, ["nice"])
+            reply = await at.replicas.creator.create(rules(*["g"] * count), resource, TWO, ["nice"])
             made = reply.json()["security_group_rules"]
             assert (reply.site, len(made)) == ("paris,lyon", count)
             for site in ("paris", "lyon"):
@@ -529,7 +529,7 @@ def test_a_list_of_parts_is_made_whole_or_not_at_all(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites["lyon"].refuse["POST", RULES] = 409
-            reply = await at.replicas.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
+            reply = await at.replicas.creator.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
             assert reply.status == 409
             assert at.sites["paris"].of(RULES) == at.sites["lyon"].of(RULES) == []
             assert at.waiting() == []
@@ -541,7 +541,7 @@ def test_a_site_gets_those_parts_whose_whole_it_has(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             parts = {"paris": [0, 1, 2], "lyon": [0, 2]}
-            reply = await at.replicas.create(rules("g", "h", "g"), network_resource("security-group-rules"), TWO, (), parts)
+            reply = await at.replicas.creator.create(rules("g", "h", "g"), network_resource("security-group-rules"), TWO, (), parts)
             made = reply.json()["security_group_rules"]
             assert [rule["description"] for rule in made] == ["0", "1", "2"]
             assert [rule["id"] for rule in at.sites["lyon"].of(RULES)] == [made[0]["id"], made[2]["id"]]
@@ -553,7 +553,7 @@ def test_a_list_whose_creation_was_not_answered_is_deleted_by_its_ids(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites.mute.add("lyon")
-            await at.replicas.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
+            await at.replicas.creator.create(rules("g", "g"), network_resource("security-group-rules"), TWO)
             left = [rule["id"] for rule in at.sites["lyon"].of(RULES)]
             assert at.sites["paris"].of(RULES) == []
             assert at.waiting() == [("lyon", f"DELETE network{RULES}/{rule}") for rule in left]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,15 +18,21 @@ from atoll.gateway.copies.accepts import Accepts
 from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.resolve.locate import holders, search
-from atoll.gateway.resolve.sight import restricted, see
+from atoll.gateway.resolve.sight import ROLELESS, restricted, see
 
-LIMITED = {"user": {"id": "u"}, "project": {"id": "ours"}, "roles": [{"name": "member"}], "application_credential": {"access_rules": []}}
+LIMITED = {
+    "user": {"id": "u"},
+    "project": {"id": "ours"},
+    "roles": [{"name": "member"}, {"name": "reader"}],
+    "application_credential": {"access_rules": []},
+}
 TOKENS: Mapping[str, dict[str, Any]] = {
     "limited": LIMITED,
     "admin": {**LIMITED, "roles": [{"name": "admin"}]},
     "plain": {**LIMITED, "application_credential": {"id": "x"}},
     "password": {"user": {"id": "u"}, "roles": []},
     "nowhere": {**LIMITED, "project": None},
+    "roleless": {**LIMITED, "roles": [{"name": "watcher"}]},
 }
 
 
@@ -127,6 +136,65 @@ def test_project_of_the_token_sees_what_the_service_would_show_it(service, targe
         assert seen(things, service, target, other)[0] == 403, "no access rules forbid it"
 
 
+UPSTREAM = """
+    import importlib, json, sys
+    from oslo_config import cfg
+    from oslo_policy import policy
+
+    def shown(rules, name, roles, **target):
+        conf = cfg.ConfigOpts()
+        conf([])
+        enforcer = policy.Enforcer(conf)
+        conf.set_override("enforce_new_defaults", True, group="oslo_policy")
+        for rule in rules:
+            enforcer.register_default(rule)
+        creds = {"roles": roles, "project_id": "ours", "user_id": "u", "system_scope": None, "domain_id": None}
+        return enforcer.enforce(name, target, creds)
+
+    found = {}
+    for key, (module, name) in json.loads(sys.argv[1]).items():
+        rules = list(importlib.import_module(module).list_rules())
+        mine = {"project_id": "ours", "tenant_id": "ours", "user_id": "u", "member_id": "", "visibility": "private", "owner": "ours"}
+        found[key] = [shown(rules, name, roles, **mine) for roles in ([], ["reader"])]
+    print(json.dumps(found))
+"""
+
+POLICIES = {
+    "images": ("glance.policies", "get_image"),
+    "servers": ("nova.policies", "os_compute_api:servers:show"),
+    "server_groups": ("nova.policies", "os_compute_api:os-server-groups:show"),
+    "keypairs": ("nova.policies", "os_compute_api:os-keypairs:show"),
+    **{
+        f"{name}s": ("neutron.conf.policies", f"get_{name}")
+        for name in ("network", "subnet", "port", "router", "security_group", "address_group", "subnetpool")
+    },
+}
+"""By key of a list, the installed service's policy for one of them. None is asked for a flavor."""
+
+
+def test_services_ask_for_a_role_of_whom_they_show_a_projects_things():
+    """As long as this holds, `ROLELESS` is what it has to be."""
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(UPSTREAM), json.dumps(POLICIES)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {key: [key in ROLELESS, True] for key in POLICIES}
+
+
+@pytest.mark.parametrize(
+    ("service", "target", "thing", "shown"),
+    [
+        ("network", "/v2.0/networks/n", MINE, False),
+        ("compute", "/v2.1/servers/s", {"server": {"tenant_id": "ours"}}, False),
+        ("image", "/v2/images/i", {**IMAGE, "owner": "ours"}, False),
+        ("image", "/v2/images/i", {**IMAGE, "visibility": "public"}, False),
+        ("compute", "/v2.1/flavors/f", {"flavor": {"id": "f", "os-flavor-access:is_public": True}}, True),
+        ("compute", "/v2.1/os-keypairs/k?user_id=u", {"keypair": {"user_id": "u"}}, True),
+    ],
+)
+def test_who_has_no_role_sees_no_more_than_the_service_would_show(service, target, thing, shown):
+    assert seen({target: thing}, service, target, "roleless")[0] == (200 if shown else 404)
+
+
 def test_of_a_list_only_what_the_project_may_see_is_shown():
     things = {
         "/v2.0/security-groups?name=web": {
@@ -137,6 +205,23 @@ def test_of_a_list_only_what_the_project_may_see_is_shown():
     status, body = seen(things, "network", "/v2.0/security-groups?name=web")
     assert (status, [each["id"] for each in body["security_groups"]]) == (200, ["2", "3"])
     assert seen(things, "network", "/v2.0/security-groups?name=web", "nowhere")[1] == {"security_groups": []}
+
+
+@pytest.mark.parametrize(
+    ("token", "query", "asked"),
+    [
+        ("limited", "limit=2&all_tenants=1&project_id=theirs&tenant_id=theirs", "limit=2&all_tenants=1&project_id=ours"),
+        ("limited", "", "all_tenants=1&project_id=ours"),
+        ("admin", "name=x", "name=x&all_tenants=1&project_id=ours"),
+        ("admin", "all_tenants=1&project_id=theirs", "all_tenants=1&project_id=theirs"),
+    ],
+)
+def test_servers_are_listed_for_the_project_of_the_token(token, query, asked):
+    """Nova lists its caller's, and that is the gateway's account; the links of a page that is full are kept."""
+    links = [{"rel": "next", "href": "x"}]
+    servers = {"servers": [{"id": "a", "tenant_id": "ours"}], "servers_links": links}
+    target = f"/v2.1/servers/detail?{query}" if query else "/v2.1/servers/detail"
+    assert seen({f"/v2.1/servers/detail?{asked}": servers}, "compute", target, token) == (200, servers)
 
 
 def test_services_without_an_account_of_the_gateway_show_nothing():

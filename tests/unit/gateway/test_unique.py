@@ -96,3 +96,9 @@ def test_names_that_a_creation_takes(call, names):
     resources = {"images": IMAGES, **COMPUTE}
     collection = call.path.rpartition("/")[2]
     assert wanted(call, resources.get(collection) or network_resource(collection)) == names
+
+
+def test_flavors_of_neutron_take_no_name_of_the_whole_cloud():
+    call = Call("POST", "network", "/v2.0/flavors", "", CIMultiDict(), None, "r", "u")
+    asked = call.with_(json={"flavor": {"name": "small", "id": "7", "service_type": "L3_ROUTER_NAT"}})
+    assert wanted(asked, network_resource("flavors")) == []

@@ -281,3 +281,11 @@ def test_over_https(paris):
         assert "used already" in refused(again.result)
     server.server_close()
     assert "does not answer" in refused(join, here, "127.0.0.2", PORTS, "", code="join.unreachable")
+
+
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
+def test_invitations_survive_a_loss_of_power_unless_the_site_is_relaxed(tmp_path, durable, synchronous):
+    invitations = Invitations(tmp_path / "invitations.db", lambda: 0, durable=durable)
+    assert invitations._database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert invitations._database.execute("PRAGMA synchronous").fetchone()[0] == synchronous
+    invitations.close()

@@ -88,6 +88,12 @@ def test_who_is_days_away_is_not_believed(agreed, machine):
     assert seconds_ahead(agreed) == 0
 
 
+def test_sites_of_limited_trust_have_no_say(machine):
+    agreed = AgreedTime(machine.own, lambda: machine.steady, distrusted={"site-0"})
+    hear(agreed, machine, 3600)
+    assert seconds_ahead(agreed) == 0
+
+
 def test_who_is_no_member_any_more_does_not_count(agreed, machine):
     hear(agreed, machine, 3600, 3600)
     assert seconds_ahead(agreed) == pytest.approx(3600, abs=0.01)

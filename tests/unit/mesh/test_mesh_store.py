@@ -67,6 +67,14 @@ def test_it_tells_when_what_came_after_is_most(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(("store_is", "part_is", "synchronous"), [(True, True, 2), (True, False, 1), (False, True, 1)])
+def test_own_parts_are_durable_unless_the_site_is_relaxed(tmp_path: Path, store_is: bool, part_is: bool, synchronous: int) -> None:
+    store = Store(tmp_path / "document.db", durable=store_is)
+    store.append(part(), durable=part_is)
+    assert store._database.execute("PRAGMA synchronous").fetchone()[0] == synchronous
+    store.close()
+
+
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "document.db")
     store.append(part())

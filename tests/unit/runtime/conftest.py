@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state directory whose supervisor, if there is one in the end, is ended."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     state = tmp_path / "state"
     yield state
     control = connect(state)

@@ -35,6 +35,10 @@ def service(child: Child) -> None:
     print("stopped in order", flush=True)
 
 
+def hook(child: Child) -> None:
+    print(f"hooked {child.name}", flush=True)
+
+
 def greeter(child: Child) -> None:
     """Answers each connection with its pid and the first pid that was preloaded."""
     (listener,) = child.sockets

@@ -12,6 +12,7 @@ from programs import free_port
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.runtime.control import State, ensure_supervisor
+from atoll.runtime.fork_server import HOOK
 from atoll.runtime.spec import ForkServer
 
 pytestmark = pytest.mark.timeout(30)
@@ -56,6 +57,13 @@ def test_processes_run_in_the_order_of_their_needs(control, process, tmp_path):
     assert stopped == ["paris/write", "paris/two", "paris/one"]
     assert "stopped in order" in Path(one.log).read_text()
     assert set(pids(control)) == {"supervisor", "root", "base", "server"}
+
+
+def test_a_hook_that_the_environment_names_is_called_in_each_process_before_its_entry(directory, process, monkeypatch):
+    monkeypatch.setenv(HOOK, "programs:hook")
+    hooked = process("service", "paris/one")
+    list(ensure_supervisor(directory).start(plan(hooked)))
+    assert "hooked paris/one" in Path(hooked.log).read_text()
 
 
 def test_a_process_lives_in_its_network(control, process, network):

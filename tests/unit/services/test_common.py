@@ -145,3 +145,44 @@ def test_two_clouds_may_make_the_same_template_at_once(tmp_path):
     common.make_template(tmp_path / "nova", fill_while_another_does)
     assert (tmp_path / "nova" / "nova.db").read_text() == "the other's"
     assert [path.name for path in tmp_path.iterdir()] == ["nova"]
+
+
+def test_a_mark_is_made_when_what_it_stands_for_is_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(common, "flush", lambda path: done.append((path.name, (tmp_path / "data" / "made").exists())))
+    (tmp_path / "data").mkdir()
+    common.mark(tmp_path / "data" / "made", tmp_path / "data" / "keystone.db")
+    assert done == [("keystone.db-wal", False), ("data", True)]
+
+
+@pytest.fixture
+def order(monkeypatch) -> list[str]:
+    """What is flushed and gets its name, in this order."""
+    done: list[str] = []
+
+    def noted(what: str, function):
+        def call(path: Path, *arguments: Path) -> object:
+            done.append(f"{what} {arguments[0].name if arguments else path.name}")
+            return function(path, *arguments)
+
+        return call
+
+    monkeypatch.setattr(common, "flush", noted("flush", common.flush))
+    monkeypatch.setattr(common, "flush_tree", noted("flush all of", common.flush_tree))
+    monkeypatch.setattr(Path, "replace", noted("name", Path.replace))
+    monkeypatch.setattr(Path, "rename", noted("name", Path.rename))
+    return done
+
+
+def test_databases_are_on_the_disk_before_they_get_their_names(settings, order):
+    template(settings, api="1")
+    common.databases(settings, "nova", ["api"])
+    assert order == ["flush api.new", "name api.db", "flush data"]
+    order.clear()
+    common.databases(settings, "nova", ["api"])
+    assert order == []
+
+
+def test_a_template_is_on_the_disk_before_it_gets_its_name(tmp_path, order):
+    common.make_template(tmp_path / "nova", lambda directory: (directory / "x.db").write_text("whole"))
+    assert [each.replace(f".{os.getpid()}", "") for each in order] == ["flush all of nova.new", "name nova", f"flush {tmp_path.name}"]

@@ -160,6 +160,17 @@ def test_bus_is_the_sites_own(name, settings, tmp_path):
         assert sections["oslo_messaging_zenoh"]["journal_dir"] == [f"{settings.directory}/data/bus/journal"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_durability_reaches_every_database_and_the_bus(name, settings):
+    """What a service keeps is durable unless its site is `relaxed`, and then none of it is."""
+    for durability, is_relaxed in (("full", False), ("relaxed", True)):
+        text = "".join(rendered(name, replace(settings, durability=durability)).values())
+        databases = re.findall(r"sqlite:///\S+", text)
+        assert [database.endswith("&durability=relaxed") for database in databases] == [is_relaxed] * len(databases)
+        told_of_bus = re.findall(r"^durable = (\w+)$", text, re.MULTILINE)
+        assert told_of_bus == ["false" if is_relaxed else "true"] * text.count("[oslo_messaging_zenoh]")
+
+
 def test_sites_processes_find_one_another_and_a_compute_site_goes_through_the_router(settings, tmp_path):
     own = parsed("".join(rendered("nova", settings).values()), tmp_path)["oslo_messaging_zenoh"]
     assert own["socket_dir"] == [f"{settings.directory}/run"]

@@ -58,6 +58,8 @@ def test_url_and_database(settings):
     assert settings.url("identity", "/v3") == "http://127.0.0.1:15000/v3"
     assert settings.public_url("identity", "/v3") == "http://127.0.0.1:15001/identity/v3"
     assert settings.database("glance") == f"sqlite:///{settings.directory}/data/glance.db?plugin=atoll"
+    relaxed = replace(settings, durability="relaxed")
+    assert relaxed.database("glance") == f"sqlite:///{settings.directory}/data/glance.db?plugin=atoll&durability=relaxed"
 
 
 def test_file_holds_nothing_but_plain_data(settings):
@@ -80,4 +82,5 @@ def test_file_holds_nothing_but_plain_data(settings):
         "network_services",
         "realm",
         "lists",
+        "durability",
     }

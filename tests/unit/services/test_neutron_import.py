@@ -31,6 +31,9 @@ vni_ranges = 1:100
 
 API = """
     directory, settings = sys.argv[1:]
+    import contextlib
+    import sqlite3
+    import time
     import uuid
     import sqlalchemy
     import webob
@@ -68,6 +71,26 @@ API = """
         answer = request.get_response(api)
         return [answer.status_int, [each["id"] for each in answer.json.get(key, [])] == [identifier]]
 
+    class Unseen:
+        objects_exist = staticmethod(lambda *_arguments, **_filters: False)
+
+    @contextlib.contextmanager
+    def unseen():
+        # Of two requests at the same time, neither sees what the other is about to write.
+        from atoll.services import neutron_import
+
+        sys.modules["unseen"] = type(sys)("unseen")
+        sys.modules["unseen"].Unseen = Unseen
+        known = dict(neutron_import.RESOURCES)
+        neutron_import.RESOURCES |= {name: (resource, "unseen", "Unseen") for name, (resource, *_) in known.items()}
+        yield
+        neutron_import.RESOURCES |= known
+
+    def counted():
+        with sqlite3.connect(f"{directory}/neutron.db") as database:
+            names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {name: database.execute(f"SELECT count(*) FROM {name}").fetchone() for name in names}
+
     def create(person, collection, resource, **fields):
         return ask(person, f"/{collection}", {resource: fields})
 
@@ -94,9 +117,15 @@ API = """
         made = tried("member", 2)
         accepted = tried("admin", 3, id=given, project_id="ours")
         again = tried("admin", 4, id=given, project_id="ours")
+        rows = counted()
+        with unseen():
+            began = time.monotonic()
+            raced = tried("admin", 7, id=given, project_id="ours")
+            took = time.monotonic() - began
         found[resource] = {
             "refused": [refused[0], refused[1]["type"]], "made": [made[0], made[1]["id"]],
             "given": [accepted[0], accepted[1]["id"] == given], "again": [again[0], again[1]["type"]],
+            "raced": [raced[0], raced[1]["type"], raced[1]["message"]], "took": took, "left": counted() != rows, "given id": given,
             "vouched": [tried("vouched", 5, id=str(uuid.uuid4()))[0], tried("vouched", 6, id=str(uuid.uuid5(uuid.uuid4(), "x")))[0]],
             "listed": listed(collection, collection.replace("-", "_"), given),
         }
@@ -162,6 +191,16 @@ def test_administrator_gives_the_id(found, resource):
 @pytest.mark.parametrize("resource", RESOURCES)
 def test_an_id_is_given_once(found, resource):
     assert found[resource]["again"] == [409, "IdTaken"]
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_of_two_at_the_same_time_the_second_is_refused_at_once(found, resource):
+    """Neutron would try again for a minute, as the id that a client has given stays taken."""
+    status, kind, message = found[resource]["raced"]
+    assert (status, kind) == (409, "IdTaken")
+    assert message == f"There is a {resource} with id {found[resource]['given id']} already."
+    assert found[resource]["took"] < 10
+    assert not found[resource]["left"], "what the refused request has written"
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

@@ -50,3 +50,32 @@ def test_the_first_file_is_the_paste_file(settings):
         """
     )
     assert found == ["/upstream/api-paste.ini", "/site/etc/nova/nova.conf"]
+
+
+IDENTITY = """
+    from pathlib import Path
+    from nova.conf import CONF
+    from nova.virt import node
+    from atoll.services import nova
+
+    CONF.set_override("state_path", sys.argv[1])
+    CONF([], default_config_files=[])
+    if sys.argv[2] == "ours":
+        nova.identify(Path(sys.argv[1]) / "compute_id")
+        nova.identify(Path(sys.argv[1]) / "compute_id")
+    flushed = []
+    node.os.fsync = flushed.append
+    before = node.read_local_node_uuid()
+    tell([before, node.get_local_node_uuid(), flushed])
+"""
+
+
+def test_compute_host_has_an_id_that_a_loss_of_power_leaves(tmp_path):
+    before, taken, _ = inside(IDENTITY, str(tmp_path), "ours")
+    assert before == taken == (tmp_path / "compute_id").read_text()
+
+
+def test_upstream_still_does_not_flush_it(tmp_path):
+    before, taken, flushed = inside(IDENTITY, str(tmp_path), "upstream")
+    assert (before, flushed) == (None, [])
+    assert taken == (tmp_path / "compute_id").read_text()

@@ -220,9 +220,10 @@ def test_added_site_starts_and_leaves_others_alone(state, cache, runtime, file):
     assert [site.port for site in outcome.cloud.sites] == [15020, 15000, 15010]
 
 
-def test_changed_site_is_restarted(state, cache, runtime, file):
+@pytest.mark.parametrize("change", ["debug: true", "durability: relaxed"])
+def test_changed_site_is_restarted(state, cache, runtime, file, change):
     up(state, cache, file)
-    file.write_text("sites:\n- name: paris\n- {name: lyon, debug: true}\n")
+    file.write_text(f"sites:\n- name: paris\n- {{name: lyon, {change}}}\n")
     assert up(state, cache, file).started == tuple(sorted(f"lyon/{name}" for name in SERVICES))
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.command import atoll
+from atoll.bench.crashes.hooks import ENVIRONMENT
+from atoll.bench.crashes.point import Board
 from atoll.bench.faults.agent import Task
 from atoll.bench.faults.clocks import Clocks
 from atoll.bench.faults.fault import Stage
@@ -47,10 +49,12 @@ def stage(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) ->
     topology = {"preset": "mesh", "defaults": {"delay": f"{DELAY_MS}ms"}}
     cloud = {"name": "faults", "sites": [{"name": name, "compute": "fake"} for name in sites], "topology": topology}
     file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
-    environment = {**environment, **clocks.environment}
+    environment = {**environment, **clocks.environment, **ENVIRONMENT}
     atoll(state, log, environment, "up", str(file))
     made = Stage(state, sites, environment, log, clocks)
     clocks.know({site: made.wan.namespace(site) for site in sites})
+    for site in sites:
+        Board(state.site(site)).open()
     try:
         yield made
     finally:

@@ -232,10 +232,36 @@ VERSION = "2.61"
 """Of Nova's API: the first in which a flavor shows its extra specs."""
 
 
-def sentence(mention: Mention, site: str, here: str) -> str:
+def may_stay(mention: Mention) -> bool:
+    """Return whether `stays` may be true of what a request refers to; only then it has to be looked for beforehand."""
+    return mention.field.action is kinds.Action.REFUSE or mention.reference.kind == kinds.NETWORK
+
+
+def stays(mention: Mention, found: Sequence[Found]) -> bool:
+    """Return whether what a request refers to is used at its own site alone.
+
+    Args:
+        mention: of a thing that this site lacks.
+        found: the sites that have it.
+    """
+    return mention.field.action is kinds.Action.REFUSE or any(is_external(mention.reference, each.body) for each in found)
+
+
+def sentence(mention: Mention, found: Found, here: str) -> str:
     """Say that something is at another site, and what may be done about it."""
-    hint = f": {mention.field.hint.format(here=here, site=site)}" if mention.field.hint else ""
-    return f"{mention.reference} is at {site} and can't be used at {here}{hint}"
+    site, hint, what = found.site, mention.field.hint, str(mention.reference)
+    if is_external(mention.reference, found.body):
+        what, hint = f"external {what}", _EXTERNAL
+    said = f": {hint.format(here=here, site=site)}" if hint else ""
+    return f"{what} is at {site} and can't be used at {here}{said}"
+
+
+_EXTERNAL = "it leads out of its own site: use an external network of {here}, or create what needs it at {site}"
+
+
+def is_external(reference: Reference, body: Mapping[str, Any]) -> bool:
+    """Return whether a thing is an external network: a copy, without the hardware of its site, would lead nowhere."""
+    return reference.kind == kinds.NETWORK and bool(body.get("router:external"))
 
 
 def _where(reference: Reference) -> tuple[str, str, str]:

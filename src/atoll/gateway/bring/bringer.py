@@ -22,7 +22,7 @@ from aiohttp import web
 
 from atoll.gateway.bring import compute, network, unnamed
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.asking import Asker, Elsewhere, Failed, Found, Refusal, sentence
+from atoll.gateway.bring.asking import Asker, Elsewhere, Failed, Found, Refusal, may_stay, sentence, stays
 from atoll.gateway.bring.chunks import Chunks
 from atoll.gateway.bring.defaults import Defaults
 from atoll.gateway.bring.grants import Grants
@@ -92,6 +92,7 @@ class Bringer:
         data: the gateway's directory; partial images go to `partial` in it, the ledger to `ledger.db`.
         conflicts: where disagreements are noted; without it, in memory.
         limited: sites whose administrators are none here (`trust: local-admin`).
+        durable: whether the ledger survives a loss of power.
 
     Attributes:
         images: brings images.
@@ -100,8 +101,10 @@ class Bringer:
         policies: says where RBAC policies belong, and whether they may go.
     """
 
-    def __init__(self, sites: Sites, data: Path, conflicts: Conflicts | None = None, limited: Collection[str] = ()) -> None:
-        self._ledger = Ledger(data / "ledger.db")
+    def __init__(
+        self, sites: Sites, data: Path, conflicts: Conflicts | None = None, limited: Collection[str] = (), *, durable: bool = True
+    ) -> None:
+        self._ledger = Ledger(data / "ledger.db", durable=durable)
         self._conflicts = conflicts or Conflicts()
         self.images = Images(sites, data / "partial", ledger=self._ledger, conflicts=self._conflicts)
         holders = self.images.holders
@@ -271,12 +274,14 @@ class Bringer:
             Elsewhere: the request belongs to another site.
             Refusal: something is at another site and can't be brought.
         """
-        staying = [mention for mention in lacking if mention.field.action is kinds.Action.REFUSE]
-        for mention, found in zip(staying, await self._elsewhere(asker, [each.reference for each in staying]), strict=True):
-            if found and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
+        doubtful = [mention for mention in lacking if may_stay(mention)]
+        found = await self._elsewhere(asker, [each.reference for each in doubtful])
+        staying = [(mention, sites) for mention, sites in zip(doubtful, found, strict=True) if stays(mention, sites)]
+        for mention, sites in staying:
+            if sites and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
                 raise Elsewhere(str(mention.reference))
-            if found:
-                raise Refusal(sentence(mention, found[0].site, self._sites.here))
+            if sites:
+                raise Refusal(sentence(mention, sites[0], self._sites.here))
         if staying:
             return []
         undo = await self.bring([mention.reference for mention in lacking], asker.token, asker.request_id) if lacking else None

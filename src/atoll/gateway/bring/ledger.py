@@ -13,8 +13,6 @@ from typing import NamedTuple
 from atoll.gateway.private_database import opened
 
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS brought (kind TEXT NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, PRIMARY KEY (kind, id));
 CREATE TABLE IF NOT EXISTS grants (
     kind TEXT NOT NULL, id TEXT NOT NULL, project TEXT NOT NULL, action TEXT NOT NULL, lender TEXT NOT NULL,
@@ -49,17 +47,18 @@ class Loan(NamedTuple):
 
 
 class Ledger:
-    """The file. What a method wrote is on the disk when it returns.
+    """The file. What a method wrote is on the disk when it returns, if it is durable.
 
     Args:
         file: the SQLite file; its directory exists. `:memory:` keeps nothing.
+        durable: see `opened`.
 
     Raises:
         sqlite3.Error: by every method, if the file can't be read or written.
     """
 
-    def __init__(self, file: Path | str = ":memory:") -> None:
-        self._database = opened(self, file, _SCHEMA)
+    def __init__(self, file: Path | str = ":memory:", *, durable: bool = True) -> None:
+        self._database = opened(self, file, _SCHEMA, durable=durable)
         self._lent = {(kind, identifier) for kind, identifier in self._database.execute("SELECT kind, id FROM loan")}
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from atoll.gateway.bring.asking import Asker, Failed, Found, Refusal
+from atoll.gateway.bring.asking import Asker, Failed, Found, Refusal, is_external
 from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, SECURITY_GROUP_RULE, SUBNET, Reference
 from atoll.gateway.bring.undo import Made
 from atoll.gateway.request.paths import segment
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COPIED: Mapping[str, tuple[str, ...]] = {
     "networks": (
-        *("id", "name", "description", "project_id", "admin_state_up", "mtu", "port_security_enabled", "router:external", "dns_domain"),
+        *("id", "name", "description", "project_id", "admin_state_up", "mtu", "port_security_enabled", "dns_domain"),
         *("qos_policy_id", "vlan_transparent", "qinq", "pvlan", "project_default"),
     ),
     "subnets": (
@@ -44,6 +44,7 @@ OWN: Mapping[str, Mapping[str, str]] = {
         "shared": "grants are made one by one (`grants`)",
         "provider:network_type": _HARDWARE,
         "provider:segmentation_id": _HARDWARE,
+        "router:external": "an external network stays at its site",
         "ha": "Neutron sets it on networks of its own",
         "is_default": "each site has a default external network of its own",
     },
@@ -70,12 +71,14 @@ async def bring_network(asker: Asker, found: Found, made: Made, means: Means) ->
 
     Raises:
         Disagreement: sites have different things under this id.
-        Refusal: it names what can't be brought.
+        Refusal: it is an external network, or names what can't be brought.
         Failed: Neutron refuses.
         Unreachable: a service does not answer.
     """
     network: dict[str, Any] = found.body
     identifier = network["id"]
+    if is_external(Reference(NETWORK, identifier), network):
+        raise Refusal(f"external network {identifier} is at {found.site} and stays there: it leads out of its own site")
     _here, elsewhere = await means.holders.agreed(NETWORK, identifier, await asker.project())
     query = urlencode({"network_id": identifier})
     subnets = (await asker.get(found.site, "network", f"/v2.0/subnets?{query}") or {}).get("subnets") or []
@@ -86,8 +89,6 @@ async def bring_network(asker: Asker, found: Found, made: Made, means: Means) ->
     if answer is not None:
         made.note("network", f"/v2.0/networks/{segment(identifier)}")
         means.ledger.bring(NETWORK, identifier, found.site)
-        if network.get("router:external"):
-            await _close(asker, identifier)
         # Without a gateway and with the usual one are different things, so None must be said here.
         bodies = [copied(subnet, "subnets") | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
         if bodies:
@@ -176,18 +177,6 @@ async def _make_group(asker: Asker, found: Found, made: Made, means: Means) -> b
             await asker.make("DELETE", "network", f"/v2.0/security-group-rules/{segment(rule['id'])}")
     await means.grants.ensure(asker, Reference(SECURITY_GROUP, group["id"]), elsewhere)
     return answer is not None
-
-
-async def _close(asker: Asker, identifier: str) -> None:
-    """Delete the policy by which Neutron opens each new external network to all projects.
-
-    Each project gets what the owner grants it, as of every other network.
-    """
-    own = Asker(asker.sites, await asker.sites.own_token("network"), asker.request_id)
-    query = urlencode({"object_id": identifier, "action": "access_as_external", "target_tenant": "*"})
-    policies = (await own.get(asker.sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
-    for policy in policies:
-        await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{segment(policy['id'])}", gone=True)
 
 
 async def _tag(asker: Asker, collection: str, things: Iterable[dict[str, Any]]) -> None:

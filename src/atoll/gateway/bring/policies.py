@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -20,7 +20,7 @@ from aiohttp import web
 from atoll.gateway.bring.asking import LOOK_S, Asker
 from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger, Loan
-from atoll.gateway.bring.references import NETWORK
+from atoll.gateway.bring.references import NETWORK, Reference
 from atoll.gateway.faults import fault
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import request_id
@@ -35,7 +35,6 @@ PATH = "/atoll/uses/{kind}/{id}"
 SHARED, EXTERNAL = "access_as_shared", "access_as_external"
 EVERYBODY = "*"
 
-_NETWORK = re.compile(r"/v2\.0/networks/([^/]+?)(?:\.json)?/?")
 _POLICY = re.compile(r"/v2\.0/rbac-policies/([^/]+?)(?:\.json)?/?")
 
 
@@ -63,7 +62,7 @@ _FOLLOWS = (
 _STAYS = "the object is at one site, and so is the policy; the project sees it in every site's list, and uses it at the object's site"
 
 TYPES: Mapping[str, SharedType] = {
-    "network": SharedType("/v2.0/networks", (SHARED, EXTERNAL), True, _FOLLOWS),
+    "network": SharedType("/v2.0/networks", (SHARED, EXTERNAL), True, f"{_FOLLOWS}. An external network is used at its own site alone"),
     "security_group": SharedType("/v2.0/security-groups", (SHARED,), True, _FOLLOWS),
     "address_group": SharedType("/v2.0/address-groups", (SHARED,), False, _STAYS),
     "address_scope": SharedType("/v2.0/address-scopes", (SHARED,), False, _STAYS),
@@ -98,9 +97,14 @@ class Policies:
         sites: the sites.
         ledger: what other sites granted on this site's word.
         holders: tells who has an object.
+
+    Attributes:
+        may_block: tells whether a site (the first argument) that says that a thing of a project (the second) is used there keeps it shared;
+            by default, each site does.
     """
 
     def __init__(self, sites: Sites, ledger: Ledger, holders: Holders) -> None:
+        self.may_block: Callable[[str, str], bool] = lambda _site, _project: True
         self._sites = sites
         self._ledger = ledger
         self._holders = holders
@@ -110,7 +114,7 @@ class Policies:
         application.router.add_get(PATH, self._answer)
 
     async def site_for(self, call: Call) -> str:
-        """Return the site where a policy that a request creates belongs: that of the object; this one if nobody has it.
+        """Return the site where a policy that a request creates belongs: that of the object; this one if nobody shows it to the user.
 
         Args:
             call: `POST /v2.0/rbac-policies`.
@@ -125,18 +129,22 @@ class Policies:
             path = f"{TYPES[kind].collection}/{segment(identifier)}"
         except (ValueError, KeyError, TypeError):
             return here  # Neutron says what is wrong with it
-        if kind in _KINDS:
-            own = await self._holders.here(_KINDS[kind], identifier)
-            if own is not None and own.native:
-                return here
-            elsewhere = await self._holders.elsewhere(_KINDS[kind], identifier)
-            native = next((each.site for each in elsewhere if each.native), None)
-            return native or (here if own is not None or not elsewhere else elsewhere[0].site)
         look = call.with_(method="GET", path=path, query="", body=None)
-        if (await shown_at(self._sites, look, [here]))[0]:
+        among = await self._natives(_KINDS[kind], identifier) if kind in _KINDS else self._sites.reachable()
+        if here in among or (kind not in _KINDS and (await shown_at(self._sites, look, [here]))[0]):
             return here
-        have, _silent = await shown_at(self._sites, look, self._sites.reachable())
+        # The answer names the site that gave it: who may not see the object must not learn where it is.
+        have, _silent = await shown_at(self._sites, look, among)
         return have[0] if have else here
+
+    async def _natives(self, kind: str, identifier: str) -> list[str]:
+        """Return the sites where an object was made; if none of them can be reached, this one if it has a copy, else those that have."""
+        own = await self._holders.here(kind, identifier)
+        if own is not None and own.native:
+            return [self._sites.here]
+        elsewhere = await self._holders.elsewhere(kind, identifier)
+        natives = [each.site for each in elsewhere if each.native]
+        return natives or ([self._sites.here] if own is not None else [each.site for each in elsewhere])
 
     async def refusal(self, call: Call) -> Reply | None:
         """Return 409 if a request would take a policy away that its project uses at another site that can be reached.
@@ -156,35 +164,25 @@ class Policies:
             return None
         return await self._used(call, answer["rbac_policy"])
 
-    async def refusal_to_unshare(self, call: Call) -> Reply | None:
-        """Return 409 if a request would end the sharing of a network of this site that a project uses at another site.
+    async def users_of_network(self, identifier: str, owner: str) -> list[str]:
+        """Return the sites that can be reached at which projects use a network of this site that is shared with everybody.
 
         Args:
-            call: any request that changes what may have copies.
+            identifier: the network's id. A network that was not made here is lent to nobody here.
+            owner: id of its project.
 
         Raises:
-            Unreachable: a service of this site does not answer.
+            Unreachable: Neutron does not answer.
         """
-        found = _NETWORK.fullmatch(call.path) if call.method == "PUT" and call.service == "network" else None
-        if found is None or not self._ledger.is_lent(NETWORK, found[1]):
-            return None
-        try:
-            if call.value["network"]["shared"] is not False:
-                return None
-        except (ValueError, KeyError, TypeError):
-            return None
-        asker = Asker(self._sites, call.token, call.request_id)
-        seen = await asker.get(self._sites.here, "network", f"/v2.0/networks/{segment(found[1])}")
-        own = Asker(self._sites, await self._sites.own_token("network"), call.request_id)
-        query = urlencode({"object_id": found[1], "action": SHARED})
+        if not self._ledger.is_lent(NETWORK, identifier):
+            return []
+        own = Asker(self._sites, await self._sites.own_token("network"), request_id(None))
+        query = urlencode({"object_id": identifier, "action": SHARED})
         policies = (await own.get(self._sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}).get("rbac_policies", ())
-        ends = [each for each in policies if each["target_tenant"] == EVERYBODY]
         kept = {each["target_tenant"] for each in policies} - {EVERYBODY}
-        used = await self._users(NETWORK, found[1], EVERYBODY, SHARED, but=kept) if seen and ends else ()
-        if not used:
-            return None
-        message = f"Unable to reconfigure sharing settings for network {found[1]}. Multiple projects are using it, at {', '.join(used)}."
-        return fault(call.service, 409, message, self._sites.here)
+        if not any(each["target_tenant"] == EVERYBODY for each in policies):
+            return []
+        return await self._users(Reference(NETWORK, identifier), owner, EVERYBODY, SHARED, but=kept)
 
     async def _loses(self, call: Call, policy: Mapping[str, Any]) -> bool:
         """Return whether the policy's project loses access by a request."""
@@ -203,18 +201,19 @@ class Policies:
         return all(each["id"] == policy["id"] for each in others.get("rbac_policies", ()))
 
     async def _used(self, call: Call, policy: Mapping[str, Any]) -> Reply | None:
-        used = await self._users(_KINDS[policy["object_type"]], policy["object_id"], policy["target_tenant"], policy["action"])
+        reference = Reference(_KINDS[policy["object_type"]], policy["object_id"])
+        used = await self._users(reference, policy["project_id"], policy["target_tenant"], policy["action"])
         if not used:
             return None
         message = f"RBAC policy on object {policy['object_id']} cannot be removed because other objects depend on it."
         return fault(call.service, 409, f"{message}\nDetails: at {', '.join(used)}", self._sites.here)
 
-    async def _users(self, kind: str, identifier: str, target: str, action: str, but: Collection[str] = ()) -> list[str]:
+    async def _users(self, shared: Reference, owner: str, target: str, action: str, but: Collection[str] = ()) -> list[str]:
         """Return the sites that can be reached at which a target of a policy, or any if it is for everybody, uses an object."""
-        there = set(self._sites.reachable())
+        there = {site for site in self._sites.reachable() if self.may_block(site, owner)}
         loans = [
             loan
-            for loan in self._ledger.loans(kind, identifier)
+            for loan in self._ledger.loans(shared.kind, shared.id)
             if loan.borrower in there and loan.project not in but and target in {loan.project, EVERYBODY}
         ]
         used = await asyncio.gather(*(self._ask(loan, action) for loan in loans))

@@ -1,25 +1,34 @@
-"""Says whether this site's service would refuse to delete a resource because it is in use here.
+"""Says whether this site would refuse to delete a resource, or to end its sharing, because it is in use.
 
 Before several sites delete their copies of a network, each is asked whether it would: a deletion can't be taken back. The rules are those
 of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_ensure_no_user_ports_on_subnet`;
 `neutron.db.securitygroups_db.delete_security_group`). Between the question and the deletion a port may still be made; then that site
-refuses, and keeps its copy.
+refuses, and keeps its copy. The site where a network was made knows who uses it on the word of its owner (`bring.policies`), so it is
+asked too before the network is shared no more, whichever gateway the client asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode
 
 from multidict import CIMultiDict
 
+from atoll.gateway.copies import ownership
+from atoll.gateway.copies.operation import resource_of
 from atoll.gateway.copies.ownership import collection_of
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import ACCEPTS, REFUSAL
 from atoll.gateway.resolve import sight
 from atoll.gateway.sites import Sites
+
+if TYPE_CHECKING:
+    from atoll.gateway.bring.policies import Policies
+
+UNSHARE = "UNSHARE"
+"""Value of the header `X-Atoll-Accepts`: the client wants to share a network no more."""
 
 AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floatingip_agent_gateway"))
 """Owners of ports that Neutron deletes by itself with their network (`neutron.common._constants.AUTO_DELETE_PORT_OWNERS`)."""
@@ -59,6 +68,8 @@ _RULES: Mapping[str, _Rule] = {
 }
 """By collection of Neutron's."""
 
+_STILL_SHARED = "Unable to reconfigure sharing settings for network {}. Multiple projects are using it, at {}."
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -83,6 +94,26 @@ class Refusal:
         return cls(error, unquote(message))
 
 
+def question(call: Call) -> str:
+    """Return what a site is asked before a client's request changes its copy: a value of the header `X-Atoll-Accepts`.
+
+    Args:
+        call: the client's.
+    """
+    if call.path.rstrip("/") != resource_of(call.path):
+        return "GET"  # about something below the resource, which no use of the resource keeps from being changed
+    if call.method == "PUT" and collection_of(call.service, call.path) == "networks" and _ends_sharing(call):
+        return UNSHARE
+    return call.method
+
+
+def _ends_sharing(call: Call) -> bool:
+    try:
+        return call.value["network"]["shared"] is False
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 class Accepts:
     """Answers the question, for this gateway and for those of other sites.
 
@@ -93,23 +124,29 @@ class Accepts:
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
 
-    async def answer(self, call: Call) -> Reply:
+    async def answer(self, call: Call, policies: Policies | None = None) -> Reply:
         """Look at a resource for a client, and say in the answer whether this site would refuse what is to be done with it.
 
         Args:
-            call: a GET, with the method in the header `X-Atoll-Accepts`. Access rules of its token that forbid to look count for the
+            call: a GET, with a `question` in the header `X-Atoll-Accepts`. Access rules of its token that forbid to look count for the
                 client and not for this question: its answer goes to a gateway.
+            policies: knows who uses what this site shares; `None`: nobody does.
 
         Raises:
             Unreachable: the service does not answer.
         """
         look = call.with_()
-        method = look.headers.popall(ACCEPTS)[0]
+        asked = look.headers.popall(ACCEPTS)[0]
         reply: Reply = await self._sites.send(self._sites.here, look)
         if reply.status in sight.REFUSALS:
             seen = await sight.see(self._sites, self._sites.here, look.token, look.service, look.target)
             reply = seen if seen.ok else reply
-        if reply.ok and method == "DELETE" and (refusal := await self._refusal(look)) is not None:
+        refusal = None
+        if reply.ok and asked == "DELETE":
+            refusal = await self._refusal(look)
+        elif reply.ok and asked == UNSHARE and policies is not None:
+            refusal = await _still_shared(look, reply, policies)
+        if refusal is not None:
             reply.headers[REFUSAL] = refusal.dump()
         return reply
 
@@ -118,7 +155,7 @@ class Accepts:
         rule = _RULES.get(collection_of(look.service, look.path)) if look.service == "network" else None
         if rule is None:
             return None
-        identifier = look.path.rpartition("/")[2].removesuffix(".json")
+        identifier = _identifier(look)
         headers = CIMultiDict({"X-Auth-Token": await self._sites.own_token("network")})
         query = f"{rule.filter.format(identifier)}&{urlencode({'fields': 'device_owner'})}"
         reply = await self._sites.send(self._sites.here, Call("GET", "network", "/v2.0/ports", query, headers, None, look.request_id))
@@ -128,3 +165,12 @@ class Accepts:
         if all(port["device_owner"] in rule.spares for port in ports):
             return None
         return Refusal(rule.error, rule.message.format(identifier, self._sites.here))
+
+
+def _identifier(look: Call) -> str:
+    return look.path.rstrip("/").rpartition("/")[2].removesuffix(".json")
+
+
+async def _still_shared(look: Call, shown: Reply, policies: Policies) -> Refusal | None:
+    users = await policies.users_of_network(_identifier(look), ownership.read(look, shown).get("owner", ""))
+    return Refusal("InvalidSharedSetting", _STILL_SHARED.format(_identifier(look), ", ".join(users))) if users else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from atoll.gateway import faults
 from atoll.gateway.answers import GONE, words
 from atoll.gateway.copies import conditions, ownership
-from atoll.gateway.copies.accepts import Accepts, Refusal
+from atoll.gateway.copies.accepts import Refusal, question
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.draft import of_user
 from atoll.gateway.copies.intents import Intents
@@ -82,21 +82,24 @@ class Changes:
 
     Attributes:
         local: has this site's own services answer; by default without bringing what a request refers to.
+        may_block: tells whether a site (the first argument) that says that a thing of a project (the second) is in use there keeps the
+            other sites from changing it; by default, each site does.
     """
 
     def __init__(self, sites: Sites, pending: Pending, requesters: Requesters, conflicts: Conflicts) -> None:
         self._sites = sites
         self.local: Callable[[Call], Awaitable[Reply | Upstream]] = partial(sites.open, sites.here)
-        self._accepts = Accepts(sites)
+        self.may_block: Callable[[str, str], bool] = lambda _site, _project: True
         self._pending = pending
         self._requesters = requesters
         self._conflicts = conflicts
 
-    async def carry_out(self, calls: Mapping[str, Call]) -> Reply:
+    async def carry_out(self, calls: Mapping[str, Call], scope: Collection[str] | None = None) -> Reply:
         """Have all sites that have a copy do the same.
 
         Args:
             calls: what each site that may have a copy is asked, nearest first; the bodies can be sent more than once.
+            scope: the sites that the client named, which must be all that have a copy: copies of one thing don't become different.
 
         Returns:
             The answer of the nearest site that did it. If none did, that of the site that refused; 503 if a site that could not be asked
@@ -111,30 +114,45 @@ class Changes:
         change = _Change(calls, await self._requesters.of(next(iter(calls.values()))))
         change.seen = dict(zip(calls, await asyncio.gather(*(self._look(site, call) for site, call in calls.items())), strict=True))
         change.items = {site: item for site, outcome in change.seen.items() if (item := _item(outcome)) is not None}
-        refusal = self._refusal(change)
+        if not _candidates(change) and not change.away():
+            return await self._unseen(change)
+        refusal = self._outside(change, scope) or self._refusal(change)
         return refusal if refusal is not None else await self._apply(change)
 
+    async def _unseen(self, change: _Change) -> Reply:
+        """What the nearest service says of something that no site shows to the client: it may refuse the request before it looks."""
+        site, call = next(iter(change.calls.items()))
+        outcome = await self._ask(site, call)
+        return outcome if isinstance(outcome, Reply) else faults.unreachable(call.service, [site], self._sites.here)
+
+    def _outside(self, change: _Change, scope: Collection[str] | None) -> Reply | None:
+        """The answer to a change of something that a scope leaves out, whole or in part."""
+        call, holders = change.first, list(change.items)
+        if scope is None or set(holders) <= set(scope):
+            return None
+        if set(holders).isdisjoint(scope):
+            named = [outcome for site, outcome in change.seen.items() if site in scope]
+            shown = next((outcome for outcome in named if isinstance(outcome, Reply)), None)
+            return shown if shown is not None else faults.unreachable(call.service, scope, self._sites.here)
+        where = f"{resource_of(call.path).rpartition('/')[2]} has copies at {' and '.join(holders)}, which are changed together"
+        return faults.fault(call.service, 409, f"{where}: name all of these sites in the scope, or send no scope", self._sites.here)
+
     async def _look(self, site: str, call: Call) -> Outcome:
-        """Ask a site for its copy, as the client sees it; and, before a deletion, whether it is in use there."""
+        """Ask a site for its copy, as the client sees it; and whether a use of it there keeps it from being changed."""
         if self._pending.waits(site, call):
             return Unreachable(site, "something else about it has to be done first", sent=False)
         path = resource_of(call.path)
         look = call.look(path, call.query if "user_id=" in call.query else "")
         look.headers.popall(conditions.IF_MATCH, None)
-        look.headers[ACCEPTS] = call.method if _is_whole(call.path) else "GET"
-        try:
-            return await (self._accepts.answer(look) if site == self._sites.here else self._sites.send(site, look))
-        except Unreachable as error:
-            return error
+        look.headers[ACCEPTS] = question(call)
+        return await self._ask(site, look)
 
     def _refusal(self, change: _Change) -> Reply | None:
         """What is answered without anything being changed; `None` if the change can be tried."""
         call, away = change.first, change.away()
         candidates = _candidates(change)
         if not candidates:
-            if away:
-                return faults.unreachable(call.service, away, self._sites.here)
-            return next(outcome for outcome in change.seen.values() if isinstance(outcome, Reply))
+            return faults.unreachable(call.service, away, self._sites.here)
         wanted = conditions.wanted_revision(call)
         if wanted is not None and change.items:
             current = conditions.revision(change.items[conditions.shown(change.items, self._sites.here)])
@@ -145,7 +163,7 @@ class Changes:
             return None
         for site in candidates:
             outcome = change.seen[site]
-            if isinstance(outcome, Reply) and REFUSAL in outcome.headers:
+            if isinstance(outcome, Reply) and REFUSAL in outcome.headers and self._blocks(change, site):
                 refusal = Refusal.load(outcome.headers[REFUSAL])
                 body = {"NeutronError": {"type": refusal.error, "message": refusal.message, "detail": ""}}
                 return json_reply(409, body, site)
@@ -159,9 +177,15 @@ class Changes:
             return requester is not None
         return all(item.get("project_id") == requester.project for item in change.items.values())
 
+    def _blocks(self, change: _Change, site: str) -> bool:
+        """Whether a site's refusal keeps the others from doing what is asked for, by what they say of the thing's owner."""
+        others = [item for other, item in change.items.items() if other != site]
+        owner = next((str(item.get("owner") or item.get("project_id") or "") for item in others), None)
+        return owner is None or self.may_block(site, owner)
+
     async def _apply(self, change: _Change) -> Reply:
         with Intents(self._pending) as intents:
-            candidates = _candidates(change)
+            candidates = sorted(_candidates(change), key=lambda site: not self._blocks(change, site))
             refused = await self._begin(change, candidates, intents)
             if refused is not None:
                 return refused
@@ -236,16 +260,21 @@ class Changes:
             if isinstance(outcome, Reply) and not outcome.ok and outcome.status not in GONE:
                 refused[site] = outcome
         if not refused:
-            order = [site for site in change.calls if site in done]
-            answer = change.outcomes[order[0]]
-            assert isinstance(answer, Reply)
-            return replace(answer, site=",".join(order), identity=self._meant(change))
-        left = [site for site in done if not await self._take_back(change, site)]
+            return self._done(change)
+        blocking = [site for site in refused if self._blocks(change, site)]
+        left = [site for site in done if not blocking or not await self._take_back(change, site)]
         if not left:
             intents.settle(*change.away())  # nothing has changed
         else:
             self._note(change, left, refused)
-        return next(iter(refused.values()))
+        return refused[blocking[0]] if blocking else self._done(change)
+
+    def _done(self, change: _Change) -> Reply:
+        """The answer of the nearest site that has done it, in the name of all that have."""
+        order = [site for site in change.calls if site in change.done()]
+        answer = change.outcomes[order[0]]
+        assert isinstance(answer, Reply)
+        return replace(answer, site=",".join(order), identity=self._meant(change))
 
     async def _take_back(self, change: _Change, site: str) -> bool:
         """Give a copy its old values; `False` if that can't be, or somebody has changed it since."""

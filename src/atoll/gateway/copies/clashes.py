@@ -47,7 +47,6 @@ MOST = 10_000
 that it is watched."""
 
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS suspect (
     kind TEXT NOT NULL, value TEXT NOT NULL, owner TEXT NOT NULL, one TEXT NOT NULL, other TEXT NOT NULL, clashes INTEGER NOT NULL,
     PRIMARY KEY (kind, value, owner, one, other)
@@ -74,10 +73,11 @@ class Clashes:
         sites: to ask.
         conflicts: where clashes are told.
         file: the SQLite file; its directory exists. `:memory:` keeps nothing.
+        durable: see `opened`.
     """
 
-    def __init__(self, sites: Sites, conflicts: Conflicts, file: Path | str = ":memory:") -> None:
-        self._database = opened(self, file, _SCHEMA)
+    def __init__(self, sites: Sites, conflicts: Conflicts, file: Path | str = ":memory:", *, durable: bool = True) -> None:
+        self._database = opened(self, file, _SCHEMA, durable=durable)
         self._sites = sites
         self._conflicts = conflicts
         self.names = Names(sites, self._note_unasked)
@@ -236,6 +236,16 @@ class Clashes:
         """Return the sites that have given a name to different things; none if all agree."""
         return tuple(sorted({site for each in self._clashing if each.name == name for site in each.sites}))
 
+    def owner(self, call: Call, route: Route) -> str | None:
+        """Return the user whose name of the whole cloud a request is about, empty for names of all users; `None` if it is about none.
+
+        Args:
+            call: the client's.
+            route: of the request.
+        """
+        name = _named(call, route)
+        return None if name is None else name.owner
+
     def sites_for(self, call: Call, route: Route, everywhere: Sequence[str], scope: Sequence[str] | None) -> list[str] | Reply:
         """Return the sites that a change of what has copies concerns: not those that have something else under the name.
 
@@ -282,7 +292,7 @@ class Clashes:
             return
         name = _named(call, route)
         owner = call.user or ""
-        key = route.resource.key if route.resource is not None else ""
+        key = route.resource.key if route.resource is not None and route.resource.service == "compute" else ""
         kind = {"keypairs": KEY_PAIR, "flavors": FLAVOR_ID}.get(key, "")
         concerned = (
             [name]
@@ -312,7 +322,7 @@ def _told_as(name: Name) -> str:
 
 def _named(call: Call, route: Route) -> Name | None:
     """Return the name of the whole cloud that a request is about, if it is about one that a client chooses."""
-    if route.resource is None or not route.id:
+    if route.resource is None or route.resource.service != "compute" or not route.id:
         return None
     if route.resource.key == "keypairs":
         asked = dict(parse_qsl(call.query)) if microversion(call.headers) >= USERS_OF_KEY_PAIRS else {}

@@ -21,7 +21,6 @@ MOST = 1000
 """Disagreements that are kept; the oldest makes room for a new one."""
 
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS conflict (
     kind TEXT NOT NULL, id TEXT NOT NULL, sites TEXT NOT NULL, why TEXT NOT NULL, since REAL NOT NULL, PRIMARY KEY (kind, id)
 );
@@ -34,13 +33,14 @@ class Conflicts:
     Args:
         file: the SQLite file; its directory exists. `:memory:` keeps nothing.
         now: seconds since 1970.
+        durable: see `opened`.
 
     Raises:
         sqlite3.Error: the file can't be read or written.
     """
 
-    def __init__(self, file: Path | str = ":memory:", now: Callable[[], float] = time.time) -> None:
-        self._database = opened(self, file, _SCHEMA)
+    def __init__(self, file: Path | str = ":memory:", now: Callable[[], float] = time.time, *, durable: bool = True) -> None:
+        self._database = opened(self, file, _SCHEMA, durable=durable)
         self._now = now
 
     def note(self, kind: str, identifier: str, sites: Iterable[str], why: str) -> None:

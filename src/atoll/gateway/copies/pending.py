@@ -57,16 +57,18 @@ class Pending:
         sqlite3.Error: the file can't be read or written.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it stands on
         self,
         file: Path,
         sites: Sites,
         now: Callable[[], float],
         performer: Performer | None = None,
         conflicts: Conflicts | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
         self._conflicts = conflicts or Conflicts()
-        self._store = Store(file)
+        self._store = Store(file, durable=durable)
         self._sites = sites
         self._now = now
         self._held: set[int] = set()

@@ -13,8 +13,6 @@ from atoll.gateway.private_database import opened
 from atoll.gateway.request.requester import Requester
 
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS operation (
     number INTEGER PRIMARY KEY AUTOINCREMENT, since REAL NOT NULL, attempts INTEGER NOT NULL, error TEXT NOT NULL,
     site TEXT NOT NULL, method TEXT NOT NULL, service TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL, headers TEXT NOT NULL,
@@ -30,10 +28,10 @@ _SELECT = f"SELECT {', '.join(_NAMES)} FROM operation"  # noqa: S608 - names of 
 
 
 class Store:
-    """The file. What a method wrote is on the disk when it returns, and raises sqlite3.Error if it can't be."""
+    """The file. What a method wrote is on the disk when it returns, if it is `durable`, and raises sqlite3.Error if it can't be."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = opened(self, path, _SCHEMA)
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self._database = opened(self, path, _SCHEMA, durable=durable)
         # A file of an earlier version does not say who asked: no site does what it holds, and the operator is told.
         there = {row[1] for row in self._database.execute("PRAGMA table_info(operation)")}
         for name, default in {"requester": "''", "identity": "'{}'", "before": "'{}'"}.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -81,12 +81,20 @@ class Performer:
         sites: to ask this site's services.
         images: pulls the data of images; None: there are none.
         limited: the sites whose administrators are none here (`trust: local-admin`).
+        speaks_for: tells whether a site may hand over operations of a project and a user; by default, each site may.
     """
 
-    def __init__(self, sites: Sites, images: Images | None = None, limited: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        images: Images | None = None,
+        limited: Collection[str] = (),
+        speaks_for: Callable[[str, str, str], bool] = lambda _site, _project, _user: True,
+    ) -> None:
         self._sites = sites
         self._images = images
         self._limited = frozenset(limited)
+        self._speaks_for = speaks_for
 
     def attach(self, application: web.Application) -> None:
         """Add the handler to the application of the peer port."""
@@ -100,12 +108,20 @@ class Performer:
         if operation.requester is not None and request[PEER] in self._limited:
             operation = replace(operation, requester=operation.requester.no_admin())
         try:
-            outcome = await self.perform(operation)
+            outcome = self._out_of_place(operation, request[PEER]) or await self.perform(operation)
         except Unreachable as error:
             outcome = Outcome(503, error.why, waits=True)
         if outcome.refused:
             LOG.error("%s, asked for by %s, is refused: %s", operation, request[PEER], outcome.message)
         return web.json_response(asdict(outcome))
+
+    def _out_of_place(self, operation: Operation, peer: str) -> Outcome | None:
+        """The refusal of an operation that another site may not hand over."""
+        asked = operation.requester
+        if asked is None or self._speaks_for(peer, asked.project, asked.user):
+            return None
+        message = f"project {asked.project} and user {asked.user} are not homed at {peer}, which is trusted no further (trust: local-admin)"
+        return Outcome(409, message, refused=True)
 
     async def perform(self, operation: Operation) -> Outcome:
         """Carry an operation out.

@@ -8,7 +8,7 @@ these ids concerns all of them. (After scope-lang's replication, D. Espinel et a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from atoll.gateway.console.url import asked_for
 from atoll.gateway.copies.change import Changes
 from atoll.gateway.copies.clashes import Clashes
 from atoll.gateway.copies.conflicts import Conflicts
-from atoll.gateway.copies.create import CreateAt, Creator, Parts
+from atoll.gateway.copies.create import CreateAt, Creator
 from atoll.gateway.copies.draft import Draft
 from atoll.gateway.copies.operation import Operation, resource_of
 from atoll.gateway.copies.pending import Pending
@@ -26,7 +26,6 @@ from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.context import Request
 from atoll.gateway.request.requester import Requesters
 from atoll.gateway.resolve.routes import Operation as Kind
-from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.sites import Sites
 from atoll.mesh.document import Document
 from atoll.mesh.record import Change, Record
@@ -66,6 +65,7 @@ class Replicas:
 
     Attributes:
         changes: changes copies.
+        creator: creates at several sites.
     """
 
     def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt, conflicts: Conflicts | None = None) -> None:
@@ -74,7 +74,7 @@ class Replicas:
         self._pending = pending
         self._requesters = Requesters(sites)
         self.changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
-        self._creator = Creator(sites, pending, create_at, self._tie, self._requesters)
+        self.creator = Creator(sites, pending, create_at, self._tie, self._requesters)
         self._groups: dict[str, Group] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
         document.on_change(self._learn)
@@ -82,17 +82,6 @@ class Replicas:
     def group(self, identifier: str) -> Group | None:
         """What a resource is a replica of; None if it stands for itself."""
         return self._groups.get(identifier)
-
-    async def create(
-        self,
-        call: Call,
-        resource: Resource,
-        choices: Sequence[Sequence[str]],
-        later: Sequence[str] = (),
-        parts: Parts = {},  # noqa: B006 - it is not changed
-    ) -> Reply:
-        """Create something at all sites of the first of several choices where that works; see `Creator.create`."""
-        return await self._creator.create(call, resource, choices, later, parts)
 
     def _tie(self, made: Draft, members: Mapping[str, str]) -> None:
         if made.resource.copies and made.resource.service != "image":
@@ -110,16 +99,25 @@ class Replicas:
         Returns:
             The answer; `None` if it is about something else.
         """
-        route = request.route
+        route, scope = request.route, request.plan.sites if request.plan else None
         if route.id and (group := self.group(route.id)) is not None and await self._is_meant(group, request):
-            return await self.relay(request.call, group, route.id)
-        if route.operation is Kind.EVERYWHERE:
-            # Wherever the scope leads: copies of one thing must not become different.
-            sites: list[str] | Reply = self._sites.everywhere()
-            if clashes is not None:
-                sites = clashes.sites_for(request.call, route, self._sites.everywhere(), request.plan.sites if request.plan else None)
-            return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites)
-        return None
+            return await self.relay(request.call, group, route.id, scope)
+        if route.operation is not Kind.EVERYWHERE:
+            return None
+        if route.resource is None and scope is not None:
+            return await self.everywhere(request.call, scope)  # a setting, which each site has for itself
+        sites: list[str] | Reply = self._sites.everywhere()
+        if clashes is not None and await self._may_know(request, clashes):
+            sites = clashes.sites_for(request.call, route, self._sites.everywhere(), scope)
+        return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites, scope)
+
+    async def _may_know(self, request: Request, clashes: Clashes) -> bool:
+        """Return whether a client may know that sites have given a name to different things: its own name, or any as an administrator."""
+        owner = clashes.owner(request.call, request.route)
+        if owner is None or (owner and owner == request.call.user):
+            return True
+        requester = await self._requesters.of(request.call)
+        return requester is not None and (requester.is_admin or (bool(owner) and owner == requester.user))
 
     async def _is_meant(self, group: Group, request: Request) -> bool:
         """Return whether a request is about a replicated resource. Data can be sent to one site only, so they go by the scope.
@@ -138,13 +136,14 @@ class Replicas:
         look = call.with_(method="GET", path=resource_of(call.path), query="", body=None)
         return (await self._sites.send(here, look)).status in GONE
 
-    async def relay(self, call: Call, group: Group, asked: str) -> Reply:
+    async def relay(self, call: Call, group: Group, asked: str, scope: Collection[str] | None = None) -> Reply:
         """Answer a request about a replicated resource: what reads from one of them, what changes to all.
 
         Args:
             call: the client's.
             group: what it is about.
             asked: the id in the call's path: the group's key, or a member's.
+            scope: see `Changes.carry_out`.
         """
         everywhere = self._sites.everywhere()
         # Of an image, further sites may have made copies.
@@ -157,19 +156,20 @@ class Replicas:
             return _renamed(await self._nearest(own or calls), members, asked)
         if not call.repeatable:
             return await self._upload(call, list(calls))
-        reply = await self.changes.carry_out(calls)
+        reply = await self.changes.carry_out(calls, scope)
         if call.method == "DELETE" and call.path == resource_of(call.path) and (reply.ok or reply.status in GONE):
             self._document.write([Change(KIND, group.key, {"present": False})])
         return _renamed(reply, members, asked)
 
-    async def everywhere(self, call: Call, sites: Iterable[str]) -> Reply:
+    async def everywhere(self, call: Call, sites: Iterable[str], scope: Collection[str] | None = None) -> Reply:
         """Have all sites that have a copy do the same; see `Changes.carry_out`.
 
         Args:
             call: with a body that can be sent more than once.
             sites: all that may hold what it is about. A site that has no such thing has nothing to do.
+            scope: see `Changes.carry_out`.
         """
-        return await self.changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call))
+        return await self.changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call), scope)
 
     def _best_refusal(self, service: str, outcomes: Mapping[str, Reply | Unreachable]) -> Reply:
         replies = [outcome for outcome in outcomes.values() if isinstance(outcome, Reply)]

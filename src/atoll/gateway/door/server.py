@@ -30,6 +30,8 @@ from atoll.gateway.door.respond import HELD, SMALL, respond
 from atoll.gateway.door.visitors import Visitors
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.gateway import Gateway
+from atoll.gateway.identity.freshness import PATH as FRESHNESS
+from atoll.gateway.identity.freshness import Freshness
 from atoll.gateway.local import Answer
 from atoll.gateway.options import Options
 from atoll.gateway.peer import PEER
@@ -80,6 +82,9 @@ class Server:
         join: answers `POST /atoll/join`, the one request that needs no certificate; None: it is refused.
         extend: adds handlers of its own to the peer server's application, below `/atoll/`.
         limits: what a client may have of the public port.
+
+    Attributes:
+        freshness: has this site know what other sites knew when they sent a request or issued a token; `None`: they are not asked.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of
@@ -97,6 +102,7 @@ class Server:
         self._gateway = gateway
         self._mesh = mesh
         self._consoles = consoles
+        self.freshness: Freshness | None = None
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
         self._callers = Callers(options.token_keys)
@@ -172,6 +178,8 @@ class Server:
             if not service:
                 return self._own(target)
             call = await self._call_of_client(request, target, user, held)
+            if self.freshness is not None and (issuer := self._callers.issuer(call.token)):
+                await self.freshness.follow_token(issuer, call.token)
             # A scope in the URL is what the client was pointed at; one in the header is about this request.
             expression = request.headers.get(heads.SCOPE, target.scope)
             answer = await self._gateway.answer(call, expression, _scope_prefix(target))
@@ -315,6 +323,8 @@ class Server:
             if site is not None:
                 connection.recognise()
                 request[PEER] = site
+                if self.freshness is not None and request.path != FRESHNESS:
+                    await self.freshness.follow(site, request.headers.get(heads.SEEN, ""))
                 return await handler(request)
             if compute_site := self._compute_sites.name_of(fingerprint):
                 connection.recognise()

@@ -28,6 +28,12 @@ _KEYSTONE = "keystone"
 LOOK_S = 5.0
 """Seconds after which it looks into the outbox though nobody has poked it: not every writer does."""
 
+APPLY_S = 2.0
+"""Seconds that a request waits at most until what it needs is in Keystone's tables."""
+
+FORGOTTEN_S = 0.02
+"""Seconds that Keystone has, after its tables were changed for a request that waits, to empty its caches, of which it is only poked."""
+
 AGAIN_S = 1.0
 """Seconds until it tries again what the database refused: another writer may hold it, or the disk be full."""
 
@@ -87,6 +93,8 @@ class Identity:
         self._touched: set[tuple[str, str]] = set()
         self._prepared = False
         self._fullness = Fullness(options.sockets / FULL_MARK)
+        self._quiet = asyncio.Event()
+        """Set while all that was touched is in Keystone's tables."""
 
     async def run(self) -> None:
         """Keep both equal, until cancelled."""
@@ -106,6 +114,7 @@ class Identity:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
+            self._prepared = False
             loop.remove_reader(self._poked)
             self._poked.close()
             self._replica.close()
@@ -124,6 +133,25 @@ class Identity:
             }
             for each in self._replica.conflicts()
         ]
+
+    def pull(self) -> None:
+        """Bring what Keystone has committed into the document, if Keystone has said that there is something."""
+        if not self._prepared or not (pokes.drain(self._poked) or self._wake.is_set()):
+            return
+        self._wake.set()
+        try:
+            self._replica.pull()
+        except (sqlite3.Error, OSError):
+            LOG.exception("what Keystone has written can't be told now, and is tried again")
+
+    async def applied(self) -> None:
+        """Wait until what the document has is in Keystone's tables, and Keystone's caches know."""
+        if not self._prepared or self._quiet.is_set():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(APPLY_S):
+                await self._quiet.wait()
+                await asyncio.sleep(FORGOTTEN_S)
 
     def forget_tokens(self) -> None:
         """Have the site's services ask Keystone anew about every token: a key by which it checks them has come or gone."""
@@ -148,6 +176,8 @@ class Identity:
         except sqlite3.Error:
             self._touched |= touched
             raise
+        if not self._touched:
+            self._quiet.set()
 
     def _on_poke(self) -> None:
         pokes.drain(self._poked)
@@ -157,6 +187,7 @@ class Identity:
         found = {reference for reference in touched if reference[0] in KINDS}
         if found:
             self._touched |= found
+            self._quiet.clear()
             self._wake.set()
 
     def _forget(self, kinds: frozenset[str]) -> None:

@@ -25,6 +25,8 @@ from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import Replicas
 from atoll.gateway.door.server import Server
 from atoll.gateway.gateway import Gateway
+from atoll.gateway.identity.authority import Authority
+from atoll.gateway.identity.freshness import Freshness
 from atoll.gateway.identity.keystone_data import Identity
 from atoll.gateway.identity.token_keys import TokenKeys
 from atoll.gateway.lists.away import Away
@@ -37,6 +39,7 @@ from atoll.gateway.sites import Sites
 from atoll.identifiers import gateway_user
 from atoll.mesh import agreed_time
 from atoll.mesh.certificates import authority
+from atoll.mesh.identity.homes import Policy
 from atoll.mesh.identity.tables import PREFIX, encode
 from atoll.mesh.node import Mesh, MeshOptions
 from atoll.mesh.record import PRESENT, Change
@@ -62,11 +65,13 @@ class Parts:
         self._keys = TokenKeys(options.token_keys, options.data)
         self._mesh = Mesh(_mesh_options(options, self._keys.own(), certifies=founder))
         self._sites = Sites(options, self._mesh)
-        self._conflicts = Conflicts(options.data / "conflicts.db")
+        self._conflicts = Conflicts(options.data / "conflicts.db", durable=options.durable)
         limited = {site for site, level in options.trust.items() if level != "full"} - {options.site}
-        self._bringer = Bringer(self._sites, options.data, self._conflicts, limited)
-        self._performer = Performer(self._sites, self._bringer.images, limited)
-        self._pending = Pending(options.data / "pending.db", self._sites, time.time, self._performer, self._conflicts)
+        self._bringer = Bringer(self._sites, options.data, self._conflicts, limited, durable=options.durable)
+        speaks_for = Authority(self._mesh.document, Policy.of(options.site, options.trust, options.homed)).speaks_for
+        self._performer = Performer(self._sites, self._bringer.images, limited, speaks_for)
+        pending = options.data / "pending.db"
+        self._pending = Pending(pending, self._sites, time.time, self._performer, self._conflicts, durable=options.durable)
         self._identity = Identity(options, self._mesh, founder=founder)
         self._keeper = Keeper(self._sites, self._mesh.document, self._bringer.images)
         self._sites.on_write = self._on_write
@@ -74,7 +79,8 @@ class Parts:
         creations = self._gateway.creations.at
         self._gateway.replicas = Replicas(self._sites, self._mesh.document, self._pending, creations, self._conflicts)
         self._gateway.replicas.changes.local = self._gateway.local
-        self._clashes = Clashes(self._sites, self._conflicts, options.data / "names.db")
+        self._gateway.replicas.changes.may_block = self._bringer.policies.may_block = speaks_for
+        self._clashes = Clashes(self._sites, self._conflicts, options.data / "names.db", durable=options.durable)
         self._gateway.clashes = self._clashes
         self._gateway.bringer = self._bringer
         self._gateway.on_reply = self._keeper.note
@@ -83,7 +89,10 @@ class Parts:
         trusted = options.trust.get(options.site, "full") == "full"
         self._gateway.away = Away(self._seen, Requesters(self._sites), self._sites, all_projects=trusted)
         self._consoles = Consoles(self._sites, options.host)
+        self._freshness = Freshness(self._sites, self._mesh.document, self._identity)
+        self._sites.seen = self._freshness.digest
         self._server = Server(options, self._gateway, self._mesh, self._consoles, join=self._join, extend=self._extend)
+        self._server.freshness = self._freshness
         self._control = Control(options.sockets / SOCKET, self._handlers())
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -157,6 +166,7 @@ class Parts:
         self._bringer.attach(application)
         self._performer.attach(application)
         self._clashes.attach(application)
+        self._freshness.attach(application)
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -227,7 +237,9 @@ def _mesh_options(options: Options, token_key: str, *, certifies: bool) -> MeshO
         members_file=options.members_file,
         token_key=token_key,
         time_file=options.sockets / agreed_time.FILE,
+        distrusted=frozenset(site for site, level in options.trust.items() if level != "full"),
         sign=sign,
+        durable=options.durable,
     )
 
 

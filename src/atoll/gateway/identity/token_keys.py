@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from atoll.files import write_private
+
 OWN = "public.pem"
 """The key that Keystone itself has put there."""
 
@@ -41,7 +43,6 @@ class TokenKeys:
         for name, key in keys.items():
             if before.get(name) != key:
                 temporary = self._staging / f"{name}.pem"
-                temporary.write_text(key, encoding="ascii")
-                temporary.chmod(0o600)
+                write_private(temporary, key)
                 temporary.replace(self._directory / f"{name}.pem")
         return before != dict(keys)

@@ -32,7 +32,7 @@ DELAY_S = 0.5
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
-PRAGMA synchronous = OFF;
+PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS server (
     id TEXT PRIMARY KEY, site TEXT NOT NULL, project TEXT NOT NULL, user TEXT NOT NULL, name TEXT NOT NULL, created TEXT NOT NULL,
     image TEXT, flavor TEXT

@@ -25,6 +25,9 @@ REMEMBERED = 2048
 LONGEST = 8192
 """Characters of a token: a Keystone token has some 700."""
 
+OWN_KEY = "public"
+"""Name of the file with this site's own key, without its suffix; those of other sites' keys are the sites' names."""
+
 KEYS_S = 1.0
 """Seconds after which the directory of the keys is looked at again."""
 
@@ -45,10 +48,10 @@ class Callers:
         self._directory = directory
         self._now = now
         self._monotonic = monotonic
-        self._keys: list[Any] = []
+        self._keys: list[tuple[str, Any]] = []
         self._changed = -1
         self._looked_at = float("-inf")
-        self._verified: Recent[str, tuple[str, float]] = Recent(REMEMBERED)
+        self._verified: Recent[str, tuple[str, float, str]] = Recent(REMEMBERED)
 
     def remembered(self, token: str) -> str:
         """Return what `user` does of a token that was checked before; of any other token nothing."""
@@ -73,10 +76,15 @@ class Callers:
             self._verified.put(token, held)
         return held[0] if self._now() < held[1] else ""
 
-    def _verify(self, token: str) -> tuple[str, float] | None:
+    def issuer(self, token: str) -> str:
+        """Return the site that has issued a token of which `user` has returned the user; empty for this site, and for any other token."""
+        held = self._verified.get(token)
+        return held[2] if held is not None and held[2] != OWN_KEY else ""
+
+    def _verify(self, token: str) -> tuple[str, float, str] | None:
         if len(token) > LONGEST or token.count(".") != 2:
             return None
-        for key in self._keys:
+        for site, key in self._keys:
             try:
                 # A site's clock may be ahead, and ours is the one that `user` asks.
                 claims = jwt.decode(
@@ -85,7 +93,7 @@ class Callers:
             except (jwt.PyJWTError, ValueError):
                 continue
             user, until = claims.get("sub"), claims.get("exp")
-            return (user, float(until)) if isinstance(user, str) and isinstance(until, int | float) else None
+            return (user, float(until), site) if isinstance(user, str) and isinstance(until, int | float) else None
         return None
 
     def _look(self) -> None:
@@ -98,7 +106,7 @@ class Callers:
             paths = sorted(self._directory.glob("*.pem"))
         except OSError:
             return
-        self._keys = [key for path in paths if (key := _key(path)) is not None]
+        self._keys = [(path.stem, key) for path in paths if (key := _key(path)) is not None]
         self._changed = changed
         self._verified = Recent(REMEMBERED)
 

@@ -13,6 +13,9 @@ from atoll.gateway.request.target import Refused
 HOP = "X-Atoll-Hop"
 """Set between gateways: answer from your own services, ask no other site."""
 
+SEEN = "X-Atoll-Seen"
+"""Set between gateways: the digest of what the asking site knows of identity; see `identity.freshness`."""
+
 GIVEN_ID = "X-Atoll-Given-Id"
 """Set by a gateway on a user's request to create something whose id that gateway has chosen."""
 

@@ -21,7 +21,7 @@ class Unplaceable(ValueError):  # noqa: N818 - a finding
     """One request asks for things at several sites, or for parts of too many; why that can't be, for people."""
 
 
-_WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
+WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
 """Of what may have copies at several sites: what it is a part of, and is made where that is."""
 
 
@@ -97,7 +97,7 @@ def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tu
     found: dict[Reference, Parent] = {}
     whole: list[int] = []
     for item in items:
-        named = [each for each in parents_of(resource.key, item) if resource.key not in _WHOLES or each.kind == _WHOLES[resource.key]]
+        named = [each for each in parents_of(resource.key, item) if resource.key not in WHOLES or each.kind == WHOLES[resource.key]]
         for reference in named:
             if reference not in found:
                 path = KINDS[reference.kind].path

@@ -291,7 +291,7 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
     ),
     "ports/{}/bindings": (Field("host", HOST, OWN),),
     "routers": (
-        Field("external_gateway_info.network_id", NETWORK, BRING),
+        Field("external_gateway_info.network_id", NETWORK, BRING, leads=True),
         Field("external_gateway_info.external_fixed_ips[].subnet_id", SUBNET, BRING),
         Field("external_gateway_info.qos_policy_id", QOS_POLICY, REFUSE, hint=_QOS.hint),
         Field("flavor_id", NETWORK_FLAVOR, REFUSE, hint=_TIED),

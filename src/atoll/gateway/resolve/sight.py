@@ -20,7 +20,7 @@ from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.request.paths import segment
 from atoll.gateway.request.target import Refused, parse
-from atoll.gateway.resolve.routes import match
+from atoll.gateway.resolve.routes import COMPUTE, Operation, match
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_SERVICES
 
@@ -46,6 +46,9 @@ RBAC_TYPES: Mapping[str, str] = {
 _PARENTS = {"subnets": ("network", "network_id"), "security_group_rules": ("security_group", "security_group_id")}
 """What is shared with what it is a part of: the `object_type` of the whole, and the field that names it."""
 
+ROLELESS = frozenset(("keypairs", "flavors"))
+"""Keys of the resources that a service shows to a user without any role; all others need `reader`, which Keystone implies by `member`."""
+
 Get = Callable[[str], Awaitable[Any]]
 """Reads a path of a service of this site with the gateway's own account; `None` if there is nothing."""
 
@@ -58,11 +61,13 @@ class Viewer:
         user: the user's id.
         project: the project's id; empty if the token is of none.
         admin: True if the user is an administrator, who sees everything.
+        reader: True if the user may read what belongs to the project.
     """
 
     user: str
     project: str
     admin: bool
+    reader: bool
 
 
 def attach(application: web.Application, sites: Sites) -> None:
@@ -124,7 +129,7 @@ async def restricted(sites: Sites, token: str) -> Viewer | None:
     if "access_rules" not in (said.get("application_credential") or {}):
         return None
     roles = {role["name"] for role in said.get("roles", ())}
-    return Viewer(str(said["user"]["id"]), str((said.get("project") or {}).get("id", "")), "admin" in roles)
+    return Viewer(str(said["user"]["id"]), str((said.get("project") or {}).get("id", "")), "admin" in roles, "reader" in roles)
 
 
 async def _here(sites: Sites, token: str, service: str, path: str, query: str) -> Reply:
@@ -142,9 +147,24 @@ async def _here(sites: Sites, token: str, service: str, path: str, query: str) -
     if "/os-keypairs" in path:
         mine = [pair for pair in parse_qsl(query) if pair[0] != "user_id"]
         query = urlencode([*mine, ("user_id", viewer.user)])
+    route = match("GET", service, path)
+    if route.operation is Operation.LIST and route.resource is COMPUTE["servers"]:
+        query = _of_project(query, viewer)
     body = await get(f"{path}?{query}" if query else path)
     seen = await _seen(viewer, service, path, body, get)
     return json_reply(404, {}, sites.here) if seen is None else json_reply(200, seen, sites.here)
+
+
+def _of_project(query: str, viewer: Viewer) -> str:
+    """Have Nova list the servers of the user's project to the gateway's account; those of all projects, if an administrator wants them."""
+    asked = parse_qsl(query, keep_blank_values=True)
+    if viewer.admin and any(name == "all_tenants" for name, _value in asked):
+        return query
+    return urlencode([*(pair for pair in asked if pair[0] not in _PROJECTS), ("all_tenants", "1"), ("project_id", viewer.project)])
+
+
+_PROJECTS = frozenset(("all_tenants", "project_id", "tenant_id"))
+"""Parameters of Nova's list of servers that say whose are listed."""
 
 
 async def _seen(viewer: Viewer, service: str, path: str, body: Any, get: Get) -> Any:
@@ -156,12 +176,14 @@ async def _seen(viewer: Viewer, service: str, path: str, body: Any, get: Get) ->
         return None
     key, found = resource.key, body if service == "image" else body.get(resource.item)
     if isinstance(body.get(key), list):
-        return {key: [each for each in body[key] if await _may_see(viewer, key, each, get)]}
+        return {**body, key: [each for each in body[key] if await _may_see(viewer, key, each, get)]}  # and where the list goes on
     return body if isinstance(found, dict) and await _may_see(viewer, key, found, get) else None
 
 
 async def _may_see(viewer: Viewer, key: str, thing: Mapping[str, Any], get: Get) -> bool:
     """Return whether a service shows a thing to a user who is no administrator."""
+    if key not in ROLELESS and not viewer.reader:
+        return False
     if key == "keypairs":
         return str(thing.get("keypair", thing).get("user_id", viewer.user)) == viewer.user
     if key == "flavors":

@@ -106,8 +106,13 @@ USERS_OF_KEY_PAIRS = (2, 10)
 """The first of Nova's microversions in which a request may name the user that a key pair is for."""
 
 
-_TAKING = frozenset(("keypairs", "flavors", "images", *(f"{kind.key}s" for kind in KINDS.values() if kind.service == "network")))
-"""Keys of the resources whose creation may take a name of the whole cloud."""
+TAKING = frozenset(
+    (
+        *(("compute", "keypairs"), ("compute", "flavors"), ("image", "images")),
+        *(("network", f"{kind.key}s") for kind in KINDS.values() if kind.service == "network"),
+    )
+)
+"""Services and keys of the resources whose creation may take a name of the whole cloud. Neutron has flavors too, which take none."""
 
 
 def wanted(call: Call, resource: Resource) -> list[Name]:
@@ -117,7 +122,9 @@ def wanted(call: Call, resource: Resource) -> list[Name]:
         call: the client's POST.
         resource: what it creates.
     """
-    if resource.key not in _TAKING or not isinstance(call.body, bytes) or (resource.service != "compute" and b'"id"' not in call.body):
+    if (resource.service, resource.key) not in TAKING or not isinstance(call.body, bytes):
+        return []
+    if resource.service != "compute" and b'"id"' not in call.body:
         return []
     try:
         body = call.value

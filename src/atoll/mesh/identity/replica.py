@@ -102,6 +102,7 @@ class IdentityReplica:
         self.close()
         file = f"{self._path.absolute().as_uri()}?mode=rw"  # a file that is not there is Keystone's to make
         self._connection = sqlite3.connect(file, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        # A loss of power may undo the last commits: what they pulled is still in the outbox, and what they pushed is pushed again.
         self._connection.execute("PRAGMA synchronous=NORMAL")
         with self._transaction("IMMEDIATE") as connection:
             known = not outbox.is_new(connection)

@@ -16,14 +16,19 @@ from __future__ import annotations
 import functools
 import importlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pecan
 from neutron_lib import context, exceptions
+from neutron_lib.db import api
 from neutron_lib.policy import RULE_ADMIN_ONLY
 from neutron_lib.services import base
+from oslo_db.exception import DBDuplicateEntry
 from oslo_policy import policy
 from oslo_utils import uuidutils
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 
 from atoll.identifiers import gateway_role
 
@@ -60,7 +65,7 @@ def given_or_made(collection: str, value: str | None) -> str:
     """The id of what is about to be created.
 
     Raises:
-        IdTaken: there is one with this id. The database would refuse it too, but Neutron takes that for a race and tries again for minutes.
+        IdTaken: there is one with this id. One that is made at the same time is found by the database: see `taken`.
     """
     if value is None:
         return MadeId(uuidutils.generate_uuid())
@@ -68,6 +73,36 @@ def given_or_made(collection: str, value: str | None) -> str:
     if getattr(importlib.import_module(module), name).objects_exist(context.get_admin_context(), id=value):
         raise IdTaken(resource=resource, id=value)
     return value
+
+
+def taken(failure: ExceptionContext) -> IdTaken | None:
+    """Have the database's refusal of an id that a client gave end the request, which Neutron would repeat for a minute.
+
+    Neutron takes every row that exists already for a race that another try would win (`neutron_lib.db.api.is_retriable`). That is right for
+    what Neutron chooses itself, such as an address or the computed id of a group `default`, and never for what the client has chosen.
+
+    Args:
+        failure: an error of the database, in a listener of SQLAlchemy's event `handle_error` that comes after oslo.db's.
+
+    Returns:
+        The error that takes the place of oslo.db's; `None` if that stays.
+    """
+    error, execution = failure.chained_exception, failure.execution_context
+    if not isinstance(error, DBDuplicateEntry):
+        return None
+    columns = {"id" if name == "PRIMARY" else name for name in error.columns}  # as MariaDB calls it
+    rows: Sequence[Mapping[str, Any]] = getattr(execution, "compiled_parameters", ())
+    refused = {str(row.get(name)) for row in rows for name in columns} & _given_ids()
+    return IdTaken(resource=pecan.request.context["resource"], id=min(refused)) if refused else None
+
+
+def _given_ids() -> set[str]:
+    """Return the ids that the client of this thread's request has given to what it creates."""
+    try:
+        resources = pecan.request.context.get("resources") or ()
+    except AttributeError:  # this thread works on no request
+        return set()
+    return {each["id"] for each in resources if isinstance(each.get("id"), str) and not isinstance(each["id"], MadeId)}
 
 
 def attribute(collection: str) -> dict[str, Any]:
@@ -130,9 +165,13 @@ def _rule(collection: str, resource: str) -> policy.DocumentedRuleDefault:
 
 
 class GivenIdPlugin(base.ServicePluginBase):  # type: ignore[misc]
-    """Entry point `given-id`. It has nothing to do: Neutron loads an extension only if some plugin says that it supports it."""
+    """Entry point `given-id`. Neutron loads an extension only if some plugin says that it supports it."""
 
     supported_extension_aliases = (ALIAS,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        event.listen(api.get_context_manager().writer.get_engine(), "handle_error", taken, retval=True)
 
     def get_plugin_type(self) -> str:
         """What Neutron files it under."""

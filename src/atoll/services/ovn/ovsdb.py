@@ -33,7 +33,7 @@ def run(child: Child) -> None:
     settings = Settings.load(child.arguments["directory"])
     make_directory(layout.directory(settings))
     schemas = SCHEMAS if settings.network == "ovn" else {SWITCH: SCHEMAS[SWITCH]}
-    files = [settings.data / "ovn" / f"{name}.db" for name in schemas]
+    files = [_file(settings, name) for name in schemas]
     for file, schema in zip(files, schemas.values(), strict=True):
         _prepare(file, schema)
     socket = layout.database_socket(settings)
@@ -43,6 +43,15 @@ def run(child: Child) -> None:
         lambda: layout.answers(socket),
         layout.environment(settings),
     )
+
+
+def northbound(settings: Settings) -> Path:
+    """Return the file of the northbound database, which Neutron writes; OVN makes the southbound one of it."""
+    return _file(settings, "ovnnb")
+
+
+def _file(settings: Settings, name: str) -> Path:
+    return settings.data / "ovn" / f"{name}.db"
 
 
 def _prepare(file: Path, schema: Path) -> None:

@@ -25,6 +25,7 @@ def test_ours_keeps_its_sockets_in_the_experiments_directory(tmp_path):
     assert options["socket_dir"] == str(tmp_path / "bus/sockets")
     assert (tmp_path / "bus/sockets").stat().st_mode & 0o777 == 0o700
     assert "journal_dir" not in options
+    assert options["durable"] == "false"
 
 
 def test_journal(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoll.bench.faults.kinds.clock import CLOCK
+from atoll.bench.faults.kinds.crash import CRASH
 from atoll.bench.faults.kinds.cut import CUT_LINK, CUT_SITE
 from atoll.bench.faults.kinds.flapping import FLAPPING
 from atoll.bench.faults.kinds.kill_process import KILL_PROCESS
@@ -10,5 +11,5 @@ from atoll.bench.faults.kinds.kill_site import KILL_SITE
 from atoll.bench.faults.kinds.loss import LOSS
 from atoll.bench.faults.kinds.one_way import ONE_WAY
 
-KINDS = {kind.name: kind for kind in (CUT_SITE, CUT_LINK, ONE_WAY, FLAPPING, LOSS, KILL_PROCESS, KILL_SITE, CLOCK)}
+KINDS = {kind.name: kind for kind in (CUT_SITE, CUT_LINK, ONE_WAY, FLAPPING, LOSS, KILL_PROCESS, CRASH, KILL_SITE, CLOCK)}
 """By name."""

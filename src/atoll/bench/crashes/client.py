@@ -1,0 +1,181 @@
+"""A client that asks again for what was not acknowledged, and keeps a log of all that it was told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any
+
+from atoll.bench.api import Answer
+from atoll.bench.faults.client import Client, judged, judged_error
+from atoll.bench.faults.log import Attempt, Outcome
+from atoll.bench.faults.operation import Operation, Session
+from atoll.bench.faults.workloads import WORKLOADS
+from atoll.bench.measure import failed
+
+ASK_AGAIN_S = 0.3
+PATIENCE_S = 60.0
+"""Seconds for which it asks again; a service that was killed is back sooner."""
+
+GONE = (404, 410)
+CONFLICT = 409
+
+
+@dataclass
+class Insistent:
+    """The client.
+
+    Attributes:
+        api: signed in, at the gateway of its site.
+        site: where it is.
+        tenancy: the ids that a server is made of: image, flavor, network.
+        sites: all of them.
+        attempts: its log.
+    """
+
+    api: Client
+    site: str
+    tenancy: Mapping[str, str]
+    sites: tuple[str, ...]
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._session = Session(self.tenancy)
+
+    def id(self, thing: str) -> str:
+        """The id of something it made."""
+        return self._session.id(thing)
+
+    def make(self, type_: str, name: str, **fields: Any) -> str:  # noqa: ANN401, RUF100
+        """Make a thing; each try has a name of its own, for an unanswered one may yet succeed.
+
+        Returns:
+            What the thing is called that was acknowledged.
+
+        Raises:
+            AtollError: `bench.failed`: nothing was acknowledged in time.
+        """
+        for number in self._tries(f"{type_} {name}"):
+            thing = f"{name}-{number}"
+            answer = self._planned(Operation(0.0, f"{type_}.create", thing, {"name": thing, **fields}))
+            if answer is not None and answer.ok:
+                return thing
+        raise AssertionError
+
+    def insist(self, kind: str, thing: str, **fields: Any) -> None:  # noqa: ANN401, RUF100
+        """Do something to a thing until it is acknowledged, or the thing is gone.
+
+        Raises:
+            AtollError: `bench.failed`: it was refused, or not acknowledged in time.
+        """
+        for _number in self._tries(f"{kind} {thing}"):
+            answer = self._planned(Operation(0.0, kind, thing, fields))
+            done = answer is not None and (answer.ok or answer.status in GONE)
+            # Whoever asks again for what was done is told that it is in conflict with what there is.
+            if done or (answer is not None and answer.status == CONFLICT and self._unknown(kind, thing)):
+                return
+
+    def _unknown(self, kind: str, thing: str) -> bool:
+        return any((each.kind, each.thing, each.outcome) == (kind, thing, "unknown") for each in self.attempts)
+
+    def act(self, kind: str, thing: str, service: str, method: str, path: str, body: Any) -> Answer | None:  # noqa: ANN401, PLR0913, PLR0917, RUF100
+        """Make one request that no workload knows; None if there was no answer."""
+        return self._log(kind, thing, {}, self.id(thing), lambda: self.api.call(service, method, path, body))
+
+    def press(self, kind: str, thing: str, path: str, body: Any) -> None:  # noqa: ANN401, RUF100
+        """Have Nova act on a server, asking again for as long as there is no answer; a refusal is one.
+
+        Raises:
+            AtollError: `bench.failed`: there was none in time.
+        """
+        for _number in self._tries(f"{kind} {thing}"):
+            answer = self.act(kind, thing, "compute", "POST", path, body)
+            if answer is not None and answer.status < 500:
+                return
+
+    def server(self, thing: str) -> Mapping[str, Any]:
+        """A server that it made; empty if there is none, or no answer."""
+        try:
+            answer = self.api.call("compute", "GET", f"/servers/{self.id(thing)}")
+        except (OSError, HTTPException):
+            return {}
+        return answer.body["server"] if answer.ok else {}
+
+    def await_server(self, thing: str, good: Callable[[Mapping[str, Any]], bool], patience_s: float = PATIENCE_S) -> Mapping[str, Any]:
+        """Wait until a server is as it should be, or is not on its way there any more.
+
+        Returns:
+            Its last state.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            server = self.server(thing)
+            if server and good(server):
+                return server
+            if time.monotonic() > deadline or (server and server["status"] == "ERROR"):
+                return server
+            time.sleep(0.1)
+
+    def await_gone(self, thing: str, patience_s: float = PATIENCE_S) -> None:
+        """Wait until a server is gone, or has been there for long enough."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            try:
+                if self.api.call("compute", "GET", f"/servers/{self.id(thing)}").status in GONE:
+                    return
+            except (OSError, HTTPException):
+                pass
+            time.sleep(0.1)
+
+    def _tries(self, what: str) -> Any:  # noqa: ANN401, RUF100
+        deadline, number = time.monotonic() + PATIENCE_S, 0
+        while time.monotonic() < deadline:
+            yield number
+            number += 1
+            time.sleep(ASK_AGAIN_S)
+        raise failed(f"{what} was not acknowledged within {PATIENCE_S:.0f} s: {self.attempts[-1]}")
+
+    def _planned(self, operation: Operation) -> Answer | None:
+        work = WORKLOADS[operation.type]
+        asked = work.request(self._session, operation)
+        assert asked is not None, f"{operation.thing} was never made"
+        answer = self._log(
+            operation.kind,
+            operation.thing,
+            operation.fields,
+            asked.id,
+            lambda: self.api.call(asked.service, asked.method, asked.path, asked.body, asked.data),
+            work.made,
+        )
+        if answer is not None and answer.ok and not asked.id:
+            self._session.learn(operation.thing, self.attempts[-1].id)
+        return answer
+
+    def _log(  # noqa: PLR0913, PLR0917, RUF100 - what a request is made of
+        self,
+        kind: str,
+        thing: str,
+        fields: Mapping[str, Any],
+        id_: str,
+        ask: Callable[[], Answer],
+        made: Callable[[Answer], str] = lambda _answer: "",
+    ) -> Answer | None:
+        sent = time.monotonic()
+        answer: Answer | None = None
+        try:
+            answer = ask()
+            outcome, why = judged(answer), f"{answer.status} {'' if answer.ok else json.dumps(answer.body)[:200]}".strip()
+            id_ = id_ or (made(answer) if answer.ok else "")
+        except (OSError, HTTPException) as error:
+            outcome, why = judged_error(error), f"{type(error).__name__}: {error}"
+        self.attempts.append(self._attempt(kind, thing, fields, id_, sent, outcome, why))
+        return answer
+
+    def _attempt(  # noqa: PLR0913, PLR0917, RUF100
+        self, kind: str, thing: str, fields: Mapping[str, Any], id_: str, sent: float, outcome: Outcome, why: str
+    ) -> Attempt:
+        client, number = f"{self.site}/0", len(self.attempts)
+        return Attempt(client, number, kind, thing, fields, id_, sent, time.monotonic(), outcome, why)

@@ -1,0 +1,249 @@
+"""Crash points of a service process: before and after each commit, each RPC message sent or executed, each request sent or answered.
+
+`install` is called by the runtime in each process that it forks, if the environment of the supervisor names it (`HOOK`), before the
+process's own entry. Requests that only read are no points: nothing has changed between one and the next.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from atoll.bench.crashes.point import Board, Watch, masked
+from atoll.runtime.child import Child
+from atoll.runtime.fork_server import HOOK
+
+ENVIRONMENT = {HOOK: f"{__name__}:install"}
+"""What the supervisor of the sites must be started with."""
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+BACKGROUND = frozenset({"UPDATE services", "UPDATE agents"})
+"""Commits of heartbeats, which come by the clock."""
+
+_WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)(?:\s+OR\s+\w+)?(?:\s+INTO|\s+FROM)?\s+[\"`]?(\w+)", re.IGNORECASE)
+
+Reach = Callable[[str], None]
+
+
+def install(child: Child) -> None:
+    """Have this process reach its points; nothing if it is no service of a site."""
+    site, _, service = child.name.partition("/")
+    if not service or site == "template" or "directory" not in child.arguments:
+        return
+    reach = Watch(Board(Path(child.arguments["directory"])), child.name, _die).reach
+    if service in ("gateway", "bus"):
+        _gateway(reach)
+        return
+    _commits(reach)
+    _messages(reach)
+    _requests(reach)
+    _answers(reach)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()  # the signal is on its way
+
+
+def written(statement: str) -> str:
+    """The verb and the table of a statement that writes; empty for any other."""
+    match = _WRITES.match(statement)
+    return f"{match[1].upper()} {match[2]}" if match else ""
+
+
+def _commits(reach: Reach) -> None:
+    from sqlalchemy import Engine, event
+
+    from atoll.db.sqlite import QueuedConnection
+
+    def note(_conn: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        what = written(statement)
+        if what and isinstance(cursor.connection, QueuedConnection):
+            vars(cursor.connection).setdefault("wrote", set()).add(what)
+
+    commit, rollback = QueuedConnection.commit, QueuedConnection.rollback
+
+    def watched_commit(self: QueuedConnection) -> None:
+        wrote = vars(self).pop("wrote", set())
+        what = " + ".join(sorted(wrote))
+        if wrote <= BACKGROUND:
+            commit(self)
+            return
+        reach(f"before commit {what}")
+        commit(self)
+        reach(f"after commit {what}")
+
+    def watched_rollback(self: QueuedConnection) -> None:
+        vars(self).pop("wrote", None)
+        rollback(self)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    QueuedConnection.commit, QueuedConnection.rollback = watched_commit, watched_rollback  # type: ignore[method-assign]
+
+
+def _messages(reach: Reach) -> None:
+    from oslo_messaging.rpc.dispatcher import RPCDispatcher
+
+    from atoll.bus.driver import ZenohDriver
+
+    send, dispatch = ZenohDriver.send, RPCDispatcher.dispatch
+
+    def watched_send(self: Any, target: Any, ctxt: Any, message: Any, *arguments: Any, **keywords: Any) -> Any:
+        what = f"message {message['method']}"
+        reach(f"before sending {what}")
+        reply = send(self, target, ctxt, message, *arguments, **keywords)
+        reach(f"after sending {what}")
+        return reply
+
+    def watched_dispatch(self: Any, incoming: Any) -> Any:
+        what = f"message {incoming.message.get('method')}"
+        reach(f"before executing {what}")
+        result = dispatch(self, incoming)
+        reach(f"after executing {what}")
+        return result
+
+    ZenohDriver.send = watched_send  # type: ignore[method-assign]
+    RPCDispatcher.dispatch = watched_dispatch
+
+
+def _requests(reach: Reach) -> None:
+    from requests import Session
+
+    send = Session.send
+
+    def watched(self: Session, request: Any, **keywords: Any) -> Any:
+        if request.method in READS:
+            return send(self, request, **keywords)
+        what = f"{request.method} {masked(urlsplit(request.url).path)}"
+        reach(f"before request {what}")
+        response = send(self, request, **keywords)
+        reach(f"after request {what}")
+        return response
+
+    Session.send = watched  # type: ignore[method-assign]
+
+
+def _answers(reach: Reach) -> None:
+    from atoll.services.wsgi import Server
+
+    begin = Server.__init__
+
+    def watched(self: Server, listener: Any, application: Any, *arguments: Any, **keywords: Any) -> None:
+        begin(self, listener, _reaching(application, reach), *arguments, **keywords)
+
+    Server.__init__ = watched  # type: ignore[method-assign]
+
+
+def _reaching(application: Any, reach: Reach) -> Any:
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in READS:
+            parts: Iterable[bytes] = application(environ, start_response)
+            return parts
+        what = f"{environ['REQUEST_METHOD']} {masked(environ.get('SCRIPT_NAME', '') + environ['PATH_INFO'])}"
+        reach(f"before taking {what}")
+        answered = application(environ, start_response)
+        reach(f"before answering {what}")
+        return _Answer(answered, lambda: reach(f"after answering {what}"))
+
+    return answer
+
+
+class _Answer:
+    """The parts of an answer; closed when the last one was sent."""
+
+    def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
+        self._parts = parts
+        self._sent = sent
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
+
+    def close(self) -> None:
+        """See PEP 3333."""
+        if hasattr(self._parts, "close"):
+            self._parts.close()
+        self._sent()
+
+
+def _gateway(reach: Reach) -> None:
+    import aiohttp
+    from aiohttp.web_protocol import RequestHandler
+
+    _files(reach)
+    request, handle, finish = aiohttp.ClientSession._request, RequestHandler._handle_request, RequestHandler.finish_response  # noqa: SLF001, RUF100
+
+    async def watched_request(self: Any, method: str, url: Any, **keywords: Any) -> Any:
+        if method in READS:
+            return await request(self, method, url, **keywords)
+        what = f"{method} {masked(urlsplit(str(url)).path)}"
+        reach(f"before request {what}")
+        response = await request(self, method, url, **keywords)
+        reach(f"after request {what}")
+        return response
+
+    async def watched_handle(self: Any, asked: Any, *arguments: Any) -> Any:
+        if asked.method not in READS:
+            reach(f"before taking {asked.method} {masked(asked.path)}")
+        return await handle(self, asked, *arguments)
+
+    async def watched_finish(self: Any, asked: Any, *arguments: Any) -> Any:
+        if asked.method in READS:
+            return await finish(self, asked, *arguments)
+        what = f"{asked.method} {masked(asked.path)}"
+        reach(f"before answering {what}")
+        finished = await finish(self, asked, *arguments)
+        reach(f"after answering {what}")
+        return finished
+
+    aiohttp.ClientSession._request = watched_request  # type: ignore[method-assign, assignment]  # noqa: SLF001, RUF100
+    RequestHandler._handle_request = watched_handle  # type: ignore[method-assign, assignment]  # noqa: SLF001, RUF100
+    RequestHandler.finish_response = watched_finish  # type: ignore[method-assign, assignment]
+
+
+def _files(reach: Reach) -> None:
+    """The gateway's own SQLite files, whose connections begin and end transactions by statements, or commit each by itself."""
+    connect = sqlite3.connect
+
+    class Watched(sqlite3.Connection):
+        wrote: frozenset[str] = frozenset()
+
+        def execute(self, sql: str, *arguments: Any) -> Any:
+            within, what = self.in_transaction, written(sql)
+            ends = sql.strip().upper().startswith("COMMIT")
+            if what and not within:
+                return self._committing(what, lambda: sqlite3.Connection.execute(self, sql, *arguments))
+            if ends:
+                return self._committing(" + ".join(sorted(self.wrote)), lambda: sqlite3.Connection.execute(self, sql, *arguments))
+            self.wrote = self.wrote | {what} if what else self.wrote
+            return super().execute(sql, *arguments)
+
+        def commit(self) -> None:
+            self._committing(" + ".join(sorted(self.wrote)), lambda: sqlite3.Connection.commit(self))
+
+        def __exit__(self, *arguments: Any) -> Any:
+            if arguments[0] is not None:
+                self.wrote = frozenset()
+                return super().__exit__(*arguments)
+            return self._committing(" + ".join(sorted(self.wrote)), lambda: sqlite3.Connection.__exit__(self, *arguments))
+
+        def _committing(self, what: str, commit: Callable[[], Any]) -> Any:
+            self.wrote = frozenset()
+            if not what:
+                return commit()
+            reach(f"before commit {what}")
+            done = commit()
+            reach(f"after commit {what}")
+            return done
+
+    def watched(*arguments: Any, **keywords: Any) -> sqlite3.Connection:
+        made: sqlite3.Connection = connect(*arguments, **{"factory": Watched, **keywords})
+        return made
+
+    sqlite3.connect = watched  # type: ignore[assignment]

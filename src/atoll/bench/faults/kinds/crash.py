@@ -1,0 +1,29 @@
+"""SIGKILL of a process of a site at one of its crash points: just before or after a commit, a message, a request or an answer."""
+
+from __future__ import annotations
+
+from random import Random
+
+from atoll.bench.crashes.point import Board, Plan, Point
+from atoll.bench.faults.fault import Fault, Kind, Stage, Wait
+from atoll.bench.faults.kinds import kill_process
+
+MOST = 60
+"""Points that the process passes before it dies, at most: as many as some requests make it reach."""
+
+
+def _draw(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
+    target, _amount = kill_process.KILL_PROCESS.draw(random, sites)
+    return target, float(random.randint(1, MOST))
+
+
+def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
+    board = Board(stage.state.site(fault.target[0]))
+    board.begin(Plan(f"fault-{fault.at_s}", (Point("/".join(fault.target), "", round(fault.amount)),)))
+    try:
+        wait(fault.lasts_s)
+    finally:
+        board.end()
+
+
+CRASH = Kind("crash", _draw, kill_process.KILL_PROCESS.claims, _inject)

@@ -1,0 +1,41 @@
+"""Uploads that Glance had begun when it was killed, settled at its next start.
+
+Upstream leaves their images in `saving`, `uploading` or `importing` for ever. Further data are refused (409), and what had come of the
+first stays in the store. Here such an image is `queued` again, as it was before, and what had come is removed: nothing of it was
+acknowledged, and its sender may send it again. It runs before Glance answers anybody, and all of a site's Glance is one process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from atoll.services.contract import Settings
+
+LOG = logging.getLogger(__name__)
+
+UNFINISHED = ("saving", "uploading", "importing")
+"""What images are whose data are coming."""
+
+IMPORT = "os_glance_"
+"""How the names of properties begin that say how an import goes on."""
+
+
+def settle(settings: Settings) -> None:
+    """Settle them; Glance's configuration must have been read."""
+    from glance import context
+    from glance.db.sqlalchemy import api
+
+    admin = context.get_admin_context()
+    for status in UNFINISHED:
+        for image in api.image_get_all(admin, filters={"status": status}):
+            _settle(settings, api, admin, image)
+
+
+def _settle(settings: Settings, api: Any, admin: Any, image: Any) -> None:
+    LOG.warning("The upload of image %s was cut short by the end of Glance: it has to be sent again", image["id"])
+    for store in ("images", "staging"):
+        (settings.data / store / image["id"]).unlink(missing_ok=True)
+    kept = {each["name"]: each["value"] for each in image["properties"] if not each["deleted"] and not each["name"].startswith(IMPORT)}
+    nothing = {"status": "queued", "size": None, "checksum": None, "os_hash_algo": None, "os_hash_value": None, "properties": kept}
+    api.image_update(admin, image["id"], nothing, purge_props=True, from_state=image["status"])

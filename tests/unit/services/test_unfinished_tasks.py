@@ -1,0 +1,76 @@
+"""Tasks that were cut short, settled against Nova's real objects and database layer, on SQLite."""
+
+import pytest
+from upstream import inside
+
+CUT_SHORT = """
+    from nova import monkey_patch
+    monkey_patch.patch(backend="threading")
+    import tempfile
+    from unittest import mock
+    import nova.conf
+    from nova import config, context, objects
+    from nova.compute import task_states, vm_states
+    from nova.db.main import api, models
+    from nova.objects import fields
+    from oslo_utils import uuidutils
+    from atoll.services import unfinished_tasks
+
+    objects.register_all()
+    file = tempfile.NamedTemporaryFile(suffix=".db")
+    config.parse_args(["nova"], default_config_files=[], init_rpc=False)
+    nova.conf.CONF.set_override("connection", f"sqlite:///{file.name}?plugin=atoll", "database")
+    api.configure(nova.conf.CONF)
+    admin = context.get_admin_context()
+    models.BASE.metadata.create_all(api.get_context_manager(admin).writer.get_engine())
+
+    def made(task_state, host="paris"):
+        flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
+                                extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None,
+                                deleted_at=None, deleted=False, description=None)
+        row = objects.Instance(admin, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vm_state=vm_states.ACTIVE,
+                               task_state=task_state, host=host, node=host, compute_id=1, flavor=flavor, system_metadata={}, metadata={})
+        row.create()
+        return row.uuid
+
+    states = list(fields.InstanceTaskState.ALL)
+    servers = {state: made(state) for state in states}
+    servers["none"] = made(None)
+    servers["elsewhere"] = made(task_states.PAUSING, "lyon")
+    servers["later"] = made(task_states.PAUSING)
+    compute = mock.Mock(host="paris")
+    with mock.patch.object(unfinished_tasks, "_coming", lambda: frozenset({servers["later"]})):
+        unfinished_tasks.settle(compute, admin)
+    again = {name: [call.args[1].uuid for call in getattr(compute, name).call_args_list] for name in unfinished_tasks.AGAIN.values()}
+    names = {uuid: name for name, uuid in servers.items()}
+    tell({
+        "states": states,
+        "kinds": [sorted(unfinished_tasks.AGAIN), sorted(unfinished_tasks.RESET), sorted(unfinished_tasks.ELSEWHERE)],
+        "after": {name: objects.Instance.get_by_uuid(admin, uuid).task_state for name, uuid in servers.items()},
+        "again": {name: [names[uuid] for uuid in uuids] for name, uuids in again.items()},
+    })
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    return inside(CUT_SHORT)
+
+
+def test_every_task_that_upstream_knows_has_a_rule(found):
+    again, reset, elsewhere = found["kinds"]
+    assert sorted([*again, *reset, *elsewhere]) == sorted(found["states"])
+
+
+def test_what_was_promised_is_done_again(found):
+    assert found["again"] == {"soft_delete_instance": ["soft-deleting"], "restore_instance": ["restoring"]}
+
+
+def test_other_tasks_end_and_those_of_upstream_are_left_to_it(found):
+    _again, reset, _elsewhere = found["kinds"]
+    ended = {name for name, task in found["after"].items() if task is None}
+    assert ended == {*reset, "none"}
+
+
+def test_what_is_elsewhere_or_executed_yet_is_left_alone(found):
+    assert (found["after"]["elsewhere"], found["after"]["later"]) == ("pausing", "pausing")

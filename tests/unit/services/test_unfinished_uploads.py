@@ -1,0 +1,69 @@
+"""Uploads that were cut short, settled against Glance's real database layer, on SQLite."""
+
+import pytest
+from upstream import inside
+
+CUT_SHORT = """
+    import tempfile
+    from pathlib import Path
+    from types import SimpleNamespace
+    from glance import context
+    from glance.common import config
+    from glance.db.sqlalchemy import api, models
+    from oslo_config import cfg
+    from atoll.services import unfinished_uploads
+
+    root = Path(tempfile.mkdtemp())
+    for name in ("images", "staging"):
+        (root / name).mkdir()
+    config.set_config_defaults()
+    from oslo_db import options
+    options.set_defaults(cfg.CONF)
+    cfg.CONF([], project="glance", default_config_files=[])
+    cfg.CONF.set_override("connection", f"sqlite:///{root}/glance.db?plugin=atoll", "database")
+    models.BASE.metadata.create_all(api.get_engine())
+    admin = context.get_admin_context()
+
+    def made(name, status, **more):
+        id_ = f"00000000-0000-0000-0000-{len(images):012}"
+        properties = {"kept": "yes", "os_glance_import_task": "t"}
+        api.image_create(admin, {"id": id_, "name": name, "status": status, "owner": "o", "visibility": "private", "min_disk": 0,
+                                 "min_ram": 0, "properties": properties, **more})
+        for store in ("images", "staging"):
+            (root / store / id_).write_bytes(b"half")
+        return id_
+
+    images = {}
+    for status in ("queued", "saving", "uploading", "importing", "active", "deactivated", "killed"):
+        images[status] = made(status, status, size=4, checksum="c")
+    found = []
+    for _start in range(2):
+        unfinished_uploads.settle(SimpleNamespace(data=root))
+        result = {}
+        for name, id_ in images.items():
+            row = api.image_get(admin, id_)
+            names = sorted(each["name"] for each in row["properties"] if not each["deleted"])
+            files = [(root / store / id_).exists() for store in ("images", "staging")]
+            result[name] = [row["status"], row["size"], row["checksum"], names, files]
+        found.append(result)
+    tell(found)
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    return inside(CUT_SHORT)
+
+
+@pytest.mark.parametrize("status", ["saving", "uploading", "importing"])
+def test_an_image_whose_data_were_coming_waits_for_them_again(found, status):
+    assert found[0][status] == ["queued", None, None, ["kept"], [False, False]]
+
+
+@pytest.mark.parametrize("status", ["queued", "active", "deactivated", "killed"])
+def test_other_images_are_left_alone(found, status):
+    assert found[0][status] == [status, 4, "c", ["kept", "os_glance_import_task"], [True, True]]
+
+
+def test_a_second_start_finds_nothing_to_do(found):
+    assert found[1] == found[0]
