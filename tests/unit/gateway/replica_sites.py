@@ -146,8 +146,9 @@ class Service:
         return failed or web.json_response({key: made}, status=201)
 
     def _get(self, path: str, _body: object, query: Mapping[str, str] = {}) -> web.Response:
-        if path == "/v2.0/ports":
-            return web.json_response({"ports": [port for port in self.of("ports") if _fits(port, query)]})
+        if path in {"/v2.0/ports", "/v2.0/floatingips"}:
+            collection = path.rpartition("/")[2]
+            return web.json_response({collection: [each for each in self.of(collection) if _fits(each, query)]})
         if path.endswith("/detail"):
             servers = [{"tenant_id": PROJECT, **server} for server in self.of(path.removesuffix("/detail"))]
             return web.json_response({"servers": servers})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from replica_sites import ADMIN, REQUESTERS, USER, Notes, Sites, call
 
 from atoll.gateway.copies import conditions
-from atoll.gateway.copies.accepts import AUTO_DELETED, Refusal
+from atoll.gateway.copies.accepts import AUTO_DELETED, FLOATING, Refusal
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
@@ -106,6 +106,17 @@ def test_ports_that_neutron_deletes_by_itself_keep_no_network(tmp_path: Path, ow
         at.put(NETWORK, paris={}, lyon={})
         at.put("/v2.0/ports/p", lyon={"device_owner": owner, "network_id": ["n"]})
         assert (await at.ask("DELETE", NETWORK)).status == 204
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("port", "status"), [(None, 204), ("p", 409)])
+def test_only_floating_ips_that_serve_a_port_keep_their_network(tmp_path: Path, port: str | None, status: int) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={}, lyon={})
+        at.put("/v2.0/ports/f", lyon={"device_owner": FLOATING, "network_id": ["n"]})
+        at.put("/v2.0/floatingips/f", lyon={"port_id": port, "floating_network_id": ["n"]})
+        assert (await at.ask("DELETE", NETWORK)).status == status
 
     run(tmp_path, test)
 

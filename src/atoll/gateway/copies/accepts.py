@@ -2,9 +2,9 @@
 
 Before several sites delete their copies of a network, each is asked whether it would: a deletion can't be taken back. The rules are those
 of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_ensure_no_user_ports_on_subnet`;
-`neutron.db.securitygroups_db.delete_security_group`). Between the question and the deletion a port may still be made; then that site
-refuses, and keeps its copy. The site where a network was made knows who uses it on the word of its owner (`bring.policies`), so it is
-asked too before the network is shared no more, whichever gateway the client asks.
+`neutron.db.securitygroups_db.delete_security_group`; `neutron.db.l3_db.delete_disassociated_floatingips`). Between the question and the
+deletion a port may still be made; then that site refuses, and keeps its copy. The site where a network was made knows who uses it on the
+word of its owner (`bring.policies`), so it is asked too before the network is shared no more, whichever gateway the client asks.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ UNSHARE = "UNSHARE"
 
 AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floatingip_agent_gateway"))
 """Owners of ports that Neutron deletes by itself with their network (`neutron.common._constants.AUTO_DELETE_PORT_OWNERS`)."""
+
+
+FLOATING = "network:floatingip"
+"""Owner of the ports of floating IPs. Neutron deletes them with their network, unless one is associated with a server's port."""
 
 
 @dataclass(frozen=True)
@@ -156,15 +160,24 @@ class Accepts:
         if rule is None:
             return None
         identifier = _identifier(look)
+        ports = await self._all(look, "ports", rule.filter.format(identifier), "device_owner")
+        users = {port["device_owner"] for port in ports} - rule.spares
+        if users == {FLOATING} and rule is _RULES["networks"]:
+            floating = await self._all(look, "floatingips", f"floating_network_id={identifier}", "port_id")
+            users = {each["port_id"] for each in floating} - {None}
+        return Refusal(rule.error, rule.message.format(identifier, self._sites.here)) if users else None
+
+    async def _all(self, look: Call, collection: str, query: str, field: str) -> list[dict[str, Any]]:
+        """One field of everything in a collection that fits a query, whoever it belongs to."""
         headers = CIMultiDict({"X-Auth-Token": await self._sites.own_token("network")})
-        query = f"{rule.filter.format(identifier)}&{urlencode({'fields': 'device_owner'})}"
-        reply = await self._sites.send(self._sites.here, Call("GET", "network", "/v2.0/ports", query, headers, None, look.request_id))
+        query = f"{query}&{urlencode({'fields': field})}"
+        reply = await self._sites.send(
+            self._sites.here, Call("GET", "network", f"/v2.0/{collection}", query, headers, None, look.request_id)
+        )
         if not reply.ok:
-            raise Unreachable(self._sites.here, f"Neutron does not say whether {identifier} is in use (HTTP {reply.status})")
-        ports: list[dict[str, Any]] = reply.json()["ports"]
-        if all(port["device_owner"] in rule.spares for port in ports):
-            return None
-        return Refusal(rule.error, rule.message.format(identifier, self._sites.here))
+            raise Unreachable(self._sites.here, f"Neutron does not say whether {_identifier(look)} is in use (HTTP {reply.status})")
+        found: list[dict[str, Any]] = reply.json()[collection]
+        return found
 
 
 def _identifier(look: Call) -> str:
