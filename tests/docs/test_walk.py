@@ -73,6 +73,9 @@ def test_block_that_is_none_is_refused(block):
         ("up in … s:", "up in 9.8 min:\n", False),
         ("| a  |\n+----+", "| a       |\n+---------+\n\n", True),
         ("a.c", "abc", False),
+        ("a … b", "a  b\n", True),
+        ("a … b", "a c b\n", True),
+        ("a … b", "ab\n", False),
     ],
 )
 def test_output_is_compared_by_the_rule(shown, output, same):

@@ -8,8 +8,8 @@ Blocks are fenced, and their info string says what to do with them:
     yaml NAME       a file of this name, written where the shell is.
 
 All other blocks are for the reader alone. A command without output in the page may write anything. Otherwise all of its output must be
-in the page, with three exceptions: `…` stands for any text in a line, a line with nothing but `…` for any number of lines, and the
-width of a table's columns and blank lines do not count.
+in the page, with three exceptions: `…` stands for any text in a line, also for none; a line with nothing but `…` stands for any number
+of lines; the width of a table's columns and blank lines do not count.
 """
 
 from __future__ import annotations
@@ -89,8 +89,15 @@ def matches(shown: tuple[str, ...], output: str) -> bool:
     """Compare the output of a command with what a page shows, by the rule above."""
     if not shown:
         return True
-    pattern = "".join(r"(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in _plain("\n".join(shown)))
+    pattern = "".join(map(_pattern, _plain("\n".join(shown))))
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in _plain(output))) is not None
+
+
+def _pattern(line: str) -> str:
+    if line == "…":
+        return r"(?:.*\n)*?"
+    # A column may be empty.
+    return re.escape(line).replace(r"\ …\ ", r"\ (?:.*\ )?").replace("…", ".*") + r"\n"
 
 
 def _plain(text: str) -> list[str]:
