@@ -269,13 +269,14 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
-    from atoll.services import host_names, lean_list
+    from atoll.services import buried_builds, host_names, lean_list
 
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
     os.environ["OS_NOVA_CONFIG_FILES"] = f"{common.upstream_file('etc/nova/api-paste.ini')};nova.conf"
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
+    buried_builds.install()
     host_names.install()
     lean_list.install()
     install_hypervisor(settings)
