@@ -274,7 +274,7 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
-    from atoll.services import host_names, lean_list, steady_heartbeats
+    from atoll.services import buried_builds, host_names, lean_list, steady_heartbeats
 
     steady_heartbeats.install()
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
@@ -282,6 +282,7 @@ def _configure(settings: Settings) -> None:
     wsgi_app.init_global_data(wsgi_app._get_config_files(), "nova", "nova")
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
+    buried_builds.install()
     host_names.install()
     lean_list.install()
     install_hypervisor(settings)
