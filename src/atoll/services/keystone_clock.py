@@ -8,9 +8,10 @@ can't be revoked until the clock has caught up. Three things are changed:
   which takes a list of times: here, one that never ends. All of Keystone's dates come from it.
 - *A password* is dated after those that its user has (SQLAlchemy's event for what is appended to `LocalUser.passwords`).
 - *Tokens and revocations* are stamped as by a hybrid clock: while the time is before the latest revocation, tokens are issued a second
-  after that; while it is before the latest token issued here, revocations concern all up to that (`Manager.revoke` in
-  keystone/revoke/core.py, `JWSFormatter.create_token`). How late tokens were issued is kept in a file, a minute ahead of them, so that a
-  restart forgets nothing.
+  after that; and revocations concern all up to that second, which another site may have issued, and all that was issued here
+  (`Manager.revoke` in keystone/revoke/core.py, `JWSFormatter.create_token`). How late tokens were issued is kept in a file, a minute ahead
+  of them, so that a restart forgets nothing. A revocation that is further ahead than clocks may be apart, and not of this site, is not
+  followed: one of the year 9999 would have every later token outlive every later revocation.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from typing import Any
 
 from atoll.files import write_private
 from atoll.mesh.agreed_time import FILE, Reader
+from atoll.mesh.identity.bounds import CLOCKS_APART_S
 
 MARK_FILE = "latest-token"
-"""Below the site's data of Keystone: a time that no token was issued after, in seconds since 1970."""
+"""Below the site's data of Keystone: a time that no token of this site is of, nor revoked, after, in seconds since 1970."""
 
 _S = timedelta(seconds=1)
 _AHEAD = timedelta(seconds=60)
+_APART = timedelta(seconds=CLOCKS_APART_S)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - Keystone's dates have no zone, and are of UTC
 
 
@@ -69,26 +72,22 @@ class Stamps:
 
     Args:
         now: the time.
-        latest_revocation: up to which time tokens are revoked at most; None if nothing is.
+        latest_revocation: up to which time tokens are revoked at most, of the revocations up to a given time; None if there are none.
         mark: the file for `MARK_FILE`.
     """
 
-    def __init__(self, now: Callable[[], datetime], latest_revocation: Callable[[], datetime | None], mark: Path) -> None:
+    def __init__(self, now: Callable[[], datetime], latest_revocation: Callable[[datetime], datetime | None], mark: Path) -> None:
         self._now = now
         self._latest_revocation = latest_revocation
         self._path = mark
         self._lock = threading.Lock()
-        self._marked = self._issued = _EPOCH + timedelta(seconds=int(mark.read_text(encoding="ascii"))) if mark.exists() else _EPOCH
+        self._marked = self._given = _EPOCH + timedelta(seconds=int(mark.read_text(encoding="ascii"))) if mark.exists() else _EPOCH
 
     def to_issue(self) -> datetime:
         """When a token is issued that is made now: after what is revoked."""
-        now, revoked = self._now(), self._latest_revocation()
-        stamp = revoked + _S if revoked and revoked >= now + _S else now
-        with self._lock:
-            self._issued = max(self._issued, stamp)
-            if self._issued > self._marked:
-                self._marked = self._issued + _AHEAD
-                write_private(self._path, str(int((self._marked - _EPOCH).total_seconds())))
+        now = self._now()
+        stamp = self._after_revocations(now) or now
+        self._give(stamp)
         return stamp
 
     def to_revoke(self, issued_before: datetime) -> datetime:
@@ -97,9 +96,26 @@ class Stamps:
         Args:
             issued_before: what Keystone would say.
         """
+        now = self._now()
+        elsewhere = self._after_revocations(now) or issued_before
         with self._lock:
-            issued = self._issued
-        return max(issued_before, issued.replace(microsecond=0)) if issued > self._now() else issued_before
+            here = self._given.replace(microsecond=0) if self._given > now else issued_before
+        stamp = max(issued_before, elsewhere, here)
+        self._give(stamp)
+        return stamp
+
+    def _after_revocations(self, now: datetime) -> datetime | None:
+        """When tokens are issued now at every site that knows the same revocations; None if that is the time."""
+        revoked = self._latest_revocation(max(now + _APART, self._marked))
+        return revoked + _S if revoked and revoked >= now + _S else None
+
+    def _give(self, stamp: datetime) -> None:
+        """Take note of a time that was given to a token or a revocation."""
+        with self._lock:
+            self._given = max(self._given, stamp)
+            if self._given > self._marked:
+                self._marked = self._given + _AHEAD
+                write_private(self._path, str(int((self._marked - _EPOCH).total_seconds())))
 
 
 def _after_the_others(user: Any, password: Any, _initiator: object) -> None:
@@ -109,13 +125,14 @@ def _after_the_others(user: Any, password: Any, _initiator: object) -> None:
         password.created_at = latest + timedelta(microseconds=1)
 
 
-def _latest_revocation() -> datetime | None:
+def _latest_revocation(until: datetime) -> datetime | None:
     from keystone.common import sql
     from keystone.revoke.backends.sql import RevocationEvent
     from sqlalchemy import func
 
     with sql.session_for_read() as session:
-        return session.query(func.max(RevocationEvent.issued_before)).scalar()  # type: ignore[no-any-return]
+        latest = session.query(func.max(RevocationEvent.issued_before)).filter(RevocationEvent.issued_before <= until)
+        return latest.scalar()  # type: ignore[no-any-return]
 
 
 def install(sockets: Path, data: Path) -> None:

@@ -90,7 +90,9 @@ class Service:
             if method == request.method and re.search(pattern, path):
                 return web.json_response({"error": {"code": status, "message": f"refused by {self.site}"}}, status=status)
         project = _project(request.headers.get("X-Auth-Token", ""))
-        if project and self.owner(path) not in {"", project} and not self.things.get(path, {}).get("shared"):
+        others = self.things.get(path, {}).get("of")  # another user's key pair
+        hidden = project and self.owner(path) not in {"", project} and not self.things.get(path, {}).get("shared")
+        if hidden or (others and request.query.get("user_id") != others):
             return web.json_response({}, status=404)
         if path.endswith("/file"):
             return await self._file(request)

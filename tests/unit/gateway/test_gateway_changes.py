@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oslo_utils import strutils
 from replica_sites import ADMIN, REQUESTERS, USER, Notes, Sites, call
 
 from atoll.gateway.copies import conditions
-from atoll.gateway.copies.accepts import AUTO_DELETED, FLOATING, Refusal
+from atoll.gateway.copies.accepts import AUTO_DELETED, FALSE_STRINGS, FLOATING, UNSHARE, Refusal, question
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
@@ -72,6 +73,18 @@ def run(directory: Path, test: Callable[[Cloud], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("query", ["user_id=bob", "user%5Fid=bob", "x=&user%5fid=bob"])
+def test_another_users_key_pair_is_deleted_at_all_sites_however_its_user_is_named(tmp_path: Path, query: str) -> None:
+    async def test(at: Cloud) -> None:
+        path = "/v2.1/os-keypairs/k"
+        at.put(path, paris={"of": "bob"}, lyon={"of": "bob"})
+        request = call("DELETE", path, query=query)
+        assert (await at.replicas.everywhere(request, at.sites.everywhere())).status == 204
+        assert at.holders(path) == []
+
+    run(tmp_path, test)
+
+
 # --- In use
 
 
@@ -98,6 +111,21 @@ def test_what_is_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: str
         assert at.holders(path) == []
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("shared", "ends"),
+    [
+        *((value, True) for value in (False, 0, "0", "false", "False", " no ", "OFF", "f", "n")),
+        *((value, False) for value in (True, 1, "true", "yes", None, "", "maybe", [], {})),
+    ],
+)
+def test_whatever_neutron_takes_for_false_ends_sharing(shared: Any, ends: bool) -> None:
+    assert question(call("PUT", NETWORK, {"network": {"shared": shared}}, service="network")) == (UNSHARE if ends else "PUT")
+
+
+def test_neutron_takes_for_false_what_the_gateway_does() -> None:
+    assert FALSE_STRINGS == strutils.FALSE_STRINGS
 
 
 @pytest.mark.parametrize("owner", sorted(AUTO_DELETED))

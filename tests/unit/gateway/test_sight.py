@@ -18,7 +18,7 @@ from atoll.gateway.copies.accepts import Accepts
 from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.resolve.locate import holders, search
-from atoll.gateway.resolve.sight import ROLELESS, restricted, see
+from atoll.gateway.resolve.sight import PARAMETERS_OF_USERS, ROLELESS, restricted, see
 
 LIMITED = {
     "user": {"id": "u"},
@@ -136,6 +136,25 @@ def test_project_of_the_token_sees_what_the_service_would_show_it(service, targe
         assert seen(things, service, target, other)[0] == 403, "no access rules forbid it"
 
 
+FILTERS_OF_USERS = """
+    import json
+    from types import SimpleNamespace
+    from nova.api.openstack import api_version_request as versions
+    from nova.api.openstack.compute import servers
+
+    request = SimpleNamespace(api_version_request=versions.max_api_version(), is_legacy_v2=lambda: False)
+    options = servers.ServersController._get_server_search_options(None, request)
+    print(json.dumps(sorted({*options, *servers.PAGING_SORTING_PARAMS} - {"all_tenants"})))
+"""
+
+
+def test_users_filter_servers_by_what_nova_lets_them():
+    """By the host of a server only administrators do, and the gateway's own account is one."""
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FILTERS_OF_USERS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == sorted(PARAMETERS_OF_USERS)
+
+
 UPSTREAM = """
     import importlib, json, sys
     from oslo_config import cfg
@@ -212,6 +231,8 @@ def test_of_a_list_only_what_the_project_may_see_is_shown():
     [
         ("limited", "limit=2&all_tenants=1&project_id=theirs&tenant_id=theirs", "limit=2&all_tenants=1&project_id=ours"),
         ("limited", "", "all_tenants=1&project_id=ours"),
+        ("limited", "host=a&node=b&deleted=1&locked_by=x&name=n&sort_key=name", "name=n&sort_key=name&all_tenants=1&project_id=ours"),
+        ("admin", "host=a", "host=a&all_tenants=1&project_id=ours"),
         ("admin", "name=x", "name=x&all_tenants=1&project_id=ours"),
         ("admin", "all_tenants=1&project_id=theirs", "all_tenants=1&project_id=theirs"),
     ],

@@ -125,6 +125,18 @@ CLOCK = """
     tell(found)
 """
 
+FROM_THE_FUTURE = """
+    import sqlite3
+    nobody = call("POST", "/users", {"user": {"name": "n", "domain_id": "default"}}, admin)[1]["user"]["id"]
+    with sqlite3.connect(settings.data / "keystone.db") as database:
+        dates = ["9999-12-31 23:59:59.999999"] * 2
+        database.execute("INSERT INTO revocation_event (user_id, issued_before, revoked_at) VALUES (?, ?, ?)", (nobody, *dates))
+    token = sign_in("u", "secret", "p")
+    found["disabled"] = call("PATCH", f"/users/{user}", {"user": {"enabled": False}}, admin)[0]
+    found["token"] = call("GET", "/auth/tokens", None, admin, X_Subject_Token=token)[0]
+    tell(found)
+"""
+
 FOREIGN = """
     def token_of(site, user, project):
         claims = {"sub": user, "iat": int(time.time()), "exp": int(time.time()) + 3600, "openstack_methods": ["password"],
@@ -196,6 +208,11 @@ def test_what_was_made_while_the_clock_was_ahead_can_be_changed_and_revoked(sett
     assert found["late then"] == 404
     assert found["new"] == 200
     assert found["behind"] == 200
+
+
+def test_a_revocation_from_the_far_future_keeps_nobody_out_and_no_token_alive(settings):
+    """It has come from another site."""
+    assert inside(SERVE + FROM_THE_FUTURE, str(settings.directory)) == {"disabled": 200, "token": 404}
 
 
 def test_administrators_of_other_sites_are_kept_to_their_rights(settings):

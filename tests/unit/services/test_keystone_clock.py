@@ -24,7 +24,10 @@ class Site:
         self.restart()
 
     def restart(self) -> None:
-        self._stamps = Stamps(lambda: self.time, lambda: self.revoked, self._mark)
+        self._stamps = Stamps(lambda: self.time, self._latest, self._mark)
+
+    def _latest(self, until: datetime) -> datetime | None:
+        return self.revoked if self.revoked is not None and self.revoked <= until else None
 
     def issue(self) -> datetime:
         return self._stamps.to_issue().replace(microsecond=0)
@@ -63,6 +66,35 @@ def test_tokens_after_a_revocation_from_the_future_count(site):
     revoked = site.revoke()
     site.time -= HOUR
     assert site.issue() > revoked
+
+
+@pytest.mark.parametrize("revoked", [NOON + 25 * HOUR, datetime(9000, 1, 1), datetime.max])  # noqa: DTZ001, DTZ901
+def test_a_revocation_that_no_clock_can_have_made_is_not_followed(site, revoked):
+    site.revoked = revoked
+    token = site.issue()
+    assert token == NOON
+    site.revoked = None
+    assert site.revoke() == NOON, "nor is what was issued after it"
+
+
+def test_a_site_alone_follows_its_own_revocations_however_far_its_clock_was_ahead(site):
+    site.time += 2000 * 24 * HOUR
+    site.issue()
+    revoked = site.revoke()
+    site.time = NOON
+    assert site.issue() > revoked
+
+
+def test_a_revocation_reaches_tokens_that_other_sites_have_issued_after_one_from_the_future(tmp_path):
+    """Both know of the same revocation; the second has issued no token since it came."""
+    sites = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        sites.append(Site(tmp_path / name))
+        sites[-1].revoked = NOON + HOUR
+    token = sites[0].issue()
+    assert token > NOON + HOUR
+    assert sites[1].revoke() >= token
 
 
 @given(st.lists(st.one_of(st.sampled_from(["issue", "revoke", "restart"]), st.integers(-7200, 7200)), max_size=40))

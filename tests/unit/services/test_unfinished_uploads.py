@@ -35,7 +35,10 @@ CUT_SHORT = """
 
     images = {}
     for status in ("queued", "saving", "uploading", "importing", "active", "deactivated", "killed"):
-        images[status] = made(status, status, size=4, checksum="c")
+        images[status] = made(status, status, size=None if status in ("saving", "uploading", "importing") else 4, checksum="c")
+    images["staged"] = made("staged", "uploading", size=4)
+    images["imported"] = made("imported", "importing", size=4)
+    images["shortened"] = made("shortened", "uploading", size=5)
     found = []
     for _start in range(2):
         unfinished_uploads.settle(SimpleNamespace(data=root))
@@ -63,6 +66,16 @@ def test_an_image_whose_data_were_coming_waits_for_them_again(found, status):
 @pytest.mark.parametrize("status", ["queued", "active", "deactivated", "killed"])
 def test_other_images_are_left_alone(found, status):
     assert found[0][status] == [status, 4, "c", ["kept", "os_glance_import_task"], [True, True]]
+
+
+@pytest.mark.parametrize("name", ["staged", "imported"])
+def test_data_whose_staging_was_acknowledged_stay_staged(found, name):
+    """Glance has answered 204, and has no other status for it than `uploading`; the import may be asked for again."""
+    assert found[0][name] == ["uploading", 4, None, ["kept"], [False, True]]
+
+
+def test_data_that_are_not_what_was_staged_are_not_kept(found):
+    assert found[0]["shortened"] == ["queued", None, None, ["kept"], [False, False]]
 
 
 def test_a_second_start_finds_nothing_to_do(found):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 UNSHARE = "UNSHARE"
 """Value of the header `X-Atoll-Accepts`: the client wants to share a network no more."""
 
+FALSE_STRINGS = ("0", "f", "false", "off", "n", "no")
+"""Values that Neutron takes for False, as texts (`oslo_utils.strutils.bool_from_string`)."""
+
 AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floatingip_agent_gateway"))
 """Owners of ports that Neutron deletes by itself with their network (`neutron.common._constants.AUTO_DELETE_PORT_OWNERS`)."""
 
@@ -113,9 +116,10 @@ def question(call: Call) -> str:
 
 def _ends_sharing(call: Call) -> bool:
     try:
-        return call.value["network"]["shared"] is False
+        shared = call.value["network"]["shared"]
     except (ValueError, KeyError, TypeError):
         return False
+    return str(shared).strip().lower() in FALSE_STRINGS
 
 
 class Accepts:

@@ -22,7 +22,7 @@ from atoll.gateway.copies.accepts import Refusal, question
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.draft import of_user
 from atoll.gateway.copies.intents import Intents
-from atoll.gateway.copies.operation import Operation, resource_of
+from atoll.gateway.copies.operation import Operation, resource_of, whose
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import ACCEPTS, REFUSAL
@@ -142,7 +142,7 @@ class Changes:
         if self._pending.waits(site, call):
             return Unreachable(site, "something else about it has to be done first", sent=False)
         path = resource_of(call.path)
-        look = call.look(path, call.query if "user_id=" in call.query else "")
+        look = call.look(path, whose(call.query))
         look.headers.popall(conditions.IF_MATCH, None)
         look.headers[ACCEPTS] = question(call)
         return await self._ask(site, look)

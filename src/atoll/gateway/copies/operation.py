@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from multidict import CIMultiDict
 
@@ -136,6 +137,11 @@ class Operation:
         if self.tag:
             return f"DELETE {self.service}{self.path} tagged {self.tag}"
         return f"{self.method} {self.service}{self.path}" + (" (data)" if self.copies_data else "")
+
+
+def whose(query: str) -> str:
+    """The query with which the object of a request has to be looked at: that of the request, if it says whose the object is."""
+    return query if any(name == "user_id" for name, _value in parse_qsl(query, keep_blank_values=True)) else ""
 
 
 def resource_of(path: str) -> str:

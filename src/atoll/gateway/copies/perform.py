@@ -23,7 +23,7 @@ from atoll.gateway.bring.images import Images
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.copies import ownership
-from atoll.gateway.copies.operation import Operation, resource_of
+from atoll.gateway.copies.operation import Operation, resource_of, whose
 from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.paths import segment
@@ -161,8 +161,7 @@ class Performer:
             await self._check_object(operation, requester)
 
     async def _check_object(self, operation: Operation, requester: Requester) -> dict[str, str]:
-        query = operation.query if "user_id=" in operation.query else ""
-        found, body = await self._look(operation.service, resource_of(operation.path), query)
+        found, body = await self._look(operation.service, resource_of(operation.path), whose(operation.query))
         if different := ownership.differences(operation.identity, found):
             raise Unfit(f"another object has this id at {self._sites.here}: it differs in {', '.join(different)}")
         if not requester.is_admin and not _owns(requester, found) and not _own_membership(operation, requester):

@@ -49,6 +49,16 @@ _PARENTS = {"subnets": ("network", "network_id"), "security_group_rules": ("secu
 ROLELESS = frozenset(("keypairs", "flavors"))
 """Keys of the resources that a service shows to a user without any role; all others need `reader`, which Keystone implies by `member`."""
 
+PARAMETERS_OF_USERS = frozenset(
+    (
+        *("reservation_id", "name", "status", "image", "flavor", "ip", "ip6", "tags", "tags-any", "not-tags", "not-tags-any"),
+        *("changes-since", "changes-before", "locked", "availability_zone", "config_drive", "key_name", "created_at", "launched_at"),
+        *("terminated_at", "power_state", "task_state", "vm_state", "progress", "user_id", "hostname"),
+        *("limit", "marker", "sort_key", "sort_dir"),
+    )
+)
+"""Parameters of Nova's list of servers that count for who is no administrator (`ServersController._get_server_search_options`)."""
+
 Get = Callable[[str], Awaitable[Any]]
 """Reads a path of a service of this site with the gateway's own account; `None` if there is nothing."""
 
@@ -160,6 +170,8 @@ def _of_project(query: str, viewer: Viewer) -> str:
     asked = parse_qsl(query, keep_blank_values=True)
     if viewer.admin and any(name == "all_tenants" for name, _value in asked):
         return query
+    if not viewer.admin:  # Nova drops the others
+        asked = [pair for pair in asked if pair[0] in PARAMETERS_OF_USERS]
     return urlencode([*(pair for pair in asked if pair[0] not in _PROJECTS), ("all_tenants", "1"), ("project_id", viewer.project)])
 
 

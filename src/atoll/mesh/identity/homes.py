@@ -6,7 +6,7 @@ where records are read, from the entries and the cloud's YAML alone, in whatever
 - A record that belongs to a homed domain or project is what its home sites have written about it, and nothing else. It belongs there if
   they say so, whatever others say; and what others alone claim to belong there is not there at all.
 - Of a site with `trust: local-admin` only that counts elsewhere which belongs to something homed at it, but no role of an administrator;
-  and revocations, which take rights away.
+  and revocations, which take rights away: of tokens that there are, not of those that are yet to be issued.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from atoll.identifiers import identifier
+from atoll.mesh.clock import MAX_AHEAD_MS, ms_of
+from atoll.mesh.identity.rules import date_ms
 from atoll.mesh.identity.tables import KINDS, PREFIX, encode, parts
-from atoll.mesh.record import Fields, Record, fold
+from atoll.mesh.record import PRESENT, Fields, Record, fold
 
 PRIVILEGED_ROLES = frozenset(identifier("role", name) for name in ("admin", "service", "manager"))
 """Roles with rights beyond a project; the first two have them in the whole cloud."""
 
-_FREE = frozenset({PREFIX + "revocation"})
+_REVOCATION = PREFIX + "revocation"
+_ISSUED_BEFORE = KINDS[_REVOCATION].key.index("issued_before")
 _GRANTS = frozenset({PREFIX + "assignment", PREFIX + "system_assignment"})
 _ROLE = 3
 """The position of the role in the key of a grant."""
@@ -106,24 +109,27 @@ class Homes:
 
     def record(self, kind: str, key: str) -> Record | None:
         """A record; `None` if nobody whose word counts has written about it."""
-        if self._policy.says_nothing or kind in _FREE or kind not in KINDS:
+        if self._policy.says_nothing or kind not in KINDS:
             return self._document.record(kind, key)
         homes = self.homes_of(kind, key)
         entries = self._document.entries(kind, key).items()
-        return fold(kind, key, ((author, fields) for author, fields in entries if self._counts(kind, key, author, homes)), {})
+        counting = ((author, fields) for author, fields in entries if self._counts(kind, key, author, fields, homes))
+        return fold(kind, key, counting, {})
 
     def homes_of(self, kind: str, key: str) -> frozenset[str] | None:
         """The sites that administer a record; `None` if all do."""
-        if self._policy.says_nothing or kind in _FREE or kind not in KINDS:
+        if self._policy.says_nothing or kind == _REVOCATION or kind not in KINDS:
             return None
         owner = self._owner(kind, key, {})
         return self._policy.homed[owner] if owner else None
 
-    def _counts(self, kind: str, key: str, author: str, homes: frozenset[str] | None) -> bool:
+    def _counts(self, kind: str, key: str, author: str, fields: Fields, homes: frozenset[str] | None) -> bool:
         if homes is not None and author not in homes:
             return False
         if author not in self._policy.limited or author == self._policy.here:
             return True
+        if kind == _REVOCATION:
+            return _is_of_its_time(key, fields)
         privileged = kind in _GRANTS and parts(key)[_ROLE] in PRIVILEGED_ROLES
         return homes is not None and not privileged
 
@@ -168,3 +174,10 @@ class Homes:
 
     def _is_or_has(self, kind: str, key: str, known: dict[tuple[str, str], str]) -> str:
         return key if kind == PREFIX + "project" and key in self._policy.homed else self._owner(kind, key, known)
+
+
+def _is_of_its_time(key: str, fields: Fields) -> bool:
+    """Whether a revocation is of tokens that were issued before it was written, as far as clocks may be apart."""
+    issued_before = date_ms(parts(key)[_ISSUED_BEFORE])
+    written = fields[PRESENT].stamp if PRESENT in fields else 0
+    return issued_before is not None and issued_before <= ms_of(written) + MAX_AHEAD_MS

@@ -7,11 +7,28 @@ A member of the cloud may administer identity, so what it says is believed; but 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from atoll.mesh.identity import bounds
 from atoll.mesh.identity.tables import EXTRA, KINDS, NO_DOMAIN, Many, Table, Whole, encode, field_name, parts
 from atoll.mesh.record import CREATED, PRESENT, Json, Refused, Rule
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?")
+_DATES = frozenset({"issued_before", "revoked_at"})
+_DATES_OR_NONE = frozenset({"expires_at"})
+"""Columns of the keys of records that hold dates. Keystone reads all that may concern a token: one that is none would stop it."""
+
+
+def date_ms(text: str | None) -> int | None:
+    """Milliseconds since 1970 of a date as Keystone's tables hold it; None if it is none."""
+    if text is None or not _DATE.fullmatch(text):
+        return None
+    try:
+        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        return None
 
 
 def rules() -> dict[str, Rule]:
@@ -38,8 +55,16 @@ def _check_key(table: Table, author: str, key: str) -> None:
     if table.kind == "project" and values[0] == NO_DOMAIN:
         raise Refused(f"{author} writes of the domain of domains, which every site has for itself")
     for column, value in zip(table.key, values, strict=True):
-        if column == "inherited" and value not in {"0", "1"}:
+        if not _fits_key(column, value):
             raise Refused(f"{author} writes of a {table.kind} with the malformed key {key!r:.100}")
+
+
+def _fits_key(column: str, value: str | None) -> bool:
+    if column == "inherited":
+        return value in {"0", "1"}
+    if column in _DATES or (column in _DATES_OR_NONE and value is not None):
+        return date_ms(value) is not None
+    return True
 
 
 def _fits(table: Table, name: str, value: Json) -> bool:

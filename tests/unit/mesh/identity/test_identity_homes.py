@@ -1,6 +1,7 @@
 """Whose word counts: homed domains and projects, and sites that are trusted for no more than themselves."""
 
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from documents import Clock, Site
@@ -167,13 +168,32 @@ def test_a_limited_site_administers_what_is_homed_at_it_and_nothing_else(limited
     assert paris.sql("SELECT * FROM password") == []
 
 
-def test_revocations_of_a_limited_site_count(limited):
+def revoke(node, ahead_h: float) -> None:
+    date = datetime.fromtimestamp(node.site.clock.ms / 1000 + ahead_h * 3600, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    node.sql("INSERT INTO revocation_event (user_id, issued_before, revoked_at) VALUES (?, ?, ?)", node.name, date, date)
+    node.replica.pull()
+
+
+@pytest.mark.parametrize("ahead_h", [0, 1])
+def test_revocations_of_a_limited_site_count(limited, ahead_h):
     paris, lyon = limited
-    lyon.sql("INSERT INTO revocation_event (audit_id, issued_before, revoked_at) VALUES ('a', 'now', 'now')")
-    lyon.settle()
+    revoke(lyon, ahead_h)
     exchange(limited)
     paris.settle()
     assert len(rows(paris, "revocation_event")) == 1
+
+
+@pytest.mark.parametrize("ahead_h", [25, 24 * 365 * 100])
+def test_a_limited_site_revokes_no_tokens_that_are_yet_to_be_issued(limited, ahead_h):
+    """It would lock out everybody at all sites for as long as it likes."""
+    paris, lyon = limited
+    revoke(lyon, ahead_h)
+    revoke(paris, ahead_h)
+    exchange(limited)
+    paris.settle()
+    lyon.settle()
+    assert len(rows(paris, "revocation_event")) == 1, "its own"
+    assert len(rows(lyon, "revocation_event")) == 2, "who is trusted wholly is believed"
 
 
 NAMES = ["lyon", "nice", "paris"]

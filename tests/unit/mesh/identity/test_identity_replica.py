@@ -261,7 +261,8 @@ def test_what_is_the_site_s_own_stays_there(node):
         project = each.project("service", "5" * 32)
         each.user("nova", own[each.name])
         grant(each, own[each.name], project)
-        each.sql("INSERT INTO revocation_event (user_id, issued_before, revoked_at) VALUES (?, '2026', '2026')", own[each.name])
+        dates = ["2026-11-29 12:00:00"] * 2
+        each.sql("INSERT INTO revocation_event (user_id, issued_before, revoked_at) VALUES (?, ?, ?)", own[each.name], *dates)
     converge([paris, lyon])
     for each in (paris, lyon):
         assert each.sql("SELECT id FROM user") == [(own[each.name],)]
@@ -337,7 +338,8 @@ def test_what_a_revoked_site_wrote_afterwards_is_undone(sites):
 
 def test_revocations_are_forgotten_after_a_week(sites):
     paris, lyon = sites
-    paris.sql("INSERT INTO revocation_event (audit_id, issued_before, revoked_at) VALUES ('a', '2026-11-25', '2026-11-25')")
+    dates = ["2026-11-25 12:00:00"] * 2
+    paris.sql("INSERT INTO revocation_event (audit_id, issued_before, revoked_at) VALUES ('a', ?, ?)", *dates)
     converge([paris, lyon])
     assert len(lyon.sql("SELECT * FROM revocation_event")) == 1
     # Keystone removes what is old, at each site by itself: no site tells others to.

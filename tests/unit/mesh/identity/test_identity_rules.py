@@ -32,6 +32,9 @@ def test_long_ids_make_keys_that_the_document_takes():
     entry_name("identity.access_rule", encode(["f" * 64, "s" * 64, "/" * 128, "OPTIONS"]))
 
 
+NOBODY = [None] * 7
+"""Of a revocation: whom it concerns."""
+
 GOOD = [
     (
         "user",
@@ -44,6 +47,8 @@ GOOD = [
     ("project", "p", {field_name("tag", [f"{number:03}" + "x" * 252]): [f"{number:03}" + "x" * 252] for number in range(80)}),
     ("assignment", "UserProject,u,p,r,0", {"present": False}),
     ("project", "p", {"tag.cold": ["cold"]}),
+    ("revocation", encode([*NOBODY, "2026-11-29 12:00:00.000000", None, "2026-11-29 12:00:00.000000", "a", None]), {"present": True}),
+    ("revocation", encode([*NOBODY, "2026-11-29 12:00:00", "2026-11-29 18:00:00", "2026-11-29 12:00:00", None, "c"]), {"present": True}),
 ]
 
 
@@ -86,6 +91,20 @@ BAD = [
     ("user", "u", {"passwords": [["h" * 300, "t", None, 1, None, 0]]}),
     ("project", "p", {field_name("tag", ["x" * 300]): ["x" * 300]}),
     ("mapping", "m", {"rules": "x" * (bounds.MAX_DOCUMENT + 1)}),
+    *(
+        ("revocation", encode([*NOBODY, issued_before, expires_at, revoked_at, None, None]), {"present": True})
+        for issued_before, expires_at, revoked_at in (
+            ("soon", None, "2026-11-29 12:00:00"),
+            ("2026-11-29 soon", None, "2026-11-29 12:00:00"),
+            ("2026-13-29 12:00:00", None, "2026-11-29 12:00:00"),
+            ("2026-11-29T12:00:00+01:00", None, "2026-11-29 12:00:00"),
+            ("2026-11-29 12:00:00", "never", "2026-11-29 12:00:00"),
+            ("2026-11-29 12:00:00", None, "x"),
+            ("2026-11-29 12:00:00", None, None),
+            (None, None, "2026-11-29 12:00:00"),
+            ("\uff12026-11-29 12:00:00", None, "2026-11-29 12:00:00"),
+        )
+    ),
     ("user", "u", {f"extra.{number}": [str(number), json.dumps("x" * 4000)] for number in range(10)}),
 ]
 
