@@ -14,7 +14,7 @@ from oslo_utils import strutils
 from replica_sites import ADMIN, REQUESTERS, USER, Notes, Sites, call
 
 from atoll.gateway.copies import conditions
-from atoll.gateway.copies.accepts import AUTO_DELETED, FALSE_STRINGS, FLOATING, UNSHARE, Refusal, question
+from atoll.gateway.copies.accepts import AUTO_DELETED, FALSE_STRINGS, FLOATING, ROUTER_INTERFACES, UNSHARE, Refusal, question
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
@@ -149,11 +149,32 @@ def test_only_floating_ips_that_serve_a_port_keep_their_network(tmp_path: Path, 
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize(
+    ("subnet", "owner", "status"),
+    [
+        ({"ipv6_address_mode": "slaac"}, "compute:nova", 204),
+        ({"ipv6_ra_mode": "dhcpv6-stateless"}, "compute:nova", 204),
+        ({"ipv6_address_mode": "slaac"}, "network:router_interface", 409),
+        ({"ipv6_address_mode": "dhcpv6-stateful"}, "compute:nova", 409),
+    ],
+)
+def test_addresses_that_follow_from_the_port_keep_no_subnet(tmp_path: Path, subnet: dict[str, Any], owner: str, status: int) -> None:
+    async def test(at: Cloud) -> None:
+        at.put("/v2.0/subnets/s", paris=subnet, lyon=subnet)
+        at.put("/v2.0/ports/p", lyon={"device_owner": owner, "fixed_ips": [{"subnet_id": "s"}]})
+        assert (await at.ask("DELETE", "/v2.0/subnets/s")).status == status
+
+    run(tmp_path, test)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_owners_of_ports_that_neutron_deletes_are_its_own() -> None:
     from neutron.common import _constants
+    from neutron_lib import constants
 
     assert set(_constants.AUTO_DELETE_PORT_OWNERS) == AUTO_DELETED
+    assert set(constants.ROUTER_INTERFACE_OWNERS) == ROUTER_INTERFACES
+    assert constants.DEVICE_OWNER_FLOATINGIP == FLOATING
 
 
 def test_who_may_not_delete_something_does_not_learn_that_it_is_in_use(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Says whether this site would refuse to delete a resource, or to end its sharing, because it is in use.
 
 Before several sites delete their copies of a network, each is asked whether it would: a deletion can't be taken back. The rules are those
-of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_ensure_no_user_ports_on_subnet`;
+of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_remove_subnet_ip_allocations_from_ports`;
 `neutron.db.securitygroups_db.delete_security_group`; `neutron.db.l3_db.delete_disassociated_floatingips`). Between the question and the
 deletion a port may still be made; then that site refuses, and keeps its copy. The site where a network was made knows who uses it on the
 word of its owner (`bring.policies`), so it is asked too before the network is shared no more, whichever gateway the client asks.
@@ -39,6 +39,14 @@ AUTO_DELETED = frozenset(("network:dhcp", "network:distributed", "network:floati
 
 FLOATING = "network:floatingip"
 """Owner of the ports of floating IPs. Neutron deletes them with their network, unless one is associated with a server's port."""
+
+
+ROUTER_INTERFACES = frozenset(
+    ("network:router_interface", "network:ha_router_replicated_interface", "network:router_interface_distributed")
+)
+"""Owners of ports that keep a subnet whose addresses follow from those of the ports (`neutron_lib.constants.ROUTER_INTERFACE_OWNERS`)."""
+
+_AUTO_ADDRESS = ("slaac", "dhcpv6-stateless")
 
 
 @dataclass(frozen=True)
@@ -151,14 +159,14 @@ class Accepts:
             reply = seen if seen.ok else reply
         refusal = None
         if reply.ok and asked == "DELETE":
-            refusal = await self._refusal(look)
+            refusal = await self._refusal(look, reply)
         elif reply.ok and asked == UNSHARE and policies is not None:
             refusal = await _still_shared(look, reply, policies)
         if refusal is not None:
             reply.headers[REFUSAL] = refusal.dump()
         return reply
 
-    async def _refusal(self, look: Call) -> Refusal | None:
+    async def _refusal(self, look: Call, shown: Reply) -> Refusal | None:
         """Why a deletion would be refused. The ports may be of other projects, of which the client learns no more than Neutron says."""
         rule = _RULES.get(collection_of(look.service, look.path)) if look.service == "network" else None
         if rule is None:
@@ -169,6 +177,8 @@ class Accepts:
         if users == {FLOATING} and rule is _RULES["networks"]:
             floating = await self._all(look, "floatingips", f"floating_network_id={identifier}", "port_id")
             users = {each["port_id"] for each in floating} - {None}
+        elif rule is _RULES["subnets"] and _has_auto_addresses(shown):
+            users &= ROUTER_INTERFACES
         return Refusal(rule.error, rule.message.format(identifier, self._sites.here)) if users else None
 
     async def _all(self, look: Call, collection: str, query: str, field: str) -> list[dict[str, Any]]:
@@ -182,6 +192,13 @@ class Accepts:
             raise Unreachable(self._sites.here, f"Neutron does not say whether {_identifier(look)} is in use (HTTP {reply.status})")
         found: list[dict[str, Any]] = reply.json()[collection]
         return found
+
+
+def _has_auto_addresses(shown: Reply) -> bool:
+    """Whether a subnet's addresses follow from those of the ports (`neutron.common.ipv6_utils.is_auto_address_subnet`)."""
+    body = shown.json()
+    subnet = body.get("subnet", body)
+    return subnet.get("ipv6_address_mode") in _AUTO_ADDRESS or subnet.get("ipv6_ra_mode") in _AUTO_ADDRESS
 
 
 def _identifier(look: Call) -> str:
