@@ -42,8 +42,6 @@ MOST_BYTES = 3 << 20
 REMEMBERED = 4096
 """Digests of documents that this site holds all of, and tokens that it has fetched for."""
 
-_MOST_STATE = 1 << 20
-
 
 class Freshness:
     """Keeps this site's identity no older than the requests that it answers.
@@ -124,7 +122,7 @@ class Freshness:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         """Tell another site what it lacks."""
-        state = await request.content.read(_MOST_STATE)
+        state = await request.read()
         try:
             self._identity.pull()
             parts, size = [], 0

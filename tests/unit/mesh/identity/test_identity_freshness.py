@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.test_utils import make_mocked_request
 from identities import Node
 from multidict import CIMultiDict
 
@@ -27,6 +29,25 @@ class Identity:
 
     async def applied(self) -> None:
         self._node.push()
+
+
+FEEDING = web.RequestKey("feeding", asyncio.Task)
+
+
+def arriving(*pieces: bytes) -> web.Request:
+    """A request whose body comes in pieces."""
+    loop = asyncio.get_running_loop()
+    body = StreamReader(Mock(_reading_paused=False), 2**16, loop=loop)
+
+    async def feed() -> None:
+        for piece in pieces:
+            body.feed_data(piece)
+            await asyncio.sleep(0.01)
+        body.feed_eof()
+
+    request = make_mocked_request("POST", PATH, payload=body)
+    request[FEEDING] = loop.create_task(feed())
+    return request
 
 
 class World:
@@ -60,11 +81,8 @@ class Link:
         assert isinstance(call.body, bytes)
         body = call.body
 
-        async def read(_most: int) -> bytes:
-            return body
-
         try:
-            answer: Any = await self._world.fresh[site]._answer(SimpleNamespace(content=SimpleNamespace(read=read)))  # type: ignore[arg-type]
+            answer: Any = await self._world.fresh[site]._answer(arriving(body))
         except web.HTTPException as error:
             return Reply(error.status, CIMultiDict(), b"", site)
         return Reply(answer.status, CIMultiDict(), answer.body, site)
@@ -147,6 +165,19 @@ def test_a_site_that_is_cut_off_is_not_waited_for(three):
     asyncio.run(world.fresh["lyon"].follow_token("paris", "a token"))
     assert world.asked == [("lyon", "paris")]
     assert lyon.sql("SELECT count(*) FROM user WHERE id IN (SELECT user_id FROM local_user WHERE name = 'marie')") == [(1,)]
+
+
+def test_a_question_that_comes_in_pieces_is_read_to_its_end(three):
+    """A state vector of many sites is larger than what arrives at once."""
+    paris, lyon, _nice = three
+    world = World(*three)
+    paris.user("marie")
+
+    async def act() -> web.StreamResponse:
+        state = lyon.document.state_vector()
+        return await world.fresh["paris"]._answer(arriving(state[:20], state[20:]))
+
+    assert asyncio.run(act()).status == 200
 
 
 def test_a_site_that_lies_changes_nothing(three):
