@@ -6,6 +6,8 @@ median of all clocks, its own among them, and keeps its own as long as that is w
 right clocks goes by them alone. A minority that is wrong, or lies, moves nothing. (Marzullo, Owicki: "Maintaining the Time in a
 Distributed System", PODC 1983, has servers tell intervals and intersects them; the clocks of machines tell no intervals.)
 
+Only answers to probes count: how old another message is nobody knows, and who delays packets would set clocks back.
+
 What others tell is kept as a distance to this machine's clock since its start, `CLOCK_BOOTTIME`, which nobody sets: it stays good when this
 site's own clock is set, and while the others can't be heard.
 
@@ -60,14 +62,17 @@ class AgreedTime:
         self._others: dict[str, int] = {}
 
     def hear(self, site: str, their_ms: int, rtt_ms: float) -> None:
-        """Take note of what another site's clock said.
+        """Take note of what another site's clock said in its answer to a message.
+
+        The answer took half of the round trip, give or take that half (F. Cristian: "Probabilistic clock synchronization", Distributed
+        Computing 3, 1989). If that may be more than `TOLERATED_S`, as with an answer that was held up by a cut, it says nothing.
 
         Args:
             site: its name.
-            their_ms: milliseconds since 1970, when it sent the message.
-            rtt_ms: the round trip to it; the message took half of it.
+            their_ms: milliseconds since 1970, when it sent the answer.
+            rtt_ms: how long this very round trip took.
         """
-        if site in self._distrusted:
+        if site in self._distrusted or rtt_ms > 2000 * TOLERATED_S:
             return
         self._others[site] = their_ms * 1_000_000 + int(rtt_ms * 500_000) - self._steady_ns()
 

@@ -44,6 +44,7 @@ class _Peer:
         card: where it is found, and its certificate.
         coordinate: where it says it is; None as long as it said nothing.
         samples: the last round trips, in milliseconds.
+        clock_ms: its clock in the last probe, milliseconds since 1970.
         digest: of its document, when it last said.
         acknowledged: the last of our writes that it had, when its document was last equal to ours.
         greeted: when it was last sent a HELLO.
@@ -57,6 +58,7 @@ class _Peer:
     coordinate: Coordinate | None = None
     samples: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     digest: bytes = b""
+    clock_ms: int = 0
     acknowledged: int = 0
     greeted: float = -_GREET_S
     renew_at: float | None = None
@@ -213,6 +215,7 @@ class Conversation:
 
     def _measured(self, name: str, rtt_s: float) -> None:
         peer = self._peers[name]
+        self._time.hear(name, peer.clock_ms, rtt_s * 1000)  # of an answer alone is known how long it may have been on its way
         peer.samples.append(max(rtt_s * 1000, 0.001))
         if peer.coordinate is not None:
             self._vivaldi.update(min(peer.samples), peer.coordinate)
@@ -372,8 +375,7 @@ class Conversation:
         if peer is None:
             return
         probe = Probe.decode(payload)
-        peer.coordinate, peer.digest = probe.coordinate, probe.digest
-        self._time.hear(name, probe.clock_ms, self.rtt_ms(self._site, name) or 0.0)
+        peer.coordinate, peer.digest, peer.clock_ms = probe.coordinate, probe.digest, probe.clock_ms
         if probe.digest == self._document.digest():
             peer.acknowledged = self._document.written
         self._say(self._swim.receive(name, probe.message, self._loop.time()))

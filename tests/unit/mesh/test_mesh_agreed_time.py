@@ -83,6 +83,14 @@ def test_of_two_the_later_counts(agreed, machine):
     assert seconds_ahead(agreed) == 0
 
 
+def test_a_clock_is_not_known_by_an_answer_that_took_longer_than_what_is_tolerated(agreed, machine):
+    """Most of the time may have been on one of the two ways."""
+    hear(agreed, machine, 0, 0)
+    for number in range(2):
+        agreed.hear(f"site-{number}", (START + machine.steady) // 1_000_000 - 30_000, 30_000)
+    assert agreed.own_ahead_s() == 0
+
+
 def test_who_is_days_away_is_not_believed(agreed, machine):
     hear(agreed, machine, 40 * 3600, 50 * 3600)
     assert seconds_ahead(agreed) == 0

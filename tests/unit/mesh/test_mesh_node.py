@@ -19,8 +19,11 @@ from atoll.mesh.agreed_time import Reader
 from atoll.mesh.certificates import authority
 from atoll.mesh.envelope import Channel, Envelopes
 from atoll.mesh.node import Mesh
+from atoll.mesh.probes import Probe
 from atoll.mesh.record import Change, Refused
 from atoll.mesh.signing import Signer
+from atoll.mesh.swim import Ping
+from atoll.mesh.vivaldi import Coordinate
 
 NOTE = [Change("note", "1", {"present": True, "text": "hello"})]
 
@@ -485,6 +488,22 @@ def test_a_clock_that_is_an_hour_off_does_not_matter(sites):
             late.document.write([Change("note", "1", {"text": "later"})])
             await until(lambda: paris.document.record("note", "1").fields["text"] == "later")
             await late.stop()
+
+    asyncio.run(main())
+
+
+def test_probes_that_were_held_up_move_no_clock(sites):
+    """As after a cut of the link that was shorter than the patience of TCP, or by whoever delays packets."""
+    sites.introduce("paris", "lyon", "nice")
+
+    async def main() -> None:
+        async with running(sites, "paris", "lyon", "nice") as nodes:
+            await until(lambda: all_reach(nodes))
+            paris, *others = nodes
+            for other in others:
+                late = Probe(Ping(1 << 31), Coordinate(), other.document.digest(), time.time_ns() // 10**6 - 30_000)
+                paris._conversation._on_probe(other.site, late.encode())
+            assert paris.status()["clock_ahead_s"] == 0
 
     asyncio.run(main())
 
