@@ -47,5 +47,5 @@ def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        return str(value).replace("$", "$$")
+        return str(value).replace("$", r"\$")  # "$$" would mean a dollar sign too, but not after a backslash
     return ",".join(map(_text, value))

@@ -53,6 +53,7 @@ TRUSTED = {
     ("unique.py", "collection"): "of a table",
     ("sight.py", "path"): "the path of the request, or checked by target.parse",
     ("sites.py", "path"): "built by these builders",
+    ("accepts.py", "collection"): "one of two constants",
     ("placing.py", "path"): "of the table in resolve/references.py",
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",

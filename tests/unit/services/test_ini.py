@@ -33,6 +33,11 @@ def test_text_comes_back(tmp_path, value):
     assert round_trip(tmp_path, cfg.StrOpt("o"), value) == value
 
 
+def test_a_dollar_after_a_backslash_comes_back(tmp_path):
+    for value in (r"\$", r"\\$x", "$$", r"a\$$b", "${o}"):
+        assert round_trip(tmp_path, cfg.StrOpt("o"), value) == value
+
+
 @fast
 @given(st.lists(LINE, min_size=1, max_size=5))
 def test_values_of_an_option_that_is_repeated_come_back(tmp_path, value):
