@@ -42,7 +42,7 @@ def rendered(settings: Settings, *more: Service, **options: ini.Sections) -> con
 def test_conf_says_where_the_site_is_and_what_is_there(settings):
     conf = rendered(settings)
     assert conf["identity"]["uri_v3"] == "http://127.0.0.1:15001/identity/v3"
-    assert conf["auth"]["admin_password"] == "pass $$word"
+    assert conf["auth"]["admin_password"] == r"pass \$word"
     assert (conf["compute"]["image_ref"], conf["compute"]["image_ref_alt"]) == ("i1", "i2")
     assert (conf["compute"]["flavor_ref"], conf["compute"]["flavor_ref_alt"]) == ("f1", "f2")
     assert dict(conf["network"]) == {"public_network_id": "n1", "floating_network_name": "public"}
