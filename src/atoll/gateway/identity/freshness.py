@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
+import time
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -35,6 +36,9 @@ PATH = "/atoll/identity"
 
 FETCH_S = 2.0
 """Seconds that another site may take to send what this one lacks. A request goes on without it then."""
+
+AGAIN_S = 5.0
+"""Seconds for which a site that did not answer is not asked again: who reaches us and can't be reached would hold up all its requests."""
 
 MOST_BYTES = 3 << 20
 """Bytes of one answer. A site that lacks more has been away, and the mesh brings it up to date."""
@@ -58,6 +62,7 @@ class Freshness:
         self._identity = identity
         self._held: Recent[str, bool] = Recent(REMEMBERED)
         self._tokens: Recent[str, bool] = Recent(REMEMBERED)
+        self._failed: dict[str, float] = {}
         self._digest = ""
         document.on_change(self._on_change)
 
@@ -80,7 +85,9 @@ class Freshness:
             site: the site, which can be reached.
             digest: of its document.
         """
-        if digest and digest != self.digest() and not self._held.get(digest) and await self._fetch(site):
+        if not digest or digest == self.digest() or self._held.get(digest):
+            return
+        if time.monotonic() - self._failed.get(site, -AGAIN_S) >= AGAIN_S and await self._fetch(site):
             self._held.put(digest, True)
 
     async def follow_token(self, site: str, token: str) -> None:
@@ -107,18 +114,20 @@ class Freshness:
             parts = unpack_parts(reply.body) if reply.status == 200 else []
         except (Unreachable, Refused) as error:
             LOG.info("what %s knows of identity can't be had now: %s", site, error)
+            self._failed[site] = time.monotonic()
             return False
-        for part in parts:
-            self._merge(site, part)
-        if parts:
-            await self._identity.applied()
-        return reply.status == 200
+        self._failed.pop(site, None)
+        merged = [self._merge(site, part) for part in parts]
+        applied = not parts or await self._identity.applied()
+        return reply.status == 200 and all(merged) and applied
 
-    def _merge(self, site: str, part: Part) -> None:
+    def _merge(self, site: str, part: Part) -> bool:
         try:
             self._document.merge_part(part)
         except Refused as refusal:  # the mesh knows what to do about it
             LOG.info("%s sends of %s what is refused: %s", site, part.author, refusal)
+            return False
+        return True
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         """Tell another site what it lacks."""

@@ -144,14 +144,17 @@ class Identity:
         except (sqlite3.Error, OSError):
             LOG.exception("what Keystone has written can't be told now, and is tried again")
 
-    async def applied(self) -> None:
-        """Wait until what the document has is in Keystone's tables, and Keystone's caches know."""
-        if not self._prepared or self._quiet.is_set():
-            return
+    async def applied(self) -> bool:
+        """Wait until what the document has is in Keystone's tables, and Keystone's caches know; False if that takes too long."""
+        if self._quiet.is_set():
+            return True
         with suppress(TimeoutError):
-            async with asyncio.timeout(APPLY_S):
-                await self._quiet.wait()
-                await asyncio.sleep(FORGOTTEN_S)
+            if self._prepared:
+                async with asyncio.timeout(APPLY_S):
+                    await self._quiet.wait()
+                    await asyncio.sleep(FORGOTTEN_S)
+                    return True
+        return False
 
     def forget_tokens(self) -> None:
         """Have the site's services ask Keystone anew about every token: a key by which it checks them has come or gone."""

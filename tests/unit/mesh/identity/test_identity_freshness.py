@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.identity.freshness import PATH, Freshness
 from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.mesh.record import Refused
 
 
 class Identity:
@@ -27,8 +28,9 @@ class Identity:
     def pull(self) -> None:
         self._node.replica.pull()
 
-    async def applied(self) -> None:
+    async def applied(self) -> bool:
         self._node.push()
+        return True
 
 
 FEEDING = web.RequestKey("feeding", asyncio.Task)
@@ -165,6 +167,41 @@ def test_a_site_that_is_cut_off_is_not_waited_for(three):
     asyncio.run(world.fresh["lyon"].follow_token("paris", "a token"))
     assert world.asked == [("lyon", "paris")]
     assert lyon.sql("SELECT count(*) FROM user WHERE id IN (SELECT user_id FROM local_user WHERE name = 'marie')") == [(1,)]
+
+
+def test_a_site_that_reaches_us_and_does_not_answer_holds_up_one_request_alone(three, monkeypatch):
+    paris, _lyon, _nice = three
+    world = World(*three)
+    paris.user("marie")
+    tried = []
+
+    async def send(site: str, _call: Call, _timeout_s: float) -> Reply:
+        tried.append(site)
+        raise Unreachable(site, "no answer")
+
+    world.fresh["lyon"]._sites = SimpleNamespace(send=send, reachable=list)  # type: ignore[assignment]
+    for _ in range(3):
+        world.follow("lyon", "paris")
+    assert tried == ["paris"]
+    monkeypatch.setattr("atoll.gateway.identity.freshness.AGAIN_S", 0.0)
+    world.follow("lyon", "paris")
+    assert tried == ["paris"] * 2
+
+
+def test_what_was_refused_is_asked_for_again(three, monkeypatch):
+    paris, lyon, _nice = three
+    world = World(*three)
+    paris.user("marie")
+
+    def refuse(_part: object) -> None:
+        raise Refused("not this one")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lyon.document, "merge_part", refuse)
+        world.follow("lyon", "paris")
+    world.follow("lyon", "paris")
+    assert world.asked == [("lyon", "paris")] * 2
+    assert lyon.sql("SELECT count(*) FROM local_user WHERE name = 'marie'") == [(1,)]
 
 
 def test_a_question_that_comes_in_pieces_is_read_to_its_end(three):
