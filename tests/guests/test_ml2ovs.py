@@ -88,6 +88,7 @@ def _inside(request) -> None:
 
 @pytest.fixture(scope="module")
 def web(paris) -> Guest:
+    paris.come_in()  # fixtures of the module are made before `_inside`
     return paris.boot("web")
 
 
@@ -187,6 +188,7 @@ def test_nothing_is_left_after_down_and_all_is_there_after_up(cloud, paris, floa
 
 @pytest.fixture(scope="module")
 def server(nice) -> Guest:
+    nice.come_in()
     return nice.boot("server")
 
 
