@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from upstream import check
 
@@ -97,6 +97,7 @@ def test_a_revocation_reaches_tokens_that_other_sites_have_issued_after_one_from
     assert sites[1].revoke() >= token
 
 
+@example(["issue", "restart", 45, "revoke", 13, "issue"])
 @given(st.lists(st.one_of(st.sampled_from(["issue", "revoke", "restart"]), st.integers(-7200, 7200)), max_size=40))
 def test_whatever_the_clock_does_a_revocation_ends_what_was_there_and_nothing_later(tmp_path_factory, steps):
     site = Site(tmp_path_factory.mktemp("site"))
@@ -105,7 +106,8 @@ def test_whatever_the_clock_does_a_revocation_ends_what_was_there_and_nothing_la
         site.time += 2 * S
         if step == "issue":
             token = site.issue()
-            assert site.revoked is None or token > site.revoked
+            # In the very second of a revocation Keystone itself can't tell them apart: such a token is refused.
+            assert site.revoked is None or token > site.revoked or token == site.revoked == site.time
             issued.append(token)
         elif step == "revoke":
             issued_before = site.revoke()
