@@ -32,11 +32,11 @@ OTHERS = [None, *(state for state in fields.InstanceTaskState.ALL if state not i
 """All other task states."""
 
 ENDS = frozenset({vm_states.DELETED, vm_states.SOFT_DELETED})
-"""What a server is when its deletion has ended."""
+"""States of a server whose deletion has ended."""
 
 STATES = ("task_state", "vm_state")
 PLACE = ("host", "node", "compute_id", "launched_on", "availability_zone")
-"""What a failed build takes away (`ComputeManager._nil_out_instance_obj_host_and_node`): without a host nobody finishes a deletion."""
+"""Fields that a failed build empties (`ComputeManager._nil_out_instance_obj_host_and_node`): without a host nobody finishes a deletion."""
 
 OWN = "atoll.deletion"
 """The key, in the serialised form of a deletion's own object, that says that it is one."""

@@ -1,4 +1,4 @@
-"""How far the clock was set of late: heartbeats of before are dated by the clock as it went then."""
+"""Changes of the clock of late: heartbeats of before are dated by the clock as it went then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SetClock:
         self._set: deque[tuple[float, float]] = deque()
 
     def since(self, seconds: float) -> list[float]:
-        """How far the clock is ahead of what it would show had it not been set, for each time that it was in the last seconds."""
+        """Seconds by which the clock is ahead of what it would show had it not been set, for each time that it was in the last seconds."""
         with self._lock:
             now, distance = time.monotonic(), time.time() - time.monotonic()
             if abs(distance - self._distance) >= SET_S:

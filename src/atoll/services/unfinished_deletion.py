@@ -1,4 +1,4 @@
-"""What nova-compute finishes when it starts, and upstream forgets: deletions that began during a build, resizes, other tasks.
+"""Work that nova-compute finishes when it starts, and upstream forgets: deletions that began during a build, resizes, other tasks.
 
 Upstream's manager (`ComputeManager._init_instance` in nova/compute/manager.py) ends, when it starts, a deletion that an earlier process
 began. But it looks first for servers whose build was cut short, which go to ERROR for good: one of which a user was told already that it

@@ -25,21 +25,21 @@ from oslo_utils import timeutils
 LOG = log.getLogger(__name__)
 
 BEGUN = ("accepted", "queued", "preparing", "pre-migrating", "migrating", "post-migrating", "reverting")
-"""What migrations are that have not finished, or are taken back."""
+"""Statuses of migrations that have not finished, or are taken back."""
 
 FINISHED = ("finished",)
-"""What they are when they wait for their confirmation."""
+"""Status of those that wait for their confirmation."""
 
 CONFIRMED = ("confirming", "confirmed")
-"""What they are once their confirmation was accepted."""
+"""Status of those whose confirmation was accepted."""
 
 ENDED = ("confirmed", "reverted", "error", "failed", "cancelled", "completed")
-"""What they are when they hold nothing any more."""
+"""Status of those that hold nothing any more."""
 
 KINDS = ("migration", "resize")
 
 MOVED = (task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING)
-"""What a server does whose disk was moved, or is moved back."""
+"""Tasks of a server whose disk was moved, or is moved back."""
 
 
 def settle(compute: manager.ComputeManager, context: Any) -> None:

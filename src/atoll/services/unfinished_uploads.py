@@ -17,7 +17,7 @@ from atoll.services.contract import Settings
 LOG = logging.getLogger(__name__)
 
 UNFINISHED = ("saving", "uploading", "importing")
-"""What images are whose data are coming."""
+"""Statuses of images whose data are coming."""
 
 IMPORT = "os_glance_"
 """How the names of properties begin that say how an import goes on."""

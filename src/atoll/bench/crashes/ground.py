@@ -55,7 +55,7 @@ _CLEANED = (
     (("network", "/v2.0/ports/", "ports"),),
     (("network", "/v2.0/networks/", "networks"),),
 )
-"""What is deleted after a trial, one kind after the other: service, path, and the field of a view that has it."""
+"""The kinds that are deleted after a trial, one after the other: service, path, and the field of a view that has it."""
 
 _NO_ANSWER = (OSError, HTTPException, AtollError)
 
@@ -143,7 +143,7 @@ class Ground:
     # What the sites hold
 
     def views(self) -> list[View]:
-        """What each of them holds now."""
+        """Return the contents of each of them now."""
         return [self._view(site) for site in self.sites]
 
     def _view(self, site: str) -> View:
@@ -153,7 +153,7 @@ class Ground:
             return View(site, f"{type(error).__name__}: {error}")
 
     def wrong(self, client: Insistent) -> list[Violation]:
-        """What is not as it should be."""
+        """Return the violations that there are now."""
         views = self.views()
         # What a client made at one site may be brought to others.
         made = View(
@@ -179,7 +179,7 @@ class Ground:
                 yield Violation("unhealthy", f"{len(pending)} operations are pending at {site}: {pending[:3]}")
 
     def settled(self, client: Insistent, patience_s: float = PEACE_S) -> list[Violation]:
-        """What is not as it should be, after all the time that it may take."""
+        """Return the violations that are left after all the time that a repair may take."""
         deadline = time.monotonic() + patience_s
         while (found := self.wrong(client)) and time.monotonic() < deadline:
             time.sleep(0.5)

@@ -20,7 +20,7 @@ from atoll.runtime.child import Child
 from atoll.runtime.fork_server import HOOK
 
 ENVIRONMENT = {HOOK: f"{__name__}:install"}
-"""What the supervisor of the sites must be started with."""
+"""The environment that the supervisor of the sites must be started with."""
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 

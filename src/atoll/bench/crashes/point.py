@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens in a round.
+    """The plan of a round.
 
     Attributes:
         round: its name.
@@ -130,7 +130,7 @@ class Board:
 
 
 class Watch:
-    """What a process does at each point: it is noted, and the process dies if that is planned.
+    """A process's note of each point that it reaches, where it dies if that is planned.
 
     Args:
         board: of its site.

@@ -1,4 +1,4 @@
-"""What a site's databases and directories hold that no API shows: records of things that are gone, or were never made."""
+"""Remnants in a site's databases and directories that no API shows: records of things that are gone, or were never made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RECORDS = {
 """In Nova's API database, records of servers."""
 
 COMING = ("saving", "uploading", "importing")
-"""What images are whose data are on their way."""
+"""Statuses of images whose data are on their way."""
 
 
 def remnants(data: Path, view: View) -> Iterator[Violation]:

@@ -1,4 +1,4 @@
-"""What a client does while a process is killed: one workflow, from its first request until nothing is under way any more."""
+"""A client's part in a trial: one workflow, from its first request until nothing is under way any more, while a process is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _booted(client: Insistent) -> str:
 
 
 def active(server: Mapping[str, Any]) -> bool:
-    """Whether it runs, and nothing is done to it."""
+    """True if it runs, and nothing is done to it."""
     return server["status"] == "ACTIVE" and not server.get("OS-EXT-STS:task_state")
 
 
