@@ -20,7 +20,8 @@ PROGRAMS = HERE.parents[1] / ".venv-clients" / "bin"
 LONGEST_S = 1800
 """Seconds that a test may take: on a quiet machine it is one or two minutes."""
 
-PUBLIC = "public"
+ROUTED = ("brest", "metz")
+"""The sites with an external network, `public-SITE`: such a network stays at its site."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,15 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def public(built: Deployment) -> str:
-    """A network of the administrator, from which floating IPs are."""
-    api = built.api_inside("brest")
-    if found := api.expect("network", "GET", f"/v2.0/networks?name={PUBLIC}")["networks"]:
-        return str(found[0]["id"])
-    network = api.expect("network", "POST", "/v2.0/networks", {"network": {"name": PUBLIC, "router:external": True}})["network"]["id"]
-    subnet = {"network_id": network, "ip_version": 4, "cidr": "203.0.113.0/24", "enable_dhcp": False}
-    api.expect("network", "POST", "/v2.0/subnets", {"subnet": subnet})
-    return str(network)
+def public(built: Deployment) -> None:
+    """Networks of the administrator, from which floating IPs are."""
+    for site in ROUTED:
+        api, name = built.api_inside(site), f"public-{site}"
+        if api.expect("network", "GET", f"/v2.0/networks?name={name}")["networks"]:
+            continue
+        network = api.expect("network", "POST", "/v2.0/networks", {"network": {"name": name, "router:external": True}})["network"]["id"]
+        subnet = {"network_id": network, "ip_version": 4, "cidr": "203.0.113.0/24", "enable_dhcp": False}
+        api.expect("network", "POST", "/v2.0/subnets", {"subnet": subnet})
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def admin(cloud: Deployment) -> Tenant:
 
 
 @pytest.fixture
-def client(cloud: Deployment, admin: Tenant, public: str, tmp_path: Path) -> Client:
+def client(cloud: Deployment, admin: Tenant, public: None, tmp_path: Path) -> Client:
     """An ordinary member, and an administrator for the flavor."""
     tenant = make_tenant(cloud)
     entries = {"member": _entry(tenant, "brest"), "metz": _entry(tenant, "metz"), "admin": _entry(admin, "brest")}

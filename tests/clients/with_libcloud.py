@@ -73,7 +73,7 @@ class Tenancy:
         cloud.import_key_pair_from_string(name, PUBLIC_KEY)
         network = cloud.ex_create_network(name)
         subnet = cloud.ex_create_subnet(name, network, "10.40.0.0/24")
-        public = self.named(cloud.ex_list_floating_ip_pools(), "public")
+        pools = cloud.ex_list_floating_ip_pools()
         group = cloud.ex_create_security_group(name, "of the tenancy")
         cloud.ex_create_security_group_rule(group, "tcp", 22, 22, cidr="192.0.2.0/24")
         cloud.ex_create_security_group_rule(group, "tcp", 80, 443, source_security_group=group)
@@ -81,10 +81,12 @@ class Tenancy:
         apart = cloud.ex_add_server_group(name, "anti-affinity")
         self._boot(group, network, apart)
         for through, site in ((cloud, "brest"), (self.metz, "metz")):
-            router = through.ex_create_router(f"{name}-{site}", external_gateway_info={"network_id": public.id})
+            router = through.ex_create_router(
+                f"{name}-{site}", external_gateway_info={"network_id": self.named(pools, f"public-{site}").id}
+            )
             assert through.ex_add_router_subnet(router, subnet)
-        for node, through in ((self.nodes()[self.servers[0]], cloud), (self.nodes()[self.servers[1]], self.metz)):
-            address = through.ex_create_floating_ip("public")
+        for number, (through, site) in enumerate(((cloud, "brest"), (self.metz, "metz"))):
+            node, address = self.nodes()[self.servers[number]], through.ex_create_floating_ip(f"public-{site}")
             assert through.ex_attach_floating_ip_to_node(node, address)
         node = self.nodes()[self.servers[0]]
         assert cloud.ex_attach_port_interface(node, port)

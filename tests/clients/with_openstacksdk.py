@@ -45,9 +45,9 @@ class Tenancy:
         cloud.create_image(name, filename=self.image, disk_format="raw", container_format="bare", wait=True, timeout=WAIT_S)
         network = cloud.network.create_network(name=name)
         subnet = cloud.network.create_subnet(name=name, network_id=network.id, ip_version=4, cidr="10.20.0.0/24")
-        public = cloud.network.find_network("public", ignore_missing=False)
+        public = {site: cloud.network.find_network(f"public-{site}", ignore_missing=False) for site in ROUTED}
         for site in ROUTED:
-            gateway = {"network_id": public.id}
+            gateway = {"network_id": public[site].id}
             router = cloud.network.create_router(name=f"{name}-{site}", external_gateway_info=gateway, availability_zone_hints=[site])
             cloud.network.add_interface_to_router(router, subnet_id=subnet.id)
         group = cloud.network.create_security_group(name=name, description="before")
@@ -64,8 +64,8 @@ class Tenancy:
         for server in self.servers:
             self._await(cloud.compute.find_server(server, ignore_missing=False), "ACTIVE")
         (there,) = cloud.compute.server_interfaces(cloud.compute.find_server(self.servers[1]))
-        for target in (port.id, there.port_id):
-            address = cloud.network.create_ip(floating_network_id=public.id, port_id=target, description=name)
+        for site, target in zip(ROUTED, (port.id, there.port_id), strict=True):
+            address = cloud.network.create_ip(floating_network_id=public[site].id, port_id=target, description=name)
             assert address.port_id == target
 
     def _await(self, server: Any, status: str) -> None:
