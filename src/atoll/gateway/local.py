@@ -6,8 +6,6 @@ looked at beforehand, since the service would do without what they refer to.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from atoll.gateway import faults
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.asking import Elsewhere, Refusal
@@ -99,8 +97,9 @@ class Local:
         """Bring what a refused request lacks; the refusal stands if nothing was missing."""
         try:
             undo = await bringer.after(call)
-        except Elsewhere:
-            return replace(refused, status=404)  # so that the gateway looks for the site
+        except Elsewhere as error:
+            # 404, so that the gateway looks for the site. The client sees it if the request itself names this one.
+            return faults.fault(call.service, 404, str(error), self._sites.here)
         return refused if undo is None else await self._sent(call, undo)
 
     async def _sent(self, call: Call, undo: Undo, bringer: Bringer | None = None) -> Reply:

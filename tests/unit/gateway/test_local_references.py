@@ -292,7 +292,9 @@ def test_what_needs_an_external_network_is_made_at_its_site(tmp_path: Path, path
     async def act(here: Cloud, lyon: Cloud, local: Local, _bringer: Bringer, _view: Sites) -> None:
         lyon.things |= {f"networks/{N}": OUTSIDE, "subnets/s": SUBNET}
         refusing(here, path.rpartition("/")[2])
-        assert (await ask(local, body, path)).status == 404, "so that the gateway looks for the site"
+        reply = await ask(local, body, path)
+        assert reply.status == 404, "so that the gateway looks for the site"
+        assert message(reply).startswith(f"external network {N} is at lyon and can't be used at here"), "for who names this site"
         assert here.made("networks") == []
 
     trial(tmp_path, act)

@@ -279,7 +279,7 @@ class Bringer:
         staying = [(mention, sites) for mention, sites in zip(doubtful, found, strict=True) if stays(mention, sites)]
         for mention, sites in staying:
             if sites and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
-                raise Elsewhere(str(mention.reference))
+                raise Elsewhere(sentence(mention, sites[0], self._sites.here))
             if sites:
                 raise Refusal(sentence(mention, sites[0], self._sites.here))
         if staying:
