@@ -24,7 +24,7 @@ class SteadyDriver(db.DbDriver):  # type: ignore[misc]
     _clock: SetClock
 
     def is_up(self, service_ref: Any) -> bool:
-        """Whether the last heartbeat of a service is recent."""
+        """Return whether the last heartbeat of a service is recent."""
         ahead = self._clock.since(self.service_down_time)
         return super().is_up(service_ref) or any(super(SteadyDriver, self).is_up(_moved(service_ref, each)) for each in ahead)
 

@@ -66,8 +66,8 @@ def _end_builds(admin: Any, cells: list[Any], later: frozenset[str]) -> None:
         cell = next((cell for cell in cells if _rows(admin, cell, [uuid])), None)
         if cell is None:
             conductor = manager.ComputeTaskManager()
+            # It releases, too, what the server holds in Placement: see `buried_builds`.
             conductor._bury_in_cell0(admin, _specification(admin, uuid), _cut_short(), build_requests=[request])  # noqa: SLF001, RUF100
-            _release(admin, uuid)
             continue
         mapping = objects.InstanceMapping.get_by_instance_uuid(admin, uuid)
         mapping.cell_mapping = cell

@@ -19,8 +19,9 @@ CUT_SHORT = """
     from nova.scheduler import utils
     from nova.scheduler.client import report
     from oslo_utils import uuidutils
-    from atoll.services import unfinished_requests
+    from atoll.services import buried_builds, unfinished_requests
 
+    buried_builds.install()  # as nova.py does, before requests are settled
     objects.register_all()
     root = Path(tempfile.mkdtemp())
     def url(name):

@@ -278,10 +278,9 @@ class Bringer:
         found = await self._elsewhere(asker, [each.reference for each in doubtful])
         staying = [(mention, sites) for mention, sites in zip(doubtful, found, strict=True) if stays(mention, sites)]
         for mention, sites in staying:
-            if sites and mention.field.leads and call.method == "POST" and not await self._tied(asker, call):
-                raise Elsewhere(sentence(mention, sites[0], self._sites.here))
             if sites:
-                raise Refusal(sentence(mention, sites[0], self._sites.here))
+                leads = mention.field.leads and call.method == "POST" and not await self._tied(asker, call)
+                raise (Elsewhere if leads else Refusal)(sentence(mention, sites[0], self._sites.here))
         if staying:
             return []
         undo = await self.bring([mention.reference for mention in lacking], asker.token, asker.request_id) if lacking else None

@@ -195,7 +195,7 @@ class Accepts:
 
 
 def _has_auto_addresses(shown: Reply) -> bool:
-    """Whether a subnet's addresses follow from those of the ports (`neutron.common.ipv6_utils.is_auto_address_subnet`)."""
+    """True for a subnet whose addresses follow from those of the ports (`neutron.common.ipv6_utils.is_auto_address_subnet`)."""
     body = shown.json()
     subnet = body.get("subnet", body)
     return subnet.get("ipv6_address_mode") in _AUTO_ADDRESS or subnet.get("ipv6_ra_mode") in _AUTO_ADDRESS

@@ -120,7 +120,7 @@ class Changes:
         return refusal if refusal is not None else await self._apply(change)
 
     async def _unseen(self, change: _Change) -> Reply:
-        """What the nearest service says of something that no site shows to the client: it may refuse the request before it looks."""
+        """Ask the nearest service about something that no site shows to the client: it may refuse the request before it looks."""
         site, call = next(iter(change.calls.items()))
         outcome = await self._ask(site, call)
         return outcome if isinstance(outcome, Reply) else faults.unreachable(call.service, [site], self._sites.here)
@@ -178,7 +178,7 @@ class Changes:
         return all(item.get("project_id") == requester.project for item in change.items.values())
 
     def _blocks(self, change: _Change, site: str) -> bool:
-        """Whether a site's refusal keeps the others from doing what is asked for, by what they say of the thing's owner."""
+        """True if a site's refusal keeps the others from doing what is asked for, by what they say of the thing's owner."""
         others = [item for other, item in change.items.items() if other != site]
         owner = next((str(item.get("owner") or item.get("project_id") or "") for item in others), None)
         return owner is None or self.may_block(site, owner)

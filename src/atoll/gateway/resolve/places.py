@@ -38,7 +38,7 @@ class Owner(Enum):
 
 @dataclass(frozen=True)
 class Place:
-    """What is said of one collection.
+    """A row of the table: one collection.
 
     Attributes:
         where: its resources live.

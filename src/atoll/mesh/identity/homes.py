@@ -177,7 +177,7 @@ class Homes:
 
 
 def _is_of_its_time(key: str, fields: Fields) -> bool:
-    """Whether a revocation is of tokens that were issued before it was written, as far as clocks may be apart."""
+    """True for a revocation of tokens that were issued before it was written, as far as clocks may be apart."""
     issued_before = date_ms(parts(key)[_ISSUED_BEFORE])
     written = fields[PRESENT].stamp if PRESENT in fields else 0
     return issued_before is not None and issued_before <= ms_of(written) + MAX_AHEAD_MS
