@@ -9,6 +9,7 @@ import pytest
 from deployment import Deployment, until
 
 from atoll.bench import workload
+from atoll.bench.api import Answer
 from atoll.bench.faults.clocks import Clocks
 
 SITES = ("brest", "metz", "pau")
@@ -58,17 +59,18 @@ class User:
         user = {"name": self.name, "domain_id": "default", "password": self.password}
         self.id = admin.expect("identity", "POST", "/users", {"user": user})["user"]["id"]
 
-    def signs_in(self, site: str, password: str) -> bool:
+    def _sign_in(self, site: str, password: str) -> Answer:
         user = {"name": self.name, "domain": {"id": "default"}, "password": password}
         body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
-        answer = self._cloud.api_inside(site).call("identity", "POST", "/auth/tokens", body)
+        return self._cloud.api_inside(site).call("identity", "POST", "/auth/tokens", body)
+
+    def signs_in(self, site: str, password: str) -> bool:
+        answer = self._sign_in(site, password)
         assert answer.status in {201, 401}, answer
         return answer.ok
 
     def token(self, site: str) -> str:
-        user = {"name": self.name, "domain": {"id": "default"}, "password": self.password}
-        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
-        answer = self._cloud.api_inside(site).call("identity", "POST", "/auth/tokens", body)
+        answer = self._sign_in(site, self.password)
         assert answer.status == 201, answer
         return str(answer.headers["x-subject-token"])
 

@@ -1,31 +1,20 @@
 """Deletions that stay accepted, against Nova's real objects, its database layer and its compute manager, on SQLite."""
 
 import pytest
-from upstream import check, inside
+from upstream import NOVA, check, inside
 
-SERVERS = """
-    from nova import monkey_patch
-    monkey_patch.patch(backend="threading")
-    import os, tempfile
+SERVERS = (
+    NOVA
+    + """
     from unittest import mock
-    import nova.conf
-    from nova import config, context, exception, objects
+    from nova import exception
     from nova.compute import manager, task_states, vm_states
-    from nova.db.main import api, models
     from nova.scheduler import utils
     from oslo_utils import uuidutils
 
-    objects.register_all()
     if sys.argv[1] == "ours":
         from atoll.services import accepted_deletion
         accepted_deletion.install()
-
-    file = tempfile.NamedTemporaryFile(suffix=".db")
-    config.parse_args(["nova"], default_config_files=[], init_rpc=False)
-    nova.conf.CONF.set_override("connection", f"sqlite:///{file.name}?plugin=atoll", "database")
-    api.configure(nova.conf.CONF)
-    admin = context.get_admin_context()
-    models.BASE.metadata.create_all(api.get_context_manager(admin).writer.get_engine())
 
     def server(vm_state=vm_states.BUILDING, task_state=task_states.SPAWNING, **more):
         made = objects.Instance(
@@ -63,6 +52,7 @@ SERVERS = """
         except Exception as error:
             return type(error).__name__
 """
+)
 
 OTHERS_SAVES = (
     SERVERS

@@ -1,28 +1,14 @@
 """Resizes that were cut short, settled against Nova's real objects and database layer, on SQLite."""
 
 import pytest
-from upstream import inside
+from upstream import NOVA, inside
 
 CUT_SHORT = """
-    from nova import monkey_patch
-    monkey_patch.patch(backend="threading")
-    import tempfile
     from types import SimpleNamespace
     from unittest import mock
-    import nova.conf
-    from nova import config, context, objects
     from nova.compute import manager, task_states, vm_states
-    from nova.db.main import api, models
     from oslo_utils import uuidutils
     from atoll.services import unfinished_resizes
-
-    objects.register_all()
-    file = tempfile.NamedTemporaryFile(suffix=".db")
-    config.parse_args(["nova"], default_config_files=[], init_rpc=False)
-    nova.conf.CONF.set_override("connection", f"sqlite:///{file.name}?plugin=atoll", "database")
-    api.configure(nova.conf.CONF)
-    admin = context.get_admin_context()
-    models.BASE.metadata.create_all(api.get_context_manager(admin).writer.get_engine())
 
     held = {}
     class Placement:
@@ -92,7 +78,7 @@ CUT_SHORT = """
 
 @pytest.fixture(scope="module")
 def found():
-    return inside(CUT_SHORT)
+    return inside(NOVA + CUT_SHORT)
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,14 @@
 """Tasks that were cut short, settled against Nova's real objects and database layer, on SQLite."""
 
 import pytest
-from upstream import inside
+from upstream import NOVA, inside
 
 CUT_SHORT = """
-    from nova import monkey_patch
-    monkey_patch.patch(backend="threading")
-    import tempfile
     from unittest import mock
-    import nova.conf
-    from nova import config, context, objects
     from nova.compute import task_states, vm_states
-    from nova.db.main import api, models
     from nova.objects import fields
     from oslo_utils import uuidutils
     from atoll.services import unfinished_tasks
-
-    objects.register_all()
-    file = tempfile.NamedTemporaryFile(suffix=".db")
-    config.parse_args(["nova"], default_config_files=[], init_rpc=False)
-    nova.conf.CONF.set_override("connection", f"sqlite:///{file.name}?plugin=atoll", "database")
-    api.configure(nova.conf.CONF)
-    admin = context.get_admin_context()
-    models.BASE.metadata.create_all(api.get_context_manager(admin).writer.get_engine())
 
     def made(task_state, host="paris"):
         flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
@@ -54,7 +40,7 @@ CUT_SHORT = """
 
 @pytest.fixture(scope="module")
 def found():
-    return inside(CUT_SHORT)
+    return inside(NOVA + CUT_SHORT)
 
 
 def test_every_task_that_upstream_knows_has_a_rule(found):

@@ -16,6 +16,25 @@ from typing import Any
 _MARK = "\x1e"
 
 
+NOVA = """
+    from nova import monkey_patch
+    monkey_patch.patch(backend="threading")
+    import tempfile
+    import nova.conf
+    from nova import config, context, objects
+    from nova.db.main import api, models
+
+    objects.register_all()
+    file = tempfile.NamedTemporaryFile(suffix=".db")
+    config.parse_args(["nova"], default_config_files=[], init_rpc=False)
+    nova.conf.CONF.set_override("connection", f"sqlite:///{file.name}?plugin=atoll", "database")
+    api.configure(nova.conf.CONF)
+    admin = context.get_admin_context()
+    models.BASE.metadata.create_all(api.get_context_manager(admin).writer.get_engine())
+"""
+"""Code for `inside`: Nova's real objects over its real database layer, with an empty database of one cell."""
+
+
 def inside(code: str, *arguments: str) -> Any:
     """What a piece of code prints as JSON with `tell(…)`, run in an interpreter of its own."""
     prelude = f"import json, sys\ndef tell(data): print({_MARK!r} + json.dumps(data))\n"
