@@ -1,0 +1,124 @@
+"""The device's side of edge discovery: asks a site's gateway which site is nearest.
+
+Works with the credentials that every OpenStack client uses (`clouds.yaml`, or `OS_…` in the environment), and without a state directory.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from keystoneauth1.exceptions import ClientException, ConnectFailure, DiscoveryFailure, HttpError, Unauthorized
+from openstack.config import OpenStackConfig
+from openstack.exceptions import ConfigException
+
+from atoll.errors import AtollError
+
+PATH = "/simple-edge-discovery/v2/retrieve-closest-edge-cloud-zone"
+
+TIMEOUT_S = 30
+"""Seconds to wait for the gateway's answer; it may ask sites over slow links."""
+
+_GATEWAY = re.compile(r"(https?://[^/?#]+)(/strict)?(/scope/[^/]+)?/identity(/v3)?/?")
+"""The URL of Keystone behind a site's gateway, with or without a scope."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """The site that is nearest to a device.
+
+    Attributes:
+        id: the site's id as an edge cloud zone (a UUID).
+        name: the name of the site.
+        provider: the name of the cloud.
+        region: the region of the credentials; all sites of a cloud are in one.
+        url: the URL of Keystone behind the site's gateway; empty if the gateway does not know it.
+    """
+
+    id: str
+    name: str
+    provider: str
+    region: str
+    url: str
+
+    def data(self) -> dict[str, str]:
+        """Return the zone as plain data."""
+        return asdict(self)
+
+
+def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = None) -> Zone:
+    """Return the site nearest to a device.
+
+    Args:
+        cloud: the name of a cloud in clouds.yaml; `None` means `OS_CLOUD`, or else the variables `OS_…`.
+        device: the device's address; `None` means the device that asks.
+
+    Raises:
+        AtollError: `discovery.credentials`, `discovery.refused` or `discovery.unreachable`.
+    """
+    try:
+        config = OpenStackConfig().get_one(cloud=cloud)
+        auth_url = str(config.config.get("auth", {}).get("auth_url") or "")
+        found = _GATEWAY.fullmatch(auth_url)
+        if found is None:
+            expected = "expected that of a site's gateway, such as http://10.77.1.1:8080/identity/v3"
+            raise AtollError("discovery.credentials", f"the credentials have the auth_url {auth_url!r:.80}: {expected}", _HINT)
+        answer = config.get_session().post(
+            found[1] + PATH,
+            json={} if device is None else {"device": _identifier(device)},
+            headers={"x-correlator": str(uuid.uuid4())},
+            raise_exc=False,
+            redirect=False,
+            timeout=TIMEOUT_S,
+        )
+    except (ConfigException, Unauthorized) as error:
+        raise AtollError("discovery.credentials", _line(error), _HINT) from None
+    except (ConnectFailure, DiscoveryFailure, HttpError) as error:
+        raise AtollError("discovery.unreachable", _line(error)) from None
+    except ClientException as error:
+        raise AtollError("discovery.credentials", _line(error), _HINT) from None
+    return _zone(answer, config.get_region_name() or "")
+
+
+_HINT = "name a cloud of clouds.yaml by --cloud or OS_CLOUD, or run the command in `atoll shell SITE`"
+
+
+def _identifier(device: IPv4Address | IPv6Address) -> dict[str, Any]:
+    if isinstance(device, IPv6Address):
+        return {"ipv6Address": str(device)}
+    # Without a translation of addresses both are the same (the standard demands one besides the public one).
+    return {"ipv4Address": {"publicAddress": str(device), "privateAddress": str(device)}}
+
+
+def _zone(answer: Any, region: str) -> Zone:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, Mapping):
+        body = {}
+    if answer.status_code != 200:
+        why = str(body.get("message") or f"HTTP {answer.status_code}, and no message: the gateway may be of an earlier version")
+        code = "discovery.unreachable" if answer.status_code == 503 else "discovery.refused"
+        # One line, so that a gateway can't add a hint of its own.
+        message = " ".join(f"{why} ({body.get('code', answer.reason)})".split())
+        raise AtollError(code, message, _ADVICE.get(str(body.get("code"))))
+    try:
+        identifier, name, provider = (str(body[f"edgeCloud{each}"]) for each in ("ZoneId", "ZoneName", "Provider"))
+    except KeyError as error:
+        raise AtollError("discovery.refused", f"the answer of the gateway has no {error}: expected an edge cloud zone") from None
+    return Zone(identifier, name, provider, region, str(answer.headers.get("X-Atoll-Zone-Url", "")))
+
+
+_ADVICE = {
+    "UNNECESSARY_IDENTIFIER": "leave out --device; only a role that the operator names asks about other devices",
+    "MISSING_IDENTIFIER": "give --device ADDRESS: with this role, the token stands for an application and not for a device",
+}
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,233 @@
+"""Bases and overlays as images of Glance, with the properties by which a site starts servers from them.
+
+A base is an ordinary image: its disk as qcow2, which boots by itself. An overlay is an image that only sites of Atoll can start. Whoever
+uploads an image owns it; nothing here needs an administrator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from atoll.cloudlet import image
+from atoll.cloudlet.base import Report, check_content
+from atoll.cloudlet.description import ImageDescription
+from atoll.cloudlet.failures import invalid
+from atoll.cloudlet.header import Header, read_header
+from atoll.cloudlet.inspection import check_overlay
+from atoll.cloudlet.keys import TrustedKey
+from atoll.cloudlet.source import opened
+from atoll.errors import AtollError
+
+DISK = "disk"
+"""The only part that an image of Glance has."""
+
+_HASH = "sha512"
+_OCTETS = {"Content-Type": "application/octet-stream"}
+_PIECE = 1 << 20  # bytes
+
+
+class Glance(Protocol):
+    """A client of Glance's API, such as openstacksdk's image proxy; errors are exceptions."""
+
+    def get(self, path: str, *, params: Mapping[str, str]) -> Any:
+        """Send GET to a path of the API, and return the answer."""
+
+    def post(self, path: str, *, json: Mapping[str, Any]) -> Any:
+        """Send POST to a path of the API, and return the answer."""
+
+    def put(self, path: str, *, data: Sending, headers: Mapping[str, str]) -> Any:
+        """Send PUT to a path of the API, and return the answer."""
+
+    def delete(self, path: str) -> Any:
+        """Send DELETE to a path of the API, and return the answer."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The name and the fields of an image that is to be made.
+
+    Attributes:
+        name: the image's name.
+        fields: further fields and properties of Glance, such as `visibility`.
+    """
+
+    name: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """An image of Glance.
+
+    Attributes:
+        id: the image's id.
+        made: whether it was uploaded now.
+        properties: the properties that describe its content.
+    """
+
+    id: str
+    made: bool
+    properties: Mapping[str, str]
+
+
+class Sending:
+    """A file that is sent, as a body of known length; it reports how much was read.
+
+    Args:
+        path: the file.
+        report: receives the progress.
+    """
+
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path, self._report = path, report
+        self._size = path.stat().st_size
+        self._done = 0
+
+    def __enter__(self) -> Sending:
+        self._file = self._path.open("rb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(_PIECE):
+            yield piece
+
+    def read(self, length: int = -1) -> bytes:
+        """Return the next bytes, at most `length`; all if it is negative."""
+        piece = self._file.read(length)
+        self._done += len(piece)
+        self._report("uploading", self._done, self._size)
+        return piece
+
+
+class Uploads:
+    """Uploads to a cloud, into one project.
+
+    Args:
+        glance: the client.
+        project: the id of the user's project.
+        report: receives the progress.
+    """
+
+    def __init__(self, glance: Glance, project: str, report: Report) -> None:
+        self._glance, self._project, self._report = glance, project, report
+
+    def base(self, path: Path, wish: Wish) -> Uploaded:
+        """Upload a base, unless the project has it.
+
+        Args:
+            path: the base's directory.
+            wish: the name and fields of the image.
+
+        Raises:
+            AtollError: `cloudlet.invalid`: it is damaged, or has more than a disk; `cloudlet.upload`: qemu-img is missing, or has failed.
+        """
+        with image.opened(path) as found:
+            _check_parts(found.description, str(path))
+            properties = {"atoll_cloudlet_digest": found.description.digest.hex()}
+            if found.description.machine:
+                properties["atoll_cloudlet_machine"] = found.description.machine
+            held = self._held(properties)
+            if held:
+                return Uploaded(str(held[0]["id"]), made=False, properties=properties)
+            check_content(found, self._report)
+            with tempfile.TemporaryDirectory(prefix="atoll-") as directory:
+                packed = Path(directory) / "disk.qcow2"
+                self._report("packing", 0, 1)
+                _pack(path / DISK, packed)
+                fields = _fields(wish, found.description, "qcow2") | properties
+                return Uploaded(self._upload(packed, fields), made=True, properties=properties)
+
+    def overlay(self, path: Path, trusted: Sequence[TrustedKey], wish: Wish) -> Uploaded:
+        """Upload an overlay, unless the project has it; all of it is verified first.
+
+        Args:
+            path: the overlay's file.
+            trusted: the keys of which one has signed it.
+            wish: the name and fields of the image.
+
+        Raises:
+            AtollError: as for `read_header` and `check_overlay`; `cloudlet.invalid`: it is of more than a disk.
+        """
+        header, key = _verified(path, trusted, self._report)
+        described = {"atoll_cloudlet_base": header.base.hex(), "atoll_cloudlet_key": key.name}
+        query = {"atoll_cloudlet_digest": header.base.hex(), "status": "active"}
+        bases = self._glance.get("/images", params=query).json()["images"]
+        properties = described | ({"atoll_cloudlet_base_image": str(bases[0]["id"])} if bases else {})
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, _HASH).hexdigest()
+        for held in self._held(described):
+            if (held.get("os_hash_algo"), held.get("os_hash_value")) == (_HASH, digest):
+                return Uploaded(str(held["id"]), made=False, properties=properties)
+        made = self._upload(path, _fields(wish, header.result, "raw") | properties)
+        return Uploaded(made, made=True, properties=properties)
+
+    def _held(self, properties: Mapping[str, str]) -> list[Mapping[str, Any]]:
+        """Return the project's own images that have properties."""
+        query = {**properties, "owner": self._project, "status": "active"}
+        found: list[Mapping[str, Any]] = self._glance.get("/images", params=query).json()["images"]
+        return found
+
+    def _upload(self, file: Path, fields: Mapping[str, Any]) -> str:
+        """Make an image; nothing is left if its data do not arrive."""
+        made = str(self._glance.post("/images", json=fields).json()["id"])
+        try:
+            with Sending(file, self._report) as content:
+                self._glance.put(f"/images/{made}/file", data=content, headers=_OCTETS)
+        except BaseException:
+            self._glance.delete(f"/images/{made}")
+            raise
+        return made
+
+
+def _verified(path: Path, trusted: Sequence[TrustedKey], report: Report) -> tuple[Header, TrustedKey]:
+    """Verify an overlay, and return its header and the key that has signed it."""
+    error: AtollError | None = None
+    for key in trusted:
+        with opened(str(path), None) as source:
+            try:
+                header = read_header(source.read, [key], source.name)
+            except AtollError as raised:
+                if raised.kind.code != "cloudlet.untrusted":
+                    raise
+                error = raised
+                continue
+            _check_parts(header.result, str(path))
+            check_overlay(source, header, report)
+            return header, key
+    assert error is not None
+    raise error
+
+
+def _check_parts(description: ImageDescription, where: str) -> None:
+    names = [part.name for part in description.parts]
+    if names != [DISK]:
+        raise invalid(where, f"it is of {', '.join(names)}: expected the disk alone", "servers boot, and memory is not resumed yet")
+
+
+def _fields(wish: Wish, description: ImageDescription, disk_format: str) -> dict[str, Any]:
+    """Return the fields of a new image; Nova refuses flavors with a smaller disk than `min_disk`."""
+    gib = -(-description.size // 2**30)
+    return {"name": wish.name, "disk_format": disk_format, "container_format": "bare", "min_disk": gib, **wish.fields}
+
+
+def _pack(disk: Path, target: Path) -> None:
+    """Convert a raw disk to compressed qcow2."""
+    try:
+        subprocess.run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", disk, target], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise AtollError("cloudlet.upload", "qemu-img is missing: it packs the disk of a base", "`apt install qemu-utils`") from None
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["it has failed"])[-1]
+        raise AtollError("cloudlet.upload", f"qemu-img: {last}", "free some space in $TMPDIR") from None
