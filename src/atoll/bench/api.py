@@ -1,4 +1,4 @@
-"""A lean client of OpenStack's APIs, the same for all that is measured.
+"""A lean client of OpenStack's APIs, the same for all deployments that are measured.
 
 The official clients spend more processor time on a request than a small site spends on answering it, and would blur the ratios.
 """
@@ -15,19 +15,19 @@ from urllib.parse import urlsplit
 from atoll.bench.measure import failed
 
 TIMEOUT_S = 120.0
-"""Seconds that an answer may take; whoever runs out of patience sooner learns nothing."""
+"""Seconds to wait for an answer."""
 
 _MICROVERSIONS = {"compute": "compute 2.90", "placement": "placement 1.36"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said.
+    """The answer of a server.
 
     Attributes:
-        status: of HTTP.
-        body: the decoded JSON; None if there was none.
-        headers: in lower case.
+        status: the HTTP status.
+        body: the decoded JSON, or `None` without a body.
+        headers: the headers, with names in lower case.
     """
 
     status: int
@@ -36,19 +36,19 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """True for a success."""
+        """True if the status is a success."""
         return 200 <= self.status < 300
 
 
 class Api:
-    """One account's view of one deployment. Threads may share it.
+    """A client of one deployment with one account; threads may share it.
 
     Args:
-        url: of the identity API, with `/v3`.
-        password: of the account.
-        user: the account, of the default domain.
-        observe: told the status of every answer.
-        project: that the account works in, of the default domain.
+        url: the URL of the identity API, with `/v3`.
+        password: the password of the account.
+        user: the name of the account in the default domain.
+        observe: called with the method, path and status of every answer.
+        project: the name of the account's project in the default domain.
     """
 
     def __init__(
@@ -69,16 +69,13 @@ class Api:
         self._endpoints: dict[str, str] = {"identity": url}
 
     def sign_in(self) -> None:
-        """Get a token, and learn from it where the other APIs are.
+        """Get a token, and take the endpoints of the other APIs from its catalogue.
 
         Raises:
             OSError, http.client.HTTPException: there was no answer.
             AtollError: `bench.failed`: the answer is not a token.
         """
-        domain = {"id": "default"}
-        identity = {"methods": ["password"], "password": {"user": {"name": self._user, "domain": domain, "password": self._password}}}
-        scope = {"project": {"name": self._project, "domain": domain}}
-        answer = self.call("identity", "POST", "/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        answer = self.call("identity", "POST", "/auth/tokens", self.credentials())
         if answer.status != 201:
             raise refused("POST /auth/tokens", answer)
         self._token = answer.headers["x-subject-token"]
@@ -88,39 +85,54 @@ class Api:
                 if endpoint["interface"] == "public":
                     self._endpoints[service["type"]] = endpoint["url"]
 
+    def credentials(self) -> dict[str, Any]:
+        """Return the body of a request for a token."""
+        domain = {"id": "default"}
+        identity = {"methods": ["password"], "password": {"user": {"name": self._user, "domain": domain, "password": self._password}}}
+        scope = {"project": {"name": self._project, "domain": domain}}
+        return {"auth": {"identity": identity, "scope": scope}}
+
+    def endpoint(self, service: str) -> str:
+        """Return the URL of a service of the catalogue, known after `sign_in`."""
+        return self._endpoints[service]
+
+    def url(self, service: str, path: str) -> str:
+        """Return the URL of a path below a service's endpoint."""
+        return self._endpoints[service] + path
+
     @property
     def token(self) -> str:
-        """What `sign_in` got."""
+        """The token from `sign_in`."""
         return self._token
 
     @property
     def project(self) -> str:
-        """The id of the project that `sign_in` was for; empty before."""
+        """The id of the token's project; empty before `sign_in`."""
         return self._project_id
 
-    def call(  # noqa: PLR0913, PLR0917, RUF100 - what a request is made of
+    def call(  # noqa: PLR0913, PLR0917 - what a request is made of
         self,
         service: str,
         method: str,
         path: str,
-        body: Any = None,  # noqa: ANN401, RUF100
+        body: Any = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Make a request on a connection of its own.
+        """Send a request on a new connection, and return the answer, of any status.
 
         Args:
-            service: its type in the catalogue.
-            method: of HTTP.
-            path: below the service's endpoint.
-            body: sent as JSON.
-            data: sent as it is, instead.
-            headers: further ones, which win over the usual.
+            service: the type of the service in the catalogue.
+            method: the HTTP method.
+            path: the path below the service's endpoint.
+            body: the body, sent as JSON.
+            data: a body of bytes, which replaces `body`.
+            headers: further headers, which override those that this method sets.
 
         Raises:
             OSError, http.client.HTTPException: there was no answer.
         """
-        url = urlsplit(self._endpoints[service] + path)
+        url = urlsplit(self.url(service, path))
         sent = {"Accept": "application/json", "Content-Type": "application/octet-stream" if data else "application/json"}
         if self._token:
             sent["X-Auth-Token"] = self._token
@@ -141,14 +153,14 @@ class Api:
     def _connection(self, host: str, port: int) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
 
-    def expect(self, service: str, method: str, path: str, body: Any = None, data: bytes | None = None) -> Any:  # noqa: ANN401, RUF100
+    def expect(self, service: str, method: str, path: str, body: Any = None, data: bytes | None = None) -> Any:
         """Make a request that must succeed; see `call`.
 
         Returns:
             The decoded body.
 
         Raises:
-            AtollError: `bench.failed`: it did not.
+            AtollError: `bench.failed`: the request did not succeed.
         """
         try:
             answer = self.call(service, method, path, body, data)
@@ -160,11 +172,11 @@ class Api:
 
 
 def refused(what: str, answer: Answer) -> Exception:
-    """The error for an answer that is none of those expected."""
+    """Return the error for an unexpected answer."""
     return failed(f"{what}: HTTP {answer.status}: {json.dumps(answer.body)[:300]}")
 
 
-def _decoded(text: bytes) -> Any:  # noqa: ANN401, RUF100
+def _decoded(text: bytes) -> Any:
     try:
         return json.loads(text) if text else None
     except ValueError:

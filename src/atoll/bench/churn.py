@@ -1,4 +1,4 @@
-"""`atoll bench churn`: many clients that create, list and delete, and a count of what goes wrong."""
+"""`atoll bench churn`: many clients create, list and delete resources; failures are counted."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from atoll.bench.site import Sites
 from atoll.errors import AtollError
 
 HOLD = 3
-"""Servers and networks that one client keeps at most: enough that lists are not empty, too few for any quota."""
+"""Greatest number of servers, and of networks, that one client keeps: enough for non-empty lists, too few for any quota."""
 
 _LOCKED = "database is locked"
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to churn.
+class ChurnOptions:
+    """The size of the experiment.
 
     Attributes:
-        clients: how many, each a thread.
-        seconds: for how long.
-        seed: of their choices.
+        clients: the number of clients; each is a thread.
+        seconds: the length of the run in seconds.
+        seed: the seed of their random choices.
     """
 
     clients: int = 10
@@ -41,17 +41,17 @@ class Options:
 
 
 @dataclass
-class Outcome:
-    """What happened.
+class ChurnOutcome:
+    """The result of the experiment.
 
     Attributes:
-        operations: requests answered.
-        errors_5xx: answers by which an API admitted an error of its own.
-        errors_other: refusals that a correct client should not meet, and answers that never came.
-        failed_servers: servers that went to ERROR.
-        locked: lines of logs about a locked database.
-        leaks: what was left.
-        examples: a few of the errors, in words.
+        operations: the number of answered requests.
+        errors_5xx: the number of answers with a status of 500 or more.
+        errors_other: the number of refusals that a correct client should not meet, and of requests without an answer.
+        failed_servers: the number of servers that went to ERROR.
+        locked: the number of log lines about a locked database.
+        leaks: the resources that still existed after everything had been deleted.
+        examples: descriptions of a few of the errors.
     """
 
     operations: int = 0
@@ -63,24 +63,24 @@ class Outcome:
     examples: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
-        """Plain data, the leaks beside the other counts."""
+        """Return the result as plain data; the leaks are on the top level."""
         data = asdict(self)
         del data["leaks"], data["examples"]
         return data | self.leaks.to_json() | {"examples": self.examples}
 
     @property
     def bad(self) -> list[str]:
-        """What should not have been, in words; empty if all went well."""
+        """Descriptions of the failures; empty if there were none."""
         return [f"{name}: {count}" for name, count in self.to_json().items() if isinstance(count, int) and count and name != "operations"]
 
 
 def _is_bad(status: int) -> bool:
-    # A 404 or a 409 is what a client may well be told of something that is just going away; 0 stands for no answer.
+    # 404 and 409 are correct answers about a resource that is being deleted. 0 stands for no answer.
     return status == 0 or (status >= 400 and status not in (404, 409))
 
 
-class Tally:
-    """Counts the answers that all clients get."""
+class AnswerTally:
+    """A thread-safe count of the answers to all clients."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -88,58 +88,58 @@ class Tally:
         self.examples: list[str] = []
 
     def answer(self, method: str, path: str, status: int) -> None:
-        """Take note of an answer."""
+        """Count an answer by its status."""
         with self._lock:
             self._statuses[status] += 1
             if _is_bad(status) and len(self.examples) < _SHOWN:
                 self.examples.append(f"{method} {path}: {status}")
 
     def silence(self, why: str) -> None:
-        """Take note of a request that was never answered."""
+        """Count a request that got no answer."""
         with self._lock:
             self._statuses[0] += 1
             if len(self.examples) < _SHOWN:
                 self.examples.append(why)
 
-    def outcome(self) -> Outcome:
-        """What was counted so far."""
+    def outcome(self) -> ChurnOutcome:
+        """Return the counts so far."""
         with self._lock:
             other = sum(count for status, count in self._statuses.items() if status < 500 and _is_bad(status))
             errors = sum(count for status, count in self._statuses.items() if status >= 500)
-            return Outcome(self._statuses.total(), errors, other, examples=list(self.examples))
+            return ChurnOutcome(self._statuses.total(), errors, other, examples=list(self.examples))
 
 
-class Client:
-    """One client: does one thing after the other, each chosen at random.
+class ChurnClient:
+    """A client that makes one random request after the other.
 
     Args:
-        api: signed in.
-        tenancy: what its servers are made of.
-        name: begins the names of all it makes.
-        seed: of its choices.
+        api: a client of the APIs, signed in.
+        tenancy: the image, flavor and network of its servers.
+        name: the prefix of the names of its resources.
+        seed: the seed of its random choices.
     """
 
     def __init__(self, api: Api, tenancy: workload.Tenancy, name: str, seed: int) -> None:
         self._api = api
         self._tenancy = tenancy
         self._name = name
-        self._random = random.Random(seed)  # noqa: S311 - reproducible, not secret
+        self._random = random.Random(seed)
         self._servers: list[str] = []
         self._networks: list[str] = []
         self._made = 0
         self.failed_servers = 0
 
     def step(self) -> None:
-        """Do one thing.
+        """Make one random request.
 
         Raises:
-            OSError, http.client.HTTPException: there was no answer.
+            OSError, http.client.HTTPException: the request got no answer.
         """
         steps = (self._create_server, self._create_network, self._list, self._show, self._delete_server, self._delete_network)
         self._random.choice(steps)()
 
     def finish(self) -> None:
-        """Delete what is left, the networks after the servers."""
+        """Delete the client's resources, servers before networks."""
         workload.delete(self._api, self._servers)
         while self._networks:
             self._delete_network()
@@ -198,22 +198,22 @@ class Client:
             self._api.call("network", "DELETE", f"/v2.0/networks/{network}")
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> Outcome:
-    """Bring a site up, let the clients at it, and count.
+def run(options: ChurnOptions, root: Path, environment: Mapping[str, str], say: Say) -> ChurnOutcome:
+    """Start a site, run the clients against it, and count the failures.
 
     Args:
-        options: how many clients, and for how long.
-        root: a directory of the experiment's own.
-        environment: of the commands that are run.
-        say: told what is going on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
     sites = Sites(root, 1, environment)
-    say("a site")
+    say("starting a site")
     sites.up(1)
-    target, tally = sites.target(), Tally()
+    target, tally = sites.target(), AnswerTally()
     api = target.api()
     api.sign_in()
     tenancy = workload.prepare(api)
@@ -221,12 +221,12 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
     for number in range(options.clients):
         own = Api(target.url, target.password, observe=tally.answer)
         own.sign_in()
-        clients.append(Client(own, tenancy, f"client-{number}", options.seed * 1000 + number))
+        clients.append(ChurnClient(own, tenancy, f"client-{number}", options.seed * 1000 + number))
     say(f"{options.clients} clients for {options.seconds:.0f} s")
     deadline = time.monotonic() + options.seconds
     with ThreadPoolExecutor(options.clients) as pool:
         list(pool.map(lambda client: _drive(client, tally, deadline), clients))
-    say("deleting what is left")
+    say("deleting the resources that are left")
     workload.delete_all(api, options.clients)
     outcome = tally.outcome()
     outcome.failed_servers = sum(client.failed_servers for client in clients)
@@ -235,13 +235,13 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
     return outcome
 
 
-def _drive(client: Client, tally: Tally, deadline: float) -> None:
+def _drive(client: ChurnClient, tally: AnswerTally, deadline: float) -> None:
     while time.monotonic() < deadline:
         _guarded(client.step, tally)
     _guarded(client.finish, tally)
 
 
-def _guarded(action: Callable[[], None], tally: Tally) -> None:
+def _guarded(action: Callable[[], None], tally: AnswerTally) -> None:
     try:
         action()
     except (OSError, http.client.HTTPException, AtollError) as error:

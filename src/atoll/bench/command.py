@@ -1,4 +1,4 @@
-"""A cloud of an experiment's own, driven by the command line as a person would, and the processes that it consists of."""
+"""Commands of `atoll` that an experiment runs as a user would, and the processes of its cloud."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 
 from atoll.bench.measure import failed, family
 from atoll.errors import AtollError
-from atoll.runtime.control import connect
+from atoll.runtime.client import connect
 from atoll.site.state import State
 from atoll.wan.client import Wan
 
 TIMEOUT_S = 1800.0
-"""Seconds that a command may take: with many sites, no templates, on a machine that others use too."""
+"""Seconds to wait for a command: with many sites, without templates, on a busy machine."""
 
 _WORDS_BEFORE = 5  # the interpreter, -m, atoll, --state, its directory
 
 
 def atoll(state: State, log: Path, environment: Mapping[str, str], *arguments: str) -> None:
-    """Run a command of `atoll`, to its end.
+    """Run a command of `atoll` and wait for its end.
 
     Args:
-        state: of the cloud.
-        log: gets what the command says.
-        environment: of the command.
+        state: the state directory of the cloud.
+        log: the file for the command's output.
+        environment: the environment of the command.
         arguments: the verb and what follows it.
 
     Raises:
-        AtollError: `bench.failed`, with what the command said.
+        AtollError: `bench.failed`: the command failed; the message is the command's.
     """
     await_end(begin(state, log, environment, *arguments), log)
 
 
 def begin(state: State, log: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a command of `atoll`; see `atoll`."""
+    """Start a command of `atoll` without waiting; see `atoll`."""
     words = [sys.executable, "-m", "atoll", "--state", str(state.root), *arguments]
     with log.open("ab") as output:
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(environment))
@@ -45,7 +45,7 @@ def await_end(command: subprocess.Popen[bytes], log: Path) -> None:
     """Wait for a command to end.
 
     Raises:
-        AtollError: `bench.failed`: it failed, or didn't end.
+        AtollError: `bench.failed`: the command failed, or did not end in time.
     """
     try:
         code = command.wait(TIMEOUT_S)
@@ -58,7 +58,7 @@ def await_end(command: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def failure(command: subprocess.Popen[bytes], log: Path) -> AtollError:
-    """The error for a command that has failed: the last error that is in its log."""
+    """Return the error for a failed command: the last error in its log."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = next((line for line in reversed(lines) if line.startswith("error: ")), f"exit status {command.returncode}")
     return failed(f"`{_spelled(command)}`: {said.removeprefix('error: ')}")
@@ -70,7 +70,7 @@ def _spelled(command: subprocess.Popen[bytes]) -> str:
 
 
 def pids(state: State) -> list[int]:
-    """The supervisor of a cloud and its WAN, and all their descendants; none if it doesn't run."""
+    """Return the ids of a cloud's supervisor, its WAN and all their descendants; empty if the cloud does not run."""
     control = connect(state.root) if state.root.exists() else None
     if control is None:
         return []

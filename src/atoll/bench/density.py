@@ -10,24 +10,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.command import atoll, pids
+from atoll.bench.command import pids
 from atoll.bench.measure import Say, memory_mb, processor_percent
-from atoll.cloud import Cloud, dump_cloud
-from atoll.site.state import State
+from atoll.bench.own_cloud import own_cloud
 
 FITTED = ("ready_s", "memory_mb", "idle_cpu_percent")
-"""The numbers whose growth is fitted."""
+"""The costs to whose growth with the number of sites a power law is fitted."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class DensityOptions:
+    """The size of the experiment.
 
     Attributes:
-        sizes: numbers of sites, each measured in a cloud of its own.
-        settle_s: rest before memory and idle processor time are looked at, in seconds.
-        idle_s: for how long idleness is looked at, in seconds.
-        delay_ms: of each link, one way, in milliseconds.
+        sizes: the numbers of sites; each is measured in a cloud of its own.
+        settle_s: seconds to rest before memory and idle processor time are measured.
+        idle_s: seconds of the measurement of idle processor time.
+        delay_ms: the one-way delay of each link in milliseconds.
     """
 
     sizes: tuple[int, ...] = (1, 5, 10, 20, 40)
@@ -37,15 +36,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One size.
+class DensitySample:
+    """The measurements with one number of sites.
 
     Attributes:
-        sites: how many.
-        ready_s: from the command to its end, when all processes of all sites are ready, in seconds.
-        memory_mb: proportional set size of everything, in 10^6 bytes: sites, fork servers, supervisor, WAN.
-        idle_cpu_percent: of one core, of everything.
-        processes: of everything.
+        sites: the number of sites.
+        ready_s: seconds that `atoll up` took until all processes of all sites were ready.
+        memory_mb: the proportional set size of sites, fork servers, supervisor and WAN, in 10^6 bytes.
+        idle_cpu_percent: the processor time of all processes, as a percentage of one core.
+        processes: the number of all processes.
     """
 
     sites: int
@@ -55,7 +54,7 @@ class Sample:
     processes: int
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, and those that are per site."""
+        """Return the fields, and the costs divided by the number of sites."""
         return {
             **asdict(self),
             "memory_per_site_mb": round(self.memory_mb / self.sites, 1),
@@ -64,20 +63,20 @@ class Sample:
         }
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """Measure each size.
+def run(options: DensityOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Measure clouds of each size.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the commands.
-        say: told what goes on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Returns:
-        With one size its numbers; with more, `samples`, and by `FITTED` name the `exponents` of the growth: 1 is a cost in proportion.
+        For one size, the measured values. For several, `samples`, and for each name of `FITTED` the exponent of its growth; 1 is linear.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
     samples = [_measure(size, options, root / f"{size}", environment, say) for size in options.sizes]
     if len(samples) == 1:
@@ -85,8 +84,8 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
     return {"samples": [sample.to_json() for sample in samples], "exponents": exponents(samples)}
 
 
-def exponents(samples: Sequence[Sample]) -> dict[str, float]:
-    """By name, the k of a cost that grows like sites^k: the slope of a least-squares line through the logarithms."""
+def exponents(samples: Sequence[DensitySample]) -> dict[str, float]:
+    """Return the k of each cost that grows as sites^k: the slope of a least-squares line through the logarithms."""
     sites = [math.log(sample.sites) for sample in samples]
     found = {}
     for name in FITTED:
@@ -96,20 +95,13 @@ def exponents(samples: Sequence[Sample]) -> dict[str, float]:
     return found
 
 
-def _measure(size: int, options: Options, root: Path, environment: Mapping[str, str], say: Say) -> Sample:
+def _measure(size: int, options: DensityOptions, root: Path, environment: Mapping[str, str], say: Say) -> DensitySample:
     root.mkdir()
-    state, file = State(root / "s"), root / "cloud.yaml"
     sites = [{"name": f"site-{number}", "compute": "fake"} for number in range(1, size + 1)]
     cloud = {"name": "density", "sites": sites, "topology": {"preset": "mesh", "defaults": {"delay": f"{options.delay_ms}ms"}}}
-    file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
     say(f"{size} full sites")
-    begun = time.monotonic()
-    atoll(state, root / "commands.log", environment, "up", str(file))
-    ready_s = time.monotonic() - begun
-    try:
+    with own_cloud(root, cloud, environment) as own:
         time.sleep(options.settle_s)
-        idle = processor_percent(lambda: pids(state), options.idle_s)
-        running = pids(state)
-        return Sample(size, round(ready_s, 2), memory_mb(running), idle, len(running))
-    finally:
-        atoll(state, root / "commands.log", environment, "destroy", "--yes")
+        idle = processor_percent(lambda: pids(own.state), options.idle_s)
+        running = pids(own.state)
+        return DensitySample(size, round(own.up_s, 2), memory_mb(running), idle, len(running))

@@ -1,4 +1,4 @@
-"""The growth of what sites cost, as a picture."""
+"""A plot of the growth of costs with the number of sites."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _PANELS = (("ready_s", "seconds to all ready"), ("memory_mb", "memory, MB"), ("i
 
 
 def draw(samples: Sequence[Mapping[str, Any]], exponents: Mapping[str, float], path: Path) -> None:
-    """Draw each cost over the number of sites, on logarithmic axes, where a power of the number is a straight line.
+    """Plot each cost over the number of sites on logarithmic axes, where a power law is a straight line.
 
     Args:
-        samples: as `density.run` gives them.
-        exponents: of the fitted powers, by cost; may be empty.
-        path: of the SVG file.
+        samples: the samples that `density.run` returns.
+        exponents: the exponents of the fitted power laws by cost; may be empty.
+        path: the path of the SVG file.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 - a second of import, for those who want a picture
-    from matplotlib.ticker import ScalarFormatter  # noqa: PLC0415
+    from matplotlib.ticker import ScalarFormatter  # noqa: PLC0415 - as above
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):

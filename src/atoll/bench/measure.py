@@ -1,4 +1,4 @@
-"""Memory, processor time, and waiting: what the numbers of an experiment are made of."""
+"""Measurements of memory and processor time, and waiting with a time limit."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from atoll.errors import AtollError
 from atoll.runtime.linux import proportional_set_size
 
 Say = Callable[[str], None]
-"""Tells a person what is going on."""
+"""A function that shows a line about the progress of an experiment."""
 
 
 def failed(message: str, hint: str | None = None) -> AtollError:
-    """A `bench.failed` error, for the caller to raise."""
+    """Return a `bench.failed` error for the caller to raise."""
     return AtollError("bench.failed", message, hint)
 
 
 def family(pids: Iterable[int]) -> list[int]:
-    """These processes and all their descendants, as far as they live."""
+    """Return the ids of the live processes among these and of all their descendants."""
     found: dict[int, None] = {}
     for pid in pids:
         try:
@@ -33,12 +33,12 @@ def family(pids: Iterable[int]) -> list[int]:
 
 
 def memory_mb(pids: Iterable[int]) -> float:
-    """The proportional set size of processes, in megabytes (10^6 bytes): what they share among themselves is counted once."""
+    """Return the proportional set size of processes in megabytes (10^6 bytes); memory that they share counts once."""
     return round(sum(proportional_set_size(pid) or 0 for pid in pids) / 1e6, 1)
 
 
 def processor_seconds(pids: Iterable[int]) -> dict[int, float]:
-    """The processor time that each process has used so far, in seconds."""
+    """Return the processor time that each process has used so far, in seconds."""
     times: dict[int, float] = {}
     for pid in pids:
         try:
@@ -50,11 +50,11 @@ def processor_seconds(pids: Iterable[int]) -> dict[int, float]:
 
 
 def processor_percent(pids: Callable[[], list[int]], seconds: float) -> float:
-    """How much of one core processes use, in percent.
+    """Return the processor time of processes as a percentage of one core.
 
     Args:
-        pids: the processes, asked again at the end: those born meanwhile count in full.
-        seconds: for how long to look.
+        pids: returns the ids of the processes; called again at the end, so that new processes count too.
+        seconds: the length of the measurement in seconds.
     """
     begun, before = time.monotonic(), processor_seconds(pids())
     time.sleep(seconds)
@@ -64,24 +64,24 @@ def processor_percent(pids: Callable[[], list[int]], seconds: float) -> float:
 
 
 def wait_until(check: Callable[[], bool], what: str, timeout_s: float, interval_s: float = 0.1) -> None:
-    """Wait until something holds.
+    """Wait until a condition holds.
 
     Args:
-        check: looks, and may raise to give up.
-        what: is waited for, for the error.
-        timeout_s: how long.
-        interval_s: between two looks.
+        check: tests the condition; an exception ends the waiting.
+        what: a description of the condition for the error message.
+        timeout_s: seconds to wait.
+        interval_s: seconds between two tests.
 
     Raises:
-        AtollError: `bench.failed`: it did not come to hold in time.
+        AtollError: `bench.failed`: the condition did not hold in time.
     """
     deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:
-            raise failed(f"{what}: still not so after {timeout_s:.0f} s")
+            raise failed(f"{what}: not true after {timeout_s:.0f} s")
         time.sleep(interval_s)
 
 
 def median(samples: Sequence[float]) -> float | None:
-    """The median, rounded to milliseconds; None if there is nothing."""
+    """Return the median rounded to three decimals, or `None` without samples."""
     return round(statistics.median(samples), 3) if samples else None

@@ -1,4 +1,4 @@
-"""What an experiment's numbers are called, and how two deployments are compared."""
+"""The names of the numbers of `atoll bench site`, and the comparison of two deployments."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Key:
-    """One number of a report.
+    """One measured value of a report.
 
     Attributes:
-        name: in the JSON.
-        meaning: for a person, with the unit.
-        compared: False if the usual deployment has no such number.
+        name: the value's name in the JSON.
+        meaning: the value's description, with the unit.
+        compared: whether the value is measured for the usual deployment too.
     """
 
     name: str
@@ -34,15 +34,15 @@ KEYS = (
     Key("boots_per_min", "servers booted per minute"),
     Key("boot_full_s", "one server, durability full, s", compared=False),
     Key("boot_relaxed_s", "one server, durability relaxed, s", compared=False),
-    Key("durability_ratio", "the former divided by the latter", compared=False),
+    Key("durability_ratio", "durability full, divided by relaxed", compared=False),
     Key("idle_cpu_percent", "an idle site, % of one core"),
     Key("processes", "processes of everything", compared=False),
 )
-"""The numbers of `atoll bench site`, in the order they are shown."""
+"""The numbers of `atoll bench site` in the order in which they are shown."""
 
 
 def ratios(ours: Mapping[str, Any], standard: Mapping[str, Any]) -> dict[str, float]:
-    """Ours divided by the usual deployment's, for each number that both have and that is comparable."""
+    """Return each comparable number that both deployments have, divided by the usual deployment's."""
     found = {}
     for key in KEYS:
         left, right = ours.get(key.name), standard.get(key.name)
@@ -56,7 +56,7 @@ def _is_number(value: object) -> bool:
 
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """A report as a table: meaning, ours, the usual deployment's, ratio; empty where there is no number."""
+    """Return a report as a table: meaning, Atoll's number, the usual deployment's, ratio; empty where there is no number."""
     standard, compared = report.get("standard", {}), report.get("ratios", {})
     return [
         (key.meaning, text(report[key.name]), text(standard.get(key.name)), text(compared.get(key.name)))
@@ -66,7 +66,7 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 
 
 def text(value: float | None) -> str:
-    """A number for a person; empty for None."""
+    """Return a number as text; empty for `None`."""
     if value is None:
         return ""
     return f"{value:.0f}" if isinstance(value, int) or value >= 100 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""`atoll bench site`: what the sites of a cloud cost, from the first command to the last byte."""
+"""`atoll bench site`: the time, memory and processor time that the sites of a cloud cost."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from atoll.bench.measure import Say, failed, median, memory_mb, processor_percen
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, free_ports
 from atoll.cloud import Cloud, dump_cloud
-from atoll.runtime.control import connect
+from atoll.runtime.client import connect
 from atoll.services import SERVICES, template_key
 from atoll.site.sites import site_settings
 from atoll.site.state import State, default_cache
 
 DURABILITIES = ("full", "relaxed")
-"""The sites that are compared with each other are called so."""
+"""The values of `durability` that are compared; each is also the name of its site."""
 
 FINE_POLL_S = 0.01
-"""Seconds between two looks at a server where hundredths of a boot are compared."""
+"""Seconds between two requests for a server's status where differences of a few milliseconds are measured."""
 
 UP_TIMEOUT_S = 600.0
-"""Seconds that a site may take: with no templates, on a machine that others use too."""
+"""Seconds to wait for a site: without templates, on a busy machine."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class SiteOptions:
+    """The size of the experiment.
 
     Attributes:
-        sites: how many sites are brought up, one after the other.
-        servers: how many servers are booted for `boots_per_min`.
-        at_once: how many of them at once.
-        boots: how many single boots count.
-        settle_s: rest before memory and idle processor time are looked at, in seconds.
-        idle_s: for how long idleness is looked at, in seconds.
-        fresh_templates: measure a start with no schema templates too, in a cache directory of the experiment's own.
+        sites: the number of sites, which start one after the other.
+        servers: the number of servers that are booted for `boots_per_min`.
+        at_once: the number of them that boot at the same time.
+        boots: the number of single boots that are measured.
+        settle_s: seconds to rest before memory and idle processor time are measured.
+        idle_s: seconds of the measurement of idle processor time.
+        fresh_templates: whether to measure a start without schema templates too, in the experiment's own cache directory.
     """
 
     sites: int = 1
@@ -54,12 +54,12 @@ class Options:
 
 
 class Sites:
-    """A cloud of an experiment's own, driven by the command line as a person would.
+    """The experiment's own cloud, driven by the command line as a user would.
 
     Args:
-        root: a directory of the experiment's own.
-        count: how many sites it will have at most.
-        environment: of the commands.
+        root: the experiment's own directory.
+        count: the greatest number of sites.
+        environment: the environment of the commands.
     """
 
     def __init__(self, root: Path, count: int, environment: Mapping[str, str]) -> None:
@@ -70,17 +70,17 @@ class Sites:
         self._environment = dict(environment)
 
     def up(self, count: int, others: Sequence[str] = ()) -> float:
-        """Bring the first `count` sites up; all but the last may be up already.
+        """Start the first `count` sites; all but the last may be up already.
 
         Args:
-            count: how many.
-            others: of `DURABILITIES`: further sites, each called as its durability is.
+            count: the number of sites.
+            others: names from `DURABILITIES`: further sites, each named after its durability.
 
         Returns:
             Seconds from the command to the first correct answer of the last site's five APIs.
 
         Raises:
-            AtollError: `bench.failed`.
+            AtollError: `bench.failed`: the experiment could not be done.
         """
         names = [*(f"site-{index + 1}" for index in range(count)), *others]
         ports = [*self._ports[:count], *self._ports[-len(DURABILITIES) :]]
@@ -104,51 +104,51 @@ class Sites:
         return seconds
 
     def destroy(self) -> None:
-        """Stop and delete everything, fork servers and supervisor too."""
+        """Stop and delete everything, including fork servers and supervisor."""
         atoll(self.state, self._log, self._environment, "destroy", "--yes")
 
     def stop(self) -> None:
-        """Stop the sites' services; fork servers and supervisor stay."""
+        """Stop the services of the sites, but not the fork servers and the supervisor."""
         control = connect(self.state.root)
         if control is None:
-            raise failed("the supervisor has gone")
+            raise failed("the supervisor has ended")
         names = [status.name for status in control.status() if status.kind == "service"]
         for _event in control.stop(names):
             pass
 
     def target(self, number: int = 1) -> Target:
-        """One site, counted from 1."""
+        """Return a site by its number, counted from 1."""
         return self.named(f"site-{number}")
 
     def named(self, name: str) -> Target:
-        """One site, by its name."""
+        """Return a site by its name."""
         settings = site_settings(self.state, name)
         return Target(settings.url("identity", "/v3"), settings.secrets["admin"], settings.site, self.pids)
 
     def pids(self) -> list[int]:
-        """The supervisor and all its descendants: fork servers and services."""
+        """Return the ids of the supervisor and all its descendants: fork servers and services."""
         return pids(self.state)
 
-    def _await_settings(self, name: str, alive: Any) -> None:  # noqa: ANN401, RUF100
+    def _await_settings(self, name: str, alive: Any) -> None:
         while not (self.state.site(name) / "settings.json").exists() or not self.state.cloud_file.exists():
             alive()
             time.sleep(0.02)
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """Do the whole experiment; nothing else of ours may run meanwhile.
+def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Run the whole experiment; no other cloud may run on the machine meanwhile.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the commands that are run.
-        say: told what is going on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Returns:
         The numbers, by the names of `report.KEYS`.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
     if options.fresh_templates:
         environment = {**environment, "XDG_CACHE_HOME": str(root / "cache")}
@@ -183,20 +183,20 @@ def _templates_exist() -> bool:
     return all((directory / service.name).is_dir() for service in SERVICES)
 
 
-def _further_sites(sites: Sites, options: Options, say: Say) -> list[float]:
+def _further_sites(sites: Sites, options: SiteOptions, say: Say) -> list[float]:
     samples = []
     for number in range(2, options.sites + 1):
         say(f"site {number} of {options.sites}")
         samples.append(sites.up(number))
-        # A site that never booted a server has not touched much of its memory yet.
+        # Before its first server, a site uses only a part of its memory.
         api = sites.target(number).api()
         api.sign_in()
         workload.boot_one(api, workload.prepare(api), 1)
     return samples
 
 
-def _durability(sites: Sites, options: Options, say: Say) -> dict[str, Any]:
-    """Boot servers on a new site with `durability: full` and on one with `relaxed`, in turns: what the machine does besides hits both."""
+def _durability(sites: Sites, options: SiteOptions, say: Say) -> dict[str, Any]:
+    """Boot servers on a site with `durability: full` and on one with `relaxed` in turns, so that other load affects both alike."""
     say("two more sites, with durability full and relaxed")
     sites.up(options.sites, DURABILITIES)
     apis = {name: sites.named(name).api() for name in DURABILITIES}
@@ -210,7 +210,7 @@ def _durability(sites: Sites, options: Options, say: Say) -> dict[str, Any]:
             server, seconds = workload.boot(apis[name], tenancies[name], f"{name}-{turn}", poll_s=FINE_POLL_S)
             workload.delete(apis[name], [server])
             samples[name].append(seconds)
-    counted = {f"boot_{name}_s": each[1:] for name, each in samples.items()}  # the first is for caches and connections
+    counted = {f"boot_{name}_s": each[1:] for name, each in samples.items()}  # the first fills caches and opens connections
     medians = {name: statistics.median(each) for name, each in counted.items()}
     return {
         **{name: round(each, 3) for name, each in medians.items()},
@@ -219,11 +219,11 @@ def _durability(sites: Sites, options: Options, say: Say) -> dict[str, Any]:
     }
 
 
-def under_load(target: Target, options: Options, say: Say) -> dict[str, Any]:
-    """Boot servers, one by one and many at once, delete them, and make sure that nothing is left.
+def under_load(target: Target, options: SiteOptions, say: Say) -> dict[str, Any]:
+    """Boot servers, one by one and many at once, delete them, and check that nothing is left.
 
     Raises:
-        AtollError: `bench.failed`: an API did not do what it should, or something leaked.
+        AtollError: `bench.failed`: an API gave an unexpected answer, or a resource leaked.
     """
     api = target.api()
     api.sign_in()
@@ -232,11 +232,11 @@ def under_load(target: Target, options: Options, say: Say) -> dict[str, Any]:
     single = workload.boot_one(api, tenancy, options.boots)
     say(f"{options.servers} servers, {options.at_once} at a time")
     seconds = workload.boot_many(api, tenancy, options.servers, options.at_once)
-    say("deleting them")
+    say("deleting the servers")
     workload.delete_all(api, options.at_once)
     found = workload.leaks(api)
     if found.any:
-        raise failed(f"something leaked: {found}")
+        raise failed(f"resources are left after everything was deleted: {found}")
     return {
         "boot_one_s": median(single),
         "boots_per_min": round(60 * options.servers / seconds, 2),
@@ -244,12 +244,12 @@ def under_load(target: Target, options: Options, say: Say) -> dict[str, Any]:
     }
 
 
-def at_rest(target: Target, options: Options, say: Say) -> dict[str, Any]:
-    """Memory and idle processor time, after the deployment has settled; both divided by the number of sites."""
-    say("letting it settle")
+def at_rest(target: Target, options: SiteOptions, say: Say) -> dict[str, Any]:
+    """Return memory and idle processor time for each site, after the deployment has settled."""
+    say(f"resting for {options.settle_s:.0f} s")
     time.sleep(options.settle_s)
     total = memory_mb(target.pids())
-    say(f"watching it idle for {options.idle_s:.0f} s")
+    say(f"measuring the idle site for {options.idle_s:.0f} s")
     idle = processor_percent(target.pids, options.idle_s)
     return {
         "site_pss_mb": round(total / options.sites, 1),

@@ -1,4 +1,4 @@
-"""What an experiment needs to know of a deployment, whoever made it."""
+"""The deployment that an experiment measures: a site, or the usual deployment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _INTERVAL_S = 0.1
 
 @dataclass(frozen=True)
 class Target:
-    """A deployment that can be measured.
+    """A deployment to measure.
 
     Attributes:
-        url: of its identity API, with `/v3`.
-        password: of its administrator.
+        url: the URL of its identity API, with `/v3`.
+        password: the password of its administrator.
         host: the name of its compute host.
-        pids: all its processes, now.
+        pids: returns the ids of its current processes.
     """
 
     url: str
@@ -32,20 +32,22 @@ class Target:
     pids: Callable[[], list[int]]
 
     def api(self) -> Api:
-        """A client, not signed in yet."""
+        """Return a client of its APIs that has not signed in yet."""
         return Api(self.url, self.password)
 
 
 def await_answers(target: Target, alive: Callable[[], None], timeout_s: float) -> None:
-    """Wait until all five APIs have given an authenticated, correct answer; the one after the other, so that nothing is flooded.
+    """Wait until all five APIs have given a correct answer to an authenticated request.
+
+    The APIs are asked one after the other, to keep the load small.
 
     Args:
         target: the deployment.
-        alive: raises once there is nothing to wait for any more.
-        timeout_s: for all of them together.
+        alive: raises an error if the deployment has failed, so that waiting is useless.
+        timeout_s: seconds to wait for all of them together.
 
     Raises:
-        AtollError: `bench.failed`: one did not answer in time, or what `alive` raises.
+        AtollError: `bench.failed`: an API did not answer in time; or the error that `alive` raises.
     """
     api = target.api()
     deadline = time.monotonic() + timeout_s
@@ -58,7 +60,7 @@ def await_answers(target: Target, alive: Callable[[], None], timeout_s: float) -
 
 
 def _holds(api: Api, host: str, correct: Callable[[Api, str], bool]) -> bool:
-    # LookupError: an answer without what it should have, such as a list of versions.
+    # LookupError: the answer is another one, such as a list of versions, and lacks an expected field.
     with suppress(OSError, http.client.HTTPException, AtollError, LookupError):
         return correct(api, host)
     return False
@@ -94,4 +96,4 @@ _CORRECT: dict[str, Callable[[Api, str], bool]] = {
     "placement": _placement,
     "compute": _compute,
 }
-"""Of each API, what it must be able to say: a token, lists, and that the compute host is known and alive."""
+"""For each API, a check of its answers: a token, lists, and a compute host that is known and alive."""

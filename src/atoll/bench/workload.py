@@ -1,4 +1,4 @@
-"""What clients do to a deployment while it is measured: boot servers, one by one and many at once, and delete them."""
+"""The load on a measured deployment: clients boot servers, one by one and many at once, and delete them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from atoll.bench.api import Api
 from atoll.bench.measure import failed, wait_until
 
 POLL_S = 0.1
-"""Seconds between two looks at a server that boots: each look costs the deployment some milliseconds of processor time."""
+"""Seconds between two requests for the status of a booting server; each request costs the deployment milliseconds of processor time."""
 
 BOOT_TIMEOUT_S = 300.0
 _MEMORY_MB, _DISK_GB = 64, 1
@@ -22,7 +23,7 @@ _IMAGE_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Tenancy:
-    """What a server needs: identifiers of an image, a flavor and a network with a subnet."""
+    """The resources that a server needs: the ids of an image, a flavor, and a network with a subnet."""
 
     image: str
     flavor: str
@@ -31,11 +32,11 @@ class Tenancy:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What is still there after everything was deleted.
+    """The numbers of resources that exist after everything was deleted.
 
     Attributes:
-        servers: in Nova.
-        ports: in Neutron, of servers.
+        servers: servers in Nova.
+        ports: ports of servers in Neutron.
         allocations: consumers in Placement.
     """
 
@@ -45,19 +46,19 @@ class Leaks:
 
     @property
     def any(self) -> bool:
-        """True if anything leaked."""
+        """True if any resource leaked."""
         return bool(self.servers or self.ports or self.allocations)
 
     def to_json(self) -> dict[str, int]:
-        """The counts, under the names that reports use."""
+        """Return the counts by their names in reports."""
         return {f"leaked_{name}": count for name, count in asdict(self).items()}
 
 
 def prepare(api: Api) -> Tenancy:
-    """Upload an image, and make a network and, if there is none that fits, a flavor.
+    """Upload an image, create a network and, if no flavor fits, a flavor; return them as a tenancy.
 
     Args:
-        api: signed in as an administrator.
+        api: a client that is signed in as an administrator.
     """
     image = api.expect("image", "POST", "/v2/images", {"name": "bench", "disk_format": "raw", "container_format": "bare"})["id"]
     api.expect("image", "PUT", f"/v2/images/{image}/file", data=bytes(_IMAGE_BYTES))
@@ -76,25 +77,25 @@ def _flavor(api: Api) -> str:
 
 
 def server_body(tenancy: Tenancy, name: str) -> dict[str, Any]:
-    """The request for a server with one port."""
+    """Return the body of a request for a server with one port."""
     server = {"name": name, "imageRef": tenancy.image, "flavorRef": tenancy.flavor, "networks": [{"uuid": tenancy.network}]}
     return {"server": server}
 
 
 def create(api: Api, tenancy: Tenancy, name: str) -> str:
-    """Ask for a server with one port.
+    """Request a server with one port.
 
     Returns:
-        Its id.
+        The id of the server.
     """
     return str(api.expect("compute", "POST", "/servers", server_body(tenancy, name))["server"]["id"])
 
 
 def boot(api: Api, tenancy: Tenancy, name: str, poll_s: float = POLL_S) -> tuple[str, float]:
-    """Boot a server and watch it every `poll_s` seconds until it is ACTIVE.
+    """Boot a server and ask for its status every `poll_s` seconds until it is ACTIVE.
 
     Returns:
-        Its id, and how long it took, in seconds.
+        The id of the server, and the duration of the boot in seconds.
     """
     begun = time.monotonic()
     server = create(api, tenancy, name)
@@ -109,24 +110,28 @@ def _is_active(server: dict[str, Any]) -> bool:
 
 
 def delete(api: Api, servers: Iterable[str]) -> None:
-    """Delete servers and wait until they are gone."""
+    """Delete servers and wait until they no longer exist."""
     for server in servers:
         answer = api.call("compute", "DELETE", f"/servers/{server}")
         if not answer.ok and answer.status != 404:
             raise failed(f"DELETE /servers/{server}: HTTP {answer.status}")
-        wait_until(lambda: api.call("compute", "GET", f"/servers/{server}").status == 404, f"{server} gone", BOOT_TIMEOUT_S, POLL_S)  # noqa: B023
+        wait_until(partial(_is_gone, api, server), f"{server} gone", BOOT_TIMEOUT_S, POLL_S)
+
+
+def _is_gone(api: Api, server: str) -> bool:
+    return api.call("compute", "GET", f"/servers/{server}").status == 404
 
 
 def boot_one(api: Api, tenancy: Tenancy, times: int) -> list[float]:
     """Boot servers one after the other, each deleted before the next.
 
     Args:
-        api: signed in.
-        tenancy: from `prepare`.
-        times: how many count; one more goes before them, for caches and connections.
+        api: a client that is signed in.
+        tenancy: the result of `prepare`.
+        times: the number of measured boots; one more precedes them, to fill caches and open connections.
 
     Returns:
-        Their times, in seconds.
+        The durations of the boots in seconds.
     """
     samples = []
     for index in range(times + 1):
@@ -137,9 +142,9 @@ def boot_one(api: Api, tenancy: Tenancy, times: int) -> list[float]:
 
 
 def boot_many(api: Api, tenancy: Tenancy, count: int, at_once: int) -> float:
-    """Boot many servers, so many at once: the next is asked for when one has become ACTIVE.
+    """Boot many servers, at most `at_once` at the same time.
 
-    One watcher lists the ACTIVE servers for all clients: were each to ask for its own, the asking would be most of the work.
+    One watcher lists the ACTIVE servers for all clients. If each client asked for its own server, these requests would be most of the load.
 
     Returns:
         The time from the first request until all are ACTIVE, in seconds.
@@ -155,7 +160,7 @@ def boot_many(api: Api, tenancy: Tenancy, count: int, at_once: int) -> float:
 
 
 class _Watcher:
-    """Knows which servers are ACTIVE, from one list every `2 * POLL_S`."""
+    """A thread that lists the ACTIVE servers every `2 * POLL_S` seconds."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -180,7 +185,7 @@ class _Watcher:
             raise failed(f"server {server} is not ACTIVE after {BOOT_TIMEOUT_S:.0f} s")
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the watcher's thread."""
         self._stopped.set()
         self._thread.join()
 
@@ -209,18 +214,18 @@ class _Watcher:
 
 
 def delete_all(api: Api, at_once: int) -> None:
-    """Delete every server, so many at once."""
+    """Delete every server, at most `at_once` at the same time."""
     servers = [server["id"] for server in api.expect("compute", "GET", "/servers?all_tenants=1")["servers"]]
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda server: delete(api, [server]), servers))
 
 
 def leaks(api: Api, patience_s: float = 30.0) -> Leaks:
-    """Count what is left on a deployment on which nothing should be.
+    """Count and return the resources on a deployment that should be empty.
 
     Args:
-        api: signed in as an administrator.
-        patience_s: Nova tidies up in the background after it has said that a server is gone: how long that may take.
+        api: a client that is signed in as an administrator.
+        patience_s: seconds to wait for the end of Nova's clean-up, which goes on in the background after a server is gone.
     """
     deadline = time.monotonic() + patience_s
     while (found := _leaks(api)).any and time.monotonic() < deadline:

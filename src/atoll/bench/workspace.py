@@ -1,4 +1,4 @@
-"""A place of an experiment's own, of which nothing is left in the end: directory, ports, processes."""
+"""The workspace of an experiment: its directory, ports and processes, which are all removed at the end."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from atoll.cloud.model import PORT_STEP
 from atoll.runtime.linux import adopt_orphans
 
 HOST = "127.0.0.1"
-"""All traffic of an experiment stays on this machine."""
+"""The address of an experiment's servers: its traffic stays on this machine."""
 
 _FIRST_PORT, _LAST_PORT = 20000, 32000
-"""Above the default ports of sites, below those that the kernel gives to clients (32768 and up)."""
+"""The range of ports: above the default ports of sites, below the kernel's ephemeral ports (32768 and up)."""
 
 _PATIENCE_S = 20.0
 
 
 @contextmanager
 def workspace(say: Say) -> Iterator[Path]:
-    """A temporary directory; in the end, also after Ctrl-C or SIGTERM, it and every process started meanwhile are gone.
+    """Yield a temporary directory; when the context ends, delete it and end every process that was started meanwhile.
 
-    Call it in the main thread.
+    Ctrl-C and SIGTERM end the context too. Enter the context in the main thread.
 
     Args:
-        say: told when cleaning up takes a moment.
+        say: called with a line when the clean-up begins.
     """
-    adopt_orphans()  # daemons that leave their parents stay below this process, and can be found
+    adopt_orphans()  # daemons that leave their parents become children of this process, where they are found
     before = set(family([os.getpid()]))
     root = Path(tempfile.mkdtemp(prefix="atoll-bench-"))
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield root
     finally:
-        # A second Ctrl-C, meant for the same thing, must not leave half of it behind.
+        # A second Ctrl-C must not interrupt the clean-up.
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         say("cleaning up")
@@ -58,10 +58,10 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 
 def stop_all(pids: Callable[[], list[int]]) -> None:
-    """End processes: SIGTERM to those nobody else answers for, so that each can end its own; SIGKILL to what stays.
+    """End processes: SIGTERM to this process's own children, which end theirs; then SIGKILL to the processes that are left.
 
     Args:
-        pids: those that are left, now.
+        pids: returns the ids of the processes that are left.
     """
     psutil.wait_procs(_signalled((pid for pid in pids() if _parent(pid) == os.getpid()), signal.SIGTERM), timeout=_PATIENCE_S)
     psutil.wait_procs(_signalled(pids(), signal.SIGKILL), timeout=_PATIENCE_S)
@@ -84,15 +84,15 @@ def _signalled(pids: Iterable[int], number: int) -> list[psutil.Process]:
 
 
 def free_ports(count: int, step: int = PORT_STEP, first: int = _FIRST_PORT) -> list[int]:
-    """Base ports, each with all ports up to the next step free.
+    """Return base ports; the `step` ports from each of them on are free.
 
     Args:
-        count: how many.
-        step: ports per base.
-        first: the lowest port to look at.
+        count: the number of base ports.
+        step: the number of ports from each base.
+        first: the lowest port to try.
 
     Raises:
-        AtollError: `bench.failed`: this machine has not as many.
+        AtollError: `bench.failed`: this machine has too few free ports.
     """
     bases: list[int] = []
     for base in range(first, _LAST_PORT, step):
@@ -107,7 +107,7 @@ def free_ports(count: int, step: int = PORT_STEP, first: int = _FIRST_PORT) -> l
 
 def _is_free(port: int) -> bool:
     with socket.socket() as trial:
-        # As servers bind: a port whose last connections still linger (TIME_WAIT) is free.
+        # Servers bind in this way too: a port with connections in TIME_WAIT is free.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((HOST, port))

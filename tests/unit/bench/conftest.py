@@ -9,7 +9,7 @@ from atoll.bench.api import Answer, Api
 
 
 class FakeApi(Api):
-    """A cloud in memory. A server is ACTIVE once it has been looked at `looks` times."""
+    """A cloud in memory. A server is ACTIVE after its status was read `looks` times."""
 
     def __init__(self, looks: int = 2) -> None:
         super().__init__("http://127.0.0.1:1/v3", "secret")

@@ -1,6 +1,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
 
@@ -10,10 +11,11 @@ from atoll.errors import AtollError
 
 
 class Handler(BaseHTTPRequestHandler):
-    """All five APIs of a tiny cloud; `answers` may be changed by tests."""
+    """The five APIs of a tiny cloud; tests may change `answers`."""
 
     answers: dict[str, tuple[int, object]]
     seen: list[tuple[str, str | None, str | None]]
+    url: str
 
     def do_POST(self):
         self.do_GET()
@@ -37,8 +39,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def cloud():
     class Own(Handler):
-        answers = {}  # noqa: RUF012
-        seen = []  # noqa: RUF012
+        answers: ClassVar[dict[str, Any]] = {}
+        seen: ClassVar[list[Any]] = []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -1,12 +1,12 @@
 import pytest
 
 from atoll.bench import churn, workload
-from atoll.bench.churn import HOLD, Client, Outcome, Tally
+from atoll.bench.churn import HOLD, AnswerTally, ChurnClient, ChurnOutcome
 from atoll.errors import AtollError
 
 
 def test_tally_tells_errors_from_what_a_client_may_meet():
-    tally = Tally()
+    tally = AnswerTally()
     for status in (200, 202, 404, 409, 400, 500, 503):
         tally.answer("GET", "compute /servers", status)
     tally.silence("connection reset")
@@ -16,13 +16,13 @@ def test_tally_tells_errors_from_what_a_client_may_meet():
 
 
 def test_outcome_names_what_is_bad():
-    assert Outcome(operations=1000).bad == []
-    bad = Outcome(1000, locked=2, leaks=workload.Leaks(servers=0, ports=1, allocations=0)).bad
+    assert ChurnOutcome(operations=1000).bad == []
+    bad = ChurnOutcome(1000, locked=2, leaks=workload.Leaks(servers=0, ports=1, allocations=0)).bad
     assert bad == ["locked: 2", "leaked_ports: 1"]
 
 
 def test_client_holds_few_things_and_leaves_none(api, tenancy):
-    client = Client(api, tenancy, "client", seed=1)
+    client = ChurnClient(api, tenancy, "client", seed=1)
     for _step in range(300):
         client.step()
         assert len(api.servers) <= HOLD
@@ -34,7 +34,7 @@ def test_client_holds_few_things_and_leaves_none(api, tenancy):
 
 def test_clients_of_one_seed_do_the_same(api, tenancy):
     for _time in range(2):
-        client = Client(api, tenancy, "client", seed=7)
+        client = ChurnClient(api, tenancy, "client", seed=7)
         for _step in range(30):
             client.step()
         client.finish()
@@ -43,7 +43,7 @@ def test_clients_of_one_seed_do_the_same(api, tenancy):
 
 
 def test_client_notices_servers_in_error(api, tenancy):
-    client = Client(api, tenancy, "client", seed=1)
+    client = ChurnClient(api, tenancy, "client", seed=1)
     api.broken.add("client-1")
     client._create_server()
     client._show()
@@ -52,7 +52,7 @@ def test_client_notices_servers_in_error(api, tenancy):
 
 @pytest.mark.parametrize("error", [ConnectionResetError("reset"), AtollError("bench.failed", "HTTP 500")])
 def test_silence_does_not_end_a_client(error):
-    tally = Tally()
+    tally = AnswerTally()
 
     def fail():
         raise error

@@ -1,5 +1,5 @@
 from atoll.bench.cloud.agreement import spread
-from atoll.bench.cloud.experiment import Options
+from atoll.bench.cloud.experiment import CloudOptions
 from atoll.bench.cloud.gateway import carried
 from atoll.cli.bench_cloud import KEYS, _table
 
@@ -10,7 +10,7 @@ def test_things_are_spread_evenly():
 
 
 def test_defaults_are_those_of_the_targets():
-    options = Options()
+    options = CloudOptions()
     assert (options.sizes, options.rtt_ms, options.servers) == ((3, 10), 100, 1000)
     assert (options.apart_s, options.changes, options.image_mib) == (600, 1000, 1024)
 
@@ -45,6 +45,6 @@ def test_only_what_was_chosen_is_measured_and_told_at_once(monkeypatch):
     monkeypatch.setattr(experiment, "MEASURES", parts)
     told: list[str] = []
     made = SimpleNamespace(names=["a"], api=lambda _site: None)
-    assert experiment._measure(made, Options(only=("image", "list")), told.append) == {"list": 1, "image": 1}
+    assert experiment._measure(made, CloudOptions(only=("image", "list")), told.append) == {"list": 1, "image": 1}
     assert told == ["list of 1000", '{"list": 1}', "image of 1000", '{"image": 1}']
-    assert experiment._measure(made, Options(), told.append) == {"list": 1, "boots": 1, "image": 1}
+    assert experiment._measure(made, CloudOptions(), told.append) == {"list": 1, "boots": 1, "image": 1}

@@ -31,5 +31,5 @@ def test_a_command_that_hangs_is_ended(tmp_path, monkeypatch):
     assert made[0].returncode is not None
 
 
-def test_what_does_not_run_has_no_processes(tmp_path):
+def test_a_cloud_that_does_not_run_has_no_processes(tmp_path):
     assert pids(State(tmp_path / "s")) == []

@@ -1,11 +1,11 @@
 import pytest
 
 from atoll.bench import density_plot
-from atoll.bench.density import Sample, exponents
+from atoll.bench.density import DensitySample, exponents
 
 
 def sample(sites, **costs):
-    return Sample(sites, **{"ready_s": 1.0, "memory_mb": 1.0, "idle_cpu_percent": 1.0, "processes": 1, **costs})
+    return DensitySample(sites, **{"ready_s": 1.0, "memory_mb": 1.0, "idle_cpu_percent": 1.0, "processes": 1, **costs})
 
 
 def test_a_cost_in_proportion_grows_with_exponent_one():

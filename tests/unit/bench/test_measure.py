@@ -8,7 +8,7 @@ from atoll.bench.measure import family, median, memory_mb, processor_percent, pr
 from atoll.errors import AtollError
 
 NOBODY = 2**22 + 1
-"""Above the highest pid that Linux gives."""
+"""A pid above the highest one that Linux assigns."""
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_wait_until():
 
 
 def test_wait_until_gives_up():
-    with pytest.raises(AtollError, match="the moon: still not so after 0 s") as caught:
+    with pytest.raises(AtollError, match="the moon: not true after 0 s") as caught:
         wait_until(lambda: False, "the moon", 0, 0.001)
     assert caught.value.kind.code == "bench.failed"
 

@@ -1,17 +1,20 @@
 import subprocess
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
 from atoll.bench import site, workload
-from atoll.bench.site import Options, Sites, run
+from atoll.bench.site import SiteOptions, Sites, run
 from atoll.bench.target import Target
 from atoll.errors import AtollError
 
 
 class FakeSites:
-    """Sites that take as many seconds as they have a number, and one megabyte each."""
+    """Sites that start in as many seconds as their number, and use one megabyte each."""
+
+    latest: ClassVar[Any]
 
     def __init__(self, _root, _count, environment):
         self.running = 0
@@ -52,7 +55,7 @@ def fakes(monkeypatch, api):
     return api
 
 
-SMALL = Options(sites=3, servers=4, at_once=2, boots=2, settle_s=0, idle_s=0)
+SMALL = SiteOptions(sites=3, servers=4, at_once=2, boots=2, settle_s=0, idle_s=0)
 
 
 def test_the_whole_experiment(fakes, tmp_path):
@@ -79,7 +82,7 @@ def test_durabilities_are_compared_in_turns(fakes, tmp_path, monkeypatch):
     monkeypatch.setattr(workload, "boot", boot)
     monkeypatch.setattr(workload, "delete", lambda _api, _servers: None)
     monkeypatch.setattr(workload, "boot_many", lambda *_: 1.0)
-    numbers = run(Options(boots=2, servers=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
+    numbers = run(SiteOptions(boots=2, servers=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
     assert turns == ["relaxed", "full", "full", "relaxed", "relaxed", "full"]
     assert numbers["samples"]["boot_full_s"] == [1.0, 3.0]
     assert (numbers["boot_full_s"], numbers["boot_relaxed_s"], numbers["durability_ratio"]) == (2.0, 2.0, 1.0)
@@ -99,12 +102,14 @@ def test_the_sites_that_are_compared_are_described_so(tmp_path, monkeypatch):
 
 
 def test_one_site_has_no_next(fakes, tmp_path):
-    numbers = run(Options(servers=1, at_once=1, boots=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
+    numbers = run(SiteOptions(servers=1, at_once=1, boots=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
     assert not {"next_site_s", "next_site_mb"} & numbers.keys()
 
 
 def test_fresh_templates_are_made_in_a_cache_of_its_own(fakes, tmp_path):
-    numbers = run(Options(boots=1, servers=1, settle_s=0, idle_s=0, fresh_templates=True), tmp_path, {"PATH": "/bin"}, lambda _text: None)
+    numbers = run(
+        SiteOptions(boots=1, servers=1, settle_s=0, idle_s=0, fresh_templates=True), tmp_path, {"PATH": "/bin"}, lambda _text: None
+    )
     assert FakeSites.latest.done[:3] == ["up 1", "destroy", "up 1"]
     assert FakeSites.latest.environment == {"PATH": "/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert numbers["first_site_no_template_s"] == 1.0
@@ -112,7 +117,7 @@ def test_fresh_templates_are_made_in_a_cache_of_its_own(fakes, tmp_path):
 
 def test_a_leak_fails_the_experiment(fakes, tmp_path, monkeypatch):
     monkeypatch.setattr(workload, "leaks", lambda _api: workload.Leaks(0, 1, 0))
-    with pytest.raises(AtollError, match=r"something leaked: .*ports=1"):
+    with pytest.raises(AtollError, match=r"resources are left after everything was deleted: .*ports=1"):
         run(SMALL, tmp_path, {}, lambda _text: None)
 
 

@@ -152,7 +152,7 @@ def test_a_daemon_that_ended_is_told_with_its_last_line(daemons):
 
 def test_run_fails_with_the_program(daemons):
     daemons.run(python("fine", "pass"))
-    with pytest.raises(AtollError, match="broken ended with exit status 3: it said nothing"):
+    with pytest.raises(AtollError, match="broken ended with exit status 3: its log is empty"):
         daemons.run(python("broken", "import sys; sys.exit(3)"))
 
 
@@ -167,7 +167,7 @@ def test_chains_keep_their_order(daemons, tmp_path):
 
 
 def test_a_password_of_rabbitmq_may_have_any_characters(tmp_path, monkeypatch):
-    """Since RabbitMQ 4, `rabbitmq.conf` takes what is before a colon for the way in which a password is encrypted."""
+    """Since RabbitMQ 4, `rabbitmq.conf` takes the text before a colon for the name of the password's encryption."""
     monkeypatch.setattr(servers, "_find", lambda program: program)
     node = servers.RabbitMQ(tmp_path, (1, 2, 3), "a:'\"é#")
     node.configure()

@@ -52,7 +52,7 @@ def test_free_ports_are_free_and_apart(monkeypatch):
     bases = free_ports(2)
     assert bases[1] - bases[0] >= 10
     with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what `free_ports` takes for free may linger still
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that `free_ports` returned may be in TIME_WAIT
         taken.bind(("127.0.0.1", bases[0] + 3))
         taken.listen()
         assert bases[0] not in free_ports(2)

@@ -1,1 +1,1 @@
-"""What a message bus costs, and whether it loses anything: the same oslo.messaging code over one transport or another."""
+"""The costs and losses of a message bus: the same oslo.messaging code over different transports."""

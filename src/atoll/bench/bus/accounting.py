@@ -1,4 +1,4 @@
-"""What became of numbered casts: pure counting."""
+"""The account of numbered casts: how many were lost or executed twice. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ NUMBER_BYTES = 8
 
 @dataclass(frozen=True)
 class Account:
-    """The fate of casts.
+    """The number of casts by their outcome.
 
     Attributes:
-        acknowledged: `cast` returned.
-        failed: `cast` raised.
-        lost: acknowledged, and never executed, without the excuse of the next.
-        begun_when_killed: acknowledged, and in a server's hands when it was killed: begun, and not yet written down by the endpoint.
-        executed_twice: executed more than once, whatever the client was told.
-        failed_executed: executed, though `cast` raised.
+        acknowledged: casts for which `cast` returned normally.
+        failed: casts for which `cast` raised an error.
+        lost: casts that were acknowledged but never executed, except for those that `begun_when_killed` counts.
+        begun_when_killed: acknowledged casts that a server had begun when it was killed, before its endpoint recorded them.
+        executed_twice: casts that were executed more than once, acknowledged or not.
+        failed_executed: casts that were executed although `cast` raised an error.
     """
 
     acknowledged: int
@@ -32,14 +32,14 @@ class Account:
 
 
 def settle(total: int, acknowledged: Iterable[int], failed: Iterable[int], executed: Iterable[int], begun: Collection[int] = ()) -> Account:
-    """Compare what clients were told with what servers did.
+    """Return the account of a run: compare the casts that clients saw acknowledged with those that servers executed.
 
     Args:
-        total: the numbers are less than this.
-        acknowledged: numbers whose cast returned.
-        failed: numbers whose cast raised.
-        executed: numbers that servers executed, each as often as it was.
-        begun: numbers of which it is proved that a server had begun them when it was killed.
+        total: the number of casts; they are numbered from 0.
+        acknowledged: numbers of casts that returned normally.
+        failed: numbers of casts that raised an error.
+        executed: numbers that servers executed, repeated for each execution.
+        begun: numbers that a killed server had begun, as its journal proves.
     """
     times = bytearray(total)
     for number in executed:
@@ -58,13 +58,17 @@ def settle(total: int, acknowledged: Iterable[int], failed: Iterable[int], execu
 
 
 def numbers_in(paths: Iterable[Path]) -> array[int]:
-    """The numbers in files of 8 bytes each, in the machine's order."""
+    """Return the numbers in files of 8-byte records in native byte order.
+
+    Raises:
+        ValueError: a file does not consist of whole records.
+    """
     found = array("Q")
     for path in paths:
         data = path.read_bytes()
-        # A record is written in one step; were it ever not, the account must not be made from half of it.
+        # Each record is written in one step, so a partial record means that the account would be wrong.
         if len(data) % NUMBER_BYTES:
-            message = f"{path}: {len(data)} bytes are no whole number of records"
+            message = f"{path}: {len(data)} bytes: expected a multiple of {NUMBER_BYTES}"
             raise ValueError(message)
         found.frombytes(data)
     return found

@@ -1,4 +1,4 @@
-"""RabbitMQ for one experiment: started, and ended with it."""
+"""A RabbitMQ broker that lives as long as one experiment."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PORTS = 3  # AMQP, Erlang's distribution, Erlang's port mapper
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker that runs.
+    """A running RabbitMQ broker.
 
     Attributes:
-        url: for oslo.messaging.
-        pids: all its processes, now.
+        url: the transport URL for oslo.messaging.
+        pids: returns the ids of its current processes.
     """
 
     url: str
@@ -31,24 +31,24 @@ class Broker:
 
 
 def check_requirements() -> None:
-    """Make sure that RabbitMQ is installed.
+    """Check that RabbitMQ is installed.
 
     Raises:
-        AtollError: `bench.requirement`: it is not.
+        AtollError: `bench.requirement`: RabbitMQ is not installed.
     """
     check_packages("the comparison", ["rabbitmq-server"])
 
 
 @contextmanager
 def running(directory: Path, environment: Mapping[str, str]) -> Iterator[Broker]:
-    """A new RabbitMQ node with its defaults, on the loopback interface.
+    """Start a new RabbitMQ node with its default settings on the loopback interface, yield it, and stop it at the end.
 
     Args:
-        directory: of its own; it must not exist.
-        environment: of its processes.
+        directory: the node's own directory; it must not exist.
+        environment: the environment of its processes.
 
     Raises:
-        AtollError: `bench.failed`: it did not start.
+        AtollError: `bench.failed`: the node did not start.
     """
     directory.mkdir(mode=0o700)
     first = free_ports(1, _PORTS)[0]

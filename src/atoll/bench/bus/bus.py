@@ -1,4 +1,4 @@
-"""A bus to measure: its transport, and what has to run for it."""
+"""A message bus to measure: its transport, and the processes that the transport needs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from atoll.bench.bus import broker, transport
 from atoll.bench.bus.transport import Transport
 
 NAMES = ("zenoh", "rabbit")
-"""Ours, and what it is compared with."""
+"""The transports: Atoll's, and the one that it is compared with."""
 
 
 @dataclass(frozen=True)
 class Bus:
-    """A transport that can be used now.
+    """A transport that is ready for use.
 
     Attributes:
-        transport: how to reach it.
-        pids: the processes that it needs beside those that use it, now.
+        transport: the transport's configuration.
+        pids: returns the ids of the transport's own processes, such as a broker's, without those of clients and servers.
     """
 
     transport: Transport
@@ -29,16 +29,16 @@ class Bus:
 
 @contextmanager
 def opened(name: str, directory: Path, environment: Mapping[str, str], *, journal: bool | None = None) -> Iterator[Bus]:
-    """Have a bus, for a while.
+    """Start a bus, yield it, and stop it when the context ends.
 
     Args:
         name: one of `NAMES`.
-        directory: of its own; it must not exist.
-        environment: of its processes.
-        journal: see `transport.zenoh`; nothing to RabbitMQ.
+        directory: the bus's own directory; it must not exist.
+        environment: the environment of its processes.
+        journal: see `transport.zenoh`; RabbitMQ ignores it.
 
     Raises:
-        AtollError: `bench.failed`: it could not be started.
+        AtollError: `bench.failed`: the bus could not be started.
     """
     directory.mkdir(mode=0o700)
     if name == "zenoh":

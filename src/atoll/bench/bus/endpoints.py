@@ -1,4 +1,4 @@
-"""What the servers of an experiment do with messages."""
+"""The RPC endpoints of an experiment's servers."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from array import array
 from typing import Any
 
 NUMBER = struct.Struct("=Q")
-"""How a number is recorded: as the machine does, 8 bytes."""
+"""The format of a recorded number: 8 bytes in native byte order."""
 
 
 class Echo:
-    """Answers calls with what they brought, and notes when casts came.
+    """An endpoint that answers calls with their payload and records the times of casts.
 
     Attributes:
-        casts: `time.monotonic` of each.
+        casts: the `time.monotonic` of each cast.
     """
 
     def __init__(self) -> None:
         self.casts = array("d")
 
-    def echo(self, _context: Any, payload: str) -> str:  # noqa: ANN401, RUF100
-        """Called."""
+    def echo(self, _context: Any, payload: str) -> str:
+        """Return the payload of a call."""
         return payload
 
-    def note(self, _context: Any, payload: str) -> None:  # noqa: ANN401, ARG002, RUF100
-        """Cast."""
-        # One append is one step of the interpreter: no thread can come between, and no lock slows what is measured.
+    def note(self, _context: Any, payload: str) -> None:
+        """Record the time of a cast."""
+        # An append is atomic in the interpreter, so no lock slows the measurement.
         self.casts.append(time.monotonic())
 
 
 class Gathering:
-    """Keeps each thread that executes a call until all have one.
+    """An endpoint that holds each executing thread until all threads execute a call.
 
     Args:
-        count: how many threads there are.
+        count: the number of threads.
     """
 
     def __init__(self, count: int) -> None:
         self._together = threading.Barrier(count, timeout=60)
 
-    def meet(self, _context: Any) -> None:  # noqa: ANN401, RUF100
-        """Called."""
+    def meet(self, _context: Any) -> None:
+        """Return when all threads execute this method."""
         self._together.wait()
 
 
 class Recorder:
-    """Writes down the number of each cast that it executes, so that its process's own death takes none of them away.
+    """An endpoint that records the number of each cast in a file, where it survives the death of the process.
 
     Args:
-        path: of the file.
+        path: the path of the file.
     """
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def note(self, _context: Any, number: int) -> None:  # noqa: ANN401, RUF100
-        """Cast."""
-        # The kernel has it when this returns, whatever becomes of the process. Appending makes room for each in one step.
+    def note(self, _context: Any, number: int) -> None:
+        """Record the number of a cast."""
+        # The kernel has the record when this returns, even if the process then dies. Each append is atomic.
         os.write(self._file, NUMBER.pack(number))

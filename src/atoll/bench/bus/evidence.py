@@ -1,4 +1,4 @@
-"""What the journals of killed servers prove: which casts were in a server's hands when it died."""
+"""Evidence from the journals of killed servers: the casts that a server was executing when it died."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 from atoll.bus import frames, journal, payload
 
 LATEST = 1_000
-"""How many of those begun last are looked at: no more than there are threads can have been in a server's hands at once."""
+"""The number of the latest begun casts that are considered; a server executes at most one cast for each of its threads at once."""
 
 
 def journals(directory: Path, server: str) -> list[Path]:
-    """The journals of all processes of a server's name, as far as no successor has removed them.
+    """Return the journals of all processes with a server's name that no successor has removed.
 
     Args:
-        directory: the option `journal_dir`.
-        server: the name.
+        directory: the value of the option `journal_dir`.
+        server: the server's name.
     """
     return sorted(directory.glob(f"*+{server}/*.journal"))
 
 
 def begun(paths: Iterable[Path]) -> set[int]:
-    """The numbers of the casts that were begun last, according to journals.
+    """Return the numbers (the argument `number`) of the last `LATEST` casts that each journal records as begun.
+
+    A cast whose request a journal no longer holds is left out.
 
     Args:
-        paths: files; one that has gone meanwhile is nothing.
+        paths: the journals; those that no longer exist are skipped.
     """
     found: set[int] = set()
     for path in paths:
@@ -39,14 +41,14 @@ def begun(paths: Iterable[Path]) -> set[int]:
 
 def _begun(data: bytes) -> Iterator[int]:
     taken: dict[frames.MessageId, bytes] = {}
-    ended: list[frames.MessageId] = []
+    started: list[frames.MessageId] = []
     for record in journal.read(data):
-        if record.kind is journal.Kind.TAKEN:
+        if record.kind is journal.EntryKind.TAKEN:
             taken[record.id] = record.frame
-        elif record.kind is journal.Kind.BEGUN:
-            ended.append(record.id)
-    for message in ended[-LATEST:]:
-        # One whose request the journal no longer has was begun long before: when the file was last written anew.
+        elif record.kind is journal.EntryKind.BEGUN:
+            started.append(record.id)
+    for message in started[-LATEST:]:
+        # If the journal no longer has the request, the message was begun before the file was last rewritten.
         if message in taken:
             request = frames.decode(taken[message])
             assert isinstance(request, frames.Request)

@@ -1,4 +1,4 @@
-"""`atoll bench bus-loss`: casts while servers are restarted and killed, and a count of those lost and of those executed twice."""
+"""`atoll bench bus-loss`: cast while servers are restarted and killed, and count the casts that are lost or executed twice."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from pathlib import Path
 from atoll.bench.bus import evidence
 from atoll.bench.bus.accounting import NUMBER_BYTES, Account, numbers_in, settle
 from atoll.bench.bus.bus import Bus, opened
-from atoll.bench.bus.processes import Template, Worker, end_all, share
-from atoll.bench.bus.work import Tally
+from atoll.bench.bus.processes import Worker, WorkerTemplate, end_all, share
+from atoll.bench.bus.work import CallTally
 from atoll.bench.measure import Say
 
 CLIENT_PROCESSES = 2
 CLIENTS = 16
-"""Threads that cast, in all client processes together."""
+"""Number of casting threads in all client processes together."""
 
 SERVERS = 3
-"""Servers on the topic: while one is away, there are others."""
+"""Number of servers on the topic: while one restarts, the others serve."""
 
 _SETTLE_S = 20.0
-"""Seconds in which no cast was executed any more, after which what is missing is lost."""
+"""Seconds without an execution after which missing casts count as lost."""
 
 _SURE_S = 3.0
-"""The same, if none is missing."""
+"""Seconds without an execution after which the run ends if no cast is missing."""
 
 _REPORT_S = 20.0
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to do.
+class LossOptions:
+    """The size and the conditions of the experiment.
 
     Attributes:
-        casts: how many.
-        name: of the transport, "zenoh" or "rabbit".
-        journal: whether zenoh's servers keep on the disk what they acknowledged and have not begun.
-        interval_s: seconds between two restarts, on average.
-        kill: the share of restarts that are by SIGKILL, 0 to 1; the others are in good order.
-        seed: of the times and the choices.
+        casts: the number of casts.
+        name: the name of the transport, "zenoh" or "rabbit".
+        journal: whether servers of Zenoh's transport write acknowledged casts to the disk until they begin them.
+        interval_s: the mean number of seconds between two restarts.
+        kill: the share of restarts by SIGKILL, 0 to 1; the others are graceful.
+        seed: the seed of the random times and choices.
     """
 
     casts: int = 1_000_000
@@ -55,16 +55,16 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What happened.
+class LossOutcome:
+    """The result of the experiment.
 
     Attributes:
-        account: of the casts.
-        restarts_term: restarts in good order.
-        restarts_kill: restarts by SIGKILL.
-        seconds: from the first cast until the last was acknowledged.
-        errors: how many casts raised which exception.
-        examples: a few of them in words.
+        account: the number of casts by their outcome.
+        restarts_term: the number of graceful restarts.
+        restarts_kill: the number of restarts by SIGKILL.
+        seconds: the time from the first cast to the last acknowledgement.
+        errors: the number of casts that raised, by the name of the exception.
+        examples: the messages of a few of these exceptions.
     """
 
     account: Account
@@ -75,7 +75,7 @@ class Outcome:
     examples: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
-        """Plain data, the account's counts beside the others."""
+        """Return the result as plain data; the account's counts are on the top level."""
         rate = round(self.account.acknowledged / self.seconds, 1) if self.seconds else None
         return asdict(self.account) | {
             "restarts_term": self.restarts_term,
@@ -88,22 +88,22 @@ class Outcome:
 
     @property
     def bad(self) -> list[str]:
-        """What should not have been, in words; empty if all went well."""
+        """Descriptions of the failures; empty if there were none."""
         counts = {"lost": self.account.lost, "executed_twice": self.account.executed_twice}
         return [f"{name}: {count}" for name, count in counts.items() if count]
 
 
 class Servers:
-    """The servers of the experiment, and for each that goes another one of its name.
+    """The servers of the experiment; a server that ends is replaced by one of the same name.
 
     Args:
-        template: forks them.
-        configuration: of the transport, a file.
-        directory: of records.
-        journals: where the transport's servers keep journals, if they do.
+        template: the process that forks them.
+        configuration: the configuration file of the transport.
+        directory: the directory of their records.
+        journals: the directory of their journals, or `None` without journals.
     """
 
-    def __init__(self, template: Template, configuration: Path, directory: Path, journals: Path | None) -> None:
+    def __init__(self, template: WorkerTemplate, configuration: Path, directory: Path, journals: Path | None) -> None:
         self._template = template
         self._configuration = configuration
         self._directory = directory
@@ -114,33 +114,33 @@ class Servers:
         self.begun: set[int] = set()
 
     def restart(self, index: int, number: signal.Signals) -> None:
-        """End one server by a signal, and have another one take its name."""
+        """End one server by a signal and start its replacement."""
         self._running[index].end(number)
         if number == signal.SIGKILL and self._journals:
-            # Before the successor comes, which removes them.
+            # The successor will remove the journals.
             self.begun |= evidence.begun(evidence.journals(self._journals, _name(index)))
         self._running[index] = self._serve(index)
         self.restarts[number] += 1
 
     def check(self) -> None:
-        """Make sure that none has ended by itself.
+        """Check that no server has ended by itself.
 
         Raises:
-            AtollError: `bench.failed`: one has.
+            AtollError: `bench.failed`: a server has ended.
         """
         for worker in self._running:
             worker.check()
 
     def records(self) -> list[Path]:
-        """The files with the numbers of the casts that were executed."""
+        """Return the files with the numbers of the executed casts."""
         return sorted(self._directory.glob("*.executed"))
 
     def executed(self) -> int:
-        """How many casts were executed so far."""
+        """Return the number of casts executed so far."""
         return sum(path.stat().st_size for path in self.records()) // NUMBER_BYTES
 
     def end(self) -> None:
-        """End them all, in good order."""
+        """End all servers gracefully."""
         end_all(self._running)
 
     def _serve(self, index: int) -> Worker:
@@ -155,17 +155,17 @@ def _name(index: int) -> str:
     return f"server-{index}"
 
 
-def plan(options: Options, now: float) -> Callable[[float], tuple[int, signal.Signals] | None]:
-    """When to restart which server, and how.
+def plan(options: LossOptions, now: float) -> Callable[[float], tuple[int, signal.Signals] | None]:
+    """Return a random plan of the restarts.
 
     Args:
-        options: see there.
-        now: the time at the beginning.
+        options: the mean interval, the share of kills and the seed.
+        now: the time of the beginning, in seconds.
 
     Returns:
-        A function that, given the time, tells what to do now, if anything.
+        A function that takes the time in seconds and returns the server to restart now and the signal, or `None` for no restart.
     """
-    chance = random.Random(options.seed)  # noqa: S311 - reproducible, not secret
+    chance = random.Random(options.seed)
     due = now + chance.uniform(0.5, 1.5) * options.interval_s
 
     def choose(moment: float) -> tuple[int, signal.Signals] | None:
@@ -178,14 +178,14 @@ def plan(options: Options, now: float) -> Callable[[float], tuple[int, signal.Si
     return choose
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> Outcome:
-    """Do the experiment.
+def run(options: LossOptions, root: Path, environment: Mapping[str, str], say: Say) -> LossOutcome:
+    """Run the whole experiment, and return its outcome.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the processes.
-        say: told what is going on.
+        options: the size and the conditions of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the processes.
+        say: called with a line about the progress.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
@@ -194,10 +194,10 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
         return _run(bus, options, root, environment, say)
 
 
-def _run(bus: Bus, options: Options, root: Path, environment: Mapping[str, str], say: Say) -> Outcome:
+def _run(bus: Bus, options: LossOptions, root: Path, environment: Mapping[str, str], say: Say) -> LossOutcome:
     configuration = root / "transport.conf"
     bus.transport.write(configuration)
-    template = Template(root, environment)
+    template = WorkerTemplate(root, environment)
     template.ask("load", modules=bus.transport.modules)
     servers = Servers(template, configuration, root, bus.transport.journals)
     clients = _clients(template, configuration)
@@ -207,12 +207,12 @@ def _run(bus: Bus, options: Options, root: Path, environment: Mapping[str, str],
         worker.tell("cast_numbers", first=first, last=first + count, directory=str(root), name=worker.name)
         first += count
     _restart_until_done(clients, servers, options, say)
-    total, ended = Tally(), begun
+    total, ended = CallTally(), begun
     for worker in clients:
         tally, moment = worker.answer()
         total.add(tally)
         ended = max(ended, moment)
-    say("waiting for what is under way")
+    say("waiting for casts that are under way")
     _await_quiet(servers, total.sent)
     end_all(clients)
     servers.end()
@@ -220,10 +220,10 @@ def _run(bus: Bus, options: Options, root: Path, environment: Mapping[str, str],
     told = {kind: numbers_in(root.glob(f"*.{kind}")) for kind in ("acknowledged", "failed")}
     account = settle(options.casts, told["acknowledged"], told["failed"], numbers_in(servers.records()), servers.begun)
     restarts = servers.restarts
-    return Outcome(account, restarts[signal.SIGTERM], restarts[signal.SIGKILL], ended - begun, dict(total.errors), total.examples)
+    return LossOutcome(account, restarts[signal.SIGTERM], restarts[signal.SIGKILL], ended - begun, dict(total.errors), total.examples)
 
 
-def _clients(template: Template, configuration: Path) -> list[Worker]:
+def _clients(template: WorkerTemplate, configuration: Path) -> list[Worker]:
     workers = [template.fork("casters", f"casters-{index}") for index in range(CLIENT_PROCESSES)]
     for worker, count in zip(workers, share(CLIENTS, CLIENT_PROCESSES), strict=True):
         worker.ask("prepare", count=count)
@@ -231,7 +231,7 @@ def _clients(template: Template, configuration: Path) -> list[Worker]:
     return workers
 
 
-def _restart_until_done(clients: list[Worker], servers: Servers, options: Options, say: Say) -> None:
+def _restart_until_done(clients: list[Worker], servers: Servers, options: LossOptions, say: Say) -> None:
     choose = plan(options, time.monotonic())
     told = time.monotonic()
     while not all(worker.ready() for worker in clients):
@@ -248,7 +248,7 @@ def _restart_until_done(clients: list[Worker], servers: Servers, options: Option
 
 def _await_quiet(servers: Servers, expected: int) -> None:
     count, changed = servers.executed(), time.monotonic()
-    # Even if as many were executed as should be, one may be on its way for the second time.
+    # Even if enough casts were executed, a second delivery of one may be on its way.
     while time.monotonic() - changed < (_SURE_S if count >= expected else _SETTLE_S):
         time.sleep(_POLL_S)
         before, count = count, servers.executed()

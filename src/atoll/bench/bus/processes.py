@@ -1,4 +1,4 @@
-"""Worker processes, as the experiment's own process sees them."""
+"""Handles with which the experiment starts its worker processes, sends them commands and ends them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any
 from atoll.bench.measure import failed
 
 PATIENCE_S = 120.0
-"""Seconds that an answer may take, beyond what was asked for: workers of two cores that do a thousand things at once are slow."""
+"""Seconds to wait for an answer beyond the length of the command: a thousand busy threads on two cores are slow."""
 
 
 class Process:
-    """A process that takes commands; see `worker.obey`.
+    """A process that executes commands; see `worker.obey`.
 
     Args:
-        name: for messages.
-        log: the file with what it says.
+        name: the name of the process in error messages.
+        log: the file with its output.
 
     Attributes:
-        pid: 0 until it is known.
-        far: the end of the connection that is the process's.
+        pid: the process id; 0 until it is known.
+        far: the end of the connection that the process uses.
     """
 
     def __init__(self, name: str, log: Path) -> None:
@@ -39,14 +39,14 @@ class Process:
         self._connection, self.far = Pipe()
 
     def tell(self, command: str, **arguments: object) -> None:
-        """Ask for something without waiting; `answer` then waits."""
+        """Send a command without waiting; `answer` waits for its result."""
         try:
             self._connection.send((command, arguments))
         except OSError as error:
             raise self._died() from error
 
-    def answer(self, timeout_s: float = PATIENCE_S) -> Any:  # noqa: ANN401, RUF100 - whatever the command returns
-        """The result of the command that was told first, of those not answered yet; at the very first, that the process is ready.
+    def answer(self, timeout_s: float = PATIENCE_S) -> Any:
+        """Return the result of the oldest unanswered command; the first answer of all says that the process is ready.
 
         Raises:
             AtollError: `bench.failed`: the command failed, there was no answer in time, or the process died.
@@ -61,29 +61,29 @@ class Process:
             raise failed(f"{self.name}: {error}")
         return result
 
-    def ask(self, command: str, **arguments: object) -> Any:  # noqa: ANN401, RUF100
-        """`tell`, then `answer`."""
+    def ask(self, command: str, **arguments: object) -> Any:
+        """Send a command and return its result."""
         self.tell(command, **arguments)
         return self.answer()
 
     def ready(self) -> bool:
-        """True if `answer` need not wait."""
+        """Return whether `answer` would return at once."""
         return self._connection.poll(0)
 
     def _died(self) -> Exception:
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if self.log.exists() else []
-        return failed(f"{self.name} has ended: {lines[-1][:300] if lines else 'it said nothing'}")
+        return failed(f"{self.name} has ended: {lines[-1][:300] if lines else 'its log is empty'}")
 
 
 class Worker(Process):
-    """A process that was forked from a `Template`. It is not this process's child."""
+    """A worker process. It was forked by a `WorkerTemplate`, so it is not a child of this process."""
 
     def __init__(self, name: str, log: Path) -> None:
         super().__init__(name, log)
-        self._descriptor = -1  # of the process; none before it is born, and after it has ended
+        self._descriptor = -1  # the process's pidfd; -1 before it is born and after it has ended
 
     def born(self, pid: int) -> None:
-        """Take note of its pid, and wait until it is ready."""
+        """Record the pid and wait until the process is ready."""
         self.pid = pid
         self.far.close()
         try:
@@ -94,23 +94,23 @@ class Worker(Process):
 
     @property
     def running(self) -> bool:
-        """False once it has ended."""
+        """True if the process is still running."""
         return not self._ended(0)
 
     def check(self) -> None:
-        """Make sure that it runs.
+        """Check that the process is running.
 
         Raises:
-            AtollError: `bench.failed`: it has ended by itself.
+            AtollError: `bench.failed`: the process has ended by itself.
         """
         if not self.running:
             raise self._died()
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """End it by a signal, and wait until it has gone.
+        """End the process by a signal and wait for its end.
 
         Raises:
-            AtollError: `bench.failed`: it would not go.
+            AtollError: `bench.failed`: the process did not end in time.
         """
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, number)
@@ -128,12 +128,12 @@ class Worker(Process):
         return bool(poll.poll(timeout_s * 1000))
 
 
-class Template(Process):
-    """The process that has imported everything, and forks the workers. It dies with this one, and they with it.
+class WorkerTemplate(Process):
+    """The process that has imported all modules and forks the workers. It ends with this process, and the workers end with it.
 
     Args:
-        logs: the directory of all logs.
-        environment: their variables.
+        logs: the directory of the logs.
+        environment: the environment of the processes.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
@@ -148,11 +148,11 @@ class Template(Process):
         self.answer()
 
     def fork(self, role: str, name: str) -> Worker:
-        """A new worker.
+        """Fork a worker process, and return its handle.
 
         Args:
             role: a key of `worker.ROLES`.
-            name: of its log.
+            name: the name of the worker and of its log.
         """
         worker = Worker(name, self.logs / f"{name}.log")
         self.tell("fork", role=role, log=str(worker.log))
@@ -161,19 +161,19 @@ class Template(Process):
         return worker
 
     def end(self) -> None:
-        """End it, and with it all workers that are left."""
+        """End the process and all workers that still run."""
         self._connection.close()
         self._process.wait(PATIENCE_S)
 
 
 def share(total: int, parts: int) -> list[int]:
-    """A number divided into at most so many parts that differ by at most one, none of them 0; the larger first."""
+    """Divide a number into at most `parts` positive parts that differ by at most one, the larger parts first."""
     parts = min(total, parts)
     return [total // parts + (index < total % parts) for index in range(parts)]
 
 
 def ask_all(workers: Iterable[Worker], command: str, **arguments: object) -> list[Any]:
-    """Ask several at once; their answers, in their order."""
+    """Send a command to several workers at once and return their results in the same order."""
     chosen = list(workers)
     for worker in chosen:
         worker.tell(command, **arguments)
@@ -181,6 +181,6 @@ def ask_all(workers: Iterable[Worker], command: str, **arguments: object) -> lis
 
 
 def end_all(workers: Iterable[Worker]) -> None:
-    """End workers in good order, one after the other."""
+    """End workers gracefully, one after the other."""
     for worker in workers:
         worker.end()

@@ -1,8 +1,8 @@
-"""The experiment without a transport: what it costs is not the transport's.
+"""A rehearsal without a transport, after which only the transport adds memory.
 
-A thread's stack, a message's objects, pages of the parent process that are copied when Python counts references in them: all that is there
-whatever carries the messages. So before a transport is opened each process does for a second what it will do, over oslo.messaging's `fake://`,
-which hands messages over inside a process. What the memory grows by after that is what the transport adds.
+Stacks of threads, objects of messages, and pages of the parent process that are copied when Python counts references in them exist
+with every transport. So each process first works for a second over oslo.messaging's `fake://`, which delivers messages inside a process.
+Memory that it needs after that is the transport's.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from atoll.bench.bus.transport import TOPIC
 from atoll.bench.bus.work import Threads, Window, work
 
 PAYLOAD_BYTES = 1024
-"""What a message carries."""
+"""Size of a message's payload in bytes."""
 
 _URL = "fake://"
 _SECONDS = 1.0
 
 
 def payload() -> str:
-    """What a message carries."""
+    """Return a random payload of `PAYLOAD_BYTES` bytes, as hexadecimal text."""
     return secrets.token_hex(PAYLOAD_BYTES // 2)
 
 
 def serve() -> tuple[Any, int]:
-    """A server of this process for this process.
+    """Start a server in this process for clients in this process.
 
     Returns:
-        The server, and how many threads it has; all of them have worked.
+        The server, and the number of its threads; each has executed a call.
     """
-    from oslo_config import cfg  # noqa: PLC0415 - see `open_transport`
-    from oslo_messaging import Target, get_rpc_client, get_rpc_server, get_rpc_transport  # noqa: PLC0415
+    from oslo_config import cfg
+    from oslo_messaging import Target, get_rpc_client, get_rpc_server, get_rpc_transport
 
     cfg.CONF([], project="atoll-bench", default_config_files=[])
     transport = get_rpc_transport(cfg.CONF, url=_URL)
@@ -50,14 +50,14 @@ def serve() -> tuple[Any, int]:
 
 
 def play(threads: Threads, text: str) -> None:
-    """Have threads call and cast.
+    """Make threads call and cast.
 
     Args:
-        threads: those of the clients.
-        text: of each message.
+        threads: the clients' threads.
+        text: the payload of each message.
     """
-    from oslo_config import cfg  # noqa: PLC0415
-    from oslo_messaging import Target, get_rpc_client, get_rpc_transport  # noqa: PLC0415
+    from oslo_config import cfg
+    from oslo_messaging import Target, get_rpc_client, get_rpc_transport
 
     client = get_rpc_client(get_rpc_transport(cfg.CONF, url=_URL), Target(topic=TOPIC))
     now = time.monotonic()
@@ -66,5 +66,5 @@ def play(threads: Threads, text: str) -> None:
 
 
 def tidy() -> None:
-    """Let go of what is over."""
+    """Release the objects of the rehearsal."""
     gc.collect()

@@ -1,4 +1,4 @@
-"""What the numbers of `atoll bench bus` are called, how two transports are compared, and what is wanted."""
+"""The report of `atoll bench bus`: names of the numbers, the comparison of two transports, and the targets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ KEYS = (
     Key("total_pss_mb", "memory of everything, MB"),
     Key("cpu_s_per_1000_calls", "processor time of everything per 1,000 calls, s"),
 )
-"""Each is measured for each number of clients, which its name in the JSON ends with: `calls_per_s_100`."""
+"""The measured values. There is one for each number of clients, which is the end of its name in the JSON: `calls_per_s_100`."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a number should be.
+    """The target for a measured value.
 
     Attributes:
-        at_least: as much as this.
-        at_most: no more than this.
-        ratio: it is about ours divided by the other's, not about ours.
+        at_least: the least value that meets the target.
+        at_most: the greatest value that meets the target.
+        ratio: whether the target is for the ratio of Atoll's value to that of the other transport.
     """
 
     at_least: float | None = None
@@ -36,7 +36,7 @@ class Wanted:
     ratio: bool = True
 
     def met(self, value: float) -> bool:
-        """True if the value is what it should be."""
+        """Return whether a value meets the target."""
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
     def __str__(self) -> str:
@@ -54,17 +54,17 @@ WANTED = {
     "memory_mb_100": _TENTH,
     "memory_mb_1000": _TENTH,
 }
-"""By the name in the JSON; against RabbitMQ on the same machine in the same run."""
+"""The targets by the name in the JSON; ratios are to RabbitMQ on the same machine in the same run."""
 
 
 def summary(samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
-    """The report.
+    """Return the report of an experiment.
 
     Args:
-        samples: from `speed.run`.
+        samples: the result of `speed.run`.
 
     Returns:
-        For each transport the median of each number; their ratios; whether each number is as it is wanted, if it is; the samples.
+        The medians by transport, their ratios, the targets and whether they are met, and the samples.
     """
     report: dict[str, Any] = {
         name: {key: round(statistics.median(values), 3) for key, values in numbers.items()} for name, numbers in samples.items()
@@ -75,7 +75,7 @@ def summary(samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
 
 
 def targets(ours: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """What is wanted of the numbers that there are, and whether it is so."""
+    """Return the targets for the measured values, and whether each is met."""
     found = {}
     for key, wanted in WANTED.items():
         value = (ratios if wanted.ratio else ours).get(key)
@@ -85,7 +85,7 @@ def targets(ours: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str,
 
 
 def rows(report: Mapping[str, Any], clients: Iterable[int]) -> list[tuple[str, ...]]:
-    """A report as a table: clients, meaning, ours, RabbitMQ's, ratio, what is wanted; empty where there is nothing."""
+    """Return a report as a table: clients, meaning, Atoll's value, RabbitMQ's, ratio, target; empty where there is no value."""
     theirs, wanted = report.get("rabbit", {}), report["targets"]
     table = []
     for count in clients:

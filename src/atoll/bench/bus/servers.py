@@ -1,4 +1,4 @@
-"""The server's side of an experiment: RPC servers as a service has them, inside worker processes."""
+"""The server side of an experiment: RPC servers like those of a service, in worker processes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from atoll.bench.bus.work import Threads
 
 
 class Server:
-    """An RPC server that listens to the topic."""
+    """An RPC server that listens to the experiment's topic."""
 
     def __init__(self) -> None:
         self._server: Any = None
 
-    def listen(self, configuration: str, name: str, endpoint: Any) -> None:  # noqa: ANN401, RUF100
-        """Open the transport, and listen.
+    def listen(self, configuration: str, name: str, endpoint: Any) -> None:
+        """Open the transport and listen to the topic.
 
         Args:
             configuration: see `open_transport`.
-            name: of the server.
-            endpoint: executes the messages.
+            name: the name of the server.
+            endpoint: the object whose methods execute the messages.
         """
-        from oslo_messaging import Target, get_rpc_server  # noqa: PLC0415 - see `open_transport`
+        from oslo_messaging import Target, get_rpc_server
 
         self._server = get_rpc_server(open_transport(configuration), Target(topic=TOPIC, server=name), [endpoint])
         self._server.start()
 
     def close(self) -> None:
-        """Stop as a service does: take nothing more, finish what was begun."""
+        """Stop as a service does: accept no more messages and finish those that were begun."""
         if self._server is not None:
             self._server.stop()
             self._server.wait()
@@ -38,17 +38,17 @@ class Server:
 
 
 class EchoServer(Server):
-    """Answers calls with what they brought, and counts casts."""
+    """An RPC server that answers calls with their payload and counts casts."""
 
     def __init__(self) -> None:
         super().__init__()
         self._endpoint = Echo()
 
     def rehearse(self, clients: int) -> None:
-        """Do the same without a transport; see `rehearsal`. The server for it stays until `serve`, and so do its threads.
+        """Serve calls and casts without a transport; see `rehearsal`. The server used for that, and its threads, stay until `serve`.
 
         Args:
-            clients: how many the server will have.
+            clients: the number of clients that the server will have.
         """
         self._server, threads = rehearsal.serve()
         crowd = Threads(min(clients, threads))
@@ -57,25 +57,25 @@ class EchoServer(Server):
         rehearsal.tidy()
 
     def serve(self, configuration: str, name: str) -> None:
-        """Open the transport, and listen to the topic; see `Server.listen`."""
+        """Open the transport and listen to the topic; see `Server.listen`."""
         self.close()
         self.listen(configuration, name, self._endpoint)
 
     def casts(self) -> tuple[int, float]:
-        """How many casts were executed so far, and when the last one was (`time.monotonic`; 0 if there was none)."""
+        """Return the number of casts executed so far and the `time.monotonic` of the last; 0 if there was none."""
         moments = self._endpoint.casts
         return len(moments), moments[-1] if moments else 0.0
 
 
 class RecordingServer(Server):
-    """Writes down the number of each cast that it executes."""
+    """An RPC server that records the number of each cast that it executes."""
 
     def serve(self, configuration: str, name: str, record: str) -> None:
-        """Open the transport, and listen to the topic.
+        """Open the transport and listen to the topic.
 
         Args:
             configuration: see `open_transport`.
-            name: of the server.
-            record: the file for the numbers.
+            name: the name of the server.
+            record: the path of the file for the numbers.
         """
         self.listen(configuration, name, Recorder(record))

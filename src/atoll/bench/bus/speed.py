@@ -1,4 +1,4 @@
-"""`atoll bench bus`: calls and casts over one transport and the other, by the same code, in turns."""
+"""`atoll bench bus`: measures calls and casts over two transports in turns, with the same code."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.bench.bus.bus import Bus, opened
-from atoll.bench.bus.processes import Template, ask_all, end_all, share
-from atoll.bench.bus.work import Tally, Window
+from atoll.bench.bus.processes import WorkerTemplate, ask_all, end_all, share
+from atoll.bench.bus.work import CallTally, Window
 from atoll.bench.measure import Say, failed, memory_mb, processor_seconds, wait_until
 
 SERVERS = 2
-"""Processes with an RPC server each."""
+"""Number of processes with an RPC server each."""
 
 CLIENT_PROCESSES = 4
-"""Processes that the clients are spread over, at most."""
+"""Greatest number of processes that the clients are spread over."""
 
 _WARM_UP_S = 1.0
-_LEAD_S = 0.3  # from telling all workers until they begin together
+_LEAD_S = 0.3  # seconds from the command to all workers until they begin together
 _DRAIN_S = 120.0
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class SpeedOptions:
+    """The size of the experiment.
 
     Attributes:
-        clients: how many clients, one measurement for each number.
-        rounds: how often everything is measured; medians count.
-        seconds: for which calls count, and again casts.
-        against: the name of the transport to compare with, "rabbit"; None: none.
+        clients: the numbers of clients; each is a measurement.
+        rounds: the number of times that each measurement is repeated; the report has the medians.
+        seconds: how long calls are measured, and then casts, in seconds.
+        against: the name of the transport to compare with, "rabbit", or `None`.
     """
 
     clients: tuple[int, ...] = (1, 10, 100, 1000)
@@ -43,13 +43,13 @@ class Options:
 
 
 class Crew:
-    """Server and client processes that use one bus, and the one that they are forked from.
+    """Server and client processes that use one bus, and the process that forks them.
 
     Args:
-        bus: what they use.
-        clients: how many clients.
-        directory: of their own; it must not exist.
-        environment: of their processes.
+        bus: the bus that they use.
+        clients: the number of clients.
+        directory: the processes' own directory; it must not exist.
+        environment: the environment of their processes.
     """
 
     def __init__(self, bus: Bus, clients: int, directory: Path, environment: Mapping[str, str]) -> None:
@@ -57,7 +57,7 @@ class Crew:
         shares = share(clients, CLIENT_PROCESSES)
         self._bus = bus
         self._configuration = directory / "transport.conf"
-        self._template = Template(directory, environment)
+        self._template = WorkerTemplate(directory, environment)
         bare_mb = memory_mb([self._template.pid])
         self._template.ask("load", modules=bus.transport.modules)
         self._modules_mb = memory_mb([self._template.pid]) - bare_mb
@@ -74,7 +74,7 @@ class Crew:
         return [process.pid for process in (self._template, *self.servers, *self.clients)]
 
     def open(self) -> None:
-        """Have all open their transports, and every client call once."""
+        """Open the transports of all processes, and make every client call once."""
         self._bus.transport.write(self._configuration)
         for index, worker in enumerate(self.servers):
             worker.ask("serve", configuration=str(self._configuration), name=f"server-{index}")
@@ -82,27 +82,27 @@ class Crew:
         ask_all(self.clients, "greet")
 
     def end(self) -> None:
-        """End them all, in good order."""
+        """End all processes gracefully."""
         end_all([*self.clients, *self.servers])
         self._template.end()
 
-    def drive(self, command: str, warm_up_s: float, seconds: float) -> tuple[Window, Tally, float]:
-        """Have the clients work.
+    def drive(self, command: str, warm_up_s: float, seconds: float) -> tuple[Window, CallTally, float]:
+        """Make the clients work.
 
         Args:
-            command: of `clients.Clients`.
-            warm_up_s: seconds that do not count.
-            seconds: that count.
+            command: the name of a method of `clients.Clients`.
+            warm_up_s: seconds at the beginning that are not measured.
+            seconds: the length of the measurement.
 
         Returns:
-            When it was, what the clients did, and the processor seconds that all processes used while it counted.
+            The window, the clients' tally, and the processor seconds that all processes used during the measurement.
         """
         begin = time.monotonic() + _LEAD_S
         window = Window(begin, begin + warm_up_s, begin + warm_up_s + seconds)
         for worker in self.clients:
             worker.tell(command, window=window)
         used = [self._processor_s(moment) for moment in (window.measure, window.end)]
-        total = Tally()
+        total = CallTally()
         for worker in self.clients:
             total.add(worker.answer())
         if total.errors:
@@ -110,10 +110,10 @@ class Crew:
         return window, total, used[1] - used[0]
 
     def executed(self, expected: int) -> float:
-        """Wait until the servers have executed so many casts.
+        """Wait until the servers have executed as many casts as expected.
 
         Returns:
-            When the last one was executed, by `time.monotonic`.
+            The time of the last execution, by `time.monotonic`.
         """
         counts: list[tuple[int, float]] = []
 
@@ -125,7 +125,7 @@ class Crew:
         return max(last for _count, last in counts)
 
     def memory(self) -> dict[str, float]:
-        """What the transport needs, and all memory of everything; by the names of `report.KEYS`."""
+        """Return the memory in MB, of the transport alone and of all processes, by the names of `report.KEYS`."""
         own, others = memory_mb(self._pids), memory_mb(self._bus.pids())
         return {
             "memory_mb": round(own - self._before_mb + self._modules_mb + others, 1),
@@ -138,14 +138,14 @@ class Crew:
 
 
 def measure(bus: Bus, clients: int, seconds: float, directory: Path, environment: Mapping[str, str]) -> dict[str, float]:
-    """Measure a bus with so many clients.
+    """Measure a bus with a number of clients.
 
     Args:
-        bus: what is measured.
-        clients: how many.
-        seconds: for which calls count, and again casts.
-        directory: of the measurement's own; it must not exist.
-        environment: of the processes.
+        bus: the bus to measure.
+        clients: the number of clients.
+        seconds: how long calls are measured, and then casts, in seconds.
+        directory: the measurement's own directory; it must not exist.
+        environment: the environment of the processes.
 
     Returns:
         The numbers, by the names of `report.KEYS`.
@@ -163,16 +163,16 @@ def measure(bus: Bus, clients: int, seconds: float, directory: Path, environment
     return numbers
 
 
-def numbers_of(calls: Tally, seconds: float, processor_s: float) -> dict[str, float]:
-    """What calls amount to.
+def numbers_of(calls: CallTally, seconds: float, processor_s: float) -> dict[str, float]:
+    """Return the rate, latencies and processor time of calls.
 
     Args:
-        calls: all clients' together.
-        seconds: for which they counted.
-        processor_s: processor seconds that everything used meanwhile.
+        calls: the tally of all clients together.
+        seconds: the length of the measurement in seconds.
+        processor_s: processor seconds that all processes used during it.
 
     Raises:
-        AtollError: `bench.failed`: too few calls to speak of.
+        AtollError: `bench.failed`: there were too few calls.
     """
     if len(calls.seconds) < 2 or not calls.counted:
         raise failed(f"only {calls.counted} calls in {seconds:.0f} s")
@@ -185,25 +185,25 @@ def numbers_of(calls: Tally, seconds: float, processor_s: float) -> dict[str, fl
     }
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, dict[str, list[float]]]:
-    """Do the whole experiment.
+def run(options: SpeedOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, dict[str, list[float]]]:
+    """Run the whole experiment.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the processes.
-        say: told what is going on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the processes.
+        say: called with a line about the progress.
 
     Returns:
-        By the name of the transport, and by the names of `report.KEYS` with the number of clients: what each round gave.
+        The values of each round, by transport and by the names of `report.KEYS` with the number of clients.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
     names = ["zenoh", *([options.against] if options.against else [])]
     samples: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for number in range(options.rounds):
-        # In turns: what else the machine does meets both alike.
+        # The transports take turns, so other load on the machine affects both alike.
         for name in names if number % 2 == 0 else reversed(names):
             with opened(name, root / f"{name}-{number}", environment) as bus:
                 for clients in options.clients:

@@ -1,4 +1,4 @@
-"""Which transports are measured, and how each is configured: the one place that knows."""
+"""The configuration of the transports that are measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 TOPIC = "bench"
-"""What all servers of an experiment listen to."""
+"""The topic of all servers of an experiment."""
 
 _OURS = ("atoll.bus.driver",)
 _RABBIT = ("oslo_messaging._drivers.impl_rabbit", "kombu.transport.pyamqp")
@@ -16,14 +16,14 @@ _RABBIT = ("oslo_messaging._drivers.impl_rabbit", "kombu.transport.pyamqp")
 
 @dataclass(frozen=True)
 class Transport:
-    """A transport of oslo.messaging, as a service's configuration file would name it.
+    """A transport of oslo.messaging with the options of a service's configuration file.
 
     Attributes:
-        name: its scheme.
-        url: of `transport_url`.
-        options: further options, by group.
-        modules: what all processes import that use it, before they are forked.
-        journals: where servers keep on the disk what they acknowledged and have not begun; None: they don't, or it is not known where.
+        name: the scheme of its URL.
+        url: the value of `transport_url`.
+        options: further options of oslo.config, by group.
+        modules: the modules that its users need, imported before they are forked.
+        journals: the directory of the servers' journals, which hold acknowledged casts that were not begun; `None` if unknown or absent.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Transport:
     journals: Path | None = None
 
     def write(self, path: Path) -> None:
-        """Write the configuration file; it may have a password in it, so it is its owner's alone."""
+        """Write the configuration file, readable by its owner alone because it may contain a password."""
         sections: dict[str, dict[str, str]] = {"DEFAULT": {"transport_url": self.url}}
         for group, options in self.options.items():
             sections.setdefault(group, {}).update(options)
@@ -43,12 +43,12 @@ class Transport:
 
 
 def zenoh(directory: Path, *, journal: bool | None = None) -> Transport:
-    """Ours, among peers on this machine.
+    """Return Atoll's transport, with peers on this machine.
 
     Args:
-        directory: of the experiment's own: sockets and journals go there.
-        journal: whether servers keep on the disk what they acknowledged and have not begun; None: what the driver does by default.
-            It is not flushed: what is compared with it, RabbitMQ with oslo.messaging's defaults, does not survive a loss of power either.
+        directory: the experiment's own directory, for sockets and journals.
+        journal: whether servers write acknowledged casts to the disk until they begin them; `None` means the driver's default.
+            The journal is not flushed: RabbitMQ with oslo.messaging's defaults does not survive a loss of power either.
     """
     options = {"socket_dir": str(_made(directory / "sockets")), "durable": "false"}
     journals = _made(directory / "journal") if journal else None
@@ -58,10 +58,10 @@ def zenoh(directory: Path, *, journal: bool | None = None) -> Transport:
 
 
 def rabbit(url: str) -> Transport:
-    """RabbitMQ, with oslo.messaging's defaults.
+    """Return RabbitMQ's transport with oslo.messaging's defaults.
 
     Args:
-        url: of the broker, with the account.
+        url: the URL of the broker, with the account.
     """
     return Transport("rabbit", url, modules=_RABBIT)
 
@@ -71,15 +71,15 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def open_transport(configuration: str) -> Any:  # noqa: ANN401, RUF100 - oslo.messaging has no types
-    """The RPC transport that a configuration file asks for.
+def open_transport(configuration: str) -> Any:
+    """Return the RPC transport that a configuration file describes.
 
     Args:
         configuration: the path of a file from `Transport.write`.
     """
-    from oslo_config import cfg  # noqa: PLC0415 - only the workers need it, and it takes a second
-    from oslo_messaging import get_rpc_transport  # noqa: PLC0415
+    from oslo_config import cfg
+    from oslo_messaging import get_rpc_transport
 
-    # The global one: oslo.messaging registers some of its options only there.
+    # The global configuration: oslo.messaging registers some of its options only there.
     cfg.CONF([], project="atoll-bench", default_config_files=[configuration])
     return get_rpc_transport(cfg.CONF)

@@ -1,4 +1,4 @@
-"""How an experiment makes work: threads that ask for one thing after the other, and what they note of it."""
+"""The load of an experiment: threads that send one request after the other, and the tally of the answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Window:
-    """When clients work, by `time.monotonic`.
+    """The times between which clients work, in seconds of `time.monotonic`.
 
     Attributes:
-        begin: of the work, which is warming up first.
-        measure: from here on it counts.
-        end: nothing is begun any more.
+        begin: the beginning of the warm-up.
+        measure: the beginning of the measurement.
+        end: the end, after which no request is begun.
     """
 
     begin: float
@@ -30,15 +30,15 @@ class Window:
 
 
 @dataclass
-class Tally:
-    """What clients did in a window.
+class CallTally:
+    """The tally of the requests that clients made in a window.
 
     Attributes:
-        sent: requests begun, and ended well, in the whole window and after it.
-        counted: those that ended while it counted.
-        seconds: how long each took that was begun while it counted.
-        errors: how many of which exception.
-        examples: a few of them in words.
+        sent: the number of successful requests that were begun in the window.
+        counted: the number of those requests that ended during the measurement.
+        seconds: the durations, in seconds, of those requests that were begun during the measurement.
+        errors: the number of failures by the name of the exception.
+        examples: the messages of a few of these exceptions.
     """
 
     sent: int = 0
@@ -47,8 +47,8 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
-    def add(self, other: Tally) -> None:
-        """Take in what others did."""
+    def add(self, other: CallTally) -> None:
+        """Add the counts of another tally."""
         self.sent += other.sent
         self.counted += other.counted
         self.seconds.extend(other.seconds)
@@ -56,25 +56,25 @@ class Tally:
         self.examples = [*self.examples, *other.examples][:_SHOWN]
 
     def fail(self, error: Exception) -> None:
-        """Take note of an exception."""
+        """Count an exception and keep its message."""
         self.errors[type(error).__name__] += 1
         if len(self.examples) < _SHOWN:
             self.examples.append(f"{type(error).__name__}: {error}")
 
 
-def work(window: Window, request: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> Tally:
-    """Make one request after the other, as soon as the one before has ended.
+def work(window: Window, request: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> CallTally:
+    """Make requests one after the other, each as soon as the previous one has ended.
 
     Args:
-        window: when.
-        request: makes one.
-        clock: tells the time.
+        window: the times of the work.
+        request: makes one request.
+        clock: returns the time in seconds.
     """
-    tally = Tally()
+    tally = CallTally()
     while (begun := clock()) < window.end:
         try:
             request()
-        except Exception as error:  # noqa: BLE001, RUF100 - whatever a transport raises is counted
+        except Exception as error:
             tally.fail(error)
             continue
         ended = clock()
@@ -87,10 +87,10 @@ def work(window: Window, request: Callable[[], Any], clock: Callable[[], float] 
 
 
 class Threads:
-    """Threads that wait for work, which all get at once. They are there before a transport is, lest they be taken for its cost.
+    """Threads that wait for a task and then all execute it. They start before the transport opens, so as not to count as its cost.
 
     Args:
-        count: how many.
+        count: the number of threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -100,16 +100,16 @@ class Threads:
             threading.Thread(target=self._run, args=(number,), daemon=True).start()
 
     def run(self, task: Callable[[int], Any]) -> list[Any]:
-        """Have each do something.
+        """Execute a task in each thread.
 
         Args:
-            task: given the number of the thread.
+            task: called with the number of the thread.
 
         Returns:
-            What they returned, in the order in which they ended.
+            The results, in the order in which they became available.
 
         Raises:
-            Exception: what the first that failed raised.
+            Exception: the exception of the first task that failed.
         """
         for queue in self._work:
             queue.put(task)
@@ -120,7 +120,7 @@ class Threads:
         return results
 
     def end(self) -> None:
-        """Let them all end."""
+        """End all of the threads."""
         for queue in self._work:
             queue.put(None)
 
@@ -128,5 +128,5 @@ class Threads:
         while (task := self._work[number].get()) is not None:
             try:
                 self._done.put(task(number))
-            except BaseException as error:  # noqa: BLE001, RUF100 - raised again by `run`
+            except BaseException as error:
                 self._done.put(error)

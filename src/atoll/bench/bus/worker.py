@@ -1,7 +1,7 @@
-"""The processes of an experiment: `python -m atoll.bench.bus.worker DESCRIPTOR PARENT`.
+"""The worker processes of an experiment: `python -m atoll.bench.bus.worker DESCRIPTOR PARENT`.
 
-The first has imported oslo.messaging and forks the others, as the launcher of a service (or a fork server of ours) does, so that they
-share what was imported. Each does what the experiment's own process asks for over a socket. Of oslo.messaging they use the public API.
+The first process imports oslo.messaging and forks the others, like the launcher of a service or an Atoll fork server, so that they
+share the imported modules. Each executes commands that the experiment's own process sends over a socket, with oslo.messaging's public API.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from atoll.runtime.linux import die_with_parent
 
 
 class Role(Protocol):
-    """What a worker does; its other methods are the commands that it takes."""
+    """The role of a worker; its other methods are its commands."""
 
     def close(self) -> None:
-        """End in good order."""
+        """End the role gracefully."""
 
 
 ROLES: dict[str, Callable[[], Role]] = {
@@ -38,13 +38,15 @@ ROLES: dict[str, Callable[[], Role]] = {
 }
 
 
-def obey(connection: Any, role: Any, *signals: int) -> None:  # noqa: ANN401, RUF100 - whatever has the commands as methods
-    """Take commands until there are no more: each a pair of a name and arguments, answered by a pair of an error or None and a result.
+def obey(connection: Any, role: Any, *signals: int) -> None:
+    """Execute commands until the connection closes.
+
+    A command is a pair of a name and arguments; its answer is a pair of an error or `None` and a result.
 
     Args:
-        connection: where commands come from.
-        role: whose methods they are.
-        signals: descriptors that become readable when a signal came, whose handler is to run then.
+        connection: the connection over which the commands arrive.
+        role: the object whose methods are the commands.
+        signals: descriptors that become readable after a signal, so that the wait for a command ends and the signal's handler runs.
     """
     while True:
         wait([connection, *signals])
@@ -55,34 +57,34 @@ def obey(connection: Any, role: Any, *signals: int) -> None:  # noqa: ANN401, RU
         answer: tuple[str | None, Any]
         try:
             answer = (None, getattr(role, name)(**arguments))
-        except Exception as error:  # noqa: BLE001, RUF100 - told to whoever asked
+        except Exception as error:
             logging.getLogger(__name__).exception(name)
             answer = (f"{type(error).__name__}: {error}", None)
         connection.send(answer)
 
 
-class Template:
-    """The process that forks the others; it has one thread and opens nothing."""
+class WorkerForkServer:
+    """The role of the process that forks the others; it has one thread and opens no transport."""
 
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401, RUF100
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def load(self, modules: Iterable[str]) -> None:
-        """Import what all are to share, and keep the garbage collector from touching it."""
+        """Import modules that the workers share, and freeze them for the garbage collector."""
         for name in modules:
             import_module(name)
         gc.collect()
         gc.freeze()
 
     def fork(self, role: str, log: str) -> int:
-        """Fork a worker. The descriptor of its connection follows the command.
+        """Fork a worker; the descriptor of its connection follows the command.
 
         Args:
             role: a key of `ROLES`.
-            log: a file for what it says.
+            log: the path of the file for its output.
 
         Returns:
-            Its pid.
+            The worker's pid.
         """
         descriptor = recv_handle(self._connection)
         parent = os.getpid()
@@ -94,15 +96,15 @@ class Template:
         return pid
 
 
-def _live(role_name: str, connection: Any, log: str, parent: int) -> None:  # noqa: ANN401, RUF100
-    """Be a worker, and end as a service does: by leaving the interpreter in good order."""
+def _live(role_name: str, connection: Any, log: str, parent: int) -> None:
+    """Run a worker, and end it as a service ends: by a normal exit of the interpreter."""
     die_with_parent(parent)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for standard in (1, 2):
         os.dup2(file, standard)
     os.close(file)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # Python runs a handler between two steps of its own: a signal that comes right before it waits for a command would wait with it.
+    # Python runs signal handlers only between bytecodes: without this, a signal just before the wait for a command would be delayed.
     signals, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGTERM, _terminate)
@@ -121,20 +123,20 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
 
 
 def main(descriptor: str, parent: str) -> None:
-    """Be the process that forks the others."""
+    """Run the process that forks the others."""
     die_with_parent(int(parent))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the experiment, which then ends its workers
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here: the kernel is to forget them by itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the experiment handles Ctrl-C, and ends its workers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the workers: no code here waits for them
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    from oslo_service import backend  # noqa: PLC0415
+    from oslo_service import backend
 
-    backend.init_backend(backend.BackendType.THREADING)  # or oslo.messaging's use of it imports eventlet
-    import oslo_messaging  # noqa: F401, PLC0415
+    backend.init_backend(backend.BackendType.THREADING)  # otherwise oslo.messaging would import eventlet
+    import oslo_messaging  # noqa: F401 - the workers, forked from here, need not import it
 
     gc.collect()
     connection = Connection(int(descriptor))
     connection.send((None, "imported"))
-    obey(connection, Template(connection))
+    obey(connection, WorkerForkServer(connection))
 
 
 if __name__ == "__main__":

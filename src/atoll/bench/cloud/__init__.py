@@ -1,1 +1,1 @@
-"""Several sites as one cloud, over an emulated WAN: what the gateway and the mesh cost, and how fast sites agree."""
+"""`atoll bench cloud`: the costs of the gateway and the mesh, and the time until sites agree, over an emulated WAN."""

@@ -1,4 +1,4 @@
-"""`atoll bench cloud`: all its measurements, for each number of sites."""
+"""The experiment `atoll bench cloud`: runs all measurements for each number of sites."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.cloud import agreement, gateway, images, lists
-from atoll.bench.cloud.stage import Stage, stage
+from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
 from atoll.bench.measure import Say
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class CloudOptions:
+    """The size of the experiment.
 
     Attributes:
-        sizes: numbers of sites, each a cloud anew.
-        rtt_ms: between any two sites.
-        requests: of each kind, for the gateway's own cost.
-        boots: of each kind.
-        servers: of the long list.
-        idle_s: for how long the background is looked at, in seconds.
-        apart_s: for how long two halves are apart, in seconds.
-        changes: on each side meanwhile.
-        image_mib: size of the image that is brought along.
-        cut_s: of its cut, in seconds.
-        only: the names of what to measure, of `MEASURES`; empty: all.
+        sizes: the numbers of sites; each is measured in a new cloud.
+        rtt_ms: the round trip between any two sites, in milliseconds.
+        requests: the number of requests of each kind by which the gateway's own cost is measured.
+        boots: the number of boots of each kind.
+        servers: the number of servers in the long list.
+        idle_s: seconds of the measurement of background traffic.
+        apart_s: seconds of the separation of two halves.
+        changes: the number of changes on each side during the separation.
+        image_mib: the size of the copied image in MiB.
+        cut_s: seconds of the cut during the copy.
+        only: the names of the measurements of `MEASURES` to run; empty for all.
     """
 
     sizes: tuple[int, ...] = (3, 10)
@@ -45,7 +45,7 @@ class Options:
     only: tuple[str, ...] = ()
 
 
-Measure = Callable[[Stage, workload.Tenancy, Options, Say], dict[str, Any]]
+Measure = Callable[[MeasuredCloud, workload.Tenancy, CloudOptions, Say], dict[str, Any]]
 
 MEASURES: dict[str, tuple[str, Measure]] = {
     "background": ("an idle cloud's background", lambda made, _tenancy, options, _say: gateway.background(made, options.idle_s)),
@@ -63,40 +63,40 @@ MEASURES: dict[str, tuple[str, Measure]] = {
         lambda made, _tenancy, options, say: agreement.after_separation(made, options.apart_s, options.changes, say),
     ),
 }
-"""What is measured, in this order: what it is called, what is said of it, and how."""
+"""The measurements in order: name, description for the progress, and function."""
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """Measure each size.
+def run(options: CloudOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Measure clouds of each size.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the commands.
-        say: told what goes on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Returns:
-        The numbers of the largest cloud, and those of each size in `samples`.
+        The measured values of the largest cloud, and in `samples` the values of the cloud of each size.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
     samples = []
     for size in options.sizes:
         say(f"{size} sites")
-        with stage(root / str(size), size, options.rtt_ms, environment) as made:
+        with measured_cloud(root / str(size), size, options.rtt_ms, environment) as made:
             samples.append({"sites": size, "rtt_ms": options.rtt_ms, **_measure(made, options, say)})
     return {**max(samples, key=lambda sample: sample["sites"]), "samples": samples}
 
 
-def _measure(made: Stage, options: Options, say: Say) -> dict[str, Any]:
+def _measure(made: MeasuredCloud, options: CloudOptions, say: Say) -> dict[str, Any]:
     tenancy = workload.prepare(made.api(made.names[0]))
     found: dict[str, Any] = {}
     for name, (text, measure) in MEASURES.items():
         if name in (options.only or MEASURES):
             say(text.format(**asdict(options)))
             numbers = measure(made, tenancy, options, say)
-            # What was measured is told at once: hours of it are not lost if a later part is given up.
+            # Each result is shown at once, so that it is not lost if a later measurement fails.
             say(json.dumps(numbers))
             found |= numbers
     return found

@@ -1,4 +1,4 @@
-"""The cloud that is measured: full sites in a mesh of equal links, and clients inside each of them."""
+"""The cloud that is measured: full sites in a mesh of equal links, and a client inside each of them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from atoll.bench.api import TIMEOUT_S, Api
-from atoll.bench.command import atoll
 from atoll.bench.measure import failed, wait_until
-from atoll.cloud import Cloud, dump_cloud
+from atoll.bench.own_cloud import own_cloud
 from atoll.services import Settings
 from atoll.site.state import State
 from atoll.wan.client import Wan
 from atoll.wan.isolation import within
 
 JOINED_S = 120.0
-"""Seconds that sites may take to see each other."""
+"""Seconds to wait until sites see each other."""
 
 
 class SiteApi(Api):
-    """A client in the network of a site: each of its connections is opened there. It is for root alone."""
+    """A client that opens each connection in the network of a site, which needs the rights of root."""
 
     def __init__(self, network: int, url: str, password: str) -> None:
         super().__init__(url, password)
@@ -38,20 +38,20 @@ class SiteApi(Api):
         return connection
 
     def connection(self, host: str, port: int) -> http.client.HTTPConnection:
-        """A connection that its user keeps."""
+        """Return a new connection for several requests."""
         return self._connection(host, port)
 
 
 @dataclass
-class Stage:
-    """A cloud that is up.
+class MeasuredCloud:
+    """A running cloud to measure.
 
     Attributes:
-        state: its state directory.
-        names: of its sites.
-        rtt_ms: between any two of them.
-        environment: of commands.
-        log: where commands write.
+        state: the state directory.
+        names: the names of the sites.
+        rtt_ms: the round trip between any two of them, in milliseconds.
+        environment: the environment of commands.
+        log: the file for the output of commands.
     """
 
     state: State
@@ -63,31 +63,31 @@ class Stage:
 
     @property
     def delay_ms(self) -> float:
-        """Of each link, one way."""
+        """The one-way delay of each link in milliseconds."""
         return self.rtt_ms / 2
 
     @property
     def wan(self) -> Wan:
-        """The network between the sites."""
+        """The emulated WAN between the sites."""
         return Wan(self.state.root)
 
     def settings(self, site: str) -> Settings:
-        """What the services of a site are told."""
+        """Return the settings of a site's services."""
         return Settings.load(self.state.site(site))
 
     def network(self, site: str) -> int:
-        """A descriptor of a site's network, open until the process ends.
+        """Return a descriptor of a site's network namespace, open until the process ends.
 
         Raises:
-            AtollError: `bench.requirement`.
+            AtollError: `bench.failed`: this process is not root.
         """
         namespace = self.wan.namespace(site)
         if namespace.user is not None:
-            raise failed("the clients of this experiment are in several networks at once: expected to be root", "run it as root")
+            raise failed("the clients of this experiment are in several networks at once, which needs the rights of root", "run it as root")
         return os.open(namespace.network, os.O_RDONLY | os.O_CLOEXEC)
 
     def api(self, site: str) -> SiteApi:
-        """The administrator of the cloud, at a site."""
+        """Return a client at a site, signed in as the cloud's administrator."""
         if site not in self._apis:
             settings = self.settings(site)
             self._apis[site] = SiteApi(self.network(site), settings.public_url("identity", "/v3"), settings.secrets["admin"])
@@ -95,15 +95,15 @@ class Stage:
         return self._apis[site]
 
     def each_link(self, changes: Mapping[str, Any]) -> None:
-        """Change all links."""
+        """Change the properties of all links."""
         for number, first in enumerate(self.names):
             for second in self.names[number + 1 :]:
                 self.wan.set(f"{first}:{second}", changes)
 
     def await_joined(self) -> None:
-        """Wait until each site can ask every other: a list has no site missing."""
+        """Wait until each site's lists include every other site."""
         for site in self.names:
-            wait_until(lambda: self._complete(self.api(site)), f"{site} reaches all other sites", JOINED_S)  # noqa: B023
+            wait_until(partial(self._complete, self.api(site)), f"{site} reaches all other sites", JOINED_S)
 
     def _complete(self, api: Api) -> bool:
         answer = api.call("compute", "GET", "/os-availability-zone")
@@ -113,25 +113,20 @@ class Stage:
 
 
 @contextmanager
-def stage(root: Path, size: int, rtt_ms: float, environment: Mapping[str, str]) -> Iterator[Stage]:
-    """Bring a cloud up, and destroy it in the end.
+def measured_cloud(root: Path, size: int, rtt_ms: float, environment: Mapping[str, str]) -> Iterator[MeasuredCloud]:
+    """Start a cloud, yield it, and destroy it when the context ends.
 
     Args:
-        root: a directory of the experiment's own.
-        size: how many sites.
-        rtt_ms: between any two of them.
-        environment: of the commands.
+        root: the experiment's own directory.
+        size: the number of sites.
+        rtt_ms: the round trip between any two of them, in milliseconds.
+        environment: the environment of the commands.
     """
     root.mkdir()
-    state, file, log = State(root / "s"), root / "cloud.yaml", root / "commands.log"
     names = tuple(f"site-{number}" for number in range(1, size + 1))
     topology = {"preset": "mesh", "defaults": {"delay": f"{rtt_ms / 2}ms", "rate": "100mbit"}}
-    sites = [{"name": name, "compute": "fake"} for name in names]
-    file.write_text(dump_cloud(Cloud.model_validate({"name": "bench", "sites": sites, "topology": topology})))
-    atoll(state, log, environment, "up", str(file))
-    try:
-        made = Stage(state, names, rtt_ms, environment, log)
+    document = {"name": "bench", "sites": [{"name": name, "compute": "fake"} for name in names], "topology": topology}
+    with own_cloud(root, document, environment) as own:
+        made = MeasuredCloud(own.state, names, rtt_ms, environment, own.log)
         made.await_joined()
         yield made
-    finally:
-        atoll(state, log, environment, "destroy", "--yes")

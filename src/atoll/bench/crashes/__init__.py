@@ -1,1 +1,1 @@
-"""Crash points: a process of a site is killed exactly there, in the middle of what a client asked for, and nothing may come of it."""
+"""`atoll bench crashes`: kill a process at a crash point during a request, and check that the request has no lasting damage."""

@@ -1,4 +1,4 @@
-"""A client that asks again for what was not acknowledged, and keeps a log of all that it was told."""
+"""A client that repeats each request until it is acknowledged, and keeps a log of all answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atoll.bench.measure import failed
 
 ASK_AGAIN_S = 0.3
 PATIENCE_S = 60.0
-"""Seconds for which it asks again; a service that was killed is back sooner."""
+"""Seconds during which a request is repeated; a killed service is back sooner."""
 
 GONE = (404, 410)
 CONFLICT = 409
@@ -26,16 +26,16 @@ CONFLICT = 409
 
 @dataclass
 class Insistent:
-    """The client.
+    """A client that repeats each request that was not acknowledged.
 
     Attributes:
-        api: signed in, at the gateway of its site.
-        site: where it is.
-        tenancy: the ids that a server is made of: image, flavor, network.
-        sites: all of them.
-        attempts: its log.
-        networks: that it made.
-        undone: True if what was brought to the other sites for its requests must be gone at once.
+        api: a client of its site's gateway, signed in.
+        site: the site of the client.
+        tenancy: the ids of the image, flavor and network of servers.
+        sites: the names of all sites.
+        attempts: the log of its requests.
+        networks: the ids of the networks that the client created.
+        undone: whether copies that its failed requests made at other sites must be removed at once.
     """
 
     api: Client
@@ -50,14 +50,14 @@ class Insistent:
         self._session = Session(self.tenancy)
 
     def id(self, thing: str) -> str:
-        """The id of something it made."""
+        """Return the id of a resource that the client created."""
         return self._session.id(thing)
 
     def use_network(self) -> str:
-        """Make a network with a subnet, and servers on it from now on.
+        """Create a network with a subnet, and use it for later servers.
 
         Returns:
-            Its id.
+            The id of the network.
         """
         network = self.api.expect("network", "POST", "/v2.0/networks", {"network": {"name": "brought"}})["network"]["id"]
         subnet = {"network_id": network, "ip_version": 4, "cidr": "10.91.0.0/24"}
@@ -67,14 +67,14 @@ class Insistent:
         self._session.tenancy = self.tenancy
         return str(network)
 
-    def make(self, type_: str, name: str, **fields: Any) -> str:  # noqa: ANN401, RUF100
-        """Make a thing; each try has a name of its own, for an unanswered one may yet succeed.
+    def make(self, type_: str, name: str, **fields: Any) -> str:
+        """Create a resource. Each attempt uses another name, because an unanswered one may still succeed.
 
         Returns:
-            What the thing is called that was acknowledged.
+            The name of the acknowledged resource.
 
         Raises:
-            AtollError: `bench.failed`: nothing was acknowledged in time.
+            AtollError: `bench.failed`: no attempt was acknowledged in time.
         """
         for number in self._tries(f"{type_} {name}"):
             thing = f"{name}-{number}"
@@ -83,31 +83,31 @@ class Insistent:
                 return thing
         raise AssertionError
 
-    def insist(self, kind: str, thing: str, **fields: Any) -> None:  # noqa: ANN401, RUF100
-        """Do something to a thing until it is acknowledged, or the thing is gone.
+    def insist(self, kind: str, thing: str, **fields: Any) -> None:
+        """Repeat an operation on a resource until it is acknowledged or the resource is gone.
 
         Raises:
-            AtollError: `bench.failed`: it was refused, or not acknowledged in time.
+            AtollError: `bench.failed`: the operation was refused, or not acknowledged in time.
         """
         for _number in self._tries(f"{kind} {thing}"):
             answer = self._planned(Operation(0.0, kind, thing, fields))
             done = answer is not None and (answer.ok or answer.status in GONE)
-            # Whoever asks again for what was done is told that it is in conflict with what there is.
+            # A repeated request whose first attempt succeeded is refused as a conflict.
             if done or (answer is not None and answer.status == CONFLICT and self._unknown(kind, thing)):
                 return
 
     def _unknown(self, kind: str, thing: str) -> bool:
         return any((each.kind, each.thing, each.outcome) == (kind, thing, "unknown") for each in self.attempts)
 
-    def act(self, kind: str, thing: str, service: str, method: str, path: str, body: Any) -> Answer | None:  # noqa: ANN401, PLR0913, PLR0917, RUF100
-        """Make one request that no workload knows; None if there was no answer."""
+    def act(self, kind: str, thing: str, service: str, method: str, path: str, body: Any) -> Answer | None:  # noqa: PLR0913, PLR0917 - the parts of a request
+        """Make one request that is not part of a workload; return `None` if there is no answer."""
         return self._log(kind, thing, {}, self.id(thing), lambda: self.api.call(service, method, path, body))
 
-    def press(self, kind: str, thing: str, path: str, body: Any) -> None:  # noqa: ANN401, RUF100
-        """Have Nova act on a server, asking again for as long as there is no answer; a refusal is one.
+    def press(self, kind: str, thing: str, path: str, body: Any) -> None:
+        """Request an action on a server until there is an answer; a refusal is an answer too.
 
         Raises:
-            AtollError: `bench.failed`: there was none in time.
+            AtollError: `bench.failed`: there was no answer in time.
         """
         for _number in self._tries(f"{kind} {thing}"):
             answer = self.act(kind, thing, "compute", "POST", path, body)
@@ -115,7 +115,7 @@ class Insistent:
                 return
 
     def server(self, thing: str) -> Mapping[str, Any]:
-        """A server that it made; empty if there is none, or no answer."""
+        """Return a server that the client created; empty if the server does not exist, or there is no answer."""
         try:
             answer = self.api.call("compute", "GET", f"/servers/{self.id(thing)}")
         except (OSError, HTTPException):
@@ -123,10 +123,10 @@ class Insistent:
         return answer.body["server"] if answer.ok else {}
 
     def await_server(self, thing: str, good: Callable[[Mapping[str, Any]], bool], patience_s: float = PATIENCE_S) -> Mapping[str, Any]:
-        """Wait until a server is as it should be, or is not on its way there any more.
+        """Wait until a server satisfies a condition, or can no longer satisfy it.
 
         Returns:
-            Its last state.
+            The last state of the server.
         """
         deadline = time.monotonic() + patience_s
         while True:
@@ -138,7 +138,7 @@ class Insistent:
             time.sleep(0.1)
 
     def await_gone(self, thing: str, patience_s: float = PATIENCE_S) -> None:
-        """Wait until a server is gone, or has been there for long enough."""
+        """Wait until a server is gone, at most `patience_s` seconds."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             try:
@@ -148,7 +148,7 @@ class Insistent:
                 pass
             time.sleep(0.1)
 
-    def _tries(self, what: str) -> Any:  # noqa: ANN401, RUF100
+    def _tries(self, what: str) -> Any:
         deadline, number = time.monotonic() + PATIENCE_S, 0
         while time.monotonic() < deadline:
             yield number
@@ -172,7 +172,7 @@ class Insistent:
             self._session.learn(operation.thing, self.attempts[-1].id)
         return answer
 
-    def _log(  # noqa: PLR0913, PLR0917, RUF100 - what a request is made of
+    def _log(  # noqa: PLR0913, PLR0917 - what a request is made of
         self,
         kind: str,
         thing: str,
@@ -192,7 +192,7 @@ class Insistent:
         self.attempts.append(self._attempt(kind, thing, fields, id_, sent, outcome, why))
         return answer
 
-    def _attempt(  # noqa: PLR0913, PLR0917, RUF100
+    def _attempt(  # noqa: PLR0913, PLR0917 - the parts of a request
         self, kind: str, thing: str, fields: Mapping[str, Any], id_: str, sent: float, outcome: Outcome, why: str
     ) -> Attempt:
         client, number = f"{self.site}/0", len(self.attempts)

@@ -1,4 +1,4 @@
-"""Does a workflow once to see its points, then once for each of them, with a death there."""
+"""The experiment: runs a workflow once to record its crash points, then once for each point, and kills a process there."""
 
 from __future__ import annotations
 
@@ -7,59 +7,34 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from atoll.bench.crashes.client import Insistent
 from atoll.bench.crashes.ground import SITES, Ground, ground
+from atoll.bench.crashes.join import JoinTester
 from atoll.bench.crashes.point import Plan, Point, distinct
-from atoll.bench.crashes.workflow import WORKFLOWS, Workflow
-from atoll.bench.faults.log import Attempt
+from atoll.bench.crashes.trial import Tester, Trial
+from atoll.bench.crashes.workflow import JOIN, WORKFLOWS
 from atoll.bench.faults.violation import Violation
 from atoll.bench.measure import Say
 from atoll.errors import AtollError
 
+TRIES = 3
+"""Greatest number of runs of a workflow for a point that it always passes, until a process dies there."""
 
-@dataclass(frozen=True)
-class Trial:
-    """A workflow with deaths.
-
-    Attributes:
-        workflow: its name.
-        planned: the points at which a process was to die.
-        deaths: how many were reached.
-        violations: what was not as it should be in the end.
-        attempts: what the client asked for, and was told.
-        points: those that were reached.
-    """
-
-    workflow: str
-    planned: tuple[Point, ...]
-    deaths: int
-    violations: tuple[Violation, ...]
-    attempts: tuple[Attempt, ...]
-    points: tuple[Point, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """For a report."""
-        return {
-            "workflow": self.workflow,
-            "deaths": [str(point) for point in self.planned],
-            "reached": self.deaths,
-            "violations": [f"{each.kind}: {each.what}" for each in self.violations],
-            "attempts": [str(each) for each in self.attempts] if self.violations else [],
-        }
+QUIET = 2
+"""Number of runs without a death. The points that all these runs pass do not depend on timing, and each must be tried (`untried`)."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much is tried.
+class CrashOptions:
+    """The choice of the trials.
 
     Attributes:
-        workflows: their names.
-        sample: so many points of all workflows together; 0 for all points of each.
-        seed: of the sample.
-        only: points whose text has this in it; empty for any.
-        again: after each death, so many second deaths in what the site does to recover.
+        workflows: the names of the workflows.
+        sample: the number of points of all workflows together; 0 for all points.
+        seed: the seed of the random sample.
+        only: a text that the chosen points contain; empty for all points.
+        again: the number of second deaths to try during the recovery from each death.
     """
 
     workflows: tuple[str, ...]
@@ -69,74 +44,106 @@ class Options:
     again: int = 0
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> Iterator[Trial]:
-    """Do the whole experiment; yields each trial, the first of each workflow without a death.
+def run(options: CrashOptions, root: Path, environment: Mapping[str, str], say: Say) -> Iterator[Trial]:
+    """Run the whole experiment; yield each trial, the first two of each workflow without a death.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the commands that are run.
-        say: told what goes on.
+        options: the choice of the trials.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
     for sites in SITES[:1], SITES:
-        names = tuple(name for name in options.workflows if WORKFLOWS[name].sites == len(sites))
+        names = tuple(name for name in options.workflows if name in WORKFLOWS and WORKFLOWS[name].sites == len(sites))
         if names:
             say(f"{len(sites)} {'sites' if len(sites) > 1 else 'site'}")
             place = root / f"of-{len(sites)}"
             place.mkdir()
             with ground(place, sites, environment) as those:
                 yield from _trials(_Tester(those), names, options, say)
+    if JOIN in options.workflows:
+        say("a site, and sites that join it")
+        place = root / JOIN
+        place.mkdir()
+        with ground(place, SITES[:1], environment) as those:
+            yield from _trials(JoinTester(those, place, environment), (JOIN,), options, say)
 
 
-def _trials(tester: _Tester, names: Sequence[str], options: Options, say: Say) -> Iterator[Trial]:
+def _trials(tester: Tester, names: Sequence[str], options: CrashOptions, say: Say) -> Iterator[Trial]:
     quiet = []
     for name in names:
-        tester.trial(WORKFLOWS[name], ())  # what is cached from now on is no point later
-        quiet.append(tester.trial(WORKFLOWS[name], ()))
-        say(f"{name}: {len(quiet[-1].points)} points")
-        yield quiet[-1]
+        tester.trial(name, ())  # fills caches, so that later runs reach the same points
+        quiet += (runs := [tester.trial(name, ()) for _ in range(QUIET)])
+        say(f"{name}: {len(_points(runs))} points")
+        yield from runs
     for done, (name, point) in enumerate(planned := _chosen(quiet, options)):
-        trial = tester.trial(WORKFLOWS[name], (point,))
+        steady = all(point in each.points for each in quiet if each.workflow == name)
+        trial = _insistent_trial(tester, name, point, TRIES if steady else 1)
         wrong = f": {trial.violations[0].what}" if trial.violations else ""
         say(f"{done + 1}/{len(planned)} {name}: {point}{'' if trial.deaths else ' (not reached)'}{wrong}")
         yield trial
         if trial.deaths and not trial.violations:
-            yield from tester.second(trial, options, say)
+            yield from _second(tester, trial, options, say)
 
 
-def _chosen(quiet: Sequence[Trial], options: Options) -> list[tuple[str, Point]]:
-    found = [(trial.workflow, point) for trial in quiet for point in distinct(trial.points) if options.only in str(point)]
+def _insistent_trial(tester: Tester, name: str, point: Point, tries: int) -> Trial:
+    """Try a point; repeat the trial if the point was not reached, because the order of processes' steps depends a little on timing."""
+    for _ in range(tries - 1):
+        trial = tester.trial(name, (point,))
+        if trial.deaths or trial.violations:
+            return trial
+    return tester.trial(name, (point,))
+
+
+def _second(tester: Tester, first: Trial, options: CrashOptions, say: Say) -> Iterator[Trial]:
+    """Repeat a trial with a second death during the recovery from the first."""
+    after = [point for point in distinct(first.points) if point.life == 1]
+    for point in Random(options.seed).sample(after, min(options.again, len(after))):
+        trial = tester.trial(first.workflow, (*first.planned, point))
+        wrong = f": {trial.violations[0].what}" if trial.violations else ""
+        say(f"… and again at {point}{'' if trial.deaths > 1 else ' (not reached)'}{wrong}")
+        yield trial
+
+
+def _chosen(quiet: Sequence[Trial], options: CrashOptions) -> list[tuple[str, Point]]:
+    names = dict.fromkeys(trial.workflow for trial in quiet)
+    found = [(name, point) for name in names for point in _points([each for each in quiet if each.workflow == name])]
+    found = [(name, point) for name, point in found if options.only in str(point)]
     if not options.sample or options.sample >= len(found):
         return found
-    indices = Random(options.seed).sample(range(len(found)), options.sample)  # noqa: S311 - reproducible, not secret
+    indices = Random(options.seed).sample(range(len(found)), options.sample)
     return [found[index] for index in sorted(indices)]
 
 
+def _points(trials: Sequence[Trial]) -> list[Point]:
+    return distinct(point for trial in trials for point in trial.points)
+
+
 class _Tester:
-    """Does trials on sites.
+    """The executor of trials.
 
     Args:
-        site: those that are up.
+        site: the running sites.
     """
 
     def __init__(self, site: Ground) -> None:
         self._site = site
         self._numbers = count(1)
 
-    def trial(self, workflow: Workflow, deaths: tuple[Point, ...]) -> Trial:
-        """Do a workflow; afterwards the site is clean again, and if it isn't, that is a violation."""
-        site, client = self._site, self._site.client()
+    def trial(self, workflow: str, deaths: tuple[Point, ...]) -> Trial:
+        """Run a workflow, then clean the site, and return what was found; resources that cannot be removed are violations."""
+        site, client, steps = self._site, self._site.client(), WORKFLOWS[workflow]
         site.sign_in()
         round_ = f"round-{next(self._numbers)}"
-        thing = workflow.prepare(client)
+        thing = steps.prepare(client)
         restarts = {name: status.restarts for name, status in site.processes().items()}
         site.board.begin(Plan(round_, deaths))
         violations: list[Violation] = []
         try:
-            workflow.run(client, thing)
+            steps.run(client, thing)
         except AtollError as error:
             violations.append(Violation("unhealthy", error.message))
         died, wrong = self._recovered(round_, deaths, restarts, client)
@@ -146,30 +153,21 @@ class _Tester:
         for process in died:
             site.relieve(process)
         violations += [Violation(each.kind, f"after cleaning: {each.what}") for each in site.clean()]
-        return Trial(workflow.name, deaths, len(died), tuple(violations), tuple(client.attempts), points)
+        return Trial(workflow, deaths, len(died), tuple(violations), tuple(client.attempts), points)
 
     def _recovered(
         self, round_: str, deaths: tuple[Point, ...], restarts: Mapping[str, int], client: Insistent
     ) -> tuple[list[str], list[Violation]]:
-        """Wait until those who died are back and all is quiet, which may take further deaths.
+        """Wait until the processes that died are back and no violations are left; further deaths may happen meanwhile.
 
         Returns:
-            The names of those who died, and what is not as it should be.
+            The names of the processes that died, and the violations that are left.
         """
         while True:
             died = [point.process for point in deaths[: self._site.board.deaths(round_)]]
             self._site.await_ready(restarts, died)
             if any(not name.startswith(f"{client.site}/") for name in died):
-                client.undone = False  # who would have undone it, or had it undone, is not who it was: it goes with its original
+                client.undone = False  # the process that would have removed the copies died: they stay until their original is deleted
             wrong = self._site.settled(client)
             if self._site.board.deaths(round_) == len(died):
                 return died, wrong
-
-    def second(self, first: Trial, options: Options, say: Say) -> Iterator[Trial]:
-        """Do it again with a second death, in what followed the first."""
-        after = [point for point in distinct(first.points) if point.life == 1]
-        for point in Random(options.seed).sample(after, min(options.again, len(after))):  # noqa: S311
-            trial = self.trial(WORKFLOWS[first.workflow], (*first.planned, point))
-            wrong = f": {trial.violations[0].what}" if trial.violations else ""
-            say(f"… and again at {point}{'' if trial.deaths > 1 else ' (not reached)'}{wrong}")
-            yield trial

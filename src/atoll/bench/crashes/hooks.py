@@ -1,4 +1,4 @@
-"""Crash points of a service process: before and after each commit, each RPC message sent or executed, each request sent or answered.
+"""The crash points of a service process: before and after each commit, RPC message and request.
 
 `install` is called by the runtime in each process that it forks, if the environment of the supervisor names it (`HOOK`), before the
 process's own entry. Requests that only read are no points: nothing has changed between one and the next.
@@ -6,6 +6,7 @@ process's own entry. Requests that only read are no points: nothing has changed 
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -18,14 +19,21 @@ from urllib.parse import urlsplit
 from atoll.bench.crashes.point import Board, Watch, masked
 from atoll.runtime.child import Child
 from atoll.runtime.fork_server import HOOK
+from atoll.site import lifecycle
 
 ENVIRONMENT = {HOOK: f"{__name__}:install"}
 """The environment that the supervisor of the sites must be started with."""
 
+BOARD = "ATOLL_CRASHES"
+"""An environment variable of a site that joins: the directory of the site that has the crash point files."""
+
+JOINING = "joining"
+"""The first part of the names of a joining site's processes in points; the site itself has another name in each trial."""
+
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 BACKGROUND = frozenset({"UPDATE services", "UPDATE agents"})
-"""Commits of heartbeats, which come by the clock."""
+"""Commits of periodic heartbeats."""
 
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)(?:\s+OR\s+\w+)?(?:\s+INTO|\s+FROM)?\s+[\"`]?(\w+)", re.IGNORECASE)
 
@@ -33,11 +41,13 @@ Reach = Callable[[str], None]
 
 
 def install(child: Child) -> None:
-    """Have this process reach its points; nothing if it is no service of a site."""
+    """Install the crash points in this process, if it is a service of a site."""
     site, _, service = child.name.partition("/")
     if not service or site == "template" or "directory" not in child.arguments:
         return
-    reach = Watch(Board(Path(child.arguments["directory"])), child.name, _die).reach
+    board = os.environ.get(BOARD)
+    name = f"{JOINING}/{service}" if board else child.name
+    reach = Watch(Board(Path(board or child.arguments["directory"])), name, _die).reach
     if service in ("gateway", "bus"):
         _gateway(reach)
         return
@@ -47,13 +57,55 @@ def install(child: Child) -> None:
     _answers(reach)
 
 
+def install_in_command() -> None:
+    """Install the crash points in this process, the command by which a site joins."""
+    reach = Watch(Board(Path(os.environ[BOARD])), f"{JOINING}/command", _die).reach
+    _written_files(reach)
+    _calls(reach, http.client.HTTPSConnection, "request", lambda *_: "request")
+    _calls(reach, http.client.HTTPSConnection, "getresponse", lambda *_: "answer")
+    _calls(reach, lifecycle, "ensure_supervisor", lambda *_: "start of the supervisor")
+    _calls(reach, lifecycle, "_start", lambda *_: "start of the processes")
+
+
+def _calls(reach: Reach, owner: Any, name: str, what: Callable[..., str]) -> None:
+    """Watch the calls of a function.
+
+    Args:
+        reach: called with each point.
+        owner: the module or class of the function.
+        name: the name of the function.
+        what: returns the event for the arguments of a call; empty if it is no event.
+    """
+    call = getattr(owner, name)
+
+    def watched(*arguments: Any, **keywords: Any) -> Any:
+        event = what(*arguments, **keywords)
+        if not event:
+            return call(*arguments, **keywords)
+        reach(f"before {event}")
+        result = call(*arguments, **keywords)
+        reach(f"after {event}")
+        return result
+
+    setattr(owner, name, watched)
+
+
+def _written_files(reach: Reach) -> None:
+    """Watch the files that are written whole, except configuration files, which each command writes if they are missing."""
+
+    def what(_self: Path, target: Path) -> str:
+        return "" if "etc" in target.parts else f"writing {target.name}"
+
+    _calls(reach, Path, "replace", what)
+
+
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-    signal.pause()  # the signal is on its way
+    signal.pause()  # until the signal arrives
 
 
 def written(statement: str) -> str:
-    """The verb and the table of a statement that writes; empty for any other."""
+    """Return the verb and the table of a statement that writes; empty for other statements."""
     match = _WRITES.match(statement)
     return f"{match[1].upper()} {match[2]}" if match else ""
 
@@ -85,7 +137,7 @@ def _commits(reach: Reach) -> None:
         rollback(self)
 
     event.listen(Engine, "before_cursor_execute", note)
-    QueuedConnection.commit, QueuedConnection.rollback = watched_commit, watched_rollback  # type: ignore[method-assign]
+    QueuedConnection.commit, QueuedConnection.rollback = watched_commit, watched_rollback  # type: ignore[method-assign]  # wraps it
 
 
 def _messages(reach: Reach) -> None:
@@ -109,7 +161,7 @@ def _messages(reach: Reach) -> None:
         reach(f"after executing {what}")
         return result
 
-    ZenohDriver.send = watched_send  # type: ignore[method-assign]
+    ZenohDriver.send = watched_send  # type: ignore[method-assign]  # wraps it
     RPCDispatcher.dispatch = watched_dispatch
 
 
@@ -127,7 +179,7 @@ def _requests(reach: Reach) -> None:
         reach(f"after request {what}")
         return response
 
-    Session.send = watched  # type: ignore[method-assign]
+    Session.send = watched  # type: ignore[method-assign]  # wraps it
 
 
 def _answers(reach: Reach) -> None:
@@ -138,7 +190,7 @@ def _answers(reach: Reach) -> None:
     def watched(self: Server, listener: Any, application: Any, *arguments: Any, **keywords: Any) -> None:
         begin(self, listener, _reaching(application, reach), *arguments, **keywords)
 
-    Server.__init__ = watched  # type: ignore[method-assign]
+    Server.__init__ = watched  # type: ignore[method-assign]  # wraps it
 
 
 def _reaching(application: Any, reach: Reach) -> Any:
@@ -156,7 +208,7 @@ def _reaching(application: Any, reach: Reach) -> Any:
 
 
 class _Answer:
-    """The parts of an answer; closed when the last one was sent."""
+    """The body of an answer, whose `close` is called after its last part was sent."""
 
     def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
         self._parts = parts
@@ -166,7 +218,7 @@ class _Answer:
         return iter(self._parts)
 
     def close(self) -> None:
-        """See PEP 3333."""
+        """Close the answer, as PEP 3333 requires."""
         if hasattr(self._parts, "close"):
             self._parts.close()
         self._sent()
@@ -177,7 +229,7 @@ def _gateway(reach: Reach) -> None:
     from aiohttp.web_protocol import RequestHandler
 
     _files(reach)
-    request, handle, finish = aiohttp.ClientSession._request, RequestHandler._handle_request, RequestHandler.finish_response  # noqa: SLF001, RUF100
+    request, handle, finish = aiohttp.ClientSession._request, RequestHandler._handle_request, RequestHandler.finish_response
 
     async def watched_request(self: Any, method: str, url: Any, **keywords: Any) -> Any:
         if method in READS:
@@ -202,13 +254,13 @@ def _gateway(reach: Reach) -> None:
         reach(f"after answering {what}")
         return finished
 
-    aiohttp.ClientSession._request = watched_request  # type: ignore[method-assign, assignment]  # noqa: SLF001, RUF100
-    RequestHandler._handle_request = watched_handle  # type: ignore[method-assign, assignment]  # noqa: SLF001, RUF100
-    RequestHandler.finish_response = watched_finish  # type: ignore[method-assign, assignment]
+    aiohttp.ClientSession._request = watched_request  # type: ignore[method-assign, assignment]  # wraps it
+    RequestHandler._handle_request = watched_handle  # type: ignore[method-assign, assignment]  # wraps it
+    RequestHandler.finish_response = watched_finish  # type: ignore[method-assign, assignment]  # wraps it
 
 
 def _files(reach: Reach) -> None:
-    """The gateway's own SQLite files, whose connections begin and end transactions by statements, or commit each by itself."""
+    """Watch the gateway's own SQLite files, whose connections use explicit transactions or commit each statement."""
     connect = sqlite3.connect
 
     class Watched(sqlite3.Connection):
@@ -246,4 +298,4 @@ def _files(reach: Reach) -> None:
         made: sqlite3.Connection = connect(*arguments, **{"factory": Watched, **keywords})
         return made
 
-    sqlite3.connect = watched  # type: ignore[assignment]
+    sqlite3.connect = watched  # type: ignore[assignment]  # wraps it

@@ -1,11 +1,11 @@
-"""The points that a site's processes reach, and the plan that says where one of them dies.
+"""The crash points that a site's processes reach, and the plan of the points at which a process dies.
 
-Both are files in the directory `crashes` of the site, so that what is planned can change while the site runs, and so that a process that
-was started in the place of a dead one knows what its predecessor knew:
+Both are files in the site's directory `crashes`. So the plan can change while the site runs. And a process that replaces a dead one
+knows the points of its predecessor:
 
     plan      JSON: a round, and the points at which a process dies in it, one after the other
-    ROUND     a line for each point that a process reached in a round
-    ROUND.N   made by whoever dies at the N-th point of the plan
+    ROUND     a line for each point that a process reached in the round
+    ROUND.N   created by the process that dies at the N-th point of the plan
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 DIRECTORY = "crashes"
-"""Below a site's own directory. Without it, its processes record nothing and die nowhere."""
+"""The directory below a site's own directory. Without it, processes record no points and do not die."""
 
 _PLAN = "plan"
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """A moment in the life of a process.
+    """A crash point that a process reached.
 
     Attributes:
-        process: its name, such as `paris/nova`.
-        name: such as `before commit UPDATE instances`: ids are masked. In a plan, empty: any.
-        number: how often its process has been at a point of this name, in this round, counted from 1.
-        life: how many deaths of the plan have happened before it.
+        process: the name of the process, such as `paris/nova`.
+        name: the name of the point, such as `before commit UPDATE instances`, with masked ids. In a plan, an empty name matches any point.
+        number: the number of times that the process has reached a point of this name in this round, from 1.
+        life: the number of the plan's deaths before this point.
     """
 
     process: str
@@ -49,7 +49,7 @@ class Plan:
     """The plan of a round.
 
     Attributes:
-        round: its name.
+        round: the name of the round.
         deaths: the points at which a process dies, one after the other.
     """
 
@@ -61,80 +61,83 @@ _MASKED = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9A-Za-
 
 
 def masked(path: str) -> str:
-    """A path without its query, with `*` in place of what is different each time."""
+    """Return a path without its query and with `*` for each id."""
     return _MASKED.sub("*", path.partition("?")[0])
 
 
 class Board:
-    """The files of a site.
+    """The crash point files of a site.
 
     Args:
-        directory: of the site.
+        directory: the directory of the site.
+
+    Attributes:
+        directory: the directory of the files.
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory / DIRECTORY
+        self.directory = directory / DIRECTORY
 
     def open(self, shared: Board | None = None) -> None:
-        """Let processes look at them from now on.
+        """Create the directory, so that processes use it.
 
         Args:
-            shared: the files of another site, which count for this one too.
+            shared: the files of another site, which this site then shares.
         """
         if shared is not None:
-            self._directory.symlink_to(shared._directory)  # noqa: SLF001, RUF100
+            self.directory.symlink_to(shared.directory)
         else:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self.directory.mkdir(mode=0o700, exist_ok=True)
 
     def begin(self, plan: Plan) -> None:
-        """Begin a round."""
-        temporary = self._directory / f"{_PLAN}.new"
+        """Begin a round with a plan."""
+        temporary = self.directory / f"{_PLAN}.new"
         temporary.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-        temporary.replace(self._directory / _PLAN)
+        temporary.replace(self.directory / _PLAN)
 
     def end(self) -> None:
-        """Have nothing recorded, and nobody die, from now on."""
-        (self._directory / _PLAN).unlink(missing_ok=True)
+        """End the round: processes record no more points and do not die."""
+        (self.directory / _PLAN).unlink(missing_ok=True)
 
     def reached(self, round_: str) -> list[Point]:
-        """The points of a round, in order."""
-        file = self._directory / round_
+        """Return the points that were reached in a round, in order."""
+        file = self.directory / round_
         return [Point(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
     def deaths(self, round_: str) -> int:
-        """How many points of the plan were reached."""
-        return len(list(self._directory.glob(f"{round_}.*")))
+        """Return the number of the plan's points that were reached."""
+        return len(list(self.directory.glob(f"{round_}.*")))
 
-    # For the processes
+    # Called by the processes
 
     def plan(self) -> Plan | None:
-        """The plan; None if there is none."""
+        """Return the plan of the round: the points at which processes die; `None` outside a round."""
         try:
-            said = json.loads((self._directory / _PLAN).read_bytes())
+            said = json.loads((self.directory / _PLAN).read_bytes())
         except FileNotFoundError:
             return None
         return Plan(said["round"], tuple(Point(**each) for each in said["deaths"]))
 
     def note(self, round_: str, point: Point) -> None:
-        """Add a point to those that were reached."""
-        with (self._directory / round_).open("ab", buffering=0) as file:
+        """Record that a point was reached."""
+        with (self.directory / round_).open("ab", buffering=0) as file:
             file.write((json.dumps(asdict(point)) + "\n").encode())
 
     def claim(self, round_: str, death: int) -> bool:
-        """Take a death of the plan; False if it was taken before."""
+        """Claim a death of the plan; return False if another process has claimed it."""
         try:
-            (self._directory / f"{round_}.{death}").touch(exist_ok=False)
+            (self.directory / f"{round_}.{death}").touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
 
 
 class Watch:
-    """A process's note of each point that it reaches, where it dies if that is planned.
+    """The record of a process's points; the process dies at a point of the plan.
 
     Args:
-        board: of its site.
-        process: its name.
+        board: the files of its site.
+        process: the name of the process.
         die: ends the process at once.
     """
 
@@ -147,7 +150,7 @@ class Watch:
         self._lock = threading.Lock()
 
     def reach(self, name: str) -> None:
-        """Be at a point."""
+        """Record a point, and die if the plan says so."""
         with self._lock:
             plan = self._board.plan()
             if plan is None:
@@ -168,5 +171,5 @@ class Watch:
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
-    """Points, each once, in the order in which they were reached first."""
+    """Return the points without repetitions, in the order in which they were first reached."""
     return list(dict.fromkeys(points))

@@ -1,4 +1,4 @@
-"""A client's part in a trial: one workflow, from its first request until nothing is under way any more, while a process is killed."""
+"""The workflows of trials: a client's requests, until none of their effects is still under way."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from atoll.bench.crashes.client import Insistent
 
 @dataclass(frozen=True)
 class Workflow:
-    """One workflow.
+    """A sequence of requests to execute while a process is killed.
 
     Attributes:
-        name: as on the command line.
-        prepare: makes what it begins with; what the thing is called is passed on.
-        run: does it.
-        sites: how many sites it needs.
+        name: the name on the command line.
+        prepare: creates the resource with which the workflow begins, and returns its name for `run`.
+        run: makes the requests.
+        sites: the number of sites that it needs.
     """
 
     name: str
@@ -37,7 +37,7 @@ def _booted(client: Insistent) -> str:
 
 
 def active(server: Mapping[str, Any]) -> bool:
-    """True if it runs, and nothing is done to it."""
+    """Return whether a server is ACTIVE and has no task."""
     return server["status"] == "ACTIVE" and not server.get("OS-EXT-STS:task_state")
 
 
@@ -55,7 +55,7 @@ def _delete_at_once(client: Insistent, _thing: str) -> None:
 
 
 def _delete_on_host(client: Insistent, _thing: str) -> None:
-    """A deletion of a server that is being built on its host."""
+    """Delete a server while it is being built on its host."""
     thing = client.make("server", "server", zone="")
     client.await_server(thing, lambda server: bool(server.get("OS-EXT-SRV-ATTR:host")), 10)
     _delete(client, thing)
@@ -70,12 +70,12 @@ def _resize(client: Insistent, thing: str) -> None:
         client.await_server(thing, active)
 
 
-def _task(server: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100
+def _task(server: Mapping[str, Any]) -> Any:
     return server.get("OS-EXT-STS:task_state")
 
 
 def _attach(client: Insistent, thing: str) -> None:
-    """An interface is attached, and detached if that was acknowledged."""
+    """Attach an interface, and detach it if the attachment was acknowledged."""
     path = f"/servers/{client.id(thing)}/os-interface"
     body = {"interfaceAttachment": {"net_id": client.tenancy["network"]}}
     answer = client.act("server.attach", thing, "compute", "POST", path, body)
@@ -85,11 +85,22 @@ def _attach(client: Insistent, thing: str) -> None:
 
 
 def _upload(client: Insistent, _thing: str) -> None:
-    client.insist("image.upload", client.make("image", "image"), seed=1, size=50_000)
+    _uploaded(client)
+
+
+def _uploaded(client: Insistent) -> str:
+    thing = client.make("image", "image")
+    client.insist("image.upload", thing, seed=1, size=50_000)
+    return thing
+
+
+def _delete_image(client: Insistent, thing: str) -> None:
+    """Request the deletion of an image once: after a crash it is whole or gone, without another request."""
+    client.act("image.delete", thing, "image", "DELETE", f"/v2/images/{client.id(thing)}", None)
 
 
 def _identity(client: Insistent, _thing: str) -> None:
-    """A project and a user, a grant, and a change of each."""
+    """Create a project, a user and a grant, and change each."""
     project = client.make("project", "project", description="before")
     user = client.make("user", "user", password="a" * 10, description="before", enabled=True)
     client.insist("grant.create", f"{user}/{project}")
@@ -101,12 +112,12 @@ def _identity(client: Insistent, _thing: str) -> None:
 
 
 def _boot_elsewhere(client: Insistent, _network: str) -> None:
-    """A server at the other site, which brings along what it is made of."""
+    """Boot a server at the other site, to which its image and network are copied."""
     client.await_server(client.make("server", "server", zone=client.sites[1]), active)
 
 
 def _refused_elsewhere(client: Insistent, network: str) -> None:
-    """The same, refused there after that was brought, which is undone: no quota allows so many."""
+    """Request servers at the other site beyond its quota; the copies that were made for them are removed."""
     client.undone = True
     body = {"name": "never", "imageRef": client.tenancy["image"], "flavorRef": client.tenancy["flavor"]}
     server = {**body, "networks": [{"uuid": network}], "availability_zone": client.sites[1], "min_count": 5000}
@@ -123,10 +134,17 @@ WORKFLOWS = {
         Workflow("resize", _booted, _resize),
         Workflow("attach", _booted, _attach),
         Workflow("upload", _nothing, _upload),
+        Workflow("delete-image", _uploaded, _delete_image),
         Workflow("identity", _nothing, _identity),
         Workflow("boot-elsewhere", Insistent.use_network, _boot_elsewhere, 2),
         Workflow("refused-elsewhere", Insistent.use_network, _refused_elsewhere, 2),
         Workflow("identity-everywhere", _nothing, _identity, 2),
     )
 }
-"""By name."""
+"""The workflows by name."""
+
+JOIN = "join"
+"""The workflow of a site that joins the cloud of another one, which has trials of its own (`join.py`)."""
+
+NAMES = (*WORKFLOWS, JOIN)
+"""The names of all workflows."""

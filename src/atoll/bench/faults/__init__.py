@@ -1,1 +1,1 @@
-"""`atoll bench faults`: whether a cloud keeps what it has acknowledged, whatever happens to its sites and to the links between them."""
+"""`atoll bench faults`: check that a cloud keeps every acknowledged change, whatever faults befall its sites and links."""

@@ -1,7 +1,7 @@
-"""A process in the network of a site, in which the site's clients work, or which looks at what the site holds.
+"""An agent: a process in the network of a site that runs the site's clients, or reads the site's contents.
 
-It is started as `python -m atoll.bench.faults.agent`, and told by one JSON object on its standard input what to do (`Task`). What it finds
-is one JSON object on its standard output.
+`python -m atoll.bench.faults.agent` reads its task (`Task`) as one JSON object from the standard input, and writes the result as one
+JSON object to the standard output.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _NO_ANSWER = (OSError, http.client.HTTPException, AtollError)
 
 @dataclass(frozen=True)
 class Task:
-    """What an agent is told.
+    """The task of an agent.
 
     Attributes:
         role: `prepare`, `work` or `look`.
-        site: where it is.
-        gateway: the URL of the identity API behind the site's gateway.
-        endpoints: by type, the URLs of the site's own services.
-        password: of the cloud's administrator.
-        details: by role: of `work`, clients, tenancy, log and times; of `look`, what to ask for.
+        site: the site of the agent.
+        gateway: the URL of the identity API at the site's gateway.
+        endpoints: the URLs of the site's own services by type.
+        password: the password of the cloud's administrator.
+        details: for `work`, clients, tenancy, log and times; for `look`, the arguments of `observe.look`.
     """
 
     role: str
@@ -52,14 +52,14 @@ class Task:
 
 
 def main() -> None:
-    """Do what the standard input says."""
+    """Execute the task on the standard input."""
     task = Task(**json.load(sys.stdin))
     roles: dict[str, Callable[[Task], Any]] = {"prepare": _prepare, "work": _work, "look": _look}
     json.dump(roles[task.role](task), sys.stdout)
 
 
 def _prepare(task: Task) -> dict[str, str]:
-    """Make what servers are made of: an image, a network, and a flavor unless there is one."""
+    """Create the image and the network of servers and, unless one exists, a flavor."""
     api = Client(task.gateway, task.password)
     api.sign_in()
     tenancy = workload.prepare(api)
@@ -77,12 +77,12 @@ def _look(task: Task) -> dict[str, Any]:
 
 
 def _work(task: Task) -> dict[str, int]:
-    """Have all clients of the site work, each in a thread; how many operations could not be asked for, and why, is the result."""
+    """Run all clients of the site, each in a thread; return the number of operations that could not be requested, by reason."""
     unasked: Counter[str] = Counter()
     working = []
     with closing(Log(Path(task.details["log"]))) as log, ThreadPoolExecutor(max(1, len(task.details["clients"]))) as pool:
         for name, operations in task.details["clients"].items():
-            worker = Worker(name, Client(task.gateway, task.password), task.details["tenancy"], log, unasked)
+            worker = WorkloadDriver(name, Client(task.gateway, task.password), task.details["tenancy"], log, unasked)
             given = [Operation(**each) for each in operations]
             working.append(pool.submit(worker.work, given, task.details["begin_s"], task.details["end_s"]))
     for each in working:
@@ -90,15 +90,15 @@ def _work(task: Task) -> dict[str, int]:
     return dict(unasked)
 
 
-class Worker:
-    """One client, which does its part of the schedule.
+class WorkloadDriver:
+    """A client that executes its part of the schedule.
 
     Args:
-        name: its name.
-        api: not signed in.
-        tenancy: the ids that a server is made of.
-        log: of what it asks for.
-        unasked: counts what it could not ask for.
+        name: the name of the client.
+        api: a client of the APIs that has not signed in yet.
+        tenancy: the ids of the image, flavor and network of servers.
+        log: the log of its requests.
+        unasked: counts the operations that it could not request, by reason.
     """
 
     def __init__(self, name: str, api: Client, tenancy: Mapping[str, str], log: Log, unasked: Counter[str]) -> None:
@@ -110,12 +110,12 @@ class Worker:
         self._number = 0
 
     def work(self, operations: list[Operation], begin_s: float, end_s: float) -> None:
-        """Do one operation after the other, none before its time, none after the end.
+        """Execute operations one after the other, none before its time and none after the end.
 
         Args:
-            operations: in order.
-            begin_s: the beginning of the run, by the monotonic clock, which all processes share.
-            end_s: its end.
+            operations: the operations in their order.
+            begin_s: the beginning of the run, in seconds of the monotonic clock, which all processes share.
+            end_s: the end of the run, by the same clock.
         """
         for operation in operations:
             time.sleep(max(0.0, begin_s + operation.at_s - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Compares what sites hold with what clients were told. Pure."""
+"""The comparison of the contents of sites with the answers that clients got. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
 
 SAMPLE = 40
-"""Images and servers that each gateway is asked for one by one; all of them must be in its lists."""
+"""Number of images and servers that each gateway is asked for one by one; its lists must contain all of them."""
 
 USERS = 4
-"""Users whose passwords are tried: each trial costs a slow hash at every site."""
+"""Number of users whose passwords are tried; each trial costs a slow hash at every site."""
 
 
 def check(attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[View]) -> list[Violation]:
-    """All that should not be.
+    """Return all violations that the comparison finds.
 
     Args:
         attempts: the clients' log.
-        before: what each site held before the first of them, all alike.
-        after: what each site holds now.
+        before: the contents of each site before the first request, which are equal.
+        after: the contents of each site now.
     """
     return list(_violations(things(attempts), before, after))
 
@@ -32,7 +32,7 @@ def check(attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[V
 def _violations(known: Mapping[str, Thing], before: Sequence[View], after: Sequence[View]) -> Iterator[Violation]:
     blind = [view for view in after if view.error]
     for view in blind:
-        yield Violation("unhealthy", f"{view.site} can't be looked at: {view.error}")
+        yield Violation("unhealthy", f"{view.site} could not be read: {view.error}")
     if blind:
         return
     yield from identity_checks.replicas(after)
@@ -47,14 +47,14 @@ def _violations(known: Mapping[str, Thing], before: Sequence[View], after: Seque
         yield from resource_checks.unowned(view, known, before)
         yield from resource_checks.unfinished(view)
         for site in view.missing:
-            yield Violation("unhealthy", f"{site} is missing in the lists of the gateway of {view.site}")
+            yield Violation("unhealthy", f"{site} is missing from the lists of the gateway of {view.site}")
 
 
 def questions(attempts: Sequence[Attempt], seed: int) -> dict[str, object]:
-    """What to ask of each site besides its lists: see `observe.look`."""
+    """Return the resources and passwords to check at each site besides its lists, as the details of `observe.look`."""
     known = things(attempts)
     asked = [thing for thing in known.values() if thing.type in resource_checks.PATHS and thing.id and thing.fate != "either"]
-    asked = Random(seed).sample(asked, min(SAMPLE, len(asked)))  # noqa: S311 - reproducible, not secret
+    asked = Random(seed).sample(asked, min(SAMPLE, len(asked)))
     paths = [(resource_checks.PATHS[thing.type][0], resource_checks.PATHS[thing.type][1] + thing.id) for thing in asked]
     users = [thing for thing in known.values() if thing.type == "user" and thing.fate == "there" and _enabled(thing)]
     users.sort(key=lambda thing: -len([each for each in thing.attempts if "password" in each.fields]))

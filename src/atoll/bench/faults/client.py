@@ -1,4 +1,4 @@
-"""Clients that learn in time that nobody answers, and that know what they know of a request."""
+"""API clients with a short time limit, and the judgement whether a request was executed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from atoll.bench.api import Answer, Api
 from atoll.bench.faults.log import Outcome
 
 PATIENCE_S = 60.0
-"""Seconds that an answer may take, in a cloud of which parts are missing, on a machine that starts sites meanwhile."""
+"""Seconds to wait for an answer, in a cloud whose sites are partly unreachable, on a machine that is starting sites."""
 
 UNAUTHORIZED = 401
 
 
 class Client(Api):
-    """Talks to the gateway of its site."""
+    """A client of its site's gateway."""
 
     def _connection(self, host: str, port: int) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
 
 
 class Insider(Client):
-    """Talks to a site's own services, past its gateway: what they answer is what this site holds.
+    """A client of a site's own services, without the gateway: their answers show the resources that this site holds.
 
     Args:
-        endpoints: by type of service, its URL.
-        password: of the cloud's administrator.
+        endpoints: the URLs of the services by type.
+        password: the password of the cloud's administrator.
     """
 
     def __init__(self, endpoints: Mapping[str, str], password: str) -> None:
@@ -34,18 +34,18 @@ class Insider(Client):
         self._own = dict(endpoints)
 
     def sign_in(self) -> None:
-        """Get a token; the catalogue, which leads to gateways, is not minded."""
+        """Get a token, but ignore the catalogue, whose endpoints are those of gateways."""
         super().sign_in()
         self._endpoints = dict(self._own)
 
 
 def judged(answer: Answer) -> Outcome:
-    """What an answer says of whether it was done: whoever answers 5xx may have done it, or may not know of another who did."""
+    """Return the outcome that an answer shows; after a status of 500 or more it is unknown."""
     if answer.ok:
         return "acknowledged"
     return "failed" if answer.status < 500 else "unknown"
 
 
 def judged_error(error: Exception) -> Outcome:
-    """The same of a request without an answer: only who was never connected has certainly not been heard."""
+    """Return the outcome of a request without an answer: it certainly failed only if no connection was made."""
     return "failed" if isinstance(error, ConnectionRefusedError) else "unknown"

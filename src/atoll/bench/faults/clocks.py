@@ -1,7 +1,7 @@
-"""Clocks that are wrong: each process of a site sees the time of day of its site, as it would on a machine of its own.
+"""Wrong clocks: each process of a site sees the site's own time of day, as if the site had its own machine.
 
-Linux has no namespace for the time of day. So the processes of the cloud are run with a small library preloaded (`clocks.c`), which
-adds to the time what a table says for the network namespace that the process is in.
+Linux has no namespace for the time of day. So the processes of the cloud run with a preloaded library (`clocks.c`), which adds an offset
+to the time; a table has the offset of each network namespace.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Clocks:
     """The clocks of the sites of a cloud.
 
     Args:
-        directory: for the library and the table.
+        directory: the directory of the library and the table.
 
     Raises:
-        AtollError: `bench.requirement`: there is no C compiler, or it refuses.
+        AtollError: `bench.requirement`: no C compiler is installed, or the compilation failed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -41,21 +41,21 @@ class Clocks:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the processes of the cloud must be started with."""
+        """The environment variables that the processes of the cloud need."""
         return {"LD_PRELOAD": str(self._library), "ATOLL_CLOCKS": str(self._table_file)}
 
     def know(self, networks: Mapping[str, Namespace]) -> None:
-        """Learn the networks of the sites, whose clocks are right for now."""
+        """Register the networks of the sites; their clocks are right at first."""
         for index, (site, network) in enumerate(networks.items()):
             self._index[site] = index
             _ENTRY.pack_into(self._table, index * _ENTRY.size, Path(network.network).stat().st_ino, 0)
 
     def set(self, site: str, ahead_s: float) -> None:
-        """Have the clock of a site be ahead of the right time by so many seconds, from now on."""
+        """Set the clock of a site `ahead_s` seconds ahead of the right time."""
         struct.pack_into("=q", self._table, self._index[site] * _ENTRY.size + 8, round(ahead_s * 1e9))
 
     def correct(self) -> None:
-        """Have all clocks be right."""
+        """Set all clocks to the right time."""
         for site in self._index:
             self.set(site, 0)
 

@@ -1,4 +1,4 @@
-"""Runs a schedule against a cloud: clients at all sites, faults meanwhile, then peace, and a look at what is left."""
+"""A run of a schedule against a cloud: clients at all sites, faults meanwhile, then peace and a check of the contents."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
 from atoll.bench.faults.checker import check, questions
 from atoll.bench.faults.client import PATIENCE_S
-from atoll.bench.faults.fault import Fault, Stage
+from atoll.bench.faults.cloud import Agent, agent, ask_all, faulty_cloud, heal, health, look
+from atoll.bench.faults.fault import Fault, FaultyCloud
 from atoll.bench.faults.identity_checks import replicas
 from atoll.bench.faults.kinds import KINDS
 from atoll.bench.faults.log import Attempt, read
 from atoll.bench.faults.replay import keep, keep_logs
 from atoll.bench.faults.schedule import Schedule
-from atoll.bench.faults.stage import Agent, agent, ask_all, heal, health, look, stage
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation, count
 from atoll.bench.measure import Say, failed
@@ -27,10 +28,13 @@ from atoll.errors import AtollError
 CLIENTS_PER_SITE = 2
 
 JOINED_S = 180.0
-"""Seconds that a new cloud may take until all sites hold the same."""
+"""Seconds to wait until all sites of a new cloud hold the same."""
 
 CONVERGED_S = 180.0
-"""Seconds after the end of all faults, in which all must be as it should be: sites that were just started are still busy with that."""
+"""Seconds after the end of all faults within which all violations must disappear; sites that were just started are still busy."""
+
+LEAST_LOOKS = 3
+"""Least number of looks at the sites before violations are final: on a busy machine a single look takes longer than `CONVERGED_S`."""
 
 _LAST_ANSWERS_S = 2 * PATIENCE_S
 _LOOK_S = 2.0
@@ -38,18 +42,18 @@ _SHOWN = 50
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What happened.
+class RoundOutcome:
+    """The result of a run.
 
     Attributes:
-        schedule: what was done.
+        schedule: the schedule.
         attempts: the clients' log.
-        violations: what is not as it should be, after all the time that it had.
-        converge_s: seconds from the end of all faults until the replicas of identity had been seen to be equal; None if
+        violations: the violations that were left after the time limit.
+        converge_s: seconds from the end of all faults until the replicas of identity were seen to be equal; `None` if
             they never were.
-        settle_s: the same for everything that is to hold.
-        unasked: why so many operations were not asked for.
-        failures: faults that could not be done.
+        settle_s: seconds from the end of all faults until there were no violations; `None` if some were left.
+        unasked: the number of operations that were not requested, by reason.
+        failures: errors of faults that could not be injected.
     """
 
     schedule: Schedule
@@ -62,11 +66,11 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """True if all is as it should be."""
+        """True if no violations were left and all faults were injected."""
         return not self.violations and not self.failures
 
     def to_json(self) -> dict[str, Any]:
-        """The report."""
+        """Return the report of the run."""
         kinds = count(self.violations)
         outcomes = Counter(attempt.outcome for attempt in self.attempts)
         operations: dict[str, dict[str, int]] = {}
@@ -95,23 +99,23 @@ class Outcome:
         }
 
 
-def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, kept: Path | None = None) -> Outcome:
-    """Do the whole experiment.
+def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, kept: Path | None = None) -> RoundOutcome:
+    """Run the whole experiment, and return its outcome.
 
     Args:
-        plan: what to do.
-        root: a directory of the experiment's own.
-        environment: of the commands that are run.
-        say: told what goes on.
-        kept: where to keep what was done and found; None keeps nothing.
+        plan: the schedule to run.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
+        kept: the directory in which to keep the run; `None` keeps nothing.
 
     Raises:
         AtollError: `bench.failed`, `bench.requirement`, `wan.unavailable`: the experiment could not be done.
     """
     say(f"{len(plan.sites)} sites")
-    with stage(root, plan.sites, environment) as cloud:
+    with faulty_cloud(root, plan.sites, environment) as cloud:
         _await_agreement(cloud, say)
-        say("what servers are made of, at each site")
+        say("images, flavors and networks for servers at each site")
         tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
         before = _await_agreement(cloud, say)
         storm = Storm(cloud, plan, say)
@@ -125,11 +129,11 @@ def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, ke
         if kept is not None:
             keep(kept, plan, attempts, before, peace.views)
             keep_logs(kept, cloud.state.root)
-        return Outcome(plan, attempts, peace.violations, peace.converge_s, peace.settle_s, unasked, storm.failures)
+        return RoundOutcome(plan, attempts, peace.violations, peace.converge_s, peace.settle_s, unasked, storm.failures)
 
 
-def _await_agreement(cloud: Stage, say: Say) -> list[View]:
-    """Wait until all sites are well, and hold the same."""
+def _await_agreement(cloud: FaultyCloud, say: Say) -> list[View]:
+    """Wait until all sites are healthy and hold the same."""
     begun = time.monotonic()
     while True:
         views = look(cloud, {})
@@ -137,16 +141,16 @@ def _await_agreement(cloud: Stage, say: Say) -> list[View]:
         if not wrong:
             return views
         if time.monotonic() - begun > JOINED_S:
-            raise failed(f"the sites don't agree after {JOINED_S:.0f} s: {wrong[0].what}")
-        say(f"waiting for the sites to agree ({len(wrong)} things are not so yet: {wrong[0].what[:160]})")
+            raise failed(f"the sites do not agree after {JOINED_S:.0f} s: {wrong[0].what}")
+        say(f"waiting for the sites to agree ({len(wrong)} violations: {wrong[0].what[:160]})")
         time.sleep(_LOOK_S)
 
 
-def _work(cloud: Stage, plan: Schedule, tenancies: Mapping[str, Any], storm: Storm, say: Say) -> dict[str, int]:
-    """Have all clients work while faults happen.
+def _work(cloud: FaultyCloud, plan: Schedule, tenancies: Mapping[str, Any], storm: Storm, say: Say) -> dict[str, int]:
+    """Run all clients while faults happen.
 
     Returns:
-        Why how many operations were not asked for.
+        The number of operations that were not requested, by reason.
     """
     say(f"{len(plan.clients)} clients and {len(plan.faults)} faults for {plan.seconds:.0f} s")
     begin_s = time.monotonic() + 1
@@ -163,15 +167,15 @@ def _work(cloud: Stage, plan: Schedule, tenancies: Mapping[str, Any], storm: Sto
 
 
 class Storm:
-    """Does the faults of a schedule, each in a thread of its own.
+    """The faults of a schedule; each is injected in its own thread.
 
     Args:
-        cloud: that they befall.
+        cloud: the cloud that they befall.
         plan: the schedule.
-        say: told of each.
+        say: called with a line about each fault.
     """
 
-    def __init__(self, cloud: Stage, plan: Schedule, say: Say) -> None:
+    def __init__(self, cloud: FaultyCloud, plan: Schedule, say: Say) -> None:
         self._cloud = cloud
         self._plan = plan
         self._say = say
@@ -180,14 +184,14 @@ class Storm:
         self.failures: list[str] = []
 
     def begin(self, begin_s: float) -> None:
-        """Have them happen in their time after a moment of the monotonic clock."""
+        """Start the threads; the times of the faults count from `begin_s` of the monotonic clock."""
         for fault in self._plan.faults:
             thread = threading.Thread(target=self._happen, args=(fault, begin_s), name=str(fault), daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def end(self) -> None:
-        """Wait until all are undone."""
+        """Wait until all faults are undone."""
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -204,21 +208,21 @@ class Storm:
 
 @dataclass
 class Peace:
-    """After the faults: looks until all is as it should be, or for as long as that may take.
+    """The time after the faults: repeated checks until no violation is left, or the time limit is reached.
 
     Attributes:
-        cloud: that has survived.
+        cloud: the cloud after the faults.
         plan: the schedule.
         attempts: the clients' log.
-        before: what sites held at first.
-        say: told what is not yet so.
-        views: what sites hold.
-        violations: what is not as it should be.
-        converge_s: see `Outcome`.
-        settle_s: see `Outcome`.
+        before: the contents of the sites at first.
+        say: called with lines about the violations that are left.
+        views: the latest contents of the sites.
+        violations: the latest violations.
+        converge_s: see `RoundOutcome`.
+        settle_s: see `RoundOutcome`.
     """
 
-    cloud: Stage
+    cloud: FaultyCloud
     plan: Schedule
     attempts: Sequence[Attempt]
     before: Sequence[View]
@@ -229,18 +233,18 @@ class Peace:
     settle_s: float | None = None
 
     def watch(self) -> None:
-        """Look."""
+        """Check until no violation is left, or the time limit is reached."""
         begun = time.monotonic()
-        while True:
+        for looks in count_from(1):
             if self.converge_s is None and self._agree():
                 self.converge_s = round(time.monotonic() - begun, 1)
             self._look()
             looked_s = time.monotonic() - begun
             if not self.violations:
                 self.settle_s = round(looked_s, 1)
-            if not self.violations or looked_s > CONVERGED_S:
+            if not self.violations or (looked_s > CONVERGED_S and looks >= LEAST_LOOKS):
                 return
-            self.say(f"{len(self.violations)} things are not so yet: {self.violations[0].what[:200]}")
+            self.say(f"{len(self.violations)} violations are left: {self.violations[0].what[:200]}")
             time.sleep(_LOOK_S)
 
     def _agree(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a fault is, and what it is done to."""
+"""Faults, their kinds, and the cloud that they befall."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Fault:
     """One fault of a schedule.
 
     Attributes:
-        at_s: seconds after the beginning.
+        at_s: the time after the beginning, in seconds.
         kind: a key of `kinds.KINDS`.
-        target: the site, or the two ends of a link, or the site and one of its processes.
-        lasts_s: until it is undone, in seconds.
-        amount: what else there is to say, by kind: how often something flaps, how many seconds a clock is ahead.
+        target: by kind, the site; the two ends of a link; or the site and one of its processes.
+        lasts_s: the time until it is undone, in seconds.
+        amount: a number whose meaning depends on the kind, such as the seconds that a clock is ahead.
     """
 
     at_s: float
@@ -34,7 +34,7 @@ class Fault:
     amount: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields as plain data."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -43,15 +43,15 @@ class Fault:
 
 
 @dataclass
-class Stage:
-    """A cloud that is up.
+class FaultyCloud:
+    """A running cloud that faults befall.
 
     Attributes:
-        state: its state directory.
+        state: the state directory.
         sites: the names of its sites.
-        environment: of commands.
-        log: where commands write.
-        clocks: of the sites; None if they can't be set here.
+        environment: the environment of commands.
+        log: the file for the output of commands.
+        clocks: the clocks of the sites; `None` if they cannot be set here.
     """
 
     state: State
@@ -63,21 +63,21 @@ class Stage:
 
     @property
     def wan(self) -> Wan:
-        """The network between the sites."""
+        """The emulated WAN between the sites."""
         return Wan(self.state.root)
 
     def atoll(self, *arguments: str) -> None:
-        """Run a command of `atoll`: one after the other, as only one may change the cloud.
+        """Run a command of `atoll`. Commands run one after the other, because only one may change the cloud at a time.
 
         Raises:
-            AtollError: `bench.failed`.
+            AtollError: `bench.failed`: the command failed.
         """
         with self._one_at_a_time:
             atoll(self.state, self.log, self.environment, *arguments)
 
 
 Wait = Callable[[float], object]
-"""Waits so many seconds, or until faults are to end."""
+"""A function that waits for a number of seconds, or until all faults have to end."""
 
 
 @dataclass(frozen=True)
@@ -85,33 +85,33 @@ class Kind:
     """A kind of fault.
 
     Attributes:
-        name: as in reports.
-        draw: a target and an amount. Pure.
-        claims: what of the cloud nothing else may be done to meanwhile.
-        inject: does it, waits, and undoes it.
+        name: the name in reports.
+        draw: chooses a target and an amount at random. A pure function.
+        claims: the parts of the cloud that no other fault may affect meanwhile.
+        inject: injects the fault, waits, and undoes it.
     """
 
     name: str
     draw: Callable[[Random, tuple[str, ...]], tuple[tuple[str, ...], float]]
     claims: Callable[[tuple[str, ...]], frozenset[str]]
-    inject: Callable[[Stage, Fault, Wait], None]
+    inject: Callable[[FaultyCloud, Fault, Wait], None]
 
 
 def a_site(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
-    """Any site."""
+    """Choose a site at random."""
     return (random.choice(sites),), 0.0
 
 
 def a_link(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
-    """Any link, from one of its ends to the other."""
+    """Choose a link and its direction at random."""
     return tuple(random.sample(sites, 2)), 0.0
 
 
 def the_link(target: tuple[str, ...]) -> frozenset[str]:
-    """The link that is claimed, in whichever direction it is named."""
+    """Claim the link between two sites, in both directions."""
     return frozenset({f"link {':'.join(sorted(target))}"})
 
 
 def the_links(target: tuple[str, ...]) -> frozenset[str]:
-    """That the site is connected is claimed."""
+    """Claim all links of a site."""
     return frozenset({f"links of {target[0]}"})

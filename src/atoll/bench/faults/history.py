@@ -1,4 +1,4 @@
-"""What must hold of each thing after all that clients asked for: from their log alone. Pure."""
+"""The expected state of each resource, computed from the clients' log alone. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Literal
 from atoll.bench.faults.log import Attempt
 
 Fate = Literal["there", "gone", "either", "never"]
-"""What a thing must be: `either` if whether it was made, or deleted, is unknown; `never` if nothing that was asked for made it."""
+"""The expected state of a resource: `either` if the outcome of its creation or deletion is unknown; `never` if no request created it."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing, and all that was asked for about it.
+    """A resource, and all requests about it.
 
     Attributes:
-        name: what the plan calls it.
-        attempts: in the order in which they were sent.
+        name: the resource's name in the plan.
+        attempts: the requests in the order in which they were sent.
     """
 
     name: str
@@ -27,17 +27,17 @@ class Thing:
 
     @property
     def type(self) -> str:
-        """Of the thing."""
+        """The type of the resource."""
         return self.attempts[0].type
 
     @cached_property
     def id(self) -> str:
-        """Its id; empty if no client ever learned it."""
+        """The id; empty if no client got it."""
         return next((attempt.id for attempt in self.attempts if attempt.id), "")
 
     @cached_property
     def fate(self) -> Fate:
-        """What must have become of it."""
+        """Return the expected state."""
         made = {attempt.outcome for attempt in self.attempts if attempt.verb == "create"}
         deleted = {attempt.outcome for attempt in self.attempts if attempt.verb == "delete"}
         if not made - {"failed"}:
@@ -48,28 +48,28 @@ class Thing:
 
     @property
     def maker(self) -> Attempt | None:
-        """The request that made it, or may have."""
+        """Return the request that created it or may have created it."""
         return next((attempt for attempt in self.attempts if attempt.verb == "create" and attempt.happened), None)
 
     def writes(self, field: str) -> list[Attempt]:
-        """The requests that wrote a field, or may have, and were not certainly followed by another."""
+        """Return the requests that may have been the last write of a field."""
         return standing([attempt for attempt in self.attempts if field in attempt.fields and attempt.happened])
 
     def values(self, field: str) -> list[Any]:
-        """The values that a field may have; none if nobody wrote it."""
+        """Return the values that a field may have; empty if no request wrote it."""
         return [attempt.fields[field] for attempt in self.writes(field)]
 
     def told(self, verb: str | None = None) -> str:
-        """The last request, or the last of a kind, in words."""
+        """Return a description of the last request about the resource, or of its last request with a verb."""
         chosen = [attempt for attempt in self.attempts if verb in (None, attempt.verb) and attempt.happened]
         return str(chosen[-1]) if chosen else str(self.attempts[-1])
 
 
 def standing(writes: Sequence[Attempt]) -> list[Attempt]:
-    """The writes of which one is the last.
+    """Return the writes that may have been the last.
 
-    At one site the later of two writes wins, however wrong its clock is: what was sent after another had been answered comes after it.
-    Of two sites that wrote while they may have been apart, either may win. What is unknown may happen at any time.
+    At one site the later of two writes wins, even with a wrong clock: a request sent after another's answer is the later one.
+    If two sites wrote while they may have been separated, either write may win. A write of unknown outcome may happen at any time.
     """
     return [write for write in writes if not any(_follows(later, write) for later in writes)]
 
@@ -80,7 +80,7 @@ def _follows(later: Attempt, write: Attempt) -> bool:
 
 
 def things(attempts: Iterable[Attempt]) -> dict[str, Thing]:
-    """All things that anything was asked for about, by name."""
+    """Return all resources that requests were about, by name."""
     found: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         found.setdefault(attempt.thing, []).append(attempt)

@@ -1,4 +1,4 @@
-"""Users, projects and role assignments: at every site, as the clients' log says, and the same at all. Pure."""
+"""Checks of users, projects and role assignments: equal at all sites, and as the clients' log says. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNIQUE = ("users", "projects", "domains", "groups", "roles")
 
 
 def replicas(views: Sequence[View]) -> Iterator[Violation]:
-    """Whether all sites hold the same."""
+    """Yield the differences between the sites."""
     first = views[0]
     for other in views[1:]:
         for kind in sorted(first.identity.keys() | other.identity.keys()):
@@ -31,10 +31,10 @@ def replicas(views: Sequence[View]) -> Iterator[Violation]:
 
 
 def names(view: View) -> Iterator[Violation]:
-    """Whether any name is there twice."""
+    """Yield a violation for each name that two resources have in a site's replica."""
     for kind in _UNIQUE:
         rows = view.identity.get(kind, {}).values()
-        # Keystone has one space of names for projects under each parent.
+        # Names of projects are unique under each parent.
         spaces = Counter((row.get("domain_id"), row.get("parent_id"), row["name"]) for row in rows)
         for (domain, _parent, name), count in spaces.items():
             if count > 1:
@@ -42,7 +42,7 @@ def names(view: View) -> Iterator[Violation]:
 
 
 def kept(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Whether all that was acknowledged shows at a site."""
+    """Yield a violation for each acknowledged change that a site does not show."""
     rows = {"user": view.users, "project": view.projects}
     wanted = _names_wanted(known)
     for thing in known.values():
@@ -58,7 +58,7 @@ def kept(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
 
 
 def _names_wanted(known: Mapping[str, Thing]) -> Counter[str]:
-    """How many things were ever to be called so."""
+    """Return for each name the number of resources that requests gave it to."""
     return Counter(
         attempt.fields["name"] for thing in known.values() for attempt in thing.attempts if "name" in attempt.fields and attempt.happened
     )
@@ -76,27 +76,27 @@ def _fields(view: View, thing: Thing, row: Mapping[str, Any], wanted: Counter[st
 
 
 def _is_name(name: str, wanted: str, id_: str, count: Counter[str]) -> bool:
-    """True if it is the name that was asked for, or what became of it since another site gave it to another."""
+    """Return whether a name is the requested one, or the form that Atoll gave to it because another site had used the name as well."""
     suffix = name.removeprefix(f"{wanted}-")
     renamed = name != suffix and len(suffix) >= _SHORTEST_SUFFIX and id_.startswith(suffix)
     return name == wanted or (renamed and count[wanted] > 1)
 
 
 def unowned(view: View, known: Mapping[str, Thing], before: View) -> Iterator[Violation]:
-    """Whether anything is there that nobody asked for, or that belongs to nobody."""
+    """Yield the resources that no request created or that have no owner."""
     for type_, rows, there_before in (("user", view.users, before.users), ("project", view.projects, before.projects)):
         mine = [thing for thing in known.values() if thing.type == type_]
         ids = {thing.id for thing in mine}
         unknown = {thing.attempts[0].fields.get("name") for thing in mine if not thing.id and thing.maker}
         for id_, row in rows.items():
             if id_ not in ids and id_ not in there_before and not any(_could_be(row["name"], name) for name in unknown):
-                yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: nobody made it")
+                yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: no request created it")
     actors = view.users.keys() | view.identity.get("groups", {}).keys()
     targets = view.projects.keys() | view.identity.get("domains", {}).keys() | {"system"}
     for key in view.assignments:
         _role, actor, target, *_inherited = key.split("/")
         if actor not in actors or target not in targets:
-            yield Violation("orphan", f"assignment {key} at {view.site}: who has it, or on what, is gone")
+            yield Violation("orphan", f"assignment {key} at {view.site}: its actor or target is gone")
 
 
 def _could_be(name: str, wanted: str | None) -> bool:
@@ -104,10 +104,10 @@ def _could_be(name: str, wanted: str | None) -> bool:
 
 
 def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Whether roles are granted that were, and not those that were taken away."""
+    """Yield granted roles that are missing and revoked roles that are still granted."""
     for thing in known.values():
         if thing.type != "grant" or any(known[each].fate != "there" for each in parties(thing.name) if each in known):
-            continue  # with a user or a project, what it was granted ends
+            continue  # the deletion of a user or project ends its grants
         last = standing([attempt for attempt in thing.attempts if attempt.happened])
         allowed = {_granted(attempt) for attempt in last} | ({False} if _untouched(thing) else set())
         there = thing.id in view.assignments
@@ -116,7 +116,7 @@ def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
 
 
 def _untouched(thing: Thing) -> bool:
-    """True if nothing was certainly done to it: then it may be as it was before, which is not granted."""
+    """Return whether no request is certain to have changed the grant; then the grant may be absent, as it was at first."""
     return all(attempt.outcome != "acknowledged" for attempt in thing.attempts)
 
 
@@ -125,7 +125,7 @@ def _granted(attempt: Attempt) -> bool:
 
 
 def passwords(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Whether every site accepts the password that each user was given last, and all sites the same."""
+    """Yield the users whose last password a site refuses, and those whose passwords differ between sites."""
     by_id: Rows = {thing.id: {"thing": thing} for thing in known.values() if thing.type == "user" and thing.id}
     for view in views:
         for user, accepted in view.accepted.items():
@@ -135,4 +135,4 @@ def passwords(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Vio
                     "lost", f"{view.site} doesn't accept the password of {thing.name}: {thing.writes('password')[-1]}", thing.name
                 )
             elif tuple(accepted) != tuple(views[0].accepted.get(user, ())):
-                yield Violation("different", f"{view.site} and {views[0].site} accept other passwords of {thing.name}", thing.name)
+                yield Violation("different", f"{view.site} and {views[0].site} accept different passwords of {thing.name}", thing.name)

@@ -1,4 +1,4 @@
-"""The clients' own log: what was asked for, and what became of it. One line is written before the request, and one after the answer."""
+"""The clients' log of requests and their outcomes: one line before each request, and one after its answer."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Any, Literal
 from atoll.bench.faults.operation import Operation
 
 Outcome = Literal["acknowledged", "failed", "unknown"]
-"""`failed` certainly did not happen; `unknown` may have happened, or may happen yet."""
+"""The outcome of a request: a `failed` one was certainly not executed; an `unknown` one may have been executed, or may be later."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request.
+    """A request and its outcome.
 
     Attributes:
-        client: who asked.
-        number: of the client's requests.
-        kind: of the operation.
-        thing: what the plan calls that which the operation is about.
-        fields: what was to be written.
-        id: of the thing, as far as the client knows it.
-        sent_s: before it was sent, by a clock that all clients share.
-        answered_s: after the answer; None if there was none.
-        outcome: what became of it.
-        why: status and words, or what went wrong.
+        client: the name of the client.
+        number: the number among the client's requests.
+        kind: the kind of the operation.
+        thing: the plan's name of the resource.
+        fields: the fields to write.
+        id: the id of the resource; empty if the client does not know it.
+        sent_s: the time before it was sent, in seconds of a clock that all clients share.
+        answered_s: the time after the answer, by the same clock; `None` without an answer.
+        outcome: the outcome.
+        why: the status and the message of the answer, or the error.
     """
 
     client: str
@@ -46,22 +46,22 @@ class Attempt:
 
     @property
     def type(self) -> str:
-        """Of the thing."""
+        """The type of the resource."""
         return self.kind.partition(".")[0]
 
     @property
     def verb(self) -> str:
-        """What was to be done to it."""
+        """The action of the operation, such as `create`."""
         return self.kind.partition(".")[2]
 
     @property
     def site(self) -> str:
-        """Where the client is."""
+        """The site of the client."""
         return self.client.rpartition("/")[0]
 
     @property
     def happened(self) -> bool:
-        """False if it certainly did not."""
+        """True if the request was or may have been executed."""
         return self.outcome != "failed"
 
     def __str__(self) -> str:
@@ -69,10 +69,10 @@ class Attempt:
 
 
 class Log:
-    """Writes attempts. Threads may share it.
+    """A log file of attempts; threads may share it.
 
     Args:
-        path: of the file.
+        path: the path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,16 +80,16 @@ class Log:
         self._lock = threading.Lock()
 
     def sent(self, client: str, number: int, operation: Operation, id_: str) -> None:
-        """Before the request."""
+        """Record a request before it is sent."""
         known = {"kind": operation.kind, "thing": operation.thing, "fields": dict(operation.fields), "id": id_}
         self._write({"client": client, "number": number, **known, "sent_s": time.monotonic()})
 
     def answered(self, client: str, number: int, outcome: Outcome, why: str, id_: str) -> None:
-        """After the answer, or when there will be none."""
+        """Record the outcome of a request."""
         self._write({"client": client, "number": number, "answered_s": time.monotonic(), "outcome": outcome, "why": why, "id": id_})
 
     def close(self) -> None:
-        """No more will be written."""
+        """Close the log file."""
         self._file.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Log:
 
 
 def read(paths: Iterable[Path]) -> list[Attempt]:
-    """What logs say, in the order in which it was sent."""
+    """Return the attempts of logs in the order in which they were sent."""
     found: dict[tuple[str, int], Attempt] = {}
     for path in paths:
         for line in path.read_text(encoding="utf-8").splitlines():

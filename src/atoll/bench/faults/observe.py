@@ -1,4 +1,4 @@
-"""Looks at a site through its APIs, as administrator."""
+"""The contents of a site, read through its APIs as administrator."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _LISTS = {
     "groups": ("/groups", ("name", "domain_id")),
     "roles": ("/roles", ("name", "domain_id")),
 }
-"""By kind: where its list is, and which of its fields must be equal at all sites."""
+"""For each kind, the path of its list and the fields that must be equal at all sites."""
 
-_MOST = 1000  # rows: what the APIs give at most in one answer
+_MOST = 1000  # the greatest number of rows that the APIs return in one answer
 
 
 def look(site: str, insider: Insider, client: Client, details: Mapping[str, Any]) -> dict[str, Any]:
-    """What a site holds: the fields of `View`.
+    """Return the contents of a site: the fields of `View`.
 
     Args:
-        site: its name.
-        insider: signed in, at the site's own services.
-        client: signed in, at the site's gateway.
-        details: `identity_only`, for what can be looked at quickly; `paths` of things to be shown by the gateway, as (service, path);
-            `passwords` to be tried, by user.
+        site: the name of the site.
+        insider: a client of the site's own services, signed in.
+        client: a client of the site's gateway, signed in.
+        details: `identity_only`, to read only what can be read quickly; `paths` of resources to request from the gateway, as (service,
+            path); `passwords` to be tried, by user.
 
     Raises:
-        AtollError, OSError, http.client.HTTPException: it can't be looked at.
+        AtollError, OSError, http.client.HTTPException: the site could not be read.
     """
     if details.get("identity_only"):
         return {"site": site, "identity": _identity(insider, site)}
@@ -71,7 +71,7 @@ def _identity(api: Api, site: str) -> dict[str, dict[str, Any]]:
 
 
 def _spelled(assignment: Mapping[str, Any]) -> str:
-    """Role, actor and target; of a user in a project that is what `grants` calls its id."""
+    """Return role, actor and target as one string; for a user in a project it equals the id in `grants`."""
     actor = assignment.get("user") or assignment.get("group") or {}
     scope = assignment["scope"]
     target = "/".join(each["id"] if isinstance(each, dict) and "id" in each else kind for kind, each in scope.items())
@@ -114,7 +114,7 @@ def _allocations(api: Api) -> list[str]:
 
 
 def _listed(client: Client) -> tuple[dict[str, list[str]], list[str]]:
-    """The ids in the gateway's own lists of all sites, and who is missing in them."""
+    """Return the ids in the gateway's lists of all sites, and the sites that are missing from them."""
     missing: set[str] = set()
     found: dict[str, list[str]] = {}
     paths = {"image": ("image", "/v2/images", "images"), "server": ("compute", "/servers?all_tenants=1", "servers")}

@@ -1,4 +1,4 @@
-"""What a client is to do, and the plan of a client, which knows only what it planned itself. Pure."""
+"""Operations of clients, and the plan of a client, which knows only its own operations. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from atoll.bench.api import Answer
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that one client does.
+    """An operation of one client.
 
     Attributes:
-        at_s: seconds after the beginning; later, if the client is still busy with the one before.
-        kind: such as `user.create`: the type of the thing, then what is done to it.
-        thing: what the plan calls it, unique; other clients call it so too.
-        fields: what is written.
+        at_s: seconds after the beginning; it starts later if the previous operation takes longer.
+        kind: the type of the resource and the action, such as `user.create`.
+        thing: the unique name of the resource, which all clients use.
+        fields: the fields to write.
     """
 
     at_s: float
@@ -28,24 +28,24 @@ class Operation:
 
     @property
     def type(self) -> str:
-        """Of the thing."""
+        """The type of the resource."""
         return self.kind.partition(".")[0]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields as plain data."""
         return asdict(self)
 
 
 @dataclass
 class Book:
-    """What a client will have made by a moment of the plan, if all goes well.
+    """The resources that a client has at a moment of the plan, if all requests succeed.
 
     Attributes:
-        client: its name; begins the names of all it makes.
-        site: where it is.
-        sites: all of them.
-        now_s: the moment.
-        things: those that exist then, by type; each type in the order they were made.
+        client: the name of the client, which is the prefix of the names of its resources.
+        site: the site of the client.
+        sites: the names of all sites.
+        now_s: the moment, in seconds after the beginning.
+        things: the existing resources by type, in the order of their creation.
     """
 
     client: str
@@ -56,33 +56,33 @@ class Book:
     _made: int = 0
 
     def live(self, type_: str) -> list[str]:
-        """The things of a type."""
+        """Return the existing resources of a type."""
         return self.things.setdefault(type_, [])
 
     def new(self, type_: str) -> str:
-        """The name of another thing, which exists from now on."""
+        """Add a resource and return its name."""
         self._made += 1
         name = f"{type_}-{self.client}-{self._made}"
         self.live(type_).append(name)
         return name
 
     def drop(self, thing: str) -> None:
-        """It is deleted, and with it what depends on it."""
+        """Remove a resource and those that depend on it."""
         for kept in self.things.values():
             kept[:] = [each for each in kept if each != thing and thing not in each.split("/")]
 
 
 @dataclass(frozen=True)
 class Request:
-    """How an operation is asked for.
+    """The HTTP request of an operation.
 
     Attributes:
-        service: its type in the catalogue.
-        method: HTTP's.
-        path: below the service's endpoint.
-        body: sent as JSON.
-        data: sent as it is, instead.
-        id: of the thing, if it has one already.
+        service: the type of the service in the catalogue.
+        method: the HTTP method.
+        path: the path below the service's endpoint.
+        body: the body, sent as JSON.
+        data: a body of bytes, which replaces `body`.
+        id: the id of the resource, if it has one already.
     """
 
     service: str
@@ -94,11 +94,11 @@ class Request:
 
 
 class Session:
-    """What a client has learned while it works: the ids of things.
+    """The ids of resources that a client has learned during the run.
 
     Args:
-        tenancy: the ids that a server is made of at this site: image, flavor, network.
-        look_up: finds the id of another client's user by its name; empty if there is none.
+        tenancy: the ids of the image, flavor and network of servers at this site.
+        look_up: finds the id of another client's user by its name; returns an empty string if no such user exists.
     """
 
     def __init__(self, tenancy: Mapping[str, str], look_up: Callable[[str], str] = lambda _name: "") -> None:
@@ -107,15 +107,15 @@ class Session:
         self._ids: dict[str, str] = {}
 
     def learn(self, thing: str, id_: str) -> None:
-        """Something has been made."""
+        """Record the id of a created resource."""
         self._ids[thing] = id_
 
     def id(self, thing: str) -> str:
-        """The id of something that this client made; empty if it has none."""
+        """Return the id of a resource that this client created; empty if it has none."""
         return self._ids.get(thing, "")
 
     def found(self, thing: str) -> str:
-        """The same, and of what another client made."""
+        """Return the id of a resource of this or another client; empty if it has none."""
         return self.id(thing) or self._look_up(thing)
 
 
@@ -124,11 +124,11 @@ class Workload:
     """A kind of work.
 
     Attributes:
-        type: of the things it makes.
-        weight: how often it is chosen, in proportion to the others.
-        draw: what to do next: kind, thing and fields; the book is kept up to date. Pure: it has only the random numbers.
-        request: how to ask for it; None if that can't be, since what it is about was never made.
-        made: the id of what an answer says was made.
+        type: the type of the resources that it creates.
+        weight: the relative frequency with which it is chosen.
+        draw: chooses the kind, resource and fields of the next operation at random, and updates the book.
+        request: returns the request; `None` if the resource was never created.
+        made: returns the id of the created resource from an answer.
     """
 
     type: str

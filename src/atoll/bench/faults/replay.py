@@ -1,4 +1,4 @@
-"""A run that is kept: what was to be done, what clients were told, what sites held; and what is needed to do it again."""
+"""A run that is kept, to be judged or executed again: its schedule, the clients' log, and the contents of the sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEDULE, LOG, BEFORE, AFTER = "schedule.json", "log.json", "before.json", "afte
 
 
 def keep(directory: Path, schedule: Schedule, attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[View]) -> None:
-    """Write a run into a directory, which is made."""
+    """Write a run into a new directory."""
     directory.mkdir(parents=True, exist_ok=True)
     written = {SCHEDULE: schedule.to_json(), LOG: [asdict(each) for each in attempts]}
     written |= {BEFORE: [asdict(each) for each in before], AFTER: [asdict(each) for each in after]}
@@ -34,10 +34,10 @@ def keep_logs(directory: Path, state: Path) -> None:
 
 
 def kept_schedule(directory: Path) -> Schedule:
-    """The schedule of a run that was kept: to be done again even by a version that would make another from the same seed.
+    """Return the schedule of a kept run. A newer version of this program might make another schedule from the same seed.
 
     Raises:
-        AtollError: `bench.failed`: there is none.
+        AtollError: `bench.failed`: the directory contains no schedule.
     """
     try:
         return Schedule.from_json(json.loads((directory / SCHEDULE).read_text(encoding="utf-8")))
@@ -46,6 +46,6 @@ def kept_schedule(directory: Path) -> Schedule:
 
 
 def kept_evidence(directory: Path) -> tuple[list[Attempt], list[View], list[View]]:
-    """The clients' log and what sites held, before and after: to be judged again."""
+    """Return the clients' log and the contents of the sites, before and after."""
     log, before, after = (json.loads((directory / name).read_text(encoding="utf-8")) for name in (LOG, BEFORE, AFTER))
     return [Attempt(**each) for each in log], [View(**each) for each in before], [View(**each) for each in after]

@@ -1,4 +1,4 @@
-"""Images and servers: where they should be, once, found through every gateway; and nothing that nobody owns. Pure."""
+"""Checks of images and servers: each exists once, at its site, is found through every gateway, and has an owner. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from atoll.bench.faults.violation import Violation
 from atoll.bench.faults.workloads.images import checksum
 
 PATHS = {"image": ("image", "/v2/images/"), "server": ("compute", "/servers/")}
-"""By type: how a gateway is asked for one."""
+"""The service and the path of one resource, by type."""
 
 NOT_FOUND = 404
 
+UNAVAILABLE = 503
+"""The status of a gateway's answer about a resource that may be at a site which the gateway can't reach."""
+
 
 def rows_of(view: View, type_: str) -> Rows:
-    """What a site holds of a type."""
+    """Return a site's resources of a type."""
     return view.images if type_ == "image" else view.servers
 
 
 def kept(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Whether all that was acknowledged is there, at a site and through every gateway."""
+    """Yield the acknowledged resources that are missing at their site or through a gateway."""
     for thing in known.values():
         if thing.type not in PATHS or not thing.id:
             continue
@@ -41,10 +44,14 @@ def _there(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iter
         yield Violation("lost", f"{thing.name} is at no site: {told}", thing.name)
         return
     for view in views:
-        if thing.id not in view.listed.get(thing.type, ()):
+        # A list names the sites that are missing from it, and `checker` reports these.
+        lacking = any(holder.site in view.missing for holder in holders)
+        if thing.id not in view.listed.get(thing.type, ()) and not lacking:
             yield Violation("lost", f"{thing.name} is not in the list of the gateway of {view.site}: {told}", thing.name)
         status = view.shown.get(PATHS[thing.type][1] + thing.id, 200)
-        if status != 200:
+        if status == UNAVAILABLE:
+            yield _unavailable(thing, view)
+        elif status != 200:
             yield Violation("lost", f"{thing.name} is not shown by the gateway of {view.site} ({status}): {told}", thing.name)
 
 
@@ -57,8 +64,14 @@ def _gone(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Itera
         if thing.id in view.listed.get(thing.type, ()):
             yield Violation("lost", f"{thing.name} is still in the list of the gateway of {view.site}: {told}", thing.name)
         status = view.shown.get(PATHS[thing.type][1] + thing.id, NOT_FOUND)
-        if status != NOT_FOUND:
+        if status == UNAVAILABLE:
+            yield _unavailable(thing, view)
+        elif status != NOT_FOUND:
             yield Violation("lost", f"{thing.name} is still shown by the gateway of {view.site} ({status}): {told}", thing.name)
+
+
+def _unavailable(thing: Thing, view: View) -> Violation:
+    return Violation("unhealthy", f"the gateway of {view.site} does not reach a site that may have {thing.name}")
 
 
 def _image(thing: Thing, view: View) -> Iterator[Violation]:
@@ -79,7 +92,7 @@ def _server(thing: Thing, view: View) -> Iterator[Violation]:
 
 
 def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
-    """Whether anything is at two sites, but for images that may have been brought there; or twice in a list."""
+    """Yield the resources that are at two sites, except copied images, and the resources that occur twice in a list."""
     brought = {id_ for view in before for id_ in view.images}
     for type_ in PATHS:
         holders = Counter(id_ for view in views for id_ in rows_of(view, type_))
@@ -90,7 +103,7 @@ def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
         made = {(id_, row["name"]) for view in views for id_, row in rows_of(view, type_).items() if id_ not in brought}
         for name, count in Counter(name for _id, name in made).items():
             if count > 1:
-                yield Violation("duplicated", f"{count} {type_}s are called {name}: they were asked for once")
+                yield Violation("duplicated", f"{count} {type_}s are called {name}: one was requested")
         for view in views:
             for id_, count in Counter(view.listed.get(type_, ())).items():
                 if count > 1:
@@ -98,15 +111,15 @@ def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
 
 
 def unowned(view: View, known: Mapping[str, Thing], before: Sequence[View]) -> Iterator[Violation]:
-    """Whether a site holds anything that nobody asked for, or that belongs to nobody."""
+    """Yield the resources of a site that no request created or that have no owner."""
     for type_ in PATHS:
         mine = [thing for thing in known.values() if thing.type == type_]
         ids = {thing.id for thing in mine} | {id_ for each in before for id_ in rows_of(each, type_)}
         unknown = {thing.name for thing in mine if not thing.id and thing.maker}
         for id_, row in rows_of(view, type_).items():
-            # What a client named, it named after what the plan calls it.
+            # Clients give resources their names in the plan.
             if id_ not in ids and row["name"] not in unknown:
-                yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: nobody made it")
+                yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: no request created it")
     yield from _without_owner(view)
     yield from _without_server(view, before)
 
@@ -132,11 +145,11 @@ def _without_server(view: View, before: Sequence[View]) -> Iterator[Violation]:
     networks = {id_ for each in before for id_ in each.networks}
     for id_, row in view.networks.items():
         if id_ not in networks:
-            yield Violation("orphan", f"network {row['name']} {id_} at {view.site}: nobody made it")
+            yield Violation("orphan", f"network {row['name']} {id_} at {view.site}: no request created it")
 
 
 def unfinished(view: View) -> Iterator[Violation]:
-    """Whether a server is in the middle of something, with nobody at work on it."""
+    """Yield the servers with a task that no process is working on."""
     for id_, row in view.servers.items():
         if row["task"] or (row["status"] == "BUILD"):
             yield Violation("unhealthy", f"server {row['name']} {id_} at {view.site} is {row['status']}, {row['task'] or 'no task'}")

@@ -1,7 +1,7 @@
-"""What will be done, by whom, and what will befall the cloud meanwhile: all from one seed. Pure.
+"""The schedule of a run: the operations of clients and the faults, all from one seed. Pure functions.
 
-The operations of a client come from its own random numbers and from its own plan alone, never from what the cloud answered. So the same
-seed makes the same operations and faults, however the run goes; only what can't be asked for, since it was never made, is left out.
+The operations of a client depend only on its own random numbers and its own plan, never on the cloud's answers. So the same seed makes
+the same operations and faults in every run. Only operations on a resource that was never created are left out.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from atoll.bench.faults.operation import Book, Operation
 from atoll.bench.faults.workloads import WORKLOADS
 
 PAUSE_S = 3.0
-"""Between two operations of a client, on average."""
+"""Mean number of seconds between two operations of a client."""
 
 FIRST_FAULT_S = 3.0
 FAULT_PAUSE_S = 4.0
-"""Between the beginnings of two faults, on average."""
+"""Mean number of seconds between the beginnings of two faults."""
 
 _SHORTEST_S, _LONGEST_S = 3.0, 20.0
-_FOREIGN_SHARE = 0.3  # of descriptions: of users that other clients made
+_FOREIGN_SHARE = 0.3  # the share of descriptions that concern other clients' users
 _DRAWS = 8
-_KNOWN_S = 5.0  # what another client made so long ago may be known here
+_KNOWN_S = 5.0  # seconds after its creation at which another client's user should be known at this site
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A run, before it is run.
+    """The schedule of a run.
 
     Attributes:
-        seed: from which it comes.
-        seconds: for how long clients work and faults happen.
+        seed: the seed of its random choices.
+        seconds: the time in seconds during which clients work and faults happen.
         sites: the names of the sites.
-        clients: by name of the client, what it does.
-        faults: in the order of their beginnings.
+        clients: the operations of each client, by the client's name.
+        faults: the faults in the order of their beginnings.
     """
 
     seed: int
@@ -49,35 +49,35 @@ class Schedule:
     faults: tuple[Fault, ...]
 
     def of(self, site: str) -> dict[str, tuple[Operation, ...]]:
-        """The clients of a site."""
+        """Return the operations of the clients of a site."""
         return {name: operations for name, operations in self.clients.items() if site_of(name) == site}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the schedule as plain data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schedule:
-        """The reverse."""
+        """Return the schedule from the plain data of `to_json`."""
         clients = {name: tuple(Operation(**each) for each in operations) for name, operations in data["clients"].items()}
         faults = tuple(Fault(**{**each, "target": tuple(each["target"])}) for each in data["faults"])
         return cls(data["seed"], data["seconds"], tuple(data["sites"]), clients, faults)
 
 
 def site_of(client: str) -> str:
-    """Where a client is."""
+    """Return the site of a client."""
     return client.rpartition("/")[0]
 
 
 def schedule(seed: int, seconds: float, sites: tuple[str, ...], clients_per_site: int) -> Schedule:
-    """Make a schedule."""
+    """Make a schedule from a seed."""
     names = [f"{site}/{number}" for site in sites for number in range(clients_per_site)]
     clients = {name: _operations(seed, seconds, sites, name) for name in names}
     return Schedule(seed, seconds, sites, _with_foreign(seed, clients), _faults(seed, seconds, sites))
 
 
 def _operations(seed: int, seconds: float, sites: tuple[str, ...], client: str) -> tuple[Operation, ...]:
-    random = Random(f"{seed} {client}")  # noqa: S311 - reproducible, not secret
+    random = Random(f"{seed} {client}")
     book = Book(client.replace("/", "-"), site_of(client), sites)
     weights = [workload.weight for workload in WORKLOADS.values()]
     made = []
@@ -89,8 +89,8 @@ def _operations(seed: int, seconds: float, sites: tuple[str, ...], client: str) 
 
 
 def _with_foreign(seed: int, clients: Mapping[str, tuple[Operation, ...]]) -> dict[str, tuple[Operation, ...]]:
-    """Have some users be described by clients of other sites, so that two sites write one thing."""
-    random = Random(f"{seed} foreign")  # noqa: S311
+    """Let clients of other sites describe some users, so that two sites write one resource."""
+    random = Random(f"{seed} foreign")
     users = sorted(
         (operation.at_s, operation.thing, site_of(client))
         for client, operations in clients.items()
@@ -109,12 +109,12 @@ def _with_foreign(seed: int, clients: Mapping[str, tuple[Operation, ...]]) -> di
 
 
 def _faults(seed: int, seconds: float, sites: tuple[str, ...]) -> tuple[Fault, ...]:
-    random = Random(f"{seed} faults")  # noqa: S311
+    random = Random(f"{seed} faults")
     made: list[Fault] = []
     deck: list[str] = []
     at_s = FIRST_FAULT_S
     while at_s < seconds - _SHORTEST_S:
-        if not deck:  # each kind comes once before any comes twice
+        if not deck:  # each kind occurs once before any occurs twice
             deck = random.sample(list(KINDS), len(KINDS))
         kind = KINDS[deck.pop()]
         lasts_s = min(random.uniform(_SHORTEST_S, _LONGEST_S), seconds - at_s)
@@ -125,14 +125,14 @@ def _faults(seed: int, seconds: float, sites: tuple[str, ...]) -> tuple[Fault, .
 
 
 def _draws(kind: Kind, random: Random, sites: tuple[str, ...]) -> list[tuple[tuple[str, ...], float]]:
-    """Several, of which one may have a target that is free."""
+    """Return several random targets and amounts, so that at least one may have a target that no other fault affects."""
     return [kind.draw(random, sites) for _ in range(_DRAWS)]
 
 
-_UNDO_S = 10.0  # a site that is started again is not there at once
+_UNDO_S = 10.0  # seconds that the end of a fault may take, such as the restart of a site
 
 
 def _collide(new: Fault, old: Fault) -> bool:
-    """True if both would be done to the same at the same time."""
+    """Return whether two faults would affect the same part of the cloud at the same time."""
     claims = KINDS[new.kind].claims(new.target) & KINDS[old.kind].claims(old.target)
     return bool(claims) and new.at_s < old.at_s + old.lasts_s + _UNDO_S

@@ -1,4 +1,4 @@
-"""What one site holds, and what its gateway says that the cloud holds."""
+"""The contents of one site, and the contents of the whole cloud as its gateway shows them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""Fields by id."""
+"""The fields of resources by id."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One site, at one moment.
+    """The contents of one site at one moment.
 
     Attributes:
-        site: its name.
-        error: why it could not be looked at; then the rest is empty.
-        identity: by kind (users, projects, domains, groups, roles, assignments), what its Keystone holds but for what is the site's own.
-        images: in its Glance.
-        servers: in its Nova.
-        networks: in its Neutron.
-        ports: in its Neutron.
+        site: the name of the site.
+        error: the reason why the site could not be read; then the other fields are empty.
+        identity: the replicated contents of its Keystone by kind: users, projects, domains, groups, roles, assignments.
+        images: the images in its Glance.
+        servers: the servers in its Nova.
+        networks: the networks in its Neutron.
+        ports: the ports in its Neutron.
         allocations: the consumers in its Placement.
-        listed: by type (image, server), the ids in the list that its gateway answers with, as often as they are there.
-        missing: the sites that are missing in one of these lists.
-        shown: by path, the status with which its gateway answers a GET.
-        accepted: by user, which of the passwords asked for its Keystone accepts.
+        listed: the ids in its gateway's list, by type (image, server), with repetitions.
+        missing: the sites that are missing from one of these lists.
+        shown: the status of its gateway's answers to GET, by path.
+        accepted: for each user, the tried passwords that the site's Keystone accepts.
     """
 
     site: str
@@ -44,15 +44,15 @@ class View:
 
     @property
     def users(self) -> Rows:
-        """Of the cloud."""
+        """The replicated users, by id."""
         return self.identity.get("users", {})
 
     @property
     def projects(self) -> Rows:
-        """Of the cloud."""
+        """The replicated projects, by id."""
         return self.identity.get("projects", {})
 
     @property
     def assignments(self) -> Rows:
-        """Of roles; an id is made of role, user and project."""
+        """The role assignments; an id consists of role, user and project."""
         return self.identity.get("assignments", {})

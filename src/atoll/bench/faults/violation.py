@@ -1,4 +1,4 @@
-"""What should not be."""
+"""Violations: differences between the expected and the actual state of a cloud."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Kind = Literal["lost", "duplicated", "orphan", "different", "unhealthy"]
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that is not as it should be.
+    """A difference between the expected and the actual state.
 
     Attributes:
-        kind: `lost`: an acknowledged write does not show; `duplicated`: something is there twice; `orphan`: nobody owns it;
-            `different`: sites don't agree; `unhealthy`: a site doesn't do its work.
-        what: in words.
-        about: the thing, of which more than one site may have something to say.
+        kind: `lost`: an acknowledged write does not show; `duplicated`: a resource exists twice; `orphan`: a resource has no owner;
+            `different`: sites differ; `unhealthy`: a site does not work.
+        what: a description.
+        about: the affected resource; violations at several sites may be about the same one.
     """
 
     kind: Kind
@@ -26,7 +26,7 @@ class Violation:
 
 
 def count(violations: Iterable[Violation]) -> dict[Kind, int]:
-    """By kind: how many things are concerned, and how many violations that are about no single thing."""
+    """Return for each kind the number of affected resources, plus the number of violations without a resource."""
     kinds: tuple[Kind, ...] = get_args(Kind)
     distinct = {(violation.kind, violation.about or violation.what) for violation in violations}
     return {kind: sum(each == kind for each, _about in distinct) for kind in kinds}

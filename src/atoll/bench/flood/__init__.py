@@ -1,1 +1,1 @@
-"""A flood of rubbish at the public ports of a cloud, and what honest clients notice of it."""
+"""`atoll bench flood`: the latency that honest clients see while the public ports of a cloud are flooded."""

@@ -1,7 +1,7 @@
-"""The attacker: a process of its own, with a thread in the network of each site. `python -m atoll.bench.flood.attacker JSON`.
+"""The attacker, a separate process with a thread in the network of each site: `python -m atoll.bench.flood.attacker JSON`.
 
-Each line of its standard input names the sites to attack from then on, with commas between them; an empty line names none. It answers each
-with one line of JSON: what it has done since the one before, by site.
+Each line of its standard input names the sites to attack from then on, separated by commas; an empty line names none. It answers each
+line with a line of JSON: the counts of its requests since the previous line, by site.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from atoll.wan.isolation import within
 
 TICK_S = 0.02
 MOST_OPEN = 256
-"""Connections that wait for an answer to rubbish, of one site: the oldest is closed for the next."""
+"""Greatest number of connections to one site that wait for an answer; the oldest is closed for the next."""
 
 REOPENED = 2
-"""Slow connections that are opened in one tick at most."""
+"""Greatest number of slow connections that are opened in one tick."""
 
 
 @dataclass
-class Target:
+class AttackedPort:
     """One site under attack.
 
     Attributes:
         network: a descriptor of its network namespace.
-        address: host and port of its gateway.
-        on: whether it is attacked now.
-        counts: what was done since they were taken.
+        address: the host and port of its gateway.
+        on: whether the attack is on.
+        counts: the counts of requests since they were last read.
     """
 
     network: int
@@ -49,13 +49,13 @@ class Attack:
     """The attack on one site.
 
     Args:
-        target: the site.
-        rate: requests a second.
-        slow: connections to hold.
-        sources: addresses to come from.
+        target: the site's port.
+        rate: the number of requests per second.
+        slow: the number of slow connections to hold.
+        sources: the number of source addresses.
     """
 
-    def __init__(self, target: Target, rate: float, slow: int, sources: int) -> None:
+    def __init__(self, target: AttackedPort, rate: float, slow: int, sources: int) -> None:
         self._target = target
         self._rate = rate
         self._slow = slow
@@ -66,7 +66,7 @@ class Attack:
         self._held: list[socket.socket] = []
 
     def run(self) -> None:
-        """Attack whenever it is on, until the process ends."""
+        """Attack while the attack is on, until the process ends."""
         due = time.monotonic()
         while True:
             time.sleep(TICK_S)
@@ -75,7 +75,7 @@ class Attack:
                 due = now
                 self._close()
                 continue
-            if now - due > 1:  # this process is not quick enough: that is no flood
+            if now - due > 1:  # this process is too slow: skip the missed requests
                 self._target.counts["late"] += int((now - due) * self._rate)
                 due = now
             while due < now:
@@ -99,7 +99,7 @@ class Attack:
         return made
 
     def _send(self) -> None:
-        """Send the next rubbish: every other time on a connection that is open, if there is one."""
+        """Send the next junk request, every second time on an open connection if one exists."""
         self._target.counts["requests"] += 1
         data = next(self._kinds)()
         if self._open and self._target.counts["requests"] % 2:
@@ -121,7 +121,7 @@ class Attack:
             self._open.popleft().close()
 
     def _hold(self) -> None:
-        """Hold so many slow connections: those that the gateway has closed are opened again."""
+        """Keep the slow connections open: reopen those that the gateway has closed."""
         alive = []
         for each in self._held:
             try:
@@ -149,8 +149,8 @@ class Attack:
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Attack as told."""
-    targets = {name: Target(network, (host, port)) for name, (network, host, port) in arguments["targets"].items()}
+    """Attack the sites that the standard input names."""
+    targets = {name: AttackedPort(network, (host, port)) for name, (network, host, port) in arguments["targets"].items()}
     for target in targets.values():
         attack = Attack(target, arguments["rate"], arguments["slow"], arguments["sources"])
         threading.Thread(target=within, args=(target.network, attack.run), daemon=True).start()

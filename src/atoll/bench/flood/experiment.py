@@ -1,4 +1,4 @@
-"""`atoll bench flood`: what honest clients notice of slow connections and rubbish at the public ports."""
+"""`atoll bench flood`: honest clients' latency during a flood of slow connections and junk requests at the public ports."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.cloud.stage import Stage, stage
-from atoll.bench.flood.honest import Client, asking, quantiles
+from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
+from atoll.bench.flood.honest import HonestClient, asking, quantiles
 from atoll.bench.measure import Say, failed
 
 SETTLE_S = 2.0
-"""Seconds after a change that count for neither condition."""
+"""Seconds after a change of the condition that are not measured."""
 
 MOST_LATE = 0.05
-"""The share of the attacker's requests that it may be too slow for: more is another flood than was asked for."""
+"""Greatest share of the attacker's requests that may be late, from 0 to 1; with more, the flood is weaker than requested."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class FloodOptions:
+    """The size of the experiment.
 
     Attributes:
-        sites: of the cloud.
-        rtt_ms: between any two of them.
-        rounds: of calm, a flood at one site, and a flood at each.
-        seconds: of each of the three.
-        slow: connections that are held at each site that is attacked.
-        rate: requests a second there.
-        sources: addresses that they come from.
+        sites: the number of sites.
+        rtt_ms: the round trip between any two of them, in milliseconds.
+        rounds: the number of rounds of the three conditions: calm, a flood at one site, a flood at each site.
+        seconds: the length of each condition in seconds.
+        slow: the number of slow connections held at each attacked site.
+        rate: the number of requests per second at each attacked site.
+        sources: the number of source addresses.
     """
 
     sites: int = 3
@@ -48,20 +48,20 @@ class Options:
 
 
 class Attacker:
-    """The attacker's process.
+    """The process of the attacker.
 
     Args:
-        process: `atoll.bench.flood.attacker`.
+        process: a running `atoll.bench.flood.attacker`.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def attack(self, *sites: str) -> dict[str, dict[str, int]]:
-        """Attack these sites from now on, and no others; return what was done before, by site.
+        """Attack only these sites from now on; return the counts of the previous attack, by site.
 
         Raises:
-            AtollError: `bench.failed`: it has ended.
+            AtollError: `bench.failed`: the process has ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -74,7 +74,7 @@ class Attacker:
         return done
 
     def end(self) -> None:
-        """End the process."""
+        """End the attacker's process."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -84,8 +84,8 @@ class Attacker:
 
 
 @contextmanager
-def attacking(made: Stage, options: Options) -> Iterator[Attacker]:
-    """Have an attacker, which is idle at first, while the context lasts."""
+def attacking(made: MeasuredCloud, options: FloodOptions) -> Iterator[Attacker]:
+    """Start an attacker, idle at first; yield it, and end it when the context ends."""
     networks = {site: made.network(site) for site in made.names}
     targets = {site: (networks[site], made.settings(site).host, made.settings(site).ports["gateway"]) for site in made.names}
     arguments = {"targets": targets, "rate": options.rate, "slow": options.slow, "sources": options.sources}
@@ -100,29 +100,29 @@ def attacking(made: Stage, options: Options) -> Iterator[Attacker]:
             os.close(network)
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """Measure.
+def run(options: FloodOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Run the whole experiment.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the commands.
-        say: told what goes on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Returns:
-        The numbers.
+        The report: latency ratios between a site under attack and a calm site, latencies in milliseconds, and numbers of requests.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
-    with stage(root / "flood", options.sites, options.rtt_ms, environment) as made, attacking(made, options) as attacker:
+    with measured_cloud(root / "flood", options.sites, options.rtt_ms, environment) as made, attacking(made, options) as attacker:
         first = made.names[0]
         conditions: dict[str, tuple[str, ...]] = {"calm": (), "one": (first,), "each": made.names}
         samples: dict[str, dict[str, list[float]]] = {name: {site: [] for site in made.names} for name in conditions}
         refused = dict.fromkeys(conditions, 0)
         done: dict[str, int] = {}
         with asking(made) as clients:
-            time.sleep(SETTLE_S)  # the first requests are of no cache
+            time.sleep(SETTLE_S)  # the first requests fill caches
             for round_ in range(options.rounds):
                 for condition, attacked in conditions.items():
                     say(f"round {round_ + 1} of {options.rounds}: {condition}")
@@ -134,8 +134,8 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
         return _report(options, first, samples, refused, done)
 
 
-def _watch(clients: Mapping[str, Client], into: dict[str, list[float]], seconds: float) -> int:
-    """Take the samples of some seconds, and return how many requests failed."""
+def _watch(clients: Mapping[str, HonestClient], into: dict[str, list[float]], seconds: float) -> int:
+    """Collect the samples of `seconds` seconds, and return the number of failed requests."""
     time.sleep(SETTLE_S)
     before = {site: (len(client.samples), client.failed) for site, client in clients.items()}
     time.sleep(seconds)
@@ -145,7 +145,7 @@ def _watch(clients: Mapping[str, Client], into: dict[str, list[float]], seconds:
 
 
 def _report(
-    options: Options, first: str, samples: dict[str, dict[str, list[float]]], refused: dict[str, int], done: dict[str, int]
+    options: FloodOptions, first: str, samples: dict[str, dict[str, list[float]]], refused: dict[str, int], done: dict[str, int]
 ) -> dict[str, Any]:
     numbers = {name: {site: quantiles(each) for site, each in sites.items()} for name, sites in samples.items()}
     if done.get("late", 0) > MOST_LATE * done["requests"]:

@@ -1,4 +1,4 @@
-"""Honest clients: one at each site, signed in, that asks for one thing after the other and notes how long each answer took."""
+"""Honest clients: one at each site, signed in, that makes one request after the other and records the latencies."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
-from atoll.bench.cloud.stage import SiteApi, Stage
+from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
 
 PAUSE_S = 0.02
 """Seconds between an answer and the next request."""
 
 NEW_EVERY = 5
-"""Every so many requests a connection is a new one."""
+"""Number of requests after which a client opens a new connection."""
 
 PATHS = (("compute", "/v2.1/flavors"), ("network", "/v2.0/networks"), ("image", "/v2/images"), ("compute", "/v2.1/servers/detail"))
 
 
-class Client:
-    """A client of one site.
+class HonestClient:
+    """An honest client of one site.
 
     Args:
-        stage: the cloud.
-        site: which.
+        cloud: the cloud that is measured.
+        site: the name of the site.
         pause_s: seconds between an answer and the next request.
     """
 
-    def __init__(self, stage: Stage, site: str, pause_s: float = PAUSE_S) -> None:
-        self._api: SiteApi = stage.api(site)
-        settings = stage.settings(site)
+    def __init__(self, cloud: MeasuredCloud, site: str, pause_s: float = PAUSE_S) -> None:
+        self._api: SiteApi = cloud.api(site)
+        settings = cloud.settings(site)
         self._address = settings.host, settings.ports["gateway"]
         self._paths = cycle([urlsplit(settings.public_url(service, path)).path for service, path in PATHS])
         self._pause_s = pause_s
@@ -44,11 +44,11 @@ class Client:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the client's thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop the client's thread."""
         self._stop.set()
         self._thread.join()
 
@@ -76,9 +76,9 @@ class Client:
 
 
 @contextmanager
-def asking(stage: Stage) -> Iterator[Mapping[str, Client]]:
-    """Run a client at each site while the context lasts."""
-    clients = {site: Client(stage, site) for site in stage.names}
+def asking(cloud: MeasuredCloud) -> Iterator[Mapping[str, HonestClient]]:
+    """Run a client at each site while the context lasts; yield the clients by site."""
+    clients = {site: HonestClient(cloud, site) for site in cloud.names}
     for client in clients.values():
         client.start()
     try:

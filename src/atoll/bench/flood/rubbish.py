@@ -1,4 +1,4 @@
-"""The requests of a flood: of each kind that costs a gateway something."""
+"""The junk requests of a flood: one for each kind of work that a gateway can be made to do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KINDS: tuple[Callable[[], bytes], ...] = (
     lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + uuid.uuid4().bytes * 8,
     lambda: b"\0" * 512,
 )
-"""Makers of a request each, which is another one every time."""
+"""Functions that return a request, a different one each time."""
 
 SLOW: tuple[bytes, ...] = (
     b"",
@@ -47,4 +47,4 @@ SLOW: tuple[bytes, ...] = (
     b"POST /identity/v3/auth/tokens HTTP/1.1\r\nHost: flood\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{",
     b"PUT /image/v2/images/x/file HTTP/1.1\r\nHost: flood\r\nContent-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\n1",
 )
-"""Bytes that a connection sends which is held then."""
+"""The bytes that a slow connection sends before it is held open."""

@@ -1,1 +1,1 @@
-"""`atoll bench guests`: real guests on real networks: how soon they answer, what goes through between them, what it takes."""
+"""`atoll bench guests`: boot times, throughput and memory of real guests on real networks."""

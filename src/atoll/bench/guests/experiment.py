@@ -1,4 +1,4 @@
-"""`atoll bench guests`: all its measurements, in one cloud of a site that runs guests and one that only says so."""
+"""The measurements of `atoll bench guests`, in a cloud of one site with real guests and one with a fake hypervisor."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.cloud.stage import Stage
-from atoll.bench.command import atoll
+from atoll.bench.cloud.stage import MeasuredCloud
 from atoll.bench.guests import memory, places
 from atoll.bench.guests.report import GUESTS, PORTS, summary
 from atoll.bench.guests.serving import served
-from atoll.bench.guests.tenancy import Boot, Guest, Tenancy
-from atoll.bench.guests.traffic import AGENT_PORT, LOADS, End, Sample, await_agent, compiled, measure
+from atoll.bench.guests.tenancy import Boot, Guest, GuestTenancy
+from atoll.bench.guests.traffic import AGENT_PORT, LOADS, End, TrafficSample, await_agent, compiled, measure
 from atoll.bench.measure import Say, processor_seconds
-from atoll.cloud import Cloud, dump_cloud
+from atoll.bench.own_cloud import own_cloud
 from atoll.guest import build
 from atoll.services import Settings
 from atoll.site.machine import obstacle
-from atoll.site.state import State, default_cache
+from atoll.site.state import default_cache
 
 REAL, FAKE = "real", "fake"
 """The names of the sites."""
 
 PATIENCE_S = 180.0
-"""Seconds that a guest may take to answer, or to fetch a program: without KVM, on a machine that others use too."""
+"""Seconds to wait for a guest's answer: without KVM, on a busy machine."""
 
 SCRIPT = """#!/bin/sh
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
@@ -36,17 +35,17 @@ done
 chmod 700 traffic
 exec ./traffic agent {port}
 """
-"""What the guests do between which traffic is measured."""
+"""The script that guests run for measurements of traffic: it fetches the program and starts its agent."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class GuestsOptions:
+    """The size of the experiment.
 
     Attributes:
-        guests: how many are booted, one by one; traffic is between the first two.
-        rounds: how often each kind of traffic is measured on each path.
-        seconds: for how long.
+        guests: the number of guests, booted one by one; traffic is between the first two.
+        rounds: the number of measurements of each kind of traffic on each path.
+        seconds: the length of each measurement in seconds.
     """
 
     guests: int = 4
@@ -54,20 +53,20 @@ class Options:
     seconds: float = 3.0
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """Do the whole experiment.
+def run(options: GuestsOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Run the whole experiment.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        environment: of the commands.
-        say: told what goes on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        environment: the environment of the commands.
+        say: called with a line about the progress.
 
     Returns:
-        The numbers.
+        The measured values, by name.
 
     Raises:
-        AtollError: `guests.unavailable`, `image.*`, `bench.requirement`, `bench.failed`.
+        AtollError: `guests.unavailable`, `image.*`, `bench.requirement`, `bench.failed`: the experiment could not be done.
     """
     why_not = obstacle()
     if why_not is not None:
@@ -75,38 +74,33 @@ def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) 
     program = compiled(root)
     image = build(default_cache(), None, say).path
     say("two sites")
-    with _stage(root, environment) as stage, ExitStack() as stack:
-        before = {site: memory.of_site(stage.state, site) for site in stage.names}
-        real, fake = (Tenancy(stage, site, image) for site in stage.names)
+    with _measured_cloud(root, environment) as cloud, ExitStack() as stack:
+        before = {site: memory.of_site(cloud.state, site) for site in cloud.names}
+        real, fake = (GuestTenancy(cloud, site, image) for site in cloud.names)
         guests, boots = _boot(real, program, stack, options, say)
         say(f"{options.guests} servers at the other site")
         for number in range(options.guests):
             fake.boot(f"guest-{number + 1}", PATIENCE_S)
-        after = {site: memory.of_site(stage.state, site) for site in stage.names}
+        after = {site: memory.of_site(cloud.state, site) for site in cloud.names}
         pairs = _pairs(real, guests, program, stack, say)
-        (switch,) = memory.processes(stage.state, REAL)["vswitchd"]
+        (switch,) = memory.processes(cloud.state, REAL)["vswitchd"]
         traffic = _traffic(pairs, switch, options, say)
-        facts = _facts(stage.settings(REAL))
+        facts = _facts(cloud.settings(REAL))
     return summary(asdict(options) | facts, boots, traffic, before, after)
 
 
 @contextmanager
-def _stage(root: Path, environment: Mapping[str, str]) -> Iterator[Stage]:
-    """The cloud; it is destroyed in the end, guests too."""
-    state, file, log = State(root / "s"), root / "cloud.yaml", root / "commands.log"
+def _measured_cloud(root: Path, environment: Mapping[str, str]) -> Iterator[MeasuredCloud]:
+    """Start the cloud, yield it, and destroy it with its guests when the context ends."""
     sites = [{"name": REAL, "compute": "libvirt"}, {"name": FAKE, "compute": "fake"}]
-    file.write_text(dump_cloud(Cloud.model_validate({"name": "bench", "sites": sites, "topology": {"preset": "mesh"}})))
-    try:
-        atoll(state, log, environment, "up", str(file))
-        stage = Stage(state, (REAL, FAKE), 0, environment, log)
-        stage.await_joined()
-        yield stage
-    finally:
-        atoll(state, log, environment, "destroy", "--yes")
+    with own_cloud(root, {"name": "bench", "sites": sites, "topology": {"preset": "mesh"}}, environment) as own:
+        cloud = MeasuredCloud(own.state, (REAL, FAKE), 0, environment, own.log)
+        cloud.await_joined()
+        yield cloud
 
 
-def _boot(real: Tenancy, program: Path, stack: ExitStack, options: Options, say: Say) -> tuple[list[Guest], list[Boot]]:
-    """Guests one by one; the first two then have an agent each."""
+def _boot(real: GuestTenancy, program: Path, stack: ExitStack, options: GuestsOptions, say: Say) -> tuple[list[Guest], list[Boot]]:
+    """Boot guests one by one; the first two then run an agent each."""
     url = stack.enter_context(served(program, real.network, real.outside))
     guests, boots = [], []
     for number in range(options.guests):
@@ -114,18 +108,18 @@ def _boot(real: Tenancy, program: Path, stack: ExitStack, options: Options, say:
         speaks = number < 2
         guest, boot = real.boot(f"guest-{number + 1}", PATIENCE_S, SCRIPT.format(url=url, port=AGENT_PORT) if speaks else "")
         if speaks:
-            await_agent(_end(real, guest), PATIENCE_S)  # so that the next one has the machine for itself
+            await_agent(_end(real, guest), PATIENCE_S)  # so that the next guest boots without competition
         guests.append(guest)
         boots.append(boot)
     return guests, boots
 
 
-def _end(tenancy: Tenancy, guest: Guest) -> End:
+def _end(tenancy: GuestTenancy, guest: Guest) -> End:
     return End(tenancy.network, guest.floating, guest.port.address)
 
 
-def _pairs(real: Tenancy, guests: list[Guest], program: Path, stack: ExitStack, say: Say) -> dict[str, places.Pair]:
-    """What is compared, by name, those that have most to do first."""
+def _pairs(real: GuestTenancy, guests: list[Guest], program: Path, stack: ExitStack, say: Say) -> dict[str, places.Pair]:
+    """Return the pairs of ends to compare by name, the longest paths first."""
     say("a veth pair, a bridge and two ports")
     for guest in guests[2:]:
         real.delete(guest)
@@ -142,9 +136,9 @@ def _pairs(real: Tenancy, guests: list[Guest], program: Path, stack: ExitStack, 
     return pairs
 
 
-def _traffic(pairs: Mapping[str, places.Pair], switch: int, options: Options, say: Say) -> dict[str, dict[str, list[Sample]]]:
-    """All loads on all paths, in turns, so that what else the machine does meets all of them."""
-    found: dict[str, dict[str, list[Sample]]] = {path: {load.name: [] for load in LOADS} for path in pairs}
+def _traffic(pairs: Mapping[str, places.Pair], switch: int, options: GuestsOptions, say: Say) -> dict[str, dict[str, list[TrafficSample]]]:
+    """Measure all loads on all paths in turns, so that other load on the machine affects all alike."""
+    found: dict[str, dict[str, list[TrafficSample]]] = {path: {load.name: [] for load in LOADS} for path in pairs}
     for number in range(options.rounds):
         say(f"traffic, round {number + 1} of {options.rounds}")
         for load in LOADS:

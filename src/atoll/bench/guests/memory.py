@@ -1,4 +1,4 @@
-"""What the processes of a site take, by their names."""
+"""The memory of a site's processes by name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from atoll.site.state import State
 from atoll.site.status import status
 
 Megabytes = Mapping[str, float]
-"""Of 10^6 bytes, by process."""
+"""The memory of processes by name, in 10^6 bytes."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a site takes.
+    """The memory of a site.
 
     Attributes:
-        proportional: as `atoll status` shows it: what several processes share is divided among them, those of other sites too.
-        private: what no other process has.
+        proportional: the proportional set size of each process by name, as in `atoll status`. Shared memory is divided among the processes
+            that share it, including those of other sites.
+        private: the memory of each process by name that no other process shares.
     """
 
     proportional: Megabytes
@@ -33,11 +34,11 @@ class Memory:
 
 
 def of_site(state: State, site: str) -> Memory:
-    """What a site takes: the processes that `atoll status` shows, and those that these have started, other than guests.
+    """Return the memory of a site's processes in `atoll status` and of their children, without guests.
 
     Args:
-        state: of the cloud.
-        site: its name.
+        state: the state directory of the cloud.
+        site: the name of the site.
     """
     found = processes(state, site)
     return Memory(
@@ -47,7 +48,7 @@ def of_site(state: State, site: str) -> Memory:
 
 
 def processes(state: State, site: str) -> dict[str, list[int]]:
-    """The processes of a site, by name."""
+    """Return the ids of a site's processes by name."""
     (shown,) = status(state, [site]).sites
     found = defaultdict(list, {row.name.partition("/")[2]: [row.pid] for row in shown.processes if row.pid is not None})
     known = {pid for each in found.values() for pid in each} | {guest.pid for guest in guests.running(state.site(site))}
@@ -59,7 +60,7 @@ def processes(state: State, site: str) -> dict[str, list[int]]:
 
 
 def _name(pid: int, directory: Path) -> str:
-    """The name of a program that was started with a path of the site; empty for any other."""
+    """Return the name of a program whose arguments contain a path of the site; empty for other programs."""
     try:
         words = psutil.Process(pid).cmdline()
     except psutil.Error:
@@ -75,11 +76,11 @@ def _private(pid: int) -> int:
 
 
 def difference(more: Megabytes, less: Megabytes) -> dict[str, float]:
-    """What one takes more than the other, by process, the largest first."""
+    """Return the megabytes by which each process of one site exceeds that of the other, the largest first."""
     found = {name: round(more.get(name, 0) - less.get(name, 0), 1) for name in {*more, *less}}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def total(memory: Megabytes) -> float:
-    """All of it."""
+    """Return the memory of all processes together, in megabytes."""
     return round(sum(memory.values()), 1)

@@ -1,4 +1,4 @@
-"""Pairs of ends to compare with: in network namespaces of this machine, joined by a veth pair, a bridge, or the data plane of a site."""
+"""Pairs of ends for comparison: network namespaces joined by a veth pair, a bridge, or the data plane of a site."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pyroute2 import IPRoute
 from atoll.bench.guests.traffic import AGENT_PORT, End, await_agent
 from atoll.bench.measure import failed
 from atoll.services import Settings
-from atoll.services.ovn import layout
-from atoll.services.ovn.offload import send_whole_packets
+from atoll.services.neutron.ovn import layout
+from atoll.services.neutron.ovn.offload import send_whole_packets
 from atoll.wan.isolation import new_network, within
 
 Pair = tuple[End, End]
-"""Who sends, and who receives."""
+"""The sending end and the receiving end."""
 
 _LOOPBACK = "127.0.0.1"
 _DEVICE = "eth0"
@@ -30,13 +30,13 @@ _START_S = 30.0
 
 @dataclass(frozen=True)
 class Port:
-    """A port of Neutron.
+    """A port of a Neutron network.
 
     Attributes:
-        id: its own.
-        mac: its MAC address.
-        address: its IPv4 address.
-        mtu: of its network, whose subnet is a /24.
+        id: the port's id.
+        mac: the port's MAC address.
+        address: the port's IPv4 address.
+        mtu: the MTU of its network in bytes; the subnet is a /24.
     """
 
     id: str
@@ -47,10 +47,10 @@ class Port:
 
 @contextmanager
 def veth(program: Path) -> Iterator[Pair]:
-    """Two namespaces, and a veth pair between them.
+    """Make two namespaces with a veth pair between them, and yield its ends.
 
     Args:
-        program: of `traffic.compiled`.
+        program: the path that `traffic.compiled` returned.
     """
     with ExitStack() as stack:
         first, second = (stack.enter_context(_network()) for _ in range(2))
@@ -61,10 +61,10 @@ def veth(program: Path) -> Iterator[Pair]:
 
 @contextmanager
 def bridge(program: Path) -> Iterator[Pair]:
-    """The same with a Linux bridge between two veth pairs, in a namespace of its own.
+    """Make two namespaces, joined by two veth pairs and a Linux bridge in a third one; yield the two ends.
 
     Args:
-        program: of `traffic.compiled`.
+        program: the path that `traffic.compiled` returned.
     """
     with ExitStack() as stack:
         middle, *networks = (stack.enter_context(_network()) for _ in range(3))
@@ -84,13 +84,13 @@ def bridge(program: Path) -> Iterator[Pair]:
 
 @contextmanager
 def plugged(program: Path, settings: Settings, site: int, ports: tuple[Port, Port]) -> Iterator[Pair]:
-    """Two namespaces at ports of a site's network: its data plane without guests.
+    """Make two namespaces at ports of a site's network, which is its data plane without guests; yield the two ends.
 
     Args:
-        program: of `traffic.compiled`.
-        settings: of the site.
-        site: a descriptor of its network.
-        ports: to take.
+        program: the path that `traffic.compiled` returned.
+        settings: the settings of the site.
+        site: a descriptor of its network namespace.
+        ports: the ports to use.
     """
     with ExitStack() as stack:
         ends = []
@@ -112,7 +112,7 @@ def _network() -> Iterator[int]:
 
 @contextmanager
 def _agent(program: Path, network: int, address: str) -> Iterator[End]:
-    """An agent in a namespace, whose device gets this address."""
+    """Run an agent in a namespace, give its device the address, and yield it as an end."""
     _inside(network, lambda ip: _address(ip, address))
     words = [str(program), "agent", str(AGENT_PORT)]
     process = within(network, lambda: subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True))
@@ -121,7 +121,7 @@ def _agent(program: Path, network: int, address: str) -> Iterator[End]:
         await_agent(end, _START_S)
         yield end
     finally:
-        os.killpg(process.pid, 9)  # it may have children
+        os.killpg(process.pid, 9)  # the agent and its children
         process.wait()
 
 
@@ -145,9 +145,9 @@ def _address(ip: IPRoute, address: str) -> None:
 
 
 def _plug(settings: Settings, site: int, name: str, network: int, port: Port) -> None:
-    """A veth pair from the site's switch to a namespace, whose end is what Neutron calls by the port's id.
+    """Connect a namespace with the site's switch by a veth pair, as the interface of a Neutron port.
 
-    It goes with the namespace; what the switch's database says of it goes with the cloud.
+    The pair is deleted with the namespace, and its record in the switch's database with the cloud.
     """
     _lay(site, name, network)
     _inside(site, lambda ip: ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up"))

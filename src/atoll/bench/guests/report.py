@@ -1,4 +1,4 @@
-"""What an experiment found, as one object."""
+"""The report of `atoll bench guests`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from atoll.bench.guests.memory import Memory, difference, total
 from atoll.bench.guests.tenancy import Boot
-from atoll.bench.guests.traffic import Sample
+from atoll.bench.guests.traffic import TrafficSample
 from atoll.bench.measure import median
 
 WANTED_MB = 120.0
-"""What the data plane of a site may take."""
+"""Target for the memory of a site's data plane, in 10^6 bytes."""
 
 GUESTS, PORTS = "guests", "ports"
-"""Paths through the switch. The numbers of the first have no prefix."""
+"""The paths through the switch. In the report, values of the path `guests` have names without a prefix."""
 
-Traffic = Mapping[str, Mapping[str, Sequence[Sample]]]
-"""Samples by path and load."""
+Traffic = Mapping[str, Mapping[str, Sequence[TrafficSample]]]
+"""The samples by path and load."""
 
 
 def summary(
@@ -29,14 +29,14 @@ def summary(
     before: Mapping[str, Memory],
     after: Mapping[str, Memory],
 ) -> dict[str, Any]:
-    """All numbers.
+    """Return all numbers of the report.
 
     Args:
-        facts: about the experiment itself.
-        boots: of real guests.
-        traffic: by path: `guests` and others.
-        before: memory of both sites (`real`, `fake`), right after their start.
-        after: the same with guests.
+        facts: facts about the experiment.
+        boots: the boots of real guests.
+        traffic: the samples by path, `guests` and others.
+        before: the memory of both sites (`real`, `fake`) right after their start.
+        after: the memory of both sites with guests.
     """
     answered = [boot for boot in boots if boot.guest_s is not None]
     figures = {path: _figures(loads) for path, loads in traffic.items()}
@@ -61,7 +61,7 @@ def summary(
 
 
 def ratios(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Each path divided by those that have less to do, which come after it."""
+    """Return the figures of each path divided by those of the shorter paths, which follow it in `figures`."""
     paths = list(figures)
     return {
         f"{path}_to_{other}_{kind}": round(value / figures[other][kind], 4)
@@ -72,8 +72,8 @@ def ratios(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _figures(loads: Mapping[str, Sequence[Sample]]) -> dict[str, float]:
-    """Medians."""
+def _figures(loads: Mapping[str, Sequence[TrafficSample]]) -> dict[str, float]:
+    """Return the medians of the samples by load."""
     return {
         "tcp_gbit_s": round(statistics.median(sample.gbit_s for sample in loads["tcp"]), 4),
         "udp_gbit_s": round(statistics.median(sample.gbit_s for sample in loads["udp"]), 4),
@@ -81,7 +81,7 @@ def _figures(loads: Mapping[str, Sequence[Sample]]) -> dict[str, float]:
     }
 
 
-def _switch_us(samples: Sequence[Sample]) -> float | None:
+def _switch_us(samples: Sequence[TrafficSample]) -> float | None:
     return median([sample.switch_us for sample in samples if sample.switch_us is not None])
 
 

@@ -1,4 +1,4 @@
-"""A file that guests fetch: served once over HTTP from the outside of their site."""
+"""An HTTP server for a file that guests fetch from outside their site."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from atoll.wan.isolation import within
 
 @contextmanager
 def served(file: Path, network: int, address: str) -> Iterator[str]:
-    """Serve a file.
+    """Serve a file over HTTP.
 
     Args:
-        file: at any path.
+        file: the file, which is served at every path.
         network: a descriptor of the namespace to serve in.
-        address: to listen on there.
+        address: the address to listen on.
 
     Yields:
-        Its URL.
+        The URL of the file.
     """
     content = file.read_bytes()
 

@@ -1,4 +1,4 @@
-"""What a user makes at a site to have guests that can be reached: a network with a way out, and servers with floating IPs."""
+"""The resources of a user with reachable guests: a network with a router, and servers with floating IPs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.cloud.stage import Stage
+from atoll.bench.cloud.stage import MeasuredCloud
 from atoll.bench.guests.places import Port
 from atoll.bench.measure import failed, wait_until
 from atoll.bench.workload import BOOT_TIMEOUT_S, POLL_S, delete
@@ -23,18 +23,18 @@ FLAVOR = "m1.tiny"
 CIDR = "10.90.0.0/24"
 
 _CONNECT_S = 0.5
-"""A packet that nobody takes yet is sent again by the kernel after a second; to ask anew sooner is nearer to when somebody does."""
+"""Seconds to wait for a connection. The kernel repeats a lost packet after 1 s; a new connection notices the answer earlier."""
 
 _ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
 class Boot:
-    """How long a guest took.
+    """The durations of a guest's boot.
 
     Attributes:
-        control_s: from the request until the server was ACTIVE.
-        guest_s: from then to the first answer by HTTP; None if none came in time.
+        control_s: seconds from the request until the server was ACTIVE.
+        guest_s: seconds from then to the guest's first HTTP answer; `None` if no answer came in time.
     """
 
     control_s: float
@@ -42,19 +42,19 @@ class Boot:
 
     @property
     def total_s(self) -> float | None:
-        """From the request to the answer."""
+        """Seconds from the request to the first HTTP answer."""
         return None if self.guest_s is None else self.control_s + self.guest_s
 
 
 @dataclass(frozen=True)
 class Guest:
-    """A server of Nova.
+    """A Nova server with a floating IP.
 
     Attributes:
-        id: its own.
-        name: what its page says.
-        port: its port.
-        floating: the address that it is reached at from the site's network.
+        id: the server's id.
+        name: the server's name, which its page shows.
+        port: the server's port.
+        floating: the server's floating IP, reachable from the site's network.
     """
 
     id: str
@@ -64,24 +64,24 @@ class Guest:
 
 
 @dataclass
-class Tenancy:
-    """An image, a network with a way out, and a security group that lets everything in.
+class GuestTenancy:
+    """An image, a network with a router, and a security group that admits all traffic.
 
     Args:
-        stage: the cloud.
-        site: where.
-        image: file of the guest image.
+        cloud: the cloud that is measured.
+        site: the name of the site.
+        image: the file of the guest image.
     """
 
-    stage: Stage
+    cloud: MeasuredCloud
     site: str
     image: Path
     _ids: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Make it all."""
-        self.api = self.stage.api(self.site)
-        self.network = self.stage.network(self.site)
+        """Create the resources at the site."""
+        self.api = self.cloud.api(self.site)
+        self.network = self.cloud.network(self.site)
         self._ids["image"] = self._upload()
         self._ids["flavor"] = self._flavor()
         self._ids["network"] = self._neutron("network", name="bench")
@@ -93,12 +93,12 @@ class Tenancy:
 
     @property
     def settings(self) -> Settings:
-        """What the site's services are told."""
-        return self.stage.settings(self.site)
+        """The settings of the site's services."""
+        return self.cloud.settings(self.site)
 
     @property
     def real(self) -> bool:
-        """True if guests run."""
+        """True if the site has a real hypervisor."""
         return self.settings.network == "ovn"
 
     @property
@@ -106,25 +106,25 @@ class Tenancy:
         """The site's own address on its external network."""
         return outside_of(self.settings.own_address).partition("/")[0]
 
-    def port(self, **more: Any) -> Port:  # noqa: ANN401, RUF100
-        """A new port on the network."""
+    def port(self, **more: Any) -> Port:
+        """Create a port on the network, and return it."""
         fields = {"network_id": self._ids["network"], "security_groups": [self._ids["group"]], **more}
         made = self.api.expect("network", "POST", "/v2.0/ports", {"port": fields})["port"]
         mtu = self.api.expect("network", "GET", f"/v2.0/networks/{self._ids['network']}")["network"]["mtu"]
         return Port(str(made["id"]), str(made["mac_address"]), str(made["fixed_ips"][0]["ip_address"]), int(mtu))
 
     def await_port(self, port: Port, timeout_s: float) -> None:
-        """Wait until Neutron says that packets find a port."""
+        """Wait until Neutron reports that a port is ACTIVE."""
         path = f"/v2.0/ports/{port.id}"
         wait_until(lambda: self.api.expect("network", "GET", path)["port"]["status"] == "ACTIVE", f"port {port.id} ACTIVE", timeout_s)
 
     def boot(self, name: str, patience_s: float, script: str = "") -> tuple[Guest, Boot]:
-        """Boot a guest and, if it is real, wait until it answers.
+        """Boot a guest and, if it is real, wait for its first HTTP answer; return the guest and the times of its boot.
 
         Args:
-            name: of it.
-            patience_s: how long to wait for the answer.
-            script: run by the guest when it answers.
+            name: the name of the guest.
+            patience_s: seconds to wait for the answer.
+            script: a script that the guest runs after its first answer.
         """
         port = self.port()
         floating = self._floating(port)
@@ -139,7 +139,7 @@ class Tenancy:
         return Guest(made, name, port, floating), Boot(active - begun, time.monotonic() - active if answered else None)
 
     def delete(self, guest: Guest) -> None:
-        """Delete a guest, and wait until it is gone."""
+        """Delete a guest and wait until it is gone."""
         delete(self.api, [guest.id])
 
     def _active(self, server: str) -> bool:
@@ -171,7 +171,7 @@ class Tenancy:
         return str(self.api.expect("network", "POST", "/v2.0/floatingips", {"floatingip": fields})["floatingip"]["floating_ip_address"])
 
     def _way_out(self) -> str:
-        """An external network, and a router between it and the other one."""
+        """Create an external network and a router to it."""
         base = self.outside.rpartition(".")[0]
         fields = {"provider:network_type": "flat", "provider:physical_network": "public", "router:external": True}
         outside = self._neutron("network", name="bench-outside", **fields)
@@ -189,7 +189,7 @@ class Tenancy:
         self.api.expect("network", "PUT", f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": self._ids["subnet"]})
         return outside
 
-    def _neutron(self, kind: str, **fields: Any) -> str:  # noqa: ANN401, RUF100
+    def _neutron(self, kind: str, **fields: Any) -> str:
         made = self.api.expect("network", "POST", f"/v2.0/{kind.replace('_', '-')}s", {kind: fields})[kind]
         return str(made["id"])
 

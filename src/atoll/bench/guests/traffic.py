@@ -1,4 +1,4 @@
-"""The program that sends and receives (`traffic.c`), and what it says."""
+"""The program that sends and receives traffic (`traffic.c`), and its results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from atoll.errors import AtollError
 from atoll.wan.isolation import within
 
 AGENT_PORT = 7000
-"""Where agents listen."""
+"""The port of the agents."""
 
 TRAFFIC_PORT = 7001
-"""Where what is measured goes to."""
+"""The destination port of the measured traffic."""
 
 PATIENCE_S = 60.0
-"""Seconds that an agent may be silent beyond what it was told to do: a guest that is flooded has little time to say so."""
+"""Seconds to wait for an agent's answer beyond the length of its task: a flooded guest is slow."""
 
 _SOURCE = Path(__file__).with_name("traffic.c")
 _REPORT = re.compile(r"bytes=(\d+) packets=(\d+) seconds=([\d.]+)")
@@ -31,12 +31,12 @@ _REPORT = re.compile(r"bytes=(\d+) packets=(\d+) seconds=([\d.]+)")
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent.
+    """A kind of traffic.
 
     Attributes:
-        name: for reports.
-        transport: `tcp` or `udp`.
-        size: bytes of a write or of a datagram.
+        name: the name in reports.
+        transport: the transport protocol, `tcp` or `udp`.
+        size: the size of a write or of a datagram, in bytes.
     """
 
     name: str
@@ -45,26 +45,26 @@ class Load:
 
 
 STREAM = Load("tcp", "tcp", 131072)
-"""As much as one TCP connection carries."""
+"""One TCP connection at its full rate."""
 
 DATAGRAMS = Load("udp", "udp", 1400)
-"""Datagrams that the least MTU of all that is compared has room for, as fast as they are taken."""
+"""Datagrams that fit the least MTU of all paths, sent as fast as possible."""
 
 PACKETS = Load("packets", "udp", 64)
-"""Small ones."""
+"""Small datagrams."""
 
 LOADS = (STREAM, DATAGRAMS, PACKETS)
-"""All of them."""
+"""All kinds of traffic."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """What one end says.
+    """The counts of one end.
 
     Attributes:
-        size: bytes that were sent or that arrived.
-        packets: the same of datagrams.
-        seconds: from the first to the last.
+        size: the number of bytes that were sent or received.
+        packets: the number of datagrams that were sent or received.
+        seconds: the time from the first to the last of them, in seconds.
     """
 
     size: int
@@ -73,15 +73,15 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What went through.
+class TrafficSample:
+    """The result of a measurement.
 
     Attributes:
-        gbit_s: 10^9 bits of payload that arrived in a second.
-        packets_s: datagrams that arrived in a second.
-        lost: share of the datagrams that did not arrive.
-        packets: how many did.
-        switch_us: microseconds of processor time of the site's switch for each of these; None if there is no switch or no datagram.
+        gbit_s: the received payload in 10^9 bits per second.
+        packets_s: the received datagrams per second.
+        lost: the share of the datagrams that were lost, from 0 to 1.
+        packets: the number of received datagrams.
+        switch_us: microseconds of the switch's processor time per received datagram; `None` without a switch or datagrams.
     """
 
     gbit_s: float
@@ -93,12 +93,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class End:
-    """Where traffic comes from or goes to.
+    """A source or destination of traffic.
 
     Attributes:
-        network: a descriptor of the network namespace that its agent is asked from.
-        agent: the address that it is asked at.
-        address: its own, for the other end.
+        network: a descriptor of the network namespace from which its agent is reachable.
+        agent: the address of its agent there.
+        address: the address at which the other end reaches this one.
     """
 
     network: int
@@ -107,13 +107,13 @@ class End:
 
 
 def compiled(directory: Path) -> Path:
-    """The program, made for this machine, and without libraries so that it runs in guests.
+    """Compile the program for this machine, statically linked so that it runs in guests; return its path.
 
     Args:
-        directory: where it comes to be.
+        directory: the directory of the compiled program.
 
     Raises:
-        AtollError: `bench.requirement`: there is no C compiler, or it refuses.
+        AtollError: `bench.requirement`: no C compiler is installed, or the compilation failed.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -127,35 +127,35 @@ def compiled(directory: Path) -> Path:
 
 
 def parse(line: str) -> Count:
-    """What one end says in the end.
+    """Return the counts in an agent's output.
 
     Raises:
-        AtollError: `bench.failed`: something else.
+        AtollError: `bench.failed`: the output has another form.
     """
     found = _REPORT.fullmatch(line.strip())
     if found is None:
-        raise failed(f"traffic: {line.strip() or 'the agent has gone'}")
+        raise failed(f"traffic: {line.strip() or 'the agent has ended'}")
     return Count(int(found[1]), int(found[2]), float(found[3]))
 
 
-def sample(sent: Count, arrived: Count) -> Sample:
-    """What both ends say, together."""
-    seconds = arrived.seconds or sent.seconds  # a single datagram takes no time
+def sample(sent: Count, arrived: Count) -> TrafficSample:
+    """Return the result from the counts of both ends."""
+    seconds = arrived.seconds or sent.seconds  # a single datagram has no duration
     lost = 1 - arrived.packets / sent.packets if sent.packets else 0.0
-    return Sample(arrived.size * 8 / seconds / 1e9, arrived.packets / seconds, lost, arrived.packets)
+    return TrafficSample(arrived.size * 8 / seconds / 1e9, arrived.packets / seconds, lost, arrived.packets)
 
 
-def measure(source: End, target: End, load: Load, seconds: float) -> Sample:
-    """Have one end send to the other.
+def measure(source: End, target: End, load: Load, seconds: float) -> TrafficSample:
+    """Measure traffic from one end to the other.
 
     Args:
-        source: that sends.
-        target: that receives.
-        load: what.
-        seconds: for how long.
+        source: the sending end.
+        target: the receiving end.
+        load: the kind of traffic.
+        seconds: the length of the measurement, in seconds.
 
     Raises:
-        AtollError: `bench.failed`: an agent doesn't answer, or nothing arrived.
+        AtollError: `bench.failed`: an agent did not answer, or no traffic arrived.
     """
     patience_s = seconds + PATIENCE_S
     with (
@@ -168,10 +168,10 @@ def measure(source: End, target: End, load: Load, seconds: float) -> Sample:
 
 
 def await_agent(end: End, timeout_s: float) -> None:
-    """Wait until an agent answers.
+    """Wait until an agent answers, for at most `timeout_s` seconds.
 
     Raises:
-        AtollError: `bench.failed`: it does not in time.
+        AtollError: `bench.failed`: the agent did not answer in time.
     """
     wait_until(lambda: _answers(end), f"the agent at {end.agent} answers", timeout_s)
 
@@ -198,7 +198,7 @@ def _asked(end: End, what: str, patience_s: float) -> Iterator[TextIO]:
 def _told(lines: TextIO, word: str) -> Iterator[None]:
     said = _line(lines).strip()
     if said != word:
-        raise failed(f"traffic: {said or 'the agent has gone'}")
+        raise failed(f"traffic: {said or 'the agent has ended'}")
     yield
 
 

@@ -1,4 +1,4 @@
-"""What a deployment tool does over HTTP once Keystone answers: accounts of the services, and the catalogue."""
+"""The accounts of the services and the catalogue, which a deployment tool creates over HTTP."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _CATALOGUE = {
     "network": ("network", ""),
     "compute": ("compute", "/v2.1"),
 }
-"""By type: which of the site's ports, and the path."""
+"""The name of the port and the path of each service, by type."""
 
 
 def create(api: Api, settings: Settings) -> None:
-    """Make the service project, its users with the roles `admin` and `service`, and the endpoints.
+    """Create the service project, its users with the roles `admin` and `service`, and the endpoints.
 
     Args:
-        api: signed in as the administrator that `keystone-manage bootstrap` has made.
-        settings: with the users' passwords.
+        api: a client signed in as the administrator that `keystone-manage bootstrap` created.
+        settings: the settings with the users' passwords.
     """
     project = api.expect("identity", "POST", "/projects", {"project": {"name": "service", "domain_id": "default"}})["project"]["id"]
     roles = {role["name"]: role["id"] for role in api.expect("identity", "GET", "/roles")["roles"]}

@@ -1,4 +1,4 @@
-"""The services' own configuration, turned from one process per service and SQLite to the usual deployment."""
+"""The configuration of the usual deployment: a site's, with several processes per service and MariaDB instead of SQLite."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from atoll.services import SERVICES, Settings
 from atoll.services.ini import Sections, render
 
 WORKERS = 2
-"""Processes of each API, of the conductor and of the scheduler."""
+"""Number of processes of each API, of the conductor and of the scheduler."""
 
 THREADS = 8
-"""Requests that one API process serves at once."""
+"""Number of requests that one API process serves at once."""
 
 GUNICORN = {
     "keystone": ("keystone.wsgi.api:application", "identity"),
@@ -22,13 +22,13 @@ GUNICORN = {
     "nova": ("nova.wsgi.osapi_compute:application", "compute"),
     "nova-metadata": ("nova.wsgi.metadata:application", "metadata"),
 }
-"""By program: its WSGI application, and which of the site's ports it listens on."""
+"""The WSGI application and the name of the port of each program."""
 
 DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova", "nova_cell0")
-"""`nova` is that of the one cell, and `nova_cell0` what `nova-manage cell_v2 map_cell0` takes for granted then."""
+"""The names of the databases. `nova` belongs to the only cell; `nova-manage cell_v2 map_cell0` derives the name `nova_cell0` from it."""
 
 _UNCACHED: Sections = {
-    # Ours offers a cache of tokens under that name; without it keystonemiddleware keeps one in each process.
+    # Sites offer a cache of tokens under that name. Without it keystonemiddleware keeps one in each process.
     "keystone_authtoken": {"cache": ""},
 }
 
@@ -36,12 +36,12 @@ _UNCACHED: Sections = {
 def write(settings: Settings, database: Callable[[str], str], transport_url: str) -> None:
     """Write the configuration of all services below `Settings.etc`.
 
-    It is the sites' own text, followed by what differs: in oslo.config, the last value of an option wins.
+    It is the text of a site's configuration, followed by the differences: in oslo.config, the last value of an option wins.
 
     Args:
-        settings: what the services are told.
-        database: gives the SQLAlchemy URL of a database.
-        transport_url: of the message bus.
+        settings: the settings of the services.
+        database: returns the SQLAlchemy URL of a database.
+        transport_url: the URL of the message bus.
     """
     different = overrides(settings.data, database, transport_url)
     for service in SERVICES:
@@ -53,11 +53,11 @@ def write(settings: Settings, database: Callable[[str], str], transport_url: str
 
 
 def overrides(data: Path, database: Callable[[str], str], transport_url: str) -> dict[str, Sections]:
-    """What differs from a site's configuration, by service; see `write`."""
+    """Return the differences from a site's configuration, by service; see `write`."""
     return {
         "keystone": {
             "database": {"connection": database("keystone")},
-            # Upstream's default: sites need signatures that other sites can check, one deployment doesn't.
+            # Upstream's default: only sites need signatures that other sites can verify.
             "token": {"provider": "fernet"},
             "fernet_tokens": {"key_repository": str(data / "keys/tokens")},
         },
@@ -80,9 +80,9 @@ def overrides(data: Path, database: Callable[[str], str], transport_url: str) ->
 
 
 def gunicorn(program: str, settings: Settings) -> str:
-    """gunicorn.conf.py of one program.
+    """Return the gunicorn.conf.py of one program.
 
-    gunicorn finds it in its working directory, and so needs no word on its command line: Nova and Neutron would take those for theirs.
+    gunicorn finds the file in its working directory, and so needs no arguments, which Nova and Neutron would take for their own.
     """
     application, port = GUNICORN[program]
     options = {
@@ -99,11 +99,11 @@ def gunicorn(program: str, settings: Settings) -> str:
 
 
 def environment(settings: Settings, paste: Path) -> dict[str, str]:
-    """How all programs find their configuration.
+    """Return the environment variables with the paths of the configuration.
 
     Args:
-        settings: what the services are told.
-        paste: Nova's paste file, which it wants to be named first.
+        settings: the settings of the services.
+        paste: the path of Nova's paste file, which must be the first of Nova's configuration files.
     """
     names = {"KEYSTONE": "keystone", "PLACEMENT": "placement", "GLANCE": "glance", "NEUTRON": "neutron", "NOVA": "nova"}
     directories = {f"OS_{upper}_CONFIG_DIR": str(settings.etc / name) for upper, name in names.items()}

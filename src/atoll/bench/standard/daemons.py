@@ -1,4 +1,4 @@
-"""Runs the programs of a deployment in the background, as a service manager would."""
+"""The programs of a deployment, run in the background as a service manager would."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Program:
-    """A program, and how it is called.
+    """A program and its arguments.
 
     Attributes:
-        name: of its log.
-        command: its words.
-        environment: variables over those of the experiment.
-        directory: where it runs; None means the log directory.
+        name: the name of its log.
+        command: the program and its arguments.
+        environment: environment variables in addition to those of the experiment.
+        directory: the working directory; `None` means the log directory.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Program:
 
 
 class Daemons:
-    """Programs that run until they are stopped.
+    """Background programs that run until they are stopped.
 
     Args:
         logs: the directory of their logs; it must exist.
-        environment: of all of them.
+        environment: the environment of all programs.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
@@ -43,25 +43,25 @@ class Daemons:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, programs: Iterable[Program]) -> None:
-        """Start programs, without waiting for any."""
+        """Start programs without waiting for them."""
         for program in programs:
             self._running[program.name] = self._begin(program, "setpriv", "--pdeathsig", "TERM")
 
     def run(self, program: Program) -> None:
-        """Run a program to its end.
+        """Run a program and wait for its end.
 
         Raises:
-            AtollError: `bench.failed`, with its last line.
+            AtollError: `bench.failed`: a program failed; the message is its last line.
         """
         process = self._begin(program)
         if process.wait() != 0:
             raise self._failure(program.name, process.returncode)
 
     def run_all(self, *chains: Iterable[Program]) -> None:
-        """Run chains of programs, each in its order, all chains at once.
+        """Run several sequences of programs at the same time.
 
         Raises:
-            AtollError: `bench.failed`, with the last line of the first that failed.
+            AtollError: `bench.failed`: a program failed; the message is its last line.
         """
         waiting = [list(chain) for chain in chains]
         running = {id(chain): (chain[0].name, self._begin(chain.pop(0))) for chain in waiting if chain}
@@ -76,21 +76,21 @@ class Daemons:
                     running[id(chain)] = (chain[0].name, self._begin(chain.pop(0)))
 
     def check(self) -> None:
-        """Make sure that none has ended by itself.
+        """Check that no program has ended by itself.
 
         Raises:
-            AtollError: `bench.failed`, with its last line.
+            AtollError: `bench.failed`: a program failed; the message is its last line.
         """
         for name, process in self._running.items():
             if process.poll() is not None:
                 raise self._failure(name, process.returncode)
 
     def pids(self) -> list[int]:
-        """Of all that run, with their descendants."""
+        """Return the ids of all running programs and their descendants."""
         return family(process.pid for process in self._running.values())
 
     def stop(self) -> None:
-        """Stop them all, the latest first."""
+        """Stop all programs, the latest first."""
         for process in reversed(self._running.values()):
             process.terminate()
         for process in reversed(self._running.values()):
@@ -110,7 +110,7 @@ class Daemons:
                 stderr=log,
                 env={**self._environment, **program.environment},
                 cwd=program.directory or self._logs,
-                start_new_session=True,  # Ctrl-C is for the experiment, which then stops them in order
+                start_new_session=True,  # the experiment handles Ctrl-C, and stops them in order
             )
 
     def _log(self, name: str) -> Path:
@@ -118,4 +118,4 @@ class Daemons:
 
     def _failure(self, name: str, code: int) -> Exception:
         lines = self._log(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return failed(f"{name} ended with exit status {code}: {lines[-1][:300] if lines else 'it said nothing'}")
+        return failed(f"{name} ended with exit status {code}: {lines[-1][:300] if lines else 'its log is empty'}")

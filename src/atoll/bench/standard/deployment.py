@@ -1,4 +1,4 @@
-"""Sets the usual deployment up, starts it, and measures it with the experiment that sites are measured with."""
+"""The usual deployment: set up, started, and measured by the same experiment as sites."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.measure import Say, wait_until
-from atoll.bench.site import Options, at_rest, under_load
+from atoll.bench.site import SiteOptions, at_rest, under_load
 from atoll.bench.standard import accounts, configuration
 from atoll.bench.standard.daemons import Daemons, Program
 from atoll.bench.standard.servers import MariaDB, RabbitMQ
@@ -28,11 +28,11 @@ _SECRETS = ("admin", "nova", "neutron", "glance", "placement", "metadata", "data
 
 
 class Deployment:
-    """One usual deployment.
+    """A deployment of the usual kind.
 
     Args:
-        root: a directory of its own.
-        environment: of its programs.
+        root: the deployment's own directory.
+        environment: the environment of its programs.
     """
 
     def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
@@ -53,15 +53,15 @@ class Deployment:
 
     @property
     def target(self) -> Target:
-        """What is measured."""
+        """The deployment as a target of measurements."""
         url = self.settings.url("identity", "/v3")
         return Target(url, self.settings.secrets["admin"], NAME, lambda: [*self._servers.pids(), *self._daemons.pids()])
 
     def prepare(self, say: Say) -> None:
-        """Make databases, schemas, keys, accounts and cells; in the end nothing runs.
+        """Create databases, schemas, keys, accounts and cells; all programs are stopped in the end.
 
         Raises:
-            AtollError: `bench.failed`.
+            AtollError: `bench.failed`: the experiment could not be done.
         """
         say("the usual deployment: MariaDB and RabbitMQ")
         configuration.write(self.settings, self._database.url, self._bus.url)
@@ -81,13 +81,13 @@ class Deployment:
         self._servers.stop()
 
     def start(self) -> float:
-        """Start everything.
+        """Start all programs of the deployment.
 
         Returns:
             Seconds until the first correct answer of all five APIs.
 
         Raises:
-            AtollError: `bench.failed`.
+            AtollError: `bench.failed`: the experiment could not be done.
         """
         begun = time.monotonic()
         self._start_servers()
@@ -96,7 +96,7 @@ class Deployment:
         return time.monotonic() - begun
 
     def map_hosts(self) -> None:
-        """Tell Nova's API database of the compute host, as an operator does after adding one."""
+        """Map the compute host in Nova's API database, as an operator does for a new host."""
         self._daemons.run(self._manage("nova", "cell_v2", "discover_hosts", "--verbose"))
 
     def _start_servers(self) -> None:
@@ -132,12 +132,12 @@ class Deployment:
         url = self.settings.url("identity", "/v3")
         urls = ("--bootstrap-public-url", url, "--bootstrap-internal-url", url, "--bootstrap-admin-url", url)
         bootstrap = self._manage("keystone", "bootstrap", *urls, "--bootstrap-region-id", self.settings.region)
-        # Root has to say whose the keys are to be.
+        # As root, the owner of the keys must be given.
         owner = ("--keystone-user", "root", "--keystone-group", "root") if os.geteuid() == 0 else ()
         return [
             *(self._manage("keystone", name, *owner) for name in ("fernet_setup", "receipt_setup", "credential_setup")),
             self._manage("keystone", "db_sync"),
-            # By its variable: a command line could be read by anybody.
+            # As a variable: other users could read a command line.
             replace(bootstrap, environment={"OS_BOOTSTRAP_PASSWORD": self.settings.secrets["admin"]}),
         ]
 
@@ -172,24 +172,24 @@ class Deployment:
 
 
 def _program(name: str) -> str:
-    """A program of the virtual environment."""
+    """Return the path of a program of the virtual environment."""
     return str(Path(sys.executable).with_name(name))
 
 
-def run(options: Options, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
-    """Set the usual deployment up and measure it; nothing of ours may run meanwhile.
+def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+    """Set up the usual deployment and measure it; no cloud may run on the machine meanwhile.
 
     Args:
-        options: how much; there is one deployment however many sites there were.
-        root: a directory of the experiment's own.
-        environment: of the programs.
-        say: told what is going on.
+        options: the size of the experiment; its number of sites is ignored.
+        root: the experiment's own directory.
+        environment: the environment of the programs.
+        say: called with a line about the progress.
 
     Returns:
         The numbers, by the names of `report.KEYS`.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
     options = replace(options, sites=1)
     deployment = Deployment(root, environment)

@@ -1,4 +1,4 @@
-"""MariaDB and RabbitMQ from Debian's packages, on the loopback interface and in directories of the experiment's own."""
+"""MariaDB and RabbitMQ from Debian's packages, on the loopback interface and in the experiment's own directories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atoll.errors import AtollError
 
 USER = "openstack"
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-"""The program itself: Debian's /usr/sbin/rabbitmq-server insists on its own account."""
+"""The server program. Debian's wrapper /usr/sbin/rabbitmq-server would switch to an account of its own."""
 
 _PACKAGES = {
     "mariadb-server": ("mariadbd", "mariadb-install-db", "mariadb"),
@@ -28,10 +28,10 @@ _CONFIGURATION = "rabbitmq.config"
 
 
 def check_requirements() -> None:
-    """Make sure that everything is installed.
+    """Check that all required packages are installed.
 
     Raises:
-        AtollError: `bench.requirement`, naming the packages that are missing.
+        AtollError: `bench.requirement`: packages are missing, which the message names.
     """
     if not all(map(find_spec, _MODULES)):
         message = f"the usual deployment needs {' and '.join(_MODULES)} beside atoll"
@@ -40,14 +40,14 @@ def check_requirements() -> None:
 
 
 def check_packages(who: str, packages: Iterable[str]) -> None:
-    """Make sure that Debian's packages are installed.
+    """Check that Debian packages are installed.
 
     Args:
-        who: needs them, for the error.
-        packages: names; "mariadb-server" and "rabbitmq-server" are known.
+        who: the experiment that needs them, for the error message.
+        packages: the names of packages: "mariadb-server" or "rabbitmq-server".
 
     Raises:
-        AtollError: `bench.requirement`, naming those that are missing.
+        AtollError: `bench.requirement`: packages are missing, which the message names.
     """
     missing = [package for package in packages if not all(map(_find, _PACKAGES[package]))]
     if missing:
@@ -67,12 +67,12 @@ def _program(name: str) -> str:
 
 
 class MariaDB:
-    """One server, with its defaults but for OpenStack's character set and room for more connections.
+    """A MariaDB server with its defaults, except OpenStack's character set and a higher limit of connections.
 
     Args:
-        directory: of its own, for its owner alone.
-        port: to listen on.
-        password: of the account that may use every database.
+        directory: the server's own directory, accessible to its owner alone.
+        port: the port to listen on.
+        password: the password of the account that may use every database.
     """
 
     def __init__(self, directory: Path, port: int, password: str) -> None:
@@ -82,16 +82,16 @@ class MariaDB:
         self._password = password
 
     def url(self, database: str) -> str:
-        """The SQLAlchemy URL of a database."""
+        """Return the SQLAlchemy URL of a database."""
         return f"mysql+pymysql://{USER}:{self._password}@{HOST}:{self._port}/{database}?charset=utf8mb3"
 
     def initialise(self) -> Program:
-        """Makes the data directory."""
+        """Return the program that creates the data directory."""
         arguments = ("--no-defaults", f"--datadir={self._data}", "--auth-root-authentication-method=normal", "--skip-test-db", *_as_root())
         return Program("mariadb-install-db", (_program("mariadb-install-db"), *arguments))
 
     def daemon(self) -> Program:
-        """The server."""
+        """Return the program of the server."""
         arguments = (
             "--no-defaults",
             f"--datadir={self._data}",
@@ -107,29 +107,29 @@ class MariaDB:
         return Program("mariadb", (_program("mariadbd"), *arguments))
 
     def create(self, databases: Iterable[str]) -> Program:
-        """Makes databases and the account, and locks root out of the network."""
+        """Return the program that creates databases and the account, and denies root network access."""
         statements = [f"CREATE DATABASE {name};" for name in databases]
         statements.append(f"GRANT ALL ON *.* TO '{USER}'@'%' IDENTIFIED BY '{self._password}';")
         statements.append(f"SET PASSWORD FOR 'root'@'localhost' = PASSWORD('{self._password}');")
         script = self._socket.with_suffix(".sql")
-        # A file: a command line could be read by anybody.
+        # In a file: other users could read a command line.
         script.touch(mode=0o600)
         script.write_text("\n".join(statements), encoding="utf-8")
         command = f"exec {_program('mariadb')} --no-defaults --socket={self._socket} --user=root < {script}"
         return Program("mariadb-create", ("/bin/sh", "-c", command))
 
     def is_up(self) -> bool:
-        """True if it accepts connections."""
+        """Return whether the server accepts connections."""
         return self._socket.exists() and _greets(self._port, b"")
 
 
 class RabbitMQ:
-    """One node, with its defaults.
+    """A RabbitMQ node with its defaults.
 
     Args:
-        directory: of its own, for its owner alone.
-        ports: of AMQP, of Erlang's distribution, and of its port mapper.
-        password: of its account.
+        directory: the node's own directory, accessible to its owner alone.
+        ports: the ports of AMQP, of Erlang's distribution, and of its port mapper.
+        password: the password of its account.
     """
 
     def __init__(self, directory: Path, ports: tuple[int, int, int], password: str) -> None:
@@ -139,14 +139,14 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """The transport URL for oslo.messaging."""
+        """The transport URL of oslo.messaging."""
         return f"rabbit://{USER}:{self._password}@{HOST}:{self._port}/"
 
     def configure(self) -> None:
-        """Write its configuration.
+        """Write the configuration of the node.
 
-        It consists of Erlang's terms: a value in `rabbitmq.conf` can't be escaped, and RabbitMQ 4 takes what is before a colon in a
-        password for the way in which the password is encrypted.
+        It consists of Erlang terms: values in `rabbitmq.conf` cannot be escaped, and RabbitMQ 4 takes the text before a colon in a password
+        for the name of the password's encryption.
         """
         settings = self._directory / _CONFIGURATION
         settings.touch(mode=0o600)
@@ -156,19 +156,19 @@ class RabbitMQ:
         (self._directory / "rabbitmq-env.conf").write_text("", encoding="utf-8")
 
     def daemons(self) -> list[Program]:
-        """The port mapper, which would else be started in the background for the whole machine, and the node."""
+        """Return the programs of the node and of its port mapper, which would otherwise start for the whole machine."""
         mapper = (_program("epmd"), "-address", HOST, "-port", str(self._mapper_port))
         environment = self._environment()
         return [Program("epmd", mapper, environment), Program("rabbitmq", (str(RABBITMQ),), environment)]
 
     def is_up(self) -> bool:
-        """True if it speaks AMQP."""
+        """Return whether the node answers AMQP."""
         return _greets(self._port, b"AMQP\x00\x00\x09\x01")
 
     def _environment(self) -> dict[str, str]:
         directory = self._directory
         return {
-            "HOME": str(directory),  # of Erlang's cookie
+            "HOME": str(directory),  # the directory of Erlang's cookie
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self._mapper_port),
             "RABBITMQ_NODENAME": f"bench-{self._port}@localhost",
@@ -191,12 +191,12 @@ def _binary(text: str) -> str:
 
 
 def _as_root() -> tuple[str, ...]:
-    # Both refuse to run as root unless told that it is meant.
+    # Both refuse to run as root without this option.
     return ("--user=root",) if os.geteuid() == 0 else ()
 
 
 def _greets(port: int, hello: bytes) -> bool:
-    """True if a server answers with at least a byte."""
+    """Return whether a server answers with at least one byte."""
     try:
         with socket.create_connection((HOST, port), timeout=5) as connection:
             connection.sendall(hello)

@@ -1,1 +1,1 @@
-"""`atoll bench wan`: what is asked of an emulated link against what ping and iperf3 measure."""
+"""`atoll bench wan`: the requested properties of an emulated link compared with those that ping and iperf3 measure."""

@@ -1,4 +1,4 @@
-"""What chance explains: whether a loss that was measured can be the one that was asked for."""
+"""The confidence interval of a number of losses, which tells whether chance explains a difference from the requested loss."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ CONFIDENCE = 0.99
 
 
 def likely(count: int, probability: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
-    """The range in which the number of losses falls with at least that confidence: the binomial distribution without its tails.
+    """Return the range in which the number of losses lies at a confidence level: the binomial distribution without its tails.
 
     Args:
-        count: of packets.
-        probability: that one is lost.
-        confidence: of the range, 0 to 1.
+        count: the number of packets.
+        probability: the probability that a packet is lost.
+        confidence: the confidence level, 0 to 1.
 
     Returns:
-        The least and the greatest number that are likely.
+        The least and the greatest number in the range.
     """
     if probability <= 0 or probability >= 1:
         certain = count if probability >= 1 else 0
@@ -33,6 +33,6 @@ def likely(count: int, probability: float, confidence: float = CONFIDENCE) -> tu
 
 
 def _mass(lost: int, count: int, probability: float) -> float:
-    """The binomial distribution, through logarithms: the factorials are too large."""
+    """Return the binomial probability of `lost` losses, computed with logarithms because the factorials are too large."""
     ways = lgamma(count + 1) - lgamma(lost + 1) - lgamma(count - lost + 1)
     return exp(ways + lost * log(probability) + (count - lost) * log(1 - probability))

@@ -1,4 +1,4 @@
-"""The experiment: two sites, one link, every emulator that this machine can have."""
+"""The experiment: two sites and one link, with every emulator that this machine supports."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from atoll.bench.wan.programs import Iperf, ping, received_mbit_s
 from atoll.bench.wan.report import summary
 from atoll.cloud.network import Network, Node, Wire
 from atoll.errors import AtollError
-from atoll.wan.client import Options as WanOptions
-from atoll.wan.client import Wan
+from atoll.wan.client import Wan, WanOptions
 from atoll.wan.probe import Echo
 
 EMULATORS = ("netem", "userspace")
-"""In the order of preference: the first that works is the one in use."""
+"""The emulators in order of preference: the first that works is used."""
 
 NEAR, FAR, LINK = "near", "far", "near:far"
-_HEADERS = 28  # bytes of IP and UDP before the payload
+_HEADERS = 28  # bytes of the IP and UDP headers
 _PAYLOAD = 1472
 _PING_INTERVAL_S = 0.005
 _OMIT_S = 1
@@ -33,17 +32,17 @@ _ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class Options:
-    """How much to measure.
+class EmulationOptions:
+    """The size of the experiment.
 
     Attributes:
-        rtts_ms: round trips to ask for.
-        losses: probabilities of loss, one way.
-        rates_mbit: rates.
-        packets: pings for each round trip and each loss.
-        seconds: of each measurement of a rate.
-        cuts: how often to cut and heal.
-        seed: of the userspace emulator.
+        rtts_ms: the round trips to request, in milliseconds.
+        losses: the one-way probabilities of loss.
+        rates_mbit: the rates in megabits per second.
+        packets: the number of pings for each round trip and each loss.
+        seconds: the length of each measurement of a rate, in seconds.
+        cuts: the number of cuts and heals.
+        seed: the seed of the userspace emulator.
     """
 
     rtts_ms: tuple[float, ...] = (0, 1, 20, 100, 300)
@@ -57,13 +56,13 @@ class Options:
 
 @dataclass
 class Samples:
-    """What was measured with one emulator.
+    """The measurements with one emulator.
 
     Attributes:
-        pings: asked `rtt_ms` and `loss`; the mean `measured_ms`, `sent`, `lost`.
-        rates: asked `rate_mbit` and `rtt_ms`; `measured_mbit`; and `offered_mbit`, what was sent into the link.
-        capacity: `gbit_s`, `packets_per_s`, and how much of one core the emulator's process used meanwhile.
-        cuts: `cut_ms` and `heal_ms` of each.
+        pings: the requested `rtt_ms` and `loss`; the mean `measured_ms`; the numbers `sent` and `lost`.
+        rates: the requested `rate_mbit` and `rtt_ms`; `measured_mbit`; and `offered_mbit`, the rate sent into the link.
+        capacity: `gbit_s`, `packets_per_s`, and the share of one core that the emulator's process used.
+        cuts: `cut_ms` and `heal_ms` of each cut.
     """
 
     pings: list[dict[str, Any]] = field(default_factory=list)
@@ -72,19 +71,19 @@ class Samples:
     cuts: list[dict[str, float]] = field(default_factory=list)
 
 
-def run(options: Options, root: Path, say: Say) -> dict[str, Any]:
-    """Measure every emulator; nothing else may run meanwhile.
+def run(options: EmulationOptions, root: Path, say: Say) -> dict[str, Any]:
+    """Measure every emulator; the machine should otherwise be idle.
 
     Args:
-        options: how much.
-        root: a directory of the experiment's own.
-        say: told what is going on.
+        options: the size of the experiment.
+        root: the experiment's own directory.
+        say: called with a line about the progress.
 
     Returns:
-        The numbers of each emulator, or why it was `skipped`, by its name; and at the top those of the one in use.
+        For each emulator, its values by name, or the reason why it was `skipped`; on the top level, the values of the emulator in use.
 
     Raises:
-        AtollError: `bench.failed`; `wan.unavailable` if no emulator works.
+        AtollError: `bench.failed`: a measurement failed; `wan.unavailable`: no emulator works.
     """
     report: dict[str, Any] = {}
     reason: AtollError | None = None
@@ -119,7 +118,7 @@ def _wan(directory: Path, emulator: str, seed: int) -> Iterator[Wan]:
         wan.close()
 
 
-def _measure(wan: Wan, options: Options, say: Say) -> Samples:
+def _measure(wan: Wan, options: EmulationOptions, say: Say) -> Samples:
     samples = Samples()
     say("large packets, small packets")
     samples.capacity = _capacity(wan, options.seconds)
@@ -145,15 +144,15 @@ def _ping(wan: Wan, rtt_ms: float, loss: float, count: int) -> dict[str, Any]:
     _set(wan, Wire(delay_ms=rtt_ms / 2, loss=loss), Wire(delay_ms=rtt_ms / 2))
     found = ping(wan, NEAR, wan.addresses[FAR], count, _PING_INTERVAL_S)
     if found.rtt_ms is None:
-        raise failed("no ping came back")
+        raise failed("all pings were lost")
     return {"rtt_ms": rtt_ms, "loss": loss, "measured_ms": found.rtt_ms, "sent": found.sent, "lost": found.lost}
 
 
 def _rate(wan: Wan, rate_mbit: float, rtt_ms: float, seconds: float) -> dict[str, Any]:
-    """Measure until more was sent than the link takes: a machine that is busy otherwise may not manage that at once.
+    """Return the measured rate of a full link; repeat the measurement until more was sent than the link carries, as on a busy machine.
 
     Raises:
-        AtollError: `bench.failed`: it never managed.
+        AtollError: `bench.failed`: no attempt sent enough.
     """
     _set(wan, Wire(delay_ms=rtt_ms / 2, rate_mbit=rate_mbit), Wire(delay_ms=rtt_ms / 2))
     for _attempt in range(_ATTEMPTS):
@@ -161,13 +160,13 @@ def _rate(wan: Wan, rate_mbit: float, rtt_ms: float, seconds: float) -> dict[str
         if offered >= rate_mbit:
             return {"rate_mbit": rate_mbit, "rtt_ms": rtt_ms, "measured_mbit": received, "offered_mbit": offered}
     text = f"the machine is too busy: no more than {offered:.0f} Mbit/s could be sent into a link of {rate_mbit:g} Mbit/s"
-    raise failed(text, "run it again when nothing else runs")
+    raise failed(text, "run the experiment again on an idle machine")
 
 
 def _flood(wan: Wan, rate_mbit: float, seconds: float) -> tuple[float, float]:
-    """What is received and what is sent, in megabits of IP packets per second.
+    """Return the received and the sent rate, in megabits of IP packets per second.
 
-    The receiver is the client, as only clients report each interval.
+    The receiver is the client, because only clients report each interval.
     """
     words = f"--reverse --udp --length {_PAYLOAD} --bitrate {1.15 * rate_mbit:.1f}M --window 4M --omit {_OMIT_S} --time {seconds:g}"
     with Iperf(wan, NEAR) as server, server.start(FAR, [*words.split(), "--interval", "0.5"]) as client:
@@ -178,7 +177,7 @@ def _flood(wan: Wan, rate_mbit: float, seconds: float) -> tuple[float, float]:
 
 
 def _count(wan: Wan, seconds: float) -> dict[str, float]:
-    """What the link counts meanwhile, per second."""
+    """Return the increase of the link's counters per second."""
     before, begun = wan.counters()[LINK], time.monotonic()
     time.sleep(seconds)
     after, elapsed = wan.counters()[LINK], time.monotonic() - begun
@@ -186,7 +185,7 @@ def _count(wan: Wan, seconds: float) -> dict[str, float]:
 
 
 def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
-    """What the link carries when it does nothing to packets."""
+    """Measure the capacity of a link without delay, loss and limit."""
     _set(wan, Wire(), Wire())
     process = psutil.Process(wan.describe()["pid"])
     with Iperf(wan, FAR) as server, _core(process) as large:
@@ -206,7 +205,7 @@ def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def _core(process: psutil.Process) -> Iterator[dict[str, float]]:
-    """How much of one core a process uses inside the context."""
+    """Measure the share of one core that a process uses inside the context; yield a mapping that has it afterwards."""
     used: dict[str, float] = {}
     before, begun = process.cpu_times(), time.monotonic()
     yield used
@@ -215,7 +214,7 @@ def _core(process: psutil.Process) -> Iterator[dict[str, float]]:
 
 
 def _cut(wan: Wan) -> dict[str, float]:
-    """Cut while packets are under way, heal, and see when the last one and the first one arrived."""
+    """Cut the link while packets flow, heal it, and measure when packets stopped and resumed."""
     interval_s, count, rtt_ms = 0.002, 750, 60.0
     _set(wan, Wire(delay_ms=rtt_ms / 2), Wire(delay_ms=rtt_ms / 2))
     found: list[Echo] = []
@@ -232,29 +231,30 @@ def _cut(wan: Wan) -> dict[str, float]:
 
 
 def cut_times(found: Sequence[Echo], cut_s: float, heal_s: float) -> dict[str, float]:
-    """How long a cut and a healing took.
+    """Return the durations of a cut and a heal.
 
     Args:
-        found: packets that were sent before, between and after.
-        cut_s: when the cut was asked for, in seconds of the monotonic clock.
-        heal_s: when the healing was asked for.
+        found: the packets that were sent before, during and after the cut.
+        cut_s: the time of the cut, in seconds of the monotonic clock.
+        heal_s: the time of the heal, in seconds of the same clock.
 
     Returns:
-        `cut_ms`: until the last packet came through; `heal_ms`: until the first one was sent that came through.
+        `cut_ms`: milliseconds from the cut until the last packet arrived; `heal_ms`: milliseconds from the heal until the first arriving
+        packet was sent.
 
     Raises:
-        AtollError: `bench.failed`: nothing came through before, or after.
+        AtollError: `bench.failed`: no packet arrived before, or after.
     """
     through = [(echo.sent_s, echo.rtt_ms) for echo in found if echo.rtt_ms is not None]
     before, after = [each for each in through if each[0] < heal_s], [sent for sent, _rtt in through if sent >= heal_s]
     if not before or not after:
-        raise failed("a link that was not cut, or was healed, let nothing through")
+        raise failed("no packet arrived over a link that was connected or healed")
     last = max(sent + rtt / 1e3 for sent, rtt in before)
     return {"cut_ms": max(0.0, 1e3 * (last - cut_s)), "heal_ms": 1e3 * (min(after) - heal_s)}
 
 
 def as_table(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Asked against measured, of the emulator in use: what, asked, measured."""
+    """Return a table of the emulator in use: property, requested value, measured value."""
     samples = report[report["emulator"]]["samples"]
     rows = [
         (f"round trip, loss {100 * item['loss']:g} %", f"{item['rtt_ms']:g} ms", f"{item['measured_ms']:.2f} ms")

@@ -18,7 +18,7 @@ PACKAGES = {"ping": "iputils-ping", "iperf3": "iperf3"}
 """The Debian package of each program."""
 
 _URGENT = ("nice", "-n", "-10")
-"""As urgent as the emulator, so that what else runs on the machine is not what is measured; who may not, runs it without."""
+"""Prefix of commands that gives them the emulator's priority, so that other load does not distort the measurement; unused if forbidden."""
 
 _COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
 _RTT = re.compile(r"rtt min/avg/max/mdev = [\d.]+/([\d.]+)/")
@@ -27,12 +27,12 @@ _PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Pings:
-    """What ping says.
+    """The result of ping.
 
     Attributes:
-        sent: packets.
-        lost: of these.
-        rtt_ms: the mean of the round trips; None if none came back. (Of single ones from 100 ms on ping prints whole milliseconds.)
+        sent: the number of sent packets.
+        lost: the number of these that were lost.
+        rtt_ms: the mean round trip in milliseconds; `None` if all packets were lost. (From 100 ms on, ping prints whole milliseconds.)
     """
 
     sent: int
@@ -41,10 +41,10 @@ class Pings:
 
 
 def check_programs() -> None:
-    """Make sure that the programs are installed.
+    """Check that the programs are installed.
 
     Raises:
-        AtollError: `bench.requirement`, naming the packages that are missing.
+        AtollError: `bench.requirement`: packages are missing, which the message names.
     """
     missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
     if missing:
@@ -53,10 +53,10 @@ def check_programs() -> None:
 
 
 def ping(wan: Wan, site: str, address: str, count: int, interval_s: float) -> Pings:
-    """Ping an address from a site.
+    """Ping an address from a site, and return the round trips.
 
     Raises:
-        AtollError: `bench.failed`.
+        AtollError: `bench.failed`: the experiment could not be done.
     """
     words = [*_URGENT, "ping", "-n", "-q", "-c", str(count), "-i", f"{interval_s:g}", "-W", "2", address]
     with wan.popen(site, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -65,10 +65,10 @@ def ping(wan: Wan, site: str, address: str, count: int, interval_s: float) -> Pi
 
 
 def parse_ping(said: str) -> Pings:
-    """The output of ping.
+    """Return the result in the output of ping.
 
     Raises:
-        AtollError: `bench.failed`: it has no summary.
+        AtollError: `bench.failed`: the output has no summary.
     """
     counts, rtt = _COUNTS.search(said), _RTT.search(said)
     if counts is None:
@@ -78,11 +78,11 @@ def parse_ping(said: str) -> Pings:
 
 
 class Iperf:
-    """An iperf3 server in one site for one test; leaving the context ends it.
+    """An iperf3 server in one site for one test; it ends with the context.
 
     Args:
-        wan: the WAN.
-        site: where the server is.
+        wan: the emulated WAN.
+        site: the site of the server.
     """
 
     def __init__(self, wan: Wan, site: str) -> None:
@@ -97,26 +97,26 @@ class Iperf:
             if "listening" in line:
                 return self
         self.__exit__()
-        raise failed("iperf3 does not start")
+        raise failed("iperf3 did not start")
 
     def __exit__(self, *_: object) -> None:
         self._server.kill()
         self._server.communicate()
 
     def start(self, site: str, options: Sequence[str]) -> subprocess.Popen[str]:
-        """A client in another site, running."""
+        """Start a client in another site, and return its process."""
         words = [*_URGENT, "iperf3", "--client", self._address, "--json", *options]
         return self._wan.popen(site, words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def report(self, client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-        """What a client reports in the end.
+        """Wait for a client's end and return its report.
 
         Args:
-            client: of `start`.
-            seconds: for which it runs.
+            client: a client that `start` returned.
+            seconds: the length of its run.
 
         Raises:
-            AtollError: `bench.failed`.
+            AtollError: `bench.failed`: the experiment could not be done.
         """
         with client:
             out, _err = client.communicate(timeout=seconds + _PATIENCE_S)
@@ -130,7 +130,7 @@ class Iperf:
 
 
 def received_mbit_s(report: dict[str, Any]) -> float:
-    """The median over a client's intervals of what it received, in megabits per second; those it was told to omit don't count."""
+    """Return the median rate of a client's intervals in megabits per second, without the omitted intervals."""
     rates = sorted(item["sum"]["bits_per_second"] for item in report["intervals"] if not item["sum"].get("omitted"))
     if not rates:
         raise failed("iperf3 reports no interval")

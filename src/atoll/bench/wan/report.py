@@ -1,4 +1,4 @@
-"""From samples to the numbers of `atoll bench wan`."""
+"""The values of `atoll bench wan`, computed from samples."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from atoll.bench.wan.experiment import Samples
 
 RTT_ERROR_MS, RTT_ERROR_PERCENT = 1.0, 2.0
-"""A round trip is right within the one or the other, whichever is more."""
+"""The greatest accepted error of a round trip, in milliseconds and in percent of the round trip: the larger of the two applies."""
 
 RATE_ERROR_PERCENT = 5.0
 
 
 def summary(samples: Samples) -> dict[str, Any]:
-    """The numbers of one emulator.
+    """Return the values of one emulator by name.
 
     `worst_rtt_error_ms` is over all round trips; `worst_rtt_error_percent` over those for which two percent are more than one millisecond.
-    `loss_ok` tells whether the losses of all pings with one probability are within the 99 % confidence interval of it.
+    `loss_ok` tells whether, for each requested probability, the losses of all pings together are within its 99 % confidence interval.
     """
     errors = [(item["rtt_ms"], abs(item["measured_ms"] - item["rtt_ms"])) for item in samples.pings]
     long = [100 * error / asked for asked, error in errors if asked * RTT_ERROR_PERCENT / 100 >= RTT_ERROR_MS]
@@ -46,12 +46,12 @@ def summary(samples: Samples) -> dict[str, Any]:
 
 
 def rtt_right(asked_ms: float, error_ms: float) -> bool:
-    """True if a round trip is near enough to what was asked for."""
+    """Return whether the error of a round trip is small enough."""
     return error_ms <= max(RTT_ERROR_MS, RTT_ERROR_PERCENT * asked_ms / 100)
 
 
 def pooled(pings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All pings of one probability of loss together: how many were lost, and how many may be."""
+    """Return for each probability of loss the losses of all its pings together, and their likely range."""
     found = []
     for loss in sorted({item["loss"] for item in pings}):
         same = [item for item in pings if item["loss"] == loss]

@@ -17,7 +17,7 @@ def test_lost_is_what_was_acknowledged_and_never_executed():
     assert (account.lost, account.failed, account.failed_executed) == (2, 1, 0)
 
 
-def test_what_a_killed_server_had_begun_is_not_lost():
+def test_casts_begun_by_a_killed_server_are_not_lost():
     account = settle(5, acknowledged=[0, 1, 2], failed=[3], executed=[0], begun={0, 1, 3, 4})
     assert (account.lost, account.begun_when_killed) == (1, 1)
 
@@ -48,5 +48,5 @@ def test_records_are_read_as_servers_write_them(tmp_path):
 
 def test_half_a_record_is_refused(tmp_path):
     (tmp_path / "a").write_bytes(NUMBER.pack(1)[:7])
-    with pytest.raises(ValueError, match="7 bytes are no whole number of records"):
+    with pytest.raises(ValueError, match="7 bytes: expected a multiple of 8"):
         numbers_in([tmp_path / "a"])

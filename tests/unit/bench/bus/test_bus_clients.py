@@ -5,11 +5,11 @@ import pytest
 
 from atoll.bench.bus.accounting import numbers_in
 from atoll.bench.bus.clients import Casters, cast_each
-from atoll.bench.bus.work import Tally, Threads, Window, work
+from atoll.bench.bus.work import CallTally, Threads, Window, work
 
 
 class Clock:
-    """Time goes on by what each request takes."""
+    """A clock that each request advances by its duration."""
 
     def __init__(self, *takes: float) -> None:
         self.now = 0.0
@@ -22,12 +22,12 @@ class Clock:
         self.now += next(self._takes)
 
 
-def test_what_counts_is_what_ends_in_the_window():
+def test_requests_count_if_they_end_in_the_window():
     clock = Clock(0.5, 1.0, 1.0, 2.0)
     tally = work(Window(0.0, 1.0, 3.0), clock.request, clock)
     assert tally.sent == 4
-    assert tally.counted == 2  # those that ended at 1.5 and at 2.5; at 4.5 it was over
-    assert list(tally.seconds) == [1.0, 2.0]  # those begun at 1.5 and at 2.5, however late they ended
+    assert tally.counted == 2  # those that ended at 1.5 and 2.5; the one that ended at 4.5 was too late
+    assert list(tally.seconds) == [1.0, 2.0]  # those begun at 1.5 and 2.5, at whatever time they ended
 
 
 def test_errors_are_counted_and_no_request():
@@ -44,7 +44,7 @@ def test_errors_are_counted_and_no_request():
 
 
 def test_tallies_add_up():
-    one, other = Tally(sent=2, counted=1), Tally(sent=3, counted=3)
+    one, other = CallTally(sent=2, counted=1), CallTally(sent=3, counted=3)
     one.seconds.append(1.0)
     other.seconds.append(2.0)
     other.fail(OSError("no"))
@@ -59,7 +59,7 @@ def test_threads_all_work_at_once():
         assert sorted(threads.run(lambda number: (together.wait(), number)[1])) == [0, 1, 2]
 
 
-def test_what_a_thread_raises_is_raised():
+def test_the_exception_of_a_thread_is_raised():
     with pytest.raises(ZeroDivisionError):
         Threads(2).run(lambda number: 1 // number)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from atoll.bench.bus import loss
-from atoll.bench.bus.processes import Template, share
+from atoll.bench.bus.processes import WorkerTemplate, share
 from atoll.bench.bus.speed import numbers_of
 from atoll.bench.bus.transport import rabbit, zenoh
-from atoll.bench.bus.work import Tally
+from atoll.bench.bus.work import CallTally
 from atoll.bench.bus.worker import obey
 from atoll.errors import AtollError
 
@@ -26,29 +26,29 @@ def test_share(total, parts, shares):
 
 
 def test_numbers_of_calls():
-    tally = Tally(sent=210, counted=200)
+    tally = CallTally(sent=210, counted=200)
     tally.seconds.extend(milliseconds / 1000 for milliseconds in range(1, 102))
     assert numbers_of(tally, 2.0, 0.1) == {"calls_per_s": 100.0, "p50_ms": 51.0, "p99_ms": 100.0, "cpu_s_per_1000_calls": 0.5}
 
 
 def test_too_few_calls_are_no_result():
     with pytest.raises(AtollError, match="only 0 calls in 3 s"):
-        numbers_of(Tally(), 3.0, 0.1)
+        numbers_of(CallTally(), 3.0, 0.1)
 
 
 # restarts
 
 
-def restarts(options: loss.Options) -> list[tuple[float, int, signal.Signals]]:
+def restarts(options: loss.LossOptions) -> list[tuple[float, int, signal.Signals]]:
     choose = loss.plan(options, 100.0)
     looks = [(100 + step / 10, choose(100 + step / 10)) for step in range(1000)]
     return [(moment, *chosen) for moment, chosen in looks if chosen]
 
 
 def test_restarts_are_random_and_reproducible():
-    found = restarts(loss.Options(interval_s=2.0, seed=7))
-    assert found == restarts(loss.Options(interval_s=2.0, seed=7))
-    assert found != restarts(loss.Options(interval_s=2.0, seed=8))
+    found = restarts(loss.LossOptions(interval_s=2.0, seed=7))
+    assert found == restarts(loss.LossOptions(interval_s=2.0, seed=7))
+    assert found != restarts(loss.LossOptions(interval_s=2.0, seed=8))
     assert 100 / 3 <= len(found) <= 100
     assert {index for _moment, index, _number in found} == set(range(loss.SERVERS))
     assert {number for *_, number in found} == {signal.SIGTERM, signal.SIGKILL}
@@ -56,7 +56,7 @@ def test_restarts_are_random_and_reproducible():
 
 @pytest.mark.parametrize(("kill", "number"), [(0.0, signal.SIGTERM), (1.0, signal.SIGKILL)])
 def test_restarts_of_one_kind(kill, number):
-    assert {number for *_, number in restarts(loss.Options(kill=kill))} == {number}
+    assert {number for *_, number in restarts(loss.LossOptions(kill=kill))} == {number}
 
 
 # commands
@@ -87,7 +87,7 @@ def test_commands_are_answered_in_their_order():
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    template = Template(tmp_path_factory.mktemp("logs"), os.environ)
+    template = WorkerTemplate(tmp_path_factory.mktemp("logs"), os.environ)
     yield template
     template.end()
 
@@ -118,7 +118,7 @@ def test_worker_has_a_process_and_a_log_of_its_own(template, worker):
 
 def test_worker_that_died_is_told(worker):
     os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(AtollError, match="test_worker_that_died_is_told has ended: it said nothing"):
+    with pytest.raises(AtollError, match="test_worker_that_died_is_told has ended: its log is empty"):
         worker.ask("prepare", count=1)
     assert worker._ended(30)
     with pytest.raises(AtollError, match="has ended"):
@@ -126,7 +126,7 @@ def test_worker_that_died_is_told(worker):
 
 
 def test_worker_ends_even_if_the_signal_does_not_wake_its_main_thread(worker):
-    """Linux may hand it to any thread, or right before the main one begins to wait: it was not noticed then."""
+    """Linux may deliver the signal to any thread, or just before the main thread waits; earlier versions then missed it."""
     worker.ask("prepare", count=1)
     (other,) = {int(path.name) for path in Path(f"/proc/{worker.pid}/task").iterdir()} - {worker.pid}
     os.kill(other, signal.SIGTERM)
@@ -146,7 +146,7 @@ def test_modules_that_all_are_to_share_exist(template, tmp_path):
 
 
 def test_workers_die_with_the_process_that_forked_them(tmp_path):
-    template = Template(tmp_path, os.environ)
+    template = WorkerTemplate(tmp_path, os.environ)
     worker = template.fork("clients", "clients-0")
     template.end()
     worker.end(0)  # no signal; it raises if the process stays

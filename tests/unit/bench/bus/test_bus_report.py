@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from atoll.bench.bus.accounting import Account
-from atoll.bench.bus.loss import Outcome
+from atoll.bench.bus.loss import LossOutcome
 from atoll.bench.bus.report import KEYS, WANTED, Wanted, rows, summary, targets
 
 
@@ -58,17 +58,17 @@ def test_nothing_is_wanted_of_what_is_not_measured():
     assert targets({}, {}) == {}
 
 
-OUTCOME = Outcome(Account(10, 1, 2, 0, 3, 0), restarts_term=4, restarts_kill=5, seconds=2.0, errors={"OSError": 1})
+OUTCOME = LossOutcome(Account(10, 1, 2, 0, 3, 0), restarts_term=4, restarts_kill=5, seconds=2.0, errors={"OSError": 1})
 
 
 def test_outcome():
     data = OUTCOME.to_json()
     assert (data["acknowledged"], data["casts_per_s"], data["restarts_kill"], data["errors"]) == (10, 5.0, 5, {"OSError": 1})
     assert OUTCOME.bad == ["lost: 2", "executed_twice: 3"]
-    assert Outcome(Account(10, 1, 0, 1, 0, 1), 0, 0, 1.0).bad == []
+    assert LossOutcome(Account(10, 1, 0, 1, 0, 1), 0, 0, 1.0).bad == []
 
 
 @pytest.mark.parametrize("name", [*(f"{key.name}_N" for key in KEYS), "targets", *OUTCOME.to_json()])
 def test_every_key_of_the_bus_is_documented(name):
-    page = Path(__file__).parents[4] / "docs/benchmarks.md"
+    page = Path(__file__).parents[4] / "docs/reference/measurements.md"
     assert f"`{name}`" in page.read_text(encoding="utf-8")

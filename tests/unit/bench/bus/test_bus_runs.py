@@ -1,4 +1,4 @@
-"""Real runs, as small as they can be: what is tested is the experiment, not the machine."""
+"""Real runs of the smallest size, which test the experiment and not the machine."""
 
 import os
 
@@ -15,7 +15,7 @@ def environment():
 
 def test_speed(tmp_path, environment):
     told = []
-    options = speed.Options(clients=(3,), rounds=1, seconds=0.2, against=None)
+    options = speed.SpeedOptions(clients=(3,), rounds=1, seconds=0.2, against=None)
     report = summary(speed.run(options, tmp_path, environment, told.append))
     assert set(report["zenoh"]) == {f"{key.name}_3" for key in KEYS}
     assert all(value > 0 for value in report["zenoh"].values())
@@ -24,6 +24,6 @@ def test_speed(tmp_path, environment):
 
 
 def test_loss(tmp_path, environment):
-    outcome = loss.run(loss.Options(casts=4000, interval_s=0.5), tmp_path, environment, lambda _text: None)
+    outcome = loss.run(loss.LossOptions(casts=4000, interval_s=0.5), tmp_path, environment, lambda _text: None)
     assert outcome.account.acknowledged + outcome.account.failed == 4000
     assert outcome.bad == []

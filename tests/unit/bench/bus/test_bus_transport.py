@@ -35,7 +35,7 @@ def test_journal(tmp_path):
 
 
 def test_options_of_the_driver_exist():
-    """A misspelt option would be ignored, and something else measured than was meant."""
+    """A misspelt option would be ignored, and another configuration would be measured."""
     from atoll.bus import options
 
     known = {option.name for _group, listed in options.list_opts() for option in listed}

@@ -1,4 +1,4 @@
-"""Hand-made logs and sites, each with one thing wrong: the checker finds just that."""
+"""The checker finds the one fault in each hand-made log and set of sites."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ GRANT = "member/u1/p1"
 
 
 def attempt(kind: str, thing: str, id_: str = "", at: float = 0.0, **said: Any) -> Attempt:
-    """One that was acknowledged to a client at paris, unless said otherwise; what else is said are fields."""
+    """Return an attempt of a client at paris, acknowledged by default; other keywords are its fields."""
     outcome, client = said.pop("outcome", "acknowledged"), said.pop("client", "paris/0")
     return Attempt(client, int(at * 10), kind, thing, said, id_, at, at + 0.5, outcome, "200")
 
@@ -55,7 +55,7 @@ def before(site: str) -> View:
 
 
 def after(site: str, **more: Any) -> View:
-    """A site that holds all it should."""
+    """Return the view of a site without violations."""
     begun = before(site)
     identity = {
         "users": {**begun.users, "u1": USER},
@@ -110,7 +110,7 @@ def test_a_cloud_that_is_as_it_should_be():
         ([PARIS, with_identity(LYON, groups={"g": {"name": "g"}})], "different", "1 groups of paris and lyon"),
         ([PARIS, with_identity(LYON, users=users(u1={**USER, "description": "old"}))], "different", "1 users of paris and lyon"),
         (both(users=users(u9=USER)), "duplicated", "2 users called ann in domain default at paris"),
-        (both(users=users(u9={**USER, "name": "mallory"})), "orphan", "user mallory u9 at paris: nobody made it"),
+        (both(users=users(u9={**USER, "name": "mallory"})), "orphan", "user mallory u9 at paris: no request created it"),
         (both(assignments={**PARIS.assignments, "member/u7/p1": {}}), "orphan", "assignment member/u7/p1 at paris"),
         (both(assignments={**PARIS.assignments, "member/u1/p7": {}}), "orphan", "assignment member/u1/p7 at lyon"),
         ([replace(PARIS, images=BEFORE[0].images), LYON], "lost", "image-1 is at no site"),
@@ -126,8 +126,16 @@ def test_a_cloud_that_is_as_it_should_be():
         ([replace(PARIS, listed={**PARIS.listed, "server": ("s1", "s1")}), LYON], "duplicated", "server s1 is 2 times in the list"),
         ([replace(PARIS, servers={"s9": SERVER}), LYON], "duplicated", "2 servers are called server-1"),
         ([PARIS, replace(LYON, servers={"s1": {**SERVER, "name": "x"}})], "lost", "server-1 is called x at lyon"),
-        ([replace(PARIS, servers={"s9": {**SERVER, "name": "server-2"}}), LYON], "orphan", "server server-2 s9 at paris: nobody made it"),
-        ([replace(PARIS, images={**PARIS.images, "i9": {**IMAGE, "name": "x"}}), LYON], "orphan", "image x i9 at paris: nobody made it"),
+        (
+            [replace(PARIS, servers={"s9": {**SERVER, "name": "server-2"}}), LYON],
+            "orphan",
+            "server server-2 s9 at paris: no request",
+        ),
+        (
+            [replace(PARIS, images={**PARIS.images, "i9": {**IMAGE, "name": "x"}}), LYON],
+            "orphan",
+            "image x i9 at paris: no request",
+        ),
         ([replace(PARIS, images={**PARIS.images, "i1": {**IMAGE, "owner": "p9"}}), LYON], "orphan", "image i1 at paris: its project p9"),
         ([PARIS, replace(LYON, servers={"s1": {**SERVER, "user_id": "u9"}})], "orphan", "server s1 at lyon: its user u9 is gone"),
         ([PARIS, replace(LYON, ports={**LYON.ports, "p2": {**PORT, "device_id": "s9"}})], "orphan", "port p2 at lyon: its server s9"),
@@ -135,16 +143,29 @@ def test_a_cloud_that_is_as_it_should_be():
         ([replace(PARIS, networks={**PARIS.networks, "n9": {"name": "n"}}), LYON], "orphan", "network n n9 at paris"),
         ([PARIS, replace(LYON, servers={"s1": {**SERVER, "status": "BUILD"}})], "unhealthy", "server server-1 s1 at lyon is BUILD"),
         ([PARIS, replace(LYON, servers={"s1": {**SERVER, "task": "deleting"}})], "unhealthy", "deleting"),
-        ([replace(PARIS, missing=("lyon",)), LYON], "unhealthy", "lyon is missing in the lists of the gateway of paris"),
-        ([PARIS, View("lyon", error="no answer")], "unhealthy", "lyon can't be looked at: no answer"),
+        ([replace(PARIS, missing=("lyon",)), LYON], "unhealthy", "lyon is missing from the lists of the gateway of paris"),
+        ([PARIS, View("lyon", error="no answer")], "unhealthy", "lyon could not be read: no answer"),
     ],
 )
 def test_each_violation_is_found(views, kind, said):
     if not kind:
-        assert found(views) == []  # nobody ever wrote that field
+        assert found(views) == []  # no request wrote that field
         return
     assert any(each == kind and said in what for each, what in found(views)), found(views)
     assert {each for each, _what in found(views)} <= {kind, "orphan", "lost"}
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        replace(PARIS, missing=("lyon",), listed={**PARIS.listed, "server": ()}),
+        replace(PARIS, shown={"/servers/s1": 503}),
+        replace(PARIS, shown={"/v2/images/i2": 503}),
+    ],
+    ids=["a list without a site", "a resource of a site", "a deleted resource"],
+)
+def test_gateway_that_does_not_reach_a_site_is_ill_and_has_lost_nothing(view):
+    assert {kind for kind, _what in found([view, LYON])} == {"unhealthy"}
 
 
 def test_a_server_that_is_where_nobody_asked_for_it():
@@ -153,7 +174,7 @@ def test_a_server_that_is_where_nobody_asked_for_it():
     assert [kind for kind, what in found(moved) if "is at paris, not at lyon" in what] == ["lost"]
 
 
-def test_what_is_unknown_may_be_there_or_not_but_the_same_at_all_sites():
+def test_unknown_writes_may_exist_or_not_but_alike_at_all_sites():
     log = [*LOG, attempt("user.create", "user-3", "", 9, outcome="unknown", name="eve", password="x", description="")]
     assert found([PARIS, LYON], log) == []
     there = users(u3={**USER, "name": "eve"})
@@ -195,27 +216,27 @@ def test_with_a_user_goes_what_it_was_granted():
     assert found(views, log) == []
 
 
-def test_what_is_taken_away_and_granted_again():
+def test_roles_revoked_and_granted_again():
     log = [*LOG, attempt("grant.delete", "user-1/project-1", GRANT, 5)]
     assert [kind for kind, _ in found([PARIS, LYON], log)] == ["lost", "lost"]
     assert found([PARIS, LYON], [*log, attempt("grant.create", "user-1/project-1", GRANT, 6)]) == []
 
 
-def test_what_may_have_been_granted_may_be_there_or_not():
+def test_unknown_grants_may_exist_or_not():
     log = [each for each in LOG if each.type != "grant"]
     log.append(attempt("grant.create", "user-1/project-1", GRANT, 4, outcome="unknown"))
     assert found([PARIS, LYON], log) == []
     assert found(both(assignments=before("paris").assignments), log) == []
 
 
-def test_what_several_sites_say_of_one_thing_is_counted_once():
+def test_violations_of_one_resource_at_several_sites_count_once():
     violations = check(LOG, BEFORE, both(users={"admin": ADMIN}, assignments=before("paris").assignments))
     assert len(violations) > 2
     assert count(violations) == {"lost": 2, "duplicated": 0, "orphan": 0, "different": 0, "unhealthy": 0}
 
 
 def test_sites_are_asked_for_what_is_certain():
-    asked = questions(
+    asked: dict[str, Any] = questions(
         [*LOG, attempt("image.create", "image-3", "i3", 9), attempt("image.delete", "image-3", "i3", 9, outcome="unknown")], 0
     )
     assert sorted(asked["paths"]) == [("compute", "/servers/s1"), ("image", "/v2/images/i1"), ("image", "/v2/images/i2")]

@@ -10,7 +10,7 @@ from atoll.bench.faults.log import Log, read
 from atoll.bench.faults.operation import Operation
 
 
-def test_what_is_sent_and_answered_is_one_attempt(tmp_path):
+def test_a_request_and_its_answer_are_one_attempt(tmp_path):
     with closing(Log(tmp_path / "log")) as log:
         log.sent("paris/0", 1, Operation(1.0, "user.create", "user-1", {"name": "a"}), "")
         log.sent("paris/0", 2, Operation(2.0, "user.delete", "user-2", {}), "id-2")
@@ -20,7 +20,7 @@ def test_what_is_sent_and_answered_is_one_attempt(tmp_path):
     assert (first.site, first.type, first.verb) == ("paris", "user", "create")
     assert first.answered_s is not None
     assert first.answered_s >= first.sent_s
-    # Its client was killed, or still waits: it may have happened.
+    # The client was killed or still waits: the request may have been executed.
     assert (second.outcome, second.id, second.answered_s) == ("unknown", "id-2", None)
 
 
@@ -34,11 +34,11 @@ STATUSES = {"acknowledged": (200, 202, 204), "failed": (400, 404, 409), "unknown
 
 
 @pytest.mark.parametrize(("outcome", "status"), [(outcome, status) for outcome, statuses in STATUSES.items() for status in statuses])
-def test_what_a_status_says(status, outcome):
+def test_outcomes_by_status(status, outcome):
     assert judged(Answer(status, None, {})) == outcome
 
 
-def test_who_was_never_connected_was_not_heard_and_of_others_nobody_knows():
+def test_a_request_without_a_connection_failed_and_any_other_is_unknown():
     assert judged_error(ConnectionRefusedError()) == "failed"
-    for error in (TimeoutError(), ConnectionResetError(), BrokenPipeError(), http.client.RemoteDisconnected(), OSError()):
+    for error in (TimeoutError(), ConnectionResetError(), BrokenPipeError(), http.client.RemoteDisconnected(""), OSError()):
         assert judged_error(error) == "unknown"

@@ -90,7 +90,7 @@ def test_a_client_does_nothing_to_what_it_has_not_made_or_has_deleted(seed):
                 live = {thing for thing in live if thing != each.thing and each.thing not in thing.split("/")}
 
 
-def test_what_was_never_made_is_not_asked_for_and_all_else_can_be(plan):
+def test_operations_on_missing_resources_are_left_out_and_all_others_have_requests(plan):
     nobody, somebody = Session({}), Session({"image": "i", "flavor": "f", "network": "n"}, lambda name: f"id-of-{name}")
     for each in operations(plan):
         for thing in (each.thing, *each.thing.split("/")):

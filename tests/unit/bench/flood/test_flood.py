@@ -26,8 +26,37 @@ def listener():
         yield made
 
 
+PATIENCE_S = 60.0
+
+
+class Clock:
+    """A clock that goes on only while the test runs it, for one other thread."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._may_go_on = threading.Semaphore(0)
+        self._sleeps = threading.Semaphore(0)
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        self._sleeps.release()
+        self._may_go_on.acquire()
+        self._now_s += seconds
+
+    def run(self, seconds: float) -> None:
+        """Let the other thread run until so many seconds have passed and it sleeps again."""
+        end_s = self._now_s + seconds
+        assert self._sleeps.acquire(timeout=PATIENCE_S)
+        while self._now_s < end_s:
+            self._may_go_on.release()
+            assert self._sleeps.acquire(timeout=PATIENCE_S)
+        self._sleeps.release()
+
+
 def test_the_attack_keeps_to_its_numbers(listener, monkeypatch):
-    """So many requests in a time, and so many connections held, from several addresses; none when it is off."""
+    """The attack sends the set number of requests and holds the set number of connections, from several addresses, only while it is on."""
     accepted, sources = [], set()
 
     def accept() -> None:
@@ -40,20 +69,26 @@ def test_the_attack_keeps_to_its_numbers(listener, monkeypatch):
             sources.add(address[0])
 
     threading.Thread(target=accept, daemon=True).start()
-    target = attacker.Target(0, listener.getsockname())
+    clock = Clock()
+    monkeypatch.setattr(attacker, "time", clock)
+    target = attacker.AttackedPort(0, listener.getsockname())
     attack = attacker.Attack(target, rate=200, slow=20, sources=5)
     threading.Thread(target=attack.run, daemon=True).start()
-    time.sleep(0.3)
+    clock.run(0.3)
     assert not accepted
     target.on = True
-    time.sleep(1.0)
+    clock.run(1.0)
     target.on = False
-    time.sleep(0.2)
+    clock.run(0.2)
     counts = dict(target.counts)
-    time.sleep(0.3)
+    clock.run(0.3)
     assert target.counts == counts
-    assert 0 < counts["requests"] + counts["late"] <= 260
+    assert 180 < counts["requests"] <= 205
     assert 0 < counts["slow"] <= 20
+    assert not counts.get("late")
+    deadline = time.monotonic() + PATIENCE_S
+    while len(sources) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert 1 < len(sources) <= 5
     for each in accepted:
         each.close()
@@ -84,7 +119,7 @@ def numbers(calm: float, one: float, each: float) -> dict[str, dict[str, list[fl
 
 def test_a_report_compares_with_calm():
     done = {"requests": 100, "refused": 5, "slow": 7, "late": 0}
-    report = experiment._report(experiment.Options(), "site-1", numbers(2, 3, 4), {"calm": 9, "one": 1, "each": 2}, done)
+    report = experiment._report(experiment.FloodOptions(), "site-1", numbers(2, 3, 4), {"calm": 9, "one": 1, "each": 2}, done)
     assert (report["attacked_p99_ratio"], report["others_p99_ratio"], report["each_p99_ratio"]) == (1.5, 1.0, 4.0)
     assert (report["honest_failures"], report["calm_p50_ms"], report["rubbish_requests"]) == (3, 2, 100)
     from atoll.cli.bench_flood import KEYS
@@ -94,7 +129,7 @@ def test_a_report_compares_with_calm():
 
 def test_an_attacker_that_is_too_slow_has_measured_nothing():
     with pytest.raises(AtollError, match="too slow"):
-        experiment._report(experiment.Options(), "site-1", numbers(1, 1, 1), {}, {"requests": 100, "late": 6})
+        experiment._report(experiment.FloodOptions(), "site-1", numbers(1, 1, 1), {}, {"requests": 100, "late": 6})
 
 
 def test_quantiles():

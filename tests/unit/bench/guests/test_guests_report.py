@@ -1,4 +1,4 @@
-"""What is told of an experiment with guests."""
+"""The report of an experiment with guests."""
 
 import json
 import subprocess
@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from atoll.bench.guests import experiment, memory
-from atoll.bench.guests.experiment import SCRIPT, Options, run
+from atoll.bench.guests.experiment import SCRIPT, GuestsOptions, run
 from atoll.bench.guests.memory import Memory
 from atoll.bench.guests.report import ratios, summary
 from atoll.bench.guests.serving import served
 from atoll.bench.guests.tenancy import Boot
-from atoll.bench.guests.traffic import Sample
+from atoll.bench.guests.traffic import TrafficSample
 from atoll.cli.bench_guests import BOOTS, PATHS, TRAFFIC, _numbers, _traffic
 from atoll.errors import AtollError
 from atoll.site.state import State
@@ -24,11 +24,11 @@ MEMORY = {
 }
 
 
-def samples(rate: float) -> dict[str, list[Sample]]:
+def samples(rate: float) -> dict[str, list[TrafficSample]]:
     return {
-        "tcp": [Sample(rate, 0, 0), Sample(rate * 3, 0, 0), Sample(rate * 2, 0, 0)],
-        "udp": [Sample(rate, 100, 0.5)],
-        "packets": [Sample(0.001, rate * 1000, 0, 3000, rate * 7)],
+        "tcp": [TrafficSample(rate, 0, 0), TrafficSample(rate * 3, 0, 0), TrafficSample(rate * 2, 0, 0)],
+        "udp": [TrafficSample(rate, 100, 0.5)],
+        "packets": [TrafficSample(0.001, rate * 1000, 0, 3000, rate * 7)],
     }
 
 
@@ -78,7 +78,7 @@ def test_processes_are_known_by_a_path_of_their_site(tmp_path):
     command = ["cat", "-", str(tmp_path / "data" / "file")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         process.stdin.write(b"x")
-        assert process.stdout.read(1) == b"x", "it runs: until then Linux may not show its arguments"
+        assert process.stdout.read(1) == b"x", "the process must run before Linux shows its arguments"
         assert memory._name(process.pid, tmp_path / "data") == "cat"
         assert memory._name(process.pid, tmp_path / "other") == ""
         process.kill()
@@ -111,7 +111,7 @@ def test_report_can_be_written_and_shown(report):
 def test_machine_that_runs_no_guests(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "obstacle", lambda: AtollError("guests.unavailable", "not installed: libvirtd", "apt-get install it"))
     with pytest.raises(AtollError, match="not installed: libvirtd"):
-        run(Options(), tmp_path, {}, lambda _text: None)
+        run(GuestsOptions(), tmp_path, {}, lambda _text: None)
     assert list(tmp_path.iterdir()) == []
 
 

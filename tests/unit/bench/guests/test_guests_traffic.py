@@ -1,4 +1,4 @@
-"""The program that makes traffic, over the loopback interface, and what is made of what it says."""
+"""The traffic program over the loopback interface, and the parsing of its output."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def end(program: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[End]:
-    """An agent of this machine, asked from this thread's own network, which takes no right."""
+    """Run an agent on this machine in the test's own network, which needs no privileges."""
     ports = []
     for _ in range(2):
         with socket.socket() as free:
@@ -45,7 +45,7 @@ def end(program: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[End]:
 
 @needs_compiler
 @pytest.mark.parametrize("load", [STREAM, DATAGRAMS, PACKETS], ids=lambda load: load.name)
-def test_what_is_sent_arrives_and_is_counted(end: End, load: Load):
+def test_sent_traffic_arrives_and_is_counted(end: End, load: Load):
     found = measure(end, end, load, SECONDS)
     assert found.gbit_s > 0
     assert (found.packets_s > 0) == (load.transport == "udp")
@@ -84,15 +84,15 @@ def test_compiler_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         compiled(tmp_path)
 
 
-def test_what_an_end_says():
+def test_the_output_of_an_end_is_parsed():
     assert parse("bytes=1400 packets=1 seconds=0.500000\n") == Count(1400, 1, 0.5)
     with pytest.raises(AtollError, match="error: accept: Resource temporarily unavailable"):
         parse("error: accept: Resource temporarily unavailable\n")
-    with pytest.raises(AtollError, match="the agent has gone"):
+    with pytest.raises(AtollError, match="the agent has ended"):
         parse("")
 
 
-def test_what_arrived_counts_and_the_time_it_took():
+def test_rates_are_computed_from_received_data_and_its_time():
     found = sample(Count(4000, 40, 1.0), Count(3000, 30, 2.0))
     assert (found.gbit_s, found.packets_s, found.lost) == (3000 * 8 / 2 / 1e9, 15, 0.25)
 

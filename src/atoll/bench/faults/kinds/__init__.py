@@ -1,4 +1,4 @@
-"""What befalls a cloud: one module for each kind of fault."""
+"""The kinds of faults, one module each."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ from atoll.bench.faults.kinds.loss import LOSS
 from atoll.bench.faults.kinds.one_way import ONE_WAY
 
 KINDS = {kind.name: kind for kind in (CUT_SITE, CUT_LINK, ONE_WAY, FLAPPING, LOSS, KILL_PROCESS, CRASH, KILL_SITE, CLOCK)}
-"""By name."""
+"""The kinds of faults by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from atoll.bench.faults.fault import Fault, Kind, Stage, Wait
+from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait
 
 MOST_S = 3600
 
@@ -18,16 +18,16 @@ def _claims(target: tuple[str, ...]) -> frozenset[str]:
     return frozenset({f"clock of {target[0]}"})
 
 
-def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
-    """The amount is how far the clock is ahead, in seconds."""
-    if stage.clocks is None:
+def _inject(cloud: FaultyCloud, fault: Fault, wait: Wait) -> None:
+    """Set the clock ahead by the fault's amount, in seconds."""
+    if cloud.clocks is None:
         return
     (site,) = fault.target
-    stage.clocks.set(site, fault.amount)
+    cloud.clocks.set(site, fault.amount)
     try:
         wait(fault.lasts_s)
     finally:
-        stage.clocks.set(site, 0)
+        cloud.clocks.set(site, 0)
 
 
 CLOCK = Kind("clock", _draw, _claims, _inject)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 
 from atoll.bench.crashes.point import Board, Plan, Point
-from atoll.bench.faults.fault import Fault, Kind, Stage, Wait
+from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait
 from atoll.bench.faults.kinds import kill_process
 
 MOST = 60
-"""Points that the process passes before it dies, at most: as many as some requests make it reach."""
+"""Greatest number of points that the process passes before it dies: as many as some requests reach."""
 
 
 def _draw(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
@@ -17,8 +17,8 @@ def _draw(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], floa
     return target, float(random.randint(1, MOST))
 
 
-def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
-    board = Board(stage.state.site(fault.target[0]))
+def _inject(cloud: FaultyCloud, fault: Fault, wait: Wait) -> None:
+    board = Board(cloud.state.site(fault.target[0]))
     board.begin(Plan(f"fault-{fault.at_s}", (Point("/".join(fault.target), "", round(fault.amount)),)))
     try:
         wait(fault.lasts_s)

@@ -1,17 +1,17 @@
-"""Sites and links that are cut: nothing comes through, and nobody is told."""
+"""Cut sites and links: all packets are lost, without any error."""
 
 from __future__ import annotations
 
-from atoll.bench.faults.fault import Fault, Kind, Stage, Wait, a_link, a_site, the_link, the_links
+from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait, a_link, a_site, the_link, the_links
 
 
-def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
+def _inject(cloud: FaultyCloud, fault: Fault, wait: Wait) -> None:
     name = ":".join(fault.target)
-    stage.wan.cut(name)
+    cloud.wan.cut(name)
     try:
         wait(fault.lasts_s)
     finally:
-        stage.wan.heal(name)
+        cloud.wan.heal(name)
 
 
 CUT_SITE = Kind("cut_site", a_site, the_links, _inject)

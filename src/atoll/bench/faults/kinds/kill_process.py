@@ -7,8 +7,8 @@ import signal
 from contextlib import suppress
 from random import Random
 
-from atoll.bench.faults.fault import Fault, Kind, Stage, Wait
-from atoll.runtime.control import connect
+from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait
+from atoll.runtime.client import connect
 from atoll.services import SERVICES
 
 _GATEWAY_SHARE = 0.4
@@ -23,8 +23,8 @@ def _claims(target: tuple[str, ...]) -> frozenset[str]:
     return frozenset({f"processes of {target[0]}"})
 
 
-def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
-    control = connect(stage.state.root)
+def _inject(cloud: FaultyCloud, fault: Fault, wait: Wait) -> None:
+    control = connect(cloud.state.root)
     pids = {status.name: status.pid for status in control.status()} if control else {}
     pid = pids.get("/".join(fault.target))
     if pid is not None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from atoll.bench.faults.fault import Fault, Kind, Stage, Wait, a_site, the_links
+from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait, a_site, the_links
 
 
 def _claims(target: tuple[str, ...]) -> frozenset[str]:
-    # One site at a time: a start takes most of a small machine.
+    # One site at a time: a start takes most of a small machine's processor time.
     return the_links(target) | {f"processes of {target[0]}", "starts"}
 
 
-def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
+def _inject(cloud: FaultyCloud, fault: Fault, wait: Wait) -> None:
     (site,) = fault.target
-    stage.atoll("site", "kill", site)
+    cloud.atoll("site", "kill", site)
     try:
         wait(fault.lasts_s)
     finally:
-        stage.atoll("site", "start", site)
+        cloud.atoll("site", "start", site)
 
 
 KILL_SITE = Kind("kill_site", a_site, _claims, _inject)

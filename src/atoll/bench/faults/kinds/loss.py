@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from atoll.bench.faults.fault import Fault, Kind, Stage, Wait, a_link, the_link
+from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait, a_link, the_link
 
 LOST = 0.3
 
 
-def _inject(stage: Stage, fault: Fault, wait: Wait) -> None:
+def _inject(cloud: FaultyCloud, fault: Fault, wait: Wait) -> None:
     name = ":".join(fault.target)
-    stage.wan.set(name, {"loss": LOST})
+    cloud.wan.set(name, {"loss": LOST})
     try:
         wait(fault.lasts_s)
     finally:
-        stage.wan.set(name, {"loss": 0.0})
+        cloud.wan.set(name, {"loss": 0.0})
 
 
 LOSS = Kind("loss", a_link, the_link, _inject)

@@ -1,4 +1,4 @@
-"""What clients do: one module for each kind of work."""
+"""The workloads of clients, one module each."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from atoll.bench.faults.workloads.servers import SERVERS
 from atoll.bench.faults.workloads.users import USERS
 
 WORKLOADS = {workload.type: workload for workload in (USERS, PROJECTS, GRANTS, IMAGES, SERVERS)}
-"""By the type of the things they are about."""
+"""The workloads by the type of their resources."""

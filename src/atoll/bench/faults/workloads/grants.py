@@ -11,11 +11,11 @@ from atoll.bench.faults.workloads import projects, users
 from atoll.identifiers import identifier
 
 ROLE = identifier("role", "member")
-"""Its id, the same at all sites."""
+"""The id of the role, the same at all sites."""
 
 
 def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
-    # What is granted must be there first.
+    # The user and the project of a grant must exist first.
     if not book.live("user"):
         return users.USERS.draw(random, book)
     if not book.live("project"):
@@ -32,7 +32,7 @@ def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
 
 
 def parties(thing: str) -> tuple[str, str]:
-    """The user and the project of a grant."""
+    """Return the user and the project of a grant."""
     user, _, project = thing.partition("/")
     return user, project
 

@@ -1,4 +1,4 @@
-"""Images: created, filled, deleted."""
+"""Images: created, uploaded, deleted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atoll.bench.api import Answer
 from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
 
 HOLD = 4
-"""Images that one client keeps at most."""
+"""Greatest number of images that one client keeps."""
 
 
 def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
@@ -27,12 +27,12 @@ def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
 
 
 def content(seed: int, size: int) -> bytes:
-    """What an upload sends."""
-    return Random(seed).randbytes(size)  # noqa: S311 - reproducible, not secret
+    """Return the content of an upload of `size` bytes."""
+    return Random(seed).randbytes(size)
 
 
 def checksum(seed: int, size: int) -> str:
-    """What Glance says of it."""
+    """Return the checksum that Glance computes for `content` of `size` bytes."""
     return hashlib.md5(content(seed, size), usedforsecurity=False).hexdigest()
 
 

@@ -9,7 +9,7 @@ from atoll.bench.api import Answer
 from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
 
 HOLD = 4
-"""Projects that one client keeps at most."""
+"""Greatest number of projects that one client keeps."""
 
 _KINDS = {"rename": 1, "describe": 2, "delete": 1}
 

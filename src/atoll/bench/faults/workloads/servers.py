@@ -9,7 +9,7 @@ from atoll.bench.api import Answer
 from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
 
 HOLD = 3
-"""Servers that one client keeps at most: enough that lists are not empty, too few for any quota."""
+"""Greatest number of servers that one client keeps: enough for non-empty lists, too few for any quota."""
 
 _ELSEWHERE_SHARE = 0.4
 
@@ -40,7 +40,7 @@ def _request(session: Session, operation: Operation) -> Request | None:
 
 
 def _body(session: Session, operation: Operation) -> dict[str, Any]:
-    """What it is made of is of this site, also for a server elsewhere."""
+    """Return the body of the request; image and network are of the client's site, also for a server at another site."""
     tenancy = session.tenancy
     body = {
         "name": operation.fields["name"],

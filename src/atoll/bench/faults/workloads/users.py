@@ -1,4 +1,4 @@
-"""Users: created, renamed, described, given passwords, disabled, deleted; some get a name that another site gives away at the same time."""
+"""Operations on users: create, rename, describe, set a password, disable, delete. Some names are given at two sites at the same time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from atoll.bench.api import Answer
 from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
 
 HOLD = 6
-"""Users that one client keeps at most."""
+"""Greatest number of users that one client keeps."""
 
 _TWIN_SHARE = 0.4
 _TWIN_S = 15.0
-"""For so long all sites give one and the same name away: who is connected is told that it is taken."""
+"""Seconds during which all sites use the same name: connected sites refuse it as taken."""
 
 _KINDS = {"rename": 2, "describe": 3, "password": 1, "enable": 1, "delete": 2}
 

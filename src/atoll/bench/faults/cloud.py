@@ -1,4 +1,4 @@
-"""The cloud that faults befall: brought up, looked at, brought back to health."""
+"""The cloud of the experiment: started, read, and healed."""
 
 from __future__ import annotations
 
@@ -12,68 +12,64 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.command import atoll
 from atoll.bench.crashes.hooks import ENVIRONMENT
 from atoll.bench.crashes.point import Board
 from atoll.bench.faults.agent import Task
 from atoll.bench.faults.clocks import Clocks
-from atoll.bench.faults.fault import Stage
+from atoll.bench.faults.fault import FaultyCloud
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
 from atoll.bench.measure import failed
-from atoll.cloud import Cloud, dump_cloud
+from atoll.bench.own_cloud import own_cloud
 from atoll.errors import AtollError
-from atoll.services.keystone_bootstrap import CATALOGUE
+from atoll.services.keystone.bootstrap import CATALOGUE
 from atoll.site.gateway_client import ask
 from atoll.site.sites import site_settings
-from atoll.site.state import State
 from atoll.site.status import status
 
 DELAY_MS = 10.0
-"""One way, between any two sites."""
+"""The one-way delay between any two sites, in milliseconds."""
 
-_AGENT_S = 180.0
+_AGENT_S = 900.0
+"""Seconds to wait for an agent. Its requests have time limits of their own; with a load of 20, reading a site takes minutes."""
+
 _ASK_S = 10.0
 
 
 @contextmanager
-def stage(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Stage]:
-    """Bring a cloud up, and destroy it in the end.
+def faulty_cloud(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[FaultyCloud]:
+    """Start a cloud, yield it, and destroy it when the context ends.
 
     Args:
-        root: a directory of the experiment's own.
-        sites: their names.
-        environment: of the commands.
+        root: the experiment's own directory.
+        sites: the names of the sites.
+        environment: the environment of the commands.
     """
-    state, file, log, clocks = State(root / "s"), root / "cloud.yaml", root / "commands.log", Clocks(root)
+    clocks = Clocks(root)
     topology = {"preset": "mesh", "defaults": {"delay": f"{DELAY_MS}ms"}}
-    cloud = {"name": "faults", "sites": [{"name": name, "compute": "fake"} for name in sites], "topology": topology}
-    file.write_text(dump_cloud(Cloud.model_validate(cloud)), encoding="utf-8")
+    document = {"name": "faults", "sites": [{"name": name, "compute": "fake"} for name in sites], "topology": topology}
     environment = {**environment, **clocks.environment, **ENVIRONMENT}
-    atoll(state, log, environment, "up", str(file))
-    made = Stage(state, sites, environment, log, clocks)
-    clocks.know({site: made.wan.namespace(site) for site in sites})
-    for site in sites:
-        Board(state.site(site)).open()
-    try:
+    with own_cloud(root, document, environment) as own:
+        made = FaultyCloud(own.state, sites, environment, own.log, clocks)
+        clocks.know({site: made.wan.namespace(site) for site in sites})
+        for site in sites:
+            Board(own.state.site(site)).open()
         yield made
-    finally:
-        made.atoll("destroy", "--yes")
 
 
 @dataclass
 class Agent:
-    """A process at a site; see `agent`."""
+    """A process in the network of a site; see `agent`."""
 
     site: str
     process: subprocess.Popen[bytes]
     log: Path
 
-    def result(self, timeout_s: float = _AGENT_S) -> Any:  # noqa: ANN401, RUF100
-        """What it found.
+    def result(self, timeout_s: float = _AGENT_S) -> Any:
+        """Return the result of the agent's task.
 
         Raises:
-            AtollError: `bench.failed`: it found nothing.
+            AtollError: `bench.failed`: the agent failed, or did not end in time.
         """
         try:
             found, _ = self.process.communicate(timeout=timeout_s)
@@ -87,8 +83,8 @@ class Agent:
         return json.loads(found)
 
 
-def agent(cloud: Stage, role: str, site: str, details: Mapping[str, Any]) -> Agent:
-    """Start an agent in the network of a site."""
+def agent(cloud: FaultyCloud, role: str, site: str, details: Mapping[str, Any]) -> Agent:
+    """Start an agent in the network of a site, and return it."""
     settings = site_settings(cloud.state, site)
     endpoints = {kind: settings.url(kind, path) for kind, (_name, path) in CATALOGUE.items()}
     task = Task(role, site, settings.public_url("identity", "/v3"), endpoints, settings.secrets["admin"], details)
@@ -97,28 +93,28 @@ def agent(cloud: Stage, role: str, site: str, details: Mapping[str, Any]) -> Age
     with log.open("ab") as errors:
         process = cloud.wan.popen(site, words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # then it says itself what is wrong
+    with suppress(BrokenPipeError):  # the agent has ended: its log has the reason
         process.stdin.write(json.dumps(vars(task)).encode())
         process.stdin.close()
     process.stdin = None
     return Agent(site, process, log)
 
 
-def ask_all(cloud: Stage, role: str, details: Mapping[str, Any]) -> list[Any]:
-    """What agents at all sites find."""
+def ask_all(cloud: FaultyCloud, role: str, details: Mapping[str, Any]) -> list[Any]:
+    """Run a task at all sites and return the results."""
     return [each.result() for each in [agent(cloud, role, site, details) for site in cloud.sites]]
 
 
-def look(cloud: Stage, details: Mapping[str, Any]) -> list[View]:
-    """What each site holds."""
+def look(cloud: FaultyCloud, details: Mapping[str, Any]) -> list[View]:
+    """Return the contents of each site, as its services and its gateway show them."""
     return [View(**found) for found in ask_all(cloud, "look", details)]
 
 
-def heal(cloud: Stage) -> None:
-    """Undo whatever was done to the cloud, and start what was killed.
+def heal(cloud: FaultyCloud) -> None:
+    """Undo all faults and start the processes that were killed.
 
     Raises:
-        AtollError: `bench.failed`: a site doesn't start.
+        AtollError: `bench.failed`: a site did not start.
     """
     if cloud.clocks is not None:
         cloud.clocks.correct()
@@ -128,8 +124,8 @@ def heal(cloud: Stage) -> None:
         cloud.wan.set(f"{first}:{second}", {"loss": 0.0})
 
 
-def health(cloud: Stage) -> list[Violation]:
-    """What is wrong with the sites' processes, and with what their gateways have to do still."""
+def health(cloud: FaultyCloud) -> list[Violation]:
+    """Return the violations in the states of processes, of members, and of pending operations."""
     ill = [site for site in status(cloud.state).sites if site.state != "up"]
     found = [Violation("unhealthy", f"{site.name} is {site.state}: {_ill(site.processes)}") for site in ill]
     for site in cloud.sites:
@@ -141,15 +137,15 @@ def _ill(rows: Sequence[Any]) -> str:
     return ", ".join(f"{row.name} {row.state}" for row in rows if row.state != "ready")
 
 
-def _of_gateway(cloud: Stage, site: str) -> Iterator[Violation]:
+def _of_gateway(cloud: FaultyCloud, site: str) -> Iterator[Violation]:
     try:
-        members = ask(cloud.state, site, "GET", "/members", timeout_s=_ASK_S)["members"]
-        pending = ask(cloud.state, site, "GET", "/pending", timeout_s=_ASK_S)["pending"]
+        members = ask(cloud.state, site, "members", timeout_s=_ASK_S)["members"]
+        pending = ask(cloud.state, site, "pending", timeout_s=_ASK_S)["pending"]
     except AtollError as error:
         yield Violation("unhealthy", error.message)
         return
     away = [f"{each['name']} {each['state']}" for each in members if each["state"] != "alive"]
     if away:
-        yield Violation("unhealthy", f"{site} takes for away: {', '.join(away)}")
+        yield Violation("unhealthy", f"{site} considers unreachable: {', '.join(away)}")
     if pending:
         yield Violation("unhealthy", f"{len(pending)} operations are pending at {site}: {pending[:3]}")

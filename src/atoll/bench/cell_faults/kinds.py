@@ -1,0 +1,163 @@
+"""The kinds of faults of a cell: how each is injected and undone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from atoll.bench.cell_faults.links import FaultyLinks
+from atoll.bench.cell_faults.step import FaultStep
+from atoll.bench.faults.fault import FaultyCloud
+from atoll.bench.measure import failed, wait_until
+from atoll.runtime.client import SupervisorClient, connect
+from atoll.runtime.events import Event, ProcessStatus
+from atoll.site import operations
+
+READY_S = 120.0
+"""Seconds to wait until a killed process is ready again."""
+
+
+@dataclass
+class Stage:
+    """The running cloud of a cell.
+
+    Attributes:
+        cloud: the cloud.
+        links: its links.
+        killed: the id of the process that each step killed, by the number of the step.
+        changing: held while sites stop or start, for only one may do so at a time.
+    """
+
+    cloud: FaultyCloud
+    links: FaultyLinks
+    killed: dict[int, int] = field(default_factory=dict)
+    changing: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def control(self) -> SupervisorClient:
+        """The supervisor of the cloud.
+
+        Raises:
+            AtollError: `bench.failed`: it does not run.
+        """
+        control = connect(self.cloud.state.root)
+        if control is None:
+            raise failed("the supervisor of the cloud does not run")
+        return control
+
+    def process(self, name: str) -> ProcessStatus:
+        """Return the state of a process.
+
+        Raises:
+            AtollError: `bench.failed`: the cloud has no such process.
+        """
+        found = next((status for status in self.control.status() if status.name == name), None)
+        if found is None:
+            raise failed(f"the cloud has no process {name}")
+        return found
+
+
+def _unseen(_event: Event) -> None:
+    """Ignore the events of processes that stop."""
+
+
+Action = Callable[[Stage, FaultStep], None]
+
+
+@dataclass(frozen=True)
+class Injection:
+    """A kind of fault.
+
+    Attributes:
+        inject: injects the fault; it is in effect when the call returns.
+        undo: undoes it; it has no effect any more when the call returns.
+        only_cloud: True if the fault changes nothing but processes of the cloud. If the cell fails or is interrupted, the end of the cloud
+            undoes it.
+    """
+
+    inject: Action
+    undo: Action
+    only_cloud: bool = False
+
+
+def _cut(stage: Stage, step: FaultStep) -> None:
+    stage.links.cut(step.target)
+
+
+def _heal(stage: Stage, step: FaultStep) -> None:
+    stage.links.heal(step.target)
+
+
+def _change(stage: Stage, step: FaultStep) -> None:
+    stage.links.change(step.target, step.changes)
+
+
+def _restore(stage: Stage, step: FaultStep) -> None:
+    stage.links.restore(step.target, step.changes)
+
+
+def _kill(stage: Stage, step: FaultStep) -> None:
+    if not step.process:
+        # Not by a command, whose start takes a second: all processes must die at the given time.
+        with stage.changing:
+            operations.kill(stage.cloud.state, [step.target], _unseen)
+        return
+    pid = stage.process(step.target).pid
+    if pid is None:
+        raise failed(f"{step.target} did not run when it was to be killed")
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    stage.killed[step.number] = pid
+
+
+def _revive(stage: Stage, step: FaultStep) -> None:
+    if not step.process:
+        _start(stage, step)
+        return
+
+    def again(pid: int) -> bool:
+        status = stage.process(step.target)
+        return status.state == "ready" and status.pid not in (None, pid)
+
+    wait_until(partial(again, stage.killed.pop(step.number)), f"{step.target} ready again", READY_S)
+
+
+def _restart(stage: Stage, step: FaultStep) -> None:
+    if step.process:
+        stage.control.restart(step.target)
+    else:
+        with stage.changing:
+            operations.stop(stage.cloud.state, [step.target], _unseen)
+
+
+def _start(stage: Stage, step: FaultStep) -> None:
+    if not step.process:
+        with stage.changing:
+            stage.cloud.atoll("site", "start", step.target)
+
+
+def _set_clock(stage: Stage, step: FaultStep) -> None:
+    if stage.cloud.clocks is None:
+        raise failed("the clocks of this cloud can't be set")
+    stage.cloud.clocks.set(step.target, step.ahead_s)
+
+
+def _correct_clock(stage: Stage, step: FaultStep) -> None:
+    if stage.cloud.clocks is not None:
+        stage.cloud.clocks.set(step.target, 0)
+
+
+KINDS: Mapping[str, Injection] = {
+    "cut": Injection(_cut, _heal),
+    "degrade": Injection(_change, _restore),
+    "loss": Injection(_change, _restore),
+    "kill": Injection(_kill, _revive, only_cloud=True),
+    "restart": Injection(_restart, _start, only_cloud=True),
+    "clock": Injection(_set_clock, _correct_clock),
+}
+"""The kinds by name."""

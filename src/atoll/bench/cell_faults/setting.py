@@ -1,0 +1,80 @@
+"""The preparation of a cell's cloud for faults: clocks that can be wrong, and points of workflows that processes announce."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atoll.bench.cell_faults import points
+from atoll.bench.cell_faults.conductor import Conductor, Record
+from atoll.bench.cell_faults.kinds import Stage
+from atoll.bench.cell_faults.links import FaultyLinks
+from atoll.bench.cell_faults.step import FaultStep
+from atoll.bench.faults.clocks import Clocks
+from atoll.bench.faults.fault import FaultyCloud
+from atoll.bench.measure import Say, failed
+from atoll.bench.own_cloud import OwnCloud
+from atoll.cloud import Cloud
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The files of a cell's faults.
+
+    Attributes:
+        steps: the faults.
+        root: the cell's own directory.
+        clocks: the clocks of the sites; `None` if no fault sets one.
+    """
+
+    steps: tuple[FaultStep, ...]
+    root: Path
+    clocks: Clocks | None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that the processes of the cloud need."""
+        made = dict(self.clocks.environment) if self.clocks is not None else {}
+        if any(step.when is not None for step in self.steps):
+            made[points.FILE] = str(self.root / "points.json")
+        return made
+
+    @contextmanager
+    def conducted(self, own: OwnCloud, cloud: Cloud, environment: Mapping[str, str], record: Record, say: Say) -> Iterator[Conductor]:
+        """Have the faults happen inside the context.
+
+        Args:
+            own: the running cloud.
+            cloud: its model, with a topology.
+            environment: the environment of commands.
+            record: called with the times of each fault that happened.
+            say: called with a line about each fault.
+        """
+        if cloud.network is None:
+            raise failed("faults need a cloud with a topology")
+        made = FaultyCloud(own.state, cloud.site_names, environment, own.log, self.clocks)
+        if self.clocks is not None:
+            self.clocks.know({site: made.wan.namespace(site) for site in cloud.site_names})
+        stage = Stage(made, FaultyLinks(made.wan, cloud.network))
+        with Conductor(stage, self.steps, self.root / "points.sock", record, say) as conductor:
+            yield conductor
+
+
+def prepare(root: Path, faults: Sequence[Mapping[str, Any]]) -> Setting:
+    """Make the files of a cell's faults, before its cloud starts.
+
+    Args:
+        root: the cell's own directory.
+        faults: the steps, as in the data of the cell.
+
+    Raises:
+        AtollError: `bench.requirement`: a clock is to be wrong, and there is no C compiler.
+    """
+    steps = tuple(FaultStep.from_json(number, each) for number, each in enumerate(faults, 1))
+    waited = {step.number: step.when for step in steps if step.when is not None}
+    if waited:
+        points.write(root / "points.json", root / "points.sock", waited)
+    return Setting(steps, root, Clocks(root) if any(step.kind == "clock" for step in steps) else None)

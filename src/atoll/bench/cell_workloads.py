@@ -1,0 +1,235 @@
+"""The workloads of experiment files, as operations of users at the sites of a cloud.
+
+Users of all sites work at the same time, each one operation after the other, if a workload has no other order.
+`atoll.experiment.workloads` has the parameters.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from atoll.bench import workload
+from atoll.bench.api import Api
+from atoll.bench.load.generator import TIMEOUT_S, Call, ClosedLoop, OpenLoop, Source, Timed, generate
+from atoll.bench.measure import failed, wait_until
+from atoll.bench.workload import Tenancy
+from atoll.errors import AtollError
+
+_WARM_UP_S = 2.0
+"""Seconds of load before the measured one, which open connections and fill caches."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site with its user.
+
+    Attributes:
+        site: the name of the site.
+        api: a client in the site's network, signed in as administrator.
+        host: the compute host that servers of this user go to; `None` means any of the site's own.
+        open_socket: makes a socket in the site's network that does not block; `None` means this process's own network.
+        alone: True if the site does not cooperate, so that its servers need images, flavors and networks of its own.
+    """
+
+    site: str
+    api: Api
+    host: str | None
+    open_socket: Callable[[], socket.socket] | None = None
+    alone: bool = False
+
+
+class CellRecorder:
+    """Records operations with their times since the measured operations began; threads may share it.
+
+    Args:
+        record: called with operation, site, seconds of intended start, start and end, success, and error.
+        begun: called when the measured operations begin.
+    """
+
+    def __init__(self, record: Callable[..., None], begun: Callable[[], None] = lambda: None) -> None:
+        self._record = record
+        self._tell_begun = begun
+        self._lock = threading.Lock()
+        self._begun = time.monotonic()
+
+    def begin(self) -> None:
+        """Begin to count time: caches are filled, and the measured operations follow."""
+        self._begun = time.monotonic()
+        self._tell_begun()
+
+    def measure(self, operation: str, site: str, work: Callable[[], Any]) -> Any:
+        """Do an operation and record it; an operation that fails is recorded, and returns `None`."""
+        started = time.monotonic() - self._begun
+        result, error = None, ""
+        try:
+            result = work()
+        except (AtollError, OSError, http.client.HTTPException) as raised:
+            error = raised.message if isinstance(raised, AtollError) else f"{type(raised).__name__}: {raised}"
+        with self._lock:
+            self._record(operation, site, started, started, time.monotonic() - self._begun, not error, error)
+        return result
+
+    def add(self, samples: Sequence[Timed], begun_s: float) -> None:
+        """Record samples of a load that began at `begun_s`, in seconds from the start of the measured operations."""
+        for sample in samples:
+            times = (begun_s + at for at in (sample.intended_s, sample.started_s, sample.ended_s))
+            self._record(sample.operation, sample.site, *times, sample.ok, sample.error)
+
+    def now(self) -> float:
+        """Return the seconds since the measured operations began."""
+        return time.monotonic() - self._begun
+
+
+Parameters = Mapping[str, Any]
+Run = Callable[[Sequence[Place], CellRecorder, Parameters, int], None]
+
+
+def _at_each(places: Sequence[Place], work: Callable[[Place], None], *, in_turn: bool = False) -> None:
+    """Do the work of each place in a thread of its own, at the same time or one after the other."""
+    with ThreadPoolExecutor(1 if in_turn else len(places)) as pool:
+        list(pool.map(work, places))
+
+
+def boot(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
+    """Boot and delete servers at each site, one after the other."""
+    shared = None if places[0].alone else workload.prepare(places[0].api)
+    tenancies = {place.site: shared or workload.prepare(place.api) for place in places}
+
+    def warm_up(place: Place) -> None:
+        """Fill caches, and bring image and network along."""
+        workload.delete(place.api, [_boot(place, tenancies[place.site], f"{place.site}-0")])
+
+    def work(place: Place) -> None:
+        for number in range(1, parameters["times"] + 1):
+            boot_it = partial(_boot, place, tenancies[place.site], f"{place.site}-{number}")
+            server = recorder.measure("boot", place.site, boot_it)
+            if server is not None:
+                recorder.measure("delete", place.site, partial(workload.delete, place.api, [server]))
+
+    _at_each(places, warm_up)
+    recorder.begin()
+    _at_each(places, work, in_turn=parameters.get("order") == "in-turn")
+
+
+def _boot(place: Place, tenancy: Tenancy, name: str) -> str:
+    """Boot a server at a place, wait until it is ACTIVE, and return its id."""
+    body = workload.server_body(tenancy, name)
+    if place.host is not None:
+        body["server"]["host"] = place.host
+    server = str(place.api.expect("compute", "POST", "/servers", body)["server"]["id"])
+
+    def active() -> bool:
+        found = place.api.expect("compute", "GET", f"/servers/{server}")["server"]
+        if found["status"] == "ERROR":
+            raise failed(f"server {name} went to ERROR: {found.get('fault', {}).get('message', 'no reason was given')}")
+        return bool(found["status"] == "ACTIVE")
+
+    wait_until(active, f"{name} ACTIVE", workload.BOOT_TIMEOUT_S, workload.POLL_S)
+    return server
+
+
+def boot_many(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
+    """Boot many servers at the first site; one sample is the time until all are ACTIVE."""
+    first = places[0]
+    tenancy = workload.prepare(first.api)
+    workload.boot_one(first.api, tenancy, 1)
+    servers, at_once = parameters["servers"], parameters["at_once"]
+    recorder.begin()
+    recorder.measure("boot-many", first.site, partial(workload.boot_many, first.api, tenancy, servers, at_once))
+    workload.delete_all(first.api, at_once)
+
+
+def _repeated(operation: str, once: Callable[[Place, int], Any]) -> Run:
+    """Return a workload that does one operation at each site, `times` times and once before."""
+
+    def run(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
+        def work(place: Place) -> None:
+            for number in range(1, parameters["times"] + 1):
+                recorder.measure(operation, place.site, partial(once, place, number))
+
+        _at_each(places, lambda place: once(place, 0))
+        recorder.begin()
+        _at_each(places, work, in_turn=parameters.get("order") == "in-turn")
+
+    return run
+
+
+def _token(place: Place, _number: int) -> None:
+    place.api.sign_in()
+
+
+def _list(place: Place, _number: int) -> None:
+    place.api.expect("compute", "GET", "/servers/detail?all_tenants=1")
+
+
+def _network(place: Place, number: int) -> None:
+    made = place.api.expect("network", "POST", "/v2.0/networks", {"network": {"name": f"{place.site}-{number}"}})["network"]["id"]
+    subnet = {"network_id": made, "ip_version": 4, "cidr": "10.91.0.0/24"}
+    place.api.expect("network", "POST", "/v2.0/subnets", {"subnet": subnet})
+    place.api.expect("network", "DELETE", f"/v2.0/networks/{made}")
+
+
+def open_load(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, seed: int) -> None:
+    """Send requests of one kind at a given rate at each site."""
+    _load(places, recorder, parameters, OpenLoop(parameters["rate"], parameters["seconds"], parameters["arrivals"]), seed)
+
+
+def closed_load(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, seed: int) -> None:
+    """Have users at each site send requests of one kind, with think times."""
+    _load(places, recorder, parameters, ClosedLoop(parameters["users"], parameters["seconds"], parameters["think_s"]), seed)
+
+
+def _load(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, loop: OpenLoop | ClosedLoop, seed: int) -> None:
+    sources = [Source(place.site, [CALLS[parameters["operation"]](place.api)], place.open_socket) for place in places]
+    generate(sources, replace(loop, seconds=min(loop.seconds, _WARM_UP_S)), seed)
+    recorder.begin()
+    begun = recorder.now()
+    recorder.add(generate(sources, loop, seed, parameters.get("timeout_s", TIMEOUT_S)), begun)
+
+
+def _call(name: str, method: str, service: str, path: str, body: Any = None) -> Callable[[Api], Call]:
+    def make(api: Api) -> Call:
+        headers = {"X-Auth-Token": api.token, "X-Subject-Token": api.token, "Accept": "application/json"}
+        return Call(name, method, api.url(service, path), headers, body)
+
+    return make
+
+
+def _token_call(api: Api) -> Call:
+    return Call("token", "POST", api.url("identity", "/auth/tokens"), {}, api.credentials())
+
+
+_RECORD = {"name": "load", "disk_format": "raw", "container_format": "bare"}
+"""The body that creates the record of an image without data: a write for which no quota exists and no name must be unique."""
+
+CALLS: Mapping[str, Callable[[Api], Call]] = {
+    "token": _token_call,
+    "validate": _call("validate", "GET", "identity", "/auth/tokens"),
+    "list": _call("list", "GET", "compute", "/servers/detail"),
+    "flavors": _call("flavors", "GET", "compute", "/flavors"),
+    "networks": _call("networks", "GET", "network", "/v2.0/networks"),
+    "images": _call("images", "GET", "image", "/v2/images"),
+    "image-create": _call(
+        "image-create", "POST", "image", "/v2/images", {"name": "load", "disk_format": "raw", "container_format": "bare"}
+    ),
+}
+"""The requests that a load may consist of, by name."""
+
+WORKLOADS: Mapping[str, Run] = {
+    "boot": boot,
+    "boot-many": boot_many,
+    "token": _repeated("token", _token),
+    "list": _repeated("list", _list),
+    "network": _repeated("network", _network),
+    "open-load": open_load,
+    "closed-load": closed_load,
+}
+"""The workloads by name."""

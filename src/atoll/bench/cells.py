@@ -1,0 +1,143 @@
+"""One cell of an experiment file: a cloud of its own, a client inside each of its sites, one workload, and its faults.
+
+`atoll.experiment` sweeps, repeats and compares cells, but does not know how a cloud is started; the command line hands it `run_cell`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from atoll.bench import command
+from atoll.bench.api import Api
+from atoll.bench.cell_faults.setting import prepare
+from atoll.bench.cell_hooks import ENVIRONMENT
+from atoll.bench.cell_workloads import WORKLOADS, CellRecorder, Place
+from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
+from atoll.bench.measure import Say, failed, memory_mb
+from atoll.bench.own_cloud import own_cloud
+from atoll.bench.regions.alone import ALONE
+from atoll.bench.regions.users import brokered
+from atoll.bench.workspace import workspace
+from atoll.cloud import Cloud
+from atoll.wan.isolation import within
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of a cell.
+
+    Attributes:
+        cloud: the document of the cloud, with a topology.
+        workload: the name of the workload, one of `WORKLOADS`.
+        parameters: the parameters of the workload.
+        seed: the seed of its random choices.
+        faults: the steps of its faults, as `atoll.experiment.faults.Step.to_json` returns them.
+        broker: for separate regions, the order in which their broker asks them, "parallel" or "serial"; else empty.
+    """
+
+    cloud: Mapping[str, Any]
+    workload: str
+    parameters: Mapping[str, Any]
+    seed: int
+    faults: Sequence[Mapping[str, Any]] = ()
+    broker: str = ""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The receivers of the data of a cell.
+
+    Attributes:
+        sample: called with operation, site, seconds of intended start, start and end, success, and error of each sample.
+        fault: called with the fields of `atoll.experiment.samples.FaultEvent` for each fault that happened.
+    """
+
+    sample: Callable[..., None]
+    fault: Callable[..., None] = lambda *_fields: None
+
+
+def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: Say) -> dict[str, Any]:
+    """Start the cloud of a cell, run its workload with its faults, and destroy the cloud.
+
+    Args:
+        work: the work.
+        environment: the environment of the cloud's processes.
+        records: the receivers of the data.
+        say: called with lines about the progress.
+
+    Returns:
+        `up_s`, the seconds until the cloud was up, and `memory_mb`, the memory of all its processes after the workload, in megabytes.
+
+    Raises:
+        AtollError: `bench.failed`: the cloud did not start, the workload could not be done, or a fault did not happen;
+            `bench.requirement`: a clock is to be wrong, and there is no C compiler.
+    """
+    run = WORKLOADS.get(work.workload)
+    if run is None:
+        raise failed(f"no workload is called {work.workload}: expected one of {', '.join(WORKLOADS)}")
+    with workspace(say) as root:
+        setting = prepare(Path(root), work.faults)
+        hooked = setting.environment | ({ALONE: "1"} if work.broker else {})
+        environment = {**environment, **hooked, **(ENVIRONMENT if hooked else {})}
+        with own_cloud(root, work.cloud, environment) as own:
+            cloud = Cloud.model_validate(work.cloud)
+            made = MeasuredCloud(own.state, tuple(site.name for site in cloud.full_sites), 0.0, environment, own.log)
+            with users(made, cloud, work.broker) as found:
+                if work.faults:
+                    with setting.conducted(own, cloud, environment, records.fault, say) as conductor:
+                        run(found, CellRecorder(records.sample, conductor.begin), work.parameters, work.seed)
+                        conductor.finish()
+                else:
+                    run(found, CellRecorder(records.sample), work.parameters, work.seed)
+                return {"up_s": round(own.up_s, 3), "memory_mb": memory_mb(command.pids(own.state))}
+
+
+@contextmanager
+def users(made: MeasuredCloud, cloud: Cloud, broker: str) -> Iterator[list[Place]]:
+    """Yield the places of the users of a cloud, as soon as its sites see each other, or its broker sees its regions."""
+    if not broker:
+        made.await_joined()
+        yield places(made, cloud)
+        return
+    with brokered(made, broker) as apis:
+        yield [Place(site, api, None, _opener(made, site), alone=True) for site, api in apis.items()]
+
+
+def places(made: MeasuredCloud, cloud: Cloud) -> list[Place]:
+    """Return the sites of a cloud as places of users: each with a client in its network, of its own gateway or its control site's."""
+    found = []
+    mixed = len(cloud.full_sites) < len(cloud.sites)
+    for site in cloud.sites:
+        if site.control is None:
+            # Without compute sites, a full site has no other host.
+            found.append(Place(site.name, made.api(site.name), site.name if mixed else None, _opener(made, site.name)))
+        else:
+            found.append(Place(site.name, _far_api(made, site.name, site.control), site.name, _opener(made, site.name)))
+    return found
+
+
+def _opener(made: MeasuredCloud, site: str) -> Callable[[], socket.socket]:
+    """Return a function that makes a socket in the network of a site, for a client that does not block."""
+    network = made.network(site)
+
+    def open_socket() -> socket.socket:
+        opened = within(network, partial(socket.socket, socket.AF_INET, socket.SOCK_STREAM))
+        opened.setblocking(False)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+    return open_socket
+
+
+def _far_api(made: MeasuredCloud, site: str, control: str) -> Api:
+    """Return a client in the network of a compute site, of the gateway of its control site."""
+    settings = made.settings(control)
+    api = SiteApi(made.network(site), settings.public_url("identity", "/v3"), settings.secrets["admin"])
+    api.sign_in()
+    return api

@@ -1,0 +1,187 @@
+"""Comparison of two runs: which operations became slower or faster, or fail more often, beyond chance.
+
+Latencies are compared by ranks (Mann and Whitney 1947), with the estimate and the interval of Hodges and Lehmann (1963) of the ratio. Both
+need no assumption about the distribution, and outliers weigh little. Samples of one cell share a cloud, and so are more alike than those of
+others: the interval is widened by the ratio of the variances between and within cells (the design effect). A confidence level holds for the
+whole comparison: it is divided among all groups (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from statistics import NormalDist, fmean, median
+from typing import Any
+
+from atoll.errors import AtollError
+from atoll.experiment.summary import Group, Key
+
+CONFIDENCE = 0.99
+"""The default confidence level. At 0.95, one of 20 comparisons of two equal runs would find a difference."""
+
+_MOST = 2000
+"""Greatest number of latencies of one run that are compared; a run with more is represented by a random part of them."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of the second run's latencies to those of the first run.
+
+    Attributes:
+        estimate: the estimated ratio.
+        low, high: the confidence interval of the ratio; 0 and infinite if there are too few samples for an interval.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def differs(self) -> bool:
+        """True if chance does not explain the difference."""
+        return self.low > 1 or self.high < 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The comparison of one group of samples in two runs.
+
+    Attributes:
+        label, operation, place: the group.
+        medians_s: the medians of the two runs, in seconds.
+        samples: the numbers of successful operations.
+        failures: the numbers of failed operations.
+        ratio: the ratio of the latencies; `None` if a run has none.
+        fails_otherwise: True if chance does not explain the difference of the shares of failures.
+    """
+
+    label: str
+    operation: str
+    place: str
+    medians_s: tuple[float | None, float | None]
+    samples: tuple[int, int]
+    failures: tuple[int, int]
+    ratio: Ratio | None
+    fails_otherwise: bool
+
+    @property
+    def differs(self) -> bool:
+        """True if chance does not explain the difference of latencies or failures."""
+        return self.fails_otherwise or (self.ratio is not None and self.ratio.differs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the difference, ready for `json.dumps`; bounds of intervals that do not exist are `None`."""
+        told = asdict(self) | {"differs": self.differs, "words": words(self)}
+        if told["ratio"] is not None:
+            told["ratio"] = {name: value if math.isfinite(value) else None for name, value in told["ratio"].items()}
+        return told
+
+
+def compare(first: dict[Key, Group], second: dict[Key, Group], confidence: float = CONFIDENCE) -> list[Difference]:
+    """Compare the groups that two runs have in common.
+
+    Args:
+        first: the groups of the first run.
+        second: the groups of the second run.
+        confidence: the confidence level of the whole comparison, above 0 and below 1.
+
+    Raises:
+        AtollError: `experiment.invalid`: the runs have no group in common.
+    """
+    common = [key for key in first if key in second]
+    if not common:
+        text = "the two runs have no operation with the same factors in common"
+        raise AtollError("experiment.invalid", text, "compare runs of the same experiment file")
+    each = 1 - (1 - confidence) / len(common)
+    return [_difference(key, first[key], second[key], each) for key in common]
+
+
+def _difference(key: Key, first: Group, second: Group, confidence: float) -> Difference:
+    some = bool(first.all_s and second.all_s)
+    return Difference(
+        *key,
+        medians_s=(median(first.all_s) if first.all_s else None, median(second.all_s) if second.all_s else None),
+        samples=(len(first.all_s), len(second.all_s)),
+        failures=(first.failures, second.failures),
+        ratio=ratio(first.latencies_s, second.latencies_s, confidence) if some else None,
+        fails_otherwise=fisher(first.failures, first.operations, second.failures, second.operations) < 1 - confidence,
+    )
+
+
+def ratio(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], confidence: float) -> Ratio:
+    """Return the ratio of latencies with its confidence interval.
+
+    Args:
+        first: the latencies of the first run in seconds, by cell; at least one.
+        second: those of the second run.
+        confidence: the confidence level, above 0 and below 1.
+    """
+    np = import_module("numpy")
+    logs = [[[math.log(max(value, 1e-9)) for value in cell] for cell in run if cell] for run in (first, second)]
+    left, right = (_some([value for cell in run for value in cell]) for run in logs)
+    differences = np.sort(np.subtract.outer(np.array(right), np.array(left)).ravel())
+    pairs, together = len(differences), len(left) + len(right) + 1
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(pairs * together / 12 * design_effect(logs))
+    rank = math.floor(pairs / 2 - half)  # of the lower bound from below, and of the upper one from above
+    return Ratio(
+        math.exp(float(np.median(differences))),
+        math.exp(float(differences[rank - 1])) if rank >= 1 else 0.0,
+        math.exp(float(differences[pairs - rank])) if rank >= 1 else math.inf,
+    )
+
+
+def _some(values: list[float]) -> list[float]:
+    return values if len(values) <= _MOST else random.Random(0).sample(values, _MOST)
+
+
+def design_effect(runs: Sequence[Sequence[Sequence[float]]]) -> float:
+    """Return the ratio of the variance between the cells of a run to that within them, at least 1; 1 with too few values to estimate it."""
+    between = within = 0.0
+    cells = values = 0
+    for run in runs:
+        mean = fmean(value for cell in run for value in cell)
+        between += sum(len(cell) * (fmean(cell) - mean) ** 2 for cell in run)
+        within += sum((value - fmean(cell)) ** 2 for cell in run for value in cell)
+        cells += len(run) - 1
+        values += sum(map(len, run)) - len(run)
+    if cells < 1 or values < 1 or within == 0:
+        return 1.0
+    return max(1.0, (between / cells) / (within / values))
+
+
+def fisher(first: int, first_of: int, second: int, second_of: int) -> float:
+    """Return the probability of shares that differ at least as much as these by chance: Fisher's exact test.
+
+    Args:
+        first: the number of failures of the first run.
+        first_of: the number of its operations.
+        second: the number of failures of the second run.
+        second_of: the number of its operations.
+    """
+    failures = first + second
+    ways = [math.comb(first_of, k) * math.comb(second_of, failures - k) for k in range(failures + 1) if k <= first_of]
+    found = math.comb(first_of, first) * math.comb(second_of, second)
+    # Integers, so that equal probabilities compare equal.
+    return sum(way for way in ways if way <= found) / math.comb(first_of + second_of, failures)
+
+
+def words(difference: Difference) -> str:
+    """Return a sentence about a difference."""
+    at = f" at {difference.place} sites" if difference.place else ""
+    where = f"{difference.operation}{at} ({difference.label})"
+    parts = []
+    if difference.ratio is not None and difference.ratio.differs:
+        by = difference.ratio.estimate - 1
+        ends = sorted(abs(bound - 1) for bound in (difference.ratio.low, difference.ratio.high))
+        before, after = difference.medians_s
+        direction = "slower" if by > 0 else "faster"
+        parts.append(
+            f"{100 * abs(by):.0f} % {direction} ({100 * ends[0]:.0f} to {100 * ends[1]:.0f} %), median {before:.3g} s, then {after:.3g} s"
+        )
+    if difference.fails_otherwise:
+        of = [failed + good for failed, good in zip(difference.failures, difference.samples, strict=True)]
+        parts.append(f"{difference.failures[0]} of {of[0]} failed, then {difference.failures[1]} of {of[1]}")
+    return f"{where}: {'; '.join(parts) or 'no difference'}"

@@ -1,0 +1,68 @@
+"""The data card of an exported run: origin, files with their columns, and licence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atoll.experiment.run import Run
+
+_CARD = """\
+# {name}
+
+Measurements of emulated OpenStack clouds by Atoll {atoll}, run `{run}`, begun {begun}, seed {seed}. {done} of {cells} cells are complete,
+{failed} failed. `run.json` has every cell with the document of its cloud; `atoll experiment replay DIRECTORY` repeats the run.
+
+Licence: Creative Commons Attribution 4.0 International (CC BY 4.0), unless the publisher states another one.
+
+## Machine
+
+{machine}
+
+## Files
+
+All times are in seconds. Samples and faults count from the start of the measured operations of their cell, and looks at the machine from
+the start of the cell. An empty field means that there is no value.
+
+| File | A line for each | Columns |
+| --- | --- | --- |
+| `operations.csv` | operation and combination of factors | factors, `operation`, `users` (`full`, `compute` or `all` sites), \
+number of `cells`, of `served` and of `failed` operations, the 95 % interval of the served share (`served_low`, `served_high`, \
+from 0 to 1, Wilson), the median latency with its 95 % interval (`median_s`, `median_low_s`, `median_high_s`; by ranks, widened by the \
+variance between cells), `p95_s`, `longest_s` |
+| `cells.csv` | cell | `cell`, `repetition`, `state`, factors, `seed`, `up_s` (start of the cloud), `seconds` (whole cell), `memory_mb` \
+(all processes after the workload, 10^6 bytes), `idle_share` (of the machine, from 0 to 1), number of `samples`, `error` |
+| `samples.csv` | operation | `cell`, `operation`, `site` of the user, `intended_s`, `started_s`, `ended_s`, `ok`, `error` |
+| `machine.csv` | look at the machine | `cell`, `at_s`, `idle` (from 0 to 1), `available_mb` (10^6 bytes) |
+| `faults.csv` | fault (only with faults) | `cell`, `number`, `kind`, `target`, `cause`, `started_s` (of the injection), `effective_s`, \
+`undone_s` (start of the undoing), `ended_s`, `error` |
+| `phases.csv` | operation, users and phase (only with faults) | `factors`, `operation`, `users` (`concerned` by a fault or `elsewhere`), \
+`phase`, number of `operations`, `served` with its 95 % interval, `median_s` |
+| `parquet/` | | the same samples, looks and faults, a file for each cell, with all metadata under the key `atoll` |
+
+Factors, whose columns are called `factor_NAME`: {factors}.
+"""
+
+
+def data_card(run: Run, factors: Sequence[str]) -> str:
+    """Return the data card as Markdown.
+
+    Args:
+        run: the run.
+        factors: the names of all factors.
+    """
+    states = [state.state for state in run.states().values()]
+    machine = dict(run.about.get("machine") or {})
+    packages = machine.pop("packages", {})
+    lines = [f"- {name}: {value}" for name, value in (*machine.items(), *packages.items())]
+    return _CARD.format(
+        name=run.about["name"],
+        atoll=machine.get("atoll", ""),
+        run=run.name,
+        begun=run.about["begun"],
+        seed=run.about["seed"],
+        done=states.count("done"),
+        cells=len(states),
+        failed=states.count("failed"),
+        machine="\n".join(lines) or "unknown",
+        factors=", ".join(f"`{name}`" for name in factors),
+    )

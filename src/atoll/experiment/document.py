@@ -1,0 +1,237 @@
+"""The file of an experiment: architectures, links, faults, workloads and repetitions, of which every combination is a cell.
+
+A field's `description` completes the sentence "expected …" in error messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from atoll.cloud import Cloud, yaml_errors
+from atoll.cloud.model import Name
+from atoll.cloud.quantities import DURATION, PROBABILITY, RATE, Duration, Probability, Rate
+from atoll.cloud.yaml_errors import Form
+from atoll.experiment.architectures import Architecture, clouds
+from atoll.experiment.faults import Scenario, Step, WorkflowPoint, complaints
+from atoll.experiment.workloads import WORKLOADS, WorkloadParameters, count, distinct, listed
+
+MOST_CELLS = 100_000
+"""The largest number of cells; one a minute would take 69 days."""
+
+_Delays = Annotated[tuple[Duration, ...], BeforeValidator(listed), AfterValidator(distinct)]
+_Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), AfterValidator(distinct)]
+_Losses = Annotated[tuple[Probability, ...], BeforeValidator(listed), AfterValidator(distinct)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Links(_Model):
+    """Properties of all links; a list is swept. Links of a cloud's file that give a property themselves keep it.
+
+    Attributes:
+        delay: delay of one direction; the round trip takes twice as long.
+        jitter: greatest variation of the delay, up and down.
+        rate: bits of IP packets per second, in each direction.
+        loss: share of packets that are lost, in each direction.
+    """
+
+    delay: _Delays = Field(default=(), description=f"{DURATION}, or a list of them")
+    jitter: _Delays = Field(default=(), description=f"{DURATION}, or a list of them")
+    rate: _Rates = Field(default=(), description=f"{RATE}, or a list of them")
+    loss: _Losses = Field(default=(), description=f"{PROBABILITY}, or a list of them")
+
+    @property
+    def count(self) -> int:
+        """The number of combinations of the properties."""
+        return prod(len(getattr(self, name)) or 1 for name in type(self).model_fields)
+
+    @property
+    def shapes(self) -> list[dict[str, str]]:
+        """Every combination of the properties that are given."""
+        given = [(name, values) for name in type(self).model_fields if (values := getattr(self, name))]
+        return [dict(zip((name for name, _values in given), each, strict=True)) for each in product(*(values for _name, values in given))]
+
+
+class Experiment(_Model):
+    """The document of an experiment.
+
+    Attributes:
+        name: the experiment's name.
+        seed: the seed of the order of the cells, and of random choices in them.
+        repetitions: runs of each combination.
+        architectures: the clouds.
+        links: the properties of their links.
+        databases: the databases of the sites. Only SQLite exists yet.
+        faults: scenarios of faults. Without this key, no cell has a fault.
+        workloads: workloads by name, with their parameters.
+    """
+
+    name: Name = Field(description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
+    seed: int = Field(default=0, ge=0, le=2**31, description=f"a whole number from 0 to {2**31}")
+    repetitions: int = Field(default=3, ge=1, le=1000, description="a whole number from 1 to 1000")
+    architectures: tuple[Architecture, ...] = Field(
+        strict=False, description="a list of at least one, such as [{kind: cooperative, sites: 3}]"
+    )
+    links: tuple[Links, ...] = Field(default=(Links(),), strict=False, description="a list of at least one, such as [{delay: [0ms, 50ms]}]")
+    databases: Annotated[tuple[Literal["sqlite"], ...], BeforeValidator(listed), AfterValidator(distinct)] = Field(
+        default=("sqlite",), strict=False, description="`sqlite`, the only database that experiments can start yet"
+    )
+    faults: tuple[Scenario, ...] = Field(
+        default=(), strict=False, description="a list of scenarios, such as [{name: none}, {name: cut, steps: [{kind: cut, …}]}]"
+    )
+    workloads: dict[str, Any] = Field(description="a mapping of workloads, such as {boot: {times: 5}}")
+
+    @field_validator("architectures", "links", "databases", "workloads")
+    @classmethod
+    def _check_length(cls, given: Any, info: ValidationInfo) -> Any:
+        if not given:  # not `min_length`: pydantic counts only valid items, and would report a second error
+            text = "nothing here: expected at least one"
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": (str(info.field_name),)})
+        return given
+
+    @field_validator("workloads", mode="after")
+    @classmethod
+    def _read_workloads(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for path, text in _complaints(given):
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": ("workloads", *path)})
+        return {name: WORKLOADS[name][0].model_validate(parameters or {}) for name, parameters in given.items()}
+
+    @property
+    def count(self) -> int:
+        """The number of cells."""
+        clouds = sum(len(architecture.clouds) for architecture in self.architectures)
+        workloads = sum(count(workload) for workload in self.workloads.values())
+        shapes = sum(links.count for links in self.links)
+        return clouds * shapes * len(self.databases) * (len(self.faults) or 1) * workloads * self.repetitions
+
+    @property
+    def traced(self) -> bool:
+        """True if a fault happens at a point of a workflow, so that all requests of all cells are recorded."""
+        return any(step.when is not None for scenario in self.faults for step in scenario.steps)
+
+    @model_validator(mode="after")
+    def _check_cells(self) -> Experiment:
+        for path, text in self._complaints_of_cells():
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+    def _complaints_of_cells(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.count > MOST_CELLS:
+            yield (), f"the lists make {self.count} cells: expected at most {MOST_CELLS}"
+        names: set[str] = set()
+        for index, architecture in enumerate(self.architectures):
+            if twice := [name for name in architecture.clouds if name in names]:
+                yield ("architectures", index), f"a second cloud {twice[0]}: expected each once"
+            names.update(architecture.clouds)
+        shapes: set[tuple[tuple[str, str], ...]] = set()
+        for index, links in enumerate(self.links):
+            own = {tuple(shape.items()) for shape in links.shapes}
+            if own & shapes:
+                yield ("links", index), "the same properties as in an item before: expected each combination once"
+            shapes |= own
+
+    @model_validator(mode="after")
+    def _check_files(self, info: ValidationInfo) -> Experiment:
+        directory = Path((info.context or {}).get("directory", "."))
+        for index, architecture in enumerate(self.architectures):
+            if architecture.file is not None and not (directory / architecture.file).is_file():
+                text = f"{directory / architecture.file}: no such file: expected a cloud's YAML"
+                path = ("architectures", index, "file")
+                raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+    @model_validator(mode="after")
+    def _check_faults(self, info: ValidationInfo) -> Experiment:
+        directory = Path((info.context or {}).get("directory", "."))
+        if any(scenario.steps for scenario in self.faults) or len(self.faults) > 1:
+            made = {
+                each.name: Cloud.model_validate(each.document)
+                for architecture in self.architectures
+                for each in clouds(architecture, directory)
+            }
+            for path, text in complaints(self.faults, made):
+                raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+
+def _complaints(given: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, parameters in given.items():
+        if name not in WORKLOADS:
+            yield (name,), f"no workload is called {name}: expected one of {', '.join(WORKLOADS)}"
+            continue
+        model: type[WorkloadParameters] = WORKLOADS[name][0]
+        try:
+            model.model_validate({} if parameters is None else parameters)
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            key = str(detail["loc"][0]) if detail["loc"] else ""
+            if detail["type"] == "extra_forbidden":
+                known = ", ".join(model.model_fields) or "none"
+                yield (name, key), f"{name} has no parameter {key}: expected one of {known}"
+            elif detail["type"] == "swept_twice":
+                yield (name, key), detail["msg"]
+            else:
+                field = model.model_fields.get(key)
+                expected = field.description if field is not None else "a mapping of parameters"
+                yield (name, key) if key else (name,), f"expected {expected}, got {yaml_errors.describe(detail['input'])}"
+
+
+_FORM = Form(
+    root=Experiment,
+    nested={"architectures": Architecture, "links": Links, "faults": Scenario, "steps": Step, "when": WorkflowPoint},
+    mappings={
+        Experiment: "a mapping with `name`, `architectures` and `workloads`",
+        Architecture: "a mapping such as {kind: cooperative, sites: 3}",
+        Links: "a mapping such as {delay: [0ms, 50ms]}",
+        Scenario: "a mapping such as {name: cut, steps: [{kind: cut, target: site-2, at: 10s}]}",
+        Step: "a mapping such as {kind: cut, target: site-2, at: 10s, lasts: 60s}",
+        WorkflowPoint: "a mapping such as {span: compute build_and_run_instance, service: nova}",
+    },
+    own_text=frozenset({"experiment_inconsistent", "swept_twice"}),
+    code="experiment.invalid",
+    kind="experiment",
+    example="a mapping with `name`, `architectures` and `workloads`",
+    list_field="architectures",
+)
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment from a YAML file.
+
+    Raises:
+        AtollError: `experiment.not_found`: the file does not exist; `experiment.invalid`: it can't be read or is not valid.
+    """
+    return parse_experiment(yaml_errors.read(path, _FORM, "experiment.not_found"), str(path), path.parent)
+
+
+def parse_experiment(content: str | bytes, source: str, directory: Path | None = None) -> Experiment:
+    """Parse the YAML text of an experiment.
+
+    Args:
+        content: the text.
+        source: its name in errors, such as the path of the file.
+        directory: the directory that paths are relative to; default: the current one.
+
+    Raises:
+        AtollError: `experiment.invalid`, one line with the place, the expected value and the value found.
+    """
+    return yaml_errors.parse(content, source, _FORM, {"directory": directory or Path()})

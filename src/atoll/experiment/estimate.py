@@ -1,0 +1,48 @@
+"""An estimate of the time that a run takes, before anything starts.
+
+The constants were measured on two cores that did nothing else; a busy machine takes longer. The progress of a run estimates the time left
+from its own cells instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from atoll.cloud.quantities import milliseconds
+from atoll.experiment.sweep import Cell
+
+_CELL_S, _FULL_SITE_S, _COMPUTE_SITE_S = 15.0, 6.0, 3.0
+"""Seconds that a cloud takes to start and to be destroyed, and those that each site adds."""
+
+_BOOT_S, _BOOT_ROUND_TRIPS = 2.7, 31
+"""Seconds of a boot with its deletion, and its sequential round trips if the server is at a compute site (docs/benchmarks.md)."""
+
+_OPERATION_S: Mapping[str, float] = {"token": 0.1, "list": 0.2, "network": 1.0}
+_MANY_S = 0.3  # of each server, if many boot at once
+_WARM_UP_S, _START_OF_SITE_S = 2.0, 12.0
+
+
+def seconds(cells: Iterable[Cell]) -> float:
+    """Return the estimated duration of cells that run one after the other, in seconds."""
+    return sum(map(_seconds, cells), 0.0)
+
+
+def _seconds(cell: Cell) -> float:
+    computes = len([site for site in cell.cloud["sites"] if site.get("kind") == "compute"])
+    full = len(cell.cloud["sites"]) - computes
+    up_s = _CELL_S + _FULL_SITE_S * full + _COMPUTE_SITE_S * computes
+    again_s = _START_OF_SITE_S * len([each for each in cell.faults if each["kind"] in {"kill", "restart"}])
+    return up_s + _work_s(cell, cell.parameters, computes) + again_s
+
+
+def _work_s(cell: Cell, parameters: Mapping[str, Any], computes: int) -> float:
+    if cell.workload in {"open-load", "closed-load"}:
+        return _WARM_UP_S + float(parameters["seconds"])
+    if cell.workload == "boot-many":
+        return _BOOT_S + _MANY_S * float(parameters["servers"])
+    turns = len(cell.cloud["sites"]) if parameters["order"] == "in-turn" else 1
+    rtt_s = 2 * milliseconds(str(cell.factors.get("delay", "0ms"))) / 1e3
+    boot_s = _BOOT_S + (_BOOT_ROUND_TRIPS * rtt_s if computes else 0.0)
+    once_s = _OPERATION_S.get(cell.workload, boot_s)
+    return once_s * (1 + float(parameters["times"]) * turns)

@@ -1,0 +1,102 @@
+"""The costs of an operation whose compute host is far from its control plane: given in the plan's file, or derived from a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atoll.errors import AtollError
+from atoll.experiment.plan.document import PlannedOperation
+from atoll.experiment.quantities import seconds, size_bytes
+from atoll.trace.store import Span
+from atoll.trace.tree import CLIENT, Node, Trace
+from atoll.trace.whatif import predict
+
+COMPUTE = "nova-compute"
+_FAR = "the compute site"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The costs of one operation.
+
+    Attributes:
+        time_s: its duration with everything at one site, in seconds.
+        round_trips: sequential round trips between the compute site, where user and nova-compute are, and its control site.
+        bytes: bytes between the two, both directions together.
+    """
+
+    time_s: float
+    round_trips: float
+    bytes: float
+
+
+def costs(name: str, operation: PlannedOperation, find: Callable[[str], Trace]) -> Costs:
+    """Return the costs of an operation.
+
+    Args:
+        name: its name, for errors.
+        operation: as the plan's file describes it.
+        find: returns the trace of a file.
+
+    Raises:
+        AtollError: `trace.*`: there is no usable trace.
+    """
+    if operation.trace is None:
+        assert operation.time is not None
+        assert operation.round_trips is not None
+        assert operation.bytes is not None
+        return Costs(seconds(operation.time), operation.round_trips, size_bytes(operation.bytes))
+    try:
+        trace = find(operation.trace)
+    except AtollError as error:
+        raise AtollError(error.kind.code, f"operations.{name}.trace: {error.message}", error.hint) from None
+    if len(trace.roots) != 1:
+        text = f"{operation.trace} of operation {name} has {len(trace.roots)} roots: expected a whole trace, which has one"
+        raise AtollError("trace.invalid", text, "record it again: `atoll trace run -- …`, then `atoll trace export latest`")
+    recorded_s = 0.0 if operation.recorded_rtt is None else seconds(operation.recorded_rtt)
+    return of_trace(trace, complete=operation.until == "complete", recorded_rtt_s=recorded_s)
+
+
+def of_trace(trace: Trace, *, complete: bool = True, recorded_rtt_s: float = 0.0) -> Costs:
+    """Derive costs from the trace of an operation whose client was at the control site.
+
+    The what-if model places the client and nova-compute at a compute site, and counts the round trips and bytes between the two sites. It
+    also says what the operation would take without the round trips that it had when it was recorded.
+
+    Args:
+        trace: a whole trace.
+        complete: whether to count until all work is done; otherwise, until the client has its answer.
+        recorded_rtt_s: the round trip between the sites of the trace when it was recorded, in seconds.
+    """
+    near = predict(trace, 0.0, recorded_rtt_ms=1e3 * recorded_rtt_s)
+    far = predict(_with_client(trace), 0.0, {COMPUTE: _FAR})
+    if complete:
+        return Costs(max(0.0, near.predicted_complete_ms) / 1e3, far.round_trips_complete, far.crossing_bytes)
+    return Costs(max(0.0, near.predicted_answered_ms) / 1e3, far.round_trips_answered, far.crossing_bytes)
+
+
+def _with_client(trace: Trace) -> Trace:
+    """Return the trace with a client at the compute site as its root: the span that no store has."""
+    root = trace.roots[0]
+    if root.span.service == CLIENT:
+        client = Node(root.span._replace(site=_FAR), role=CLIENT)
+        children = root.children
+    else:
+        span = Span(trace.id, "0" * 16, "", "internal", CLIENT, CLIENT, _FAR, root.start, root.end, None, None, None, {})
+        client, children = Node(span, role=CLIENT), [root]
+    client.children = [_copy(child, client) for child in children]
+    return Trace(trace.id, [client], trace.orphans)
+
+
+def _copy(node: Node, parent: Node) -> Node:
+    """Return a copy of a tree, so that the caller's trace keeps its root."""
+    top = Node(node.span, parent, [], node.shift, node.role)
+    waiting = [(node, top)]
+    while waiting:
+        old, new = waiting.pop()
+        for child in old.children:
+            made = Node(child.span, new, [], child.shift, child.role)
+            new.children.append(made)
+            waiting.append((child, made))
+    return top

@@ -1,0 +1,264 @@
+"""A plan in numbers: round trips, transfer times, load and bounds, by the index of each site, operation and image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+
+from atoll.cloud.network import Network
+from atoll.cloud.quantities import megabits, probability
+from atoll.experiment.plan.costs import Costs, costs
+from atoll.experiment.plan.document import PlacementPlan, Prices
+from atoll.experiment.quantities import seconds, size_bytes
+from atoll.trace.tree import Trace
+
+HOUR_S = 3600.0
+_BYTES_OF_MBIT = 125_000.0
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One kind of operation.
+
+    Attributes:
+        name: its name.
+        costs: its costs.
+        within_s: the longest time that it may take, in seconds; infinite without a bound.
+        image: the index of the image that it needs; `None` means none.
+        load: operations per hour, by site.
+    """
+
+    name: str
+    costs: Costs
+    within_s: float
+    image: int | None
+    load: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a plan.
+
+    Attributes:
+        name: its name.
+        bytes: its size.
+        misses: share of the operations that fetch it, 0 to 1.
+    """
+
+    name: str
+    bytes: int
+    misses: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A plan in numbers.
+
+    Attributes:
+        names: the names of the sites; all lists by site have this order.
+        kinds: the kind of each site, if it is decided already.
+        rtt_s: round trips between two sites, in seconds.
+        byte_s: seconds that one byte takes between two sites at the rate of their path.
+        demands: the operations.
+        images: the images.
+        full, compute, controlled: bytes of memory of the processes; see `Footprints`.
+        memory, disk: bounds in bytes, by site.
+        wan: bound in bytes per hour, by site.
+        wan_total: bound in bytes per hour.
+        survive: failures of full sites to survive.
+        full_sites: the largest number of full sites.
+        mesh: bytes per hour that a full site sends while idle.
+        prices: the weights.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str | None, ...]
+    rtt_s: tuple[tuple[float, ...], ...]
+    byte_s: tuple[tuple[float, ...], ...]
+    demands: tuple[Demand, ...]
+    images: tuple[Picture, ...]
+    full: int
+    compute: int
+    controlled: int
+    memory: tuple[float, ...]
+    disk: tuple[float, ...]
+    wan: tuple[float, ...]
+    wan_total: float
+    survive: int
+    full_sites: float
+    mesh: float
+    prices: Prices
+
+    @property
+    def count(self) -> int:
+        """The number of sites."""
+        return len(self.names)
+
+    def served_s(self, demand: Demand, site: int, control: int) -> float:
+        """Return the seconds that an operation of a site takes with a control site, without the transfer of an image."""
+        return demand.costs.time_s + (demand.costs.round_trips * self.rtt_s[site][control] if site != control else 0.0)
+
+    def fetch_s(self, image: int, site: int, source: int) -> float:
+        """Return the seconds in which a site fetches an image from the site of a copy; 0 if that is the site itself."""
+        return 0.0 if site == source else self.rtt_s[site][source] + self.images[image].bytes * self.byte_s[site][source]
+
+    def image_users(self, image: int) -> list[int]:
+        """Return the sites at which operations with an image are started."""
+        return [site for site in range(self.count) if self.image_load(image, site) > 0]
+
+    def image_load(self, image: int, site: int) -> float:
+        """Return the number of times per hour that a site fetches an image."""
+        return self.images[image].misses * sum(demand.load[site] for demand in self.demands if demand.image == image)
+
+    def reaches(self, site: int, control: int, ignoring: Collection[str] = ()) -> bool:
+        """Return whether a control site serves all operations of a site within their bounds, apart from transfers of images.
+
+        Args:
+            site: the index of the site.
+            control: the index of the control site.
+            ignoring: names of operations whose bounds do not count.
+        """
+        return all(
+            demand.name in ignoring or demand.load[site] == 0 or self.served_s(demand, site, control) <= demand.within_s + TOLERANCE
+            for demand in self.demands
+        )
+
+    def can_be_full(self, site: int) -> bool:
+        """Return whether a site has the memory for a full site, and is not to be a compute site."""
+        return self.kinds[site] != "compute" and self.memory[site] >= self.full
+
+    def dominated(self, site: int, control: int) -> bool:
+        """Return whether a plan in which a control site serves a site gets cheaper, and breaks no bound, if the site is full itself."""
+        free = self.can_be_full(site) and self.kinds[site] is None and self.full_sites == inf and self.mesh <= self.control_bytes(site)
+        return free and self.control_prices[site][control] > self.full_price() + self.control_prices[site][site]
+
+    @cached_property
+    def control_prices(self) -> list[list[float]]:
+        """The results of `control_price`, by site and control site."""
+        return [[self.control_price(site, control) for control in range(self.count)] for site in range(self.count)]
+
+    @cached_property
+    def reachable(self) -> list[list[bool]]:
+        """The results of `reaches`, by site and control site."""
+        return [[self.reaches(site, control) for control in range(self.count)] for site in range(self.count)]
+
+    @cached_property
+    def source_prices(self) -> dict[tuple[int, int], list[float]]:
+        """The results of `source_price`, by image and site, for sites that need the image."""
+        return {
+            (image, site): [self.source_price(image, site, source) for source in range(self.count)]
+            for image in range(len(self.images))
+            for site in self.image_users(image)
+        }
+
+    def control_price(self, site: int, control: int) -> float:
+        """Return the price per hour of a site being served by a control site: waiting users, bytes, and memory at the control site."""
+        waiting = sum(demand.load[site] * self.served_s(demand, site, control) for demand in self.demands) / HOUR_S
+        if site == control:
+            return self.prices.waiting * waiting
+        return self.prices.waiting * waiting + self.prices.wan * self.control_bytes(site) / 1e9 + self.prices.memory * self.controlled / 1e9
+
+    def control_bytes(self, site: int) -> float:
+        """Return the bytes per hour between a compute site and its control site, without images."""
+        return sum(demand.load[site] * demand.costs.bytes for demand in self.demands)
+
+    def source_price(self, image: int, site: int, source: int) -> float:
+        """Return the price per hour of a site fetching an image from the site of a copy."""
+        load = self.image_load(image, site)
+        waiting = self.prices.waiting * load * self.fetch_s(image, site, source) / HOUR_S
+        return waiting + self.prices.wan * self.source_bytes(image, site, source) / 1e9
+
+    def source_bytes(self, image: int, site: int, source: int) -> float:
+        """Return the bytes per hour in which a site fetches an image from the site of a copy."""
+        return 0.0 if site == source else self.image_load(image, site) * self.images[image].bytes
+
+    def full_price(self) -> float:
+        """Return the price per hour that a full site costs more than a compute site."""
+        return self.prices.memory * (self.full - self.compute) / 1e9 + self.prices.wan * self.mesh / 1e9
+
+    def copy_price(self, image: int) -> float:
+        """Return the price per hour of one kept copy of an image."""
+        return self.prices.disk * self.images[image].bytes / 1e9
+
+    def base_price(self) -> float:
+        """Return the price per hour of the memory of all sites if all were compute sites."""
+        return self.prices.memory * self.compute * self.count / 1e9
+
+
+TOLERANCE = 1e-6
+"""Seconds, bytes and numbers by which a bound may be exceeded: the precision of the solver."""
+
+
+def problem(plan: PlacementPlan, find: Callable[[str], Trace]) -> Problem:
+    """Return a plan in numbers.
+
+    Args:
+        plan: the document.
+        find: returns the trace of a file that the document names.
+
+    Raises:
+        AtollError: `trace.*`: there is no usable trace.
+    """
+    names = tuple(site.name for site in plan.sites)
+    images = tuple(Picture(name, size_bytes(image.size), probability(image.misses)) for name, image in plan.images.items())
+    index = {image.name: number for number, image in enumerate(images)}
+    demands = tuple(
+        Demand(
+            name,
+            costs(name, operation, find),
+            inf if operation.within is None else seconds(operation.within),
+            None if operation.image is None else index[operation.image],
+            tuple(site.load.get(name, 0.0) for site in plan.sites),
+        )
+        for name, operation in plan.operations.items()
+    )
+    rtt_s, byte_s = _distances(names, plan.network)
+    return Problem(
+        names=names,
+        kinds=tuple(site.kind for site in plan.sites),
+        rtt_s=rtt_s,
+        byte_s=byte_s,
+        demands=demands,
+        images=images,
+        full=size_bytes(plan.footprints.full),
+        compute=size_bytes(plan.footprints.compute),
+        controlled=size_bytes(plan.footprints.controlled),
+        memory=tuple(_size(site.memory) for site in plan.sites),
+        disk=tuple(_size(site.disk) for site in plan.sites),
+        wan=tuple(_hourly(site.wan) for site in plan.sites),
+        wan_total=_hourly(plan.budgets.wan),
+        survive=plan.budgets.survive,
+        full_sites=plan.budgets.full_sites if plan.budgets.full_sites is not None else inf,
+        mesh=0.0 if plan.mesh is None else _hourly(plan.mesh),
+        prices=plan.prices,
+    )
+
+
+def _size(text: str | None) -> float:
+    return inf if text is None else float(size_bytes(text))
+
+
+def _hourly(text: str | None) -> float:
+    """Return a rate in bytes per hour; infinite without one."""
+    rate = None if text is None else megabits(text)
+    return inf if rate is None else rate * _BYTES_OF_MBIT * HOUR_S
+
+
+_Matrix = tuple[tuple[float, ...], ...]
+
+
+def _distances(names: tuple[str, ...], network: Network | None) -> tuple[_Matrix, _Matrix]:
+    """Return the round trips in seconds, and the seconds of one byte towards each site from each other one."""
+    if network is None:
+        return ((0.0,),), ((0.0,),)
+    delays: dict[tuple[str, str], tuple[float, float]] = {}
+    for start in names:
+        for end in names:
+            wires = [network.wires[step] for step in network.path(start, end) or ()]
+            slowest = min((wire.rate_mbit for wire in wires if wire.rate_mbit is not None), default=None)
+            delays[start, end] = sum(wire.delay_ms for wire in wires) / 1e3, 0.0 if slowest is None else 1 / (slowest * _BYTES_OF_MBIT)
+    rtt = tuple(tuple(delays[a, b][0] + delays[b, a][0] for b in names) for a in names)
+    # An image travels from its source, the second index, to the site, the first.
+    return rtt, tuple(tuple(delays[b, a][1] for b in names) for a in names)

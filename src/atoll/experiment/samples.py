@@ -1,0 +1,180 @@
+"""Raw samples in Parquet: one row for each operation that was measured, for each fault, and for each look at the machine meanwhile.
+
+The library is imported only here, when samples are written or read: no site has it in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from atoll.errors import AtollError
+
+
+class Sample(NamedTuple):
+    """One operation that was measured.
+
+    Attributes:
+        operation: its name, such as `boot`.
+        site: the site of the user who started it.
+        intended_s: seconds from the start of the workload until it should have started.
+        started_s: seconds from the start of the workload until it started.
+        ended_s: seconds from the start of the workload until it ended.
+        ok: whether it succeeded.
+        error: the reason why it failed; empty if it succeeded.
+    """
+
+    operation: str
+    site: str
+    intended_s: float
+    started_s: float
+    ended_s: float
+    ok: bool = True
+    error: str = ""
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from the intended start to the end: waiting before a late start counts."""
+        return self.ended_s - self.intended_s
+
+
+class Look(NamedTuple):
+    """One look at the machine while a cell runs.
+
+    Attributes:
+        at_s: seconds from the start of the cell.
+        idle: share of processor time since the last look in which the machine was idle, 0 to 1.
+        available_mb: available memory of the machine, in megabytes (10^6 bytes).
+    """
+
+    at_s: float
+    idle: float
+    available_mb: float
+
+
+class FaultEvent(NamedTuple):
+    """One fault that happened in a cell, with its times in seconds from the start of the measured operations.
+
+    Attributes:
+        number: its number in the scenario, from 1.
+        kind: its kind, such as `cut`.
+        target: its site, link or process.
+        cause: the time or the point of a workflow at which it was to happen.
+        started_s: the time at which its injection began.
+        effective_s: the time from which it was in effect.
+        undone_s: the time at which its end began.
+        ended_s: the time from which it had no effect any more; for a site, the end of its start.
+        error: the reason why it could not be injected or undone; empty if it could.
+    """
+
+    number: int
+    kind: str
+    target: str
+    cause: str
+    started_s: float
+    effective_s: float
+    undone_s: float
+    ended_s: float
+    error: str = ""
+
+
+_MAGIC = b"PAR1"
+_METADATA = "atoll"
+_TYPES = {**dict.fromkeys(("operation", "site", "error", "kind", "target", "cause"), "utf8"), "ok": "bool", "number": "int64"}
+"""Types of the columns that are no floating-point numbers."""
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        hint = "`make install` in a checkout installs it, or `pip install 'atoll[experiment]'`"
+        raise AtollError(
+            "experiment.requirement", f"samples are written with the Python packages arro3-core and arro3-io: {error}", hint
+        ) from None
+
+
+def check_requirements() -> None:
+    """Check that samples can be written, before anything is measured.
+
+    Raises:
+        AtollError: `experiment.requirement`: a library is missing.
+    """
+    _library("arro3.core")
+    _library("arro3.io")
+
+
+def write(path: Path, rows: Iterable[tuple[Any, ...]], kind: type[Sample | Look | FaultEvent], metadata: Mapping[str, Any]) -> None:
+    """Write rows to a Parquet file, whole or not at all.
+
+    Args:
+        path: the file.
+        rows: the rows, all of one kind.
+        kind: their class, whose fields are the columns.
+        metadata: what is needed to repeat the run, ready for `json.dumps`; a part of the file.
+
+    Raises:
+        AtollError: `experiment.requirement`: a library is missing.
+    """
+    core, io = _library("arro3.core"), _library("arro3.io")
+    columns = list(zip(*rows, strict=True)) or [()] * len(kind._fields)
+    fields, arrays = [], []
+    for name, values in zip(kind._fields, columns, strict=True):
+        data_type = getattr(core.DataType, _TYPES.get(name, "float64"))()
+        fields.append(core.Field(name, data_type))
+        arrays.append(core.Array(list(values), data_type))
+    schema = core.Schema(fields, metadata={_METADATA: json.dumps(metadata)})
+    table = core.Table.from_arrays(arrays, schema=schema)
+    temporary = path.with_suffix(".part")
+    io.write_parquet(table, str(temporary))
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read(path: Path) -> tuple[list[Sample], dict[str, Any]]:
+    """Return the samples of a Parquet file, and its metadata.
+
+    Raises:
+        AtollError: `experiment.damaged`: the file is missing or no such file; `experiment.requirement`.
+    """
+    rows, metadata = _read(path, Sample._fields)
+    return [Sample(*row) for row in rows], metadata
+
+
+def read_looks(path: Path) -> list[Look]:
+    """Return the looks at the machine of a Parquet file; see `read`."""
+    return [Look(*row) for row in _read(path, Look._fields)[0]]
+
+
+def read_faults(path: Path) -> list[FaultEvent]:
+    """Return the faults of a Parquet file; see `read`."""
+    return [FaultEvent(*row) for row in _read(path, FaultEvent._fields)[0]]
+
+
+def _read(path: Path, names: Sequence[str]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+    io = _library("arro3.io")
+    try:
+        _check_whole(path)
+        table = io.read_parquet(str(path)).read_all()
+        columns = [table.column(name).to_pylist() for name in names]
+        said = {_text(key): _text(value) for key, value in table.schema.metadata.items()}
+        return list(zip(*columns, strict=True)), json.loads(said.get(_METADATA, "{}"))
+    except BaseException as error:  # the library's panic is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise AtollError("experiment.damaged", f"{path}: no samples: {error}", "run the cell again: `atoll experiment run`") from None
+
+
+def _check_whole(path: Path) -> None:
+    content = path.read_bytes()
+    if not (content.startswith(_MAGIC) and content.endswith(_MAGIC)):
+        raise ValueError("no whole Parquet file")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,105 @@
+"""Summaries of a run: its cells with medians, and its samples by group, which is all repetitions of one combination of factors."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from atoll.experiment.run import Run
+from atoll.experiment.samples import Sample
+from atoll.experiment.sweep import Cell
+
+Key = tuple[str, str, str]
+"""The key of a group: the label of its factors, its operation, and the kind of its users' sites."""
+
+
+@dataclass
+class Group:
+    """All samples of one operation in the repetitions of one combination of factors.
+
+    Attributes:
+        factors: the factors.
+        operation: the operation.
+        place: "full" or "compute", the kind of the sites where the users are; empty if all sites of the cloud are of one kind.
+        latencies_s: for each cell, the latencies of the successful operations, in seconds.
+        operations: the number of operations, failed ones included.
+        failures: the number of operations that failed.
+    """
+
+    factors: dict[str, Any]
+    operation: str
+    place: str
+    latencies_s: list[list[float]] = field(default_factory=list)
+    operations: int = 0
+    failures: int = 0
+
+    @property
+    def all_s(self) -> list[float]:
+        """The latencies of all cells, in seconds."""
+        return [latency for cell in self.latencies_s for latency in cell]
+
+
+def groups(run: Run) -> dict[Key, Group]:
+    """Return the samples of all finished cells of a run, by group, in the order of the labels."""
+    states = run.states()
+    found: dict[Key, Group] = {}
+    for cell in run.cells:
+        if states[cell.id].state == "done":
+            _add(found, cell, run.samples(cell))
+    return dict(sorted(found.items(), key=lambda item: [_natural(word) for word in item[0]]))
+
+
+def _natural(text: str) -> list[tuple[bool, float, str]]:
+    """Return a key that sorts numbers within texts by their value: 25ms before 100ms."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(number % 2 == 1, float(part) if number % 2 else 0.0, part) for number, part in enumerate(parts)]
+
+
+def _add(found: dict[Key, Group], cell: Cell, samples: list[Sample]) -> None:
+    kinds = {site["name"]: site.get("kind", "full") for site in cell.cloud["sites"]}
+    mixed = len(set(kinds.values())) > 1
+    latencies: dict[Key, list[float]] = {}
+    for sample in samples:
+        place = kinds[sample.site] if mixed else ""
+        key = cell.label, sample.operation, place
+        group = found.setdefault(key, Group(dict(cell.factors), sample.operation, place))
+        group.operations += 1
+        if sample.ok:
+            latencies.setdefault(key, []).append(sample.latency_s)
+        else:
+            group.failures += 1
+    for key, values in latencies.items():
+        found[key].latencies_s.append(values)
+
+
+def cells(run: Run) -> list[dict[str, Any]]:
+    """Return the cells of a run with their states and the median latency of each operation, ready for `json.dumps`."""
+    states = run.states()
+    told = []
+    for cell in run.cells:
+        state = states[cell.id]
+        medians = medians_s(run.samples(cell)) if state.state == "done" else {}
+        told.append(
+            {
+                "id": cell.id,
+                "label": cell.label,
+                "factors": dict(cell.factors),
+                "repetition": cell.repetition,
+                "state": state.state,
+                "error": state.error,
+                "facts": dict(state.facts),
+                "medians_s": medians,
+            }
+        )
+    return told
+
+
+def medians_s(samples: list[Sample]) -> dict[str, float]:
+    """Return the median latency of the successful samples of each operation, in seconds."""
+    found: dict[str, list[float]] = {}
+    for sample in samples:
+        if sample.ok:
+            found.setdefault(sample.operation, []).append(sample.latency_s)
+    return {operation: statistics.median(values) for operation, values in found.items()}

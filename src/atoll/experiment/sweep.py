@@ -1,0 +1,113 @@
+"""The cells of an experiment: every combination of its architectures, links, databases, faults, workloads and repetitions.
+
+A cell has the whole document of its cloud, so that it can be repeated without the files that the experiment came from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from atoll.experiment.architectures import clouds
+from atoll.experiment.document import Experiment
+from atoll.experiment.workloads import combinations
+
+_EVERY = "every-site"
+"""The name of the group of all sites and routers of a cloud, between which the experiment's `links` apply."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one workload in one cloud.
+
+    Attributes:
+        id: its name, unique in the experiment.
+        factors: the value of each factor, such as `architecture`, `sites`, `delay` and `workload`, without the repetition.
+        repetition: the number of the repetition, from 1.
+        workload: the name of its workload.
+        parameters: the parameters of the workload.
+        seed: the seed of random choices in the cell.
+        cloud: the document of its cloud.
+        faults: the steps of its scenario of faults, as in the file.
+        broker: the order in which the broker of regions asks them, "parallel" or "serial"; empty for a cloud without a broker.
+    """
+
+    id: str
+    factors: Mapping[str, Any]
+    repetition: int
+    workload: str
+    parameters: Mapping[str, Any]
+    seed: int
+    cloud: Mapping[str, Any]
+    faults: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    broker: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell, ready for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cell:
+        """Return the cell from the data of `to_json`."""
+        return cls(**data)
+
+    @property
+    def label(self) -> str:
+        """The factors as a text, such as `cooperative, sites 3, delay 50ms, boot`."""
+        words = [str(value) if name in {"architecture", "workload"} else f"{name} {value}" for name, value in self.factors.items()]
+        return ", ".join(words)
+
+
+def cells(experiment: Experiment, directory: Path) -> list[Cell]:
+    """Return the cells of an experiment, in random order by its seed.
+
+    Args:
+        experiment: the document.
+        directory: the directory that its files are relative to.
+
+    Raises:
+        AtollError: `cloud.*`: a cloud's file is not valid.
+    """
+    combined = list(
+        product(
+            [each for architecture in experiment.architectures for each in clouds(architecture, directory)],
+            [each for links in experiment.links for each in links.shapes],
+            experiment.databases,
+            experiment.faults or [None],
+            [(name, each) for name, workload in experiment.workloads.items() for each in combinations(workload)],
+            range(1, experiment.repetitions + 1),
+        )
+    )
+    # A generator for each purpose: the order does not change the seeds of the cells.
+    seeds = random.Random(f"cells {experiment.seed}")
+    made = [_cell(number, each, seeds.randrange(2**31), traced=experiment.traced) for number, each in enumerate(combined, 1)]
+    random.Random(experiment.seed).shuffle(made)
+    return made
+
+
+def _cell(number: int, combination: tuple[Any, ...], seed: int, *, traced: bool) -> Cell:
+    cloud, shape, database, scenario, (workload, parameters), repetition = combination
+    factors = {**cloud.factors, **shape, "workload": workload, **parameters}
+    if database != "sqlite":
+        factors["database"] = database
+    if scenario is not None:
+        factors["faults"] = scenario.name
+    name = f"{number:04}-{cloud.factors['architecture']}-{workload}-{repetition}"
+    document = _with(cloud.document, shape, traced=traced)
+    steps = [] if scenario is None else scenario.to_json()
+    return Cell(name, factors, repetition, workload, parameters, seed, document, steps, cloud.broker)
+
+
+def _with(cloud: Mapping[str, Any], shape: Mapping[str, str], *, traced: bool) -> dict[str, Any]:
+    """Return the document of a cloud with properties of all links, in which all requests are recorded if `traced`."""
+    topology = dict(cloud.get("topology") or {"preset": "mesh"})
+    if shape:
+        groups = {**topology.get("groups", {}), _EVERY: ["*"]}
+        rule = {"between": [_EVERY, _EVERY], **shape}
+        topology |= {"groups": groups, "constraints": [*topology.get("constraints", ()), rule]}
+    recorded = {"trace": {**cloud.get("trace", {}), "enabled": True, "sample": 1.0}} if traced else {}
+    return {**cloud, "topology": topology, **recorded}

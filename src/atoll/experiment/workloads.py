@@ -1,0 +1,179 @@
+"""The workloads of an experiment with their parameters; each parameter may be a list, which is swept.
+
+The operations themselves are in `atoll.bench.cell_workloads`, for they need a running cloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+_Values = TypeVar("_Values", bound=tuple[object, ...])
+
+MOST = 100_000
+"""The largest count, rate and number of seconds."""
+
+
+def listed(value: object) -> object:
+    """Return a value as a tuple, which is swept.
+
+    Raises:
+        ValueError: there is nothing to sweep.
+    """
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values:  # not `min_length`: pydantic counts only valid items, and would report a second error
+        raise ValueError("nothing to sweep")
+    return values
+
+
+def distinct(values: _Values) -> _Values:
+    """Return values that are swept.
+
+    Raises:
+        PydanticCustomError: `swept_twice`: two of them are equal.
+    """
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise PydanticCustomError("swept_twice", "{text}", {"text": f"{value} is in the list twice: expected each value once"})
+    return values
+
+
+COUNT = f"a whole number from 1 to {MOST}"
+RATE = f"a number above 0, at most {MOST}"
+AMOUNT = f"a number from 0 to {MOST}"
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=MOST)], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description=COUNT),
+]
+Rates = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=MOST, strict=False)], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description=RATE),
+]
+Amounts = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=MOST, strict=False)], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description=AMOUNT),
+]
+Arrivals = Annotated[
+    tuple[Literal["poisson", "constant"], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description="`poisson` or `constant`"),
+]
+
+
+Orders = Annotated[
+    tuple[Literal["together", "in-turn"], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description="`together` or `in-turn`"),
+]
+
+
+class WorkloadParameters(BaseModel):
+    """A workload without parameters of its own."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Repeated(WorkloadParameters):
+    """A workload whose operations run one after the other at each site.
+
+    Attributes:
+        times: measured operations at each site; one more precedes them, to fill caches.
+        order: "together" has the users of all sites work at the same time, "in-turn" one after the other.
+    """
+
+    times: Counts = Field(default=(5,), strict=False, description=COUNT)
+    order: Orders = Field(default=("together",), strict=False, description="`together` or `in-turn`")
+
+
+class BootMany(WorkloadParameters):
+    """A workload that boots many servers at the first site.
+
+    Attributes:
+        servers: the number of servers.
+        at_once: the number of servers that boot at the same time.
+    """
+
+    servers: Counts = Field(default=(30,), strict=False, description=COUNT)
+    at_once: Counts = Field(default=(10,), strict=False, description=COUNT)
+
+
+_OPERATIONS = "`token`, `validate`, `list`, `flavors`, `networks`, `images` or `image-create`"
+Operations = Annotated[
+    tuple[Literal["token", "validate", "list", "flavors", "networks", "images", "image-create"], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description=_OPERATIONS),
+]
+
+
+class OpenLoad(WorkloadParameters):
+    """A workload of requests at a given rate, which does not depend on the answers.
+
+    Attributes:
+        operation: the request.
+        rate: requests per second at each site.
+        arrivals: "poisson" has exponentially distributed gaps between requests, "constant" equal ones.
+        seconds: the length of the load in seconds.
+        timeout_s: seconds to wait for an answer, after which the request has failed.
+    """
+
+    operation: Operations = Field(default=("validate",), strict=False, description=_OPERATIONS)
+    rate: Rates = Field(default=(10.0,), strict=False, description=RATE)
+    arrivals: Arrivals = Field(default=("poisson",), strict=False, description="`poisson` or `constant`")
+    seconds: Rates = Field(default=(30.0,), strict=False, description=RATE)
+    timeout_s: Rates = Field(default=(120.0,), strict=False, description=RATE)
+
+
+class ClosedLoad(WorkloadParameters):
+    """A workload of users who each wait for the answer, and think, before the next request.
+
+    Attributes:
+        operation: the request.
+        users: the number of users at each site.
+        think_s: mean think time in seconds, exponentially distributed.
+        seconds: the length of the load in seconds.
+        timeout_s: seconds to wait for an answer, after which the request has failed.
+    """
+
+    operation: Operations = Field(default=("validate",), strict=False, description=_OPERATIONS)
+    users: Counts = Field(default=(10,), strict=False, description=COUNT)
+    think_s: Amounts = Field(default=(1.0,), strict=False, description=AMOUNT)
+    seconds: Rates = Field(default=(30.0,), strict=False, description=RATE)
+    timeout_s: Rates = Field(default=(120.0,), strict=False, description=RATE)
+
+
+WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
+    "boot": (Repeated, "boots a server at each site, until it is ACTIVE, and deletes it, until it is gone"),
+    "boot-many": (BootMany, "boots servers at the first site, several at once, until all are ACTIVE"),
+    "token": (Repeated, "gets a token at each site"),
+    "list": (Repeated, "lists the servers of the cloud at each site"),
+    "open-load": (OpenLoad, "sends requests of one kind at each site, at a given rate, and counts waiting from their intended start"),
+    "closed-load": (ClosedLoad, "has users at each site send requests of one kind, each after the answer to the one before"),
+    "network": (Repeated, "creates and deletes a network with a subnet at each site"),
+}
+"""The parameters and the description of each workload, by name."""
+
+
+def count(workload: WorkloadParameters) -> int:
+    """Return the number of combinations of a workload's parameters."""
+    return prod(len(getattr(workload, name)) for name in type(workload).model_fields)
+
+
+def combinations(workload: WorkloadParameters) -> list[dict[str, Any]]:
+    """Return every combination of a workload's parameters."""
+    made: list[dict[str, Any]] = [{}]
+    for name in type(workload).model_fields:
+        made = [{**each, name: value} for each in made for value in getattr(workload, name)]
+    return made

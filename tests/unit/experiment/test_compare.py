@@ -1,0 +1,136 @@
+"""A planted slow-down of 10 % is found, and equal runs stay quiet: on synthetic latencies of known distribution."""
+
+import math
+import random
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoll.errors import AtollError
+from atoll.experiment.compare import Difference, Ratio, compare, design_effect, fisher, ratio, words
+from atoll.experiment.summary import Group
+
+TRIES = 20
+
+
+def made(chance, slower=1.0, *, cells=5, samples=20, spread=0.1, between=0.0):
+    """Return latencies around one second: log-normal, and different from cell to cell."""
+    means = [slower * math.exp(chance.gauss(0, between)) for _ in range(cells)]
+    return [[mean * math.exp(chance.gauss(0, spread)) for _ in range(samples)] for mean in means]
+
+
+def group(latencies, failures=0):
+    return Group({}, "boot", "", latencies, sum(map(len, latencies)) + failures, failures)
+
+
+def found(first, second, confidence=0.99):
+    (difference,) = compare({("x", "boot", ""): group(first)}, {("x", "boot", ""): group(second)}, confidence)
+    return difference
+
+
+@pytest.mark.parametrize("number", range(TRIES))
+def test_a_slow_down_of_10_percent_is_found(number):
+    chance = random.Random(f"slow {number}")
+    difference = found(made(chance, between=0.01), made(chance, 1.1, between=0.01))
+    assert difference.ratio.low > 1, "at 99 %, so also at 95 %"
+    assert difference.ratio.low <= 1.13
+    assert difference.ratio.high >= 1.07
+    assert difference.to_json()["words"].startswith("boot (x): ")
+    assert " % slower (" in words(difference)
+
+
+@pytest.mark.parametrize("number", range(TRIES))
+def test_two_equal_runs_stay_quiet(number):
+    chance = random.Random(f"equal {number}")
+    difference = found(made(chance, between=0.01), made(chance, between=0.01))
+    assert not difference.differs, words(difference)
+    assert words(difference) == "boot (x): no difference"
+
+
+@pytest.mark.parametrize("between", [0.0, 0.03], ids=["equal cells", "cells that differ"])
+def test_the_confidence_level_holds(between):
+    chance = random.Random(3)
+    alarms = sum(found(made(chance, samples=10, between=between), made(chance, samples=10, between=between)).differs for _ in range(300))
+    assert alarms <= 300 * 0.03
+
+
+def test_the_level_holds_for_all_groups_together():
+    chance = random.Random(4)
+    alarms = 0
+    for _ in range(60):
+        first, second = ({("x", str(number), ""): group(made(chance)) for number in range(8)} for _ in range(2))
+        alarms += any(each.differs for each in compare(first, second))
+    assert alarms <= 3
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=3, max_size=12), st.lists(st.floats(0.01, 10), min_size=3, max_size=12))
+def test_swapping_the_runs_inverts_the_ratio(first, second):
+    there, back = ratio([first], [second], 0.9), ratio([second], [first], 0.9)
+    assert there.estimate == pytest.approx(1 / back.estimate)
+    assert there.low <= there.estimate * (1 + 1e-9)
+    assert there.high >= there.estimate * (1 - 1e-9)
+    if back.low > 0 and math.isfinite(back.high):
+        assert there.high == pytest.approx(1 / back.low)
+        assert there.low == pytest.approx(1 / back.high)
+
+
+def test_few_samples_prove_nothing():
+    assert ratio([[1.0, 1.1]], [[5.0, 5.1]], 0.99) == Ratio(pytest.approx(4.8, rel=0.02), 0.0, math.inf)
+    assert not found([[1.0, 1.1]], [[5.0, 5.1]]).differs
+
+
+def test_an_outlier_weighs_little():
+    chance = random.Random(5)
+    first, second = made(chance), made(chance)
+    second[0][0] = 1000.0
+    assert ratio(first, second, 0.99).estimate == pytest.approx(1, abs=0.05)
+
+
+def test_many_samples_are_compared_in_part():
+    chance = random.Random(6)
+    first, second = made(chance, samples=2000), made(chance, 1.1, samples=2000)
+    assert ratio(first, second, 0.99).estimate == pytest.approx(1.1, abs=0.01)
+
+
+def test_cells_that_differ_widen_the_interval():
+    chance = random.Random(7)
+    assert design_effect([made(chance), made(chance)]) < 3
+    assert design_effect([made(chance, between=0.3), made(chance, between=0.3)]) > 20
+    assert design_effect([[[1.0, 2.0]], [[1.0]]]) == 1
+    assert design_effect([[[1.0], [2.0]], [[3.0]]]) == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [((0, 10, 0, 10), 1.0), ((0, 10, 10, 10), 2 / math.comb(20, 10)), ((1, 10, 11, 14), 0.00276)], ids=str
+)
+def test_fishers_test(counts, expected):
+    assert fisher(*counts) == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.integers(0, 6), st.integers(0, 6))
+def test_fishers_test_counts_all_tables(first, second):
+    failures, tables = first + second, list(combinations(range(12), first + second))
+    share = [sum(number < 6 for number in table) for table in tables]
+    weight = {count: share.count(count) for count in set(share)}
+    expected = sum(share_ for share_ in weight.values() if share_ <= weight[first]) / len(tables)
+    assert failures <= 12
+    assert fisher(first, 6, second, 6) == pytest.approx(expected)
+
+
+def test_failures_are_told():
+    latencies = made(random.Random(8))
+    (difference,) = compare({("x", "boot", "compute"): group(latencies)}, {("x", "boot", "compute"): group(latencies, failures=30)})
+    assert words(difference) == "boot at compute sites (x): 0 of 100 failed, then 30 of 130"
+
+
+def test_a_run_without_successes_has_no_ratio():
+    (difference,) = compare({("x", "boot", ""): group([])}, {("x", "boot", ""): group([[1.0]])})
+    assert difference == Difference("x", "boot", "", (None, 1.0), (0, 1), (0, 0), None, fails_otherwise=False)
+    assert difference.to_json()["ratio"] is None
+
+
+def test_runs_must_have_something_in_common():
+    with pytest.raises(AtollError, match="no operation with the same factors in common"):
+        compare({("x", "boot", ""): group([[1.0]])}, {("y", "boot", ""): group([[1.0]])})

@@ -1,0 +1,180 @@
+"""The report of a run: whole without a network, and shown by a real browser without a message on its console."""
+
+import base64
+import json
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_runs import TEXT, make_run
+
+from atoll.errors import AtollError
+from atoll.experiment import plots, report
+from atoll.experiment.run import create
+from atoll.experiment.statistics import median_interval, quantile
+from atoll.experiment.summary import groups
+
+CHROMIUM = shutil.which("chromium")
+SCRIPT = """<script>
+const told = {tables: document.querySelectorAll("table").length, images: 0, wide: document.documentElement.scrollWidth};
+for (const image of document.images) if (image.complete && image.naturalWidth > 300) told.images += 1;
+document.title = "told " + JSON.stringify(told);
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return report.render(run)
+
+
+def test_the_page_needs_no_network(page):
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+    assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert len(page) < 3_000_000
+
+
+def test_each_operation_has_its_plots_and_its_row(page):
+    captions = re.findall(r"<figcaption>([^<]*)", page)
+    assert captions == [
+        "Median latency against the round trip, with its 95 % interval: boot",
+        "Distribution of latencies: boot, part 1",
+        "Distribution of latencies: boot, part 2",
+        "Median latency against the round trip, with its 95 % interval: token",
+        "Distribution of latencies: token, part 1",
+        "Distribution of latencies: token, part 2",
+    ]
+    rows = re.findall(r"<tr><td>(boot|token)</td><td>([^<]*)</td><td>([^<]*)</td>", page)
+    assert len(rows) == 2 * 4 * (2 + 1 + 1)  # users of a centralised cloud are at sites of two kinds
+    assert ("boot", "compute", "architecture centralised, sites 3, delay 100ms, times 5, order together") in rows
+
+
+def test_medians_and_their_intervals_are_those_of_the_samples(page):
+    row = re.search(
+        r"<tr><td>boot</td><td>compute</td><td>architecture centralised, sites 3, delay 100ms, times 5, order together</td>(.*?)</tr>", page
+    )[1]
+    cells, done, failed, median, interval, high, longest = re.findall(r"<td[^>]*>([^<]*)</td>", row)
+    assert (cells, done, failed) == ("3", "114", "6")
+    low, above = map(float, interval.split(" to "))
+    assert low < 0.9 + 60 * 0.2 < above
+    assert low < float(median) < above < float(high) < float(longest)
+
+
+def test_delays_are_in_the_order_of_their_values(page):
+    rows = re.findall(r"<tr><td>boot</td><td>all sites</td><td>architecture cooperative, sites 3, delay (\d+)ms", page)
+    assert rows == ["0", "25", "50", "100"]
+
+
+def test_plots_are_whole_and_name_their_lines(page):
+    images = [base64.b64decode(data).decode() for data in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", page)]
+    assert len(images) == 6
+    for image in images:
+        ElementTree.fromstring(image)
+        assert "latency" in image
+    assert "centralised, sites 3, users at compute sites" in images[0]
+    assert "cooperative, sites 5, delay 25ms" in images[1] + images[2]
+
+
+def test_changes_since_another_run_are_told_in_words(run, tmp_path):
+    slower = make_run(tmp_path, slower=1.2, seed=1)
+    text = report.render(slower, run)
+    assert f"<h2>Changes since {run.name}</h2>" in text
+    assert re.search(r"<li>boot at compute sites \(centralised, sites 3, delay 0ms, boot, times 5, order together\): \d+ % slower", text)
+    equal = report.render(make_run(tmp_path, seed=2), run)
+    assert "32 of 32 compared operations show no difference at a confidence level of 99 %." in equal
+
+
+def test_failed_cells_and_strange_texts_are_shown_as_they_are(tmp_path):
+    text = report.render(make_run(tmp_path, fails={"0001"}))
+    assert "<b>no</b>" not in text
+    assert "ValueError: &lt;b&gt;no&lt;/b&gt; site came up" in text
+    assert '<p class="bad">71 of 72 cells are complete, 1 failed.</p>' in text
+
+
+def test_a_run_that_has_not_begun_has_a_page(run, tmp_path):
+    text = report.render(create(tmp_path, run.about, run.cells))
+    assert "There are no samples yet." in text
+
+
+def test_a_missing_library_is_told(run, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(plots, "import_module", missing)
+    with pytest.raises(AtollError, match="a report needs the Python package matplotlib") as raised:
+        report.render(run)
+    assert raised.value.kind.code == "experiment.requirement"
+
+
+def test_without_a_sweep_of_delays_nothing_is_drawn_against_them(tmp_path):
+    text = TEXT.replace("[0ms, 25ms, 50ms, 100ms]", "25ms").replace("[3, 5]", "3").replace("  token: {times: 20}\n", "")
+    captions = re.findall(r"<figcaption>([^<]*)", report.render(make_run(tmp_path, text=text)))
+    assert captions == ["Distribution of latencies: boot"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: scripts/packages chromium")
+def test_it_is_shown_in_a_browser(page, tmp_path):
+    # A policy that allows the script of this test, which the page itself has none of
+    file = tmp_path / "report.html"
+    file.write_text(
+        page.replace("</body>", SCRIPT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'"), encoding="utf-8"
+    )
+    with tempfile.TemporaryDirectory() as profile:
+        done = subprocess.run(
+            [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--window-size=1280,900",
+             "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000", "--dump-dom", file.as_uri()],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    said = re.search(r"<title>told (.*?)</title>", done.stdout)
+    assert said is not None, done.stderr[-2000:]
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    told = json.loads(said[1])
+    assert (told["tables"], told["images"]) == (3, 6)
+    assert told["wide"] <= 1280, "nothing is cut off at the right"
+
+
+@given(st.lists(st.floats(0.001, 100), min_size=1, max_size=50), st.floats(0, 1))
+def test_quantiles_lie_between_the_values(values, share):
+    assert min(values) <= quantile(values, share) <= max(values)
+    assert quantile(values, 0) == min(values)
+    assert quantile(values, 1) == max(values)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([1, 2, 3], 2), ([1, 2, 3, 4], 2.5), ([7], 7)])
+def test_the_middle_quantile_is_the_median(values, expected):
+    assert quantile(values, 0.5) == expected
+
+
+def test_intervals_hold_the_median_as_often_as_they_should():
+    chance = random.Random(1)
+    held = 0
+    for _ in range(400):
+        low, high = median_interval([[chance.expovariate(1) for _ in range(30)] for _ in range(3)])
+        held += low <= 0.6931 <= high
+    assert held >= 0.94 * 400
+
+
+def test_few_values_have_no_interval():
+    assert median_interval([]) is None
+    assert median_interval([[1.0, 2.0, 3.0]]) is None
+
+
+def test_latencies_are_drawn_against_losses_in_the_order_of_their_values(tmp_path):
+    text = TEXT.replace("links: [{delay: [0ms, 25ms, 50ms, 100ms]}]", "links: [{delay: 25ms, loss: [25%, 0.1%, 10%]}]")
+    made = make_run(tmp_path, text=text)
+    captions = re.findall(r"<figcaption>([^<]*)", report.render(made))
+    assert "Median latency against the loss, with its 95 % interval: boot" in captions
+    assert not any("round trip" in caption for caption in captions), "the delay does not vary"
+    values = sorted({plots.QUANTITIES["loss"].value(group) for group in groups(made).values()})
+    assert values == pytest.approx([0.1, 10, 25])
