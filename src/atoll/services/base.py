@@ -1,4 +1,7 @@
-"""What all services share, imported once, before any of them: the fork server of each is forked from one that has imported this."""
+"""Imports that all services share.
+
+The fork server of each service is forked from a process that has imported these modules, so that their memory is shared.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,24 @@ MODULES = (
     "oslo_cache.core", "oslo_concurrency.processutils", "oslo_config.cfg", "oslo_context.context", "oslo_db.sqlalchemy.enginefacade",
     "oslo_log.log", "oslo_messaging", "oslo_messaging.notify._impl_noop", "oslo_middleware",
     "oslo_middleware.healthcheck.disable_by_file", "oslo_policy.policy", "oslo_reports.guru_meditation_report", "oslo_utils.timeutils",
-    "oslo_versionedobjects.base", "oslo_versionedobjects.fields", "osprofiler.web", "paste.deploy", "paste.urlmap", "prettytable",
+    "opentelemetry.sdk.trace", "oslo_versionedobjects.base", "oslo_versionedobjects.fields", "osprofiler.web", "paste.deploy",
+    "paste.urlmap", "prettytable",
     "prometheus_client", "requests", "routes", "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "stevedore", "tenacity", "unittest.mock",
-    "webob", "yaml", "atoll.bus.driver", "atoll.db.sqlite", "atoll.services.wsgi",
+    "webob", "yaml", "atoll.bus.driver", "atoll.db.sqlite", "atoll.services.wsgi", "atoll.trace.hooks.*",
+    "atoll.trace.process",
 )  # fmt: skip
-"""What the fork server common to all services imports."""
+"""The modules that the common fork server imports."""
 
 
 class NoEventlet:
-    """A finder that refuses eventlet.
+    """An import finder that refuses eventlet.
 
-    Libraries import it if they can (futurist/_utils.py does as soon as oslo.service chooses a backend), it costs memory, and Nova will not
-    start with native threads once it was imported (`poison_eventlet` in nova/monkey_patch.py, which does the same for Nova alone).
+    Libraries import eventlet if they can: futurist/_utils.py does so as soon as oslo.service chooses a backend. Eventlet costs memory, and
+    after its import Nova does not start with native threads (`poison_eventlet` in nova/monkey_patch.py does the same for Nova alone).
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        """Refuse eventlet; know nothing of other modules.
+        """Refuse eventlet, and leave all other modules to other finders.
 
         Raises:
             ImportError: eventlet, or a module of it, was asked for.
@@ -43,37 +48,40 @@ class NoEventlet:
 
 
 def allow_eventlet() -> None:
-    """Let eventlet be imported from now on, for a service whose own modules name it (oslo_service/wsgi.py) though it is not used."""
-    # Its green resolver, and all of dnspython twice, would be imported with it.
+    """Permit imports of eventlet from now on.
+
+    Some services have modules that name it (oslo_service/wsgi.py), although they do not use it.
+    """
+    # Otherwise eventlet would import its green resolver, and with it a second copy of dnspython.
     os.environ["EVENTLET_NO_GREENDNS"] = "yes"
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, NoEventlet)]
 
 
 def preload() -> None:
-    """Import the libraries that every service uses, and settle what must be settled before any of upstream is imported."""
-    # oslo.config would read this process's command line as the service's own.
+    """Import the libraries that every service uses, and set what must be set before upstream is imported."""
+    # oslo.config would parse this process's command line as the service's.
     del sys.argv[1:]
     sys.meta_path.insert(0, NoEventlet())
 
     import oslo_service.backend
 
-    # Native threads, chosen before anything can choose eventlet.
+    # Native threads must be chosen before any library chooses eventlet.
     oslo_service.backend.init_backend(oslo_service.backend.BackendType.THREADING)
     warm(MODULES)
 
-    from atoll.services import cache, pacing
+    from atoll.services.patches.shared import pacing, process_cache
 
-    cache.install()
+    process_cache.install()
     pacing.install()
 
 
 def warm(modules: Iterable[str]) -> None:
-    """Import modules, and do what they would do at their first use: map tables, read the entry points of all packages.
+    """Import modules, and do the work that their first use would do: map tables, and read the entry points of all packages.
 
-    Whatever is done here is done once for all sites, and its memory is shared by them.
+    All sites share the memory of the loaded modules.
 
     Args:
-        modules: their names; `package.*` stands for all modules of a package.
+        modules: the names of the modules; `package.*` means all modules of a package.
     """
     for name in modules:
         module = importlib.import_module(name.removesuffix(".*"))

@@ -1,4 +1,4 @@
-"""What all services of a site have in common: logging, their own account, the databases they start from."""
+"""Configuration that the services of a site share: logging, accounts, the bus, and template databases."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from atoll.files import flush, flush_tree, make_directory
 from atoll.identifiers import gateway_role
 from atoll.services.contract import Settings
+from atoll.services.database_urls import SQLITE
 from atoll.services.ini import Sections
 
 DOMAIN = "default"
 SERVICE_PROJECT = "service"
 RETURN_S = 30
-"""Seconds that a full site's message waits for a compute site that is not there: as long as its restart, or that of the router, may take.
+"""Seconds that a message waits for a compute site that is away: long enough for a restart of the site or of the router.
 
-Nova notes that a server is being stopped, then sends the message, and does not take the note back if nobody listens. Higher: fewer servers
-get stuck so; but whoever manages a server of a compute site that is cut off waits longer for the error.
+Nova records that a server is being stopped, then sends the message, and leaves the record if nobody receives the message. With a higher
+value, fewer servers stay in that state; but an operation on a server of a compute site that is cut off fails later.
 """
 
 VALIDATION = "ignore"
-"""Nova and Keystone compare each answer with its schema, and warn of what differs, by default; that is for who develops them, and takes a
-quarter of the time of a long list."""
+"""The mode in which Nova and Keystone validate their own answers.
+
+By default they compare each answer with its schema and warn of differences. That helps developers, and takes a quarter of the time of a
+long list.
+"""
 
 TOKEN_CACHE = "atoll.token_cache"  # noqa: S105 - the name of a cache
-"""The key of the WSGI environment under which `atoll.services.wsgi` offers the cache of validated tokens."""
+"""The key of the WSGI environment under which `atoll.services.wsgi` passes the cache of validated tokens."""
 
 
 def logging(settings: Settings) -> Sections:
-    """To standard error, which the runtime appends to the service's log, without the noise of each request."""
+    """Render the logging options: log to standard error, which the runtime appends to the service's log, and log no single requests."""
     quiet = "INFO" if settings.debug else "WARNING"
     names = (
         "amqp",
@@ -64,18 +69,18 @@ def logging(settings: Settings) -> Sections:
 
 
 def behind_gateway() -> Sections:
-    """Links in answers lead to where the client came in, which the gateway says in `X-Forwarded-*`."""
+    """Render the options that give links in answers the address that the client used (`X-Forwarded-*`)."""
     return {"oslo_middleware": {"enable_proxy_headers_parsing": True}}
 
 
 def bus(settings: Settings) -> Sections:
-    """How a service reaches the site's message bus."""
+    """Render the options of the site's message bus."""
     sections: dict[str, dict[str, str | int | bool]] = {"DEFAULT": {"transport_url": settings.transport_url}}
     if settings.transport_url.startswith("zenoh:"):
         data = settings.data / "bus"
         zenoh = sections["oslo_messaging_zenoh"] = {"journal_dir": str(data / "journal"), "outbox_dir": str(data / "outbox")}
         zenoh["durable"] = settings.durable
-        # Nobody else is on this machine that a compute site's process would have to find without the router.
+        # A compute site's process connects to the router alone, and looks for no other process on this machine.
         zenoh |= _through_router(settings) if settings.control else _within_site(settings)
     return sections
 
@@ -93,27 +98,27 @@ def _through_router(settings: Settings) -> dict[str, str | int | bool]:
         "tls_cert_file": str(settings.tls / "cert.pem"),
         "tls_key_file": str(settings.tls / "key.pem"),
         "realm": settings.realm,
-        # While the control site restarts nobody listens there: a call waits for it until its own timeout, as with a broker.
+        # While the control site restarts, nobody receives messages there: a call waits until its own timeout, as with a broker.
         "default_retries": -1,
     }
 
 
 def certificate(settings: Settings) -> dict[str, str]:
-    """Return the keystoneauth options by which a compute site reaches the APIs of its control site; none for a full site."""
+    """Return the keystoneauth options for the TLS connections of a compute site to the APIs of its control site; none for a full site."""
     if not settings.control:
         return {}
     return {name: str(settings.tls / file) for name, file in (("cafile", "ca.pem"), ("certfile", "cert.pem"), ("keyfile", "key.pem"))}
 
 
 def endpoint(settings: Settings, name: str) -> dict[str, str]:
-    """Return the keystoneauth option that tells a compute site where an API is; a full site looks into its catalogue."""
+    """Return the keystoneauth option with the URL of an API, for a compute site; none for a full site, which reads its catalogue."""
     return {"endpoint_override": settings.url(name)} if settings.control else {}
 
 
 def credentials(settings: Settings, user: str) -> dict[str, str]:
-    """The keystoneauth options by which a service signs in as its own `user`."""
+    """Render the keystoneauth options with which a service signs in as its own `user`."""
     return certificate(settings) | {
-        # Of another site's Keystone no version is looked for: it would name its own addresses.
+        # No version discovery at another site's Keystone, which would return its own addresses.
         "auth_type": "v3password" if settings.control else "password",
         "auth_url": settings.url("identity", "/v3"),
         "username": user,
@@ -125,28 +130,28 @@ def credentials(settings: Settings, user: str) -> dict[str, str]:
 
 
 def client(settings: Settings, user: str) -> dict[str, str]:
-    """`credentials`, and where to look in the catalogue, for a service that calls others."""
+    """Render `credentials` and the region of the catalogue, for a service that calls others."""
     return credentials(settings, user) | {"region_name": settings.region}
 
 
 SERVICE_TYPES = {"glance": "image", "nova": "compute", "neutron": "network", "placement": "placement"}
-"""By account, the type of the service in the catalogue, which access rules of application credentials name (`access_rules`)."""
+"""The type of each account's service in the catalogue; access rules of application credentials name it (`access_rules`)."""
 
 GATEWAY_ACCOUNTS = {"glance": "image", "nova": "compute", "neutron": "network"}
-"""The services at which the site's gateway has an account, each with its type."""
+"""The services at which the site's gateway has an account, with their types in the catalogue."""
 
 
 def policies(user: str) -> dict[str, str]:
-    """The file of policies by which the gateway's account for a service is its administrator, and no other service's.
+    """Render the policies that make the gateway's account for a service an administrator of that service alone.
 
     Args:
-        user: one of `GATEWAY_ACCOUNTS`.
+        user: a key of `GATEWAY_ACCOUNTS`.
     """
     return {f"{user}/policy.d/gateway.yaml": f'"context_is_admin": "role:admin or role:{gateway_role(GATEWAY_ACCOUNTS[user])}"\n'}
 
 
 def _gateway(settings: Settings, user: str) -> Sections:
-    """Where a service finds `policies`, and whose service tokens it takes: those of the gateway vouch for ids (`image_ids`)."""
+    """Render the directory of `policies`, and the roles of service tokens that a service accepts; the gateway's confirms chosen ids."""
     if user not in GATEWAY_ACCOUNTS:
         return {"keystone_authtoken": {"service_token_roles": "service"}}
     return {
@@ -156,12 +161,12 @@ def _gateway(settings: Settings, user: str) -> Sections:
 
 
 def authtoken(settings: Settings, user: str, service_type: str = "") -> Sections:
-    """How a service checks its callers' tokens: once in five minutes for each token, kept in a cache of the whole process.
+    """Render the options by which a service validates its callers' tokens: each token once in five minutes, with a cache for all threads.
 
     Args:
-        settings: of the site.
+        settings: the site's settings.
         user: the service's own account.
-        service_type: the service's type in the catalogue, if it is not that of the account's own service.
+        service_type: the service's type in the catalogue, if it differs from that of the account's own service.
     """
     gateway = _gateway(settings, user)
     return {
@@ -180,21 +185,21 @@ def authtoken(settings: Settings, user: str, service_type: str = "") -> Sections
 
 
 def upstream_file(path: str) -> Path:
-    """A configuration file that an upstream wheel installs, such as `etc/nova/api-paste.ini`."""
+    """Return the path of a configuration file that an upstream wheel installs, such as `etc/nova/api-paste.ini`."""
     return Path(sys.prefix) / path
 
 
 def directories(settings: Settings, *names: str) -> None:
-    """Make directories below the site's data, for their owner alone."""
+    """Create directories below the site's data that only their owner can read."""
     for name in ("locks", *names):
         make_directory(settings.data / name)
 
 
 def databases(settings: Settings, service: str, names: Iterable[str]) -> bool:
-    """Give the site those databases of a service that it lacks, as copies of the template's.
+    """Copy the databases of a service that the site lacks from their templates.
 
     Returns:
-        True if any was copied: the service starts for the first time.
+        True if a database was copied, because the service starts for the first time.
     """
     copied = False
     for name in names:
@@ -211,32 +216,51 @@ def databases(settings: Settings, service: str, names: Iterable[str]) -> bool:
     return copied
 
 
-def mark(path: Path, database: Path) -> None:
-    """Make a file that says that something was done. It must not outlive what it stands for, also where `durability` is relaxed.
+def mark(path: Path, settings: Settings, database: str) -> None:
+    """Create a file that records that something was done in a database.
+
+    The file must not outlive the change that it records, so SQLite's log is flushed first, also where `durability` is relaxed. A server
+    has its own way to keep what it has committed.
 
     Args:
-        path: of the file.
-        database: of the site, open, in which it was done; its log is flushed first.
+        path: the path of the file.
+        settings: the site's settings.
+        database: the name of the site's database, which is open.
 
     Raises:
         OSError: the disk fails.
     """
-    flush(database.with_name(f"{database.name}-wal"))
+    if settings.engine_of(database) == SQLITE:
+        file = settings.database_file(database)
+        flush(file.with_name(f"{file.name}-wal"))
     path.touch(mode=0o600)
     flush(path.parent)
 
 
+@contextlib.contextmanager
+def written(text: str) -> Iterator[Path]:
+    """Write configuration, which may contain a password, to a temporary file for its owner alone.
+
+    Yields:
+        the path of the file, which exists within the block.
+    """
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="atoll-", suffix=".conf") as file:
+        file.write(text)
+        file.flush()
+        yield Path(file.name)
+
+
 def template_database(directory: Path, name: str) -> str:
-    """Return the SQLAlchemy URL of a template's database, which `make_template` flushes once it is whole."""
+    """Return the SQLAlchemy URL of a template's database, whose commits are not flushed: `make_template` flushes the whole template."""
     return f"sqlite:///{directory}/{name}.db?plugin=atoll&durability=relaxed"
 
 
 def make_template(directory: Path, make: Callable[[Path], None]) -> None:
-    """Make a template directory, whole or not at all.
+    """Create a template directory atomically.
 
     Args:
-        directory: where it must stand in the end.
-        make: fills the directory it is given.
+        directory: the path of the template directory.
+        make: a function that fills the temporary directory which it gets.
     """
     if directory.exists():
         return
@@ -251,12 +275,12 @@ def make_template(directory: Path, make: Callable[[Path], None]) -> None:
     except OSError:
         if not directory.exists():
             raise
-        # Another cloud of this user made the same template meanwhile; one is as good as the other.
+        # Another cloud of this user has made the same template meanwhile; both are equal.
         shutil.rmtree(temporary)
     flush(directory.parent)
 
 
 def checkpoint(database: Path) -> None:
-    """Move what WAL holds into the database file itself, so that a copy of that file alone is whole."""
+    """Move the contents of a database's write-ahead log into the database file, so that a copy of that file alone is complete."""
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""What a service is to the rest of Atoll, and what it is told about its site."""
+"""The interface between a service and the rest of Atoll, and the settings that a service gets."""
 
 from __future__ import annotations
 
@@ -6,46 +6,58 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from atoll.files import write_private
+from atoll.services import database_urls
 
 SETTINGS_FILE = "settings.json"
 
 LOOPBACK = "127.0.0.1"
 
+DATABASE_SERVERS = (database_urls.REDIS, database_urls.POSTGRESQL, database_urls.MARIADB)
+"""The services that run the server of a site's databases; a site has at most one."""
+
 OPEN_ENDPOINTS = frozenset({"gateway", "peer", "mesh", "bus"})
-"""Endpoints that clients or other sites reach; all others are the site's own processes' alone."""
+"""Endpoints that clients or other sites connect to; only the site's own processes connect to all others."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the services of one site are told.
+    """The settings of one site's services.
 
     Attributes:
-        site: the site's name; Nova's host name carries it, and in a full site the availability zone.
+        site: the site's name, which is also Nova's host name; in a full site, the availability zone too.
         directory: the site's own directory; `etc`, `data` and `log` are below it.
         templates: the directory of the template databases made by this version.
-        host: the address at which other sites and clients reach the control plane; that of a compute site is its control site's.
+        host: the address at which other sites and clients reach the control plane; for a compute site, the address of its control site.
         ports: TCP port by endpoint: identity, image, compute, metadata, network, placement; and `gateway`, `peer`, `mesh`, `bus`.
-        secrets: password by user (admin, nova, neutron, glance, placement, gateway), and `metadata`; a compute site has only what it needs.
+        secrets: password by user (admin, nova, neutron, glance, placement, gateway), and `metadata`; a compute site has only those that it
+            needs.
         region: the region in the catalogue.
-        debug: log at debug level.
-        transport_url: of the message bus, for oslo.messaging; it may hold a password.
-        control: the site whose control plane this one uses, if that is another.
-        address: of this site itself; empty if it is `host`.
+        debug: True to log at debug level.
+        transport_url: the URL of the message bus, for oslo.messaging; it may contain a password.
+        control: the site whose control plane this site uses; empty if it has its own.
+        address: the address of this site itself; empty if it is `host`.
         cloud: the cloud's name.
-        hypervisor: what runs guests: `kvm`, `qemu` (without KVM), or `fake`.
-        network: what carries their packets: `ovn`, `ovs` or `fake`.
-        datapath: of the switch: `system` (the kernel's) or `netdev` (its own, in user space).
-        two_zones: True if OVN translates sources and destinations in two zones; see `atoll.services.ovn.translation`.
-        outside: the site's address on its external network, with the prefix: floating IPs are beside it. Empty: none.
-        forwards: True if the site forwards packets between that network and the others that it is in.
+        hypervisor: the hypervisor: `kvm`, `qemu` (without KVM), or `fake`.
+        network: the data plane: `ovn`, `ovs` or `fake`.
+        datapath: the data path of Open vSwitch: `system` (the kernel's) or `netdev` (in user space).
+        two_zones: True if OVN does source and destination NAT in two conntrack zones; see `atoll.services.neutron.ovn.translation`.
+        outside: the site's address and prefix on its external network, from which floating IPs are allocated; empty if it has none.
+        forwards: True if the site forwards packets between that network and its other networks.
         network_services: the network services that the site's YAML names.
-        trust: `local-admin` by the sites that are trusted no further.
-        homed: by `domain/ID` and `project/ID`, the sites that administer it.
+        trust: `local-admin` by the names of sites whose trust is limited.
+        homed: by `domain/ID` or `project/ID`, the sites that administer the domain or project.
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused.
-        realm: of a compute site: its number on the bus of its control site (`atoll.bus.realms`).
-        durability: `full` or `relaxed`: whether what was acknowledged survives a loss of power, or only the death of a process.
+        discovery: the access networks of sites, and the role that may ask about any device (`Discovery.options`).
+        realm: for a compute site, its number on the bus of its control site (`atoll.bus.realms`).
+        engine: the engine of the services' databases: `sqlite`, `redis`, `mariadb` or `postgresql`; see `database`.
+        server: the URL of the server of that engine, with its password; empty for SQLite, and for a server that the site starts.
+        durability: `full` or `relaxed`: whether acknowledged changes survive a loss of power, or only the death of a process.
+        traffic: `reduced`, or `stock`: without the patches that reduce control traffic (`Patch.traffic`).
+        cloudlet_cache_gib: largest size in GiB of the cache of bases and launch images.
+        trace: how requests are recorded: `sample`, `size_mb`, `endpoint` (`atoll.trace.process.start`); empty if they are not.
     """
 
     site: str
@@ -70,38 +82,44 @@ class Settings:
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
+    discovery: Mapping[str, Any] = field(default_factory=dict)
     realm: int = 0
+    engine: str = database_urls.SQLITE
+    server: str = field(default="", repr=False)
     durability: str = "full"
+    traffic: str = "reduced"
+    cloudlet_cache_gib: int = 20
+    trace: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def own_address(self) -> str:
-        """The address of this site itself."""
+        """Address of this site itself."""
         return self.address or self.host
 
     @property
     def sockets(self) -> Path:
-        """Where the site's processes find one another: the directory of the bus's Unix sockets, whose paths must be short."""
+        """Directory of the Unix sockets of the site's processes; their paths must be short."""
         return self.directory / "run"
 
     @property
     def tls(self) -> Path:
-        """Where the site's certificate is: `ca.pem`, `cert.pem`, `key.pem`."""
+        """Directory of the site's certificate: `ca.pem`, `cert.pem`, `key.pem`."""
         return self.directory / "tls"
 
     @property
     def etc(self) -> Path:
-        """Where the rendered configuration stands."""
+        """Directory of the rendered configuration."""
         return self.directory / "etc"
 
     @property
     def data(self) -> Path:
-        """Where databases, images and keys are kept."""
+        """Directory of databases, images and keys."""
         return self.directory / "data"
 
     def listens_at(self, endpoint: str) -> str:
-        """Return the address that a process of the site listens at.
+        """Return the address at which a process of the site listens.
 
-        Internal APIs listen at the loopback address of the site's network alone: neither guests nor other sites reach them there.
+        Internal APIs listen at the loopback address of the site's network alone: neither guests nor other sites reach that address.
 
         Args:
             endpoint: a key of `ports`.
@@ -111,7 +129,8 @@ class Settings:
     def url(self, endpoint: str, path: str = "") -> str:
         """Return the URL of one of the site's APIs, for the site's own processes.
 
-        A compute site reaches the internal APIs of its control site on the peer port of that one's gateway, with its certificate.
+        A compute site reaches the internal APIs of its control site through the peer port of the control site's gateway, with its own
+        certificate.
 
         Args:
             endpoint: a key of `ports`.
@@ -122,7 +141,7 @@ class Settings:
         return f"http://{self.listens_at(endpoint)}:{self.ports[endpoint]}{path}"
 
     def public_url(self, endpoint: str, path: str = "") -> str:
-        """The URL of one of the site's APIs as clients are told it: behind the gateway, where the whole cloud answers.
+        """Return the URL of an API as clients see it: the URL at the gateway, which answers for the whole cloud.
 
         Args:
             endpoint: identity, image, compute, network or placement.
@@ -132,21 +151,45 @@ class Settings:
 
     @property
     def durable(self) -> bool:
-        """True if what was acknowledged survives a loss of power."""
+        """True if acknowledged changes survive a loss of power."""
         return self.durability == "full"
 
+    @property
+    def reduces_traffic(self) -> bool:
+        """True if the patches that reduce control traffic are installed."""
+        return self.traffic == "reduced"
+
+    def engine_of(self, name: str) -> str:
+        """Return the engine of the site's database `name`; Keystone's is always SQLite, because the gateway writes into its file."""
+        return database_urls.SQLITE if name == "keystone" else self.engine
+
+    def database_file(self, name: str) -> Path:
+        """Return the file of the site's database `name` if that is SQLite; on Redis, the site's replica of it."""
+        return self.data / f"{name}.db"
+
+    @property
+    def database_server(self) -> str:
+        """URL of the server of the site's databases, with its password: the configured one, or the one that the site starts."""
+        return self.server or database_urls.own_server(self.engine, self.sockets, self.secrets["database"])
+
     def database(self, name: str) -> str:
-        """The SQLAlchemy URL of the site's database `name`."""
-        return f"sqlite:///{self.data}/{name}.db?plugin=atoll" + ("" if self.durable else f"&durability={self.durability}")
+        """Return the SQLAlchemy URL of the site's database `name`; it may contain a password."""
+        engine, file = self.engine_of(name), self.database_file(name)
+        if engine == database_urls.SQLITE:
+            return f"sqlite:///{file}?plugin=atoll" + ("" if self.durable else f"&durability={self.durability}")
+        if engine == database_urls.REDIS:
+            owner = database_urls.DatabaseOwner(self.cloud, self.site)
+            return database_urls.of_store(self.database_server, file, owner, name, durable=self.durable)
+        return database_urls.of_server(self.database_server, database_urls.DatabaseOwner(self.cloud, self.site).called(name))
 
     def save(self) -> None:
-        """Write the settings to `directory`, whole or not at all, readable by their owner alone."""
+        """Write the settings to `directory` atomically, readable by their owner alone."""
         fields = asdict(self) | {"directory": str(self.directory), "templates": str(self.templates)}
         write_private(self.directory / SETTINGS_FILE, json.dumps(fields, indent=2))
 
     @classmethod
     def load(cls, directory: Path | str) -> Settings:
-        """Read what `save` wrote.
+        """Read the settings that `save` wrote.
 
         Raises:
             OSError: the file cannot be read.
@@ -158,17 +201,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Service:
-    """One OpenStack service of a site, run as one process.
+    """A service of a site, run as one process.
 
     Attributes:
-        name: the process is called `<site>/<name>`.
-        module: where `preload()`, `template(child)` and `run(child)` are.
+        name: the service's name; its process is called `<site>/<name>`.
+        module: the module with `preload()`, `template(child)` and `run(child)`.
         configuration: renders the files below `Settings.etc`: their text by relative path.
-        listens: the endpoints whose sockets it is given, in this order.
-        needs: services of the same site that must be ready first; for a compute site, of its control site.
-        forked_from: the fork server of another service, whose `options` it takes too. It has no databases of its own then.
-        opens: the endpoints that it listens on by itself.
-        upstream: True for a service of OpenStack: its fork server shares what all of them import, and it has a template.
+        listens: the endpoints whose listening sockets the process gets, in this order.
+        needs: services of the same site that must be ready first; for a compute site, services of its control site.
+        forked_from: the name of another service, whose fork server and `options` this one uses; it then has no databases of its own.
+        opens: the endpoints that the process opens by itself.
+        upstream: True for a service of OpenStack, whose fork server is forked from the common one, and which has a template.
     """
 
     name: str
@@ -182,20 +225,20 @@ class Service:
 
     @property
     def fork_server(self) -> str:
-        """The name of the fork server that it is forked from."""
+        """Name of the fork server that the process is forked from."""
         return self.forked_from or self.name
 
     @property
     def preload(self) -> str:
-        """The entry point that a fork server calls before its first fork."""
+        """Entry point that a fork server calls before its first fork."""
         return f"{self.module}:preload"
 
     @property
     def run(self) -> str:
-        """The entry point of the service's process."""
+        """Entry point of the service's process."""
         return f"{self.module}:run"
 
     @property
     def template(self) -> str:
-        """The entry point of the job that makes the template databases."""
+        """Entry point of the job that makes the template databases."""
         return f"{self.module}:template"

@@ -1,4 +1,4 @@
-"""oslo.config's INI dialect, written from dictionaries."""
+"""A writer of oslo.config's INI dialect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Sections = Mapping[str, Mapping[str, Value]]
 
 
 class Repeated(tuple[str, ...]):
-    """The values of an option that is said once for each of them (oslo.config's `MultiStrOpt`)."""
+    """The values of an option that is written once for each value (oslo.config's `MultiStrOpt`)."""
 
     __slots__ = ()
 
@@ -19,11 +19,11 @@ def render(*parts: Sections) -> str:
     """Render an oslo.config file.
 
     Args:
-        parts: values by option by section; a later part adds to the sections of an earlier one, and wins.
+        parts: values by option by section; a later part adds to the sections of an earlier one, and overrides its options.
 
     Returns:
-        the text; a list becomes a comma-separated value, or a line for each if it is `Repeated`; `$` is escaped, for oslo.config would
-        take it for a reference, and so is what it would strip: blanks at the ends, and a pair of quotes.
+        the text; a list becomes a comma-separated value, or a line for each value if it is `Repeated`. `$`, blanks at the ends and a pair
+            of quotes are escaped, because oslo.config would interpret or strip them.
     """
     merged: dict[str, dict[str, Value]] = {}
     for part in parts:

@@ -1,4 +1,4 @@
-"""Caches that forget when something was changed at another site, and word to the mesh that something was committed here."""
+"""Invalidation of a process's caches, and notices of commits to the site's gateway."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _caches: list[Callable[[], None]] = []
 
 
 def register(clear: Callable[[], None]) -> None:
-    """Have a cache of this process emptied whenever the process is told to forget."""
+    """Register a function that clears a cache of this process. It is called for each poke that asks the process to clear its caches."""
     _caches.append(clear)
 
 
 def listen(sockets: Path, name: str) -> None:
-    """Wait, in a thread of its own, to be told to forget.
+    """Start a thread that clears the caches of this process at each poke.
 
     Args:
         sockets: the site's directory of sockets.
-        name: of this process.
+        name: the name of this process.
     """
     poked = pokes.receiver(sockets / f"{pokes.FORGET}{name}")
     threading.Thread(target=_forget, args=(poked,), name="invalidation", daemon=True).start()
 
 
 AGAIN_S = 1.0
-"""Seconds after which caches are emptied again: what was read just before the change may be put into one just after it was emptied."""
+"""Seconds after which the caches are cleared a second time: a value read before the change may have been cached after the first time."""
 
 
 def _forget(poked: socket.socket) -> None:
@@ -47,7 +47,7 @@ def _forget(poked: socket.socket) -> None:
 
 
 def tell_of_commits(sockets: Path) -> None:
-    """Tell the mesh after each transaction of SQLAlchemy's sessions in this process."""
+    """Notify the site's gateway after each commit of a SQLAlchemy session of this process."""
     from sqlalchemy import event
     from sqlalchemy.orm import Session
 

@@ -1,4 +1,4 @@
-"""Which template databases belong to what is installed."""
+"""Keys that tell which template databases belong to the installed packages."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
-from atoll.services import network_services
+from atoll.services.neutron import network_services
 
 _MAKERS = ("nova", "neutron", "neutron-lib", "keystone", "glance", "openstack-placement", "SQLAlchemy", "alembic", "oslo.db")
-"""The packages that decide what a schema looks like, besides those of network services, which need not be installed."""
+"""The packages that determine a schema, besides those of network services, which are optional."""
 
 
 def template_key() -> str:
-    """A name for the templates that the installed packages and this code make: 16 hexadecimal digits.
+    """Return a key for the templates of the installed packages and of this code: 16 hexadecimal digits.
 
-    It changes when any of the packages does, or any of the modules beside this one and below.
+    It changes with each of the packages and with each module of `atoll.services`.
     """
     return _key(Path(__file__).parent)
 
 
 def code_key() -> str:
-    """A name for all the code that a cloud's processes run: it changes when any of the packages does, or any module of Atoll."""
+    """Return a key for all code of a cloud's processes; it changes with each of the packages and with each module of Atoll."""
     return _key(Path(__file__).parent.parent)
 
 

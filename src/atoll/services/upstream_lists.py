@@ -1,6 +1,6 @@
-"""The lists of the installed Nova, Glance and Neutron, with all their query parameters, read out of their own schemas and definitions.
+"""The lists that the installed Nova, Glance and Neutron serve, with their query parameters, from upstream's schemas.
 
-No service runs this. It is for the page docs/reference/lists.md, and for the test that the gateway knows each of them.
+No service runs this code. It serves the page docs/reference/lists.md and the test that the gateway knows each list.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class UpstreamList:
     """One list of a service.
 
     Attributes:
-        service: as the first segment of a path names it: compute, image or network.
-        path: from the service's root, with names in braces for ids.
-        parameters: all that a query may have, but for what is unknown to the service.
-        sort_keys: values of `sort_key`.
+        service: the service, by the first segment of the gateway's paths: compute, image or network.
+        path: the path from the service's root, with names in braces for ids.
+        parameters: all query parameters that the service knows.
+        sort_keys: the values of `sort_key`.
     """
 
     service: str
@@ -39,7 +39,7 @@ class UpstreamList:
 
 
 def nova() -> Iterator[UpstreamList]:
-    """Read the routes of Nova's API, with the JSON schemas of their queries, of all microversions."""
+    """Return Nova's lists, from the routes of its API and the JSON schemas of their queries, of all microversions."""
     from nova.api.openstack.compute import routes
 
     for path, methods in routes.ROUTE_LIST:
@@ -48,7 +48,7 @@ def nova() -> Iterator[UpstreamList]:
         controller, action = methods["GET"]
         method = getattr(controller.args[0], action)
         if getattr(method, "removed", False):
-            continue  # it answers 410
+            continue  # the API answers 410
         properties: dict[str, Any] = {}
         sort_keys: set[str] = set()
         for schema, _least, _most in method.request_query_schemas._schemas:
@@ -59,7 +59,7 @@ def nova() -> Iterator[UpstreamList]:
 
 
 def glance() -> Iterator[UpstreamList]:
-    """Read the routes of Glance's API; what a query may have is in the sources of their deserializers, and in the schema of an image."""
+    """Return Glance's lists, from its routes, the sources of their deserialisers, and the schema of an image."""
     from glance.api.v2 import images, router
     from glance.common import wsgi
     from oslo_config import cfg
@@ -91,7 +91,7 @@ def glance() -> Iterator[UpstreamList]:
 
 
 def _sources(deserializer: Any) -> str:
-    """The source of what reads the parameters of a list."""
+    """Return the source of the code that reads the parameters of a list."""
     names = [name for name in ("index", "_get_sorting_params", "_get_filters") if name in type(deserializer).__dict__]
     return "".join(
         inspect.getsource(getattr(type(deserializer), name)).replace("'sort_key' in params", "params.pop('sort_key'") for name in names
@@ -99,7 +99,7 @@ def _sources(deserializer: Any) -> str:
 
 
 def neutron() -> Iterator[UpstreamList]:
-    """Read Neutron's extensions, and the API definitions of neutron-lib for what other packages bring."""
+    """Return Neutron's lists, from its extensions and, for other packages, the API definitions of neutron-lib."""
     from neutron_lib import rpc
     from neutron_lib.plugins import directory
 
@@ -113,7 +113,7 @@ def neutron() -> Iterator[UpstreamList]:
 
 
 def _common_parameters() -> set[str]:
-    """What Neutron takes for no filter."""
+    """Return the parameters that Neutron does not treat as filters."""
     from neutron.pecan_wsgi.hooks import query_parameters
 
     skips = re.search(r"skips=\[(.*?)\]", inspect.getsource(query_parameters._set_filters), re.DOTALL)
@@ -122,7 +122,7 @@ def _common_parameters() -> set[str]:
 
 
 def _collections() -> set[tuple[str, tuple[str, str]]]:
-    """Paths of collections, each with the name of its parent's collection, if it has one, and its own."""
+    """Return the path of each collection, the name of its parent's collection (empty if it has none), and its own name."""
     from neutron.pecan_wsgi import startup
 
     found = {(f"/{name}", ("", name)) for name in startup.RESOURCES.values()}
@@ -131,7 +131,7 @@ def _collections() -> set[tuple[str, tuple[str, str]]]:
             parent = (resource.parent or {}).get("collection_name", "")
             key = (parent.replace("-", "_"), resource.collection.replace("-", "_"))
             if resource.path_prefix and key[1] in startup.RESOURCES.values():
-                continue  # it only adds a field to these
+                continue  # the extension only adds a field
             if parent:
                 prefix = next((path for path, own in found if own == ("", key[0])), f"{resource.path_prefix}/{parent}")
                 found.add((f"{prefix}/{{id}}/{resource.collection}", key))
@@ -143,18 +143,18 @@ def _collections() -> set[tuple[str, tuple[str, str]]]:
             if (parent, name) in known:
                 continue
             if f"neutron.extensions.{module.__name__.rpartition('.')[2]}" in sys.modules or module.__name__.endswith("_test"):
-                continue  # its own extension would have said so
+                continue  # its own extension would define it
             prefix = getattr(module, "API_PREFIX", "") or _OF_OTHERS.get(parent or name, "")
             found.add((f"{prefix}/{parent}/{{id}}/{name}" if parent else f"{prefix}/{name}", (parent, name)))
     return {(path, key) for path, key in found if not path.startswith(("/foo", "/qos/networks/", "/qos/ports/"))}
 
 
 _OF_OTHERS = {"bgpvpns": "/bgpvpn", "tap_services": "/taas", "tap_flows": "/taas", "tap_mirrors": "/taas"}
-"""Prefixes of collections whose definitions do not say them."""
+"""Path prefixes of collections whose definitions lack them."""
 
 
 def _defined(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """Collections that an API definition makes: their names, and their parents'."""
+    """Yield the collections of an API definition: their names and those of their parents."""
     for name, fields in (getattr(module, "RESOURCE_ATTRIBUTE_MAP", None) or {}).items():
         if "id" in fields:
             yield name, ""
@@ -194,7 +194,7 @@ def _modules(package: str) -> Iterator[ModuleType]:
 
 
 def _descriptors() -> Iterator[Any]:
-    """Neutron's own extensions, as if all their plug-ins were loaded."""
+    """Return Neutron's own extensions as if all their plug-ins were loaded."""
     from neutron_lib.api import extensions
 
     for module in _modules("neutron.extensions"):
@@ -204,7 +204,7 @@ def _descriptors() -> Iterator[Any]:
 
 
 def _plugin(alias: str = "CORE") -> Any:
-    """A plug-in that can do anything, with its prefix of paths."""
+    """Return a double of a plug-in that supports everything, with a path prefix."""
     from neutron.extensions import logging, qos
     from neutron.services.metering import metering_plugin
 
@@ -222,10 +222,10 @@ _READERS: Mapping[str, Callable[[], Iterator[UpstreamList]]] = {"compute": nova,
 
 
 def read() -> list[UpstreamList]:
-    """Read the lists of all services, each in a process of its own: they don't bear one another.
+    """Return the lists of all services, each read by a process of its own, because the services share one global configuration.
 
     Raises:
-        subprocess.CalledProcessError: the sources of a service are not as they were; its standard error says how.
+        subprocess.CalledProcessError: the sources of a service have changed; its standard error says how.
     """
     command = [sys.executable, "-W", "ignore", "-m", __name__]
     printed = [subprocess.run([*command, service], check=True, capture_output=True, text=True).stdout for service in _READERS]
@@ -237,7 +237,7 @@ def read() -> list[UpstreamList]:
 
 
 def main() -> None:
-    """Print the lists of one service."""
+    """Print the lists of one service as JSON."""
     warnings.simplefilter("ignore")
     with redirect_stdout(sys.stderr):
         found = [asdict(each) for each in _READERS[sys.argv[1]]()]

@@ -9,7 +9,7 @@ from atoll.site.composition import SECRETS
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A site whose every secret holds what oslo.config could trip over."""
+    """Settings of a site whose secrets contain every character that oslo.config could misread."""
     return Settings(
         site="paris",
         directory=tmp_path / "paris",

@@ -43,7 +43,7 @@ def test_warm_imports_packages_whole():
 
 
 def test_preload_leaves_what_a_fork_needs():
-    """One thread, no eventlet, native threads chosen, stevedore's cache (an inside of it) filled."""
+    """A fork needs one thread, no eventlet, native threads, and stevedore's cache (an internal one) filled."""
     found = inside(
         """
         sys.argv[1:] = ["--config-file", "x"]
@@ -64,7 +64,7 @@ def test_preload_leaves_what_a_fork_needs():
 
 
 def test_cache_is_found_without_loading_all_the_others():
-    """dogpile would try each back end that is installed, and log an error for those whose libraries are not."""
+    """dogpile would load each installed back end, and log an error for each that lacks a library."""
     found = inside(
         """
         import logging

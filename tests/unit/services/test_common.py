@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ def test_upstream_files_are_where_they_are_looked_for(path):
 
 
 def test_two_clouds_may_make_the_same_template_at_once(tmp_path):
-    """The later one takes what the earlier one has made."""
+    """The later cloud uses the template of the earlier one."""
 
     def fill_while_another_does(directory):
         (directory / "nova.db").write_text("mine")
@@ -147,17 +148,32 @@ def test_two_clouds_may_make_the_same_template_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["nova"]
 
 
-def test_a_mark_is_made_when_what_it_stands_for_is_on_the_disk(tmp_path, monkeypatch):
+def test_a_mark_is_made_when_what_it_stands_for_is_on_the_disk(settings, monkeypatch):
     done = []
-    monkeypatch.setattr(common, "flush", lambda path: done.append((path.name, (tmp_path / "data" / "made").exists())))
-    (tmp_path / "data").mkdir()
-    common.mark(tmp_path / "data" / "made", tmp_path / "data" / "keystone.db")
+    monkeypatch.setattr(common, "flush", lambda path: done.append((path.name, (settings.data / "made").exists())))
+    settings.data.mkdir(parents=True)
+    common.mark(settings.data / "made", settings, "keystone")
     assert done == [("keystone.db-wal", False), ("data", True)]
+
+
+def test_a_server_keeps_what_it_has_committed_by_itself(settings, monkeypatch):
+    done = []
+    monkeypatch.setattr(common, "flush", lambda path: done.append(path.name))
+    settings.data.mkdir(parents=True)
+    common.mark(settings.data / "made", replace(settings, engine="redis"), "nova_api")
+    assert done == ["data"]
+
+
+def test_configuration_with_a_password_is_private_and_removed():
+    with common.written("secret") as path:
+        assert path.read_text() == "secret"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
 
 
 @pytest.fixture
 def order(monkeypatch) -> list[str]:
-    """What is flushed and gets its name, in this order."""
+    """The paths that are flushed and renamed, in this order."""
     done: list[str] = []
 
     def noted(what: str, function):

@@ -1,4 +1,4 @@
-"""What the five services are told, as oslo.config and upstream's own list of options understand it."""
+"""The configuration of the five services, as oslo.config and upstream's own options understand it."""
 
 import re
 import sys
@@ -24,7 +24,7 @@ SECRETS = {
     "nova": {"nova", "neutron", "placement", "metadata"},
     "nova-compute": {"nova", "neutron", "placement"},
 }
-"""Whose passwords each service has to know; nobody needs the administrator's."""
+"""The accounts whose passwords each service has; none has the administrator's."""
 
 COMMON = [
     "oslo.log",
@@ -100,7 +100,7 @@ def told(service: Service, settings: Settings) -> Settings:
 
 
 def rendered(name: str, settings) -> dict[str, str]:
-    """The files of options."""
+    """The files of options that a service gets."""
     files = EVERY[name].configuration(told(EVERY[name], settings))
     return {path: text for path, text in files.items() if not path.endswith(".yaml")}
 
@@ -139,6 +139,7 @@ def test_service_is_told_only_the_secrets_it_needs(name, settings):
 def test_paths_are_the_sites_or_of_what_is_installed(name, settings):
     text = "".join(rendered(name, settings).values())
     paths = [path.removeprefix("sqlite:///") for path in re.findall(r"(?:sqlite:///|(?<=[ ,=]))/[^ ,?\n]+", text)]
+    paths = [each for path in paths for each in path.split(":")]  # the directories of Neutron's extensions are a list
     assert paths
     for path in paths:
         assert path.startswith((f"{settings.directory}/", f"{sys.prefix}/etc/", f"{Path(services.__file__).parent}/")), path
@@ -162,13 +163,20 @@ def test_bus_is_the_sites_own(name, settings, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_durability_reaches_every_database_and_the_bus(name, settings):
-    """What a service keeps is durable unless its site is `relaxed`, and then none of it is."""
+    """All data of a service are durable, unless its site is `relaxed`; then none are."""
     for durability, is_relaxed in (("full", False), ("relaxed", True)):
         text = "".join(rendered(name, replace(settings, durability=durability)).values())
         databases = re.findall(r"sqlite:///\S+", text)
         assert [database.endswith("&durability=relaxed") for database in databases] == [is_relaxed] * len(databases)
         told_of_bus = re.findall(r"^durable = (\w+)$", text, re.MULTILINE)
         assert told_of_bus == ["false" if is_relaxed else "true"] * text.count("[oslo_messaging_zenoh]")
+
+
+def test_stock_traffic_leaves_out_the_extension_that_reduces_it(settings, tmp_path):
+    for traffic, has_it in (("reduced", True), ("stock", False)):
+        text = "".join(rendered("neutron", replace(settings, traffic=traffic)).values())
+        [plugins] = re.findall(r"^service_plugins = (.*)$", text, re.MULTILINE)
+        assert ("expanded-ports" in plugins, "given-id" in plugins) == (has_it, True)
 
 
 def test_sites_processes_find_one_another_and_a_compute_site_goes_through_the_router(settings, tmp_path):
@@ -188,7 +196,7 @@ def test_compute_site_is_called_by_its_own_name_and_has_no_database(settings, tm
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "placement"])
 def test_rabbitmq_instead(name, settings, tmp_path):
-    """The password may hold what oslo.config takes for a reference."""
+    """The password may contain characters that oslo.config takes for a reference."""
     url = "rabbit://u:p$x%40@h:5672/"
     files = EVERY[name].configuration(replace(told(EVERY[name], settings), transport_url=url))
     text = "".join(text for path, text in files.items() if not path.endswith(".yaml"))
@@ -206,7 +214,7 @@ def test_debug_reaches_the_service(name, settings, tmp_path):
 
 @pytest.fixture(scope="module")
 def understood(tmp_path_factory) -> Any:
-    """What upstream makes of a service's file; asked once for each service."""
+    """The options of a service's file as upstream parses them, once for each service."""
     answers: dict[str, Any] = {}
 
     def understood_(name: str, settings) -> Any:
@@ -221,13 +229,13 @@ def understood(tmp_path_factory) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_upstream_knows_every_option(name, settings, understood):
-    """A misspelt option, or one that upstream has dropped, would silently do nothing."""
+    """Upstream would silently ignore a misspelt option, or one that it has dropped."""
     assert understood(name, settings)["unknown"] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_option_is_about_to_go(name, settings, understood):
-    # neutron/common/config.py (`load_paste_app`) has no other name for it yet.
+    # Neutron has no newer name for this option yet (`load_paste_app` in neutron/common/config.py).
     expected = {"neutron": ["DEFAULT.api_paste_config"]}
     assert understood(name, settings)["deprecated"] == expected.get(name, [])
 
@@ -266,7 +274,7 @@ GATEWAY = """
 
 @pytest.mark.parametrize(("name", "expected"), [("nova", 1), ("glance", 2), ("neutron", 3)])
 def test_gateways_account_is_the_administrator_of_one_service(name, expected, settings, tmp_path):
-    """And nova-compute, Placement and Keystone know nothing of it."""
+    """nova-compute, Placement and Keystone do not know the account."""
     files = {path: text for path, text in EVERY[name].configuration(settings).items() if path.endswith(".yaml")}
     ((path, text),) = files.items()
     (tmp_path / "policy.d").mkdir()

@@ -82,5 +82,11 @@ def test_file_holds_nothing_but_plain_data(settings):
         "network_services",
         "realm",
         "lists",
+        "discovery",
+        "cloudlet_cache_gib",
+        "engine",
+        "server",
         "durability",
+        "traffic",
+        "trace",
     }

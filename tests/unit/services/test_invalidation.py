@@ -1,4 +1,4 @@
-"""Caches that forget, and commits that are told: each in a process of its own, for both are for all of a process."""
+"""Invalidation of caches and notices of commits, each in a process of its own, because both affect the whole process."""
 
 from upstream import inside
 
@@ -8,12 +8,13 @@ FORGETS = """
     from dogpile.cache import make_region
     from dogpile.cache.api import NO_VALUE
     from atoll import pokes
-    from atoll.services import cache, invalidation
+    from atoll.services import invalidation
+    from atoll.services.patches.shared import process_cache
     from atoll.services.wsgi import TokenCache
 
     directory, tokens = Path(sys.argv[1]), TokenCache()
-    cache.install()
-    region = make_region().configure(cache.NAME, expiration_time=300)
+    process_cache.install()
+    region = make_region().configure(process_cache.NAME, expiration_time=300)
     invalidation.register(tokens.clear)
     invalidation.listen(directory, "nova")
     poker = pokes.Poker()

@@ -33,5 +33,5 @@ def test_key_changes_with_our_code(monkeypatch, tmp_path):
     shutil.copytree(templates.Path(templates.__file__).parent, here, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(templates, "__file__", str(here / "templates.py"))
     before = template_key()
-    (here / "nova.py").write_text((here / "nova.py").read_text() + "# more\n")
+    (here / "nova" / "service.py").write_text((here / "nova" / "service.py").read_text() + "# more\n")
     assert template_key() != before

@@ -1,3 +1,4 @@
+import contextlib
 import http.client
 import socket
 import threading
@@ -6,8 +7,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from plain_cheroot import plain_server
 from upstream import inside
 
 from atoll.pokes import Poker
@@ -85,6 +88,25 @@ def test_application_cannot_close_the_connection_with_the_body(start, client, ch
         assert get(connection, "POST", body=body) == (200, b"a\n|bc\n")
 
 
+def test_upstream_closes_the_connection_with_the_body():
+    """If this fails, the server need not wrap a request's body."""
+
+    def closing(environ, start_response):
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"].close()
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    with plain_server(closing, threads=2) as address:
+        connection = http.client.HTTPConnection(*address, timeout=PATIENCE_S)
+        try:
+            assert get(connection, "POST", body=b"a\n")[0] == 200
+            with contextlib.suppress(BrokenPipeError):  # the server may close before the body is sent
+                assert get(connection, "POST", body=b"a\n")[0] == 500
+        finally:
+            connection.close()
+
+
 def test_answers(start, client):
     assert get(client(start(hello))) == (200, b"hello")
 
@@ -102,13 +124,15 @@ def test_head_has_headers_and_no_body(start, client):
     connection.request("HEAD", "/")
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Content-Length"], answer.read()) == (200, "5", b"")
-    assert get(connection) == (200, b"hello"), "nothing of the body is left in the connection"
+    assert get(connection) == (200, b"hello"), "no part of the body may be left in the connection"
 
 
 def test_careless_application_sends_no_body_either(start, client):
     closed = []
 
     class Answer:
+        start: Any
+
         def __iter__(self):
             self.start("200 OK", [("X-Late", "yes")])
             yield b"hello"
@@ -139,7 +163,7 @@ def test_chunked_body_arrives(start, client):
 
 
 def test_chunked_body_streams(start, client):
-    """The application has the first chunk while the client holds back the second: an image is not kept in memory."""
+    """The application gets the first chunk while the client holds back the second: an image is not kept in memory."""
     arrived = threading.Event()
 
     def application(environ, start_response):
@@ -202,7 +226,7 @@ def test_more_clients_than_threads_are_all_served(start, client):
     connections = [client(server) for _ in range(30)]
     with ThreadPoolExecutor(30) as pool:
         assert list(pool.map(get, connections)) == [(200, b"hello")] * 30
-        assert list(pool.map(get, connections)) == [(200, b"hello")] * 30, "and their connections are kept, not their threads"
+        assert list(pool.map(get, connections)) == [(200, b"hello")] * 30, "idle connections must be kept without holding threads"
 
 
 def test_exception_is_a_500_without_its_text(start, client, caplog):
@@ -213,7 +237,7 @@ def test_exception_is_a_500_without_its_text(start, client, caplog):
     status, body = get(client(server))
     assert status == 500
     assert b"secret" not in body
-    assert "ZeroDivisionError: a secret" in caplog.text, "but the log has it"
+    assert "ZeroDivisionError: a secret" in caplog.text, "the log must have the exception"
 
 
 def test_server_survives_an_exception(start, client):

@@ -1,4 +1,7 @@
-"""How the tests look at upstream's code. Its services share one global configuration, so none of them is imported here."""
+"""Tools with which tests inspect upstream's code.
+
+Upstream's services share one global configuration, so no test imports one of them into its own process.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ NOVA = """
 
 
 def inside(code: str, *arguments: str) -> Any:
-    """What a piece of code prints as JSON with `tell(…)`, run in an interpreter of its own."""
+    """Run code in an interpreter of its own, and return the object that it passes to `tell(…)`, through JSON."""
     prelude = f"import json, sys\ndef tell(data): print({_MARK!r} + json.dumps(data))\n"
     command = [sys.executable, "-W", "ignore", "-c", prelude + textwrap.dedent(code), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -44,18 +46,51 @@ def inside(code: str, *arguments: str) -> Any:
     return json.loads(done.stdout.rpartition(_MARK)[2])
 
 
-def fingerprint(distribution: str, path: str, name: str) -> str:
-    """Eight digits that change when a function of an upstream file does; comments and docstrings do not count.
+_KNOWN_OPTIONS = """
+    from fnmatch import fnmatch
+    from importlib.metadata import entry_points
+    from oslo_config import cfg
+
+    known = set()
+    for point in entry_points(group="oslo.config.opts"):
+        if any(fnmatch(point.name, pattern) for pattern in sys.argv[2:]):
+            for group, options in point.load()():
+                known |= {(str(getattr(group, "name", group) or "DEFAULT").lower(), option.dest) for option in options}
+    sections = {}
+    cfg.ConfigParser(sys.argv[1], sections).parse()
+    tell(sorted(f"{s}.{o}" for s, options in sections.items() for o in options if (s.lower(), o) not in known))
+"""
+
+
+def unknown_options(file: Path, *namespaces: str) -> list[str]:
+    """Return the options of a configuration file, as `SECTION.OPTION`, that upstream does not have.
 
     Args:
-        distribution: which has the file.
-        path: of the file, from `site-packages`.
-        name: of the function, with its class: `FakeDriver.init_host`.
+        file: the configuration file.
+        namespaces: patterns of the namespaces (entry points `oslo.config.opts`) that define the known options.
     """
-    node: ast.AST = ast.parse(Path(str(metadata.distribution(distribution).locate_file(path))).read_text(encoding="utf-8"))
+    found: list[str] = inside(_KNOWN_OPTIONS, str(file), *namespaces)
+    return found
+
+
+UNINSTALLED = "not installed"
+"""The fingerprint of code whose distribution is not installed."""
+
+
+def fingerprint(source: str) -> str:
+    """Return eight digits that change when a function or class of upstream does; comments and docstrings do not count.
+
+    Args:
+        source: `PATH:NAME`: a file's path below `site-packages`, and a qualified name in it, such as `FakeDriver.init_host`.
+    """
+    path, _, name = source.partition(":")
+    spec = find_spec(path.partition("/")[0])
+    if spec is None or spec.origin is None:
+        return UNINSTALLED
+    node: ast.AST = ast.parse((Path(spec.origin).parents[1] / path).read_text(encoding="utf-8"))
     for part in name.split("."):
         found = [child for child in ast.iter_child_nodes(node) if getattr(child, "name", None) == part]
-        assert found, f"{path} has no {name} any more"
+        assert found, f"{path} no longer has {name}"
         node = found[0]
     # Python 3.12 chooses other quotation marks than 3.11.
     text = ast.unparse(_without_docstring(node)).replace('"', "'")
@@ -67,16 +102,3 @@ def _without_docstring(node: ast.AST) -> ast.AST:
     if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
         del body[0]
     return node
-
-
-def check(distribution: str, known: Mapping[tuple[str, str], str], what: str) -> None:
-    """Compare fingerprints with those of the code that ours was written against.
-
-    Args:
-        distribution: which has the files.
-        known: fingerprint by path and name.
-        what: must be looked at again if one differs.
-    """
-    found = {key: fingerprint(distribution, *key) for key in known}
-    changed = {" ".join(key): value for key, value in found.items() if value != known[key]}
-    assert not changed, f"upstream has changed {changed}: {what}; then put the new fingerprints here"

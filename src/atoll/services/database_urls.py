@@ -1,0 +1,85 @@
+"""SQLAlchemy URLs of a site's databases at a server. Without input or output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+SQLITE = "sqlite"
+REDIS = "redis"
+POSTGRESQL = "postgresql"
+MARIADB = "mariadb"
+
+USER = "atoll"
+"""The user of a site's services at a server that the site starts."""
+
+
+@dataclass(frozen=True)
+class DatabaseOwner:
+    """The site that databases belong to. Names of clouds and sites have neither dots nor underscores, so the names below are unique."""
+
+    cloud: str
+    site: str
+
+    def called(self, name: str) -> str:
+        """Return the name of a database at a server of MariaDB or PostgreSQL."""
+        return f"{self.cloud}_{self.site}_{name}"
+
+    def log(self, name: str) -> str:
+        """Return the name of the log of a database in Redis."""
+        return f"{self.cloud}.{self.site}.{name}"
+
+
+def own_server(engine: str, sockets: Path, password: str) -> str:
+    """Return the URL of the server that a site starts.
+
+    Args:
+        engine: `redis`, `mariadb` or `postgresql`.
+        sockets: the directory of the site's sockets.
+        password: the password of `USER`.
+    """
+    account = f"{USER}:{quote(password, safe='')}"
+    directory = own_directory(engine, sockets)
+    if engine == REDIS:
+        return f"redis://{account}@localhost/0?{urlencode({'socket': str(directory / REDIS_SOCKET)})}"
+    if engine == MARIADB:
+        return f"mysql+pymysql://{account}@localhost?{urlencode({'unix_socket': str(directory / MARIADB_SOCKET)})}"
+    return f"postgresql+psycopg://{account}@?{urlencode({'host': str(directory)})}"
+
+
+REDIS_SOCKET = "redis.sock"
+MARIADB_SOCKET = "mariadb.sock"
+POSTGRESQL_SOCKET = ".s.PGSQL.5432"
+
+
+def own_directory(engine: str, sockets: Path) -> Path:
+    """Return the directory of the socket of a server that a site starts, apart from the bus's, which tries every socket in its own."""
+    return sockets / engine
+
+
+def of_server(server: str, name: str) -> str:
+    """Return the URL of a database at a server of MariaDB or PostgreSQL."""
+    parts = urlsplit(server)
+    query = parts.query
+    if parts.scheme.startswith(POSTGRESQL):
+        query = "&".join(filter(None, (query, "plugin=atoll-postgresql")))
+    return urlunsplit(parts._replace(path=f"/{name}", query=query))
+
+
+def of_store(server: str, replica: Path, owner: DatabaseOwner, name: str, *, durable: bool) -> str:
+    """Return the URL of a database on Redis (`atoll.stores`), with the scheme that oslo.db treats as SQLite.
+
+    Args:
+        server: the URL of Redis.
+        replica: the path of the site's replica.
+        owner: the site.
+        name: the database.
+        durable: whether a commit must be on Redis's disk when it returns.
+    """
+    parts = urlsplit(server)
+    own = {"replica": str(replica), "log": owner.log(name), "cloud": owner.cloud, "site": owner.site}
+    own |= {} if durable else {"durability": "relaxed"}
+    scheme = "sqlite+rediss" if parts.scheme.startswith("rediss") else "sqlite+redis"
+    query = "&".join(filter(None, (parts.query, urlencode(own))))
+    return urlunsplit(parts._replace(scheme=scheme, path=parts.path if parts.path.strip("/") else "/0", query=query))

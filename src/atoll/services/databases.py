@@ -1,0 +1,78 @@
+"""The databases of a site's services, made when a service starts for the first time.
+
+SQLite's are copies of templates. A log in Redis begins with the same template. At a server of MariaDB or PostgreSQL, upstream's own
+migrations make the schema, in a process of their own, because they set options of the whole process.
+
+A database that exists before the site has made it is never taken over: it may hold the data of another cloud. Two marks in
+`data/databases` tell: `NAME.begun` is written before anything is made, `NAME` once it is complete. What was begun and not completed is
+removed and made anew. Each mark contains the address of the server, since the site's server may have another address later.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from atoll.files import make_directory, write_private
+from atoll.services import common, servers
+from atoll.services.contract import Settings
+from atoll.services.database_urls import REDIS, SQLITE
+
+DIRECTORY = "databases"
+"""Directory below a site's data with the marks of the databases that the site has made."""
+
+Make = Callable[[Mapping[str, str]], None]
+"""Makes the schemas of a service's databases: their URLs by name."""
+
+
+def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) -> None:
+    """Make those databases of a service that the site lacks.
+
+    Args:
+        settings: the site's settings.
+        service: the service, whose templates have its name.
+        names: the names of its databases.
+        make: makes their schemas at a server of MariaDB or PostgreSQL; called in a process of its own.
+
+    Raises:
+        SystemExit: the server refuses, or has a database of that name already; one line says which.
+    """
+    names = list(names)
+    engine = settings.engine_of(names[0])
+    if engine == SQLITE:
+        common.databases(settings, service, names)
+        return
+    directory = settings.data / DIRECTORY
+    missing = [name for name in names if not (directory / name).exists()]
+    if not missing:
+        return
+    make_directory(directory)
+    try:
+        for name in missing:
+            begun = directory / f"{name}.begun"
+            servers.clear(settings, name, own=begun.exists())
+            _mark(begun, settings)
+            if engine == REDIS:
+                servers.seed(settings, name, settings.templates / service / f"{name}.db")
+            else:
+                servers.create(settings, name)
+        if engine != REDIS:
+            _in_process(make, {name: settings.database(name) for name in names})
+    except servers.ServerError as error:
+        raise SystemExit(str(error)) from None
+    for name in missing:
+        _mark(directory / name, settings)
+        (directory / f"{name}.begun").unlink()
+
+
+def _mark(path: Path, settings: Settings) -> None:
+    write_private(path, servers.address(settings))
+
+
+def _in_process(make: Make, urls: Mapping[str, str]) -> None:
+    process = multiprocessing.get_context("fork").Process(target=make, args=(urls,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"the schema of {' and '.join(urls)} could not be made; the lines above say why")

@@ -1,0 +1,1 @@
+"""Glance, the image service of a site."""

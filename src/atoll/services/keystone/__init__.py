@@ -1,0 +1,1 @@
+"""Keystone, the identity service of a site."""

@@ -1,0 +1,1 @@
+"""Recovery of work that was under way when Nova was killed."""

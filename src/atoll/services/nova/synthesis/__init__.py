@@ -1,0 +1,8 @@
+"""Servers from overlays: a disk that is made from a base and an overlay, both of them images of Glance.
+
+- `overlays`: what the properties of images say, which keys count, and the names of images in the site's cache;
+- `disks`: the steps from two images to a disk;
+- `worker`: the process that applies overlays.
+
+`patches/nova/overlay_images.py` connects them with Nova's libvirt driver.
+"""

@@ -1,0 +1,199 @@
+"""Overlays and bases as images of Glance: their properties, the keys that count for a caller, and their names in the site's cache.
+
+Whoever owns an image chooses its properties, so none of them is believed: the digest of a base is computed from its data, and the base and
+the result of an overlay come from its signed header. Glance itself computes the hash of an image's data, which never change. Names in the
+cache are derived from those hashes: who finds a base or a launch image there can read the same data in Glance at that moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+BASE = "atoll_cloudlet_base"
+"""Property of an overlay: the digest of its base, in hexadecimal. An image that has it is an overlay."""
+
+BASE_IMAGE = "atoll_cloudlet_base_image"
+"""Property of an overlay: the id of an image that is its base; only a hint for people."""
+
+KEY = "atoll_cloudlet_key"
+"""Property of an overlay: the names of keys, of which one has signed it, separated by commas."""
+
+DIGEST = "atoll_cloudlet_digest"
+"""Property of a base: its digest, in hexadecimal."""
+
+MACHINE = "atoll_cloudlet_machine"
+"""Property of a base: the machine type of its description, if it has one."""
+
+TRUST = "atoll_cloudlet_trust"
+"""Key of a server's metadata: further keys that its creator trusts, separated by commas."""
+
+PROPERTIES = (BASE, BASE_IMAGE, KEY, DIGEST, MACHINE)
+"""The properties of images; snapshots of servers do not inherit them, because they are complete disks."""
+
+MOST_KEYS = 8
+"""Most keys that are tried."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_KEY = re.compile(r"ed25519:[0-9a-f]{64}|p256:0[23][0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f-]{36}")
+_HASH = re.compile(r"[0-9a-f]{32,128}")
+
+
+class OverlayRefusal(Exception):
+    """A reason why a server can't be started from an overlay: one line for its user."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data of an image.
+
+    Attributes:
+        image: the image's id.
+        owner: the project that owns it.
+        public: whether everybody can use it.
+        size: bytes of its data.
+        hash: the algorithm and the hash of its data, which Glance has computed.
+    """
+
+    image: str
+    owner: str
+    public: bool
+    size: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An image that is an overlay.
+
+    Attributes:
+        data: its data.
+        base: the digest of its base, in hexadecimal, as a property says.
+        keys: the names of keys, as a property says.
+        base_image: the id of its base's image, as a property says; may be empty.
+    """
+
+    data: Data
+    base: str
+    keys: tuple[str, ...]
+    base_image: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """An image that its property calls a base.
+
+    Attributes:
+        data: its data.
+        digest: the digest, as a property says.
+        machine: the machine type, as a property says.
+    """
+
+    data: Data
+    digest: str
+    machine: str
+
+    @property
+    def name(self) -> str:
+        """The name in the cache of the base that has this digest and was made from these data."""
+        return _name("base", self.data.hash, self.digest, self.machine)
+
+    def launch(self, overlay: Overlay, key: str) -> str:
+        """Return the name in the cache of the launch image that was made from these data and an overlay that a key has signed."""
+        return _name("launch", self.name, overlay.data.hash, key)
+
+
+def file_name(launch: str) -> str:
+    """Return the name of a launch image's disk in Nova's cache of images, which expects 40 hexadecimal digits.
+
+    Args:
+        launch: the launch image's name in the cache (`Base.launch`).
+    """
+    return launch[:40]
+
+
+def is_overlay(properties: Mapping[str, Any]) -> bool:
+    """Return whether the properties of an image say that it is an overlay."""
+    return BASE in properties
+
+
+def read_overlay(image: Mapping[str, Any]) -> Overlay:
+    """Return what an image says about an overlay.
+
+    Args:
+        image: the image, as Nova represents it.
+
+    Raises:
+        OverlayRefusal: a property is malformed, or Glance has no hash of the data.
+    """
+    properties = image["properties"]
+    base, keys = str(properties[BASE]), _listed(properties.get(KEY, ""), f"property {KEY} of the image")
+    if not _DIGEST.fullmatch(base):
+        raise OverlayRefusal(f"property {BASE} of the image: expected the 64 hexadecimal digits of a base's digest")
+    hint = str(properties.get(BASE_IMAGE, ""))
+    return Overlay(_data(image), base, keys, hint if _ID.fullmatch(hint) else "")
+
+
+def read_bases(images: Iterable[Mapping[str, Any]], overlay: Overlay, project: str) -> list[Base]:
+    """Return the images that may be the base of an overlay, those of the caller's own project first.
+
+    Args:
+        images: images that the caller can read now.
+        overlay: the overlay.
+        project: the caller's project.
+    """
+    found = []
+    for image in images:
+        machine = str(image["properties"].get(MACHINE, ""))
+        if image.get("status") == "active" and str(image["properties"].get(DIGEST)) == overlay.base and len(machine.encode()) <= 64:
+            with suppress(OverlayRefusal):  # one without a hash does not stand in the way of the others
+                found.append(Base(_data(image), overlay.base, machine))
+    return sorted(found, key=lambda base: (base.data.owner != project, not base.data.public, base.data.image))
+
+
+def trusted_keys(overlay: Overlay, project: str, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of the keys whose signatures count for a caller.
+
+    Keys that the overlay's owner names count for the owner's own project, and for all if the image is public, which only administrators
+    can make it. For an image of another project, the caller names keys in the server's metadata.
+
+    Args:
+        overlay: the overlay.
+        project: the caller's project, as Keystone has confirmed it.
+        metadata: the metadata of the server that the caller has created.
+
+    Raises:
+        OverlayRefusal: no key counts, or a name is malformed.
+    """
+    own = overlay.keys if overlay.data.public or overlay.data.owner == project else ()
+    keys = tuple(dict.fromkeys((*_listed(metadata.get(TRUST, ""), f"metadata {TRUST}"), *own)))
+    if not keys and overlay.keys:
+        raise OverlayRefusal(f"the overlay is another project's: name the key that you trust, `--property {TRUST}=KEY`")
+    if not keys:
+        raise OverlayRefusal(f"no key is trusted: expected one in property {KEY} of the image, or in metadata {TRUST} of the server")
+    return keys[:MOST_KEYS]
+
+
+def _listed(text: object, where: str) -> tuple[str, ...]:
+    keys = tuple(filter(None, (each.strip() for each in str(text).split(","))))
+    if not all(map(_KEY.fullmatch, keys)):
+        raise OverlayRefusal(f"{where}: expected names of keys, which `atoll cloudlet upload` prints")
+    return keys
+
+
+def _data(image: Mapping[str, Any]) -> Data:
+    algorithm, value, size = image.get("os_hash_algo"), image.get("os_hash_value"), image.get("size")
+    if not isinstance(value, str) or not _HASH.fullmatch(value) or not isinstance(size, int) or size <= 0:
+        raise OverlayRefusal(f"image {image['id']} has no data, or Glance knows no hash of them: upload it again")
+    public = bool(image.get("is_public", image.get("visibility") == "public"))
+    return Data(str(image["id"]), str(image.get("owner") or ""), public, size, f"{algorithm}:{value}")
+
+
+def _name(*words: Sequence[str] | str) -> str:
+    """Return 64 hexadecimal digits that differ if any of the words does."""
+    return hashlib.sha256("".join(f"{len(word)}:{word}" for word in ("atoll cloudlet", *map(str, words))).encode()).hexdigest()

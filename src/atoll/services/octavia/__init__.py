@@ -1,0 +1,1 @@
+"""Octavia, the load-balancing service of a site."""

@@ -1,0 +1,1 @@
+"""Patches of Glance and its store."""

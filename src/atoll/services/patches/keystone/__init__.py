@@ -1,0 +1,1 @@
+"""Patches of Keystone's middleware, tokens and policies."""

@@ -1,0 +1,1 @@
+"""Patches of Neutron, its agents and its network services."""

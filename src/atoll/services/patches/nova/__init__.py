@@ -1,0 +1,1 @@
+"""Patches of Nova's services and drivers."""

@@ -1,0 +1,99 @@
+"""The conductor's side of batches: performs the calls of remote objects that one message carries, in their order.
+
+nova-compute of a compute site has no database: upstream's conductor reads and saves each of its objects with a message of its own
+(`ConductorManager.object_action` and `object_class_action_versions` in nova/conductor/manager.py), one round trip each. The endpoint calls
+these two methods for each action of a batch. It ends with the first action that fails, as nova-compute would have done.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import nova.service
+import oslo_messaging
+from nova.conductor import manager
+from nova.context import RequestContext
+from opentelemetry.trace import SpanKind
+from oslo_messaging._drivers import common
+from oslo_serialization import jsonutils
+
+from atoll.services.patches.nova import batch_format
+from atoll.trace import recorder
+
+
+class BatchEndpoint:
+    """The endpoint of the conductor that takes batches.
+
+    Args:
+        conductor: the conductor's manager, whose methods perform the actions.
+    """
+
+    target = oslo_messaging.Target(namespace=batch_format.NAMESPACE, version=batch_format.VERSION)
+
+    def __init__(self, conductor: manager.ConductorManager) -> None:
+        self._conductor = conductor
+
+    def object_actions(self, _context: RequestContext, contexts: Sequence[dict[str, Any]], actions: Sequence[str]) -> list[dict[str, str]]:
+        """Perform actions one after the other.
+
+        Args:
+            contexts: the contexts of the actions, as dictionaries.
+            actions: the actions, as texts of JSON; each refers to its context by its position.
+
+        Returns:
+            An answer for each action that was performed: its `result`, or its `failure` in the form of the bus. After the failure of an
+            action that is not optional, no further action is performed.
+
+        Raises:
+            ValueError: there are more actions than a message may have; none was performed.
+        """
+        if len(actions) > batch_format.MOST:
+            raise ValueError(f"a batch of {len(actions)} actions; at most {batch_format.MOST} may be sent in a message")
+        answers: list[dict[str, str]] = []
+        for text in actions:
+            action = jsonutils.loads(text)
+            answers.append(self._answer(RequestContext.from_dict(contexts[action["context"]]), action))
+            if "failure" in answers[-1] and not action.get("optional"):
+                break
+        return answers
+
+    def _answer(self, context: RequestContext, action: dict[str, Any]) -> dict[str, str]:
+        try:
+            current = recorder.sampled()
+            if current is None:
+                return {"result": batch_format.dump(context, self._perform(context, action))}
+            with recorder.span(current, action["name"], SpanKind.INTERNAL):
+                return {"result": batch_format.dump(context, self._perform(context, action))}
+        except oslo_messaging.ExpectedException as expected:
+            return {"failure": common.serialize_remote_exception(expected.exc_info)}
+        except Exception:
+            return {"failure": common.serialize_remote_exception(sys.exc_info())}
+
+    def _perform(self, context: RequestContext, action: dict[str, Any]) -> Any:
+        arguments, keywords = batch_format.load(context, jsonutils.dumps([action["args"], action["kwargs"]]))
+        method = action["method"]
+        if "object" in action:
+            one = batch_format.load(context, jsonutils.dumps(action["object"]))
+            return self._conductor.object_action(context, one, method, arguments, keywords)
+        if "class" in action:
+            return self._conductor.object_class_action_versions(context, action["class"], method, action["versions"], arguments, keywords)
+        if method not in batch_format.PLACEMENT:
+            raise ValueError(f"{method} may not be part of a batch")
+        return getattr(self._conductor.compute_task_mgr.report_client, method)(context, *arguments, **keywords)
+
+
+class BatchingConductor(manager.ConductorManager):
+    """Upstream's conductor, which takes batches as well."""
+
+    additional_endpoints: list[Any]
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.additional_endpoints.append(BatchEndpoint(self))
+
+
+def install() -> None:
+    """Have the conductor of this process take batches (`SERVICE_MANAGERS` in nova/service.py)."""
+    nova.service.SERVICE_MANAGERS["nova-conductor"] = f"{__name__}.{BatchingConductor.__name__}"

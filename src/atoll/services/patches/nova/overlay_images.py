@@ -1,0 +1,243 @@
+"""Servers from overlays: the root disk of an image that is an overlay comes from its launch image.
+
+Upstream's driver gets each root disk through `LibvirtDriver._try_fetch_image_cache` (nova/virt/libvirt/driver.py): for a new server, a
+rescue, a rebuild, and for a guest whose disk is complete already. It names the file of an image in its cache after the image's id, and asks
+nobody whether the caller can read what the file was made from. So:
+
+- An overlay's disk has another name in the cache, which follows from the data of both images (`services/nova/synthesis`). Before the
+  file is used, both images are read with the caller's own token.
+- A guest that has its disk keeps the file below it, without questions: it was the caller's when the guest was created. QEMU's user can
+  write the disk's header, so a file below that is gone is made again only under the name that follows from the images.
+- The image of a server that was created from an overlay, or whose creator names a key to trust, is never started as it is: its owner can
+  delete the property that calls it an overlay.
+- `LibvirtDriver._rebase_original_qcow2_image` puts the snapshot of an unshelved guest over the cached image again. That of an overlay is
+  not there by its id, so the disk becomes complete in itself.
+
+Glance is asked whether an image is an overlay in two cases: the properties that Nova has kept with the server say so, or a new disk is not
+from the server's own image, as in a rescue. So servers from other images cause no further request.
+
+Whether upstream gains an extension point for other sources of images is an open question; its hypervisors' drivers have none.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nova import exception
+from nova.conf import CONF
+from nova.virt import images
+from nova.virt.libvirt import driver
+from nova.virt.libvirt import utils as libvirt_utils
+from oslo_concurrency import lockutils
+
+from atoll.services.contract import Settings
+from atoll.services.nova.synthesis import overlays
+from atoll.services.nova.synthesis.disks import Caller, Disks
+from atoll.services.nova.synthesis.overlays import OverlayRefusal
+from atoll.services.patches.nova import image_check
+
+_MOST_LISTED = 50
+"""Most images that are listed as the base of an overlay."""
+
+
+class OverlayRefused(exception.ImageUnacceptable):
+    """Raised for a server that cannot be started from an overlay."""
+
+    msg_fmt = "%(reason)s"
+
+
+@contextmanager
+def _refusing(image: str) -> Iterator[None]:
+    """Raise upstream's exception for a refusal."""
+    try:
+        yield
+    except OverlayRefusal as refusal:
+        raise OverlayRefused(image_id=image, reason=str(refusal)) from refusal
+
+
+class CallersImages:
+    """Images of Glance as the caller of a request can use them; see `synthesis.disks.Images`.
+
+    Args:
+        context: Nova's context of the request, with the caller's token.
+        instance: the server.
+    """
+
+    def __init__(self, context: Any, instance: Any) -> None:
+        self._context = context
+        self._project = str(instance.project_id)
+        self._trusted_certs = instance.trusted_certs
+
+    def get(self, image: str) -> Mapping[str, Any]:
+        """Return an image as the caller reads it now.
+
+        Raises:
+            ImageNotFound, ImageNotAuthorized: the caller cannot read it.
+        """
+        found: Mapping[str, Any] = images.IMAGE_API.get(self._context, image)
+        return found
+
+    def with_property(self, name: str, value: str) -> list[Mapping[str, Any]]:
+        """Return the images that the caller can read and that have a property.
+
+        An administrator who evacuates or rebuilds another project's server can read all images. Then only those are returned that the
+        server's project owns, and public ones.
+        """
+        found = images.IMAGE_API.get_all(self._context, filters={name: value, "status": "active"}, limit=_MOST_LISTED)
+        foreign = str(self._context.project_id) != self._project
+        return [image for image in found if not foreign or image.get("is_public") or str(image.get("owner")) == self._project]
+
+    def fetch(self, image: str, path: Path) -> None:
+        """Fetch the data of an image into a new file."""
+        images.fetch(self._context, image, str(path), self._trusted_certs)
+
+    def fetch_raw(self, image: str, path: Path, most: int) -> None:
+        """Fetch a disk into a new file, in raw format, with all of upstream's checks.
+
+        Raises:
+            ImageUnacceptable: it is no disk that upstream accepts, or larger than `most` bytes.
+        """
+        with image_check.limited(most):
+            images.fetch_to_raw(self._context, image, str(path), self._trusted_certs)
+
+    def check_raw(self, image: str, path: Path) -> None:
+        """Refuse a disk that QEMU could take for another format than raw, and with it for files of this machine.
+
+        As in upstream's `fetch_to_raw`, Nova's inspection and QEMU must agree: QEMU knows more formats.
+
+        Raises:
+            OverlayRefusal: it is no raw disk.
+        """
+        try:
+            images.do_image_deep_inspection({"disk_format": "raw"}, image, str(path))
+            taken = images.qemu_img_info(str(path)).file_format
+        except (exception.ImageUnacceptable, exception.InvalidDiskInfo):
+            taken = None
+        if taken != "raw":
+            raise OverlayRefusal("the overlay's disk begins like an image of another format: expected a raw disk")
+
+
+class OverlayImages(driver.LibvirtDriver):
+    """The libvirt driver, which makes disks from overlays."""
+
+    disks: Disks
+    """Makes the disks of this site."""
+
+    def _try_fetch_image_cache(
+        self, image: Any, fetch_func: Any, context: Any, filename: str, image_id: str, *more: Any, **keywords: Any
+    ) -> None:
+        """Make a guest's disk over the file of an image; see upstream's method for the arguments."""
+        instance, *rest = more
+        kept, exists, own = overlays.is_overlay(_kept(instance)), image.exists(), image_id == instance.image_ref
+        make = super()._try_fetch_image_cache
+
+        def over(fetch: Any, name: str) -> None:
+            make(image, fetch, context, name, image_id, *more, **keywords)
+
+        if not kept and own and not exists and overlays.TRUST in instance.metadata:
+            with _refusing(image_id):
+                raise OverlayRefusal(f"the image is no overlay, so no key that metadata {overlays.TRUST} names has signed it")
+        if not kept and (own or exists):
+            over(fetch_func, filename)
+            return
+        size = keywords.get("size", rest[0] if rest else None)
+        below = libvirt_utils.get_disk_backing_file(image.path) if exists else None
+        if exists and below is None:  # a complete disk, as after unshelving
+            if size:
+                image.resize_image(size)
+            return
+        if below is not None and self.disks.has(below):
+            over(_gone, below)
+            return
+        try:
+            with self._source(context, instance, image_id, below=below, most=size) as source:
+                over(*(source or (fetch_func, filename)))
+        except (OverlayRefused, exception.ImageNotFound):
+            if below is None or not keywords.get("fallback_from_host", rest[1] if len(rest) > 1 else None):
+                raise
+            over(_gone, below)  # upstream copies it from the other host
+
+    @contextmanager
+    def _source(
+        self, context: Any, instance: Any, image_id: str, *, below: str | None, most: int | None
+    ) -> Iterator[tuple[Callable[..., None], str] | None]:
+        """Yield the source of a guest's disk in images as the caller reads them now.
+
+        Args:
+            context: the context of the request.
+            instance: the server.
+            image_id: the id of the image.
+            below: the name of the file that the existing disk expects below it; `None` for a new disk.
+            most: most bytes of the disk.
+
+        Yields:
+            A function that moves the disk to its name in Nova's cache, and that name; `None` if the image is no overlay.
+
+        Raises:
+            OverlayRefused: no disk can be made.
+            ImageNotFound: the caller cannot read the image.
+        """
+        found = CallersImages(context, instance)
+        shown = found.get(image_id)
+        with _refusing(image_id):
+            if not overlays.is_overlay(shown["properties"]):
+                if image_id == instance.image_ref or below is not None:
+                    raise OverlayRefusal("the image was an overlay when the server was created, and is none now")
+                yield None
+                return
+            with self.disks.disk(shown, Caller(str(instance.project_id), instance.metadata), found, most) as disk:
+                if below not in {None, disk.name}:
+                    raise OverlayRefusal("the file below the server's disk is gone, and its image makes another one")
+                yield partial(_move, disk.made), disk.name
+
+    def _rebase_original_qcow2_image(self, context: Any, instance: Any, backend: Any) -> None:
+        """Put an unshelved disk over the file of its image again, or make it complete in itself if the image is an overlay."""
+        if not overlays.is_overlay(_kept(instance)):
+            super()._rebase_original_qcow2_image(context, instance, backend)
+        elif self._needs_rebase_original_qcow2_image(instance, backend):
+            self._rebase_with_qemu_img(backend.path, None)
+
+
+def _gone(target: str, image_id: str = "", **_: Any) -> None:
+    """Fetch nothing in place of a file that was there.
+
+    Raises:
+        ImageNotFound: always; upstream copies the file from the server's other host, if there is one.
+    """
+    raise exception.ImageNotFound(image_id=image_id or target)
+
+
+def _move(made: Path | None, target: str, **more: Any) -> None:
+    """Give a disk that was made its name in Nova's cache, whole or not at all.
+
+    Raises:
+        ImageNotFound: the cache had the disk, and has lost it meanwhile.
+    """
+    if made is None:
+        _gone(target, **more)
+    part = f"{target}.part"
+    shutil.move(str(made), part)
+    Path(part).replace(target)
+
+
+def _kept(instance: Any) -> dict[str, Any]:
+    """Return the properties of a server's image that Nova has kept with the server."""
+    prefix = "image_"
+    return {name.removeprefix(prefix): value for name, value in instance.system_metadata.items() if name.startswith(prefix)}
+
+
+def prepare(settings: Settings) -> None:
+    """Prepare the cache of bases and launch images of a site, for the driver.
+
+    Args:
+        settings: the site's settings.
+    """
+    limit = settings.cloudlet_cache_gib << 30
+    held = Path(CONF.instances_path) / CONF.image_cache.subdirectory_name
+    OverlayImages.disks = Disks(settings.data / "cloudlet", limit, held, lambda name: lockutils.lock(f"cloudlet-{name}"))
+    OverlayImages.disks.clean()

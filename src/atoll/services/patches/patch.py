@@ -1,0 +1,56 @@
+"""The form of an entry in the registry of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+UNIT = "tests/unit/services/"
+"""The directory of most tests that entries name."""
+
+
+class PatchKind(StrEnum):
+    """The ways in which Atoll reaches into upstream."""
+
+    PLUGIN = "a plug-in at an extension point"
+    SUBCLASS = "a subclass in the place of upstream's class"
+    WRAPPER = "a function around upstream's"
+    REPLACEMENT = "an object in the place of upstream's"
+    CONSTANT = "another value of an attribute"
+    EVENT = "a callback or an event"
+    TRIGGER = "triggers in upstream's database"
+    STARTUP = "upstream's start-up code, repeated"
+    RECOVERY = "upstream's own functions, called before the service starts"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One place where Atoll reaches into upstream.
+
+    Attributes:
+        name: a unique name.
+        distribution: the distribution that the patched code belongs to.
+        how: the way in which Atoll reaches into upstream.
+        replaces: dotted paths of the upstream objects that are replaced, wrapped, set, called back from or repeated.
+        why: one sentence that says why Atoll needs it.
+        module: the dotted path of Atoll's module.
+        sources: fingerprints of the upstream code that the patch relies on, by `PATH:QUALIFIED_NAME`; the path begins at `site-packages`.
+            `tests/unit/services/patches/test_registry.py` compares them.
+        behaviour: the pytest node id of a test that shows what the patch does.
+        still_needed: the pytest node id of a test that fails as soon as unpatched upstream behaves as the patch does.
+        traffic: True if the patch reduces control traffic, so that `traffic: stock` in a site's YAML leaves it out.
+        unprovable: the reason why no such test exists, in one sentence.
+    """
+
+    name: str
+    distribution: str
+    how: PatchKind
+    replaces: tuple[str, ...]
+    why: str
+    module: str
+    behaviour: str
+    still_needed: str = ""
+    unprovable: str = ""
+    traffic: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Placement, the inventory service of a site."""

@@ -1,0 +1,235 @@
+"""The servers of a site's databases: whether they can be used, and the databases that they hold.
+
+It imports a driver only when it is called, and shows no password: messages name a server by its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from atoll.services.contract import Settings
+from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS, DatabaseOwner, of_server
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from atoll.stores.url import Settings as StoreSettings
+
+OLDEST = {MARIADB: (10, 6), POSTGRESQL: (13,)}
+"""The oldest versions that the services are known to work with."""
+
+CONNECT_S = 5
+"""Seconds to wait for a connection."""
+
+_MAINTENANCE = {MARIADB: "", POSTGRESQL: "postgres"}
+"""The database to connect to in order to create others."""
+
+_EXISTS = {
+    MARIADB: "select count(*) from information_schema.schemata where schema_name = :name",
+    POSTGRESQL: "select count(*) from pg_database where datname = :name",
+}
+_TABLES = {
+    MARIADB: "select count(*) from information_schema.tables where table_schema = :name",
+    POSTGRESQL: "select count(*) from information_schema.tables where table_schema = 'public' and table_catalog = :name",
+}
+_OPTIONS = {
+    # As the services' own deployments: their indexes are too long for four bytes a character in some tables.
+    MARIADB: "character set utf8mb3 collate utf8mb3_general_ci",
+    POSTGRESQL: "encoding 'UTF8' template template0",
+}
+
+
+class ServerError(Exception):
+    """A server that can't be used; the message is one line, and has no password."""
+
+
+def address(settings: Settings) -> str:
+    """Return the address of a site's server, without user and password."""
+    parts = urlsplit(settings.database_server)
+    found = dict(parse_qsl(parts.query))
+    return found.get("socket") or found.get("unix_socket") or found.get("host") or parts.netloc.rpartition("@")[2]
+
+
+def check(settings: Settings) -> None:
+    """Refuse a server that does not answer, is too old, or would lose commits.
+
+    Raises:
+        ServerError: as the message says; nothing was changed.
+    """
+    if settings.engine == REDIS:
+        _check_redis(settings)
+        return
+    with _connected(settings) as connection:
+        found = tuple(connection.dialect.server_version_info or ())
+        if settings.engine == MARIADB and not getattr(connection.dialect, "is_mariadb", False):
+            raise ServerError(f"{address(settings)} is MySQL {_dotted(found)}: expected MariaDB {_dotted(OLDEST[MARIADB])} or later")
+        if found < OLDEST[settings.engine]:
+            expected = _dotted(OLDEST[settings.engine])
+            raise ServerError(f"{address(settings)} is {settings.engine} {_dotted(found)}: expected version {expected} or later")
+
+
+def _dotted(version: tuple[Any, ...]) -> str:
+    return ".".join(map(str, version[:3]))
+
+
+def clear(settings: Settings, name: str, *, own: bool) -> None:
+    """Make sure that the server has no database `name` of the site, or an empty one.
+
+    Args:
+        settings: the site's settings.
+        name: the database.
+        own: whether the site itself has begun to make it, so that it may be removed.
+
+    Raises:
+        ServerError: there is one with content that this site has not made, or the server refuses.
+    """
+    called = _called(settings, name)
+    if settings.engine == REDIS:
+        client, keys = _redis(settings), _keys(called)
+        with _translated(settings):
+            there = client.exists(*keys)
+            if there and own:
+                client.delete(*keys)
+        if own:  # a replica that was begun as well
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{settings.database_file(name)}{suffix}").unlink(missing_ok=True)
+    else:
+        there = _tables(settings, called)
+        if there and own:
+            drop(settings, [name])
+    if there and not own:
+        message = f"{address(settings)} has a database {called} already, which this site has not made"
+        raise ServerError(f"{message}: remove it there, or give cloud or site another name")
+
+
+def seed(settings: Settings, name: str, template: Path) -> None:
+    """Begin a log in Redis with a template.
+
+    Raises:
+        ServerError: Redis refuses, or can't hold a log.
+    """
+    from atoll.stores import maintenance
+
+    with _translated(settings):
+        maintenance.seed(_store(settings, name), template)
+
+
+def create(settings: Settings, name: str) -> None:
+    """Create an empty database, unless there is an empty one.
+
+    Raises:
+        ServerError: the server refuses.
+    """
+    from sqlalchemy import text
+
+    called = _called(settings, name)
+    with _connected(settings) as connection:
+        if not connection.execute(text(_EXISTS[settings.engine]), {"name": called}).scalar():
+            quoted = connection.dialect.identifier_preparer.quote_identifier(called)
+            connection.execute(text(f"create database {quoted} {_OPTIONS[settings.engine]}"))
+
+
+def drop(settings: Settings, names: list[str]) -> None:
+    """Remove databases of a site from its server, with all that they hold; those that do not exist are no error.
+
+    Raises:
+        ServerError: the server refuses, or does not answer.
+    """
+    from sqlalchemy import text
+
+    if settings.engine == REDIS:
+        with _translated(settings):
+            _redis(settings).delete(*(key for name in names for key in _keys(_called(settings, name))))
+        return
+    with _connected(settings) as connection:
+        for name in names:
+            quoted = connection.dialect.identifier_preparer.quote_identifier(_called(settings, name))
+            connection.execute(text(f"drop database if exists {quoted}"))
+
+
+def _called(settings: Settings, name: str) -> str:
+    owner = DatabaseOwner(settings.cloud, settings.site)
+    return owner.log(name) if settings.engine == REDIS else owner.called(name)
+
+
+def _keys(log: str) -> list[str]:
+    """Return the keys of a log; atoll/stores/log.py names them."""
+    return [f"{{{log}}}:{part}" for part in ("log", "meta", "slots", "snapshot", "turn")]
+
+
+def _tables(settings: Settings, called: str) -> int:
+    """Return the number of tables in a database; 0 if there is no such database."""
+    from sqlalchemy import text
+
+    with _connected(settings) as connection:
+        if not connection.execute(text(_EXISTS[settings.engine]), {"name": called}).scalar():
+            return 0
+    with _connected(settings, called) as connection:
+        return int(connection.execute(text(_TABLES[settings.engine]), {"name": called}).scalar() or 0)
+
+
+def _store(settings: Settings, name: str = "any") -> StoreSettings:
+    from sqlalchemy.engine import make_url
+
+    from atoll.stores.url import parse
+
+    return parse(make_url(settings.database(name)))
+
+
+def _redis(settings: Settings) -> Any:
+    from atoll.stores import server
+
+    return server.connect(_store(settings))
+
+
+def _check_redis(settings: Settings) -> None:
+    from atoll.stores import server
+
+    with _translated(settings):
+        store = _store(settings)
+        server.check(server.connect(store), store)
+
+
+@contextmanager
+def _translated(settings: Settings) -> Iterator[None]:
+    """Turn the errors of Redis and of a store into `ServerError`."""
+    import redis
+
+    from atoll.stores.errors import StoreError
+
+    try:
+        yield
+    except StoreError as error:
+        raise ServerError(_one_line(error)) from None
+    except redis.RedisError as error:
+        raise ServerError(f"{address(settings)}: Redis can't be used: {_one_line(error)}") from None
+
+
+@contextmanager
+def _connected(settings: Settings, database: str | None = None) -> Iterator[Connection]:
+    """Connect to a server of MariaDB or PostgreSQL, with each statement a transaction.
+
+    Raises:
+        ServerError: the server does not answer, or refuses a statement.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    url = of_server(settings.database_server, database if database is not None else _MAINTENANCE[settings.engine])
+    try:
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": CONNECT_S})
+        with engine.connect() as connection:
+            yield connection
+    except (SQLAlchemyError, OSError) as error:  # PyMySQL does not translate errors of the files of certificates
+        cause = getattr(error, "orig", None) or error
+        raise ServerError(f"{address(settings)}: {settings.engine} can't be used: {_one_line(cause)}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error.args[1]) if len(error.args) > 1 and isinstance(error.args[0], int) else str(error)
+    return " ".join(text.split())

@@ -1,0 +1,358 @@
+"""The way from two images to a disk: who may use what of the cache, what is fetched, and what is left."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_overlay_decisions import KEY, SECOND, base, overlay
+
+from atoll.services.nova.synthesis import disks, overlays, worker
+from atoll.services.nova.synthesis.disks import Caller, Disks
+from atoll.services.nova.synthesis.overlays import OverlayRefusal, read_bases, read_overlay
+from atoll.services.nova.synthesis.worker import WrongBase
+
+LIMIT = 1 << 30
+MINE = Caller("mine", {})
+
+
+class Readable:
+    """A caller's images: those that it can read now."""
+
+    def __init__(self, *found: dict[str, Any]) -> None:
+        self.found, self.fetched = list(found), []
+        self.check = lambda _path: None
+
+    def with_property(self, name: str, value: str) -> list[Mapping[str, Any]]:
+        return [each for each in self.found if each["properties"].get(name) == value]
+
+    def fetch(self, image: str, path: Path) -> None:
+        self.fetched.append(image)
+        path.write_bytes(b"overlay")
+
+    def fetch_raw(self, image: str, path: Path, most: int) -> None:
+        assert most == LIMIT
+        self.fetched.append(image)
+        path.write_bytes(b"base")
+
+    def check_raw(self, _image: str, path: Path) -> None:
+        self.check(path)
+
+
+class Worker:
+    """A double of the process: a base is what its file says, and KEY has signed all overlays."""
+
+    def __init__(self, directory: Path) -> None:
+        self.cache = directory / "cloudlet" / "cache"
+        self.tasks: list[Mapping[str, Any]] = []
+        self.wrong: set[str] = set()
+        self.forgets = 0
+
+    def __call__(self, task: Mapping[str, Any]) -> str | None:
+        self.tasks.append(task)
+        if "digest" in task:
+            if task["name"] in self.wrong:
+                raise WrongBase("its content is another base")
+            (self.cache / task["name"]).mkdir(parents=True)
+            return None
+        names = dict(task["keys"])
+        if KEY not in names:
+            raise OverlayRefusal("the overlay: no trusted key signed this overlay")
+        if self.forgets:
+            self.forgets -= 1
+            return None
+        launch = self.cache / names[KEY]
+        if not launch.is_dir():
+            if not task["overlay"] or not (self.cache / task["base"]).is_dir():
+                return None
+            launch.mkdir()
+        Path(task["target"]).write_bytes(b"disk")
+        return KEY
+
+
+class Site:
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.held = directory, directory / "held"
+        self.held.mkdir()
+        self.worker = Worker(directory)
+        self.disks = Disks(directory / "cloudlet", LIMIT, self.held, lambda _name: nullcontext(), self.worker)
+
+    def boot(self, images: Readable, image: dict[str, Any] | None = None, caller: Caller = MINE, most: int | None = None) -> str:
+        """Make a disk as the driver does, and return its name."""
+        with self.disks.disk(image or overlay(), caller, images, most) as disk:
+            if disk.made is not None:
+                assert not (self.held / disk.name).exists()
+                disk.made.rename(self.held / disk.name)
+        self.check_clean()
+        return disk.name
+
+    def refused(self, images: Readable, expected: str, *arguments: object, **more: object) -> None:
+        with pytest.raises(OverlayRefusal, match=expected) as caught:
+            self.boot(images, *arguments, **more)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 190, "Nova keeps 255 characters of a fault"
+        self.check_clean()
+
+    def check_clean(self) -> None:
+        work = self.directory / "cloudlet" / "work"
+        assert not work.is_dir() or list(work.iterdir()) == []
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    return Site(tmp_path)
+
+
+def test_first_server_fetches_both_and_the_next_ones_nothing(site):
+    images = Readable(base())
+    name = site.boot(images)
+    assert images.fetched == ["o", "i"]
+    assert (site.held / name).read_bytes() == b"disk"
+    assert site.boot(images) == name
+    (site.held / name).unlink()
+    assert site.boot(images) == name, "the launch image is still in the cache"
+    assert images.fetched == ["o", "i"]
+    assert site.worker.tasks[-1]["overlay"] == ""
+
+
+def test_base_that_the_caller_cannot_read_now_is_not_used_from_the_cache(site):
+    site.boot(Readable(base()))
+    site.refused(Readable(), "no image that you can use at this site is the overlay's base dddddddddddddddd: `atoll cloudlet upload` it")
+    hinted = overlay(**{overlays.BASE_IMAGE: "0" * 36})
+    site.refused(Readable(), "keep image 000.* here", hinted)
+
+
+def test_base_that_is_only_claimed_leads_to_no_image_of_the_cache(site):
+    """A stranger uploads anything with the digest of a private base as its property."""
+    site.boot(Readable(base()))
+    claim = base("claim", "stranger", "c" * 128)
+    site.worker.wrong.add(read_bases([claim], read_overlay(overlay()), "stranger")[0].name)
+    images, caller = Readable(claim), Caller("stranger", {overlays.TRUST: KEY})
+    site.refused(images, "image claim: its content is another base", overlay("stranger"), caller=caller)
+    assert images.fetched == ["o", "claim"], "the claim's own data must be read"
+
+
+def test_next_image_is_tried_if_one_only_claims_to_be_the_base(site):
+    claim = base("a-claim", hashed="c" * 128)
+    site.worker.wrong.add(read_bases([claim], read_overlay(overlay()), "mine")[0].name)
+    images = Readable(claim, base("real"))
+    site.boot(images)
+    assert images.fetched == ["o", "a-claim", "real"]
+
+
+def test_no_more_than_some_images_are_tried(site):
+    claims = [base(f"claim{number}", hashed=f"{number:x}" * 128) for number in range(10)]
+    site.worker.wrong = {each.name for each in read_bases(claims, read_overlay(overlay()), "mine")}
+    images = Readable(*claims)
+    site.refused(images, "image claim3: its content")
+    assert len(set(images.fetched) - {"o"}) == disks.MOST_BASES
+
+
+def test_disk_of_another_key_is_not_used(site):
+    site.boot(Readable(base()))
+    site.refused(Readable(base()), "no trusted key signed", overlay(**{overlays.KEY: SECOND}))
+
+
+def test_copy_of_the_base_with_the_same_data_serves(site):
+    name = site.boot(Readable(base()))
+    images = Readable(base("copy", "other"))
+    assert site.boot(images) == name
+    assert images.fetched == []
+
+
+def test_launch_image_that_leaves_the_cache_meanwhile_is_made_again(site):
+    images = Readable(base())
+    name = site.boot(images)
+    (site.held / name).unlink()
+    site.worker.forgets = 1
+    site.boot(images)
+    assert images.fetched == ["o", "i", "o"]
+    (site.held / name).unlink()
+    site.worker.forgets = 2
+    site.refused(images, "the site's cache of bases is too small")
+
+
+@pytest.mark.parametrize("what", ["overlay", "base"])
+def test_data_larger_than_the_cache_are_not_fetched(site, what):
+    large = {"size": LIMIT + 1}
+    images = Readable(base() | (large if what == "base" else {}))
+    site.refused(images, f"the {what} has 1024 MiB: expected at most the 1024", overlay() | (large if what == "overlay" else {}))
+    assert what[0] not in images.fetched
+
+
+def test_full_file_system(site, monkeypatch):
+    usage = disks.shutil.disk_usage
+    monkeypatch.setattr(disks.shutil, "disk_usage", lambda path: usage(path)._replace(free=10))
+    images = Readable(base())
+    site.refused(images, "no space left for the overlay: 0 MiB are free, expected 95")
+    assert images.fetched == []
+
+
+def test_disk_of_another_format_is_refused(site):
+    images = Readable(base())
+
+    def refuse(path: Path) -> None:
+        raise OverlayRefusal(f"{path.name} is no raw disk")
+
+    images.check = refuse
+    site.refused(images, "disk is no raw disk")
+    assert list(site.held.iterdir()) == []
+
+
+def test_size_of_the_disk_is_bounded_by_the_flavor_and_by_the_cache(site):
+    site.boot(Readable(base()), most=1000)
+    assert site.worker.tasks[-1]["most"] == 1000
+    for path in site.held.iterdir():
+        path.unlink()
+    site.boot(Readable(base()), most=LIMIT * 9)
+    assert site.worker.tasks[-1]["most"] == LIMIT
+
+
+def test_files_of_an_interrupted_process_are_deleted(site):
+    kept = site.worker.cache / ("1" * 64)
+    for path in (
+        site.directory / "cloudlet" / "work" / "old",
+        *(site.worker.cache / f".{'1' * 64}.{kind}" for kind in ("new", "partial")),
+        kept,
+    ):
+        path.mkdir(parents=True)
+        (path / "disk").write_bytes(b"x")
+    site.disks.clean()
+    assert list((site.directory / "cloudlet").iterdir()) == [site.worker.cache]
+    assert list(site.worker.cache.iterdir()) == [kept]
+
+
+def test_servers_at_once_make_one_disk(tmp_path):
+    site = Site(tmp_path)
+    locks = defaultdict[str, threading.Lock](threading.Lock)
+    site.disks = Disks(tmp_path / "cloudlet", LIMIT, site.held, locks.__getitem__, site.worker)
+    images = Readable(base())
+    threads = [threading.Thread(target=lambda: site.disks and boot(site, images)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert images.fetched == ["o", "i"]
+    assert len(list(site.held.iterdir())) == 1
+
+
+def test_few_processes_work_at_once(tmp_path):
+    """Each may take gigabytes of memory, and one tenant starts many servers at once."""
+    site, now, most = Site(tmp_path), [], []
+    entered = threading.Barrier(disks.MOST_WORKERS + 1)
+
+    def slow(task: Mapping[str, Any]) -> str | None:
+        now.append(task)
+        most.append(len(now))
+        with suppress(threading.BrokenBarrierError):
+            entered.wait(0.2)  # broken if fewer are let in
+        found = site.worker(task)
+        now.remove(task)
+        return found
+
+    site.disks = Disks(tmp_path / "cloudlet", LIMIT, site.held, lambda _name: nullcontext(), slow)
+    overlays_ = [overlay() | {"os_hash_value": f"{number:x}" * 128} for number in range(1, 6)]
+    bases = [base(hashed=f"{number:x}" * 128) for number in range(1, 6)]
+    threads = [
+        threading.Thread(target=lambda pair: boot(site, Readable(pair[1]), pair[0]), args=(pair,))
+        for pair in zip(overlays_, bases, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(site.held.iterdir())) == 5
+    assert max(most) <= disks.MOST_WORKERS
+
+
+def test_image_of_a_stranger_that_claims_to_be_the_base_holds_up_nobody_else(tmp_path):
+    """The stranger has the same overlay, for instance a public one, and its claim is large and slow to check."""
+    site = Site(tmp_path)
+    locks = defaultdict[str, threading.Lock](threading.Lock)
+    site.disks = Disks(tmp_path / "cloudlet", LIMIT, site.held, locks.__getitem__, site.worker)
+    claimed, checked = Readable(base("claim", "stranger", "c" * 128)), threading.Event()
+    claimed.fetch_raw = lambda _image, path, _most: (checked.wait(10), path.write_bytes(b"base"))
+    stranger = threading.Thread(target=boot, args=(site, claimed))
+    stranger.start()
+    mine = threading.Thread(target=boot, args=(site, Readable(base())))
+    mine.start()
+    mine.join(5)
+    waiting = mine.is_alive()
+    checked.set()
+    for thread in (stranger, mine):
+        thread.join()
+    assert not waiting
+
+
+def boot(site: Site, images: Readable, image: dict[str, Any] | None = None) -> None:
+    with site.disks.disk(image or overlay(), MINE, images, None) as disk:
+        if disk.made is not None:
+            disk.made.rename(site.held / disk.name)
+
+
+def run_with(monkeypatch, code: str) -> None:
+    command = worker.subprocess.run
+    monkeypatch.setattr(worker.subprocess, "run", lambda _command, **more: command([worker.sys.executable, "-c", code], **more))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "more processor time than a server may take"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended with code -9"),
+        ("raise ValueError('bad\\nline')", "ended with code 1 line"),
+        ("""print('{"error": {"code": "cloudlet.invalid", "message": "it is damaged"}}')""", "it is damaged"),
+    ],
+)
+def test_process_that_fails(monkeypatch, code, expected):
+    run_with(monkeypatch, code)
+    with pytest.raises(OverlayRefusal, match=expected) as caught:
+        worker.work({"cache": "/nowhere"})
+    assert "\n" not in str(caught.value)
+
+
+def test_message_of_the_process_names_no_place_of_the_site(monkeypatch):
+    task = {
+        "cache": "/site/data/cloudlet/cache",
+        "overlay": "/site/data/cloudlet/work/1/overlay",
+        "target": "/site/data/cloudlet/work/1/disk",
+    }
+    run_with(monkeypatch, f"""print('{{"error": {{"code": "state.space", "message": "{task["cache"]}: full"}}}}')""")
+    with pytest.raises(OverlayRefusal) as caught:
+        worker.work(task)
+    assert str(caught.value) == "the cache: full"
+    monkeypatch.undo()
+    run_with(monkeypatch, f"raise OSError('{task['overlay']}')")
+    with pytest.raises(OverlayRefusal) as caught:
+        worker.work(task)
+    assert str(caught.value) == "the process that applies overlays ended with code 1 OSError: the overlay"
+
+
+def test_process_gets_no_secret_of_the_environment_and_no_module_of_the_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATOLL_SECRET", "x")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "atoll").mkdir()
+    (tmp_path / "atoll" / "__init__.py").write_text("raise SystemExit('a stranger in the directory')\n")
+    started = []
+    command = worker.subprocess.run
+    monkeypatch.setattr(worker.subprocess, "run", lambda *arguments, **more: started.append(more["env"]) or command(*arguments, **more))
+    with pytest.raises(OverlayRefusal, match="ended with code 1 KeyError: 'cache'"):
+        worker.work({})
+    assert "ATOLL_SECRET" not in started[0]
+
+
+def test_process_that_finds_another_base(monkeypatch):
+    run_with(monkeypatch, """print('{"error": {"code": "cloudlet.base", "message": "another"}}')""")
+    with pytest.raises(WrongBase, match="another"):
+        worker.work({"digest": "d"})
+    with pytest.raises(OverlayRefusal, match="another") as caught:
+        worker.work({})
+    assert not isinstance(caught.value, WrongBase), "an overlay of another base is no reason to try another image"
+
+
+def test_process_that_succeeds(monkeypatch):
+    run_with(monkeypatch, "import json, sys; print(json.dumps({'key': json.load(sys.stdin)['x']}))")
+    assert worker.work({"x": "y"}) == "y"

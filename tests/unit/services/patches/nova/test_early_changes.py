@@ -1,0 +1,104 @@
+"""Changes of a server that come while the conductor builds it, with Nova's real objects, API and conductor on SQLite."""
+
+import pytest
+from upstream import NOVA, inside
+
+CHANGED = (
+    NOVA
+    + """
+    from unittest import mock
+    from nova.compute import api as compute_api
+    from nova.conductor import manager
+    from nova.db.api import api as api_db
+    from nova.db.api import models as api_models
+    from oslo_utils import uuidutils
+    from atoll.services.patches.nova import early_changes
+
+    api_file = tempfile.NamedTemporaryFile(suffix=".db")
+    nova.conf.CONF.set_override("connection", f"sqlite:///{api_file.name}?plugin=atoll", "api_database")
+    api_db.configure(nova.conf.CONF)
+    api_models.BASE.metadata.create_all(api_db.context_manager.writer.get_engine())
+    if sys.argv[1] == "ours":
+        early_changes.install()
+
+    def scheduled():
+        flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
+            extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None, deleted_at=None,
+            deleted=False, description=None)
+        uuid = uuidutils.generate_uuid()
+        instance = objects.Instance(admin, uuid=uuid, project_id="p", user_id="u", display_name="old", display_description="d",
+            hostname="old", vm_state="building", flavor=flavor, system_metadata={}, metadata={}, image_ref="", tags=objects.TagList())
+        request = objects.BuildRequest(admin, instance_uuid=uuid, project_id="p", instance=instance, tags=objects.TagList(),
+            block_device_mappings=objects.BlockDeviceMappingList())
+        request.create()
+        sent = objects.BuildRequest.get_by_instance_uuid(admin, uuid)
+        made = sent.get_new_instance(admin)
+        made.create()
+        return sent, made
+
+    def rename(made, name):
+        seen = objects.BuildRequest.get_by_instance_uuid(admin, made.uuid).instance
+        compute_api.API.update_instance(mock.Mock(), admin, seen, {"display_name": name, "hostname": name})
+
+    conductor = manager.ComputeTaskManager.__new__(manager.ComputeTaskManager)
+    conductor.notifier = mock.Mock()
+
+    def end(sent, made):
+        with mock.patch.object(manager, "obj_target_cell"), mock.patch.object(manager.compute_utils, "notify_about_instance_delete"):
+            deleted = conductor._delete_build_request(admin, sent, made, None, [], objects.TagList())
+        left = api_db.context_manager.reader.get_engine().connect().exec_driver_sql(
+            "SELECT count(*) FROM build_requests WHERE instance_uuid = ?", (made.uuid,)).scalar()
+        row = objects.Instance.get_by_uuid(admin, made.uuid) if deleted else made
+        return [deleted, left, row.display_name, row.hostname, row.display_description]
+
+    def quiet():
+        return end(*scheduled())
+
+    def renamed():
+        sent, made = scheduled()
+        rename(made, "new")
+        return end(sent, made)
+
+    def renamed_while_it_is_carried():
+        sent, made = scheduled()
+        rename(made, "new")
+        save, names = made.save, iter(["newer"])
+        def saved(*arguments, **keywords):
+            save(*arguments, **keywords)
+            for name in names:
+                rename(made, name)
+        with mock.patch.object(type(made), "save", lambda self, *a, **k: saved(*a, **k) if self is made else objects_save(self, *a, **k)):
+            return end(sent, made)
+    objects_save = objects.Instance.save
+
+    def deleted():
+        sent, made = scheduled()
+        objects.BuildRequest.get_by_instance_uuid(admin, made.uuid).destroy()
+        return end(sent, made)[:2]
+
+    tell({"quiet": quiet(), "renamed": renamed(), "deleted": deleted(),
+          **({"again": renamed_while_it_is_carried()} if sys.argv[1] == "ours" else {})})
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def ours():
+    return inside(CHANGED, "ours")
+
+
+def test_upstream_loses_the_name():
+    """If this fails, upstream has changed, and services/patches/nova/early_changes.py can go."""
+    found = inside(CHANGED, "upstream")
+    assert found["quiet"] == [True, 0, "old", "old", "d"]
+    assert found["renamed"] == [True, 0, "old", "old", "d"]
+
+
+def test_the_server_has_the_name_that_was_accepted(ours):
+    assert ours["quiet"] == [True, 0, "old", "old", "d"]
+    assert ours["renamed"] == [True, 0, "new", "new", "d"]
+    assert ours["again"] == [True, 0, "newer", "newer", "d"]
+
+
+def test_a_server_that_was_deleted_meanwhile_is_not_built(ours):
+    assert ours["deleted"] == [False, 0]

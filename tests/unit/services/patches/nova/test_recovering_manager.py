@@ -1,0 +1,54 @@
+"""Deletions that nova-compute finishes at its start, with upstream's real manager."""
+
+import pytest
+from upstream import inside
+
+START = """
+    from nova import monkey_patch
+    monkey_patch.patch(backend="threading")
+    from types import SimpleNamespace
+    from unittest import mock
+    import nova.service
+    from nova import objects
+    from nova.compute import manager, task_states, vm_states
+    from oslo_utils import importutils
+    from atoll.services.patches.nova import recovering_manager
+
+    upstream = importutils.import_class(nova.service.SERVICE_MANAGERS["nova-compute"])
+    recovering_manager.install()
+    ours = importutils.import_class(nova.service.SERVICE_MANAGERS["nova-compute"])
+
+    def started(kind, vm_state, task_state, host="paris"):
+        instance = mock.Mock(host=host, vm_state=vm_state, task_state=task_state, uuid="u")
+        compute = kind.__new__(kind)
+        compute.host = "paris"
+        with mock.patch.object(kind, "_delete_instance") as deleted, mock.patch.object(kind, "_set_instance_obj_error_state") as failed, \\
+                mock.patch.object(objects.BlockDeviceMappingList, "get_by_instance_uuid"):
+            compute._init_instance(None, instance)
+        return [deleted.called, failed.called]
+
+    both = vm_states.BUILDING, task_states.DELETING
+    tell({
+        "upstream": started(upstream, *both),
+        "ours": started(ours, *both),
+        "only building": started(ours, vm_states.BUILDING, task_states.SPAWNING),
+        "only deleting": started(ours, vm_states.ACTIVE, task_states.DELETING),
+        "elsewhere": started(ours, *both, host="lyon"),
+    })
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    return inside(START)
+
+
+def test_upstream_forgets_the_deletion(found):
+    """If this fails, upstream has changed, and services/patches/nova/recovering_manager.py can go."""
+    assert found["upstream"] == [False, True]
+
+
+def test_the_deletion_is_finished_and_nothing_else_is_deleted(found):
+    deleted, failed = [True, False], [False, True]
+    assert (found["ours"], found["only deleting"], found["only building"]) == (deleted, deleted, failed)
+    assert found["elsewhere"] == [False, False]

@@ -1,0 +1,48 @@
+"""A site with `traffic: stock` installs none of the patches that reduce control traffic, and all others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from upstream import inside
+
+from atoll.services.patches.registry import PATCHES
+
+PATCHED = sorted({patch.module for patch in PATCHES if patch.traffic and ".nova." in patch.module})
+BATCHES = [f"atoll.services.patches.nova.{name}" for name in ("batched_claims", "batches", "batching_manager", "network_reads")]
+CONDUCTOR = ["atoll.services.patches.nova.conductor_batches"]
+PARTS = ["atoll.services.patches.nova.node_reports"]
+"""Modules that another one installs."""
+NOVA = [module for module in PATCHED if module not in {*BATCHES, *CONDUCTOR, *PARTS}]
+OTHERS = [f"atoll.services.patches.nova.{name}" for name in ("accepted_deletion", "console_log", "recovering_manager", "fake_hypervisor")]
+
+INSTALL = """
+    from nova import monkey_patch
+    monkey_patch.patch(backend="threading")
+    from importlib import import_module
+    from types import SimpleNamespace
+    from unittest import mock
+    from atoll.services.nova import compute_site, service
+
+    called = []
+    for name in json.loads(sys.argv[2]):
+        mock.patch.object(import_module(name), "install", side_effect=lambda *_, name=name: called.append(name)).start()
+    settings = SimpleNamespace(reduces_traffic=sys.argv[1] == "reduced", hypervisor="fake")
+    service.install_hypervisor(settings)
+    site, called = called, []
+    compute_site.install_batches(settings)
+    edge, called = called, []
+    service.install_conductor(settings)
+    tell([site, edge, called])
+"""
+
+
+@pytest.mark.parametrize("traffic", ["reduced", "stock"])
+def test_stock_leaves_out_what_reduces_traffic(traffic):
+    failed_builds = "atoll.services.patches.nova.failed_builds"
+    site, edge, conductor = inside(INSTALL, traffic, json.dumps([*NOVA, *BATCHES, *CONDUCTOR, *OTHERS, failed_builds]))
+    assert len(NOVA) >= 5
+    assert set(site) == {*OTHERS, *(NOVA if traffic == "reduced" else ())}
+    assert edge == (BATCHES if traffic == "reduced" else [])
+    assert conductor == [failed_builds, *(CONDUCTOR if traffic == "reduced" else ())]

@@ -1,0 +1,73 @@
+"""The URLs that services get."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from atoll.services import SERVICES
+from atoll.services.contract import Settings
+from atoll.stores.url import parse
+
+SERVERS = {
+    "redis": "redis://atoll:GEHEIM@db:6379/1?wait=1",
+    "mariadb": "mysql+pymysql://atoll:GEHEIM@db:3306?ssl_ca=/ca.pem",
+    "postgresql": "postgresql+psycopg://atoll:GEHEIM@db:5432",
+}
+
+
+@pytest.fixture(params=SERVERS)
+def remote(request, settings) -> Settings:
+    return replace(settings, cloud="demo", engine=request.param, server=SERVERS[request.param])
+
+
+def test_a_database_at_redis_has_a_replica_and_a_log_of_the_site(settings):
+    told = replace(settings, cloud="demo", engine="redis", server=SERVERS["redis"])
+    url = make_url(told.database("nova_api"))
+    assert url.drivername == "sqlite+redis"  # oslo.db treats it as SQLite
+    found = parse(url)
+    assert (found.host, found.port, found.database, found.password, found.wait) == ("db", 6379, 1, "GEHEIM", 1)
+    assert (found.log, found.cloud, found.site, found.durability) == ("demo.paris.nova_api", "demo", "paris", "full")
+    assert found.replica == settings.data / "nova_api.db"
+    assert parse(make_url(replace(told, durability="relaxed").database("nova_api"))).durability == "relaxed"
+
+
+def test_encryption_and_sentinels_survive(settings):
+    tls = replace(settings, engine="redis", server="rediss://db?ca=/ca.pem")
+    assert parse(make_url(tls.database("glance"))).tls
+    sentinels = replace(settings, engine="redis", server="redis+sentinel://a:1?service=m&sentinel=b:2")
+    found = parse(make_url(sentinels.database("glance")))
+    assert (found.service, found.host, found.port, found.sentinels) == ("m", "a", 1, (("b", 2),))
+
+
+def test_a_database_at_a_server_has_the_names_of_cloud_and_site(settings):
+    told = replace(settings, cloud="demo", engine="mariadb", server=SERVERS["mariadb"])
+    url = make_url(told.database("nova_cell0"))
+    assert (url.drivername, url.host, url.port, url.database) == ("mysql+pymysql", "db", 3306, "demo_paris_nova_cell0")
+    assert url.query == {"ssl_ca": "/ca.pem"}
+    url = make_url(replace(settings, cloud="demo", engine="postgresql", server=SERVERS["postgresql"]).database("glance"))
+    assert (url.drivername, url.database, url.query) == ("postgresql+psycopg", "demo_paris_glance", {"plugin": "atoll-postgresql"})
+
+
+@pytest.mark.parametrize("engine", ["redis", "mariadb", "postgresql"])
+def test_a_server_of_the_site_itself_is_at_a_socket(settings, engine):
+    own = replace(settings, engine=engine)
+    url = make_url(own.database("glance"))
+    assert str(own.sockets / engine) in str(url.query)
+    assert url.password == own.secrets["database"]
+
+
+def test_keystone_stays_in_sqlite(remote):
+    assert remote.database("keystone") == f"sqlite:///{remote.data}/keystone.db?plugin=atoll"
+    assert remote.engine_of("keystone") == "sqlite"
+
+
+def test_every_other_service_is_configured_with_the_server(remote):
+    texts = {service.name: "".join(service.configuration(remote).values()) for service in SERVICES}
+    assert {name for name, text in texts.items() if "GEHEIM" in text} == {"placement", "glance", "neutron", "nova"}
+    assert texts["nova"].count("GEHEIM") == 2
+    assert all("sqlite:///" not in text for name, text in texts.items() if name != "keystone")
+
+
+def test_settings_show_no_server(remote):
+    assert "GEHEIM" not in repr(remote)
