@@ -1,1 +1,1 @@
-"""A site's one API door: routes, proxy, unions, the scope language."""
+"""A site's gateway: the HTTP endpoint for clients and for other sites' gateways."""

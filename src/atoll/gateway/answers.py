@@ -8,19 +8,19 @@ from urllib.parse import quote
 from atoll.gateway.request.call import Reply
 
 GONE = (404, 410)
-"""Statuses that say that there is no such thing: what should be deleted is, and what should be changed needs no change."""
+"""Statuses of an answer about a resource that does not exist: its deletion is done, and its change is not needed."""
 
 REPLICA_TAG = "atoll_replica"
-"""Key in a server's metadata: by its value a server is found whose creation was not answered."""
+"""Key in a server's metadata. Its value identifies a server whose creation was not answered."""
 
 
 def find_tagged(name: str) -> str:
-    """Return the query that lists the servers of a name, of all projects."""
+    """Return the query that lists the servers with a name, in all projects."""
     return f"all_tenants=1&name={quote('^' + re.escape(name) + '$', safe='')}"
 
 
-def words(reply: Reply) -> str:
-    """Return what an error says, in one line."""
+def error_text(reply: Reply) -> str:
+    """Return the message of an error answer, in one line."""
     try:
         body = reply.json()
         inner = next(iter(body.values())) if isinstance(body, dict) else body

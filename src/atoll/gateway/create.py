@@ -1,15 +1,14 @@
-"""Has something made: at the site that the request names, at those of its scope, where what it belongs to is, or here."""
+"""Creates resources: at the site that the request names, at the sites of its scope, at the site of the resource's parent, or here."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from atoll.gateway.copies.clashes import Clashes
+from atoll.gateway.copies.clashes import NameClashes
 from atoll.gateway.faults import fault, unreachable
-from atoll.gateway.local import Local
+from atoll.gateway.local import LocalServices
 from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.context import Request
@@ -25,30 +24,26 @@ from atoll.gateway.sites import Sites
 if TYPE_CHECKING:
     from atoll.gateway.copies.create import Creator
 
-LOG = logging.getLogger(__name__)
-
 
 class Creations:
-    """Has things made.
+    """The handler of requests that create resources.
 
     Args:
-        sites: to ask.
-        locations: told of what was made.
+        sites: sends requests to the sites of the cloud.
+        locations: remembers the site of each created resource.
         local: the services of this site.
-
-    Attributes:
-        clashes: keeps names unique in the cloud; without it they are so at each site.
+        clashes: keeps names unique in the cloud.
     """
 
-    def __init__(self, sites: Sites, locations: Locations, local: Local) -> None:
+    def __init__(self, sites: Sites, locations: Locations, local: LocalServices, clashes: NameClashes) -> None:
         self._sites = sites
         self._locations = locations
         self._local = local
+        self._clashes = clashes
         self._requesters = Requesters(sites)
-        self.clashes: Clashes | None = None
 
     async def at(self, site: str, call: Call, resource: Resource) -> Reply:
-        """Make something at one site, which brings along what it lacks.
+        """Create a resource at one site, and return the site's answer; the site brings the resources that the new one refers to.
 
         Raises:
             Unreachable: the site does not answer.
@@ -59,65 +54,63 @@ class Creations:
             self._locations.learn(resource, [(identifier, site) for identifier in _identifiers(reply, resource)])
         return reply
 
-    async def create(self, request: Request, creator: Creator | None) -> Reply:
-        """Make what a request asks for; what has a name of the whole cloud only once all sites have been asked for the name.
+    async def create(self, request: Request, creator: Creator) -> Reply:
+        """Create the resource of a request; if its name must be unique in the cloud, ask all sites for the name first.
 
         Args:
-            request: any creation.
-            creator: makes the same at several sites.
+            request: a request with the operation `CREATE`.
+            creator: creates one resource at several sites.
 
         Raises:
-            Unreachable: the site where it would have to be made does not answer.
+            Unreachable: the site where the resource would have to be created does not answer.
         """
-        names = wanted(request.call, request.resource) if self.clashes is not None else []
-        if self.clashes is not None and names and await self._may_take(request.call, names):
-            return await self.clashes.names.create(request.call, names, lambda: self._create(request, creator))
+        names = wanted(request.call, request.resource)
+        if names and await self._may_take(request.call, names):
+            return await self._clashes.names.create(request.call, names, lambda: self._create(request, creator))
         return await self._create(request, creator)
 
     async def _may_take(self, call: Call, names: Sequence[Name]) -> bool:
-        """Return whether a request's user may take names at all; else the service refuses it, and no site is asked who has them.
+        """Return whether a request's user may create these names; if not, the service refuses the request, and no site is asked.
 
-        Key pairs are each user's own. Names of all users are an administrator's: another user would learn from the refusal that a
-        name is there, and take it for as long as the request lasts.
+        Each user owns the names of its key pairs. All other names of the whole cloud are for administrators: the refusal would tell another
+        user that a name exists, and the request would reserve the name as long as it lasts.
         """
         requester = await self._requesters.of(call)
         return requester is not None and (requester.is_admin or all(name.owner == requester.user for name in names))
 
-    async def _create(self, request: Request, creator: Creator | None) -> Reply:
+    async def _create(self, request: Request, creator: Creator) -> Reply:
         resource, plan = request.resource, request.plan
         try:
             made = creation(request.call, resource, {self._sites.here, *self._sites.others()})
         except Unplaceable as error:
             return fault(request.call.service, 400, str(error), self._sites.here)
-        if (refused := self._mistaken(made, plan)) is not None:
+        if (refused := self._ambiguous(made, plan)) is not None:
             return refused
         site = await self._site_of(made, resource, plan)
-        if site is None and plan is not None and creator is not None:
+        if site is None and plan is not None:
             return await creator.create(made.call, resource, plan.choices)
         home = plan.sites[0] if plan else self._sites.here
-        strange = made.call.user == "" and len(made.parents) > 1  # no site has signed the token: the service refuses it
-        if site is not None or not made.parents or strange:
+        unknown_token = made.call.user == "" and len(made.parents) > 1  # the service will refuse it: no search for so many parents
+        if site is not None or not made.parents or unknown_token:
             return await self.at(site or home, made.call, resource)
         if resource.copies and made.whole:
             return await self._part(made, resource, home, creator)
         return await self._at_parent(made, resource, home)
 
     async def _site_of(self, made: Creation, resource: Resource, plan: Plan | None) -> str | None:
-        """The site that a request names, or that its RBAC policy belongs to; `None`: any."""
-        if resource.key == "rbac_policies" and plan is None and self._local.bringer is not None:
+        """Return the site that a request names, or to which its RBAC policy belongs; `None` if there is no such site."""
+        if resource.key == "rbac_policies" and plan is None:
             return await self._local.bringer.policies.site_for(made.call)
         return made.site
 
-    def _mistaken(self, made: Creation, plan: Plan | None) -> Reply | None:
-        """The refusal of a request whose names mean something else at the site where it is made than at this one."""
-        if self.clashes is None:
-            return None
+    def _ambiguous(self, made: Creation, plan: Plan | None) -> Reply | None:
+        """Return 409 if a name in the request means another resource at the site of the creation than at this site; else `None`."""
         sites = [made.site] if made.site is not None else plan.sites if plan else [self._sites.here]
-        return next((refused for site in sites if (refused := self.clashes.refusal(made.call, site)) is not None), None)
+        return next((refused for site in sites if (refused := self._clashes.refusal(made.call, site)) is not None), None)
 
     async def _at_parent(self, made: Creation, resource: Resource, home: str) -> Reply:
-        """A port of a network, a floating IP of a port: here if the whole is here, else where it is."""
-        # What has copies may be here as well, wherever it was seen.
+        """Create a part of a resource that is at one site, such as a floating IP of a port, at the site of that resource."""
+        # A parent that has copies may be here as well, wherever it was seen.
         single = [parent for parent in made.parents if not parent.resource.copies]
         known = next((site for parent in single if (site := self._locations.get(parent.resource, parent.id))), None)
         reply = await self.at(known or home, made.call, resource)
@@ -132,12 +125,12 @@ class Creations:
                     return unreachable(made.call.service, found.missing, self._sites.here)
         return reply
 
-    async def _part(self, made: Creation, resource: Resource, home: str, creator: Creator | None) -> Reply:
-        """Rules of groups, subnets of networks: wherever there is a copy of the whole."""
+    async def _part(self, made: Creation, resource: Resource, home: str, creator: Creator) -> Reply:
+        """Create a part of a resource that has copies, such as a subnet of a network, at every site that holds a copy."""
         everywhere = self._sites.everywhere()
         found = await asyncio.gather(*(holders(self._sites, made.call.look(parent.path), everywhere) for parent in made.parents))
-        missing = sorted({site for _, away in found for site in away})
-        # Of each site that has any of the wholes, the numbers of the things that belong to them.
+        missing = sorted({site for _, silent in found for site in silent})
+        # By site: the indexes of the new resources whose parent the site holds.
         parts: dict[str, list[int]] = {}
         for number, whole in enumerate(made.whole):
             for site in found[whole][0]:
@@ -149,21 +142,21 @@ class Creations:
         complete = [site for site in self._sites.near_first(list(parts)) if len(parts[site]) == len(made.whole)]
         if not complete:
             return fault(made.call.service, 409, _apart(made, [held for held, _ in found]), self._sites.here)
-        if len(parts) + len(missing) == 1 or creator is None:
+        if len(parts) + len(missing) == 1:
             return await self.at(complete[0], made.call, resource)
-        # Who can't be asked may have a copy too, and makes this part of it later.
+        # A site that does not answer may hold a copy too; it creates the part when it can be reached again.
         order = [*complete, *(site for site in self._sites.near_first(list(parts)) if site not in complete)]
         return await creator.create(made.call, resource, [order], missing, {site: parts[site] for site in order})
 
 
 def _apart(made: Creation, holders: Sequence[Sequence[str]]) -> str:
-    """Say that what things belong to is nowhere together."""
+    """Return the message for a request whose parents have no site in common."""
     where = "; ".join(f"{parent.id} is at {' and '.join(held) or 'no site'}" for parent, held in zip(made.parents, holders, strict=True))
-    return f"one request can't make parts of things that are at different sites, and {where}: make them one by one"
+    return f"one request can't create parts of resources that no single site holds together ({where}): send one request for each of them"
 
 
 def _identifiers(reply: Reply, resource: Resource) -> list[str]:
-    """The ids in the answer to a creation: of one thing, or of several."""
+    """Return the ids of the created resources in the answer to a creation."""
     try:
         body = reply.json()
     except ValueError:

@@ -1,25 +1,27 @@
-"""The way of a client's request: recognise, resolve, plan, carry out, answer.
+"""The path of a client's request through the gateway: recognise, resolve, plan, carry out, answer.
 
-Each stage is entered once. What a request is about is recognised in `resolve.recognise`; then one handler finds out which sites it
-concerns and has them carry it out: `local`, `item`, `create`, `lists` (for lists and for what is merged in another way), or `copies` (for
-what several sites have). What all answers have in common is done here, last.
+A request enters each stage once. `resolve.recognise` parses it into a request context. Then one handler finds the sites that it concerns
+and has them carry it out: `local`, `item`, `create`, `lists` (lists, and other answers merged from all sites), or `copies` (resources that
+several sites hold). This module chooses the handler, and adds to the answer what all answers have in common.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from atoll.gateway import scope as scopes
 from atoll.gateway.bring import Bringer
 from atoll.gateway.console import url as console_url
-from atoll.gateway.copies.clashes import Clashes
-from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.copies.clashes import NameClashes
+from atoll.gateway.copies.create import CreateAt
+from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.create import Creations
 from atoll.gateway.item import Items
-from atoll.gateway.lists.away import Away
+from atoll.gateway.lists.aggregator import Aggregator
 from atoll.gateway.lists.lists import Lists
-from atoll.gateway.lists.merged import Merged
-from atoll.gateway.local import Answer, Local
+from atoll.gateway.lists.unreachable_servers import UnreachableServers
+from atoll.gateway.local import Answer, LocalServices
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.context import Request
 from atoll.gateway.resolve.locate import Locations
@@ -28,89 +30,83 @@ from atoll.gateway.resolve.routes import Operation
 from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
+MakeReplicas = Callable[[CreateAt, LocalServices], ReplicatedResources]
+"""Constructs the handler of replicated resources, given how to create a resource at a site, and this site's services."""
 
-class Gateway:
-    """The gateway of one site.
 
-    Args:
-        sites: to ask.
-        mesh: who there is.
+@dataclass(frozen=True)
+class Collaborators:
+    """Parts that outlive a request, keep files or have work of their own, and that the gateway calls.
 
     Attributes:
-        replicas: without it each thing is at one site. It needs `creations`, and so is given when the gateway is made.
-        creations: makes things.
-        on_reply: told of requests that more than this site's own services had to do with, and of what was answered.
-        locations: which site holds which id, as far as this gateway knows.
+        bringer: brings to this site the resources that a request refers to.
+        clashes: keeps names unique in the cloud.
+        unreachable: the last known state of servers at sites that do not answer.
+        replicas: see `MakeReplicas`.
+        on_reply: called with each request that involved more than this site's own services, and with its answer.
     """
 
-    def __init__(self, sites: Sites, mesh: Mesh) -> None:
-        self.here = sites.here
+    bringer: Bringer
+    clashes: NameClashes
+    unreachable: UnreachableServers
+    replicas: MakeReplicas
+    on_reply: Callable[[Call, Reply], None]
+
+
+class Gateway:
+    """The gateway of one site, without its servers.
+
+    Args:
+        sites: sends requests to the sites of the cloud.
+        mesh: the members of the cloud, and the round trips between them.
+        collaborators: see `Collaborators`.
+
+    Attributes:
+        sites: the sites of the cloud.
+        locations: the sites of the resources that this gateway has seen.
+    """
+
+    def __init__(self, sites: Sites, mesh: Mesh, collaborators: Collaborators) -> None:
+        clashes, unreachable = collaborators.clashes, collaborators.unreachable
         self.sites = sites
         self.locations = Locations()
-        self.replicas: Replicas | None = None
-        self.on_reply: Callable[[Call, Reply], None] | None = None
         self._recogniser = Recogniser(sites, mesh)
-        self._local = Local(sites)
-        self._items = Items(sites, self.locations, self._local)
-        self._lists = Lists(sites, self.locations.learn)
-        self._merged = Merged(sites)
-        self.creations = Creations(sites, self.locations, self._local)
-
-    @property
-    def clashes(self) -> Clashes | None:
-        """What keeps names unique in the cloud; without it they are so at each site."""
-        return self._items.clashes
-
-    @clashes.setter
-    def clashes(self, clashes: Clashes) -> None:
-        self._items.clashes = self.creations.clashes = clashes
-
-    @property
-    def bringer(self) -> Bringer | None:
-        """What brings things here; without it a request is answered with what the site has."""
-        return self._local.bringer
-
-    @bringer.setter
-    def bringer(self, bringer: Bringer) -> None:
-        self._local.bringer = bringer
-
-    @property
-    def away(self) -> Away | None:
-        """What knows servers of sites that do not answer; without it nothing is known of them."""
-        return self._lists.away
-
-    @away.setter
-    def away(self, away: Away) -> None:
-        self._lists.away = self._items.away = away
+        self._local = LocalServices(sites, collaborators.bringer)
+        self._creations = Creations(sites, self.locations, self._local, clashes)
+        self._items = Items(sites, self.locations, self._local, clashes, unreachable)
+        self._lists = Lists(sites, self.locations.learn, unreachable)
+        self._aggregator = Aggregator(sites)
+        self._replicas = collaborators.replicas(self._creations.at, self._local)
+        self._clashes = clashes
+        self._on_reply = collaborators.on_reply
 
     async def answer(self, call: Call, scope: str | None = None, prefix: str = "") -> Answer:
-        """Answer a client.
+        """Answer a client's request, from whichever sites it concerns.
 
         Args:
-            call: the request.
-            scope: where it is to be looked for or made, in the scope language.
-            prefix: of the URL, if the scope was there: what the catalogue leads to is to have it too.
+            call: the client's request.
+            scope: the sites that the client chose, in the scope language; `None` if it chose none.
+            prefix: the part of the client's URL that holds the scope; the catalogue in the answer gets the same prefix.
 
         Raises:
-            ScopeError: the scope makes no sense.
-            Unreachable: a site that is needed does not answer.
+            ScopeError: the scope is malformed, or names an unknown site.
+            Unreachable: a site that the request needs does not answer.
         """
         request = self._recogniser.recognise(call, scope)
         if request.is_local:
             answer = await self._local.answer(call)
         else:
             answer = await self._carry_out(request)
-            if self.on_reply is not None and isinstance(answer, Reply):
-                self.on_reply(call, answer)
-        if self.clashes is not None:
-            self.clashes.mark(call, request.route, answer)
+            if isinstance(answer, Reply):
+                self._on_reply(call, answer)
+        self._clashes.mark(call, request.route, answer)
         if console_url.asked_for(call) and answer.status == 200:
             whole = answer if isinstance(answer, Reply) else await answer.read()
             return console_url.led_here(whole, call.headers["X-Forwarded-Host"])
         return await _rewritten(answer, prefix) if prefix and call.service == "identity" else answer
 
-    async def local(self, call: Call) -> Answer:
-        """Answer another gateway from this site's own services; see `Local.answer`.
+    async def answer_peer(self, call: Call) -> Answer:
+        """Answer another gateway from this site's own services; see `LocalServices.answer`.
 
         Raises:
             Unreachable: the service does not answer.
@@ -120,19 +116,19 @@ class Gateway:
     async def _carry_out(self, request: Request) -> Answer:
         route, several = request.route, len(request.among) > 1
         if route.operation is Operation.CREATE:
-            return await self.creations.create(request, self.replicas.creator if self.replicas is not None else None)
+            return await self._creations.create(request, self._replicas.creator)
         if route.operation is Operation.LIST and several:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:
-            return await self._merged.answer(request)
+            return await self._aggregator.answer(request)
         if route.operation is Operation.EVERYWHERE and (refused := await self._local.refuses_everywhere(request.call)) is not None:
             return refused
-        if self.replicas is not None and (reply := await self.replicas.answer(request, self.clashes)) is not None:
+        if (reply := await self._replicas.answer(request, self._clashes)) is not None:
             return reply
         return await (self._items.answer(request) if route.id else self._local.at(request.among[0], request.call))
 
 
 async def _rewritten(answer: Answer, prefix: str) -> Answer:
-    """An answer of Keystone whose catalogue leads back to the scope that the client is in."""
+    """Return Keystone's answer with the client's scope in the URLs of the catalogue."""
     reply = answer if isinstance(answer, Reply) else await answer.read()
     return Reply(reply.status, reply.headers, scopes.rewrite_catalogue(reply.body, prefix), reply.site)

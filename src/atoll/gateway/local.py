@@ -1,49 +1,47 @@
-"""Answers a request from this site's own services, and brings here what it refers to if this site lacks it.
+"""Answers requests from this site's own services, and brings to this site the resources that a request refers to and the site lacks.
 
-What is here costs nothing: the service is asked first, and only if it refuses, what the request refers to is looked at. A few fields are
-looked at beforehand, since the service would do without what they refer to.
+A request whose resources are all here costs nothing extra: the service is asked first, and the request's references are examined only if
+the service refuses. A few fields are examined beforehand, because the service would accept the request without the resource.
 """
 
 from __future__ import annotations
 
 from atoll.gateway import faults
 from atoll.gateway.bring import Bringer
-from atoll.gateway.bring.asking import Elsewhere, Refusal
-from atoll.gateway.bring.bringer import Undo
-from atoll.gateway.copies.accepts import Accepts
+from atoll.gateway.bring.service_client import BelongsElsewhere, BringRefused
+from atoll.gateway.bring.undo import BroughtResources
+from atoll.gateway.copies.in_use import InUseCheck
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.headers import ACCEPTS
-from atoll.gateway.sites import Sites, Upstream
+from atoll.gateway.sites import Sites, StreamedReply
 
-Answer = Reply | Upstream
+Answer = Reply | StreamedReply
 
 LONGEST_S = 600.0
-"""Seconds that a request may take for which something was brought."""
+"""Seconds that a service has to answer a request for which resources were brought."""
 
 _WRITES = frozenset(("POST", "PUT", "PATCH"))
 _SERVICES = frozenset(("compute", "network", "image"))
 
 
-class Local:
+class LocalServices:
     """The services of this site.
 
     Args:
-        sites: to ask.
-
-    Attributes:
-        bringer: brings what a request refers to; `None`: a request is answered with what the site has.
+        sites: sends requests to the sites of the cloud.
+        bringer: brings to this site the resources that a request refers to.
     """
 
-    def __init__(self, sites: Sites) -> None:
+    def __init__(self, sites: Sites, bringer: Bringer) -> None:
+        self.bringer = bringer
         self._sites = sites
-        self._accepts = Accepts(sites)
-        self.bringer: Bringer | None = None
+        self._in_use = InUseCheck(sites)
 
     async def at(self, site: str, call: Call) -> Answer:
-        """Have a site answer: this one as `answer` does, another one by its gateway.
+        """Return a site's answer: for this site, the answer of its services (`answer`); for another site, that of its gateway.
 
         Raises:
-            Unreachable: it does not answer.
+            Unreachable: the site does not answer.
         """
         return await self.answer(call) if site == self._sites.here else await self._sites.open(site, call)
 
@@ -53,71 +51,78 @@ class Local:
         Raises:
             Unreachable: the service does not answer.
         """
-        if ACCEPTS in call.headers:  # of another gateway
-            return await self._accepts.answer(call, self.bringer.policies if self.bringer is not None else None)
-        if self.bringer is not None and (refused := await self.bringer.policies.refusal(call)) is not None:
+        if ACCEPTS in call.headers:  # only another gateway sets this header
+            return await self._in_use.answer(call, self.bringer.policies)
+        if (refused := await self.bringer.policies.refusal(call)) is not None:
             return refused
-        if self.bringer is None or call.method not in _WRITES or call.service not in _SERVICES or not isinstance(call.body, bytes):
+        if call.method not in _WRITES or call.service not in _SERVICES or not isinstance(call.body, bytes):
             return await self._sites.open(self._sites.here, call)
         try:
-            return await self._with(self.bringer, call)
-        except Refusal as refusal:
-            return self._told(call, refusal)
+            return await self._with_references(call)
+        except BringRefused as refusal:
+            return self._refusal(call, refusal)
 
     async def refuses_everywhere(self, call: Call) -> Reply | None:
-        """Return the refusal of a change that several sites are to carry out, because one of them lacks what it refers to."""
+        """Return the refusal of a change of several copies if one of their sites lacks a resource that the change refers to."""
         try:
-            if self.bringer is not None:
-                await self.bringer.everywhere(call)
-        except Refusal as refusal:
-            return self._told(call, refusal)
+            await self.bringer.everywhere(call)
+        except BringRefused as refusal:
+            return self._refusal(call, refusal)
         return None
 
-    def _told(self, call: Call, refusal: Refusal) -> Reply:
+    def _refusal(self, call: Call, refusal: BringRefused) -> Reply:
         if refusal.away:
             return faults.unreachable(call.service, refusal.away, self._sites.here)
         return faults.fault(call.service, refusal.status, str(refusal), self._sites.here)
 
-    async def _with(self, bringer: Bringer, call: Call) -> Answer:
-        """Ask the service, and ask again once what the request refers to is here.
+    async def _with_references(self, call: Call) -> Answer:
+        """Send a request to its service, and send it again once the resources that it refers to are here.
 
         Raises:
-            Refusal: it refers to what can't be brought.
+            BringRefused: the request refers to a resource that can't be brought.
             Unreachable: a service does not answer.
         """
-        undo = await bringer.ahead(call)
-        if undo is None:
+        brought = await self.bringer.ahead(call)
+        if brought is None:
             answer = await self._sites.open(self._sites.here, call)
             if not _may_lack(call, answer.status):
                 return answer
-            return await self._after(bringer, call, await answer.read())
-        return await self._sent(call, undo, bringer)
+            return await self._after_refusal(call, await answer.read())
+        return await self._send(call, brought, may_bring=True)
 
-    async def _after(self, bringer: Bringer, call: Call, refused: Reply) -> Reply:
-        """Bring what a refused request lacks; the refusal stands if nothing was missing."""
+    async def _after_refusal(self, call: Call, refused: Reply) -> Reply:
+        """Bring the resources that a refused request lacks and send it again; if none is missing, return the refusal."""
         try:
-            undo = await bringer.after(call)
-        except Elsewhere as error:
-            # 404, so that the gateway looks for the site. The client sees it if the request itself names this one.
+            brought = await self.bringer.after(call)
+        except BelongsElsewhere as error:
+            # After a 404, the client's gateway looks for the right site. The client gets the 404 only if its request names this site.
             return faults.fault(call.service, 404, str(error), self._sites.here)
-        return refused if undo is None else await self._sent(call, undo)
+        return refused if brought is None else await self._send(call, brought)
 
-    async def _sent(self, call: Call, undo: Undo, bringer: Bringer | None = None) -> Reply:
-        """Send a request for which something was brought, and take that away again if it fails all the same."""
+    async def _send(self, call: Call, brought: BroughtResources, *, may_bring: bool = False) -> Reply:
+        """Send a request for which resources were brought; if the request fails, remove the resources again.
+
+        Args:
+            call: the request.
+            brought: the resources that were brought.
+            may_bring: bring further resources if the service still lacks some.
+        """
         reply = None
         try:
             reply = await self._sites.send(self._sites.here, call, timeout_s=LONGEST_S)
-            if bringer is not None and _may_lack(call, reply.status):
-                reply = await self._after(bringer, call, reply)
+            if may_bring and _may_lack(call, reply.status):
+                reply = await self._after_refusal(call, reply)
         finally:
             if reply is None or not reply.ok:
-                await undo()
+                await brought.undo()
+            else:
+                brought.keep()
         return reply
 
 
 def _may_lack(call: Call, status: int) -> bool:
-    """True if a refusal may be for something that the request refers to and that this site has not got."""
+    """Return whether a service may have refused a request because this site lacks a resource that the request refers to."""
     if call.service not in {"compute", "network"}:
         return False
-    # Nova answers 500 where a network to attach is not there (nova/api/openstack/compute/attach_interfaces.py).
+    # Nova answers 500 if the network of an interface does not exist (nova/api/openstack/compute/attach_interfaces.py).
     return status in {400, 404, 409} or (status == 500 and call.path.endswith("/os-interface"))

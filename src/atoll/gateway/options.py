@@ -1,4 +1,4 @@
-"""What the gateway of a site is told: one JSON file, written when the site is brought up."""
+"""The settings of a site's gateway: a JSON file that is written when the site is brought up."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from atoll.mesh import compute_sites
 
 FILE = "gateway/gateway.json"
-"""Where it is, below a site's `etc`."""
+"""Path of the file, below the site's directory `etc`."""
+
+CONTROL_SOCKET = "gateway.control"
+"""The name of the gateway's control socket. Unlike the names of the message bus's sockets, it does not end in `.sock`."""
 
 
 @dataclass(frozen=True)
@@ -18,28 +22,30 @@ class Options:
     """The settings of one gateway, and of the mesh node in its process.
 
     Attributes:
-        cloud: the cloud's name; nodes of other clouds are not listened to.
+        cloud: the cloud's name; messages of other clouds' nodes are ignored.
         site: this site's name.
         region: the region in the catalogue.
-        host: the address that all three ports are opened at, and at which the other sites find this one.
-        public_port: where clients connect (HTTP).
-        peer_port: where the other sites' gateways connect (HTTPS, mutual TLS).
-        mesh_port: where the other sites' mesh nodes connect (Zenoh over TLS).
+        host: the address of all three ports, at which other sites reach this one.
+        public_port: the port for clients (HTTP).
+        peer_port: the port for other sites' gateways (HTTPS, mutual TLS).
+        mesh_port: the port for other sites' mesh nodes (Zenoh over TLS).
         services: the base URL of each of the site's own services, by the first segment of a path (identity, compute, image, …).
-        data: a directory for the gateway's own files, private.
-        sockets: where the Unix sockets of the site's processes are.
-        tls: where `ca.pem`, `cert.pem` and `key.pem` are.
-        members_file: member cards known beforehand (JSON, a list): of the sites that were made together with this one.
+        data: the private directory of the gateway's own files.
+        sockets: the directory of the Unix sockets of the site's processes.
+        tls: the directory of `ca.pem`, `cert.pem` and `key.pem`.
+        members_file: member cards (a JSON list) of the sites that were created together with this one.
         identity_database: Keystone's SQLite file.
-        token_keys: the directory of the public keys that Keystone checks tokens with.
-        local_users: ids of this site's service accounts, which no other site knows.
+        token_keys: the directory of the public keys with which Keystone verifies tokens.
+        local_users: ids of this site's service accounts, which are not replicated.
         local_endpoints: ids of this site's own endpoints in the catalogue.
-        password: of the gateway's accounts, one for each service; see `admin`.
-        authority: the directory of the cloud's certificate authority; None if this machine has not got it.
-        trust: `local-admin` by the sites that are trusted no further.
-        homed: by `domain/ID` and `project/ID`, the sites that administer it.
-        lists: `partial` or `strict`: whether a list that lacks a site is answered, or refused, if the client does not say.
-        durable: whether what was acknowledged survives a loss of power.
+        password: the password of the gateway's accounts; see `account_token`.
+        authority: the directory of the cloud's certificate authority; `None` if it is not on this machine.
+        trust: the trust level (`local-admin` or `full`) by site.
+        homed: the sites that administer a domain or project, by `domain/ID` or `project/ID`.
+        lists: `partial` or `strict`: whether a list that lacks a site is answered or refused, unless the client chooses.
+        discovery: the access networks of sites by prefix, `serves`, and the role that may ask about any device, `role`.
+        durable: whether acknowledged changes survive a loss of power.
+        trace: the options for recording requests (`atoll.trace.process.start`); empty to record none.
     """
 
     cloud: str
@@ -63,20 +69,22 @@ class Options:
     trust: Mapping[str, str] = field(default_factory=dict)
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
+    discovery: Mapping[str, Any] = field(default_factory=dict)
     durable: bool = True
+    trace: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def computes_file(self) -> Path:
-        """The list of this site's compute sites (`atoll.mesh.compute_sites`)."""
+        """The file that lists this site's compute sites (`atoll.mesh.compute_sites`)."""
         return self.members_file.with_name(compute_sites.FILE)
 
     def dump(self) -> str:
-        """As JSON, for `load`."""
+        """Return the settings as JSON, for `load`."""
         return json.dumps({name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}, indent=2) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> Options:
-        """Read what `dump` wrote.
+        """Return the settings in a file that `dump` wrote.
 
         Raises:
             OSError: the file can't be read.

@@ -1,4 +1,4 @@
-"""SQLite files of the gateway's own, which nobody else may read."""
+"""Opens the gateway's own SQLite files, which only their owner may read."""
 
 from __future__ import annotations
 
@@ -8,27 +8,45 @@ import weakref
 from pathlib import Path
 
 IN_MEMORY = ":memory:"
-"""In place of a file: nothing is kept."""
+"""Value that means a database in memory instead of a file."""
 
 
 def opened(owner: object, file: Path | str, schema: str, *, durable: bool) -> sqlite3.Connection:
-    """Open a file, or make it, for its owner alone.
+    """Return a connection to a database that only its owner may read; create the database if it does not exist.
 
     Args:
-        owner: the object that uses it. One that keeps nothing need not close it: it is closed when the object goes.
-        file: the file; its directory exists. Or `IN_MEMORY`.
-        schema: statements that make what is not there yet.
-        durable: what is committed is on the disk; otherwise the last commits before a loss of power may be lost, but not the file.
+        owner: the object that uses the database; a database in memory is closed when the object is collected.
+        file: the file, whose directory exists; or `IN_MEMORY`.
+        schema: the statements that create missing tables.
+        durable: whether every commit is on the disk; otherwise a loss of power may undo the last commits, but not damage the file.
 
     Raises:
         sqlite3.Error: the file can't be read or written.
     """
     in_memory = file == IN_MEMORY
     if not in_memory:
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # before SQLite makes it for everyone to read
-    # The garbage collector closes one in memory, in any thread.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # SQLite would create the file readable for everyone
+    # The garbage collector closes a database in memory, and may do so in any thread.
     database = sqlite3.connect(file, isolation_level=None, check_same_thread=not in_memory)
     if in_memory:
         weakref.finalize(owner, database.close)
-    database.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}; {schema}")
+    try:
+        database.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}; {schema}")
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
+
+
+def opened_cache(owner: object, file: Path, schema: str) -> sqlite3.Connection:
+    """Open a file that may be lost, and create it anew if it can't be used; see `opened`.
+
+    Raises:
+        sqlite3.Error: the file can't be created either.
+    """
+    try:
+        return opened(owner, file, schema, durable=False)
+    except sqlite3.DatabaseError:
+        for path in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+            path.unlink(missing_ok=True)
+        return opened(owner, file, schema, durable=False)

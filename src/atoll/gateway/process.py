@@ -1,4 +1,4 @@
-"""The process of a site's gateway: one event loop with everything in it."""
+"""The process of a site's gateway, which runs everything in one event loop."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ import resource
 import sys
 from pathlib import Path
 
-from atoll.gateway.identity.parts import Parts
+from atoll.gateway import tracing
+from atoll.gateway.app import GatewayApp
 from atoll.gateway.options import FILE, Options
 from atoll.runtime.child import Child
+from atoll.trace import process
 
 
 def preload() -> None:
-    """Nothing is left to do: with this module everything is imported, and shared by the gateways of all sites."""
+    """Do nothing: the import of this module has imported all modules that the gateways of all sites share."""
 
 
 def run(child: Child) -> None:
-    """Serve until the process is asked to stop."""
+    """Run the gateway until the process is asked to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     _more_descriptors()
     options = Options.load(Path(child.arguments["directory"]) / "etc" / FILE)
-    asyncio.run(_serve(child, options))
+    recorder = tracing.start(options)
+    try:
+        asyncio.run(_serve(child, options))
+    finally:
+        process.stop(recorder)
 
 
 def _more_descriptors() -> None:
-    """Take as many descriptors as the system gives: a gateway has thousands of connections, and a shell's limit is often 1024."""
+    """Raise the limit of file descriptors: a gateway has thousands of connections, and a shell's limit is often 1024."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(child: Child, options: Options) -> None:
-    parts = Parts(options)
-    await parts.start(*child.sockets)
+    app = GatewayApp(options)
+    await app.start(*child.sockets)
     child.ready()
     try:
         await child.stopped()
     finally:
-        await parts.stop()
+        await app.stop()

@@ -1,1 +1,1 @@
-"""What all sites know: transport, membership, replicas, identity, coordinates."""
+"""The peers of a cloud: members, transport, the replicated document, coordinates, certificates."""

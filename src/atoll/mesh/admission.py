@@ -1,8 +1,12 @@
-"""How a site joins: with a token that a member gives out, which serves once and for a while.
+"""Joining a cloud with a token, which a member issues and which is valid once and for a limited time.
 
-The token holds a secret, an Ed25519 key (RFC 8032). Who joins signs its request with it; the member keeps only the public half, so that
-who reads its files learns nothing that serves. The answer is signed with the member's own key, whose certificate must be of the authority
-that the token names by its SHA-256: whatever the connection, nobody in between can put an authority of his own in its place.
+The token holds a secret, an Ed25519 key (RFC 8032). The joining site signs its request with this key. The member keeps only the public
+half, so its files reveal nothing that helps to join. The member signs the answer with its own key, whose certificate must come from the
+authority that the token names by SHA-256: whatever the connection, nobody in between can substitute another authority.
+
+Either site may die before the answer arrives. So the first good request binds the token: the member keeps the request's SHA-256, completes
+the admission if the same request comes again, and refuses any other. The request names the joining site's key, without which the answer is
+useless, so a repetition helps nobody else. The joining site keeps its request (`Application`) until it has the answer.
 """
 
 from __future__ import annotations
@@ -30,27 +34,34 @@ from atoll.mesh.members import NAME, Card
 from atoll.mesh.signing import Signer, verify
 
 PATH = "/atoll/join"
-"""On the peer port; the only path there for which no certificate is asked."""
+"""The path on the peer port, the only one there for which no client certificate is needed."""
 
 _PREFIX = "atoll1."
 _MAX_ANSWER = 4 * 1024 * 1024
 _HINT = "ask for a new token: `atoll site invite NAME`, at a site of the cloud"
 
 
+_REPEAT = "run the same command again: it repeats the same request"
+
+
 def _refused(message: str) -> AtollError:
     return AtollError("join.refused", message, _HINT)
 
 
+def _unanswered(message: str) -> AtollError:
+    return AtollError("join.unanswered", message, _REPEAT)
+
+
 @dataclass(frozen=True)
 class Token:
-    """What a site needs to know in order to join.
+    """A token for joining a cloud.
 
     Attributes:
-        name: how it is to be called.
-        host: of the member that gave the token out.
-        port: of that member's gateway, for sites.
-        authority: SHA-256 of the certificate (DER) of the cloud's authority, in hexadecimal.
-        id: of the invitation.
+        name: the name of the joining site.
+        host: the host of the member that issued the token.
+        port: the port of that member's gateway for sites.
+        authority: the SHA-256 of the cloud's authority's certificate (DER), in hexadecimal.
+        id: the id of the invitation.
         secret: an Ed25519 key, 32 bytes.
     """
 
@@ -65,22 +76,22 @@ class Token:
         return f"Token(name={self.name!r}, host={self.host!r}, port={self.port}, id={self.id!r})"
 
     def dump(self) -> str:
-        """As text, for a person to carry."""
+        """Return the token as text, for a person to carry."""
         secret = base64.b64encode(self.secret).decode("ascii")
         data = json.dumps([self.name, self.host, self.port, self.authority, self.id, secret], separators=(",", ":"))
         return _PREFIX + base64.urlsafe_b64encode(data.encode()).decode("ascii").rstrip("=")
 
     @classmethod
     def parse(cls, text: str) -> Token:
-        """What `dump` wrote.
+        """Return the token in a text.
 
         Raises:
-            AtollError: `join.refused`: it is no token.
+            AtollError: `join.refused`: the text is no token.
         """
         try:
             token = cls._parse(text.strip())
         except (ValueError, TypeError):
-            raise _refused("this is no join token, or only a part of one") from None
+            raise _refused("the text is no join token, or only a part of one") from None
         return token
 
     @classmethod
@@ -94,13 +105,28 @@ class Token:
         return token
 
 
+@dataclass(frozen=True)
+class Invitation:
+    """The state of an invitation that a valid request presents.
+
+    Attributes:
+        name: the name of the invited site.
+        used: whether the same request has used the invitation before.
+        expired: whether the invitation has expired.
+    """
+
+    name: str
+    used: bool
+    expired: bool
+
+
 class Invitations:
-    """The tokens that this site has given out, in a file: a restart forgets none.
+    """The invitations of this site, in a file that survives a restart.
 
     Args:
-        path: of the SQLite file.
-        now_ms: the time of this site's clock, by which tokens expire.
-        durable: a loss of power forgets none either.
+        path: the SQLite file.
+        now_ms: the clock by which tokens expire, in milliseconds since 1970: the agreed time, because this site's own clock may be set.
+        durable: flush changes to the disk, so that they survive a loss of power.
     """
 
     def __init__(self, path: Path, now_ms: Callable[[], int], *, durable: bool = True) -> None:
@@ -112,69 +138,72 @@ class Invitations:
             f"PRAGMA journal_mode = WAL; PRAGMA synchronous = {'FULL' if durable else 'NORMAL'};"
             "CREATE TABLE IF NOT EXISTS invitation (id TEXT PRIMARY KEY, name TEXT, key BLOB, expires INTEGER, used INTEGER DEFAULT 0);"
         )
+        if "request" not in [row[1] for row in self._database.execute("PRAGMA table_info(invitation)")]:
+            self._database.execute("ALTER TABLE invitation ADD COLUMN request BLOB")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file of invitations."""
         self._database.close()
 
-    def make(self, name: str, lifetime_s: float) -> tuple[str, bytes]:
-        """A new invitation: its id and its secret."""
+    def issue(self, name: str, lifetime_s: float) -> tuple[str, bytes]:
+        """Return the id and the secret of a new invitation."""
         identifier = os.urandom(9).hex()
         secret = Ed25519PrivateKey.generate()
         day_ms = 86_400_000
-        self._database.execute("DELETE FROM invitation WHERE expires < ?", (self._now_ms() - day_ms,))
+        # A used invitation stays: it answers the site that it admitted, whose answer may have been lost. There is one for each name.
+        self._database.execute("DELETE FROM invitation WHERE expires < ? AND used = 0", (self._now_ms() - day_ms,))
         row = (identifier, name, secret.public_key().public_bytes_raw(), self._now_ms() + int(lifetime_s * 1000))
         self._database.execute("INSERT INTO invitation (id, name, key, expires) VALUES (?, ?, ?, ?)", row)
         return identifier, secret.private_bytes_raw()
 
-    def check(self, identifier: str, proof: bytes, signed: bytes) -> str:
-        """The name that an invitation is for.
+    def check(self, identifier: str, proof: bytes, signed: bytes) -> Invitation:
+        """Return the invitation that a request presents.
 
         Raises:
-            AtollError: `join.refused`: there is none, the proof is not of its secret, it was used, or its time is over.
+            AtollError: `join.refused`: the invitation does not exist or another request has used it, or the proof was not made with the
+                invitation's secret.
         """
-        row = self._database.execute("SELECT name, key, expires, used FROM invitation WHERE id = ?", (identifier,)).fetchone()
+        row = self._database.execute("SELECT name, key, expires, used, request FROM invitation WHERE id = ?", (identifier,)).fetchone()
         if row is None:
-            raise _refused("this site has given out no such token")
-        name, key, expires, used = row
+            raise _refused("this site has issued no such token")
+        name, key, expires, used, request = row
         try:
             Ed25519PublicKey.from_public_bytes(key).verify(proof, signed)
         except InvalidSignature:
-            raise _refused("the request was not made with the token that it names") from None
-        if used:
-            raise _refused("the token was used already")
-        if expires <= self._now_ms():
-            raise _refused("the token has expired")
-        return str(name)
+            raise _refused("the request was not signed with the token that it names") from None
+        if used and request != _sha256(signed):
+            raise _refused("the token was already used")
+        return Invitation(str(name), bool(used), expires <= self._now_ms())
 
-    def use(self, identifier: str) -> None:
-        """Use it up.
+    def use(self, identifier: str, signed: bytes) -> None:
+        """Mark an invitation as used by a request, unless this request has used it before.
 
         Raises:
-            AtollError: `join.refused`: another was faster, or its time is over.
+            AtollError: `join.refused`: another request has used it, or it has expired.
         """
-        statement = "UPDATE invitation SET used = 1 WHERE id = ? AND used = 0 AND expires > ?"
-        if self._database.execute(statement, (identifier, self._now_ms())).rowcount != 1:
-            raise _refused("the token was used already, or has expired")
+        statement = "UPDATE invitation SET used = 1, request = ?1 WHERE id = ?2 AND (used = 0 OR request = ?1) AND expires > ?3"
+        if self._database.execute(statement, (_sha256(signed), identifier, self._now_ms())).rowcount != 1:
+            raise _refused("the token was already used, or has expired")
 
-    def give_back(self, identifier: str) -> None:
-        """It was used, but to no effect."""
-        self._database.execute("UPDATE invitation SET used = 0 WHERE id = ?", (identifier,))
+    def release(self, identifier: str) -> None:
+        """Make an invitation valid again, after the request that used it was refused."""
+        self._database.execute("UPDATE invitation SET used = 0, request = NULL WHERE id = ?", (identifier,))
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where a member gives out tokens, and takes them.
+class InvitationService:
+    """The service by which a member issues tokens, and admits the sites that present them.
 
     Attributes:
-        cloud: its name.
+        cloud: the cloud's name.
         own: this site's card.
         authority: the authority's certificate (PEM).
         signer: this site's key.
-        invitations: those that it gave out.
-        known: the cards of all sites that this one has ever heard of, by name.
-        admit: make a site a member.
-        sign: certify a key: (request, name, host) -> certificate, all PEM; None if the authority's key is not at this site.
+        invitations: the invitations of this site.
+        known: returns the cards of all present and former sites by name.
+        is_active: returns whether a site is a member that was not revoked and has not left.
+        admit: makes a site a member.
+        sign: certifies a key: (request, name, host) -> certificate, all PEM; `None` if the authority's key is not at this site.
     """
 
     cloud: str
@@ -183,25 +212,26 @@ class Desk:
     signer: Signer
     invitations: Invitations
     known: Callable[[], Mapping[str, Card]]
+    is_active: Callable[[str], bool]
     admit: Callable[[Card], None]
     sign: Callable[[str, str, str], str] | None
 
     def invite(self, name: str, lifetime_s: float) -> str:
-        """A token for a site that is to be called `name`.
+        """Return a token for a site named `name`.
 
         Raises:
-            AtollError: `mesh.refused`: no site can be called that, or one is or was; or this site can't certify others.
+            AtollError: `mesh.refused`: the name is invalid or was used before, or this site can't certify others.
         """
         self._can_sign()
         if not NAME.fullmatch(name):
-            raise AtollError("mesh.refused", f"{name!r} is no name of a site: 1 to 32 lower-case letters, digits and hyphens")
+            raise AtollError("mesh.refused", f"{name!r} is no valid site name: expected 1 to 32 lower-case letters, digits and hyphens")
         if name in self.known():
-            raise AtollError("mesh.refused", f"there is or was a site {name}: a name serves once", "choose another name")
-        identifier, secret = self.invitations.make(name, lifetime_s)
+            raise AtollError("mesh.refused", f"a site {name} exists or existed: a name can be used only once", "choose another name")
+        identifier, secret = self.invitations.issue(name, lifetime_s)
         return Token(name, self.own.host, self.own.peer_port, _digest(self.authority), identifier, secret).dump()
 
     def redeem(self, body: object) -> dict[str, Any]:
-        """Make a member of who has a token.
+        """Make the holder of a token a member.
 
         Args:
             body: the JSON of the request, which may be hostile.
@@ -214,23 +244,15 @@ class Desk:
         """
         fields = _texts(body, ("id", "request", "proof"))
         signed = _signed_request(fields["id"], fields["request"], body["card"] if isinstance(body, dict) else None)
-        name = self.invitations.check(fields["id"], _decode(fields["proof"]), signed)
-        sign = self._can_sign()
-        if name in self.known():
-            raise _refused(f"there is a site {name} by now")
-        data = body["card"] if isinstance(body, dict) and isinstance(body["card"], dict) else {}
-        self.invitations.use(fields["id"])
-        try:
-            certificate = sign(fields["request"], name, str(data.get("host")))
-            authority = x509.load_pem_x509_certificate(self.authority.encode("ascii"))
-            card = Card.parse({**data, "name": name, "certificate": certificate}, authority)
-            self.admit(card)
-        except (ValueError, TypeError) as error:
-            self.invitations.give_back(fields["id"])
-            raise _refused(f"the site's card is not as it has to be: {error}") from None
-        except AtollError:
-            self.invitations.give_back(fields["id"])
-            raise
+        invitation = self.invitations.check(fields["id"], _decode(fields["proof"]), signed)
+        known = self.known().get(invitation.name)
+        if known is not None and not (invitation.used and _is_of(known, fields["request"])):
+            raise _refused(f"a site {invitation.name} exists already")
+        if known is not None and not self.is_active(invitation.name):
+            raise _refused(f"the site {invitation.name} was revoked, or has left the cloud")
+        if known is None and invitation.expired:
+            raise _refused("the token has expired")
+        certificate = known.certificate if known is not None else self._admit(invitation.name, fields, signed, body)
         answer = {
             "cloud": self.cloud,
             "authority": self.authority,
@@ -241,23 +263,40 @@ class Desk:
         signature = self.signer.sign(_signed_answer(fields["proof"], answer))
         return {**answer, "signature": base64.b64encode(signature).decode("ascii")}
 
+    def _admit(self, name: str, fields: Mapping[str, str], signed: bytes, body: object) -> str:
+        """Make a site a member, and return its certificate (PEM)."""
+        sign = self._can_sign()
+        data = body["card"] if isinstance(body, dict) and isinstance(body["card"], dict) else {}
+        self.invitations.use(fields["id"], signed)
+        try:
+            certificate = sign(fields["request"], name, str(data.get("host")))
+            authority = x509.load_pem_x509_certificate(self.authority.encode("ascii"))
+            self.admit(Card.parse({**data, "name": name, "certificate": certificate}, authority))
+        except (ValueError, TypeError) as error:
+            self.invitations.release(fields["id"])
+            raise _refused(f"the site's card is invalid: {error}") from None
+        except AtollError:
+            self.invitations.release(fields["id"])
+            raise
+        return certificate
+
     def _can_sign(self) -> Callable[[str, str, str], str]:
         if self.sign is None:
-            hint = "give out the token at a site on the machine where `atoll up` made the cloud"
-            raise AtollError("mesh.refused", f"{self.own.name} can't certify sites: the authority's key is not there", hint)
+            hint = "issue the token at a site on the machine where `atoll up` created the cloud"
+            raise AtollError("mesh.refused", f"{self.own.name} can't certify sites: it does not have the authority's key", hint)
         return self.sign
 
 
 @dataclass(frozen=True)
 class Joined:
-    """What a site has when it has joined.
+    """The credentials of a site that has joined.
 
     Attributes:
         cloud: the cloud's name.
-        key: its key (PEM).
-        certificate: its certificate (PEM).
+        key: the site's key (PEM).
+        certificate: the site's certificate (PEM).
         authority: the certificate of the cloud's authority (PEM).
-        members: the cards of all sites, its own included.
+        members: the cards of all sites, this one included.
     """
 
     cloud: str
@@ -268,36 +307,79 @@ class Joined:
 
 
 Post = Callable[[str, int, Any], Any]
-"""POST JSON to a host and a port; the JSON of the answer."""
+"""A function that posts JSON to a host and a port, and returns the JSON of the answer."""
 
 
-def join(token: Token, host: str, ports: Mapping[str, int], token_key: str, post: Post | None = None) -> Joined:
-    """Join a cloud.
+@dataclass(frozen=True)
+class Application:
+    """A request to join, which can be sent again.
+
+    Attributes:
+        key: the site's key (PEM).
+        body: the JSON of the request: the token's id, the request for a certificate, the site's card, and the proof.
+    """
+
+    key: str
+    body: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Application(id={self.body.get('id')!r})"
+
+    @classmethod
+    def make(cls, token: Token, host: str, ports: Mapping[str, int], token_key: str) -> Application:
+        """Return a new application, with a new key.
+
+        Args:
+            token: the join token.
+            host: the IP address of the joining site.
+            ports: the site's public_port, peer_port and mesh_port.
+            token_key: the public key of the site's tokens (PEM).
+        """
+        key, asked = request(token.name)
+        card = {"host": host, **ports, "token_key": token_key}
+        secret = Ed25519PrivateKey.from_private_bytes(token.secret)
+        proof = base64.b64encode(secret.sign(_signed_request(token.id, asked, card))).decode("ascii")
+        return cls(key, {"id": token.id, "request": asked, "card": card, "proof": proof})
+
+    def dump(self) -> dict[str, Any]:
+        """Return the application as JSON, for `parse`."""
+        return {"key": self.key, "body": dict(self.body)}
+
+    @classmethod
+    def parse(cls, data: object) -> Application:
+        """Return the application from the JSON of `dump`.
+
+        Raises:
+            ValueError: the JSON is no application.
+        """
+        if not isinstance(data, dict) or data.keys() != {"key", "body"} or not isinstance(data["key"], str):
+            raise ValueError("an application is an object with key and body")
+        if not isinstance(data["body"], dict) or data["body"].keys() != {"id", "request", "card", "proof"}:
+            raise ValueError("an application's body is an object with id, request, card and proof")
+        return cls(data["key"], data["body"])
+
+
+def join(token: Token, application: Application, post: Post | None = None) -> Joined:
+    """Join a cloud by a token.
 
     Args:
-        token: what its member gave out.
-        host: the IP address of the site that joins.
-        ports: its public_port, peer_port, mesh_port.
-        token_key: the public key of its tokens (PEM).
+        token: the join token.
+        application: the request, which may have been sent before.
         post: sends the request.
 
     Raises:
-        AtollError: `join.refused`, `join.unreachable`.
+        AtollError: `join.refused`, `join.unreachable`: the site is no member; `join.unanswered`: the site may be a member.
     """
-    key, asked = request(token.name)
-    card = {"host": host, **ports, "token_key": token_key}
-    secret = Ed25519PrivateKey.from_private_bytes(token.secret)
-    proof = base64.b64encode(secret.sign(_signed_request(token.id, asked, card))).decode("ascii")
-    answer = (post or _post)(token.host, token.port, {"id": token.id, "request": asked, "card": card, "proof": proof})
+    answer = (post or _post)(token.host, token.port, application.body)
     try:
-        return _checked(token, key, proof, answer)
+        return _checked(token, application.key, application.body["proof"], answer)
     except (ValueError, TypeError, KeyError, InvalidSignature, StopIteration):
-        raise _refused(f"what answers at {token.host}:{token.port} is not the site that gave the token out") from None
+        raise _unanswered(f"the site at {token.host}:{token.port} is not the one that issued the token") from None
 
 
 def _checked(token: Token, key: str, proof: str, answer: dict[str, Any]) -> Joined:
     answer = dict(answer)
-    signature = _decode(answer.pop("signature"))
+    signature = base64.b64decode(answer.pop("signature"), validate=True)
     if _digest(answer["authority"]) != token.authority:
         raise ValueError
     authority = x509.load_pem_x509_certificate(answer["authority"].encode("ascii"))
@@ -310,29 +392,37 @@ def _checked(token: Token, key: str, proof: str, answer: dict[str, Any]) -> Join
 
 def _post(host: str, port: int, body: Any) -> Any:
     context = ssl.create_default_context()
-    # What answers is known by its signature: the authority is not known yet.
+    # The authority is not known yet: the answer is checked by its signature.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     connection = http.client.HTTPSConnection(host, port, timeout=30, context=context)
     try:
+        _connect(connection)
         connection.request("POST", PATH, json.dumps(body), {"Content-Type": "application/json"})
         with connection.getresponse() as response:
             status, data = response.status, response.read(_MAX_ANSWER)
-    except OSError as error:
-        hint = "is that site running, and can its gateway be reached from here?"
-        raise AtollError("join.unreachable", f"{host}:{port} gave the token out, and does not answer: {error}", hint) from None
-    except http.client.HTTPException:
-        raise _refused(f"what answers at {host}:{port} is no gateway") from None
+        answer = json.loads(data)
+    except (OSError, http.client.HTTPException) as error:
+        raise _unanswered(f"{host}:{port}, which issued the token, has not answered: {error or type(error).__name__}") from None
+    except ValueError:
+        raise _unanswered(f"the server at {host}:{port} is no gateway") from None
     finally:
         connection.close()
+    if status == http.client.OK:
+        return answer
+    message = answer.get("message") if isinstance(answer, dict) else None
+    if status >= http.client.INTERNAL_SERVER_ERROR:
+        raise _unanswered(f"{host}:{port} has failed: {message or status}")
+    raise _refused(f"{host}:{port} refuses: {message or status}")
+
+
+def _connect(connection: http.client.HTTPSConnection) -> None:
     try:
-        answer = json.loads(data)
-    except ValueError:
-        raise _refused(f"what answers at {host}:{port} is no gateway") from None
-    if status != http.client.OK:
-        message = answer.get("message") if isinstance(answer, dict) else None
-        raise _refused(f"{host}:{port} refuses: {message or status}")
-    return answer
+        connection.connect()
+    except OSError as error:
+        hint = "check that the site runs, and that its gateway can be reached from here"
+        message = f"{connection.host}:{connection.port}, which issued the token, does not answer: {error}"
+        raise AtollError("join.unreachable", message, hint) from None
 
 
 def _texts(body: object, names: Iterable[str]) -> dict[str, str]:
@@ -354,12 +444,25 @@ def _decode(text: str) -> bytes:
 def _signed_request(identifier: str, asked: str, card: object) -> bytes:
     try:
         return b"atoll join 1\n" + json.dumps([identifier, asked, card], sort_keys=True).encode()
-    except RecursionError:  # a thousand brackets
+    except RecursionError:  # deeply nested JSON
         raise _refused("the request is malformed") from None
 
 
 def _signed_answer(proof: str, answer: object) -> bytes:
     return b"atoll joined 1\n" + json.dumps([proof, answer], sort_keys=True).encode()
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _is_of(card: Card, asked: str) -> bool:
+    """Return whether a site's certificate is for the key of a certificate request (PEM)."""
+    try:
+        key = x509.load_pem_x509_csr(asked.encode("ascii")).public_key()
+    except ValueError:
+        return False
+    return key == x509.load_pem_x509_certificate(card.certificate.encode("ascii")).public_key()
 
 
 def _digest(pem: str) -> str:

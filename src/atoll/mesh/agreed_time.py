@@ -1,18 +1,18 @@
-"""The time of day that the sites of a cloud agree on, whatever the clock of one of them says.
+"""The agreed time: the time of day of a cloud's sites, whatever the clock of one of them shows.
 
 Tokens, revocations and dates of expiry of one site are judged at all others. A site whose clock is an hour ahead would sign tokens that no
-revocation reaches for an hour, and refuse those of others an hour too early. So each site tells its clock with every probe; each takes the
-median of all clocks, its own among them, and keeps its own as long as that is within `TOLERATED_S` of the median, so that a cloud with
-right clocks goes by them alone. A minority that is wrong, or lies, moves nothing. (Marzullo, Owicki: "Maintaining the Time in a
-Distributed System", PODC 1983, has servers tell intervals and intersects them; the clocks of machines tell no intervals.)
+revocation reaches for an hour, and would refuse other sites' tokens an hour too early. So each site sends its clock with every probe, and
+takes the median of all clocks, its own among them. A site keeps its own clock as long as that is within `TOLERATED_S` of the median, so
+that a cloud with right clocks uses them alone. A minority of wrong or lying clocks moves nothing. (Marzullo, Owicki: "Maintaining the Time
+in a Distributed System", PODC 1983, has servers send intervals and intersects them; the clocks of machines give no intervals.)
 
-Only answers to probes count: how old another message is nobody knows, and who delays packets would set clocks back.
+Only answers to probes count: the age of any other message is unknown, and an attacker who delays packets would set clocks back.
 
-What others tell is kept as a distance to this machine's clock since its start, `CLOCK_BOOTTIME`, which nobody sets: it stays good when this
-site's own clock is set, and while the others can't be heard.
+The clock of another site is kept as a distance to this machine's clock since its start, `CLOCK_BOOTTIME`, which can't be set. So it stays
+valid when this site's own clock is set, and while the others can't be reached.
 
-The result goes to Keystone through a file of `FILE_SIZE` bytes among the site's sockets: the machine's boot, and the distance in
-nanoseconds. Keystone reads it at each look at its clock (`services/keystone_clock.py`).
+Keystone gets the result through a file of `FILE_SIZE` bytes among the site's sockets: the machine's boot id, and the distance in
+nanoseconds. Keystone reads it whenever it reads its clock (`services/patches/keystone/clock.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILE = "agreed-time"
 """The name of the file among a site's sockets."""
 
 TOLERATED_S = 1.0
-"""A site's own clock is right if it is at most so far from the median. Half a round trip may be measured wrongly."""
+"""The greatest distance of a right clock from the median, in seconds. The measurement may be wrong by half a round trip."""
 
 _NS = 1_000_000_000
 _TOLERATED_NS = int(TOLERATED_S * _NS)
@@ -42,17 +42,17 @@ FILE_SIZE = _FORM.size
 
 
 def since_boot_ns() -> int:
-    """Nanoseconds since the machine was started, its sleep included."""
+    """Return the nanoseconds since the machine was started, its sleep included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class AgreedTime:
-    """One site's view of it.
+    """The agreed time as one site computes it.
 
     Args:
-        own_ns: this site's clock, nanoseconds since 1970.
-        steady_ns: a clock that nobody sets, in nanoseconds.
-        distrusted: sites whose clocks don't count.
+        own_ns: returns this site's time of day, in nanoseconds since 1970.
+        steady_ns: returns the time of a monotonic clock, in nanoseconds.
+        distrusted: sites whose clocks are ignored.
     """
 
     def __init__(self, own_ns: Callable[[], int], steady_ns: Callable[[], int] = since_boot_ns, distrusted: Iterable[str] = ()) -> None:
@@ -61,16 +61,16 @@ class AgreedTime:
         self._distrusted = frozenset(distrusted)
         self._others: dict[str, int] = {}
 
-    def hear(self, site: str, their_ms: int, rtt_ms: float) -> None:
-        """Take note of what another site's clock said in its answer to a message.
+    def observe(self, site: str, their_ms: int, rtt_ms: float) -> None:
+        """Record the clock of another site in its answer to a message.
 
-        The answer took half of the round trip, give or take that half (F. Cristian: "Probabilistic clock synchronization", Distributed
-        Computing 3, 1989). If that may be more than `TOLERATED_S`, as with an answer that was held up by a cut, it says nothing.
+        The answer took half of the round trip, plus or minus that half (F. Cristian: "Probabilistic clock synchronization", Distributed
+        Computing 3, 1989). If that may be more than `TOLERATED_S`, as for an answer that a cut delayed, it is ignored.
 
         Args:
-            site: its name.
-            their_ms: milliseconds since 1970, when it sent the answer.
-            rtt_ms: how long this very round trip took.
+            site: the site's name.
+            their_ms: the time at which the site sent the answer, by its own clock, in milliseconds since 1970.
+            rtt_ms: the duration of this round trip in milliseconds.
         """
         if site in self._distrusted or rtt_ms > 2000 * TOLERATED_S:
             return
@@ -82,19 +82,23 @@ class AgreedTime:
         self._others = {site: distance for site, distance in self._others.items() if site in wanted}
 
     def own_ms(self) -> int:
-        """This site's own clock, milliseconds since 1970."""
+        """Return this site's own clock, in milliseconds since 1970."""
         return self._own_ns() // 1_000_000
 
     def own_ahead_s(self) -> float:
-        """How far this site's own clock is ahead of the agreed time, in seconds; 0.0 if it is within what is tolerated."""
+        """Return the seconds by which this site's own clock is ahead of the agreed time; 0.0 within the tolerance."""
         own = self._own_ns() - self._steady_ns()
         return (own - self._judged(own)) / _NS
 
-    def distance_ns(self) -> int:
-        """The agreed time less the steady clock, in nanoseconds.
+    def now_ms(self) -> int:
+        """Return the agreed time in milliseconds since 1970."""
+        return (self._steady_ns() + self.distance_ns()) // 1_000_000
 
-        Of an even number of clocks the later one of the two in the middle counts: a machine that has lost its date is behind. Clocks that
-        are more than a day from this site's own are not believed, as the mesh believes no stamps of theirs (`clock.MAX_AHEAD_MS`).
+    def distance_ns(self) -> int:
+        """Return the agreed time minus the steady clock, in nanoseconds.
+
+        Of an even number of clocks, the later of the two in the middle counts: a machine that has lost its date is behind. Clocks more than
+        a day from this site's own are ignored, as the mesh refuses such stamps (`clock.MAX_AHEAD_MS`).
         """
         return self._judged(self._own_ns() - self._steady_ns())
 
@@ -104,14 +108,14 @@ class AgreedTime:
         return own if abs(median - own) <= _TOLERATED_NS else median
 
 
-class Writer:
-    """Puts the agreed time where Keystone finds it.
+class TimeWriter:
+    """Writes the agreed time into the file that Keystone reads.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -124,19 +128,19 @@ class Writer:
         self._boot = _boot()
 
     def write(self, distance_ns: int) -> None:
-        """Tell the distance of the agreed time to `since_boot_ns`."""
+        """Write the distance of the agreed time from `since_boot_ns`."""
         self._file[:] = _FORM.pack(self._boot, distance_ns)
 
     def close(self) -> None:
-        """Let go of the file, which stays."""
+        """Close the file, which stays."""
         self._file.close()
 
 
-class Reader:
-    """Reads what a `Writer` writes, whenever that begins.
+class TimeReader:
+    """Reads the file of a `TimeWriter`, as soon as the file exists.
 
     Args:
-        path: of the file.
+        path: the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +149,7 @@ class Reader:
         self._file: mmap.mmap | None = None
 
     def now_ns(self) -> int:
-        """The agreed time, nanoseconds since 1970; this machine's own as long as nobody has told another since its start."""
+        """Return the agreed time in nanoseconds since 1970; the machine's own time until a value was written since its start."""
         if self._file is None:
             self._file = self._opened()
         if self._file is not None:
@@ -158,7 +162,7 @@ class Reader:
         try:
             with self._path.open("rb") as file:
                 return mmap.mmap(file.fileno(), FILE_SIZE, prot=mmap.PROT_READ)
-        except (OSError, ValueError):  # not there, or not whole yet
+        except (OSError, ValueError):  # the file does not exist, or is not complete yet
             return None
 
 

@@ -1,10 +1,10 @@
-"""The cloud's own certificate authority, and a certificate for each site: what sites know one another by.
+"""The cloud's certificate authority, and the certificates by which sites authenticate one another.
 
     STATE/ca/ca.pem, ca.key              the authority
     STATE/sites/NAME/tls/ca.pem          the authority's certificate, so that a site's directory has all that the site needs
                          cert.pem, key.pem
 
-Everything is made once, and again only when it no longer serves.
+Each file is created once, and replaced only when it is no longer valid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from atoll.files import make_directory, write_private
 AUTHORITY_LIFE = timedelta(days=7300)
 CERTIFICATE_LIFE = timedelta(days=825)
 RENEWAL = CERTIFICATE_LIFE / 3
-"""A certificate is renewed by the first `up` within this time of its end. Higher: a site may run longer without one."""
+"""The time before a certificate's end within which the first `up` renews it. A site may run for longer without an `up`."""
 
 _CLOCK_SKEW = timedelta(days=1)
 
@@ -40,53 +40,53 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True)
-class Authority:
+class CertificateAuthority:
     """The cloud's certificate authority.
 
     Attributes:
-        certificate: its own.
-        key: what it signs with; None in a state directory whose sites joined a cloud that was made elsewhere.
+        certificate: the authority's certificate.
+        key: the authority's private key; `None` in a state directory whose sites joined a cloud that was created elsewhere.
     """
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey | None
 
     def certify(self, directory: Path, name: str, host: str, clock: Clock = _now, *, unique: bool = False) -> bool:
-        """See to it that a site has a certificate of this authority for its name and its address.
+        """Create or renew a site's certificate of this authority for its name and its address, unless it has a valid one.
 
         Args:
-            directory: where `ca.pem`, `cert.pem` and `key.pem` are to be.
-            name: of the site.
-            host: its IPv4 address.
-            clock: tells the time.
-            unique: give the certificate a common name that no other certificate of the site has, so that a list of common names tells a
-                new one from an old one.
+            directory: the directory of `ca.pem`, `cert.pem` and `key.pem`.
+            name: the site's name.
+            host: the site's IPv4 address.
+            clock: returns the time.
+            unique: give the certificate a common name that no other certificate of the site has, so that a list of common names can tell a
+                new certificate from an old one.
 
         Returns:
-            False if it had one that serves.
+            False if the site had a valid certificate.
 
         Raises:
-            AtollError: `state.unusable`: it has none, and the authority's key is not here.
+            AtollError: `state.unusable`: the site has no valid certificate, and the authority's key is not here.
         """
-        if _serves(directory, self.certificate, name, host, clock(), unique=unique):
+        if _is_valid(directory, self.certificate, name, host, clock(), unique=unique):
             return False
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(key.public_key(), name, host, clock(), unique=unique)
         make_directory(directory)
-        # The certificate last: without one that fits the others, all of them are made again.
+        # The certificate last: without one that fits the others, all of them are created again.
         write_private(directory / "ca.pem", _pem(self.certificate))
         write_private(directory / "key.pem", _private(key))
         write_private(directory / "cert.pem", _pem(certificate))
         return True
 
     def sign_request(self, request: str, name: str, host: str, clock: Clock = _now) -> str:
-        """Certify the key of a site that joins.
+        """Certify the key of a joining site.
 
         Args:
-            request: its certificate signing request (PEM); nothing but its key is taken from it.
-            name: of the site.
-            host: its IPv4 address.
-            clock: tells the time.
+            request: the site's certificate signing request (PEM), of which only the key is used.
+            name: the site's name.
+            host: the site's IPv4 address.
+            clock: returns the time.
 
         Returns:
             The certificate (PEM).
@@ -106,7 +106,7 @@ class Authority:
     def _sign(self, key: ec.EllipticCurvePublicKey, name: str, host: str, now: datetime, *, unique: bool = False) -> x509.Certificate:
         if self.key is None:
             message = f"{name} needs a certificate, and the key of the cloud's authority is not on this machine"
-            raise AtollError("state.unusable", message, "join again with a new token, or do it where `atoll up` made the cloud")
+            raise AtollError("state.unusable", message, "join again with a new token, or run this where `atoll up` created the cloud")
         identifier = x509.SubjectKeyIdentifier.from_public_key
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = (
@@ -128,45 +128,41 @@ class Authority:
 
 
 def request(name: str) -> tuple[str, str]:
-    """A new key for a site, and a request for a certificate of it.
-
-    Returns:
-        Both in PEM.
-    """
+    """Return a new key for a site, and a request for its certificate, both in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     asked = x509.CertificateSigningRequestBuilder().subject_name(_name(name)).sign(key, hashes.SHA256())
     return _private(key), asked.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-def authority(directory: Path, cloud: str, clock: Clock = _now) -> Authority:
-    """The cloud's authority, made if there is none.
+def authority(directory: Path, cloud: str, clock: Clock = _now) -> CertificateAuthority:
+    """Return the cloud's authority, created if there is none.
 
     Args:
-        directory: where `ca.pem` and `ca.key` are.
+        directory: the directory of `ca.pem` and `ca.key`.
         cloud: the cloud's name, for a person who looks into a certificate.
-        clock: tells the time.
+        clock: returns the time.
 
     Raises:
-        AtollError: `state.unusable`: there is one, but it can't be read, or its two files do not belong together.
+        AtollError: `state.unusable`: the files can't be read, or do not belong together.
     """
     certificate, key = directory / "ca.pem", directory / "ca.key"
     if certificate.exists():
         if not key.exists():
-            return Authority(x509.load_pem_x509_certificate(certificate.read_bytes()), None)
+            return CertificateAuthority(x509.load_pem_x509_certificate(certificate.read_bytes()), None)
         try:
-            found = Authority(x509.load_pem_x509_certificate(certificate.read_bytes()), _load_key(key))
+            found = CertificateAuthority(x509.load_pem_x509_certificate(certificate.read_bytes()), _load_key(key))
             if found.key and found.certificate.public_key() == found.key.public_key():
                 return found
         except (OSError, ValueError, TypeError):
             pass
-        hint = f"put {certificate.name} and {key.name} back; or remove both, and the next `atoll up` makes new certificates for all sites"
+        hint = f"put {certificate.name} and {key.name} back; or remove both, and the next `atoll up` creates new certificates for all sites"
         raise AtollError("state.unusable", f"{directory}: expected the certificate of the cloud's authority and its key", hint)
     secret = ec.generate_private_key(ec.SECP256R1())
     made = _self_signed(secret, cloud, clock())
     make_directory(directory)
     write_private(key, _private(secret))
     write_private(certificate, _pem(made))
-    return Authority(made, secret)
+    return CertificateAuthority(made, secret)
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, cloud: str, now: datetime) -> x509.Certificate:
@@ -187,11 +183,11 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, cloud: str, now: datetime) -> 
 
 
 def _common_name(name: str, key: ec.EllipticCurvePublicKey) -> str:
-    """Return a common name that belongs to one key; a site's own name has no dot."""
+    """Return a common name that is unique to a key: the site's name, which has no dot, then a dot and a digest of the key."""
     return f"{name}.{x509.SubjectKeyIdentifier.from_public_key(key).digest.hex()[:20]}"
 
 
-def _serves(  # noqa: PLR0913 - what a certificate is made of
+def _is_valid(  # noqa: PLR0913 - the parts of a certificate
     directory: Path, issuer: x509.Certificate, name: str, host: str, now: datetime, *, unique: bool
 ) -> bool:
     with suppress(OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
@@ -218,7 +214,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _usage(*, signature: bool) -> x509.KeyUsage:
-    """What a key may do: sign messages (a site's), or certificates (the authority's)."""
+    """Return the permitted uses of a key: to sign messages (a site's), or certificates (the authority's)."""
     return x509.KeyUsage(
         digital_signature=signature, key_cert_sign=not signature, crl_sign=not signature, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,

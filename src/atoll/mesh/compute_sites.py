@@ -1,7 +1,7 @@
-"""A control site's list of its compute sites: whose certificates open its bus, and its internal APIs on its gateway's peer port.
+"""A control site's list of its compute sites, whose certificates admit them to its bus and, on its gateway's peer port, to internal APIs.
 
-The list is a file of the control site. It is written when sites are made, removed or revoked, and read by the bus's router and the gateway,
-which follow it at once. A certificate that the list does not have opens nothing, whoever signed it.
+The list is a file of the control site. It is written when sites are created, removed or revoked. The bus's router and the gateway read it,
+and follow its changes at once. A certificate that is not on the list gives no access, whoever signed it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from cryptography.x509.oid import NameOID
 from atoll.files import write_private
 
 FILE = "computes.json"
-"""Below the control site's directory, and not among its configuration: the list may change while those who read it run."""
+"""The file's name in the control site's directory. It is no part of the configuration: it may change while its readers run."""
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ComputeSite:
-    """A compute site, as its control site knows it.
+    """An entry of a compute site in its control site's list.
 
     Attributes:
-        name: of the site.
-        common_name: of its certificate; no other certificate has it.
-        fingerprint: SHA-256 of its certificate, in hexadecimal.
-        realm: its number on the bus.
-        revoked: whether the certificate counts no more.
+        name: the site's name.
+        common_name: the common name of its certificate, which no other certificate has.
+        fingerprint: the SHA-256 of its certificate, in hexadecimal.
+        realm: the site's number on the bus.
+        revoked: whether the certificate is revoked.
     """
 
     name: str
@@ -47,9 +47,9 @@ class ComputeSite:
         """Return the entry of a site.
 
         Args:
-            name: of the site.
-            certificate: in PEM.
-            realm: its number on the bus.
+            name: the site's name.
+            certificate: the site's certificate, in PEM.
+            realm: the site's number on the bus.
         """
         read = x509.load_pem_x509_certificate(certificate.encode("ascii"))
         (common_name,) = (str(each.value) for each in read.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
@@ -61,30 +61,30 @@ class ComputeSite:
 
 
 def load(file: Path) -> tuple[ComputeSite, ...]:
-    """Return the list; empty if there is none, or if it can't be read, which is logged."""
+    """Return the list; empty if the file does not exist, or can't be read, which is logged."""
     try:
         return tuple(ComputeSite(**entry) for entry in json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, TypeError) as error:
-        LOG.error("no compute site is let in, because %s can't be read: %s", file, error)  # noqa: TRY400 - it says all
+        LOG.error("no compute site is admitted, because %s can't be read: %s", file, error)  # noqa: TRY400 - the error says it all
         return ()
 
 
 def save(file: Path, sites: Iterable[ComputeSite]) -> None:
-    """Write the list. A certificate that was revoked before stays so."""
+    """Write the list. A certificate that is revoked in the old list stays revoked."""
     revoked = {site.fingerprint for site in load(file) if site.revoked}
     entries = [asdict(site) | {"revoked": site.revoked or site.fingerprint in revoked} for site in sites]
     write_private(file, json.dumps(entries, indent=2) + "\n")
 
 
 def admitted(sites: Iterable[ComputeSite]) -> tuple[ComputeSite, ...]:
-    """Return those of a list that were not revoked."""
+    """Return the entries of a list that are not revoked."""
     return tuple(site for site in sites if not site.revoked)
 
 
-class Followed:
-    """The list, read anew whenever the file has changed.
+class ComputeSiteList:
+    """The list of compute sites, read again whenever the file has changed.
 
     Args:
         file: the list.
@@ -96,7 +96,7 @@ class Followed:
         self._names: dict[str, str] = {}
 
     def name_of(self, fingerprint: str) -> str | None:
-        """Return the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` if it is of none, or revoked."""
+        """Return the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` for an unknown or revoked one."""
         try:
             status = self._file.stat()
             state = (status.st_mtime_ns, status.st_size, status.st_ino)

@@ -1,13 +1,13 @@
-"""The replicated document: records that every site reads and writes, whether or not it can reach the others.
+"""The replicated document: records that every site reads and writes, whether or not it reaches the others.
 
-Each site writes into a stream of its own (`stream`), of which every other keeps a copy; a record is the fold over all streams
+Each site writes into a stream of its own (`stream`), of which every other site keeps a copy. A record is the fold over all streams
 (`record`). Two documents that hold the same versions of all streams are equal. One thread uses a document.
 
-What a site deletes becomes a tombstone, and in the end is left out (`graves`). A site that leaves something out begins a new *generation*
-of its stream, which names those that it continues; so a reader can tell what was left out from what was forgotten.
+A deletion leaves a tombstone, which its site drops in the end (`tombstones`). To drop entries, a site begins a new *generation* of its
+stream, which names the generations that it continues. So a reader can tell whether an entry was dropped on purpose or lost.
 
-A part of another's stream is taken in or refused as a whole, checked before anything of it is seen: its author is known and signed
-it; the entries are well-formed, as the rule of their kind wants them, and none of them goes back behind what is already known.
+A part of another site's stream is accepted or refused as a whole, and is checked before any of it becomes visible: its author is known and
+has signed it; each entry is well-formed and satisfies the rule of its kind; and none of them reverts to an older state.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
-from atoll.mesh import graves
+from atoll.mesh import tombstones
 from atoll.mesh.clock import HybridClock
-from atoll.mesh.holdings import Holdings
 from atoll.mesh.parts import Part, digest_of, pack_parts, pack_state, unpack_parts, unpack_state
 from atoll.mesh.record import (
     CREATED,
@@ -47,13 +46,14 @@ from atoll.mesh.record import (
 from atoll.mesh.signing import Signer, verify
 from atoll.mesh.store import Store
 from atoll.mesh.stream import ENTRY_WEIGHT, MAX_WEIGHT, Stream
+from atoll.mesh.stream_set import StreamSet
 
 __all__ = ["Behind", "Change", "Contradiction", "Document", "Full", "Record", "Refused", "Rule", "UnknownAuthor"]
 
 _LOG = logging.getLogger(__name__)
 
 _ADOPT_CHUNK = 1000
-"""Records of a revoked site that are written at a time."""
+"""The number of a revoked site's records that are written at a time."""
 
 Touched = frozenset[tuple[str, str]]
 _T = TypeVar("_T")
@@ -63,10 +63,10 @@ class Document:
     """One site's copy of the document.
 
     Attributes:
-        judge: the record, by those whose word counts for it, that decides whether this site's entry about it may be reduced.
+        judge: returns the record as the sites that are trusted for it see it, which decides whether this site's entry may be reduced.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it stands on
+    def __init__(  # noqa: PLR0913, PLR0917 - its collaborators
         self,
         store: Store,
         author: str,
@@ -76,17 +76,18 @@ class Document:
         rules: Mapping[str, Rule] | None = None,
         former: Callable[[Mapping[str, Fields]], x509.Certificate | None] = lambda _entries: None,
     ) -> None:
-        """Load what the store holds.
+        """Load the document from the store.
 
         Args:
-            store: where it is kept.
+            store: the document on disk.
             author: the site's own name.
-            signer: the site's own.
-            clock: gives the stamps.
-            certificate: of a member; None if it is none. Asked for each part of another's stream, and for parts of the site's own.
-            rules: what entries must satisfy, by kind.
-            former: the certificate that this site had when it wrote what another site still has of it: a site that was lost and made anew
-                under its name has another key. Everybody else hears of the old entries from the new site, signed with the new key.
+            signer: the site's own key.
+            clock: issues the stamps.
+            certificate: returns the certificate of a member, or `None`. Called for each part of any author's stream.
+            rules: the rules for entries, by kind.
+            former: returns the certificate that this site had when it wrote entries of which another site still has a copy. A site that was
+                lost and created anew under its name has another key. The other sites get the old entries from the new site, signed with the
+                new key.
         """
         self.author = author
         self._store = store
@@ -94,56 +95,56 @@ class Document:
         self._clock = clock
         self._certificate = certificate
         self._former = former
-        self._rules = {**(rules or {}), graves.STREAM: graves.check_stream}
-        self._graves = graves.Graves(author)
-        self._holdings = Holdings()
-        self._streams = self._holdings.streams
+        self._rules = {**(rules or {}), tombstones.STREAM: tombstones.check_stream}
+        self._tombstones = tombstones.Tombstones(author)
+        self._stream_set = StreamSet()
+        self._streams = self._stream_set.streams
         self._on_change: list[Callable[[Touched], None]] = []
-        self._on_update: list[Callable[[bytes], None]] = []
+        self._on_update: list[Callable[[Part], None]] = []
         for name in store.authors():
             self._load(name)
         self.judge: Callable[[str, str], Record | None] = self.record
-        self._graves.note(self._own_entries(), self._own_entries(), self.written)
+        self._tombstones.note(self._own_entries(), self._own_entries(), self.written)
 
     def record(self, kind: str, key: str) -> Record | None:
-        """A record, also one that was deleted (`Record.present` tells); None if nothing was ever written about it."""
-        return self._holdings.record(kind, key)
+        """Return a record, even if it is deleted (`Record.present`); `None` if no site has an entry about it."""
+        return self._stream_set.record(kind, key)
 
     def entries(self, kind: str, key: str) -> dict[str, Fields]:
-        """What each author has written about a record, but for what is ignored."""
-        return self._holdings.heard(kind, key)
+        """Return the entries about a record by author, without those that are ignored."""
+        return self._stream_set.entries_about(kind, key)
 
     def records(self, kind: str, *, deleted: bool = False) -> Iterator[Record]:
-        """The records of a kind, in no order, as of now.
+        """Yield the present records of a kind, in no order.
 
         Args:
-            kind: which.
-            deleted: also those that are not present.
+            kind: the kind.
+            deleted: yield deleted records too.
         """
-        for key in self._holdings.keys(kind):
+        for key in self._stream_set.keys(kind):
             record = self.record(kind, key)
             if record is not None and (deleted or record.present):
                 yield record
 
     def kinds(self) -> frozenset[str]:
-        """The kinds of which there are records, if only deleted ones."""
-        return self._holdings.kinds()
+        """Return the kinds of all records, deleted ones included."""
+        return self._stream_set.kinds()
 
     def on_change(self, callback: Callable[[Touched], None]) -> None:
-        """Have `callback` called with the (kind, key) of records that may have changed, after each write and each merge."""
+        """Call `callback` after each write and merge with the (kind, key) of the records that may have changed."""
         self._on_change.append(callback)
 
-    def on_update(self, callback: Callable[[bytes], None]) -> None:
-        """Have `callback` called with what the other sites must be told, after each write."""
+    def on_update(self, callback: Callable[[Part], None]) -> None:
+        """Call `callback` after each write with the part that the other sites need."""
         self._on_update.append(callback)
 
     def size(self) -> dict[str, int]:
-        """How large the document is: authors, entries, bytes, and how full the fullest stream is, in percent."""
-        return self._holdings.size()
+        """Return the size of the document: authors, entries, bytes, and the fullness of the fullest stream in percent."""
+        return self._stream_set.size()
 
     @property
     def fullness(self) -> float:
-        """How much of what it may weigh this site's own stream weighs, 0 to 1."""
+        """The weight of this site's own stream as a fraction of the greatest weight, 0 to 1."""
         return self._streams[self.author].weight / MAX_WEIGHT if self.author in self._streams else 0.0
 
     @property
@@ -154,15 +155,15 @@ class Document:
     def write(self, changes: Iterable[Change]) -> None:
         """Write fields of records: all of them or none, on disk when this returns.
 
-        A record that comes to be present gets a field `created`, the stamp of that, unless the change gives one.
+        A record that becomes present gets a field `created` with the stamp of the change, unless the change contains that field.
 
         Raises:
             ValueError, TypeError: a kind, a key or a value can't be written.
-            Refused: the other sites would refuse it.
+            Refused: the other sites would refuse the change.
             Full: this site's stream has no room for it.
-            sqlite3.Error: the disk does not take it.
+            sqlite3.Error: the write to the disk failed.
         """
-        if (own := self._streams.get(self.author)) and graves.is_worth_while(own.waste, own.weight):
+        if (own := self._streams.get(self.author)) and tombstones.is_worthwhile(own.waste, own.weight):
             self._renew(own, ())
         stamp = self._clock.tick()
         entries: dict[str, Fields] = {}
@@ -179,40 +180,40 @@ class Document:
             self._write(own or Stream(self.author), entries, stamp)
 
     def tidy(self, acknowledged: int) -> None:
-        """Reduce this site's entries about deleted records, and leave out those that nobody needs any more (`graves`).
+        """Reduce this site's entries about deleted records to tombstones, and drop tombstones that are no longer needed (`tombstones`).
 
         Args:
-            acknowledged: a value of `written`: every member has had what this site had written by then.
+            acknowledged: a stamp (a former value of `written`) up to which every member has this site's writes.
 
         Raises:
-            sqlite3.Error: the disk does not take it.
+            sqlite3.Error: the write to the disk failed.
         """
         own = self._streams.get(self.author)
         if own is None:
             return
         now = self._clock.tick()
-        if buried := self._graves.to_bury(own.entries, lambda name: self.judge(*split_name(name)), now):
+        if buried := self._tombstones.to_reduce(own.entries, lambda name: self.judge(*split_name(name)), now):
             self._write(own, buried, now)
-        if own.waste + ENTRY_WEIGHT * self._graves.might_end() > graves.MIN_WASTE:
-            ended = self._graves.ended(own.entries, lambda name: self._holdings.others(name, self.author), acknowledged, now)
-            if graves.is_worth_while(own.waste + ENTRY_WEIGHT * len(ended), own.weight):
+        if own.waste + ENTRY_WEIGHT * self._tombstones.count() > tombstones.MIN_WASTE:
+            ended = self._tombstones.droppable(own.entries, lambda name: self._stream_set.others(name, self.author), acknowledged, now)
+            if tombstones.is_worthwhile(own.waste + ENTRY_WEIGHT * len(ended), own.weight):
                 self._renew(own, ended)
 
     def adopt(self, author: str, until: int) -> None:
-        """Say again, as this site's own word with the stamps of then, what counts of another's word.
+        """Re-publish another site's accepted entries in this site's stream, with their original stamps.
 
-        Whoever has the key of a revoked site could overwrite its old entries, of which nothing would then count.
+        Otherwise whoever has the key of a revoked site could overwrite its old entries, none of which would then count.
 
         Args:
-            author: whose.
-            until: the last stamp that counts.
+            author: the other site.
+            until: the stamp after which the site's entries are ignored.
 
         Raises:
-            Full: this site's stream has no room for all of it.
-            sqlite3.Error: the disk does not take it.
+            Full: this site's stream has no room for all of them.
+            sqlite3.Error: the write to the disk failed.
         """
         changes = []
-        for name in self._holdings.entries(author):
+        for name in self._stream_set.entries(author):
             kind, key = split_name(name)
             record = self.record(kind, key)
             for field, writer in record.authors.items() if record else ():
@@ -223,40 +224,40 @@ class Document:
             self.write(allowed[start : start + _ADOPT_CHUNK])
 
     def ignored(self, author: str, after_stamp: int) -> None:
-        """A revoked author: nothing that it wrote after a stamp counts any more."""
-        if self._holdings.ignored.get(author) == after_stamp:
+        """Ignore the entries that a revoked author wrote after a stamp."""
+        if self._stream_set.ignored.get(author) == after_stamp:
             return
-        self._holdings.ignored[author] = after_stamp
+        self._stream_set.ignored[author] = after_stamp
         stream = self._streams.get(author)
         entries = stream.entries.items() if stream else ()
         self._tell_touched(name for name, fields in entries if any(item.stamp > after_stamp for item in fields.values()))
 
     def digest(self) -> bytes:
-        """8 bytes that are equal if and only if two documents are."""
+        """Return 8 bytes that two documents share if, and (but for collisions) only if, they are equal."""
         return digest_of(self.state_vector())
 
     def state_vector(self) -> bytes:
-        """The versions of all streams that are here."""
+        """Return the versions of all streams, packed."""
         return self.state_without(())
 
     def state_without(self, authors: Collection[str]) -> bytes:
-        """The same, as if there were nothing of some authors: all of theirs is wanted."""
+        """Return the versions of all streams, packed, without the streams of some authors, so that a peer sends these whole."""
         streams = ((author, stream) for author, stream in self._streams.items() if author not in authors)
         return pack_state({author: stream.head.version for author, stream in streams if stream.head})
 
     def difference(self, state_vector: bytes) -> bytes:
-        """What a document in that state lacks.
+        """Return the parts that a document with a state vector lacks, packed.
 
         Raises:
-            Refused: it is no state vector.
+            Refused: the bytes are no state vector.
         """
         return pack_parts(self.parts(state_vector))
 
     def parts(self, state_vector: bytes) -> Iterator[Part]:
-        """The same, by author, the smallest streams first. Each part is made only when it is taken.
+        """Yield the parts that a document with a state vector lacks, the smallest streams first. Each is created when the caller takes it.
 
         Raises:
-            Refused: it is no state vector.
+            Refused: the bytes are no state vector.
         """
         state = unpack_state(state_vector)
         for author, stream in sorted(self._streams.items(), key=lambda each: each[1].weight):
@@ -266,10 +267,10 @@ class Document:
                 yield stream.part(writes if follows else 0)
 
     def lacks(self, state_vector: bytes) -> bool:
-        """Whether a document in that state has anything that is not here.
+        """Return whether a document with a state vector has entries that this document lacks.
 
         Raises:
-            Refused: it is no state vector.
+            Refused: the bytes are no state vector.
         """
         return any(
             (stream := self._streams.get(author)) is None or stream.head is None or stream.head.version < version
@@ -277,22 +278,22 @@ class Document:
         )
 
     def part(self, author: str, base: int = 0) -> Part | None:
-        """What is here of an author, after so many writes; `None` if there is nothing."""
+        """Return the entries of an author after `base` writes; `None` if there are none."""
         stream = self._streams.get(author)
         return stream.part(base) if stream and stream.head and 0 <= base < stream.writes else None
 
     def overtaken(self, part: Part) -> bool:
-        """Whether there is a later version here than the one that a part leads to."""
+        """Return whether this document already has a later version of the author's stream than the one that a part would produce."""
         stream = self._streams.get(part.author)
         return stream is not None and stream.head is not None and part.head.version < stream.head.version
 
     def merge(self, update: bytes) -> None:
-        """Take in what another site says. Each author's part is taken or refused on its own.
+        """Merge another site's parts. Each author's part is accepted or refused on its own.
 
         Raises:
-            Refused: a part was refused; the first of them. Of the refused parts nothing was changed.
-            UnknownAuthor, Behind, Contradiction: the same, and something can be done about it.
-            sqlite3.Error: the disk does not take it.
+            Refused: the first refusal of a part. A refused part changed nothing.
+            UnknownAuthor, Behind, Contradiction: a part was refused for a reason that can be remedied.
+            sqlite3.Error: the write to the disk failed.
         """
         refused = []
         for part in unpack_parts(update):
@@ -304,13 +305,13 @@ class Document:
             raise refused[0]
 
     def merge_part(self, part: Part) -> bool:
-        """Take in one author's part.
+        """Merge one author's part.
 
         Returns:
-            Whether there was anything new.
+            Whether the part contained new entries.
 
         Raises:
-            As merge.
+            Refused, sqlite3.Error: as for `merge`.
         """
         current = self._streams.get(part.author)
         if part.author != self.author and current and current.head and part.head.version <= current.head.version:
@@ -328,24 +329,24 @@ class Document:
             if part.base == 0:
                 raise
             self._load(part.author)
-            # Another's copy differs from ours inside: whose fault it was does not matter if all of it can be had.
+            # The sender's copy of earlier entries differs from this one. Whichever copy is wrong, the whole stream settles the difference.
             raise (refusal if isinstance(refusal, Contradiction) else Behind(part.author, wholly=True)) from refusal
         self._keep(stream, part, names)
         self._tell_touched(names)
         return True
 
-    # --- Inside
+    # --- Internal
 
     def _own_entries(self) -> Mapping[str, Fields]:
-        return self._holdings.entries(self.author)
+        return self._stream_set.entries(self.author)
 
     def _renew(self, own: Stream, without: Collection[str]) -> None:
-        """Begin a new generation of this site's stream, with nothing of what was overwritten, and without some entries."""
+        """Begin a new generation of this site's stream, without overwritten values and without some entries."""
         assert own.head is not None
         stamp = self._clock.tick()
         entries = {name: settle(fields) for name, fields in own.entries.items() if name not in without}
-        chain = [*graves.ancestors(self.author, own.entries), (own.head.generation, own.writes)][-graves.MAX_ANCESTORS :]
-        entries[entry_name(graves.STREAM, self.author)] = {graves.ANCESTORS: Stamped(stamp, [list(pair) for pair in chain])}
+        chain = [*tombstones.ancestors(self.author, own.entries), (own.head.generation, own.writes)][-tombstones.MAX_ANCESTORS :]
+        entries[entry_name(tombstones.STREAM, self.author)] = {tombstones.ANCESTORS: Stamped(stamp, [list(pair) for pair in chain])}
         _LOG.info("a new generation of this site's stream: %d entries, %d left out", len(entries), len(without))
         self._write(Stream(self.author), entries, stamp)
 
@@ -382,9 +383,9 @@ class Document:
             raise UnknownAuthor(part.author)
         signed = part.head.signed(part.author)
         if not any(verify(certificate, signed, part.head.signature) for certificate in known):
-            raise Refused(f"what is said to be of {part.author} has not its signature")
-        if not self._clock.believes(part.head.stamp):
-            raise Refused(f"the clock of {part.author} is more than a day ahead of this site's: one of the two is wrong")
+            raise Refused(f"a part of {part.author}'s stream does not have its signature")
+        if not self._clock.accepts(part.head.stamp):
+            raise Refused(f"the clock of {part.author} is more than a day ahead of this site's: set the wrong one of the two")
 
     def _write(self, stream: Stream, entries: dict[str, Fields], stamp: int) -> None:
         texts = {name: write_entry(fields) for name, fields in entries.items()}
@@ -395,16 +396,16 @@ class Document:
         part = stream.write(texts, entries, generation=stamp, stamp=stamp, signer=self._signer)
         self._keep(stream, part, entries)
         for callback in self._on_update:
-            _call(callback, pack_parts([part]))
+            _call(callback, part)
         self._tell_touched([*entries, *gone])
 
     def _take(self, stream: Stream, part: Part, current: Stream | None) -> list[str]:
-        """Apply and check a part; the names of what it changed.
+        """Apply and check a part; return the names of the changed entries.
 
         Args:
-            stream: `current`, or an empty one if the part is all.
-            part: signed by its author, as far as the head says.
-            current: what is here of the author.
+            stream: `current`, or an empty stream if the part is the whole one.
+            part: a part whose head the author has signed.
+            current: the present stream of the author.
         """
         texts = stream.apply(part.update, part.head.writes)
         entries = self._check(part.author, texts, part.head.stamp)
@@ -413,7 +414,7 @@ class Document:
         known, before_head = (current.entries, current.head) if current else ({}, None)
         before = dict(known) if part.base == 0 else {name: known[name] for name in entries if name in known}
         stream.accept(texts, entries, part.head)
-        if not graves.continues(part.author, stream.entries, before_head, part.head.generation):
+        if not tombstones.continues(part.author, stream.entries, before_head, part.head.generation):
             for name, fields in before.items():
                 if not covers(entries.get(name, {}), fields):
                     raise Contradiction(part.author, name)
@@ -421,35 +422,36 @@ class Document:
         return [*gone, *(name for name, fields in entries.items() if fields != before.get(name))]
 
     def _reclaim(self, part: Part) -> bool:
-        """Another site shows what it holds of our own stream: if there is anything in it that we have lost, begin a new stream of both."""
+        """Compare another site's copy of this site's stream; if entries were lost here, begin a new stream with both."""
         if part.base:
             raise Behind(self.author, wholly=True)
         old, own = Stream(self.author), self._streams.get(self.author)
         self._take(old, part, None)
         self._check_head(part, self._certificate(self.author), self._former(old.entries))
-        if graves.continues(self.author, self._own_entries(), old.head):
-            return False  # this site has left out what is not here
+        if tombstones.continues(self.author, self._own_entries(), old.head):
+            return False  # this site has dropped the missing entries on purpose
         known = {name: settle(fields) for name, fields in self._own_entries().items()}
         entries = dict(known)
-        if own and own.head and own.head.generation in {generation for generation, _ in graves.ancestors(self.author, old.entries)}:
-            # This site is back from an old copy of itself: what it had left out since then stays out.
-            entries = {name: newer for name, fields in known.items() if (newer := graves.later(fields, part.head.generation))}
+        if own and own.head and own.head.generation in {generation for generation, _ in tombstones.ancestors(self.author, old.entries)}:
+            # This site was restored from an old copy of its files: entries that it had dropped since then stay dropped.
+            entries = {name: newer for name, fields in known.items() if (newer := tombstones.fields_after(fields, part.head.generation))}
         for name, fields in old.entries.items():
             entries[name] = unite(entries.get(name, {}), fields)
         if own and entries == known:
             return False
-        _LOG.warning("this site had lost a part of what it wrote: it has it back from another site")
+        _LOG.warning("this site had lost some of its own entries, and has recovered them from another site")
         self._clock.observe(part.head.stamp)
         stamp = self._clock.tick()
-        if (about := entry_name(graves.STREAM, self.author)) in entries:
-            entries[about] = graves.merged(self.author, known, old.entries, stamp)
+        if (about := entry_name(tombstones.STREAM, self.author)) in entries:
+            entries[about] = tombstones.merged_ancestors(self.author, known, old.entries, stamp)
         self._write(Stream(self.author), entries, stamp)
         return True
 
     def _keep(self, stream: Stream, part: Part, names: Iterable[str]) -> None:
-        """A stream was changed by a part: on disk first, then for readers."""
+        """Store a changed stream, then make it visible to readers."""
         try:
-            # What is another's comes again if it is lost; waiting for the disk would hold up the event loop for each of many small parts.
+            # Other sites' entries are sent again if they are lost; waiting for the disk would block the event loop for each of many small
+            # parts.
             self._store.append(part, durable=stream.author == self.author)
         except sqlite3.Error:
             self._load(stream.author)
@@ -459,16 +461,16 @@ class Document:
             try:
                 self._store.append(stream.part())
             except sqlite3.Error:
-                _LOG.warning("what is kept of %s could not be made smaller", stream.author, exc_info=True)
+                _LOG.warning("the stored stream of %s could not be compacted", stream.author, exc_info=True)
 
     def _show(self, stream: Stream, names: Iterable[str]) -> None:
-        self._holdings.put(stream, names)
+        self._stream_set.put(stream, names)
         if stream.head:
             self._clock.observe(stream.head.stamp)
 
     def _load(self, author: str) -> None:
-        """Make a stream again from what the store has of it."""
-        self._holdings.drop(author)
+        """Read a stream from the store."""
+        self._stream_set.drop(author)
         stream = Stream(author)
         try:
             for part in self._store.parts(author):
@@ -477,7 +479,7 @@ class Document:
                 texts = stream.apply(part.update, part.head.writes)
                 stream.accept(texts, {name: read_entry(name, text, part.head.stamp) for name, text in texts.items()}, part.head)
         except Refused as refusal:
-            _LOG.error("what is kept of %s is damaged (%s): it has to come from the other sites", author, refusal)
+            _LOG.error("the stored stream of %s is damaged (%s): it has to come from the other sites", author, refusal)
             return
         if stream.head:
             self._clock.restore(stream.head.stamp)
@@ -485,7 +487,7 @@ class Document:
 
     def _tell_touched(self, names: Iterable[str]) -> None:
         names = list(names)
-        self._graves.note(names, self._own_entries(), self.written)
+        self._tombstones.note(names, self._own_entries(), self.written)
         touched = frozenset(split_name(name) for name in names)
         for callback in self._on_change if touched else ():
             _call(callback, touched)
@@ -495,4 +497,4 @@ def _call(callback: Callable[[_T], None], value: _T) -> None:
     try:
         callback(value)
     except Exception:
-        _LOG.exception("what was to follow a change of the document failed")
+        _LOG.exception("a callback for a change of the document failed")

@@ -1,11 +1,11 @@
-"""What two members say to each other is signed by the sender, for this receiver, and counts once.
+"""Envelopes: messages between two members, signed by the sender for one receiver, and accepted once.
 
-TLS below proves only that somebody has a certificate of the cloud's authority. An envelope proves which member it is, by the key of the
-certificate that the member was admitted with. Before a site's first message the receiver gives it a *challenge*: 16 random bytes, which go
-into what every later message signs but are not sent again, so a message that was meant for another receiver, or for an earlier life of this
-one, does not verify; a window of counters (RFC 4303, section 3.4.3) refuses what came before. No clock is needed.
+The TLS connection below proves only that a peer has a certificate of the cloud's authority. An envelope proves which member it is, by the
+key of the certificate that the member was admitted with. Before a site's first message the receiver sends it a *challenge*: 16 random
+bytes, which every later message signs but does not repeat. So a message for another receiver, or for an earlier life of this one, does not
+verify; and a window of counters (RFC 4303, section 3.4.3) refuses repeated ones. No clock is needed.
 
-    HELLO      nonce                          signed; anybody may repeat it, and all it does is to ask for a WELCOME
+    HELLO      nonce                          signed; anybody may repeat it, and it only asks for a WELCOME
     WELCOME    challenge                      signed together with the nonce of the HELLO that it answers
     others     channel's payload              signed together with the challenge
 
@@ -25,13 +25,13 @@ from cryptography import x509
 from atoll.mesh.signing import Signer, verify
 
 _HEAD = struct.Struct(">B8sI")
-_NONCE_SIZE = 16
+_NONCE_BYTES = 16
 _WINDOW = 1024
-"""Messages that may overtake one another: those of the queue for big ones, and those that go past it."""
+"""The number of messages by which one may overtake another: small messages go past queued large ones."""
 
 
 class Channel(enum.IntEnum):
-    """What a message is for."""
+    """The purpose of a message, by its number."""
 
     HELLO = 0
     WELCOME = 1
@@ -41,23 +41,23 @@ class Channel(enum.IntEnum):
     VOUCH = 5
 
 
-class Rejected(Exception):  # noqa: N818 - what happened, as Refused is
-    """A message that is not listened to.
+class Rejected(Exception):
+    """The refusal of a message.
 
     Attributes:
-        reason: one word, to count by.
-        sender: the site that it says it is from, if it is a member.
+        reason: one word, under which refusals are counted.
+        sender: the site that the message names as its sender, if that is a member.
     """
 
     def __init__(self, reason: str, sender: str | None = None) -> None:
-        super().__init__(f"{reason}, said to be from {sender}" if sender else reason)
+        super().__init__(f"{reason}, claims to be from {sender}" if sender else reason)
         self.reason = reason
         self.sender = sender
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A message that is genuine."""
+    """A message whose signature is genuine."""
 
     sender: str
     channel: Channel
@@ -65,16 +65,16 @@ class Opened:
 
 
 def short(fingerprint: str) -> bytes:
-    """The 8 bytes that stand for a certificate in an envelope."""
+    """Return the 8 bytes that identify a certificate in an envelope."""
     return bytes.fromhex(fingerprint[:16])
 
 
 @dataclass
 class _Incoming:
-    """What a peer's messages must be signed with."""
+    """The challenge that a peer's messages must sign, and the counters seen."""
 
     challenge: bytes
-    nonce: bytes  # of the HELLO that it was given for
+    nonce: bytes  # the nonce of the HELLO that asked for it
     highest: int = -1
     window: int = 0
 
@@ -93,25 +93,25 @@ class _Incoming:
 
 @dataclass
 class _Peer:
-    nonce: bytes = b""  # of our HELLO that is not answered
-    challenge: bytes = b""  # what we sign with
+    nonce: bytes = b""  # of this site's HELLO that has no answer yet
+    challenge: bytes = b""  # which this site's messages sign
     counter: int = 0
     current: _Incoming | None = None
-    promised: _Incoming | None = None  # given in a WELCOME, not used yet
-    previous: _Incoming | None = None  # what was sent over a link that hung may come after what was sent over the next
+    promised: _Incoming | None = None  # sent in a WELCOME, not used yet
+    previous: _Incoming | None = None  # messages of a hung link may arrive after messages of the next link
 
 
 @dataclass
 class Envelopes:
-    """Seals what this site sends and opens what it receives.
+    """Seals the messages of this site, and opens those that it receives.
 
     Attributes:
-        cloud: its name; messages of another do not verify.
-        fingerprint: of this site's certificate (SHA-256, hexadecimal).
+        cloud: the cloud's name; messages of another cloud do not verify.
+        fingerprint: the fingerprint of this site's certificate (SHA-256, hexadecimal).
         signer: this site's key.
-        member: the name and the certificate of the admitted, unrevoked member that 8 bytes stand for.
-        fingerprint_of: of a member.
-        random_bytes: a source of them.
+        member: returns the name and certificate of the admitted, unrevoked member whose certificate 8 bytes identify (`short`).
+        fingerprint_of: returns the fingerprint of a member.
+        random_bytes: returns a number of random bytes.
     """
 
     cloud: str
@@ -123,26 +123,26 @@ class Envelopes:
     _peers: dict[str, _Peer] = field(default_factory=dict)
 
     def forget(self, name: str) -> None:
-        """The site is no member any more, or has another certificate."""
+        """Drop the state of a site that is no longer a member, or has another certificate."""
         self._peers.pop(name, None)
 
     def ready(self, name: str) -> bool:
-        """Whether messages to a member can be sealed: it has answered a HELLO."""
+        """Return whether messages to a member can be sealed: it has answered a HELLO."""
         return bool(self._peer(name).challenge)
 
     def hello(self, name: str, payload: bytes = b"") -> bytes:
-        """Ask a member for its challenge.
+        """Return a HELLO, which asks a member for its challenge.
 
         Raises:
             KeyError: no member has that name.
         """
         peer = self._peer(name)
-        # Until it is answered it is the same question: the answer to an earlier HELLO serves as well.
-        peer.nonce = peer.nonce or self.random_bytes(_NONCE_SIZE)
+        # Until it is answered, the nonce stays: the answer to an earlier HELLO is valid as well.
+        peer.nonce = peer.nonce or self.random_bytes(_NONCE_BYTES)
         return self._seal(name, Channel.HELLO, 0, b"", peer.nonce + payload)
 
     def seal(self, name: str, channel: Channel, payload: bytes) -> bytes | None:
-        """A message to a member; None as long as it has not answered a HELLO.
+        """Return a sealed message to a member; `None` until it has answered a HELLO.
 
         Raises:
             KeyError: no member has that name.
@@ -154,10 +154,10 @@ class Envelopes:
         return self._seal(name, channel, peer.counter, peer.challenge, payload)
 
     def open(self, data: bytes) -> Opened:
-        """Check a message. A HELLO's payload is what it carries beside the nonce; answer it with `welcome`.
+        """Check a message, and return it opened. The payload of a HELLO comes without the nonce; answer a HELLO with `welcome`.
 
         Raises:
-            Rejected: it is malformed, of no member, not signed by that member for this site, or not new.
+            Rejected: the message is malformed, from no member, not signed by that member for this site, or repeated.
         """
         head, signature, payload = _split(data)
         channel, sender, counter = Channel(head[0]), *_HEAD.unpack(head)[1:]
@@ -171,12 +171,12 @@ class Envelopes:
             return verify(certificate, self._signed(self.fingerprint, head, secret, payload), signature)
 
         if channel is Channel.HELLO:
-            if len(payload) < _NONCE_SIZE or not genuine(b""):
+            if len(payload) < _NONCE_BYTES or not genuine(b""):
                 raise Rejected("forged", name)
         elif channel is Channel.WELCOME:
             if not peer.nonce:
                 raise Rejected("late", name)
-            if len(payload) != _NONCE_SIZE or not genuine(peer.nonce):
+            if len(payload) != _NONCE_BYTES or not genuine(peer.nonce):
                 raise Rejected("forged", name)
             peer.nonce, peer.challenge, peer.counter = b"", payload, 0
         else:
@@ -184,12 +184,12 @@ class Envelopes:
         return Opened(name, channel, payload)
 
     def welcome(self, hello: Opened) -> tuple[bytes, bytes]:
-        """The answer to a HELLO, and what the HELLO carried."""
+        """Return the answer to a HELLO, and the payload that the HELLO carried."""
         peer = self._peer(hello.sender)
-        nonce = hello.payload[:_NONCE_SIZE]
+        nonce = hello.payload[:_NONCE_BYTES]
         if peer.promised is None or peer.promised.nonce != nonce:
-            peer.promised = _Incoming(self.random_bytes(_NONCE_SIZE), nonce)
-        return self._seal(hello.sender, Channel.WELCOME, 0, nonce, peer.promised.challenge), hello.payload[_NONCE_SIZE:]
+            peer.promised = _Incoming(self.random_bytes(_NONCE_BYTES), nonce)
+        return self._seal(hello.sender, Channel.WELCOME, 0, nonce, peer.promised.challenge), hello.payload[_NONCE_BYTES:]
 
     def _take(self, name: str, peer: _Peer, counter: int, genuine: Callable[[bytes], bool]) -> None:
         for incoming in (peer.current, peer.promised, peer.previous):
@@ -219,19 +219,19 @@ class Envelopes:
 
 
 def carried(data: bytes) -> bytes:
-    """What a HELLO carries beside its nonce, whoever sent it: nothing of it is checked.
+    """Return the payload of a HELLO without its nonce. Neither is verified.
 
     Raises:
-        Rejected: it is no HELLO.
+        Rejected: the message is no HELLO.
     """
     head, _, payload = _split(data)
     if head[0] != Channel.HELLO:
         raise Rejected("stranger")
-    return payload[_NONCE_SIZE:]
+    return payload[_NONCE_BYTES:]
 
 
 def _split(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """The head, the signature and the payload."""
+    """Return the head, the signature and the payload."""
     size = _HEAD.size
     if len(data) <= size or data[0] not in list(Channel) or len(data) <= size + data[size]:
         raise Rejected("malformed")

@@ -1,8 +1,9 @@
-"""Who belongs to the cloud.
+"""The members of the cloud.
 
-A site is a *member* if this site was told so by a file (of the sites that were made together), or if a member has *admitted* it: signed its
-card. A member that was *revoked* is none, for ever, and admits nobody from the moment of its revocation. Each site concludes alike from the
-same admissions and revocations, in whatever order they came.
+A site is a *member* if the file of members names it (it names all sites that were created together), or if a member has *admitted* it by
+signing its
+card. A *revoked* site is never a member again, and admits no site from the moment of its revocation. From the same admissions and
+revocations, every site concludes the same members, in whatever order the records arrived.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _MAX_PEM = 8192
 _PORTS = ("public_port", "peer_port", "mesh_port")
 
 
-class State(enum.StrEnum):
-    """How a member stands, as seen from this site."""
+class MemberState(enum.StrEnum):
+    """The state of a member, as seen from this site."""
 
     ALIVE = "alive"
     SUSPECT = "suspect"
@@ -41,16 +42,16 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Card:
-    """What others must know of a site.
+    """The public data of a site.
 
     Attributes:
-        name: of the site.
-        host: its IP address.
-        public_port: of its gateway, for clients.
-        peer_port: of its gateway, for the other sites.
-        mesh_port: of its mesh node.
-        certificate: PEM, of the cloud's authority.
-        token_key: the public key that its tokens are checked with (PEM); empty if it gives out none.
+        name: the site's name.
+        host: the site's IP address.
+        public_port: the port of its gateway for clients.
+        peer_port: the port of its gateway for other sites.
+        mesh_port: the port of its mesh node.
+        certificate: the site's certificate, issued by the cloud's authority (PEM).
+        token_key: the public key with which its tokens are checked (PEM); empty if it issues none.
     """
 
     name: str
@@ -63,40 +64,41 @@ class Card:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the certificate, in hexadecimal."""
+        """The SHA-256 of the certificate, in hexadecimal."""
         return fingerprint(self.certificate)
 
     def dump(self) -> dict[str, Any]:
-        """As JSON, for `parse`."""
+        """Return the card as JSON, for `parse`."""
         return asdict(self)
 
     @classmethod
     def parse(cls, data: object, authority: x509.Certificate) -> Card:
-        """A card from JSON, which may be hostile.
+        """Return a card from JSON, which may be hostile.
 
         Args:
-            data: what `dump` gave.
-            authority: of the cloud; the certificate must be its.
+            data: the JSON that `dump` returned.
+            authority: the certificate of the cloud's authority, which must have issued the card's.
 
         Raises:
-            ValueError: it is no card of this cloud; the text says why.
+            ValueError: the JSON is no card of this cloud; the text gives the reason.
         """
         if not isinstance(data, dict) or not data.keys() <= cls.__dataclass_fields__.keys():
             raise ValueError("a card is an object with the fields " + ", ".join(cls.__dataclass_fields__))
         texts = {name: data.get(name, "") for name in ("name", "host", "certificate", "token_key")}
         if not all(isinstance(text, str) and len(text) <= _MAX_PEM for text in texts.values()):
-            raise ValueError("a card's field is no text, or too long")
+            raise ValueError("a field of the card is no text, or too long")
         ports: dict[str, Any] = {name: data.get(name) for name in _PORTS}
         if not all(type(port) is int and 0 < port < 65536 for port in ports.values()):
-            raise ValueError("a card's port is no port")
+            raise ValueError("a port of the card is not between 1 and 65535")
         card = cls(**{**texts, **ports})
         card._check(authority)
         return card
 
     def _check(self, authority: x509.Certificate) -> None:
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"no site can be called {self.name!r:.40}")
-        if self.host != str(ipaddress.ip_address(self.host)):
+            raise ValueError(f"{self.name!r:.40} is no valid site name")
+        # A zone may consist of any characters, also line breaks, and has a meaning at one machine alone.
+        if "%" in self.host or self.host != str(ipaddress.ip_address(self.host)):
             raise ValueError(f"{self.host!r:.40} is no IP address")
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii"))
@@ -105,23 +107,23 @@ class Card:
             raise ValueError(f"the certificate of {self.name} is not of this cloud's authority") from None
         names = [item.value for item in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         if names != [self.name]:
-            raise ValueError(f"the certificate of {self.name} is for {', '.join(map(str, names)) or 'nobody'}")
+            raise ValueError(f"the certificate of {self.name} is for {', '.join(map(str, names)) or 'no name'}")
         if self.token_key:
             load_pem_public_key(self.token_key.encode("ascii"))
 
 
 @dataclass(frozen=True)
 class Member:
-    """A card, and how its site stands.
+    """A card, and the state of its site.
 
     Attributes:
-        card: of the site.
-        state: as seen from here.
-        rtt_ms: the round trip from here in milliseconds, measured or estimated; None if unknown.
+        card: the site's card.
+        state: the site's state as seen from here.
+        rtt_ms: the round trip from here in milliseconds, measured or estimated; `None` if unknown.
     """
 
     card: Card
-    state: State
+    state: MemberState
     rtt_ms: float | None = None
 
     name = property(lambda self: self.card.name)
@@ -136,13 +138,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Admission:
-    """A member's word that a site is a member.
+    """The admission of a site by a member.
 
     Attributes:
-        card: of the site.
-        by: the name of the member that admits it.
-        stamp: when (`HybridClock`).
-        signature: of that member.
+        card: the site's card.
+        by: the name of the admitting member.
+        stamp: the time of the admission (`HybridClock`).
+        signature: the member's signature.
     """
 
     card: Card
@@ -152,23 +154,23 @@ class Admission:
 
     @classmethod
     def make(cls, cloud: str, card: Card, by: str, stamp: int, signer: Signer) -> Admission:
-        """Admit a site, in the name of `by`, whose key `signer` has."""
+        """Return the admission of a site by the member `by`, signed with that member's key."""
         return cls(card, by, stamp, signer.sign(_admission_text(cloud, card, by, stamp)))
 
     def genuine(self, cloud: str, certificate: x509.Certificate) -> bool:
-        """Whether it was signed with the key of a certificate."""
+        """Return whether the admission was signed with the key of a certificate."""
         return verify(certificate, _admission_text(cloud, self.card, self.by, self.stamp), self.signature)
 
     def dump(self) -> dict[str, Any]:
-        """As JSON, for `parse`."""
+        """Return the admission as JSON, for `parse`."""
         return {"card": self.card.dump(), "by": self.by, "stamp": self.stamp, "signature": base64.b64encode(self.signature).decode("ascii")}
 
     @classmethod
     def parse(cls, data: object, authority: x509.Certificate) -> Admission:
-        """An admission from JSON, which may be hostile. Its signature is not checked.
+        """Return an admission from JSON, which may be hostile. Its signature is not checked.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the JSON is no admission.
         """
         if not isinstance(data, dict) or data.keys() != {"card", "by", "stamp", "signature"}:
             raise ValueError("an admission is an object with card, by, stamp, signature")
@@ -184,24 +186,25 @@ def _admission_text(cloud: str, card: Card, by: str, stamp: int) -> bytes:
 
 @dataclass
 class Roster:
-    """Concludes who is a member.
+    """The members, as they follow from cards, admissions and revocations.
 
     Attributes:
-        cloud: its name.
+        cloud: the cloud's name.
         own: this site's card.
-        authority: the cloud's certificate.
-        told: cards that need no admission, by name; `told_at` says since when (a stamp's milliseconds).
-        revoked: of each revoked site, the stamp from which nothing of it counts.
+        authority: the certificate of the cloud's authority.
+        listed: cards from the file of members, which need no admission, by name.
+        listed_at: the time at which that file was written, in milliseconds since 1970.
+        revoked: by revoked site, the stamp after which its entries are ignored.
         left: the sites that left of their own accord.
-        stated: what members say of themselves, and when: it may be newer than what admitted them.
-        former: cards of sites that nobody counts as members any more, but whose words remain in the document.
+        stated: members' own statements of their cards, with their times; they may be newer than the admissions.
+        former: cards of sites that are no members any more, but whose entries remain in the document.
     """
 
     cloud: str
     own: Card
     authority: x509.Certificate
-    told: Mapping[str, Card] = field(default_factory=dict)
-    told_at: int = 0
+    listed: Mapping[str, Card] = field(default_factory=dict)
+    listed_at: int = 0
     revoked: Mapping[str, int] = field(default_factory=dict)
     left: frozenset[str] = frozenset()
     stated: Mapping[str, tuple[int, Card]] = field(default_factory=dict)
@@ -216,58 +219,62 @@ class Roster:
         self._by_fingerprint: dict[str, str] = {}
         self.conclude()
 
-    # What is known
+    # State
 
     def cards(self) -> Mapping[str, Card]:
-        """The cards of all that were ever admitted, this site's own included."""
+        """Return the cards of all sites that were ever admitted, this one included."""
         return self._cards
 
     def is_member(self, name: str) -> bool:
-        """Whether a site is admitted, and not revoked."""
+        """Return whether a site is admitted and not revoked."""
         return name in self._cards and name not in self.revoked
 
+    def is_active(self, name: str) -> bool:
+        """Return whether a site is a member that has not left."""
+        return self.is_member(name) and name not in self.left
+
     def certificate(self, name: str) -> x509.Certificate | None:
-        """Of a site that is a member or was one: what it wrote remains its."""
+        """Return the certificate of a present or former member, whose entries remain its own."""
         if name in self._certificates:
             return self._certificates[name]
         return _load(self.former[name]) if name in self.former else None
 
     def fingerprint(self, name: str) -> str | None:
-        """Of a member's certificate."""
+        """Return the fingerprint of a member's certificate; `None` for a site that is no member."""
         return self._cards[name].fingerprint if self.is_member(name) else None
 
     def by_short(self, sender: bytes) -> tuple[str, x509.Certificate] | None:
-        """The member that 8 bytes of a fingerprint stand for, and its certificate."""
+        """Return the member for 8 bytes of a fingerprint, and its certificate."""
         name = self._by_short.get(sender)
         return (name, self._certificates[name]) if name is not None and self.is_member(name) else None
 
     def by_fingerprint(self, fingerprint: str) -> str | None:
-        """The member that has a certificate; None if it is of nobody, or its site was revoked or has left."""
+        """Return the member with a certificate; `None` if there is none, or if it was revoked or has left."""
         name = self._by_fingerprint.get(fingerprint.lower())
-        return name if name is not None and self.is_member(name) and name not in self.left else None
+        return name if name is not None and self.is_active(name) else None
 
     def admission_of(self, name: str) -> Admission | None:
-        """The latest admission of a site, if it was admitted by one."""
+        """Return the latest admission of a site with its present certificate; `None` if there is none."""
         known = [each for each in self._admissions.get(name, ()) if each.card.fingerprint == self._cards[name].fingerprint]
         return max(known, key=lambda each: each.stamp, default=None)
 
     def chain(self, name: str) -> list[Admission]:
-        """The admissions from a site back to one that needed none."""
+        """Return the admissions of a site, of the site that admitted it, and so on, back to a site that needed none."""
         found: list[Admission] = []
-        while (admission := self.admission_of(name)) is not None and admission not in found and name not in self.told:
+        while (admission := self.admission_of(name)) is not None and admission not in found and name not in self.listed:
             found.append(admission)
             name = admission.by
             if name not in self._cards:
                 break
         return found
 
-    # What comes in
+    # Events
 
     def admit(self, admissions: Iterable[Admission]) -> bool:
-        """Hear of admissions; those that are not genuine are of no effect.
+        """Add admissions; those that are not genuine have no effect.
 
         Returns:
-            True if there are members that were none before.
+            True if the admissions have made a site a member.
         """
         for admission in admissions:
             known = self._admissions.setdefault(admission.card.name, [])
@@ -278,8 +285,8 @@ class Roster:
         return set(self._by_fingerprint) > before
 
     def conclude(self) -> None:
-        """Evaluate what is known; to be called when a field was set."""
-        cards = {**self.told, self.own.name: self.own}
+        """Compute the members again, after a field was set."""
+        cards = {**self.listed, self.own.name: self.own}
         admitted: dict[str, Admission] = {}
         pending = sorted((a for known in self._admissions.values() for a in known), key=lambda a: (a.stamp, a.card.fingerprint))
         certificates = {name: [_load(card)] for name, card in cards.items()}
@@ -309,11 +316,11 @@ class Roster:
         return self._checked[key]
 
     def _newest(self, name: str, card: Card) -> Card:
-        """What the site says of itself, unless the file is newer: after `atoll up` with other ports, that is what is right."""
+        """Return the site's own statement of its card, unless the file is newer, as after an `atoll up` with other ports."""
         stamp, stated = self.stated.get(name, (-1, card))
         if name == self.own.name or stated.certificate != card.certificate:
             return card
-        if name in self.told and stamp < self.told_at:
+        if name in self.listed and stamp < self.listed_at:
             return replace(card, token_key=card.token_key or stated.token_key)
         return stated
 
@@ -326,12 +333,12 @@ class Roster:
 
 
 def read_cards(text: str, authority: x509.Certificate, on_error: Callable[[str], None]) -> dict[str, Card]:
-    """The cards of a file (JSON, a list), by name; one that is none is left out.
+    """Return the cards in the text of a file (JSON, a list) by name, without malformed ones.
 
     Args:
-        text: of the file.
-        authority: of the cloud.
-        on_error: told what is wrong.
+        text: the text of the file.
+        authority: the certificate of the cloud's authority.
+        on_error: called with the reason for each malformed card.
     """
     try:
         data = json.loads(text)

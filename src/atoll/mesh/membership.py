@@ -1,8 +1,8 @@
-"""Membership as the document has it: which records there are, who may write what into them, and what follows for the roster.
+"""Membership in the document: its records, the rules for writing them, and their effect on the roster.
 
 member      key: the site      card, left          written by the site itself
-admission   key: fingerprint   admission           written by a member; signed, so that it counts wherever it is found
-revocation  key: the site      stamp               written by a member; can't be taken back
+admission   key: fingerprint   admission           written by a member; signed, so that any site may relay it
+revocation  key: the site      stamp               written by a member; can't be withdrawn
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEVER = 1 << 63
 
 
 def rules(authority: x509.Certificate) -> dict[str, Rule]:
-    """What the entries of the three kinds must satisfy.
+    """Return the rules for the entries of the three kinds.
 
     Args:
         authority: the certificate of the cloud's authority.
@@ -43,13 +43,13 @@ def rules(authority: x509.Certificate) -> dict[str, Rule]:
 def _member(authority: x509.Certificate, author: str, key: str, fields: Mapping[str, Any]) -> None:
     _only(key, fields, {"card", "left"})
     if author != key:
-        raise Refused(f"{author} speaks for {key!r:.40}")
+        raise Refused(f"{author} writes the member record of {key!r:.40}")
     try:
         card = Card.parse(fields["card"], authority) if "card" in fields else None
     except ValueError as error:
-        raise Refused(f"the card of {author} is none: {error}") from None
+        raise Refused(f"the card of {author} is invalid: {error}") from None
     if (card and card.name != author) or not isinstance(fields.get("left", False), bool):
-        raise Refused(f"what {author} says of itself makes no sense")
+        raise Refused(f"the member record of {author} is inconsistent")
 
 
 def _admission(authority: x509.Certificate, author: str, key: str, fields: Mapping[str, Any]) -> None:
@@ -57,32 +57,32 @@ def _admission(authority: x509.Certificate, author: str, key: str, fields: Mappi
     try:
         found = Admission.parse(fields.get("admission"), authority)
     except ValueError as error:
-        raise Refused(f"an admission by {author} is none: {error}") from None
+        raise Refused(f"an admission by {author} is invalid: {error}") from None
     if found.card.fingerprint != key:
-        raise Refused(f"an admission by {author} is of another site than it says")
+        raise Refused(f"an admission by {author} does not match its key")
 
 
 def _revocation(author: str, key: str, fields: Mapping[str, Any]) -> None:
     _only(key, fields, {"stamp"}, lasting=True)
     stamp = fields.get("stamp")
     if type(stamp) is not int or stamp < 0:
-        raise Refused(f"a revocation by {author} does not say from when on it holds")
+        raise Refused(f"a revocation by {author} has no valid stamp")
 
 
 def _only(key: str, fields: Mapping[str, Any], allowed: set[str], *, lasting: bool = False) -> None:
     if not fields.keys() <= allowed | {PRESENT, CREATED}:
-        raise Refused(f"a record of {key!r:.40} has fields that no such record has")
+        raise Refused(f"a record of {key!r:.40} has unknown fields")
     if lasting and fields.get(PRESENT) is not True:
-        raise Refused(f"the record of {key!r:.40} can't be taken back")
+        raise Refused(f"the record of {key!r:.40} can't be withdrawn")
 
 
 def former(authority: x509.Certificate, name: str, entries: Mapping[str, Mapping[str, Stamped]]) -> x509.Certificate | None:
-    """The certificate that a site had when it wrote some entries, by what it said of itself in them; None if it did not say.
+    """Return the certificate that a site had when it wrote some entries, by its own statement in them; `None` without one.
 
     Args:
-        authority: the certificate of the cloud's authority, which must have signed it.
-        name: of the site.
-        entries: by name.
+        authority: the certificate of the cloud's authority, which must have issued it.
+        name: the site's name.
+        entries: the entries by name.
     """
     said = entries.get(entry_name(MEMBER, name), {}).get("card")
     try:
@@ -93,14 +93,14 @@ def former(authority: x509.Certificate, name: str, entries: Mapping[str, Mapping
 
 
 class Membership:
-    """Keeps the roster as the document and the file of members have it.
+    """Keeps the roster up to date with the document and the file of members.
 
     Args:
-        roster: concludes who is a member.
+        roster: the members.
         document: the replicated document.
-        clock: gives stamps.
+        clock: issues stamps.
         signer: this site's key.
-        file: cards known beforehand.
+        file: the file of members.
     """
 
     def __init__(self, roster: Roster, document: Document, clock: HybridClock, signer: Signer, file: Path) -> None:
@@ -112,7 +112,7 @@ class Membership:
         self._file_state: tuple[int, int] = (0, 0)
 
     def follow(self) -> None:
-        """Conclude anew, after records were changed."""
+        """Update the roster after records have changed."""
         roster, document, authority = self._roster, self._document, self._roster.authority
         stated, left = {}, set()
         for record in document.records(MEMBER):
@@ -126,14 +126,14 @@ class Membership:
         roster.admit(Admission.parse(text, authority) for record in document.records(ADMISSION) if (text := record.fields.get("admission")))
         roster.former |= {name: card for name, (_, card) in stated.items() if name not in roster.cards()}
         for name in before.keys() | revoked.keys():
-            # A revocation by a site that had been revoked itself, of which we heard later, holds no more.
+            # A revocation is void if its author turns out to have been revoked before.
             document.ignored(name, revoked.get(name, _NEVER))
 
     def read_file(self) -> bool:
         """Read the file of members, if it has changed.
 
         Returns:
-            False if it has not, or is not there.
+            False if it has not changed, or does not exist.
         """
         try:
             status = self._file.stat()
@@ -144,34 +144,34 @@ class Membership:
         if state == self._file_state:
             return False
         self._file_state = state
-        told = read_cards(text, self._roster.authority, lambda why: _LOG.warning("%s: %s", self._file, why))
-        self._roster.told, self._roster.told_at = told, status.st_mtime_ns // 1_000_000
+        listed = read_cards(text, self._roster.authority, lambda why: _LOG.warning("%s: %s", self._file, why))
+        self._roster.listed, self._roster.listed_at = listed, status.st_mtime_ns // 1_000_000
         self._roster.conclude()
         return True
 
     def introduce(self) -> None:
-        """Say who we are, if the document has it otherwise."""
+        """Publish this site's card, if the document has another one."""
         own = self._roster.own
         record = self._document.record(MEMBER, own.name)
         fields = {PRESENT: True, "card": own.dump()}
-        if record is None:  # a site that was made anew under its name is back, though the one before it has left
+        if record is None:  # a site that was created anew is back, although the earlier site of its name has left
             fields["left"] = False
         if record is None or any(record.fields.get(name) != value for name, value in fields.items()):
             self._document.write([Change(MEMBER, own.name, fields)])
 
     def leave(self) -> None:
-        """Say that this site leaves."""
+        """Publish that this site leaves."""
         self._document.write([Change(MEMBER, self._roster.own.name, {"left": True})])
 
     def admit(self, card: Card) -> None:
-        """Make a site a member."""
+        """Make a site a member by publishing its admission."""
         self._document.write([self._change(self._admission(card))])
 
     def revoke(self, name: str) -> None:
-        """Shut a site out, for ever.
+        """Revoke a site, for ever.
 
         Raises:
-            AtollError: `site.unknown`, `mesh.refused`.
+            AtollError: `site.unknown`: no member has the name; `mesh.refused`: the site is this site itself.
         """
         if name == self._roster.own.name:
             raise AtollError("mesh.refused", f"{name} can't revoke itself", f"run it at another site, or `atoll site leave {name}`")
@@ -183,15 +183,15 @@ class Membership:
         self._document.write([Change(REVOCATION, name, {PRESENT: True, "stamp": stamp})])
         self._document.adopt(name, stamp)
 
-    # Vouchers: what makes a stranger known
+    # Vouchers, which make an unknown site known
 
     def own_vouchers(self) -> bytes:
-        """What this site shows to those who do not know it."""
+        """Return the vouchers that this site sends to sites that do not know it."""
         chain = self._roster.chain(self._roster.own.name)
         return json.dumps([admission.dump() for admission in chain]).encode() if chain else b""
 
     def vouchers_for(self, name: str) -> bytes:
-        """What makes a site known to somebody who knows this one; empty if it is no member here."""
+        """Return the vouchers for a site, for a peer that knows this one; empty if the site is no member."""
         if name in self._roster.former and name not in self._roster.cards():
             return json.dumps({"former": self._roster.former[name].dump()}).encode()
         if not self._roster.is_member(name):
@@ -200,14 +200,14 @@ class Membership:
         return json.dumps([admission.dump() for admission in chain]).encode()
 
     def take_vouchers(self, data: bytes, *, of_member: bool) -> bool:
-        """Hear vouchers, which may be hostile.
+        """Accept vouchers, which may be hostile.
 
         Args:
-            data: them.
-            of_member: a member sent them; a stranger's word counts only as far as others have signed it.
+            data: the vouchers.
+            of_member: whether a member sent them; of a stranger's vouchers, only those that others have signed count.
 
         Returns:
-            True if there are members that were none before.
+            True if the vouchers have made a site a member.
         """
         try:
             said = json.loads(data)
@@ -219,7 +219,7 @@ class Membership:
         return self._roster.admit(admissions)
 
     def _take_former(self, card: Card) -> bool:
-        """Believe that a site was a member, which makes it none: it may only have written what others pass on."""
+        """Record a former member: its old entries stay valid when others relay them, but it is no member."""
         if card.name in self._roster.cards() or card.name in self._roster.former:
             return False
         self._roster.former[card.name] = card

@@ -1,6 +1,6 @@
-"""A site's node of the mesh: it knows who is a member, who can be reached and how far away they are, and keeps the document equal.
+"""A site's node of the mesh: keeps the members, their reachability and distance, and the replicated document.
 
-Runs in one event loop. Nothing in it waits for another site: what a site says when it can't be reached is said when it can.
+The node runs in one event loop, and never waits for another site: writes that can't be sent now are sent when the site can be reached.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,28 +19,27 @@ from typing import Any
 
 from cryptography import x509
 
-from atoll.bus.zenoh_config import Tls
 from atoll.files import make_directory
 from atoll.mesh import agreed_time, swim
-from atoll.mesh.admission import Desk, Invitations
+from atoll.mesh.admission import Invitations, InvitationService
 from atoll.mesh.clock import HybridClock
-from atoll.mesh.conversation import Conversation
 from atoll.mesh.document import Document
 from atoll.mesh.envelope import Envelopes
-from atoll.mesh.identity.rules import rules as identity_rules
-from atoll.mesh.members import Card, Member, Roster, State
+from atoll.mesh.members import Card, Member, MemberState, Roster
 from atoll.mesh.membership import KINDS, Membership, former, rules
-from atoll.mesh.record import Refused
+from atoll.mesh.peer_protocol import PeerProtocol
+from atoll.mesh.record import Refused, Rule
 from atoll.mesh.signing import Signer
 from atoll.mesh.store import Store
+from atoll.zenoh_link.config import Tls
 
 _LOG = logging.getLogger(__name__)
 
 _TIDY_S = 30.0
-"""Seconds between two looks for deleted records of which less has to be kept."""
+"""Seconds between two searches for deleted records that can be reduced."""
 
 _TIME_S = 1.0
-"""Seconds between two looks at this site's own clock."""
+"""Seconds between two checks of this site's own clock."""
 
 
 def _now_ms() -> int:
@@ -49,24 +48,25 @@ def _now_ms() -> int:
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """What a node is told.
+    """The settings of a node.
 
     Attributes:
         cloud: the cloud's name.
-        site: this site's.
-        host: the IP address that the node listens at, and that others find this site at.
-        public_port: of the gateway, for clients.
-        peer_port: of the gateway, for the other sites.
-        mesh_port: of the node.
+        site: this site's name.
+        host: the IP address at which the node listens, and where other sites reach this one.
+        public_port: the port of the gateway for clients.
+        peer_port: the port of the gateway for other sites.
+        mesh_port: the port of the node.
         tls: the directory of ca.pem, cert.pem, key.pem.
         data: a directory for the node's files.
         members_file: cards of sites that need no admission (JSON, a list).
         token_key: the public key of this site's tokens (PEM).
-        time_file: where this site's services find the agreed time; None if there are none.
-        distrusted: sites whose clocks don't count in it.
-        sign: certifies a key for a site that joins, (request, name, host) -> certificate; None if the authority's key is not here.
-        pace: of the probes.
-        durable: what this site writes survives a loss of power.
+        time_file: the file of the agreed time for this site's services; `None` for none.
+        distrusted: sites whose clocks are ignored for the agreed time.
+        sign: certifies a key for a joining site, (request, name, host) -> certificate; `None` if the authority's key is not here.
+        pace: the pace of the probes.
+        durable: flush this site's writes to the disk, so that they survive a loss of power.
+        rules: by kind, the rules for records that the mesh replicates for other packages and does not interpret.
     """
 
     cloud: str
@@ -82,26 +82,27 @@ class MeshOptions:
     time_file: Path | None = None
     distrusted: frozenset[str] = frozenset()
     sign: Callable[[str, str, str], str] | None = None
-    pace: swim.Settings = field(default_factory=swim.Settings)
+    pace: swim.SwimSettings = field(default_factory=swim.SwimSettings)
     durable: bool = True
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
     def card(self) -> Card:
-        """This site's card.
+        """Return this site's card.
 
         Raises:
-            OSError: its certificate can't be read.
+            OSError: the site's certificate can't be read.
         """
         certificate = (self.tls / "cert.pem").read_text(encoding="ascii")
         return Card(self.site, self.host, self.public_port, self.peer_port, self.mesh_port, certificate, self.token_key)
 
 
 class Mesh:
-    """The node. To be made and used in one event loop.
+    """The node. It is created and used in one event loop.
 
     Args:
-        options: what it is told.
-        now_ms: the time of day.
-        rng: for the order of probes.
+        options: the node's settings.
+        now_ms: the time of day, in milliseconds since 1970.
+        rng: source of the random order of probes.
 
     Attributes:
         site: this site's name.
@@ -118,9 +119,9 @@ class Mesh:
         make_directory(options.data)
         clock = HybridClock(now_ms)
         self._store = Store(options.data / "document.db", durable=options.durable)
-        self._invitations = Invitations(options.data / "invitations.db", now_ms, durable=options.durable)
         self._time = agreed_time.AgreedTime(lambda: now_ms() * 1_000_000, distrusted=options.distrusted)
-        self._time_writer = agreed_time.Writer(options.time_file) if options.time_file else None
+        self._invitations = Invitations(options.data / "invitations.db", self._time.now_ms, durable=options.durable)
+        self._time_writer = agreed_time.TimeWriter(options.time_file) if options.time_file else None
         self._roster = roster = Roster(options.cloud, own, authority)
         self.document = Document(
             self._store,
@@ -128,14 +129,15 @@ class Mesh:
             signer,
             clock,
             self._author,
-            rules(authority) | identity_rules(),
+            {**options.rules, **rules(authority)},
             partial(former, authority, self.site),
         )
         self._membership = Membership(roster, self.document, clock, signer, options.members_file)
-        self._desk = Desk(
-            options.cloud, own, authority_pem, signer, self._invitations, roster.cards, self._membership.admit, options.sign
+        self._invitation_service = InvitationService(
+            options.cloud, own, authority_pem, signer, self._invitations,
+            roster.cards, roster.is_active, self._membership.admit, options.sign,
         )  # fmt: skip
-        self._conversation = Conversation(
+        self._protocol = PeerProtocol(
             self.site,
             Envelopes(options.cloud, own.fingerprint, signer, roster.by_short, roster.fingerprint, os.urandom),
             self.document,
@@ -143,8 +145,8 @@ class Mesh:
             Tls(str(tls / "ca.pem"), str(tls / "cert.pem"), str(tls / "key.pem")),
             time=self._time,
             pace=options.pace,
-            rng=rng or random.Random(),  # noqa: S311 - nothing secret comes of it
-            on_change=self._tell,
+            rng=rng or random.Random(),  # noqa: S311 - it makes no secrets
+            on_change=self._notify,
             on_stranger=self._read_file,
             on_vouched=self._conclude,
         )
@@ -152,120 +154,120 @@ class Mesh:
         self._tidier: asyncio.TimerHandle | None = None
         self._timekeeper: asyncio.TimerHandle | None = None
         self._clock_is_wrong = False
-        self._told: dict[str, tuple[Card, State]] = {}
+        self._notified: dict[str, tuple[Card, MemberState]] = {}
         self._on_members: list[Callable[[frozenset[str]], None]] = []
 
-    # Its life
+    # Start and stop
 
     async def start(self) -> None:
-        """Listen, and begin to look for the others; it does not wait for any.
+        """Listen, and begin to look for the other sites, without waiting for any.
 
         Raises:
-            zenoh.ZError: at the host and port nobody can listen.
+            zenoh.ZError: the host and port can't be bound.
         """
-        self._tell_time()
+        self._write_time()
         self._membership.read_file()
         self._membership.follow()
         self._apart = self.site in self._roster.left
-        await self._conversation.start(self._options.host, self._options.mesh_port)
+        await self._protocol.start(self._options.host, self._options.mesh_port)
         self.document.on_change(self._on_records)
         self._membership.introduce()
         self._conclude()
         self._tidy_later()
 
     async def stop(self) -> None:
-        """Be silent."""
+        """Stop sending and receiving, and close the files."""
         for timer in (self._tidier, self._timekeeper):
             if timer is not None:
                 timer.cancel()
-        await self._conversation.stop()
+        await self._protocol.stop()
         if self._time_writer is not None:
             self._time_writer.close()
         self._invitations.close()
         self._store.close()
 
-    # What is asked
+    # Queries
 
     def members(self) -> dict[str, Member]:
-        """All sites that were ever admitted, this one among them, by name."""
+        """Return all sites that were ever admitted, including this one, by name."""
         return {name: Member(card, self._state(name), self.rtt_ms(name)) for name, card in sorted(self._roster.cards().items())}
 
     def reachable(self) -> list[str]:
-        """The other sites that answer this one, nearest first."""
-        names = [name for name in self._active() if self._conversation.reachable(name)]
+        """Return the other sites that answer this one, nearest first."""
+        names = [name for name in self._active() if self._protocol.reachable(name)]
         return sorted(names, key=lambda name: (self.rtt_ms(name) or 0.0, name))
 
     def rtt_ms(self, a: str, b: str | None = None) -> float | None:
-        """The round trip between two sites in milliseconds, measured if it was, estimated by coordinates otherwise.
+        """Return the round trip between two sites in milliseconds, measured or else estimated by coordinates.
 
         Args:
             a: one site.
-            b: the other; None for this one.
+            b: the other site; `None` for this one.
 
         Returns:
-            None if too little is known.
+            `None` if the round trip can be neither measured nor estimated.
         """
-        return self._conversation.rtt_ms(a, self.site if b is None else b)
+        return self._protocol.rtt_ms(a, self.site if b is None else b)
 
     def certificate_of(self, site: str) -> x509.Certificate | None:
-        """Of a member; None if it is none, or none any more."""
+        """Return the certificate of a member; `None` for any other site."""
         return self._roster.certificate(site) if self._roster.is_member(site) else None
 
     def site_of_fingerprint(self, fingerprint: str) -> str | None:
-        """The member that shows a certificate with this SHA-256 (hexadecimal); None if none does, or it left or was revoked."""
+        """Return the member whose certificate has this SHA-256 (hexadecimal); `None` if there is none, or it left or was revoked."""
         found = self._roster.by_fingerprint(fingerprint)
         if found is None and self._read_file():
             found = self._roster.by_fingerprint(fingerprint)
         return None if self._apart and found != self.site else found
 
     def status(self) -> dict[str, Any]:
-        """How it stands, as JSON."""
-        traffic = self._conversation.transport.traffic
+        """Return the state of the mesh, as JSON."""
+        traffic = self._protocol.transport.traffic
         return {
             "site": self.site,
             "cloud": self._options.cloud,
             "members": [self._describe(member) for member in self.members().values()],
             "traffic": {"sent_bytes": traffic.sent, "received_bytes": traffic.received, "dropped": traffic.dropped},
-            "refused": dict(self._conversation.refused),
+            "refused": dict(self._protocol.refused),
             "document": self.document.size(),
             "clock_ahead_s": round(self._time.own_ahead_s(), 3),
         }
 
-    # What is to be done
+    # Actions
 
     def on_members(self, callback: Callable[[frozenset[str]], None]) -> None:
-        """Have `callback` called, in the event loop, with the names of the sites whose card or state has changed."""
+        """Call `callback`, in the event loop, with the names of the sites whose card or state has changed."""
         self._on_members.append(callback)
 
     def report(self, site: str, ok: bool) -> None:
-        """What the gateway itself met: a request to a site succeeded or failed. After a failure the site is asked at once."""
-        self._conversation.report(site, ok=ok)
+        """Record that a request of the gateway to a site succeeded or failed. After a failure the site is probed at once."""
+        self._protocol.report(site, ok=ok)
 
     def reload(self) -> bool:
-        """Read the file of members anew; False if it has not changed."""
+        """Read the file of members again; return False if it has not changed."""
         return self._read_file()
 
     def invite(self, name: str, lifetime_s: float = 3600.0) -> str:
-        """A join token for a site that is to be called `name`.
+        """Return a join token for a site named `name`.
 
         Raises:
-            AtollError: `mesh.refused`.
+            AtollError: `mesh.refused`: as for `InvitationService.invite`.
         """
-        return self._desk.invite(name, lifetime_s)
+        return self._invitation_service.invite(name, lifetime_s)
 
     def redeem(self, body: object) -> dict[str, Any]:
-        """What is answered to a POST to `admission.PATH`.
+        """Return the answer to a POST to `admission.PATH`.
 
         Args:
-            body: its JSON, which may be hostile.
+            body: the JSON of the request, which may be hostile.
 
         Raises:
             AtollError: `join.refused`, `mesh.refused`.
         """
-        return self._desk.redeem(body)
+        return self._invitation_service.redeem(body)
 
     async def revoke(self, site: str) -> None:
-        """Shut a site out, for ever.
+        """Revoke a site, for ever.
 
         Raises:
             AtollError: `site.unknown`, `mesh.refused`.
@@ -273,46 +275,46 @@ class Mesh:
         self._membership.revoke(site)
 
     async def leave(self, patience_s: float = 3.0) -> None:
-        """Say that this site leaves, give those that can be reached a moment to hear it, and have nothing to do with them any more."""
+        """Publish that this site leaves, wait at most `patience_s` seconds until the reachable sites know it, and drop all links."""
         self._membership.leave()
         loop = asyncio.get_running_loop()
         until = loop.time() + patience_s
-        while loop.time() < until and (waiting := [name for name in self.reachable() if not self._conversation.equal(name)]):
+        while loop.time() < until and (waiting := [name for name in self.reachable() if not self._protocol.equal(name)]):
             for name in waiting:
-                self._conversation.probe(name)
+                self._protocol.probe(name)
             await asyncio.sleep(0.2)
         self._apart = True
         self._conclude()
 
-    # Inside
+    # Internal
 
     def _active(self) -> list[str]:
-        """The other members that there is anything to do with."""
+        """Return the other members to exchange messages with."""
         roster = self._roster
         if self._apart:
             return []
-        return [name for name in roster.cards() if name != self.site and roster.is_member(name) and name not in roster.left]
+        return [name for name in roster.cards() if name != self.site and roster.is_active(name)]
 
-    def _state(self, name: str) -> State:
+    def _state(self, name: str) -> MemberState:
         if name in self._roster.revoked:
-            return State.REVOKED
+            return MemberState.REVOKED
         if name in self._roster.left or (self._apart and name != self.site):
-            return State.LEFT
-        if name == self.site or self._conversation.reachable(name):
-            return State.ALIVE
-        return State.SUSPECT if self._conversation.doubtful(name) else State.UNREACHABLE
+            return MemberState.LEFT
+        if name == self.site or self._protocol.reachable(name):
+            return MemberState.ALIVE
+        return MemberState.SUSPECT if self._protocol.doubtful(name) else MemberState.UNREACHABLE
 
     def _describe(self, member: Member) -> dict[str, Any]:
         rtt = None if member.rtt_ms is None else round(member.rtt_ms, 3)
         card = {name: value for name, value in member.card.dump().items() if name not in {"certificate", "token_key"}}
         seen = {"state": str(member.state), "here": member.name == self.site, "rtt_ms": rtt, "fingerprint": member.fingerprint}
-        return {**card, **seen, "linked": self._conversation.transport.linked(member.name), "equal": self._conversation.equal(member.name)}
+        return {**card, **seen, "linked": self._protocol.transport.linked(member.name), "equal": self._protocol.equal(member.name)}
 
     def _author(self, name: str) -> x509.Certificate | None:
-        """The certificate of whoever wrote a part of the document: what a site wrote while it was a member remains."""
+        """Return the certificate of an author of the document: the entries of a former member remain valid."""
         found = self._roster.certificate(name)
         if found is None:
-            self._conversation.unknown.add(name)
+            self._protocol.unknown.add(name)
         return found
 
     def _on_records(self, touched: frozenset[tuple[str, str]]) -> None:
@@ -326,8 +328,8 @@ class Mesh:
         self._conclude()
         return True
 
-    def _tell_time(self) -> None:
-        self._timekeeper = asyncio.get_running_loop().call_later(_TIME_S, self._tell_time)
+    def _write_time(self) -> None:
+        self._timekeeper = asyncio.get_running_loop().call_later(_TIME_S, self._write_time)
         if self._time_writer is not None:
             self._time_writer.write(self._time.distance_ns())
         ahead_s = self._time.own_ahead_s()
@@ -347,22 +349,22 @@ class Mesh:
         if self._apart:
             return
         try:
-            self.document.tidy(self._conversation.acknowledged())
+            self.document.tidy(self._protocol.acknowledged())
         except (sqlite3.Error, Refused) as error:
-            _LOG.warning("deleted records could not be made smaller now, which is tried again: %s", error)
+            _LOG.warning("deleted records could not be reduced; trying again: %s", error)
 
     def _conclude(self) -> None:
-        """Follow the roster: probe, and connect to, those who are members, and nobody else."""
+        """Follow the roster: probe its members and connect to them, and to nobody else."""
         cards = self._roster.cards()
-        self._conversation.follow({name: cards[name] for name in self._active()})
-        self._tell()
+        self._protocol.follow({name: cards[name] for name in self._active()})
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         now = {name: (card, self._state(name)) for name, card in self._roster.cards().items()}
-        changed = frozenset(name for name in now.keys() | self._told.keys() if now.get(name) != self._told.get(name))
-        self._told = now
+        changed = frozenset(name for name in now.keys() | self._notified.keys() if now.get(name) != self._notified.get(name))
+        self._notified = now
         for callback in self._on_members if changed else ():
             try:
                 callback(changed)
             except Exception:
-                _LOG.exception("what was to follow a change of the members failed")
+                _LOG.exception("a callback for a change of the members failed")

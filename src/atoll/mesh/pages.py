@@ -1,7 +1,7 @@
-"""Parts that are too large for one message: the reader fetches them page by page, at its own pace.
+"""Pages of a part that is too large for one message: the reader fetches them at its own pace.
 
-The sender keeps nothing of who has fetched how far: a page is named by the part's digest and an offset, and a page that was lost is asked
-for again. The reader holds one unfinished part at a time, of at most `MAX_UPDATE_BYTES`.
+The sender keeps no state of its readers: a page is named by the part's digest and an offset, and a lost page is requested again. The reader
+holds one unfinished part at a time, of at most `MAX_UPDATE_BYTES`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from atoll.mesh.record import Refused
 
 PAGE_BYTES = 192 * 1024
 WINDOW = 4
-"""Pages that are sent for one request."""
+"""The number of pages that are sent for one request."""
 
 _KEPT = 2
-"""Packed parts that the sender keeps for readers that are fetching them."""
+"""The number of packed parts that the sender keeps for readers that are fetching them."""
 
 
 class Page(NamedTuple):
     """A piece of a packed part.
 
     Attributes:
-        author: of the part.
-        base: of the part.
-        digest: of the packed part.
-        offset: of the piece.
-        total: bytes of the packed part.
+        author: the author of the part.
+        base: the base of the part.
+        digest: the digest of the packed part.
+        offset: the offset of the piece in bytes.
+        total: the bytes of the packed part.
         data: the piece.
     """
 
@@ -42,7 +42,7 @@ class Page(NamedTuple):
     data: bytes
 
 
-class Next(NamedTuple):
+class PageRequest(NamedTuple):
     """A request for the pages from an offset on; see `Page`."""
 
     author: str
@@ -51,50 +51,48 @@ class Next(NamedTuple):
     offset: int
 
 
-class Shelf:
+class PageSender:
     """The sender's side: packed parts."""
 
     def __init__(self, part_of: Callable[[str, int], Part | None]) -> None:
-        """An empty shelf.
+        """Start without packed parts.
 
         Args:
-            part_of: the part of an author from a base on; `None` if there is none.
+            part_of: returns the part of an author from a base on, or `None`.
         """
         self._part_of = part_of
         self._packed: OrderedDict[bytes, bytes] = OrderedDict()
 
     def open(self, part: Part, packed: bytes) -> list[Page]:
-        """The first page of a part."""
+        """Return the first page of a part."""
         digest = hashlib.sha256(packed).digest()
         self._packed[digest] = packed
         self._packed.move_to_end(digest)
         while len(self._packed) > _KEPT:
             self._packed.popitem(last=False)
-        return self._pages(Next(part.author, part.base, digest, 0), packed, 1)
+        return self._pages(PageRequest(part.author, part.base, digest, 0), packed, 1)
 
-    def turn(self, asked: Next) -> list[Page]:
-        """The pages that a reader asks for.
-
-        A part that has changed meanwhile is begun anew.
+    def turn(self, asked: PageRequest) -> list[Page]:
+        """Return the requested pages. A part that has changed meanwhile starts again from its first page.
 
         Raises:
-            Refused: the offset is none.
+            Refused: the offset does not exist.
         """
         packed = self._packed.get(asked.digest)
         if packed is None:
             part = self._part_of(asked.author, asked.base)
             return self.open(part, part.pack()) if part else []
         if not 0 <= asked.offset < len(packed):
-            raise Refused("a page is asked for that is not there")
+            raise Refused("a page is requested that does not exist")
         return self._pages(asked, packed, WINDOW)
 
     @staticmethod
-    def _pages(asked: Next, packed: bytes, most: int) -> list[Page]:
+    def _pages(asked: PageRequest, packed: bytes, most: int) -> list[Page]:
         starts = range(asked.offset, len(packed), PAGE_BYTES)[:most]
         return [Page(asked.author, asked.base, asked.digest, start, len(packed), packed[start : start + PAGE_BYTES]) for start in starts]
 
 
-class Reading:
+class PageReader:
     """The reader's side: one unfinished part."""
 
     def __init__(self) -> None:
@@ -102,14 +100,14 @@ class Reading:
         self._data = bytearray()
         self._asked_until = 0
 
-    def take(self, page: Page) -> Next | bytes | None:
-        """Put a page to those before it.
+    def take(self, page: Page) -> PageRequest | bytes | None:
+        """Add a page to the unfinished part.
 
         Returns:
             The request for the next pages; the whole packed part, if that was the last page; `None` if there is nothing to do yet.
 
         Raises:
-            Refused: the page is malformed, or the part is not what its digest says.
+            Refused: the page is malformed, or the part does not match its digest.
         """
         if not (0 <= page.offset < page.total <= MAX_UPDATE_BYTES and 0 < len(page.data) <= PAGE_BYTES and len(page.digest) == 32):
             raise Refused("a page is malformed")
@@ -119,18 +117,18 @@ class Reading:
         if page.offset == len(self._data) and len(self._data) + len(page.data) <= page.total:
             self._data += page.data
         elif page.offset != 0:
-            return None  # it came twice, or after one that was lost
+            return None  # a repeated page, or one after a lost page
         else:
-            self._asked_until = 0  # offered anew: the pages that were asked for did not all come
+            self._asked_until = 0  # offered again: some of the requested pages were lost
         if len(self._data) == page.total:
             return self._close(page.digest)
         if len(self._data) < self._asked_until:
             return None
         self._asked_until = len(self._data) + WINDOW * PAGE_BYTES
-        return Next(page.author, page.base, page.digest, len(self._data))
+        return PageRequest(page.author, page.base, page.digest, len(self._data))
 
     def _close(self, digest: bytes) -> bytes:
         data, self._of, self._data = bytes(self._data), None, bytearray()
         if hashlib.sha256(data).digest() != digest:
-            raise Refused("the pages of a part do not make what they should")
+            raise Refused("the pages of a part do not match its digest")
         return data

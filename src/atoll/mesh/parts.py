@@ -1,4 +1,4 @@
-"""What sites send each other of the document: parts, one for each author, and state vectors that tell what a site has."""
+"""Parts of the document, each of one author, which sites exchange; and state vectors, which name what a site has."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from atoll.mesh.record import Refused
 MAX_UPDATE_BYTES = 64 * 1024 * 1024
 
 Version = tuple[int, int, bytes]
-"""(generation, writes, digest) of a stream; ordered."""
+"""The version of a stream: (generation, writes, digest). The greater of two versions is the later one."""
 
 
 class Head(NamedTuple):
-    """What an author says about its entries.
+    """The signed head of an author's stream.
 
     Attributes:
-        generation: a stamp: when the author began this map. It begins a new one if it lost the old one.
-        writes: how many led to this state; Yjs's clock of the only client.
-        stamp: none of the entries has a greater one.
-        digest: of all entries.
-        signature: of the author, for all this.
+        generation: the stamp at which the author began this generation of its stream.
+        writes: the number of writes that led to this state; Yjs's clock of the only client.
+        stamp: a bound of the entries' stamps.
+        digest: the digest of all entries.
+        signature: the author's signature over all other fields.
     """
 
     generation: int
@@ -35,22 +35,22 @@ class Head(NamedTuple):
 
     @property
     def version(self) -> Version:
-        """Versions are in an order that all sites share, even those of an author who signs contradictory things."""
+        """The version. All sites order versions alike, even those of an author that signs contradictory heads."""
         return self.generation, self.writes, self.digest
 
     def signed(self, author: str) -> bytes:
-        """The bytes that the signature is for."""
+        """Return the bytes that are signed."""
         return bytes(msgpack.packb(["atoll.mesh.head", author, self.generation, self.writes, self.stamp, self.digest]))
 
 
 class Part(NamedTuple):
-    """What one site tells another about one author.
+    """A part of one author's stream.
 
     Attributes:
-        author: whose entries.
-        base: how many writes the reader must have seen; 0: it needs nothing, this is all.
+        author: the author of the entries.
+        base: the number of writes that the reader must have; 0 if the part is the whole stream.
         update: Yjs's update (version 1).
-        head: what the author says about the state that it leads to.
+        head: the head of the stream after the update.
     """
 
     author: str
@@ -59,15 +59,15 @@ class Part(NamedTuple):
     head: Head
 
     def pack(self) -> bytes:
-        """This part as bytes."""
+        """Return the part as bytes."""
         return bytes(msgpack.packb([self.author, self.base, self.update, list(self.head)]))
 
     @classmethod
     def unpack(cls, data: bytes) -> Part:
-        """A part from bytes, which may be hostile.
+        """Return a part from bytes, which may be hostile.
 
         Raises:
-            Refused: it is none.
+            Refused: the bytes are no part.
         """
         try:
             author, base, update, head = _unpack(data)
@@ -78,20 +78,20 @@ class Part(NamedTuple):
         if types != [str, int, bytes, int, int, int, bytes, bytes]:
             raise Refused("a part is malformed: values of wrong types")
         if not (0 <= part.base < part.head.writes < 2**53 and 0 <= part.head.generation <= part.head.stamp < 2**63):
-            raise Refused("a part is malformed: its numbers make no sense")
+            raise Refused("a part is malformed: its numbers are out of range")
         return part
 
 
 def pack_parts(parts: Iterable[Part]) -> bytes:
-    """Parts as one update."""
+    """Return parts as one update."""
     return bytes(msgpack.packb([part.pack() for part in parts]))
 
 
 def unpack_parts(update: bytes) -> list[Part]:
-    """The parts of an update.
+    """Return the parts of an update.
 
     Raises:
-        Refused: it is none.
+        Refused: the bytes are no update.
     """
     parts = _unpack(update)
     if not isinstance(parts, list) or not all(isinstance(part, bytes) for part in parts):
@@ -100,20 +100,20 @@ def unpack_parts(update: bytes) -> list[Part]:
 
 
 def pack_state(versions: Mapping[str, Version]) -> bytes:
-    """A state vector."""
+    """Return a state vector as bytes."""
     return bytes(msgpack.packb(dict(sorted(versions.items()))))
 
 
 def digest_of(state: bytes) -> bytes:
-    """The digest (8 bytes) of the document that has this state vector."""
+    """Return the digest (8 bytes) of a document with this state vector."""
     return hashlib.sha256(state).digest()[:8]
 
 
 def unpack_state(data: bytes) -> dict[str, Version]:
-    """The versions that a state vector names.
+    """Return the versions in a state vector.
 
     Raises:
-        Refused: it is none.
+        Refused: the bytes are no state vector.
     """
     state = _unpack(data)
     if not isinstance(state, dict) or not all(isinstance(author, str) and _is_version(version) for author, version in state.items()):
@@ -131,6 +131,6 @@ def _unpack(data: bytes) -> Any:
     if len(data) > MAX_UPDATE_BYTES:
         raise Refused(f"a message of the document is larger than {MAX_UPDATE_BYTES} bytes")
     try:
-        return msgpack.unpackb(data)  # which allows nothing in it to be larger than it is
-    except Exception as error:  # msgpack raises ValueError, and more by whatever is in it
+        return msgpack.unpackb(data)  # msgpack's limits follow from the size of the data
+    except Exception as error:  # msgpack raises ValueError, and other errors for some inputs
         raise Refused(f"a message of the document is malformed: {error}") from error

@@ -1,11 +1,11 @@
-"""The bytes of a probe: a message of SWIM, and the sender's coordinate, clock and the digest of its document, which ride on it."""
+"""The bytes of a probe: a message of SWIM with the sender's coordinate, its clock and the digest of its document."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-from atoll.mesh.swim import Ack, Ask, Gossip, Message, News, Ping, State
+from atoll.mesh.swim import Ack, Ask, Gossip, Message, News, PeerState, Ping
 from atoll.mesh.vivaldi import Coordinate
 
 _KINDS: tuple[type[Message], ...] = (Ping, Ack, Ask, Gossip)
@@ -15,14 +15,14 @@ _CLOCK = struct.Struct(">Q")
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What one message between two mesh nodes says.
+class ProbeMessage:
+    """A message between two mesh nodes.
 
     Attributes:
-        message: of SWIM.
-        coordinate: where the sender is.
-        digest: of the sender's document.
-        clock_ms: the sender's own clock, milliseconds since 1970.
+        message: the message of SWIM.
+        coordinate: the sender's coordinate.
+        digest: the digest of the sender's document.
+        clock_ms: the sender's own clock, in milliseconds since 1970.
     """
 
     message: Message
@@ -31,7 +31,7 @@ class Probe:
     clock_ms: int
 
     def encode(self) -> bytes:
-        """As bytes."""
+        """Return the bytes of the probe."""
         message = self.message
         parts = [
             _HEAD.pack(_KINDS.index(type(message)), 0 if isinstance(message, Gossip) else message.number),
@@ -46,19 +46,19 @@ class Probe:
         return b"".join(parts)
 
     @classmethod
-    def decode(cls, data: bytes) -> Probe:
-        """What `encode` wrote.
+    def decode(cls, data: bytes) -> ProbeMessage:
+        """Return the probe that `encode` wrote.
 
         Raises:
-            ValueError: it makes no sense.
+            ValueError: the bytes are no probe.
         """
         try:
             return cls._decode(_Reader(data))
         except (struct.error, IndexError) as error:
-            raise ValueError(f"a probe that makes no sense: {error}") from None
+            raise ValueError(f"malformed probe: {error}") from None
 
     @classmethod
-    def _decode(cls, reader: _Reader) -> Probe:
+    def _decode(cls, reader: _Reader) -> ProbeMessage:
         kind, number = reader.unpack(_HEAD)
         coordinate = Coordinate.unpack(reader.take(Coordinate.SIZE))
         (clock_ms,) = reader.unpack(_CLOCK)
@@ -67,7 +67,7 @@ class Probe:
         news: list[News] = []
         while reader.left:
             state, incarnation = reader.unpack(_NEWS)
-            news.append(News(reader.text().decode(), State(state), incarnation))
+            news.append(News(reader.text().decode(), PeerState(state), incarnation))
         return cls(_message(_KINDS[kind], number, target, tuple(news)), coordinate, digest, clock_ms)
 
 

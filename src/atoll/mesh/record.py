@@ -1,8 +1,8 @@
-"""What the replicated document holds: records, folded from what each site has written about them.
+"""Records of the replicated document, folded from the entries of all sites.
 
-An *entry* is what one site (its author) has written about one record: of each field a stamp and a value. A *record* is the fold over
-all authors' entries: of each field the value of the greatest (stamp, author). A fold of maxima does not depend on the order,
-the repetition or the grouping of what arrives (Shapiro, Preguiça, Baquero, Zawirski: "Conflict-free Replicated Data Types", SSS 2011).
+An *entry* holds the values that one site (its author) has written about one record: for each field, a value and a stamp. A *record* is the
+fold over all authors' entries: for each field, the value with the greatest (stamp, author). A fold of maxima does not depend on the order,
+the repetition or the grouping of its inputs (Shapiro, Preguiça, Baquero, Zawirski: "Conflict-free Replicated Data Types", SSS 2011).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, NamedTuple
 import orjson
 
 Json = Any
-"""What JSON can say: None, bool, int, float, str, list, dict."""
+"""A value of JSON: None, bool, int, float, str, list, dict."""
 
 PRESENT = "present"
 CREATED = "created"
 
 MAX_ENTRY_BYTES = 256 * 1024
-"""The bound of one entry's text, of any kind. A kind may have a smaller one of its own (`Rule`)."""
+"""The greatest size of an entry's text in bytes, for any kind. A kind may have a smaller bound (`Rule`)."""
 MAX_FIELDS = 256
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,512}")
 _FIELD = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
-class Refused(Exception):  # noqa: N818 - what happened to an update, not an error of ours
-    """An update, or a part of one, that is not taken in. It changed nothing."""
+class Refused(Exception):
+    """The refusal of an update, or of a part of an update, which has changed nothing."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -37,7 +37,7 @@ class Refused(Exception):  # noqa: N818 - what happened to an update, not an err
 
 
 class UnknownAuthor(Refused):
-    """The author's certificate is not known yet: what admits it may be in a part that has not come."""
+    """The author's certificate is not known yet: its admission may be in a part that has not arrived."""
 
     def __init__(self, author: str) -> None:
         super().__init__(f"{author} is not a known member")
@@ -45,29 +45,29 @@ class UnknownAuthor(Refused):
 
 
 class Behind(Refused):
-    """Something that came before is lacking here.
+    """A part of a stream that can't be applied, because this site lacks earlier entries of the stream.
 
     Attributes:
-        author: whose stream it is.
-        wholly: what is here of that stream is of no use: all of it is needed.
+        author: the author of the stream.
+        wholly: True if this site cannot use its copy of the stream, and needs all of it.
     """
 
     def __init__(self, author: str, *, wholly: bool) -> None:
-        super().__init__(f"what comes before this part of {author}'s entries is not here")
+        super().__init__(f"the entries of {author} before this part are missing here")
         self.author = author
         self.wholly = wholly
 
 
 class Contradiction(Refused):
-    """An author takes back what it said: it lost its memory, and must be shown what is known of it (or it lies)."""
+    """An author has reverted an entry: it has lost entries and needs them back, or it is hostile."""
 
     def __init__(self, author: str, name: str) -> None:
-        super().__init__(f"{author} has gone back behind what it said earlier about {name!r:.100}")
+        super().__init__(f"{author} has reverted its entry about {name!r:.100}")
         self.author = author
 
 
 class Full(Refused):
-    """A stream would weigh more than any reader takes. What is deleted, and what becomes smaller, is always taken."""
+    """A stream would exceed the weight that readers accept. Deletions, and entries that become smaller, are always accepted."""
 
     def __init__(self, author: str) -> None:
         super().__init__(f"the stream of {author} is full")
@@ -75,28 +75,29 @@ class Full(Refused):
 
 
 class Stamped(NamedTuple):
-    """A value and when it was written (`HybridClock`)."""
+    """A value and the stamp of its writing (`HybridClock`)."""
 
     stamp: int
     value: Json
 
 
 Fields = dict[str, Stamped]
-"""An entry."""
+"""The fields of an entry by name."""
 
 Rule = Callable[[str, str, Mapping[str, Json]], None]
-"""What an entry of a kind must satisfy: (author, key, fields), raising Refused. Of nothing else, or sites would not agree."""
+"""A rule for the entries of a kind: called with (author, key, fields), it raises `Refused` for an invalid entry. It must depend only on its
+arguments; otherwise sites would not agree."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Fields of a record to be written; a deletion is `{"present": False}`.
+    """Fields of a record to write; a deletion is `{"present": False}`.
 
     Attributes:
-        kind: lower case letters, digits, `_`, `.`, `-`.
-        key: which record of the kind; up to 512 characters.
-        fields: only those that change.
-        stamp: None for now. A stamp of the past says that the values are so old: what is newer stays.
+        kind: lower-case letters, digits, `_`, `.`, `-`.
+        key: the key of the record; up to 512 characters.
+        fields: the fields that change.
+        stamp: the stamp of the values; `None` means now. With an earlier stamp, newer values of other entries stay.
     """
 
     kind: str
@@ -107,14 +108,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Record:
-    """A record as this site knows it, all authors considered.
+    """A record, folded over all authors.
 
     Attributes:
-        kind: its kind.
-        key: which one of its kind.
+        kind: the kind of the record.
+        key: the key, unique among the records of the kind.
         fields: the value of each field.
-        stamps: when each was written.
-        authors: the site that wrote each.
+        stamps: the stamp of each field.
+        authors: the site that wrote each field.
     """
 
     kind: str
@@ -125,7 +126,7 @@ class Record:
 
     @property
     def present(self) -> bool:
-        """Whether it is there: not deleted."""
+        """True if the record exists and is not deleted."""
         return self.fields.get(PRESENT) is True
 
     @property
@@ -136,21 +137,21 @@ class Record:
 
     @property
     def version(self) -> tuple[int, str]:
-        """Of its latest change: (stamp, author)."""
+        """The (stamp, author) of its latest change."""
         return max((stamp, self.authors[field]) for field, stamp in self.stamps.items())
 
 
 def fold(kind: str, key: str, entries: Iterable[tuple[str, Fields]], ignored: Mapping[str, int]) -> Record | None:
-    """The record that entries make.
+    """Return the record that is the fold of entries.
 
     Args:
-        kind: its kind.
-        key: its key.
+        kind: the kind of the record.
+        key: the key of the record.
         entries: (author, entry), in any order.
-        ignored: authors of whom nothing later than a stamp counts.
+        ignored: by author, the stamp after which entries are ignored.
 
     Returns:
-        None if nothing is known of it.
+        `None` if all entries are ignored.
     """
     best: dict[str, tuple[int, str]] = {}
     values: dict[str, Json] = {}
@@ -169,26 +170,26 @@ def fold(kind: str, key: str, entries: Iterable[tuple[str, Fields]], ignored: Ma
 def settle(fields: Mapping[str, Stamped]) -> Fields:
     """Drop the fields of an entry that a deletion or a re-creation in the same entry has voided.
 
-    Of a deleted record only the tombstone stays: `present` and what was written later than it. Of a record that was created again,
-    the fields of its earlier life go.
+    Of a deleted record only the tombstone stays: `present`, and fields written later. Of a record that was created again, the fields of its
+    earlier life are dropped.
     """
     return {field: item for field, item in fields.items() if field == PRESENT or not _is_void(item.stamp, fields)}
 
 
 def is_tombstone(fields: Mapping[str, Stamped]) -> bool:
-    """Whether an entry says nothing but that its record is deleted."""
+    """Return whether an entry contains only the deletion of its record."""
     return len(fields) == 1 and PRESENT in fields and fields[PRESENT].value is False
 
 
 def covers(new: Mapping[str, Stamped], old: Mapping[str, Stamped]) -> bool:
-    """Whether an author who wrote `old` may go on to `new`: each field is the same, newer, or voided (`settle`)."""
+    """Return whether an author may replace `old` by `new`: each field is the same, newer, or voided (`settle`)."""
     return all(
         new[field] == item or new[field].stamp > item.stamp if field in new else _is_void(item.stamp, new) for field, item in old.items()
     )
 
 
 def unite(one: Mapping[str, Stamped], other: Mapping[str, Stamped]) -> Fields:
-    """Merge two entries of one author about one record; of one field the later value counts, of equally old ones that of `other`."""
+    """Merge two entries of one author about one record: each field takes its later value; if both are equally old, the value of `other`."""
     return settle({**one, **{field: item for field, item in other.items() if field not in one or item.stamp >= one[field].stamp}})
 
 
@@ -202,39 +203,39 @@ def _is_void(stamp: int, fields: Mapping[str, Stamped]) -> bool:
 
 
 def entry_name(kind: str, key: str) -> str:
-    """The name of the entries about a record.
+    """Return the name of the entries about a record.
 
     Raises:
-        ValueError: no kind or no key may be like that.
+        ValueError: the kind or the key is invalid.
     """
     if not _KIND.fullmatch(kind):
-        raise ValueError(f"{kind!r} can't be a kind of record")
+        raise ValueError(f"{kind!r} is no valid kind of record")
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} can't be the key of a record")
+        raise ValueError(f"{key!r} is no valid key of a record")
     return f"{kind}/{key}"
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The kind and the key that a name is of."""
+    """Return the kind and the key in a name."""
     kind, _, key = name.partition("/")
     return kind, key
 
 
 def write_entry(fields: Mapping[str, Stamped]) -> str:
-    """An entry as text; equal entries give equal texts."""
+    """Return an entry as text; equal entries have equal texts."""
     return orjson.dumps({name: list(field) for name, field in fields.items()}, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def read_entry(name: str, text: object, latest: int) -> Fields:
-    """An entry from its text, which may be hostile.
+    """Return an entry from its text, which may be hostile.
 
     Args:
-        name: of the entry.
-        text: what was found under it.
-        latest: no stamp may be greater.
+        name: the name of the entry.
+        text: the text of the entry.
+        latest: the greatest stamp allowed.
 
     Raises:
-        Refused: it is no entry.
+        Refused: the text is no entry.
     """
     if not isinstance(text, str) or len(text.encode()) > MAX_ENTRY_BYTES:
         raise Refused(f"the entry {name!r:.100} is no text of at most {MAX_ENTRY_BYTES} bytes")

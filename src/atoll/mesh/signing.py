@@ -14,29 +14,29 @@ _ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
 class Signer:
-    """Signs with one site's private key."""
+    """A site's private key for signatures."""
 
     def __init__(self, key_pem: bytes) -> None:
-        """Read the key.
+        """Read the private key.
 
         Args:
             key_pem: a private key on P-256, PEM, not encrypted.
 
         Raises:
-            ValueError: it is not such a key.
+            ValueError: the text is no unencrypted P-256 key.
         """
         key = load_pem_private_key(key_pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise ValueError("a site signs with a key on P-256")  # noqa: TRY004 - the file's content is wrong, not a type of ours
+            raise ValueError("a site signs with a key on P-256")  # noqa: TRY004 - the content of a file is wrong
         self._key = key
 
     def sign(self, data: bytes) -> bytes:
-        """The signature of `data` (DER, about 71 bytes)."""
+        """Return the signature of `data` (DER, about 71 bytes)."""
         return self._key.sign(data, _ALGORITHM)
 
 
 def verify(certificate: x509.Certificate, data: bytes, signature: bytes) -> bool:
-    """Whether `signature` of `data` was made with the key of `certificate`."""
+    """Return whether `signature` of `data` was made with the key of `certificate`."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         return False
@@ -48,10 +48,10 @@ def verify(certificate: x509.Certificate, data: bytes, signature: bytes) -> bool
 
 
 def fingerprint(cert_pem: str | bytes) -> str:
-    """SHA-256 of a certificate's DER form, in hexadecimal.
+    """Return the SHA-256 of a certificate's DER form, in hexadecimal.
 
     Raises:
-        ValueError: it is not a certificate.
+        ValueError: the text is no certificate.
     """
     pem = cert_pem.encode() if isinstance(cert_pem, str) else cert_pem
     return hashlib.sha256(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)).hexdigest()

@@ -1,4 +1,4 @@
-"""The replicated document on disk: of each author one part that is all, and the parts that came after it."""
+"""The replicated document on disk: for each author one whole part, and the parts that came after it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ CREATE INDEX IF NOT EXISTS part_author ON part (author, id);
 
 
 class Store:
-    """The file."""
+    """The SQLite file of a document."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
-        """Open it, or make it.
+        """Open the file, or create it.
 
-        A file that is damaged is put aside: what it held comes back from the other sites.
+        A damaged file is put aside: its content comes back from the other sites.
 
         Args:
-            path: of the SQLite file; its directory must be there.
-            durable: False if nothing need outlive a crash of the machine.
+            path: the SQLite file, in an existing directory.
+            durable: False if no write needs to outlive a crash of the machine.
 
         Raises:
-            OSError, sqlite3.Error: there can be no such file.
+            OSError, sqlite3.Error: the file can't be opened or created.
         """
         self.path = path
         self._durable = durable
         try:
             self._database = _open(path)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # busy, full, not allowed: nothing is wrong with the file
+            if isinstance(error, sqlite3.OperationalError):  # busy, full, not allowed: the file itself is sound
                 raise
             _LOG.error("%s is damaged (%s): put aside as %s; its content has to come from the other sites", path, error, _put_aside(path))
             self._database = _open(path)
@@ -53,14 +53,15 @@ class Store:
             self._count(author, base, size)
 
     def append(self, part: Part, *, durable: bool = True) -> None:
-        """Keep a part; one that is all (`base` 0) replaces what there was of its author.
+        """Append a part; a whole stream (`base` 0) replaces the earlier parts of its author.
 
         Args:
-            part: what came.
-            durable: it outlives a crash of the machine; otherwise only one of the process, until the next that is durable.
+            part: the part.
+            durable: whether the part outlives a crash of the machine at once; otherwise it outlives a crash of the process alone, until the
+                next durable part.
 
         Raises:
-            sqlite3.Error: it could not be written, and is not kept.
+            sqlite3.Error: the part could not be written, and is not kept.
         """
         data = part.pack()
         self._database.execute(f"PRAGMA synchronous = {'FULL' if durable and self._durable else 'NORMAL'}")
@@ -72,25 +73,25 @@ class Store:
         self._count(part.author, part.base, len(data))
 
     def grown(self, author: str) -> bool:
-        """Whether it is time to append all of an author, since what came after the last time has become the larger part."""
+        """Return whether to append the whole stream of an author, because the parts since the last whole one have become larger than it."""
         return self._after.get(author, 0) > max(_COMPACT_BYTES, self._full.get(author, 0))
 
     def authors(self) -> list[str]:
-        """Of whom there is anything."""
+        """Return the authors of all parts."""
         return [author for (author,) in self._database.execute("SELECT DISTINCT author FROM part ORDER BY author")]
 
     def parts(self, author: str) -> Iterator[Part]:
-        """The parts of an author in the order in which they came.
+        """Yield the parts of an author in the order of their arrival.
 
         Raises:
-            Refused: one of them is damaged.
+            Refused: one of the parts is damaged.
         """
         rows = self._database.execute("SELECT CAST(data AS BLOB) FROM part WHERE author = ? ORDER BY id", (author,)).fetchall()
         for (data,) in rows:
             yield Part.unpack(data)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file of the document."""
         self._database.close()
 
     def _count(self, author: str, base: int, size: int) -> None:
@@ -107,7 +108,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database.executescript(_SCHEMA)
         for (verdict,) in database.execute("PRAGMA quick_check(1)"):
             if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)  # noqa: TRY301 - as SQLite does where it notices by itself
+                raise sqlite3.DatabaseError(verdict)  # noqa: TRY301 - as SQLite itself raises
     except BaseException:
         database.close()
         raise

@@ -1,12 +1,12 @@
-"""All that one site has written: a map of entries (a Yjs document, by pycrdt), and what the site signs about it, the head.
+"""A stream: the entries of one site as a map (a Yjs document, by pycrdt), and its head, which the site signs.
 
-Only its author writes into it, so that there is never a conflict inside; Yjs tells what a reader lacks, given how far it has read. The
-structure of a Yjs update is nobody's signed word: whoever passes it on could leave out or alter. So the author signs a digest of all its
-entries, with the number of writes that led there. What does not give exactly the signed digest is refused, and one signature covers any
-number of entries.
+Only its author writes into a stream, so it has no internal conflicts. Yjs computes the entries that a reader lacks from the number of
+writes that the reader has. The structure of a Yjs update is not signed: a relay could omit or alter parts of it. So the author signs a
+digest of all its entries, with the number of writes that led there. An update that does not give exactly the signed digest is refused, and
+one signature covers any number of entries.
 
-A stream has a *weight*, an upper bound of its size in memory and on the wire. Writer and readers hold it to the same bound, so that what an
-author can write its readers take, and what was kept on disk can be read again.
+A stream has a *weight*, an upper bound of its size in memory and on the wire. Writer and readers apply the same bound: readers accept
+every stream that an author can write, and a stored stream can be read again.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _CLIENT = 1
 _BUCKETS = 256
 
 MAX_WEIGHT = 60 * 1024 * 1024
-"""Bytes that a stream may weigh. A whole stream is then smaller than `MAX_UPDATE_BYTES`, the bound of what is read."""
+"""The greatest weight of a stream in bytes. A whole stream is then smaller than `MAX_UPDATE_BYTES`, the bound for reading."""
 
 ENTRY_WEIGHT = 256
-"""Bytes that an entry weighs beside its name and its text: what a reader keeps of it in memory, and Yjs's structure."""
+"""The weight of an entry in bytes beside its name and its text: a reader's memory for it, and Yjs's structure."""
 
 OVERWRITTEN_WEIGHT = 32
-"""Bytes that a value which was overwritten weighs: Yjs keeps its place in the history."""
+"""The weight of an overwritten value in bytes: Yjs keeps its place in the history."""
 
 
 class Stream:
     """The entries of one author."""
 
     def __init__(self, author: str) -> None:
-        """A stream without any entry.
+        """Start a stream without entries.
 
         Args:
-            author: who writes it.
+            author: the author of the stream.
         """
         self.author = author
         self.head: Head | None = None
@@ -55,21 +55,21 @@ class Stream:
 
     @property
     def writes(self) -> int:
-        """How many writes it has seen."""
+        """The number of writes so far."""
         return self.head.writes if self.head else 0
 
     @property
     def weight(self) -> int:
-        """Bytes that it weighs (`MAX_WEIGHT`)."""
+        """The weight in bytes (`MAX_WEIGHT`)."""
         return self._weight(self._size, len(self._sizes), self.writes)
 
     @property
     def waste(self) -> int:
-        """Bytes of its weight that a new generation with the same entries would not have."""
+        """The part of the weight, in bytes, that a new generation with the same entries would not have."""
         return OVERWRITTEN_WEIGHT * (self.writes - len(self._sizes))
 
     def weight_with(self, texts: Mapping[str, str], writes: int) -> int:
-        """Bytes that it would weigh with further entries, and so many writes."""
+        """Return the weight in bytes with further entries, and this number of writes."""
         size, number = self._size, len(self._sizes)
         for name, text in texts.items():
             known = self._sizes.get(name)
@@ -88,22 +88,22 @@ class Stream:
             self._sizes[name] = size
 
     def part(self, base: int = 0) -> Part:
-        """What a reader lacks that has reached `base`. There must be a head."""
+        """Return the part for a reader that has `base` writes. The stream must have a head."""
         assert self.head is not None
         return Part(self.author, base, self._doc.get_update(_state(base)), self.head)
 
     def write(self, texts: Mapping[str, str], entries: Mapping[str, Fields], *, generation: int, stamp: int, signer: Signer) -> Part:
-        """Write entries of one's own.
+        """Write entries of this site's own.
 
         Args:
-            texts: the entries as they are kept.
-            entries: the same, read.
-            generation: of the stream, if this is the first write.
-            stamp: not less than any in the entries.
-            signer: the author's.
+            texts: the texts of the entries.
+            entries: the same entries.
+            generation: the generation of the stream, if this is the first write.
+            stamp: a stamp not less than any in the entries.
+            signer: the author's key.
 
         Returns:
-            What readers are to be told.
+            The part for readers.
         """
         base = self.writes
         updates: list[bytes] = []
@@ -120,17 +120,17 @@ class Stream:
         return Part(self.author, base, updates[0], self.head)
 
     def apply(self, update: bytes, writes: int) -> dict[str, Any]:
-        """Apply an update that may be hostile. After a refusal, or if the caller does not `accept`, this stream must be dropped.
+        """Apply an update that may be hostile. After a refusal, or without a following `accept`, drop this stream.
 
         Args:
-            update: Yjs's.
-            writes: how many there must be after it.
+            update: Yjs's update.
+            writes: the number of writes after it.
 
         Returns:
             The new values by their names.
 
         Raises:
-            Refused: it does more, or something other than it should.
+            Refused: the update can't be applied, removes entries, or does not lead to `writes` writes.
         """
         changes: dict[str, Any] = {}
         removed: list[str] = []
@@ -154,18 +154,18 @@ class Stream:
         if removed:
             raise Refused(f"an update removes entries of {self.author}")
         if state != _state(writes):
-            raise Refused(f"an update of {self.author}'s entries is not what it says it is")
+            raise Refused(f"an update of {self.author}'s entries does not lead to the state that it names")
         return changes
 
     def accept(self, texts: Mapping[str, str], entries: Mapping[str, Fields], head: Head) -> None:
-        """What was applied is fine.
+        """Accept the applied update.
 
         Raises:
-            Refused: it is not what the author signed.
+            Refused: the entries do not match the author's signed digest.
         """
         self._digest.add(texts)
         if self._digest.value() != head.digest:
-            raise Refused(f"the entries of {self.author} are not those that it signed")
+            raise Refused(f"the entries of {self.author} are not the signed ones")
         self._count(texts)
         self.entries.update(entries)
         self.head = head
@@ -176,7 +176,7 @@ def _size_of(name: str, text: str) -> int:
 
 
 class _Digest:
-    """A digest of named texts that is cheap to bring up to date: hashes in buckets, a Merkle tree of two levels."""
+    """An incremental digest of named texts: hashes in buckets, a Merkle tree of two levels."""
 
     def __init__(self) -> None:
         self._buckets: list[dict[str, bytes]] = [{} for _ in range(_BUCKETS)]
@@ -200,7 +200,7 @@ def _hash(parts: Iterable[bytes]) -> bytes:
 
 
 def _state(writes: int) -> bytes:
-    """Yjs's state vector of a reader that has seen so many writes: a number of clients, and of each its number and its clock."""
+    """Return Yjs's state vector for this number of writes: the number of clients, and each one's number and clock."""
     return bytes([1, _CLIENT, *_varint(writes)]) if writes else b"\x00"
 
 

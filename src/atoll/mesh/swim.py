@@ -1,14 +1,15 @@
-"""Who of the members can be reached: failure detection by probes, direct and by way of others, and gossip on what they found.
+"""Failure detection of members, by direct and indirect probes, and gossip about the results.
 
 The protocol is SWIM (Das, Gupta, Motivala: "SWIM: Scalable Weakly-consistent Infection-style Process Group Membership Protocol", DSN 2002)
-with suspicion and incarnation numbers (section 4.2), probes in round-robin order (4.3) and gossip that rides on probes (4.1). What differs:
+with suspicion and incarnation numbers (section 4.2), probes in round-robin order (4.3) and gossip that rides on probes (4.1). It differs in
+three points:
 
-- Members are not removed when they are dead: who belongs to the cloud is written elsewhere. They are probed on, and come back.
-- Two opinions are kept apart. The group's (`state`) says whether a site lives. Whether it is reached *from here* (`reachable`) counts for
-  requests: a site may be well, and the way to it cut.
-- News of a suspicion goes to all at once, since there are few sites, and each looks for itself.
+- Dead members are not removed: the roster decides which sites belong to the cloud. They are still probed, and come back.
+- Two opinions are kept apart. The group's opinion (`state`) is whether a site is alive. For requests, another opinion counts: whether the
+  site is reached *from here* (`reachable`). A site may be well while the link to it is cut.
+- A suspicion is sent to all at once, since there are few sites, and each checks for itself.
 
-Pure: the clock is an argument, messages are returned.
+The module does no I/O: the clock is an argument, and messages are returned.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ MAX_INCARNATION = (1 << 32) - 1
 _MAX_LATE = 64
 
 
-class State(enum.IntEnum):
-    """What the group thinks of a member; of two opinions with one incarnation, the greater counts."""
+class PeerState(enum.IntEnum):
+    """The group's opinion of a member; of two opinions with one incarnation, the greater overrides."""
 
     ALIVE = 0
     SUSPECT = 1
@@ -34,27 +35,27 @@ class State(enum.IntEnum):
 
 @dataclass(frozen=True)
 class News:
-    """An opinion.
+    """An opinion about a member.
 
     Attributes:
-        name: of the member.
+        name: the member's name.
         state: the opinion.
-        incarnation: a number that only the member itself increases, to contradict.
+        incarnation: a number that only the member itself increases, to contradict an opinion.
     """
 
     name: str
-    state: State
+    state: PeerState
     incarnation: int
 
     @property
-    def rank(self) -> tuple[int, State]:
-        """News of higher rank overrides."""
+    def rank(self) -> tuple[int, PeerState]:
+        """The rank of an opinion; one of higher rank overrides."""
         return self.incarnation, self.state
 
 
 @dataclass(frozen=True)
 class Ping:
-    """Are you there? Asks for an `Ack` with this number."""
+    """A request for an `Ack` with the same number."""
 
     number: int
     news: tuple[News, ...] = ()
@@ -62,7 +63,7 @@ class Ping:
 
 @dataclass(frozen=True)
 class Ack:
-    """The answer to a `Ping`, or to an `Ask` if the member asked about answered."""
+    """The answer to a `Ping`, or to an `Ask` if the target answered."""
 
     number: int
     news: tuple[News, ...] = ()
@@ -70,7 +71,7 @@ class Ack:
 
 @dataclass(frozen=True)
 class Ask:
-    """Ping `target` for me."""
+    """A request to ping `target` on the sender's behalf."""
 
     number: int
     target: str
@@ -79,7 +80,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Gossip:
-    """News that do not wait for a probe."""
+    """Opinions that do not wait for a probe."""
 
     news: tuple[News, ...] = ()
 
@@ -89,17 +90,17 @@ Outgoing = list[tuple[str, Message]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The pace.
+class SwimSettings:
+    """The pace of the protocol.
 
     Attributes:
         period_s: seconds between two probes of the round.
-        min_timeout_s: how long a probe is waited for, at least.
-        max_timeout_s: at most; also while the round trip is unknown.
+        min_timeout_s: the shortest wait for the answer to a probe, in seconds.
+        max_timeout_s: the longest wait, in seconds, also while the round trip is unknown.
         retry_s: seconds between two probes of a member that does not answer.
-        suspicion_s: how long a member has to contradict a suspicion.
-        helpers: how many others are asked to probe.
-        max_news: pieces of news on one message.
+        suspicion_s: seconds that a member has to contradict a suspicion.
+        helpers: the number of other members that are asked to probe.
+        max_news: the greatest number of opinions in one message.
     """
 
     period_s: float = 5.0
@@ -113,7 +114,7 @@ class Settings:
 
 @dataclass
 class _Peer:
-    state: State = State.ALIVE
+    state: PeerState = PeerState.ALIVE
     incarnation: int = 0
     reached: bool = False
     misses: int = 0
@@ -126,9 +127,9 @@ class _Probe:
     target: str
     sent: float
     deadline: float
-    helped: bool = False  # others were asked to ping it, too
-    alive: bool = False  # one of them says that it answers
-    asker: tuple[str, int] | None = None  # who asked for it, and with which number
+    helped: bool = False  # other members were asked to ping it, too
+    alive: bool = False  # one of them reported that it answers
+    asker: tuple[str, int] | None = None  # the member that asked for the probe, and its number
 
 
 @dataclass
@@ -139,13 +140,13 @@ class _Rumour:
 
 @dataclass
 class Swim:
-    """One site's part in the protocol.
+    """The protocol as one site runs it.
 
     Attributes:
-        name: this site's.
-        rng: for the order of probes and the choice of helpers.
-        rtt_s: the round trip to a member in seconds, None if unknown.
-        on_rtt: told of each measurement, in seconds.
+        name: this site's name.
+        rng: source of the random order of probes and choice of helpers.
+        rtt_s: returns the round trip to a member in seconds; `None` if unknown.
+        on_rtt: called with each measurement, in seconds.
         settings: the pace.
     """
 
@@ -153,7 +154,7 @@ class Swim:
     rng: random.Random
     rtt_s: Callable[[str], float | None] = lambda _name: None
     on_rtt: Callable[[str, float], None] = lambda _name, _rtt: None
-    settings: Settings = field(default_factory=Settings)
+    settings: SwimSettings = field(default_factory=SwimSettings)
 
     def __post_init__(self) -> None:
         self.incarnation = 0
@@ -166,29 +167,29 @@ class Swim:
         self._rumours: dict[str, _Rumour] = {}
         self._changed: set[str] = set()
 
-    # What is known
+    # State of the members
 
-    def state(self, name: str) -> State:
-        """The group's opinion of a member, as far as it is known here."""
+    def state(self, name: str) -> PeerState:
+        """Return the group's opinion of a member, as far as it is known here."""
         return self._peers[name].state
 
     def reachable(self, name: str) -> bool:
-        """Whether a member answers this site itself."""
+        """Return whether a member answers this site itself."""
         peer = self._peers.get(name)
         return peer is not None and peer.reached
 
     def doubtful(self, name: str) -> bool:
-        """Whether a member does not answer this site, and may yet: it was not found dead."""
+        """Return whether a member does not answer this site, but was not found dead yet."""
         peer = self._peers.get(name)
-        return peer is not None and not peer.reached and peer.state is not State.DEAD and peer.misses < 2
+        return peer is not None and not peer.reached and peer.state is not PeerState.DEAD and peer.misses < 2
 
     def changed(self) -> frozenset[str]:
-        """The members whose state or reachability changed since the last call."""
+        """Return the members whose state or reachability has changed since the last call."""
         changed, self._changed = frozenset(self._changed), set()
         return changed
 
     def set_members(self, names: Iterable[str]) -> None:
-        """Whom to probe; this site itself may be among them."""
+        """Set the members to probe; this site itself may be among them."""
         wanted = set(names) - {self.name}
         for name in set(self._peers) - wanted:
             del self._peers[name]
@@ -198,10 +199,10 @@ class Swim:
             self._peers[name] = _Peer()
             self._changed.add(name)
 
-    # What happens
+    # Events
 
     def next_tick(self) -> float:
-        """When `tick` has something to do."""
+        """Return the time at which `tick` has work to do."""
         probed = {probe.target for probe in self._probes.values() if probe.asker is None}
         times = [self._next_round, *(probe.deadline for probe in self._probes.values())]
         for name, peer in self._peers.items():
@@ -211,14 +212,14 @@ class Swim:
         return min(times)
 
     def tick(self, now: float) -> Outgoing:
-        """Probe whose turn it is; draw conclusions from silence."""
+        """Handle missing answers, and return the probes that are due, to be sent."""
         out: Outgoing = []
         for number, probe in [(number, probe) for number, probe in self._probes.items() if probe.deadline <= now]:
             self._give_up(number, probe)
             out += self._on_silence(probe, now)
         for name, peer in self._peers.items():
             if peer.suspected_until <= now:
-                out += self._spread(News(name, State.DEAD, peer.incarnation), now)
+                out += self._spread(News(name, PeerState.DEAD, peer.incarnation), now)
             if not peer.reached and peer.last_ping + self.settings.retry_s <= now:
                 out += self.probe(name, now)
         if self._next_round <= now:
@@ -227,13 +228,13 @@ class Swim:
         return out
 
     def probe(self, name: str, now: float) -> Outgoing:
-        """Ping a member now, unless an answer of it is waited for."""
+        """Return a ping to a member, to be sent now; nothing if a ping to it is under way."""
         if name not in self._peers or any(probe.target == name and probe.asker is None for probe in self._probes.values()):
             return []
         return self._ping(name, now)
 
     def doubt(self, name: str, now: float) -> Outgoing:
-        """A request to a member failed: it does not count as reached until it answers."""
+        """Record a failed request to a member, and return a probe of it; it counts as unreachable until it answers the probe."""
         peer = self._peers.get(name)
         if peer is None:
             return []
@@ -242,14 +243,14 @@ class Swim:
         return self.probe(name, now)
 
     def vouch(self, name: str) -> None:
-        """A request to a member succeeded."""
+        """Record a successful request to a member."""
         peer = self._peers.get(name)
         if peer is not None:
             peer.misses = 0
             self._reached(name, peer, yes=True)
 
     def receive(self, sender: str, message: Message, now: float) -> Outgoing:
-        """A message of another member came."""
+        """Handle a message of another member, and return the messages to send in answer."""
         if sender not in self._peers:
             return []
         out: Outgoing = []
@@ -258,7 +259,7 @@ class Swim:
         if isinstance(message, Ping):
             out.append((sender, Ack(message.number, self._news_for(sender))))
             peer = self._peers[sender]
-            if not peer.reached and now - peer.last_ping > 1:  # it reaches us: do we reach it?
+            if not peer.reached and now - peer.last_ping > 1:  # the member reaches this site: does this site reach it?
                 out += self.probe(sender, now)
         elif isinstance(message, Ack):
             out += self._on_ack(sender, message, now)
@@ -299,7 +300,7 @@ class Swim:
         if probe is None:
             return []
         if sender != probe.target:
-            # A helper reached it: the group need not worry, even if we do not reach it.
+            # A helper reached it: it is alive for the group, even if this site does not reach it.
             probe.alive = True
             return []
         self._probes.pop(ack.number, None)
@@ -312,21 +313,21 @@ class Swim:
         return [(asker, Ack(number, self._news_for(asker)))] if asker in self._peers else []
 
     def _on_silence(self, probe: _Probe, now: float) -> Outgoing:
-        """No answer in time: first others are asked, then the member is suspected."""
+        """Handle a missing answer: first other members are asked, then the member is suspected."""
         peer = self._peers.get(probe.target)
         if peer is None or probe.asker is not None:
             return []
         peer.misses += 1
-        if peer.misses >= 2 or peer.state is not State.ALIVE:
+        if peer.misses >= 2 or peer.state is not PeerState.ALIVE:
             self._reached(probe.target, peer, yes=False)
-        if peer.state is not State.ALIVE:
+        if peer.state is not PeerState.ALIVE:
             return []
         if not probe.helped:
             return self._ask_others(probe.target, now)
-        return [] if probe.alive else self._spread(News(probe.target, State.SUSPECT, peer.incarnation), now)
+        return [] if probe.alive else self._spread(News(probe.target, PeerState.SUSPECT, peer.incarnation), now)
 
     def _ask_others(self, target: str, now: float) -> Outgoing:
-        """Ping once more, and ask some others to."""
+        """Ping the member once more, and ask some other members to ping it."""
         out = self._ping(target, now)
         probe = self._probes[self._number]
         probe.helped = True
@@ -341,19 +342,19 @@ class Swim:
             peer.reached = yes
             self._changed.add(name)
 
-    # News
+    # Opinions
 
     def _learn(self, sender: str, news: News, now: float) -> Outgoing:
         if news.name == self.name:
-            if news.state is State.ALIVE or news.incarnation < self.incarnation:
+            if news.state is PeerState.ALIVE or news.incarnation < self.incarnation:
                 return []
             self.incarnation = min(news.incarnation + 1, MAX_INCARNATION)
-            return self._tell_all(News(self.name, State.ALIVE, self.incarnation))
+            return self._tell_all(News(self.name, PeerState.ALIVE, self.incarnation))
         peer = self._peers.get(news.name)
         if peer is None or news.rank <= (peer.incarnation, peer.state):
             return []
         out = self._adopt(news, now)
-        if news.state is not State.ALIVE and news.name != sender:
+        if news.state is not PeerState.ALIVE and news.name != sender:
             out += self.probe(news.name, now)
         return out
 
@@ -362,14 +363,14 @@ class Swim:
         if peer.state is not news.state:
             self._changed.add(news.name)
         peer.state, peer.incarnation = news.state, news.incarnation
-        peer.suspected_until = now + self.settings.suspicion_s if news.state is State.SUSPECT else math.inf
-        if news.state is State.DEAD and peer.misses:
+        peer.suspected_until = now + self.settings.suspicion_s if news.state is PeerState.SUSPECT else math.inf
+        if news.state is PeerState.DEAD and peer.misses:
             self._reached(news.name, peer, yes=False)
         self._rumours[news.name] = _Rumour(news, 3 * math.ceil(math.log2(len(self._peers) + 2)))
         return []
 
     def _spread(self, news: News, now: float) -> Outgoing:
-        """An opinion of our own: adopted, and told to all."""
+        """Adopt an opinion of this site's own, and send it to all."""
         return self._adopt(news, now) + self._tell_all(news)
 
     def _tell_all(self, news: News) -> Outgoing:
@@ -377,10 +378,10 @@ class Swim:
         return [(name, Gossip((news,))) for name, peer in self._peers.items() if peer.reached or name == news.name]
 
     def _news_for(self, receiver: str) -> tuple[News, ...]:
-        """What to put on a message: first what the receiver must contradict, then what was told least often."""
+        """Return the opinions for a message: first the one that the receiver must contradict, if any, then those sent least often."""
         found: list[News] = []
         peer = self._peers[receiver]
-        if peer.state is not State.ALIVE:
+        if peer.state is not PeerState.ALIVE:
             found.append(News(receiver, peer.state, peer.incarnation))
         for rumour in sorted(self._rumours.values(), key=lambda rumour: -rumour.left)[: self.settings.max_news - len(found)]:
             if rumour.news.name != receiver:

@@ -1,19 +1,19 @@
-"""How two documents become equal: hellos, state vectors, differences. No I/O: messages are returned to whoever sends them.
+"""The synchronisation of two documents: hellos, state vectors, differences. No I/O: messages are returned to the caller.
 
     hello      the digest of a document, on every ping           "are we equal?"
     have       a state vector                                    "this is what I have: send me what I lack"
     part       one author's part                                 a live update, or one of the answers to `have`
     chunk      a piece of a message that is too large for one
     page       a piece of a part that is too large for one answer
-    next       how far the pages have come                       "go on"
+    next       the offset that the pages have reached            "go on"
     more                                                         "ask again for the rest"
     done                                                         "that was all that you lack"
 
 No answer is larger than `MAX_ANSWER_BYTES`, however large the documents: the reader asks again, or fetches a large part page by page. An
-update that is too large to be told to all is not told: the others notice it by the digest.
+update that is too large to be sent to all is not sent: the others notice it by the digest.
 
-A site asks one other at a time, so that what it lacks comes once. Whoever is asked and lacks something asks back. Between two documents
-in the same two states nothing is asked twice but after a pause that doubles: what was refused once would be refused again.
+A site asks one other site at a time, so that missing entries arrive once. A site that is asked, and itself lacks something, asks back. Two
+documents in the same two states are compared again only after a pause that doubles: a part that was refused once would be refused again.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from typing import Any
 import msgpack
 
 from atoll.mesh.document import Behind, Contradiction, Document, Refused, UnknownAuthor
-from atoll.mesh.pages import Next, Page, Reading, Shelf
-from atoll.mesh.parts import Part, digest_of, unpack_parts
+from atoll.mesh.pages import Page, PageReader, PageRequest, PageSender
+from atoll.mesh.parts import Part, digest_of
 
 _LOG = logging.getLogger(__name__)
 
 Message = tuple[str, bytes]
-"""To whom, and what."""
+"""The receiver of a message, and the message."""
 
 MAX_MESSAGE_BYTES = 256 * 1024
 ANSWER_S = 3.0
-"""Whoever is asked and has been silent for so long has not heard."""
+"""Seconds of silence after which an asked site counts as not reached."""
 
 PAUSE_S = 2.0
 MAX_PAUSE_S = 60.0
@@ -47,7 +47,7 @@ _CHUNK_BYTES = MAX_MESSAGE_BYTES - 64
 _MAX_CHUNKS = 16
 
 MAX_WHOLE_BYTES = 3 * 1024 * 1024
-"""A larger part goes by pages. It fits `_MAX_CHUNKS`."""
+"""The greatest size of a part in one message, in bytes; a larger one goes by pages. It fits `_MAX_CHUNKS`."""
 MAX_ANSWER_BYTES = 2 * MAX_WHOLE_BYTES
 
 
@@ -64,15 +64,16 @@ class _Kind(enum.IntEnum):
 
 @dataclass
 class _Peer:
-    """What is known of another site's document.
+    """The state of the exchange with another site.
 
     Attributes:
-        heard: when anything came from it.
-        asked: the digests, its and ours, with which it was asked last.
-        again: when it may be asked again with the same digests.
-        pause_s: by how much that was put off.
-        whole_again: when it may be asked again for all of an author.
-        chunks: of the message that is under way, and its number and length.
+        heard: the time of its last message.
+        asked: the digests of both documents when the site was last asked.
+        again: the time from which the site may be asked again with the same digests.
+        pause_s: the seconds by which `again` was last delayed.
+        whole_again: the time from which the site may be asked again for the whole stream of an author.
+        chunks: the chunks of the incomplete message.
+        under_way: the number and the length of that message.
     """
 
     heard: float = 0.0
@@ -84,15 +85,15 @@ class _Peer:
     under_way: tuple[int, int] = (0, 0)
 
 
-class Exchange:
-    """Keeps one document equal to those of other sites."""
+class DocumentSync:
+    """The synchronisation of one document with those of other sites."""
 
     def __init__(self, document: Document, now: Callable[[], float] = time.monotonic) -> None:
-        """An exchange that has met nobody.
+        """Start without any peer.
 
         Args:
-            document: this site's.
-            now: seconds, monotonic.
+            document: this site's document.
+            now: a monotonic clock, in seconds.
         """
         self._document = document
         self._now = now
@@ -102,26 +103,24 @@ class Exchange:
         self._differ: dict[str, bytes] = {}
         self._number = 0
         self._learned = False
-        self._shelf = Shelf(document.part)
-        self._reading = Reading()
+        self._page_sender = PageSender(document.part)
+        self._page_reader = PageReader()
 
     def hello(self) -> bytes:
-        """What a ping carries (8 bytes)."""
+        """Return the digest that a ping carries (8 bytes)."""
         return self._document.digest()
 
-    def live(self, update: bytes) -> list[bytes]:
-        """The messages that tell every site of an update (`Document.on_update`)."""
-        messages = []
-        for packed in (part.pack() for part in unpack_parts(update)):
-            small = len(packed) <= MAX_WHOLE_BYTES
-            messages += self._pieces(_pack(_Kind.PART, packed) if small else _pack(_Kind.HELLO, self._document.digest()))
-        return messages
+    def live(self, part: Part) -> list[bytes]:
+        """Return the messages for every site after a write of this one (`Document.on_update`)."""
+        packed = part.pack()
+        small = len(packed) <= MAX_WHOLE_BYTES
+        return self._pieces(_pack(_Kind.PART, packed) if small else _pack(_Kind.HELLO, self._document.digest()))
 
     def on_hello(self, peer: str, digest: bytes) -> list[Message]:
-        """A site has said what its document is.
+        """Handle the digest of another site's document.
 
         Returns:
-            What is to be sent.
+            The messages to send.
         """
         self._peer(peer).heard = self._now()
         if digest == self._document.digest():
@@ -130,13 +129,13 @@ class Exchange:
         return self._ask(peer, digest)
 
     def on_message(self, peer: str, data: bytes) -> list[Message]:
-        """A site has sent one of this exchange's messages.
+        """Handle a message of another site.
 
         Returns:
-            What is to be sent, not to that site alone.
+            The messages to send, some of them to other sites.
 
         Raises:
-            Refused: the message is malformed, or says what is not to be believed. It changed nothing.
+            Refused: the message is malformed, or its content is refused. It changed nothing.
         """
         self._peer(peer).heard = self._now()
         if self._asking == peer:
@@ -163,17 +162,17 @@ class Exchange:
     # --- Asking
 
     def _ask(self, peer: str, digest: bytes, *, without: str | None = None, back: bool = True) -> list[Message]:
-        """Ask for what is lacking here, unless another is being asked: then later.
+        """Ask a site for missing entries; if another site is being asked, do so later.
 
         Args:
-            peer: whom.
-            digest: of its document; empty if that is not known.
-            without: say that there is nothing of this author here, to get all.
-            back: the other may ask as well.
+            peer: the site to ask.
+            digest: the digest of its document; empty if unknown.
+            without: the author whose whole stream is requested.
+            back: whether the other site may ask as well.
         """
         now = self._now()
         if self._asking is not None and now < self._asking_until:
-            if self._asking != peer or not digest:  # what it has said about itself is overtaken by its answer
+            if self._asking != peer or not digest:  # the peer's answer will be newer than its digest
                 self._differ[peer] = digest
             return []
         self._differ.pop(peer, None)
@@ -209,14 +208,14 @@ class Exchange:
         return answer
 
     def _answer(self, vector: bytes) -> list[bytes]:
-        """What a document in that state lacks, or a beginning of it."""
+        """Return the answer for a document with a state vector: the parts that it lacks, or the first of them."""
         messages: list[bytes] = []
         size = 0
         for part in self._document.parts(vector):
             packed = part.pack()
             if len(packed) > MAX_WHOLE_BYTES:
-                # The reader's next question, when it has all pages, is for the rest.
-                return [*messages, *(_pack(_Kind.PAGE, *page) for page in self._shelf.open(part, packed))]
+                # The reader asks for the rest when it has all pages.
+                return [*messages, *(_pack(_Kind.PAGE, *page) for page in self._page_sender.open(part, packed))]
             size += len(packed)
             if size > MAX_ANSWER_BYTES:
                 return [*messages, _pack(_Kind.MORE)]
@@ -235,9 +234,9 @@ class Exchange:
             idle = self._asking is None or self._now() >= self._asking_until
             if page.author != self._document.author or not idle:
                 return []
-            self._asking, self._asking_until = peer, self._now() + ANSWER_S  # it shows us what we have forgotten
-        turned = self._reading.take(page)
-        if isinstance(turned, Next):
+            self._asking, self._asking_until = peer, self._now() + ANSWER_S  # the peer sends entries that this site has lost
+        turned = self._page_reader.take(page)
+        if isinstance(turned, PageRequest):
             return [(peer, _pack(_Kind.NEXT, *turned))]
         if turned is None:
             return []
@@ -245,14 +244,14 @@ class Exchange:
         return messages or self._on_more(peer)
 
     def _on_next(self, peer: str, *content: Any) -> list[Message]:
-        return [(peer, _pack(_Kind.PAGE, *page)) for page in self._shelf.turn(Next(*content))]
+        return [(peer, _pack(_Kind.PAGE, *page)) for page in self._page_sender.turn(PageRequest(*content))]
 
     def _on_done(self, peer: str) -> list[Message]:
         if self._asking != peer:
             return []
         self._asking = None
         news: list[Message] = []
-        if self._learned:  # not from its author: others may lack it as well
+        if self._learned:  # the part did not come from its author: other sites may lack it as well
             self._learned = False
             hello, since = _pack(_Kind.HELLO, self._document.digest()), self._now() - _HEARD_S
             news = [(other, hello) for other, state in self._peers.items() if other != peer and state.heard > since]
@@ -263,7 +262,7 @@ class Exchange:
                 news += self._ask(other, digest)
         return news
 
-    # --- Learning
+    # --- Merging
 
     def _on_part(self, peer: str, data: bytes) -> list[Message]:
         part = Part.unpack(data)
@@ -271,29 +270,29 @@ class Exchange:
             if self._document.merge_part(part):
                 self._learned = self._learned or self._asking == peer
             elif part.base == 0 and self._document.overtaken(part) and part.author != peer:
-                # Shown to us, who can't tell, since its author has gone back behind it: the author will know.
+                # This site can't judge an older state of a stream; its author can.
                 return self._to({part.author}, data)
         except UnknownAuthor as refusal:
-            _LOG.info("%s sends what is of %s: not known yet", peer, refusal.author)
+            _LOG.info("%s sends entries of %s, which is not known yet", peer, refusal.author)
             return self._ask(peer, b"")
         except Behind as refusal:
             if refusal.wholly and self._asking == peer:
-                self._asking = None  # what it was asked for will not help
+                self._asking = None  # the peer's answer would not help
             return self._ask(peer, b"", without=refusal.author if refusal.wholly else None)
         except Contradiction as refusal:
-            _LOG.warning("%s sends what is of %s: %s", peer, refusal.author, refusal.reason)
-            return self._show(refusal.author, {peer, refusal.author})
+            _LOG.warning("%s sends entries of %s: %s", peer, refusal.author, refusal.reason)
+            return self._send_stream(refusal.author, {peer, refusal.author})
         return []
 
-    def _show(self, author: str, peers: set[str]) -> list[Message]:
-        """Show what is known here of an author who has forgotten it."""
+    def _send_stream(self, author: str, peers: set[str]) -> list[Message]:
+        """Send an author's stream to the sites that lack entries of it, above all to the author."""
         part = self._document.part(author)
         if part is None:
             return []
         packed = part.pack()
         if len(packed) <= MAX_WHOLE_BYTES:
             return self._to(peers, packed)
-        pages = [_pack(_Kind.PAGE, *page) for page in self._shelf.open(part, packed)]
+        pages = [_pack(_Kind.PAGE, *page) for page in self._page_sender.open(part, packed)]
         return [(author, page) for page in pages if author in self._peers]
 
     def _to(self, peers: set[str], part: bytes) -> list[Message]:
@@ -313,7 +312,7 @@ class Exchange:
         return [_pack(_Kind.CHUNK, self._number, index, len(chunks), chunk) for index, chunk in enumerate(chunks)]
 
     def _collect(self, peer: str, number: int, index: int, length: int, chunk: bytes) -> bytes | None:
-        """Put a chunk to those before it; the message, if that was the last. A lost chunk is made good after the next hello."""
+        """Add a chunk; return the message if that was the last one. If a chunk is lost, the next hello leads to another exchange."""
         if not 0 <= index < length <= _MAX_CHUNKS or len(chunk) > _CHUNK_BYTES:
             raise Refused("a chunk is malformed")
         state = self._peer(peer)
@@ -348,7 +347,7 @@ def _unpack(data: bytes) -> list[Any]:
     try:
         number, *content = msgpack.unpackb(data)
         kind = _Kind(number)
-    except Exception as error:  # msgpack raises ValueError, and more by whatever is in it
+    except Exception as error:  # msgpack raises ValueError, and other errors for some inputs
         raise Refused(f"a message of the exchange is malformed: {error}") from error
     if [type(item) for item in content] != _CONTENT[kind]:
         raise Refused(f"a message of the exchange is malformed: not the content of {kind.name}")

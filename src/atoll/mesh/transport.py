@@ -1,11 +1,11 @@
-"""Bytes from site to site, over Zenoh and mutual TLS.
+"""The transport between sites, over Zenoh and mutual TLS.
 
-A site has one Zenoh session that listens, and one more for each member, by which it sends to that member. So each link has a life of its
-own: one that is broken, or that hangs because the network lost what TCP is still repeating, is replaced without touching the others. These
-sessions cost no threads and 0.3 MB each. Nobody forwards anything.
+A site has one Zenoh session that listens, and another one for each member, by which it sends to that member. So links do not
+affect each other: a link that is broken, or that hangs because TCP still repeats lost packets, is replaced alone. These sessions cost no
+threads and 0.3 MB of memory each. No site forwards messages.
 
-What a listener accepts is restricted by Zenoh's access control to messages to this site: a peer can subscribe to nothing, and so sees
-nothing of what others send.
+Zenoh's access control restricts a listener to messages to this site: a peer can subscribe to nothing, and so sees no message between
+others.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from typing import Any
 
 import zenoh
 
-from atoll.bus import linger
-from atoll.bus.zenoh_config import Tls, session_config
+from atoll.zenoh_link import linger
+from atoll.zenoh_link.config import Tls, session_config
 
 _LOG = logging.getLogger(__name__)
 
 _LEASE_S = 600.0
-"""Zenoh says that a link lives four times in a lease. Whether a member answers is what probes find out, so this may be rare."""
+"""Seconds of Zenoh's lease; it sends a keep-alive four times in a lease. Probes detect whether a member answers, so this may be rare."""
 _PROBE_S = 1.5
-"""How long a TCP connection may take. The kernel repeats its first packet after 1 s, so an attempt sees a link that is back within 1 s."""
+"""Seconds that a TCP connection may take. The kernel repeats its first packet after 1 s, so an attempt succeeds within 1 s after the link
+is back."""
 _PAUSE_S = 0.7
 _MAX_MESSAGE = 64 * 1024 * 1024
 _MAX_WAITING = 64 * 1024 * 1024
-"""Bytes that wait: to be handled, and to be sent to one member."""
+"""Greatest number of received bytes that wait to be handled, and of bytes that wait to be sent to each member."""
 _THREADS = 16
 
 
@@ -45,12 +46,12 @@ def _key(name: str) -> str:
 
 @dataclass
 class Traffic:
-    """What went through, payloads only.
+    """Counters of messages and payload bytes.
 
     Attributes:
-        sent: bytes.
-        received: bytes.
-        dropped: messages that found a link busy or a queue full.
+        sent: bytes sent.
+        received: bytes received.
+        dropped: number of messages that were dropped because a link was busy or a queue full.
     """
 
     sent: int = 0
@@ -59,14 +60,14 @@ class Traffic:
 
 
 class Transport:
-    """This site's links.
+    """The links of this site.
 
     Args:
-        name: of this site.
-        tls: its certificate, its key and the authority's certificate.
-        on_message: called in the event loop with what came; nothing of it is checked.
-        on_link: called in the event loop when a link to a member is there (True), or gone.
-        rng: for pauses of different length.
+        name: this site's name.
+        tls: this site's certificate, its key and the authority's certificate.
+        on_message: called in the event loop with each received message, unchecked.
+        on_link: called in the event loop when a link to a member is up (True) or down.
+        rng: source of the random lengths of pauses.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class Transport:
         self._session: zenoh.Session
 
     async def start(self, host: str, port: int) -> None:
-        """Listen.
+        """Start listening for messages.
 
         Raises:
-            zenoh.ZError: at this address and port nobody can.
+            zenoh.ZError: the address and port can't be bound.
         """
         self._loop = asyncio.get_running_loop()
         key = _key(self._name)
@@ -111,7 +112,7 @@ class Transport:
         self._subscriber = self._session.declare_subscriber(key, callback)
 
     async def stop(self) -> None:
-        """Close all links."""
+        """Close the listener and all links."""
         links = list(self._links.values())
         self._links.clear()
         await asyncio.gather(*(link.stop() for link in links))
@@ -120,7 +121,7 @@ class Transport:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def connect(self, name: str, host: str, port: int) -> None:
-        """Have a link to a member, now and whenever it breaks; another address takes the place of the one before."""
+        """Connect to a member at an address, and reconnect until `disconnect`; an earlier address is replaced."""
         link = self._links.get(name)
         if link is None:
             self._links[name] = _Link(self, name, (host, port))
@@ -129,24 +130,24 @@ class Transport:
             link.renew()
 
     def disconnect(self, name: str) -> None:
-        """Have no link to it any more."""
+        """Close the link to a member."""
         link = self._links.pop(name, None)
         if link is not None:
             link.end()
 
     def renew(self, name: str) -> None:
-        """What is sent does not arrive: make a new link, or try at once if there is none."""
+        """Replace a link over which no answers come, or try to connect at once if there is none."""
         link = self._links.get(name)
         if link is not None:
             link.renew()
 
     def linked(self, name: str) -> bool:
-        """Whether there is a link to a member."""
+        """Return whether the link to a member is up."""
         link = self._links.get(name)
         return link is not None and link.up
 
     def send(self, name: str, data: bytes) -> bool:
-        """Send a small message at once, past those that wait; it is dropped if the link is busy.
+        """Send a small message at once, past the queue; it is dropped if the link is busy.
 
         Returns:
             False if there is no link.
@@ -155,45 +156,45 @@ class Transport:
         return link is not None and link.send(data)
 
     def queue(self, name: str, data: bytes) -> bool:
-        """Send a message of any size, after those that wait.
+        """Send a message of any size, after those in the queue.
 
         Returns:
-            False if there is no link, or too much waits: it is dropped.
+            False if there is no link, or the queue is full: the message is dropped.
         """
         link = self._links.get(name)
         return link is not None and link.queue(data)
 
     def open(self, address: tuple[str, int]) -> zenoh.Session:
-        """A session that sends to an address; blocks for as long as it takes to connect, up to three seconds."""
+        """Return a session that sends to an address; blocks until it is connected, up to three seconds."""
         host, port = address
         session = zenoh.open(_config(self._tls, mode="client", connect=[f"tls/{host}:{port}"]))
         linger.off()
         return session
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what blocks."""
+        """Call a blocking function in a thread, and return its result."""
         return await self._loop.run_in_executor(self._threads, function, *arguments)
 
     def close(self, session: zenoh.Session) -> None:
-        """Close a session, whenever that is done."""
+        """Close a session in a thread, without waiting for it."""
         self._loop.run_in_executor(self._threads, _close, session)
 
     def close_late(self, opening: asyncio.Future[zenoh.Session]) -> None:
-        """Close a session that nobody waits for any more, if it was opened."""
+        """Close a session that is no longer wanted, if it was opened."""
         if not opening.cancelled() and opening.exception() is None:
             self.close(opening.result())
 
     def pause(self) -> float:
-        """Seconds between two attempts to connect."""
+        """Return the seconds until the next attempt to connect."""
         return _PAUSE_S * self._rng.uniform(0.7, 1.3)
 
     def link_changed(self, link: _Link, *, up: bool) -> None:
-        """Tell who wants to know."""
+        """Report a link that has come up or gone down."""
         if self._links.get(link.name) is link:
             self._on_link(link.name, up)
 
     def _came(self, sample: zenoh.Sample) -> None:
-        # In Zenoh's only thread: nothing here may wait.
+        # In Zenoh's only thread, which must not wait.
         data = bytes(sample.payload)
         if self._waiting + len(data) > _MAX_WAITING:
             self.traffic.dropped += 1
@@ -209,7 +210,7 @@ class Transport:
 
 
 class _Link:
-    """The way to one member."""
+    """The link to one member."""
 
     def __init__(self, transport: Transport, name: str, address: tuple[str, int]) -> None:
         self.name = name
@@ -259,13 +260,13 @@ class _Link:
             address = self.address
             session = await self._connect(address)
             if session is None:
-                # Not `wait_for`, which before Python 3.12 forgets that it was cancelled if what it waits for comes at that moment.
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._transport.pause()):
                         await self._broken.wait()
                 self._broken.clear()
                 continue
-            self._broken.clear()  # until now there was nothing to renew
+            self._broken.clear()  # a wish to renew that came before this link is void
             try:
                 if address == self.address:
                     await self._serve(session)
@@ -279,12 +280,12 @@ class _Link:
                     self._transport.link_changed(self, up=False)
 
     async def _connect(self, address: tuple[str, int]) -> zenoh.Session | None:
-        """A session, if the member answers. A thread is taken only if it does."""
+        """Return a session, if the member answers. A thread is taken only if it does."""
         try:
             async with asyncio.timeout(_PROBE_S):
                 _, writer = await asyncio.open_connection(*address)
             writer.close()
-        except OSError:  # and TimeoutError, which is one
+        except OSError:  # and TimeoutError, which is a subclass
             return None
         opening = asyncio.ensure_future(self._transport.in_thread(self._transport.open, address))
         try:
@@ -338,10 +339,10 @@ def _config(tls: Tls, *, mode: str, listen: list[str] | None = None, connect: li
 
 
 def _undeclare(listener: Any) -> None:
-    with contextlib.suppress(zenoh.ZError):  # it is already, or went with its session
+    with contextlib.suppress(zenoh.ZError):  # already undeclared, or the session was closed
         listener.undeclare()
 
 
-def _close(session: zenoh.Session) -> None:
+def _close(session: Any) -> None:
     with contextlib.suppress(zenoh.ZError):
-        session.close()  # type: ignore[no-untyped-call]
+        session.close()

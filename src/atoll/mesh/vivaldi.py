@@ -1,4 +1,4 @@
-"""Network coordinates: from a site's own round trips and its peers' coordinates, an estimate of the round trip between any two sites.
+"""Network coordinates: an estimate of the round trip between any two sites, from a site's own round trips and its peers' coordinates.
 
 The algorithm is Vivaldi (Dabek, Cox, Kaashoek, Morris: "Vivaldi: A Decentralized Network Coordinate System", SIGCOMM 2004), with two
 dimensions and a height, which stands for the way from a site to the core of the network and back.
@@ -12,25 +12,25 @@ import struct
 from dataclasses import dataclass
 
 _CORRECTION = 0.25
-"""The fraction of the way that one measurement moves a coordinate (the paper's c_c)."""
+"""The fraction of the distance by which one measurement moves a coordinate (the paper's c_c)."""
 _ERROR_WEIGHT = 0.25
-"""How much one measurement counts in the estimate of the error (c_e)."""
+"""The weight of one measurement in the estimate of the error (c_e)."""
 _MIN_HEIGHT_MS = 0.01
 _MAX_ERROR = 1.5
 _MAX_MS = 30_000.0
-"""Nothing on earth is farther; it also bounds what a hostile peer's coordinate can do."""
+"""The greatest value in milliseconds. No round trip on earth is longer; it also limits the effect of a hostile peer's coordinate."""
 _FORMAT = struct.Struct("<4e")
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """A place in the network.
+    """A place in the network, as coordinates in milliseconds of round trip.
 
     Attributes:
-        x: milliseconds.
-        y: milliseconds.
-        height: milliseconds, which count for every path to and from here.
-        error: how far estimates from here are off, relative to the round trip; it begins at 1 and falls.
+        x: the first dimension, in milliseconds.
+        y: the second dimension, in milliseconds.
+        height: the height in milliseconds, which every path to and from this place includes.
+        error: the relative error of estimates from this place, from 1 (no measurement yet) down to 0.
     """
 
     SIZE = _FORMAT.size
@@ -41,19 +41,19 @@ class Coordinate:
     error: float = 1.0
 
     def distance(self, other: Coordinate) -> float:
-        """The estimated round trip to another place, in milliseconds."""
+        """Return the estimated round trip to another place, in milliseconds."""
         return math.hypot(self.x - other.x, self.y - other.y) + self.height + other.height
 
     def pack(self) -> bytes:
-        """As bytes (`SIZE` of them): half precision, which is 0.05 % and more than a measurement has."""
+        """Return the coordinate as `SIZE` bytes, in half precision. The rounding error of 0.05 % is less than that of any measurement."""
         return _FORMAT.pack(self.x, self.y, self.height, self.error)
 
     @classmethod
     def unpack(cls, data: bytes) -> Coordinate:
-        """What `pack` wrote.
+        """Return the coordinate that `pack` wrote.
 
         Raises:
-            ValueError: no place that can be.
+            ValueError: the bytes are no valid coordinate.
         """
         if len(data) != cls.SIZE:
             raise ValueError(f"a coordinate has {cls.SIZE} bytes, not {len(data)}")
@@ -65,13 +65,13 @@ class Coordinate:
 
 
 class Vivaldi:
-    """This site's own coordinate.
+    """The coordinate of this site.
 
     Args:
-        rng: for the direction in which two sites at the same place part.
+        rng: source of the random direction in which two sites at the same place move apart.
 
     Attributes:
-        coordinate: where this site is.
+        coordinate: this site's place.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -79,11 +79,11 @@ class Vivaldi:
         self._rng = rng
 
     def update(self, rtt_ms: float, remote: Coordinate) -> None:
-        """Learn from a measurement.
+        """Move this site's coordinate according to a measured round trip.
 
         Args:
             rtt_ms: the round trip to a peer, in milliseconds.
-            remote: where the peer says it is.
+            remote: the peer's coordinate.
         """
         if not 0 < rtt_ms <= _MAX_MS:
             return
@@ -102,7 +102,7 @@ class Vivaldi:
         )
 
     def _direction(self, remote: Coordinate) -> tuple[float, float, float]:
-        """The unit vector from the peer to here; heights add up (section 5.4 of the paper)."""
+        """Return the unit vector from the peer to here; heights add up (section 5.4 of the paper)."""
         here = self.coordinate
         x, y, height = here.x - remote.x, here.y - remote.y, here.height + remote.height
         flat = math.hypot(x, y)

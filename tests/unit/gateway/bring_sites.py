@@ -1,4 +1,4 @@
-"""Sites with Glances of their own behind real servers, for the tests of what is brought from one to another."""
+"""Sites with small Glances behind real servers, for the tests of what is brought from one to another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from atoll.gateway.bring import Bringer
-from atoll.gateway.bring.chunks import Chunks
+from atoll.gateway.bring.chunks import ChunkServer
 from atoll.gateway.bring.holders import Holders
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.copies.conflicts import Conflicts
@@ -47,7 +47,7 @@ class Opened:
 
 
 class Sites:
-    """As `atoll.gateway.sites.Sites`, over plain HTTP."""
+    """A double of `atoll.gateway.sites.Sites` over plain HTTP."""
 
     def __init__(self, here: str, urls: dict[str, str], session: aiohttp.ClientSession) -> None:
         self.here = here
@@ -89,7 +89,7 @@ class Sites:
 
 
 class Site:
-    """One site's server: a small Glance, what other gateways ask, and whatever else a test adds."""
+    """One site's server: a small Glance, the handlers for other gateways, and whatever else a test adds."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -134,7 +134,7 @@ class Site:
 
     @web.middleware
     async def _named(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """What the peer port does with certificates."""
+        """Name the sender of a request, as the peer port does by certificates."""
         request[PEER] = request.headers.get("X-Test-From", "")
         return await handler(request)
 
@@ -164,7 +164,7 @@ class Site:
     async def _download(self, request: web.Request) -> web.Response:
         if request.match_info["id"] not in self.data:
             raise web.HTTPNotFound
-        first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"]).groups())  # type: ignore[union-attr]
+        first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"]).groups())
         data = self.data[request.match_info["id"]]
         if first >= len(data):
             raise web.HTTPRequestRangeNotSatisfiable
@@ -180,18 +180,21 @@ class Site:
 
 @asynccontextmanager
 async def running(*sites: Site, data: Path | None = None) -> AsyncIterator[list[Sites]]:
-    """Serve; yields how each of them sees all. With a directory, each site has a bringer of its own that answers the others."""
+    """Serve the sites while the context lasts; yield how each of them sees all.
+
+    With a directory, each site has its own bringer, which answers the others.
+    """
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         urls: dict[str, str] = {}
         views = [Sites(site.name, urls, session) for site in sites]
         for site, view in zip(sites, views, strict=True):
             if data is None:
-                Chunks(view).attach(site.application)
+                ChunkServer(view).attach(site.application)
                 Holders(view, site.ledger, site.conflicts).attach(site.application)
             else:
                 (data / site.name).mkdir()
-                site.bringer = Bringer(view, data / site.name, site.conflicts)  # type: ignore[arg-type]
+                site.bringer = Bringer(view, data / site.name, site.conflicts)
                 stack.callback(site.bringer.close)
                 site.bringer.attach(site.application)
             runner = web.AppRunner(site.application, access_log=None, shutdown_timeout=0.1)

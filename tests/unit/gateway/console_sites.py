@@ -1,4 +1,4 @@
-"""Sites whose Nova has consoles, and guests at the other end of them, for tests."""
+"""Test sites whose Nova has consoles, with guests at the other end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -20,13 +21,14 @@ from atoll.gateway.console import WHY
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
+ISSUED = "2026-01-01T00:00:00Z"
 EXPIRES = "2999-01-01T00:00:00Z"
 MICROVERSION = "compute 2.31"
 
 
 @dataclass
 class Guest:
-    """A server that runs.
+    """A running server with a console.
 
     Attributes:
         consoles: where the hypervisor listens now, by protocol: host, port, internal access path.
@@ -40,7 +42,7 @@ class Guest:
 
 
 class ConsoleServices(Services):
-    """Nova's part in consoles, as nova/api/openstack/compute/{console_auth_tokens,remote_consoles,servers}.py answer."""
+    """A double of Nova that answers as nova/api/openstack/compute/{console_auth_tokens,remote_consoles,servers}.py do."""
 
     def __init__(self, site: str) -> None:
         super().__init__(site)
@@ -63,7 +65,8 @@ class ConsoleServices(Services):
         if request.path == "/identity/v3/auth/tokens" and request.method == "POST":
             user = (await request.json())["auth"]["identity"]["password"]["user"]
             assert (user["name"], user["password"]) == ("gateway_compute", "secret")
-            return web.json_response({"token": {"expires_at": EXPIRES}}, status=201, headers={"X-Subject-Token": f"admin-of-{self.site}"})
+            token = {"issued_at": ISSUED, "expires_at": EXPIRES}
+            return web.json_response({"token": token}, status=201, headers={"X-Subject-Token": f"admin-of-{self.site}"})
         return await super().handle(request)
 
     async def compute(self, request: web.Request, rest: list[str]) -> web.Response:
@@ -109,7 +112,7 @@ class ConsoleServices(Services):
         return web.json_response({key: {"type": kind, "url": url} | ({"protocol": protocol} if key == "remote_console" else {})})
 
     def url(self, protocol: str, token: str) -> str:
-        """As nova/objects/console_auth_token.py makes it (`access_url`)."""
+        """Return the URL of a console as `access_url` of nova/objects/console_auth_token.py does."""
         if protocol == "serial":
             return f"ws://{self.base}/console/{self.site}/serial?token={token}"
         return f"http://{self.base}/console/vnc/vnc_lite.html?" + urlencode({"path": f"console/{self.site}/vnc?token={token}"})
@@ -117,11 +120,11 @@ class ConsoleServices(Services):
 
 @asynccontextmanager
 async def listening(serve: Serve) -> AsyncIterator[int]:
-    """A guest's end; gives its port."""
+    """Serve the guest's end of a console, and yield its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        tasks.add(asyncio.current_task())
         try:
             await serve(reader, writer)
         except ConnectionError:
@@ -146,7 +149,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 class ConsoleCloud(Cloud):
-    """Sites with consoles."""
+    """Several test sites with consoles."""
 
     def __init__(self, directory: Path, *names: str) -> None:
         super().__init__(directory, *names)
@@ -159,17 +162,17 @@ class ConsoleCloud(Cloud):
         return services
 
     def guest(self, site: str, port: int, kind: str = "serial", path: str | None = None) -> tuple[Guest, str]:
-        """A server with a console, and a token for that."""
+        """Add a server with a console, and return a token for the console."""
         guest = self.services(site).add_guest(**{kind: ("127.0.0.1", port, path)})
         return guest, self.services(site).token(guest, kind)
 
     def url(self, gateway: str, site: str, token: str, kind: str = "serial") -> str:
         return f"http://127.0.0.1:{self[gateway].public_port}/console/{site}/{kind}?token={token}"
 
-    async def refused(self, url: str, **more: object) -> tuple[int, str]:
-        """Status and sentence with which a WebSocket is not opened."""
+    async def refused(self, url: str, **more: Any) -> tuple[int, str]:
+        """Return the status and the reason with which a WebSocket is refused."""
         try:
-            socket = await self.session.ws_connect(url, **more)  # type: ignore[arg-type]
+            socket = await self.session.ws_connect(url, **more)
         except aiohttp.WSServerHandshakeError as error:
             return error.status, (error.headers or CIMultiDict()).get(WHY, "")
         await socket.close()

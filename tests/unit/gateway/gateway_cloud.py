@@ -1,4 +1,4 @@
-"""Sites with real gateways, real certificates and small services in place of OpenStack's, for tests."""
+"""Test sites with real gateways and certificates, and small doubles of OpenStack's services."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import ssl
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
+from no_parts import collaborators
 
 from atoll.gateway.console import Consoles
 from atoll.gateway.door.limits import Limits
-from atoll.gateway.door.server import Server
+from atoll.gateway.door.server import Extensions, GatewayServer
+from atoll.gateway.edge import EdgeDiscovery, Zones
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
-from atoll.gateway.resolve import sight
+from atoll.gateway.resolve import visibility
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_SERVICES, gateway_role
 from atoll.mesh.certificates import authority
@@ -34,15 +36,17 @@ class Member:
     peer_port: int
     fingerprint: str
     state: str = "alive"
+    public_port: int = 0
 
 
 @dataclass
 class Mesh:
-    """What all sites believe of one another; shared by all of them."""
+    """A double of the mesh: the members as all sites see them, shared by all of them."""
 
     table: dict[str, Member]
     here: str
     reports: list[tuple[str, bool]] = field(default_factory=list)
+    rtts_ms: dict[frozenset[str], float | None] = field(default_factory=dict)
 
     def members(self) -> dict[str, Member]:
         return self.table
@@ -51,7 +55,7 @@ class Mesh:
         return [name for name, member in self.table.items() if name != self.here and member.state in {"alive", "suspect"}]
 
     def rtt_ms(self, a: str, b: str | None = None) -> float | None:
-        return 1.0
+        return self.rtts_ms.get(frozenset((a, b or self.here)), 1.0)
 
     def report(self, site: str, ok: bool) -> None:
         self.reports.append((site, ok))
@@ -64,21 +68,21 @@ class Mesh:
 
 
 def own_account(body: bytes) -> str:
-    """The gateway's own account that signs in with a body, or nothing."""
+    """Return the gateway's own account that signs in with a body; empty if a client signs in."""
     try:
         name = json.loads(body)["auth"]["identity"]["password"]["user"]["name"]
-    except (ValueError, KeyError, TypeError):  # it is a client's, who may send anything
+    except (ValueError, KeyError, TypeError):  # the body is a client's, which may be anything
         return ""
     return name if name in map(gateway_role, GATEWAY_SERVICES) else ""
 
 
 def own_token(account: str) -> str:
-    """The token of one of the gateway's own accounts."""
+    """Return the token of one of the gateway's own accounts."""
     return f"token of {account}"
 
 
 class Services:
-    """Nova, Glance, Neutron and Keystone of one site, as far as the tests need them."""
+    """A double of Nova, Glance, Neutron and Keystone of one site, with the features that the tests need."""
 
     def __init__(self, site: str) -> None:
         self.site = site
@@ -90,7 +94,8 @@ class Services:
         self.bodies: list[bytes] = []
         self.data: dict[str, str] = {}
         self.people: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """By token: project and roles."""
+        """Project and roles by token."""
+        self.free_ram_mb = 1024
         self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
 
     def add_server(self, name: str, created: str, project: str = "p1") -> str:
@@ -117,11 +122,12 @@ class Services:
         body = await request.read()
         self.bodies.append(body)
         if request.method == "POST" and (account := own_account(body)):
-            expiry = {"token": {"expires_at": "2099-01-01T00:00:00Z"}}
+            expiry = {"token": {"issued_at": "2026-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z"}}
             return web.json_response(expiry, status=201, headers={"X-Subject-Token": own_token(account)})
         token = request.headers.get("X-Auth-Token", "")
-        if request.method == "GET" and token in self.people and token == request.headers.get("X-Subject-Token"):
-            project, roles = self.people[token]
+        subject = request.headers.get("X-Subject-Token", "")
+        if request.method == "GET" and subject in self.people and token in {subject, own_token(gateway_role("image"))}:
+            project, roles = self.people[subject]
             told = {"user": {"id": "u"}, "project": {"id": project}, "roles": [{"name": name} for name in roles]}
             return web.json_response({"token": told})
         if "X-Subject-Token" in request.headers and request.headers.get("X-Auth-Token") != own_token(gateway_role("image")):
@@ -131,9 +137,11 @@ class Services:
             {"token": {"catalog": [{"endpoints": [{"url": url}]}]}, "site": self.site}, headers={"X-Subject-Token": "t"}
         )
 
-    async def compute(self, request: web.Request, rest: list[str]) -> web.Response:  # noqa: PLR0911
+    async def compute(self, request: web.Request, rest: list[str]) -> web.Response:
         if rest == ["os-availability-zone"]:
             return web.json_response({"availabilityZoneInfo": [{"zoneName": self.site, "zoneState": {"available": True}, "hosts": None}]})
+        if rest == ["os-hypervisors", "statistics"] and request.headers.get("X-Auth-Token") == own_token(gateway_role("compute")):
+            return web.json_response({"hypervisor_statistics": {"free_ram_mb": self.free_ram_mb}})
         if rest[0] != "servers":
             return web.json_response({"itemNotFound": {"code": 404, "message": "no such path"}}, status=404)
         if request.method == "POST" and len(rest) == 1:
@@ -224,8 +232,23 @@ class Services:
         return web.json_response({item: held[rest[1]]})
 
 
+class NoFreshness:
+    """Fetches no identity data."""
+
+    async def follow(self, _site: str, _digest: str) -> None:
+        """Do nothing for a request of another gateway."""
+
+    async def follow_token(self, _site: str, _token: str) -> None:
+        """Do nothing for a client's token."""
+
+    @staticmethod
+    def holds(_token: str) -> bool:
+        """Count everything that a token stands for as present, so that a refusal stands."""
+        return True
+
+
 class Site:
-    """One site: its services, and its gateway."""
+    """A site with a gateway and doubles of its services."""
 
     def __init__(self, name: str, directory: Path, table: dict[str, Member]) -> None:
         self.name = name
@@ -233,6 +256,9 @@ class Site:
         self.mesh = Mesh(table, name)
         self.directory = directory
         self.limits = Limits()
+        self.freshness: Any = NoFreshness()
+        self.digest = ""
+        self.now_s = 0.0
         self._sockets = [_listener() for _ in range(3)]
         self.service_port, self.public_port, self.peer_port = (each.getsockname()[1] for each in self._sockets)
         base = f"http://127.0.0.1:{self.service_port}"
@@ -256,19 +282,25 @@ class Site:
             password="secret",
         )
 
-    async def start(self, parts: dict[str, Callable[[Site], object]]) -> None:
+    async def start(self, parts: dict[str, Callable[[Site], Any]]) -> None:
         runner = web.ServerRunner(web.Server(self.services.handle, access_log=None, auto_decompress=False))
         await runner.setup()
         self._services_runner = runner
         await web.SockSite(runner, self._sockets[0]).start()
-        self.sites = Sites(self.options, self.mesh)
+        self.sites = Sites(self.options, self.mesh, lambda: self.digest)
         await self.sites.start()
-        self.gateway = Gateway(self.sites, self.mesh)
-        for name, make in parts.items():
-            setattr(self.gateway, name, make(self))
+        self.parts = {name: make(self) for name, make in parts.items()}
+        given = {name: (lambda *_given, part=part: part) if name == "replicas" else part for name, part in self.parts.items()}
+        self.gateway = Gateway(self.sites, self.mesh, collaborators(**given))
         self.consoles = Consoles(self.sites, self.options.host, self.directory / "novnc")
-        extend = partial(sight.attach, sites=self.sites)
-        self.server = Server(self.options, self.gateway, self.mesh, self.consoles, limits=self.limits, extend=extend)
+        zones = Zones(self.options, self.sites, self.mesh, lambda: self.now_s)
+
+        def extend(application: web.Application) -> None:
+            visibility.attach(application, sites=self.sites)
+            zones.attach(application)
+
+        extensions = Extensions(self.consoles, EdgeDiscovery(self.options, self.sites, zones), self.freshness, extend)
+        self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
 
     async def stop(self) -> None:
@@ -280,7 +312,7 @@ class Site:
 
 
 class Cloud:
-    """Several sites, up while the context lasts."""
+    """Several sites that run while the context lasts."""
 
     def __init__(self, directory: Path, *names: str) -> None:
         self._table: dict[str, Member] = {}
@@ -290,7 +322,7 @@ class Cloud:
             self._authority.certify(site.options.tls, site.name, "127.0.0.1")
             pem = (site.options.tls / "cert.pem").read_text()
             fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-            self._table[site.name] = Member(site.name, "127.0.0.1", site.peer_port, fingerprint)
+            self._table[site.name] = Member(site.name, "127.0.0.1", site.peer_port, fingerprint, public_port=site.public_port)
         self.parts: dict[str, Callable[[Site], object]] = {}
 
     def __getitem__(self, name: str) -> Site:
@@ -311,15 +343,15 @@ class Cloud:
             await site.stop()
 
     async def ask(self, site: str, method: str, path: str, **more: object) -> tuple[int, dict, dict[str, str]]:
-        """Status, JSON, headers."""
+        """Send a request to a site's public port; return the status, the decoded body and the headers."""
         url = f"http://127.0.0.1:{self[site].public_port}{path}"
-        async with self.session.request(method, url, **more) as response:  # type: ignore[arg-type]
+        async with self.session.request(method, url, **more) as response:
             text = await response.text()
             return response.status, json.loads(text) if text.startswith(("{", "[")) else {"text": text}, dict(response.headers)
 
 
 async def raw(port: int, data: bytes) -> bytes:
-    """What a server answers to some bytes, until it closes the connection or says nothing for a while."""
+    """Return a server's answer to some bytes, until it closes the connection or is silent for 0.4 s."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     await writer.drain()

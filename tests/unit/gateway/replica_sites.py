@@ -1,4 +1,4 @@
-"""Sites whose services are small and real (HTTP on loopback), for tests of what concerns several of them."""
+"""Sites with small services behind real servers (HTTP on loopback), for tests of resources at several sites."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from atoll.gateway.copies.accepts import Accepts
-from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.in_use import InUseCheck
+from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.copies.perform import Performer
-from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.resolve.routes import Resource
 from atoll.mesh.record import Change, Record
@@ -30,11 +30,11 @@ REQUESTERS: dict[str, dict[str, Any]] = {
     USER: {"user": {"id": "user"}, "project": {"id": PROJECT}, "roles": [{"name": "member"}]},
     ADMIN: {"user": {"id": "admin"}, "project": {"id": "admin"}, "roles": [{"name": "admin"}]},
 }
-"""What Keystone says of a token."""
+"""Keystone's confirmation of each token."""
 
 
 def _fits(port: dict[str, Any], query: Mapping[str, str]) -> bool:
-    """Whether a port is one that a list asks for, as Neutron filters."""
+    """Return whether a port fits the query of a list, as Neutron filters."""
     name, value = next((name, value) for name, value in query.items() if name != "fields")
     if name == "fixed_ips":
         return value in [f"subnet_id={each['subnet_id']}" for each in port.get("fixed_ips", ())]
@@ -42,13 +42,13 @@ def _fits(port: dict[str, Any], query: Mapping[str, str]) -> bool:
 
 
 def _project(token: str) -> str:
-    """The project of a token; empty for an administrator's, who sees all."""
+    """Return the project of a token; empty for an administrator's, who sees everything."""
     said = REQUESTERS.get(token, {"project": {"id": "?"}, "roles": []})
     return "" if {"name": "admin"} in said["roles"] else str(said["project"]["id"])
 
 
 class Service:
-    """One site's services: remembers what it is asked, and keeps resources by path."""
+    """One site's services: records its requests, and keeps resources by path."""
 
     def __init__(self, site: str) -> None:
         self.site = site
@@ -73,11 +73,11 @@ class Service:
         await self._runner.cleanup()
 
     def writes(self) -> list[tuple[str, str]]:
-        """What was asked of it but to read."""
+        """Return the requests other than GET."""
         return [(method, path) for method, path, _ in self.asked if method != "GET"]
 
     def of(self, collection: str) -> list[dict[str, Any]]:
-        """What is in a collection."""
+        """Return the resources of a collection."""
         return [thing for path, thing in self.things.items() if path.rsplit("/", 1)[0].endswith(collection)]
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -106,7 +106,7 @@ class Service:
         return {"POST": self._post, "DELETE": self._delete}.get(request.method, self._change)(path, body)
 
     def owner(self, path: str) -> str:
-        """Whose a resource is; empty if there is none."""
+        """Return the project that owns a resource; empty if there is no resource."""
         found = [thing for key, thing in self.things.items() if path == key or path.startswith(f"{key}/")]
         return str(found[0].get("owner") or found[0].get("project_id") or PROJECT) if found else ""
 
@@ -144,7 +144,7 @@ class Service:
     def _post_several(self, path: str, key: str, bodies: list[dict[str, Any]]) -> web.Response:
         answers = [self._post(path, {key.removesuffix("s"): body}) for body in bodies]
         failed = next((answer for answer in answers if answer.status >= 400), None)
-        made = [next(iter(json.loads(answer.body).values())) for answer in answers]  # type: ignore[arg-type]
+        made = [next(iter(json.loads(answer.body).values())) for answer in answers]
         return failed or web.json_response({key: made}, status=201)
 
     def _get(self, path: str, _body: object, query: Mapping[str, str] = {}) -> web.Response:
@@ -167,7 +167,7 @@ class Service:
         return web.Response(status=204 if self.things.pop(path, None) is not None else 404)
 
     def _found(self, path: str, answer: dict[str, Any]) -> web.Response:
-        """Under its name, as Nova and Neutron do, and also without, which is easier to read in tests; images have none."""
+        """Return the resource under its key, as Nova and Neutron do, and also without it, which tests read more easily."""
         if path not in self.things:
             return web.json_response({}, status=404)
         owner = self.owner(path)
@@ -175,7 +175,7 @@ class Service:
         return web.json_response(owned if "/images/" in path else {"item": owned, **answer})
 
 
-class Upstream:
+class StreamedReply:
     """An answer whose head has arrived."""
 
     def __init__(self, response: aiohttp.ClientResponse, site: str) -> None:
@@ -194,7 +194,7 @@ class Upstream:
 
 
 class Sites:
-    """The way to them. A site may be cut off, or its answers may get lost."""
+    """A double of `atoll.gateway.sites.Sites`. A site may be cut off, or its answers may get lost."""
 
     def __init__(self, *names: str) -> None:
         self.here = names[0]
@@ -203,7 +203,7 @@ class Sites:
         self.mute: set[str] = set()
         self.there: dict[str, Performer] = {}
         self.users: dict[str, list[str]] = {}
-        """By site, those at which projects use what it shares."""
+        """The sites at which projects use the resources that a site shares, by that site."""
         self._session: aiohttp.ClientSession | None = None
 
     def __getitem__(self, site: str) -> Service:
@@ -237,35 +237,35 @@ class Sites:
             return await (await self.open(site, call)).read()
 
     async def make(self, site: str, call: Call, _resource: Resource) -> Reply:
-        """As `Creations.at`."""
+        """Create at a site, as `Creations.at` does."""
         return await self.send(site, call)
 
-    async def open(self, site: str, call: Call) -> Upstream:
+    async def open(self, site: str, call: Call) -> StreamedReply:
         assert self._session is not None
         if site in self.cut:
             raise Unreachable(site, "cut off", sent=False)
         if call.service == "identity":
             return Given(Reply(200, CIMultiDict(), json.dumps({"token": REQUESTERS[call.token]}).encode(), site))
         if ACCEPTS in call.headers:
-            return Given(await Accepts(View(self, site)).answer(call, Shared(self.users.get(site, []))))  # type: ignore[arg-type]
-        if call.service == "atoll":
+            return Given(await InUseCheck(View(self, site)).answer(call, Shared(self.users.get(site, []))))
+        if call.service == GATEWAY:
             return Given(await self._operation(site, call))
         response = await self._session.request(call.method, self[site].url + call.target, headers=call.headers, data=call.body)
         if site in self.mute:
             response.close()
             raise Unreachable(site, "its answer got lost")
-        return Upstream(response, site)
+        return StreamedReply(response, site)
 
     async def _operation(self, site: str, call: Call) -> Reply:
-        """What the gateway of another site answers."""
+        """Answer an operation as another site's gateway does."""
         if not self.there:
-            self.there = {name: Performer(View(self, name)) for name in self.services}  # type: ignore[arg-type]
-        outcome = await self.there[site].perform(Operation.load(call.json()))
+            self.there = {name: Performer(View(self, name)) for name in self.services}
+        outcome = await self.there[site].perform(PendingOperation.load(call.json()))
         return Reply(200, CIMultiDict(), json.dumps(asdict(outcome)).encode(), site)
 
 
 class Given:
-    """An answer that is here already."""
+    """An answer that has already been read."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -275,7 +275,7 @@ class Given:
 
 
 class Shared:
-    """What a site knows of who uses what it shares."""
+    """The sites at which projects use the resources that one site shares."""
 
     def __init__(self, users: list[str]) -> None:
         self._users = users
@@ -285,7 +285,7 @@ class Shared:
 
 
 class View:
-    """How another site's gateway sees the sites: that one is here."""
+    """Another site's gateway's view of the sites, in which that site is `here`."""
 
     def __init__(self, sites: Sites, here: str) -> None:
         self.here = here
@@ -299,7 +299,7 @@ class View:
 
 
 class Notes:
-    """What is asked of the document, without other sites."""
+    """A double of the mesh's document, without other sites."""
 
     def __init__(self) -> None:
         self._records: dict[tuple[str, str], Record] = {}
@@ -325,7 +325,7 @@ class Notes:
 
 
 def call(method: str, path: str, body: Any = None, service: str = "compute", query: str = "", **headers: str) -> Call:
-    """A client's request."""
+    """Return a client's request."""
     said = CIMultiDict({"X-Auth-Token": USER, **({"Content-Type": "application/json"} if body is not None else {}), **headers})
     data = body if body is None or isinstance(body, bytes) or hasattr(body, "__aiter__") else json.dumps(body).encode()
     return Call(method, service, path, query, said, data, "req-1")

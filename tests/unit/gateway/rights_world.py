@@ -1,7 +1,4 @@
-"""A cloud in memory: real gateways, and services that keep to the rules of Glance, Neutron and Nova about who may see and do what.
-
-For the property test of rights, which makes many thousands of requests: nothing here opens a socket.
-"""
+"""A cloud in memory: real gateways, and services that follow the rules of Glance, Neutron and Nova about rights."""
 
 from __future__ import annotations
 
@@ -19,19 +16,21 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import CIMultiDict
+from no_parts import collaborators
 from replica_sites import Notes
 
 from atoll.gateway.bring import Bringer, Keeper
-from atoll.gateway.bring.asking import Failed
 from atoll.gateway.bring.keeper import KIND, wanted
 from atoll.gateway.bring.pull import PullFailed
+from atoll.gateway.bring.service_client import BringFailed
 from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.create import CreateAt
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
-from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.peer import PEER
-from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID
 
 NAMES = ("brest", "metz", "pau")
@@ -39,7 +38,7 @@ NAMES = ("brest", "metz", "pau")
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a service takes a token for."""
+    """The user and project for which a service takes a token."""
 
     project: str
     admin: bool = False
@@ -48,7 +47,7 @@ class Caller:
 
 @dataclass
 class Services:
-    """What one site's Glance, Neutron and Nova hold."""
+    """The resources of one site's Glance, Neutron and Nova."""
 
     site: str
     images: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -83,7 +82,7 @@ class Services:
 
     # Glance
 
-    def _image(self, who: Caller, call: Call, parts: list[str], said: Any) -> tuple[int, Any]:  # noqa: PLR0911 - one for each rule
+    def _image(self, who: Caller, call: Call, parts: list[str], said: Any) -> tuple[int, Any]:
         if not parts:
             return self._new_image(who, said) if call.method == "POST" else (200, {"images": [], "first": "", "schema": ""})
         image = self.images.get(parts[0])
@@ -156,7 +155,7 @@ class Services:
 
     # Neutron
 
-    def _network(self, who: Caller, call: Call, parts: list[str], said: Any) -> tuple[int, Any]:  # noqa: PLR0911 - one for each rule
+    def _network(self, who: Caller, call: Call, parts: list[str], said: Any) -> tuple[int, Any]:
         if not parts:
             if call.method == "GET":
                 return 200, {"networks": [each for each in self.networks.values() if self.sees_network(who, each)]}
@@ -184,7 +183,7 @@ class Services:
         network |= {"name": said["network"].get("name", network["name"])} if isinstance(said, dict) and "network" in said else {}
         return 200, {"network": dict(network)}
 
-    def _policy(self, who: Caller, call: Call, parts: list[str], said: Any) -> tuple[int, Any]:  # noqa: PLR0911 - one for each rule
+    def _policy(self, who: Caller, call: Call, parts: list[str], said: Any) -> tuple[int, Any]:
         if not parts and call.method == "GET":
             asked = dict(parse_qsl(call.query))
             found = [each for each in self.policies.values() if all(each.get(name) == value for name, value in asked.items())]
@@ -225,8 +224,8 @@ class Services:
         return 202, {"server": {"id": str(uuid.uuid4())}}
 
 
-class Upstream:
-    """An answer."""
+class StreamedReply:
+    """An answer that is read in pieces."""
 
     length = None
 
@@ -244,29 +243,26 @@ class Upstream:
         pass
 
 
-class Request(dict):  # type: ignore[type-arg]
-    """What the handlers of the peer port look at."""
+class Request(dict):
+    """A double of the requests that the peer port's handlers get."""
 
     def __init__(self, peer: str, call: Call, names: dict[str, str]) -> None:
         super().__init__({PEER: peer})
-        self._body = call.body if isinstance(call.body, bytes) else b""
+        self._body = self._rest = call.body if isinstance(call.body, bytes) else b""
         self.match_info, self.query, self.content = names, dict(parse_qsl(call.query)), self
         self.content_length = len(self._body)
 
-    async def json(self) -> Any:
-        return json.loads(self._body)
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self._body
+    async def readany(self) -> bytes:
+        read, self._rest = self._rest, b""
+        return read
 
 
 class Sites:
-    """The cloud as one gateway sees it; also what it takes for its mesh."""
+    """The cloud as one gateway sees it, also in place of its mesh."""
 
     def __init__(self, world: World, here: str) -> None:
         self.here = here
         self._world = world
-        self.on_write: Any = None
 
     def others(self) -> list[str]:
         return [name for name in NAMES if name != self.here]
@@ -290,37 +286,39 @@ class Sites:
         return await (await self.open(site, call)).read()
 
     @asynccontextmanager
-    async def stream(self, site: str, call: Call) -> AsyncIterator[Upstream]:
+    async def stream(self, site: str, call: Call) -> AsyncIterator[StreamedReply]:
         yield await self.open(site, call)
 
-    async def open(self, site: str, call: Call) -> Upstream:
+    async def open(self, site: str, call: Call) -> StreamedReply:
         if site == self.here:
-            return Upstream(await self._world[site].serve(call))
+            return StreamedReply(await self._world[site].serve(call))
         if site not in self.reachable():
             raise Unreachable(site, "cut off", sent=False)
-        return Upstream(await self._world[site].serve_peer(self.here, call))
+        return StreamedReply(await self._world[site].serve_peer(self.here, call))
 
 
 class Node:
-    """One site: its services and its gateway."""
+    """A site with a gateway and doubles of its services."""
 
     def __init__(self, world: World, name: str, data: Path) -> None:
         self.name = name
         self.services = Services(name)
         self.sites = Sites(world, name)
         self.conflicts = Conflicts()
-        self.bringer = Bringer(self.sites, data, self.conflicts)  # type: ignore[arg-type]
-        self.keeper = Keeper(self.sites, world.notes, self.bringer.images)  # type: ignore[arg-type]
-        self.performer = Performer(self.sites, self.bringer.images)  # type: ignore[arg-type]
-        self.pending = Pending(data / "pending.db", self.sites, lambda: 0.0, self.performer, self.conflicts)  # type: ignore[arg-type]
-        self.gateway = Gateway(self.sites, self.sites)  # type: ignore[arg-type]
-        self.gateway.replicas = Replicas(self.sites, world.notes, self.pending, self.gateway.creations.at)  # type: ignore[arg-type]
-        self.gateway.bringer = self.bringer
-        self.gateway.on_reply = self.keeper.note
-        self.sites.on_write = self.bringer.loans.on_write
+        self.bringer = Bringer(self.sites, data, self.conflicts)
+        self.keeper = Keeper(self.sites, world.notes, self.bringer.images)
+        self.performer = Performer(self.sites, self.bringer.images)
+        self.pending = Pending(data / "pending.db", self.sites, lambda: 0.0, self.performer, self.conflicts)
+
+        def replicas(create_at: CreateAt, _local: object) -> ReplicatedResources:
+            return ReplicatedResources(self.sites, world.notes, self.pending, create_at)
+
+        parts = collaborators(bringer=self.bringer, replicas=replicas, on_reply=self.keeper.note)
+        self.gateway = Gateway(self.sites, self.sites, parts)
+        self.write_listener = self.bringer.loans.on_write
 
     async def serve(self, call: Call) -> Reply:
-        """Answer as the site's own services."""
+        """Answer a request as the site's own services."""
         body = call.body if isinstance(call.body, bytes) else b"".join([piece async for piece in call.body]) if call.body else b""
         if call.service == "identity":
             kind, *rest = call.token.split()
@@ -338,7 +336,7 @@ class Node:
             return self._reply(401, {})
         status, answer = self.services.handle(who, call, body)
         if call.method != "GET" and status < 400:
-            self.sites.on_write(call)
+            self.write_listener(call)
         return self._reply(status, answer)
 
     def _reply(self, status: int, answer: Any) -> Reply:
@@ -346,24 +344,24 @@ class Node:
         return Reply(status, CIMultiDict(), body, self.name)
 
     async def serve_peer(self, peer: str, call: Call) -> Reply:
-        """Answer as the gateway's peer port."""
-        if call.service != "atoll":
-            answer = await self.gateway.local(call)
+        """Answer a request as the gateway's peer port."""
+        if call.service != GATEWAY:
+            answer = await self.gateway.answer_peer(call)
             return answer if isinstance(answer, Reply) else await answer.read()
         parts = call.path.strip("/").split("/")
         if parts[0] == "images":
             return self._chunk(call, parts[1])
-        means = self.bringer._means
+        context = self.bringer._context
         handler, names = {
-            "things": (means.holders._answer, dict(zip(("kind", "id"), parts[1:], strict=False))),
-            "withdrawals": (means.grants._withdraw, {}),
+            "things": (context.holders._answer, dict(zip(("kind", "id"), parts[1:], strict=False))),
+            "withdrawals": (context.grants._withdraw, {}),
             "operations": (self.performer._answer, {}),
         }[parts[0]]
         try:
-            response = await handler(Request(peer, call, names))  # type: ignore[arg-type]
+            response = await handler(Request(peer, call, names))
         except web.HTTPException as error:
             return self._reply(error.status, {})
-        return Reply(response.status, CIMultiDict(), response.body, self.name)  # type: ignore[attr-defined]
+        return Reply(response.status, CIMultiDict(), response.body, self.name)  # type: ignore[attr-defined]  # a response with a body
 
     def _chunk(self, call: Call, image: str) -> Reply:
         asked = {name: int(value) for name, value in parse_qsl(call.query)}
@@ -372,10 +370,10 @@ class Node:
         return Reply(200, CIMultiDict({"Content-Digest": f"sha-256=:{digest}:"}), piece, self.name)
 
     async def work(self) -> None:
-        """Do once what the gateway does all the time."""
+        """Run each background task of the gateway once."""
         for record in list(self.keeper._document.records(KIND)):
             if wanted(record.fields.get("keep"), self.name):
-                with suppress(Failed, PullFailed, Unreachable):  # as `Keeper.run`
+                with suppress(BringFailed, PullFailed, Unreachable):  # as `Keeper.run`
                     await self.keeper._keep(record.key, record.fields.get("owner"))
         there = {self.name, *self.sites.reachable()}
         for site, resource in self.pending._store.resources():
@@ -388,7 +386,7 @@ class Node:
 
 
 class World:
-    """The cloud."""
+    """The cloud, with its sites and the links between them."""
 
     def __init__(self, directory: Path) -> None:
         self.notes = Notes()
@@ -402,7 +400,7 @@ class World:
         return self.nodes[site]
 
     async def ask(self, site: str, user: str, call: tuple[str, str, str], body: Any = None, scope: str = "", **headers: str) -> Reply:
-        """A user's request at a site's public port."""
+        """Send a user's request to a site's public port."""
         method, service, path = call
         said = CIMultiDict({"X-Auth-Token": f"user {user}", **headers})
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -411,7 +409,7 @@ class World:
         return answer if isinstance(answer, Reply) else await answer.read()
 
     async def settle(self, rounds: int = 4) -> None:
-        """Let all gateways work until nothing is left to do."""
+        """Let all gateways work until they have nothing left to do."""
         for _ in range(rounds):
             for node in self.nodes.values():
                 await node.work()

@@ -1,17 +1,17 @@
-"""Any scope, for tests."""
+"""Hypothesis strategies for scopes."""
 
 from itertools import count
 
 from hypothesis import strategies as st
 
-from atoll.gateway.scope.model import SERVICES, Alternatives, Around, Cross, Replicas, Scope, Site, sites
+from atoll.gateway.scope.model import SERVICES, Alternatives, Around, Cross, Replicated, Scope, Site, sites
 
 NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 
 
 @st.composite
 def expressions(draw):
-    """Any expression: every site in it has a name of its own, and no operation has one of its own kind as a part."""
+    """Return expressions whose sites have different names, and in which no operation contains one of its own kind."""
     base = draw(NAMES)
     names = (f"{base}{number}" for number in count())
 
@@ -19,11 +19,11 @@ def expressions(draw):
         kind = draw(st.sampled_from((Site, *kinds))) if depth else Site
         if kind is Site:
             return Site(next(names))
-        others = tuple({Cross, Replicas, Alternatives} - {kind})
-        ordered = tuple(each for each in (Cross, Replicas, Alternatives) if each in others)
+        others = tuple({Cross, Replicated, Alternatives} - {kind})
+        ordered = tuple(each for each in (Cross, Replicated, Alternatives) if each in others)
         return kind(tuple(build(depth - 1, ordered) for _ in range(draw(st.integers(2, 3 if depth == 2 else 2)))))
 
-    return build(2, (Cross, Replicas, Alternatives))
+    return build(2, (Cross, Replicated, Alternatives))
 
 
 @st.composite

@@ -1,12 +1,15 @@
-"""Sites whose Nova and Neutron share things with projects, for the tests of what is brought and of who may use it."""
+"""Sites whose Nova and Neutron share resources with projects, for the tests of what is brought and of who may use it."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from bring_sites import Site
+from bring_sites import Site, Sites, running
 
 OURS, THEIRS = "ours", "theirs"
 KEYS = {
@@ -55,7 +58,7 @@ def group(name: str, *rules: dict[str, Any]) -> dict[str, Any]:
 
 
 class Cloud(Site):
-    """A site with collections of things; what is made is kept, what is deleted is gone, and all of it is noted."""
+    """A site with collections of resources, which are created, deleted and recorded."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -79,7 +82,7 @@ class Cloud(Site):
         return self._make(path, body)
 
     def shown(self, path: str) -> bool:
-        """Whether the user's project sees it: its own, and what this site shares with it."""
+        """Return whether the user's project sees a resource: its own, or one that this site shares with it."""
         thing = self.things.get(path, {})
         if thing.get("os-flavor-access:is_public") is False:
             return {"tenant": self.project} in self.access
@@ -91,7 +94,7 @@ class Cloud(Site):
         return [thing for key, thing in self.things.items() if key.startswith("rbac-policies/")]
 
     def share(self, kind: str, identifier: str, project: str = "*", action: str = "access_as_shared") -> str:
-        """What an owner does."""
+        """Create an RBAC policy as an owner does; return its id."""
         policy = str(uuid.uuid4())
         self.things[f"rbac-policies/{policy}"] = {
             "id": policy,
@@ -144,3 +147,14 @@ class Cloud(Site):
 
     def deleted(self) -> list[str]:
         return [path for method, path, _, _ in self.changes if method == "DELETE"]
+
+
+def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Cloud, list[Sites]], Awaitable[None]]) -> None:
+    """Call `act` with three clouds, and the view that each of their gateways has of the sites."""
+
+    async def main() -> None:
+        sites = here, lyon, nice = Cloud("here"), Cloud("lyon"), Cloud("nice")
+        async with running(*sites, data=tmp_path) as views:
+            await act(here, lyon, nice, views)
+
+    asyncio.run(main())

@@ -1,11 +1,11 @@
-"""How far a member's word counts in a gateway, by the cloud's YAML."""
+"""The trust in a member's statements in a gateway, by the cloud's YAML."""
 
 from __future__ import annotations
 
 import pytest
 
 from atoll.gateway.identity.authority import Authority
-from atoll.mesh.identity.homes import Policy
+from atoll.identity.trust import TrustPolicy
 from atoll.mesh.record import Fields, Record, Stamped
 
 ENTRIES = {
@@ -18,7 +18,7 @@ ENTRIES = {
 
 
 class Document:
-    """What nice has written."""
+    """A document with the entries that nice has written."""
 
     def record(self, _kind: str, _key: str) -> Record | None:
         return None
@@ -45,13 +45,13 @@ HOMED = {"physics": frozenset({"nice"})}
     ],
 )
 def test_site_with_limited_trust_speaks_for_what_is_homed_at_it(site: str, project: str, user: str, *, speaks: bool):
-    assert Authority(Document(), Policy("paris", frozenset({"nice"}), HOMED)).speaks_for(site, project, user) is speaks
+    assert Authority(Document(), TrustPolicy("paris", frozenset({"nice"}), HOMED)).speaks_for(site, project, user) is speaks
 
 
 def test_site_speaks_for_itself_at_home():
-    assert Authority(Document(), Policy("nice", frozenset({"nice"}), HOMED)).speaks_for("nice", "other", "admin")
+    assert Authority(Document(), TrustPolicy("nice", frozenset({"nice"}), HOMED)).speaks_for("nice", "other", "admin")
 
 
 @pytest.mark.parametrize("project", ["lab", "other"])
 def test_without_limits_each_site_speaks_for_all(project: str):
-    assert Authority(Document(), Policy("paris", homed={"physics": frozenset({"paris"})})).speaks_for("nice", project, "marie")
+    assert Authority(Document(), TrustPolicy("paris", homed={"physics": frozenset({"paris"})})).speaks_for("nice", project, "marie")

@@ -1,4 +1,4 @@
-"""Equal ids are not the same thing: what sites hold under one id must agree before anything is brought or shared."""
+"""Equal ids are not proof: the descriptions that sites give of one id must agree before anything is brought or shared."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from bring_sites import Site, running
 
 from atoll.gateway.bring import Bringer
-from atoll.gateway.bring.asking import Refusal
-from atoll.gateway.bring.images import Images
+from atoll.gateway.bring.descriptions import Disagreement, agree, differences, least_visible
+from atoll.gateway.bring.images import ImageTransfers
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, Reference
-from atoll.gateway.bring.things import Disagreement, agree, differences, least_visible
+from atoll.gateway.bring.service_client import BringRefused
 from atoll.gateway.copies.conflicts import Conflicts
 
 DATA, OTHER = b"ubuntu" * 1000, b"backdoor" * 1000
@@ -40,7 +40,7 @@ def test_differences(kind: str, one: dict[str, Any], other: dict[str, Any], diff
 
 def test_any_two_sites_may_disagree():
     bodies = {"paris": {"owner": None}, "lyon": {"owner": "a"}, "nice": {"owner": "b"}}
-    with pytest.raises(Disagreement, match="lyon and nice hold different things under this id: they differ in owner"):
+    with pytest.raises(Disagreement, match="lyon and nice hold different resources under this id: they differ in owner"):
         agree(IMAGE, "i", bodies)
 
 
@@ -63,7 +63,7 @@ def trial(tmp_path: Path, act: Callable[[list[Site], Bringer], Awaitable[None]])
 
 
 def squat(site: Site, image: str, data: bytes, **more: Any) -> None:
-    """Another image under the same id."""
+    """Put another image under the same id."""
     hashed = {"size": len(data), "os_hash_value": hashlib.sha512(data).hexdigest()}
     site.images[image] = {**site.images[site.add_image(data)], "id": image, **hashed, **more}
     site.data[image] = data
@@ -75,7 +75,7 @@ def test_nearest_holder_does_not_decide_what_an_image_is(tmp_path: Path, owner: 
         here, mallory, lyon = sites
         image = lyon.add_image(DATA, owner="cloud", visibility="public")
         squat(mallory, image, OTHER, owner=owner, visibility="community")
-        with pytest.raises(Refusal):
+        with pytest.raises(BringRefused):
             await bringer.bring([Reference(IMAGE, image)], "user")
         assert (here.images, here.data) == ({}, {})
         (conflict,) = here.conflicts.list()
@@ -85,7 +85,7 @@ def test_nearest_holder_does_not_decide_what_an_image_is(tmp_path: Path, owner: 
 
 
 def test_user_does_not_see_what_the_gateways_see(tmp_path: Path):
-    """The private image of another project stands under the id at a site: its holder says so to gateways alone."""
+    """Another project's private image has the id at a site: its holder shows it to gateways alone."""
 
     async def act(sites: list[Site], bringer: Bringer) -> None:
         here, mallory, lyon = sites
@@ -98,7 +98,7 @@ def test_user_does_not_see_what_the_gateways_see(tmp_path: Path):
             return web.Response(status=404) if request.headers.get("X-Auth-Token") == "user" else None
 
         lyon.fault = hidden
-        with pytest.raises(Refusal):
+        with pytest.raises(BringRefused):
             await bringer.bring([Reference(IMAGE, image)], "user")
         assert here.data == {}
         assert here.conflicts.list()[0]["sites"] == ["lyon", "mallory"]
@@ -113,7 +113,7 @@ def test_copy_that_is_here_under_the_id_and_is_another_image_is_not_filled(tmp_p
         here.images[image] = {"id": image, "status": "queued", "owner": "theirs"}
         async with running(here, lyon) as views:
             with pytest.raises(Disagreement):
-                await Images(views[0], tmp_path, conflicts=here.conflicts).pull(image, {"lyon": lyon.images[image]})
+                await ImageTransfers(views[0], tmp_path, conflicts=here.conflicts).pull(image, {"lyon": lyon.images[image]})
         assert here.data == {}
         assert "differs from what the other sites hold: owner" in here.conflicts.list()[0]["why"]
 
@@ -125,7 +125,7 @@ def test_disagreement_is_forgotten_when_the_sites_agree(tmp_path: Path):
         here, mallory, lyon = sites
         image = lyon.add_image(DATA)
         squat(mallory, image, OTHER)
-        with pytest.raises(Refusal):
+        with pytest.raises(BringRefused):
             await bringer.bring([Reference(IMAGE, image)], "user")
         del mallory.images[image]
         assert await bringer.bring([Reference(IMAGE, image)], "user") is not None
@@ -160,14 +160,14 @@ def test_conflicts_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_view_of_a_site_that_is_not_asked_by_a_user(tmp_path: Path):
-    """What gateways tell each other of a thing: whether it is native there, and what its owner grants to a project."""
+    """Gateways tell each other whether a resource is native, and what its owner grants to a project."""
 
     async def main() -> None:
         here, lyon = Site("here"), Site("lyon")
         image = lyon.add_image(DATA, owner="theirs", visibility="shared")
         lyon.members[image] = {"ours"}
         async with running(here, lyon) as views:
-            holders = Images(views[0], tmp_path).holders
+            holders = ImageTransfers(views[0], tmp_path).holders
             (granted,), (stranger,) = await holders.elsewhere(IMAGE, image, "ours"), await holders.elsewhere(IMAGE, image, "nobody")
             assert (granted.site, granted.native, granted.granted, stranger.granted) == ("lyon", True, ("use",), ())
             assert [(loan.project, loan.borrower) for loan in lyon.ledger.loans()] == [("ours", "here")]

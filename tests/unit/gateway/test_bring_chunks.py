@@ -1,4 +1,4 @@
-"""What a site serves of its images to other gateways."""
+"""The chunks of images that a site serves to other gateways."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from bring_sites import Site, running
 
 from atoll.gateway.bring import chunks
-from atoll.gateway.bring.partial import CHUNK
+from atoll.gateway.bring.partial_file import CHUNK
 
 DATA = bytes(range(256)) * 10
 
 
 def ask(*targets: str, before: Callable[[Site], Awaitable[None]] | None = None, **more: str) -> list[tuple[int, bytes, str]]:
-    """Status, body and digest of the answers; IMAGE in a target stands for an image's id."""
+    """Return status, body and digest of the answers; IMAGE in a target stands for an image's id."""
 
     async def main() -> list[tuple[int, bytes, str]]:
         lyon = Site("lyon")
@@ -59,25 +59,42 @@ def test_what_makes_no_sense_is_refused(query: str, status: int):
 
 
 @pytest.mark.parametrize("identifier", ["x", "..%2f..%2fv2%2fimages", "00000000-0000-0000-0000-000000000000%3fa=b"])
-def test_what_is_no_image_id_goes_no_further(identifier: str):
+def test_an_invalid_image_id_causes_no_request(identifier: str):
     assert [status for status, _, _ in ask(f"{identifier}/chunks?offset=0&length=1")] == [404]
 
 
-def test_who_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch):
-    """Otherwise a site that is cut off in the middle would hold a chunk's memory for as long as TCP hopes."""
-    monkeypatch.setattr(chunks, "_SLOWEST_S", 0.1)
-    monkeypatch.setattr(chunks, "SLOTS", 1)
+def hold_the_only_slot(give_up: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    """Check that a chunk is served after a client has asked for another one, and then did as `give_up` says."""
 
     async def main() -> None:
         lyon = Site("lyon")
         image = lyon.add_image(bytes(CHUNK))
         async with running(lyon) as (view,):
             host, port = view.urls["lyon"].removeprefix("http://").split(":")
-            _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+            reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
             writer.write(f"GET /atoll/images/{image}/chunks?offset=0&length={CHUNK} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            await asyncio.sleep(0.3)
+            await give_up(reader, writer)
             async with asyncio.timeout(5), view.session.get(f"{view.urls['lyon']}/atoll/images/{image}/chunks?offset=0&length=9") as answer:
-                assert await answer.read() == bytes(9)
+                assert await answer.read() == bytes(9), "the only slot must be free again"
             writer.close()
 
     asyncio.run(main())
+
+
+def test_a_client_that_accepts_no_data_is_dropped(monkeypatch: pytest.MonkeyPatch):
+    """A site that is cut off in the middle must not hold a chunk's memory until TCP gives up."""
+    monkeypatch.setattr(chunks, "_SLOWEST_S", 0.1)
+    monkeypatch.setattr(chunks, "SLOTS", 1)
+    hold_the_only_slot(lambda _reader, _writer: asyncio.sleep(0.3))
+
+
+def test_a_client_that_hangs_up_is_no_error_of_this_site(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """Gateways close their connections when they give a site up, also in the middle of a chunk."""
+    monkeypatch.setattr(chunks, "SLOTS", 1)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.transport.abort()
+
+    hold_the_only_slot(hang_up)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

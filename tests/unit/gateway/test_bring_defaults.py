@@ -1,11 +1,11 @@
-"""The group `default` of a project: whose rules a site takes over that has only the first ones."""
+"""The group `default` of a project: the rules that a site takes over if it has only the first ones."""
 
 from typing import Any
 
 import pytest
 
-from atoll.gateway.bring.defaults import Defaults
-from atoll.gateway.bring.things import Description
+from atoll.gateway.bring.default_groups import DefaultGroups
+from atoll.gateway.bring.descriptions import Description
 from atoll.gateway.copies.conflicts import Conflicts
 
 
@@ -13,8 +13,8 @@ class Sites:
     here = "brest"
 
 
-def defaults(conflicts: Conflicts, *limited: str) -> Defaults:
-    return Defaults(Sites(), None, None, conflicts, limited)  # type: ignore[arg-type] - none of them is asked here
+def defaults(conflicts: Conflicts, *limited: str) -> DefaultGroups:
+    return DefaultGroups(Sites(), None, None, conflicts, limited)
 
 
 def group(site: str, *rules: str, revision: int = 5, project: str = "p") -> Description:
@@ -35,7 +35,7 @@ def test_a_site_opens_no_group_that_others_keep_closed() -> None:
     assert (told["id"], told["sites"]) == ("g", ["metz", "pau"])
 
 
-def test_what_all_have_is_taken_over_and_nobody_is_told() -> None:
+def test_rules_that_all_sites_have_are_adopted_without_a_conflict() -> None:
     conflicts = Conflicts()
     assert taken(defaults(conflicts)._agreed([group("metz", "a", "b"), group("pau", "a", "b")], ())) == ["a", "b"]
     assert conflicts.list() == []

@@ -1,4 +1,4 @@
-"""Images on their way from one site to another, between real servers that fail in the middle."""
+"""Transfers of images from one site to another, between real servers that fail in the middle."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aiohttp import web
 from bring_sites import Site, Sites, running
 
 from atoll.gateway.bring import pull as pulling
-from atoll.gateway.bring.images import Images
-from atoll.gateway.bring.partial import CHUNK
-from atoll.gateway.bring.pull import STREAMS, Image, PullFailed
+from atoll.gateway.bring.images import ImageTransfers
+from atoll.gateway.bring.partial_file import CHUNK
+from atoll.gateway.bring.pull import STREAMS, PullFailed, SourceImage
 
 DATA = random.Random(5).randbytes(4 * CHUNK + 12345)
 COUNT = 5
@@ -46,14 +46,14 @@ def copy(holder: Site, other: Site, image: str) -> None:
 
 
 def said(sites: list[Site], image: str, *names: str) -> dict[str, dict[str, Any]]:
-    """What sites say of an image."""
+    """Return the descriptions of an image by some sites."""
     bodies = [site.images[image] for site in sites if image in site.images and site.name != "here"]
     return {name: dict(bodies[0]) for name in names}
 
 
-def described(site: Site, image: str) -> Image:
-    """An image as a pull is told of it."""
-    return Image.described(site.images[image], "private")
+def described(site: Site, image: str) -> SourceImage:
+    """Return an image as a transfer gets it."""
+    return SourceImage.described(site.images[image], "private")
 
 
 def chunks_asked(view: Sites, site: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_image_arrives_under_its_own_id(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, lyon = sites
         image = lyon.add_image(DATA, os_distro="debian", tags=["x"])
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.data[image] == DATA
         expected = {"id": image, "name": "i", "visibility": "private", "owner": "ours", "os_distro": "debian", "tags": ["x"]}
         assert here.images[image] == {**expected, "disk_format": "raw", "status": "active"}
@@ -76,14 +76,14 @@ def test_image_arrives_under_its_own_id(tmp_path: Path):
 def test_empty_image_arrives(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(b"")
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert sites[0].data[image] == b""
 
     cloud(trial)
 
 
 def breaking(site: Site, times: int, how: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
-    """The first chunks that a site is asked for go wrong."""
+    """Have the first chunks that a site serves fail."""
     left = times
 
     async def fault(request: web.Request) -> web.StreamResponse | None:
@@ -97,7 +97,7 @@ def breaking(site: Site, times: int, how: Callable[[web.Request], Awaitable[web.
 
 
 async def cut(request: web.Request) -> web.StreamResponse:
-    """Half of a chunk, and then no connection any more."""
+    """Send half of a chunk, then close the connection."""
     response = web.StreamResponse()
     response.content_length = int(request.query["length"])
     await response.prepare(request)
@@ -108,7 +108,7 @@ async def cut(request: web.Request) -> web.StreamResponse:
 
 
 async def stall(request: web.Request) -> web.StreamResponse:
-    """Half of a chunk, and then nothing, on a connection that stays open."""
+    """Send half of a chunk, then nothing, on a connection that stays open."""
     response = web.StreamResponse()
     response.content_length = int(request.query["length"])
     await response.prepare(request)
@@ -118,7 +118,7 @@ async def stall(request: web.Request) -> web.StreamResponse:
 
 
 async def corrupt(request: web.Request) -> web.StreamResponse:
-    """All of it, with the right checksum of something else."""
+    """Send all bytes of another chunk, with their own checksum."""
     offset, length = int(request.query["offset"]), int(request.query["length"])
     body = bytearray(DATA[offset : offset + length])
     body[length // 2] ^= 1
@@ -130,7 +130,7 @@ def test_chunk_that_fails_is_fetched_again(tmp_path: Path, how: Callable[[web.Re
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(DATA)
         breaking(sites[1], 3, how)
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert sites[0].data[image] == DATA
         assert len(chunks_asked(views[0], "lyon")) == COUNT + 3
 
@@ -153,7 +153,7 @@ def test_another_holder_goes_on_when_one_dies(tmp_path: Path):
             return None
 
         lyon.fault = fault
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon", "nice"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon", "nice"))
         assert here.data[image] == DATA
         assert len(chunks_asked(views[0], "nice")) == COUNT - 2
 
@@ -165,11 +165,11 @@ def test_holder_that_has_it_no_more_is_left(tmp_path: Path):
         here, _lyon, nice = sites
         image = nice.add_image(DATA)
         holders = said(sites, image, "lyon", "nice")
-        await Images(views[0], tmp_path).pull(image, holders)
+        await ImageTransfers(views[0], tmp_path).pull(image, holders)
         assert here.data[image] == DATA
         del nice.images[image], nice.data[image], here.images[image]
         with pytest.raises(PullFailed, match="no site has it"):
-            await Images(views[0], tmp_path).pull(image, holders)
+            await ImageTransfers(views[0], tmp_path).pull(image, holders)
 
     cloud(trial, "lyon", "nice")
 
@@ -184,7 +184,7 @@ def test_restart_fetches_only_what_is_missing(tmp_path: Path):
             return await cut(request) if last else None
 
         lyon.fault = fault
-        images = Images(views[0], tmp_path)
+        images = ImageTransfers(views[0], tmp_path)
         wish = asyncio.create_task(images.pull(image, said(sites, image, "lyon")))
         while not (images.status() and images.status()[0]["have"] == 3 * CHUNK):
             await asyncio.sleep(0.01)
@@ -192,24 +192,24 @@ def test_restart_fetches_only_what_is_missing(tmp_path: Path):
         assert (await asyncio.gather(wish, return_exceptions=True))[0].__class__ is asyncio.CancelledError
         lyon.fault = None
         views[0].asked.clear()
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.data[image] == DATA
         assert len(chunks_asked(views[0], "lyon")) == 2
 
     cloud(trial)
 
 
-def test_what_the_disk_has_lost_is_fetched_again(tmp_path: Path):
+def test_chunks_that_the_disk_has_lost_are_fetched_again(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, lyon = sites
         image = lyon.add_image(DATA)
-        pull = pulling.Pull(views[0], described(sites[1], image), ["lyon"], tmp_path, 5)
+        pull = pulling.ImagePull(views[0], described(sites[1], image), ["lyon"], tmp_path, 5)
         partial = pull.begin()
         await pull.fill()
-        partial.write(CHUNK + 7, b"lost")  # and the journal still says that it is there
+        partial.write(CHUNK + 7, b"lost")  # and the journal still lists the chunk
         partial.close()
         views[0].asked.clear()
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.data[image] == DATA
         assert len(chunks_asked(views[0], "lyon")) == 1
 
@@ -219,8 +219,8 @@ def test_what_the_disk_has_lost_is_fetched_again(tmp_path: Path):
 def test_image_with_another_hash_is_refused(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(DATA, os_hash_value="0" * 128)
-        with pytest.raises(PullFailed, match="another hash"):
-            await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        with pytest.raises(PullFailed, match="do not have the image"):
+            await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert "status" not in sites[0].images.get(image, {}) or sites[0].images[image]["status"] == "queued"
         assert list(tmp_path.iterdir()) == []
 
@@ -232,7 +232,7 @@ def test_patience_ends(tmp_path: Path):
         image = sites[1].add_image(DATA)
         breaking(sites[1], 10**6, cut)
         with pytest.raises(PullFailed, match="broke off"):
-            await Images(views[0], tmp_path, patience_s=0.2).pull(image, said(sites, image, "lyon"))
+            await ImageTransfers(views[0], tmp_path, patience_s=0.2).pull(image, said(sites, image, "lyon"))
 
     cloud(trial)
 
@@ -240,7 +240,7 @@ def test_patience_ends(tmp_path: Path):
 def test_two_wishes_share_one_pull_and_survive_each_other(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(DATA)
-        images = Images(views[0], tmp_path)
+        images = ImageTransfers(views[0], tmp_path)
         first, second = (asyncio.create_task(images.pull(image, said(sites, image, "lyon"))) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()
@@ -253,12 +253,12 @@ def test_two_wishes_share_one_pull_and_survive_each_other(tmp_path: Path):
     cloud(trial)
 
 
-def test_what_an_earlier_attempt_has_left_in_glance_is_completed(tmp_path: Path):
+def test_an_upload_left_by_an_earlier_attempt_is_completed(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         here, lyon = sites
         image = lyon.add_image(DATA)
         here.images[image] = {"id": image, "status": "queued"}
-        await Images(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
+        await ImageTransfers(views[0], tmp_path).pull(image, said(sites, image, "lyon"))
         assert here.images[image]["status"] == "active"
 
     cloud(trial)
@@ -270,7 +270,7 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path):
 
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         image = sites[1].add_image(big)
-        pull = pulling.Pull(views[0], described(sites[1], image), ["lyon"], tmp_path, 5)
+        pull = pulling.ImagePull(views[0], described(sites[1], image), ["lyon"], tmp_path, 5)
         tracemalloc.start()
         try:
             partial = pull.begin()
@@ -289,7 +289,7 @@ def test_old_partial_files_are_forgotten(tmp_path: Path):
     async def trial(sites: list[Site], views: list[Sites]) -> None:
         left = tmp_path / "left"
         left.touch()
-        images = Images(views[0], tmp_path)
+        images = ImageTransfers(views[0], tmp_path)
         images.forget_old(left.stat().st_mtime + 86400)
         assert left.exists()
         images.forget_old(left.stat().st_mtime + 8 * 86400)

@@ -1,48 +1,33 @@
-"""Images that are kept at sites, by policy."""
+"""Images that sites keep by policy."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bring_sites import Site, running
 from multidict import CIMultiDict
+from replica_sites import Notes
 
 from atoll.gateway.bring import Keeper
-from atoll.gateway.bring.images import Images
+from atoll.gateway.bring.images import ImageTransfers
 from atoll.gateway.bring.keeper import KIND, wanted
 from atoll.gateway.request.call import Call, Reply
-from atoll.mesh.record import Change, Record
+from atoll.mesh.record import Change
 
 IMAGE = "0b3bd3b3-6a54-4f7e-9d3c-0d2d1c0e9a11"
 
 
-class Document:
-    """One site's view of what all know."""
+class Document(Notes):
+    """One site's view of the document, with the fields of all records."""
 
-    def __init__(self) -> None:
-        self.fields: dict[str, dict[str, Any]] = {}
-        self.told: list[Callable[[frozenset[tuple[str, str]]], None]] = []
-
-    def write(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            assert change.kind == KIND
-            self.fields.setdefault(change.key, {}).update(change.fields)
-            for told in self.told:
-                told(frozenset({(change.kind, change.key)}))
-
-    def record(self, kind: str, key: str) -> Record | None:
-        return Record(kind, key, self.fields[key], {}, {}) if key in self.fields else None
-
-    def records(self, kind: str) -> Iterator[Record]:
-        yield from (record for key in self.fields if (record := self.record(kind, key)) is not None and record.present)
-
-    def on_change(self, callback: Callable[[frozenset[tuple[str, str]]], None]) -> None:
-        self.told.append(callback)
+    @property
+    def fields(self) -> dict[str, dict[str, Any]]:
+        return {key: dict(record.fields) for (_kind, key), record in self._records.items()}
 
 
 @pytest.mark.parametrize(
@@ -70,8 +55,15 @@ def answered(
     return call, Reply(status, CIMultiDict(), json.dumps(image).encode() if image else b"", "lyon", identity)
 
 
+async def idle(keeping: Keeper) -> None:
+    """Wait until a keeper has done its work, and waits for more."""
+    async with asyncio.timeout(10):
+        while keeping._wake.is_set() or not keeping._wake._waiters:
+            await asyncio.sleep(0.01)
+
+
 def keeper(document: Document) -> Keeper:
-    return Keeper(None, document, None)  # type: ignore[arg-type] - neither is asked here
+    return Keeper(None, document, None)
 
 
 def test_policy_is_noted_as_it_goes_by():
@@ -127,13 +119,13 @@ def test_all_else_is_of_no_interest(what: tuple[Call, Reply]):
     asyncio.run(main())
 
 
-def test_what_shall_be_kept_is_pulled_from_whoever_has_it(tmp_path: Path):
+def test_an_image_to_keep_is_pulled_from_any_site_that_has_it(tmp_path: Path):
     async def main() -> None:
         here, empty, lyon = Site("here"), Site("empty"), Site("lyon")
         async with running(here, empty, lyon) as views:
             document = Document()
             kept, other = lyon.add_image(b"kept" * 1000, atoll_keep="lyon,here"), lyon.add_image(b"other")
-            keeping = Keeper(views[0], document, Images(views[0], tmp_path))
+            keeping = Keeper(views[0], document, ImageTransfers(views[0], tmp_path))
             task = asyncio.create_task(keeping.run())
             await asyncio.sleep(0)
             document.write(
@@ -143,10 +135,10 @@ def test_what_shall_be_kept_is_pulled_from_whoever_has_it(tmp_path: Path):
                 while here.images.get(kept, {}).get("status") != "active":
                     await asyncio.sleep(0.01)
             assert here.data == {kept: b"kept" * 1000}
-            # Once it is here, nobody is asked again.
+            # Once the image is here, no site is asked again.
             views[0].asked.clear()
             keeping.wake()
-            await asyncio.sleep(0.05)
+            await idle(keeping)
             assert views[0].asked == []
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -160,9 +152,10 @@ def test_site_that_comes_back_with_it_is_asked_again(tmp_path: Path):
         async with running(here, lyon) as views:
             document = Document()
             document.write([Change(KIND, IMAGE, {"keep": "everywhere", "present": True})])
-            keeping = Keeper(views[0], document, Images(views[0], tmp_path))
+            keeping = Keeper(views[0], document, ImageTransfers(views[0], tmp_path))
             task = asyncio.create_task(keeping.run())
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0)
+            await idle(keeping)
             assert here.images == {}
             lyon.images[IMAGE] = {**lyon.images[lyon.add_image(b"late", atoll_keep="everywhere")], "id": IMAGE}
             lyon.data[IMAGE] = b"late"
@@ -177,19 +170,20 @@ def test_site_that_comes_back_with_it_is_asked_again(tmp_path: Path):
 
 
 def keeping(tmp_path: Path, arrange: Callable[[Site, Site, Document], str], expected: Callable[[Site, str], bool]) -> Site:
-    """Have a keeper follow what `arrange` makes of this site, of lyon and of the document; returns this site after a while."""
+    """Have a keeper follow the images and records that `arrange` makes; return this site when the keeper has no more to do."""
     here, lyon = Site("here"), Site("lyon")
 
     async def main() -> None:
         document = Document()
         image = arrange(here, lyon, document)
         async with running(here, lyon) as views:
-            images = Images(views[0], tmp_path, conflicts=here.conflicts)
-            task = asyncio.create_task(Keeper(views[0], document, images).run())
+            images = ImageTransfers(views[0], tmp_path, conflicts=here.conflicts)
+            keeper = Keeper(views[0], document, images)
+            task = asyncio.create_task(keeper.run())
             async with asyncio.timeout(10):
                 while not expected(here, image):
                     await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
+            await idle(keeper)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
@@ -198,7 +192,7 @@ def keeping(tmp_path: Path, arrange: Callable[[Site, Site, Document], str], expe
 
 
 def test_another_projects_data_are_not_put_into_an_image_that_has_the_id(tmp_path: Path):
-    """A user makes an image under the id of another project's at another site, and asks for its data."""
+    """A user creates an image under another project's id at another site, and asks for its data."""
 
     def arrange(here: Site, lyon: Site, document: Document) -> str:
         image = lyon.add_image(b"secret" * 1000, owner="victim", atoll_keep="here")
@@ -214,7 +208,7 @@ def test_another_projects_data_are_not_put_into_an_image_that_has_the_id(tmp_pat
 
 
 def test_record_that_the_image_contradicts_has_nothing_pulled(tmp_path: Path):
-    """The property is the owner's; a record is what some member site has written."""
+    """The property is the owner's; any member site may have written the record."""
 
     def arrange(_here: Site, lyon: Site, document: Document) -> str:
         image, kept = lyon.add_image(b"secret" * 1000), lyon.add_image(b"kept", atoll_keep="here")

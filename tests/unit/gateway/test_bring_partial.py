@@ -1,4 +1,4 @@
-"""Files that arrive in chunks, in any order, over several lives of the process."""
+"""Files that arrive in chunks, in any order, across restarts of the process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.gateway.bring.partial import Partial
+from atoll.gateway.bring.partial_file import PartialFile
 
 DATA = bytes(range(256)) * 5 + b"end"
 CHUNK = 128
 
 
-def receive(partial: Partial, index: int) -> None:
+def receive(partial: PartialFile, index: int) -> None:
     offset, length = partial.span(index)
     partial.write(offset, DATA[offset : offset + length])
     partial.add(index, hashlib.sha256(DATA[offset : offset + length]).hexdigest())
 
 
-def opened(path: Path, identity: str = "sha512:1") -> Partial:
-    return Partial(path, len(DATA), identity, CHUNK)
+def opened(path: Path, identity: str = "sha512:1") -> PartialFile:
+    return PartialFile(path, len(DATA), identity, CHUNK)
 
 
 @given(order=st.permutations(range(11)), restarts=st.sets(st.integers(0, 10)))

@@ -1,4 +1,4 @@
-"""What requests refer to."""
+"""The references in requests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from atoll.gateway.bring.implied_network import names_none
 from atoll.gateway.bring.references import FLAVOR, IMAGE, KEY_PAIR, NETWORK, PORT, SECURITY_GROUP, SUBNET, Reference, references
-from atoll.gateway.bring.unnamed import names_none
 from atoll.gateway.request.call import Call
 from atoll.gateway.resolve import references as table
 from atoll.gateway.resolve.mentions import given_ids, involves_default, mentions, named_by, parents_of
@@ -125,7 +125,7 @@ def test_others(service: str, path: str, body: Any, expected: list[tuple[str, st
         ("POST", "metering/metering-label-rules.json", {"metering_label_rule": {"metering_label_id": "m"}}, ["metering label m"]),
     ],
 )
-def test_what_neutron_is_asked_for(method: str, path: str, body: Any, expected: list[str]):
+def test_path_templates_of_neutron(method: str, path: str, body: Any, expected: list[str]):
     asked = call("network", f"/v2.0/{path}", body).with_(method=method)
     assert sorted(str(mention.reference) for mention in mentions(asked)) == expected
 
@@ -174,13 +174,13 @@ def test_every_kind_that_may_be_elsewhere_can_be_looked_for():
         field.hint.format(here="a", site="b")
 
 
-def test_what_is_no_json_refers_to_nothing():
+def test_a_body_that_is_no_json_has_no_references():
     bare = call("compute", "/v2.1/servers", None)
     assert references(bare.with_(body=b"{")) == []
     assert references(bare.with_(body=None)) == []
 
 
-def test_it_reads_like_a_sentence():
+def test_a_reference_is_printed_as_words():
     assert str(Reference(IMAGE, "i1")) == "image i1"
 
 

@@ -1,47 +1,37 @@
-"""What an owner shares at one site is shared on the copies at others, and ends there when it ends where it was made."""
+"""Grants on copies: they follow the owner's grants, and end with them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bring_sites import Sites, running
+from bring_sites import Sites
 from multidict import CIMultiDict
-from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, THEIRS, Cloud, group
+from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, THEIRS, Cloud, group, trial
 
 from atoll.gateway.bring import loans
-from atoll.gateway.bring.asking import Refusal
+from atoll.gateway.bring.descriptions import Description
 from atoll.gateway.bring.grants import allowed
 from atoll.gateway.bring.ledger import Ledger, Loan
 from atoll.gateway.bring.references import FLAVOR, IMAGE, NETWORK, SECURITY_GROUP, Reference
-from atoll.gateway.bring.things import Description
+from atoll.gateway.bring.service_client import BringRefused
 from atoll.gateway.request.call import Call
 
 NETWORK_N = Reference(NETWORK, "n")
 POLICY = "/v2.0/rbac-policies/x"
 
 
-def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Cloud, list[Sites]], Awaitable[None]]) -> None:
-    async def main() -> None:
-        sites = here, lyon, nice = Cloud("here"), Cloud("lyon"), Cloud("nice")
-        async with running(*sites, data=tmp_path) as views:
-            await act(here, lyon, nice, views)
-
-    asyncio.run(main())
-
-
 def wrote(site: Cloud, path: str, method: str = "DELETE", service: str = "network") -> None:
-    """What `Sites` tells of a write that the site has carried out."""
+    """Tell a site's loans of a write that its services have carried out."""
     assert site.bringer is not None
     site.bringer.loans.on_write(Call(method, service, path, "", CIMultiDict(), None, "req-1"))
 
 
 async def follow(site: Cloud) -> None:
-    """Do once what the site's gateway does all the time."""
+    """Run each background task of the site's gateway once."""
     assert site.bringer is not None
     loans = site.bringer.loans
     touched, loans._touched = frozenset(loans._touched), set()
@@ -54,12 +44,12 @@ async def bring(site: Cloud, reference: Reference) -> bool:
     site.bringer._bringing.clear()
     try:
         return await site.bringer.bring([reference], "user") is not None
-    except Refusal:
+    except BringRefused:
         return False
 
 
 def owned(site: Cloud) -> None:
-    """A network of another project that is shared with ours."""
+    """Create at a site a network of another project that is shared with the test's project."""
     site.things["networks/n"] = {**NETWORK_BODY, "project_id": THEIRS}
     site.share("network", "n", OURS)
 
@@ -75,11 +65,11 @@ def test_network_that_is_no_longer_shared_is_not_shared_at_other_sites(tmp_path:
         assert await bring(here, NETWORK_N)
         assert [(each["target_tenant"], each["object_id"]) for each in here.policies()] == [(OURS, "n")]
         await follow(lyon)
-        assert len(here.policies()) == 1, "nothing has changed"
+        assert len(here.policies()) == 1, "the policy must stay while the owner shares the network"
         unshare(lyon)
         await follow(lyon)
         assert here.policies() == []
-        assert not await bring(here, NETWORK_N), "nobody shares it any more"
+        assert not await bring(here, NETWORK_N), "a network that nobody shares must not be brought"
 
     trial(tmp_path, act)
 
@@ -102,14 +92,14 @@ def test_site_that_is_cut_off_is_told_when_it_is_back(tmp_path: Path):
     trial(tmp_path, act)
 
 
-def test_it_is_told_after_a_restart_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_withdrawal_is_sent_after_a_restart_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loans, "AGAIN_S", 0.01)
     monkeypatch.setattr(loans, "LOOK_S", 0.0)
 
     async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
         owned(lyon)
         assert await bring(here, NETWORK_N)
-        # It happens past the gateway, which has forgotten all but its ledger.
+        # The policy is deleted past the gateway, which has been restarted and knows only its ledger.
         lyon.things = {"networks/n": lyon.things["networks/n"]}
         assert lyon.bringer is not None
         task = asyncio.create_task(lyon.bringer.loans.run())
@@ -200,7 +190,7 @@ def test_image_whose_member_is_removed(tmp_path: Path):
 
 
 def test_nothing_is_granted_on_what_was_made_here(tmp_path: Path):
-    """A member site says of this site's own network that its owner shares it."""
+    """A member site claims that the owner of this site's own network shares it."""
 
     async def act(here: Cloud, lyon: Cloud, _nice: Cloud, _views: list[Sites]) -> None:
         here.things["networks/n"] = {**NETWORK_BODY, "project_id": THEIRS}
@@ -226,7 +216,7 @@ def test_a_copy_of_a_copy_ends_with_the_copy(tmp_path: Path):
         owned(lyon)
         assert await bring(nice, NETWORK_N)
         lyon_url = views[0].urls.pop("lyon")
-        assert await bring(here, NETWORK_N), "from nice, on nice's word"
+        assert await bring(here, NETWORK_N), "the network is brought from nice, because nice grants its use"
         views[0].urls["lyon"] = lyon_url
         unshare(lyon)
         await follow(lyon)
@@ -246,7 +236,7 @@ def test_only_who_was_believed_can_take_it_back(tmp_path: Path):
         url = f"{views[0].urls['here']}/atoll/withdrawals"
         async with views[0].session.post(url, json=said, headers={"X-Test-From": "nice"}) as answer:
             assert await answer.json() == {"withdrawn": False}
-        # Not even lyon, as long as the owner shares it there.
+        # Not even lyon may take the grant back while the owner shares the network there.
         async with views[0].session.post(url, json=said, headers={"X-Test-From": "lyon"}) as answer:
             assert await answer.json() == {"withdrawn": False}
         assert len(here.policies()) == 1
@@ -296,7 +286,7 @@ def said(site: str, *granted: str, native: bool = True) -> Description:
         ([said("a", "x", "y"), said("b", "y")], (["y"], ["a", "b"])),
     ],
 )
-def test_what_may_be_granted(seen: list[Description], expected: tuple[list[str], list[str]]):
+def test_allowed_grants(seen: list[Description], expected: tuple[list[str], list[str]]):
     assert allowed(seen) == expected
 
 

@@ -16,8 +16,8 @@ from multidict import CIMultiDict
 from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, THEIRS, Cloud, group, rule
 
 from atoll.gateway.bring import Bringer
-from atoll.gateway.bring.asking import Refusal
 from atoll.gateway.bring.references import FLAVOR, KEY_PAIR, NETWORK, SECURITY_GROUP, SUBNET, Reference
+from atoll.gateway.bring.service_client import BringRefused
 from atoll.gateway.request.call import Call
 from atoll.identifiers import GATEWAY_PROJECT, default_group
 
@@ -59,13 +59,13 @@ def test_image_that_is_not_yet_whole_is_missing(tmp_path: Path):
 def test_flavor(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things["flavors/f"] = FLAVOR_BODY
-        undo = await bringer.bring([Reference(FLAVOR, "f")], "user")
+        brought = await bringer.bring([Reference(FLAVOR, "f")], "user")
         (made,) = here.made("flavors")
         assert made["flavor"] == {name: value for name, value in FLAVOR_BODY.items() if name not in {"links", "extra_specs"}} | {"swap": 0}
         assert here.made("flavors/f/os-extra_specs") == [{"extra_specs": {"a": "b"}}]
         assert {token for _, _, token, _ in here.changes} == {"admin"}
-        assert undo is not None
-        await undo()
+        assert brought is not None
+        await brought.undo()
         assert here.deleted() == ["flavors/f"]
 
     trial(tmp_path, act)
@@ -84,10 +84,10 @@ def test_private_flavor_is_for_the_project_alone(tmp_path: Path):
 def test_key_pair_is_made_by_the_user(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things["os-keypairs/k"] = {"name": "k", "public_key": "ssh-rsa A", "type": "ssh", "fingerprint": "x"}
-        undo = await bringer.bring([Reference(KEY_PAIR, "k")], "user")
+        brought = await bringer.bring([Reference(KEY_PAIR, "k")], "user")
         assert here.changes == [("POST", "os-keypairs", "user", {"keypair": {"name": "k", "public_key": "ssh-rsa A", "type": "ssh"}})]
-        assert undo is not None
-        await undo()
+        assert brought is not None
+        await brought.undo()
         assert here.changes[-1] == ("DELETE", "os-keypairs/k", "admin", None)
 
     trial(tmp_path, act)
@@ -106,14 +106,14 @@ def test_key_pair_that_the_user_makes_here_meanwhile(tmp_path: Path, key: str, b
         if brought:
             assert await bringer.bring([Reference(KEY_PAIR, "k")], "user") is not None
         else:
-            with pytest.raises(Refusal, match="another key pair k was made here in the meantime"):
+            with pytest.raises(BringRefused, match="another key pair k was made here in the meantime"):
                 await bringer.bring([Reference(KEY_PAIR, "k")], "user")
 
     trial(tmp_path, act)
 
 
 def test_network_and_its_subnet_that_are_wanted_at_once_are_made_once(tmp_path: Path):
-    """Neutron takes a minute to refuse the second of two networks of one id: it takes that for something that passes."""
+    """Neutron takes a minute to refuse the second of two networks of one id, since it retries."""
 
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things = {"networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}
@@ -177,12 +177,12 @@ def test_security_group_is_refused_whose_rule_names_what_can_t_be_brought(tmp_pa
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         narrow = rule("r5", "id-web", remote_address_group_id="addresses")
         lyon.things = {"security-groups/id-web": group("web", narrow)}
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(BringRefused) as refused:
             await bringer.bring([Reference(SECURITY_GROUP, "web")], "user")
         why = "rule of a security group r5 of lyon can't be brought to here, which lacks address group addresses that it names"
         assert str(refused.value) == why
         lyon.things = {"security-groups/id-web": group("web", rule("r1", "id-web", "id-hidden"))}
-        with pytest.raises(Refusal, match="names security group id-hidden, which lyon does not show to this project"):
+        with pytest.raises(BringRefused, match="names security group id-hidden, which lyon does not show to this project"):
             await bringer.bring([Reference(SECURITY_GROUP, "web")], "user")
         assert here.changes == []
 
@@ -198,11 +198,11 @@ def test_nothing_is_brought_if_something_is_nowhere(tmp_path: Path):
     trial(tmp_path, act)
 
 
-def test_what_was_made_is_undone_if_something_else_is_refused(tmp_path: Path):
+def test_created_resources_are_undone_if_another_one_is_refused(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things = {"flavors/f": FLAVOR_BODY, "networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}
         here.refuse = "subnets"
-        with pytest.raises(Refusal, match="network n is at lyon and can't be brought to here"):
+        with pytest.raises(BringRefused, match="network n is at lyon and can't be brought to here"):
             await bringer.bring([Reference(FLAVOR, "f"), Reference(NETWORK, "n")], "user")
         assert here.things == {}
 
@@ -216,26 +216,26 @@ def test_two_requests_share_what_is_made_and_the_last_to_fail_undoes_it(tmp_path
         assert len(here.made("flavors")) == 1
         assert first is not None
         assert second is not None
-        await first()
+        await first.undo()
         assert "flavors/f" in here.things
-        await second()
+        await second.undo()
         assert here.things == {}
 
     trial(tmp_path, act)
 
 
-def test_what_another_request_has_used_stays(tmp_path: Path):
+def test_resources_that_another_request_used_stay(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things["flavors/f"] = FLAVOR_BODY
         first, _second = await asyncio.gather(*(bringer.bring([Reference(FLAVOR, "f")], "user") for _ in range(2)))
         assert first is not None
-        await first()
+        await first.undo()
         assert "flavors/f" in here.things
 
     trial(tmp_path, act)
 
 
-def test_what_has_been_deleted_since_is_brought_again(tmp_path: Path):
+def test_a_resource_deleted_since_is_brought_again(tmp_path: Path):
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:
         lyon.things["flavors/f"] = FLAVOR_BODY
         for _ in range(2):

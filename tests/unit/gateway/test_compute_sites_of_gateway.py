@@ -1,4 +1,4 @@
-"""The peer port, for compute sites: the APIs that nova-compute asks, with a certificate that is on the list now."""
+"""Compute sites at the peer port may use the APIs of nova-compute, with a certificate that is listed now."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ from atoll.mesh.compute_sites import ComputeSite
 
 
 class Edge:
-    """A compute site of paris, of whose certificate paris may know."""
+    """Return a compute site of paris, whose certificate paris may have on its list."""
 
     def __init__(self, directory, cloud: Cloud, name: str = "edge") -> None:
         authority(directory / "ca", "test").certify(directory / name, name, "127.0.0.1", unique=True)
@@ -34,7 +34,7 @@ def cloud(tmp_path) -> Cloud:
     return Cloud(tmp_path, "paris", "lyon")
 
 
-def test_it_asks_what_nova_compute_asks_and_nothing_else(tmp_path, cloud):
+def test_a_compute_site_may_send_the_requests_of_nova_compute_only(tmp_path, cloud):
     async def run() -> None:
         edge = Edge(tmp_path, cloud)
         compute_sites.save(edge.file, [edge.entry])
@@ -49,7 +49,7 @@ def test_it_asks_what_nova_compute_asks_and_nothing_else(tmp_path, cloud):
 
 
 def test_certificate_that_is_not_listed_or_revoked_opens_nothing_at_once(tmp_path, cloud):
-    """Also on a connection that is open already."""
+    """Refuse the compute site also on a connection that is open already."""
 
     async def run() -> None:
         edge, far = Edge(tmp_path, cloud), Edge(tmp_path, cloud, "far")
@@ -66,7 +66,7 @@ def test_certificate_that_is_not_listed_or_revoked_opens_nothing_at_once(tmp_pat
 
 
 def test_compute_site_is_no_gateway(tmp_path, cloud):
-    """What gateways may say, and services behind them believe, a compute site may not."""
+    """Drop the headers of a compute site that only gateways may set."""
 
     async def run() -> None:
         edge = Edge(tmp_path, cloud)

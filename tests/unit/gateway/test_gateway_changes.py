@@ -14,12 +14,14 @@ from oslo_utils import strutils
 from replica_sites import ADMIN, REQUESTERS, USER, Notes, Sites, call
 
 from atoll.gateway.copies import conditions
-from atoll.gateway.copies.accepts import AUTO_DELETED, FALSE_STRINGS, FLOATING, ROUTER_INTERFACES, UNSHARE, Refusal, question
+from atoll.gateway.copies.change import ChangeContext
 from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.in_use import AUTO_DELETED, FALSE_STRINGS, FLOATING, ROUTER_INTERFACES, UNSHARE, InUseRefusal, question
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
-from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.copies.replicas import KIND, ReplicatedResources
 from atoll.gateway.request.call import Reply
+from atoll.mesh.record import Change
 
 NETWORK, SUBNET, GROUP = "/v2.0/networks/n", "/v2.0/subnets/s", "/v2.0/security-groups/g"
 STRANGER = "stranger's token"
@@ -29,28 +31,28 @@ REQUESTERS[STRANGER] = {"user": {"id": "eve"}, "project": {"id": "elsewhere"}, "
 class Cloud(NamedTuple):
     sites: Sites
     pending: Pending
-    replicas: Replicas
+    replicas: ReplicatedResources
     conflicts: Conflicts
 
     async def ask(self, method: str, path: str, body: Any = None, service: str = "network", **headers: str) -> Reply:
-        """A request at paris's gateway."""
+        """Send a request to paris's gateway."""
         return await self.replicas.everywhere(call(method, path, body, service=service, **headers), self.sites.everywhere())
 
     def put(self, path: str, **things: dict[str, Any]) -> None:
-        """Put copies to sites."""
+        """Put copies at sites."""
         for site, thing in things.items():
             self.sites[site].things[path] = {"id": path.rpartition("/")[2], "project_id": "project", **thing}
 
     def holders(self, path: str) -> list[str]:
-        """The sites that have something."""
+        """Return the sites that have a resource."""
         return [name for name, service in self.sites.services.items() if path in service.things]
 
     def values(self, path: str, field: str) -> dict[str, Any]:
-        """A field of each copy."""
+        """Return a field of each copy."""
         return {name: service.things[path][field] for name, service in self.sites.services.items() if path in service.things}
 
     async def catch_up(self) -> None:
-        """Have what waits done."""
+        """Have the waiting operations carried out."""
         for site, resource in self.pending._store.resources():
             if site not in self.sites.cut:
                 await self.pending._work_off(site, resource)
@@ -60,9 +62,9 @@ class Cloud(NamedTuple):
 async def cloud(directory: Path) -> AsyncIterator[Cloud]:
     async with Sites("paris", "lyon", "nice").running() as sites:
         conflicts = Conflicts()
-        performer = Performer(sites)  # type: ignore[arg-type]
-        with closing(Pending(directory / "pending.db", sites, lambda: 0.0, performer, conflicts)) as pending:  # type: ignore[arg-type]
-            yield Cloud(sites, pending, Replicas(sites, Notes(), pending, sites.make, conflicts), conflicts)  # type: ignore[arg-type]
+        performer = Performer(sites)
+        with closing(Pending(directory / "pending.db", sites, lambda: 0.0, performer, conflicts)) as pending:
+            yield Cloud(sites, pending, ReplicatedResources(sites, Notes(), pending, sites.make, ChangeContext(conflicts)), conflicts)
 
 
 def run(directory: Path, test: Callable[[Cloud], Awaitable[None]]) -> None:
@@ -96,14 +98,16 @@ def test_another_users_key_pair_is_deleted_at_all_sites_however_its_user_is_name
         (GROUP, {"security_groups": ["g"]}, "SecurityGroupInUse"),
     ],
 )
-def test_what_is_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: str, port: dict[str, Any], error: str) -> None:
+def test_a_resource_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: str, port: dict[str, Any], error: str) -> None:
     async def test(at: Cloud) -> None:
         at.put(path, paris={}, lyon={})
         at.put("/v2.0/ports/p", lyon={"device_owner": "compute:lyon", "project_id": "another", **port})
         reply = await at.ask("DELETE", path)
         assert (reply.status, reply.json()["NeutronError"]["type"]) == (409, error)
         assert "at site lyon" in reply.json()["NeutronError"]["message"]
-        assert (await at.ask("DELETE", f"{path}/")).status == 409, "services take a slash at the end"
+        assert (await at.ask("DELETE", f"{path}/")).status == 409, (
+            "services accept a path with a slash at its end, so the gateway must check it too"
+        )
         assert at.holders(path) == ["paris", "lyon"]
         assert at.pending.list() == at.conflicts.list() == []
         at.sites["lyon"].things.pop("/v2.0/ports/p")
@@ -120,7 +124,7 @@ def test_what_is_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: str
         *((value, False) for value in (True, 1, "true", "yes", None, "", "maybe", [], {})),
     ],
 )
-def test_whatever_neutron_takes_for_false_ends_sharing(shared: Any, ends: bool) -> None:
+def test_every_spelling_of_false_that_neutron_accepts_ends_sharing(shared: Any, ends: bool) -> None:
     assert question(call("PUT", NETWORK, {"network": {"shared": shared}}, service="network")) == (UNSHARE if ends else "PUT")
 
 
@@ -177,7 +181,7 @@ def test_owners_of_ports_that_neutron_deletes_are_its_own() -> None:
     assert constants.DEVICE_OWNER_FLOATINGIP == FLOATING
 
 
-def test_who_may_not_delete_something_does_not_learn_that_it_is_in_use(tmp_path: Path) -> None:
+def test_a_user_who_may_not_delete_a_resource_does_not_learn_of_its_use(tmp_path: Path) -> None:
     async def test(at: Cloud) -> None:
         at.put(NETWORK, paris={"shared": True}, lyon={"shared": True})
         at.put("/v2.0/ports/p", lyon={"device_owner": "compute:lyon", "network_id": ["n"]})
@@ -189,8 +193,8 @@ def test_who_may_not_delete_something_does_not_learn_that_it_is_in_use(tmp_path:
     run(tmp_path, test)
 
 
-def test_who_asks_for_a_look_learns_nothing_of_what_is_not_shown(tmp_path: Path) -> None:
-    """The header is said between gateways; whoever says it reads with the client's own rights."""
+def test_a_client_with_the_gateways_header_learns_nothing_hidden(tmp_path: Path) -> None:
+    """Only gateways send the header; a client that sends it reads with its own rights."""
 
     async def test(at: Cloud) -> None:
         at.put(NETWORK, lyon={"project_id": "another"})
@@ -201,14 +205,14 @@ def test_who_asks_for_a_look_learns_nothing_of_what_is_not_shown(tmp_path: Path)
     run(tmp_path, test)
 
 
-def test_what_comes_to_be_in_use_meanwhile_stays_there_and_is_told(tmp_path: Path) -> None:
+def test_a_copy_that_is_used_meanwhile_stays_and_is_reported(tmp_path: Path) -> None:
     async def test(at: Cloud) -> None:
         at.put(NETWORK, paris={}, lyon={})
         at.sites["lyon"].refuse["DELETE", "."] = 409
         reply = await at.ask("DELETE", NETWORK)
         assert (reply.status, reply.site) == (409, "lyon")
         assert at.holders(NETWORK) == ["lyon"]
-        assert at.pending.list() == [], "it is not tried for ever"
+        assert at.pending.list() == [], "a refused change must not be retried for ever"
         (told,) = at.conflicts.list()
         assert (told["id"], told["sites"]) == ("n", ["lyon", "paris"])
 
@@ -233,10 +237,10 @@ def test_a_deletion_that_a_site_refuses_when_it_is_back_is_given_up_and_told(tmp
 
 @pytest.mark.parametrize("path", [NETWORK, GROUP])
 def test_site_that_may_not_speak_for_a_project_keeps_nothing_of_it(tmp_path: Path, path: str) -> None:
-    """A member that was broken into says that a thing is in use there. It decides about its own copy alone, and the operator is told."""
+    """A broken-in member claims that a resource is in use. It decides about its own copy alone, and the operator is told."""
 
     async def test(at: Cloud) -> None:
-        at.replicas.changes.may_block = lambda site, project: (site, project) != ("paris", "project")
+        at.replicas.changes._may_block = lambda site, project: (site, project) != ("paris", "project")
         at.put(path, paris={"project_id": "another"}, lyon={}, nice={})
         at.put("/v2.0/ports/p", paris={"device_owner": "compute:paris", "network_id": ["n"], "security_groups": ["g"]})
         at.sites["paris"].refuse["DELETE", "."] = 409
@@ -244,13 +248,13 @@ def test_site_that_may_not_speak_for_a_project_keeps_nothing_of_it(tmp_path: Pat
         assert (reply.status, reply.site) == (204, "lyon,nice")
         assert at.holders(path) == ["paris"]
         assert [each["sites"] for each in at.conflicts.list()] == [["lyon", "nice", "paris"]]
-        assert (await at.ask("DELETE", path, **{"X-Auth-Token": ADMIN})).status == 409, "its own copy is its own to keep"
+        assert (await at.ask("DELETE", path, **{"X-Auth-Token": ADMIN})).status == 409, "a site may keep its own copy"
 
     run(tmp_path, test)
 
 
-def test_who_shares_a_network_no_more_is_told_by_any_site_that_it_is_used(tmp_path: Path) -> None:
-    """The network's own site knows, which need not be the one that is asked."""
+def test_any_site_refuses_to_end_the_sharing_of_a_network_in_use(tmp_path: Path) -> None:
+    """The network's own site knows its users, and need not be the site that the client asks."""
 
     async def test(at: Cloud) -> None:
         at.put(NETWORK, paris={"shared": True}, lyon={"shared": True})
@@ -262,7 +266,7 @@ def test_who_shares_a_network_no_more_is_told_by_any_site_that_it_is_used(tmp_pa
         assert at.values(NETWORK, "shared") == {"paris": True, "lyon": True}
         at.sites["paris"].refuse["PUT", "."] = 403
         refused = await at.ask("PUT", NETWORK, asked, **{"X-Auth-Token": STRANGER})
-        assert (refused.status, "nice" in refused.body.decode()) == (403, False), "who sees it learns nothing of who uses it"
+        assert (refused.status, "nice" in refused.body.decode()) == (403, False), "a user who sees the network must not learn who uses it"
         at.sites["paris"].refuse.clear()
         for harmless in ({"shared": True}, {"name": "x"}):
             assert (await at.ask("PUT", NETWORK, {"network": harmless}, **{"X-Auth-Token": ADMIN})).status == 200
@@ -292,12 +296,89 @@ def test_scope_that_leaves_copies_out_changes_none(tmp_path: Path, path: str) ->
             message = next(iter(refused.json().values()))["message"] if service == "network" else refused.body.decode()
             assert refused.status == 409
             assert "has copies at paris and lyon, which are changed together: name all of these sites in the scope" in message
-            assert (await ask(method, "nice")).status == 404, "nice has none"
+            assert (await ask(method, "nice")).status == 404, "nice has no copy"
             assert (await ask(method, "nice", "lyon")).status == 409
         assert at.values(path, "name") == {"paris": "old", "lyon": "old"}
         assert at.pending.list() == at.conflicts.list() == []
         assert (await ask("DELETE", "paris", "lyon")).status == 204
         assert at.holders(path) == []
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PUT"])
+def test_site_outside_the_scope_that_is_away_takes_no_part(tmp_path: Path, method: str) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={"name": "old"}, lyon={"name": "old"})
+        at.sites.cut.add("lyon")
+        body = {"network": {"name": "new"}} if method == "PUT" else None
+        reply = await at.replicas.everywhere(call(method, NETWORK, body, service="network"), at.sites.everywhere(), ["paris", "nice"])
+        assert (reply.status, reply.headers["X-Atoll-Missing"]) == (204 if method == "DELETE" else 200, "lyon")
+        assert at.pending.list() == []
+        at.sites.cut.clear()
+        await at.catch_up()
+        assert at.values(NETWORK, "name")["lyon"] == "old", "a site outside the scope must stay unchanged"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_site_outside_the_scope_that_forbids_to_look_takes_no_part(tmp_path: Path, status: int) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={}, lyon={})
+        at.sites["lyon"].refuse["GET", "."] = status
+        reply = await at.replicas.everywhere(call("DELETE", NETWORK, service="network"), at.sites.everywhere(), ["paris"])
+        assert (reply.status, reply.site) == (204, "paris")
+        assert at.sites["lyon"].writes() == []
+        assert at.pending.list() == at.conflicts.list() == []
+
+    run(tmp_path, test)
+
+
+def test_sites_outside_the_scope_do_not_make_a_missing_resource_unreachable(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.sites.cut.add("lyon")
+        at.sites["nice"].refuse["GET", "."] = 403
+        reply = await at.replicas.everywhere(call("DELETE", NETWORK, service="network"), at.sites.everywhere(), ["paris"])
+        assert (reply.status, reply.site) == (404, "paris")
+        assert at.sites["nice"].writes() == []
+
+    run(tmp_path, test)
+
+
+def test_site_of_the_scope_that_is_away_does_it_later(tmp_path: Path) -> None:
+    async def test(at: Cloud) -> None:
+        at.put(NETWORK, paris={}, lyon={})
+        at.sites.cut |= {"lyon", "nice"}
+        assert (await at.replicas.everywhere(call("DELETE", NETWORK, service="network"), at.sites.everywhere(), ["paris", "lyon"])).ok
+        assert [each["site"] for each in at.pending.list()] == ["lyon"]
+        at.sites.cut.clear()
+        await at.catch_up()
+        assert at.holders(NETWORK) == []
+
+    run(tmp_path, test)
+
+
+def test_scope_that_leaves_out_a_recorded_replica_changes_none(tmp_path: Path) -> None:
+    """Servers that were created together: the record names their sites, also while one is away."""
+
+    async def test(at: Cloud) -> None:
+        servers = {site: f"/v2.1/servers/{site[0]}" for site in ("paris", "lyon")}
+        for site, path in servers.items():
+            at.put(path, **{site: {}})
+        members = {"paris": "p", "lyon": "l"}
+        record = {"present": True, "service": "compute", "path": "/v2.1/servers", "members": members}
+        at.replicas._document.write([Change(KIND, "p", record)])
+        group = at.replicas.group("p")
+        assert group is not None
+        at.sites.cut.add("lyon")
+        refused = await at.replicas.relay(call("DELETE", servers["paris"]), group, "p", ["paris"])
+        assert (refused.status, "copies at paris and lyon" in refused.body.decode()) == (409, True)
+        assert at.holders(servers["paris"]) == ["paris"]
+        assert (await at.replicas.relay(call("DELETE", servers["paris"]), group, "p", ["nice"])).status == 404
+        assert at.replicas.group("p") == group
+        assert (await at.replicas.relay(call("DELETE", servers["paris"]), group, "p", ["paris", "lyon"])).status == 204
+        assert [each["site"] for each in at.pending.list()] == ["lyon"]
 
     run(tmp_path, test)
 
@@ -317,7 +398,7 @@ def test_a_change_that_one_site_refuses_is_taken_back_at_the_others(tmp_path: Pa
     run(tmp_path, test)
 
 
-def test_what_the_first_site_refuses_no_other_is_asked(tmp_path: Path) -> None:
+def test_a_change_that_the_first_site_refuses_is_sent_to_no_other(tmp_path: Path) -> None:
     async def test(at: Cloud) -> None:
         at.put(NETWORK, paris={"name": "old"}, lyon={"name": "old"})
         at.sites["paris"].refuse["PUT", "."] = 400
@@ -351,7 +432,7 @@ def test_a_site_without_a_copy_is_asked_for_nothing_but_whether_it_has_one(tmp_p
 
 
 def test_of_what_nobody_shows_the_nearest_service_says_what_is_wrong(tmp_path: Path) -> None:
-    """A flavor that a tenant may not see: Nova refuses him the change (403) before it looks for the flavor."""
+    """Nova refuses a tenant the change of a hidden flavor (403) before it looks for the flavor."""
 
     async def test(at: Cloud) -> None:
         at.sites["paris"].refuse["POST", "/action"] = 403
@@ -362,7 +443,7 @@ def test_of_what_nobody_shows_the_nearest_service_says_what_is_wrong(tmp_path: P
     run(tmp_path, test)
 
 
-def test_who_may_change_something_and_not_see_it_changes_it(tmp_path: Path) -> None:
+def test_a_user_may_change_a_resource_without_the_right_to_see_it(tmp_path: Path) -> None:
     """An application credential may allow one method alone."""
 
     async def test(at: Cloud) -> None:
@@ -393,7 +474,7 @@ def test_a_condition_that_holds_holds_for_all_copies(tmp_path: Path, said: str) 
         reply = await at.ask("PUT", GROUP, {"security_group": {"description": "new"}}, **{"If-Match": said})
         assert reply.status == 200
         assert at.values(GROUP, "description") == {"paris": "new", "lyon": "new"}
-        assert at.sites["lyon"].headers[-1]["If-Match"] == "revision_number=7", "a condition is never dropped"
+        assert at.sites["lyon"].headers[-1]["If-Match"] == "revision_number=7", "the condition must be sent to each site"
 
     run(tmp_path, test)
 
@@ -413,7 +494,7 @@ def test_a_condition_that_fails_fails_for_all_copies(tmp_path: Path, said: int) 
 def test_of_two_conditional_changes_at_two_gateways_one_fails_whole(tmp_path: Path) -> None:
     async def test(at: Cloud) -> None:
         numbered(at)
-        other = Replicas(at.sites, Notes(), at.pending, at.sites.make, at.conflicts)  # type: ignore[arg-type]
+        other = ReplicatedResources(at.sites, Notes(), at.pending, at.sites.make, ChangeContext(at.conflicts))
         asked = [
             call("PUT", GROUP, {"security_group": {"description": name}}, service="network", **{"If-Match": "revision_number=4"})
             for name in ("one", "two")
@@ -457,8 +538,8 @@ def test_another_condition_is_the_services_to_judge(said: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_refusal_survives_its_header(message: str) -> None:
-    refusal = Refusal("NetworkInUse", message)
-    assert Refusal.load(refusal.dump()) == refusal
+    refusal = InUseRefusal("NetworkInUse", message)
+    assert InUseRefusal.load(refusal.dump()) == refusal
     assert refusal.dump().isascii()
     assert "\n" not in refusal.dump()
 

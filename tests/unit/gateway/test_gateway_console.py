@@ -44,7 +44,7 @@ def test_bytes_go_both_ways(tmp_path: Path, way) -> None:
                 await socket.send_bytes(b"")
                 await socket.send_str("é\n")
                 assert (await socket.receive_bytes()) == "é\n".encode()
-            # Once more, without a subprotocol, and with one that nobody knows: a token is good until it expires.
+            # Connect again, without a subprotocol and with an unknown one: a token is valid until it expires.
             for protocols in ((), ("chat",)):
                 async with cloud.session.ws_connect(cloud.url(gateway, site, token), protocols=protocols) as socket:
                     assert socket.protocol is None
@@ -114,7 +114,7 @@ def test_urls_lead_through_the_gateway_that_is_asked(tmp_path: Path, way, ask: s
             assert parts.netloc == f"127.0.0.1:{cloud[gateway].public_port}"
             if kind == "vnc":
                 assert (parts.scheme, parts.path) == ("http", "/console/vnc/vnc_lite.html")
-                # What noVNC makes of it.
+                # The address that noVNC computes from the URL.
                 (path,) = parse_qs(parts.query)["path"]
                 url = f"http://{parts.netloc}/{path}"
             else:
@@ -134,7 +134,7 @@ def test_urls_of_others_and_refusals_stay_as_they_are(tmp_path: Path) -> None:
         path = f"/compute/v2.1/servers/{guest.id}/remote-consoles"
         status, answer, _ = await cloud.ask("paris", "POST", path, json={"remote_console": {"protocol": "serial", "type": "serial"}})
         assert (status, answer["badRequest"]["message"]) == (400, "Unavailable console type serial.")
-        services.url = lambda _protocol, token: f"https://proxy.example/vnc_lite.html?path=%3Ftoken%3D{token}"  # type: ignore[method-assign]
+        services.url = lambda _protocol, token: f"https://proxy.example/vnc_lite.html?path=%3Ftoken%3D{token}"
         _, answer, _ = await cloud.ask("paris", "POST", path, json={"remote_console": {"protocol": "vnc", "type": "novnc"}})
         assert answer["remote_console"]["url"].startswith("https://proxy.example/vnc_lite.html?path=")
 
@@ -178,7 +178,7 @@ def test_the_client_ends_it(tmp_path: Path, way) -> None:
             assert socket.close_code == 1000
             await asyncio.wait_for(ended.wait(), 5)
             assert b"".join(heard) == b"x" * 300_000 + b"logout\n"
-            # One that goes without a word.
+            # A client that closes the connection without a closing handshake.
             ended.clear()
             socket = await cloud.session.ws_connect(cloud.url(gateway, site, token))
             socket._response.connection.transport.abort()
@@ -238,13 +238,13 @@ def test_a_client_that_does_not_read_stops_the_guest(tmp_path: Path, way) -> Non
                 before = sent
                 await asyncio.sleep(0.3)
             assert 0 < sent < HELD
-            # And on it goes.
+            # After the client reads again, the guest continues.
             socket._response.connection.protocol.resume_reading()
             got, wanted = 0, sent + (1 << 20)
             while got < wanted:
                 got += len(await socket.receive_bytes())
             socket._response.connection.protocol.pause_reading()
-            # Who reads nothing can't keep the console either.
+            # A client that reads nothing can't keep the console open either.
             started = time.monotonic()
             await cloud[gateway].consoles.sessions.stop()
             assert time.monotonic() - started < 20
@@ -287,7 +287,7 @@ def test_a_serial_console_has_one_at_a_time_and_the_last_one_gets_it(tmp_path: P
             sockets = [await cloud.session.ws_connect(cloud.url("paris", "lyon", token))]
             sockets.append(await cloud.session.ws_connect(cloud.url("lyon", "lyon", token)))
             message = await sockets[0].receive()
-            assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1008, "somebody else has connected to this console")
+            assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1008, "another client has connected to this console")
             sockets += await asyncio.gather(*(cloud.session.ws_connect(cloud.url("paris", "lyon", token)) for _ in range(3)))
             for socket in sockets[2:]:
                 await socket.send_bytes(b"x")
@@ -305,7 +305,7 @@ def test_screens_are_shared_by_a_few(tmp_path: Path) -> None:
             guest, token = cloud.guest("paris", port, "vnc")
             url = cloud.url("paris", "paris", token, "vnc")
             sockets = [await cloud.session.ws_connect(url) for _ in range(MOST)]
-            assert await cloud.refused(url) == (429, f"{MOST} consoles of the server are open already: close one")
+            assert await cloud.refused(url) == (429, f"the server already has {MOST} open consoles, which is the limit: close one of them")
             await sockets[0].close()
             await until(lambda: len(cloud["paris"].consoles.sessions._open) < MOST)
             assert (await cloud.refused(url))[0] == 101
@@ -326,7 +326,7 @@ def test_a_gateway_that_stops_ends_them_at_once(tmp_path: Path, way) -> None:
             socket = await cloud.session.ws_connect(cloud.url(gateway, site, token))
             stopping = asyncio.create_task(cloud[site].server.stop())
             message = await socket.receive()
-            assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1001, "the gateway stops")
+            assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1001, "the gateway is stopping")
             await asyncio.wait_for(stopping, 5)
             with pytest.raises(aiohttp.ClientConnectorError):
                 await cloud.session.ws_connect(cloud.url(site, site, token))
@@ -334,12 +334,12 @@ def test_a_gateway_that_stops_ends_them_at_once(tmp_path: Path, way) -> None:
     run(tmp_path, test, "paris", "lyon")
 
 
-def test_what_can_not_be_reached(tmp_path: Path) -> None:
+def test_unreachable_consoles(tmp_path: Path) -> None:
     async def test(cloud: ConsoleCloud) -> None:
         async with listening(echo) as port:
             _guest, token = cloud.guest("lyon", port)
         url = cloud.url("paris", "lyon", token)
-        assert await cloud.refused(url) == (502, "nothing answers where the server's console should be")
+        assert await cloud.refused(url) == (502, "the server's console does not answer at its address")
         cloud.services("lyon").broken = 500
         assert await cloud.refused(url) == (503, "site lyon: its own compute service answers HTTP 500")
         cloud.set_state("lyon", "unreachable")
@@ -358,9 +358,9 @@ def test_what_can_not_be_reached(tmp_path: Path) -> None:
 def test_a_site_of_an_older_version_carries_none(tmp_path: Path) -> None:
     async def test(cloud: ConsoleCloud) -> None:
         lyon = cloud["lyon"]
-        lyon.consoles.of_peer = lambda request, _site: lyon.server._peer(request)  # type: ignore[method-assign]
+        lyon.consoles.of_peer = lambda request, _site: lyon.server._peer(request)
         _guest, token = cloud.guest("lyon", 1)
-        assert await cloud.refused(cloud.url("paris", "lyon", token)) == (404, "site lyon carries no consoles (HTTP 404)")
+        assert await cloud.refused(cloud.url("paris", "lyon", token)) == (404, "the gateway of site lyon refuses the console (HTTP 404)")
 
     run(tmp_path, test, "paris", "lyon")
 
@@ -370,7 +370,7 @@ def test_pages(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{cloud['paris'].public_port}/console/vnc/"
         novnc = tmp_path / "paris" / "novnc"
         async with cloud.session.get(url + "vnc_lite.html?path=x") as response:
-            text = f"noVNC is not installed here: expected it in {novnc}; `apt install novnc` on the machine of this site\n"
+            text = f"noVNC is not installed at this site: expected it in {novnc}; install it with `apt install novnc`\n"
             assert (response.status, response.content_type, await response.text()) == (501, "text/plain", text)
         (novnc / "core").mkdir(parents=True)
         (novnc / "core" / "rfb.js").write_text("export default class RFB {}")

@@ -1,4 +1,4 @@
-"""Who gets to a console, and where a console may be."""
+"""Access to consoles: tokens, origins, peers, and the addresses that a console may have."""
 
 import asyncio
 import logging
@@ -36,13 +36,13 @@ def test_only_a_token_that_is_good_now_opens_one(tmp_path: Path) -> None:
                 for wrong in (services.token(guest, "serial", lifetime_s=-1), str(uuid.uuid4())):
                     code, why = await cloud.refused(f"{plain}?token={wrong}")
                     assert code == 403
-                    assert why.startswith("the console's URL has expired, or never was one")
+                    assert why.startswith("the console's URL has expired or is not valid")
                 asked = len(services.requests)
                 for query in ("", "?token=", f"?token={token}&token={token}", f"?token={token}x", f"?Token={token}", "?token=../servers"):
                     assert (await cloud.refused(plain + query))[0] == 403, query
-                # What can't be a token is not even asked for.
+                # A text that can't be a token causes no request to Nova.
                 assert len(services.requests) == asked
-                # A token of lyon's is none of paris's.
+                # A token of lyon is not valid at paris.
                 assert (await cloud.refused(cloud.url(gateway, "paris", token)))[0] == 403
 
     run(tmp_path, test, "paris", "lyon")
@@ -51,7 +51,7 @@ def test_only_a_token_that_is_good_now_opens_one(tmp_path: Path) -> None:
 ORIGINS = {
     "http://{host}": 101,
     "HTTP://{host}": 101,
-    "https://{host}": 101,  # behind something that speaks TLS for us
+    "https://{host}": 101,  # behind a proxy that terminates TLS
     "http://evil.example": 403,
     "http://{name}": 403,
     "http://{name}:1": 403,
@@ -109,7 +109,7 @@ def test_only_this_site_is_connected_to(tmp_path: Path, host: str, port: int | N
             token = cloud.services("lyon").token(guest, "serial")
             for gateway in ("lyon", "paris"):
                 answer = await cloud.refused(cloud.url(gateway, "lyon", token))
-                assert answer == (403, "the server's console is at no address of site lyon")
+                assert answer == (403, "the address of the server's console is not one of site lyon")
 
     run(tmp_path, test, "paris", "lyon")
 
@@ -130,7 +130,7 @@ def test_loopback_and_the_own_address_are_this_site(tmp_path: Path) -> None:
 
 
 def test_a_token_does_not_outlive_what_it_was_given_for(tmp_path: Path) -> None:
-    """Ports are used again: what listens there now may be another project's."""
+    """Refuse a console whose port another project's server may have by now."""
 
     async def test(cloud: ConsoleCloud) -> None:
         async with listening(echo) as port:
@@ -138,17 +138,17 @@ def test_a_token_does_not_outlive_what_it_was_given_for(tmp_path: Path) -> None:
             guest, token = cloud.guest("paris", port)
             url = cloud.url("paris", "paris", token)
             for change, answer in (
-                ({"power_state": 4}, (409, "the server does not run")),
-                ({"power_state": 0}, (409, "the server does not run")),
-                ({"task_state": "powering-off"}, (409, "something is being done to the server (powering-off): try again in a moment")),
+                ({"power_state": 4}, (409, "the server is not running: start it first")),
+                ({"power_state": 0}, (409, "the server is not running: start it first")),
+                ({"task_state": "powering-off"}, (409, "the server is busy (powering-off): try again in a moment")),
                 ({"host": "quimper"}, (403, "the server runs at quimper, whose consoles can't be reached from paris")),
                 (
                     {"consoles": {"serial": ("127.0.0.1", port + 1, None)}},
-                    (403, "the server's serial console is no more where this URL leads: ask for a new one"),
+                    (403, "the address of the server's serial console has changed: request a new URL"),
                 ),
-                ({"consoles": {}}, (403, "the server's serial console is no more where this URL leads: ask for a new one")),
-                # Of a server that does not run libvirt still names a port, or -1.
-                ({"consoles": {"serial": ("127.0.0.1", -1, None)}, "power_state": 4}, (409, "the server does not run")),
+                ({"consoles": {}}, (403, "the address of the server's serial console has changed: request a new URL")),
+                # For a stopped server, libvirt still names a port, or -1.
+                ({"consoles": {"serial": ("127.0.0.1", -1, None)}, "power_state": 4}, (409, "the server is not running: start it first")),
             ):
                 services.guests[guest.id] = replace(guest, **change)
                 assert await cloud.refused(url) == answer
@@ -173,7 +173,7 @@ def test_a_token_is_for_one_kind(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_is_no_opening_of_a_websocket(tmp_path: Path) -> None:
+def test_requests_that_open_no_websocket_are_refused(tmp_path: Path) -> None:
     smuggled = b"GET /identity/v3/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 
     async def test(cloud: ConsoleCloud) -> None:
@@ -202,7 +202,7 @@ def test_what_is_no_opening_of_a_websocket(tmp_path: Path) -> None:
             ):
                 answer = await raw(cloud["paris"].public_port, request.encode() + smuggled)
                 assert status(answer) == code, (request, answer)
-                assert answer.count(b"HTTP/1.") == 1, "what follows a refusal is not read"
+                assert answer.count(b"HTTP/1.") == 1, "bytes after a refused request must not be read"
             assert not [path for _method, path in cloud.services("paris").requests if "smuggled" in path]
             answer = await raw(
                 cloud["paris"].public_port, f"{plain}Sec-WebSocket-Extensions: permessage-deflate\r\n{HANDSHAKE}\r\n".encode()
@@ -239,7 +239,7 @@ def test_peers_are_members_also_here(tmp_path: Path) -> None:
                 (url.replace("serial", "serial/x"), 404),
             ):
                 assert (await cloud.refused(wrong, ssl=lyon))[0] == code
-            # It is this site's consoles alone that a peer gets.
+            # A peer gets consoles of this site only.
             _guest, other = cloud.guest("nice", port)
             assert (await cloud.refused(url.replace(token, other), ssl=lyon))[0] == 403
             cloud.set_state("lyon", "revoked")
@@ -259,7 +259,11 @@ def test_a_console_ends_with_the_membership_of_either_site(tmp_path: Path, endin
             assert (await socket.receive_bytes()) == b"x"
             {"paris": cloud["lyon"], "lyon": cloud["paris"]}[ending].consoles.sessions.cut(ending)
             message = await socket.receive()
-            assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1008, f"site {ending} is no more a member of the cloud")
+            assert (message.type, message.data, message.extra) == (
+                WSMsgType.CLOSE,
+                1008,
+                f"site {ending} is no longer a member of the cloud",
+            )
             await own.send_bytes(b"x")
             assert (await own.receive_bytes()) == b"x"
 
@@ -283,11 +287,11 @@ def test_a_peer_sends_nobody_elsewhere(tmp_path: Path) -> None:
         async def astray(_request: web.Request, _site: str) -> web.StreamResponse:
             return web.Response(status=307, headers={"Location": f"http://127.0.0.1:{port}/x"})
 
-        cloud["lyon"].consoles.of_peer = astray  # type: ignore[method-assign]
+        cloud["lyon"].consoles.of_peer = astray
         _guest, token = cloud.guest("lyon", 1)
-        assert await cloud.refused(cloud.url("paris", "lyon", token)) == (502, "site lyon carries no consoles (HTTP 307)")
+        assert await cloud.refused(cloud.url("paris", "lyon", token)) == (502, "the gateway of site lyon refuses the console (HTTP 307)")
         assert not asked
-        # The site itself is there all the same.
+        # The site can still be reached.
         assert cloud["paris"].mesh.reports[-1] == ("lyon", True)
         await runner.cleanup()
 

@@ -1,4 +1,4 @@
-"""Headers that could be read in two ways, and headers by which services know who asks."""
+"""Headers that a service might read differently from the gateway, and headers that name the user to a service."""
 
 import asyncio
 import base64
@@ -10,18 +10,17 @@ from pathlib import Path
 import aiohttp
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway_cloud import Cloud, Services, raw
 from keystonemiddleware.auth_token._request import _AuthTokenRequest
 from multidict import CIMultiDict
+from token_issuer import Issuer
 
 from atoll.gateway.copies.draft import of_user
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Call
-from atoll.gateway.request.callers import Callers
 from atoll.gateway.request.requester import Requester
 from atoll.gateway.request.target import Refused
+from atoll.gateway.request.token_verifier import TokenVerifier
 
 
 def run(directory: Path, test, *names: str) -> None:
@@ -61,7 +60,7 @@ def test_a_list_said_in_parts_is_one_list(tmp_path: Path, name: str) -> None:
 
 
 def told_by_keystone() -> set[str]:
-    """The headers by which keystonemiddleware tells a service who asks."""
+    """Return the headers by which keystonemiddleware names the user to a service."""
     told = {name % prefix for name in _AuthTokenRequest._HEADER_TEMPLATE for prefix in ("", "-Service")}
     told |= {_AuthTokenRequest._ROLES_TEMPLATE % prefix for prefix in ("", "-Service")}
     told |= set(_AuthTokenRequest._DEPRECATED_HEADER_MAP)
@@ -106,7 +105,7 @@ def test_a_peer_may_not_say_them_either(tmp_path: Path) -> None:
 
 
 def test_the_token_that_swift_knows_is_the_token() -> None:
-    """keystonemiddleware takes `X-Storage-Token` where there is no `X-Auth-Token`."""
+    """Pass on `X-Storage-Token` as keystonemiddleware reads it: only if there is no `X-Auth-Token`."""
     kept = heads.of_client(CIMultiDict({"X-Storage-Token": "t"}))
     assert dict(kept) == {"X-Auth-Token": "t"}
     kept = heads.of_client(CIMultiDict({"X-Storage-Token": "s", "X-Auth-Token": "t"}))
@@ -139,19 +138,6 @@ def test_a_microversion_is_what_nova_takes_it_for(said: dict[str, str], expected
     assert {"latest": (999, 0), None: (2, 1)}.get(nova) == expected or nova == f"{expected[0]}.{expected[1]}"
 
 
-class Issuer:
-    """A site's key, and tokens as Keystone makes them."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.path = directory / f"{name}.pem"
-        self.path.write_bytes(self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-
-    def token(self, user: str, lifetime_s: float = 600, ahead_s: float = 0) -> str:
-        now = int(time.time())
-        return jwt.encode({"sub": user, "iat": int(now + ahead_s), "exp": int(now + lifetime_s)}, self.key, algorithm="ES256")
-
-
 def forged(user: str, algorithm: str = "ES256") -> str:
     parts = ({"alg": algorithm, "typ": "JWT"}, {"sub": user, "exp": 2**40})
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".eA"
@@ -160,7 +146,7 @@ def forged(user: str, algorithm: str = "ES256") -> str:
 def test_a_user_is_known_by_a_token_that_a_site_has_signed(tmp_path: Path) -> None:
     paris, lyon = Issuer(tmp_path, "public"), Issuer(tmp_path, "lyon")
     (tmp_path / "broken.pem").write_text("no key")
-    callers = Callers(tmp_path)
+    callers = TokenVerifier(tmp_path)
     assert [callers.user(each.token("ann")) for each in (paris, lyon)] == ["ann", "ann"]
     assert callers.user(paris.token("ann", ahead_s=300)) == "ann"
     wrong = ("", "x", "a.b.c", forged("ann"), forged("ann", "none"), paris.token("ann", -5), paris.token("ann")[:-8] + "AAAAAAAA", "é" * 9)
@@ -171,14 +157,14 @@ def test_a_user_is_known_by_a_token_that_a_site_has_signed(tmp_path: Path) -> No
 
 def test_the_site_that_has_issued_a_token_is_known(tmp_path: Path) -> None:
     paris, lyon = Issuer(tmp_path, "public"), Issuer(tmp_path, "lyon")
-    callers = Callers(tmp_path)
+    callers = TokenVerifier(tmp_path)
     tokens = [each.token("ann") for each in (paris, lyon)] + [forged("ann")]
-    assert [callers.issuer(each) for each in tokens] == ["", "", ""], "nobody has checked them"
+    assert [callers.issuer(each) for each in tokens] == ["", "", ""], "a token whose signature was not checked has no issuer"
     assert [callers.user(each) for each in tokens] == ["ann", "ann", ""]
     assert [callers.issuer(each) for each in tokens] == ["", "lyon", ""]
 
 
-def test_what_another_site_knew_is_fetched_before_a_request_is_looked_at(tmp_path: Path) -> None:
+def test_entries_of_another_site_are_fetched_before_a_request_is_handled(tmp_path: Path) -> None:
     class Noted:
         def __init__(self, services: Services) -> None:
             self.followed: list[tuple[str, str]] = []
@@ -186,7 +172,7 @@ def test_what_another_site_knew_is_fetched_before_a_request_is_looked_at(tmp_pat
 
         async def follow(self, site: str, digest: str) -> None:
             self.followed.append((site, digest))
-            assert not self._services.requests, "no service was asked yet"
+            assert not self._services.requests, "the fetch must come before any request to a service"
 
         follow_token = follow
 
@@ -194,13 +180,13 @@ def test_what_another_site_knew_is_fetched_before_a_request_is_looked_at(tmp_pat
         lyon = Issuer(cloud["paris"].options.token_keys, "lyon")
         noted = {name: Noted(cloud[name].services) for name in ("paris", "lyon")}
         for name, each in noted.items():
-            cloud[name].server.freshness = each  # type: ignore[assignment]
-        cloud["paris"].sites.seen = lambda: "0123456789abcdef"
+            cloud[name].server._freshness = each
+        cloud["paris"].digest = "0123456789abcdef"
         token, server = lyon.token("ann"), cloud["lyon"].services.add_server("a", "2026-01-01T00:00:00Z")
         headers = {"X-Auth-Token": token, "X-Atoll-Seen": "said by a client"}
         assert (await cloud.ask("paris", "GET", f"/compute/v2.1/servers/{server}", headers=headers))[0] == 200
-        assert noted["paris"].followed == [("lyon", token)], "whose token it is"
-        assert noted["lyon"].followed == [("paris", "0123456789abcdef")], "whose request it is"
+        assert noted["paris"].followed == [("lyon", token)], "expected a fetch from the issuer of the token"
+        assert noted["lyon"].followed == [("paris", "0123456789abcdef")], "expected a fetch from the site that sent the request"
         assert not any("Seen" in name for each in cloud["lyon"].services.headers for name in each)
 
     run(tmp_path, test, "paris", "lyon")
@@ -209,7 +195,7 @@ def test_what_another_site_knew_is_fetched_before_a_request_is_looked_at(tmp_pat
 def test_the_tokens_of_a_site_that_was_revoked_are_nobodys(tmp_path: Path) -> None:
     now = [0.0]
     lyon = Issuer(tmp_path, "lyon")
-    callers = Callers(tmp_path, monotonic=lambda: now[0])
+    callers = TokenVerifier(tmp_path, monotonic=lambda: now[0])
     token = lyon.token("ann")
     assert callers.user(token) == "ann"
     lyon.path.unlink()
@@ -220,7 +206,7 @@ def test_the_tokens_of_a_site_that_was_revoked_are_nobodys(tmp_path: Path) -> No
 def test_a_token_counts_no_longer_than_it_lives(tmp_path: Path) -> None:
     clock = [time.time()]
     paris = Issuer(tmp_path, "public")
-    callers = Callers(tmp_path, now=lambda: clock[0])
+    callers = TokenVerifier(tmp_path, now=lambda: clock[0])
     token = paris.token("ann", 600)
     assert callers.user(token) == "ann"
     clock[0] += 601
@@ -228,7 +214,7 @@ def test_a_token_counts_no_longer_than_it_lives(tmp_path: Path) -> None:
 
 
 def of(user: str | None, query: str = "", version: str = "") -> str:
-    """The query by which a key pair's deletion says later whose it is, for the user of the validated token."""
+    """Return the query by which a pending deletion names the owner of a key pair, for the user of a validated token."""
     headers = {"X-Auth-Token": forged("victim")} | ({"OpenStack-API-Version": version} if version else {})
     call = Call("DELETE", "compute", "/v2.1/os-keypairs/laptop", query, CIMultiDict(headers), None, "req-x")
     return of_user(call, None if user is None else Requester(user, "project", ("member",))).query
@@ -238,7 +224,7 @@ def test_a_key_pair_is_deleted_later_for_the_user_of_the_validated_token_alone()
     assert of("ann") == "user_id=ann"
     assert of(None) == "user_id="
     assert of("") == "user_id="
-    # Nova passes over `user_id` before 2.10, and over what only looks like it: what was deleted was the user's own.
+    # Nova ignores `user_id` before 2.10, and parameters that only resemble it: the deleted key pair was the user's own.
     assert of("ann", "user_id=victim") == "user_id=ann"
     assert of("ann", "xuser_id=victim", "compute 2.10") == "xuser_id=victim&user_id=ann"
     # An administrator may name another user.

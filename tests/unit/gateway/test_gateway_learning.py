@@ -1,4 +1,4 @@
-"""Which answers teach a gateway where a resource is, and which do not."""
+"""Answers from which a gateway learns the site of a resource, and answers that it must not trust."""
 
 import asyncio
 import uuid
@@ -75,8 +75,8 @@ def test_only_success_proves_that_a_resource_is_at_a_site() -> None:
     assert told("DELETE", "compute", f"/v2.1/servers/{key}", 204)
     assert told("GET", "network", f"/v2.0/networks/{key}", 200)
     assert not [status for status in range(300, 600) if told("GET", "compute", f"/v2.1/servers/{key}", status)]
-    assert not told("GET", "network", f"/v2.0/networks/{key}/tags", 200), "it may be an empty answer about a resource that is elsewhere"
-    assert not told("GET", "compute", "/v2.1/os-keypairs/laptop", 200), "a name that each user has is nobody's id"
+    assert not told("GET", "network", f"/v2.0/networks/{key}/tags", 200), "the answer may be an empty list about a resource of another site"
+    assert not told("GET", "compute", "/v2.1/os-keypairs/laptop", 200), "a name that several users may use identifies no resource"
     assert not told("GET", "compute", "/v2.1/os-hypervisors/host-1", 200)
     assert told("GET", "compute", "/v2.1/flavors/1", 200)
     assert {type(each) for each in (server, image, network)} == {Resource}
@@ -93,7 +93,7 @@ def test_an_id_that_a_member_chose_for_an_image_does_not_move_the_server_of_that
 
 
 def test_a_network_of_a_servers_id_is_not_where_the_server_is(tmp_path: Path) -> None:
-    """Also what a creation and a list teach is about one type."""
+    """Keep ids of different types apart also after a creation or a list."""
 
     async def test(cloud: Cloud) -> None:
         server = cloud["lyon"].services.add_server("db", "2026-01-01T00:00:00Z")

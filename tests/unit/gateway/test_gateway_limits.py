@@ -1,4 +1,4 @@
-"""What clients may have of a gateway: connections, requests, bytes, time."""
+"""The limits of a gateway's clients: connections, requests, bytes and time."""
 
 import asyncio
 import contextlib
@@ -17,14 +17,18 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway_cloud import Cloud, raw
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from atoll.gateway.door import door, server
-from atoll.gateway.door.limits import Bucket, Busy, Limits, Turns
-from atoll.gateway.door.visitors import TooMany, Visitors
+from atoll.gateway.door import listener, server
+from atoll.gateway.door.client_limiter import ClientLimiter, TooMany
+from atoll.gateway.door.limits import Bucket, BusyError, Limits, Turns
 from atoll.gateway.request import body
 from atoll.gateway.request.target import Refused
 from atoll.services.wsgi import THREADS
 from atoll.services.wsgi import Server as Service
+from atoll.trace import recorder
+from atoll.trace.recorder import Identity, Recorder
 
 
 def run(directory: Path, test, *names: str, limits: Limits | None = None) -> None:
@@ -39,7 +43,7 @@ def run(directory: Path, test, *names: str, limits: Limits | None = None) -> Non
 
 
 def token(cloud: Cloud, user: str = "ann", site: str = "paris") -> str:
-    """A token that a site has signed."""
+    """Return a token that a site has signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     path = cloud[site].options.token_keys / f"{user}.pem"
     path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
@@ -52,7 +56,7 @@ async def connect(cloud: Cloud, data: bytes = b"", site: str = "paris") -> tuple
     return reader, writer
 
 
-# --- Buckets, turns, visitors
+# --- Buckets, turns, limiter
 
 
 def test_a_bucket_gives_so_many_at_once_and_then_so_many_a_second() -> None:
@@ -70,12 +74,12 @@ def test_turns_of_one_user_leave_others_theirs() -> None:
     async def main() -> None:
         turns = Turns(Limits(turns_of_user=2, turns_of_strangers=1, turn_s=0.05))
         first, second = await turns.take("compute", "ann"), await turns.take("compute", "ann")
-        with pytest.raises(Busy):
+        with pytest.raises(BusyError):
             await turns.take("compute", "ann")
         (await turns.take("compute", "bob"))()
         (await turns.take("image", "ann"))()
         stranger = await turns.take("compute", "")
-        with pytest.raises(Busy):
+        with pytest.raises(BusyError):
             await turns.take("compute", "")
         waiting = asyncio.ensure_future(turns.take("compute", "ann"))
         gives_up = asyncio.ensure_future(turns.take("compute", "ann"))
@@ -94,7 +98,7 @@ def test_turns_of_one_user_leave_others_theirs() -> None:
 
 
 class Line:
-    """A connection."""
+    """A double of a connection."""
 
     def __init__(self, *, busy: bool = False) -> None:
         self.busy = busy
@@ -105,107 +109,141 @@ class Line:
 
 
 def test_the_oldest_stranger_makes_room() -> None:
-    visitors = Visitors(Limits(connections=5, connections_of_address=3, accepts_s=1000), now=lambda: 0.0)
+    limiter = ClientLimiter(Limits(connections=5, connections_of_address=3, accepts_s=1000), now=lambda: 0.0)
     lines = [Line(busy=number == 0) for number in range(4)]
-    address = visitors.admit("10.0.0.1")
+    address = limiter.admit("10.0.0.1")
     assert address is not None
-    visitors.opened(address, lines[0])
+    limiter.opened(address, lines[0])
     for line in lines[1:3]:
-        assert visitors.admit("10.0.0.1") is address
-        visitors.opened(address, line)
-    visitors.recognised(address, lines[1])
-    assert visitors.admit("10.0.0.1") is address
+        assert limiter.admit("10.0.0.1") is address
+        limiter.opened(address, line)
+    limiter.recognised(address, lines[1])
+    assert limiter.admit("10.0.0.1") is address
     assert [line.dropped for line in lines] == [False, False, True, False]
-    visitors.closed(address, lines[2])
-    assert visitors.admit("10.0.0.1") is None, "one is busy, one is known"
+    limiter.closed(address, lines[2])
+    assert limiter.admit("10.0.0.1") is None, "neither a busy nor a known connection may be closed"
     for number in range(2, 4):
-        assert visitors.admit(f"10.0.0.{number}") is not None
-    assert visitors.admit("10.0.0.9") is None, "all of them"
+        assert limiter.admit(f"10.0.0.{number}") is not None
+    assert limiter.admit("10.0.0.9") is None, "the port has reached its limit of connections"
 
 
 def test_of_many_that_arrive_at_once_each_takes_the_place_of_another() -> None:
-    """A connection is closed a moment after it is dropped; until then it used to make room again and again."""
-    visitors = Visitors(Limits(connections_of_address=4), now=lambda: 0.0)
+    """Let a dropped connection, which closes a moment later, make room for one new connection only."""
+    limiter = ClientLimiter(Limits(connections_of_address=4), now=lambda: 0.0)
     lines = [Line() for _ in range(10)]
     for line in lines:
-        address = visitors.admit("10.0.0.1")
+        address = limiter.admit("10.0.0.1")
         assert address is not None
-        visitors.opened(address, line)
+        limiter.opened(address, line)
     assert [line.dropped for line in lines] == [True] * 6 + [False] * 4
     for line in lines[:6]:
-        visitors.closed(address, line)
+        limiter.closed(address, line)
     assert (address.count, len(address.strangers)) == (4, 4)
 
 
 def test_addresses_of_one_ipv6_network_are_one() -> None:
-    visitors = Visitors(Limits(), now=lambda: 0.0)
-    assert visitors.admit("2001:db8::1") is visitors.admit("2001:db8::ffff:2")
-    assert visitors.admit("2001:db8::1") is not visitors.admit("2001:db8:0:1::1")
-    assert visitors.admit("fe80::1%eth0") is visitors.admit("fe80::2")
+    limiter = ClientLimiter(Limits(), now=lambda: 0.0)
+    assert limiter.admit("2001:db8::1") is limiter.admit("2001:db8::ffff:2")
+    assert limiter.admit("2001:db8::1") is not limiter.admit("2001:db8:0:1::1")
+    assert limiter.admit("fe80::1%eth0") is limiter.admit("fe80::2")
 
 
 def test_known_addresses_do_not_share_the_strangers_allowance() -> None:
     now = [0.0]
-    visitors = Visitors(Limits(requests=5, strangers_requests=7, requests_s=1, strangers_requests_s=1), now=lambda: now[0])
-    one, two, known = (visitors.admit(f"10.0.0.{number}") for number in range(3))
+    limiter = ClientLimiter(Limits(requests=5, strangers_requests=7, requests_s=1, strangers_requests_s=1), now=lambda: now[0])
+    one, two, known = (limiter.admit(f"10.0.0.{number}") for number in range(3))
     assert one is not None
     assert two is not None
     assert known is not None
-    visitors.recognised(known, Line())
+    limiter.recognised(known, Line())
     for _ in range(5):
-        visitors.ask(one, "")
+        limiter.ask(one, "")
     with pytest.raises(TooMany):
-        visitors.ask(one, "")
+        limiter.ask(one, "")
     for _ in range(2):
-        visitors.ask(two, "")
+        limiter.ask(two, "")
     with pytest.raises(TooMany):
-        visitors.ask(two, "")
+        limiter.ask(two, "")
     for _ in range(5):
-        visitors.ask(known, "")
-    visitors.ask(one, "ann")
+        limiter.ask(known, "")
+    limiter.ask(one, "ann")
     now[0] = 2.0
-    visitors.ask(one, "")
+    limiter.ask(one, "")
 
 
 def test_a_user_has_an_allowance_wherever_the_requests_come_from() -> None:
-    visitors = Visitors(Limits(user_requests=3, user_requests_s=1, uploads_of_user=1), now=lambda: 0.0)
+    limiter = ClientLimiter(Limits(user_requests=3, user_requests_s=1, uploads_of_user=1), now=lambda: 0.0)
     for number in range(3):
-        address = visitors.admit(f"10.0.0.{number}")
+        address = limiter.admit(f"10.0.0.{number}")
         assert address is not None
-        visitors.ask(address, "ann")
+        limiter.ask(address, "ann")
     with pytest.raises(TooMany):
-        visitors.ask(address, "ann")
-    visitors.ask(address, "bob")
-    with visitors.transfer("ann"):
-        with pytest.raises(TooMany), visitors.transfer("ann"):
+        limiter.ask(address, "ann")
+    limiter.ask(address, "bob")
+    with limiter.transfer("ann"):
+        with pytest.raises(TooMany), limiter.transfer("ann"):
             pass
-        with visitors.transfer("bob"):
+        with limiter.transfer("bob"):
             pass
-    with visitors.transfer("ann"):
+    with limiter.transfer("ann"):
         pass
 
 
-def test_what_is_remembered_of_clients_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoll.gateway.door.visitors.REMEMBERED", 100)
-    visitors = Visitors(Limits(connections=10**6), now=lambda: 0.0)
+def test_the_requests_that_a_client_has_recorded_are_bounded_by_user_and_by_address() -> None:
+    now = [0.0]
+    limiter = ClientLimiter(Limits(traces=3, traces_s=1, strangers_traces=2, strangers_traces_s=1), now=lambda: now[0])
+    near, far = limiter.admit("10.0.0.1"), limiter.admit("10.0.0.2")
+    assert near is not None
+    assert far is not None
+    assert [limiter.may_trace(near, "ann") for _ in range(4)] == [True] * 3 + [False]
+    assert not limiter.may_trace(far, "ann"), "wherever the user comes from"
+    assert limiter.may_trace(near, "bob"), "nobody else's share"
+    assert [limiter.may_trace(near, "") for _ in range(3)] == [True, True, False]
+    assert limiter.may_trace(far, "")
+    limiter.ask(near, "ann")  # the request itself is answered
+    now[0] = 1.0
+    assert [limiter.may_trace(near, user) for user in ("ann", "ann", "", "")] == [True, False, True, False]
+
+
+def test_a_flood_of_requests_that_ask_to_be_recorded_is_answered(tmp_path: Path) -> None:
+    async def test(cloud: Cloud) -> None:
+        kept = InMemorySpanExporter()
+        recorder.install(Recorder(Identity("gateway", "paris"), 0.0, SimpleSpanProcessor(kept)))
+        try:
+            parent = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
+            url = f"http://127.0.0.1:{cloud['paris'].public_port}/"
+            async with aiohttp.ClientSession(headers=parent) as session:
+                for _ in range(12):
+                    async with session.get(url) as response:
+                        assert response.status == 200
+        finally:
+            recorder.install(None)
+        assert len(kept.get_finished_spans()) == 4
+
+    run(tmp_path, test, limits=Limits(strangers_traces=4, strangers_traces_s=0))
+
+
+def test_records_of_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoll.gateway.door.client_limiter.REMEMBERED", 100)
+    limiter = ClientLimiter(Limits(connections=10**6), now=lambda: 0.0)
     for number in range(1000):
-        address = visitors.admit(f"10.0.{number // 256}.{number % 256}")
+        address = limiter.admit(f"10.0.{number // 256}.{number % 256}")
         assert address is not None
-        visitors.closed(address)
-    assert len(visitors._addresses) <= 101
+        limiter.closed(address)
+    assert len(limiter._addresses) <= 101
 
 
 def test_bytes_of_bodies_are_counted() -> None:
-    visitors = Visitors(Limits(bytes_of_address=10, bytes=15), now=lambda: 0.0)
-    one, two = visitors.admit("10.0.0.1"), visitors.admit("10.0.0.2")
+    limiter = ClientLimiter(Limits(bytes_of_address=10, bytes=15), now=lambda: 0.0)
+    one, two = limiter.admit("10.0.0.1"), limiter.admit("10.0.0.2")
     assert one is not None
     assert two is not None
-    with visitors.body(one, 8):
-        with pytest.raises(TooMany), visitors.body(one, 8):
+    with limiter.body(one, 8):
+        with pytest.raises(TooMany), limiter.body(one, 8):
             pass
-        with pytest.raises(TooMany), visitors.body(two, 8):
+        with pytest.raises(TooMany), limiter.body(two, 8):
             pass
-    with visitors.body(two, 8):
+    with limiter.body(two, 8):
         pass
 
 
@@ -221,7 +259,7 @@ SLOW = {
 
 @pytest.mark.parametrize("name", sorted(SLOW))
 def test_a_head_has_its_time(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "SWEEP_S", 0.05)
+    monkeypatch.setattr(listener, "SWEEP_S", 0.05)
 
     async def test(cloud: Cloud) -> None:
         reader, writer = await connect(cloud, SLOW[name])
@@ -234,7 +272,7 @@ def test_a_head_has_its_time(tmp_path: Path, name: str, monkeypatch: pytest.Monk
 
 
 def test_a_head_that_drips_has_no_more_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "SWEEP_S", 0.05)
+    monkeypatch.setattr(listener, "SWEEP_S", 0.05)
 
     async def test(cloud: Cloud) -> None:
         _reader, writer = await connect(cloud, b"GET / HTTP/1.1\r\n")
@@ -275,7 +313,7 @@ def test_a_client_that_goes_before_its_request_is_whole_costs_no_traceback(tmp_p
 
 
 def test_a_connection_with_a_token_is_kept_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "SWEEP_S", 0.05)
+    monkeypatch.setattr(listener, "SWEEP_S", 0.05)
 
     async def test(cloud: Cloud) -> None:
         request = f"GET /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {token(cloud)}\r\n\r\n".encode()
@@ -296,7 +334,7 @@ def test_strangers_who_ask_too_much_are_told_so_and_users_are_not(tmp_path: Path
         answer = await raw(cloud["paris"].public_port, ask * 8)
         assert (answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1 429"), answer.count(b"Retry-After: 1")) == (5, 1, 1)
         with contextlib.suppress(ConnectionError):
-            assert await raw(cloud["paris"].public_port, ask) == b"", "the address has had enough"
+            assert await raw(cloud["paris"].public_port, ask) == b"", "the address must be refused new connections"
         assert len(cloud["paris"].services.requests) == 5
 
     run(tmp_path, test, limits=Limits(requests=5, requests_s=0.01))
@@ -340,7 +378,7 @@ NOISE = (
 
 
 @pytest.mark.parametrize("noise", NOISE)
-def test_what_is_no_http_costs_no_traceback(tmp_path: Path, noise: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_http_causes_no_traceback(tmp_path: Path, noise: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async def test(cloud: Cloud) -> None:
         answer = await raw(cloud["paris"].public_port, noise)
         assert answer.startswith(b"HTTP/1.0 400 ") or answer == b""
@@ -371,7 +409,7 @@ def peer_tls(directory: Path | None) -> ssl.SSLContext:
 
 
 def test_hundreds_of_silent_connections_at_the_peer_port_leave_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # More than an address may have at once, and fewer than it may open in no time.
+    # More connections than an address may hold at once, and fewer than it may open at once.
     monkeypatch.setattr(server, "AT_PEER_PORT", replace(server.AT_PEER_PORT, connections_of_address=100))
 
     async def test(cloud: Cloud) -> None:
@@ -387,11 +425,11 @@ def test_hundreds_of_silent_connections_at_the_peer_port_leave_room(tmp_path: Pa
 
 
 def test_connections_that_are_dropped_as_they_arrive_are_not_counted_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place is given away before the handshake of its connection has begun: its task never runs."""
+    """Free the place of a connection whose task is cancelled before its handshake has begun."""
     monkeypatch.setattr(server, "AT_PEER_PORT", replace(server.AT_PEER_PORT, connections_of_address=3))
 
     async def test(cloud: Cloud) -> None:
-        peers = cloud["paris"].server._peers
+        peers = cloud["paris"].server._peer_limiter
         held = [socket.create_connection(("127.0.0.1", cloud["paris"].peer_port)) for _ in range(40)]  # the loop sees them all at once
         await asyncio.sleep(0.2)
         assert sum(address.count for address in peers._addresses.values()) == 3
@@ -434,14 +472,14 @@ def test_a_stranger_at_the_peer_port_is_refused_a_few_times_only(tmp_path: Path)
 
 
 def refuse(_environ, start_response):
-    """As keystonemiddleware, which looks at no body."""
+    """Answer as keystonemiddleware does, without reading the body."""
     start_response("401 Unauthorized", [("Content-Length", "2")])
     return [b"no"]
 
 
 @pytest.fixture
 def service():
-    """Makes services of 16 threads; their URLs."""
+    """Start services of 16 threads, and return their URLs."""
     made = []
 
     def make() -> str:
@@ -462,7 +500,7 @@ def service():
 
 
 def slow_bodies() -> list[bytes]:
-    """Requests that announce a body, and send one byte."""
+    """Send requests that announce a body and send one byte of it."""
     return [
         f"PUT {path} HTTP/1.1\r\nHost: x\r\nX-Scope: {{compute: {scope}, image: {scope}}}\r\nContent-Type: {kind}\r\n"
         "Content-Length: 100000\r\n\r\n1".encode()
@@ -529,8 +567,8 @@ def test_an_upload_keeps_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_that_does_not_read_holds_no_answer_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "SWEEP_S", 0.05)
-    monkeypatch.setattr(door, "WRITE_S", 0.3)
+    monkeypatch.setattr(listener, "SWEEP_S", 0.05)
+    monkeypatch.setattr(listener, "WRITE_S", 0.3)
 
     async def test(cloud: Cloud) -> None:
         held = token(cloud)
@@ -542,7 +580,7 @@ def test_a_client_that_does_not_read_holds_no_answer_of_a_service(tmp_path: Path
             request = f"GET /image/v2/images/i/file HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {held}\r\n\r\n"
             await loop.sock_sendall(connection, request.encode())
             await asyncio.sleep(1.5)
-            assert not cloud["paris"].server._visitors._transfers, "it is broken off"
+            assert not cloud["paris"].server._limiter._transfers, "the transfer must be broken off"
         assert (await cloud.ask("paris", "GET", "/compute/v2.1/servers", headers={"X-Auth-Token": held}))[0] == 200
 
     run(tmp_path, test)

@@ -44,7 +44,7 @@ def test_options_come_back(options, tmp_path, authority):
 
 
 def test_file_is_the_same_whenever_it_is_written(options):
-    """Another text would restart the gateway."""
+    """Write the same text for the same options, because another text would restart the gateway."""
     assert options.dump() == replace(options).dump()
     assert json.loads(options.dump())["site"] == "paris"
 

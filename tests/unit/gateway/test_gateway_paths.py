@@ -1,4 +1,4 @@
-"""Ids in paths: each stays one segment, and none goes into a path unquoted."""
+"""Ids in paths: each is quoted, and remains one segment."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 import atoll.gateway
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.paths import segment
-from atoll.gateway.request.target import _PLAIN
+from atoll.gateway.request.target import _PLAIN, Refused, parse
 from atoll.gateway.resolve.mentions import leading
 from atoll.gateway.resolve.placing import creation
 from atoll.gateway.resolve.references import KINDS, NETWORKING
@@ -36,28 +36,32 @@ HOSTILE = (
 )
 
 TRUSTED = {
-    # File and expression: why it can be no one's choice, or is a path already.
+    # By file and expression, the reason why a client can't choose the value, or why it is a path already.
     ("draft.py", "self.call.path"): "the path of the request itself",
-    ("attempt.py", "operation.path"): "the path of the request itself",
+    ("delivery.py", "operation.path"): "the path of the request itself",
     ("call.py", "self.path"): "the path of the request",
     ("call.py", "self.query"): "the query of the request",
-    ("sites.py", "host"): "of a member's card",
+    ("connections.py", "host"): "of a member's card",
+    ("zones.py", "member.host"): "of a member's card",
+    ("zones.py", "member.public_port"): "a number",
+    ("zones.py", "self._options.host"): "of the site's own settings",
+    ("zones.py", "self._options.public_port"): "a number",
     ("sites.py", "peer.url"): "of a member's card",
     ("sites.py", "call.target"): "built by these builders, or checked by target.parse",
     ("sites.py", "call.service"): "one of target.SERVICES",
-    ("policies.py", "TYPES[kind].collection"): "of the table",
-    ("policies.py", "found[1]"): "a part of the request's own path",
-    ("policies.py", "RBAC[loan.kind]"): "of the table",
-    ("policies.py", "key"): "one of three constants",
+    ("rbac_policies.py", "TYPES[kind].collection"): "of the table",
+    ("rbac_policies.py", "found[1]"): "a part of the request's own path",
+    ("rbac_policies.py", "RBAC[loan.kind]"): "of the table",
+    ("rbac_policies.py", "key"): "one of three constants",
     ("names.py", "kind.collection"): "of the table in unique.py",
     ("unique.py", "collection"): "of a table",
-    ("sight.py", "path"): "the path of the request, or checked by target.parse",
+    ("visibility.py", "path"): "the path of the request, or checked by target.parse",
     ("sites.py", "path"): "built by these builders",
-    ("accepts.py", "collection"): "one of two constants",
+    ("in_use.py", "collection"): "one of two constants",
     ("placing.py", "path"): "of the table in resolve/references.py",
     ("network.py", "collection"): "one of two constants",
     ("bringer.py", "members"): "built from a quoted id",
-    ("asking.py", "kind.path"): "of the table in resolve/references.py",
+    ("service_client.py", "kind.path"): "of the table in resolve/references.py",
     ("port_users.py", "path"): "of the table in port_users.py",
     ("pull.py", "offset"): "a number",
     ("pull.py", "length"): "a number",
@@ -112,7 +116,7 @@ def test_parents_of_a_creation_are_asked_for_by_one_segment(name: str, hostile: 
 
 
 def paths_made_in(source: str) -> list[tuple[int, str]]:
-    """Expressions in f-strings that look like paths or queries of a request: line, and the expression unless it is quoted."""
+    """Yield the line and the source of each unquoted expression in an f-string that looks like the path or query of a request."""
     found, seen = [], set()
     for scope in _scopes(ast.parse(source)):
         quoted = {
@@ -131,7 +135,7 @@ def paths_made_in(source: str) -> list[tuple[int, str]]:
 
 
 def _scopes(module: ast.Module) -> list[ast.AST]:
-    """The functions of a module, then the module."""
+    """Yield the functions of a module, then the module."""
     return [*(node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), module]
 
 
@@ -157,7 +161,32 @@ def test_no_id_goes_unquoted_into_a_path() -> None:
     wrong = []
     for path in sorted(root.rglob("*.py")):
         if path.name in {"url.py", "target.py", "paging.py", "server.py"}:
-            continue  # they take URLs apart, and make them of parts that were URLs
+            continue  # these modules parse URLs, and build them from parts of URLs
         source = path.read_text(encoding="utf-8")
         wrong += [f"{path.name}:{line}: {text}" for line, text in paths_made_in(source) if (path.name, text) not in TRUSTED]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "v2.0/expanded-ports",
+        "v2.0/expanded_ports/1",
+        "v2.0/expanded-networks.json",
+        "v2.0/fwaas/expanded-ports",
+        "v2.0/port-group-names",
+        "v2.0/port_group_names/1",
+        "v2.0/expanded-ports?id=1",
+    ],
+)
+def test_collections_of_services_are_not_for_clients(path):
+    with pytest.raises(Refused, match="use ports and networks") as caught:
+        parse(f"/network/{path}")
+    assert caught.value.status == 404
+    assert parse(f"/network/{path}", of_service=True).service == "network"
+    with pytest.raises(Refused):
+        parse(f"/scope/lyon/network/{path}")
+
+
+def test_a_tag_may_have_the_name_of_such_a_collection():
+    assert parse("/network/v2.0/networks/1/tags/expanded-ports").path == "/v2.0/networks/1/tags/expanded-ports"

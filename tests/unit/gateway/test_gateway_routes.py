@@ -1,4 +1,4 @@
-"""Which path means what, and what a target may look like."""
+"""The routes of paths, the parsing of targets, and the parsing of creation requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from atoll.gateway.lists import merge
+from atoll.gateway.lists import aggregates
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.headers import end_to_end, microversion, of_client, request_id, valid_host
 from atoll.gateway.request.target import SERVICES, Refused, parse
@@ -87,12 +87,12 @@ def test_names_of_neutron(name: str, item: str) -> None:
 
 
 def test_the_table_knows_only_what_nova_has() -> None:
-    """Each collection of ours is one of Nova's, and what makes something is below it."""
+    """Compare the collections in the table with Nova's routes."""
     import importlib.util
 
     spec = importlib.util.find_spec("nova")
     assert spec is not None
-    text = (Path(spec.submodule_search_locations[0]) / "api/openstack/compute/routes.py").read_text()  # type: ignore[index]
+    text = (Path(spec.submodule_search_locations[0]) / "api/openstack/compute/routes.py").read_text()
     there = set(re.findall(r"\('/([a-z-]+)(?:/|')", text))
     assert set(COMPUTE) <= there
 
@@ -101,7 +101,7 @@ def test_the_table_knows_only_what_nova_has() -> None:
     st.text(st.characters(codec="latin-1"), max_size=60),
     st.sampled_from(["", "/compute/", "/scope/x/compute/", "/strict/compute/", "/strict/scope/x/"]),
 )
-def test_what_is_let_through_is_plain(text: str, prefix: str) -> None:
+def test_only_plain_targets_pass(text: str, prefix: str) -> None:
     raw = prefix + text
     try:
         target = parse(raw)
@@ -187,9 +187,9 @@ def test_zones(service: str, path: str, body: bytes, expected: str | None) -> No
     made = creation(call(service, path, body), resource, {"paris", "lyon"})
     assert made.site == expected
     if service == "network" and expected:
-        assert b"lyon" not in (made.call.body or b"")  # type: ignore[operator]
+        assert b"lyon" not in (made.call.body or b"")
         assert "Content-Length" not in made.call.headers
-        assert (b'"x"' in made.call.body) == (b'"x"' in body)  # type: ignore[operator]
+        assert (b'"x"' in made.call.body) == (b'"x"' in body)
 
 
 def test_parents() -> None:
@@ -204,9 +204,9 @@ def test_limits_add_up() -> None:
     def body(most: int, used: int) -> dict:
         return {"limits": {"rate": [], "absolute": {"maxTotalInstances": most, "totalInstancesUsed": used, "maxServerMeta": 128}}}
 
-    merged = merge.limits({"paris": body(10, 1), "lyon": body(20, 2)}, [])
+    merged = aggregates.limits({"paris": body(10, 1), "lyon": body(20, 2)}, [])
     assert merged == body(30, 3)
-    assert merge.limits({"paris": body(-1, 1), "lyon": body(20, 2)}, [])["limits"]["absolute"]["maxTotalInstances"] == -1
+    assert aggregates.limits({"paris": body(-1, 1), "lyon": body(20, 2)}, [])["limits"]["absolute"]["maxTotalInstances"] == -1
 
 
 def test_usage_adds_up() -> None:
@@ -216,16 +216,16 @@ def test_usage_adds_up() -> None:
     one, two = usage(1.5, "2026-01"), usage(2.0, "2025-12")
     sums = {"tenant_id": "t", "total_hours": 3.5, "start": "2025-12", "stop": "2026-01", "server_usages": [1.5, 2.0]}
     bodies = {"paris": {"tenant_usages": [one]}, "lyon": {"tenant_usages": [two, usage(1, "2026-01") | {"tenant_id": "u"}]}}
-    assert merge.tenant_usage(bodies, []) == {"tenant_usages": [sums, usage(1, "2026-01") | {"tenant_id": "u"}]}
-    assert merge.tenant_usage({"paris": {"tenant_usage": one}, "lyon": {"tenant_usage": {}}}, []) == {"tenant_usage": one}
-    assert merge.tenant_usage({"paris": {"tenant_usage": {}}}, []) == {"tenant_usage": {}}
+    assert aggregates.tenant_usage(bodies, []) == {"tenant_usages": [sums, usage(1, "2026-01") | {"tenant_id": "u"}]}
+    assert aggregates.tenant_usage({"paris": {"tenant_usage": one}, "lyon": {"tenant_usage": {}}}, []) == {"tenant_usage": one}
+    assert aggregates.tenant_usage({"paris": {"tenant_usage": {}}}, []) == {"tenant_usage": {}}
 
 
 def test_zones_and_statistics() -> None:
     def zones(*names: str) -> dict:
         return {"availabilityZoneInfo": [{"zoneName": name, "zoneState": {"available": True}, "hosts": {names[-1]: {}}} for name in names]}
 
-    merged = merge.availability_zones({"paris": zones("internal", "paris"), "lyon": zones("internal", "lyon")}, ["nice"])
+    merged = aggregates.availability_zones({"paris": zones("internal", "paris"), "lyon": zones("internal", "lyon")}, ["nice"])
     found = {zone["zoneName"]: (zone["zoneState"]["available"], zone["hosts"]) for zone in merged["availabilityZoneInfo"]}
     assert found == {
         "internal": (True, {"paris": {}, "lyon": {}}),
@@ -233,7 +233,7 @@ def test_zones_and_statistics() -> None:
         "lyon": (True, {"lyon": {}}),
         "nice": (False, None),
     }
-    statistics = merge.hypervisor_statistics(
+    statistics = aggregates.hypervisor_statistics(
         {"a": {"hypervisor_statistics": {"vcpus": 2}}, "b": {"hypervisor_statistics": {"vcpus": 3}}}, []
     )
     assert statistics == {"hypervisor_statistics": {"vcpus": 5}}
@@ -269,10 +269,10 @@ def test_a_list_with_what_is_no_resource_is_left_to_the_service(second: object) 
 
 
 def test_one_request_makes_parts_of_a_bounded_number_of_wholes():
-    """Each is looked for at every site."""
+    """Refuse a request with too many parents, because each is searched at every site."""
     rules = [{"security_group_id": f"g{number}", "direction": "ingress"} for number in range(MOST_PARENTS + 1)]
     asked = call("network", "/v2.0/security-group-rules", json.dumps({"security_group_rules": rules}).encode())
-    with pytest.raises(Unplaceable, match="more than 64 resources, and this one names 65"):
+    with pytest.raises(Unplaceable, match="names 65 parents of its resources: expected at most 64"):
         creation(asked, network_resource("security_group_rules"), {"paris"})
     fewer = call("network", "/v2.0/security-group-rules", json.dumps({"security_group_rules": rules[1:] * 2}).encode())
     assert len(creation(fewer, network_resource("security_group_rules"), {"paris"}).parents) == MOST_PARENTS

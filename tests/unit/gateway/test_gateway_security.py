@@ -1,4 +1,4 @@
-"""What must not get through: sockets that say what no client would."""
+"""Malformed and hostile requests, sent as raw bytes, which must not reach a service."""
 
 import asyncio
 import io
@@ -124,7 +124,7 @@ def test_messages_that_could_end_in_two_places_are_refused(tmp_path: Path, name:
     run(tmp_path, test)
 
 
-def test_what_only_gateways_may_say(tmp_path: Path) -> None:
+def test_headers_of_gateways_are_dropped(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         said = {
             "X-Atoll-Hop": "1",
@@ -149,7 +149,7 @@ def test_what_only_gateways_may_say(tmp_path: Path) -> None:
         assert not {"x-atoll-hop", "x-atoll-site", "x-forwarded-for", "x_forwarded_prefix", "forwarded", "x_auth_token", "x-listed"} & set(
             seen
         )
-        # A hop is not believed: the list is still that of all sites.
+        # The header of a hop is ignored: the answer is still the list of all sites.
         _, _, headers = await cloud.ask("paris", "GET", "/compute/v2.1/servers", headers={"X-Atoll-Hop": "1"})
         assert headers["X-Atoll-Site"] == "paris,lyon"
 
@@ -164,7 +164,7 @@ def test_bodies_have_an_end(tmp_path: Path) -> None:
             "paris", "POST", "/identity/v3/auth/tokens", data=b"\x1f\x8b not gzip", headers={"Content-Encoding": "gzip"}
         )
         assert packed[0] == 200
-        assert cloud["paris"].services.bodies == [b"\x1f\x8b not gzip"]  # nothing is unpacked here
+        assert cloud["paris"].services.bodies == [b"\x1f\x8b not gzip"]  # the gateway decompresses nothing
 
     run(tmp_path, test)
 
@@ -197,7 +197,7 @@ def test_peers_are_members(tmp_path: Path) -> None:
         foreign.certify(tmp_path / "mallory", "lyon", "127.0.0.1")
         with pytest.raises(aiohttp.ClientError):
             await ask_peer(cloud, client_tls(tmp_path / "mallory"), path)
-        # Of the right authority, and nobody's.
+        # A certificate of the right authority that belongs to no member.
         authority(tmp_path / "ca", "test").certify(tmp_path / "stranger", "lyon", "127.0.0.1")
         assert await ask_peer(cloud, client_tls(tmp_path / "stranger"), path) == 403
         for trick in ("/compute/%2e%2e/identity", "/scope/x/compute/v2.1", "/"):
@@ -220,7 +220,7 @@ def test_a_revoked_site_is_refused_on_connections_it_has(tmp_path: Path) -> None
                 assert response.status == 403
         server = cloud["lyon"].services.add_server("a", "2026-01-01T00:00:00Z")
         assert (await cloud.ask("paris", "GET", f"/compute/v2.1/servers/{server}"))[0] == 404
-        assert not cloud["lyon"].services.requests  # nobody asks it either
+        assert not cloud["lyon"].services.requests  # no site sends it a request either
 
     run(tmp_path, test, "paris", "lyon")
 
@@ -229,7 +229,7 @@ def test_a_peer_shows_the_certificate_that_it_is_known_by(tmp_path: Path) -> Non
     async def test(cloud: Cloud) -> None:
         server = cloud["lyon"].services.add_server("a", "2026-01-01T00:00:00Z")
         table = cloud["paris"].mesh.table
-        # nice answers where lyon should: it is a member, but not that one.
+        # nice answers in place of lyon: it is a member, but another one.
         table["lyon"] = replace(table["lyon"], peer_port=cloud["nice"].peer_port)
         status_, _, headers = await cloud.ask("paris", "GET", f"/compute/v2.1/servers/{server}")
         assert (status_, headers["X-Atoll-Missing"]) == (503, "lyon")

@@ -1,4 +1,4 @@
-"""Whole gateways, of sites with small services."""
+"""Whole gateways at several sites, with doubles of the services."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 from gateway_cloud import Cloud, own_token
+from no_parts import NoBringer
 
-from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.copies.replicas import ReplicatedResources
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def run(directory: Path, test, *names: str, **parts) -> None:
     asyncio.run(main())
 
 
-def test_what_is_here_costs_no_other_site_a_request(tmp_path: Path) -> None:
+def test_a_local_resource_costs_no_request_to_another_site(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         server = cloud["paris"].services.add_server("a", "2026-01-01T00:00:00Z")
         status, body, headers = await cloud.ask("paris", "GET", f"/compute/v2.1/servers/{server}")
@@ -48,7 +49,7 @@ def test_what_is_here_costs_no_other_site_a_request(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_is_elsewhere_is_found_and_remembered(tmp_path: Path) -> None:
+def test_a_resource_of_another_site_is_found_and_its_site_remembered(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         server = cloud["lyon"].services.add_server("a", "2026-01-01T00:00:00Z")
         for _ in range(2):
@@ -84,13 +85,13 @@ def test_nobody_has_it(tmp_path: Path) -> None:
         status, body, headers = await cloud.ask("paris", "GET", path)
         assert (status, headers["X-Atoll-Missing"]) == (503, "lyon")
         assert body["serviceUnavailable"]["message"] == "site lyon can't be reached from paris"
-        # A name is nobody's id: what a client does first with one must not fail because another site is away.
+        # A name is no id: the look-up with which a client begins must not fail because another site is away.
         assert (await cloud.ask("paris", "GET", "/compute/v2.1/servers/web"))[0] == 404
 
     run(tmp_path, test)
 
 
-def test_what_was_here_is_gone_even_if_another_site_is_away(tmp_path: Path) -> None:
+def test_a_resource_deleted_here_is_404_even_if_another_site_is_away(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         server = cloud["paris"].services.add_server("a", "2026-01-01T00:00:00Z")
         cloud.set_state("lyon", "unreachable")
@@ -177,7 +178,7 @@ def test_pages_are_those_of_one_site_with_all(tmp_path: Path) -> None:
             href = next((each["href"] for each in body.get("servers_links", ())), "")
             path = href.partition(str(cloud["paris"].public_port))[2]
         assert seen == [f"s{index:02}" for index in reversed(range(23))]
-        # A marker that nobody remembers.
+        # A marker that is not in the gateway's cache.
         marker = next(
             key for site in ("paris", "lyon", "nice") for key, each in cloud[site].services.servers.items() if each["name"] == "s11"
         )
@@ -330,37 +331,34 @@ def test_a_slow_site_that_is_there_is_waited_for(tmp_path: Path) -> None:
             await asyncio.sleep(1.5)
             return await handle(*arguments)
 
-        cloud["lyon"].services.compute = slow  # type: ignore[method-assign]
+        cloud["lyon"].services.compute = slow
         assert (await cloud.ask("paris", "GET", f"/compute/v2.1/servers/{server}"))[0] == 200
 
     run(tmp_path, test, "paris", "lyon")
 
 
-def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Path) -> None:
-    class Bringer:
+def test_needed_resources_are_brought_and_the_request_is_sent_again(tmp_path: Path) -> None:
+    class Bringer(NoBringer):
         def __init__(self, site) -> None:
+            super().__init__()
             self.services = site.services
             self.brought: list[str] = []
-            self.policies = self
-
-        async def refusal(self, _call):
-            return None
-
-        async def ahead(self, _call):
-            return None
 
         async def after(self, call):
             if self.brought:
                 return None
             self.brought.append(call.json()["server"]["imageRef"])
             self.services.refuse = lambda _request: None
-            return self.undo
+            return self
 
         async def undo(self) -> None:
             self.brought.clear()
 
+        def keep(self) -> None:
+            """Keep the resources that were brought."""
+
     async def test(cloud: Cloud) -> None:
-        bringer = cloud["lyon"].gateway.bringer
+        bringer = cloud["lyon"].parts["bringer"]
         refusal = aiohttp.web.json_response
 
         def refuse(request):
@@ -378,7 +376,7 @@ def test_what_a_request_needs_is_brought_and_the_request_sent_again(tmp_path: Pa
 
 @pytest.mark.parametrize("query", ["", "?limit=1", "?sort_key=created_at&sort_dir=asc"])
 def test_list_that_access_rules_allow_is_merged_though_they_forbid_what_merging_needs(tmp_path: Path, query: str) -> None:
-    """Of servers whose age the gateway does not remember it asks for details, which a rule for `/v2.1/servers` forbids."""
+    """Merge brief lists although the gateway must ask for details, which an access rule for `/v2.1/servers` forbids."""
     rules = {"application_credential": {"access_rules": []}, "user": {"id": "u"}, "project": {"id": "p1"}, "roles": [{"name": "reader"}]}
 
     def refuse(allowed: str) -> Callable[[web.Request], web.Response | None]:
@@ -403,7 +401,9 @@ def test_list_that_access_rules_allow_is_merged_though_they_forbid_what_merging_
             status, body, _headers = await cloud.ask("nice", "GET", path, headers={"X-Auth-Token": "limited"})
             assert status == 200
             names += [each["name"] for each in body["servers"]]
-            assert all(set(each) == {"id", "name", "links"} for each in body["servers"]), "no more than the client asked for"
+            assert all(set(each) == {"id", "name", "links"} for each in body["servers"]), (
+                "the answer must show only the fields that the client requested"
+            )
             links = body.get("servers_links")
             path = urlsplit(links[0]["href"]).path + "?" + urlsplit(links[0]["href"]).query if links else ""
         assert names == (["paris", "lyon", "nice"] if "asc" in query else ["nice", "lyon", "paris"])
@@ -416,7 +416,7 @@ def test_list_that_access_rules_allow_is_merged_though_they_forbid_what_merging_
 
 def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
     class Replicator:
-        answer, _is_meant = Replicas.answer, Replicas._is_meant
+        answer, _is_meant, _may_know = ReplicatedResources.answer, ReplicatedResources._is_meant, ReplicatedResources._may_know
 
         def __init__(self, site) -> None:
             self.site = site
@@ -442,7 +442,7 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
     tied = str(uuid.uuid4())
 
     async def test(cloud: Cloud) -> None:
-        replicate = cloud["paris"].gateway.replicas
+        replicate = cloud["paris"].parts["replicas"]
         group = str(uuid.uuid4())
         cloud["paris"].services.network["security_groups"][group] = {"id": group}
         assert (await cloud.ask("paris", "DELETE", f"/network/v2.0/security-groups/{group}"))[0] == 204
@@ -452,7 +452,7 @@ def test_changes_of_copies_go_to_all(tmp_path: Path) -> None:
         assert replicate.asked.pop() == ("POST /v2.0/networks network", [["lyon", "nice"]])
         for site in ("lyon", "nice"):
             cloud[site].services.network["networks"] = {tied: {"id": tied}}
-        # A part of what has copies is made wherever they are.
+        # A part of a resource with copies is created at all sites that have a copy.
         assert (await cloud.ask("paris", "POST", "/network/v2.0/subnets", json={"subnet": {"network_id": tied}}))[0] == 201
         assert replicate.asked.pop() == ("POST /v2.0/subnets subnet", [["lyon", "nice"]])
         assert (await cloud.ask("paris", "GET", f"/network/v2.0/networks/{tied}"))[0] == 404

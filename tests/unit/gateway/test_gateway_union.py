@@ -1,4 +1,4 @@
-"""The union of several sites' lists is what one site with all items would give: any items, any split, any order, limit and marker."""
+"""The union of several sites' lists equals the list of one site with all items: any items, split, order, limit and marker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.gateway.lists.order import Order, Style, order
-from atoll.gateway.lists.union import Recent, Walk, cut, merge
+from atoll.gateway.lists.union import PagedMerge, cut, merge
 
 SITES = ("paris", "lyon", "nice", "rennes")
 Item = dict[str, Any]
@@ -42,7 +42,7 @@ splits = st.lists(st.integers(0, len(SITES) - 1), min_size=30, max_size=30)
 
 
 class OneSite:
-    """What Nova does: filter, sort, find the marker, cut."""
+    """A site that filters, sorts, finds the marker and cuts as Nova does."""
 
     def __init__(self, held: Sequence[Item], sorting: Order) -> None:
         self.held = sorted(held, key=sorting.key)
@@ -60,8 +60,8 @@ def split(held: Sequence[Item], places: Sequence[int], sorting: Order) -> dict[s
     }
 
 
-def read(walk: Walk, sites: dict[str, OneSite], limit: int, most: int) -> tuple[list[Item], int]:
-    """One page, and how often sites were asked in turn."""
+def read(walk: PagedMerge, sites: dict[str, OneSite], limit: int, most: int) -> tuple[list[Item], int]:
+    """Return one page, and the number of rounds of requests to sites."""
     found: list[Item] = []
     rounds = 0
     while True:
@@ -82,7 +82,7 @@ def test_pages_from_cursors(held: list[Item], places: list[int], sorting: Order,
     positions: dict[str, str | None] = dict.fromkeys(SITES)
     marker = None
     while True:
-        walk = Walk(sorting, identifier, positions)
+        walk = PagedMerge(sorting, identifier, positions)
         found, rounds = read(walk, sites, limit, limit)
         assert (found, len(found) == limit) == whole.page(limit, marker)
         assert rounds <= 1  # a page costs one trip to each site
@@ -98,7 +98,7 @@ def test_a_page_after_any_marker_without_a_cursor(
     limit, most = sizes
     whole = OneSite(held, sorting)
     marker = data.draw(st.sampled_from([None, *(item["id"] for item in held)]))
-    walk = Walk(sorting, identifier, dict.fromkeys(SITES))
+    walk = PagedMerge(sorting, identifier, dict.fromkeys(SITES))
     everything, _rounds = read(walk, split(held, places, sorting), len(held) + 1, most)
     assert everything == whole.held
     found = cut(everything, identifier, marker=marker, limit=limit)
@@ -145,26 +145,12 @@ def test_cutting(held: list[Item], limit: int | None, backwards: bool, offset: i
 
 
 def test_a_site_that_does_not_answer_is_left_out() -> None:
-    walk = Walk(Order((("id", False),)), identifier, dict.fromkeys(("paris", "lyon")))
+    walk = PagedMerge(Order((("id", False),)), identifier, dict.fromkeys(("paris", "lyon")))
     walk.feed("paris", [{"id": "b"}], more=False)
-    assert list(walk.take(5)) == []  # what lyon has may come first
+    assert list(walk.take(5)) == []  # an item of lyon may come first
     walk.drop("lyon")
     assert list(walk.take(5)) == [("paris", {"id": "b"})]
     assert walk.positions() == {"paris": "b"}
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans())))
-def test_what_was_used_last_is_kept(uses: list[tuple[int, bool]]) -> None:
-    held: Recent[int, str] = Recent(3)
-    model: list[int] = []
-    for key, puts in uses:
-        if puts:
-            held.put(key, str(key))
-        else:
-            assert held.get(key) == (str(key) if key in model else None)
-        if puts or key in model:
-            model = [each for each in model if each != key] + [key]
-        model = model[-3:]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Servers of sites that are away, as Nova shows those of cells that are down."""
 
 import asyncio
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from aiohttp import web
 from gateway_cloud import Cloud
 
-from atoll.gateway.lists.away import Away, plain
-from atoll.gateway.lists.seen import DELAY_S, Seen, Server
+from atoll.gateway.lists.server_cache import DELAY_S, CachedServer, ServerCache
+from atoll.gateway.lists.unreachable_servers import UnreachableServers, plain
 from atoll.gateway.request.requester import Requesters
 
 LIST = "/compute/v2.1/servers"
@@ -21,24 +21,44 @@ PEOPLE = {
 }
 
 
+class WatchedCloud(Cloud):
+    """A cloud whose records of servers of unreachable sites a test can see.
+
+    Attributes:
+        unreachable: the records of each site's gateway.
+    """
+
+    unreachable: list[UnreachableServers]
+
+
 def run(directory, test, *, trusted=True):
+    """Run a test in a cloud whose sites cache servers in files, which are closed in any case, as a failure must not fail later tests."""
+
     def away(site):
-        seen = Seen(directory / f"{site.name}.db")
-        seens.append(seen)
-        return Away(seen, Requesters(site.sites), site.sites, all_projects=trusted)
+        seen = files.enter_context(closing(ServerCache(directory / f"{site.name}.db")))
+        made.append(UnreachableServers(seen, Requesters(site.sites), site.sites, all_projects=trusted))
+        return made[-1]
 
     async def main():
-        cloud = Cloud(directory, "paris", "lyon", "nice")
-        cloud.parts = {"away": away}
-        async with cloud:
-            for name in ("paris", "lyon", "nice"):
-                cloud[name].services.people = PEOPLE
-            await test(cloud)
-        for seen in seens:
-            seen.close()
+        cloud = WatchedCloud(directory, "paris", "lyon", "nice")
+        cloud.parts = {"unreachable": away}
+        with files:
+            async with cloud:
+                for name in ("paris", "lyon", "nice"):
+                    cloud[name].services.people = PEOPLE
+                cloud.unreachable = made
+                await test(cloud)
 
-    seens: list[Seen] = []
+    files = ExitStack()
+    made: list[UnreachableServers] = []
     asyncio.run(main())
+
+
+async def compared(cloud):
+    """Wait until all lists that were answered have been compared with the caches."""
+    async with asyncio.timeout(10):
+        while any(each._tasks for each in cloud.unreachable):
+            await asyncio.sleep(0.01)
 
 
 def of(person, **more):
@@ -101,7 +121,9 @@ def test_nobody_sees_servers_of_another_project(tmp_path):
         for person, sees in (("u1", {one}), ("u2", {two}), ("admin", set()), ("stranger", set())):
             assert set((await listed(cloud, person))[0]) == sees, person
         assert set((await listed(cloud, "admin", f"{LIST}?all_tenants=1"))[0]) == {one, two}
-        assert set((await listed(cloud, "u1", f"{LIST}?all_tenants=1"))[0]) == set(), "what Nova refuses, the memory does not give"
+        assert set((await listed(cloud, "u1", f"{LIST}?all_tenants=1"))[0]) == set(), (
+            "a list that Nova refuses must not come from the cache"
+        )
         for person, status in (("u1", 200), ("u2", 503), ("admin", 200), ("guest", 503), ("stranger", 503)):
             assert (await cloud.ask("paris", "GET", f"{LIST}/{one}", **of(person)))[0] == status, person
 
@@ -153,7 +175,7 @@ def test_one_server_is_shown_with_what_is_known_of_it(tmp_path):
 
 @pytest.mark.parametrize("status", [401, 403, 500])
 def test_a_token_that_may_not_be_used_for_the_request_shows_nothing(tmp_path, status):
-    """It may be of an application credential with access rules, by which Nova's middleware goes, and nobody else."""
+    """The token may have access rules, which only Nova's middleware applies."""
 
     async def test(cloud):
         there = cloud["lyon"].services.add_server("there", "2026-01-01T00:00:00Z")
@@ -181,8 +203,8 @@ def test_a_gateway_that_was_restarted_still_knows_them(tmp_path):
 
 
 @pytest.mark.parametrize("person", ["u1", "admin"])
-def test_what_is_gone_is_forgotten(tmp_path, person):
-    """By a whole list without it, by a deletion through this gateway, by an answer that there is no such server."""
+def test_deleted_servers_leave_the_cache(tmp_path, person):
+    """A complete list without the server, a deletion through this gateway, or a 404 for it removes it from the cache."""
 
     async def test(cloud):
         path = LIST if person == "u1" else f"{LIST}?all_tenants=1"
@@ -194,7 +216,7 @@ def test_what_is_gone_is_forgotten(tmp_path, person):
         assert (await cloud.ask("paris", "DELETE", f"{LIST}/{servers[1]}", **of("u1")))[0] == 204
         del cloud["lyon"].services.servers[servers[2]]
         assert (await cloud.ask("paris", "GET", f"{LIST}/{servers[2]}", **of("u1")))[0] == 404
-        await asyncio.sleep(0.1)
+        await compared(cloud)
         cloud.set_state("lyon", "unreachable")
         assert set((await listed(cloud, "admin", f"{LIST}?all_tenants=1"))[0]) == {servers[3], foreign}
 
@@ -202,7 +224,7 @@ def test_what_is_gone_is_forgotten(tmp_path, person):
 
 
 @pytest.mark.parametrize("person", ["u2", "guest", "no token"])
-def test_who_may_not_see_a_server_makes_nothing_be_forgotten(tmp_path, person):
+def test_a_404_to_a_stranger_removes_no_server_from_the_cache(tmp_path, person):
     """Nova answers 404 to other projects: a tenant who knows the id could hide the server while its site is away."""
 
     async def test(cloud):
@@ -224,7 +246,7 @@ def test_a_list_with_a_filter_or_a_page_makes_nothing_be_forgotten(tmp_path):
         await listed(cloud, "u1")
         await listed(cloud, "u1", f"{LIST}?name=s1")
         await listed(cloud, "u1", f"{LIST}?limit=2")
-        await asyncio.sleep(0.1)
+        await compared(cloud)
         cloud.set_state("lyon", "unreachable")
         assert set((await listed(cloud, "u1"))[0]) == servers
 
@@ -283,29 +305,29 @@ def test_plain_lists(query, expected):
 
 
 def server(identifier, site="lyon", project="p1", name="n", **more):
-    return Server(identifier, site, project, "u", name, "2026-01-01T00:00:00Z", **more)
+    return CachedServer(identifier, site, project, "u", name, "2026-01-01T00:00:00Z", **more)
 
 
 def test_the_memory_is_bounded_by_project_and_in_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("atoll.gateway.lists.seen.MOST_OF_PROJECT", 3)
-    monkeypatch.setattr("atoll.gateway.lists.seen.MOST", 5)
+    monkeypatch.setattr("atoll.gateway.lists.server_cache.MOST_OF_PROJECT", 3)
+    monkeypatch.setattr("atoll.gateway.lists.server_cache.MOST", 5)
 
     async def test():
-        with closing(Seen(tmp_path / "seen.db")) as seen:
+        with closing(ServerCache(tmp_path / "seen.db")) as seen:
             seen.put(server(f"a{index}") for index in range(6))
             seen.put([server("b0", project="p2")])
             assert {each.id for each in seen.of(["lyon"], "p1")} == {"a3", "a4", "a5"}
             seen.put(server(f"c{index}", project=f"p{index + 3}") for index in range(3))
             assert {each.id for each in seen.of(["lyon"], None)} <= {"a4", "a5", "b0", "c0", "c1", "c2"}
             seen.put([server("a0")])
-            assert seen.get("a0") == server("a0"), "what was forgotten can be seen again"
+            assert seen.get("a0") == server("a0"), "a removed server must be cached again when it is seen again"
 
     asyncio.run(test())
 
 
 def test_the_memory_keeps_what_an_answer_does_not_say(tmp_path):
     async def test():
-        with closing(Seen(tmp_path / "seen.db")) as seen:
+        with closing(ServerCache(tmp_path / "seen.db")) as seen:
             seen.put([server("a", image="i", flavor="{}")])
             seen.put([server("a", name="new")])
             assert seen.get("a") == server("a", name="new", image="i", flavor="{}")
@@ -314,8 +336,10 @@ def test_the_memory_keeps_what_an_answer_does_not_say(tmp_path):
             seen.forget_site("lyon")
             assert seen.get("a") is None
             seen.put([server("a")])
-            await asyncio.sleep(2 * DELAY_S)
-        with closing(Seen(tmp_path / "seen.db")) as seen:
+            async with asyncio.timeout(10):
+                while seen._timer is not None:
+                    await asyncio.sleep(DELAY_S / 10)
+        with closing(ServerCache(tmp_path / "seen.db")) as seen:
             assert seen.get("a") == server("a")
 
     asyncio.run(test())
@@ -323,10 +347,10 @@ def test_the_memory_keeps_what_an_answer_does_not_say(tmp_path):
 
 @pytest.mark.parametrize("written", [True, False])
 def test_a_site_is_not_believed_about_a_server_of_another_site_or_project(tmp_path, written):
-    """Else it would show one project another one's image and flavor, or hide the server while its site is away."""
+    """A false statement would show one project another one's image and flavor, or hide the server."""
 
     async def test():
-        with closing(Seen(tmp_path / "seen.db")) as seen:
+        with closing(ServerCache(tmp_path / "seen.db")) as seen:
             seen.put([server("a", image="i", flavor="{}")])
             if written:
                 seen.flush()
@@ -339,7 +363,7 @@ def test_a_site_is_not_believed_about_a_server_of_another_site_or_project(tmp_pa
 def test_a_file_that_is_broken_is_made_anew(tmp_path):
     async def test():
         (tmp_path / "seen.db").write_bytes(b"no database" * 1000)
-        with closing(Seen(tmp_path / "seen.db")) as seen:
+        with closing(ServerCache(tmp_path / "seen.db")) as seen:
             seen.put([server("a")])
             assert seen.get("a") == server("a")
         assert (tmp_path / "seen.db").stat().st_mode & 0o777 == 0o600
@@ -360,9 +384,9 @@ def test_a_file_that_is_broken_is_made_anew(tmp_path):
         None,
     ],
 )
-def test_what_says_too_little_is_not_remembered(item, tmp_path):
+def test_servers_with_too_few_fields_are_not_cached(item, tmp_path):
     async def test():
-        with closing(Seen(tmp_path / "seen.db")) as seen:
+        with closing(ServerCache(tmp_path / "seen.db")) as seen:
             seen.see("lyon", [item])
             assert seen.of(["lyon"], None) == []
 

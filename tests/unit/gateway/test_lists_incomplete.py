@@ -32,7 +32,7 @@ LISTS = [
     "/network/v2.0/networks",
     "/compute/v2.1/os-availability-zone",
 ]
-WHOLE = "the list would not be whole: site lyon does not answer paris"
+WHOLE = "the list would be incomplete: site lyon does not answer paris"
 
 
 def message(body):
@@ -49,7 +49,7 @@ def test_a_list_is_short_or_refused_as_the_client_wants(tmp_path, path):
             status, body, headers = await cloud.ask("paris", "GET", **asked)
             assert (status, message(body), headers["X-Atoll-Missing"]) == (503, WHOLE, "lyon")
         status, _body, _headers = await cloud.ask("paris", "GET", f"/strict{path}", headers={"X-Atoll-Strict": "0"})
-        assert status == 200, "a header is about this request, as for scopes"
+        assert status == 200, "the header must override the URL"
         cloud.set_state("lyon", "alive")
         status, _body, headers = await cloud.ask("paris", "GET", path, headers=STRICT)
         assert status == 200
@@ -62,7 +62,7 @@ def test_a_strict_cloud_refuses_unless_the_client_wants_less(tmp_path):
     async def test(cloud):
         assert (await cloud.ask("paris", "GET", LIST))[0] == 503
         assert (await cloud.ask("paris", "GET", LIST, headers={"X-Atoll-Strict": "0"}))[0] == 200
-        assert (await cloud.ask("nice", "GET", LIST))[0] == 200, "each site goes by its own file"
+        assert (await cloud.ask("nice", "GET", LIST))[0] == 200, "each site must use the setting of its own YAML"
 
     run(tmp_path, test, lists="strict")
 
@@ -71,13 +71,13 @@ def test_a_strict_cloud_refuses_unless_the_client_wants_less(tmp_path):
 def test_another_value_is_refused(tmp_path, value):
     async def test(cloud):
         status, body, _headers = await cloud.ask("paris", "GET", LIST, headers={"X-Atoll-Strict": value})
-        assert (status, message(body)) == (400, "X-Atoll-Strict is neither 0 nor 1")
+        assert (status, message(body)) == (400, f"the X-Atoll-Strict header is {value!r}: expected 0 or 1")
 
     run(tmp_path, test)
 
 
-def test_whoever_signs_in_strictly_stays_strict(tmp_path):
-    """By the catalogue, by links, and together with a scope."""
+def test_a_strict_url_stays_strict_in_catalogue_and_links(tmp_path):
+    """The catalogue and the links keep it, also together with a scope."""
 
     async def test(cloud):
         for prefix in ("/strict", "/strict/scope/compute:paris"):
@@ -85,13 +85,13 @@ def test_whoever_signs_in_strictly_stays_strict(tmp_path):
             (endpoint,) = body["token"]["catalog"][0]["endpoints"]
             assert endpoint["url"] == f"http://10.0.0.1:8080{prefix}/compute/v2.1"
         status, _body, _headers = await cloud.ask("paris", "GET", "/strict/scope/compute:paris/compute/v2.1/servers?limit=1")
-        assert status == 200, "the one site that was asked for answers"
+        assert status == 200, "a scope of one reachable site must be answered"
         assert cloud["paris"].services.headers[-1]["X-Forwarded-Prefix"] == "/strict/scope/compute:paris/compute"
 
     run(tmp_path, test)
 
 
-def test_what_is_no_list_is_as_before(tmp_path):
+def test_requests_other_than_lists_are_unaffected_by_strictness(tmp_path):
     async def test(cloud):
         server = cloud["nice"].services.add_server("a", "2026-01-01T00:00:00Z")
         assert (await cloud.ask("paris", "GET", f"{LIST}/{server}", headers=STRICT))[0] == 200
@@ -132,7 +132,7 @@ def test_a_look_up_that_finds_something_is_answered(tmp_path):
 
 
 def test_a_key_pair_that_nobody_has_who_answers_may_be_at_the_site_that_does_not(tmp_path):
-    """Its id is its name. The id of a flavor is not: clients send names in its place, and look through the list then."""
+    """A key pair's id is its name. A flavor's is not: clients send the name in its place, and then look through the list."""
 
     async def test(cloud):
         status, _body, headers = await cloud.ask("paris", "GET", "/compute/v2.1/os-keypairs/laptop")
@@ -156,7 +156,7 @@ def test_a_site_whose_service_fails_is_missing_too(tmp_path):
 
 
 def test_a_site_that_has_no_such_service_is_not_missing(tmp_path):
-    """One that has not got a network service, such as QoS, has none of its resources: they can be looked for, and listed strictly."""
+    """A site without a network service, such as QoS, has none of its resources, so a look-up and a strict list succeed."""
 
     async def test(cloud):
         from aiohttp import web

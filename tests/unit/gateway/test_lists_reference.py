@@ -1,4 +1,4 @@
-"""Any list of several sites is what one site with all items would answer: any items, any split, any parameters, page by page."""
+"""A list of several sites equals the list of one site with all items: any items, split, parameters and page."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from no_parts import NoUnreachableServers
 
 from atoll.gateway.lists import parameters
+from atoll.gateway.lists.aggregator import Aggregator
 from atoll.gateway.lists.incomplete import LOOK_UPS
 from atoll.gateway.lists.lists import Lists
-from atoll.gateway.lists.merged import Merged
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.resolve.recognise import Request
 from atoll.gateway.resolve.routes import COMPUTE, PROXIES, match
@@ -30,7 +31,7 @@ Query = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Kind:
-    """One service's way with one list, as upstream has it.
+    """One service's handling of one list, as upstream has it.
 
     Attributes:
         service: whose.
@@ -53,7 +54,7 @@ class Kind:
     wrapped: str = ""
 
     def answer(self, items: Items, query: Query) -> dict[str, Any] | None:
-        """What one site with these items answers; None: 400."""
+        """Return the answer of one site with these items; `None` stands for 400."""
         given_ = dict(query)
         found = self.order(items, query)
         limit = int(given_.get("limit", 0)) or self.default
@@ -214,12 +215,12 @@ def ask(fake: Fake, service: str, path: str, query: Query, version: Mapping[str,
     call = Call("GET", service, path, urlencode(query), headers, None, "req-1")
     route = match("GET", service, path)
     if route.resource is None:
-        return asyncio.run(Merged(fake).answer(Request(call, route, None, SITES)))  # type: ignore[arg-type]
-    return asyncio.run(Lists(fake, lambda *_arguments: None).union(call, route, SITES))  # type: ignore[arg-type]
+        return asyncio.run(Aggregator(fake).answer(Request(call, route, None, SITES)))
+    return asyncio.run(Lists(fake, lambda *_arguments: None, NoUnreachableServers()).union(call, route, SITES))
 
 
 def pages(answer: Callable[[Query], dict[str, Any] | None], query: Query, key: str) -> list[dict[str, Any]]:
-    """All pages that lead on from the first one."""
+    """Return all pages that follow from the first one."""
     found = []
     following: Query | None = query
     while following is not None and len(found) < 50:
@@ -283,7 +284,7 @@ def test_a_marker_that_nobody_has_is_refused_as_one_site_does(name: str) -> None
     fake = of_kind(kind, held)
     assert ask(fake, kind.service, kind.path, [("limit", "1"), ("marker", "nothing")]).status == 400
     reply = ask(fake, kind.service, kind.path, [("limit", "1"), ("marker", held["c"][0][kind.marker])])
-    assert reply.status == 200, "a marker that another site has is as good as one's own"
+    assert reply.status == 200, "a marker of any site must be accepted"
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "1.5", "٣"])
@@ -338,7 +339,7 @@ def test_items_without_an_id_that_differ_in_nothing_are_one() -> None:
     ],
 )
 def test_lists_of_nova_that_are_short(path: str, key: str, items: list[dict[str, Any]]) -> None:
-    assert listed(path, key, {"a": items, "b": items, "c": []}) == items, "the same, at two sites, is one"
+    assert listed(path, key, {"a": items, "b": items, "c": []}) == items, "equal items of two sites must be listed once"
     others = [{name: f"other {value}" for name, value in item.items()} for item in items]
     assert listed(path, key, {"a": items, "b": others, "c": []}) == [*items, *others]
 
@@ -445,7 +446,7 @@ def test_usage_names_sites_that_do_not_answer() -> None:
 
 
 def filters() -> list[tuple[str, str, str]]:
-    """Service, path and filter of each list that has some of its own."""
+    """Return service, path and filter of each list that has filters of its own."""
     names = {resource.key: f"/v2.1/{name}" for name, resource in [*COMPUTE.items(), *PROXIES.items()]}
     compute = [("compute", names[key], name) for key, of in parameters.FILTERS.items() if key in names for name in of]
     image = [("image", f"/v2/{key}", name) for key in ("images", "tasks") for name in parameters.FILTERS[key]]

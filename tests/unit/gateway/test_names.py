@@ -1,4 +1,4 @@
-"""Names that are unique in the cloud: claimed before they are made, and told where sites that were apart gave them twice."""
+"""Names that are unique in the cloud: claimed before use, and reported if sites that were apart used them twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 from bring_sites import Sites
 from multidict import CIMultiDict
 
-from atoll.gateway.copies.clashes import DIFFERS, Clashes
+from atoll.gateway.copies.clashes import DIFFERS, NameClashes
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import Call, Reply, Unreachable, json_reply
@@ -25,7 +25,7 @@ LAPTOP = Name("key pair", "laptop", "u")
 
 
 class View(Sites):
-    """As `Sites`, where a site may be cut off."""
+    """A double of `Sites`, in which a site may be cut off."""
 
     cut: set[str]
 
@@ -42,7 +42,7 @@ class View(Sites):
 
 
 class Nova:
-    """Key pairs and flavors of a site, and its part of the mechanism."""
+    """The key pairs and flavors of a site, with its part of the mechanism."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,7 +55,7 @@ class Nova:
 
     def build(self, view: View) -> None:
         self.view = view
-        self.clashes = Clashes(view, self.conflicts)  # type: ignore[arg-type]
+        self.clashes = NameClashes(view, self.conflicts)
         self.clashes.attach(self.application)
 
     @web.middleware
@@ -76,7 +76,7 @@ class Nova:
         return web.json_response({"flavor" if path.startswith("flavors") else "keypair": self.things[key]})
 
     async def create(self, kind: str, body: dict[str, Any], key: str) -> Reply:
-        """What the site's gateway does with a POST."""
+        """Handle a POST as the site's gateway does."""
         call = Call("POST", "compute", f"/v2.1/{kind}", "", CIMultiDict(), b"", "r", "u").with_(json=body)
 
         async def make() -> Reply:
@@ -116,7 +116,8 @@ def trial(act: Act) -> None:
                 stack.push_async_callback(runner.cleanup)
                 await web.TCPSite(runner, "127.0.0.1", 0).start()
                 urls[site.name] = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            await act(*sites, cut)
+            brest, metz, pau = sites
+            await act(brest, metz, pau, cut)
 
     asyncio.run(main())
 
@@ -168,7 +169,7 @@ def test_name_that_is_being_made_counts():
         metz.slow = asyncio.Event()
         making = asyncio.create_task(metz.key_pair())
         await asyncio.sleep(0.1)
-        assert (await brest.key_pair()).status == 409, "although brest's claim would count more"
+        assert (await brest.key_pair()).status == 409, "a creation under way must win, although brest's name sorts first"
         metz.slow.set()
         assert (await making).status == 201
 
@@ -198,7 +199,7 @@ def test_names_of_different_users_are_different():
 
 
 async def apart(brest: Nova, metz: Nova, cut: set[str], one: str = "one", two: str = "two") -> None:
-    """Both make the key pair while they are apart, and meet again."""
+    """Have two sites create the key pair while they are apart, and meet again."""
     cut.add("metz")
     assert (await brest.key_pair(one)).status == (await metz.key_pair(two)).status == 201
     await brest.clashes.compare()
@@ -232,17 +233,17 @@ def test_same_thing_made_while_apart_is_no_clash():
         assert brest.conflicts.list() == []
         asked = metz.asked
         await brest.clashes.compare()
-        assert metz.asked == asked, "nothing is compared twice"
+        assert metz.asked == asked, "equal resources must not be compared again"
 
     trial(act)
 
 
-def test_what_waits_survives_a_restart(tmp_path):
+def test_watched_names_survive_a_restart(tmp_path):
     async def act(brest: Nova, metz: Nova, _pau: Nova, cut: set[str]) -> None:
-        brest.clashes = Clashes(brest.view, brest.conflicts, tmp_path / "names.db")  # type: ignore[arg-type]
+        brest.clashes = NameClashes(brest.view, brest.conflicts, tmp_path / "names.db")
         await apart(brest, metz, cut)
         brest.clashes.close()
-        again = Clashes(brest.view, brest.conflicts, tmp_path / "names.db")  # type: ignore[arg-type]
+        again = NameClashes(brest.view, brest.conflicts, tmp_path / "names.db")
         await again.compare()
         assert again.between(LAPTOP) == ("brest", "metz")
         again.forget("metz")
@@ -272,7 +273,7 @@ def test_requests_about_a_name_that_clashes_mean_what_their_gateway_shows():
 
         boot = Call("POST", "compute", "/v2.1/servers", "", CIMultiDict(), b"", "r", "u").with_(json={"server": {"key_name": "laptop"}})
         assert brest.clashes.refusal(boot, "brest") is None
-        assert [site.clashes.refusal(boot, at).status for site, at in ((brest, "metz"), (pau, "pau"), (pau, "metz"))] == [409] * 3  # type: ignore[union-attr]
+        assert [site.clashes.refusal(boot, at).status for site, at in ((brest, "metz"), (pau, "pau"), (pau, "metz"))] == [409] * 3
         assert brest.clashes.refusal(boot.with_(json={"server": {"key_name": "desk"}}), "metz") is None
 
         shown = json_reply(200, {}, "brest")
@@ -302,8 +303,8 @@ def test_other_gateways_say_nonsense():
     trial(act)
 
 
-def test_what_is_gone_again_is_watched_no_longer():
-    """Else a user who makes and deletes key pairs while a site is away would fill the disk."""
+def test_a_name_is_watched_no_longer_than_its_resource_exists():
+    """A user who creates and deletes key pairs while a site is away must not fill the disk."""
 
     async def act(brest: Nova, _metz: Nova, _pau: Nova, cut: set[str]) -> None:
         cut.add("metz")
@@ -335,7 +336,7 @@ def test_other_gateways_can_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch)
     trial(act)
 
 
-def test_who_may_not_see_what_has_a_name_is_not_told_that_it_clashes():
+def test_a_user_who_may_not_see_a_resource_does_not_learn_of_its_name_clash():
     async def act(brest: Nova, metz: Nova, _pau: Nova, cut: set[str]) -> None:
         await apart(brest, metz, cut)
         await brest.clashes.compare()

@@ -1,4 +1,4 @@
-"""Who may have other sites asked for names: only who may take them."""
+"""Only a user who may use a name can have other sites asked for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from gateway_cloud import Cloud
 from replica_sites import Notes
 
-from atoll.gateway.copies.clashes import Clashes, Suspect
+from atoll.gateway.copies.clashes import NameClashes, Suspect
 from atoll.gateway.copies.conflicts import Conflicts
-from atoll.gateway.copies.replicas import Replicas
+from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.request.call import json_reply
 from atoll.gateway.resolve.unique import Name
 
@@ -36,7 +36,7 @@ def test_other_sites_are_asked_for_names_only_for_who_may_take_them(tmp_path, pa
     asked: list[Name] = []
 
     def clashes(site):
-        made = Clashes(site.sites, Conflicts())
+        made = NameClashes(site.sites, Conflicts())
 
         async def all_others(names):
             asked.extend(names)
@@ -55,7 +55,7 @@ def test_other_sites_are_asked_for_names_only_for_who_may_take_them(tmp_path, pa
 
     status = asyncio.run(main())
     assert bool(asked) == (person == "admin")
-    assert (status == 409) == (person == "admin"), "the refusal tells that another site has the name"
+    assert (status == 409) == (person == "admin"), "only an administrator may learn that another site has the name"
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_other_sites_are_asked_for_names_only_for_who_may_take_them(tmp_path, pa
     ],
 )
 @pytest.mark.parametrize("person", ["no token", "mallory", "admin"])
-def test_who_may_not_have_a_name_does_not_learn_that_sites_differ_about_it(tmp_path, path, suspect, person):
+def test_a_user_who_may_not_use_a_name_does_not_learn_of_its_clash(tmp_path, path, suspect, person):
     def clashes(site):
-        made = Clashes(site.sites, Conflicts())
+        made = NameClashes(site.sites, Conflicts())
         made._watch(Suspect(Name(*suspect), ("lyon", "nice")), clashes=True)
         return made
 
-    class Nowhere(Replicas):
+    class Nowhere(ReplicatedResources):
         async def everywhere(self, call, sites, scope=None):
             return json_reply(404, {}, "paris")
 

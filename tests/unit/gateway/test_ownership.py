@@ -1,4 +1,4 @@
-"""Whose an object is and which one; and who asks."""
+"""The identity and the owner of objects, and the requester of an operation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_setting_is_no_object(path: str):
 
 
 class Keystone:
-    """Answers for a site."""
+    """A Keystone that answers for a site."""
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.here = "paris"
@@ -60,10 +60,10 @@ def token(*roles: str) -> dict[str, Any]:
     return {"token": {"user": {"id": "u"}, "project": {"id": "p"}, "roles": [{"name": role} for role in roles]}}
 
 
-def test_who_asks_is_what_keystone_says_and_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch):
+def test_requesters_come_from_keystone_and_are_cached_for_a_while(monkeypatch: pytest.MonkeyPatch):
     async def main() -> None:
         keystone = Keystone((200, token("member")), (200, token("reader")))
-        requesters = Requesters(keystone)  # type: ignore[arg-type]
+        requesters = Requesters(keystone)
         asked = call("DELETE", IMAGE, service="image")
         for _ in range(3):
             assert await requesters.of(asked) == Requester("u", "p", ("member",))
@@ -78,7 +78,7 @@ def test_who_asks_is_what_keystone_says_and_is_remembered_for_a_while(monkeypatc
 @pytest.mark.parametrize("answer", [(404, {}), (401, {}), (200, {}), (200, []), (200, {"token": {}})])
 def test_nobody_is_made_up(answer: tuple[int, Any]):
     async def main() -> None:
-        requesters = Requesters(Keystone(answer, answer))  # type: ignore[arg-type]
+        requesters = Requesters(Keystone(answer, answer))
         assert await requesters.of(call("DELETE", IMAGE)) is None
         assert await requesters.of(call("DELETE", IMAGE, **{"X-Auth-Token": ""})) is None
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from replica_sites import ADMIN, PROJECT, Sites, call
 
-from atoll.gateway.answers import REPLICA_TAG, find_tagged, words
-from atoll.gateway.copies import attempt, pending
+from atoll.gateway.answers import REPLICA_TAG, error_text, find_tagged
+from atoll.gateway.copies import delivery, pending
 from atoll.gateway.copies.conflicts import Conflicts
-from atoll.gateway.copies.operation import Operation, resource_of
 from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.pending_operation import PendingOperation, resource_of
 from atoll.gateway.request.call import Reply
 from atoll.gateway.request.requester import Requester
 
@@ -25,12 +25,12 @@ OWNER = Requester("user", PROJECT, ("member",))
 def hurry(monkeypatch):
     monkeypatch.setattr(pending, "INTERVAL_S", 0.02)
     monkeypatch.setattr(pending, "UNDELIVERED_S", 0.02)
-    monkeypatch.setattr(attempt, "SETTLED_S", 0.1)
+    monkeypatch.setattr(delivery, "SETTLED_S", 0.1)
 
 
 @asynccontextmanager
 async def working(file: Path, sites: Sites, told: Conflicts | None = None) -> AsyncIterator[Pending]:
-    """A worker, until the end of the context."""
+    """Run a worker until the end of the context."""
     worker = Pending(file, sites, lambda: 1_800_000_000.0, conflicts=told)
     task = asyncio.create_task(worker.run())
     try:
@@ -48,21 +48,34 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-def put(site: str = "lyon", path: str = SERVER, **fields: object) -> Operation:
-    return Operation.of(site, call("PUT", path, fields), "cut off", OWNER)
+async def looked(sites: Sites) -> None:
+    """Wait until the worker has looked twice at what can be tried: everything that it began at first has been tried once."""
+    looks, reachable = 0, sites.reachable
+
+    def counted() -> list[str]:
+        nonlocal looks
+        looks += 1
+        return reachable()
+
+    sites.reachable = counted
+    await until(lambda: looks > 2)
 
 
-def delete(site: str = "lyon", path: str = SERVER, *, unsure: bool = False) -> Operation:
-    return Operation.of(site, call("DELETE", path), "cut off", OWNER, unsure=unsure)
+def put(site: str = "lyon", path: str = SERVER, **fields: object) -> PendingOperation:
+    return PendingOperation.of(site, call("PUT", path, fields), "cut off", OWNER)
 
 
-def test_what_waits_is_done_when_the_site_is_back(tmp_path):
+def delete(site: str = "lyon", path: str = SERVER, *, unsure: bool = False) -> PendingOperation:
+    return PendingOperation.of(site, call("DELETE", path), "cut off", OWNER, unsure=unsure)
+
+
+def test_pending_operations_are_carried_out_when_the_site_is_back(tmp_path):
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
             sites["lyon"].things[SERVER] = {}
             sites.cut.add("lyon")
             worker.add([put(name="new")])
-            await asyncio.sleep(0.1)
+            await looked(sites)
             assert sites["lyon"].asked == []
             assert worker.list() == [
                 {"site": "lyon", "what": f"PUT compute{SERVER}", "since": "2027-01-15T08:00:00+00:00", "attempts": 0, "error": "cut off"}
@@ -76,7 +89,7 @@ def test_what_waits_is_done_when_the_site_is_back(tmp_path):
     asyncio.run(main())
 
 
-def test_it_survives_a_restart(tmp_path):
+def test_pending_operations_survive_a_restart(tmp_path):
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites:
             sites["lyon"].things[SERVER] = {}
@@ -91,7 +104,7 @@ def test_it_survives_a_restart(tmp_path):
     asyncio.run(main())
 
 
-def test_what_is_held_is_done_by_a_successor(tmp_path):
+def test_held_operations_are_carried_out_by_a_successor(tmp_path):
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites:
             sites["lyon"].things = {SERVER: {}, "/v2.1/servers/2": {}, "/v2.1/servers/3": {}}
@@ -99,9 +112,8 @@ def test_what_is_held_is_done_by_a_successor(tmp_path):
                 held = worker.hold([delete(), delete(path="/v2.1/servers/2"), delete(path="/v2.1/servers/3")])
                 worker.drop(held[2:])
                 worker.release({held[1]: "could not be asked"})
-                await until(lambda: sites["lyon"].asked)
-                await asyncio.sleep(0.05)
-                assert worker.list() == []
+                await until(lambda: not worker.list())
+                await looked(sites)
                 assert set(sites["lyon"].things) == {SERVER, "/v2.1/servers/3"}
             async with working(tmp_path / "pending.db", sites) as worker:
                 await until(lambda: SERVER not in sites["lyon"].things)
@@ -162,7 +174,7 @@ def test_a_deletion_makes_what_waited_before_it_pointless(tmp_path):
     asyncio.run(main())
 
 
-def test_what_is_gone_is_done(tmp_path):
+def test_an_operation_on_a_missing_object_is_done(tmp_path):
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
             worker.add([delete(), put(path="/v2.1/servers/2", name="new")])
@@ -187,13 +199,11 @@ def test_a_change_that_is_refused_is_given_up_at_last_and_a_deletion_is_not(tmp_
     assert f"lyon refuses for good, and differs from the other sites now: PUT compute{SERVER}" in caplog.text
 
 
-def test_what_might_still_come_to_be_is_deleted_when_it_comes(tmp_path):
+def test_a_late_creation_is_deleted_when_it_appears(tmp_path):
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
             worker.add([delete(unsure=True)])
-            await until(lambda: sites["lyon"].asked)
-            await asyncio.sleep(0.03)
-            assert worker.list()[0]["error"] == "it is not there, and might still come to be"
+            await until(lambda: worker.list()[0]["error"] == "the resource does not exist, and may still be created")
             sites["lyon"].things[SERVER] = {}
             await until(lambda: not worker.list())
             assert not sites["lyon"].things
@@ -201,7 +211,7 @@ def test_what_might_still_come_to_be_is_deleted_when_it_comes(tmp_path):
     asyncio.run(main())
 
 
-def test_what_has_not_come_to_be_for_long_is_done(tmp_path):
+def test_the_undo_of_a_creation_that_never_appears_is_done(tmp_path):
     async def main() -> None:
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
             worker.add([delete(unsure=True)])
@@ -216,7 +226,7 @@ def test_servers_are_found_by_their_tag(tmp_path):
             for number, tag in (("1", "ours"), ("2", "another's"), ("3", None)):
                 sites["lyon"].things[f"/v2.1/servers/{number}"] = {"id": number, "metadata": {REPLICA_TAG: tag} if tag else {}}
             listed = call("DELETE", "/v2.1/servers", query=find_tagged("web.1"))
-            worker.add([replace(Operation.of("lyon", listed, "lost", OWNER, unsure=True), tag="ours")])
+            worker.add([replace(PendingOperation.of("lyon", listed, "lost", OWNER, unsure=True), tag="ours")])
             await until(lambda: not worker.list())
             assert sorted(sites["lyon"].things) == ["/v2.1/servers/2", "/v2.1/servers/3"]
 
@@ -227,7 +237,7 @@ def test_the_name_that_servers_are_found_by_is_no_pattern():
     assert find_tagged("web.1") == "all_tenants=1&name=%5Eweb%5C.1%24"
 
 
-def test_what_does_not_fit_is_given_up_at_once_and_the_operator_is_told(tmp_path, caplog):
+def test_an_operation_that_does_not_fit_is_given_up_and_reported(tmp_path, caplog):
     """A user deletes an image of its own; another project's image has the id at a site that was cut off."""
     image = "/v2/images/i"
 
@@ -235,7 +245,7 @@ def test_what_does_not_fit_is_given_up_at_once_and_the_operator_is_told(tmp_path
         told = Conflicts()
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites, told) as worker:
             sites["lyon"].things[image] = {"id": "i", "owner": "victim"}
-            later = Operation.of("lyon", call("DELETE", image, service="image"), "cut off", OWNER)
+            later = PendingOperation.of("lyon", call("DELETE", image, service="image"), "cut off", OWNER)
             sites["lyon"].things["/v2/images/j"] = {"id": "j", "owner": PROJECT}
             worker.add([later, replace(later, path="/v2/images/j", requester=None)])
             await until(lambda: not worker.list())
@@ -246,7 +256,7 @@ def test_what_does_not_fit_is_given_up_at_once_and_the_operator_is_told(tmp_path
 
     asyncio.run(main())
     assert "lyon refuses for good: DELETE image/v2/images/i (the object at lyon is not of project project" in caplog.text
-    assert "lyon refuses for good: DELETE image/v2/images/j (nobody knows who asked for it)" in caplog.text
+    assert "lyon refuses for good: DELETE image/v2/images/j (its requester is unknown)" in caplog.text
 
 
 def test_a_file_of_an_earlier_version_does_not_say_who_asked(tmp_path):
@@ -299,7 +309,7 @@ def test_resource_of(path, resource):
     ],
 )
 def test_words(body, said):
-    assert words(Reply(400, call("GET", "/").headers, body, "lyon")) == said
+    assert error_text(Reply(400, call("GET", "/").headers, body, "lyon")) == said
 
 
 def test_a_body_that_can_be_read_once_can_not_wait():
@@ -307,4 +317,4 @@ def test_a_body_that_can_be_read_once_can_not_wait():
         yield b""
 
     with pytest.raises(ValueError, match="not in memory"):
-        Operation.of("lyon", call("PUT", "/v2/images/1/file", pieces()), "cut off")
+        PendingOperation.of("lyon", call("PUT", "/v2/images/1/file", pieces()), "cut off")

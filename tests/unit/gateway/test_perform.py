@@ -1,4 +1,4 @@
-"""What a site carries out later for another one: only what its requester might have done to this very object."""
+"""Operations that a site carries out later for another one: only those that their requester might have done to this very object."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bring_sites import Site, running
 from replica_sites import ADMIN, PROJECT, Sites, View, call
 
 from atoll.gateway.answers import REPLICA_TAG, find_tagged
-from atoll.gateway.bring.images import Images
-from atoll.gateway.copies.operation import Operation
+from atoll.gateway.bring.images import ImageTransfers
+from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.copies.perform import Outcome, Performer
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.requester import Requester
@@ -27,19 +27,19 @@ IMAGE = "/v2/images/11111111-2222-4333-8444-555555555555"
 NETWORK = "/v2.0/networks/n"
 
 
-def wanted(asked: Call, requester: Requester | None = OWNER, **more: Any) -> Operation:
-    return replace(Operation.of("lyon", asked, "cut off", requester), **more)
+def wanted(asked: Call, requester: Requester | None = OWNER, **more: Any) -> PendingOperation:
+    return replace(PendingOperation.of("lyon", asked, "cut off", requester), **more)
 
 
-def perform(operation: Operation, **things: dict[str, Any]) -> tuple[Outcome, list[tuple[str, str]]]:
-    """What becomes of an operation at lyon, which has some things; and what lyon's services were asked but to read."""
+def perform(operation: PendingOperation, **things: dict[str, Any]) -> tuple[Outcome, list[tuple[str, str]]]:
+    """Return the outcome of an operation at lyon, which has some resources, and the writes that lyon's services got."""
 
     async def main() -> tuple[Outcome, list[tuple[str, str]]]:
         async with Sites("paris", "lyon").running() as sites:
             sites["lyon"].things = dict(things)
-            # As it is when it has come from another site.
-            came = Operation.load(json.loads(json.dumps(operation.dump())))
-            outcome = await Performer(View(sites, "lyon")).perform(came)  # type: ignore[arg-type]
+            # The operation in the form in which it arrives from another site.
+            came = PendingOperation.load(json.loads(json.dumps(operation.dump())))
+            outcome = await Performer(View(sites, "lyon")).perform(came)
             assert {token for _, _, token in sites["lyon"].asked} <= {ADMIN}
             return outcome, sites["lyon"].writes()
 
@@ -61,7 +61,7 @@ def image(method: str, child: str = "", body: Any = None) -> Call:
         image("PUT", "/tags/t"),
     ],
 )
-def test_what_a_stranger_asked_elsewhere_is_not_done_to_anothers_image(asked: Call):
+def test_an_operation_of_a_stranger_does_not_change_anothers_image(asked: Call):
     for requester in (STRANGER, replace(STRANGER, project=""), None):
         outcome, writes = perform(wanted(asked, requester), **{IMAGE: {"owner": PROJECT}})
         assert (outcome.refused, writes) == (True, [])
@@ -92,7 +92,7 @@ def test_another_object_under_the_id_is_left_alone_whoever_asks(meant: dict[str,
     assert (outcome.refused, bool(writes)) == (refused, not refused)
 
 
-def test_what_is_gone_is_said_to_be_gone():
+def test_a_missing_object_is_answered_with_404():
     assert perform(wanted(image("DELETE")))[0] == Outcome(404, "{}")
 
 
@@ -128,7 +128,9 @@ def test_a_part_is_created_in_what_is_the_projects_own(collection: str, body: di
     assert perform(later, **{parent: {}})[1] == [("POST", f"/v2.0/{collection}")]
     assert perform(later, **{parent: {"project_id": "victim"}})[0].refused
     assert perform(later)[0].status == 404
-    assert perform(replace(later, requester=STRANGER), **{parent: {"project_id": "elsewhere"}})[0].refused, "its owner is another project"
+    assert perform(replace(later, requester=STRANGER), **{parent: {"project_id": "elsewhere"}})[0].refused, (
+        "expected a refusal: another project owns the parent"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,13 +143,13 @@ def test_a_part_is_created_in_what_is_the_projects_own(collection: str, body: di
         wanted(call("POST", "/v3/users", {}, service="identity"), OPERATOR),
         wanted(call("DELETE", "/v2/images/../x", service="image"), OPERATOR),
         wanted(call("DELETE", "/v2/images/%2e%2e", service="image"), OPERATOR),
-        # The path of one thing, and the name of another.
+        # The path of one resource, and the name of another.
         wanted(call("DELETE", IMAGE, service="image"), about="/v2/images/mine"),
         wanted(call("POST", "/v2.1/servers/1/action", {"createImage": {"name": "i"}})),
         wanted(call("PUT", f"{NETWORK}/file", service="network"), OPERATOR, copies_data=True),
     ],
 )
-def test_what_is_no_such_operation_is_refused(operation: Operation):
+def test_inconsistent_operations_are_refused(operation: PendingOperation):
     outcome, writes = perform(operation, **{IMAGE: {"owner": "victim"}, "/v2.1/servers/1": {}, NETWORK: {}})
     assert (outcome.refused, writes) == (True, [])
 
@@ -189,7 +191,7 @@ def test_data_are_pulled_into_the_same_image_alone(
         image = lyon.add_image(DATA, owner=holder)
         here.images[image] = {"id": image, "status": "queued", "owner": owner}
         async with running(here, lyon) as views:
-            performer = Performer(views[0], Images(views[0], tmp_path))  # type: ignore[arg-type]
+            performer = Performer(views[0], ImageTransfers(views[0], tmp_path))
             asked = call("PUT", f"/v2/images/{image}/file", service="image")
             outcome = await performer.perform(replace(wanted(asked, requester), copies_data=True))
         assert (outcome.refused, here.data.get(image) == DATA) == (refused, copied)
@@ -204,7 +206,7 @@ def test_data_that_no_site_has_yet_are_waited_for(tmp_path: Path):
         here.images[image] = {"id": image, "status": "queued", "owner": "ours"}
         lyon.images[image]["status"] = "queued"
         async with running(here, lyon) as views:
-            performer = Performer(views[0], Images(views[0], tmp_path))  # type: ignore[arg-type]
+            performer = Performer(views[0], ImageTransfers(views[0], tmp_path))
             asked = call("PUT", f"/v2/images/{image}/file", service="image")
             outcome = await performer.perform(replace(wanted(asked, Requester("u", "ours", ())), copies_data=True))
             assert (outcome.status, outcome.waits, outcome.refused) == (503, True, False)
@@ -213,9 +215,9 @@ def test_data_that_no_site_has_yet_are_waited_for(tmp_path: Path):
 
 
 @pytest.mark.parametrize("said", [b"", b"[]", b"{}", b"7", b'{"site": 1}'])
-def test_what_is_no_operation_is_not_read(said: bytes):
+def test_malformed_operations_are_not_read(said: bytes):
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
-        Operation.load(json.loads(said))
+        PendingOperation.load(json.loads(said))
 
 
 def test_other_sites_hand_operations_over_at_the_peer_port():
@@ -229,7 +231,7 @@ def test_other_sites_hand_operations_over_at_the_peer_port():
 
         lyon.application.router.add_post("/atoll/operations", answer)
         async with running(lyon) as (view,):
-            handler.append(Performer(view))  # type: ignore[arg-type]
+            handler.append(Performer(view))
             url = f"{view.urls['lyon']}/atoll/operations"
             async with view.session.post(url, data=b"{}") as refused:
                 assert refused.status == 400
@@ -248,13 +250,13 @@ def test_administrators_of_a_site_with_limited_trust_are_none_here(limited: tupl
         asked: list[Requester] = []
 
         class Noted(Performer):
-            async def perform(self, operation: Operation) -> Outcome:
+            async def perform(self, operation: PendingOperation) -> Outcome:
                 assert operation.requester is not None
                 asked.append(operation.requester)
                 return Outcome(204)
 
         here = Site("here")
-        performer = Noted(None, limited=limited)  # type: ignore[arg-type]
+        performer = Noted(None, limited=limited)
         here.application.router.add_post("/atoll/operations", performer._answer)
         both = Requester("admin", "theirs", ("admin", "member"))
         async with running(here) as (view,):
@@ -269,21 +271,21 @@ def test_administrators_of_a_site_with_limited_trust_are_none_here(limited: tupl
 
 
 def test_site_hands_over_nothing_of_projects_that_it_may_not_speak_for():
-    """A site with `trust: local-admin` can't sign tokens of administrators, whose projects' things it could delete in this way."""
+    """A site with `trust: local-admin` can't sign tokens of administrators, and must not delete their resources by operations."""
 
     async def main() -> None:
         here = Site("here")
         spoken: list[tuple[str, str, str]] = []
 
         def speaks_for(*asked: str) -> bool:
-            spoken.append(asked)  # type: ignore[arg-type]
+            spoken.append(asked)
             return asked[0] != "lyon"
 
         class Done(Performer):
-            async def perform(self, _operation: Operation) -> Outcome:
+            async def perform(self, _operation: PendingOperation) -> Outcome:
                 return Outcome(204)
 
-        performer = Done(None, speaks_for=speaks_for)  # type: ignore[arg-type]
+        performer = Done(None, speaks_for=speaks_for)
         here.application.router.add_post("/atoll/operations", performer._answer)
         async with running(here) as (view,):
             later = wanted(image("DELETE"), Requester("u", "theirs", ("member",)))

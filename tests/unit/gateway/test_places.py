@@ -1,4 +1,4 @@
-"""The table of resources, against the installed services and the rules of the gateway."""
+"""The table of collections, compared with the installed services and with the gateway's rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ print(json.dumps([path for path, methods in routes.ROUTE_LIST if not isinstance(
 SOME_ID = "00000000-0000-4000-8000-000000000000"
 
 UNLISTED = {("network", "quotas")}
-"""Collections that are in no list of upstream's, but known by the gateway."""
+"""Collections that the gateway knows and that no list of upstream has."""
 
 
 def test_every_collection_of_the_services_is_in_the_table():
@@ -30,7 +30,7 @@ def test_every_collection_of_the_services_is_in_the_table():
     upstream = {(service, collection_of(service, path)) for service, path in paths}
     known = {(service, name) for service, places in PLACES.items() for name in places}
     assert upstream - known == set(), "upstream has a collection that src/atoll/gateway/resolve/places.py does not know"
-    assert known - upstream - UNLISTED == set(), "upstream has it no more"
+    assert known - upstream - UNLISTED == set(), "the table has a collection that upstream has removed"
 
 
 ROWS = [(service, name, place) for service, places in PLACES.items() for name, place in places.items()]
@@ -64,5 +64,5 @@ def test_table_says_what_the_gateway_does(service: str, name: str, place: Place)
         ("compute", "/v2.1", ""),
     ],
 )
-def test_what_is_below_a_resource_is_where_that_is(service: str, path: str, name: str):
+def test_parts_are_at_the_sites_of_their_resource(service: str, path: str, name: str):
     assert collection_of(service, path) == name

@@ -1,27 +1,25 @@
-"""Where RBAC policies are made, when they may not go, and the closed set of what they share."""
+"""The sites where RBAC policies are created, their deletion, and the closed set of types that they share."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import shared_things
-from bring_sites import Sites, running
+from bring_sites import Sites
 from multidict import CIMultiDict
-from shared_things import NETWORK_BODY, OURS, THEIRS, Cloud, group
+from shared_things import NETWORK_BODY, OURS, THEIRS, Cloud, group, trial
 
-from atoll.gateway.bring.policies import EXTERNAL, SHARED, TYPES
+from atoll.gateway.bring.rbac_policies import EXTERNAL, SHARED, TYPES
 from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
-from atoll.gateway.copies.accepts import UNSHARE, Accepts, Refusal
+from atoll.gateway.copies.in_use import UNSHARE, InUseCheck, InUseRefusal
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.headers import ACCEPTS, REFUSAL
-from atoll.gateway.resolve.sight import RBAC_TYPES
+from atoll.gateway.resolve.visibility import RBAC_TYPES
 
 ASK = """
 import json, pkgutil, importlib
@@ -46,7 +44,7 @@ def test_every_type_and_action_of_neutron_is_in_the_table():
     models, definitions = json.loads(done.stdout.splitlines()[-1])
     known = {name: sorted(each.actions) for name, each in TYPES.items()}
     assert {name: actions for name, actions in known.items() if name != "bgpvpn"} == models, (
-        "upstream shares another type, or by another action"
+        "upstream shares a further type, or by a further action"
     )
     assert definitions == ["rbac_address_groups", "rbac_address_scope", "rbac_bgpvpn", "rbac_security_groups", "rbac_subnetpool"]
     assert set(RBAC_TYPES.values()) == set(TYPES)
@@ -56,15 +54,6 @@ def test_every_type_and_action_of_neutron_is_in_the_table():
 def more_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"ports": "port", "routers": "router", "floatingips": "floatingip", "address-groups": "address_group"}
     monkeypatch.setattr(shared_things, "KEYS", shared_things.KEYS | more)
-
-
-def trial(tmp_path: Path, act: Callable[[Cloud, Cloud, Cloud, list[Sites]], Awaitable[None]]) -> None:
-    async def main() -> None:
-        sites = here, lyon, nice = Cloud("here"), Cloud("lyon"), Cloud("nice")
-        async with running(*sites, data=tmp_path) as views:
-            await act(here, lyon, nice, views)
-
-    asyncio.run(main())
 
 
 def call(method: str, path: str, body: Any = None) -> Call:
@@ -84,7 +73,7 @@ def test_policy_is_made_where_its_object_was_made(tmp_path: Path):
         places = nice.bringer.policies
         assert await places.site_for(policy("network", "n")) == "lyon"
         assert await nice.bringer.bring([Reference(NETWORK, "n")], "user") is not None
-        assert await places.site_for(policy("network", "n")) == "lyon", "nice has a copy only"
+        assert await places.site_for(policy("network", "n")) == "lyon", "the policy belongs to lyon, because nice has only a copy"
         here.things["networks/m"] = {**NETWORK_BODY, "id": "m"}
         assert await here.bringer.policies.site_for(policy("network", "m")) == "here"
         lyon.things["address-groups/a"] = {"id": "a", "project_id": OURS}
@@ -102,7 +91,7 @@ def test_policy_is_made_where_its_object_was_made(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["network", "address_group"])
-def test_who_may_not_see_an_object_does_not_learn_where_it_is(tmp_path: Path, kind: str):
+def test_a_user_who_may_not_see_an_object_does_not_learn_its_site(tmp_path: Path, kind: str):
     """The answer to a request names the site that gave it."""
 
     async def act(_here: Cloud, lyon: Cloud, nice: Cloud, _views: list[Sites]) -> None:
@@ -117,7 +106,7 @@ def test_who_may_not_see_an_object_does_not_learn_where_it_is(tmp_path: Path, ki
 
 
 async def lent(lyon: Cloud, here: Cloud, kind: str = "network") -> Call:
-    """A network or group of lyon is shared with our project and used at `here`; the request that takes the policy away."""
+    """Have a network or group of lyon shared with our project and used at `here`; return the request that deletes the policy."""
     reference = {"network": Reference(NETWORK, "n"), "security_group": Reference(SECURITY_GROUP, "web")}[kind]
     lyon.things["networks/n"] = {**NETWORK_BODY, "project_id": THEIRS}
     lyon.things["security-groups/id-web"] = {**group("web"), "project_id": THEIRS}
@@ -155,10 +144,10 @@ def test_policy_that_is_used_at_another_site_stays(tmp_path: Path, kind: str):
         ):
             assert await refusal(harmless) is None, harmless
         url = views[0].urls.pop("here")
-        assert await refusal(delete) is None, "a site that is cut off is told later"
+        assert await refusal(delete) is None, "a site that is cut off must not keep the policy: it learns of the deletion later"
         views[0].urls["here"] = url
         lyon.share(kind, "n" if kind == "network" else "id-web")
-        assert await refusal(delete) is None, "everybody may use it still"
+        assert await refusal(delete) is None, "the deletion must be allowed, because another policy still covers everybody"
 
     trial(tmp_path, act)
 
@@ -175,12 +164,12 @@ def test_network_that_is_used_at_another_site_stays_shared(tmp_path: Path):
         assert await policies.users_of_network("other", THEIRS) == []
         look = call("GET", "/v2.0/networks/n", None)
         look.headers[ACCEPTS] = UNSHARE
-        reply = await Accepts(views[1]).answer(look, policies)  # type: ignore[arg-type]
-        refusal = Refusal.load(reply.headers[REFUSAL])
+        reply = await InUseCheck(views[1]).answer(look, policies)
+        refusal = InUseRefusal.load(reply.headers[REFUSAL])
         assert refusal.error == "InvalidSharedSetting"
         assert refusal.message == ("Unable to reconfigure sharing settings for network n. Multiple projects are using it, at here.")
         lyon.share("network", "n", OURS)
-        assert await policies.users_of_network("n", THEIRS) == [], "another policy lets the project use it"
+        assert await policies.users_of_network("n", THEIRS) == [], "a project with a policy of its own must not count"
 
     trial(tmp_path, act)
 
@@ -191,7 +180,7 @@ def test_site_that_may_not_speak_for_a_project_keeps_nothing_of_it_shared(tmp_pa
         here.things["ports/p"] = {"id": "p", "network_id": "n", "project_id": OURS}
         assert lyon.bringer is not None
         assert await lyon.bringer.policies.refusal(delete) is not None
-        lyon.bringer.policies.may_block = lambda site, project: (site, project) != ("here", THEIRS)
+        lyon.bringer.policies._speaks_for = lambda site, project: (site, project) != ("here", THEIRS)
         assert await lyon.bringer.policies.refusal(delete) is None
 
     trial(tmp_path, act)

@@ -1,4 +1,4 @@
-"""The gateway's own files: what they are durable against, for every one of them."""
+"""The durability of each of the gateway's own files."""
 
 from contextlib import closing
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from atoll.gateway.bring.ledger import Ledger
-from atoll.gateway.copies.clashes import Clashes
+from atoll.gateway.copies.clashes import NameClashes
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.pending import Pending
-from atoll.gateway.copies.pending_store import Store
+from atoll.gateway.copies.pending_store import PendingStore
 
 MAKERS: dict[str, Any] = {
     "ledger": Ledger,
     "conflicts": Conflicts,
-    "names": lambda file, **options: Clashes(None, Conflicts(), file, **options),  # type: ignore[arg-type] - nothing is asked
-    "pending": Store,
-    "pending of its user": lambda file, **options: Pending(file, None, lambda: 0.0, object(), **options)._store,  # type: ignore[arg-type]
+    "names": lambda file, **options: NameClashes(None, Conflicts(), file, **options),
+    "pending": PendingStore,
+    "pending of its user": lambda file, **options: Pending(file, None, lambda: 0.0, object(), **options)._store,
 }
 FULL, NORMAL = 2, 1
 

@@ -1,5 +1,8 @@
-"""The table of references knows every field that upstream has. If a test fails here, upstream has a new field: judge whether it names a
-resource, and add it to the table in `resolve/references.py`, or to the plain fields below."""
+"""The table of references has every field of upstream.
+
+If a test fails here, upstream has a new field: if it refers to a resource, add it to the table in `resolve/references.py`, otherwise to the
+plain fields below.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ PLAIN_OF_NOVA = re.compile(
     r"|confirmResize|revertResize|forceDelete|restore|injectNetworkInfo|lock|unlock|pause|unpause|suspend|resume|shelve|shelveOffload|unshelve"
     r"|unrescue|os-start|os-stop|aggregate"
 )
-"""Fields of Nova that name no resource."""
+"""Fields of Nova that refer to no resource."""
 
 PLAIN_TYPES = frozenset(
     (
@@ -43,7 +46,7 @@ PLAIN_TYPES = frozenset(
         *("availability_zone_hint_list", "list_of_subnet_service_types", "service_plugin_type", "dict", "dict_or_none", "dict_or_empty"),
     )
 )
-"""Neutron's validators of values that name no resource, but for those of dictionaries, whose keys are looked at."""
+"""Neutron's validators of values that refer to no resource; for dictionaries, the keys are examined instead."""
 
 NESTED = {
     "fixed_ips": ("[].subnet_id",),
@@ -52,7 +55,7 @@ NESTED = {
     "uuid_list": ("[]",),
     "uuid_list_non_empty": ("[]",),
 }
-"""What names a resource in values of Neutron's other validators."""
+"""The parts of the values of Neutron's other validators that name a resource."""
 
 PLAIN_OF_NEUTRON = frozenset(
     (
@@ -63,7 +66,7 @@ PLAIN_OF_NEUTRON = frozenset(
         *("opt_name", "opt_value", "IN", "OUT", "BOTH"),
     )
 )
-"""Attributes of Neutron of other types that name no resource. `id` is the resource's own, unless the table says otherwise."""
+"""Attributes of Neutron of other types that refer to no resource; `id` is the resource's own id unless it is in the table."""
 
 PLAIN_ACTIONS = frozenset(
     ("add_addresses", "remove_addresses", "activate", "add_extraroutes", "remove_extraroutes", "add_prefixes", "remove_prefixes")
@@ -92,7 +95,7 @@ def test_the_table_has_no_field_that_nova_lacks():
 
 
 def references_in(name: str, attribute: dict[str, Any]) -> Iterator[str]:
-    """The paths at and below an attribute of Neutron that name resources, or may."""
+    """Yield the paths at and below an attribute of Neutron that may refer to resources."""
     validate = attribute.get("validate") or {}
     if not validate and (isinstance(attribute.get("default"), bool) or "convert_to" in attribute) and not name.endswith("_id"):
         return
@@ -132,7 +135,7 @@ def test_every_property_of_glance():
 
 @pytest.mark.parametrize("collection", sorted(network.COPIED))
 def test_every_attribute_of_what_is_brought_is_copied_or_judged(collection: str):
-    """Nothing of a resource gets lost on its way: it is copied, is a reference, or is the site's own."""
+    """Account for each field of a resource that is brought: it is copied, is a reference, or belongs to the site."""
     judged = {path.partition(".")[0].removesuffix("[]") for path in known(table.NETWORKING[collection])}
     left = set(upstream()["neutron"][collection]) - set(network.COPIED[collection]) - judged - network.OWN[collection].keys()
     assert left == set()

@@ -1,4 +1,4 @@
-"""Data of a replicated image: they go to the image that the request is about, also if another owner's has its id at another site."""
+"""Data of a replicated image go to the image that the request is about, also if another owner's image has its id elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rights_world import World
 
 
 async def two_owners(world: World) -> str:
-    """An image of eve at brest and metz, and one of ann under its id at pau, as it may be from earlier times; neither has data yet."""
+    """Have an image of eve at brest and metz, and one of ann under its id at pau; neither has data yet."""
     replicated = {"name": "i", "visibility": "private"}
     made = await world.ask("brest", "eve", ("POST", "image", "/v2/images"), replicated, scope="{image: brest & metz}")
     image = str(made.json()["id"])
@@ -25,7 +25,7 @@ async def two_owners(world: World) -> str:
 )
 @pytest.mark.parametrize("cut", ["", "brest"])
 def test_data_for_the_other_image(tmp_path: Path, user: str, site: str, scope: str, cut: str) -> None:
-    """An administrator may write to both: of the two the gateway used to fill the replicated one."""
+    """An administrator may write to both images; the gateway used to fill the replicated one."""
 
     async def main() -> None:
         world = World(tmp_path)

@@ -9,10 +9,11 @@ import pytest
 from replica_sites import USER, Notes, Sites, call
 
 from atoll.gateway.answers import REPLICA_TAG
+from atoll.gateway.copies.change import ChangeContext
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.draft import of_user
 from atoll.gateway.copies.pending import Pending
-from atoll.gateway.copies.replicas import KIND, Replicas
+from atoll.gateway.copies.replicas import KIND, ReplicatedResources
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.headers import GIVEN_ID
 from atoll.gateway.request.requester import Requester
@@ -26,36 +27,36 @@ class Cloud(NamedTuple):
     sites: Sites
     notes: Notes
     pending: Pending
-    replicas: Replicas
+    replicas: ReplicatedResources
     conflicts: Conflicts
 
     def waiting(self) -> list[tuple[str, str]]:
-        """What waits."""
+        """Return the operations that wait."""
         return [(each["site"], each["what"]) for each in self.pending.list()]
 
     async def create_server(self, choices: list[list[str]] | None = None, **fields: object) -> Reply:
-        """Create one, at paris and lyon unless `choices` says else."""
+        """Create a server, at paris and lyon unless `choices` names other sites."""
         asked = call("POST", SERVERS, {"server": {"name": "web", **fields}})
         return await self.replicas.creator.create(asked, COMPUTE["servers"], choices or TWO)
 
     async def ask(self, method: str, identifier: str, child: str = "", body: object = None) -> Reply:
-        """A request about a server."""
+        """Send a request about a server."""
         group = self.replicas.group(identifier)
         assert group is not None
         return await self.replicas.relay(call(method, f"{SERVERS}/{identifier}{child}", body), group, identifier)
 
     def servers(self) -> dict[str, list[str]]:
-        """The ids at each site."""
+        """Return the ids of the servers at each site."""
         return {site: [server["id"] for server in self.sites[site].of(SERVERS)] for site in self.sites.everywhere()}
 
 
 @asynccontextmanager
 async def cloud(directory: Path, *names: str) -> AsyncIterator[Cloud]:
-    """Sites, nearest first, whose pending operations stay where they are."""
+    """Run sites, nearest first, whose pending operations stay where they are."""
     async with Sites(*names or ("paris", "lyon", "nice")).running() as sites:
         notes, conflicts = Notes(), Conflicts()
         with closing(Pending(directory / "pending.db", sites, lambda: 0.0)) as pending:
-            yield Cloud(sites, notes, pending, Replicas(sites, notes, pending, sites.make, conflicts), conflicts)
+            yield Cloud(sites, notes, pending, ReplicatedResources(sites, notes, pending, sites.make, ChangeContext(conflicts)), conflicts)
 
 
 def test_servers_are_created_together_under_one_id(tmp_path):
@@ -80,9 +81,9 @@ def test_servers_are_created_together_under_one_id(tmp_path):
 def test_another_gateway_learns_and_forgets_them(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
-            early = Replicas(at.sites, at.notes, at.pending, at.sites.make)
+            early = ReplicatedResources(at.sites, at.notes, at.pending, at.sites.make)
             key = (await at.create_server()).json()["server"]["id"]
-            late = Replicas(at.sites, at.notes, at.pending, at.sites.make)
+            late = ReplicatedResources(at.sites, at.notes, at.pending, at.sites.make)
             assert early.group(key) == late.group(key) == at.replicas.group(key) is not None
             await at.ask("DELETE", key)
             assert early.group(key) is None
@@ -90,7 +91,7 @@ def test_another_gateway_learns_and_forgets_them(tmp_path):
     asyncio.run(main())
 
 
-def test_what_is_created_together_is_undone_if_a_site_refuses(tmp_path):
+def test_a_creation_at_several_sites_is_undone_if_one_refuses(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites["lyon"].refuse["POST", SERVERS] = 403
@@ -127,7 +128,7 @@ def test_a_server_whose_creation_was_not_answered_is_deleted_later(tmp_path):
     asyncio.run(main())
 
 
-def test_what_cant_be_undone_now_is_undone_later(tmp_path):
+def test_an_undo_that_fails_is_repeated_later(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites["nice"].refuse["POST", SERVERS] = 403
@@ -135,7 +136,7 @@ def test_what_cant_be_undone_now_is_undone_later(tmp_path):
             await at.create_server([["paris", "lyon", "nice"]])
             tag = at.sites["lyon"].of(SERVERS)[0]["metadata"][REPLICA_TAG]
             assert at.waiting() == [("lyon", f"DELETE compute{SERVERS} tagged {tag}")]
-            assert at.pending.list()[0]["error"] == "could not be undone: HTTP 500: refused by lyon"
+            assert at.pending.list()[0]["error"] == "the creation could not be undone: HTTP 500: refused by lyon"
 
     asyncio.run(main())
 
@@ -147,7 +148,7 @@ def test_a_creation_that_is_interrupted_is_undone_later_at_all_sites(tmp_path):
             task = asyncio.create_task(at.create_server())
             while not at.sites["lyon"].asked:
                 await asyncio.sleep(0.001)
-            assert at.waiting() == [], "it is not over"
+            assert at.waiting() == [], "nothing may wait while the creation is under way"
             task.cancel()
             await asyncio.wait([task])
             at.sites["lyon"].hang.set()
@@ -182,8 +183,8 @@ def test_a_wrong_request_is_not_tried_at_each_alternative(tmp_path):
     asyncio.run(main())
 
 
-def test_what_could_not_be_found_again_is_not_created_twice(tmp_path):
-    """A floating IP has neither an id of ours nor a tag: if the first site does not answer, no other is asked."""
+def test_an_untraceable_resource_is_not_created_at_a_second_site(tmp_path):
+    """A floating IP has no id of the gateway's and no tag: if the first site does not answer, no other is asked."""
 
     async def main() -> None:
         async with cloud(tmp_path) as at:
@@ -245,7 +246,7 @@ def test_changes_and_actions_reach_all_members_by_any_of_their_ids(tmp_path, whi
             at.sites.cut.clear()
             assert (await at.ask("POST", ids[which], "/action", {"reboot": {}})).status == 202
             assert at.sites["paris"].writes()[-1] == ("POST", f"{SERVERS}/{ids['paris']}/action")
-            assert at.sites["lyon"].writes()[-1][0] == "POST", "its creation: what waits goes first"
+            assert at.sites["lyon"].writes()[-1][0] == "POST", "the pending creation must be sent before the change"
             assert at.waiting()[1] == ("lyon", f"POST compute{SERVERS}/{ids['lyon']}/action")
             await at.ask("DELETE", ids[which])
             assert at.waiting() == [("lyon", f"DELETE compute{SERVERS}/{ids['lyon']}")]
@@ -259,7 +260,7 @@ def test_a_member_that_left_the_cloud_is_not_asked(tmp_path):
         async with cloud(tmp_path) as at:
             key = (await at.create_server()).json()["server"]["id"]
             at.sites.cut.add("lyon")
-            at.sites.everywhere = lambda: ["paris", "nice"]  # type: ignore[method-assign]
+            at.sites.everywhere = lambda: ["paris", "nice"]
             assert (await at.ask("DELETE", key)).status == 204
             assert at.waiting() == []
 
@@ -286,7 +287,7 @@ def test_everywhere_is_done_by_those_who_have_it_and_later_by_the_others(tmp_pat
     asyncio.run(main())
 
 
-def test_what_one_site_has_done_is_done_by_the_others_whatever_becomes_of_the_gateway(tmp_path):
+def test_other_sites_follow_a_change_even_if_the_gateway_dies(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             for site in ("paris", "lyon"):
@@ -305,7 +306,7 @@ def test_what_one_site_has_done_is_done_by_the_others_whatever_becomes_of_the_ga
     asyncio.run(main())
 
 
-def test_what_no_site_has_accepted_waits_for_none(tmp_path):
+def test_a_change_that_no_site_accepted_does_not_wait(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites.cut.add("nice")
@@ -324,7 +325,7 @@ def test_what_no_site_has_accepted_waits_for_none(tmp_path):
     asyncio.run(main())
 
 
-def test_what_one_of_several_sites_refuses_is_told_and_not_done_there_by_the_gateway(tmp_path):
+def test_a_refusal_by_one_of_several_sites_is_reported_and_not_overridden(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             for site in ("paris", "lyon"):
@@ -345,11 +346,13 @@ def test_a_key_pair_that_waits_says_whose_it_is():
     assert said.query == "user_id=user"
     assert said.headers["OpenStack-API-Version"] == "compute 2.10"
     assert "X-OpenStack-Nova-API-Version" not in said.headers
-    assert of_user(call("DELETE", "/v2.1/os-keypairs/mine"), None).query == "user_id=", "nobody's: no key pair of the gateway's"
+    assert of_user(call("DELETE", "/v2.1/os-keypairs/mine"), None).query == "user_id=", (
+        "without a requester, the request must mean no key pair, not one of the gateway"
+    )
     assert of_user(call("DELETE", SERVERS + "/1"), user).query == ""
 
 
-def test_what_waits_says_who_asked_and_which_object_was_meant(tmp_path):
+def test_a_pending_operation_records_its_requester_and_its_object(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             image = "/v2/images/i"
@@ -430,12 +433,12 @@ def test_a_key_pair_has_one_public_key(tmp_path):
             reply = await at.replicas.creator.create(asked, COMPUTE["os-keypairs"], TWO)
             assert reply.json()["keypair"]["public_key"] == "made at paris"
             assert at.sites["lyon"].of("os-keypairs")[0]["public_key"] == "made at paris"
-            assert list(at.notes.records(KIND)) == [], "two users may have key pairs of one name"
+            assert list(at.notes.records(KIND)) == [], "no record may tie key pairs: two users may have key pairs of one name"
 
     asyncio.run(main())
 
 
-def test_what_neutron_chose_at_the_first_site_is_the_same_at_the_others(tmp_path):
+def test_values_chosen_by_the_first_neutron_are_used_at_all_sites(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             asked = call("POST", "/v2.0/subnets", {"subnet": {"network_id": "n", "subnetpool_id": "p", "prefixlen": 24}}, service="network")
@@ -446,14 +449,14 @@ def test_what_neutron_chose_at_the_first_site_is_the_same_at_the_others(tmp_path
             }
             assert "subnetpool_id" not in there
             assert [at.sites[site].asked[0][2] for site in ("paris", "lyon")] == [USER, USER], (
-                "nothing is created with more than the user's rights"
+                "every site must create the resource with the user's rights"
             )
             assert [GIVEN_ID in at.sites[site].headers[0] for site in ("paris", "lyon")] == [False, True]
 
     asyncio.run(main())
 
 
-def test_what_a_copy_of_the_whole_gets_a_copy_gets_later_that_is_cut_off(tmp_path):
+def test_a_part_reaches_a_cut_off_copy_of_its_whole_later(tmp_path):
     """A rule of a security group, made while a site can't be reached that may have the group."""
 
     async def main() -> None:
@@ -466,7 +469,7 @@ def test_what_a_copy_of_the_whole_gets_a_copy_gets_later_that_is_cut_off(tmp_pat
             assert at.waiting() == [("nice", f"POST network{RULES}")]
             waits = at.pending._store.all()[0]
             assert json.loads(waits.body or b"")["security_group_rule"] == {"security_group_id": "g", "id": rule, "project_id": "project"}
-            # It is never made if it is deleted before.
+            # The rule is never created if it is deleted before the site is back.
             await at.replicas.everywhere(call("DELETE", f"{RULES}/{rule}", service="network"), at.sites.everywhere())
             assert at.waiting() == [("nice", f"DELETE network{RULES}/{rule}")]
 
@@ -484,7 +487,7 @@ def test_what_a_copy_of_the_whole_gets_a_copy_gets_later_that_is_cut_off(tmp_pat
         (SERVERS, COMPUTE["servers"], b"{", "JSON"),
     ],
 )
-def test_what_cant_be_replicated(tmp_path, path, resource, body, why):
+def test_some_types_cant_be_replicated(tmp_path, path, resource, body, why):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             asked: Call = call("POST", path, body, service=resource.service)
@@ -501,7 +504,7 @@ def test_what_cant_be_replicated(tmp_path, path, resource, body, why):
 
 
 def rules(*groups: str) -> Call:
-    """Asks for rules, one of each group."""
+    """Return a request for rules, one of each group."""
     items = [{"security_group_id": group, "description": str(number)} for number, group in enumerate(groups)]
     return call("POST", RULES, {"security_group_rules": items}, service="network")
 
@@ -520,7 +523,7 @@ def test_a_list_of_parts_is_made_at_all_sites_under_the_same_ids(tmp_path, count
                 assert there == {rule["id"]: rule["description"] for rule in made}
             assert at.waiting() == [("nice", f"POST network{RULES}")] * count
             waits = [json.loads(each.body or b"")["security_group_rule"]["id"] for each in at.pending._store.all()]
-            assert waits == [rule["id"] for rule in made], "each alone: a list is answered whole or not at all"
+            assert waits == [rule["id"] for rule in made], "expected one pending operation for each resource"
 
     asyncio.run(main())
 

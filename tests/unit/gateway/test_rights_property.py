@@ -1,13 +1,11 @@
-"""Random tenants with random requests, at sites that are cut off and healed: no step gains anybody a right.
-
-`ATOLL_STEPS` is the number of steps; `make test-all` takes 10,000.
-"""
+"""Random tenants with random requests, at sites that are cut off and healed: no step gains a user any right."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ NEW = {"name": "i"}
 
 
 class Rights(RuleBasedStateMachine):
-    """The cloud, and a model of whose everything is and what its owner has ever allowed.
+    """The cloud, and a model of each resource's owner and of everything that the owner has ever allowed.
 
     Attributes:
         ever: by kind, id and owner, the projects that the owner has ever let use it.
@@ -58,14 +56,14 @@ class Rights(RuleBasedStateMachine):
         self.had: set[tuple[str, str, str]] = set()
 
     def teardown(self) -> None:
-        self._loop.run_until_complete(self.world.settle(1))
-        self.world.close()
-        self._loop.close()
-        self._directory.cleanup()
+        try:
+            self._loop.run_until_complete(self.world.settle(1))
+        finally:
+            self.world.close()
+            self._loop.close()
+            self._directory.cleanup()
 
-    def ask(  # noqa: PLR0917, RUF100 - what a request is made of
-        self, site: str, user: str, method: str, service: str, path: str, body: Any = None, **more: str
-    ) -> Any:
+    def ask(self, site: str, user: str, method: str, service: str, path: str, body: Any = None, **more: str) -> Any:
         async def asked() -> Any:
             try:
                 return await self.world.ask(site, user, (method, service, path), body, **more)
@@ -78,7 +76,7 @@ class Rights(RuleBasedStateMachine):
         return things[which % len(things)]
 
     def actor(self, identifier: str, site: str, user: str, *, owns: bool) -> tuple[str, str]:
-        """Site and user of a request: those that were drawn, or an owner, where its thing is."""
+        """Return site and user of a request: those that were drawn, or the owner of a resource at its site."""
         places = [node for node in self.world.nodes.values() if identifier in node.services.images or identifier in node.services.networks]
         if not owns or not places:
             return site, user
@@ -87,12 +85,12 @@ class Rights(RuleBasedStateMachine):
         return place.name, str(thing.get("owner") or thing["project_id"])
 
     def forget_gone(self) -> None:
-        """Make room for new things."""
+        """Forget resources that no longer exist, to make room for new ones."""
         self.ids = [each for each in self.ids if self.owners(each)]
         self.networks = [each for each in self.networks if self.owners(each)]
 
     def owners(self, identifier: str) -> set[str]:
-        """Who has something under an id, at any site."""
+        """Return the owners of the resources under an id, at any site."""
         found = {node.services.images[identifier]["owner"] for node in self.world.nodes.values() if identifier in node.services.images}
         nets = [node.services.networks for node in self.world.nodes.values()]
         return found | {each[identifier]["project_id"] for each in nets if identifier in each}
@@ -127,7 +125,7 @@ class Rights(RuleBasedStateMachine):
     @precondition(lambda self: self.ids)
     @rule(site=SITES, user=TENANTS, which=WHICH, scope=st.sampled_from(("", "{image: brest & pau}")), forged=st.booleans())
     def choose_an_id(self, site: str, user: str, which: int, scope: str, *, forged: bool) -> None:
-        """Of a tenant no id is taken. (What only gateways may say never comes through a public port: `of_client`.)"""
+        """A tenant's choice of an id is refused. (Headers of gateways never pass a public port: `of_client`.)"""
         headers = {"X-Service-Token": "user admin", "X-Atoll-Identity": '{"owner": "x"}'} if forged else {}
         body = {**NEW, "id": self.pick(self.ids, which), "atoll_keep": site}
         reply = self.ask(site, user, "POST", "image", "/v2/images", body, scope=scope, **headers)
@@ -136,7 +134,7 @@ class Rights(RuleBasedStateMachine):
     @precondition(lambda self: self.ids)
     @rule(site=SITES, user=TENANTS, which=WHICH, seen=st.sampled_from(("private", "shared", "community", "public")), filled=st.booleans())
     def squat(self, site: str, user: str, which: int, seen: str, *, filled: bool) -> None:
-        """An administrator makes another image under the id for a tenant: as it may be from earlier times."""
+        """An administrator creates another image for a tenant under the same id, as may exist from earlier versions."""
         image = self.pick(self.ids, which)
         free = [name for name in NAMES if image not in self.world[name].services.used]
         if not free:
@@ -266,7 +264,7 @@ class Rights(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """When all sites see each other and have done all there is to do, shares are what owners grant where things are native."""
+        """Once all sites see each other and have no work left, grants equal those that owners make where the resources are native."""
         self.world.cut = set()
         for node in self.world.nodes.values():
             node.bringer.loans._touched |= node.bringer._ledger.lent()
@@ -281,13 +279,13 @@ class Rights(RuleBasedStateMachine):
                 assert not natives or any(natives), (node.name, kind, identifier, project)
 
     def natives(self, kind: str, identifier: str, project: str) -> list[bool]:
-        """Where the thing was made by its owner: whether that site lets a project use it."""
+        """Return, for each site where the owner created the resource, whether that site lets a project use it."""
         nodes = self.world.nodes.values()
         found = [self._loop.run_until_complete(node.bringer.images.holders.here(kind, identifier, project)) for node in nodes]
         return [bool(each.granted) for each in found if each is not None and each.native]
 
     def granted(self, network: str, project: str) -> bool:
-        """Whether the owner lets a project use a network at some site where it made it."""
+        """Return whether the owner lets a project use a network at any site where the owner created it."""
         return any(
             policy["object_id"] == network and policy["target_tenant"] == project and policy["project_id"] in USERS
             for node in self.world.nodes.values()
@@ -347,10 +345,9 @@ def test_no_step_gains_a_right(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_cloud_of_the_model_does_what_is_right(tmp_path: Path):
-    """Else nobody would gain a right because nothing works."""
+    """The model must work, so that the absence of gained rights proves something."""
 
-    async def main() -> None:
-        world = World(tmp_path)
+    async def main(world: World) -> None:
         body = {"name": "i", "visibility": "shared", "atoll_keep": "pau"}
         image = (await world.ask("brest", "ann", ("POST", "image", "/v2/images"), body)).json()["id"]
         assert (await world.ask("brest", "ann", ("PUT", "image", f"/v2/images/{image}/file"), b"data of ann")).status == 204
@@ -380,6 +377,6 @@ def test_cloud_of_the_model_does_what_is_right(tmp_path: Path):
         await world.settle(2)
         assert world["pau"].services.policies == {}
         assert not any(node.services.images for node in world.nodes.values())
-        world.close()
 
-    asyncio.run(main())
+    with closing(World(tmp_path)) as world:
+        asyncio.run(main(world))

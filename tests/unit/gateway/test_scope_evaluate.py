@@ -74,19 +74,19 @@ def test_what_is_refused(text, service, column, what):
 def test_a_scope_can_not_be_made_to_mean_thousands_of_choices():
     members = [f"s{number}" for number in range(20)]
     pairs = " & ".join(f"(s{number} || s{number + 1})" for number in range(0, 20, 2))
-    with pytest.raises(ScopeError, match=f"1024 different choices of sites: expected {MOST_CHOICES}"):
+    with pytest.raises(ScopeError, match=f"1024 choices of sites: expected at most {MOST_CHOICES}"):
         evaluate(parse(f"{{compute: {pairs}}}"), "compute", members, rtt)
 
 
 def test_explain_says_what_would_go_where():
     found = explain("{image: lyon, compute: paris & lyon, network: paris % lyon}", "nice", MEMBERS, ["paris"], rtt)
     assert found["scope"] == "{image: lyon, compute: paris & lyon, network: paris % lyon}"
-    assert found["services"]["image"]["says"] == "all of it at lyon"
+    assert found["services"]["image"]["says"] == "everything at lyon"
     assert found["services"]["compute"]["choices"] == [["paris", "lyon"]]
     assert found["services"]["compute"]["says"] == "created at paris and lyon; listed from paris, lyon; updated and deleted at all of them"
     assert found["services"]["network"]["kind"] == "refused"
     assert "do not span sites yet" in found["services"]["network"]["says"]
-    assert found["services"]["placement"]["says"] == "as without a scope, from nice"
+    assert found["services"]["placement"]["says"] == "handled as without a scope, by nice"
     assert found["sites"] == {"lyon": {"rtt_ms": 5.0, "reachable": False}, "paris": {"rtt_ms": 20.0, "reachable": True}}
 
 

@@ -24,7 +24,7 @@ def test_every_scope_that_is_printed_is_read_as_itself(scope):
 
 @given(scopes(), st.data())
 def test_every_error_points_at_a_column(scope, data):
-    """A scope with a character changed, put in or taken out is a scope, or an error at a column of the text or just behind it."""
+    """Parse a scope with one character changed, added or removed into a scope, or an error at a column of the text or just behind it."""
     text = str(scope)
     place = data.draw(st.integers(0, len(text)))
     character = data.draw(st.sampled_from(list('{}(),:&|% "x9\nß\x00')) | st.just(""))
@@ -64,7 +64,7 @@ def test_any_text_is_a_scope_or_an_error_at_a_column(text):
         ("{image: around, network: prime}", "{image: around, network: prime}"),
     ],
 )
-def test_what_is_read(text, printed):
+def test_scopes_are_parsed(text, printed):
     assert str(parse(text)) == printed
 
 
@@ -93,14 +93,14 @@ def test_json_as_openstackoid_writes_it():
             2,
             "there is no service `computer`: expected one of identity, image, compute, network",
         ),
-        ("{compute: paris, compute: lyon}", 18, "`compute` is said twice"),
-        ("{compute: paris & lyon & paris}", 26, "`paris` is joined with itself"),
-        ("{network: a % b, prime: c}", 25, "prime is one of the sites joined by `%`, and `c` is none of them"),
-        ("{compute: a & b, prime: a}", 25, "prime is one of the sites joined by `%`"),
+        ("{compute: paris, compute: lyon}", 18, "`compute` occurs twice: expected once"),
+        ("{compute: paris & lyon & paris}", 26, "`paris` is joined with itself: name it once"),
+        ("{network: a % b, prime: c}", 25, "`c` is not one of the sites joined by `%`: expected one of these as prime"),
+        ("{compute: a & b, prime: a}", 25, "`a` is not one of the sites joined by `%`"),
         ("{compute: 'paris'}", 11, "found `'`"),
         ('{"compute: paris}', 10, 'expected `"`'),
-        ("{compute: " + "(" * 51 + "a", 61, "at most 50 parentheses"),
-        ("{compute: a" + " " * LONGEST, LONGEST + 1, "at most 2000 characters"),
+        ("{compute: " + "(" * 51 + "a", 61, "at most 50 nested parentheses"),
+        ("{compute: a" + " " * LONGEST, LONGEST + 1, "the scope has 2011 characters: expected at most 2000"),
     ],
 )
 def test_what_is_refused(text, column, what):

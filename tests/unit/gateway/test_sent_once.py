@@ -1,4 +1,4 @@
-"""What writes is sent once: a service that dies with a request in its hands may have done it."""
+"""Requests that write are sent once: a service that dies after it received one may have carried it out."""
 
 import asyncio
 from collections import Counter
@@ -6,13 +6,13 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from atoll.gateway.sites import _session
+from atoll.gateway.connections import session
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
 
 
-async def asked(session_of, method):
-    """How often a service is asked that answers a first request and closes the connection at the next, and what becomes of that one."""
+async def times_received(session_of, method):
+    """Return how often a service receives a request if it closes the kept connection instead of answering."""
     seen: Counter[str] = Counter()
 
     async def serve(reader, writer):
@@ -26,11 +26,11 @@ async def asked(session_of, method):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with session_of(aiohttp.TCPConnector()) as session:
-        async with session.post(url) as answer:
+    async with session_of(aiohttp.TCPConnector()) as client:
+        async with client.post(url) as answer:
             await answer.read()
         with pytest.raises(aiohttp.ClientError):
-            async with session.request(method, url):
+            async with client.request(method, url):
                 pass
     server.close()
     return seen[method]
@@ -42,15 +42,15 @@ def _as_upstream(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT"])
-def test_what_writes_is_sent_once(method):
-    assert asyncio.run(asked(_session, method)) == 1
+def test_a_request_that_writes_is_sent_once(method):
+    assert asyncio.run(times_received(session, method)) == 1
 
 
-def test_what_reads_is_sent_again():
-    assert asyncio.run(asked(_session, "GET")) == 2
+def test_a_request_that_reads_is_sent_again():
+    assert asyncio.run(times_received(session, "GET")) == 2
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT"])
 def test_upstream_sends_it_twice(method):
-    """If this fails, aiohttp has changed, and `_session` need not care."""
-    assert asyncio.run(asked(lambda connector: aiohttp.ClientSession(connector=connector), method)) == 2
+    """Fail when aiohttp no longer repeats such requests, so that `session` need not prevent it."""
+    assert asyncio.run(times_received(lambda connector: aiohttp.ClientSession(connector=connector), method)) == 2

@@ -1,4 +1,4 @@
-"""The table of uniqueness rules against the databases of the installed services, and what requests take names."""
+"""The table of uniqueness rules, compared with the databases of the installed services, and the names that requests use."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.request.call import Call
 from atoll.gateway.resolve.routes import COMPUTE, IMAGES, network_resource
-from atoll.gateway.resolve.unique import KINDS, RULES, How, Name, wanted
+from atoll.gateway.resolve.unique import NAME_KINDS, RULES, How, Name, wanted
 
 MODELS = {
     "nova": "from nova.db.main.models import BASE",
@@ -35,7 +35,7 @@ GIVEN = {
     "glance.images[id]",
     *(f"neutron.{table}[id]" for table in ("networks", "subnets", "ports", "routers", "securitygroups", "securitygrouprules")),
 }
-"""Surrogate keys that a client may choose."""
+"""Surrogate keys that a client may set."""
 
 
 def test_every_rule_of_upstream_is_in_the_table():
@@ -46,12 +46,12 @@ def test_every_rule_of_upstream_is_in_the_table():
         command = [sys.executable, "-W", "ignore", "-c", models + CONSTRAINTS, service]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         found |= set(json.loads(done.stdout.splitlines()[-1]))
-    assert found - set(listed) == set(), "upstream has a rule of which resolve/unique.py does not say how it holds in the cloud"
-    assert set(listed) - found == GIVEN, "upstream no longer has a rule"
+    assert found - set(listed) == set(), "upstream has a uniqueness rule that resolve/unique.py lacks"
+    assert set(listed) - found == GIVEN, "resolve/unique.py has a rule that upstream has removed"
 
 
 def test_each_rule_of_the_whole_cloud_has_its_refusal():
-    refusals = {kind.refusal for kind in KINDS.values()}
+    refusals = {kind.refusal for kind in NAME_KINDS.values()}
     for rule in RULES:
         assert (rule.how is How.CLOUD) == bool(rule.refusal)
         assert not rule.refusal or rule.refusal in refusals
@@ -64,7 +64,7 @@ from nova import exception as e
 print(json.dumps([str(e.KeyPairExists(key_name="{}")), str(e.FlavorIdExists(flavor_id="{}")), str(e.FlavorExists(name="{}"))]))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", ask], capture_output=True, text=True, timeout=300, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [KINDS[each].refusal for each in ("key pair", "flavor", "flavor name")]
+    assert json.loads(done.stdout.splitlines()[-1]) == [NAME_KINDS[each].refusal for each in ("key pair", "flavor", "flavor name")]
 
 
 def post(service: str, path: str, body: object, version: str = "2.90", user: str | None = "u") -> Call:

@@ -1,4 +1,4 @@
-"""Every field that a client may send to the installed Nova, Neutron and Glance, read from upstream's own schemas and API definitions."""
+"""Reads every field that a client may send to the installed Nova, Neutron and Glance from their schemas and API definitions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _TEXT = frozenset(("string", None))
 
 @cache
 def upstream() -> dict[str, Any]:
-    """All of it, read in a process of its own: importing the services changes much of the one that does."""
+    """Return all of the fields, read in a process of its own, since importing the services changes the process that does it."""
     done = subprocess.run([sys.executable, "-W", "ignore", __file__], capture_output=True, text=True, check=True)
     said: dict[str, Any] = json.loads(done.stdout)
     return said
 
 
 def of_nova() -> set[str]:
-    """Paths of all fields of request bodies that may hold a text, of all versions and actions: `server.networks[].uuid`."""
+    """Return the paths (`server.networks[].uuid`) of all text fields in request bodies of all versions and actions."""
     schemas = importlib.import_module("nova.api.openstack.compute.schemas")
     found: set[str] = set()
     for module in _modules(schemas):
@@ -59,7 +59,7 @@ def _texts(node: Any, path: str) -> Iterator[str]:
 
 
 def of_neutron() -> dict[str, dict[str, Any]]:
-    """The attributes that a client may give, by the table's name of the request."""
+    """Return the attributes that a client may set, by the table's name of the request."""
     found: dict[str, dict[str, Any]] = {}
     for module in _definitions():
         for collection, attributes in (getattr(module, "RESOURCE_ATTRIBUTE_MAP", None) or {}).items():
@@ -72,7 +72,7 @@ def of_neutron() -> dict[str, dict[str, Any]]:
 
 
 def actions_of_neutron() -> dict[str, set[str]]:
-    """The actions that change a resource, by what one of them is called."""
+    """Return the actions that change a resource, by the name of the resource."""
     found: dict[str, set[str]] = {}
     for module in _definitions():
         for resource, actions in (getattr(module, "ACTION_MAP", None) or {}).items():
@@ -81,7 +81,7 @@ def actions_of_neutron() -> dict[str, set[str]]:
 
 
 def _definitions() -> Iterator[ModuleType]:
-    """neutron-lib's definitions, and the extensions that Neutron itself defines."""
+    """Return neutron-lib's API definitions, and the extensions that Neutron itself defines."""
     for name in ("neutron_lib.api.definitions", "neutron.extensions"):
         yield from _modules(importlib.import_module(name))
 
@@ -91,7 +91,7 @@ def _given(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_glance() -> set[str]:
-    """Properties of an image that a client may give."""
+    """Return the properties of an image that a client may set."""
     images = importlib.import_module("glance.api.v2.images")
     return {name for name, each in images.get_schema().properties.items() if not each.get("readOnly")}
 
@@ -99,4 +99,4 @@ def of_glance() -> set[str]:
 if __name__ == "__main__":
     actions = {name: sorted(each) for name, each in actions_of_neutron().items()}
     everything = {"nova": sorted(of_nova()), "neutron": of_neutron(), "actions": actions, "glance": sorted(of_glance())}
-    print(json.dumps(everything, default=str))  # noqa: T201
+    print(json.dumps(everything, default=str))  # noqa: T201 - a program

@@ -5,13 +5,13 @@ import pytest
 
 from atoll.mesh.certificates import authority
 from atoll.mesh.node import MeshOptions
-from atoll.mesh.swim import Settings
+from atoll.mesh.swim import SwimSettings
 
-PACE = Settings(period_s=0.5, retry_s=0.3, suspicion_s=1.0, min_timeout_s=0.3, max_timeout_s=0.6)
+PACE = SwimSettings(period_s=0.5, retry_s=0.3, suspicion_s=1.0, min_timeout_s=0.3, max_timeout_s=0.6)
 
 
 class Sites:
-    """Directories, certificates and options of sites on loopback."""
+    """The directories, certificates and options of sites on loopback."""
 
     def __init__(self, directory) -> None:
         self.directory = directory
@@ -38,7 +38,7 @@ class Sites:
         return MeshOptions(**{**defaults, **fields})
 
     def introduce(self, *names: str) -> None:
-        """Tell these sites of one another, as `atoll up` does."""
+        """Write the members' file of each site, as `atoll up` does."""
         cards = json.dumps([self.options(name).card().dump() for name in names])
         for name in names:
             self.options(name).members_file.write_text(cards)

@@ -6,7 +6,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from atoll.errors import AtollError
-from atoll.mesh.certificates import AUTHORITY_LIFE, CERTIFICATE_LIFE, RENEWAL, Authority, authority, request
+from atoll.mesh.certificates import AUTHORITY_LIFE, CERTIFICATE_LIFE, RENEWAL, CertificateAuthority, authority, request
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -16,7 +16,7 @@ def at(time: datetime):
 
 
 @pytest.fixture
-def made(tmp_path) -> Authority:
+def made(tmp_path) -> CertificateAuthority:
     return authority(tmp_path / "ca", "coast", at(NOW))
 
 
@@ -146,7 +146,7 @@ def test_python_accepts_each_other_by_them(tmp_path):
 
 
 def _peers(server_files, client_files, expected: str) -> tuple[str, str]:
-    """What each side learns of the other."""
+    """Return the names that each side reads in the other's certificate."""
     there, here = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = _context(ssl.PROTOCOL_TLS_SERVER, server_files).wrap_bio(there, here, server_side=True)
     client = _context(ssl.PROTOCOL_TLS_CLIENT, client_files).wrap_bio(here, there, server_hostname=expected)

@@ -1,4 +1,4 @@
-"""A control site's list of its compute sites: what it says of a certificate, and that a revocation lasts."""
+"""A control site's list of its compute sites: the entries of certificates, and revocations that last."""
 
 import logging
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from atoll.mesh.certificates import authority
-from atoll.mesh.compute_sites import ComputeSite, Followed, admitted, load, save
+from atoll.mesh.compute_sites import ComputeSite, ComputeSiteList, admitted, load, save
 
 
 @pytest.fixture
@@ -22,15 +22,15 @@ def certify(tmp_path):
 
 
 def test_each_certificate_has_a_name_of_its_own(certify):
-    """So that a list of names tells an old certificate of a site from its new one."""
+    """A list of common names tells an old certificate of a site from its new one."""
     first, second = certify("edge"), certify("edge", "anew")
     assert first.common_name != second.common_name
     assert first.fingerprint != second.fingerprint
     assert first.common_name.startswith("edge.")
-    assert certify("edge") == first, "it serves, and is kept"
+    assert certify("edge") == first, "a valid certificate must be kept"
 
 
-def test_what_is_written_is_read(tmp_path, certify):
+def test_written_list_is_read(tmp_path, certify):
     file, entries = tmp_path / "computes.json", (certify("edge"), certify("far"))
     assert load(file) == ()
     save(file, entries)
@@ -55,13 +55,13 @@ def test_list_that_can_not_be_read_lets_nobody_in(tmp_path, text, caplog):
     file.write_text(text)
     with caplog.at_level(logging.ERROR):
         assert load(file) == ()
-    assert "no compute site is let in" in caplog.text
-    assert Followed(file).name_of("") is None
+    assert "no compute site is admitted" in caplog.text
+    assert ComputeSiteList(file).name_of("") is None
 
 
 def test_list_is_followed(tmp_path, certify):
     file, edge, far = tmp_path / "computes.json", certify("edge"), certify("far")
-    followed = Followed(file)
+    followed = ComputeSiteList(file)
     assert followed.name_of(edge.fingerprint) is None
     save(file, [edge, far])
     assert [followed.name_of(site.fingerprint) for site in (edge, far)] == ["edge", "far"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.mesh.agreed_time import AgreedTime, Reader, Writer, since_boot_ns
+from atoll.mesh.agreed_time import AgreedTime, TimeReader, TimeWriter, since_boot_ns
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -33,7 +33,7 @@ def agreed(machine):
 
 def hear(agreed, machine, *ahead_s, rtt_ms=50.0):
     for number, ahead in enumerate(ahead_s):
-        agreed.hear(f"site-{number}", (START + machine.steady + int(ahead * S)) // 1_000_000 - int(rtt_ms / 2), rtt_ms)
+        agreed.observe(f"site-{number}", (START + machine.steady + int(ahead * S)) // 1_000_000 - int(rtt_ms / 2), rtt_ms)
 
 
 def seconds_ahead(agreed):
@@ -44,6 +44,13 @@ def test_a_site_alone_goes_by_its_own_clock(agreed, machine):
     machine.ahead = 3600 * S
     assert seconds_ahead(agreed) == 3600
     assert agreed.own_ahead_s() == 0
+
+
+@pytest.mark.parametrize("wrong", [3600, -3600])
+def test_agreed_time_is_not_the_own_clock_if_that_is_wrong(agreed, machine, wrong):
+    machine.ahead = wrong * S
+    hear(agreed, machine, 0, 0)
+    assert agreed.now_ms() == pytest.approx((START + machine.steady) / 1_000_000, abs=50)
 
 
 @pytest.mark.parametrize("wrong", [3600, -3600, 395, -2])
@@ -84,14 +91,14 @@ def test_of_two_the_later_counts(agreed, machine):
 
 
 def test_a_clock_is_not_known_by_an_answer_that_took_longer_than_what_is_tolerated(agreed, machine):
-    """Most of the time may have been on one of the two ways."""
+    """Most of the round trip may have been on one of the two ways."""
     hear(agreed, machine, 0, 0)
     for number in range(2):
-        agreed.hear(f"site-{number}", (START + machine.steady) // 1_000_000 - 30_000, 30_000)
+        agreed.observe(f"site-{number}", (START + machine.steady) // 1_000_000 - 30_000, 30_000)
     assert agreed.own_ahead_s() == 0
 
 
-def test_who_is_days_away_is_not_believed(agreed, machine):
+def test_clock_that_is_days_away_is_ignored(agreed, machine):
     hear(agreed, machine, 40 * 3600, 50 * 3600)
     assert seconds_ahead(agreed) == 0
 
@@ -102,7 +109,7 @@ def test_sites_of_limited_trust_have_no_say(machine):
     assert seconds_ahead(agreed) == 0
 
 
-def test_who_is_no_member_any_more_does_not_count(agreed, machine):
+def test_clock_of_a_former_member_does_not_count(agreed, machine):
     hear(agreed, machine, 3600, 3600)
     assert seconds_ahead(agreed) == pytest.approx(3600, abs=0.01)
     agreed.keep([])
@@ -123,10 +130,10 @@ def test_a_minority_that_lies_moves_nobody(right, lies, own_is_wrong):
     assert abs(seconds_ahead(agreed)) <= 1.5
 
 
-def test_what_is_written_is_read(tmp_path):
-    reader = Reader(tmp_path / "time")
+def test_written_time_is_read(tmp_path):
+    reader = TimeReader(tmp_path / "time")
     assert reader.now_ns() == pytest.approx(time.time_ns(), abs=S)
-    writer = Writer(tmp_path / "time")
+    writer = TimeWriter(tmp_path / "time")
     assert reader.now_ns() == pytest.approx(time.time_ns(), abs=S)
     for ahead in (3600, -3600):
         writer.write(time.time_ns() - since_boot_ns() + ahead * S)
@@ -135,9 +142,9 @@ def test_what_is_written_is_read(tmp_path):
     assert reader.now_ns() == pytest.approx(time.time_ns() - 3600 * S, abs=S)
 
 
-def test_what_was_written_before_the_machine_was_started_does_not_count(tmp_path):
-    Writer(tmp_path / "time").write(12345)
+def test_time_written_before_the_last_boot_does_not_count(tmp_path):
+    TimeWriter(tmp_path / "time").write(12345)
     data = bytearray((tmp_path / "time").read_bytes())
     data[0] ^= 1
     (tmp_path / "time").write_bytes(data)
-    assert Reader(tmp_path / "time").now_ns() == pytest.approx(time.time_ns(), abs=S)
+    assert TimeReader(tmp_path / "time").now_ns() == pytest.approx(time.time_ns(), abs=S)

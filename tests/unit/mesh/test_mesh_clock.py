@@ -36,18 +36,18 @@ def test_a_clock_that_goes_back_an_hour_goes_on_from_where_it_was() -> None:
 
 def test_stamps_of_clocks_that_are_hours_ahead_are_believed_and_those_of_the_far_future_are_not() -> None:
     clock = HybridClock(lambda: 100 * HOUR_MS)
-    assert clock.believes((103 * HOUR_MS) << COUNTER_BITS)
-    assert not clock.believes((100 * HOUR_MS + MAX_AHEAD_MS + 1) << COUNTER_BITS)
+    assert clock.accepts((103 * HOUR_MS) << COUNTER_BITS)
+    assert not clock.accepts((100 * HOUR_MS + MAX_AHEAD_MS + 1) << COUNTER_BITS)
 
 
-def test_what_was_seen_does_not_make_the_far_future_believable() -> None:
+def test_observed_stamps_do_not_make_the_far_future_acceptable() -> None:
     clock = HybridClock(lambda: 0)
     clock.observe(MAX_AHEAD_MS << COUNTER_BITS)
-    assert not clock.believes((MAX_AHEAD_MS + 1) << COUNTER_BITS)
+    assert not clock.accepts((MAX_AHEAD_MS + 1) << COUNTER_BITS)
 
 
 def test_a_machine_that_has_forgotten_the_date_believes_what_it_had_on_disk() -> None:
     clock = HybridClock(lambda: 0)
     clock.restore((1000 * HOUR_MS) << COUNTER_BITS)
-    assert clock.believes((1001 * HOUR_MS) << COUNTER_BITS)
+    assert clock.accepts((1001 * HOUR_MS) << COUNTER_BITS)
     assert ms_of(clock.tick()) >= 1000 * HOUR_MS

@@ -98,16 +98,16 @@ def test_a_write_of_nothing_tells_nobody() -> None:
 
 def test_a_reader_that_fails_does_not_keep_the_others_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
     paris = Site("paris")
-    told: list[object] = []
+    changes: list[object] = []
     paris.document.on_change(lambda _: 1 / 0)
-    paris.document.on_change(told.append)
+    paris.document.on_change(changes.append)
     with caplog.at_level(logging.ERROR):
         paris.write("1", present=True)
-    assert told
+    assert changes
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_what_a_write_may_not_hold_is_not_written() -> None:
+def test_invalid_values_are_not_written() -> None:
     paris = Site("paris")
     paris.write("1", present=True)
     digest, view = paris.document.digest(), paris.view()
@@ -170,7 +170,7 @@ def test_the_difference_is_what_is_lacking() -> None:
     assert lyon.view() == paris.view()
 
 
-def test_what_one_site_passes_on_of_another_is_as_good_as_its_own_word() -> None:
+def test_relayed_entries_count_like_those_of_their_author() -> None:
     paris, lyon, nice = Site("paris"), Site("lyon"), Site("nice")
     paris.write("1", present=True)
     lyon.catch_up(paris)
@@ -227,12 +227,12 @@ def test_of_a_revoked_author_nothing_later_counts() -> None:
     assert record.fields["name"] == "before"
     assert "extra" not in record.fields
     assert lyon.touched[-1] == {("thing", "1")}
-    told = len(lyon.touched)
+    changes = len(lyon.touched)
     lyon.document.ignored("paris", after)
-    assert len(lyon.touched) == told
+    assert len(lyon.touched) == changes
 
 
-def test_what_was_adopted_of_a_revoked_site_outlives_its_overwriting_it() -> None:
+def test_adopted_entries_of_a_revoked_site_outlive_their_overwriting() -> None:
     paris, lyon = Site("paris"), Site("lyon")
     lyon.document.merge(paris.write("1", present=True, name="before"))
     lyon.document.merge(paris.write("2", present=True, name="late"))
@@ -264,7 +264,7 @@ def test_a_disk_that_takes_nothing_fails_the_write_and_changes_nothing(monkeypat
     paris, lyon = Site("paris"), Site("lyon")
     lyon.document.merge(paris.write("1", present=True))
     update = lyon.write("2", present=True)
-    digest, view, told = paris.document.digest(), paris.view(), len(paris.touched)
+    digest, view, changes = paris.document.digest(), paris.view(), len(paris.touched)
 
     def full(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -275,7 +275,7 @@ def test_a_disk_that_takes_nothing_fails_the_write_and_changes_nothing(monkeypat
             paris.write("1", name="b")
         with pytest.raises(sqlite3.OperationalError):
             paris.document.merge(update)
-    assert (paris.document.digest(), paris.view(), len(paris.touched), len(paris.updates)) == (digest, view, told, 1)
+    assert (paris.document.digest(), paris.view(), len(paris.touched), len(paris.updates)) == (digest, view, changes, 1)
     lyon.document.merge(paris.write("1", name="c"))
     paris.document.merge(update)
     assert paris.view() == lyon.view()

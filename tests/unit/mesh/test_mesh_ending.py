@@ -1,7 +1,8 @@
-"""Whatever is deleted, left out and made again at sites that are cut off: in the end all agree, and the last word on each record counts."""
+"""Records are deleted, left out and created again at sites that are cut off: in the end all agree on the last write of each record."""
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 from documents import Clock, Site
@@ -9,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from atoll.mesh import graves
+from atoll.mesh import tombstones
 from atoll.mesh.document import Behind, Contradiction
 from atoll.mesh.parts import unpack_parts
 
@@ -19,18 +20,18 @@ KEYS = st.sampled_from("123")
 
 
 class Ending(RuleBasedStateMachine):
-    """Three sites, whose clocks go together, and a network that does to updates whatever it likes.
+    """Three sites with one clock, and a network that reorders, repeats and drops updates.
 
-    The model is the last word on each record: whether it is there, and what its field is.
+    The model is the last write of each record: whether it is present, and its field.
     """
 
     updates = Bundle("updates")
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches = [
-            mock.patch.object(graves, "MIN_WASTE", 0),
-            mock.patch.object(graves, "is_worth_while", lambda waste, _weight: waste > 0),
+        self.patches: list[Any] = [
+            mock.patch.object(tombstones, "MIN_WASTE", 0),
+            mock.patch.object(tombstones, "is_worthwhile", lambda waste, _weight: waste > 0),
         ]
         for patch in self.patches:
             patch.start()
@@ -120,8 +121,8 @@ class Ending(RuleBasedStateMachine):
     def check(self, site: Site) -> None:
         there = {record.key: record.fields["value"] for record in site.document.records("thing")}
         assert there == {key: value for key, (_, _, value) in self.model.items() if value is not None}
-        left = {name for author in NAMES for name in site.document._holdings.entries(author) if "thing" in name}
-        assert left == {f"thing/{key}" for key in there}, "of what is deleted nothing is left, at any site"
+        left = {name for author in NAMES for name in site.document._stream_set.entries(author) if "thing" in name}
+        assert left == {f"thing/{key}" for key in there}, "no site may keep an entry of a deleted record"
 
     def teardown(self) -> None:
         try:

@@ -12,7 +12,7 @@ from atoll.mesh.signing import Signer, fingerprint
 
 
 class World:
-    """Sites that know each other's certificates."""
+    """Sites that know one another's certificates."""
 
     def __init__(self, directory) -> None:
         made = authority(directory / "ca", "unit")
@@ -49,7 +49,7 @@ def everybody_is_a_member(world):
 
 
 def greet(one: Envelopes, other: Envelopes, name: str) -> None:
-    """`one` learns what to sign with when it writes to `other`, called `name`."""
+    """Give `one` the challenge for its messages to `other`, called `name`."""
     welcome, _ = other.welcome(other.open(one.hello(name)))
     one.open(welcome)
 
@@ -60,7 +60,7 @@ def refused(envelopes: Envelopes, data: bytes) -> str:
     return caught.value.reason
 
 
-def test_what_is_sealed_is_opened(world):
+def test_sealed_message_is_opened(world):
     paris, lyon = world.site("paris"), world.site("lyon")
     assert paris.seal("lyon", Channel.PROBE, b"x") is None
     assert not paris.ready("lyon")
@@ -92,7 +92,7 @@ def test_replayed(world):
     assert [refused(lyon, message) for message in messages] == ["replayed"] * 3
 
 
-def test_what_was_overtaken_is_new(world):
+def test_overtaken_message_is_new(world):
     paris, lyon = world.site("paris"), world.site("lyon")
     greet(paris, lyon, "lyon")
     messages = [paris.seal("lyon", Channel.SYNC, bytes([number])) for number in range(5)]

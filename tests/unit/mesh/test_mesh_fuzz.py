@@ -1,4 +1,4 @@
-"""Whatever bytes come over the mesh: each decoder takes them or refuses them, and none takes more memory than it was sent."""
+"""Arbitrary bytes at each decoder of the mesh: it accepts or refuses them, and takes no more memory than they have."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.mesh.envelope import Channel, Envelopes, Rejected, carried
-from atoll.mesh.pages import PAGE_BYTES, Next, Page, Reading, Shelf
+from atoll.mesh.pages import PAGE_BYTES, Page, PageReader, PageRequest, PageSender
 from atoll.mesh.parts import MAX_UPDATE_BYTES, Part, unpack_parts, unpack_state
-from atoll.mesh.probes import Probe
+from atoll.mesh.probes import ProbeMessage
 from atoll.mesh.record import Refused, read_entry
 from atoll.mesh.signing import Signer
 from atoll.mesh.stream import Stream
-from atoll.mesh.sync import Exchange
+from atoll.mesh.sync import DocumentSync
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=60)
 PACKED = st.recursive(
@@ -38,7 +38,7 @@ BYTES = st.binary(max_size=300) | PACKED.map(packed)
 
 
 def mutated(data: bytes) -> st.SearchStrategy[bytes]:
-    """The same with some bytes changed, put in or left out."""
+    """Return a strategy for the bytes with some of them changed, inserted or removed."""
 
     def apply(steps: list[tuple[int, int, int]]) -> bytes:
         found = bytearray(data)
@@ -85,7 +85,7 @@ def test_envelopes(data: st.DataObject) -> None:
         except Rejected:
             continue
         if opener is reader.open and message != hello:
-            raise AssertionError(f"a forged message is taken: {opened}")
+            raise AssertionError(f"a forged message is taken: {opened!r}")
     assert Channel.HELLO == 0
 
 
@@ -93,13 +93,13 @@ DECODERS: list[Callable[[bytes], object]] = [
     Part.unpack,
     unpack_parts,
     unpack_state,
-    Probe.decode,
+    ProbeMessage.decode,
     lambda data: read_entry("thing/1", data.decode("latin-1"), 10),
     lambda data: Stream("nice").apply(data, 3),
     PARIS.document.merge,
     lambda data: list(PARIS.document.parts(data)),
     PARIS.document.lacks,
-    lambda data: Exchange(PARIS.document).on_message("lyon", data),
+    lambda data: DocumentSync(PARIS.document).on_message("lyon", data),
 ]
 
 
@@ -117,7 +117,7 @@ BOMBS = [
     b"\xdd\xff\xff\xff\xff",  # a list of 2**32 items
     b"\xdf\xff\xff\xff\xff",
     b"\xc6\xff\xff\xff\xff",
-    b"\x91" * 5000,  # lists in lists
+    b"\x91" * 5000,  # nested lists
     b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f" * 20,  # Yjs: numbers near 2**63
     b"\x01\xff\xff\xff\xff\x0f\x01\x00",
     b"\x00\x01\x01\xff\xff\xff\xff\x0f",
@@ -127,7 +127,7 @@ BOMBS = [
 
 
 @pytest.mark.parametrize("bomb", BOMBS, ids=range(len(BOMBS)))
-def test_what_says_it_is_large_takes_no_memory(bomb: bytes) -> None:
+def test_claimed_sizes_take_no_memory(bomb: bytes) -> None:
     tracemalloc.start()
     try:
         for decode in DECODERS:
@@ -146,20 +146,20 @@ LARGE = bytes(range(256)) * (PAGE_BYTES // 256 * 6 + 5)
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_pages_that_come_twice_late_or_never_make_the_part_or_nothing(data: st.DataObject) -> None:
-    shelf, reading = Shelf(lambda _author, _base: PART), Reading()
+    shelf, reading = PageSender(lambda _author, _base: PART), PageReader()
     first = shelf.open(PART, LARGE)
     under_way = list(first)
     whole = None
     for _ in range(80):
         if not under_way:
-            under_way = list(first)  # after a while it is offered anew
+            under_way = list(first)  # after a while the part is offered again
         page = under_way.pop(data.draw(st.integers(0, min(2, len(under_way) - 1))) if data.draw(st.booleans()) else 0)
         fate = data.draw(st.sampled_from(["come", "come", "come", "twice", "never"]))
         for _ in range({"come": 1, "twice": 2, "never": 0}[fate]):
             turned = reading.take(page)
             if isinstance(turned, bytes):
                 whole = turned
-            elif isinstance(turned, Next):
+            elif isinstance(turned, PageRequest):
                 under_way += shelf.turn(turned)
         if whole is not None:
             break
@@ -181,19 +181,19 @@ def test_pages_that_come_twice_late_or_never_make_the_part_or_nothing(data: st.D
 )
 def test_pages_that_are_none(page: Page) -> None:
     with pytest.raises(Refused):
-        Reading().take(page)
+        PageReader().take(page)
 
 
 def test_a_page_that_is_not_there() -> None:
-    shelf = Shelf(lambda _author, _base: None)
+    shelf = PageSender(lambda _author, _base: None)
     (page,) = shelf.open(PART, LARGE)
     with pytest.raises(Refused):
-        shelf.turn(Next("a", 0, page.digest, len(LARGE)))
-    assert shelf.turn(Next("a", 0, b"unknown", 0)) == []
+        shelf.turn(PageRequest("a", 0, page.digest, len(LARGE)))
+    assert shelf.turn(PageRequest("a", 0, b"unknown", 0)) == []
 
 
 def test_one_unfinished_part_is_held_at_a_time() -> None:
-    reading = Reading()
+    reading = PageReader()
     for number in range(100):
         reading.take(Page("a", 0, bytes([number]) * 32, 0, MAX_UPDATE_BYTES, b"x" * PAGE_BYTES))
     assert len(reading._data) == PAGE_BYTES

@@ -1,4 +1,4 @@
-"""Updates of a member that means harm: whatever it sends, nothing changes, and what is true can be had afterwards."""
+"""Updates of a hostile member: whatever it sends changes nothing, and genuine entries can still be had afterwards."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ STAMP = START_MS << COUNTER_BITS
 
 
 def assert_refused(victim: Site, update: bytes, kind: type[Refused] = Refused, match: str | None = None) -> None:
-    """The victim, before and after, in memory and on disk."""
+    """Check that an update is refused, and that it changes nothing in memory and on disk."""
     before = victim.document.digest(), victim.document.state_vector(), victim.view()
-    told = len(victim.touched)
+    changes = len(victim.touched)
     with pytest.raises(kind, match=match):
         victim.document.merge(update)
     assert (victim.document.digest(), victim.document.state_vector(), victim.view()) == before
-    assert len(victim.touched) == told
+    assert len(victim.touched) == changes
     victim.restart()
     assert (victim.document.digest(), victim.document.state_vector(), victim.view()) == before
 
 
 def forge(author: str, texts: Mapping[str, str], *, signer: str | None = None, stamp: int = STAMP, generation: int = STAMP) -> bytes:
-    """A whole stream of `author`, made by no rules, signed with the key of `signer`."""
+    """Return a whole stream of `author` that obeys no rules, signed with the key of `signer`."""
     part = Stream(author).write(texts, {}, generation=generation, stamp=stamp, signer=Signer(key_of(signer or author)[0]))
     return pack_parts([part])
 
@@ -57,7 +57,7 @@ def paris() -> Site:
 
 @pytest.fixture
 def lyon(paris: Site) -> Site:
-    """The victim, which knows what paris has written."""
+    """The victim, which has the entries of paris."""
     site = Site("lyon")
     site.catch_up(paris)
     site.write("2", present=True)
@@ -84,7 +84,7 @@ def test_garbage(lyon: Site, update: bytes) -> None:
 
 
 @pytest.mark.parametrize("vector", [b"", b"\x00", msgpack.packb([]), msgpack.packb({"a": 1}), msgpack.packb({"a": [1, -1, b""]})])
-def test_what_is_no_state_vector(lyon: Site, vector: bytes) -> None:
+def test_bytes_that_are_no_state_vector(lyon: Site, vector: bytes) -> None:
     with pytest.raises(Refused):
         lyon.document.difference(vector)
 
@@ -110,17 +110,17 @@ def test_leaving_out_what_the_author_wrote(paris: Site) -> None:
     head = only(paris.document.difference(Site("x").document.state_vector())).head
     doc: Doc[Map[str]] = Doc(client_id=1)
     entries = doc.get("entries", type=Map)
-    for number in range(head.writes):  # as many writes, but of one entry only
+    for number in range(head.writes):  # the same number of writes, but of one entry only
         entries["thing/1"] = entry(value=number)
     assert_refused(Site("lyon"), pack_parts([Part("paris", 0, doc.get_update(), head)]))
 
 
-def test_what_was_there_before_is_no_news(paris: Site, lyon: Site) -> None:
+def test_known_part_is_no_news(paris: Site, lyon: Site) -> None:
     old = paris.updates[0]
     lyon.document.merge(paris.write("1", name="b"))
-    view, told = lyon.view(), len(lyon.touched)
+    view, changes = lyon.view(), len(lyon.touched)
     lyon.document.merge(old)
-    assert (lyon.view(), len(lyon.touched)) == (view, told)
+    assert (lyon.view(), len(lyon.touched)) == (view, changes)
 
 
 def test_ones_own_old_word_changes_nothing(paris: Site, lyon: Site) -> None:
@@ -133,7 +133,7 @@ def test_ones_own_old_word_changes_nothing(paris: Site, lyon: Site) -> None:
 
 
 def test_an_author_that_removes_an_entry(lyon: Site) -> None:
-    """It signs for the entry still, and removes it from the map, so that it would be there or not by the way that it came."""
+    """The signature covers the entry, which is removed from the map: without a check its presence would depend on the way that it came."""
     signer = Signer(key_of("nice")[0])
     stream = Stream("nice")
     lyon.document.merge(pack_parts([stream.write({"thing/9": entry()}, {}, generation=STAMP, stamp=STAMP, signer=signer)]))
@@ -210,7 +210,7 @@ def test_other_clients_and_other_roots(lyon: Site) -> None:
 
 
 def test_a_library_that_panics(lyon: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    class PanicException(BaseException):  # as PyO3's
+    class PanicException(BaseException):  # like that of PyO3
         pass
 
     def panic(*_: object) -> None:
@@ -241,8 +241,8 @@ def test_a_hole_that_is_said_to_be_none(paris: Site, lyon: Site) -> None:
     assert lyon.document.record("thing", "1") == paris.document.record("thing", "1")
 
 
-def test_what_was_hidden_in_a_true_update_can_be_undone(paris: Site, lyon: Site) -> None:
-    """A deletion of what paris will write next rides on what it wrote: yrs keeps it until that comes."""
+def test_deletion_hidden_in_a_genuine_update_can_be_undone(paris: Site, lyon: Site) -> None:
+    """A deletion of paris's next write rides on its present one: yrs keeps it until that write arrives."""
     part = only(paris.write("1", name="b"))
     assert part.update.endswith(b"\x01\x01\x01\x00\x01")  # deleted: of 1 client, number 1, in 1 range: from 0, 1 long
     hidden = part.update[:-3] + b"\x02\x00\x01\x02\x01"
@@ -292,7 +292,7 @@ def test_a_part_that_is_refused_does_not_hold_up_another(paris: Site, lyon: Site
 
 
 def test_the_forger_can_do_what_is_right() -> None:
-    """What the other tests forge is refused for what is wrong with it, not because every forgery is."""
+    """The forger itself works: the other forgeries are refused for their faults, not because every forgery is."""
     victim = Site("lyon")
     victim.document.merge(forge("nice", {"thing/9": entry()}))
     assert victim.document.record("thing", "9") is not None

@@ -30,8 +30,8 @@ class World:
         return Admission.make("unit", self.cards[name], by, stamp, self.signers[signer or by])
 
     def roster(self, **fields) -> Roster:
-        told = {name: self.cards[name] for name in ("paris", "lyon")}
-        return Roster("unit", self.cards["paris"], self.authority, **{"told": told, **fields})
+        listed = {name: self.cards[name] for name in ("paris", "lyon")}
+        return Roster("unit", self.cards["paris"], self.authority, **{"listed": listed, **fields})
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_card_comes_back_from_json(world):
     [
         {"name": "lyon"}, {"name": "../nice"}, {"name": ""}, {"host": "nice.example"}, {"host": "127.1"}, {"host": 1}, {"mesh_port": 0},
         {"mesh_port": True}, {"peer_port": "8443"}, {"public_port": 65536}, {"certificate": "no certificate"}, {"certificate": "x" * 9000},
-        {"token_key": "no key"}, {"more": 1},
+        {"token_key": "no key"}, {"more": 1}, {"host": "fe80::1%eth0"}, {"host": "fe80::1%\r\nX-Other: 1"}, {"host": "fe80::1%\x1b[2J"},
     ],
 )  # fmt: skip
 def test_a_card_that_is_none(world, change):
@@ -82,7 +82,7 @@ def test_a_file_in_which_one_card_is_wrong(world):
     assert read_cards("{", world.authority, wrong.append) == {}
 
 
-def test_who_was_told_of_is_a_member(world):
+def test_listed_site_is_a_member(world):
     roster = world.roster()
     assert members(roster) == {"paris", "lyon"}
     assert roster.by_fingerprint(world.cards["lyon"].fingerprint.upper()) == "lyon"
@@ -117,16 +117,16 @@ def test_nobody_admits_himself(world):
     assert not world.roster().admit([world.admission("nice", "rome", 1), world.admission("rome", "nice", 1)])
 
 
-def test_who_was_revoked_is_no_member_and_admits_nobody_any_more(world):
+def test_revoked_site_is_no_member_and_admits_nobody(world):
     roster = world.roster(revoked={"lyon": 10})
     roster.admit([world.admission("nice", "lyon", 9), world.admission("rome", "lyon", 11)])
     assert members(roster) == {"paris", "nice"}
     assert roster.by_fingerprint(world.cards["lyon"].fingerprint) is None
     assert roster.fingerprint("lyon") is None
-    assert roster.certificate("lyon") is not None  # what it wrote before remains its
+    assert roster.certificate("lyon") is not None  # its old entries remain its own
 
 
-def test_who_left_is_not_let_in(world):
+def test_site_that_left_is_not_let_in(world):
     roster = world.roster(left=frozenset({"lyon"}))
     assert roster.by_fingerprint(world.cards["lyon"].fingerprint) is None
 
@@ -144,16 +144,16 @@ def test_the_order_of_admissions_does_not_matter(world, order, repeats, at):
     assert members(one) == members(other)
 
 
-def test_what_a_site_says_of_itself_is_newer_than_its_admission(world):
+def test_own_statement_is_newer_than_the_admission(world):
     moved = Card(**{**world.cards["lyon"].dump(), "mesh_port": 9000, "token_key": "K"})
-    roster = world.roster(told_at=5, stated={"lyon": (6, moved)})
+    roster = world.roster(listed_at=5, stated={"lyon": (6, moved)})
     assert roster.cards()["lyon"] == moved
-    roster = world.roster(told_at=7, stated={"lyon": (6, moved)})
+    roster = world.roster(listed_at=7, stated={"lyon": (6, moved)})
     assert roster.cards()["lyon"].mesh_port == 7448
     assert roster.cards()["lyon"].token_key == "K"
 
 
-def test_what_a_site_said_with_another_certificate_does_not_count(world):
+def test_statement_with_another_certificate_does_not_count(world):
     other = Card(**{**world.cards["nice"].dump(), "name": "lyon"})
     assert world.roster(stated={"lyon": (6, other)}).cards()["lyon"] == world.cards["lyon"]
 

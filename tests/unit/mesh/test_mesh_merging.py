@@ -1,4 +1,4 @@
-"""Order, repetition and grouping of updates never change the outcome."""
+"""The order, repetition and grouping of updates never change the outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Written = tuple[int, str, object]
 
 
 class Merging(RuleBasedStateMachine):
-    """Three sites that write, and a network that does to updates whatever it likes. The model is a table of maxima."""
+    """Three sites that write, and a network that reorders, repeats and drops updates. The model is a table of maxima."""
 
     updates = Bundle("updates")
 
@@ -40,7 +40,7 @@ class Merging(RuleBasedStateMachine):
 
     @rule(target=updates, giver=SITES, reader=SITES)
     def relay(self, giver: str, reader: str) -> object:
-        """What one site lacks of what another has: a group of whatever has gathered."""
+        """Return the parts that one site lacks of another's, a group of updates."""
         return self.sites[giver].document.difference(self.sites[reader].document.state_vector())
 
     @rule(target=updates, one=updates, other=updates)

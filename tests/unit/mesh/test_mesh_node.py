@@ -10,29 +10,29 @@ import time
 import pytest
 import zenoh
 
-from atoll.bus.zenoh_config import Tls, session_config
 from atoll.errors import AtollError
-from atoll.mesh import graves
 from atoll.mesh import node as node_module
-from atoll.mesh.admission import Token, join
-from atoll.mesh.agreed_time import Reader
+from atoll.mesh import tombstones
+from atoll.mesh.admission import Application, Token, join
+from atoll.mesh.agreed_time import TimeReader
 from atoll.mesh.certificates import authority
 from atoll.mesh.envelope import Channel, Envelopes
 from atoll.mesh.node import Mesh
-from atoll.mesh.probes import Probe
+from atoll.mesh.probes import ProbeMessage
 from atoll.mesh.record import Change, Refused
 from atoll.mesh.signing import Signer
 from atoll.mesh.swim import Ping
 from atoll.mesh.vivaldi import Coordinate
+from atoll.zenoh_link.config import Tls, session_config
 
 NOTE = [Change("note", "1", {"present": True, "text": "hello"})]
 
 
 async def until(condition, seconds: float = 10) -> float:
-    """Wait for something; returns how long it took."""
+    """Wait for a condition; return the seconds that it took."""
     start = time.monotonic()
     while not condition():
-        assert time.monotonic() - start < seconds, "it did not come to be"
+        assert time.monotonic() - start < seconds, "the condition did not become true in time"
         await asyncio.sleep(0.01)
     return time.monotonic() - start
 
@@ -61,7 +61,7 @@ def states(node) -> dict[str, str]:
 
 
 class Raw:
-    """Somebody with a Zenoh session of his own, and perhaps a certificate, who sends to a site."""
+    """A sender with a raw Zenoh session, with or without a certificate."""
 
     def __init__(self, sites, receiver: str, certificate=None, key: str = "") -> None:
         options = sites.options(receiver)
@@ -79,7 +79,7 @@ class Raw:
 
 
 def envelopes_of(sites, name: str, node: Mesh) -> Envelopes:
-    """What a site that does as it likes seals with; it knows the members that `node` knows."""
+    """Return envelopes of a site under the test's control, with the members that `node` knows."""
     options, roster = sites.options(name), node._roster
     signer = Signer((options.tls / "key.pem").read_bytes())
     return Envelopes("unit", options.card().fingerprint, signer, roster.by_short, roster.fingerprint, os.urandom)
@@ -119,8 +119,8 @@ def test_a_large_document_is_brought_to_who_was_away(sites):
 
 
 def test_a_tombstone_ends_when_every_member_has_had_it(sites, monkeypatch):
-    for name, value in {"END_AFTER_MS": -60_000, "MIN_WASTE": 0, "is_worth_while": lambda waste, _weight: waste > 0}.items():
-        monkeypatch.setattr(graves, name, value)
+    for name, value in {"DROP_AFTER_MS": -60_000, "MIN_WASTE": 0, "is_worthwhile": lambda waste, _weight: waste > 0}.items():
+        monkeypatch.setattr(tombstones, name, value)
     monkeypatch.setattr(node_module, "_TIDY_S", 0.2)
 
     async def main():
@@ -131,7 +131,7 @@ def test_a_tombstone_ends_when_every_member_has_had_it(sites, monkeypatch):
             nodes[0].document.write([Change("note", "1", {"present": False})])
             await until(lambda: all_equal(nodes))
             await asyncio.sleep(2)
-            assert nodes[0].document.record("note", "1"), "nice has not had it"
+            assert nodes[0].document.record("note", "1"), "the tombstone must stay until nice has it"
             async with running(sites, "nice") as more:
                 await until(lambda: nodes[0].document.record("note", "1") is None, 20)
                 await until(lambda: all_equal([*nodes, *more]))
@@ -145,17 +145,17 @@ def test_a_site_that_stops_is_missed_and_one_that_starts_is_found(sites):
         sites.introduce("paris", "lyon", "nice")
         async with running(sites, "paris", "lyon") as nodes:
             paris, lyon = nodes
-            told = []
-            paris.on_members(told.append)
+            changes = []
+            paris.on_members(changes.append)
             async with running(sites, "nice") as (nice,):
                 first_s = await until(lambda: all_reach([*nodes, nice]), 60)
-            assert any("nice" in names for names in told)  # perhaps with lyon, if that was slow to answer at the same time
+            assert any("nice" in names for names in changes)  # perhaps with lyon, if that was slow to answer at the same time
             await until(lambda: paris.reachable() == ["lyon"] and lyon.reachable() == ["paris"], 30)
             await until(lambda: states(paris)["nice"] == states(lyon)["nice"] == "unreachable", 30)
             paris.document.write(NOTE)
             async with running(sites, "nice") as (nice,):
                 again_s = await until(lambda: all_reach([*nodes, nice]) and all_equal([*nodes, nice]), 60)
-                assert again_s < 5 + 5 * first_s, "it takes no longer because it was away; a busy machine needs its time for either"
+                assert again_s < 5 + 5 * first_s, "a return must not take longer than the first start, whatever the load of the machine"
 
     asyncio.run(main())
 
@@ -175,6 +175,22 @@ def test_a_failed_request_has_the_site_asked_at_once(sites):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_token_to_join_lives_as_long_as_it_was_made_for_though_the_clock_is_wrong(sites, ahead_s):
+    async def main():
+        sites.introduce("paris", "lyon")
+        paris = Mesh(sites.options("paris"), lambda: time.time_ns() // 1_000_000 + ahead_s * 1000)
+        for other in ("lyon", "nice"):
+            paris._time.observe(other, time.time_ns() // 1_000_000, 1.0)
+        paris.invite("rome", 60.0)
+        ((expires_ms,),) = paris._invitations._database.execute("SELECT expires FROM invitation").fetchall()
+        assert expires_ms == pytest.approx((time.time() + 60) * 1000, abs=30_000)
+        paris._invitations.close()
+        paris._store.close()
+
+    asyncio.run(main())
+
+
 def test_join_by_one_member_is_known_to_all(sites, tmp_path):
     async def main():
         sites.introduce("paris", "lyon")
@@ -184,10 +200,10 @@ def test_join_by_one_member_is_known_to_all(sites, tmp_path):
             await until(lambda: all_reach(nodes))
             token = Token.parse(paris.invite("nice"))
             ports = {"public_port": 1, "peer_port": 2, "mesh_port": options.mesh_port}
-            joined = join(token, options.host, ports, "", lambda _host, _port, body: paris.redeem(body))
+            joined = join(token, Application.make(token, options.host, ports, ""), lambda _host, _port, body: paris.redeem(body))
             (options.tls / "key.pem").write_text(joined.key)
             (options.tls / "cert.pem").write_text(joined.certificate)
-            # It was told of one site alone.
+            # Its members' file names one site only.
             card = paris.members()["paris"].card
             options.members_file.write_text(f"[{json.dumps(card.dump())}]")
             await until(lambda: "nice" in lyon.members())
@@ -203,7 +219,7 @@ def test_join_by_one_member_is_known_to_all(sites, tmp_path):
 
 
 def test_a_newcomer_vouches_for_itself(sites):
-    """Who admitted it went away before the others heard of it."""
+    """The member that admitted it has gone before the others received the admission."""
 
     async def main():
         sites.introduce("paris", "lyon")
@@ -223,7 +239,7 @@ def test_a_newcomer_vouches_for_itself(sites):
 
 
 def test_an_author_that_is_not_known_is_asked_for(sites):
-    """Lyon and nice each know paris alone, which knows both from its file and has admitted neither."""
+    """Lyon and nice each have only paris in their files; paris has both in its file, and has admitted neither."""
 
     async def main():
         sites.introduce("paris", "lyon", "nice")
@@ -268,13 +284,13 @@ def test_a_site_that_was_lost_and_made_anew_has_its_name_and_its_words_back(site
     asyncio.run(main())
 
 
-def test_what_a_site_wrote_outlives_it(sites):
+def test_entries_of_a_site_outlive_it(sites):
     async def main():
         sites.introduce("paris", "lyon")
         async with running(sites, "paris", "lyon") as nodes:
             nodes[1].document.write(NOTE)
             await until(lambda: all_reach(nodes) and all_equal(nodes))
-        sites.introduce("paris", "nice")  # lyon was destroyed; nice has never heard of it
+        sites.introduce("paris", "nice")  # lyon was destroyed; nice has never received a message of it
         async with running(sites, "paris", "nice") as nodes:
             await until(lambda: all_reach(nodes) and all_equal(nodes))
             assert all(node.document.record("note", "1").present for node in nodes)
@@ -297,7 +313,7 @@ def test_leave(sites):
                 assert nice.reachable() == []
                 assert nice.site_of_fingerprint(paris.members()["paris"].fingerprint) is None
             before = paris.document.digest()
-            async with running(sites, "nice") as (nice,):  # a cloud of its own, also when it is started anew
+            async with running(sites, "nice") as (nice,):  # a cloud of its own, also after a restart
                 nice.document.write(NOTE)
                 await asyncio.sleep(0.5)
                 assert states(nice) == {"lyon": "left", "paris": "left", "nice": "left"}
@@ -321,7 +337,7 @@ def test_revoked(sites):
                 assert node.reachable() == [({"paris", "lyon"} - {node.site}).pop()]
                 assert node.certificate_of("nice") is None
                 assert node.site_of_fingerprint(fingerprint) is None
-                assert node.document.record("note", "1").present  # from before
+                assert node.document.record("note", "1").present  # from before the revocation
             before = paris.document.digest()
             nice.document.write([Change("note", "1", {"text": "changed"}), Change("note", "2", {"present": True})])
             await until(lambda: paris.status()["refused"].get("stranger", 0) > 0 and lyon.status()["refused"].get("stranger", 0) > 0)
@@ -330,14 +346,14 @@ def test_revoked(sites):
             with pytest.raises(Refused):
                 lyon.document.write([Change("revocation", "nice", {"present": False})])
             assert states(lyon)["nice"] == "revoked"
-        async with running(sites, "paris", "lyon") as nodes:  # for ever
+        async with running(sites, "paris", "lyon") as nodes:  # the revocation lasts
             await until(lambda: all_reach(nodes))
             assert {states(node)["nice"] for node in nodes} == {"revoked"}
 
     asyncio.run(main())
 
 
-def test_what_cant_be_revoked(sites):
+def test_sites_that_cannot_be_revoked(sites):
     async def main():
         sites.introduce("paris")
         async with running(sites, "paris") as (paris,):
@@ -350,7 +366,7 @@ def test_what_cant_be_revoked(sites):
 
 
 @pytest.mark.parametrize("who", ["no certificate", "a foreign authority"])
-def test_who_has_no_certificate_of_the_authority_gets_no_connection(sites, tmp_path, who):
+def test_no_connection_without_a_certificate_of_the_authority(sites, tmp_path, who):
     async def main():
         sites.introduce("paris", "lyon")
         foreign = tmp_path / "foreign"
@@ -379,7 +395,7 @@ def test_a_certificate_alone_makes_no_member(sites, caplog):
             await until(lambda: paris.status()["refused"] == {"stranger": 2, "malformed": 1})
             assert (paris.document.digest(), set(states(paris))) == before
             raw.close()
-        assert "is refused: stranger" in caplog.text
+        assert "an unknown site: stranger" in caplog.text
 
     asyncio.run(main())
 
@@ -415,15 +431,15 @@ def test_a_member_cant_speak_for_another_or_overhear_it(sites):
             heard = []
             spy = await asyncio.to_thread(Raw, sites, "paris", sites.options("nice").tls)
             spy.session.declare_subscriber("**", heard.append)
-            # Nice has its own key, and lyon's name.
+            # Nice signs with its own key, but names lyon as the sender.
             impostor = envelopes_of(sites, "nice", paris)
             impostor.fingerprint = lyon.members()["lyon"].fingerprint
             raw.send(impostor.hello("paris"))
             await until(lambda: paris.status()["refused"].get("forged") == 1)
-            # What lyon says to paris, said again.
+            # A message of lyon to paris, sent again.
             captured = []
-            original = paris._conversation.transport._on_message
-            paris._conversation.transport._on_message = lambda data: (captured.append(data), original(data))
+            original = paris._protocol.transport._on_message
+            paris._protocol.transport._on_message = lambda data: (captured.append(data), original(data))
             await until(lambda: any(data[0] == Channel.PROBE for data in captured))
             raw.send(next(data for data in captured if data[0] == Channel.PROBE))
             await until(lambda: paris.status()["refused"].get("replayed", 0) >= 1)
@@ -446,7 +462,7 @@ def test_a_hostile_member(sites):
             sealer = envelopes_of(sites, "nice", paris)
             listener = Raw.__new__(Raw)
             answers = []
-            # It listens where nice listens, to be welcomed.
+            # It listens at nice's address, to receive the welcome.
             options = sites.options("nice")
             files = Tls(*(str(options.tls / name) for name in ("ca.pem", "cert.pem", "key.pem")))
             listener.session = zenoh.open(
@@ -493,7 +509,7 @@ def test_a_clock_that_is_an_hour_off_does_not_matter(sites):
 
 
 def test_probes_that_were_held_up_move_no_clock(sites):
-    """As after a cut of the link that was shorter than the patience of TCP, or by whoever delays packets."""
+    """As after a cut of the link that TCP survived, or with an attacker who delays packets."""
     sites.introduce("paris", "lyon", "nice")
 
     async def main() -> None:
@@ -501,8 +517,8 @@ def test_probes_that_were_held_up_move_no_clock(sites):
             await until(lambda: all_reach(nodes))
             paris, *others = nodes
             for other in others:
-                late = Probe(Ping(1 << 31), Coordinate(), other.document.digest(), time.time_ns() // 10**6 - 30_000)
-                paris._conversation._on_probe(other.site, late.encode())
+                late = ProbeMessage(Ping(1 << 31), Coordinate(), other.document.digest(), time.time_ns() // 10**6 - 30_000)
+                paris._protocol._on_probe(other.site, late.encode())
             assert paris.status()["clock_ahead_s"] == 0
 
     asyncio.run(main())
@@ -517,7 +533,7 @@ def test_a_site_whose_clock_is_wrong_goes_by_those_of_the_others(sites, tmp_path
             Mesh(sites.options(name, time_file=tmp_path / f"{name}.time"), lambda ahead=ahead: time.time_ns() // 10**6 + ahead * 1000)
             for name, ahead in ahead_s.items()
         ]
-        readers = [Reader(tmp_path / f"{name}.time") for name in ahead_s]
+        readers = [TimeReader(tmp_path / f"{name}.time") for name in ahead_s]
         try:
             for node in nodes:
                 await node.start()

@@ -4,28 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.mesh.probes import Probe
-from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, Ping, State
+from atoll.mesh.probes import ProbeMessage
+from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, PeerState, Ping
 from atoll.mesh.vivaldi import Coordinate
 
 names = st.text(min_size=1, max_size=32, alphabet="abc-0")
 numbers = st.integers(0, MAX_INCARNATION)
-news = st.lists(st.builds(News, names, st.sampled_from(State), numbers), max_size=6).map(tuple)
+news = st.lists(st.builds(News, names, st.sampled_from(PeerState), numbers), max_size=6).map(tuple)
 messages = st.one_of(
     st.builds(Ping, numbers, news), st.builds(Ack, numbers, news), st.builds(Ask, numbers, names, news), st.builds(Gossip, news)
 )
 
 
 @given(messages, st.binary(max_size=8), st.integers(0, 2**63))
-def test_what_is_encoded_is_decoded(message, digest, clock_ms):
-    probe = Probe(message, Coordinate(1.5, -2.0, 0.25, 0.5), digest, clock_ms)
-    assert Probe.decode(probe.encode()) == probe
+def test_encoded_probe_is_decoded(message, digest, clock_ms):
+    probe = ProbeMessage(message, Coordinate(1.5, -2.0, 0.25, 0.5), digest, clock_ms)
+    assert ProbeMessage.decode(probe.encode()) == probe
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_probe_or_refused(data):
     try:
-        probe = Probe.decode(data)
+        probe = ProbeMessage.decode(data)
     except ValueError:
         return
     assert math.isfinite(probe.coordinate.distance(Coordinate()))
@@ -33,18 +33,18 @@ def test_any_bytes_are_a_probe_or_refused(data):
 
 @given(messages, st.data())
 def test_half_a_probe_is_no_other_message(message, data):
-    whole = Probe(message, Coordinate(), b"12345678", 1_700_000_000_000).encode()
+    whole = ProbeMessage(message, Coordinate(), b"12345678", 1_700_000_000_000).encode()
     half = whole[: data.draw(st.integers(0, len(whole) - 1))]
     try:
-        assert len(Probe.decode(half).message.news) < len(message.news)
+        assert len(ProbeMessage.decode(half).message.news) < len(message.news)
     except ValueError:
         return
 
 
 def test_a_quiet_probe_is_small():
-    assert len(Probe(Ping(1), Coordinate(), b"12345678", 1_700_000_000_000).encode()) <= 30
+    assert len(ProbeMessage(Ping(1), Coordinate(), b"12345678", 1_700_000_000_000).encode()) <= 30
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="makes no sense"):
-        Probe.decode(b"\x09" + Probe(Ping(1), Coordinate(), b"", 0).encode()[1:])
+    with pytest.raises(ValueError, match="malformed probe"):
+        ProbeMessage.decode(b"\x09" + ProbeMessage(Ping(1), Coordinate(), b"", 0).encode()[1:])

@@ -17,7 +17,7 @@ def test_a_signature_is_of_one_key_for_one_text() -> None:
 
 
 @pytest.mark.parametrize("signature", [b"", b"\x00" * 71, b"\x30\x06\x02\x01\x00\x02\x01\x00"])
-def test_what_is_no_signature_does_not_verify(signature: bytes) -> None:
+def test_malformed_signature_does_not_verify(signature: bytes) -> None:
     assert not verify(key_of("paris")[1], b"text", signature)
 
 

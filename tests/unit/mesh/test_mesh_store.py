@@ -52,7 +52,7 @@ def test_a_site_waits_for_the_disk_with_what_it_writes_itself() -> None:
     assert "PRAGMA synchronous = FULL" not in statements
 
 
-def test_it_tells_when_what_came_after_is_most(tmp_path: Path) -> None:
+def test_store_reports_when_later_parts_outgrow_the_whole_one(tmp_path: Path) -> None:
     store = Store(tmp_path / "document.db")
     store.append(part(data=b"x" * 400_000))
     store.append(part(base=1, data=b"x" * 300_000))
@@ -124,7 +124,7 @@ def test_a_damaged_part_costs_that_author_only(caplog: pytest.LogCaptureFixture)
     database.commit()
     database.close()
     paris.open()
-    assert "what is kept of lyon is damaged" in caplog.text
+    assert "the stored stream of lyon is damaged" in caplog.text
     assert {key for _, key in paris.view()} == {"1", "nice"}
     paris.catch_up(lyon)
     paris.restart()
@@ -154,7 +154,7 @@ for number in range(100_000):
 """
 
 
-def test_what_a_killed_process_had_written_is_there(tmp_path: Path) -> None:
+def test_parts_of_a_killed_process_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "document.db"
     for delay_s in (0.05, 0.3):
         process = subprocess.Popen([sys.executable, "-c", _WRITER, str(path), str(Path(__file__).parent)], stdout=subprocess.PIPE)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, Ping, Settings, State, Swim
+from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, PeerState, Ping, Swim, SwimSettings
 
 
 class Cloud:
-    """Sites with a clock and links of their own; `loss(sender, receiver)` says whether a message is lost."""
+    """Sites with a clock and links of their own; `loss(sender, receiver)` returns whether a message is lost."""
 
     def __init__(self, count: int, seed: int = 0, delay_s: float = 0.05) -> None:
         self.rng = random.Random(seed)
@@ -34,7 +34,7 @@ class Cloud:
                 heapq.heappush(self.queue, (self.now + self.delay_s, next(self.count), sender, receiver, message))
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
-        """Returns the seconds that passed."""
+        """Run until a condition holds; return the seconds that passed."""
         start = self.now
         while self.now < start + seconds and not until():
             ticks = [(site.next_tick(), name) for name, site in self.sites.items() if name not in self.down]
@@ -51,7 +51,7 @@ class Cloud:
     def all_reach(self) -> bool:
         return all(a.reachable(b) for a in self.up for b in self.sites if b != a.name and b not in self.down)
 
-    def all_say(self, name: str, state: State) -> bool:
+    def all_say(self, name: str, state: PeerState) -> bool:
         return all(site.state(name) is state for site in self.up if site.name != name)
 
     @property
@@ -79,8 +79,8 @@ def test_a_dead_site_is_found_by_all(seed):
     cloud.run(30)
     cloud.down = {"s3"}
     assert cloud.run(60, lambda: all(not site.reachable("s3") for site in cloud.up)) < 20
-    assert cloud.run(60, lambda: cloud.all_say("s3", State.DEAD)) < 10
-    assert all(site.state(name) is State.ALIVE for site in cloud.up for name in cloud.sites if name not in {"s3", site.name})
+    assert cloud.run(60, lambda: cloud.all_say("s3", PeerState.DEAD)) < 10
+    assert all(site.state(name) is PeerState.ALIVE for site in cloud.up for name in cloud.sites if name not in {"s3", site.name})
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -91,7 +91,7 @@ def test_a_failed_request_finds_it_at_once(seed):
     site = cloud.sites["s0"]
     cloud.send("s0", site.doubt("s3", cloud.now))
     assert not site.reachable("s3")
-    assert cloud.run(60, lambda: site.state("s3") is State.SUSPECT) < 2.5
+    assert cloud.run(60, lambda: site.state("s3") is PeerState.SUSPECT) < 2.5
     assert cloud.run(60, lambda: all(not other.reachable("s3") for other in cloud.up)) < 2
 
 
@@ -102,7 +102,7 @@ def test_a_failed_request_to_a_site_that_is_well_costs_one_round_trip():
     cloud.send("s0", site.doubt("s1", cloud.now))
     assert not site.reachable("s1")
     assert cloud.run(5, lambda: site.reachable("s1")) <= 0.11
-    assert cloud.all_say("s1", State.ALIVE)
+    assert cloud.all_say("s1", PeerState.ALIVE)
 
 
 def test_a_site_that_comes_back_is_alive_again_everywhere():
@@ -112,7 +112,7 @@ def test_a_site_that_comes_back_is_alive_again_everywhere():
     cloud.run(60)
     cloud.down = set()
     assert cloud.run(60, cloud.all_reach) < 3
-    assert cloud.run(60, lambda: cloud.all_say("s3", State.ALIVE)) < 5
+    assert cloud.run(60, lambda: cloud.all_say("s3", PeerState.ALIVE)) < 5
 
 
 def test_two_halves_find_each_other_again():
@@ -125,7 +125,7 @@ def test_two_halves_find_each_other_again():
     cloud.loss = lambda _a, _b: 0.0
     assert cloud.run(60, cloud.all_reach) < 3
     cloud.run(10)
-    assert all(site.state(name) is State.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
+    assert all(site.state(name) is PeerState.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -135,8 +135,8 @@ def test_a_link_cut_one_way_is_told_from_a_dead_site(seed):
     cloud.loss = lambda a, b: float((a, b) == ("s0", "s1"))
     cloud.run(120)
     assert not cloud.sites["s0"].reachable("s1")
-    assert cloud.all_say("s1", State.ALIVE)
-    assert cloud.all_say("s0", State.ALIVE)
+    assert cloud.all_say("s1", PeerState.ALIVE)
+    assert cloud.all_say("s0", PeerState.ALIVE)
     assert cloud.sites["s2"].reachable("s1")
 
 
@@ -154,7 +154,7 @@ def test_loss_kills_nobody(seed):
     cloud.loss = lambda _a, _b: 0.0
     cloud.run(10)
     assert cloud.all_reach()
-    assert all(site.state(name) is State.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
+    assert all(site.state(name) is PeerState.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
 
 
 def test_a_late_answer_counts():
@@ -184,15 +184,15 @@ def test_round_trips_are_measured():
 
 
 def test_a_lie_about_us_is_contradicted_for_ever():
-    site = Swim("a", random.Random(1), settings=Settings())
+    site = Swim("a", random.Random(1), settings=SwimSettings())
     site.set_members(["b"])
     for incarnation in (0, 7, MAX_INCARNATION):
-        site.receive("b", Gossip((News("a", State.DEAD, incarnation),)), 1.0)
+        site.receive("b", Gossip((News("a", PeerState.DEAD, incarnation),)), 1.0)
         assert incarnation < site.incarnation or site.incarnation == MAX_INCARNATION
 
 
 names = st.sampled_from(["a", "b", "c", "d", "stranger"])
-news = st.lists(st.builds(News, names, st.sampled_from(State), st.integers(0, MAX_INCARNATION)), max_size=4).map(tuple)
+news = st.lists(st.builds(News, names, st.sampled_from(PeerState), st.integers(0, MAX_INCARNATION)), max_size=4).map(tuple)
 numbers = st.integers(0, MAX_INCARNATION)
 messages = st.one_of(
     st.builds(Ping, numbers, news), st.builds(Ack, numbers, news), st.builds(Ask, numbers, names, news), st.builds(Gossip, news)

@@ -1,4 +1,4 @@
-"""Documents over a network that delays, loses, and is cut: the time is a number, the network a list."""
+"""Documents over a network that delays and loses messages, and is cut: the time is a number, the network a list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from atoll.mesh import document as document_module
 from atoll.mesh.document import Change, Refused
-from atoll.mesh.sync import ANSWER_S, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, MAX_PAUSE_S, Exchange
+from atoll.mesh.parts import Part, unpack_parts
+from atoll.mesh.sync import ANSWER_S, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, MAX_PAUSE_S, DocumentSync
 
 PERIOD_S = 3.0
 
@@ -29,7 +30,7 @@ class Cloud:
         self.loss = loss
         self.cut: set[frozenset[str]] = set()
         self.sites = {name: Site(name) for name in names}
-        self.exchanges: dict[str, Exchange] = {}
+        self.exchanges: dict[str, DocumentSync] = {}
         self.queue: list[tuple[float, int, str, str, str, bytes]] = []
         self.numbers = itertools.count()
         self.sent: list[tuple[float, str, str, str, int]] = []
@@ -39,12 +40,12 @@ class Cloud:
             heapq.heappush(self.queue, (number * PERIOD_S / len(self.sites), next(self.numbers), name, name, "timer", b""))
 
     def begin(self, name: str) -> None:
-        """A process of a site starts."""
+        """Start a process of a site."""
         site = self.sites[name]
-        exchange = self.exchanges[name] = Exchange(site.document, lambda: self.now)
+        exchange = self.exchanges[name] = DocumentSync(site.document, lambda: self.now)
 
-        def live(update: bytes) -> None:
-            for message in exchange.live(update):
+        def live(part: Part) -> None:
+            for message in exchange.live(part):
                 for other in self.sites:
                     if other != name:
                         self.send(name, other, "message", message)
@@ -87,7 +88,7 @@ class Cloud:
         return len({site.document.digest() for site in self.sites.values()}) == 1
 
     def until_equal(self, limit_s: float) -> float:
-        """Seconds until all are equal."""
+        """Run until all documents are equal; return the seconds that took."""
         begun = self.now
         while not self.equal():
             assert self.now < begun + limit_s, "the documents do not become equal"
@@ -134,7 +135,7 @@ def test_two_sites_apart_agree_after_one_exchange() -> None:
     since = cloud.now
     assert cloud.until_equal(10) <= PERIOD_S + 4 * cloud.latency_s
     cloud.run(60)
-    # have, have; a part and done each way: nothing twice
+    # Two messages `have`, then a part and `done` in each direction: no message is sent twice.
     assert len(cloud.messages(since)) == 6
 
 
@@ -142,7 +143,7 @@ def test_both_ask_at_once_and_nothing_is_sent_twice() -> None:
     a, b = Site("a"), Site("b")
     a.write("1", present=True)
     b.write("2", present=True)
-    one, other = Exchange(a.document, lambda: 0.0), Exchange(b.document, lambda: 0.0)
+    one, other = DocumentSync(a.document, lambda: 0.0), DocumentSync(b.document, lambda: 0.0)
     to_b = one.on_hello("b", other.hello())
     to_a = other.on_hello("a", one.hello())
     parts = 0
@@ -156,7 +157,7 @@ def test_both_ask_at_once_and_nothing_is_sent_twice() -> None:
 
 
 def test_halves_of_ten_sites_agree_in_seconds() -> None:
-    """What came from one of the other half is passed on at once; each waiting for its own turn would take 4 s on average."""
+    """Entries from the other half are passed on at once; if each site waited for its own turn, it would take 4 s on average."""
     took = []
     for seed in range(4):
         cloud = Cloud("abcdefghij", seed=seed)
@@ -192,7 +193,7 @@ def test_with_a_third_of_all_messages_lost_all_become_equal(seed: int) -> None:
     cloud.until_equal(60)
 
 
-def test_what_is_large_comes_in_pieces() -> None:
+def test_large_update_comes_in_pieces() -> None:
     cloud = Cloud("ab")
     cloud.cut_off("a")
     for number in range(12):
@@ -212,7 +213,7 @@ def test_a_large_update_is_told_in_pieces_as_well() -> None:
 
 
 LARGE = 100
-"""Records of 100 KB: more than fits an answer."""
+"""The number of records of 100 KB: more than fits an answer."""
 
 
 def write_large(site: Site) -> None:
@@ -221,7 +222,7 @@ def write_large(site: Site) -> None:
 
 
 def test_a_joining_site_gets_a_large_document_in_bounded_pieces() -> None:
-    """From two authors, one of whom is not there."""
+    """The document has two authors, one of which is away."""
     cloud = Cloud("abc")
     cloud.cut_off("c")
     for name in "ab":
@@ -238,7 +239,7 @@ def test_a_joining_site_gets_a_large_document_in_bounded_pieces() -> None:
             by_moment[moment] = by_moment.get(moment, 0) + size
     assert sum(by_moment.values()) > 15_000_000
     assert max(by_moment.values()) <= MAX_ANSWER_BYTES + MAX_MESSAGE_BYTES
-    assert sum(by_moment.values()) < 25_000_000, "nothing comes twice"
+    assert sum(by_moment.values()) < 25_000_000, "no part may be transferred twice"
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -313,7 +314,7 @@ def test_a_site_that_lost_its_disk_has_back_what_it_wrote_and_loses_nothing_that
 
 
 def test_a_site_that_lost_its_disk_is_set_right_by_way_of_another() -> None:
-    """b never meets a, but knows more of what a wrote than c does."""
+    """b never meets a, but has more of a's entries than c has."""
     cloud = Cloud("abc")
     cloud.sites["a"].write("1", present=True)
     cloud.run(1)
@@ -357,7 +358,7 @@ def test_a_site_that_was_restored_from_an_old_backup(since_backup: int, after_re
 
 
 def test_an_author_becomes_known_by_what_comes_with_its_entries() -> None:
-    """a's entries are held back by b until what makes a a member has come: from c, in the same exchange."""
+    """b refuses a's entries until the admission of a arrives: from c, in the same exchange."""
     cloud = Cloud("abc")
     b = cloud.sites["b"]
     cloud.cut_off("b")
@@ -368,12 +369,12 @@ def test_an_author_becomes_known_by_what_comes_with_its_entries() -> None:
     def certificate(name: str) -> object:
         return certificate_of(name) if name != "a" or b.document.record("admission", "a") else None
 
-    b.document._certificate = certificate  # type: ignore[assignment]
+    vars(b.document)["_certificate"] = certificate
     cloud.heal()
     cloud.until_equal(10)
 
 
-def test_what_is_refused_is_asked_for_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_part_is_requested_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = Cloud("ab")
     monkeypatch.setattr(document_module, "verify", lambda *_: False)
     cloud.sites["a"].write("1", present=True)
@@ -384,11 +385,11 @@ def test_what_is_refused_is_asked_for_less_and_less_often(monkeypatch: pytest.Mo
     assert 3 <= len(last) <= 2 * 300 / MAX_PAUSE_S
 
 
-def test_who_does_not_answer_does_not_hold_up_the_others() -> None:
+def test_silent_site_does_not_hold_up_the_others() -> None:
     now = 0.0
     a = Site("a")
     a.write("1", present=True)
-    exchange = Exchange(a.document, lambda: now)
+    exchange = DocumentSync(a.document, lambda: now)
     assert [to for to, _ in exchange.on_hello("b", b"x" * 8)] == ["b"]
     assert exchange.on_hello("c", b"y" * 8) == []
     now += ANSWER_S
@@ -423,7 +424,7 @@ def test_hostile_messages_are_refused(data: bytes) -> None:
     a.write("1", present=True)
     before = a.document.digest(), a.view()
     with pytest.raises(Refused):
-        Exchange(a.document).on_message("b", data)
+        DocumentSync(a.document).on_message("b", data)
     assert (a.document.digest(), a.view()) == before
 
 
@@ -448,9 +449,10 @@ def test_any_bytes_are_answered_or_refused(messages: list[bytes]) -> None:
 def test_pieces_that_are_lost_or_mixed_make_no_message() -> None:
     a, b = Site("a"), Site("b")
     a.document.write([Change("thing", str(number), {"text": "x" * 100_000}) for number in range(12)])
-    pieces = Exchange(a.document).live(a.updates[0])
+    (part,) = unpack_parts(a.updates[0])
+    pieces = DocumentSync(a.document).live(part)
     assert len(pieces) > 2
-    exchange = Exchange(b.document)
+    exchange = DocumentSync(b.document)
     for order in (pieces[1:], [pieces[0], *pieces[2:]], pieces[::-1]):
         for piece in order:
             assert exchange.on_message("a", piece) == []
@@ -464,7 +466,7 @@ def test_pieces_that_are_lost_or_mixed_make_no_message() -> None:
 @given(
     seed=st.integers(0, 2**32), events=st.lists(st.sampled_from(["write", "cut", "heal", "restart", "lose", "skew", "wait"]), max_size=30)
 )
-def test_whatever_happens_all_become_equal_and_nothing_is_lost(seed: int, events: list[str]) -> None:
+def test_all_documents_become_equal_and_nothing_is_lost(seed: int, events: list[str]) -> None:
     cloud = Cloud("abcd", seed=seed, loss=0.1)
     chance = random.Random(seed)
     written: set[str] = set()
@@ -483,7 +485,7 @@ def test_whatever_happens_all_become_equal_and_nothing_is_lost(seed: int, events
             case "restart":
                 site.restart()
                 cloud.begin(name)
-            case "lose":  # of a disk, after all of it has been seen elsewhere
+            case "lose":  # of a disk, after all of its content was replicated
                 cloud.heal()
                 cloud.until_equal(300)
                 site.lose_disk()
@@ -502,4 +504,4 @@ def test_whatever_happens_all_become_equal_and_nothing_is_lost(seed: int, events
         site.store.close()
 
 
-TARGET = Exchange(Site("a").document, lambda: 0.0)
+TARGET = DocumentSync(Site("a").document, lambda: 0.0)

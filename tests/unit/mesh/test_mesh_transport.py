@@ -1,4 +1,4 @@
-"""Links between two transports over TLS on loopback, with nobody who probes them."""
+"""Links between two transports over TLS on loopback, without probes."""
 
 import asyncio
 import contextlib
@@ -7,25 +7,25 @@ import socket
 import struct
 import time
 
-from atoll.bus import linger
-from atoll.bus.zenoh_config import Tls
 from atoll.mesh.transport import Transport
+from atoll.zenoh_link import linger
+from atoll.zenoh_link.config import Tls
 
 PATIENCE_S = 20
 
 
 @contextlib.asynccontextmanager
 async def two(sites):
-    """Those of `paris` and `lyon`, started, and what each was told of its links."""
-    made, told = [], {}
+    """Start the transports of `paris` and `lyon`; provide them, and the reports about their links."""
+    made, reports = [], {}
     for name in ("paris", "lyon"):
         options = sites.options(name)
         tls = Tls(*(str(options.tls / file) for file in ("ca.pem", "cert.pem", "key.pem")))
-        links = told[name] = []
+        links = reports[name] = []
         made.append(Transport(name, tls, lambda _data: None, lambda _name, up, links=links: links.append(up), random.Random(1)))
         await made[-1].start(options.host, options.mesh_port)
     try:
-        yield made, told
+        yield made, reports
     finally:
         for each in made:
             with contextlib.suppress(RuntimeError):  # it was stopped
@@ -45,20 +45,20 @@ def place(sites, name: str) -> tuple[str, int]:
 
 
 def test_a_link_whose_other_end_is_gone_is_down_at_once(sites):
-    """Else its member would be waited for until probes have failed."""
+    """Otherwise the member would count as linked until probes have failed."""
 
     async def scene() -> None:
-        async with two(sites) as ((paris, lyon), told):
+        async with two(sites) as ((paris, lyon), reports):
             paris.connect("lyon", *place(sites, "lyon"))
-            await until(lambda: told["paris"] == [True])
+            await until(lambda: reports["paris"] == [True])
             await lyon.stop()
-            await until(lambda: told["paris"] == [True, False])
+            await until(lambda: reports["paris"] == [True, False])
 
     asyncio.run(scene())
 
 
 def test_no_link_lingers(sites):
-    """To close one that was cut would stop the thread of all others."""
+    """Closing a cut link would stop the thread of all other links."""
 
     def lingering() -> list[bool]:
         ports = {place(sites, name)[1] for name in ("paris", "lyon")}
@@ -70,10 +70,10 @@ def test_no_link_lingers(sites):
         return found
 
     async def scene() -> None:
-        async with two(sites) as ((paris, lyon), told):
+        async with two(sites) as ((paris, lyon), reports):
             paris.connect("lyon", *place(sites, "lyon"))
             lyon.connect("paris", *place(sites, "paris"))
-            await until(lambda: told["paris"] == told["lyon"] == [True])
+            await until(lambda: reports["paris"] == reports["lyon"] == [True])
             await until(lambda: lingering() == [False] * 4)
 
     asyncio.run(scene())

@@ -1,9 +1,10 @@
-"""Brings what a request refers to, and takes it away again if the request fails all the same.
+"""Bring the resources that a request refers to, and delete them again if the request fails all the same.
 
-The request goes to this site's service first; only if it is refused, what it refers to is looked at: so what is here costs nothing.
+The request goes to this site's service first. Only if the service refuses it, the gateway looks for the resources that the request refers
+to, so that a resource of this site costs nothing.
 
-Two things are asked of the other sites: of their services, with the user's token, what the user may see there; of their gateways, how they
-hold the thing. Only what the user may see, and all that can be reached agree about, is brought.
+The gateway asks the other sites two things: their services, with the user's token, for what the user may see; and their gateways for how
+they hold the resource. It brings only what the user may see and what all reachable sites agree about.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,44 +20,50 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from aiohttp import web
+from cachetools import LRUCache
 
-from atoll.gateway.bring import compute, network, unnamed
+from atoll.gateway.bring import compute, implied_network, network
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.asking import Asker, Elsewhere, Failed, Found, Refusal, may_stay, sentence, stays
-from atoll.gateway.bring.chunks import Chunks
-from atoll.gateway.bring.defaults import Defaults
+from atoll.gateway.bring.chunks import ChunkServer
+from atoll.gateway.bring.context import BringContext
+from atoll.gateway.bring.default_groups import DefaultGroups
+from atoll.gateway.bring.descriptions import Disagreement, agree
 from atoll.gateway.bring.grants import Grants
-from atoll.gateway.bring.images import Images
+from atoll.gateway.bring.images import ImageTransfers
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.loans import Loans
-from atoll.gateway.bring.means import Means
-from atoll.gateway.bring.moves import Moves
-from atoll.gateway.bring.policies import Policies
+from atoll.gateway.bring.port_moves import PortMoves
 from atoll.gateway.bring.pull import PullFailed
+from atoll.gateway.bring.rbac_policies import RbacPolicies
 from atoll.gateway.bring.references import Mention, Reference
-from atoll.gateway.bring.things import Disagreement, agree
-from atoll.gateway.bring.undo import Made
+from atoll.gateway.bring.service_client import (
+    BelongsElsewhere,
+    BringFailed,
+    BringRefused,
+    RemoteResource,
+    ServiceClient,
+)
+from atoll.gateway.bring.site_bound import credible, is_site_bound, may_be_site_bound, refusal_text
+from atoll.gateway.bring.trust import MemberTrust
+from atoll.gateway.bring.undo import AbandonedCreations, BroughtResources, UndoLog
 from atoll.gateway.copies.conflicts import Conflicts
-from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Unreachable
 from atoll.gateway.request.headers import request_id as valid_request_id
 from atoll.gateway.request.paths import is_uuid
-from atoll.gateway.resolve import mentions, sight
+from atoll.gateway.resolve import mentions, visibility
 from atoll.gateway.sites import Sites
 from atoll.identifiers import default_group
 
 LOG = logging.getLogger(__name__)
 
-Undo = Callable[[], Awaitable[None]]
-
 JOIN_S = 60.0
-"""A request that was refused before something was brought may come for it so many seconds after."""
+"""Seconds after the end of a transfer during which a request that lacked the transferred resource may still join it."""
 
 REMEMBERED = 4096
-"""Tokens whose projects are remembered."""
+"""Number of tokens whose projects are cached."""
 
 MOST_REFERENCES = 256
-"""Things to which one request may refer: each is looked for at every site."""
+"""Greatest number of resources to which one request may refer: each is looked for at every site."""
 
 _MAKERS = {
     kinds.FLAVOR: compute.bring_flavor,
@@ -69,315 +76,330 @@ _MAKERS = {
 
 @dataclass
 class _Bringing:
-    """One thing being brought, for all requests of one user that want it.
+    """A resource being brought, for all requests of one user that need it.
 
     Attributes:
-        task: the work.
-        made: what it has made here.
-        wanted: requests that have wanted it.
-        given_up: those that failed.
+        task: the transfer or creation.
+        undo_log: the resources that it has created at this site.
+        wanted: the number of requests that have joined.
+        given_up: the number of joined requests that have failed.
     """
 
     task: asyncio.Task[None]
-    made: Made
+    undo_log: UndoLog
     wanted: int = 0
     given_up: int = 0
 
 
 class Bringer:
-    """Brings things to this site.
+    """The resources that this site gets from others.
 
     Args:
-        sites: to ask.
+        sites: sends requests to this site and the others.
         data: the gateway's directory; partial images go to `partial` in it, the ledger to `ledger.db`.
-        conflicts: where disagreements are noted; without it, in memory.
-        limited: sites whose administrators are none here (`trust: local-admin`).
+        conflicts: records disagreements; by default, in memory.
+        trust: the trust in the other members.
         durable: whether the ledger survives a loss of power.
 
     Attributes:
-        images: brings images.
-        loans: follows what other sites granted on this site's word.
-        moves: moves ports.
-        policies: says where RBAC policies belong, and whether they may go.
+        abandoned: settles the resources that were created for requests that never ended.
+        images: the transfers of images.
+        loans: tells other sites when a grant ends on which their own grants are based.
+        moves: moves ports to this site.
+        policies: decides where RBAC policies belong, and whether they may be deleted.
     """
 
     def __init__(
-        self, sites: Sites, data: Path, conflicts: Conflicts | None = None, limited: Collection[str] = (), *, durable: bool = True
+        self, sites: Sites, data: Path, conflicts: Conflicts | None = None, trust: MemberTrust | None = None, *, durable: bool = True
     ) -> None:
+        trust = trust or MemberTrust()
         self._ledger = Ledger(data / "ledger.db", durable=durable)
         self._conflicts = conflicts or Conflicts()
-        self.images = Images(sites, data / "partial", ledger=self._ledger, conflicts=self._conflicts)
+        self.images = ImageTransfers(sites, data / "partial", ledger=self._ledger, conflicts=self._conflicts)
         holders = self.images.holders
-        defaults = Defaults(sites, self._ledger, holders, self._conflicts, limited)
-        self._means = Means(holders, Grants(sites, self._ledger, holders), self._ledger, defaults)
-        self.moves = Moves(sites, self._ledger, holders)
+        default_groups = DefaultGroups(sites, self._ledger, holders, self._conflicts, trust.limited)
+        self._context = BringContext(holders, Grants(sites, self._ledger, holders), default_groups, trust.speaks_for)
+        self._trust = trust
+        self.moves = PortMoves(sites, self._ledger, holders)
         self.loans = Loans(sites, self._ledger, holders)
-        self.policies = Policies(sites, self._ledger, holders)
+        self.abandoned = AbandonedCreations(sites, self._ledger)
+        self.policies = RbacPolicies(sites, self._ledger, holders, trust.speaks_for)
         self._sites = sites
-        self._chunks = Chunks(sites)
-        self._projects: Recent[str, str] = Recent(REMEMBERED)
+        self._chunks = ChunkServer(sites)
+        self._projects: LRUCache[str, str] = LRUCache(REMEMBERED)
         self._bringing: dict[tuple[Reference, str], _Bringing] = {}
         self._locks: WeakValueDictionary[Reference, asyncio.Lock] = WeakValueDictionary()
 
     def attach(self, application: web.Application) -> None:
-        """Add what other gateways ask of this one to the application of the peer port."""
+        """Add the handlers of other gateways' requests to the application of the peer port."""
         self._chunks.attach(application)
-        self._means.holders.attach(application)
-        self._means.grants.attach(application)
+        self._context.holders.attach(application)
+        self._context.grants.attach(application)
         self.policies.attach(application)
-        sight.attach(application, self._sites)
+        visibility.attach(application, self._sites)
 
     async def stop(self) -> None:
-        """Leave images that are on their way for the next start."""
+        """Stop the transfers of images; the next start resumes them."""
         await self.images.stop()
 
     def close(self) -> None:
-        """Close the ledger; nothing is asked of this any more."""
+        """Close the ledger. No method may be called after this one."""
         self._ledger.close()
 
     def status(self) -> dict[str, Any]:
-        """What is on its way, for JSON."""
+        """Return the transfers that are under way, for JSON."""
         return {"images": self.images.status()}
 
-    async def ahead(self, call: Call) -> Undo | None:
-        """Bring what a service would do without, rather than refuse the request.
+    async def ahead(self, call: Call) -> BroughtResources | None:
+        """Bring the resources without which a service would not refuse the request, but carry it out differently.
 
         Args:
             call: a request that has not been sent yet.
 
         Returns:
-            What takes it away again; None: nothing was brought.
+            The resources that were brought; `None` if there are none.
 
         Raises:
-            Refusal: something is at another site and can't be brought.
+            BringRefused: a resource is at another site and can't be brought.
             Unreachable: a service of this site does not answer.
         """
         if call.user == "":
-            return None  # no site has signed the token: nothing is looked for, and the service refuses it
+            return None  # no site has signed the token, so the service refuses it
         fields = mentions.looks_ahead(call)
-        asker = Asker(self._sites, call.token, call.request_id)
-        undo: list[Undo] = []
+        client = ServiceClient(self._sites, call.token, call.request_id)
+        brought = BroughtResources()
         try:
             if any(field.kind == kinds.SECURITY_GROUP for field in mentions.fields_of(call)):
-                undo += await self._default_group(asker, call)
-            if any(field.kind == kinds.NETWORK and field.implied for field in fields) and unnamed.names_none(call):
-                project = await self._project(asker)
-                network = await unnamed.only_network(asker, project) if project else None
-                undo += await self._bring_mentions(asker, call, [kinds.Mention(network, fields[0])] if network else [])
+                await self._default_group(client, call, brought)
+            if any(field.kind == kinds.NETWORK and field.implied for field in fields) and implied_network.names_none(call):
+                project = await self._project(client)
+                network = await implied_network.only_network(client, project) if project else None
+                await self._bring_mentions(client, call, [kinds.Mention(network, fields[0])] if network else [], brought)
             named = [each for each in mentions.mentions(call) if each.field.ahead] if fields else []
-            undo += await self._bring_mentions(asker, call, await self._lacking(asker, named))
+            await self._bring_mentions(client, call, await self._lacking(client, named), brought)
         except BaseException:
-            await _undo_all(undo)
+            await brought.undo()
             raise
-        return partial(_undo_all, undo) if undo else None
+        return brought or None
 
-    async def after(self, call: Call) -> Undo | None:
-        """Bring what a request that was refused refers to and this site lacks.
+    async def after(self, call: Call) -> BroughtResources | None:
+        """Bring the resources that a refused request refers to and this site lacks.
 
         Args:
             call: the request.
 
         Returns:
-            What takes it away again; None: nothing was brought, so that the refusal stands.
+            The resources that were brought; `None` if there are none, so that the refusal stands.
 
         Raises:
-            Elsewhere: the request belongs to another site.
-            Refusal: something is at another site and can't be brought.
+            BelongsElsewhere: the request belongs to another site.
+            BringRefused: a resource is at another site and can't be brought.
             Unreachable: a service of this site does not answer.
         """
         lacking = await self.missing(call)
         if not lacking:
             return None
         LOG.info("%s: %s %s needs %s", call.request_id, call.method, call.path, ", ".join(str(each.reference) for each in lacking))
-        undo = await self._bring_mentions(Asker(self._sites, call.token, call.request_id), call, lacking)
-        return partial(_undo_all, undo) if undo else None
+        brought = BroughtResources()
+        await self._bring_mentions(ServiceClient(self._sites, call.token, call.request_id), call, lacking, brought)
+        return brought or None
 
     async def everywhere(self, call: Call) -> None:
-        """Make sure that a change of something that several sites hold is possible at all of them.
+        """Check that a change of a resource with copies is possible at all sites that have a copy.
 
         Args:
             call: the change, which each of those sites is to carry out.
 
         Raises:
-            Refusal: one of them lacks what the request refers to.
+            BringRefused: one of these sites lacks a resource that the request refers to.
         """
         named = [mention for mention in mentions.mentions(call) if mention.field.action is kinds.Action.REFUSE]
         if not named:
             return
         _check_number(named)
-        asker = Asker(self._sites, call.token, call.request_id)
+        client = ServiceClient(self._sites, call.token, call.request_id)
         sites = [self._sites.here, *self._sites.reachable()]
-        shown = await asyncio.gather(*(asker.shows_path(site, call.service, call.path) for site in sites))
-        holders = [site for site, seen in zip(sites, shown, strict=True) if seen]
+        shown = await asyncio.gather(*(client.owner_at(site, call.service, call.path) for site in sites))
+        owners = {site: owner for site, owner in zip(sites, shown, strict=True) if owner is not None}
+        holders = [site for site in owners if self._may_block(site, owners)]
         for mention in named:
-            seen = await asyncio.gather(*(asker.shows(site, mention.reference) for site in holders))
+            seen = await asyncio.gather(*(client.shows(site, mention.reference) for site in holders))
             if any(seen) and not all(seen):
                 lacking, having = holders[seen.index(False)], holders[seen.index(True)]
-                raise Refusal(f"{mention.reference} is at {having} and not at {lacking}, which has a copy of what is to be changed")
+                raise BringRefused(f"{mention.reference} is at {having} and not at {lacking}, which has a copy of the resource to change")
+
+    def _may_block(self, site: str, owners: Mapping[str, str]) -> bool:
+        """Return whether a site speaks for every project that another holder of the resource names as the owner."""
+        return site == self._sites.here or all(self._trust.speaks_for(site, owner) for other, owner in owners.items() if other != site)
 
     async def missing(self, call: Call) -> list[Mention]:
-        """Return what a request refers to and this site does not show to its user.
+        """Return the resources that a request refers to and this site does not show to its user.
 
         Raises:
-            Refusal: it refers to too many things.
+            BringRefused: the request refers to too many resources.
         """
-        asker = Asker(self._sites, call.token, call.request_id)
+        client = ServiceClient(self._sites, call.token, call.request_id)
         try:
-            return await self._lacking(asker, mentions.mentions(call))
+            return await self._lacking(client, mentions.mentions(call))
         except Unreachable as error:
-            LOG.warning("%s: what it refers to can't be looked at: %s", call.request_id, error)
+            LOG.warning("%s: the resources that it refers to can't be looked up: %s", call.request_id, error)
             return []
 
-    async def _lacking(self, asker: Asker, named: Sequence[Mention]) -> list[Mention]:
-        """Those that this site lacks, and what those of them that it has refer to and it lacks: the kernel of an image.
+    async def _lacking(self, client: ServiceClient, named: Sequence[Mention]) -> list[Mention]:
+        """Return the mentioned resources that this site lacks, and missing ones that its own resources mention, like an image's kernel.
 
         Raises:
-            Refusal: there are too many.
+            BringRefused: there are too many references.
             Unreachable: a service of this site does not answer.
         """
         _check_number(named)
-        there = await asyncio.gather(*(asker.look(self._sites.here, mention.reference) for mention in named))
+        there = await asyncio.gather(*(client.look(self._sites.here, mention.reference) for mention in named))
         inner = [each for mention, seen in zip(named, there, strict=True) if seen is not None for each in _parts(mention.reference, seen)]
-        seen_inner = await asyncio.gather(*(asker.look(self._sites.here, mention.reference) for mention in inner))
+        seen_inner = await asyncio.gather(*(client.look(self._sites.here, mention.reference) for mention in inner))
         lacking = [*zip(named, there, strict=True), *zip(inner, seen_inner, strict=True)]
         return list({mention.reference: mention for mention, seen in lacking if seen is None}.values())
 
-    async def _default_group(self, asker: Asker, call: Call) -> list[Undo]:
-        """Give the project's group `default` the rules that it has elsewhere, if the request is about to use it."""
-        project = await self._project(asker)
-        if not project or self._means.defaults.known(project) or not mentions.involves_default(call, default_group(project)):
-            return []
-        made = Made(asker)
+    async def _default_group(self, client: ServiceClient, call: Call, brought: BroughtResources) -> None:
+        """Give the project's group `default` the rules that it has at other sites, if the request is about to use the group."""
+        project = await self._project(client)
+        if not project or self._context.default_groups.known(project) or not mentions.involves_default(call, default_group(project)):
+            return
+        undo_log = UndoLog(client, self._ledger)
         try:
-            await self._means.defaults.adopt(project, asker, made, self._means, mentions.given_ids(call))
-        except Failed as error:
-            await made.undo()
+            await self._context.default_groups.adopt(project, client, undo_log, self._context, mentions.given_ids(call))
+        except BringFailed as error:
+            await undo_log.undo()
             raise _refusal(error, f"security group default of project {project}", self._sites.here, "another site") from error
-        return [made.undo]
+        brought.add(undo_log.undo, undo_log.keep)
 
-    async def _project(self, asker: Asker) -> str:
-        """The id of the user's project; empty if the token is of none."""
-        key = hashlib.sha256(asker.token.encode()).hexdigest()
+    async def _project(self, client: ServiceClient) -> str:
+        """Return the id of the user's project; empty if the token has none."""
+        key = hashlib.sha256(client.token.encode()).hexdigest()
         project = self._projects.get(key)
         if project is None:
             try:
-                project = await asker.project()
-            except Failed:
+                project = await client.project()
+            except BringFailed:
                 return ""
-            self._projects.put(key, project)
+            self._projects[key] = project
         return project
 
-    async def _bring_mentions(self, asker: Asker, call: Call, lacking: Sequence[Mention]) -> list[Undo]:
-        """Bring what may be brought; nothing, if something is nowhere, so that it is the service that says so.
+    async def _bring_mentions(self, client: ServiceClient, call: Call, lacking: Sequence[Mention], brought: BroughtResources) -> None:
+        """Bring the resources that may be brought; bring none if one is at no site, so that the service itself refuses the request.
 
         Raises:
-            Elsewhere: the request belongs to another site.
-            Refusal: something is at another site and can't be brought.
+            BelongsElsewhere: the request belongs to another site.
+            BringRefused: a resource is at another site and can't be brought.
         """
-        doubtful = [mention for mention in lacking if may_stay(mention)]
-        found = await self._elsewhere(asker, [each.reference for each in doubtful])
-        staying = [(mention, sites) for mention, sites in zip(doubtful, found, strict=True) if stays(mention, sites)]
+        doubtful = [mention for mention in lacking if may_be_site_bound(mention)]
+        found = await self._elsewhere(client, [each.reference for each in doubtful])
+        staying = [(mention, sites) for mention, sites in zip(doubtful, found, strict=True) if is_site_bound(mention, sites)]
         for mention, sites in staying:
             if sites:
-                leads = mention.field.leads and call.method == "POST" and not await self._tied(asker, call)
-                raise (Elsewhere if leads else Refusal)(sentence(mention, sites[0], self._sites.here))
+                leads = mention.field.leads and call.method == "POST" and not await self._tied(client, call)
+                raise (BelongsElsewhere if leads else BringRefused)(refusal_text(mention, sites, self._sites.here))
         if staying:
-            return []
-        undo = await self.bring([mention.reference for mention in lacking], asker.token, asker.request_id) if lacking else None
-        return [undo] if undo is not None else []
+            return
+        added = await self.bring([mention.reference for mention in lacking], client.token, client.request_id) if lacking else None
+        if added is not None:
+            brought.add(added.undo, added.keep)
 
-    async def _tied(self, asker: Asker, call: Call) -> bool:
-        """Return whether this site has something that keeps the request here."""
+    async def _tied(self, client: ServiceClient, call: Call) -> bool:
+        """Return whether the request refers to a resource of this site that can't be used elsewhere."""
         leading = [each.reference for each in mentions.mentions(call) if each.field.leads and each.field.action is kinds.Action.REFUSE]
-        here = await asyncio.gather(*(asker.look(self._sites.here, reference) for reference in leading))
+        here = await asyncio.gather(*(client.look(self._sites.here, reference) for reference in leading))
         return any(each is not None for each in here)
 
-    async def bring(self, wanted: Sequence[Reference], token: str, request_id: str | None = None) -> Undo | None:
-        """Bring things from the nearest site that shows them to the user: all, or none.
+    async def bring(self, wanted: Sequence[Reference], token: str, request_id: str | None = None) -> BroughtResources | None:
+        """Bring resources from the nearest site that shows them to the user: all of them, or none.
 
         Args:
-            wanted: what this site lacks.
-            token: of the user.
-            request_id: of the user's request.
+            wanted: the resources that this site lacks.
+            token: the user's token.
+            request_id: the id of the user's request.
 
         Returns:
-            What takes them away again, for when the request fails all the same. Images stay, since Glance never takes an id twice, and
-            so do ports that have moved.
-            None: nothing was brought, for something is nowhere.
+            The resources, to be kept or undone. An undo leaves images, since Glance never takes an id twice, and ports that have moved.
+            `None` if a resource is at no site.
 
         Raises:
-            Refusal: something is at another site and can't be brought; or no site that can be reached has it, and others may.
+            BringRefused: a resource can't be brought; or no reachable site has it, and an unreachable site may have it.
         """
-        asker = Asker(self._sites, token, valid_request_id(request_id))
-        pairs = await self._places(asker, wanted)
+        client = ServiceClient(self._sites, token, valid_request_id(request_id))
+        pairs = await self._places(client, wanted)
         if pairs is None:
             return None
-        joined: list[tuple[tuple[Reference, str], _Bringing]] = []
-
-        async def undo() -> None:
-            while joined:
-                await self._give_up(*joined.pop())
-
-        # Ports when their networks are there; images when all else is: they take longest, and the rest can still go wrong.
+        brought = BroughtResources()
+        # Ports need their networks. Images take longest, so they come when all else has succeeded.
         for phase in sorted({_phase(reference) for reference, _found in pairs}):
             some = [pair for pair in pairs if _phase(pair[0]) == phase]
-            bringings = await asyncio.gather(*(self._join(asker, reference, found) for reference, found in some))
-            joined += [((reference, token), bringing) for (reference, _), bringing in zip(some, bringings, strict=True)]
+            bringings = await asyncio.gather(*(self._join(client, reference, found) for reference, found in some))
+            for (reference, _), bringing in zip(some, bringings, strict=True):
+                brought.add(partial(self._give_up, (reference, token), bringing), bringing.undo_log.keep)
             outcomes = await asyncio.gather(*(asyncio.shield(bringing.task) for bringing in bringings), return_exceptions=True)
             for (reference, found), outcome in zip(some, outcomes, strict=True):
                 if outcome is not None:
-                    await undo()
-                    LOG.warning("%s: %s could not be brought: %s", asker.request_id, reference, outcome)
+                    await brought.undo()
+                    LOG.warning("%s: %s could not be brought: %s", client.request_id, reference, outcome)
                     raise _refusal(outcome, str(reference), self._sites.here, found[0].site) from outcome
-                LOG.info("%s: %s brought from %s", asker.request_id, reference, found[0].site)
-        return undo
+                LOG.info("%s: %s brought from %s", client.request_id, reference, found[0].site)
+        return brought
 
-    async def _places(self, asker: Asker, wanted: Sequence[Reference]) -> list[tuple[Reference, list[Found]]] | None:
-        """Where things are, and what they refer to and this site lacks too, which comes first; None if something is nowhere.
+    async def _places(self, client: ServiceClient, wanted: Sequence[Reference]) -> list[tuple[Reference, list[RemoteResource]]] | None:
+        """Return each resource with the sites that have it, preceded by the missing resources to which it refers, with their sites.
+
+        Returns:
+            `None` if a resource is at no site.
 
         Raises:
-            Refusal: something refers to what can't be brought; or no site that can be reached has it, and others may.
+            BringRefused: a resource refers to one that can't be brought; or no reachable site has it, and an unreachable site may have it.
         """
-        pairs: dict[Reference, list[Found]] = {}
+        pairs: dict[Reference, list[RemoteResource]] = {}
         todo = list(wanted)
         while todo:
-            places = await self._elsewhere(asker, todo)
+            places = await self._elsewhere(client, todo)
             found = dict(zip(todo, places, strict=True))
             if nowhere := [reference for reference, sites in found.items() if not sites]:
                 self._check_away(nowhere)
-                LOG.info("%s: no site that can be reached has %s", asker.request_id, ", ".join(map(str, nowhere)))
+                LOG.info("%s: no site that can be reached has %s", client.request_id, ", ".join(map(str, nowhere)))
                 return None
             pairs |= found
             parts: dict[Reference, Mention] = {}
             for reference, sites in found.items():
                 parts |= {part.reference: part for part in _parts(reference, sites[0].body)}
                 if reference.kind == kinds.PORT:
-                    await asker.check(reference.kind, sites[0].body, sites[0].site)
-                    await self.moves.check(asker, sites[0])
+                    await client.check(reference.kind, sites[0].body, sites[0].site)
+                    await self.moves.check(client, sites[0])
             brought = [each for each in parts.values() if each.field.action is kinds.Action.BRING and each.reference not in pairs]
-            todo = [mention.reference for mention in await self._lacking(asker, brought) if mention.reference not in pairs]
+            todo = [mention.reference for mention in await self._lacking(client, brought) if mention.reference not in pairs]
         return [*reversed(pairs.items())]
 
-    async def _elsewhere(self, asker: Asker, wanted: Sequence[Reference]) -> list[list[Found]]:
-        return list(await asyncio.gather(*(asker.elsewhere(reference) for reference in wanted)))
+    async def _elsewhere(self, client: ServiceClient, wanted: Sequence[Reference]) -> list[list[RemoteResource]]:
+        """Return the other sites that have each of several resources, nearest first, without those whose description does not count."""
+        found = await asyncio.gather(*(client.elsewhere(reference) for reference in wanted))
+        return [credible(reference, sites, self._trust.speaks_for) for reference, sites in zip(wanted, found, strict=True)]
 
     def _check_away(self, nowhere: Sequence[Reference]) -> None:
-        """Raises Refusal if a site that can't be reached may have something: nobody knows then whether it is nowhere."""
+        """Check that no unreachable site may have a resource that no other site has.
+
+        Raises:
+            BringRefused: an unreachable site may have one of the resources.
+        """
         away = sorted(set(self._sites.others()) - set(self._sites.reachable()))
         if away and any(is_uuid(reference.id.lower()) for reference in nowhere):
-            raise Refusal(f"{nowhere[0]} is at no site that can be reached", 503, away)
+            raise BringRefused(f"{nowhere[0]} is at no site that can be reached", 503, away)
 
-    async def _join(self, asker: Asker, reference: Reference, found: list[Found]) -> _Bringing:
-        key = reference, asker.token
+    async def _join(self, client: ServiceClient, reference: Reference, found: list[RemoteResource]) -> _Bringing:
+        key = reference, client.token
         bringing = self._bringing.get(key)
-        # It may have been brought, and been deleted since.
-        if bringing is not None and bringing.task.done() and await asker.look(self._sites.here, reference) is None:
+        # The resource may have been brought, and deleted since.
+        if bringing is not None and bringing.task.done() and await client.look(self._sites.here, reference) is None:
             self._bringing.pop(key, None)
         bringing = self._bringing.get(key)
         if bringing is None:
             loop = asyncio.get_running_loop()
-            made = Made(asker)
-            bringing = self._bringing[key] = _Bringing(loop.create_task(self._bring(asker, reference, found, made)), made)
+            undo_log = UndoLog(client, self._ledger)
+            bringing = self._bringing[key] = _Bringing(loop.create_task(self._bring(client, reference, found, undo_log)), undo_log)
             bringing.task.add_done_callback(lambda _: loop.call_later(JOIN_S, self._forget, key, bringing))
         bringing.wanted += 1
         return bringing
@@ -387,28 +409,28 @@ class Bringer:
             del self._bringing[key]
 
     async def _give_up(self, key: tuple[Reference, str], bringing: _Bringing) -> None:
-        """A request has failed: once all that wanted something have, it is taken away."""
+        """Count a failed request, and delete the resource once all requests that joined have failed."""
         bringing.given_up += 1
         if bringing.given_up == bringing.wanted:
             self._forget(key, bringing)
-            await bringing.made.undo()
+            await bringing.undo_log.undo()
 
-    async def _bring(self, asker: Asker, reference: Reference, found: list[Found], made: Made) -> None:
+    async def _bring(self, client: ServiceClient, reference: Reference, found: list[RemoteResource], undo_log: UndoLog) -> None:
         async with self._locks.setdefault(_whole(reference, found), asyncio.Lock()):
-            if await asker.look(self._sites.here, reference) is not None:
-                return  # for another user
+            if await client.look(self._sites.here, reference) is not None:
+                return  # another user's request brought the resource
             self._agree(reference, found)
             if reference.kind == kinds.IMAGE:
-                await self._bring_image(asker, reference)
+                await self._bring_image(client, reference)
             elif reference.kind == kinds.PORT:
-                await self.moves.move(asker, found[0])
+                await self.moves.move(client, found[0])
             else:
-                await _MAKERS[reference.kind](asker, found[0], made, self._means)
+                await _MAKERS[reference.kind](client, found[0], undo_log, self._context)
 
-    def _agree(self, reference: Reference, found: list[Found]) -> None:
-        """Make sure that all that the user sees under the id or name is the same.
+    def _agree(self, reference: Reference, found: list[RemoteResource]) -> None:
+        """Check that all descriptions that the user sees under an id or name describe one resource.
 
-        Nova takes names of security groups, which several may have: of them the nearest site's count.
+        Nova accepts the name of a security group, which several groups may have: those of the nearest site count.
         """
         if reference.kind == kinds.SECURITY_GROUP:
             return
@@ -418,25 +440,29 @@ class Bringer:
             self._conflicts.note(reference.kind, reference.id, error.sites, str(error))
             raise
 
-    async def _bring_image(self, asker: Asker, reference: Reference) -> None:
-        _here, elsewhere = await self._means.holders.agreed(kinds.IMAGE, reference.id, await asker.project())
+    async def _bring_image(self, client: ServiceClient, reference: Reference) -> None:
+        _here, elsewhere = await self._context.holders.agreed(kinds.IMAGE, reference.id, await client.project())
         await self.images.pull(reference.id, {each.site: each.body for each in elsewhere})
-        await self._means.grants.ensure(asker, reference, elsewhere)
+        await self._context.grants.ensure(client, reference, elsewhere)
 
 
 def _check_number(named: Sequence[Mention]) -> None:
-    """Raises Refusal if a request refers to too many things."""
+    """Check that a request does not refer to too many resources.
+
+    Raises:
+        BringRefused: the request refers to too many.
+    """
     if len(named) > MOST_REFERENCES:
-        raise Refusal(f"one request may refer to {MOST_REFERENCES} things, and this one refers to {len(named)}", 400)
+        raise BringRefused(f"a request may refer to at most {MOST_REFERENCES} resources, and this one refers to {len(named)}", 400)
 
 
 def _parts(reference: Reference, body: Any) -> list[Mention]:
-    """Return the references of an image or a port that is to be used."""
+    """Return the references of an image or a port to other resources; none for other kinds, whose references need not be brought."""
     return kinds.named_by(reference.kind, body) if reference.kind in {kinds.IMAGE, kinds.PORT} else []
 
 
-def _whole(reference: Reference, found: Sequence[Found]) -> Reference:
-    """Return the whole that one request at a time makes: of a subnet, its network."""
+def _whole(reference: Reference, found: Sequence[RemoteResource]) -> Reference:
+    """Return the resource that is locked while a reference is brought: the resource itself; for a subnet, its network."""
     if reference.kind == kinds.SUBNET:
         return Reference(kinds.NETWORK, str(found[0].body["network_id"]))
     return reference
@@ -447,19 +473,14 @@ def _phase(reference: Reference) -> int:
 
 
 def _refusal(error: BaseException, what: str, here: str, site: str) -> BaseException:
-    """The refusal of a request for which something could not be brought; any other error as it is."""
-    if isinstance(error, Refusal):
+    """Return the refusal of a request for which a resource could not be brought; an unexpected error is returned as it is."""
+    if isinstance(error, BringRefused):
         return error
     start = f"{what} is at {site} and can't be brought to {here}"
     if isinstance(error, Disagreement):
-        return Refusal(f"{start}: sites hold different things under this id, which their operators are told")
+        return BringRefused(f"{start}: sites hold different resources under this id; `atoll conflicts` lists them for operators")
     if isinstance(error, Unreachable):
-        return Refusal(f"{start}: {error}", 503)
-    if isinstance(error, Failed | PullFailed | OSError | ValueError):
-        return Refusal(f"{start}: {error}")
+        return BringRefused(f"{start}: {error}", 503)
+    if isinstance(error, BringFailed | PullFailed | OSError | ValueError):
+        return BringRefused(f"{start}: {error}")
     return error
-
-
-async def _undo_all(undo: list[Undo]) -> None:
-    while undo:
-        await undo.pop()()

@@ -1,6 +1,7 @@
-"""The chunks of an image, with checksums, that its holder serves to other sites' gateways on the peer port.
+"""Serve the data of this site's images to other sites' gateways on the peer port, in chunks with checksums.
 
-Whether a user may see an image is asked of the holder's Glance with the user's token, before it is pulled. Here only gateways ask.
+Before a gateway pulls an image, it asks the holder's Glance with the user's token whether the user may see it. Only gateways may request
+chunks.
 """
 
 from __future__ import annotations
@@ -8,34 +9,37 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 
 from aiohttp import web
 
-from atoll.gateway.bring.asking import Asker
-from atoll.gateway.bring.partial import CHUNK
+from atoll.gateway.bring.partial_file import CHUNK
+from atoll.gateway.bring.service_client import ServiceClient
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.sites import Sites
 
+LOG = logging.getLogger(__name__)
+
 SLOTS = 8
-"""Chunks that are in memory at a time; whoever asks for more waits."""
+"""Greatest number of chunks in memory at a time; further requests wait."""
 
 DIGEST = "Content-Digest"
-"""RFC 9530."""
+"""Header with the checksum of a chunk (RFC 9530)."""
 
 _PIECE = 256 << 10
 _SLOWEST_S = 30.0
-"""Seconds that a piece may take to be taken off by the other site."""
+"""Seconds within which the other site must accept a piece of a chunk."""
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-class Chunks:
-    """Serves the images of this site.
+class ChunkServer:
+    """The handler that serves chunks of this site's images.
 
     Args:
-        sites: to ask this site's Glance.
+        sites: sends requests to this site's Glance.
     """
 
     def __init__(self, sites: Sites) -> None:
@@ -43,13 +47,13 @@ class Chunks:
         self._slots = asyncio.Semaphore(SLOTS)
 
     def attach(self, application: web.Application) -> None:
-        """Add the handlers to the application of the peer port."""
+        """Add the handler to the application of the peer port."""
         application.router.add_get("/atoll/images/{id}/chunks", self._chunk)
 
     async def _chunk(self, request: web.Request) -> web.StreamResponse:
         offset, length = _number(request, "offset"), _number(request, "length")
         if not 0 < length <= CHUNK:
-            raise web.HTTPBadRequest(text=f"length is a number from 1 to {CHUNK}")
+            raise web.HTTPBadRequest(text=f"expected a length in bytes from 1 to {CHUNK}")
         async with self._slots:
             try:
                 body = await self._read(request, offset, length)
@@ -67,11 +71,13 @@ class Chunks:
                 if request.transport is not None:
                     request.transport.abort()
                 raise
+            except ConnectionError as error:  # the other site gave this one up, and asks for the chunk again
+                LOG.info("a chunk of image %s was not taken: %s", request.match_info["id"], error)
         return response
 
     async def _read(self, request: web.Request, offset: int, length: int) -> memoryview:
         token = await self._sites.own_token("image")
-        call = self._asker(request, token).call("GET", "image", f"/v2/images/{_identifier(request)}/file", token)
+        call = self._client(request, token).call("GET", "image", f"/v2/images/{_identifier(request)}/file", token)
         call.headers["Range"] = f"bytes={offset}-{offset + length - 1}"
         body = bytearray()
         async with self._sites.stream(self._sites.here, call) as answer:
@@ -82,11 +88,11 @@ class Chunks:
                 if len(body) > length:
                     break
         if len(body) != length:
-            raise web.HTTPNotFound(text="the image is not that long")
+            raise web.HTTPNotFound(text="the image ends before this chunk does")
         return memoryview(body)
 
-    def _asker(self, request: web.Request, token: str) -> Asker:
-        return Asker(self._sites, token, request_id(request.headers.get("X-Openstack-Request-Id")))
+    def _client(self, request: web.Request, token: str) -> ServiceClient:
+        return ServiceClient(self._sites, token, request_id(request.headers.get("X-Openstack-Request-Id")))
 
 
 def _identifier(request: web.Request) -> str:
@@ -99,5 +105,5 @@ def _identifier(request: web.Request) -> str:
 def _number(request: web.Request, name: str) -> int:
     text = request.query.get(name, "")
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise web.HTTPBadRequest(text=f"{name} is a number")
+        raise web.HTTPBadRequest(text=f"expected {name} as a number of bytes")
     return int(text)

@@ -1,8 +1,9 @@
-"""Grants that this gateway makes with its own authority, on the word of the sites where the owner made them, and their end.
+"""Grant access to copies as their owners granted it at other sites, and revoke it when the owners do.
 
-One mechanism for all that lets a project use what another one owns: Neutron's RBAC policies and its `shared` flag, the members of an
-image, the access to a flavor. The gateway grants on a copy what each site where the thing is native grants to the same project, and no
-more. The ledger remembers it. When such a site takes its grant back, it tells this one (`loans`), and the copy's grant ends.
+One mechanism covers everything that lets a project use another project's resource: Neutron's RBAC policies and `shared` flag, the members
+of an image, and the access to a flavor. The gateway grants on a copy what each site where the resource is native grants to the same
+project, and no more. The ledger records each grant. When such a site revokes its grant, it tells this one (`loans`), and the grant on the
+copy ends.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
+import orjson
 from aiohttp import web
 
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.asking import Asker, Failed
+from atoll.gateway.bring.descriptions import Description
 from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.bring.references import Reference
-from atoll.gateway.bring.things import Description
-from atoll.gateway.peer import PEER
+from atoll.gateway.bring.service_client import BringFailed, ServiceClient
+from atoll.gateway.peer import PEER, peer_body
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.request.paths import segment
@@ -32,15 +34,16 @@ PATH = "/atoll/withdrawals"
 
 _IN_USE = 409
 _MOST_BYTES = 4096
+"""Greatest size, in bytes, of a notice that a grant has ended."""
 
 
 class Grants:
-    """Makes grants on copies, and takes them back.
+    """The grants on this site's copies.
 
     Args:
-        sites: the sites.
-        ledger: where they are noted before they are made.
-        holders: tells what other sites grant.
+        sites: sends requests to the sites.
+        ledger: records the grants before they are made.
+        holders: asks the other sites what they grant.
     """
 
     def __init__(self, sites: Sites, ledger: Ledger, holders: Holders) -> None:
@@ -52,71 +55,71 @@ class Grants:
         """Add the handler to the application of the peer port."""
         application.router.add_post(PATH, self._withdraw)
 
-    async def ensure(self, asker: Asker, reference: Reference, seen: Sequence[Description]) -> None:
-        """Let the user's project use this site's copy, if its owner lets it where the thing is native.
+    async def ensure(self, client: ServiceClient, reference: Reference, seen: Sequence[Description]) -> None:
+        """Grant the user's project the use of this site's copy, if the owner grants it where the resource is native.
 
         Args:
-            asker: of the user's request.
-            reference: the thing, by its id.
-            seen: how the other sites hold it and what they grant to the user's project (`Holders.agreed`).
+            client: the client of the user's request.
+            reference: the resource, by its id.
+            seen: the descriptions of the resource by the other sites, with their grants to the user's project (`Holders.agreed`).
 
         Raises:
-            Failed: the owner does not let it; or the thing is this site's own, so that only its owner may share it here.
+            BringFailed: the owner does not grant the use; or the resource is native here, where only its owner may share it.
             Unreachable: a service does not answer.
         """
-        if await asker.look(self._sites.here, reference) is not None:
+        if await client.look(self._sites.here, reference) is not None:
             return
         if not self._ledger.is_brought(reference.kind, reference.id):
-            raise Failed(f"{reference} is this site's own, and its owner has not shared it here")
-        project = await asker.project()
+            raise BringFailed(f"{reference} is this site's own, and its owner has not shared it here")
+        project = await client.project()
         actions, lenders = allowed(seen)
         if not actions:
-            raise Failed(f"the owner of {reference} does not share it with project {project}")
+            raise BringFailed(f"the owner of {reference} does not share it with project {project}")
         self._ledger.grant(reference.kind, reference.id, project, actions, lenders)
-        await self._make(asker, reference, project, actions)
+        await self._make(client, reference, project, actions)
 
-    async def _make(self, asker: Asker, reference: Reference, project: str, actions: Sequence[str]) -> None:
+    async def _make(self, client: ServiceClient, reference: Reference, project: str, actions: Sequence[str]) -> None:
         name = segment(reference.id)
         if reference.kind == kinds.IMAGE:
             members = f"/v2/images/{name}/members"
-            await asker.make("POST", "image", members, {"member": project}, exists=True)
+            await client.make("POST", "image", members, {"member": project}, exists=True)
             accepted = (f"{members}/{segment(project)}", {"status": "accepted"})
-            await asker.make_as_user("PUT", "image", accepted, lambda _viewer: accepted)
+            await client.make_as_user("PUT", "image", accepted, lambda _viewer: accepted)
         elif reference.kind == kinds.FLAVOR:
             access = {"addTenantAccess": {"tenant": project}}
-            await asker.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, exists=True)
+            await client.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, exists=True)
         else:
             for action in actions:
                 policy = {"object_type": RBAC[reference.kind], "object_id": reference.id, "action": action, "target_tenant": project}
-                # Whose policy it is tells it from one that the owner makes at this site.
+                # The policy belongs to the gateway's project, which distinguishes it from one that the owner makes at this site.
                 owned = {"rbac_policy": policy | {"project_id": GATEWAY_PROJECT}}
-                await asker.make("POST", "network", "/v2.0/rbac-policies", owned, exists=True)
+                await client.make("POST", "network", "/v2.0/rbac-policies", owned, exists=True)
 
     async def _withdraw(self, request: web.Request) -> web.StreamResponse:
-        """A site on whose word something may have been granted takes its word back."""
+        """Handle another site's notice that a grant on which one of this site's is based has ended."""
         try:
-            said = await request.json() if (request.content_length or 0) <= _MOST_BYTES else {}
+            said = orjson.loads(await peer_body(request, _MOST_BYTES))
             reference, project = Reference(str(said["kind"]), str(said["id"])), str(said["project"])
         except (ValueError, KeyError, TypeError) as error:
-            raise web.HTTPBadRequest(text="expected kind, id and project") from error
+            raise web.HTTPBadRequest(text="expected a JSON object with kind, id and project") from error
         if request[PEER] not in self._ledger.lenders(reference.kind, reference.id, project):
             return web.json_response({"withdrawn": False})
         try:
             kept = await self.review(reference, project)
-        except Failed as error:
+        except BringFailed as error:
             raise web.HTTPConflict(text=str(error)) from error
         except Unreachable as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from error
         return web.json_response({"withdrawn": not kept})
 
     async def review(self, reference: Reference, project: str) -> bool:
-        """Ask the other sites again what they grant, and take back what they no longer do.
+        """Ask the other sites again what they grant, and revoke grants that they no longer make.
 
         Returns:
-            True if the grant stays.
+            `True` if the grant stays.
 
         Raises:
-            Failed: the service refuses, because the project still uses the thing.
+            BringFailed: the service refuses because the project still uses the resource.
             Unreachable: a service does not answer.
         """
         kind, identifier = reference.kind, reference.id
@@ -134,42 +137,42 @@ class Grants:
     async def _take_back(self, reference: Reference, project: str, actions: Sequence[str]) -> None:
         if not actions:
             return
-        asker = Asker(self._sites, "", request_id(None))
+        client = ServiceClient(self._sites, "", request_id(None))
         name = segment(reference.id)
         if reference.kind == kinds.IMAGE:
             here = await self._holders.here(kinds.IMAGE, reference.id)
             if here is None or here.body["visibility"] != "shared":
-                return  # such an image has no members
-            await asker.make("DELETE", "image", f"/v2/images/{name}/members/{segment(project)}", gone=True)
+                return  # an image that is not shared has no members
+            await client.make("DELETE", "image", f"/v2/images/{name}/members/{segment(project)}", gone=True)
         elif reference.kind == kinds.FLAVOR:
             access = {"removeTenantAccess": {"tenant": project}}
-            await asker.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, gone=True)
+            await client.make("POST", "compute", f"/v2.1/flavors/{name}/action", access, gone=True)
         else:
             await self._delete_policies(reference, project, actions)
 
     async def _delete_policies(self, reference: Reference, project: str, actions: Sequence[str]) -> None:
-        """Delete the RBAC policies that this gateway made: those of its own project."""
-        asker = Asker(self._sites, await self._sites.own_token("network"), request_id(None))
+        """Delete the RBAC policies that this gateway created, which belong to its own project."""
+        client = ServiceClient(self._sites, await self._sites.own_token("network"), request_id(None))
         query = urlencode({"object_id": reference.id, "target_tenant": project, "project_id": GATEWAY_PROJECT})
-        found = await asker.get(self._sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}
+        found = await client.get(self._sites.here, "network", f"/v2.0/rbac-policies?{query}") or {}
         for policy in found.get("rbac_policies", ()):
             ours = (policy["project_id"], policy["object_id"], policy["target_tenant"]) == (GATEWAY_PROJECT, reference.id, project)
             if ours and policy["action"] in actions:
-                await asker.make("DELETE", "network", f"/v2.0/rbac-policies/{segment(policy['id'])}", gone=True)
+                await client.make("DELETE", "network", f"/v2.0/rbac-policies/{segment(policy['id'])}", gone=True)
 
 
 def allowed(seen: Sequence[Description]) -> tuple[list[str], list[str]]:
-    """Decide what may be granted on a copy.
+    """Return the actions that may be granted on a copy, and the sites on which the grant is based.
 
     Args:
-        seen: how other sites hold the thing, and what each grants to the project.
+        seen: the descriptions of the resource by other sites, with the grants of each to the project.
 
     Returns:
-        The actions that all sites grant where the thing is native, and those sites; if none of them can be reached, those that all sites
-        with a copy grant, and those sites.
+        The actions granted by every site where the resource is native, and the names of these sites. If `seen` has no such site: the
+        actions granted by every site with a copy, and the names of these.
     """
-    words = [each for each in seen if each.native] or list(seen)
-    if not words:
+    sources = [each for each in seen if each.native] or list(seen)
+    if not sources:
         return [], []
-    actions = set.intersection(*(set(each.granted) for each in words))
-    return sorted(actions), [each.site for each in words]
+    actions = set.intersection(*(set(each.granted) for each in sources))
+    return sorted(actions), [each.site for each in sources]

@@ -1,7 +1,7 @@
-"""Asks the gateways of all sites that can be reached how they hold a thing, and answers the same question of theirs.
+"""Ask the gateways of all reachable sites how they hold a resource, and answer the same question from them.
 
-A user sees only a part: another project's private image under the same id is hidden from it. So the gateways ask one another, each with
-its own account at its own site. Nothing of an answer reaches a client.
+A user sees only some of the resources: another project's private image under the same id is hidden from the user. So the gateways ask one
+another, each with its own account at its own site. No client sees any part of these answers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from atoll.gateway.bring import references as kinds
-from atoll.gateway.bring.asking import LOOK_S, Asker
+from atoll.gateway.bring.descriptions import Description, Disagreement, agree
 from atoll.gateway.bring.ledger import Ledger, Loan
 from atoll.gateway.bring.port_users import user_of
-from atoll.gateway.bring.things import Description, Disagreement, agree
+from atoll.gateway.bring.service_client import LOOK_S, ServiceClient
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.peer import PEER
-from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.call import GATEWAY, Unreachable
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.request.paths import segment
-from atoll.gateway.resolve import sight
+from atoll.gateway.resolve import visibility
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -47,17 +47,17 @@ _WHERE: Mapping[str, tuple[str, str, str]] = {
     kinds.SECURITY_GROUP: ("network", "/v2.0/security-groups/", "security_group"),
     kinds.PORT: ("network", "/v2.0/ports/", "port"),
 }
-"""By kind: the service, the path of the collection, and the key in the answer."""
+"""The service, the path of the collection and the key of the answer, by kind."""
 
 USE = "use"
-"""The action that an image's member and a project with access to a flavor may do."""
+"""The action that the members of an image and the projects with access to a flavor are allowed."""
 
 RBAC: Mapping[str, str] = {kinds.NETWORK: "network", kinds.SECURITY_GROUP: "security_group"}
-"""Kinds that Neutron shares by its RBAC policies, each with its `object_type`."""
+"""The `object_type` of Neutron's RBAC policies, by kind."""
 
 
 def question(kind: str, identifier: str, project: str = "") -> str:
-    """Return the target by which a site's gateway is asked how it holds a thing.
+    """Return the path, with query, by which another site's gateway is asked how the site holds a resource.
 
     Raises:
         ValueError: no resource can have this id.
@@ -67,12 +67,12 @@ def question(kind: str, identifier: str, project: str = "") -> str:
 
 
 class Holders:
-    """Asks and answers who holds a thing.
+    """The sites that hold a resource.
 
     Args:
-        sites: the sites.
+        sites: sends requests to the sites.
         ledger: this site's copies and loans.
-        conflicts: where disagreements are noted.
+        conflicts: records disagreements.
     """
 
     def __init__(self, sites: Sites, ledger: Ledger, conflicts: Conflicts) -> None:
@@ -85,18 +85,18 @@ class Holders:
         application.router.add_get(PATH, self._answer)
 
     async def agreed(self, kind: str, identifier: str, project: str = "") -> tuple[Description | None, list[Description]]:
-        """Describe a thing as this site and all others that can be reached hold it, and make sure that it is the same thing.
+        """Return the descriptions of a resource by this site and all other reachable ones, after a check that it is the same resource.
 
         Args:
-            kind: image, flavor, network or security group.
-            identifier: its id.
-            project: the project that would use it. A site that says that it may has noted that this site may grant it.
+            kind: image, flavor, network, security group or port.
+            identifier: the resource's id.
+            project: the project that would use it. A site that allows the use has recorded that this site may grant it.
 
         Returns:
-            This site's description, or None; and those of the other sites, nearest first.
+            This site's description, or `None`; and the descriptions of the other sites, nearest first.
 
         Raises:
-            Disagreement: they hold different things under this id. It is noted for the operator.
+            Disagreement: the sites hold different resources under this id. It is recorded for the operator.
             Unreachable: this site's service does not answer.
         """
         here, elsewhere = await asyncio.gather(self.here(kind, identifier, project), self.elsewhere(kind, identifier, project))
@@ -110,49 +110,49 @@ class Holders:
         return here, elsewhere
 
     async def elsewhere(self, kind: str, identifier: str, project: str = "") -> list[Description]:
-        """Return how the other sites that can be reached hold a thing, nearest first; see `agreed`."""
+        """Return the descriptions of a resource by the other reachable sites, nearest first; see `agreed`."""
         sites = self._sites.reachable()
         found = await asyncio.gather(*(self._ask(site, kind, identifier, project) for site in sites))
         return [each for each in found if each is not None]
 
     async def here(self, kind: str, identifier: str, project: str = "") -> Description | None:
-        """Return how this site holds a thing; None if it does not.
+        """Return this site's description of a resource; `None` if the site has no such resource.
 
         Raises:
-            Unreachable: its service does not answer.
+            Unreachable: the service does not answer.
         """
         service, collection, key = _WHERE[kind]
         try:
             name = segment(identifier)
         except ValueError:
             return None  # no resource can have this id
-        asker = Asker(self._sites, await self._sites.own_token(service), request_id(None))
-        answer = await asker.get(self._sites.here, service, collection + name)
+        client = ServiceClient(self._sites, await self._sites.own_token(service), request_id(None))
+        answer = await client.get(self._sites.here, service, collection + name)
         body = answer[key] if answer and key else answer
         if not body:
             return None
-        granted = await self._granted(asker, kind, body, project) if project else ()
+        granted = await self._granted(client, kind, body, project) if project else ()
         return Description(self._sites.here, body, not self._ledger.is_brought(kind, identifier), granted)
 
-    async def _granted(self, asker: Asker, kind: str, body: Mapping[str, Any], project: str) -> tuple[str, ...]:
-        """The actions that this site lets a project do, by its own service's records."""
+    async def _granted(self, client: ServiceClient, kind: str, body: Mapping[str, Any], project: str) -> tuple[str, ...]:
+        """Return the actions that this site allows a project, by its own service's records."""
 
         async def get(target: str) -> Any:
-            return await asker.get(self._sites.here, _WHERE[kind][0], target)
+            return await client.get(self._sites.here, _WHERE[kind][0], target)
 
         if kind == kinds.IMAGE:
-            return (USE,) if await sight.uses_image(body, project, get) else ()
+            return (USE,) if await visibility.uses_image(body, project, get) else ()
         if kind == kinds.FLAVOR:
-            return (USE,) if await sight.uses_flavor(body, project, get) else ()
+            return (USE,) if await visibility.uses_flavor(body, project, get) else ()
         if kind not in RBAC:
             return ()
         if body["project_id"] == project:
             return ("access_as_shared",)
-        return await sight.actions(RBAC[kind], body["id"], project, get)
+        return await visibility.actions(RBAC[kind], body["id"], project, get)
 
     async def _ask(self, site: str, kind: str, identifier: str, project: str) -> Description | None:
         try:
-            call = Asker(self._sites, "", request_id(None)).call("GET", "atoll", question(kind, identifier, project), "")
+            call = ServiceClient(self._sites, "", request_id(None)).call("GET", GATEWAY, question(kind, identifier, project), "")
             reply = await self._sites.send(site, call, LOOK_S)
             said = reply.json() if reply.ok else None
             return said and Description(site, dict(said["body"]), bool(said["native"]), _texts(said["granted"]))
@@ -175,8 +175,8 @@ class Holders:
             self._ledger.lend(Loan(kind, identifier, project, request[PEER]))
         said = {"body": found.body, "native": found.native, "granted": found.granted}
         if kind == kinds.PORT:
-            asker = Asker(self._sites, await self._sites.own_token("network"), request_id(None))
-            said["used"] = await user_of(asker, identifier)
+            client = ServiceClient(self._sites, await self._sites.own_token("network"), request_id(None))
+            said["used"] = await user_of(client, identifier)
         return web.json_response(said)
 
 
@@ -185,7 +185,7 @@ def _texts(said: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _individual(kind: str, found: Description) -> bool:
-    """Return whether a grant may be to single projects: a copy of what everybody sees shows itself to everybody."""
+    """Return whether a resource is granted to single projects. If everybody sees it, so does everybody see its copies."""
     if kind == kinds.IMAGE:
         return found.body.get("visibility") == "shared"
     return kind != kinds.FLAVOR or not found.body["os-flavor-access:is_public"]

@@ -1,11 +1,11 @@
-"""Keeps images where their owners want them: the property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
+"""Keep images where their owners want them: the property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
 
-`pull` (or none) means that a site fetches an image when it is first used there. Each site reads all policies in the document that the
-mesh replicates, and pulls what it shall keep; so it also does after it was cut off.
+With `pull`, the default, a site fetches an image when it is first used there. Each site reads all policies in the document that the mesh
+replicates, and pulls the images that it is to keep, also when it has been cut off.
 
 A record of the document is a hint. What counts is the property of the image itself, which Glance lets its owner and administrators alone
-change, at sites that hold the same image: with the same owner and the same data. Where they differ, or where another image has the id at
-this site, nothing is pulled, and the operator is told.
+change, at sites that hold the same image: with the same owner and the same data. If they differ, or if another image has the id at this
+site, nothing is pulled, and the operator is told.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import re
 import time
 from typing import Any
 
-from atoll.gateway.bring.asking import Failed
-from atoll.gateway.bring.images import Images
+from atoll.gateway.bring.descriptions import Description
+from atoll.gateway.bring.images import ImageTransfers
 from atoll.gateway.bring.pull import PullFailed
 from atoll.gateway.bring.references import IMAGE
-from atoll.gateway.bring.things import Description
+from atoll.gateway.bring.service_client import BringFailed
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.sites import Sites
@@ -35,26 +35,26 @@ EVERYWHERE = "everywhere"
 PULL = "pull"
 
 AGAIN_S = 30.0
-"""After so many seconds, what could not be pulled is tried again."""
+"""Seconds until an image that could not be pulled is tried again."""
 
 _ITEM = re.compile(r"/v2/images/([0-9a-fA-F-]{36})")
 
 
 def wanted(keep: object, site: str) -> bool:
-    """Whether a policy says that a site keeps the image."""
+    """Return whether a policy names a site as one that keeps the image."""
     return isinstance(keep, str) and (keep == EVERYWHERE or site in {name.strip() for name in keep.split(",")})
 
 
 class Keeper:
-    """Writes down the policies of images that go by, and follows all policies at this site.
+    """Records the policies of images and follows all policies at this site.
 
     Args:
-        sites: to ask.
-        document: of the mesh.
-        images: to pull by.
+        sites: sends requests to the sites.
+        document: the mesh's replicated document.
+        images: pulls images.
     """
 
-    def __init__(self, sites: Sites, document: Document, images: Images) -> None:
+    def __init__(self, sites: Sites, document: Document, images: ImageTransfers) -> None:
         self._sites = sites
         self._document = document
         self._images = images
@@ -63,11 +63,11 @@ class Keeper:
         document.on_change(self._on_change)
 
     def note(self, call: Call, reply: Reply) -> None:
-        """Look at a request for Glance that has been answered, and write down what it says of an image's policy.
+        """Record the policy of an image that an answered request for Glance shows.
 
         Args:
-            call: any request; most are of no interest.
-            reply: its answer.
+            call: any request; most do not concern policies.
+            reply: the request's answer.
         """
         if call.service != "image" or not reply.ok or call.method not in {"POST", "PATCH", "DELETE"}:
             return
@@ -84,7 +84,7 @@ class Keeper:
         known = self._document.record(KIND, image["id"])
         if known is not None and known.present:
             if known.fields.get("owner") not in {None, image.get("owner")}:
-                return  # another image under the same id, whose policy is its owner's alone
+                return  # another owner's image under the same id: this policy is not about it
         elif keep is None:
             return
         fields = {"keep": keep or PULL, "owner": image.get("owner"), "present": True}
@@ -92,7 +92,7 @@ class Keeper:
             self._document.write([Change(KIND, image["id"], fields)])
 
     def wake(self, *_ignored: object) -> None:
-        """Look at once, since a site may have come back; fit for `Mesh.on_members`."""
+        """Look at once, since a site may have come back; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def _on_change(self, touched: frozenset[tuple[str, str]]) -> None:
@@ -100,15 +100,15 @@ class Keeper:
             self._wake.set()
 
     async def run(self) -> None:
-        """Pull what this site shall keep, until cancelled."""
+        """Pull the images that this site is to keep, until cancelled."""
         self._images.forget_old(time.time())
         while True:
             self._wake.clear()
             for record in [each for each in self._document.records(KIND) if wanted(each.fields.get("keep"), self._sites.here)]:
                 try:
                     await self._keep(record.key, record.fields.get("owner"))
-                except (Failed, PullFailed, Unreachable, OSError) as error:
-                    LOG.warning("image %s shall be kept here, and can't be pulled yet: %s", record.key, error)
+                except (BringFailed, PullFailed, Unreachable, OSError) as error:
+                    LOG.warning("image %s is to be kept here, and can't be pulled yet: %s", record.key, error)
             try:
                 async with asyncio.timeout(AGAIN_S):
                     await self._wake.wait()
@@ -116,11 +116,11 @@ class Keeper:
                 continue
 
     async def _keep(self, image_id: str, owner: str | None) -> None:
-        """Pull an image, unless it is here.
+        """Pull an image, unless this site has it.
 
         Args:
-            image_id: its id.
-            owner: its owner's project, as the record has it; None in a record of an earlier version.
+            image_id: the image's id.
+            owner: the id of the owning project according to the record; `None` in a record of an earlier version.
         """
         if image_id in self._have or not is_uuid(image_id.lower()):
             return
@@ -130,10 +130,10 @@ class Keeper:
             holders = [each for each in elsewhere if each.body["status"] == "active" and _fits(each, owner)]
             if not any(wanted(each.body.get(PROPERTY), self._sites.here) for each in holders):
                 return
-            LOG.info("image %s shall be kept here: pulling it from %s", image_id, holders[0].site)
+            LOG.info("image %s is to be kept here: pulling it from %s", image_id, holders[0].site)
             await self._images.pull(image_id, {each.site: each.body for each in holders})
         elif not _fits(here, owner):
-            raise Failed(f"another image has this id at {self._sites.here}")
+            raise BringFailed(f"another image has this id at {self._sites.here}")
         self._have.add(image_id)
 
 

@@ -1,8 +1,8 @@
-"""Tells the other sites when a grant of this site, on whose word they granted the same on their copies, has ended.
+"""Withdraws loans: tells other sites that a grant of this site has ended on which their grants on copies depend.
 
-A loan is noted when another site asks (`holders`). Each write at this site that concerns a lent thing, and a look at all loans from time
-to time, compares the loans with what the site's services say now. A loan that has ended stays in the ledger until its borrower has taken
-the grant back, also if it is cut off at first. Nothing is sent for things that are not lent.
+A loan is recorded when another site asks (`holders`). Each write at this site that concerns a lent resource, and a periodic check of all
+loans, compares the loans with what the site's services grant now. A loan that has ended stays in the ledger until its borrower has revoked
+the grant, also if the borrower is cut off at first. Nothing is sent for resources that are not lent.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from atoll.gateway.bring.asking import MAKE_S, Asker
 from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger, Loan
-from atoll.gateway.request.call import Call, Unreachable
+from atoll.gateway.bring.service_client import MAKE_S, ServiceClient
+from atoll.gateway.request.call import GATEWAY, Call, Unreachable
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 
 LOOK_S = 60.0
-"""Seconds between two looks at all loans: a grant may also end past the gateway. The look asks this site's own services only."""
+"""Seconds between two checks of all loans: a grant may also end without passing the gateway. A check asks this site's services only."""
 
 AGAIN_S = 5.0
-"""Seconds until a withdrawal is sent again."""
+"""Seconds until an unanswered withdrawal is sent again."""
 
 _ITEM = re.compile(r"/v2(?:\.[01])?(?:/[0-9a-f]{32})?/(?:images|flavors|networks|security-groups)/([^/]+)")
 _POLICIES = re.compile(r"/v2\.0/rbac-policies(?:\.json)?(?:/|$)")
 
 
 class Loans:
-    """Follows the loans of one site.
+    """The loans of this site, and the withdrawal of those that have ended.
 
     Args:
-        sites: the sites.
-        ledger: the loans.
-        holders: describes what this site holds.
+        sites: sends requests to the sites.
+        ledger: records the loans.
+        holders: describes this site's resources.
     """
 
     def __init__(self, sites: Sites, ledger: Ledger, holders: Holders) -> None:
@@ -51,10 +51,10 @@ class Loans:
         self._errors: dict[Loan, str] = {}
 
     def on_write(self, call: Call) -> None:
-        """Note a write that a service of this site has carried out; look again at what is lent and may be concerned.
+        """Schedule a check of the lent resources that a write may concern.
 
         Args:
-            call: any request but a reading one.
+            call: a write that a service of this site has carried out.
         """
         lent = self._ledger.lent()
         if not lent:
@@ -71,11 +71,11 @@ class Loans:
             self._wake.set()
 
     def wake(self, *_ignored: object) -> None:
-        """Send at once what waits, since a site may have come back; fit for `Mesh.on_members`."""
+        """Send the waiting withdrawals at once, since a site may have come back; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def list(self) -> list[dict[str, Any]]:
-        """Withdrawals that wait for their site, for JSON: in the form of `Pending.list`."""
+        """Return the withdrawals that wait for their site, for JSON, in the form of `Pending.list`."""
         return [
             {
                 "site": loan.borrower,
@@ -112,33 +112,33 @@ class Loans:
                 continue
 
     async def look(self, things: frozenset[tuple[str, str]]) -> None:
-        """Compare the loans of some things with what this site grants now.
+        """Compare the loans of some resources with this site's present grants.
 
         Args:
-            things: kind and id of each.
+            things: kind and id of each resource.
         """
         for kind, identifier in sorted(things):
             for loan in self._ledger.loans(kind, identifier):
                 try:
                     found = await self._holders.here(kind, identifier, loan.project)
                 except Unreachable as error:
-                    LOG.warning("whether %s %s is still shared can't be seen: %s", kind, identifier, error)
+                    LOG.warning("can't check whether %s %s is still shared: %s", kind, identifier, error)
                     self._touched.add((kind, identifier))
                     return
                 if found is None or not found.granted:
-                    self._ledger.end(loan, "it is gone" if found is None else "its owner has taken it back", time.time())
+                    self._ledger.end(loan, "it was deleted" if found is None else "its owner has revoked it", time.time())
                 elif loan.ended:
                     self._ledger.lend(loan._replace(ended="", since=0.0))
 
     async def send(self) -> None:
-        """Tell the sites that can be reached of the loans that have ended."""
+        """Tell the reachable borrowers which loans have ended."""
         there = set(self._sites.reachable())
         ended = [loan for loan in self._ledger.loans() if loan.ended and loan.borrower in there]
         await asyncio.gather(*map(self._tell, ended))
 
     async def _tell(self, loan: Loan) -> None:
-        call = Asker(self._sites, "", request_id(None)).call(
-            "POST", "atoll", "/withdrawals", "", {"kind": loan.kind, "id": loan.id, "project": loan.project}
+        call = ServiceClient(self._sites, "", request_id(None)).call(
+            "POST", GATEWAY, "/withdrawals", "", {"kind": loan.kind, "id": loan.id, "project": loan.project}
         )
         try:
             reply = await self._sites.send(loan.borrower, call, MAKE_S)

@@ -1,4 +1,7 @@
-"""The uses of a port at its site. The site's gateway looks with its own account: another project's resource may use a port, too."""
+"""Find the resources that use a port at its site.
+
+The site's gateway looks with its own account, because a resource of another project may use the port.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.references import PORT
+from atoll.gateway.bring.service_client import ServiceClient
 from atoll.gateway.request.paths import segment
 from atoll.gateway.resolve.references import NETWORKING, Field
 
@@ -24,41 +27,41 @@ USERS: Mapping[str, tuple[str, str]] = {
     "local_ips": ("a local IP", "/v2.0/local-ips"),
     "ndp_proxies": ("an NDP proxy", "/v2.0/ndp-proxies"),
 }
-"""By collection of the table of references, what refers to a port: what one is called, and the path."""
+"""The resources that may refer to a port, by the collection in the table of references: a name for people, and the path of the list."""
 
 
-async def user_of(asker: Asker, port: str) -> str:
-    """Return what refers to a port of this site; empty if nothing does.
+async def user_of(client: ServiceClient, port: str) -> str:
+    """Return the name of a kind of resource that refers to a port of this site; empty if none does.
 
     Args:
-        asker: with the gateway's own account.
+        client: a client with the gateway's own account.
         port: the port's id.
 
     Raises:
         Unreachable: Neutron does not answer.
     """
     looked = [(collection, field.path) for collection in USERS for field in NETWORKING[collection] if _names_ports(field)]
-    found = await asyncio.gather(*(_uses(asker, *each, port) for each in looked), _forwards(asker, port))
+    found = await asyncio.gather(*(_uses(client, *each, port) for each in looked), _forwards(client, port))
     return next((each for each in found if each), "")
 
 
-async def _uses(asker: Asker, collection: str, name: str, port: str) -> str:
+async def _uses(client: ServiceClient, collection: str, name: str, port: str) -> str:
     label, path = USERS[collection]
-    return label if any(each.get(name) == port for each in await _listed(asker, f"{path}?{urlencode({name: port})}")) else ""
+    return label if any(each.get(name) == port for each in await _listed(client, f"{path}?{urlencode({name: port})}")) else ""
 
 
-async def _forwards(asker: Asker, port: str) -> str:
-    for address in await _listed(asker, "/v2.0/floatingips"):
+async def _forwards(client: ServiceClient, port: str) -> str:
+    for address in await _listed(client, "/v2.0/floatingips"):
         if address.get("port_forwardings"):
             path = f"/v2.0/floatingips/{segment(address['id'])}/port_forwardings?{urlencode({'internal_port_id': port})}"
-            if any(each["internal_port_id"] == port for each in await _listed(asker, path)):
+            if any(each["internal_port_id"] == port for each in await _listed(client, path)):
                 return "a port forwarding"
     return ""
 
 
-async def _listed(asker: Asker, target: str) -> list[dict[str, Any]]:
-    """The items of a list; none if the site has no such resources."""
-    answer = await asker.get(asker.sites.here, "network", target) or {}
+async def _listed(client: ServiceClient, target: str) -> list[dict[str, Any]]:
+    """Return the items of a list; none if the site has no such resources."""
+    answer = await client.get(client.sites.here, "network", target) or {}
     return next((each for each in answer.values() if isinstance(each, list)), [])
 
 

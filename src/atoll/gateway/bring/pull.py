@@ -1,4 +1,4 @@
-"""Fetches the data of one image from the sites that hold it, in chunks, several at a time."""
+"""Fetch the data of one image from the sites that hold it, in several chunks at a time."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from typing import Any
 
 import aiohttp
 
-from atoll.gateway.bring.asking import Asker
 from atoll.gateway.bring.chunks import DIGEST
-from atoll.gateway.bring.partial import Partial
-from atoll.gateway.request.call import Unreachable
+from atoll.gateway.bring.partial_file import PartialFile
+from atoll.gateway.bring.service_client import ServiceClient
+from atoll.gateway.request.call import GATEWAY, Unreachable
 from atoll.gateway.request.paths import is_uuid, segment
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 
 STREAMS = 6
-"""Chunks under way at a time, each over a connection of its own: while one waits for a round trip, the others fill the link."""
+"""Number of chunks in flight, each over its own connection: while one waits for a round trip, the others fill the link."""
 
 HAND_OVER = 1 << 20
-"""When no more than so many bytes of a chunk are missing, the next is asked for: its first byte shall follow the last of this one."""
+"""Number of missing bytes of a chunk at which the next chunk is requested, so that the next one's data follow without a gap."""
 
 STALL_S = 10.0
-"""A stream that brings nothing for so long is given up."""
+"""Seconds without data after which a stream is given up."""
 
 RETRY_S = 0.5
-"""Before a stream that was given up tries again."""
+"""Seconds before a failed stream is tried again."""
 
 
-class PullFailed(Exception):  # noqa: N818 - what has happened
-    """An image could not be fetched. What has arrived is kept for the next time."""
+class PullFailed(Exception):
+    """An image could not be fetched. The data that arrived are kept for the next attempt."""
 
 
 class _Turn:
-    """One of the streams, for a chunk."""
+    """A slot of the parallel streams, taken for one chunk."""
 
     def __init__(self, streams: asyncio.Semaphore) -> None:
         self._streams = streams
@@ -52,30 +52,30 @@ class _Turn:
         self._mine = True
 
     def end(self) -> None:
-        """The next may begin; to say so again changes nothing."""
+        """Release the slot; a second call has no effect."""
         if self._mine:
             self._streams.release()
         self._mine = False
 
 
-class _Lost(Exception):  # noqa: N818
-    """A chunk has not arrived, or not as it was sent."""
+class _Lost(Exception):
+    """A chunk did not arrive, or arrived damaged."""
 
 
 class _Gone(_Lost):
-    """The holder does not have the image (any more)."""
+    """The holder no longer has the image."""
 
 
 @dataclass(frozen=True)
-class Image:
+class SourceImage:
     """An image at another site, as its Glance describes it.
 
     Attributes:
-        id: its id.
-        size: in bytes.
-        algorithm: of its hash.
-        hash: of the whole, in hexadecimal digits.
-        description: all that Glance says.
+        id: the image's id.
+        size: size of the image's data in bytes.
+        algorithm: the name of the hash algorithm.
+        hash: the hash of the image's data, in hexadecimal digits.
+        description: all fields that Glance shows.
     """
 
     id: str
@@ -85,74 +85,74 @@ class Image:
     description: Mapping[str, Any]
 
     @classmethod
-    def described(cls, body: Mapping[str, Any], visibility: str) -> Image:
-        """Read a description.
+    def described(cls, body: Mapping[str, Any], visibility: str) -> SourceImage:
+        """Return the image that a Glance describes.
 
         Args:
-            body: as Glance gives it.
+            body: Glance's answer.
             visibility: the visibility that the copy gets.
 
         Raises:
-            PullFailed: it is not the description of an active image.
+            PullFailed: the answer does not describe an active image.
         """
         try:
             image, size = str(body["id"]), int(body["size"])
             algorithm, digest = str(body["os_hash_algo"]), str(body["os_hash_value"])
         except (KeyError, TypeError, ValueError) as error:
-            raise PullFailed("what a site says of an image is incomplete") from error
+            raise PullFailed("a site's description of the image is incomplete") from error
         if not is_uuid(image.lower()) or size < 0:
-            raise PullFailed("what a site says of an image is malformed")
+            raise PullFailed("a site's description of the image is malformed")
         return cls(image, size, algorithm, digest, {**body, "visibility": visibility})
 
 
-class Pull:
-    """Fetches one image.
+class ImagePull:
+    """The transfer of one image's data to a partial file.
 
     Args:
-        sites: to ask.
+        sites: sends requests to the sites.
         image: the image, as all its holders describe it.
-        holders: the sites that have it, nearest first. The next is taken when one fails, and the first again after the last.
-        directory: for the partial file.
-        patience_s: it gives up after so many seconds without any progress.
+        holders: the sites that have it, nearest first. If one fails, the next one is used, and after the last one the first again.
+        directory: the directory of the partial file.
+        patience_s: seconds without progress after which the transfer fails.
     """
 
-    def __init__(self, sites: Sites, image: Image, holders: Sequence[str], directory: Path, patience_s: float) -> None:
+    def __init__(self, sites: Sites, image: SourceImage, holders: Sequence[str], directory: Path, patience_s: float) -> None:
         self.image = image
         self.source = holders[0]
         self._sites = sites
         self._holders = deque(holders)
         self._directory = directory
         self._patience_s = patience_s
-        self._asker = Asker(sites, "", f"req-{image.id}")
+        self._client = ServiceClient(sites, "", f"req-{image.id}")
         self._arrival = asyncio.Event()
         self._progress_at = 0.0
-        self._partial: Partial | None = None
+        self._partial: PartialFile | None = None
         self._whole = False
         self._tainted = False
         self._failure = ""
 
     def status(self) -> dict[str, Any]:
-        """How far it is, for JSON."""
+        """Return the progress of the transfer, for JSON."""
         have = self._partial.have if self._partial else 0
         return {"image": self.image.id, "size": self.image.size, "have": have, "from": self._holders[0] if self._holders else None}
 
-    def begin(self) -> Partial:
-        """Open the partial file, which the caller closes.
+    def begin(self) -> PartialFile:
+        """Return the partial file, open; the caller closes it.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the file can't be opened for writing.
         """
         self._progress_at = asyncio.get_running_loop().time()
         image = self.image
-        self._partial = Partial(self._directory / image.id, image.size, f"{image.algorithm}:{image.hash}")
+        self._partial = PartialFile(self._directory / image.id, image.size, f"{image.algorithm}:{image.hash}")
         return self._partial
 
     async def fill(self) -> None:
-        """Fetch the data, or what is missing of it. When this returns, it is there and its hash is right.
+        """Fetch the missing data. When this returns, all data have arrived and their hash is right.
 
         Raises:
-            PullFailed: no holder serves it; or what they serve is not the image.
-            OSError: it can't be written.
+            PullFailed: no holder serves the data, or the data served are not the image's.
+            OSError: the partial file can't be written.
         """
         assert self._partial is not None, "not begun"
         while await self._fill(self._partial, self.image.algorithm) != self.image.hash:
@@ -162,16 +162,16 @@ class Pull:
         self._tell()
 
     async def half(self) -> None:
-        """Wait until half of it is there: it is likely to succeed."""
+        """Wait until half of the data have arrived, so that the transfer is likely to succeed."""
         assert self._partial is not None, "not begun"
         while self._partial.have * 2 < self._partial.size:
             await self._arrival.wait()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The data from its beginning, as it arrives; the last chunk only when the whole is known to be right.
+        """Yield the data from the beginning while they arrive; yield the last chunk only when the hash of all data is right.
 
         Raises:
-            PullFailed: what was yielded was not right.
+            PullFailed: data that were yielded earlier were damaged.
         """
         partial = self._partial
         assert partial is not None, "not begun"
@@ -180,19 +180,23 @@ class Pull:
             while index not in partial or (index == partial.count - 1 and not self._whole):
                 await self._arrival.wait()
             if self._tainted and not whole:
-                raise PullFailed(f"image {self.image.id}: some of it was damaged")
+                raise PullFailed(f"image {self.image.id}: some data arrived damaged")
             yield await asyncio.to_thread(partial.read, index)
 
     def _tell(self) -> None:
-        """Wake whoever waits for data."""
+        """Wake the tasks that wait for data."""
         self._arrival.set()
         self._arrival = asyncio.Event()
 
-    async def _check(self, partial: Partial) -> None:
-        """The hash is wrong: either what was on the disk was lost with the power, or somebody serves something else."""
+    async def _check(self, partial: PartialFile) -> None:
+        """Drop the chunks that a loss of power has damaged on the disk, after the hash of the whole was wrong.
+
+        Raises:
+            PullFailed: no chunk is damaged, so that a holder has served other data.
+        """
         if not await asyncio.to_thread(partial.drop_damaged):
             partial.remove()
-            raise PullFailed(f"image {self.image.id}: what was served has another hash than the image is said to have")
+            raise PullFailed(f"image {self.image.id}: the data from a site do not have the image's hash")
 
     def _holder(self) -> str:
         if not self._holders:
@@ -200,7 +204,7 @@ class Pull:
         return self._holders[0]
 
     async def _fail(self, holder: str, error: Exception) -> None:
-        """A holder has failed: take the next, and wait a moment."""
+        """Go on to the next holder after one has failed, and wait `RETRY_S`."""
         failure = f"{holder}: {error}"
         LOG.log(logging.DEBUG if failure == self._failure else logging.INFO, "image %s from %s", self.image.id, failure)
         self._failure = failure
@@ -212,20 +216,20 @@ class Pull:
             raise PullFailed(f"image {self.image.id}: {error}") from error
         await asyncio.sleep(RETRY_S)
 
-    async def _fill(self, partial: Partial, algorithm: str) -> str:
-        """Fetch the missing chunks, and return the hash of the whole, which is computed while they arrive."""
+    async def _fill(self, partial: PartialFile, algorithm: str) -> str:
+        """Fetch the missing chunks; return the hash of all data, which is computed while they arrive."""
         queue = deque(partial.missing())
         streams = asyncio.Semaphore(STREAMS)
         try:
             async with asyncio.TaskGroup() as group:
                 hashing = group.create_task(self._hash(partial, algorithm))
-                for _ in range(2 * STREAMS):  # as many again may be ending
+                for _ in range(2 * STREAMS):  # twice as many, since a stream hands its slot over before it ends
                     group.create_task(self._work(partial, queue, streams))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
         return hashing.result()
 
-    async def _work(self, partial: Partial, queue: deque[int], streams: asyncio.Semaphore) -> None:
+    async def _work(self, partial: PartialFile, queue: deque[int], streams: asyncio.Semaphore) -> None:
         while queue:
             turn = _Turn(streams)
             await turn.begin()
@@ -245,10 +249,10 @@ class Pull:
             finally:
                 turn.end()
 
-    async def _chunk(self, partial: Partial, index: int, holder: str, turn: _Turn) -> str:
-        """Fetch a chunk straight into the file, and return its digest."""
+    async def _chunk(self, partial: PartialFile, index: int, holder: str, turn: _Turn) -> str:
+        """Fetch a chunk straight into the file; return its digest."""
         offset, length = partial.span(index)
-        call = self._asker.call("GET", "atoll", f"/images/{segment(self.image.id)}/chunks?offset={offset}&length={length}", "")
+        call = self._client.call("GET", GATEWAY, f"/images/{segment(self.image.id)}/chunks?offset={offset}&length={length}", "")
         digest = hashlib.sha256()
         end = offset + length
         try:
@@ -272,11 +276,11 @@ class Pull:
             raise _Lost(f"chunk {index} is damaged")
         return digest.hexdigest()
 
-    async def _hash(self, partial: Partial, algorithm: str) -> str:
+    async def _hash(self, partial: PartialFile, algorithm: str) -> str:
         try:
             whole = hashlib.new(algorithm)
         except ValueError as error:
-            raise PullFailed(f"image {self.image.id}: nobody here can compute {algorithm!r}") from error
+            raise PullFailed(f"image {self.image.id}: this site can't compute its hash {algorithm!r}") from error
         for index in range(partial.count):
             while index not in partial:
                 await self._arrival.wait()
@@ -291,5 +295,5 @@ def _check_status(status: int) -> None:
         raise _Lost(f"it answers {status}")
 
 
-def _add(whole: hashlib._Hash, partial: Partial, index: int) -> None:
+def _add(whole: hashlib._Hash, partial: PartialFile, index: int) -> None:
     whole.update(partial.read(index))

@@ -1,4 +1,4 @@
-"""The kinds of what is brought, and what names it: see `resolve.references` and `resolve.mentions`."""
+"""The kinds of resources that requests refer to, and their mentions; from `resolve.references` and `resolve.mentions`."""
 
 from atoll.gateway.resolve.mentions import Mention, Reference, mentions, named_by, references
 from atoll.gateway.resolve.references import (

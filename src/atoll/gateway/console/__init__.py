@@ -1,4 +1,4 @@
-"""The consoles of guests, carried by the gateways."""
+"""The consoles of guests, which the gateways carry over WebSockets."""
 
 from atoll.gateway.console.consoles import PEER_PATH, Consoles
 from atoll.gateway.console.request import WHY

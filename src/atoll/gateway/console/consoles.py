@@ -1,8 +1,8 @@
-"""Carries the consoles of guests, as WebSockets: in place of Nova's own proxies, and to the guests of all sites.
+"""Carries the consoles of guests at all sites over WebSockets, in place of Nova's own proxies.
 
-A client that holds a token comes to any gateway, which goes to the gateway of the site that the URL names; that one asks its Nova where the
-token leads, and connects to the guest. Whatever is wrong is said before the WebSocket is open: with an HTTP status, and a sentence in the
-body and in the header `X-Atoll-Why`, since clients of WebSockets don't show bodies.
+A client with a console token may connect to any gateway. That gateway connects to the gateway of the site that the URL names, which asks
+its Nova for the address of the console and connects to the guest. Errors are reported before the WebSocket is open: with an HTTP status,
+and a sentence in the body and in the header `X-Atoll-Why`, because WebSocket clients do not show the body.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from multidict import CIMultiDict
 from atoll.gateway.console import page
 from atoll.gateway.console.ends import CLOSE_S, MAX_MESSAGE, End, Socket
 from atoll.gateway.console.finder import Finder
-from atoll.gateway.console.line import connect
+from atoll.gateway.console.guest_connection import connect
 from atoll.gateway.console.pipe import join
 from atoll.gateway.console.request import WHY, check, refusal, token
 from atoll.gateway.console.sessions import Session, Sessions
-from atoll.gateway.console.url import KINDS, Door, door, file_of, same_origin
+from atoll.gateway.console.url import KINDS, ConsoleAddress, console_address, file_of, same_origin
 from atoll.gateway.door.limited import LimitedLog
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.headers import MISSING, REQUEST_ID, request_id
@@ -33,21 +33,22 @@ from atoll.gateway.sites import Sites
 LOG = logging.getLogger(__name__)
 
 PEER_PATH = "/atoll/console"
-"""Where gateways ask one another; the kind of console follows."""
+"""Path at the peer port, followed by the kind of console."""
 
 _PROTOCOLS = ("binary",)
+"""Subprotocols of WebSocket that Nova's proxies offer."""
 
 
 class Consoles:
-    """The consoles of one gateway.
+    """The console proxy of one gateway.
 
     Args:
-        sites: to ask.
-        address: of this site.
-        novnc: where noVNC's files are.
+        sites: sends requests to this site's Nova and to other gateways.
+        address: this site's address.
+        novnc: the directory of noVNC's files.
 
     Attributes:
-        sessions: which are open.
+        sessions: the open consoles.
     """
 
     def __init__(self, sites: Sites, address: str, novnc: Path = page.NOVNC) -> None:
@@ -58,26 +59,26 @@ class Consoles:
         self._log = LimitedLog(LOG)
 
     async def of_client(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        """Answer a client.
+        """Answer a client's request for a console or a page of noVNC.
 
         Args:
-            request: the client's.
-            target: its target, whose path begins with `url.PREFIX`.
+            request: the client's request.
+            target: the parsed target, whose path begins with `url.PREFIX`.
         """
-        return await self._told(request, self._of_client(request, target))
+        return await self._answered(request, self._of_client(request, target))
 
     async def of_peer(self, request: web.Request, site: str) -> web.StreamResponse:
-        """Answer the gateway of another site, which asks for a client of its own."""
-        return await self._told(request, self._of_peer(request, site))
+        """Answer the gateway of another site, which connects one of its clients to a guest of this site."""
+        return await self._answered(request, self._of_peer(request, site))
 
     async def _of_client(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
-        host, asked = check(request), door(target.path)
+        host, asked = check(request), console_address(target.path)
         if asked is None and (name := file_of(target.path)) is not None:
             return page.response(self._novnc, name, host)
         if asked is None or asked.site not in self._sites.everywhere():
-            raise Refused(404, "there is no such console: expected /console/SITE/serial or /console/SITE/vnc, of a site of the cloud")
+            raise Refused(404, "no such console: expected /console/SITE/serial or /console/SITE/vnc with a site of the cloud")
         if not same_origin(request.headers.getall("Origin", ()), host):
-            raise Refused(403, "a page of another site may not open consoles here")
+            raise Refused(403, "a web page of another origin may not open consoles here")
         held = token(request, target.query)
         if asked.site == self._sites.here:
             return await self._from_here(request, asked.kind, held)
@@ -87,18 +88,18 @@ class Consoles:
         check(request)
         kind = request.match_info["kind"]
         if kind not in KINDS:
-            raise Refused(404, f"there are no {kind} consoles here")
+            raise Refused(404, f"unknown kind of console {kind:.20}: expected one of {', '.join(KINDS)}")
         return await self._from_here(request, kind, token(request, request.rel_url.raw_query_string), site)
 
-    async def _told(self, request: web.BaseRequest, answer: Coroutine[Any, Any, web.StreamResponse]) -> web.StreamResponse:
-        """Have an answer also for what is refused."""
+    async def _answered(self, request: web.BaseRequest, answer: Coroutine[Any, Any, web.StreamResponse]) -> web.StreamResponse:
+        """Await an answer, and turn refusals and failures into HTTP errors."""
         try:
             return await answer
         except Refused as refused:
-            self._log.warning("no console for %s: %s", request.remote, refused.message)
+            self._log.warning("refused a console to %s: %s", request.remote, refused.message)
             return refusal(refused.status, refused.message, {"Upgrade": "websocket"} if refused.status == 426 else {})
         except Unreachable as error:
-            LOG.info("no console for %s: %s", request.remote, error)
+            LOG.info("can't open a console for %s: %s", request.remote, error)
             if error.site == self._sites.here:
                 return refusal(503, str(error), {})
             return refusal(503, f"site {error.site} can't be reached from {self._sites.here}", {MISSING: error.site})
@@ -112,7 +113,7 @@ class Consoles:
             LOG.info("%s: %s console of server %s for %s", identity, kind, where.server, peer or request.remote)
             return await _carry(request, await connect(where), session)
 
-    async def _from_elsewhere(self, request: web.BaseRequest, asked: Door, held: str) -> web.StreamResponse:
+    async def _from_elsewhere(self, request: web.BaseRequest, asked: ConsoleAddress, held: str) -> web.StreamResponse:
         identity = request_id(None)
         with self.sessions.opened(asked.site) as session:
             path = f"{PEER_PATH}/{asked.kind}?token={held}"
@@ -120,7 +121,7 @@ class Consoles:
                 far = Socket(await self._sites.open_socket(asked.site, path, CIMultiDict({REQUEST_ID: identity}), MAX_MESSAGE))
             except aiohttp.WSServerHandshakeError as error:
                 said = error.headers.get(WHY) if error.headers is not None else None
-                why = said or f"site {asked.site} carries no consoles (HTTP {error.status})"
+                why = said or f"the gateway of site {asked.site} refuses the console (HTTP {error.status})"
                 raise Refused(error.status if error.status >= 400 else 502, why) from error
             far.notice_loss()
             LOG.info("%s: %s console at %s for %s", identity, asked.kind, asked.site, request.remote)
@@ -128,7 +129,7 @@ class Consoles:
 
 
 async def _carry(request: web.BaseRequest, far: End, session: Session) -> web.StreamResponse:
-    """Open the client's WebSocket, and carry what comes until one of the two ends."""
+    """Open the client's WebSocket, and carry bytes both ways until one of the two ends closes."""
     near = web.WebSocketResponse(protocols=_PROTOCOLS, compress=False, max_msg_size=MAX_MESSAGE, timeout=CLOSE_S)
     try:
         await near.prepare(request)
@@ -136,8 +137,8 @@ async def _carry(request: web.BaseRequest, far: End, session: Session) -> web.St
         client.notice_loss()
     except (OSError, web.HTTPException) as error:
         await far.close(far.farewell)
-        # Either its handshake makes no sense, or it has gone.
-        raise Refused(400, "the WebSocket can't be opened") from error
+        # The client's handshake is malformed, or the client is gone.
+        raise Refused(400, "the WebSocket can't be opened: its handshake is malformed") from error
     except BaseException:
         await far.close(far.farewell)
         raise

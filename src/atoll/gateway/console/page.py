@@ -1,4 +1,4 @@
-"""noVNC, which shows a guest's screen in a browser: the files of Debian's package, as they are."""
+"""Serves noVNC, the browser's viewer of a guest's screen: the unchanged files of Debian's package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from atoll.gateway.request.target import Refused
 
 NOVNC = Path("/usr/share/novnc")
-"""Where the package `novnc` has its files."""
+"""The directory of the files of the package `novnc`."""
 
 _TYPES = {
     ".css": "text/css",
@@ -24,22 +24,22 @@ _TYPES = {
     ".woff": "font/woff",
     ".woff2": "font/woff2",
 }
-"""What there is to be shown; the package has programs too."""
+"""Content types of the files that are served, by suffix; the package has programs too."""
 
 
 def response(directory: Path, name: str, host: str) -> web.FileResponse:
-    """One of the files.
+    """Return an answer with one of the files.
 
     Args:
-        directory: where they are.
-        name: path below it, without relative parts.
-        host: this gateway, as the client calls it.
+        directory: the directory of noVNC's files.
+        name: the path below the directory.
+        host: the name or address and port by which the client reaches this gateway.
 
     Raises:
-        Refused: there is no such file.
+        Refused: noVNC is not installed, or has no such file.
     """
     if not (directory / "core" / "rfb.js").is_file():
-        raise Refused(501, f"noVNC is not installed here: expected it in {directory}; `apt install novnc` on the machine of this site")
+        raise Refused(501, f"noVNC is not installed at this site: expected it in {directory}; install it with `apt install novnc`")
     root = directory.resolve()
     path = (root / name).resolve()
     if path.suffix not in _TYPES or not path.is_relative_to(root) or not path.is_file():
@@ -48,7 +48,7 @@ def response(directory: Path, name: str, host: str) -> web.FileResponse:
 
 
 def _guards(host: str) -> dict[str, str]:
-    """The page's URL holds a token, and may name another host to connect to: neither is to get anywhere else."""
+    """Return headers that keep the token in the page's URL from other sites, and the page from connecting to another host."""
     policy = {
         "default-src": "'self'",
         "script-src": "'self' 'unsafe-inline'",

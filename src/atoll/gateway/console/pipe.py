@@ -1,4 +1,4 @@
-"""Carries bytes between the two ends of a console, no faster than the slower of them takes them."""
+"""Copies bytes between the two ends of a console, at the pace of the slower end."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from atoll.gateway.console.ends import End, Farewell
 
 
 async def join(client: End, guest: End, ended: asyncio.Future[Farewell]) -> Farewell:
-    """Carry what comes from each end to the other, until one is closed; then close both.
+    """Copy the bytes of each end to the other until one of them closes; then close both.
 
     Args:
-        client: one end.
-        guest: the other.
-        ended: is done when the console is to end although neither end says so.
+        client: the client's end.
+        guest: the guest's end, or the gateway of its site.
+        ended: a future that is done when the gateway itself ends the console.
 
     Returns:
-        Why it has ended.
+        The reason why the console ended.
     """
     copies = {asyncio.ensure_future(_copy(client, guest)): client, asyncio.ensure_future(_copy(guest, client)): guest}
-    farewell = Farewell(1001, "the gateway stops")
+    farewell = Farewell(1001, "the gateway is stopping")
     try:
         waited: list[asyncio.Future[Any]] = [*copies, ended]
         done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -37,6 +37,6 @@ async def join(client: End, guest: End, ended: asyncio.Future[Farewell]) -> Fare
 
 
 async def _copy(source: End, sink: End) -> None:
-    with suppress(OSError, RuntimeError, aiohttp.ClientError):  # whichever of them is gone
+    with suppress(OSError, RuntimeError, aiohttp.ClientError):  # one of the ends is gone
         while data := await source.read():
             await sink.write(data)

@@ -1,4 +1,4 @@
-"""Which consoles are open, and how they are ended by others than their two ends."""
+"""The open consoles of a gateway, which the gateway itself may end."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from atoll.gateway.console.ends import Farewell
-from atoll.gateway.console.line import Where
+from atoll.gateway.console.guest_connection import ConsoleEndpoint
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.target import Refused
 
 MOST = 8
-"""Consoles of one server that may be open at once."""
+"""Greatest number of open consoles of one server."""
 
 
 class Session:
-    """A console that is open, or about to be.
+    """A console that is open or about to open.
 
     Args:
-        peer: the other site that it goes to or comes from; empty if there is none.
-        where: the guest's end; None if that is at the other site.
+        peer: the other site to which the console leads or from which it comes; empty if there is none.
+        where: the address of the console; `None` if the server is at the other site.
 
     Attributes:
-        ended: is done when it has to end, and says why.
-        closed: is set when it has ended.
+        ended: the reason, once the gateway ends the console.
+        closed: set when both ends are closed.
     """
 
-    def __init__(self, peer: str, where: Where | None) -> None:
+    def __init__(self, peer: str, where: ConsoleEndpoint | None) -> None:
         self.peer = peer
         self.where = where
         self.ended: asyncio.Future[Farewell] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
 
     def end(self, code: int, why: str) -> None:
-        """Have it end, soon."""
+        """End the console soon, with a close code and a reason."""
         if not self.ended.done():
             self.ended.set_result(Farewell(code, why))
 
 
 class Sessions:
-    """The consoles of one gateway.
+    """The open consoles of one gateway.
 
     Args:
-        here: the site's name.
+        here: this site's name.
     """
 
     def __init__(self, here: str) -> None:
@@ -52,17 +52,21 @@ class Sessions:
         self._stopping = False
 
     @contextmanager
-    def opened(self, peer: str, where: Where | None = None) -> Iterator[Session]:
-        """A console, open while the context lasts.
+    def opened(self, peer: str, where: ConsoleEndpoint | None = None) -> Iterator[Session]:
+        """Yield a session that lasts as long as the context.
+
+        Args:
+            peer: see `Session`.
+            where: see `Session`.
 
         Raises:
-            Refused: the server has enough of them.
-            Unreachable: the gateway stops.
+            Refused: the server already has `MOST` open consoles.
+            Unreachable: the gateway is stopping.
         """
         if self._stopping:
-            raise Unreachable(self._here, "its gateway stops")
+            raise Unreachable(self._here, "its gateway is stopping")
         if where is not None and sum(each.where is not None and each.where.server == where.server for each in self._open) >= MOST:
-            raise Refused(429, f"{MOST} consoles of the server are open already: close one")
+            raise Refused(429, f"the server already has {MOST} open consoles, which is the limit: close one of them")
         session = Session(peer, where)
         self._open.add(session)
         try:
@@ -71,25 +75,25 @@ class Sessions:
             self._open.discard(session)
             session.closed.set()
 
-    async def take_over(self, where: Where) -> None:
-        """End whoever is connected there: QEMU lets in one at a time, and others wait without a word.
+    async def take_over(self, where: ConsoleEndpoint) -> None:
+        """End the session at an address, because QEMU serves one client at a time and lets others wait silently.
 
-        A new session is more likely to be that of somebody who is there than one whose client may have gone without goodbye.
+        The new session is preferred, because the client of the old one may have disappeared without closing it.
         """
         while held := next((each for each in self._open if each.where == where), None):
-            held.end(1008, "somebody else has connected to this console")
+            held.end(1008, "another client has connected to this console")
             await held.closed.wait()
 
     def cut(self, site: str) -> None:
-        """End what goes to or comes from a site that is a member no more."""
+        """End the sessions to and from a site that is no longer a member."""
         for session in self._open:
             if session.peer == site:
-                session.end(1008, f"site {site} is no more a member of the cloud")
+                session.end(1008, f"site {site} is no longer a member of the cloud")
 
     async def stop(self) -> None:
-        """End all of them, and let no more begin."""
+        """End all sessions, and refuse new ones."""
         self._stopping = True
         sessions = tuple(self._open)
         for session in sessions:
-            session.end(1001, "the gateway stops")
+            session.end(1001, "the gateway is stopping")
         await asyncio.gather(*(session.closed.wait() for session in sessions))

@@ -1,10 +1,10 @@
-"""The URLs of consoles.
+"""Parses and rewrites the URLs of consoles.
 
     ws://GATEWAY/console/SITE/serial?token=TOKEN
     http://GATEWAY/console/vnc/vnc_lite.html?path=console/SITE/vnc?token=TOKEN
 
-Nova makes them, from `[serial_console] base_url` and `[vnc] novncproxy_base_url` of the site that has the server. The gateway that the
-client speaks to puts itself in the place of GATEWAY, so that a client that can reach one site only reaches the consoles of all.
+Nova makes them from `[serial_console] base_url` and `[vnc] novncproxy_base_url` of the server's site. The gateway of the client replaces
+GATEWAY by its own address, so that a client that can reach only one site can open the consoles of all.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from atoll.gateway.request.call import Call, Reply
 
 PREFIX = "/console/"
-"""Of all paths that have to do with consoles."""
+"""Prefix of all paths of consoles."""
 
 KINDS = {"serial": ("serial", "serial"), "vnc": ("vnc", "novnc")}
-"""The consoles that there are: for Nova, a protocol and a type."""
+"""The kinds of consoles, each with Nova's protocol and type."""
 
 _PAGES = f"{PREFIX}vnc/"
 _TOKEN = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -31,31 +31,31 @@ _DEFAULT_PORT = re.compile(r":(80|443)$")
 
 
 @dataclass(frozen=True)
-class Door:
-    """What a WebSocket can be opened at.
+class ConsoleAddress:
+    """The site and kind of console that a path names.
 
     Attributes:
-        site: which has the server.
-        kind: of `KINDS`.
+        site: the server's site.
+        kind: one of `KINDS`.
     """
 
     site: str
     kind: str
 
 
-def door(path: str) -> Door | None:
-    """What a path means; None if it is none of a WebSocket."""
+def console_address(path: str) -> ConsoleAddress | None:
+    """Return the site and kind that a path names; `None` if it is not the path of a console."""
     parts = path.removeprefix(PREFIX).split("/")
-    return Door(*parts) if len(parts) == 2 and parts[1] in KINDS else None
+    return ConsoleAddress(*parts) if len(parts) == 2 and parts[1] in KINDS else None
 
 
 def file_of(path: str) -> str | None:
-    """Which of noVNC's files a path means; None if it is none of these."""
+    """Return the name of the noVNC file at a path; `None` if the path is not below noVNC's."""
     return path.removeprefix(_PAGES) if path.startswith(_PAGES) else None
 
 
 def token_of(query: str) -> str | None:
-    """The token in a query; None if there is none, or not exactly one that could be Nova's."""
+    """Return the token in a query; `None` unless there is exactly one, in the form of Nova's tokens."""
     try:
         found = parse_qs(query, max_num_fields=_FIELDS).get("token", [])
     except ValueError:
@@ -64,15 +64,16 @@ def token_of(query: str) -> str | None:
 
 
 def shown(target: str) -> str:
-    """A request's target as it may be logged: who reads a token is let in to a guest."""
+    """Return a request's target for the log, without a console token, which would admit the reader to a guest."""
     path, _mark, query = target.partition("?")
     return f"{path}?…" if "token" in query.lower() else target
 
 
 def same_origin(origins: Sequence[str], host: str) -> bool:
-    """Whether a WebSocket is asked for by a page of this gateway, or by no browser (as nova/console/websocketproxy.py).
+    """Return whether a page of this gateway, or a client that is no browser, opens a WebSocket.
 
-    Any page may open WebSockets to anywhere; the browser only says which page it was.
+    Any page may open WebSockets to any host; the browser only sends the page's origin along. Nova's proxy checks the origin as well
+    (nova/console/websocketproxy.py).
     """
     try:
         pages = [urlsplit(origin) for origin in origins]
@@ -86,7 +87,7 @@ def _authority(text: str) -> str:
 
 
 def asked_for(call: Call) -> bool:
-    """Whether a request has Nova make the URL of a console."""
+    """Return whether a request asks Nova for the URL of a console."""
     if call.method != "POST" or call.service != "compute":
         return False
     last = call.path.rstrip("/").rpartition("/")[2]
@@ -94,11 +95,11 @@ def asked_for(call: Call) -> bool:
 
 
 def led_here(reply: Reply, host: str) -> Reply:
-    """Nova's answer with a URL that leads through the gateway that the client speaks to.
+    """Return Nova's answer with a URL that leads through the client's gateway.
 
     Args:
-        reply: to what `asked_for` is true of.
-        host: this gateway, as the client calls it: name or address, and port.
+        reply: the answer to a request for which `asked_for` is true.
+        host: the name or address and port by which the client reaches this gateway.
     """
     try:
         answer = reply.json()
@@ -111,7 +112,7 @@ def led_here(reply: Reply, host: str) -> Reply:
 
 
 def new_token(reply: Reply) -> str | None:
-    """The token in Nova's answer to what `asked_for` is true of; None if there is none."""
+    """Return the token in Nova's answer to a request for which `asked_for` is true; `None` if there is none."""
     try:
         found = _TOKEN.findall(urlsplit(reply.json()["remote_console"]["url"]).query)
     except (ValueError, KeyError, TypeError):

@@ -1,9 +1,9 @@
-"""Finds names that two sites gave to different things while they were apart, tells the operator, and keeps them from being mistaken.
+"""Find names that two sites gave to different resources while they were apart, report them, and keep them from being confused.
 
-What was made while a site could not be asked is noted on the disk. As soon as both sites can be reached, what they have under the name is
-compared. If it differs, both are kept, as two users of one name are, all sites are told, and `atoll conflicts` lists it until one of the
-two is gone. Until then the name means what the gateway that is asked has at its own site; a request that would mean something else than
-what that gateway shows is refused.
+A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
+are compared. If they differ, both are kept, as two users of one name are; all sites are told, and `atoll conflicts` lists the name until
+one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A request that would mean
+another resource than the one that this gateway shows is refused.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from urllib.parse import parse_qsl, unquote
 
 import orjson
 from aiohttp import web
-from multidict import CIMultiDict
 
 from atoll.gateway.bring import references as kinds
 from atoll.gateway.bring.references import references
 from atoll.gateway.copies.conflicts import Conflicts
-from atoll.gateway.copies.names import ASK_S, Names, limited, read
+from atoll.gateway.copies.names import ASK_S, MAX_NAMES_BYTES, NameClaims, read
 from atoll.gateway.faults import fault
+from atoll.gateway.peer import peer_body
 from atoll.gateway.private_database import opened
-from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.gateway.request.headers import microversion, request_id
+from atoll.gateway.request.call import Call, Reply, Unreachable, to_gateway
+from atoll.gateway.request.headers import microversion
 from atoll.gateway.resolve.routes import Route, match
-from atoll.gateway.resolve.unique import FLAVOR_ID, KEY_PAIR, KINDS, USERS_OF_KEY_PAIRS, Name
+from atoll.gateway.resolve.unique import FLAVOR_ID, KEY_PAIR, NAME_KINDS, USERS_OF_KEY_PAIRS, Name
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -37,14 +37,14 @@ DESCRIBE = "/atoll/names/describe"
 CLASH = "/atoll/names/clash"
 
 DIFFERS = "X-Atoll-Differs"
-"""Header of an answer about a name that sites have given to different things: those sites."""
+"""Header that names the sites which have given the requested name to different resources."""
 
 LOOK_S = 60.0
-"""Seconds between two looks at what sites have under names that may clash."""
+"""Seconds between two comparisons of the names that may clash."""
 
 MOST = 10_000
-"""Names that are watched since other sites have told of them. Those of this site are bounded by quotas: who deletes what has a name ends
-that it is watched."""
+"""Greatest number of names that are watched because other sites reported them. This site's own names are bounded by
+quotas, because a name is watched no longer than its resource exists."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS suspect (
@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS suspect (
 
 
 class Suspect(NamedTuple):
-    """A name that two sites may have given to different things.
+    """A name that two sites may have given to different resources.
 
     Attributes:
         name: the name.
@@ -66,13 +66,13 @@ class Suspect(NamedTuple):
     sites: tuple[str, str]
 
 
-class Clashes:
+class NameClashes:
     """The names that this gateway watches.
 
     Args:
-        sites: to ask.
-        conflicts: where clashes are told.
-        file: the SQLite file; its directory exists. `:memory:` keeps nothing.
+        sites: sends requests to the sites.
+        conflicts: lists the clashes for operators.
+        file: the SQLite file, in an existing directory; `:memory:` keeps nothing.
         durable: see `opened`.
     """
 
@@ -80,7 +80,7 @@ class Clashes:
         self._database = opened(self, file, _SCHEMA, durable=durable)
         self._sites = sites
         self._conflicts = conflicts
-        self.names = Names(sites, self._note_unasked)
+        self.names = NameClaims(sites, self._note_unasked)
         self._wake = asyncio.Event()
         self._suspects = {
             Suspect(Name(*row[:3]), (row[3], row[4])): bool(row[5])
@@ -95,10 +95,10 @@ class Clashes:
         application.router.add_post(CLASH, self._told)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database file."""
         self._database.close()
 
-    # What is watched
+    # The watched names
 
     def _note_unasked(self, names: Sequence[Name], silent: Sequence[str]) -> None:
         for name in names:
@@ -124,16 +124,16 @@ class Clashes:
             self._conflicts.resolve(name.kind, _told_as(name))
 
     def forget(self, site: str) -> None:
-        """Watch no more what a site has that has left or was revoked."""
+        """Stop watching the names of a site that has left or was revoked."""
         for suspect in [each for each in self._suspects if site in each.sites]:
             self._forget(suspect)
 
     def wake(self, *_ignored: object) -> None:
-        """Compare at once; fit for `Mesh.on_members`."""
+        """Compare the names at once; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def on_write(self, call: Call) -> None:
-        """Compare again after a write that may end a clash; what is gone here can't become one.
+        """Schedule a comparison after a deletion, which may end a clash.
 
         Args:
             call: a request that this site's service has carried out.
@@ -149,7 +149,7 @@ class Clashes:
         self._wake.set()
 
     async def run(self) -> None:
-        """Compare, until cancelled."""
+        """Compare the watched names whenever one may have changed, until cancelled."""
         while True:
             self._wake.clear()
             await self.compare()
@@ -160,13 +160,13 @@ class Clashes:
                 continue
 
     async def compare(self) -> None:
-        """Compare what sites have under all names that are watched."""
+        """Compare the resources of both sites under each watched name."""
         there = {self._sites.here, *self._sites.reachable()}
         for suspect in [each for each in self._suspects if there >= set(each.sites)]:
             try:
                 one, other = await asyncio.gather(*(self._description(site, suspect.name) for site in suspect.sites))
             except Unreachable as error:
-                LOG.info("what %s has can't be compared: %s", suspect.name, error)
+                LOG.info("can't compare the resources named %s: %s", suspect.name, error)
                 continue
             if one is None or other is None or one == other:
                 clashed = self._suspects.get(suspect)
@@ -177,15 +177,15 @@ class Clashes:
                 await self._found(suspect)
 
     async def _found(self, suspect: Suspect) -> None:
-        """Two sites have given a name to different things: note it, and tell all."""
+        """Record that two sites have given a name to different resources, and tell all sites."""
         name = suspect.name
         self._watch(suspect, clashes=True)
-        why = f"{' and '.join(suspect.sites)} have given this name to different things: delete or replace one of them"
+        why = f"{' and '.join(suspect.sites)} have given this name to different resources: delete or replace one of them"
         self._conflicts.note(name.kind, _told_as(name), suspect.sites, why)
         await self._tell(suspect)
 
     async def _tell(self, suspect: Suspect) -> None:
-        """Have all sites look at a name that has begun, or ceased, to clash."""
+        """Have all sites check a name whose clash has begun or ended."""
         name = suspect.name
         body = {"names": [[name.kind, name.value, name.owner]], "sites": suspect.sites}
         await asyncio.gather(*(self._send(site, CLASH, body) for site in self._sites.reachable()), return_exceptions=True)
@@ -198,65 +198,65 @@ class Clashes:
             found = reply.json()["found"]
             return None if found is None else dict(found)
         except (ValueError, KeyError, TypeError) as error:
-            raise Unreachable(site, f"its gateway does not say what it has (HTTP {reply.status})") from error
+            raise Unreachable(site, f"its gateway does not describe its resource (HTTP {reply.status})") from error
 
     async def _send(self, site: str, path: str, body: Any) -> Reply:
-        call = Call("POST", "atoll", path.removeprefix("/atoll"), "", CIMultiDict(), None, request_id(None)).with_(json=body)
+        call = to_gateway("POST", path).with_(json=body)
         return await self._sites.send(site, call, ASK_S)
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
         try:
-            (name,) = read(orjson.loads(await limited(request))["names"])
+            (name,) = read(orjson.loads(await peer_body(request, MAX_NAMES_BYTES))["names"])
             found = await self.names.describe(name)
         except (ValueError, KeyError, TypeError) as error:
-            raise web.HTTPBadRequest(text="expected one name") from error
+            raise web.HTTPBadRequest(text="expected a JSON object with one name") from error
         except Unreachable as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from error
         return web.json_response({"found": found and dict(found)})
 
     async def _told(self, request: web.Request) -> web.StreamResponse:
-        """Another site has found that a clash has begun or ended; this gateway looks itself whether there is one."""
+        """Handle another site's notice that a clash has begun or ended: this gateway compares the resources itself."""
         try:
-            said = orjson.loads(await limited(request))
+            said = orjson.loads(await peer_body(request, MAX_NAMES_BYTES))
             (name,), (one, other) = read(said["names"]), map(str, said["sites"])
         except (ValueError, KeyError, TypeError) as error:
-            raise web.HTTPBadRequest(text="expected one name and two sites") from error
+            raise web.HTTPBadRequest(text="expected a JSON object with one name and two sites") from error
         suspect, known = _suspect(name, one, other), {self._sites.here, *self._sites.others()}
         if suspect in self._suspects:
             self._wake.set()
         elif {one, other} <= known:
             if len(self._suspects) >= MOST:
-                raise web.HTTPServiceUnavailable(text="too many names are watched")
+                raise web.HTTPServiceUnavailable(text=f"this gateway already watches {MOST} names that other sites reported")
             self._watch(suspect)
         return web.json_response({})
 
-    # What it means for requests
+    # The effect on requests
 
     def between(self, name: Name) -> tuple[str, ...]:
-        """Return the sites that have given a name to different things; none if all agree."""
+        """Return the sites that have given a name to different resources; none if all agree."""
         return tuple(sorted({site for each in self._clashing if each.name == name for site in each.sites}))
 
     def owner(self, call: Call, route: Route) -> str | None:
-        """Return the user whose name of the whole cloud a request is about, empty for names of all users; `None` if it is about none.
+        """Return the user to whom the name in a request belongs: empty for names of all users, `None` if the request has no such name.
 
         Args:
-            call: the client's.
-            route: of the request.
+            call: the client's request.
+            route: the request's route.
         """
         name = _named(call, route)
         return None if name is None else name.owner
 
     def sites_for(self, call: Call, route: Route, everywhere: Sequence[str], scope: Sequence[str] | None) -> list[str] | Reply:
-        """Return the sites that a change of what has copies concerns: not those that have something else under the name.
+        """Return the sites that a change of a resource with copies concerns, without those where its name means another resource.
 
         Args:
-            call: the client's.
-            route: of the request.
+            call: the client's request.
+            route: the request's route.
             everywhere: all sites.
-            scope: the sites that the client named.
+            scope: the sites that the client named; `None` if it named none.
 
         Returns:
-            The sites; or 409 if the name means nothing definite.
+            The sites; or 409 if the name is ambiguous.
         """
         name = _named(call, route)
         differing = self.between(name) if name is not None else ()
@@ -269,11 +269,11 @@ class Clashes:
         return self._ambiguous(call, name, differing)
 
     def refusal(self, call: Call, site: str) -> Reply | None:
-        """Return 409 if a request refers to a name that means something else at its site than what this gateway shows.
+        """Return 409 if a name in a request means another resource at its site than the one that this gateway shows.
 
         Args:
-            call: the client's.
-            site: where it is carried out.
+            call: the client's request.
+            site: the site that carries it out.
         """
         if not self._clashing or call.service != "compute":
             return None
@@ -287,7 +287,7 @@ class Clashes:
         return None
 
     def mark(self, call: Call, route: Route, reply: Any) -> None:
-        """Say in an answer about a name which sites have given it to different things, to whoever may see what has it."""
+        """Add the differing sites to an answer about a name that clashes, if the client may see the resource."""
         if not self._clashing or reply.status >= 400:
             return
         name = _named(call, route)
@@ -304,7 +304,7 @@ class Clashes:
             reply.headers[DIFFERS] = ",".join(differing)
 
     def _ambiguous(self, call: Call, name: Name, differing: Iterable[str]) -> Reply:
-        kind = KINDS[name.kind].key.replace("keypair", KEY_PAIR) or name.kind
+        kind = NAME_KINDS[name.kind].key.replace("keypair", KEY_PAIR) or name.kind
         message = (
             f"{kind} {name.value} is not the same at {' and '.join(differing)}: delete it at one of them, with a scope that names the site"
         )
@@ -321,7 +321,7 @@ def _told_as(name: Name) -> str:
 
 
 def _named(call: Call, route: Route) -> Name | None:
-    """Return the name of the whole cloud that a request is about, if it is about one that a client chooses."""
+    """Return the cloud-wide name that a request is about; `None` if it is about none that a client chooses."""
     if route.resource is None or route.resource.service != "compute" or not route.id:
         return None
     if route.resource.key == "keypairs":

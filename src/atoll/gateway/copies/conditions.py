@@ -1,8 +1,8 @@
-"""Conditions on changes: `If-Match: revision_number=R` of Neutron, whose numbers are each site's own.
+"""Conditions on changes: Neutron's `If-Match: revision_number=R`, whose numbers are each site's own.
 
-A client knows the number of the copy that its gateway shows: this site's, or, if it has none, the oldest one's. The condition is compared
-with that copy. Then it is made one on the same state of each other copy, which has been looked at before, so that a change in between is
-noticed there too. Pure.
+A client knows the number of the copy that its gateway shows: this site's copy or, if there is none, the oldest one. The gateway compares
+the condition with that copy. Then it makes a condition for each other copy from the number that the copy had when it was looked at, so that
+a change in between is noticed there too. Pure functions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from atoll.gateway.request.call import Call
 IF_MATCH = "If-Match"
 
 _NUMBER = re.compile(r"revision_number=([0-9]{1,18})(?![0-9])")
-"""Neutron takes it as an entity tag, in quotes or without, and refuses two (`api_common.check_request_for_revision_constraint`)."""
+"""Neutron accepts the number with or without quotes, and refuses two (`api_common.check_request_for_revision_constraint`)."""
 
 
 def wanted_revision(call: Call) -> int | None:
-    """Return the revision number on which a change depends; `None` if on none, or if it is for the service to say what is wrong."""
+    """Return the revision number on which a change depends; `None` if there is no such condition, or an invalid one."""
     if call.service != "network" or call.method not in {"PUT", "DELETE"}:
         return None
     found = _NUMBER.findall(call.headers.get(IF_MATCH, ""))
@@ -28,13 +28,13 @@ def wanted_revision(call: Call) -> int | None:
 
 
 def revision(item: Mapping[str, Any]) -> int | None:
-    """Return the revision number of a copy."""
+    """Return the revision number of a copy; `None` if it shows none."""
     number = item.get("revision_number")
     return number if isinstance(number, int) else None
 
 
 def shown(items: Mapping[str, Mapping[str, Any]], here: str) -> str:
-    """Return the site whose copy the gateway of a site shows to clients.
+    """Return the site whose copy a gateway shows to clients.
 
     Args:
         items: the copies, by site; at least one.
@@ -44,12 +44,12 @@ def shown(items: Mapping[str, Mapping[str, Any]], here: str) -> str:
 
 
 def oldest(items: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the site that made a resource first: there all gateways begin a conditional change, so that one of two fails whole."""
+    """Return the site with the oldest copy. All gateways begin conditional changes there, so that one of two fails at all sites."""
     return shown(items, "")
 
 
 def conditional(call: Call, item: Mapping[str, Any]) -> Call:
-    """Return a change of one copy that depends on its state when it was looked at."""
+    """Return a change of one copy that depends on the copy's revision number when it was looked at."""
     number = revision(item)
     if number is None:
         return call

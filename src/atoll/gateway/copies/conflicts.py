@@ -1,7 +1,7 @@
-"""Disagreements between sites about one resource, kept until the sites agree or an operator has seen them.
+"""Disagreements between sites about one resource, kept until the sites agree.
 
-An id alone never identifies a copy. Where two sites hold different things under one id, or where a pending operation does not fit the
-object that it would change, the gateway does nothing, writes the reason into its log and notes it here for `atoll conflicts`.
+An id alone never identifies a copy. If two sites hold different resources under one id, or if a pending operation does not fit the object
+that it would change, the gateway does nothing. It logs the reason and records it here for `atoll conflicts`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from atoll.gateway.private_database import opened
 LOG = logging.getLogger(__name__)
 
 MOST = 1000
-"""Disagreements that are kept; the oldest makes room for a new one."""
+"""Greatest number of disagreements that are kept; a new one replaces the oldest."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS conflict (
@@ -31,8 +31,8 @@ class Conflicts:
     """The disagreements that one gateway has met.
 
     Args:
-        file: the SQLite file; its directory exists. `:memory:` keeps nothing.
-        now: seconds since 1970.
+        file: the SQLite file, in an existing directory; `:memory:` keeps nothing.
+        now: returns the time in seconds since 1970.
         durable: see `opened`.
 
     Raises:
@@ -44,11 +44,11 @@ class Conflicts:
         self._now = now
 
     def note(self, kind: str, identifier: str, sites: Iterable[str], why: str) -> None:
-        """Keep a disagreement, and log it as an error unless it is known already.
+        """Record a disagreement, and log it as an error unless it is recorded already.
 
         Args:
             kind: the kind of the resource.
-            identifier: its id.
+            identifier: the resource's id.
             sites: the sites that disagree.
             why: one sentence for people.
         """
@@ -61,11 +61,11 @@ class Conflicts:
         self._database.execute("DELETE FROM conflict WHERE rowid NOT IN (SELECT rowid FROM conflict ORDER BY since DESC LIMIT ?)", (MOST,))
 
     def resolve(self, kind: str, identifier: str) -> None:
-        """Forget the disagreement about a resource: its sites agree."""
+        """Remove the disagreement about a resource whose sites agree."""
         self._database.execute("DELETE FROM conflict WHERE kind = ? AND id = ?", (kind, identifier))
 
     def list(self) -> list[dict[str, Any]]:
-        """All disagreements, oldest first, for JSON."""
+        """Return all disagreements, oldest first, for JSON."""
         rows = self._database.execute("SELECT kind, id, sites, why, since FROM conflict ORDER BY since, kind, id")
         return [
             {
@@ -79,5 +79,5 @@ class Conflicts:
         ]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database file."""
         self._database.close()

@@ -1,44 +1,45 @@
-"""Creates something at the sites that a scope names: at all sites of one choice, or nowhere."""
+"""Create resources at the sites that a scope names: at all sites of one of its choices, or at none."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from atoll.gateway import faults
-from atoll.gateway.answers import GONE, words
+from atoll.gateway.answers import GONE, error_text
 from atoll.gateway.copies.draft import Draft, draft, of_user
 from atoll.gateway.copies.intents import Intents
-from atoll.gateway.copies.operation import Operation
 from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.requester import Requester, Requesters
 from atoll.gateway.resolve.routes import Resource
 from atoll.gateway.sites import Sites
 
 _HOPELESS = (400, 401)
-"""Refusals that every site would repeat: the request itself is wrong, or the user is not known."""
+"""Statuses of refusals that every site would repeat: the request is invalid, or the user is unknown."""
 
 CreateAt = Callable[[str, Call, Resource], Awaitable[Reply]]
-"""Creates something at one site, which brings along what it lacks; raises Unreachable."""
+"""A function that creates a resource at one site, which first brings the resources that it lacks; raises `Unreachable`."""
 
 Tie = Callable[[Draft, Mapping[str, str]], None]
-"""Notes that what was created at several sites, and has there these ids, belongs together."""
+"""A function that records that resources at several sites, given by their id at each site, are replicas of each other."""
 
 Parts = Mapping[str, Sequence[int]]
-"""By site, the numbers of those of several things that it is to have; all that are asked for, if it is not named."""
+"""For a request that creates several resources, by site: the indexes of those to create there. A site without an entry creates all."""
 
 
 class Creator:
-    """Creates at several sites.
+    """The creation of resources at several sites.
 
     Args:
-        sites: to ask.
-        pending: for what could not be undone.
+        sites: sends requests to the sites.
+        pending: keeps the deletions that could not be carried out.
         create_at: see `CreateAt`.
         tie: see `Tie`.
-        requesters: finds out who asks.
+        requesters: finds out who makes a request.
     """
 
     def __init__(self, sites: Sites, pending: Pending, create_at: CreateAt, tie: Tie, requesters: Requesters) -> None:
@@ -54,19 +55,20 @@ class Creator:
         resource: Resource,
         choices: Sequence[Sequence[str]],
         later: Sequence[str] = (),
-        parts: Parts = {},  # noqa: B006 - it is not changed
+        parts: Parts = MappingProxyType({}),
     ) -> Reply:
-        """Create something at all sites of the first of several choices where that works.
+        """Create a resource at all sites of the first of several choices at which that succeeds.
 
         Args:
             call: the client's POST.
-            resource: what is created.
-            choices: of `scope.Plan`.
-            later: sites that can't be reached now, and shall have it too when they can: of a resource that can be given an id.
-            parts: if several things are created that not all sites are to have. The first site of a choice has all.
+            resource: the type of the resource.
+            choices: the choices of sites, from `scope.Plan`.
+            later: sites that can't be reached now and are to create the resource once they can be reached; only for a resource that can be
+                given an id.
+            parts: see `Parts`. The first site of a choice creates all resources.
 
         Returns:
-            The answer of the choice's first site. If no choice works, the first that was given, or 503 if there was none.
+            The answer of the choice's first site. If no choice succeeds, the first refusal, or 503 if there was none.
         """
         traced = len(choices) > 1 or len(choices[0]) > 1 or bool(later)
         requester = await self._requesters.of(call) if traced else None
@@ -82,7 +84,7 @@ class Creator:
             except Unreachable as error:
                 cut[error.site] = None
                 if error.sent and not made.traceable:
-                    break  # it may have been created there, and could not be found to be deleted
+                    break  # the site may have created the resource, and the gateway could not find it to delete it
                 continue
             if reply.ok or reply.status in _HOPELESS:
                 return reply
@@ -90,7 +92,7 @@ class Creator:
         return refusal or faults.unreachable(call.service, cut, self._sites.here)
 
     async def _create_together(self, asked: _Together) -> Reply:
-        """Create at all sites of a choice, or at none.
+        """Create a resource at all sites of a choice, or at none.
 
         Raises:
             Unreachable: a site did not answer.
@@ -116,18 +118,18 @@ class Creator:
         return replace(done[choice[0]], site=",".join(choice))
 
     def _leave(self, asked: _Together, first: Reply) -> None:
-        """Have it made later where that can't be done now."""
+        """Record the creation at unreachable sites as pending operations."""
         for each in asked.made.for_others(first).one_by_one():
             copy = each.copy(each.ids[0], asked.requester)
             self._pending.add(replace(copy, site=site) for site in asked.later)
 
     async def _create_at_all(self, asked: _Together, intents: Intents) -> dict[str, Reply]:
-        """Create at all sites of a choice.
+        """Create a resource at all sites of a choice.
 
         Raises:
-            _Failed: a site has not done it.
+            _Failed: a site has not created it.
         """
-        # The first alone: if it refuses, which the others would do too, there is nothing to be undone.
+        # The first site alone: if it refuses, the others would refuse too, and nothing has to be undone.
         made, requester = asked.made, asked.requester
         first, *others = asked.sites
         intents.keep(made.removals([first], requester))
@@ -150,7 +152,7 @@ class Creator:
         return done
 
     async def _create(self, made: Draft, site: str, intents: Intents) -> Reply | Unreachable:
-        """Create at one site, and note what is to be undone if that fails."""
+        """Create a resource at one site, and record the deletion that follows if another site fails."""
         outcome: Reply | Unreachable
         try:
             outcome = await self._create_at(site, made.call, made.resource)
@@ -159,13 +161,13 @@ class Creator:
         else:
             unsure, why = outcome.status >= 500, f"HTTP {outcome.status}"
         if unsure:
-            intents.leave(site, f"may have been created: {why}")
+            intents.leave(site, f"the resource may have been created: {why}")
         elif isinstance(outcome, Unreachable) or not outcome.ok:
             intents.settle(site)
         return outcome
 
     async def _undo(self, site: str, deletions: Sequence[Call], intents: Intents, requester: Requester | None) -> None:
-        """Delete what was created at a site; what can't be deleted now is later."""
+        """Delete the resources created at a site; record a pending operation for each that can't be deleted now."""
         left: list[tuple[Call, str]] = []
         for delete in deletions:
             try:
@@ -174,24 +176,24 @@ class Creator:
                 left.append((delete, error.why))
             else:
                 if not reply.ok and reply.status not in GONE:
-                    left.append((delete, f"HTTP {reply.status}: {words(reply)}"))
+                    left.append((delete, f"HTTP {reply.status}: {error_text(reply)}"))
         if not left:
             intents.settle(site)
             return
-        intents.keep({site: [Operation.of(site, of_user(delete, requester), why, requester) for delete, why in left]})
-        intents.leave(site, f"could not be undone: {left[0][1]}")
+        intents.keep({site: [PendingOperation.of(site, of_user(delete, requester), why, requester) for delete, why in left]})
+        intents.leave(site, f"the creation could not be undone: {left[0][1]}")
 
 
 @dataclass(frozen=True)
 class _Together:
-    """What is created at several sites at once.
+    """A creation at several sites at once.
 
     Attributes:
-        made: what.
-        sites: where, the first first.
+        made: the resource.
+        sites: the sites; the first is asked first.
         later: see `Creator.create`.
-        parts: see `Creator.create`.
-        requester: who asked for it.
+        parts: see `Parts`.
+        requester: the user who made the request.
     """
 
     made: Draft
@@ -201,12 +203,12 @@ class _Together:
     requester: Requester | None
 
 
-class _Failed(Exception):  # noqa: N818 - what happened elsewhere, not an error of ours
-    """Something could not be created at all sites.
+class _Failed(Exception):
+    """A resource could not be created at all sites.
 
     Args:
-        outcome: what a site said, or that it did not answer.
-        done: where it was created, and how it is deleted there.
+        outcome: the refusal of a site, or its silence.
+        done: the deletions of the resource at the sites that created it.
     """
 
     def __init__(self, outcome: Reply | Unreachable, done: Mapping[str, Sequence[Call]]) -> None:

@@ -1,4 +1,4 @@
-"""How something is created at several sites: with which id, and how it is found again if a site does not say what has become of it."""
+"""Prepare a creation at several sites: choose the resource's id, or a tag by which it is found if a site does not answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from atoll.gateway.answers import REPLICA_TAG, find_tagged
-from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.headers import GIVEN_ID, microversion
@@ -25,16 +25,17 @@ _PINNED: Mapping[str, tuple[str, ...]] = {
     "security_groups": (),
     "security_group_rules": (),
 }
-"""Neutron's types that an administrator may give an id, and what Neutron itself chooses: the others must have what the first has."""
+"""Neutron's types to which an administrator may give an id, with the fields whose values Neutron chooses: all sites get the first site's
+values."""
 
 _OF_POOL = ("subnetpool_id", "prefixlen", "use_default_subnetpool")
-"""By these a site would choose a prefix of its own."""
+"""Fields by which each site would choose its own prefix."""
 
 _WITH_IDS = ("images", "flavors")
-"""Types that take an id when they are created: an image from the gateway, a flavor from an administrator."""
+"""Types whose creation accepts an id: of an image from the gateway, of a flavor from an administrator."""
 
 _KNOWS_USERS = (2, 10)
-"""The first of Nova's microversions that deletes a key pair of the user that the query names."""
+"""Nova's first microversion that deletes a key pair of the user that the query names."""
 
 REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
 """Types that can be the same at several sites."""
@@ -42,14 +43,14 @@ REPLICABLE = ("servers", "keypairs", *_WITH_IDS, *_PINNED)
 
 @dataclass(frozen=True)
 class Draft:
-    """What is about to be created: one thing, or several of one type in one request.
+    """A creation that is about to be sent: of one resource, or of several of one type in one request.
 
     Attributes:
-        call: the request, for the first site.
-        resource: its type.
-        ids: what the ids will be; empty if they are not for us to choose, and so might be those of things that are there already.
-        tag: by which servers are found; empty for all else.
-        single: whether the request makes one thing, and says so: a list of one thing is answered with a list.
+        call: the request for the first site.
+        resource: the type.
+        ids: the ids that the resources will have; empty if the service assigns them.
+        tag: the tag by which a server is found; empty for all other types.
+        single: whether the request creates one resource; a list of one resource is answered with a list.
     """
 
     call: Call
@@ -60,16 +61,16 @@ class Draft:
 
     @property
     def traceable(self) -> bool:
-        """Whether it can be found at a site that did not say what has become of it."""
+        """True if the resource can be found at a site that did not answer its creation."""
         return bool(self.ids or self.tag)
 
     @property
     def takes_id(self) -> bool:
-        """Whether the first site chooses the id, and the others are given it by their gateways, in the user's name."""
+        """True if the first site chooses the id, and the other sites' gateways pass it to their services in the user's name."""
         return self.resource.service == "network"
 
     def for_others(self, first: Reply) -> Draft:
-        """What is created at the other sites, after the first has created it: with the user's own rights, and under the same id."""
+        """Return the creation for the other sites, with the id that the first site's answer has; it is sent with the user's own rights."""
         body, made = self.call.json(), items_of(first.json(), self.resource)
         for wanted, has in zip(items_of(body, self.resource), made, strict=True):
             self._pin(wanted, has)
@@ -80,7 +81,7 @@ class Draft:
         return replace(self, call=call, ids=tuple(has["id"] for has in made))
 
     def _pin(self, wanted: Any, made: Mapping[str, Any]) -> None:
-        """Ask for what the first site has chosen."""
+        """Ask for the values that the first site has chosen."""
         if self.resource.key == "keypairs":
             wanted["public_key"] = made["public_key"]
         elif self.takes_id:
@@ -91,10 +92,10 @@ class Draft:
             wanted.pop("tenant_id", None)
 
     def only(self, numbers: Sequence[int]) -> Draft:
-        """Some of the things, for a site that has no use for the others.
+        """Return the creation of some of the resources, for a site that does not need the others.
 
         Args:
-            numbers: which, from 0.
+            numbers: the resources' indexes, from 0.
         """
         if self.single or len(numbers) == len(items_of(self.call.value, self.resource)):
             return self
@@ -104,7 +105,7 @@ class Draft:
         return replace(self, call=self.call.with_(json=body), ids=ids)
 
     def one_by_one(self) -> list[Draft]:
-        """Each thing by itself, in the form of a request for one."""
+        """Return the creation of each resource by itself, as a request for one."""
         if self.single:
             return [self]
         items = self.call.json()[self.resource.key]
@@ -115,21 +116,21 @@ class Draft:
         ]
 
     def ids_in(self, created: Reply) -> list[str]:
-        """The ids that a site has given. A key pair's is its name."""
+        """Return the ids in a site's answer. The id of a key pair is its name."""
         name = "name" if self.resource.key == "keypairs" else "id"
         return [str(made[name]) for made in items_of(created.json(), self.resource)]
 
     def deletions(self, created: Reply) -> list[Call]:
-        """The requests that delete it again."""
+        """Return the requests that delete the created resources."""
         return [self._delete_at(self._path(identifier)) for identifier in self.ids_in(created)]
 
-    def copy(self, identifier: str, requester: Requester | None) -> Operation:
-        """What creates one thing at a site that is to have it later. If that site lacks what it is a part of, it needn't."""
-        operation = Operation.of("", of_user(self.call, requester), "can't be reached", requester)
+    def copy(self, identifier: str, requester: Requester | None) -> PendingOperation:
+        """Return the operation that creates one resource at a site later, unless the site then lacks the resource's parent."""
+        operation = PendingOperation.of("", of_user(self.call, requester), "can't be reached", requester)
         return replace(operation, about=self._path(identifier))
 
-    def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, list[Operation]]:
-        """What makes sure that it is not at these sites, without knowing whether it is; nothing if it could not be found."""
+    def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, list[PendingOperation]]:
+        """Return the operations that delete the resources at sites whose answer is unknown; none if they could not be found."""
         if not self.traceable:
             return {}
         if self.tag:
@@ -138,7 +139,7 @@ class Draft:
         else:
             deletions = [self._delete_at(self._path(identifier)) for identifier in self.ids]
         return {
-            site: [replace(Operation.of(site, each, "being created", requester, unsure=True), tag=self.tag) for each in deletions]
+            site: [replace(PendingOperation.of(site, each, "being created", requester, unsure=True), tag=self.tag) for each in deletions]
             for site in sites
         }
 
@@ -152,16 +153,16 @@ class Draft:
 
 
 def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Draft:
-    """Prepare a creation.
+    """Prepare a creation at one or several sites.
 
     Args:
         call: the client's POST.
-        resource: what is created.
-        several: at more than one site.
-        traced: it must be possible to find it again.
+        resource: the type of the resource.
+        several: `True` if the resource is created at more than one site.
+        traced: `True` if it must be possible to find the resource again.
 
     Raises:
-        ValueError: it can't be created at several sites; why, for people.
+        ValueError: the resource can't be created at several sites; the message is for the client.
     """
     if not traced:
         return Draft(call, resource)
@@ -177,7 +178,7 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
         wanted["id"] = str(uuid.uuid4())
         chosen = call.with_(json=body)
         if resource.service == "image":
-            chosen.headers[GIVEN_ID] = "1"  # Glance takes an id from its gateway, and not from a user
+            chosen.headers[GIVEN_ID] = "1"  # Glance accepts an id from its gateway, not from a user
         return Draft(chosen, resource, ids=(wanted["id"],))
     if resource.key == "servers":
         if {str(wanted.get(name, 1)) for name in ("min_count", "max_count")} != {"1"}:
@@ -194,9 +195,9 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
 
 
 def of_user(call: Call, requester: Requester | None) -> Call:
-    """Return a call that means the same without the user's token: a key pair's name is unique only among those of its user.
+    """Return a call that names the user whom the token would identify, since a key pair's name is unique only among its user's key pairs.
 
-    If nobody knows who asked, no key pair is meant.
+    If the requester is unknown, the call matches no key pair.
     """
     parts = call.path.split("/")
     if call.service != "compute" or "os-keypairs" not in parts:
@@ -204,7 +205,7 @@ def of_user(call: Call, requester: Requester | None) -> Call:
     asked = parse_qsl(call.query, keep_blank_values=True)
     if any(name == "user_id" for name, _ in asked) and microversion(call.headers) >= _KNOWS_USERS:
         return call
-    # Earlier versions pass over a user that the query names.
+    # Earlier microversions ignore a user that the query names.
     query = [(name, value) for name, value in asked if name != "user_id"]
     said = call.with_(query=urlencode([*query, ("user_id", requester.user if requester else "")]))
     said.headers["OpenStack-API-Version"] = "compute 2.10"

@@ -1,19 +1,21 @@
-"""What has to be done later if this process can't do it now, or dies before it has."""
+"""Record operations on disk before a request is sent, so that they are carried out if this process can't do so or dies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from atoll.gateway.copies.operation import Operation
 from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.pending_operation import PendingOperation
 
 
 class Intents:
-    """The operations, by site, on disk from `keep` on. At the end of the context, those that nobody has settled will be done later.
+    """The operations of one request, by site, on disk from `keep` on.
+
+    At the end of the context, the operations that are not settled are left to `Pending`.
 
     Args:
-        pending: who does them.
+        pending: keeps the operations and carries them out.
     """
 
     def __init__(self, pending: Pending) -> None:
@@ -34,11 +36,11 @@ class Intents:
             why = "interrupted" if error is None else f"interrupted: {type(error).__name__}"
             self._pending.release({number: self._reasons.get(site, why) for site, numbers in left.items() for number in numbers})
 
-    def keep(self, operations: Mapping[str, Sequence[Operation]]) -> None:
-        """Write down what has to be done by sites, unless it is settled already.
+    def keep(self, operations: Mapping[str, Sequence[PendingOperation]]) -> None:
+        """Write the operations of sites to disk, except of those that are settled already.
 
         Raises:
-            sqlite3.Error: it can't be written.
+            sqlite3.Error: the intents can't be written.
         """
         new = {site: each for site, each in operations.items() if site not in self._numbers and site not in self._settled}
         if not new:
@@ -47,9 +49,9 @@ class Intents:
         self._numbers |= {site: [next(numbers) for _ in several] for site, several in new.items()}
 
     def settle(self, *sites: str) -> None:
-        """Nothing has to be done by these sites."""
+        """Record that these sites have nothing to do later."""
         self._settled |= set(sites)
 
     def leave(self, site: str, why: str) -> None:
-        """This site has to do it later; why, for people."""
+        """Record why a site has to carry its operations out later."""
         self._reasons[site] = why

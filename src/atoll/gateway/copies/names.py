@@ -1,8 +1,10 @@
-"""Takes names that are unique in the whole cloud: asks all sites that can be reached before one of them makes what has the name.
+"""Claim names that are unique in the whole cloud: ask all reachable sites before one of them creates a resource with the name.
 
-A gateway notes its claim before it asks. Of two gateways that claim one name at the same time at least one is asked after it has noted its
-own claim; then that of the site whose name sorts first counts, for both alike. So no two sites that reach each other both make it, and
-nothing has to be undone. Sites that are cut off can't be asked: what differs then is found by `clashes` when they are back.
+A gateway records its claim before it asks. If two gateways claim a name at the same time, at least one of them is asked after it has
+recorded its own claim. In that case both gateways let the claim of the site whose name sorts first win. So of two sites that reach each
+other only
+one creates the resource, and nothing has to be undone. Sites that are cut off can't be asked: differences are found by `clashes` when they
+are back.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from atoll.gateway.faults import fault
-from atoll.gateway.peer import PEER
-from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.peer import PEER, peer_body
+from atoll.gateway.request.call import Call, Reply, Unreachable, to_gateway
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.request.paths import segment
-from atoll.gateway.resolve.unique import FLAVOR_NAME, KEY_PAIR, KINDS, Kind, Name
+from atoll.gateway.resolve.unique import FLAVOR_NAME, KEY_PAIR, NAME_KINDS, Name, NameKind
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
@@ -31,35 +33,37 @@ LOG = logging.getLogger(__name__)
 PATH = "/atoll/names"
 
 ASK_S = 10.0
-"""Seconds that a site which is there may take to say whether it has a name."""
+"""Seconds to wait for a reachable site to answer whether it has a name."""
 
 PAGE = 1000
-"""Flavors in one answer of Nova."""
+"""Greatest number of flavors in one answer of Nova."""
 
-_MOST_BYTES = 1 << 20
+MAX_NAMES_BYTES = 1 << 20
+"""Greatest size, in bytes, of another gateway's request about names."""
+
 _LONGEST = 255
-"""Characters of a name, as of Nova's, Glance's and Neutron's."""
+"""Greatest number of characters of a name in Nova, Glance and Neutron."""
 
 
 @dataclass
 class _Claim:
-    """A name that a request of this gateway is about to take.
+    """A name that a request of this gateway is about to use.
 
     Attributes:
-        made: True once all sites have let it go on.
-        lost: True if another site's claim counts.
+        made: `True` once all sites have allowed the creation.
+        lost: `True` if another site's claim counts.
     """
 
     made: bool = False
     lost: bool = False
 
 
-class Names:
+class NameClaims:
     """The names of one site.
 
     Args:
-        sites: to ask.
-        unasked: told of the names that were taken while some sites could not be asked, with those sites.
+        sites: sends requests to the sites.
+        unasked: called with the names that were used while some sites could not be asked, and with those sites.
     """
 
     def __init__(self, sites: Sites, unasked: Callable[[Sequence[Name], Sequence[str]], None]) -> None:
@@ -68,22 +72,22 @@ class Names:
         self._claims: dict[Name, list[_Claim]] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handlers to the application of the peer port."""
+        """Add the handler to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def create(self, call: Call, names: Sequence[Name], make: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Create what takes names of the whole cloud.
+        """Create a resource that uses names of the whole cloud.
 
         Args:
             call: the client's request.
-            names: that it takes.
-            make: creates it.
+            names: the names that it uses.
+            make: creates the resource.
 
         Returns:
-            The answer of the creation; 409 in upstream's words if another site has one of the names.
+            The answer of the creation; 409 with upstream's message if another site has one of the names.
 
         Raises:
-            Unreachable: by `make`.
+            Unreachable: `make` raises it.
         """
         claims = {name: _Claim() for name in names}
         for name, claim in claims.items():
@@ -92,7 +96,7 @@ class Names:
             taken, silent = await self._ask_all(names)
             taken = taken or next((name for name, claim in claims.items() if claim.lost), None)
             if taken is not None:
-                return fault(call.service, 409, KINDS[taken.kind].refusal.format(taken.value), self._sites.here)
+                return fault(call.service, 409, NAME_KINDS[taken.kind].refusal.format(taken.value), self._sites.here)
             for claim in claims.values():
                 claim.made = True
             reply = await make()
@@ -109,7 +113,7 @@ class Names:
         """Ask all other sites for names.
 
         Returns:
-            The first name that one of them has; and the sites that could not be asked.
+            The first name that one of them has, or `None`; and the sites that could not be asked.
         """
         others = self._sites.others()
         there = set(self._sites.reachable())
@@ -119,9 +123,9 @@ class Names:
         return taken, [site for site in others if answers.get(site) is None]
 
     async def _ask(self, site: str, names: Sequence[Name]) -> list[Name] | None:
-        """Return those of some names that a site has or claims; `None` if it can't be asked."""
+        """Return the given names that a site has or claims; `None` if the site can't be asked."""
         body = {"names": [[name.kind, name.value, name.owner] for name in names]}
-        call = Call("POST", "atoll", PATH.removeprefix("/atoll"), "", CIMultiDict(), None, request_id(None)).with_(json=body)
+        call = to_gateway("POST", PATH).with_(json=body)
         try:
             reply = await self._sites.send(site, call, ASK_S)
             return read(reply.json()["taken"]) if reply.status == 200 else None
@@ -131,9 +135,9 @@ class Names:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            names = read(orjson.loads(await limited(request))["names"])
+            names = read(orjson.loads(await peer_body(request, MAX_NAMES_BYTES))["names"])
         except (ValueError, KeyError, TypeError) as error:
-            raise web.HTTPBadRequest(text="expected names") from error
+            raise web.HTTPBadRequest(text="expected a JSON object with names") from error
         claimed = [name for name in names if self._counts(name, request[PEER])]
         try:
             held = [name for name in names if name not in claimed and await self.describe(name) is not None]
@@ -142,7 +146,7 @@ class Names:
         return web.json_response({"taken": [[name.kind, name.value, name.owner] for name in (*claimed, *held)]})
 
     def _counts(self, name: Name, peer: str) -> bool:
-        """Return whether a claim of this gateway counts more than another one's, and give up those that do not."""
+        """Return whether this gateway's claim wins against another gateway's; if it loses, give it up."""
         counts = False
         for claim in self._claims.get(name, ()):
             if not claim.lost and (claim.made or self._sites.here < peer):
@@ -152,25 +156,25 @@ class Names:
         return counts
 
     async def describe(self, name: Name) -> Mapping[str, Any] | None:
-        """Return what has a name at this site, by its lasting fields; `None` if nothing has.
+        """Return the lasting fields of this site's resource of a name; `None` if there is none.
 
         Raises:
-            Unreachable: the service does not say.
+            Unreachable: the service does not answer.
         """
-        kind = KINDS[name.kind]
+        kind = NAME_KINDS[name.kind]
         if name.kind == FLAVOR_NAME:
             found = await self._flavor(name.value, kind)
         else:
             try:
                 path = f"{kind.collection}/{segment(name.value)}"
             except ValueError:
-                return None  # nothing can have this name
+                return None  # no resource can have this name
             query = urlencode({"user_id": name.owner}) if name.kind == KEY_PAIR else ""
             answer = await self._get(kind.service, path, query)
             found = answer.get(kind.key) if answer is not None and kind.key else answer
         return {field: found.get(field) for field in kind.lasting} if found else None
 
-    async def _flavor(self, value: str, kind: Kind) -> Mapping[str, Any] | None:
+    async def _flavor(self, value: str, kind: NameKind) -> Mapping[str, Any] | None:
         marker: dict[str, str] = {}
         while True:
             answer = await self._get(kind.service, f"{kind.collection}/detail", urlencode({"is_public": "None", "limit": PAGE, **marker}))
@@ -190,28 +194,14 @@ class Names:
 
 
 def read(said: Any) -> list[Name]:
-    """Read names that another gateway has sent.
+    """Return the names that another gateway has sent.
 
     Raises:
-        ValueError, TypeError: they are none.
+        ValueError, TypeError: the names are invalid.
     """
     names = [Name(str(kind), str(value), str(owner)) for kind, value, owner in said]
-    if any(name.kind not in KINDS for name in names):
-        raise ValueError("a kind that this gateway does not know")
+    if any(name.kind not in NAME_KINDS for name in names):
+        raise ValueError("this gateway does not know the kind of a name")
     if any(len(text) > _LONGEST for name in names for text in (name.value, name.owner)):
-        raise ValueError("no name is so long")
+        raise ValueError(f"a name has more than {_LONGEST} characters")
     return names
-
-
-async def limited(request: web.Request) -> bytes:
-    """Read the body of another gateway's request.
-
-    Raises:
-        web.HTTPRequestEntityTooLarge: it is too large.
-    """
-    body = bytearray()
-    async for piece in request.content.iter_any():
-        body += piece
-        if len(body) > _MOST_BYTES:
-            raise web.HTTPRequestEntityTooLarge(max_size=_MOST_BYTES, actual_size=len(body))
-    return bytes(body)

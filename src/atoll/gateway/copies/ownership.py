@@ -1,7 +1,7 @@
-"""Whose a resource is, and which one: what is compared before the same request is carried out on its copy at another site.
+"""The identity and the owner of a resource, compared before a request is carried out on its copy at another site.
 
-Before copies are changed they are looked at. A pending operation keeps what identifies them, and the site that does it later compares that
-with the object that has the same id there.
+A gateway reads each copy before it changes it. A pending operation keeps the identity of the copy, and the site that carries it out later
+compares it with the object that has the same id there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from atoll.gateway.copies.operation import resource_of
+from atoll.gateway.copies.pending_operation import resource_of
 from atoll.gateway.request.call import Call, Reply
 
 Identity = Mapping[str, str]
-"""The fields that identify an object apart from its id. `owner` is its project."""
+"""The fields that identify an object besides its id. `owner` is its project."""
 
 _FIELDS: Mapping[str, Mapping[str, str]] = {
     "images": {"owner": "owner", "hash": "os_hash_value"},
@@ -22,7 +22,7 @@ _FIELDS: Mapping[str, Mapping[str, str]] = {
     "flavors": {"name": "name", "ram": "ram", "vcpus": "vcpus", "disk": "disk"},
     "os-keypairs": {"user": "user_id", "fingerprint": "fingerprint"},
 }
-"""By collection, what each field of an identity is called in an answer."""
+"""The name that each field of an identity has in an answer, by collection."""
 
 _NETWORK = {"owner": "project_id"}
 _PARENTS = {"subnets": {"network": "network_id", "cidr": "cidr"}, "security-group-rules": {"group": "security_group_id"}}
@@ -32,9 +32,9 @@ _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets", "quotas"))
 
 
 def collection_of(service: str, path: str) -> str:
-    """Return the name of the collection that a request's object is in (`images`).
+    """Return the name of the collection of a request's object (`images`).
 
-    It is empty for a setting such as a quota, which is no object.
+    The name is empty for a setting such as a quota, which is no object.
     """
     found = _PATH.match(path)
     name = found[1].removesuffix(".json") if found else ""
@@ -42,7 +42,7 @@ def collection_of(service: str, path: str) -> str:
 
 
 def identity(service: str, path: str, body: Any) -> dict[str, str]:
-    """Read the identity of an object from a service's answer about it.
+    """Return the identity of an object in a service's answer.
 
     Args:
         service: the service.
@@ -50,7 +50,7 @@ def identity(service: str, path: str, body: Any) -> dict[str, str]:
         body: the answer.
 
     Returns:
-        What the answer says of it; nothing if it says nothing.
+        The identifying fields that the answer shows.
     """
     collection = collection_of(service, path)
     fields = _FIELDS.get(collection) or ({**_NETWORK, **_PARENTS.get(collection, {})} if service == "network" else {})
@@ -63,12 +63,15 @@ def identity(service: str, path: str, body: Any) -> dict[str, str]:
 
 
 def differences(one: Identity, other: Identity) -> list[str]:
-    """Name the fields in which two identities differ; a field that one lacks, as an image without data its hash, is no difference."""
+    """Return the fields in which two identities differ.
+
+    A field that one of them lacks, such as the hash of an image without data, is no difference.
+    """
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
 
 
 def read(call: Call, reply: Reply) -> dict[str, str]:
-    """Read the identity from the answer to a request about an object."""
+    """Return the identity of the object in the answer to a request."""
     try:
         return identity(call.service, resource_of(call.path), reply.json()) if reply.ok and reply.body else {}
     except (ValueError, StopIteration):

@@ -1,4 +1,4 @@
-"""The file of the operations that wait."""
+"""The database of the operations that wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from atoll.gateway.copies.operation import Operation
+from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.private_database import opened
 from atoll.gateway.request.requester import Requester
 
@@ -23,28 +23,32 @@ CREATE TABLE IF NOT EXISTS operation (
 CREATE INDEX IF NOT EXISTS operation_resource ON operation (site, resource, number);
 """
 
-_NAMES = [each.name for each in fields(Operation)]
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM operation"  # noqa: S608 - names of our own
+_NAMES = [each.name for each in fields(PendingOperation)]
+_SELECT = f"SELECT {', '.join(_NAMES)} FROM operation"
 
 
-class Store:
-    """The file. What a method wrote is on the disk when it returns, if it is `durable`, and raises sqlite3.Error if it can't be."""
+class PendingStore:
+    """The database file. A change is on the disk when its method returns, if the file is `durable`.
+
+    Raises:
+        sqlite3.Error: by every method, if the file can't be read or written.
+    """
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self._database = opened(self, path, _SCHEMA, durable=durable)
-        # A file of an earlier version does not say who asked: no site does what it holds, and the operator is told.
+        # A file of an earlier version names no requesters: no site carries its operations out, and the operator is told.
         there = {row[1] for row in self._database.execute("PRAGMA table_info(operation)")}
         for name, default in {"requester": "''", "identity": "'{}'", "before": "'{}'"}.items():
             if name not in there:
                 self._database.execute(f"ALTER TABLE operation ADD COLUMN {name} TEXT NOT NULL DEFAULT {default}")
 
-    def add(self, operations: Iterable[Operation], now: float) -> list[int]:
-        """Keep operations, all or none; returns their numbers."""
+    def add(self, operations: Iterable[PendingOperation], now: float) -> list[int]:
+        """Store operations, all or none; return their numbers."""
         self._database.execute("BEGIN IMMEDIATE")
         with self._database:
             return [self._add(operation, now) for operation in operations]
 
-    def _add(self, operation: Operation, now: float) -> int:
+    def _add(self, operation: PendingOperation, now: float) -> int:
         values = asdict(operation) | {
             "since": now,
             "headers": json.dumps(dict(operation.headers)),
@@ -55,60 +59,60 @@ class Store:
         }
         del values["number"]
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
-        number = self._database.execute(f"INSERT INTO operation ({names}) VALUES ({marks})", values).lastrowid  # noqa: S608 - as above
+        number = self._database.execute(f"INSERT INTO operation ({names}) VALUES ({marks})", values).lastrowid
         assert number is not None
         return number
 
     def supersede(self, number: int) -> None:
-        """If this is the deletion of a resource, all that waited for it before is pointless."""
+        """Remove the earlier operations on a resource if this one deletes it."""
         operation = self._get(number)
         if operation.method == "DELETE" and operation.path == operation.resource and not operation.tag:
             values = (operation.site, resource_key(operation), number)
             self._database.execute("DELETE FROM operation WHERE site = ? AND resource = ? AND number < ?", values)
 
-    def all(self) -> list[Operation]:
-        """Everything, oldest first."""
+    def all(self) -> list[PendingOperation]:
+        """Return all operations, oldest first."""
         return [_operation(row) for row in self._database.execute(f"{_SELECT} ORDER BY number")]
 
     def resources(self) -> list[tuple[str, str]]:
-        """Site and resource of all that waits, oldest first."""
+        """Return site and resource of all operations, oldest first."""
         return list(self._database.execute("SELECT site, resource FROM operation GROUP BY site, resource ORDER BY min(number)"))
 
-    def first(self, site: str, resource: str) -> Operation | None:
-        """What has to be done first for a resource at a site."""
+    def first(self, site: str, resource: str) -> PendingOperation | None:
+        """Return the oldest operation on a resource at a site; `None` if there is none."""
         row = self._database.execute(f"{_SELECT} WHERE site = ? AND resource = ? ORDER BY number LIMIT 1", (site, resource)).fetchone()
         return row and _operation(row)
 
-    def failed(self, number: int, error: str, *, refused: bool) -> Operation:
-        """It was tried in vain; returns it."""
+    def failed(self, number: int, error: str, *, refused: bool) -> PendingOperation:
+        """Record a failed attempt; return the operation."""
         self._database.execute("UPDATE operation SET error = ?, attempts = attempts + ? WHERE number = ?", (error, refused, number))
         return self._get(number)
 
-    def _get(self, number: int) -> Operation:
+    def _get(self, number: int) -> PendingOperation:
         return _operation(self._database.execute(f"{_SELECT} WHERE number = ?", (number,)).fetchone())
 
     def done(self, *numbers: int) -> None:
-        """They wait no more: all of them, or none if it can't be written."""
+        """Remove operations: all of them, or none if that can't be written."""
         self._database.execute("BEGIN IMMEDIATE")
         with self._database:
             self._database.executemany("DELETE FROM operation WHERE number = ?", [(number,) for number in numbers])
 
     def forget(self, site: str) -> None:
-        """Nothing waits for this site any more."""
+        """Remove all operations of a site."""
         self._database.execute("DELETE FROM operation WHERE site = ?", (site,))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the database file."""
         self._database.close()
 
 
-def resource_key(operation: Operation) -> str:
-    """The resource within its site: its service and path, and for servers without an id their tag."""
+def resource_key(operation: PendingOperation) -> str:
+    """Return the key of a resource within its site: service and path and, for servers without an id, their tag."""
     return f"{operation.service}{operation.resource}" + (f"#{operation.tag}" if operation.tag else "")
 
 
-def _operation(row: Sequence[Any]) -> Operation:
+def _operation(row: Sequence[Any]) -> PendingOperation:
     values = dict(zip(_NAMES, row, strict=True))
     values |= {name: json.loads(values[name]) for name in ("headers", "identity", "before")}
     values["requester"] = Requester.load(values["requester"])
-    return Operation(**values | {name: bool(values[name]) for name in ("unsure", "copies_data")})
+    return PendingOperation(**values | {name: bool(values[name]) for name in ("unsure", "copies_data")})

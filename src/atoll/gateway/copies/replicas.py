@@ -1,8 +1,8 @@
-"""The same resource at several sites: made together, changed together, deleted together, also at those that are cut off at the time.
+"""Resources that exist at several sites: created, changed and deleted together, also at sites that are cut off at the time.
 
 Types whose API lets the caller choose the id have the same id at all sites. Servers can't: each has an id of its own, and a record of the
-replicated document ties them together; its key is the id that the client was given, that of the first site. A request about any of
-these ids concerns all of them. (After scope-lang's replication, D. Espinel et al., Euro-Par 2021: a "meta-id" and the local ids.)
+replicated document ties them together; the record's key is the first site's id, which the client was given. A request about any of these
+ids concerns all of them. (After scope-lang's replication, D. Espinel et al., Euro-Par 2021: a "meta-id" and the local ids.)
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any
 from atoll.gateway import faults
 from atoll.gateway.answers import GONE
 from atoll.gateway.console.url import asked_for
-from atoll.gateway.copies.change import Changes
-from atoll.gateway.copies.clashes import Clashes
-from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.copies.change import ChangeContext, Changes
+from atoll.gateway.copies.clashes import NameClashes
 from atoll.gateway.copies.create import CreateAt, Creator
 from atoll.gateway.copies.draft import Draft
-from atoll.gateway.copies.operation import Operation, resource_of
 from atoll.gateway.copies.pending import Pending
+from atoll.gateway.copies.pending_operation import PendingOperation, resource_of
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.context import Request
 from atoll.gateway.request.requester import Requesters
@@ -33,17 +32,17 @@ from atoll.mesh.record import Change, Record
 LOG = logging.getLogger(__name__)
 
 KIND = "replica"
-"""Of the document's records."""
+"""Kind of the document's records that tie replicas."""
 
 
 @dataclass(frozen=True)
-class Group:
+class ReplicaGroup:
     """Resources that are replicas of each other.
 
     Attributes:
         key: the id that the client was given.
-        service: whose they are.
-        path: of the collection.
+        service: the service that has them.
+        path: the path of the collection.
         members: the id at each site.
     """
 
@@ -53,51 +52,53 @@ class Group:
     members: Mapping[str, str]
 
 
-class Replicas:
-    """The replicas of the cloud, as one gateway sees them.
+class ReplicatedResources:
+    """The replicated resources of the cloud, as one gateway sees them.
 
     Args:
-        sites: to ask.
-        document: where it is written down what belongs together.
-        pending: for what can't be done now.
+        sites: sends requests to the sites.
+        document: the replicated document, which ties replicas together.
+        pending: keeps the operations that can't be carried out now.
         create_at: see `create.CreateAt`.
-        conflicts: where it is noted that copies differ; without it, in memory.
+        context: see `ChangeContext`; by default, one whose conflicts are kept in memory.
 
     Attributes:
-        changes: changes copies.
-        creator: creates at several sites.
+        changes: the changes of copies.
+        creator: the creation at several sites.
     """
 
-    def __init__(self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt, conflicts: Conflicts | None = None) -> None:
+    def __init__(
+        self, sites: Sites, document: Document, pending: Pending, create_at: CreateAt, context: ChangeContext | None = None
+    ) -> None:
         self._sites = sites
         self._document = document
         self._pending = pending
         self._requesters = Requesters(sites)
-        self.changes = Changes(sites, pending, self._requesters, conflicts or Conflicts())
+        self.changes = Changes(sites, pending, self._requesters, context or ChangeContext())
         self.creator = Creator(sites, pending, create_at, self._tie, self._requesters)
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, ReplicaGroup] = {}
         self._learn(frozenset((KIND, record.key) for record in document.records(KIND)))
         document.on_change(self._learn)
 
-    def group(self, identifier: str) -> Group | None:
-        """What a resource is a replica of; None if it stands for itself."""
+    def group(self, identifier: str) -> ReplicaGroup | None:
+        """Return the group of replicas to which a resource belongs; `None` if it has no replicas."""
         return self._groups.get(identifier)
 
     def _tie(self, made: Draft, members: Mapping[str, str]) -> None:
         if made.resource.copies and made.resource.service != "image":
-            return  # whoever changes such a thing asks all sites anyway
+            return  # a change of such a resource asks all sites anyway
         fields = {"present": True, "service": made.call.service, "path": made.call.path, "members": dict(members)}
         self._document.write([Change(KIND, next(iter(members.values())), fields)])
 
-    async def answer(self, request: Request, clashes: Clashes | None = None) -> Reply | None:
-        """Answer a request about what several sites have, or may have.
+    async def answer(self, request: Request, clashes: NameClashes | None = None) -> Reply | None:
+        """Answer a request about a resource that several sites have, or may have.
 
         Args:
-            request: any but a list or a creation.
-            clashes: knows names that sites have given to different things.
+            request: any request except for a list or a creation.
+            clashes: knows the names that sites have given to different resources.
 
         Returns:
-            The answer; `None` if it is about something else.
+            The answer; `None` if the request is about another resource.
         """
         route, scope = request.route, request.plan.sites if request.plan else None
         if route.id and (group := self.group(route.id)) is not None and await self._is_meant(group, request):
@@ -105,25 +106,25 @@ class Replicas:
         if route.operation is not Kind.EVERYWHERE:
             return None
         if route.resource is None and scope is not None:
-            return await self.everywhere(request.call, scope)  # a setting, which each site has for itself
+            return await self.everywhere(request.call, scope)  # a setting that each site has for itself
         sites: list[str] | Reply = self._sites.everywhere()
         if clashes is not None and await self._may_know(request, clashes):
             sites = clashes.sites_for(request.call, route, self._sites.everywhere(), scope)
         return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites, scope)
 
-    async def _may_know(self, request: Request, clashes: Clashes) -> bool:
-        """Return whether a client may know that sites have given a name to different things: its own name, or any as an administrator."""
+    async def _may_know(self, request: Request, clashes: NameClashes) -> bool:
+        """Return whether a client may learn that a name clashes: its own name, or any name as an administrator."""
         owner = clashes.owner(request.call, request.route)
         if owner is None or (owner and owner == request.call.user):
             return True
         requester = await self._requesters.of(request.call)
         return requester is not None and (requester.is_admin or (bool(owner) and owner == requester.user))
 
-    async def _is_meant(self, group: Group, request: Request) -> bool:
-        """Return whether a request is about a replicated resource. Data can be sent to one site only, so they go by the scope.
+    async def _is_meant(self, group: ReplicaGroup, request: Request) -> bool:
+        """Return whether a request is about a replicated resource. Data can be sent to one site only, so the scope decides.
 
         An image of another owner may have the id of a replicated one at another site, from earlier times. An upload is about that image if
-        the scope leads to none of the replicas, or if this site has it: whoever may write to both would else fill the wrong one.
+        the scope leads to none of the replicas, or if this site has it: a client that may write to both would otherwise fill the wrong one.
         """
         if request.call.repeatable:
             return True
@@ -136,37 +137,38 @@ class Replicas:
         look = call.with_(method="GET", path=resource_of(call.path), query="", body=None)
         return (await self._sites.send(here, look)).status in GONE
 
-    async def relay(self, call: Call, group: Group, asked: str, scope: Collection[str] | None = None) -> Reply:
-        """Answer a request about a replicated resource: what reads from one of them, what changes to all.
+    async def relay(self, call: Call, group: ReplicaGroup, asked: str, scope: Collection[str] | None = None) -> Reply:
+        """Answer a request about a replicated resource: a read from one replica, a change by all.
 
         Args:
-            call: the client's.
-            group: what it is about.
+            call: the client's request.
+            group: the replicas.
             asked: the id in the call's path: the group's key, or a member's.
             scope: see `Changes.carry_out`.
         """
         everywhere = self._sites.everywhere()
-        # Of an image, further sites may have made copies.
+        # Further sites may have copies of an image.
         members = dict.fromkeys(everywhere, group.key) if group.service == "image" and call.repeatable else group.members
         members = {site: members[site] for site in self._sites.near_first(list(members)) if site in everywhere}
         calls = {site: call.with_(path=_with_id(call.path, asked, identifier)) for site, identifier in members.items()}
         if call.method in {"GET", "HEAD"} or asked_for(call):
-            # Whoever names one of several servers by its own id means that one.
+            # A read with one server's own id is about that server alone.
             own = {site: each for site, each in calls.items() if members[site] == asked != group.key}
             return _renamed(await self._nearest(own or calls), members, asked)
         if not call.repeatable:
             return await self._upload(call, list(calls))
-        reply = await self.changes.carry_out(calls, scope)
-        if call.method == "DELETE" and call.path == resource_of(call.path) and (reply.ok or reply.status in GONE):
+        reply = await self.changes.carry_out(calls, scope, group.members)
+        whole = call.path == resource_of(call.path) and (scope is None or set(group.members) <= set(scope))
+        if call.method == "DELETE" and whole and (reply.ok or reply.status in GONE):
             self._document.write([Change(KIND, group.key, {"present": False})])
         return _renamed(reply, members, asked)
 
     async def everywhere(self, call: Call, sites: Iterable[str], scope: Collection[str] | None = None) -> Reply:
-        """Have all sites that have a copy do the same; see `Changes.carry_out`.
+        """Have all sites that have a copy carry a request out; see `Changes.carry_out`.
 
         Args:
-            call: with a body that can be sent more than once.
-            sites: all that may hold what it is about. A site that has no such thing has nothing to do.
+            call: the request, with a body that can be sent more than once.
+            sites: all sites that may have a copy.
             scope: see `Changes.carry_out`.
         """
         return await self.changes.carry_out(dict.fromkeys(self._sites.near_first(list(sites)), call), scope)
@@ -180,7 +182,7 @@ class Replicas:
         return faults.unreachable(service, cut, self._sites.here) if cut else replies[0]
 
     async def _nearest(self, calls: Mapping[str, Call]) -> Reply:
-        """The answer of the nearest site that has it."""
+        """Return the answer of the nearest site that has the resource."""
         outcomes: dict[str, Reply | Unreachable] = {}
         for site, call in calls.items():
             try:
@@ -193,7 +195,7 @@ class Replicas:
         return self._best_refusal(next(iter(calls.values())).service, outcomes)
 
     async def _upload(self, call: Call, sites: Sequence[str]) -> Reply:
-        """Send data that can be read once to the nearest site; the others get them from there."""
+        """Send data that can be read once to the nearest site; the others pull them from there."""
         there = {self._sites.here, *self._sites.reachable()}
         near = next((site for site in sites if site in there), None)
         if near is None:
@@ -205,7 +207,7 @@ class Replicas:
             return faults.unreachable(call.service, [near], self._sites.here)
         if reply.ok:
             requester = await self._requesters.of(call)
-            copied = replace(Operation.of(near, call.with_(body=None), f"copied from {near}", requester), copies_data=True)
+            copied = replace(PendingOperation.of(near, call.with_(body=None), f"copied from {near}", requester), copies_data=True)
             self._pending.add(replace(copied, site=site) for site in sites if site != near)
         return reply
 
@@ -220,7 +222,7 @@ class Replicas:
     def _remember(self, record: Record) -> None:
         fields: Mapping[str, Any] = record.fields
         try:
-            group = Group(
+            group = ReplicaGroup(
                 record.key, str(fields["service"]), str(fields["path"]), {str(site): str(each) for site, each in fields["members"].items()}
             )
         except (KeyError, AttributeError):
@@ -240,6 +242,6 @@ def _with_id(path: str, asked: str, identifier: str) -> str:
 
 
 def _renamed(reply: Reply, members: Mapping[str, str], asked: str) -> Reply:
-    """An answer that speaks of the id that was asked for."""
+    """Return an answer with the id that the client asked for in place of the member's own."""
     own = members.get(reply.site.split(",", 1)[0], asked)
     return reply if own == asked else replace(reply, body=reply.body.replace(own.encode(), asked.encode()))

@@ -1,1 +1,1 @@
-"""The two servers of a gateway, and the limits of those who come to them."""
+"""The two HTTP servers of a gateway, and the limits of their clients."""

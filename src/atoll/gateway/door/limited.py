@@ -1,4 +1,4 @@
-"""Log lines that others can cause: each is wanted, a flood of them is not."""
+"""A logger with a rate limit, for lines that clients can cause."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 
 BURST = 20
-"""Lines at once; then one a second."""
+"""Lines that are logged at once; after them, one per second."""
 
 
 class LimitedLog:
-    """Passes so many lines on, and counts the others.
+    """Logs lines up to a rate, and counts the others.
 
     Args:
-        logger: where they go.
-        now: seconds.
+        logger: the logger of the lines.
+        now: returns monotonic seconds.
     """
 
     def __init__(self, logger: logging.Logger, now: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +26,7 @@ class LimitedLog:
         self._held_back = 0
 
     def warning(self, message: str, *values: object) -> None:
-        """Log it, or count it."""
+        """Log a warning; beyond the rate, only count it."""
         now = self._now()
         self._left = min(BURST, self._left + now - self._at)
         self._at = now
@@ -35,6 +35,6 @@ class LimitedLog:
             return
         self._left -= 1
         if self._held_back:
-            self._logger.warning("%d lines like the next one were held back", self._held_back)
+            self._logger.warning("suppressed %d lines like the next one", self._held_back)
             self._held_back = 0
         self._logger.warning(message, *values)

@@ -1,4 +1,4 @@
-"""The limits of what clients may have of a gateway, and what keeps to them: buckets of requests, and turns at a service."""
+"""The limits of a gateway's clients, and the mechanisms that enforce them: token buckets, and turns at a service."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a client may have of a gateway.
+    """The limits of a port's clients.
 
-    A stranger is whoever has not shown a token that a site has signed. An address counts as known for `known_s` after it has shown one.
+    A stranger is a client that has not shown a token signed by a site, or a certificate. An address is known for `known_s` after one of its
+    clients has shown one. IPv6 addresses count by their first 64 bits.
 
     Attributes:
-        connections: of all clients.
-        connections_of_address: of one address; IPv6 addresses count by their first 64 bits.
-        accepts_s: new connections a second of one address that is not known; so many times two at once.
-        head_s: seconds for the first line and the headers of a request.
-        idle_s: seconds between two requests of a connection that has shown a token.
-        stranger_idle_s: the same of one that has not.
-        body_s: seconds for a body that is read whole.
-        bytes_of_address: of such bodies under way, of one address.
-        bytes: the same of all.
-        stranger_body: bytes of the body of a request without a token; Keystone takes no larger one.
-        requests_s: of strangers, a second, from one address.
-        requests: of strangers at once, from one address.
-        strangers_requests_s: of strangers at addresses that are not known, a second.
-        strangers_requests: of these at once.
-        refusal: requests that a refused sign-in counts for: to check a password costs a service much.
-        user_requests_s: of one user, a second.
-        user_requests: of one user at once.
-        uploads_of_user: images that one user sends or fetches at once.
-        turns_of_user: requests that one service answers at once for one user.
-        turns_of_strangers: requests without a token that one service answers at once.
-        turn_s: seconds to wait for a turn.
-        known_s: see above.
+        connections: open connections of all clients.
+        connections_of_address: open connections of one address.
+        accepts_s: new connections per second of one unknown address, which may open ten times as many at once.
+        head_s: seconds within which the head of a request must arrive.
+        idle_s: seconds between two requests on a connection that has shown a token.
+        stranger_idle_s: seconds between two requests on any other connection.
+        body_s: seconds within which a body that is read whole must arrive.
+        bytes_of_address: bytes of request bodies in memory from one address.
+        bytes: bytes of request bodies in memory from all clients.
+        stranger_body: bytes of the body of a stranger's request; Keystone accepts no larger one.
+        requests_s: strangers' requests per second from one address.
+        requests: strangers' requests at once from one address.
+        strangers_requests_s: strangers' requests per second from all unknown addresses.
+        strangers_requests: strangers' requests at once from all unknown addresses.
+        refusal: number of requests that a refused sign-in counts for, because the check of a password is costly.
+        user_requests_s: requests per second of one user.
+        user_requests: requests at once of one user.
+        uploads_of_user: images that one user uploads or downloads at once.
+        turns_of_user: requests of one user that one service answers at once.
+        turns_of_strangers: strangers' requests that one service answers at once.
+        turn_s: seconds to wait for a turn at a service.
+        known_s: seconds for which an address remains known.
+        traces_s: requests per second of one user that are recorded because they ask for it (`atoll.trace`).
+        traces: such requests at once of one user.
+        strangers_traces_s: strangers' requests per second from one address that are recorded because they ask for it.
+        strangers_traces: such requests at once from one address.
     """
 
     connections: int = 2048
@@ -61,15 +66,23 @@ class Limits:
     turns_of_strangers: int = 4
     turn_s: float = 30.0
     known_s: float = 3600.0
+    traces_s: float = 20.0
+    traces: int = 1000
+    strangers_traces_s: float = 2.0
+    strangers_traces: int = 100
+
+
+CLIENT_LIMITS = Limits()
+"""The limits of the public port."""
 
 
 class Bucket:
-    """So many things at once, and then so many a second.
+    """A token bucket, which bounds a rate and a burst.
 
     Args:
-        rate: a second.
-        most: at once.
-        now: monotonic seconds.
+        rate: tokens per second that flow in.
+        most: capacity in tokens.
+        now: the monotonic time in seconds.
     """
 
     __slots__ = ("_at", "_left", "_most", "_rate")
@@ -81,39 +94,40 @@ class Bucket:
         self._at = now
 
     def left(self, now: float) -> float:
-        """Return how many are left; less than nothing is a debt."""
+        """Return the number of tokens left; a negative number is a debt."""
         self._left = min(self._most, self._left + (now - self._at) * self._rate)
         self._at = now
         return self._left
 
     def take(self, now: float, count: float = 1) -> bool:
-        """Take some if at least one is left; a debt may be made."""
+        """Take `count` tokens and return True if at least one is left; the bucket may go into debt."""
         if self.left(now) < 1:
             return False
         self._left -= count
         return True
 
     def charge(self, count: float) -> None:
-        """Take some, whatever is left."""
+        """Take tokens, however many are left."""
         self._left -= count
 
     def give_back(self, count: float) -> None:
-        """Return what was taken for nothing."""
+        """Put tokens back into the bucket."""
         self._left = min(self._most, self._left + count)
 
 
-class Busy(Exception):  # noqa: N818 - what is so, for a while
-    """No turn came in time, or too many wait for one already."""
+class BusyError(Exception):
+    """No turn at a service became free in time, or too many requests already wait for one."""
 
 
 _MOST_WAITING = 256
+"""Greatest number of requests of a user that wait for a turn at a service."""
 
 
 class Turns:
-    """Who is answered at once, by user and by service; the others wait in their order.
+    """Limits how many requests of a user a service answers at once; further requests wait in the order of their arrival.
 
     Args:
-        limits: says how many.
+        limits: the number of turns, and how long a request waits for one.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -125,14 +139,14 @@ class Turns:
         """Wait for a turn.
 
         Args:
-            service: which.
-            user: whose; empty for strangers.
+            service: the service.
+            user: the id of the user; empty for strangers.
 
         Returns:
-            A function that ends the turn; to call it again does nothing.
+            A function that ends the turn; further calls of it do nothing.
 
         Raises:
-            Busy: none came.
+            BusyError: no turn became free in time.
         """
         key = service, user
         taken = self._taken.get(key, 0)
@@ -153,7 +167,7 @@ class Turns:
     async def _wait(self, key: tuple[str, str]) -> None:
         waiting = self._waiting.setdefault(key, deque())
         if len(waiting) >= _MOST_WAITING:
-            raise Busy
+            raise BusyError
         turn = asyncio.get_running_loop().create_future()
         waiting.append(turn)
         try:
@@ -161,13 +175,13 @@ class Turns:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._pass_on(key)  # it came as the wait ended
+                self._pass_on(key)  # the turn became free as the wait ended
             if isinstance(error, TimeoutError):
-                raise Busy from error
+                raise BusyError from error
             raise
 
     def _pass_on(self, key: tuple[str, str]) -> None:
-        """Give a turn that has ended to who has waited longest."""
+        """Give a turn that has ended to the request that has waited longest."""
         waiting = self._waiting.get(key, deque())
         while waiting:
             turn = waiting.popleft()

@@ -1,4 +1,4 @@
-"""Sends answers on to clients: whole where they are small, else as they arrive, and at no less than a least rate."""
+"""Sends answers to clients: small ones whole, others as they arrive, and at a minimum rate."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from atoll.gateway.door.door import Handler
+from atoll.gateway.door.listener import Handler
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Reply
-from atoll.gateway.sites import Upstream
+from atoll.gateway.sites import StreamedReply
 
 SMALL = 64 << 10
-"""Answers up to so many bytes are sent in one piece."""
+"""Greatest size, in bytes, of an answer that is sent in one piece."""
 
 HELD = 4 << 20
-"""Bytes of an answer that are taken from a service at once, so that a client that reads slowly holds none of its threads. An image's data
-are not held."""
+"""Bytes of an answer that are read from a service at once, so that a slow client occupies none of the service's threads.
+
+Image data are not held."""
 
 LEAST_BYTES_S = 16 << 10
-"""Bytes a second that a client reads of an answer that is sent in one piece; see `door.WRITE_S` besides."""
+"""Bytes per second at which a client must read an answer that is sent in one piece; in addition, it has `listener.WRITE_S`."""
 
 
 async def respond(
-    request: web.BaseRequest, answer: Reply | Upstream, *, held: int = SMALL, last: bool = False, more: dict[str, str] | None = None
+    request: web.BaseRequest, answer: Reply | StreamedReply, *, held: int = SMALL, last: bool = False, more: dict[str, str] | None = None
 ) -> web.StreamResponse:
-    """Send an answer on: in one piece if it is small, else as it arrives.
+    """Send an answer to the client: in one piece if it is small, otherwise as it arrives.
 
     Args:
-        request: what is answered.
+        request: the client's request.
         answer: the answer.
-        held: bytes that are taken from the service before anything is sent.
-        last: close the connection then: what follows a request that was refused is not worth reading.
-        more: headers besides.
+        held: bytes that are read from the service before anything is sent.
+        last: close the connection afterwards, because the rest of a refused request is not worth reading.
+        more: additional headers.
     """
     if not isinstance(answer, Reply) and request.method != "HEAD":
         if answer.length is not None and answer.length <= SMALL:
@@ -49,14 +50,14 @@ async def respond(
             response.force_close()
         if handler is not None:
             handler.writes(len(answer.body) / LEAST_BYTES_S)
-        with suppress(ConnectionResetError):  # whoever asked has hung up
+        with suppress(ConnectionResetError):  # the client has closed the connection
             await response.prepare(request)
             await response.write_eof()
         return response
     return await _stream(request, answer, handler)
 
 
-async def _stream(request: web.BaseRequest, answer: Upstream, handler: Handler | None) -> web.StreamResponse:
+async def _stream(request: web.BaseRequest, answer: StreamedReply, handler: Handler | None) -> web.StreamResponse:
     streamed = web.StreamResponse(status=answer.status, headers=answer.headers)
     try:
         await streamed.prepare(request)
@@ -68,7 +69,7 @@ async def _stream(request: web.BaseRequest, answer: Upstream, handler: Handler |
                 handler.wrote()
         await streamed.write_eof()
     except BaseException:
-        # What is cut short must not look whole.
+        # The client must see that the answer is incomplete.
         if request.transport is not None:
             request.transport.close()
         raise

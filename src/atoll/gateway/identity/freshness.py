@@ -1,148 +1,208 @@
-"""Has this site know of identity what another one knew when it sent a request, or when it issued a token.
+"""Keeps this site's identity data at least as recent as the requests and tokens that arrive here.
 
-A token is good at all sites at once. But what it stands for, a user, a credential with its rules, a role or a trust, takes a trip over the
-WAN of its own, and a request with the token may arrive first: it would be refused with 401, or allowed less. So the gateways see to the
-order of cause and effect:
+A token is valid at all sites at once. The data behind it (a user, a credential with its rules, a role or a trust) is replicated over the
+WAN. If a request with the token arrived earlier, it would get 401 or fewer rights. Gateways preserve cause and effect:
 
-- A request from another gateway carries the digest of that site's document. If this site's document is not known to hold all of it, what
-  is lacking is fetched from that gateway, and put into Keystone's tables, before the request is looked at.
-- The first request of a client with a token of another site has this site fetch what it lacks from there, if that site can be reached.
+- A request from another gateway carries the digest of that site's document (`X-Atoll-Seen`). Unless this site is known to hold all of that
+  document, it fetches the missing entries from that gateway. It handles the request once Keystone's tables hold them.
+- On a client's first request with a token of another site, this site fetches the missing entries from that site, if the mesh can reach it.
+  If a service refuses the token all the same, `refusals` has that site asked even if the mesh can't reach it.
 
-In between, nothing is asked: documents are equal nearly always, and whatever this site's own document has been is known to be held.
+Otherwise nothing is sent: the documents of two sites are nearly always equal, and this site holds every earlier state of its own document.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import sqlite3
 import time
 
 from aiohttp import web
-from multidict import CIMultiDict
+from cachetools import LRUCache
 
-from atoll.gateway.identity.keystone_data import Identity
-from atoll.gateway.lists.union import Recent
-from atoll.gateway.request.call import Call, Unreachable
-from atoll.gateway.request.headers import request_id
+from atoll.gateway.request.call import Unreachable, to_gateway
 from atoll.gateway.sites import Sites
+from atoll.identity.synchroniser import IdentitySynchroniser
+from atoll.identity.tables import PREFIX, encode
 from atoll.mesh.document import Document
-from atoll.mesh.parts import MAX_UPDATE_BYTES, Part, pack_parts, unpack_parts
-from atoll.mesh.record import Refused
+from atoll.mesh.parts import Part, pack_parts, unpack_parts
+from atoll.mesh.record import PRESENT, Refused
 
 LOG = logging.getLogger(__name__)
 
 PATH = "/atoll/identity"
 
 FETCH_S = 2.0
-"""Seconds that another site may take to send what this one lacks. A request goes on without it then."""
+"""Seconds that another site has to send the missing entries. After that, the request is handled without them."""
 
 AGAIN_S = 5.0
-"""Seconds for which a site that did not answer is not asked again: who reaches us and can't be reached would hold up all its requests."""
+"""Seconds before a site that did not answer is asked again; otherwise a site that can send but not answer would delay all its requests."""
 
 MOST_BYTES = 3 << 20
-"""Bytes of one answer. A site that lacks more has been away, and the mesh brings it up to date."""
+"""Greatest size, in bytes, of an answer with missing entries. A site that lacks more was away for long; the mesh brings it up to date."""
 
 REMEMBERED = 4096
-"""Digests of documents that this site holds all of, and tokens that it has fetched for."""
+"""Number of digests (of states that this site holds) and of tokens (whose entries it has fetched) that are remembered."""
+
+
+class IdentityState:
+    """The states of the replicated document that this site's Keystone is known to hold.
+
+    Args:
+        document: this site's document.
+        identity: keeps Keystone's tables and the document equal.
+    """
+
+    def __init__(self, document: Document, identity: IdentitySynchroniser) -> None:
+        self._document = document
+        self._identity = identity
+        self._held: LRUCache[str, bool] = LRUCache(REMEMBERED)
+        self._digest = ""
+        document.on_change(self._on_change)
+
+    def digest(self) -> str:
+        """Return the digest of the document in hexadecimal, after a pull of everything that Keystone has committed here."""
+        self._identity.pull()
+        if not self._digest:
+            self._digest = self._document.digest().hex()
+        return self._digest
+
+    def holds(self, digest: str) -> bool:
+        """Return whether Keystone's tables are known to hold the state with a digest."""
+        return bool(self._held.get(digest))
+
+    def hold(self, digest: str) -> None:
+        """Record that Keystone's tables hold the state with a digest."""
+        self._held[digest] = True
+
+    def _on_change(self, _touched: frozenset[tuple[str, str]]) -> None:
+        self._digest = ""
 
 
 class Freshness:
-    """Keeps this site's identity no older than the requests that it answers.
+    """Fetches identity data that another site had when it sent a request or issued a token.
 
     Args:
-        sites: to ask.
-        document: this site's.
-        identity: puts the document into Keystone's tables, and what Keystone has written into the document.
+        sites: sends requests to the sites of the cloud.
+        document: this site's document.
+        identity: keeps Keystone's tables and the document equal.
+        state: the states that Keystone's tables hold.
     """
 
-    def __init__(self, sites: Sites, document: Document, identity: Identity) -> None:
+    def __init__(self, sites: Sites, document: Document, identity: IdentitySynchroniser, state: IdentityState) -> None:
         self._sites = sites
         self._document = document
         self._identity = identity
-        self._held: Recent[str, bool] = Recent(REMEMBERED)
-        self._tokens: Recent[str, bool] = Recent(REMEMBERED)
+        self._state = state
+        self._tokens: LRUCache[str, float] = LRUCache(REMEMBERED)
         self._failed: dict[str, float] = {}
-        self._digest = ""
-        document.on_change(self._on_change)
+        self._in_vain: dict[str, float] = {}
 
     def attach(self, application: web.Application) -> None:
         """Add the handler to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
-    def digest(self) -> str:
-        """Return the digest of the document, in hexadecimal, with all that Keystone has committed here."""
-        self._identity.pull()
-        if not self._digest:
-            self._digest = self._document.digest().hex()
-            self._held.put(self._digest, True)
-        return self._digest
-
     async def follow(self, site: str, digest: str) -> None:
-        """Fetch what a site knows, unless all of it is held here.
+        """Wait until Keystone's tables hold the state that a site had when it sent a request, if that is possible.
 
         Args:
-            site: the site, which can be reached.
-            digest: of its document.
+            site: the site whose gateway sent the request.
+            digest: the digest of that site's document; empty if the request named none.
         """
-        if not digest or digest == self.digest() or self._held.get(digest):
+        if not digest or self._state.holds(digest):
             return
-        if time.monotonic() - self._failed.get(site, -AGAIN_S) >= AGAIN_S and await self._fetch(site):
-            self._held.put(digest, True)
+        if digest == self._state.digest():
+            complete = await self._identity.applied()  # the document has the entries, but the tables may not have them yet
+        else:
+            complete = time.monotonic() - self._failed.get(site, -AGAIN_S) >= AGAIN_S and await self._fetch(site)
+        if complete:
+            self._state.hold(digest)
 
     async def follow_token(self, site: str, token: str) -> None:
-        """Fetch what the site of a token knows, once for each token.
+        """Fetch the entries that the issuer of a token has and this site lacks, once for each token, and again after a failure.
 
         Args:
-            site: has issued the token.
-            token: which a client uses here.
+            site: the site that issued the token.
+            token: the token of a client's request.
         """
-        key = hashlib.sha256(token.encode()).hexdigest()
-        if not self._tokens.get(key) and site in self._sites.reachable():
-            await self._fetch(site)
-            self._tokens.put(key, True)
+        key, now = _key(token), time.monotonic()
+        if self._tokens.get(key, 0.0) <= now and site in self._sites.reachable():
+            self._tokens[key] = math.inf if await self._fetch(site) else now + AGAIN_S
 
-    async def _fetch(self, site: str) -> bool:
-        """Take in what a site has and this one lacks.
+    def holds(self, token: str) -> bool:
+        """Return whether this site has fetched the entries that the issuer of a token had."""
+        return self._tokens.get(_key(token), 0.0) == math.inf
+
+    async def insist(self, site: str, token: str) -> bool:
+        """Fetch the entries that the issuer of a token has, even if the mesh can't reach that site.
+
+        Args:
+            site: the site that issued the token.
+            token: a token that a service has refused.
 
         Returns:
-            True if all of it is here and in Keystone's tables.
+            False if the site does not answer, or its answer is of no use, or this was so less than `AGAIN_S` ago.
         """
-        call = Call("POST", "atoll", PATH.removeprefix("/atoll"), "", CIMultiDict(), self._document.state_vector(), request_id(None))
+        last = max(self._failed.get(site, -AGAIN_S), self._in_vain.get(site, -AGAIN_S))
+        if time.monotonic() - last < AGAIN_S:
+            return False
+        if not await self._fetch(site):
+            # Otherwise a client could have up to `MOST_BYTES` sent between the sites by each request with a revoked token.
+            self._in_vain[site] = time.monotonic()
+            return False
+        self._tokens[_key(token)] = math.inf
+        return True
+
+    def is_deleted(self, kind: str, identifier: str) -> bool:
+        """Return whether this site knows that a user, project, trust or application credential was deleted."""
+        record = self._document.record(PREFIX + kind, encode([identifier]))
+        return record is not None and record.fields.get(PRESENT) is False
+
+    async def _fetch(self, site: str) -> bool:
+        """Fetch the entries that a site has and this site lacks.
+
+        Returns:
+            True if all of them are in Keystone's tables now.
+        """
         try:
-            reply = await self._sites.send(site, call, FETCH_S)
+            # Tried even if the mesh can't reach the site: a request of its gateway is a sign that it can be reached again.
+            reply = await self._sites.send(site, to_gateway("POST", PATH, body=self._document.state_vector()), FETCH_S, insist=True)
             parts = unpack_parts(reply.body) if reply.status == 200 else []
         except (Unreachable, Refused) as error:
-            LOG.info("what %s knows of identity can't be had now: %s", site, error)
+            LOG.info("can't fetch identity data from %s now: %s", site, error)
             self._failed[site] = time.monotonic()
             return False
         self._failed.pop(site, None)
         merged = [self._merge(site, part) for part in parts]
-        applied = not parts or await self._identity.applied()
+        applied = await self._identity.applied()
         return reply.status == 200 and all(merged) and applied
 
     def _merge(self, site: str, part: Part) -> bool:
         try:
             self._document.merge_part(part)
-        except Refused as refusal:  # the mesh knows what to do about it
-            LOG.info("%s sends of %s what is refused: %s", site, part.author, refusal)
+        except Refused as refusal:  # the mesh handles refused streams
+            LOG.info("refused entries of %s that %s sent: %s", part.author, site, refusal)
             return False
         return True
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        """Tell another site what it lacks."""
+        """Answer another site with the entries that it lacks."""
         state = await request.read()
         try:
             self._identity.pull()
             parts, size = [], 0
             for part in self._document.parts(state):
                 size += len(part.update)
-                if size > min(MOST_BYTES, MAX_UPDATE_BYTES):
+                if size > MOST_BYTES:
                     raise web.HTTPRequestEntityTooLarge(MOST_BYTES, size)
                 parts.append(part)
         except (Refused, sqlite3.Error) as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         return web.Response(body=pack_parts(parts), content_type="application/octet-stream")
 
-    def _on_change(self, _touched: frozenset[tuple[str, str]]) -> None:
-        self._digest = ""
+
+def _key(token: str) -> str:
+    """Return the name under which a token is remembered: its digest, because a token itself would be a secret in memory."""
+    return hashlib.sha256(token.encode()).hexdigest()

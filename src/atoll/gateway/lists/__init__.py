@@ -1,1 +1,1 @@
-"""Lists of several sites as one."""
+"""Lists of several sites, merged into one answer."""

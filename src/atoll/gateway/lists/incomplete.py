@@ -1,4 +1,4 @@
-"""Lists that lack a site: when they are answered all the same, and when they are refused."""
+"""Decide whether a list that lacks a site is answered or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_UPS: Mapping[str, frozenset[str]] = {
     "image": frozenset(("name", "id")),
     "network": frozenset(("name", "id", "floating_ip_address")),
 }
-"""Parameters by which clients look for one resource, by service: nothing found means to them that it does not exist."""
+"""Parameters by which clients look for one resource, by service: clients take an empty list as proof that it does not exist."""
 
 _PAGES = frozenset(("marker", "offset"))
 
@@ -23,7 +23,7 @@ def looks_up(service: str, query: Sequence[tuple[str, str]]) -> bool:
     """Return whether a list request looks for one resource by its name or id.
 
     Args:
-        service: whose list.
+        service: the service of the list.
         query: the parameters.
     """
     names = {name for name, _value in query}
@@ -31,20 +31,20 @@ def looks_up(service: str, query: Sequence[tuple[str, str]]) -> bool:
 
 
 def refusal(call: Call, missing: Iterable[str], here: str, *, found: bool) -> Reply | None:
-    """Return the answer to a list request instead of a list that lacks sites; `None` if that list is the answer.
+    """Return the answer that replaces a list which lacks sites; `None` if the list is answered.
 
     Args:
-        call: the request.
+        call: the client's request.
         missing: the sites that did not answer.
         here: this site.
-        found: whether the others have anything.
+        found: whether the lists of the other sites have any items.
     """
     names = sorted(missing)
     if not names:
         return None
     which = f"site {names[0]} does" if len(names) == 1 else f"sites {', '.join(names)} do"
     if call.strict:
-        text = f"the list would not be whole: {which} not answer {here}"
+        text = f"the list would be incomplete: {which} not answer {here}"
     elif not found and looks_up(call.service, parse_qsl(call.query, keep_blank_values=True)):
         text = f"nothing is found, but {which} not answer {here} and may have it"
     else:

@@ -1,4 +1,4 @@
-"""Lists of all sites as one: asks them at once, merges what they answer, and says which did not."""
+"""Lists of all sites as one: ask all sites at once, merge their answers, and name the sites that did not answer."""
 
 from __future__ import annotations
 
@@ -11,67 +11,74 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
+from cachetools import LRUCache
 from multidict import CIMultiDict
 
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.lists import paging
-from atoll.gateway.lists.away import UNKNOWN, Away
+from atoll.gateway.lists.aggregates import network_ip_availabilities
 from atoll.gateway.lists.incomplete import refusal
-from atoll.gateway.lists.merge import network_ip_availabilities
 from atoll.gateway.lists.order import Item, Style
 from atoll.gateway.lists.paging import Page
-from atoll.gateway.lists.union import Positions, Recent, Walk, cut, merge
+from atoll.gateway.lists.union import PagedMerge, Positions, cut, merge
+from atoll.gateway.lists.unreachable_servers import UNKNOWN, UnreachableServers
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import MISSING, SITE
-from atoll.gateway.resolve import sight
+from atoll.gateway.resolve import visibility
 from atoll.gateway.resolve.routes import COMPUTE, Resource, Route
 from atoll.gateway.sites import Sites
 
 LOG = logging.getLogger(__name__)
 
 ANSWER_S = 30.0
-"""A site that is there may take so long. One that is not is noticed much earlier; see `sites.PATIENCE_S`."""
+"""Seconds to wait for the list of a reachable site. An unreachable site is noticed much earlier; see `sites.PATIENCE_S`."""
 
 CURSORS = 4096
-"""Places in lists that are remembered, so that the next page need not read all those before it."""
+"""Greatest number of positions in lists that are cached, so that a page can begin where the previous one ended."""
 
 CREATED = 20_000
-"""Servers of which is remembered when they were made."""
+"""Greatest number of servers whose creation time is cached."""
 
 
 _NOT_ALWAYS = frozenset(("id", "progress"))
-"""Fields that decide an order, and that items may lack: what has no id, and servers that do not progress."""
+"""Sort fields that an item may lack: some items have no id, and some servers no progress."""
 
 _Part = tuple[list[dict[str, Any]], bool]
-"""Some of the items of a site's list, and whether it goes on."""
+"""A part of a site's list, and whether the list continues."""
 
 
-class _Refused(Exception):  # noqa: N818
-    """This site's own service refuses the request: what it answers is the answer."""
+class _Refused(Exception):
+    """The service of the leading site refuses the request; the refusal is the answer to the client."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)
         self.reply = reply
 
 
-class _NoMarker(Exception):  # noqa: N818
-    """A site does not know its marker any more."""
+class _NoMarker(Exception):
+    """A site no longer knows its marker."""
 
 
 @dataclass
 class _Listing:
-    """One request under way.
+    """A list request that is under way.
 
     Attributes:
-        detail: the order depends on more than a list without detail shows.
-        dated: on nothing more than when a server was made.
-        leader: the site whose answer is the pattern of the whole.
+        call: the client's request.
+        route: the request's route.
+        resource: the type of the items.
+        page: the requested page.
+        detail: `True` if the order depends on fields that only a detailed list shows.
+        leader: the site whose answer is the pattern of the merged one.
+        dated: `True` if the order depends only on the creation time of servers.
+        template: the body of the leader's answer.
+        headers: the headers of the leader's answer.
         missing: the sites that do not answer.
-        away: those of them that can't be reached, or have no service that works.
+        away: those sites of `missing` that can't be reached, or whose service fails.
         without: the sites that have no such list, each with its answer.
-        read: what each site has answered, from the beginning of its list on.
-        ended: the sites of `read` whose list goes on no further.
-        shown: the fields that decide the order, and that an item has.
+        read: the items in each site's answers, from the beginning of its list.
+        ended: the sites of `read` whose list is complete.
+        shown: the fields that decide the order and that an item has.
     """
 
     call: Call
@@ -91,17 +98,17 @@ class _Listing:
     shown: set[str] = field(default_factory=set)
 
     def identifier(self, item: Item) -> str:
-        """As in a marker."""
+        """Return the id of an item, as in a marker."""
         return str(item.get(self.resource.marker, ""))
 
     def note(self, site: str, marker: str | None, items: Sequence[Item], *, more: bool) -> None:
-        """Note what a site has answered.
+        """Record a site's answer.
 
         Args:
             site: the site.
-            marker: what its part of the list follows; `None`: it is the beginning.
-            items: that part.
-            more: whether the list goes on.
+            marker: the marker that the answer follows; `None` at the beginning of the list.
+            items: the items of the answer.
+            more: whether the list continues.
         """
         hidden = [name for name in self.page.order.fields if name not in self.shown]
         self.shown.update(name for name in hidden if any(name in item for item in items))
@@ -113,37 +120,37 @@ class _Listing:
             self.ended.add(site)
 
     def hidden_order(self) -> str:
-        """Return a field that decides the order, and that no answer shows although two sites have items; empty if there is none."""
+        """Return a sort field that no answer shows although two sites have items, so that their lists can't be merged; empty if none."""
         if sum(bool(items) for items in self.read.values()) < 2:
             return ""
         return next((name for name in self.page.order.fields if name not in self.shown and name not in _NOT_ALWAYS), "")
 
 
 class Lists:
-    """Answers list requests.
+    """The answers to list requests.
 
     Args:
-        sites: to ask.
-        learn: told which ids of a type of resource a site holds.
+        sites: sends requests to the sites.
+        learn: called with the ids of resources of a type and their sites.
 
     Attributes:
-        away: knows servers of sites that do not answer; `None`: nothing is known of them.
+        away: the cached servers of sites that do not answer; `None` if there is no cache.
     """
 
-    def __init__(self, sites: Sites, learn: Any) -> None:
+    def __init__(self, sites: Sites, learn: Any, unreachable: UnreachableServers) -> None:
         self._sites = sites
         self._learn = learn
-        self.away: Away | None = None
-        self._cursors: Recent[tuple[Any, ...], Positions] = Recent(CURSORS)
-        self._created: Recent[str, str] = Recent(CREATED)
+        self._unreachable = unreachable
+        self._cursors: LRUCache[tuple[Any, ...], Positions] = LRUCache(CURSORS)
+        self._created: LRUCache[str, str] = LRUCache(CREATED)
 
     async def union(self, call: Call, route: Route, sites: Sequence[str]) -> Reply:
         """Answer with the union of some sites' lists.
 
         Args:
             call: the client's request.
-            route: what it is about.
-            sites: whose lists.
+            route: the request's route.
+            sites: the sites whose lists are merged.
         """
         resource = route.resource
         assert resource is not None
@@ -156,7 +163,7 @@ class Lists:
             listing = _Listing(call, route, resource, page, route.detail or bool(unseen), leader, dated)
             chosen = await (self._walk if resource.cursor and page.limit is not None else self._whole)(listing, sites)
         except (paging.Unclear, _NoMarker):
-            return await self._sites.send(here if here in sites else sites[0], call)  # its own answer to what makes no sense
+            return await self._sites.send(here if here in sites else sites[0], call)  # the service's own answer to an invalid request
         except _Refused as refused:
             return refused.reply
         if listing.template is None:
@@ -175,12 +182,12 @@ class Lists:
         return self._reply(listing, chosen, [site for site in sites if site not in listing.missing], unknown)
 
     async def _unknown(self, listing: _Listing) -> list[Item]:
-        """Note what is seen of servers, and return those of sites that are away."""
-        if self.away is None or listing.resource.style is not Style.SERVERS:
+        """Cache the servers in the answers, and return the cached servers of sites that are away."""
+        if listing.resource.style is not Style.SERVERS:
             return []
         query = listing.page.query
-        self.away.learn(listing.call, query, listing.read, listing.ended - listing.missing)
-        return await self.away.list(listing.call, listing.route, query, sorted(listing.away)) if listing.away else []
+        self._unreachable.learn(listing.call, query, listing.read, listing.ended - listing.missing)
+        return await self._unreachable.list(listing.call, listing.route, query, sorted(listing.away)) if listing.away else []
 
     def _reply(self, listing: _Listing, chosen: Sequence[tuple[str, Item]], sites: Sequence[str], unknown: Sequence[Item] = ()) -> Reply:
         resource, page = listing.resource, listing.page
@@ -204,7 +211,13 @@ class Lists:
         return Reply(200, listing.headers, orjson.dumps(body), listing.headers[SITE])
 
     async def _whole(self, listing: _Listing, sites: Sequence[str]) -> list[tuple[str, Item]]:
-        """Read the lists from beginning to end: copies must be known before one of them can be chosen."""
+        """Return the items of a page with their sites, after reading the whole list of each site.
+
+        All copies of a resource must be known before one of them can be chosen.
+
+        Raises:
+            _NoMarker: no site lists the marker.
+        """
         lists: dict[str, list[Item]] = {site: [] for site in sites}
 
         async def read(site: str) -> None:
@@ -237,16 +250,19 @@ class Lists:
         return found
 
     def _age(self, site: str, item: Item) -> str:
-        """When an item was made. Of Neutron's copies this site's own counts: it is the one that a request for one resource shows."""
+        """Return the time when an item was created; of a Neutron resource, this site's own copy counts as the oldest.
+
+        A request for the single resource shows that copy too.
+        """
         if site == self._sites.here and "revision_number" in item:
             return ""
         return str(item.get("created_at") or "")
 
     async def _walk(self, listing: _Listing, sites: Sequence[str]) -> list[tuple[str, Item]]:
-        """Read the lists page by page, from where the page before this one ended."""
+        """Read the lists page by page, from the end of the previous page."""
         page = listing.page
         assert page.limit is not None
-        # A digest: queries are long, and many are remembered.
+        # A digest, since queries are long and many are cached.
         told = repr((listing.call.token, listing.call.path.removesuffix("/detail"), page.rest))
         subject = hashlib.blake2b(told.encode(errors="surrogatepass"), digest_size=16).digest()
         start = self._cursors.get((subject, page.marker)) if page.marker else None
@@ -257,26 +273,26 @@ class Lists:
                 raise
             walk, chosen = await self._read(listing, sites, None, page.marker)
         if chosen and len(chosen) == page.limit:
-            self._cursors.put((subject, listing.identifier(chosen[-1][1])), walk.positions())
+            self._cursors[(subject, listing.identifier(chosen[-1][1]))] = walk.positions()
         return chosen
 
     async def _read(
         self, listing: _Listing, sites: Sequence[str], start: Positions | None, after: str | None
-    ) -> tuple[Walk, list[tuple[str, Item]]]:
-        """Read one page.
+    ) -> tuple[PagedMerge, list[tuple[str, Item]]]:
+        """Read one page of the merged list.
 
         Args:
-            listing: what is asked for.
-            sites: whose lists.
-            start: where to begin; None: at the beginning.
-            after: pass over all up to this item.
+            listing: the request.
+            sites: the sites whose lists are merged.
+            start: the positions at which to begin; `None` for the beginning.
+            after: the item up to which items are skipped; `None` to skip none.
         """
         limit = listing.page.limit
         assert limit is not None
         positions = {site: start[site] for site in sites if site in start} if start is not None else dict.fromkeys(sites)
-        # A site that missed the pages before this one would come in where it does not belong.
+        # The items of a site that missed earlier pages would come at the wrong place.
         listing.missing |= set(sites) - positions.keys()
-        walk = Walk(listing.page.order, listing.identifier, positions)
+        walk = PagedMerge(listing.page.order, listing.identifier, positions)
         chosen: list[tuple[str, Item]] = []
         while True:
             for site, item in walk.take(limit - len(chosen) if after is None else 1):
@@ -293,7 +309,7 @@ class Lists:
             raise _NoMarker
         return walk, chosen
 
-    async def _feed(self, listing: _Listing, walk: Walk, site: str, marker: str | None, limit: int) -> None:
+    async def _feed(self, listing: _Listing, walk: PagedMerge, site: str, marker: str | None, limit: int) -> None:
         answer = await self._ask(listing, site, limit, marker)
         if answer is None:
             walk.drop(site)
@@ -301,12 +317,13 @@ class Lists:
             walk.feed(site, answer[0], more=answer[1])
 
     async def _ask(self, listing: _Listing, site: str, limit: int | None, marker: str | None) -> _Part | None:
-        """Ask one site for a part of its list; None: it does not answer.
+        """Ask one site for a part of its list; return `None` if it does not answer.
 
-        A server's details cost Nova five times as much as its name, and when it was made never changes: what is remembered isn't asked for.
+        A list with details costs Nova five times as much as one of names. If all needed creation times are cached, only names are
+        requested.
 
         Raises:
-            _Refused: the service of this site, or of the first that is asked, refuses.
+            _Refused: the service of the leading site refuses.
             _NoMarker: the marker is gone.
         """
         query = paging.ask(listing.page, listing.resource, limit, marker)
@@ -318,7 +335,7 @@ class Lists:
         answer = await self._part(listing, site, listing.call.with_(path=path, query=query), again=marker is not None)
         if answer is not None and listing.dated:
             for item in answer[0]:
-                self._created.put(item["id"], item["created"])
+                self._created[item["id"]] = item["created"]
         return self._noted(listing, site, marker, answer)
 
     @staticmethod
@@ -328,7 +345,7 @@ class Lists:
         return answer
 
     def _date(self, items: list[dict[str, Any]]) -> bool:
-        """Tell servers when they were made; False if that is not remembered of one."""
+        """Add the cached creation times to servers; return `False` if one is not cached."""
         for item in items:
             created = self._created.get(item["id"])
             if created is None:
@@ -337,11 +354,11 @@ class Lists:
         return True
 
     async def _part(self, listing: _Listing, site: str, call: Call, *, again: bool) -> _Part | None:
-        """As `_ask`; `again`: from a marker on."""
+        """Ask as in `_ask`; `again` is true if the request continues after a marker."""
         resource = listing.resource
         try:
             reply = await self._sites.send(site, call, ANSWER_S)
-            if reply.status in sight.REFUSALS and call.path != listing.call.path:
+            if reply.status in visibility.REFUSALS and call.path != listing.call.path:
                 reply = await self._seen(listing, site, call, reply)
             if reply.status == 200:
                 body = orjson.loads(reply.body)
@@ -368,44 +385,44 @@ class Lists:
         return None
 
     async def _seen(self, listing: _Listing, site: str, call: Call, refused: Reply) -> Reply:
-        """Look at what merging needs where the access rules of the client's token allow only the list that the client asked for.
+        """Ask for the fields that merging needs, where the access rules of the client's token allow only the list of the client's request.
 
         Args:
-            listing: what is asked for.
-            site: where to look.
-            call: for the same items with more fields, refused with the client's token.
-            refused: the refusal, which stands if no access rules are the reason.
+            listing: the client's request.
+            site: the site to ask.
+            call: the request for the same items with more fields, refused with the client's token.
+            refused: the refusal, which stands if access rules are not the reason.
 
         Raises:
             Unreachable: the site does not answer.
         """
-        if listing.resource.key not in COMPUTE:  # of other services' things Nova shows only what its caller may see
+        if listing.resource.key not in COMPUTE:  # Nova's proxies show only what their caller may see
             return refused
         own = await self._sites.send(site, listing.call.with_(query=call.query), ANSWER_S)
         if not own.ok:
             return own
-        view = await sight.see(self._sites, site, call.token, call.service, call.target)
+        view = await visibility.view(self._sites, site, call.token, call.service, call.target)
         return replace(own, body=view.body) if view.ok else refused
 
 
 def identity(resource: Resource) -> Callable[[Item], Hashable]:
-    """Return what makes items of several sites one.
+    """Return the function that maps an item to the key which its copies at several sites have in common.
 
     Args:
-        resource: of which type they are.
+        resource: the type of the items.
     """
     names = resource.identity
 
     def of(item: Item) -> Hashable:
         if any(name in item for name in names):
             return tuple(item.get(name) for name in names)
-        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)  # it has no id: what differs in nothing is one
+        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)  # items without an id are the same if they are equal
 
     return of
 
 
 async def _all(tasks: Iterable[Any]) -> None:
-    """Do several things at once; the first error ends the others."""
+    """Run several coroutines at once, and return their results; the first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             for task in tasks:

@@ -1,8 +1,9 @@
-"""In which order the services list their resources: what a sort key is called in an answer, and what decides between equals.
+"""The order in which the services list their resources: the field of an answer for each sort key, and the tie-breakers.
 
-Read out of Nova 34 (`nova.compute.instance_list`, `nova.db.utils.process_sort_params`, `nova.objects.flavor`), Glance 33
+Taken from Nova 34 (`nova.compute.instance_list`, `nova.db.utils.process_sort_params`, `nova.objects.flavor`), Glance 33
 (`glance.api.v2.images`, `glance.db.sqlalchemy.api.image_get_all`) and Neutron 29 (`neutron.api.api_common`). Within one site the order is
-that of its own answer, down to what an answer does not show; this one decides between the heads of two sites' lists.
+that of its own answer, including fields that the answer does not show; this module decides only between the first items of two sites'
+lists.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _SERVER_FIELDS = {
     "uuid": "id",
     "vm_state": "OS-EXT-STS:vm_state",
 }
-"""Nova's sort keys that an answer calls something else."""
+"""Nova's sort keys whose field has another name in an answer."""
 
 _IGNORED = frozenset(
     (
@@ -65,7 +66,7 @@ _IGNORED = frozenset(
         *("reservation_id", "root_gb", "shutdown_terminate", "user_data", "vcpus", "vm_mode"),
     )
 )
-"""Sort keys that Nova passes over (`schemas.servers.SERVER_LIST_IGNORE_SORT_KEY`); `locked` counts since microversion 2.73."""
+"""Sort keys that Nova ignores (`schemas.servers.SERVER_LIST_IGNORE_SORT_KEY`); `locked` counts since microversion 2.73."""
 
 _LOCKED_SINCE = (2, 73)
 
@@ -88,20 +89,20 @@ _SHOWN: Mapping[Style, frozenset[str]] = {
     Style.FLAVORS: _FLAVORS_SHOW,
     Style.IMAGES: _IMAGES_SHOW,
 }
-"""Sort keys that are fields of an answer."""
+"""Sort keys that are also names of fields in an answer, by style."""
 
 _HIDDEN: Mapping[Style, frozenset[str]] = {
     Style.SERVERS: frozenset(("instance_type_id", "locked_by")),
     Style.FLAVORS: frozenset(("created_at", "id", "updated_at", "vcpu_weight")),
     Style.IMAGES: frozenset(),
 }
-"""Sort keys that no answer shows, so that nobody but the service can sort by them: each site's lists in turn are in no order."""
+"""Sort keys whose field no answer shows, so that only the service can sort by them, and several sites' lists can't be merged."""
 
 
 def sort_field(style: Style, key: str) -> str | None:
-    """Return the field of an answer that a sort key means; empty if no answer shows it, `None` if the key is not known.
+    """Return the field of an answer for a sort key; empty if no answer shows it, `None` if the key is unknown.
 
-    Keys that Nova ignores are known, and no field.
+    Keys that Nova ignores are known, and have no field.
     """
     if style is Style.NETWORK:
         return key
@@ -112,13 +113,13 @@ def sort_field(style: Style, key: str) -> str | None:
 
 
 def ignored(style: Style, key: str) -> bool:
-    """Return whether a service takes a sort key and passes over it, at least in some microversions."""
+    """Return whether a service accepts a sort key and ignores it, at least in some microversions."""
     return style is Style.SERVERS and key in _IGNORED
 
 
 @total_ordering
 class _Falling:
-    """A value that sorts the other way round."""
+    """A value that sorts in descending order."""
 
     __slots__ = ("value",)
 
@@ -131,31 +132,32 @@ class _Falling:
     def __lt__(self, other: _Falling) -> bool:
         return bool(other.value < self.value)
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash(self.value)
 
 
 @dataclass(frozen=True)
 class Order:
-    """An order of items.
+    """The order of a list.
 
     Attributes:
-        terms: fields of an item, each with True if it falls.
+        terms: fields of an item, each with `True` if it is descending.
     """
 
     terms: tuple[tuple[str, bool], ...]
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that decide."""
+        """The fields that decide the order."""
         return tuple(name for name, _falls in self.terms if name)
 
     def key(self, item: Item) -> tuple[Any, ...]:
-        """To be compared with those of other items."""
+        """Return the sort key of an item."""
         return tuple([_Falling(_value(item, name)) if falls else _value(item, name) for name, falls in self.terms])
 
 
 def _rank(value: Any) -> tuple[int, Any]:
-    """As SQLite compares: nothing comes before numbers, numbers before text, and text goes by its code points."""
+    """Return a value's rank in SQLite's order: null before numbers, numbers before text, and text by its code points."""
     if value is None:
         return (0, 0)
     if isinstance(value, int | float):
@@ -167,7 +169,7 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 _SPELLED = frozenset(("OS-DCF:diskConfig", "swap"))
 _NUMBERS: Mapping[tuple[str, Any], int] = {("OS-DCF:diskConfig", "MANUAL"): 0, ("OS-DCF:diskConfig", "AUTO"): 1, ("swap", ""): 0}
-"""Values that an answer spells out and the service's database holds as numbers."""
+"""Values that an answer shows as text and the service's database holds as numbers."""
 
 
 def _value(item: Item, name: str) -> tuple[int, Any]:
@@ -176,10 +178,10 @@ def _value(item: Item, name: str) -> tuple[int, Any]:
 
 
 def order(style: Style, query: Query, version: tuple[int, int] = (2, 1)) -> Order:
-    """The order that a request asks for.
+    """Return the order that a request asks for.
 
     Args:
-        style: of the list.
+        style: the style of the list.
         query: the parameters.
         version: Nova's microversion.
     """

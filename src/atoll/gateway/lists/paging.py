@@ -1,4 +1,4 @@
-"""What a list request asks for, in the three ways of Nova, Glance and Neutron, and the links that lead from page to page."""
+"""The page that a list request asks for, in the styles of Nova, Glance and Neutron, and the links to the previous and next pages."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from atoll.gateway.request.paths import segment
 from atoll.gateway.resolve.routes import Resource, Route
 
 MAX_PAGE = 1000
-"""Items of one answer at most: Nova's `max_limit`, Glance's `api_limit_max`."""
+"""Greatest number of items of one answer: Nova's `max_limit`, Glance's `api_limit_max`."""
 
 GLANCE_PAGE = 25
 """Glance's `limit_param_default`."""
 
 _AGE = ("created_at", "revision_number")
-"""By these one of several copies is chosen."""
+"""Fields by which a list shows one of several copies of a resource: its age and its revision."""
 
 _PAGING = frozenset(("limit", "marker", "page_reverse", "offset"))
 
 
-class Unclear(Exception):  # noqa: N818
-    """Parameters that a service refuses, or that leave nothing to merge: the site's own service knows best what to answer."""
+class Unclear(Exception):
+    """The parameters are invalid or request an empty page, so the site's own service answers the request."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A list request, taken apart.
+    """The parsed parameters of a list request.
 
     Attributes:
         query: all parameters.
-        rest: those that are not about paging.
-        limit: items at most; None: all.
+        rest: the parameters that are not about paging.
+        limit: the greatest number of items; `None` for all.
         marker: the item before the page.
         backwards: Neutron's `page_reverse`.
-        offset: items to pass over.
-        order: of the list.
-        fields: Neutron's `fields`: what of an item is wanted; empty: all.
-        none: `limit=0`, which each service takes in its own way.
+        offset: the number of items to skip.
+        order: the order of the list.
+        fields: Neutron's `fields`, the fields of an item that are requested; empty for all.
+        none: `limit=0`, which each service handles in its own way.
     """
 
     query: tuple[tuple[str, str], ...]
@@ -57,10 +57,10 @@ class Page:
 
 
 def parse(call: Call, resource: Resource) -> Page:
-    """Take a list request apart.
+    """Parse the parameters of a list request.
 
     Raises:
-        Unclear: its parameters make no sense, or ask for nothing.
+        Unclear: the parameters are invalid, or request an empty page.
     """
     query = tuple(parse_qsl(call.query, keep_blank_values=True))
     given = dict(query)
@@ -96,7 +96,7 @@ def _limit(resource: Resource, asked: int | None) -> int | None:
         return min(asked or MAX_PAGE, MAX_PAGE)
     if resource.style is Style.IMAGES:
         if asked == 0:
-            raise Unclear  # an empty page, whoever answers
+            raise Unclear  # each site would answer with an empty page
         return min(asked or GLANCE_PAGE, MAX_PAGE)
     if not resource.linked or asked == 0:
         return None
@@ -104,7 +104,7 @@ def _limit(resource: Resource, asked: int | None) -> int | None:
 
 
 def ask(page: Page, resource: Resource, limit: int | None, marker: str | None) -> str:
-    """The query for one site: what the client asks for, from a marker of that site's own on."""
+    """Return the query for one site: the client's parameters, from a marker of that site on."""
     query = list(page.rest)
     if page.fields:
         wanted = {*page.order.fields, *resource.identity, resource.marker, *_AGE}
@@ -119,7 +119,7 @@ def ask(page: Page, resource: Resource, limit: int | None, marker: str | None) -
 
 
 def goes_on(body: dict[str, Any], resource: Resource) -> bool:
-    """Whether a site's list has more pages, by its own links; without any, by its length."""
+    """Return whether a site's list has more pages, by its own links or, without any, by its length."""
     if resource.style is Style.IMAGES:
         return "next" in body
     if resource.offset:
@@ -128,18 +128,18 @@ def goes_on(body: dict[str, Any], resource: Resource) -> bool:
 
 
 def service_url(call: Call) -> str:
-    """Return what the URLs of a service begin with, as a client sees them: its `X-Forwarded-*` tell."""
+    """Return the beginning of a service's URLs as a client sees them, by the headers `X-Forwarded-*`."""
     base = f"{call.headers.get('X-Forwarded-Proto', 'http')}://{call.headers.get('X-Forwarded-Host', 'localhost')}"
     return base + call.headers.get("X-Forwarded-Prefix", "")
 
 
 def links_of(call: Call, collection: str, identifier: str) -> list[dict[str, str]]:
-    """Return the two links of one of Nova's resources: one with the API's version, and one without.
+    """Return the two links of one of Nova's resources: with the API's version and without.
 
     Args:
         call: the client's request.
-        collection: the path of the resources, which begins with the version.
-        identifier: of the resource.
+        collection: the path of the collection, which begins with the version.
+        identifier: the resource's id.
     """
     _empty, _version, rest = collection.split("/", 2)
     return [
@@ -149,19 +149,19 @@ def links_of(call: Call, collection: str, identifier: str) -> list[dict[str, str
 
 
 def next_link(call: Call, query: Sequence[tuple[str, str]], marker: str) -> list[dict[str, str]]:
-    """Return Nova's link to the next page, with the parameters in its order."""
+    """Return Nova's link to the next page, with the parameters in Nova's order."""
     following = sorted([*(pair for pair in query if pair[0] != "marker"), ("marker", marker)], key=lambda pair: pair[0])
     return [{"rel": "next", "href": f"{service_url(call)}{call.path}?{urlencode(following)}"}]
 
 
 def links(call: Call, route: Route, page: Page, identifiers: list[str]) -> dict[str, Any]:
-    """What the answer says of the pages next to it.
+    """Return the links of an answer to the previous and next pages.
 
     Args:
-        call: the client's request; its `X-Forwarded-*` tell what links have to begin with.
-        route: of which list.
-        page: as asked for.
-        identifiers: of the items in the answer, as in markers.
+        call: the client's request; its `X-Forwarded-*` headers give the beginning of the links.
+        route: the route of the list.
+        page: the requested page.
+        identifiers: the ids of the items in the answer, in the form that markers have.
     """
     resource = route.resource
     assert resource is not None
@@ -178,7 +178,7 @@ def links(call: Call, route: Route, page: Page, identifiers: list[str]) -> dict[
 
 
 def _image_links(route: Route, page: Page, identifiers: list[str]) -> dict[str, Any]:
-    query = [pair for pair in page.query if pair[0] != "marker"]  # filters such as `tag` may be there more than once
+    query = [pair for pair in page.query if pair[0] != "marker"]  # filters such as `tag` may be repeated
     answer = {"first": f"{route.base}?{urlencode(query)}" if query else route.base, "schema": route.base.replace("/v2/", "/v2/schemas/")}
     if identifiers and len(identifiers) == page.limit:
         answer["next"] = f"{route.base}?{urlencode([*query, ('marker', identifiers[-1])])}"
@@ -186,7 +186,7 @@ def _image_links(route: Route, page: Page, identifiers: list[str]) -> dict[str, 
 
 
 def _network_links(base: str, page: Page, identifiers: list[str]) -> list[dict[str, str]]:
-    """As `neutron.api.api_common.get_pagination_links` makes them."""
+    """Return the links of `neutron.api.api_common.get_pagination_links`."""
     found: list[dict[str, str]] = []
     if page.limit is None:
         return found

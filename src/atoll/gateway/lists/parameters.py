@@ -1,7 +1,7 @@
-"""What the gateway does with each list of a service, and with each parameter of it: the table of docs/reference/lists.md.
+"""The gateway's handling of each list of a service and of each parameter of it: the table of docs/reference/lists.md.
 
-Which lists and parameters there are is read out of the installed services (`atoll.services.upstream_lists`); a test fails when one comes
-that stands neither here nor in the table of routes. The gateway itself passes to each site what it does not know.
+The lists and parameters are read from the installed services (`atoll.services.upstream_lists`). A test fails if upstream adds one that is
+neither here nor in the table of routes. The gateway itself passes unknown parameters to each site.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from atoll.gateway.resolve.routes import Operation, Route, match
 
 
 class Handling(Enum):
-    """Where the answer to a list request comes from."""
+    """The source of the answer to a list request."""
 
     MERGED = "all sites, merged"
-    SUMMED = "all sites, made one answer"
+    SUMMED = "all sites, combined into one answer"
     AT_RESOURCE = "the site of the resource"
     AT_COPY = "this site's copy of the resource, else another one's"
     HERE = "this site"
 
 
 class Treatment(Enum):
-    """What the gateway does with a parameter."""
+    """The gateway's treatment of a parameter."""
 
     FILTER = "each site filters"
     LOOK_UP = "each site filters; 503 if nothing is found while a site is away"
     ORDER = "order of the merged list"
     PAGE = "page of the merged list"
-    FIELDS = "fields of the answer; the sites are asked for those besides that merging needs"
-    SERVICE = "as the one site's service says"
+    FIELDS = "fields of the answer; the sites are also asked for the fields that merging needs"
+    SERVICE = "handled by the service of the one site"
 
 
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
@@ -50,7 +50,7 @@ FILTERS: Mapping[str, frozenset[str]] = {
             *("image_ref", "ip", "ip6", "kernel_id", "key_name", "launch_index", "launched_at", "locked", "locked_by", "node"),
             *("not-tags", "not-tags-any", "power_state", "progress", "project_id", "ramdisk_id", "reservation_id", "root_device_name"),
             *("soft_deleted", "status", "tags", "tags-any", "task_state", "tenant_id", "terminated_at", "user_id", "vm_state"),
-            # Nova knows these to refuse them.
+            # Nova recognises these to refuse them.
             *("block_device_mapping", "info_cache", "metadata", "pci_devices", "security_groups", "services", "system_metadata"),
         )
     ),
@@ -79,7 +79,7 @@ FILTERS: Mapping[str, frozenset[str]] = {
     "limits": frozenset(("tenant_id",)),
     "os-simple-tenant-usage": frozenset(("detailed", "end", "start")),
 }
-"""Filters by list: Nova's and Glance's. Neutron's are the attributes of a resource."""
+"""Nova's and Glance's filters, by list. Neutron's are the attributes of a resource."""
 
 HERE: Mapping[str, str] = {
     "/v2.1": "it describes the API",
@@ -91,36 +91,36 @@ HERE: Mapping[str, str] = {
     "/v2.1/os-snapshots": "there is no block storage",
     "/v2.1/os-volumes": "there is no block storage",
     "/v2.1/os-volumes_boot": "Nova answers it as `/servers`, of this site; no client uses it",
-    "/v2/cache": "of this site's Glance",
-    "/v2/info": "of this site's Glance",
-    "/v2/metadefs": "each site has its own definitions, which upstream's files are",
-    "/v2.0/auto-allocated-topology": "it is made at this site",
+    "/v2/cache": "it describes this site's Glance",
+    "/v2/info": "it describes this site's Glance",
+    "/v2/metadefs": "each site has its own definitions, from upstream's files",
+    "/v2.0/auto-allocated-topology": "the topology is created at this site",
     "/v2.0/default-security-group-rules": "each site has its own",
     "/v2.0/quotas": "each site has its own",
 }
-"""Why a list is that of this site alone, by the beginning of its path."""
+"""Reasons why only this site answers a list, by the beginning of the list's path."""
 
 
 def concrete(path: str) -> str:
-    """Return a path with some id wherever one has to be."""
+    """Return a path with an id in place of each name in braces."""
     return _PLACEHOLDER.sub(_SOME_ID, path)
 
 
 def handling(service: str, path: str) -> tuple[Handling, str]:
-    """Return where the answer to a list comes from, and why it is this site alone.
+    """Return the source of the answer to a list, and the reason if only this site answers; otherwise an empty text.
 
     Args:
         service: the service.
-        path: its path, with names in braces for ids.
+        path: the list's path, with names in braces for ids.
 
     Raises:
-        LookupError: nothing says why.
+        LookupError: only this site answers, and `HERE` lists no reason.
     """
     route = match("GET", service, concrete(path))
     if route.operation is Operation.LOCAL:
         why = [text for start, text in HERE.items() if path == start or (start.count("/") > 1 and path.startswith(f"{start}/"))]
         if not why:
-            raise LookupError(f"{service} {path}: all its sites have one, and nothing says why only one is asked")
+            raise LookupError(f"{service} {path}: expected a reason in `HERE` why only this site is asked")
         return Handling.HERE, why[-1]
     return _HANDLING.get(route.operation) or _at(route), ""
 
@@ -133,7 +133,7 @@ def _at(route: Route) -> Handling:
 
 
 def treatment(service: str, path: str, name: str) -> Treatment:
-    """Return what becomes of a parameter of a list.
+    """Return the gateway's treatment of a parameter of a list.
 
     Args:
         service: the service.
@@ -141,7 +141,7 @@ def treatment(service: str, path: str, name: str) -> Treatment:
         name: the parameter.
 
     Raises:
-        LookupError: nothing says so.
+        LookupError: the parameter is unknown.
     """
     route = match("GET", service, concrete(path))
     if route.operation not in _HANDLING:
@@ -158,4 +158,4 @@ def treatment(service: str, path: str, name: str) -> Treatment:
         return Treatment.FIELDS if name == "fields" else Treatment.FILTER
     if name in FILTERS.get(kind, ()):
         return Treatment.FILTER
-    raise LookupError(f"{service} {path}: nothing says what becomes of the parameter {name}")
+    raise LookupError(f"{service} {path}: expected a treatment of the parameter {name}")

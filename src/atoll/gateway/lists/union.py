@@ -1,38 +1,37 @@
-"""The union of lists that several sites hold, in one order, page by page. Pure: whoever uses it does the asking.
+"""The union of several sites' lists in one order, page by page. Pure functions: the caller sends the requests.
 
-Each site's list is sorted by that site. Merging takes the least of the lists' heads again and again, so what comes next depends on how far
-each list has been read, and on nothing else: a page can go on exactly where the one before it ended.
+Each site sorts its own list. A merge repeatedly takes the least of the lists' first items. So the next item depends only on the positions
+in the lists, and a page can begin exactly where the previous one ended.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from atoll.gateway.lists.order import Item, Order
 
 Positions = Mapping[str, str | None]
-"""How far each site's list has been read: the id of the last item taken, None at its beginning."""
+"""The position in each site's list: the id of the last item taken, `None` at its beginning."""
 
-K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 def merge(
     lists: Mapping[str, Sequence[Item]], order: Order, identity: Callable[[Item], Hashable], age: Callable[[str, Item], str]
 ) -> list[tuple[str, Item]]:
-    """Merge whole lists.
+    """Merge whole lists of several sites.
 
-    Of items with one identity the oldest is taken, which is the original of what was copied later; of equally old ones, that of the first
-    site.
+    Of several items with one identity, the result has the oldest, from which the others were copied; if several are equally old, the first
+    site's.
 
     Args:
-        lists: by site, each in `order`.
-        order: of the result.
-        identity: what makes items of different sites one.
-        age: when a site's item was made; equal for all if nobody knows.
+        lists: the lists by site, each in `order`.
+        order: the order of the result.
+        identity: returns the key that copies of an item have in common.
+        age: returns when a site's item was created; equal for all if unknown.
 
     Returns:
         The items, each with its site.
@@ -47,21 +46,21 @@ def merge(
     return list(heapq.merge(*own, key=lambda entry: order.key(entry[1])))
 
 
-def cut(  # noqa: PLR0913 - what a client may say about a page
+def cut(  # noqa: PLR0913 - each is a parameter of a page in some service
     items: Sequence[V], identifier: Callable[[V], str], *, marker: str | None, limit: int | None, backwards: bool = False, offset: int = 0
 ) -> list[V] | None:
     """Cut one page out of a whole list.
 
     Args:
         items: the list.
-        identifier: of an item, as in `marker`.
-        marker: the item before the page; behind it if `backwards`.
-        limit: the page's length at most; None: no end.
-        backwards: the page before the marker, or the last one.
-        offset: items to be passed over at the beginning.
+        identifier: returns the id of an item, as in `marker`.
+        marker: the item before the page or, with `backwards`, the item after it.
+        limit: the greatest length of the page; `None` for no limit.
+        backwards: whether to return the page before the marker or, without a marker, the last page.
+        offset: the number of items to skip at the beginning.
 
     Returns:
-        The page; None if no item is the marker.
+        The page; `None` if no item is the marker.
     """
     at = None
     if marker is not None:
@@ -75,13 +74,13 @@ def cut(  # noqa: PLR0913 - what a client may say about a page
     return list(items[begin : None if limit is None else begin + limit])
 
 
-class Walk:
-    """Reads several sites' lists side by side, no further than needed.
+class PagedMerge:
+    """A merge of several sites' lists that reads each no further than needed.
 
     Args:
-        order: in which each site sorts.
-        identifier: of an item, as in a marker.
-        positions: where to begin; its keys are the sites.
+        order: the order in which each site sorts.
+        identifier: returns the id of an item, as in a marker.
+        positions: the positions at which to begin; its keys are the sites.
     """
 
     def __init__(self, order: Order, identifier: Callable[[Item], str], positions: Positions) -> None:
@@ -93,16 +92,16 @@ class Walk:
         self._ended: set[str] = set()
 
     def wants(self) -> dict[str, str | None]:
-        """The sites that have to be asked before the walk can go on, each with its marker."""
+        """Return the sites that must be asked before the merge can continue, each with its marker."""
         return {site: self._asked[site] for site, ahead in self._ahead.items() if not ahead and site not in self._ended}
 
     def feed(self, site: str, items: Sequence[Item], *, more: bool) -> None:
-        """What a site answered.
+        """Add a site's answer.
 
         Args:
             site: one of `wants()`.
-            items: the next of its list.
-            more: whether the list goes on.
+            items: the next items of its list.
+            more: whether the list continues.
         """
         self._ahead[site].extend(items)
         if items:
@@ -111,12 +110,12 @@ class Walk:
             self._ended.add(site)
 
     def drop(self, site: str) -> None:
-        """Go on without a site."""
+        """Continue without a site."""
         for each in (self._taken, self._asked, self._ahead):
             each.pop(site, None)
 
     def take(self, limit: int) -> Iterator[tuple[str, Item]]:
-        """The next items, as far as they are known, each with its site."""
+        """Yield the next items, as far as the answers so far determine them, each with its site."""
         while limit > 0 and not self.wants():
             heads = [(self._order.key(ahead[0]), index, site) for index, (site, ahead) in enumerate(self._ahead.items()) if ahead]
             if not heads:
@@ -129,40 +128,9 @@ class Walk:
 
     @property
     def ahead(self) -> bool:
-        """Whether anything is known that has not been taken."""
+        """True if any known item has not been taken."""
         return any(self._ahead.values())
 
     def positions(self) -> dict[str, str | None]:
-        """Where the walk is."""
+        """Return the current positions."""
         return dict(self._taken)
-
-
-class Recent(Generic[K, V]):
-    """What was used last, up to a number of things.
-
-    Args:
-        size: how many.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._held: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        """What is held under a key."""
-        value = self._held.get(key)
-        if value is not None:
-            self._held.move_to_end(key)
-        return value
-
-    def put(self, key: K, value: V) -> None:
-        """Hold something; what was not used for the longest time is forgotten."""
-        self._held[key] = value
-        self._held.move_to_end(key)
-        if len(self._held) > self._size:
-            self._held.popitem(last=False)
-
-    def forget(self, keys: Iterable[K]) -> None:
-        """Hold no more."""
-        for key in keys:
-            self._held.pop(key, None)

@@ -1,1 +1,1 @@
-"""One request: its target, headers, body and sender."""
+"""The parts of a request: its target, headers, body and user."""

@@ -1,4 +1,4 @@
-"""What is in the bodies of requests and answers."""
+"""Reads the resources in the bodies of requests and answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def items_of(body: Any, resource: Resource) -> Sequence[Mapping[str, Any]]:
-    """Return what a body makes: one thing, or several (Neutron takes lists); nothing if it has another form."""
+    """Return the resources in a body: one, or several, since Neutron accepts lists; none if the body has another form."""
     if resource.service == "image":
         return [body] if isinstance(body, dict) else []
     if not isinstance(body, dict):

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole, within limits of size and time; or, of an image's data alone, passed on at no less than a least rate."""
+"""Reads request bodies: image data pass through as they arrive, at a minimum rate; others are read whole, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from aiohttp.streams import StreamReader
 from atoll.gateway.request.target import Refused
 
 WHOLE_S = 30.0
-"""Seconds in which a body that is read whole must arrive."""
+"""Seconds within which a body that is read whole must arrive."""
 
 WINDOW_S = 20.0
-"""Seconds of waiting for a client over which the rate of its upload is measured."""
+"""Seconds spent waiting for the client over which the rate of an upload is measured."""
 
 LEAST_BYTES_S = 4096
-"""Bytes a second that an upload brings at least; a slower one is broken off."""
+"""Bytes per second; a slower upload is broken off."""
 
 
 class Upload(AsyncIterator[bytes]):
-    """The data of an image, on their way from a client.
+    """The data of an image that a client uploads.
 
-    Only the time spent waiting for the client counts: a service that reads slowly is not the client's fault.
+    Only the time spent waiting for the client counts; a service may read slowly.
 
     Args:
-        content: where they come from.
+        content: the body of the client's request.
         window_s: see `WINDOW_S`.
         least_bytes_s: see `LEAST_BYTES_S`.
 
     Attributes:
-        failure: why the client's side broke off; empty if it has not.
+        failure: the reason why the upload broke off at the client's side; empty if it did not.
     """
 
     def __init__(self, content: StreamReader, window_s: float = WINDOW_S, least_bytes_s: float = LEAST_BYTES_S) -> None:
@@ -43,10 +43,10 @@ class Upload(AsyncIterator[bytes]):
         self.failure = ""
 
     async def __anext__(self) -> bytes:
-        """Return the next piece.
+        """Return the next piece of the data.
 
         Raises:
-            ConnectionResetError: the client broke off, or is too slow.
+            ConnectionResetError: the client closed the connection, or is too slow.
         """
         while (piece := await self._wait()) is None:
             pass
@@ -55,7 +55,7 @@ class Upload(AsyncIterator[bytes]):
         return piece
 
     async def _wait(self) -> bytes | None:
-        """Return the next piece; `None` if the window has ended without one, at a rate that suffices."""
+        """Return the next piece; `None` if no piece came before the end of the window, and the rate was sufficient."""
         now = asyncio.get_running_loop().time
         begun = now()
         piece: bytes | None = None
@@ -65,12 +65,12 @@ class Upload(AsyncIterator[bytes]):
         except TimeoutError:
             pass
         except (web.RequestPayloadError, OSError, ValueError) as error:
-            raise self._failed(f"the client broke off: {error or type(error).__name__}") from error
+            raise self._failed(f"the client broke off the upload: {error or type(error).__name__}") from error
         self._waited += now() - begun
         self._got += len(piece or b"")
         if self._waited >= self._window_s:
             if self._got < self._least:
-                raise self._failed(f"the client sends less than {self._least / self._window_s:.0f} bytes a second")
+                raise self._failed(f"the client sends less than {self._least / self._window_s:.0f} bytes per second")
             self._waited, self._got = 0.0, 0
         return piece
 
@@ -80,16 +80,16 @@ class Upload(AsyncIterator[bytes]):
 
 
 async def whole(request: web.BaseRequest, limit: int, within_s: float = WHOLE_S) -> bytes:
-    """Read a body whole.
+    """Return the whole body of a request.
 
     Args:
-        request: whose.
-        limit: bytes at most.
-        within_s: seconds.
+        request: the request.
+        limit: the greatest size of the body in bytes.
+        within_s: seconds within which the body must arrive.
 
     Raises:
-        Refused: it did not arrive in time, or not at all, or is too large.
-        web.RequestPayloadError: it is malformed.
+        Refused: the body is too large, did not arrive in time, or broke off.
+        web.RequestPayloadError: the body is malformed.
     """
     body = bytearray()
     check_size(request, limit)
@@ -100,17 +100,17 @@ async def whole(request: web.BaseRequest, limit: int, within_s: float = WHOLE_S)
                 if len(body) > limit:
                     raise Refused(413, _TOO_LARGE.format(limit))
     except TimeoutError:
-        raise Refused(408, f"the request's body did not arrive in {within_s:.0f} s") from None
+        raise Refused(408, f"the body of the request did not arrive within {within_s:.0f} s") from None
     except OSError:
-        raise Refused(400, "the client has gone before its request was whole") from None
+        raise Refused(400, "the client closed the connection before its request was complete") from None
     return bytes(body)
 
 
 def check_size(request: web.BaseRequest, limit: int) -> int:
-    """Return how many bytes a body that is read whole has at most.
+    """Return the maximum number of bytes of a body that is read whole: its declared length, or the limit.
 
     Raises:
-        Refused: it is too large.
+        Refused: the declared length exceeds the limit.
     """
     length = request.content_length
     if length is not None and length > limit:
@@ -118,4 +118,4 @@ def check_size(request: web.BaseRequest, limit: int) -> int:
     return limit if length is None else length
 
 
-_TOO_LARGE = "the request is larger than {} bytes"
+_TOO_LARGE = "the body of the request is larger than {} bytes"

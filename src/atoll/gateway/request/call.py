@@ -1,8 +1,9 @@
-"""What goes through the gateway: one request, and one answer held in memory."""
+"""A request and an answer as they go through the gateway."""
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,14 +11,17 @@ from typing import Any
 
 from multidict import CIMultiDict
 
+GATEWAY = "atoll"
+"""The service of a call to another site's gateway itself, and the first segment of the call's path at the peer port."""
 
-class Unreachable(Exception):  # noqa: N818 - what it says, not that it is an error
-    """A site did not answer. What was asked of it may have happened all the same, unless it could not even be connected to.
+
+class Unreachable(Exception):
+    """A site did not answer. Unless `sent` is false, it may have carried out the request all the same.
 
     Args:
-        site: its name.
-        why: for people.
-        sent: False if the request certainly did not reach it.
+        site: the site's name.
+        why: the reason, for people.
+        sent: False if the request certainly did not reach the site.
     """
 
     def __init__(self, site: str, why: str, *, sent: bool = True) -> None:
@@ -29,18 +33,18 @@ class Unreachable(Exception):  # noqa: N818 - what it says, not that it is an er
 
 @dataclass(frozen=True)
 class Call:
-    """A request for one of a site's services.
+    """A request to a service of a site.
 
     Attributes:
-        method: GET, POST, …
-        service: identity, image, compute, network or placement.
-        path: from the service's root, as it was sent (`/v2.1/servers/ID`).
-        query: what follows the question mark, as it was sent.
-        headers: without those that belong to one connection.
-        body: None, bytes, or pieces that can be read once.
-        request_id: `req-UUID`, by which the logs of all sites tell what belongs together.
-        user: the id of the user that a site has issued the token to; empty if none has; `None` for a request of the gateway's own.
-        strict: the client wants lists whole or refused.
+        method: the HTTP method.
+        service: identity, image, compute, network, placement or load-balancer; or `GATEWAY`, see `to_gateway`.
+        path: the path below the service's root, as it was sent (`/v2.1/servers/ID`).
+        query: the part of the URL after the question mark, as it was sent.
+        headers: the headers, without those that belong to one connection.
+        body: `None`, bytes, or pieces that can be read once.
+        request_id: the id `req-UUID`, under which the logs of all sites name the request.
+        user: the id of the user to whom a site issued the token; empty if no site issued it; `None` for the gateway's own requests.
+        strict: whether the client wants complete lists or an error.
     """
 
     method: str
@@ -55,46 +59,48 @@ class Call:
 
     @property
     def token(self) -> str:
-        """The user's token; empty if there is none."""
+        """The user's token; empty if the request has none."""
         return self.headers.get("X-Auth-Token", "")
 
     @property
     def target(self) -> str:
-        """Path and query."""
+        """The path with the query."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
     @property
     def repeatable(self) -> bool:
-        """Whether the body can be sent more than once."""
+        """True if the body can be sent more than once."""
         return self.body is None or isinstance(self.body, bytes)
 
     def json(self) -> Any:
-        """A copy of the body's value, which may be changed.
+        """Return a copy of the parsed body, which the caller may change.
 
         Raises:
-            ValueError: it is not JSON, or not in memory.
+            ValueError: the body is not JSON, or not in memory.
         """
         if not isinstance(self.body, bytes):
-            raise ValueError("no JSON body")  # noqa: TRY004 - as for a body that is none
+            raise ValueError("no JSON body")  # noqa: TRY004 - callers treat it as a body that is not JSON
         return _loads(self.body)
 
     @cached_property
     def value(self) -> Any:
-        """The body's value, parsed once; not to be changed. `None` if there is no JSON."""
+        """The body, parsed once, which no caller may change; `None` if the body is not JSON."""
         try:
             return self.json()
         except ValueError:
             return None
 
     def look(self, path: str, query: str = "") -> Call:
-        """Return a request of the same client that reads a path of the same service."""
+        """Return a request of the same client that reads another path of the same service."""
         return self.with_(method="GET", path=path, query=query, body=None)
 
     def with_(self, **changes: Any) -> Call:
-        """A copy with some attributes changed; `json` sets the body. The headers are copied, but for the length of another body.
+        """Return a copy with some attributes changed; `json` sets the body.
+
+        The headers are copied, without `Content-Length` if the body changes.
 
         Raises:
-            ValueError: what is to be the body is nested too deeply.
+            ValueError: the new body is nested too deeply.
         """
         headers = CIMultiDict(changes.pop("headers", self.headers))
         if "json" in changes:
@@ -108,16 +114,30 @@ class Call:
         return replace(self, headers=headers, **changes)
 
 
+def to_gateway(method: str, path: str, *, query: str = "", headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Call:
+    """Return a call to another site's gateway itself, instead of one of that site's services.
+
+    Args:
+        method: the HTTP method.
+        path: the path at the peer port, below `/atoll/` (`/atoll/identity`).
+        query: the part after the question mark.
+        headers: the headers; no token by default.
+        body: the body.
+    """
+    below = path.removeprefix(f"/{GATEWAY}")
+    return Call(method, GATEWAY, below, query, CIMultiDict(headers or {}), body, f"req-{uuid.uuid4()}")
+
+
 @dataclass(frozen=True)
 class Reply:
-    """An answer, whole.
+    """An answer whose body is in memory.
 
     Attributes:
-        status: HTTP status.
-        headers: without those that belong to one connection.
-        body: as received.
-        site: which site answered; several, joined by commas, if the answer is made of theirs.
-        identity: which resource several sites have changed (`copies.ownership`); empty if that does not matter.
+        status: the HTTP status.
+        headers: the headers, without those that belong to one connection.
+        body: the body, as received.
+        site: the site that answered; the sites, joined by commas, of a merged answer.
+        identity: the fields that identify a resource that several sites have changed (`copies.ownership`); empty for all other answers.
     """
 
     status: int
@@ -128,26 +148,26 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """Whether the status says success."""
+        """True if the status is a success (2xx)."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """The body.
+        """Return the parsed body.
 
         Raises:
-            ValueError: it is not JSON.
+            ValueError: the body is not JSON.
         """
         return _loads(self.body)
 
 
-_DEEP = "JSON that is nested too deeply"
+_DEEP = "the JSON is nested too deeply"
 
 
 def _loads(body: bytes) -> Any:
-    """Read JSON.
+    """Parse a body as JSON.
 
     Raises:
-        ValueError: it is not JSON, or nested so deeply that Python can't read it.
+        ValueError: the body is not JSON, or nested so deeply that Python can't parse it.
     """
     try:
         return json.loads(body)
@@ -156,5 +176,5 @@ def _loads(body: bytes) -> Any:
 
 
 def json_reply(status: int, body: Any, site: str) -> Reply:
-    """An answer made here."""
+    """Return an answer of the gateway's own with a JSON body."""
     return Reply(status, CIMultiDict({"Content-Type": "application/json"}), json.dumps(body).encode(), site)

@@ -1,4 +1,4 @@
-"""A client's request with what has been recognised of it: what each stage of the gateway reads."""
+"""The request context: a client's request with its route and sites, which every stage of the gateway reads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NOT_LOCAL = frozenset((Operation.CREATE, Operation.EVERYWHERE))
 
 @dataclass(frozen=True)
 class Request:
-    """A client's request, recognised. It is made once, and each later stage reads it.
+    """The context of a client's request. `Recogniser` constructs it once; later stages read it.
 
     Attributes:
-        call: the request itself.
-        route: what it is about.
-        plan: the sites that its scope leads to; `None` if it has no scope.
-        among: the sites that it may concern, this one first if it is among them.
+        call: the request itself; its body is parsed once (`Call.value`).
+        route: the operation and the resource of the request.
+        plan: the sites that the scope of the request means; `None` if it has no scope.
+        among: the sites that the request may concern, this site first if it is one of them.
     """
 
     call: Call
@@ -30,11 +30,11 @@ class Request:
 
     @property
     def resource(self) -> Resource:
-        """The type of resource; there is one unless the route is local or a setting."""
+        """The type of the resource; every route has one, except local ones and settings."""
         assert self.route.resource is not None
         return self.route.resource
 
     @property
     def is_local(self) -> bool:
-        """Whether this site's own services answer it, whatever it is."""
+        """True if this site's own services alone answer the request."""
         return self.plan is None and len(self.among) == 1 and self.route.operation not in _NOT_LOCAL

@@ -1,4 +1,4 @@
-"""Which headers go on from one connection to the next."""
+"""Decides which headers of a request or an answer are passed on."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ from multidict import CIMultiDict
 from atoll.gateway.request.target import Refused
 
 HOP = "X-Atoll-Hop"
-"""Set between gateways: answer from your own services, ask no other site."""
+"""Set by a gateway on its requests to another gateway, which then answers from its own services alone."""
 
 SEEN = "X-Atoll-Seen"
-"""Set between gateways: the digest of what the asking site knows of identity; see `identity.freshness`."""
+"""Set by a gateway on its requests to another gateway: the digest of its identity data; see `identity.freshness`."""
 
 GIVEN_ID = "X-Atoll-Given-Id"
-"""Set by a gateway on a user's request to create something whose id that gateway has chosen."""
+"""Set by a gateway on a user's request to create a resource whose id that gateway has chosen."""
 
 ACCEPTS = "X-Atoll-Accepts"
-"""Set between gateways, on a request that looks at a resource: say in the answer whether the method that it names would be refused."""
+"""Set by a gateway on a request that reads a resource: a method; the answer then also says whether the method would be refused."""
 
 REFUSAL = "X-Atoll-Refusal"
-"""The answer to `ACCEPTS`: why not, for people; see `accepts`."""
+"""Set in the answer to a request with `ACCEPTS`: the reason why the method would be refused, for people; see `copies.in_use`."""
 
 STRICT = "X-Atoll-Strict"
-"""Set by a client: `1` asks for lists that are whole or refused, `0` for lists of the sites that answer."""
+"""Set by a client: `1` asks for complete lists or an error, `0` for lists of the sites that answer."""
 
 SITE = "X-Atoll-Site"
+"""Set in answers: the sites that answered, joined by commas."""
+
 MISSING = "X-Atoll-Missing"
+"""Set in answers: the sites that should have answered and did not, joined by commas."""
+
 SCOPE = "X-Scope"
+"""Set by a client: the scope of the request."""
+
 REQUEST_ID = "X-Openstack-Request-Id"
+"""Set by clients and gateways: the id by which the logs of all sites name the request."""
 
 _HOP_BY_HOP = frozenset(
     (
@@ -39,23 +46,24 @@ _HOP_BY_HOP = frozenset(
         *("te", "trailer", "transfer-encoding", "upgrade", "expect"),
     )
 )
-"""RFC 9110, section 7.6.1. `Expect` is answered by the server that the client is connected to."""
+"""Headers that belong to one connection (RFC 9110, section 7.6.1). The gateway itself answers `Expect`."""
 
 _OURS = ("x-atoll-", "x-forwarded-", "forwarded")
-"""Said between gateways, and to the services behind them: never believed of a client."""
+"""Prefixes of headers that only gateways may set; a client's headers with these prefixes are dropped."""
 
 _OF_GATEWAYS = frozenset(name.lower() for name in (GIVEN_ID, ACCEPTS))
-"""Those of them that a gateway may pass on to another one's, which acts by them."""
+"""The headers with a prefix of `_OURS` that are kept in a request of another gateway."""
 
 _LISTS = frozenset(
     (
         *("accept", "accept-charset", "accept-encoding", "accept-language", "accept-ranges", "allow", "cache-control", "connection"),
         *("content-encoding", "content-language", "expect", "if-match", "if-none-match", "keep-alive", "link", "openstack-api-version"),
-        *("pragma", "prefer", "te", "trailer", "transfer-encoding", "upgrade", "vary", "via", "warning"),
+        *("pragma", "prefer", "te", "tracestate", "trailer", "transfer-encoding", "upgrade", "vary", "via", "warning"),
     )
 )
-"""The fields whose values are lists, so that two of them are one list (RFC 9110, section 5.3). Any other field is said once: of two values
-the gateway would read one, and the service perhaps the other."""
+"""Headers whose values are lists, so that repeated headers form one list (RFC 9110, section 5.3).
+
+Any other header may occur only once: of two values, the gateway might read one and the service the other."""
 
 _OF_MIDDLEWARE = frozenset(
     (
@@ -72,7 +80,9 @@ _OF_MIDDLEWARE = frozenset(
         "proxy",
     )
 )
-"""By these keystonemiddleware tells a service who asks; and the one that CGI takes for its proxy (CVE-2016-5385). Nobody else says them."""
+"""Headers by which keystonemiddleware names the user to a service, and `Proxy`, which CGI takes for its own proxy (CVE-2016-5385).
+
+They are dropped from every request."""
 
 _STAYS = _HOP_BY_HOP | _OF_MIDDLEWARE | {"host"}
 
@@ -82,7 +92,7 @@ _HOST = re.compile(r"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,
 
 
 def end_to_end(headers: Iterable[tuple[str, str]], connection: str = "") -> CIMultiDict[str]:
-    """Headers without those that belong to one connection, among them those that `Connection` lists."""
+    """Return headers without those that belong to one connection, including those that the header `Connection` lists."""
     listed = {name.strip().lower() for name in connection.split(",")} if connection else ()
     kept: CIMultiDict[str] = CIMultiDict()
     for name, value in headers:
@@ -93,22 +103,22 @@ def end_to_end(headers: Iterable[tuple[str, str]], connection: str = "") -> CIMu
 
 
 def of_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Return the headers of a client's request that go on to a service.
+    """Return the headers of a client's request that are passed on to a service.
 
-    Neither those that only gateways may say, nor names with an underscore: WSGI makes `X_Forwarded_For` and `X-Forwarded-For` one
-    (CWE-444).
+    Headers that only gateways may set are dropped, and so are names with an underscore: WSGI takes `X_Forwarded_For` and `X-Forwarded-For`
+    for the same header (CWE-444).
 
     Raises:
-        Refused: a field that has one value is there twice.
+        Refused: a header that has a single value occurs twice.
     """
     return _kept(headers, _OURS)
 
 
 def of_peer(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Return the headers of another gateway's request that go on to a service.
+    """Return the headers of another gateway's request that are passed on to a service.
 
     Raises:
-        Refused: a field that has one value is there twice.
+        Refused: a header that has a single value occurs twice.
     """
     return _kept(headers, ("x-atoll-",), _OF_GATEWAYS)
 
@@ -122,7 +132,7 @@ def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset
         lower = name.lower()
         if lower in seen:
             if lower not in _LISTS:
-                raise Refused(400, f"more than one {name} header")
+                raise Refused(400, f"the request has more than one {name} header")
             if name in kept:
                 kept[name] = f"{kept[name]}, {value}"
             continue
@@ -131,7 +141,7 @@ def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset
             _check_text(name, value)
         if lower in known or not (lower in _STAYS or lower in listed or "_" in lower or lower.startswith(refused)):
             kept.add(name, value)
-    if "x-storage-token" in seen:  # keystonemiddleware takes it where there is no `X-Auth-Token`
+    if "x-storage-token" in seen:  # keystonemiddleware reads `X-Storage-Token` if there is no `X-Auth-Token`
         token = kept.pop("X-Storage-Token", None)
         if token is not None and "x-auth-token" not in seen:
             kept["X-Auth-Token"] = token
@@ -139,43 +149,43 @@ def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset
 
 
 def _check_text(name: str, value: str) -> None:
-    """Refuse what can't be sent on: aiohttp keeps bytes that are no UTF-8 as surrogates."""
+    """Refuse a value that can't be passed on because it is not UTF-8; aiohttp keeps such bytes as surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Refused(400, f"the {name} header is no UTF-8") from None
+        raise Refused(400, f"the {name} header is not valid UTF-8") from None
 
 
 def strict(headers: Mapping[str, str], otherwise: bool) -> bool:
-    """Return whether a client wants its lists whole or refused.
+    """Return whether a client wants complete lists or an error.
 
     Args:
-        headers: of the client's request.
-        otherwise: the answer if they do not say it.
+        headers: the headers of the client's request.
+        otherwise: the value if the client does not set the header.
 
     Raises:
-        Refused: the header has another value.
+        Refused: the value of the header is neither 0 nor 1.
     """
     value = headers.get(STRICT)
     if value is None:
         return otherwise
     if value not in {"0", "1"}:
-        raise Refused(400, f"{STRICT} is neither 0 nor 1")
+        raise Refused(400, f"the {STRICT} header is {value!r:.40}: expected 0 or 1")
     return value == "1"
 
 
 def valid_host(host: str) -> bool:
-    """Whether a `Host` may appear in links."""
+    """Return whether the value of a `Host` header may appear in links."""
     return bool(_HOST.fullmatch(host))
 
 
 def request_id(said: str | None) -> str:
-    """The client's own, if it is one; else a new one."""
+    """Return the request id that a client sent if it is well-formed; otherwise a new one."""
     return said if said and _REQUEST_ID.fullmatch(said) else f"req-{uuid.uuid4()}"
 
 
 def microversion(headers: Mapping[str, str]) -> tuple[int, int]:
-    """Return Nova's microversion that a request asks for, read as Nova reads it (`microversion_parse.get_version`)."""
+    """Return the microversion of Nova that a request asks for, as Nova reads it (`microversion_parse.get_version`)."""
     for part in reversed(headers.get("OpenStack-API-Version", "").split(",")):
         service, _space, version = part.strip().partition(" ")
         if service.lower() == "compute" and version.strip():

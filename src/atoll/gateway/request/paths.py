@@ -1,4 +1,4 @@
-"""Ids in paths: the one place that quotes them."""
+"""Quotes ids in paths; no other module does."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from urllib.parse import quote
 
 _RELATIVE = frozenset(("", ".", ".."))
-"""Quoting leaves these as they are, and a server that resolves a path would act on another resource, or on the collection."""
+"""Segments that quoting does not change. A server that resolves such a path would act on the collection or another resource."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")
 
 
 def segment(identifier: str) -> str:
-    """Quote an id or a name as exactly one segment of a path, or as one value of a query.
+    """Return an id or a name, quoted as exactly one segment of a path or one value of a query.
 
     Raises:
         ValueError: no resource can have this id.
@@ -23,5 +23,5 @@ def segment(identifier: str) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether a text is a UUID as OpenStack writes them."""
+    """Return whether a text is a UUID as OpenStack writes it, with or without hyphens."""
     return bool(_UUID.fullmatch(text))

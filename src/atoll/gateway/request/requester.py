@@ -1,6 +1,6 @@
-"""Who asked for something: user, project and roles, as Keystone confirms them for the request's token.
+"""The user, project and roles of a request, as Keystone confirms them for the request's token.
 
-A token ends sooner than what has to be done later, and does not belong on a disk. So an operation that waits carries these instead.
+A pending operation stores these instead of the token, which may expire before the operation is carried out and must not be written to disk.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
 from multidict import CIMultiDict
 
-from atoll.gateway.lists.union import Recent
 from atoll.gateway.request.call import Call, Unreachable
 
 if TYPE_CHECKING:
     from atoll.gateway.sites import Sites
 
 REMEMBERED = 4096
-"""Tokens whose users are remembered."""
+"""Number of tokens whose users are remembered."""
 
 FRESH_S = 60.0
-"""Seconds after which Keystone is asked again: roles may have changed."""
+"""Seconds after which Keystone is asked again, because roles may have changed."""
 
 _ADMIN = "admin"
 
@@ -35,8 +35,8 @@ class Requester:
 
     Attributes:
         user: the user's id.
-        project: the id of the project that the token is of; empty if it is of none.
-        roles: the names of the user's roles in it, at the time of the request.
+        project: the id of the token's project; empty if the token has none.
+        roles: the names of the user's roles in the project, at the time of the request.
     """
 
     user: str
@@ -45,20 +45,20 @@ class Requester:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the user is an administrator of the cloud."""
+        """True if the user is an administrator of the cloud."""
         return _ADMIN in self.roles
 
     def no_admin(self) -> Requester:
-        """Return the same user without an administrator's role."""
+        """Return the same requester without the role `admin`."""
         return replace(self, roles=tuple(role for role in self.roles if role != _ADMIN))
 
     def dump(self) -> str:
-        """As JSON, for `load`."""
+        """Return the requester as JSON, for `load`."""
         return json.dumps(asdict(self))
 
     @classmethod
     def load(cls, text: str) -> Requester | None:
-        """Read what `dump` wrote; None if it is no requester."""
+        """Return the requester that `dump` wrote; `None` if the text holds none."""
         try:
             return cls.parse(json.loads(text))
         except (ValueError, RecursionError):
@@ -66,7 +66,7 @@ class Requester:
 
     @classmethod
     def parse(cls, fields: Any) -> Requester | None:
-        """Read what was JSON; None if it is no requester."""
+        """Return the requester in a parsed JSON value; `None` if it holds none."""
         try:
             return cls(str(fields["user"]), str(fields["project"]), tuple(str(role) for role in fields["roles"]))
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -74,18 +74,18 @@ class Requester:
 
 
 class Requesters:
-    """Finds out who asks.
+    """Looks up the requesters of requests in this site's Keystone, and remembers them for `FRESH_S`.
 
     Args:
-        sites: to ask this site's Keystone.
+        sites: sends requests to this site's Keystone.
     """
 
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
-        self._known: Recent[str, tuple[float, Requester]] = Recent(REMEMBERED)
+        self._known: LRUCache[str, tuple[float, Requester]] = LRUCache(REMEMBERED)
 
     async def of(self, call: Call) -> Requester | None:
-        """Return who sent a request; None if its token is not good, or Keystone does not answer."""
+        """Return the requester of a request; `None` if its token is not valid, or Keystone does not answer."""
         if not call.token:
             return None
         key = hashlib.sha256(call.token.encode()).hexdigest()
@@ -95,7 +95,7 @@ class Requesters:
             return known[1]
         found = await self._ask(call)
         if found is not None:
-            self._known.put(key, (now, found))
+            self._known[key] = (now, found)
         return found
 
     async def _ask(self, call: Call) -> Requester | None:

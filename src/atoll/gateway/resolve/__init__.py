@@ -1,1 +1,1 @@
-"""The sites that a request concerns: by the table of resources, by what it names, and by what was learned."""
+"""Finds the sites that a request concerns, by tables of resources and references, by its body, and by earlier answers."""

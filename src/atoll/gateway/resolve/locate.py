@@ -1,7 +1,7 @@
-"""Finds the site that has a resource.
+"""Finds the site that holds a resource.
 
-Nothing about it is replicated: a resource that is made, used and deleted at one site costs no other site a byte. This site is asked first;
-if it does not know the id, all others are at once, and what is learned is remembered.
+Locations are not replicated: a resource that is created, used and deleted at one site causes no traffic to another one. The gateway asks
+its own site first, then all others at once, and remembers the site that answered.
 """
 
 from __future__ import annotations
@@ -10,27 +10,29 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from atoll.gateway.lists.union import Recent
+from cachetools import LRUCache
+
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.paths import is_uuid
-from atoll.gateway.resolve import sight
+from atoll.gateway.resolve import visibility
 from atoll.gateway.resolve.routes import Resource, Route
 from atoll.gateway.sites import Sites
 
 REMEMBERED = 20_000
-"""Ids; some 5 MB."""
+"""Number of ids that are remembered; about 5 MB."""
 
 ANSWER_S = 30.0
+"""Seconds that a site has to answer a search."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to.
+class SearchResult:
+    """The result of a search.
 
     Attributes:
-        reply: the answer of whoever has it, or a refusal that stands for the whole cloud; None: nobody who answered.
-        missing: who did not answer.
-        holds: True if the site of the answer has it. The answer may be a refusal, if the token's access rules forbid to look.
+        reply: the answer of a site that holds the resource, or a refusal that is valid for the whole cloud; `None` if no site holds it.
+        missing: the sites that did not answer.
+        holds: whether the site of `reply` holds the resource; `reply` may be a refusal if the token's access rules forbid the request.
     """
 
     reply: Reply | None
@@ -41,35 +43,36 @@ class Found:
 class Locations:
     """The sites of the resources that this gateway has seen.
 
-    An id counts for one type of resource: any member of a project may choose the id of an image, which may be that of another's server.
+    Ids of different types of resources are kept apart, because a user may choose an image's id, even one that equals the id of another
+    user's server.
 
     Args:
-        size: how many are remembered.
+        size: the number of ids that are remembered.
     """
 
     def __init__(self, size: int = REMEMBERED) -> None:
-        self._sites: Recent[tuple[str, str, str], str] = Recent(size)
+        self._sites: LRUCache[tuple[str, str, str], str] = LRUCache(size)
 
     def get(self, resource: Resource, identifier: str) -> str | None:
-        """Return the site that holds a resource; `None` if it is not known."""
+        """Return the site that holds a resource; `None` if it is unknown."""
         return self._sites.get((resource.service, resource.key, identifier))
 
     def learn(self, resource: Resource, pairs: Iterable[tuple[str, str]]) -> None:
-        """Remember ids of one type of resource, each with its site; names are ignored, which several users may have."""
+        """Remember ids of one type of resource, each with its site; names are ignored, because several users may use the same."""
         for identifier, site in pairs:
             if is_uuid(identifier) or (identifier and resource.identity == ("id",)):
-                self._sites.put((resource.service, resource.key, identifier), site)
+                self._sites[(resource.service, resource.key, identifier)] = site
 
 
 def proves(route: Route, status: int) -> bool:
-    """Return whether an answer proves that the site that gave it holds the resource of the request.
+    """Return whether an answer proves that its site holds the resource of the request.
 
-    Only a success does. A refusal may be about the caller, the request or the site's load, and anybody can cause one.
-    The success of a request below a resource proves it for Nova alone, which looks for the resource first.
+    Only a success proves it. A refusal may have other reasons, and any user can cause one. The success of a request for a child of the
+    resource proves it for Nova alone, which looks up the resource first.
 
     Args:
-        route: of the request.
-        status: HTTP status of the answer.
+        route: the route of the request.
+        status: the HTTP status of the answer.
     """
     resource = route.resource
     if resource is None or not 200 <= status < 300 or (route.child and resource.service != "compute"):
@@ -77,43 +80,43 @@ def proves(route: Route, status: int) -> bool:
     return is_uuid(route.id) or resource.identity == ("id",)
 
 
-async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool = False) -> Found:
-    """Ask several sites for the same thing at once; who has it is all that counts.
+async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool = False) -> SearchResult:
+    """Ask several sites for a resource at once.
 
     Args:
-        sites: to ask.
+        sites: sends requests to the sites of the cloud.
         call: a request that changes nothing.
-        among: which sites.
-        oldest: several may have a copy: wait for all, and take the one that was made first. Else the first answer counts.
+        among: the sites to ask.
+        oldest: wait for all sites, and return the copy that was created first; otherwise, return the first answer.
     """
     tasks = {asyncio.ensure_future(sites.send(site, call, ANSWER_S)): site for site in among}
-    heard = _Heard()
+    answers = _Answers()
     pending = set(tasks)
     try:
-        while pending and (oldest or not heard.held):
+        while pending and (oldest or not answers.held):
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                heard.note(tasks[task], task)
+                answers.note(tasks[task], task)
     finally:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-    if heard.held:
-        return Found(min(heard.held, key=lambda reply: (_made(reply), reply.site)) if oldest else heard.held[0], (), holds=True)
-    if heard.refusals and (refused := await _refusing(sites, call, heard.refusals)) is not None:
+    if answers.held:
+        return SearchResult(min(answers.held, key=lambda reply: (_made(reply), reply.site)) if oldest else answers.held[0], (), holds=True)
+    if answers.refusals and (refused := await _refusing(sites, call, answers.refusals)) is not None:
         return refused
-    return Found(heard.second_best, tuple(sorted(heard.missing)))
+    return SearchResult(answers.second_best, tuple(sorted(answers.missing)))
 
 
 @dataclass
-class _Heard:
-    """What the sites have answered so far.
+class _Answers:
+    """The answers to a search so far.
 
     Attributes:
-        held: answers of those that have it.
-        refusals: by site, refusals that say nothing about whether it is there.
-        missing: those that do not answer, or fail: they may have it, or not.
-        second_best: another refusal.
+        held: the answers of the sites that hold the resource.
+        refusals: by site, refusals that do not reveal whether the site holds the resource.
+        missing: the sites that do not answer, or fail, and may hold the resource.
+        second_best: any other refusal.
     """
 
     held: list[Reply] = field(default_factory=list)
@@ -122,7 +125,7 @@ class _Heard:
     second_best: Reply | None = None
 
     def note(self, site: str, task: asyncio.Future[Reply]) -> None:
-        """Add an answer."""
+        """Add the answer of a site."""
         try:
             reply = task.result()
         except Unreachable:
@@ -130,7 +133,7 @@ class _Heard:
             return
         if reply.status < 400:
             self.held.append(reply)
-        elif reply.status in sight.REFUSALS:
+        elif reply.status in visibility.REFUSALS:
             self.refusals[site] = reply
         elif reply.status >= 500:
             self.missing.append(site)
@@ -139,7 +142,7 @@ class _Heard:
 
 
 def _made(reply: Reply) -> str:
-    """When a resource was made, as the answer about it says."""
+    """Return the creation time of a resource in an answer; empty if the answer has none."""
     try:
         body = reply.json()
         inner = body if "created_at" in body else next(iter(body.values()))
@@ -148,35 +151,35 @@ def _made(reply: Reply) -> str:
         return ""
 
 
-async def _refusing(sites: Sites, call: Call, refusals: Mapping[str, Reply]) -> Found | None:
-    """Return the site that refuses and has it: a refusal for the token's access rules does not say so, any other stands.
+async def _refusing(sites: Sites, call: Call, refusals: Mapping[str, Reply]) -> SearchResult | None:
+    """Return the refusal of a site that holds the resource, or one that the token's access rules do not explain; `None` without either.
 
     Args:
-        sites: to ask.
-        call: the request that was refused.
-        refusals: by site.
+        sites: sends requests to the sites of the cloud.
+        call: the refused request.
+        refusals: the refusals by site.
     """
     views = await asyncio.gather(
-        *(sight.see(sites, site, call.token, call.service, call.target) for site in refusals), return_exceptions=True
+        *(visibility.view(sites, site, call.token, call.service, call.target) for site in refusals), return_exceptions=True
     )
     for reply, view in zip(refusals.values(), views, strict=True):
         if isinstance(view, Reply) and view.status == 200:
-            return Found(reply, (), holds=True)
+            return SearchResult(reply, (), holds=True)
     stands = (reply for reply, view in zip(refusals.values(), views, strict=True) if isinstance(view, Reply) and view.status == 403)
     standing = next(stands, None)
-    return Found(standing, ()) if standing is not None else None
+    return SearchResult(standing, ()) if standing is not None else None
 
 
 async def holders(sites: Sites, call: Call, among: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Ask several sites which of them show a thing to the user.
+    """Return which of several sites hold a resource, and which did not answer.
 
     Args:
-        sites: to ask.
-        call: a request that changes nothing.
-        among: which sites.
+        sites: sends requests to the sites of the cloud.
+        call: a request that reads the resource with the user's rights.
+        among: the sites to ask.
 
     Returns:
-        The sites that have it, and those that did not say, both in the order of `among`.
+        The sites that hold the resource, and those that did not answer, both in the order of `among`.
     """
     found = await asyncio.gather(*(search(sites, call, [site]) for site in among))
     have = [site for site, each in zip(among, found, strict=True) if each.holds]

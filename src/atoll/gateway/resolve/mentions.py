@@ -1,4 +1,4 @@
-"""Reads what a request, or a resource, refers to, by the table in `references`. Pure."""
+"""Reads the references in requests and resources, by the table in `references`. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from atoll.gateway.resolve.references import FLAVOR, IMAGE, Action, Field
 
 @dataclass(frozen=True, order=True)
 class Reference:
-    """A resource that a request names.
+    """A resource that a request refers to.
 
     Attributes:
-        kind: of the table.
-        id: its id; the name of a key pair or a host; the address of a floating IP; either id or name of a security group (Nova takes both).
+        kind: the kind of the resource, as in the table.
+        id: the resource's id; the name of a key pair or host; the address of a floating IP; the id or name of a security group (for Nova).
     """
 
     kind: str
@@ -30,11 +30,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Mention:
-    """A field of a request that names a resource.
+    """A field of a request that refers to a resource.
 
     Attributes:
-        reference: what it names.
-        field: the row of the table.
+        reference: the resource.
+        field: the field's row of the table.
     """
 
     reference: Reference
@@ -42,20 +42,20 @@ class Mention:
 
     @property
     def order(self) -> tuple[int, Reference]:
-        """Sort key: in which order references are brought."""
+        """The sort key by which resources are brought."""
         kind = self.reference.kind
         return (table.ORDER.index(kind) if kind in table.ORDER else len(table.ORDER), self.reference)
 
 
 _LOOKED_FOR = frozenset((Action.BRING, Action.MOVE, Action.REFUSE))
-"""Actions on what may be at another site."""
+"""Actions on resources that may be at another site."""
 
 
 def mentions(call: Call) -> list[Mention]:
-    """Return what a request refers to and another site may have, each once, in the order in which it must be brought.
+    """Return the fields of a request that refer to resources which may be at another site, each resource once, in the order of bringing.
 
     Args:
-        call: a request with a JSON body, or any other, which refers to nothing.
+        call: a request; without a JSON body, it has no references.
     """
     fields = _fields(call)
     if not fields or call.value is None:
@@ -69,16 +69,16 @@ def mentions(call: Call) -> list[Mention]:
 
 
 def references(call: Call) -> list[Reference]:
-    """Return what a request refers to and may be brought or moved to this site."""
+    """Return the resources that a request refers to and that may be brought or moved to this site."""
     return [mention.reference for mention in mentions(call) if mention.field.action is not Action.REFUSE]
 
 
 def named_by(kind: str, resource: Mapping[str, Any]) -> list[Mention]:
-    """Return what a resource refers to, as a service shows it; a resource is brought by a request of the same fields.
+    """Return the references in a resource, which has the fields of the request that creates it.
 
     Args:
-        kind: of the resource.
-        resource: its fields.
+        kind: the kind of the resource.
+        resource: the resource's fields, as a service shows them.
     """
     where = table.KINDS[kind]
     name = where.path.rpartition("/")[2].replace("-", "_")
@@ -89,17 +89,17 @@ def named_by(kind: str, resource: Mapping[str, Any]) -> list[Mention]:
 
 
 def parents_of(collection: str, item: Mapping[str, Any]) -> list[Reference]:
-    """Return what a resource of Neutron that is created refers to, and to whose site the request goes if this site lacks it.
+    """Return the parents of a new Neutron resource: if this site lacks one, the creation goes to the parent's site.
 
     Args:
-        collection: the key of its collection in a body (`security_group_rules`).
-        item: the resource's fields, as a client gives them.
+        collection: the key of the new resource's collection in a body (`security_group_rules`).
+        item: the new resource's fields, as a client gives them.
     """
     return list(dict.fromkeys(mention.reference for mention in _read(_leading(collection), item, urls=False)))
 
 
 def leading(collection: str) -> list[str]:
-    """Return the names of the attributes that hold what `parents_of` returns."""
+    """Return the names of the fields that `parents_of` reads."""
     return [field.path.partition(".")[0].removesuffix("[]") for field in _leading(collection)]
 
 
@@ -108,7 +108,7 @@ def _leading(collection: str) -> list[Field]:
 
 
 def template(service: str, path: str) -> str:
-    """Return a path as the table has it: without the version, a project and a plug-in's prefix, and with `{}` for ids."""
+    """Return a path as in the table: without version, project and plug-in prefix, and with `{}` for ids."""
     parts = [part for part in path.split("/") if part]
     if service == "compute":
         return _compute_template(parts)
@@ -116,7 +116,7 @@ def template(service: str, path: str) -> str:
     if service == "network":
         name = [part.removesuffix(".json").replace("-", "_") for part in name]
         name = name[1:] if name and name[0] in table.PREFIXES and len(name) > 1 else name
-    # Every second part is an id, but for the last part of an item's own path, which a body describes like that of its collection.
+    # Every second part is an id. The path of a single resource has the fields of its collection.
     shown = [part if index % 2 == 0 else "{}" for index, part in enumerate(name)]
     return "/".join(shown[:-1] if service == "network" and len(shown) % 2 == 0 else shown)
 
@@ -130,12 +130,12 @@ _PROJECT = re.compile(r"[0-9a-f-]{32,36}")
 
 
 def looks_ahead(call: Call) -> tuple[Field, ...]:
-    """Return the fields of a request for which something has to be looked at before the service is asked."""
+    """Return the fields of a request that must be examined before the request is sent to its service."""
     return tuple(field for field in fields_of(call) if field.ahead)
 
 
 def involves_default(call: Call, group: str) -> bool:
-    """Return whether a request names a project's security group `default`, or has Neutron take it because it names none.
+    """Return whether a request refers to a project's security group `default`, or names no group, so that Neutron uses `default`.
 
     Args:
         call: the request.
@@ -154,12 +154,12 @@ def involves_default(call: Call, group: str) -> bool:
 
 
 def given_ids(call: Call) -> list[str]:
-    """Return the ids that a request gives to what it makes."""
+    """Return the ids that a request gives to the resources it creates."""
     return [str(item["id"]) for item in _items(call, call.value) if item.get("id")] if call.value is not None else []
 
 
 def _given(item: Mapping[str, Any], path: Sequence[str]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """As `_values`, with lists as they are."""
+    """Yield the values at a path as `_values` does, and also `None` for missing fields, and empty lists."""
     *before, last = path
     for holder, beside in _values(item, before, item) if before else ((item, item),):
         if isinstance(holder, dict):
@@ -169,7 +169,7 @@ def _given(item: Mapping[str, Any], path: Sequence[str]) -> Iterator[tuple[Any, 
 
 
 def fields_of(call: Call) -> tuple[Field, ...]:
-    """Return all fields of a request that name a resource."""
+    """Return all fields of a request that may refer to a resource."""
     if call.method not in {"POST", "PUT", "PATCH"}:
         return ()
     name = template(call.service, call.path)
@@ -182,13 +182,13 @@ _TABLES: Mapping[str, Mapping[str, tuple[Field, ...]]] = {"compute": table.COMPU
 
 
 def _fields(call: Call) -> tuple[Field, ...]:
-    """The fields of a request that name what may be at another site."""
+    """Return the fields of a request that may refer to a resource at another site."""
     every = fields_of(call)
     return tuple(field for field in every if field.action in _LOOKED_FOR and not field.implied)
 
 
 def _items(call: Call, body: Any) -> Iterator[Mapping[str, Any]]:
-    """The parts of a body that the fields are those of."""
+    """Yield the objects in a body that have the fields of the table."""
     if call.service == "image":
         yield from _changed(body) if isinstance(body, list) else _mapping(body)
     elif call.service == "network" and call.path.removesuffix(".json").rpartition("/")[2].replace("-", "_") not in table.ACTIONS:
@@ -205,7 +205,7 @@ def _mapping(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _changed(patch: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    """The fields that a JSON patch sets (RFC 6902)."""
+    """Yield the fields that a JSON patch sets (RFC 6902)."""
     for change in patch:
         path = change.get("path") if isinstance(change, dict) else None
         if isinstance(path, str) and change.get("op") != "remove":
@@ -226,7 +226,7 @@ def _applies(field: Field, beside: Mapping[str, Any]) -> bool:
 
 
 def _values(node: Any, path: Sequence[str], beside: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """The values at a path, each with the object that its field is in."""
+    """Yield the values at a path, each with the object that contains its field."""
     if not path:
         if not isinstance(node, list):
             yield node, beside

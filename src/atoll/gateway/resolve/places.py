@@ -1,8 +1,8 @@
-"""Where the resources of each collection live, and whose they are: the table of docs/reference/resources.md.
+"""The table of collections for docs/reference/resources.md: for each, the sites that hold its resources, and their owner.
 
-The gateway itself goes by the rules of `routes`, which also cover a collection that upstream adds: all of Neutron's are alike. This table
-says for each collection of the installed services what the rules come to. A test compares it with the services and with the rules, and
-fails when upstream adds a collection that is not in it. Data alone.
+The gateway itself uses the rules of `routes`, which also cover collections that upstream adds, because all of Neutron's follow the same
+rules. This table states the result for each collection of the installed services. A test compares it with the services and the rules, and
+fails when upstream adds a collection that the table lacks. This module holds data only.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from enum import Enum
 
 
 class Where(Enum):
-    """Where the resources of a collection live."""
+    """The sites that hold the resources of a collection."""
 
     ONE = "one site"
-    """Each resource is at the site where it was made. Its id means it at every site."""
+    """Each resource is at the site where it was created, and every site finds it by its id."""
     COPIES = "copies"
-    """Several sites may have the same resource, under one id or name. It is changed at all of them or at none."""
+    """Several sites may hold copies of a resource under one id or name, which are changed together."""
     EACH = "each site"
-    """Each site has its own; a request is about those of the site that is asked."""
+    """Each site has its own resources; a request is about the resources of the site that receives it."""
     SETTING = "each site, set together"
-    """Each site has its own value; reading is about the site that is asked, and a change is made at all sites."""
+    """Each site has its own value; reads are answered by the site that receives them, and changes are made at all sites."""
     VIEW = "no site"
-    """Nothing of its own: an answer made of what all sites say of other resources."""
+    """The collection has no resources of its own: the answer is merged from all sites' answers about other resources."""
 
 
 class Owner(Enum):
-    """Whose the resources of a collection are."""
+    """The owner of the resources of a collection."""
 
     PROJECT = "a project"
     USER = "a user"
@@ -41,10 +41,10 @@ class Place:
     """A row of the table: one collection.
 
     Attributes:
-        where: its resources live.
-        owner: of its resources.
-        fixed: True if clients make and change none.
-        note: what else has to be known.
+        where: the sites that hold its resources.
+        owner: the owner of its resources.
+        fixed: whether clients can neither create nor change its resources.
+        note: further explanation.
     """
 
     where: Where
@@ -57,14 +57,14 @@ _PROJECTS = Place(Where.ONE, Owner.PROJECT)
 _CLOUDS = Place(Where.ONE, Owner.CLOUD)
 _SITES = Place(Where.ONE, Owner.SITE, fixed=True)
 _VIEW = Place(Where.VIEW, Owner.SITE, fixed=True)
-_PROXY = "what Nova shows of another service, in old microversions: read at all sites, changed at the site that is asked"
-_GONE = Place(Where.EACH, Owner.SITE, fixed=True, note="Nova has it no more, and answers 410")
-_NO_STORAGE = Place(Where.EACH, Owner.PROJECT, fixed=True, note="there is no block storage: Nova refuses it")
+_PROXY = "Nova's proxy for another service, in old microversions: read at all sites, changed at the site that receives the request"
+_GONE = Place(Where.EACH, Owner.SITE, fixed=True, note="removed from Nova, which answers 410")
+_NO_STORAGE = Place(Where.EACH, Owner.PROJECT, fixed=True, note="there is no block storage, so Nova refuses it")
 
 PLACES: Mapping[str, Mapping[str, Place]] = {
     "compute": {
         "": Place(Where.EACH, Owner.SITE, fixed=True, note="the version document"),
-        "extensions": Place(Where.EACH, Owner.SITE, fixed=True, note="it describes the API"),
+        "extensions": Place(Where.EACH, Owner.SITE, fixed=True, note="descriptions of the API"),
         "flavors": Place(Where.COPIES, Owner.CLOUD, note="brought, with its extra specs"),
         "images": Place(Where.VIEW, Owner.PROJECT, note=_PROXY),
         "limits": Place(Where.VIEW, Owner.PROJECT, fixed=True, note="the sums of all sites"),
@@ -76,7 +76,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "os-cells": _GONE,
         "os-certificates": _GONE,
         "os-cloudpipe": _GONE,
-        "os-console-auth-tokens": Place(Where.EACH, Owner.SITE, fixed=True, note="what a site's console proxy asks its Nova"),
+        "os-console-auth-tokens": Place(Where.EACH, Owner.SITE, fixed=True, note="for the console proxy of the site"),
         "os-fixed-ips": _GONE,
         "os-floating-ip-dns": _GONE,
         "os-floating-ip-pools": Place(Where.VIEW, Owner.CLOUD, fixed=True, note=_PROXY),
@@ -84,7 +84,9 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "os-floating-ips-bulk": _GONE,
         "os-fping": _GONE,
         "os-hosts": Place(Where.VIEW, Owner.SITE, note=_PROXY),
-        "os-hypervisors": Place(Where.ONE, Owner.SITE, fixed=True, note="by number before microversion 2.53: of the site that is asked"),
+        "os-hypervisors": Place(
+            Where.ONE, Owner.SITE, fixed=True, note="by number, of the site that receives the request, before microversion 2.53"
+        ),
         "os-instance_usage_audit_log": Place(Where.EACH, Owner.SITE, fixed=True, note="a log of this site's hosts"),
         "os-keypairs": Place(Where.COPIES, Owner.USER, note="brought by its name; nothing shares one"),
         "os-migrations": Place(Where.ONE, Owner.SITE, fixed=True),
@@ -92,31 +94,33 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "os-quota-class-sets": Place(Where.SETTING, Owner.CLOUD),
         "os-quota-sets": Place(Where.SETTING, Owner.CLOUD, note="a project of three sites may use three times as much"),
         "os-security-group-default-rules": _GONE,
-        "os-security-group-rules": Place(Where.EACH, Owner.PROJECT, note="what Nova passes on to its site's Neutron, in old microversions"),
+        "os-security-group-rules": Place(Where.EACH, Owner.PROJECT, note="Nova's proxy for its site's Neutron, in old microversions"),
         "os-security-groups": Place(Where.VIEW, Owner.PROJECT, note=_PROXY),
-        "os-server-external-events": Place(Where.EACH, Owner.SITE, note="what a site's services tell its Nova"),
-        "os-server-groups": Place(Where.ONE, Owner.PROJECT, note="its policy holds among the servers of its site"),
-        "os-services": Place(Where.ONE, Owner.SITE, note="by number before microversion 2.53: of the site that is asked"),
+        "os-server-external-events": Place(Where.EACH, Owner.SITE, note="messages of a site's services to its Nova"),
+        "os-server-groups": Place(Where.ONE, Owner.PROJECT, note="its policy applies to the servers of its site"),
+        "os-services": Place(Where.ONE, Owner.SITE, note="by number, of the site that receives the request, before microversion 2.53"),
         "os-simple-tenant-usage": Place(Where.VIEW, Owner.PROJECT, fixed=True, note="the sums of all sites"),
         "os-snapshots": _NO_STORAGE,
         "os-tenant-networks": Place(Where.VIEW, Owner.PROJECT, note=_PROXY),
         "os-volumes": _NO_STORAGE,
-        "os-volumes_boot": Place(Where.EACH, Owner.PROJECT, note="Nova answers it as `servers`, of this site; no client uses it"),
-        "servers": Place(Where.ONE, Owner.PROJECT, note="several that a scope makes at once are tied together, each with an id of its own"),
+        "os-volumes_boot": Place(Where.EACH, Owner.PROJECT, note="an alias of `servers` in Nova, for this site alone; no client uses it"),
+        "servers": Place(
+            Where.ONE, Owner.PROJECT, note="servers that a scope creates together at several sites are replicas with ids of their own"
+        ),
         "versions": Place(Where.EACH, Owner.SITE, fixed=True, note="the version document"),
     },
     "image": {
         "cache": Place(Where.EACH, Owner.SITE, note="of this site's Glance"),
-        "images": Place(Where.COPIES, Owner.PROJECT, note="brought in chunks; the property `atoll_keep` says where copies are kept"),
+        "images": Place(Where.COPIES, Owner.PROJECT, note="brought in chunks; the property `atoll_keep` lists the sites that keep a copy"),
         "info": Place(Where.EACH, Owner.SITE, fixed=True, note="of this site's Glance"),
-        "metadefs": Place(Where.EACH, Owner.CLOUD, note="each site has its own definitions, which upstream's files are"),
-        "tasks": Place(Where.ONE, Owner.PROJECT, fixed=True, note="Glance makes one for an import, at the site that has the image"),
+        "metadefs": Place(Where.EACH, Owner.CLOUD, note="each site has its own definitions, from upstream's files"),
+        "tasks": Place(Where.ONE, Owner.PROJECT, fixed=True, note="Glance creates one for an import, at the site of the image"),
     },
     "network": {
         "address-groups": _PROJECTS,
         "address-scopes": _PROJECTS,
         "agents": Place(Where.ONE, Owner.SITE),
-        "auto-allocated-topology": Place(Where.EACH, Owner.PROJECT, note="it is made at the site that is asked"),
+        "auto-allocated-topology": Place(Where.EACH, Owner.PROJECT, note="created at the site that receives the request"),
         "availability_zones": _VIEW,
         "bgp-peers": _PROJECTS,
         "bgp-speakers": _PROJECTS,
@@ -124,7 +128,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "default-security-group-rules": Place(Where.EACH, Owner.CLOUD, note="each site has its own"),
         "flavors": _CLOUDS,
         "floatingip-pools": _VIEW,
-        "floatingips": Place(Where.ONE, Owner.PROJECT, note="it leads to ports of its own site"),
+        "floatingips": Place(Where.ONE, Owner.PROJECT, note="for ports of its own site"),
         "fwaas/firewall_groups": _PROJECTS,
         "fwaas/firewall_policies": _PROJECTS,
         "fwaas/firewall_rules": _PROJECTS,
@@ -139,9 +143,9 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "networks": Place(
             Where.COPIES,
             Owner.PROJECT,
-            note="brought with its subnets; each site's part of it is local. An external network stays at its site, and is never brought",
+            note="brought with its subnets; each site's part of it is local. An external network stays at its site and is never brought",
         ),
-        "ports": Place(Where.ONE, Owner.PROJECT, note="it moves to the site of its server as long as nothing uses it"),
+        "ports": Place(Where.ONE, Owner.PROJECT, note="moves to the site of its server while it is unbound"),
         "qos/alias-bandwidth-limit-rules": Place(Where.ONE, Owner.PROJECT, note="a rule of a QoS policy by its own id"),
         "qos/alias-dscp-marking-rules": Place(Where.ONE, Owner.PROJECT, note="a rule of a QoS policy by its own id"),
         "qos/alias-minimum-bandwidth-rules": Place(Where.ONE, Owner.PROJECT, note="a rule of a QoS policy by its own id"),
@@ -149,9 +153,11 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "qos/policies": _PROJECTS,
         "qos/rule-types": _VIEW,
         "quotas": Place(Where.SETTING, Owner.CLOUD),
-        "rbac-policies": Place(Where.ONE, Owner.PROJECT, note="at the site where its object was made, whichever site is asked"),
-        "routers": Place(Where.ONE, Owner.PROJECT, note="with a gateway, it is made at the site of the external network"),
-        "security-group-rules": Place(Where.COPIES, Owner.PROJECT, note="it is wherever its group is"),
+        "rbac-policies": Place(
+            Where.ONE, Owner.PROJECT, note="at the site where its object was created, whichever site receives the request"
+        ),
+        "routers": Place(Where.ONE, Owner.PROJECT, note="with a gateway, created at the site of the external network"),
+        "security-group-rules": Place(Where.COPIES, Owner.PROJECT, note="at every site that holds its group"),
         "security-groups": Place(Where.COPIES, Owner.PROJECT, note="brought with its rules; a project's `default` has one id at all sites"),
         "security-groups-default-statefulness": Place(Where.ONE, Owner.PROJECT),
         "segments": _CLOUDS,
@@ -162,7 +168,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "sfc/port_pair_groups": _PROJECTS,
         "sfc/port_pairs": _PROJECTS,
         "subnetpools": _PROJECTS,
-        "subnets": Place(Where.COPIES, Owner.PROJECT, note="it is wherever its network is"),
+        "subnets": Place(Where.COPIES, Owner.PROJECT, note="at every site that holds its network"),
         "taas/tap_flows": _PROJECTS,
         "taas/tap_mirrors": _PROJECTS,
         "taas/tap_services": _PROJECTS,
@@ -174,10 +180,10 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "vpn/vpnservices": _PROJECTS,
     },
 }
-"""By service and path of the collection, without the API's version. What is below a resource is where that is."""
+"""The rows by service and path of the collection, without the API's version. A child of a resource is at the resource's site."""
 
 VERSIONS: Mapping[str, str] = {"compute": "v2.1", "image": "v2", "network": "v2.0"}
-"""First part of the paths of each service."""
+"""First segment of the paths of each service."""
 
 
 def collection_of(service: str, path: str) -> str:
@@ -185,7 +191,7 @@ def collection_of(service: str, path: str) -> str:
 
     Args:
         service: the service.
-        path: of a collection, or of what is below one (`/v2.0/qos/policies/{id}/tags`).
+        path: the path of a collection, or a path below one (`/v2.0/qos/policies/{id}/tags`).
     """
     parts = path.strip("/").split("/")[1:]
     if service == "network" and len(parts) > 1 and not parts[1].startswith("{"):

@@ -1,4 +1,4 @@
-"""At which site something has to be made, as far as the request itself says. Pure."""
+"""Reads from a creation request the site and the parents of the new resource. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from atoll.gateway.resolve.references import KINDS, NETWORK, SECURITY_GROUP
 from atoll.gateway.resolve.routes import Resource, network_resource
 
 MOST_PARENTS = 64
-"""Resources to which what one request makes may belong: each is looked for at every site."""
+"""Greatest number of parents of the resources in one request, because each is searched at every site."""
 
 
-class Unplaceable(ValueError):  # noqa: N818 - a finding
-    """One request asks for things at several sites, or for parts of too many; why that can't be, for people."""
+class Unplaceable(ValueError):
+    """A request names several sites or too many parents; the message is for people."""
 
 
 WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
-"""Of what may have copies at several sites: what it is a part of, and is made where that is."""
+"""Collections of parts, each with the kind of the parent. A part is created at every site that holds a copy of its parent."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A resource that a new one will belong to.
+    """A resource that a new resource will belong to.
 
     Attributes:
-        resource: its type.
-        id: its id, as the request names it.
-        path: its path.
+        resource: the parent's type.
+        id: the parent's id, as in the request.
+        path: the parent's path.
     """
 
     resource: Resource
@@ -42,13 +42,13 @@ class Parent:
 
 @dataclass(frozen=True)
 class Creation:
-    """What a request says about what it makes.
+    """A parsed creation request.
 
     Attributes:
-        call: as it has to be sent.
-        site: that it names; None: none.
-        parents: the resources that it will belong to, each once.
-        whole: of each thing that is made, which of `parents` it belongs to; empty if any belongs to none or to several.
+        call: the request as it must be sent.
+        site: the site that the request names; `None` if it names none.
+        parents: the resources that the new resources will belong to, each once.
+        whole: for each new resource, the index in `parents` of its parent; empty if any has no parent or several.
     """
 
     call: Call
@@ -58,32 +58,34 @@ class Creation:
 
 
 def creation(call: Call, resource: Resource, members: Collection[str]) -> Creation:
-    """Read a request that makes something, or several things of one type.
+    """Parse a request that creates one or several resources of one type.
 
     Args:
         call: the request.
-        resource: of which type.
-        members: names of sites: each is an availability zone.
+        resource: the type of the new resources.
+        members: the names of the sites; each is also an availability zone.
 
     Raises:
-        Unplaceable: it names several sites, or too many resources that things would belong to.
+        Unplaceable: the request names several sites, or too many parents.
     """
     if not isinstance(call.body, bytes) or not any(name.encode() in call.body for name in (resource.zone, *leading(resource.key)) if name):
         return Creation(call)
     items = items_of(call.value, resource)
     if not items:
-        return Creation(call)  # the service says what is wrong with it
+        return Creation(call)  # malformed: the service reports the error
     try:
         parents, whole = _parents(items, resource)
     except ValueError:  # no resource can have such an id
         return Creation(call)
     if len(parents) > MOST_PARENTS:
-        raise Unplaceable(f"one request can't make parts of more than {MOST_PARENTS} resources, and this one names {len(parents)}")
+        raise Unplaceable(
+            f"the request names {len(parents)} parents of its resources: expected at most {MOST_PARENTS}; send several requests"
+        )
     if any(not isinstance(item.get(resource.zone), str | list | None) for item in items):
         return Creation(call)
     named = {site for item in items for site in _sites(item.get(resource.zone), members)}
     if len(named) > 1:
-        raise Unplaceable(f"one request can't make things at several sites, and this one names {' and '.join(sorted(named))}")
+        raise Unplaceable(f"the request names several sites ({', '.join(sorted(named))}): expected one; send one request for each site")
     if not named:
         return Creation(call, None, parents, whole)
     (site,) = named
@@ -93,7 +95,11 @@ def creation(call: Call, resource: Resource, members: Collection[str]) -> Creati
 
 
 def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tuple[Parent, ...], tuple[int, ...]]:
-    """Raises ValueError: no resource can have such an id."""
+    """Return the parents of new resources, and for each new resource the index of its only parent.
+
+    Raises:
+        ValueError: no resource can have the id of a parent.
+    """
     found: dict[Reference, Parent] = {}
     whole: list[int] = []
     for item in items:
@@ -109,7 +115,7 @@ def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tu
 
 
 def _sites(named: Any, members: Collection[str]) -> list[str]:
-    """The sites that a zone (`ZONE:HOST:NODE`) or a list of zone hints names; of several hints the first counts."""
+    """Return, as a list, the site that a zone (`ZONE:HOST:NODE`) or a list of zone hints names; for several hints, the first one's site."""
     if isinstance(named, str):
         return [site] if (site := named.partition(":")[0]) in members else []
     if isinstance(named, list):
@@ -118,7 +124,7 @@ def _sites(named: Any, members: Collection[str]) -> list[str]:
 
 
 def _without_hint(call: Call, resource: Resource, site: str) -> Call:
-    """At the site itself the hint has done its work; Neutron there knows no zone but those of its agents."""
+    """Return a request without the zone hint that names its site, because the site's Neutron knows only the zones of its agents."""
     body = call.json()
     for item in items_of(body, resource):
         hints = item.get(resource.zone)

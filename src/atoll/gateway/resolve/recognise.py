@@ -1,4 +1,4 @@
-"""The first stage of a request's way: what it is about, and among which sites that is looked for or made."""
+"""The first stage of a request: finds its route and the sites that it may concern."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from atoll.mesh.node import Mesh
 
 
 class Recogniser:
-    """Recognises requests.
+    """Constructs the context of each request.
 
     Args:
-        sites: those of the cloud.
-        mesh: tells how far they are.
+        sites: the sites of the cloud.
+        mesh: estimates the round trips between sites.
     """
 
     def __init__(self, sites: Sites, mesh: Mesh) -> None:
@@ -26,19 +26,19 @@ class Recogniser:
         self._mesh = mesh
 
     def recognise(self, call: Call, scope: str | None) -> Request:
-        """Find out what a request is about.
+        """Return the context of a request.
 
         Args:
             call: the request.
-            scope: where it is to be looked for or made, in the scope language; nothing: anywhere.
+            scope: the sites that the client chose, in the scope language; `None` or empty for any.
 
         Raises:
-            ScopeError: the scope makes no sense.
+            ScopeError: the scope is malformed, or names an unknown site.
         """
         route = match(call.method, call.service, call.path)
         counted_before = route.resource.counted_before if route.resource is not None else NEVER
         if counted_before > NEVER and counted_before > microversion(call.headers):
-            route = LOCAL  # each site counts these ids for itself, and 1 is another thing at each
+            route = LOCAL  # each site numbers these resources itself, so that a number means another resource at each site
         plan = self._plan(scope, call.service) if scope else None
         if plan is not None:
             return Request(call, route, plan, plan.sites)

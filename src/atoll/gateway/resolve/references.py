@@ -1,8 +1,8 @@
-"""The table of references: in which field of which request one resource names another, and what is done if that is at another site.
+"""The table of references: fields of requests that refer to another resource, and the gateway's action if another site has the resource.
 
-It is complete: a test compares it with the request schemas of Nova, with the API definitions of Neutron and with the schema of Glance,
-and fails when upstream has a field that it does not know (tests/unit/gateway/test_references_complete.py). The page
-docs/reference/references.md is made of it. Data alone; `mentions` reads requests by it.
+The table is complete: tests/unit/gateway/test_references_complete.py compares it with the request schemas of Nova, the API definitions of
+Neutron and the schema of Glance, and fails when upstream has a field that is not in the table. The page docs/reference/references.md is
+generated from it. This module holds data only; `mentions` reads requests by it.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ TAP_SERVICE = "tap service"
 IDENTITY = "project, user or domain"
 
 ORDER = (FLAVOR, KEY_PAIR, NETWORK, SUBNET, SECURITY_GROUP, PORT, IMAGE)
-"""In which order things are brought, and then all others. The image last: it takes longest, and all else can still go wrong."""
+"""The order in which resources are brought. Images come last, because they take longest, and the others may fail first."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Where the resources of one kind are looked for.
+class ResourceKind:
+    """A kind of resources, and where they are searched.
 
     Attributes:
-        service: the service.
-        path: of the collection.
-        key: of one resource in an answer; empty if it stands alone.
+        service: the service of the resources.
+        path: the path of the collection.
+        key: the key of a single resource in an answer; empty if the answer is the resource itself.
     """
 
     service: str
@@ -71,75 +71,75 @@ class Kind:
     key: str
 
 
-KINDS: Mapping[str, Kind] = {
-    IMAGE: Kind("image", "/v2/images", ""),
-    FLAVOR: Kind("compute", "/v2.1/flavors", "flavor"),
-    KEY_PAIR: Kind("compute", "/v2.1/os-keypairs", "keypair"),
-    SERVER: Kind("compute", "/v2.1/servers", "server"),
-    SERVER_GROUP: Kind("compute", "/v2.1/os-server-groups", "server_group"),
-    NETWORK: Kind("network", "/v2.0/networks", "network"),
-    SUBNET: Kind("network", "/v2.0/subnets", "subnet"),
-    PORT: Kind("network", "/v2.0/ports", "port"),
-    SECURITY_GROUP: Kind("network", "/v2.0/security-groups", "security_group"),
-    SECURITY_GROUP_RULE: Kind("network", "/v2.0/security-group-rules", "security_group_rule"),
-    ROUTER: Kind("network", "/v2.0/routers", "router"),
-    ADDRESS_GROUP: Kind("network", "/v2.0/address-groups", "address_group"),
-    ADDRESS_SCOPE: Kind("network", "/v2.0/address-scopes", "address_scope"),
-    SUBNET_POOL: Kind("network", "/v2.0/subnetpools", "subnetpool"),
-    SEGMENT: Kind("network", "/v2.0/segments", "segment"),
-    QOS_POLICY: Kind("network", "/v2.0/qos/policies", "policy"),
-    METERING_LABEL: Kind("network", "/v2.0/metering/metering-labels", "metering_label"),
-    NETWORK_FLAVOR: Kind("network", "/v2.0/flavors", "flavor"),
-    SERVICE_PROFILE: Kind("network", "/v2.0/service_profiles", "service_profile"),
-    FIREWALL_GROUP: Kind("network", "/v2.0/fwaas/firewall_groups", "firewall_group"),
-    FIREWALL_POLICY: Kind("network", "/v2.0/fwaas/firewall_policies", "firewall_policy"),
-    FIREWALL_RULE: Kind("network", "/v2.0/fwaas/firewall_rules", "firewall_rule"),
-    VPN_SERVICE: Kind("network", "/v2.0/vpn/vpnservices", "vpnservice"),
-    IKE_POLICY: Kind("network", "/v2.0/vpn/ikepolicies", "ikepolicy"),
-    IPSEC_POLICY: Kind("network", "/v2.0/vpn/ipsecpolicies", "ipsecpolicy"),
-    ENDPOINT_GROUP: Kind("network", "/v2.0/vpn/endpoint-groups", "endpoint_group"),
-    PORT_PAIR: Kind("network", "/v2.0/sfc/port_pairs", "port_pair"),
-    PORT_PAIR_GROUP: Kind("network", "/v2.0/sfc/port_pair_groups", "port_pair_group"),
-    PORT_CHAIN: Kind("network", "/v2.0/sfc/port_chains", "port_chain"),
-    FLOW_CLASSIFIER: Kind("network", "/v2.0/sfc/flow_classifiers", "flow_classifier"),
-    BGP_PEER: Kind("network", "/v2.0/bgp-peers", "bgp_peer"),
-    BGPVPN: Kind("network", "/v2.0/bgpvpn/bgpvpns", "bgpvpn"),
-    TAP_SERVICE: Kind("network", "/v2.0/taas/tap_services", "tap_service"),
+KINDS: Mapping[str, ResourceKind] = {
+    IMAGE: ResourceKind("image", "/v2/images", ""),
+    FLAVOR: ResourceKind("compute", "/v2.1/flavors", "flavor"),
+    KEY_PAIR: ResourceKind("compute", "/v2.1/os-keypairs", "keypair"),
+    SERVER: ResourceKind("compute", "/v2.1/servers", "server"),
+    SERVER_GROUP: ResourceKind("compute", "/v2.1/os-server-groups", "server_group"),
+    NETWORK: ResourceKind("network", "/v2.0/networks", "network"),
+    SUBNET: ResourceKind("network", "/v2.0/subnets", "subnet"),
+    PORT: ResourceKind("network", "/v2.0/ports", "port"),
+    SECURITY_GROUP: ResourceKind("network", "/v2.0/security-groups", "security_group"),
+    SECURITY_GROUP_RULE: ResourceKind("network", "/v2.0/security-group-rules", "security_group_rule"),
+    ROUTER: ResourceKind("network", "/v2.0/routers", "router"),
+    ADDRESS_GROUP: ResourceKind("network", "/v2.0/address-groups", "address_group"),
+    ADDRESS_SCOPE: ResourceKind("network", "/v2.0/address-scopes", "address_scope"),
+    SUBNET_POOL: ResourceKind("network", "/v2.0/subnetpools", "subnetpool"),
+    SEGMENT: ResourceKind("network", "/v2.0/segments", "segment"),
+    QOS_POLICY: ResourceKind("network", "/v2.0/qos/policies", "policy"),
+    METERING_LABEL: ResourceKind("network", "/v2.0/metering/metering-labels", "metering_label"),
+    NETWORK_FLAVOR: ResourceKind("network", "/v2.0/flavors", "flavor"),
+    SERVICE_PROFILE: ResourceKind("network", "/v2.0/service_profiles", "service_profile"),
+    FIREWALL_GROUP: ResourceKind("network", "/v2.0/fwaas/firewall_groups", "firewall_group"),
+    FIREWALL_POLICY: ResourceKind("network", "/v2.0/fwaas/firewall_policies", "firewall_policy"),
+    FIREWALL_RULE: ResourceKind("network", "/v2.0/fwaas/firewall_rules", "firewall_rule"),
+    VPN_SERVICE: ResourceKind("network", "/v2.0/vpn/vpnservices", "vpnservice"),
+    IKE_POLICY: ResourceKind("network", "/v2.0/vpn/ikepolicies", "ikepolicy"),
+    IPSEC_POLICY: ResourceKind("network", "/v2.0/vpn/ipsecpolicies", "ipsecpolicy"),
+    ENDPOINT_GROUP: ResourceKind("network", "/v2.0/vpn/endpoint-groups", "endpoint_group"),
+    PORT_PAIR: ResourceKind("network", "/v2.0/sfc/port_pairs", "port_pair"),
+    PORT_PAIR_GROUP: ResourceKind("network", "/v2.0/sfc/port_pair_groups", "port_pair_group"),
+    PORT_CHAIN: ResourceKind("network", "/v2.0/sfc/port_chains", "port_chain"),
+    FLOW_CLASSIFIER: ResourceKind("network", "/v2.0/sfc/flow_classifiers", "flow_classifier"),
+    BGP_PEER: ResourceKind("network", "/v2.0/bgp-peers", "bgp_peer"),
+    BGPVPN: ResourceKind("network", "/v2.0/bgpvpn/bgpvpns", "bgpvpn"),
+    TAP_SERVICE: ResourceKind("network", "/v2.0/taas/tap_services", "tap_service"),
 }
-"""The kinds that are looked for by their id. `asking` looks for a floating IP by its address, and for a host by its name."""
+"""The kinds that are searched by id. `bring.service_client` searches floating IPs by address, and hosts by name."""
 
 
 class Action(Enum):
-    """What is done with a reference to a resource that the site lacks and another site has."""
+    """The treatment of a reference to a resource that this site lacks and another site holds."""
 
     BRING = "brought"
-    """It is brought under the same id."""
+    """The resource is brought under the same id."""
     MOVE = "moved"
-    """It is moved while it is unbound; else the request is refused, with a sentence that names its site."""
+    """The resource (a port) is moved if it is unbound; otherwise, the request is refused with a sentence that names the resource's site."""
     REFUSE = "refused"
-    """The request is refused, with a sentence that names its site."""
+    """The request is refused with a sentence that names the resource's site."""
     ANYWHERE = "anywhere"
     """The reference means the same at each site."""
     OWN = "the site's own"
-    """It names hardware, or a part of the very resource that the request is about; no other site has a say in it."""
+    """The reference names hardware of the site, or a part of the request's own resource; other sites are not concerned."""
     NOWHERE = "nowhere"
-    """It names a resource of a service that no site has; Nova or Glance says so."""
+    """The reference names a resource of a service that no site has; Nova or Glance refuses it."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field that names a resource.
+    """A field that refers to a resource.
 
     Attributes:
-        path: of the field in the body, or in the resource: names joined by dots, `[]` after that of a list, `*` for any name.
-        kind: of what it names.
-        action: what is done if that is at another site alone.
-        leads: True if the request goes to the site of what it names, if that is not the site that was asked.
-        when: a field beside it and its value, without which it names something else.
-        ahead: True if the service would accept the request all the same, so that it is looked at beforehand.
-        implied: True if the field names nothing by itself: left out, or with a special value, it stands for a resource.
-        by_value: True if a copy of the resource keeps what came from there, and needs it no more.
-        hint: what a user may do instead, for the sentence of a refusal; `{here}` and `{site}` stand for the two sites.
+        path: the path of the field in the body or the resource: names joined by dots, `[]` after the name of a list, `*` for any name.
+        kind: the kind of the resource that the field names.
+        action: what the gateway does if only another site holds that resource.
+        leads: whether a creation request is sent to the site of that resource.
+        when: a sibling field and its value; this row applies only if the sibling field has the value.
+        ahead: whether the service would accept the request without the resource, so that the gateway examines the field beforehand.
+        implied: whether the field stands for a resource when it is left out or has a special value.
+        by_value: whether the resource keeps the value that it got from the referenced resource, so that its copy does not need the latter.
+        hint: what a user may do instead, for the message of a refusal; `{here}` and `{site}` stand for the two sites.
     """
 
     path: str
@@ -157,7 +157,7 @@ BRING, MOVE, REFUSE, ANYWHERE, OWN, NOWHERE = Action.BRING, Action.MOVE, Action.
 
 
 def _hints(prefix: str) -> tuple[Field, ...]:
-    """The scheduler's hints, which have two names."""
+    """Return the fields of the scheduler's hints below one of their two names."""
     group = "a group's policy holds among the servers of one site: use a group of {here}, or create the server at {site}"
     same = "two sites share no host: create the server at {site}"
     return (
@@ -240,7 +240,7 @@ COMPUTE: Mapping[str, tuple[Field, ...]] = {
     "os-snapshots": (Field("snapshot.volume_id", VOLUME, NOWHERE),),
     "os-volumes": tuple(Field(f"volume.{name}", VOLUME, NOWHERE) for name in ("snapshot_id", "volume_type", "availability_zone")),
 }
-"""Requests for Nova: by path, with `{}` for ids, the fields of the whole body."""
+"""Requests to Nova: for each path, with `{}` for ids, the fields of the whole body."""
 
 _TIED = "only resources of one site can be tied together"
 
@@ -262,7 +262,7 @@ _SHARED = (
     ("subnetpool", SUBNET_POOL),
     ("bgpvpn", BGPVPN),
 )
-"""The types of what an RBAC policy shares."""
+"""The values of `object_type` of an RBAC policy, each with the kind that it shares."""
 
 NETWORKING: Mapping[str, tuple[Field, ...]] = {
     "networks": (
@@ -392,8 +392,10 @@ NETWORKING: Mapping[str, tuple[Field, ...]] = {
     "tap_flows": (*_refuse(TAP_SERVICE, "tap_service_id", leads=True), *_refuse(PORT, "source_port")),
     "tap_mirrors": _refuse(PORT, "port_id", leads=True),
 }
-"""Requests for Neutron: by path, without the prefix of a plug-in, the fields of a resource. A subnet, say, is in a body under its name, or
-in a list under that of its collection; the body of an action is flat. A resource that is brought is read by the same fields."""
+"""Requests to Neutron: for each path, without the prefix of a plug-in, the fields of a resource.
+
+A body holds a resource under its own key, or a list under the key of the collection; the body of an action is flat. The references of a
+resource that is brought are read by the same fields."""
 
 ACTIONS = frozenset(
     (
@@ -402,13 +404,13 @@ ACTIONS = frozenset(
         *("add_bgp_peer", "remove_bgp_peer", "add_gateway_network", "remove_gateway_network", "dhcp_networks", "l3_routers"),
     )
 )
-"""The last parts of Neutron's paths whose bodies are flat."""
+"""Last segments of Neutron's paths whose bodies are flat."""
 
 PREFIXES = frozenset(("qos", "metering", "fw", "fwaas", "lbaas", "taas", "vpn", "sfc", "bgpvpn", "log"))
-"""First parts of paths that hold collections of their own (`/v2.0/qos/policies`)."""
+"""First segments of paths that have collections of their own (`/v2.0/qos/policies`)."""
 
 IDENTITY_FIELDS = ("project_id", "tenant_id", "owner", "user_id")
-"""Fields that name a project or a user, in any request: Keystone knows the same ones at each site."""
+"""Fields of any request that name a project or a user, which are the same at all sites."""
 
 IMAGES: Mapping[str, tuple[Field, ...]] = {
     "images": (
@@ -424,4 +426,4 @@ IMAGES: Mapping[str, tuple[Field, ...]] = {
         Field("stores[]", HOST, OWN),
     ),
 }
-"""Requests for Glance: by path, the fields of the body. One that changes an image is a list of changes, each of one field."""
+"""Requests to Glance: for each path, the fields of the body. The body of a request that changes an image is a JSON patch."""

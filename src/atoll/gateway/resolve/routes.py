@@ -1,7 +1,7 @@
-"""Which of a service's paths mean what: the one table that tells the gateway where a request belongs.
+"""The table of resources: the operation and the resource that each path of a service means.
 
-What is not in the table is answered by the site's own service: Keystone, Placement, what describes a service (schemas, extensions), and
-what numbers its resources itself (Nova's aggregates: number 1 is another one at each site).
+A path that is not in the table is answered by the site's own service: Keystone, Placement, descriptions of a service (schemas, extensions),
+and resources that each site numbers itself (Nova's aggregates: number 1 is another aggregate at each site).
 """
 
 from __future__ import annotations
@@ -11,28 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
+from typing import Any
 
 from atoll.gateway.lists.order import Style
 from atoll.gateway.resolve.references import PREFIXES
 
 
 class Operation(Enum):
-    """What the gateway has to do."""
+    """The way in which the gateway answers a request."""
 
     LOCAL = auto()
+    """Answered by this site's own service."""
     LIST = auto()
     """The union of all sites' lists."""
     MERGE = auto()
-    """One answer made of all sites' answers, in another way than a list; see `merge`."""
+    """An answer merged from all sites' answers, but not a list; see `lists.aggregator`."""
     CREATE = auto()
+    """The creation of resources."""
     ITEM = auto()
-    """About one resource, which is at one site."""
+    """A request about one resource, which is at one site."""
     EVERYWHERE = auto()
-    """For all sites: a setting that each has, or a resource that several may hold under one id."""
+    """A request for all sites: about a setting that each site has, or a resource of which several sites may hold copies under one id."""
 
 
 NEVER = (0, 0)
-"""No microversion: ids were always UUIDs."""
+"""The value of `Resource.counted_before` if ids were always UUIDs."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,23 @@ class Resource:
     """One type of resource.
 
     Attributes:
-        service: whose it is.
-        key: of the list in an answer.
-        item: of one of them in an answer.
+        service: the service of the resource.
+        key: the key of a list in an answer.
+        item: the key of a single resource in an answer.
         style: how lists are sorted and paged.
-        copies: several sites may hold the same one, under one id.
-        cursor: lists may be long, and ids are at one site only: pages are read site by site, see `union.Walk`.
-        wrapped: each item of a list is an object with `item` as its only key.
-        identity: fields that make items of several sites one, if the id does not.
-        uuid: ids are UUIDs, so that whatever else is in their place is a name and nobody's id.
-        counted_before: Nova's microversion since which ids are UUIDs; before, each site counts them for itself.
-        moves: it may be at another site than before, under the same id.
-        brief: fields of an item in the list without detail.
-        zone: the field that may name a site when one is created.
-        marker: the field that markers of pages name.
-        paged_since: Nova's microversion since which `limit` and `marker` count; before, Nova ignores them.
-        offset: pages are cut by `limit` and `offset`, and have no links.
-        linked: a page that is full leads to the next one.
+        copies: whether several sites may hold copies of a resource under one id.
+        cursor: whether pages are read site by site, because lists may be long and each id is at one site; see `union.PagedMerge`.
+        wrapped: whether each item of a list is an object with `item` as its only key.
+        identity: the fields that are equal in items of several sites if, and only if, they are the same resource.
+        uuid: whether ids are UUIDs, so that any other text in their place is a name.
+        counted_before: the first microversion of Nova in which ids are UUIDs; before it, each site numbers its resources.
+        moves: whether a resource may move to another site under the same id.
+        brief: the fields of an item in the list without detail.
+        zone: the field that may name a site in a creation request.
+        marker: the field whose value is the marker of a page.
+        paged_since: the first microversion of Nova in which `limit` and `marker` have an effect.
+        offset: whether pages are cut by `limit` and `offset`, without links.
+        linked: whether a full page has a link to the next one.
     """
 
     service: str
@@ -80,16 +83,16 @@ class Resource:
 
 @dataclass(frozen=True)
 class Route:
-    """What a request is about.
+    """The meaning of a request's method and path.
 
     Attributes:
-        operation: what to do.
-        resource: of which type; None for LOCAL and some others.
-        id: of the resource.
-        base: the path of the resource itself, for looking whether it is there; or of the collection.
-        name: what `merge` calls it.
-        detail: a list with all fields.
-        child: the path goes on below the resource.
+        operation: the way in which the gateway answers.
+        resource: the type of the resource; `None` for local requests, merged answers and settings.
+        id: the id of the resource; empty if the path names a collection.
+        base: the path of the resource itself, or of the collection.
+        name: the name of the merged answer, see `lists.aggregator`.
+        detail: whether the items of a list have all fields.
+        child: whether the path continues below the resource.
     """
 
     operation: Operation
@@ -102,10 +105,11 @@ class Route:
 
 
 LOCAL = Route(Operation.LOCAL)
+"""The route of all requests that this site's own service answers."""
 
 
-def _nova(key: str, item: str, style: Style = Style.UNSORTED, **more: object) -> Resource:
-    return Resource("compute", key, item, style, **more)  # type: ignore[arg-type]
+def _nova(key: str, item: str, style: Style = Style.UNSORTED, **more: Any) -> Resource:
+    return Resource("compute", key, item, style, **more)
 
 
 COMPUTE: Mapping[str, Resource] = {
@@ -138,14 +142,14 @@ PROXIES: Mapping[str, Resource] = {
     "os-security-groups": _nova("security_groups", "security_group", offset=True),
     "os-tenant-networks": _nova("networks", "network"),
 }
-"""What Nova shows of other services, and of its hosts, up to microversions 2.35 and 2.42: read at all sites, and changed at this one."""
+"""Nova's proxies for other services and its hosts, up to microversions 2.35 and 2.42: read at all sites, changed at this one."""
 
 _AVAILABILITIES = "network-ip-availabilities"
 _NETWORK_IDENTITY: Mapping[str, tuple[str, ...]] = {
     "availability_zones": ("name", "resource"),
     _AVAILABILITIES: ("network_id",),
 }
-"""What makes items of several sites one where it is not the id."""
+"""Neutron collections whose items are the same resource if these fields are equal, instead of the id."""
 
 _NETWORK_COPIES = frozenset(("networks", "subnets", "security-groups", "security-group-rules"))
 _NETWORK_LOCAL = frozenset(("extensions", "quotas", "auto-allocated-topology", "default-security-group-rules"))
@@ -153,7 +157,7 @@ IMAGES = Resource("image", "images", "image", Style.IMAGES, copies=True)
 _TASKS = Resource("image", "tasks", "task", Style.IMAGES)
 
 _DATA = frozenset(("file", "stage", "import"))
-"""Below an image: what makes its data come to the one site where it is made."""
+"""Children of an image by which its data get to one site."""
 
 _IMAGE_DATA = re.compile(r"/v2/images/[^/]+/(file|stage)/?")
 
@@ -163,17 +167,17 @@ _PROJECT = re.compile(r"[0-9a-f]{32}")
 
 
 def named(route: Route) -> bool:
-    """Return whether a request names its resource by what a user has called it: nobody else's then, wherever it is."""
+    """Return whether a request identifies its resource by a name that is unique among its user's names in the whole cloud."""
     return route.resource is not None and route.resource.identity == ("name",) and bool(route.id)
 
 
 def is_image_data(service: str, path: str) -> bool:
-    """Return whether a path is that of an image's data: the one body, and the one answer, that is not held in memory."""
+    """Return whether a path is that of image data, the only body and the only answer that are not held in memory."""
     return service == "image" and bool(_IMAGE_DATA.fullmatch(path))
 
 
 def match(method: str, service: str, path: str) -> Route:
-    """Find out what a request is about."""
+    """Return the route of a request."""
     parts = path.split("/")[1:]
     if parts[-1] == "":
         parts.pop()
@@ -223,9 +227,12 @@ def _match_network(method: str, parts: list[str]) -> Route:
 
 @lru_cache(maxsize=256)
 def network_resource(name: str) -> Resource:
-    """Return the type that Neutron calls `name` in paths: its collections are all alike.
+    """Return the type of the resources in a Neutron collection, by rules that all collections follow.
 
-    A client may ask for any name, so only the latest ones are kept.
+    The cache is bounded, because a client may send any name.
+
+    Args:
+        name: the name of the collection in paths.
     """
     key = name.replace("-", "_")
     item = key.removesuffix("ies") + "y" if key.endswith("ies") else key.removesuffix("s")
@@ -242,7 +249,14 @@ def network_resource(name: str) -> Resource:
 
 
 def _match_resource(method: str, resource: Resource, parts: list[str], start: int) -> Route:
-    """`start`: how many parts the path of the collection has."""
+    """Return the route of a request about a collection or one of its resources.
+
+    Args:
+        method: the HTTP method.
+        resource: the type of the resources.
+        parts: the segments of the path.
+        start: the number of segments of the collection's path.
+    """
     if len(parts) == start:
         if method == "GET":
             return Route(Operation.LIST, resource, base="/" + "/".join(parts), detail=not resource.brief)

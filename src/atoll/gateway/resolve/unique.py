@@ -1,7 +1,7 @@
-"""What has to be unique, and among what: the one table of upstream's uniqueness rules, and how each holds in a cloud of many sites.
+"""The table of upstream's uniqueness rules, with the scope in which each one holds in a cloud of many sites.
 
-The rules are the unique constraints and the natural keys of the databases of Nova, Neutron and Glance (`service.table(columns)`, or
-`[columns]` for a primary key), which a test compares with the installed versions. docs/reference/unique-names.md is made from this table.
+The rules are the unique constraints and natural keys of the databases of Nova, Neutron and Glance: `service.table(columns)`, or `[columns]`
+for a primary key. A test compares them with the installed versions. docs/reference/unique-names.md is generated from this table.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from atoll.gateway.resolve.routes import Resource
 
 
 class How(Enum):
-    """How a rule holds in the cloud."""
+    """The scope of a uniqueness rule in the cloud."""
 
-    CLOUD = "In the whole cloud: the gateway asks all sites that can be reached before the site of the request makes it"
-    COPY = "At each site that has a copy of the whole: a change is made at all of them, and each applies the rule"
-    PART = "Within a resource that is at one site, which applies the rule"
-    SITE = "At each site: another site's is another thing, and no list shows two of them as one"
-    MADE = "By ids, numbers or addresses that the site's service makes itself, or that only its own processes use"
+    CLOUD = "In the whole cloud: before a resource is created, the gateway asks all reachable sites whether they have its name or id"
+    COPY = "Within a resource that has copies: a change is made at all sites that have a copy, and each of them applies the rule"
+    PART = "Within a resource of one site: that site applies the rule"
+    SITE = "At each site: equal values at two sites belong to different resources, and no list shows the two as one"
+    MADE = "Without the gateway: the site's service generates these ids, numbers and addresses itself, or only its own processes use them"
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Rule:
     """One uniqueness rule, or several of one kind.
 
     Attributes:
-        what: what is unique, for people.
-        how: how it holds in the cloud.
-        upstream: the constraints.
-        refusal: the words of upstream's 409, with the value's place; for rules of the whole cloud.
+        what: the unique value, for people.
+        how: the scope of the rule in the cloud.
+        upstream: upstream's constraints.
+        refusal: the message of upstream's 409 with `{}` for the value; for rules of the whole cloud only.
     """
 
     what: str
@@ -45,12 +45,12 @@ class Rule:
 
 @dataclass(frozen=True, order=True)
 class Name:
-    """A name or id that a request takes, and nothing else in the cloud may have.
+    """A name or id that must be unique in the whole cloud.
 
     Attributes:
-        kind: a key of `KINDS`.
-        value: the name.
-        owner: the id of the user among whose names it is unique; empty if it is unique among all.
+        kind: a key of `NAME_KINDS`.
+        value: the name or id.
+        owner: the id of the user among whose names it is unique; empty if it is unique among all users' names.
     """
 
     kind: str
@@ -59,15 +59,15 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of names of the whole cloud.
+class NameKind:
+    """A kind of names that are unique in the whole cloud.
 
     Attributes:
-        service: whose rule it is.
+        service: the service that enforces the rule.
         collection: the path of the collection.
-        key: of one thing in an answer; empty if it stands alone.
-        refusal: the words of upstream's 409.
-        lasting: the fields by which two sites' things are one and the same.
+        key: the key of a single resource in an answer; empty if the answer is the resource itself.
+        refusal: the message of upstream's 409 with `{}` for the name.
+        lasting: the fields that are equal if the resources of two sites are copies of one.
     """
 
     service: str
@@ -81,13 +81,15 @@ KEY_PAIR, FLAVOR_ID, FLAVOR_NAME, IMAGE_ID = "key pair", "flavor", "flavor name"
 
 _FLAVOR = ("id", "name", "ram", "vcpus", "disk", "swap", "OS-FLV-EXT-DATA:ephemeral", "rxtx_factor", "os-flavor-access:is_public")
 
-KINDS: Mapping[str, Kind] = {
-    KEY_PAIR: Kind("compute", "/v2.1/os-keypairs", "keypair", "Key pair '{}' already exists.", ("public_key", "type")),
-    FLAVOR_ID: Kind("compute", "/v2.1/flavors", "flavor", "Flavor with ID {} already exists.", _FLAVOR),
-    FLAVOR_NAME: Kind("compute", "/v2.1/flavors", "flavor", "Flavor with name {} already exists.", _FLAVOR),
-    IMAGE_ID: Kind("image", "/v2/images", "", "Image ID {} already exists!", ("owner", "os_hash_value", "disk_format", "container_format")),
+NAME_KINDS: Mapping[str, NameKind] = {
+    KEY_PAIR: NameKind("compute", "/v2.1/os-keypairs", "keypair", "Key pair '{}' already exists.", ("public_key", "type")),
+    FLAVOR_ID: NameKind("compute", "/v2.1/flavors", "flavor", "Flavor with ID {} already exists.", _FLAVOR),
+    FLAVOR_NAME: NameKind("compute", "/v2.1/flavors", "flavor", "Flavor with name {} already exists.", _FLAVOR),
+    IMAGE_ID: NameKind(
+        "image", "/v2/images", "", "Image ID {} already exists!", ("owner", "os_hash_value", "disk_format", "container_format")
+    ),
     **{
-        item.replace("_", " "): Kind(
+        item.replace("_", " "): NameKind(
             "network", f"/v2.0/{collection}", item, f"There is a {item} with id {{}} already.", ("id", "project_id")
         )
         for collection, item in (
@@ -100,27 +102,28 @@ KINDS: Mapping[str, Kind] = {
         )
     },
 }
-"""The names that the gateway asks all sites for. Ids of images and of Neutron's things only if an administrator gives one."""
+"""The kinds of names about which the gateway asks all sites; about ids of images and of Neutron's resources, only if an administrator
+gives the id."""
 
 USERS_OF_KEY_PAIRS = (2, 10)
-"""The first of Nova's microversions in which a request may name the user that a key pair is for."""
+"""The first microversion of Nova in which a request may name the user of a key pair."""
 
 
 TAKING = frozenset(
     (
         *(("compute", "keypairs"), ("compute", "flavors"), ("image", "images")),
-        *(("network", f"{kind.key}s") for kind in KINDS.values() if kind.service == "network"),
+        *(("network", f"{kind.key}s") for kind in NAME_KINDS.values() if kind.service == "network"),
     )
 )
-"""Services and keys of the resources whose creation may take a name of the whole cloud. Neutron has flavors too, which take none."""
+"""Services and keys of the resources that may have a name that is unique in the whole cloud. Neutron's flavors have none."""
 
 
 def wanted(call: Call, resource: Resource) -> list[Name]:
-    """Return the names that a creation takes in the whole cloud; none for most resources, whose ids the service makes.
+    """Return the names of new resources that must be unique in the whole cloud; most have none, because the service assigns the id.
 
     Args:
         call: the client's POST.
-        resource: what it creates.
+        resource: the type of the new resources.
     """
     if (resource.service, resource.key) not in TAKING or not isinstance(call.body, bytes):
         return []
@@ -131,7 +134,7 @@ def wanted(call: Call, resource: Resource) -> list[Name]:
         things = [body] if resource.service == "image" else [body[resource.item]] if resource.item in body else body[resource.key]
         return sorted({name for thing in things for name in _names(call, resource, thing)})
     except (ValueError, KeyError, TypeError, AttributeError):
-        return []  # the service says what is wrong with it
+        return []  # malformed: the service reports the error
 
 
 def _names(call: Call, resource: Resource, thing: Mapping[str, Any]) -> Iterator[Name]:
@@ -149,10 +152,10 @@ def _names(call: Call, resource: Resource, thing: Mapping[str, Any]) -> Iterator
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("The name of a key pair, among those of a user", How.CLOUD, ("nova_api.key_pairs(user_id, name)",), KINDS[KEY_PAIR].refusal),
-    Rule("The id of a flavor", How.CLOUD, ("nova_api.flavors(flavorid)",), KINDS[FLAVOR_ID].refusal),
-    Rule("The name of a flavor", How.CLOUD, ("nova_api.flavors(name)",), KINDS[FLAVOR_NAME].refusal),
-    Rule("The id of an image, if an administrator gives it", How.CLOUD, ("glance.images[id]",), KINDS[IMAGE_ID].refusal),
+    Rule("The name of a key pair, among those of a user", How.CLOUD, ("nova_api.key_pairs(user_id, name)",), NAME_KINDS[KEY_PAIR].refusal),
+    Rule("The id of a flavor", How.CLOUD, ("nova_api.flavors(flavorid)",), NAME_KINDS[FLAVOR_ID].refusal),
+    Rule("The name of a flavor", How.CLOUD, ("nova_api.flavors(name)",), NAME_KINDS[FLAVOR_NAME].refusal),
+    Rule("The id of an image, if an administrator gives it", How.CLOUD, ("glance.images[id]",), NAME_KINDS[IMAGE_ID].refusal),
     Rule(
         "The id of a network, subnet, port, router, security group or rule, if an administrator gives it (extension `given-id`)",
         How.CLOUD,
@@ -176,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "An RBAC policy for a thing, a project and an action",
+        "An RBAC policy for a resource, a project and an action",
         How.COPY,
         (
             *(
@@ -191,7 +194,7 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "Name servers, host routes and service types of a subnet; tags of any resource; the settings that a network or a group has once",
+        "Name servers, host routes and service types of a subnet; tags of any resource; the settings of a network or a group",
         How.COPY,
         (
             *("neutron.dnsnameservers[address, subnet_id]", "neutron.subnetroutes[subnet_id, destination, nexthop]"),
@@ -206,7 +209,7 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "A MAC address and an IP address in a network, whose part at each site is its own until networks span sites",
+        "A MAC address and an IP address in a network: each site has a part of its own of a network, until networks span sites",
         How.SITE,
         (
             *("neutron.ports(network_id, mac_address)", "neutron.ipallocations[ip_address, subnet_id, network_id]"),
@@ -236,7 +239,7 @@ RULES: tuple[Rule, ...] = (
         ("nova_api.aggregates(name)", "nova_api.aggregate_hosts(host, aggregate_id)", "nova_api.aggregate_metadata(aggregate_id, key)"),
     ),
     Rule(
-        "Namespaces of metadata definitions, and what is in them",
+        "Namespaces of metadata definitions, and their contents",
         How.SITE,
         (
             *("glance_metadef.metadef_namespaces(namespace)", "glance_metadef.metadef_objects(namespace_id, name)"),
@@ -268,7 +271,7 @@ RULES: tuple[Rule, ...] = (
         ("nova.tags[resource_id, tag]", "nova.share_mapping(instance_uuid, share_id)", "nova.share_mapping(instance_uuid, tag)"),
     ),
     Rule(
-        "What a port has once, or once with each value",
+        "Settings and addresses of a port",
         How.PART,
         (
             *("neutron.allowedaddresspairs[port_id, mac_address, ip_address]", "neutron.extradhcpopts(port_id, opt_name, ip_version)"),
@@ -318,7 +321,7 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "UUIDs and tokens that Nova makes",
+        "UUIDs and tokens that Nova generates",
         How.MADE,
         (
             *("nova.block_device_mapping(uuid)", "nova.compute_nodes(uuid)", "nova.console_auth_tokens(token_hash)"),
@@ -328,7 +331,7 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "Hosts, services, devices and agents of a site, and what they do",
+        "Hosts, services, devices and agents of a site, and their records",
         How.MADE,
         (
             *("nova.compute_nodes(host, hypervisor_hostname, deleted)", "nova.pci_devices(compute_node_id, address, deleted)"),
@@ -351,7 +354,7 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
-        "Numbers by which Neutron's tables refer to what all its resources have",
+        "Numbers by which Neutron's tables refer to the attributes that all its resources have",
         How.MADE,
         tuple(
             f"neutron.{table}(standard_attr_id)"
@@ -379,5 +382,5 @@ RULES: tuple[Rule, ...] = (
             )
         ),
     ),
-    Rule("What Nova kept of its own security groups, and nothing uses", How.MADE, ("nova.security_groups(project_id, name, deleted)",)),
+    Rule("Records of Nova's former security groups, which nothing uses", How.MADE, ("nova.security_groups(project_id, name, deleted)",)),
 )

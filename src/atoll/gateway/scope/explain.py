@@ -1,4 +1,4 @@
-"""Tells a person what a scope means here and now."""
+"""Describes for people what a scope means at this site now."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from atoll.gateway.scope.parser import parse
 
 
 def explain(text: str, here: str, members: Collection[str], reachable: Collection[str], rtt: Rtt) -> dict[str, Any]:
-    """What would go where.
+    """Return a description of a scope, as values for JSON.
 
     Args:
         text: the scope.
-        here: the site that is asked.
-        members: the names of all sites of the cloud, `here` included.
-        reachable: of those, the ones that can be reached now.
+        here: the site that answers.
+        members: the names of all sites of the cloud, including `here`.
+        reachable: the sites that can be reached now.
         rtt: see `evaluate.Rtt`.
 
     Returns:
-        For JSON. `scope`, as it was understood; `here`; `services`: for each, `kind` (a plan's, or `none`, or `refused`), `choices`,
-        `sites`, and `says`, a sentence; `sites`: for each that is named or found, `rtt_ms` from here and whether it is `reachable`.
-        If the scope makes no sense, only `invalid`, with `column` and `what`: no exception, since an error's answer has no room for these.
+        `scope`: the scope as it was parsed. `here`: as given. `services`: for each service, `kind` (a plan's kind, `none` or `refused`),
+        `choices`, `sites`, and a sentence `says`. `sites`: for each site of a plan, `rtt_ms` from here and whether it is `reachable`.
+        If the scope is malformed, only `invalid` with `column` and `what`, because an error answer has no room for these.
     """
     try:
         scope = parse(text)
@@ -51,9 +51,9 @@ def explain(text: str, here: str, members: Collection[str], reachable: Collectio
 
 def _described(plan: Plan | None, here: str) -> dict[str, Any]:
     if plan is None:
-        return {"kind": "none", "choices": [], "sites": [], "says": f"as without a scope, from {here}"}
+        return {"kind": "none", "choices": [], "sites": [], "says": f"handled as without a scope, by {here}"}
     says = {
-        "sharing": "all of it at {first}",
+        "sharing": "everything at {first}",
         "replicas": "created at {first}; listed from {all}; updated and deleted at all of them",
         "alternatives": "created at {choices}, the first where it works; listed from {all}",
         "around": "created at the nearest that can: {choices}; listed from {all}",

@@ -1,4 +1,4 @@
-"""What a scope says, as data; `str()` writes it in the language again."""
+"""The syntax tree of a scope; `str()` returns it in the scope language."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from decimal import Decimal
 from atoll.errors import AtollError
 
 SERVICES = ("identity", "image", "compute", "network", "placement")
-"""What a scope can speak of: the first segments of a gateway's paths."""
+"""The services that a scope can name, which are the first segments of a gateway's paths."""
 
 
 class ScopeError(AtollError):
-    """A scope makes no sense: `scope.invalid`.
+    """A scope is malformed, or its meaning is not supported: `scope.invalid`.
 
     Args:
         text: the scope.
-        column: where in it, from 1.
-        what: what is wrong there, and what was expected.
+        column: the column of the error, from 1.
+        what: the fault at that column, and the expected text.
     """
 
     def __init__(self, text: str, column: int, what: str) -> None:
@@ -27,14 +27,19 @@ class ScopeError(AtollError):
         self.what = what
 
     def pointer(self) -> str:
-        """Two lines for a terminal: the scope, and a caret below the column."""
+        """Return two lines for a terminal: the scope, and a caret below the column."""
         shown = "".join(character if character.isprintable() else " " for character in self.text)
         return f"  {shown}\n  {' ' * (self.column - 1)}^"
 
 
 @dataclass(frozen=True)
 class Site:
-    """One site. The column is where its name stands, from 1, and does not count when two are compared."""
+    """One site of a scope.
+
+    Attributes:
+        name: the site's name.
+        column: the column of the name in the text, from 1; ignored in comparisons.
+    """
 
     name: str
     column: int = field(default=1, compare=False)
@@ -52,49 +57,49 @@ class _Operation:
 
     @property
     def column(self) -> int:
-        """Where it begins, from 1."""
+        """The column at which the operation begins, from 1."""
         return self.parts[0].column
 
 
 class Cross(_Operation):
-    """`a % b`: one resource that spans the sites."""
+    """The operation `a % b`: one resource that spans the sites."""
 
     def __str__(self) -> str:
         return self._join("%")
 
 
-class Replicas(_Operation):
-    """`a & b`: the same resource at each of the sites."""
+class Replicated(_Operation):
+    """The operation `a & b`: the same resource at each of the sites."""
 
     def __str__(self) -> str:
         return self._join("&")
 
 
 class Alternatives(_Operation):
-    """`a || b`: at the first of the sites where it works."""
+    """The operation `a || b`: a resource at the first of the sites that succeeds."""
 
     def __str__(self) -> str:
         return self._join("||")
 
 
-Expression = Site | Cross | Replicas | Alternatives
+Expression = Site | Cross | Replicated | Alternatives
 
-_TIGHTNESS = {Alternatives: 0, Replicas: 1, Cross: 2, Site: 3}
+_TIGHTNESS = {Alternatives: 0, Replicated: 1, Cross: 2, Site: 3}
 
 
 def _binds_less(part: Expression, around: _Operation) -> bool:
-    # An operation inside one of its own kind keeps its parentheses: the parser makes them one, so there is none.
+    # Only a tree that was not parsed has an operation inside one of its own kind: the parser merges the two.
     return _TIGHTNESS[type(part)] <= _TIGHTNESS[type(around)]
 
 
 def sites(expression: Expression) -> tuple[Site, ...]:
-    """All sites that are named, in their order."""
+    """Return all sites of an expression, in their order."""
     return (expression,) if isinstance(expression, Site) else tuple(site for part in expression.parts for site in sites(part))
 
 
 @dataclass(frozen=True)
 class Around:
-    """`around: site, 20ms`: anywhere within a round trip of so many milliseconds from a site."""
+    """The entry `around: site, 20ms`: any site within a round trip of 20 ms from `site`."""
 
     site: Site
     within_ms: float
@@ -105,13 +110,13 @@ class Around:
 
 @dataclass(frozen=True)
 class Scope:
-    """A whole scope.
+    """A parsed scope with all its entries.
 
     Attributes:
-        services: what is said of each service.
-        prime: the site that leads a resource which spans sites.
-        around: said of every service that is not among `services`.
-        text: what was parsed, for messages.
+        services: the expression for each named service.
+        prime: the site that leads a resource that spans sites.
+        around: the entry for every service that is not named.
+        text: the text that was parsed, for messages.
     """
 
     services: tuple[tuple[str, Expression], ...] = ()
@@ -128,15 +133,15 @@ class Scope:
         return "{" + ", ".join(entries) + "}"
 
     def of(self, service: str) -> Expression | None:
-        """What is said of one service; None: nothing."""
+        """Return the expression for a service; `None` if the scope does not name it."""
         return dict(self.services).get(service)
 
     def error(self, column: int, what: str) -> ScopeError:
-        """That something is wrong at a column of the text."""
+        """Return an error at a column of the text."""
         return ScopeError(self.text, column, what)
 
 
 def spell_ms(value: float) -> str:
-    """A duration as text that is read back as the same number."""
+    """Return a duration in milliseconds as text that is parsed as the same number."""
     text = format(Decimal(repr(value)), "f")  # without an exponent
     return f"{text.removesuffix('.0')}ms"

@@ -1,4 +1,4 @@
-"""Reads a scope. Every mistake is told in one line, with the column and what was expected there."""
+"""Parses a scope. Each error is one line with the column and the text that was expected there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
 from lark.exceptions import VisitError
 
-from atoll.gateway.scope.model import SERVICES, Alternatives, Around, Cross, Expression, Replicas, Scope, ScopeError, Site, sites
+from atoll.gateway.scope.model import SERVICES, Alternatives, Around, Cross, Expression, Replicated, Scope, ScopeError, Site, sites
 
 LONGEST = 2000
-"""Characters of a scope: more than a header needs to name every site of a large cloud, and little enough to be parsed at once."""
+"""Greatest number of characters of a scope: enough to name every site of a large cloud, and few enough to be parsed quickly."""
 
 DEEPEST = 50
-"""Parentheses in parentheses: more would be a hostile client, and overflow the stack of Python."""
+"""Greatest depth of nested parentheses; a deeper scope comes from a hostile client and would overflow Python's stack."""
 
 _WORDS = {
     "LBRACE": "`{`",
@@ -30,23 +30,25 @@ _WORDS = {
     "DURATION": "a duration such as 20ms",
     "$END": "the end",
 }
-"""What a person calls each terminal. Quotes are possible nearly everywhere and are no help; names depend on where they stand."""
+"""Names of the terminals in messages.
+
+Quotes are allowed nearly everywhere and are not mentioned; the words for names depend on their position."""
 
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Scope:
-    """Read a scope.
+    """Parse a scope in the scope language.
 
     Args:
-        text: such as `{compute: paris & lyon, image: nice}`, or OpenStackoïd's `{"compute": "paris", "image": "nice"}`.
+        text: a scope such as `{compute: paris & lyon, image: nice}`, or OpenStackoïd's form `{"compute": "paris", "image": "nice"}`.
 
     Raises:
-        ScopeError: it makes no sense.
+        ScopeError: the text is not a scope.
     """
     if len(text) > LONGEST:
-        raise ScopeError(text[: LONGEST + 1], LONGEST + 1, f"a scope has at most {LONGEST} characters, this one has {len(text)}")
+        raise ScopeError(text[: LONGEST + 1], LONGEST + 1, f"the scope has {len(text)} characters: expected at most {LONGEST}")
     _check_depth(text)
     try:
         return _ToScope(text).transform(_parser().parse(text))
@@ -69,11 +71,11 @@ def _check_depth(text: str) -> None:
     for column, character in enumerate(text, 1):
         depth += (character == "(") - (character == ")")
         if depth > DEEPEST:
-            raise ScopeError(text, column, f"at most {DEEPEST} parentheses can be open at once")
+            raise ScopeError(text, column, f"expected at most {DEEPEST} nested parentheses")
 
 
 def _explained(text: str, error: UnexpectedInput) -> ScopeError:
-    """The parser's own exception in words."""
+    """Return the error for an exception of the parser."""
     allowed: Any
     if isinstance(error, UnexpectedCharacters):
         position, found, allowed = error.pos_in_stream or 0, error.char, error.allowed
@@ -97,7 +99,7 @@ def _expected(terminals: set[str]) -> str:
 
 @v_args(inline=True)
 class _ToScope(Transformer[Token, Scope]):
-    """Makes the model of the tree, and checks what the grammar can't."""
+    """Converts the parse tree into the model, and checks the rules that the grammar can't express."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -109,8 +111,8 @@ class _ToScope(Transformer[Token, Scope]):
     def cross(self, *parts: Expression) -> Cross:
         return Cross(_flat(Cross, parts))
 
-    def replicas(self, *parts: Expression) -> Replicas:
-        return Replicas(_flat(Replicas, parts))
+    def replicas(self, *parts: Expression) -> Replicated:
+        return Replicated(_flat(Replicated, parts))
 
     def alternatives(self, *parts: Expression) -> Alternatives:
         return Alternatives(_flat(Alternatives, parts))
@@ -132,16 +134,20 @@ class _ToScope(Transformer[Token, Scope]):
         found: dict[str, Any] = {}
         for key, value in entries:
             if key in found:
-                raise self._error(key, f"`{key}` is said twice")
+                raise self._error(key, f"`{key}` occurs twice: expected once")
             found[str(key)] = value
         prime, around = found.pop("prime", None), found.pop("around", None)
         scope = Scope(tuple(found.items()), prime, around, self._text)
         if prime is not None and prime not in [site for value in found.values() for site in _spanning(value)]:
-            raise scope.error(prime.column, f"prime is one of the sites joined by `%`, and `{prime}` is none of them")
+            raise scope.error(prime.column, f"`{prime}` is not one of the sites joined by `%`: expected one of these as prime")
         return scope
 
     def _check_once(self, value: Expression) -> None:
-        """No site is joined with itself by `&` or `%`."""
+        """Check that `&` and `%` join no site with itself.
+
+        Raises:
+            ScopeError: a site occurs twice.
+        """
         if isinstance(value, Site):
             return
         for part in value.parts:
@@ -151,20 +157,20 @@ class _ToScope(Transformer[Token, Scope]):
         seen: set[str] = set()
         for site in (each for part in value.parts if not isinstance(part, Alternatives) for each in sites(part)):
             if site.name in seen:
-                raise ScopeError(self._text, site.column, f"`{site}` is joined with itself")
+                raise ScopeError(self._text, site.column, f"`{site}` is joined with itself: name it once")
             seen.add(site.name)
 
     def _error(self, token: Token, what: str) -> ScopeError:
         return ScopeError(self._text, (token.start_pos or 0) + 1, what)
 
 
-def _flat(kind: type[Cross | Replicas | Alternatives], parts: tuple[Expression, ...]) -> tuple[Expression, ...]:
-    """All operators are associative: `(a & b) & c` is `a & b & c`."""
+def _flat(kind: type[Cross | Replicated | Alternatives], parts: tuple[Expression, ...]) -> tuple[Expression, ...]:
+    """Return operands without nested operations of the same kind: `(a & b) & c` becomes `a & b & c`."""
     return tuple(each for part in parts for each in (part.parts if isinstance(part, kind) else (part,)))
 
 
 def _spanning(expression: Expression) -> tuple[Site, ...]:
-    """The sites that are joined by `%`."""
+    """Return the sites that `%` joins in an expression."""
     if isinstance(expression, Site):
         return ()
     if isinstance(expression, Cross):

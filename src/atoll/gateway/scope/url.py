@@ -1,10 +1,10 @@
-"""Scopes in URLs, so that any client can be pointed at one.
+"""Puts scopes into URLs, so that any client can use one.
 
     http://paris:8080/scope/compute:lyon,image:paris/compute/v2.1/servers
 
-A client follows the catalogue. If it signed in under such a prefix, the catalogue in the answer has the prefix too, and so all that the
-client does is in this scope. Prefixes that we write hold no percent sign, and nothing that anyone might escape (RFC 3986, section 3.3,
-pchar): keystoneauth takes a percent sign in an endpoint for a placeholder, and the services escape it once more in links.
+A client uses the URLs of the catalogue. If it signs in under such a prefix, the URLs in the catalogue get the same prefix, and all its
+requests are in this scope. A prefix holds no percent sign and only characters that nobody escapes (RFC 3986, section 3.3, pchar):
+keystoneauth takes a percent sign in an endpoint for the beginning of a placeholder, and the services escape it again in links.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from atoll.gateway.scope.model import SERVICES, Scope
 
 
 def prefix_of(scope: Scope) -> str:
-    """What stands in front of a path in this scope: `/scope/…`, without a slash at its end; empty for a scope that says nothing."""
+    """Return the prefix of paths in a scope (`/scope/…`), without a slash at its end; empty for an empty scope."""
     spelled = str(scope)[1:-1].replace(" ", "").replace("||", ";").replace("%", "+")
     return spelled and f"/scope/{spelled}"
 
 
 def rewrite_catalogue(body: bytes, prefix: str) -> bytes:
-    """Put a prefix into the endpoints' URLs of Keystone's answer.
+    """Return the body of Keystone's answer with a prefix in the URLs of the endpoints.
 
     Args:
-        body: of the answer to `POST /v3/auth/tokens`, `GET /v3/auth/tokens` or `GET /v3/auth/catalog`.
-        prefix: as `prefix_of` makes it.
+        body: the body of the answer to `POST /v3/auth/tokens`, `GET /v3/auth/tokens` or `GET /v3/auth/catalog`.
+        prefix: a prefix of `prefix_of`.
 
     Returns:
-        The body; as it was, if it holds no catalogue.
+        The new body; the same body if it holds no catalogue.
     """
     try:
         answer = json.loads(body)
@@ -43,6 +43,6 @@ def rewrite_catalogue(body: bytes, prefix: str) -> bytes:
 
 def _prefixed(url: str, prefix: str) -> str:
     parts = urlsplit(url)
-    # Others, such as an object store that is no part of the sites, know no scopes.
+    # Other endpoints, such as an object store outside the sites, do not understand scopes.
     ours = parts.path.lstrip("/").split("/", 1)[0] in SERVICES
     return urlunsplit(parts._replace(path=prefix + parts.path)) if ours else url

@@ -1,0 +1,71 @@
+"""The size limits of identity: one table for Keystone's API, for what a site publishes, and for what it accepts.
+
+Keystone bounds neither its TEXT columns nor, on SQLite, any other; and it keeps unknown fields in `extra`. Whatever one site stores, all
+sites store. A bound here is never smaller than the one at the API (`services/patches/keystone/bounds.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from atoll.mesh.record import CREATED, PRESENT, Json
+
+MAX_SHORT = 256
+"""Greatest number of characters of a text in a VARCHAR column."""
+
+MAX_LONG = 4096
+"""Greatest number of characters of a description, a URL, the value of an option, or the JSON of a field in `extra`."""
+
+MAX_DOCUMENT = 64 * 1024
+"""Greatest number of characters of a document by an administrator: a mapping's rules, a policy, an option of a domain's configuration."""
+
+MAX_RECORD_BYTES = 32 * 1024
+MAX_LARGE_RECORD_BYTES = 96 * 1024
+"""Greatest number of bytes of a record with documents, in JSON; also of a project, which may have 80 tags of 255 characters."""
+
+MAX_ROWS = 64
+"""Greatest number of rows of a field that holds several, such as the former passwords of a user."""
+
+TOKEN_LIFETIME_S = 6 * 3600
+TOKEN_GRACE_S = 2 * 24 * 3600
+"""Seconds that a token is valid, and seconds that services accept it further to finish work begun with it."""
+
+CLOCKS_APART_S = 24 * 3600
+"""The greatest difference of two sites' clocks in seconds: the mesh refuses stamps further ahead (`clock.MAX_AHEAD_MS`)."""
+
+KEEP_REVOCATIONS_S = TOKEN_LIFETIME_S + TOKEN_GRACE_S + 2 * CLOCKS_APART_S
+"""Seconds that a revocation is kept: until every token that it may concern has expired, by the issuer's clock and by that of the site
+that checks it."""
+
+FULL_MARK = "identity-full"
+"""The name of a file among a site's sockets with the fullness of the site's stream in percent; it exists from `FULL_FROM` on."""
+
+FULL_FROM = 75
+
+_LONG = frozenset({"description", "url", "option_value"})
+_DOCUMENTS = frozenset({"rules", "blob", "filters", "value"})
+_LARGE = frozenset({"project", "mapping", "policy", "endpoint_group", "whitelisted_config", "sensitive_config"})
+
+
+def text_fits(column: str, value: Json) -> bool:
+    """Return whether a value is not too long for its column; a value that is no text always fits."""
+    if not isinstance(value, str):
+        return True
+    return len(value) <= (MAX_DOCUMENT if column in _DOCUMENTS else MAX_LONG if column in _LONG else MAX_SHORT)
+
+
+def row_fits(columns: Sequence[str], row: Sequence[Json]) -> bool:
+    """Return whether all values of a row fit their columns."""
+    return all(text_fits(column, value) for column, value in zip(columns, row, strict=True))
+
+
+def record_bytes(fields: Mapping[str, Json]) -> int:
+    """Return the number of bytes of an entry with these fields."""
+    return len(orjson.dumps({name: value for name, value in fields.items() if name not in {PRESENT, CREATED}}))
+
+
+def max_bytes(kind: str) -> int:
+    """Return the greatest number of bytes of an entry about a record of this kind."""
+    return MAX_LARGE_RECORD_BYTES if kind in _LARGE else MAX_RECORD_BYTES
