@@ -1,4 +1,4 @@
-"""`python -m atoll`."""
+"""Run the command line with `python -m atoll`."""
 
 from atoll.cli import main
 

@@ -1,14 +1,21 @@
-"""Directories and files for their owner alone, written whole or not at all, and on the disk when a function returns."""
+"""Directories and files for their owner alone, written whole or not at all, and on the disk when a function returns.
+
+Files that a user names are read here too, within bounds.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
+_PIECE = 1 << 20
+
 
 def make_directory(path: Path) -> None:
-    """Make a directory for its owner alone, and whatever it is in."""
+    """Create a directory for its owner alone, and its parents."""
     new = [each for each in (path, *path.parents) if not each.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
@@ -17,10 +24,10 @@ def make_directory(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file's content, or a directory's names, on the disk when this returns.
+    """Flush a file's content, or a directory's names, to the disk.
 
     Raises:
-        OSError: it isn't there, or the disk fails.
+        OSError: the path does not exist, or the disk fails.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -30,10 +37,10 @@ def flush(path: Path) -> None:
 
 
 def flush_tree(directory: Path) -> None:
-    """Have a directory and all that is in it on the disk when this returns; not the directory's own name.
+    """Flush a directory and everything in it to the disk, but not the directory's own name.
 
     Raises:
-        OSError: as `flush`.
+        OSError: as for `flush`.
     """
     for path in (*directory.rglob("*"), directory):
         flush(path)
@@ -43,15 +50,15 @@ def write_private(path: Path, text: str, *, durable: bool = True) -> bool:
     """Write a file for its owner alone, whole or not at all.
 
     Args:
-        path: the file; its directory exists.
-        text: its content.
-        durable: have it on the disk when this returns. Without it a loss of power may leave an empty file.
+        path: the file, in an existing directory.
+        text: the file's content.
+        durable: flush it to the disk. Without this, a loss of power may leave an empty file.
 
     Returns:
-        False if it held that text already.
+        False if the file had this content already.
 
     Raises:
-        OSError: it can't be written, and is what it was.
+        OSError: the file can't be written, and is unchanged.
     """
     with suppress(OSError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text:
@@ -73,3 +80,26 @@ def write_private(path: Path, text: str, *, durable: bool = True) -> bool:
         temporary.unlink(missing_ok=True)
         raise
     return True
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return the content of a regular file; pipes and devices, which may never end, are refused at once.
+
+    Args:
+        path: the file; links are followed.
+        most: the largest number of bytes that is expected.
+
+    Returns:
+        The content; of a longer file, one byte more than was expected.
+
+    Raises:
+        OSError: the file can't be read, or is no regular one.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = bytearray()
+        while len(content) <= most and (piece := file.read(min(_PIECE, most + 1 - len(content)))):
+            content += piece
+    return bytes(content)

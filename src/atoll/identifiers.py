@@ -1,4 +1,4 @@
-"""Ids that every site of every cloud computes alike, so that what each site makes at its first start is one and the same thing."""
+"""Ids that every site of every cloud computes alike, so that sites create the same objects at their first start."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ LOCAL_USERS = ("glance", "neutron", "nova", "placement")
 """The accounts of a site's services: each site has its own, and no other site knows them."""
 
 GATEWAY_USER = "gateway"
-"""The secret of the accounts of a site's gateway; and `gateway-SITE`, an account that earlier versions had at all sites."""
+"""The name of the secret for the accounts of a site's gateway, and the prefix of `gateway-SITE`, an account that earlier versions had at
+all sites."""
 
 GATEWAY_SERVICES = ("compute", "image", "network")
 """The services at which a site's gateway has an account of its own, which no other site knows."""
 
 
 def identifier(kind: str, name: str) -> str:
-    """The id of something that is the same at every site: 32 hexadecimal digits, as Keystone's own.
+    """Return the id of an object that is the same at every site: 32 hexadecimal digits, like Keystone's own.
 
     Args:
         kind: role, project, user or service.
-        name: its name.
+        name: the object's name.
     """
     return uuid.uuid5(_SPACE, f"{kind}/{name}").hex
 
 
+def edge_zone(cloud: str, site: str) -> str:
+    """Return the id of a site as an edge cloud zone, in answers to clients that look for the nearest site."""
+    return str(uuid.uuid5(_SPACE, f"edge-zone/{cloud}/{site}"))
+
+
 def default_group(project: str) -> str:
-    """The id of a project's security group `default`, which each site's Neutron makes by itself.
+    """Return the id of a project's security group `default`, which each site's Neutron creates by itself.
 
     Args:
         project: the project's id.
@@ -36,27 +42,27 @@ def default_group(project: str) -> str:
 
 
 def default_rule(group: str, rule: str) -> str:
-    """The id of a rule that a group `default` has from the start.
+    """Return the id of an initial rule of a group `default`.
 
     Args:
         group: the group's id.
-        rule: all that the rule says.
+        rule: the rule's whole content.
     """
     return str(uuid.uuid5(_SPACE, f"security-group-rule/{group}/{rule}"))
 
 
 def local_user(site: str, name: str) -> str:
-    """The id of one of `LOCAL_USERS` of a site, or of one of its gateway's accounts."""
+    """Return the id of one of `LOCAL_USERS` of a site, or of one of its gateway's accounts."""
     return identifier("user", f"{site}/{name}")
 
 
 def gateway_user(site: str) -> str:
-    """The id of the account that a site's gateway had at all sites in earlier versions."""
+    """Return the id of the account that a site's gateway had at all sites in earlier versions."""
     return identifier("user", f"{GATEWAY_USER}-{site}")
 
 
 def gateway_role(service: str) -> str:
-    """The name of the role that makes an account an administrator of one service, and of nothing else; also the account's name.
+    """Return the name of the role, and of its account, that administers one service and nothing else.
 
     Args:
         service: one of `GATEWAY_SERVICES`.
@@ -65,10 +71,10 @@ def gateway_role(service: str) -> str:
 
 
 def local_endpoint(site: str, service: str, interface: str) -> str:
-    """The id of an endpoint of a site's own services, in that site's catalogue alone.
+    """Return the id of an endpoint of a site's own services, which is only in that site's catalogue.
 
     Args:
-        site: its name.
+        site: the site's name.
         service: the type of the service.
         interface: public, internal or admin.
     """
@@ -76,4 +82,4 @@ def local_endpoint(site: str, service: str, interface: str) -> str:
 
 
 GATEWAY_PROJECT = identifier("project", "service")
-"""The project in which the gateways' accounts work: it owns the RBAC policies that a gateway makes."""
+"""The project of the gateways' accounts; it owns the RBAC policies that a gateway creates."""

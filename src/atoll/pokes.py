@@ -1,6 +1,6 @@
-"""Pokes between the processes of one site: empty datagrams on Unix sockets in its directory `run`.
+"""Pokes between the processes of one site: empty datagrams on Unix sockets in the site's directory `run`.
 
-Nobody waits for one, and one that is lost does no harm: whoever is poked also looks by itself now and then.
+No process waits for a poke, and a lost one does no harm: its receiver also looks from time to time.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 COMMITTED = "mesh.poke"
-"""The mesh's socket: something was committed to the identity database."""
+"""The socket of the gateway's process: the identity database has new commits."""
 
 COMPUTES = "bus.poke"
-"""The bus router's socket: the list of compute sites has changed."""
+"""The socket of the bus's router: the list of compute sites has changed."""
 
 FORGET = "forget."
-"""What the names of those sockets begin with whose processes hold caches; the name of the process follows."""
+"""The prefix of the sockets of processes that hold caches; the name of the process follows."""
 
 
 def receiver(path: Path) -> socket.socket:
-    """A socket that is poked; an older one of that name, of a process that was killed, is removed."""
+    """Return a socket that receives pokes, in place of one that a killed process left."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -29,7 +29,7 @@ def receiver(path: Path) -> socket.socket:
 
 
 def drain(poked: socket.socket) -> bool:
-    """Take all pokes that are there, which are one; return whether there was any."""
+    """Take all waiting pokes, which count as one; return whether there was any."""
     found = False
     with suppress(BlockingIOError):
         while True:
@@ -39,30 +39,34 @@ def drain(poked: socket.socket) -> bool:
 
 
 def poke(path: Path) -> None:
-    """Poke whoever has a socket there, if anybody, once: a `Poker` does it again and again."""
+    """Poke the owner of a socket once, if there is one; use a `Poker` for repeated pokes."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own, suppress(OSError):
         own.setblocking(False)
         own.sendto(b"", str(path))
 
 
 class Poker:
-    """Pokes others."""
+    """A socket from which pokes are sent."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     def poke(self, path: Path | str) -> None:
-        """Poke whoever has a socket there, if anybody; who has not looked at the last hundred needs no more."""
+        """Poke the owner of a socket, if there is one. A full queue needs no further poke."""
         with suppress(OSError):
             self._socket.sendto(b"", str(path))
 
+    def close(self) -> None:
+        """Close the sending socket of this poker."""
+        self._socket.close()
+
     def forget(self, sockets: Path, process: str = "*") -> None:
-        """Have a process of a site empty its caches, or all of them.
+        """Tell one process of a site, or all, to empty their caches.
 
         Args:
             sockets: the site's directory of sockets.
-            process: its name without that of the site.
+            process: the name of the process without the name of its site; `*` for all processes.
         """
         for path in sockets.glob(FORGET + process):
             self.poke(path)

@@ -1,1 +1,1 @@
-"""oslo.messaging drivers. They import nothing of the rest of Atoll and could be published alone."""
+"""An oslo.messaging driver over Zenoh. It imports only `atoll.zenoh_link`, so that both can be published without the rest of Atoll."""

@@ -1,8 +1,8 @@
-"""A router's access list: which certificates open a link, and what their holders may do on the bus.
+"""A router's access list: the certificates that open a link, and what their holders may do on the bus.
 
-Zenoh's access control compares each message, in both directions, with rules for the common name of the link's certificate; what no rule
-allows is dropped. It can't be changed while a session is open, so a router whose list changes closes its session, and with it all links,
-and opens another.
+Zenoh's access control compares each message, in both directions, with rules for the common name of the link's certificate. A message that
+no rule allows is dropped. The rules can't be changed while a session is open: a router whose list changes closes its session, which
+closes all links, and opens a new one.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from atoll.bus.keys import Keys
 from atoll.bus.realms import OWN
 
 _LOCAL_LINKS = ["tcp", "unixsock-stream"]
-"""Links without a certificate. Unix sockets are guarded by their directory; TCP by nothing, which docs/bus.md says."""
+"""Links without a certificate. Unix sockets are guarded by their directory; TCP is guarded by nothing, as docs/bus.md says."""
 
 _PUT, _SUBSCRIBER, _TOKEN = "put", "declare_subscriber", "liveliness_token"
 _TOKENS_ASKED = ["declare_liveliness_subscriber", "liveliness_query"]
 _ALL = [_PUT, "delete", _SUBSCRIBER, "query", "declare_queryable", "reply", _TOKEN, *_TOKENS_ASKED]
 
 Targets = tuple[tuple[str, str], ...]
-"""Exchanges and topics."""
+"""Pairs of exchange and topic."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of what a client may do: serve some topics under its own name, and call some others.
+    """The rights of a client that is trusted with a part of the bus: it serves some topics under its own name, and calls some others.
 
-    It sees no other message, nor who else is there. It notifies nobody and sends nothing to all servers of a topic.
+    The client sees no other messages and no other clients. It can't send notifications, nor messages to all servers of a topic.
 
     Attributes:
         vhost: the virtual host.
-        realm: the client's own (`[oslo_messaging_zenoh] realm`); not 0.
-        server: the only name that it serves under.
-        serves: what it may listen to.
-        calls: what it may call and cast to.
+        realm: the client's own realm (`[oslo_messaging_zenoh] realm`); not 0.
+        server: the only server name under which the client listens.
+        serves: the topics that the client may listen to.
+        calls: the topics that the client may call and cast to.
     """
 
     vhost: str
@@ -52,8 +52,8 @@ class Client:
     """An entry of the access list.
 
     Attributes:
-        common_name: of the certificate.
-        limits: `None` trusts the holder with the whole bus.
+        common_name: the common name of the certificate.
+        limits: the client's limits; `None` means that the holder of the certificate is trusted with the whole bus.
     """
 
     common_name: str
@@ -64,10 +64,10 @@ def access_control(clients: Iterable[Client]) -> dict[str, Any]:
     """Return Zenoh's configuration `access_control` for an access list.
 
     Args:
-        clients: the list. A certificate that it does not name is allowed nothing.
+        clients: the access list. A certificate that is not on the list has no rights.
 
     Raises:
-        ValueError: two entries have the same common name or realm, or a limited one has realm 0.
+        ValueError: two entries have the same common name or realm, or an entry with limits has realm 0.
     """
     listed = tuple(clients)
     names = [client.common_name for client in listed]
@@ -87,7 +87,7 @@ def access_control(clients: Iterable[Client]) -> dict[str, Any]:
 
 
 def apply(config: Any, clients: Iterable[Client]) -> None:
-    """Write an access list into a `zenoh.Config`; errors as for `access_control`."""
+    """Write an access list into a `zenoh.Config`; raise the errors of `access_control`."""
     config.insert_json5("access_control", json.dumps(access_control(clients)))
 
 

@@ -1,4 +1,4 @@
-"""`zenoh://[host:port[,host:port…]]/[vhost]`: where a bus is, read from oslo.messaging's transport URL."""
+"""The address of a bus, `zenoh://[host:port[,host:port…]]/[vhost]`, read from oslo.messaging's transport URL."""
 
 from __future__ import annotations
 
@@ -8,30 +8,35 @@ from typing import Any
 from oslo_messaging import InvalidTransportURL
 
 DEFAULT_PORT = 7447
-"""Zenoh's registered port."""
+"""The TCP port registered for Zenoh."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """The endpoints to connect to (`host:port`; none: only peers of this machine), and the virtual host, which keeps clouds apart."""
+    """The endpoints of a bus and its virtual host, which keeps clouds apart.
+
+    Attributes:
+        endpoints: the routers to connect to, as `host:port`; empty if all peers are on this machine.
+        vhost: the virtual host.
+    """
 
     endpoints: tuple[str, ...]
     vhost: str
 
     @classmethod
     def from_url(cls, url: Any) -> Address:
-        """Read an `oslo_messaging.TransportURL`.
+        """Return the address in an `oslo_messaging.TransportURL`.
 
         Raises:
-            InvalidTransportURL: the URL says something that this driver can't do.
+            InvalidTransportURL: the URL has a part that this driver does not support.
         """
         if url.query:
             raise InvalidTransportURL(_masked(url), "zenoh:// takes no ?query; options are in [oslo_messaging_zenoh]")
-        return cls(tuple(_endpoint(url, host) for host in url.hosts if _says_something(host)), url.virtual_host or "")
+        return cls(tuple(_endpoint(url, host) for host in url.hosts if _is_not_empty(host)), url.virtual_host or "")
 
 
-def _says_something(host: Any) -> bool:
-    """`zenoh:///vhost` is parsed into one host that says nothing."""
+def _is_not_empty(host: Any) -> bool:
+    """Return whether a host of the URL is not empty: `zenoh:///vhost` is parsed into one empty host."""
     return any((host.hostname, host.port is not None, host.username, host.password))
 
 
@@ -48,6 +53,6 @@ def _endpoint(url: Any, host: Any) -> str:
 
 
 def _masked(url: Any) -> str:
-    """The URL without passwords, since this text lands in logs."""
+    """Return the URL without user names and passwords, for error messages that end up in logs."""
     hosts = ",".join(f"{host.hostname or ''}:{host.port or ''}" for host in url.hosts)
     return f"{url.transport}://{hosts}/{url.virtual_host or ''}"

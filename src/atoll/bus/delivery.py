@@ -1,8 +1,8 @@
-"""The sender's side: one message on its way to one server.
+"""The sender's side of the bus: the delivery of one message to one server.
 
-A message goes to one instance of a server, and to no other until that one has said that it did not take it. So it can't be executed twice.
-When no answer comes the sender asks what became of the message (`Question`): the instance itself, or, when that vanished, whoever was
-started under its name and may have read its journal.
+A message goes to one instance of a server. It goes to another instance only after the first one has answered that it did not take the
+message, so no message is executed twice. If no answer comes, the sender asks what became of the message (`Question`). It asks the instance
+or, if the instance has vanished, the processes that were started under its name and may have read its journal.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
 from atoll.bus.directory import Topic
 from atoll.bus.errors import NobodyListens, ServerLost
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status
-from atoll.bus.node import Node, Waiting
+from atoll.bus.node import Node, WaitingMessage
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a sender waits for what; all in seconds.
+class WaitingTimes:
+    """The waiting times of a sender, in seconds.
 
     Attributes:
-        default_retries: tries of a message whose sender asked for none, while nobody listens; -1: for ever.
-        retry_interval_s: between two tries.
-        question_interval_s: without an answer, after which it asks.
-        lost_server_s: for a server that vanished with the message.
+        default_retries: attempts after the first while nobody listens, for a message whose sender set no number; -1 for no limit.
+        retry_interval_s: the time between two attempts.
+        question_interval_s: the time without an answer after which the sender asks.
+        lost_server_s: the time to wait for a server that vanished with the message.
     """
 
     default_retries: int
@@ -38,40 +38,45 @@ class Patience:
 
 
 class Deadline:
-    """The time that a message has."""
+    """The deadline of a message."""
 
     def __init__(self, seconds: float | None, monitor_s: float | None = None) -> None:
-        """`seconds`: None for no end. `monitor_s`: the longest time without a heartbeat."""
+        """Start the deadline of a message.
+
+        Args:
+            seconds: the time that the message has, in seconds; `None` for no limit.
+            monitor_s: the longest time between heartbeats from the server, in seconds; `None` for no limit.
+        """
         now = time.monotonic()
         self._end = None if seconds is None else now + seconds
         self._monitor_s = monitor_s
         self._heartbeat_due = None if monitor_s is None else now + monitor_s
 
     def heard(self) -> None:
-        """A heartbeat came."""
+        """Record that a heartbeat arrived."""
         if self._monitor_s is not None:
             self._heartbeat_due = time.monotonic() + self._monitor_s
 
     def left_s(self, at_most: float) -> float:
-        """Seconds to wait now; not more than `at_most`, nor less than 0."""
+        """Return the seconds to wait now, between 0 and `at_most`."""
         ends = [end for end in (self._end, self._heartbeat_due) if end is not None]
         return max(0.0, min(at_most, min(ends) - time.monotonic())) if ends else at_most
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is over."""
+        """True if the deadline has passed."""
         return self.left_s(1.0) == 0
 
 
 class Delivery:
-    """One message for one server of a topic."""
+    """The delivery of one message to one server of a topic."""
 
-    def __init__(  # noqa: PLR0913 - what a message is
+    def __init__(  # noqa: PLR0913 - the parts of a message
         self,
         node: Node,
         topic: Topic,
         body: bytes,
-        patience: Patience,
+        patience: WaitingTimes,
         *,
         to: str,
         server: str | None = None,
@@ -82,21 +87,21 @@ class Delivery:
         monitor_s: int | None = None,
         wants_reply: bool = False,
     ) -> None:
-        """A message that was not sent yet.
+        """Prepare a message for sending.
 
         Args:
             node: this process.
-            topic: who listens.
+            topic: the topic's listeners.
             body: JSON of [context, message].
-            patience: how long to wait for what.
-            to: the target, for error messages.
-            server: only a server of this name.
-            alias: who may have the message if no server of the topic has this name; see `ZenohDriver.send`.
+            patience: the waiting times.
+            to: a description of the target, for error messages.
+            server: the name of the only server that may have the message; `None` for any.
+            alias: the topic whose listeners may have the message if no server of `topic` has this name; see `ZenohDriver.send`.
             nearest: prefer the server that answers soonest.
-            retry: tries after the first while nobody listens; None: the default; -1: for ever.
-            timeout_s: time that a call has.
-            monitor_s: longest time without a heartbeat.
-            wants_reply: it is a call.
+            retry: attempts after the first while nobody listens; `None` for the default, -1 for no limit.
+            timeout_s: the seconds within which a call must be answered.
+            monitor_s: the longest time between heartbeats from the server, in seconds.
+            wants_reply: whether the message is a call.
         """
         self._node = node
         self._topic = topic
@@ -113,15 +118,15 @@ class Delivery:
         self._refused_by: set[Instance] = set()
         self._vanished_at: float | None = None
         self._sent_at: float | None = None
-        """When the message was sent; None: the next answer says nothing of how far the server is."""
+        """The time at which the message was sent; `None` if the next answer does not measure the distance of the server."""
 
     def run(self) -> Reply | None:
-        """Send the message, and wait until a server took it, or, for a call, replied.
+        """Send the message, and wait until a server has taken it or, for a call, has replied; return the reply to a call.
 
         Raises:
             NobodyListens: nobody listens.
-            MessageDeliveryFailure: the server that was sent a cast vanished before it acknowledged.
-            MessagingTimeout: the time is over.
+            MessageDeliveryFailure: the server that a cast was sent to vanished before it acknowledged.
+            MessagingTimeout: the deadline has passed.
             ServerLost: the server that was executing a call vanished.
         """
         with self._node.waiting() as waiting:
@@ -134,11 +139,11 @@ class Delivery:
                     return answer
                 if answer.status is Status.TAKEN:
                     return None
-                # Refused: it may be sent to another. When all have refused they are stopping: wait for one that comes.
+                # Refused: another server may take the message. If all have refused it, they are stopping: wait for a new one.
                 self._refused_by.add(answer.instance)
 
     def _find(self) -> Instance:
-        """The next server to try."""
+        """Return the next server to try."""
         tries = 0
         while (instance := self._choose()) is None:
             if self._deadline.is_over:
@@ -156,25 +161,25 @@ class Delivery:
             return self._choose()
         return instance
 
-    def _send(self, waiting: Waiting, instance: Instance) -> None:
+    def _send(self, waiting: WaitingMessage, instance: Instance) -> None:
         message = MessageId(self._node.id, waiting.number)
         request = Request(message, instance.listener, self._wants_reply, waiting.oldest, self._monitor_s, self._body)
         self._sent_at = time.monotonic()
         self._node.send(instance.node, request, self._topic.key)
         if self._nearest and self._wants_reply and self._topic.wants_measurement(instance):
-            # Only the answer to a question tells how far the server is: the reply comes when the method has ended.
+            # Only the answer to a question measures the distance of the server: a reply includes the duration of the method.
             self._node.send(instance.node, Question(message, instance.listener, instance), self._topic.key)
         elif self._wants_reply:
             self._sent_at = None
 
     def _measure(self, instance: Instance) -> None:
-        """The first answer came."""
+        """Record the time until the first answer."""
         if self._sent_at is not None:
             self._topic.measured(instance, time.monotonic() - self._sent_at)
             self._sent_at = None
 
-    def _await(self, waiting: Waiting, instance: Instance, name: str) -> Reply | Answer:
-        """The frame that ends the wait for this server: a reply, or that it took a cast or refused the message."""
+    def _await(self, waiting: WaitingMessage, instance: Instance, name: str) -> Reply | Answer:
+        """Return the frame that ends the wait for this server: a reply, a taken cast, or a refusal."""
         while True:
             try:
                 frame = waiting.frames.get(timeout=self._deadline.left_s(self._patience.question_interval_s))
@@ -188,7 +193,7 @@ class Delivery:
                 self._measure(instance)
                 return frame
             elif frame.status is Status.UNKNOWN:
-                # It never arrived, or never at the process in whose place this one was started.
+                # The message never arrived, or not at the process that this instance replaced.
                 instance = frame.instance
                 self._send(waiting, instance)
             elif frame.status is Status.LOST:
@@ -206,8 +211,8 @@ class Delivery:
         if self._deadline.is_over:
             raise MessagingTimeout(f"timed out waiting for a reply of {instance}, to which a message for {self._to} was sent")
 
-    def _ask(self, waiting: Waiting, instance: Instance, name: str) -> None:
-        """Ask the server, or those of the same name when it vanished; raise when it stays away for too long."""
+    def _ask(self, waiting: WaitingMessage, instance: Instance, name: str) -> None:
+        """Ask the server or, if it has vanished, its successors what became of the message; raise an error if none appears in time."""
         message = MessageId(self._node.id, waiting.number)
         self._sent_at = None
         if instance in self._topic:

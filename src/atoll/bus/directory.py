@@ -1,7 +1,7 @@
-"""Who listens: for each topic that this node sends to, the servers that are there now.
+"""The directory of the bus: for each topic that this node sends to, the servers that listen now.
 
-A server declares a Zenoh liveliness token for each topic; the token goes when its process dies or its link breaks (after the lease). A
-sender watches the tokens of the topics that it uses, and of no others.
+A server declares a Zenoh liveliness token for each topic. The token goes when the server's process dies or its link breaks (after the
+lease). A sender watches only the tokens of the topics that it uses.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from atoll.bus.keys import Keys, TopicKey, read_listener
 LOG = logging.getLogger(__name__)
 
 _FIRST_LOOK_S = 2.0
-"""How long the first use of a topic waits for the answers of routers that may be far away."""
+"""Seconds to wait, at the first use of a topic, for the answers of routers, which may be far away."""
 
 _SMOOTHING = 0.2
-"""Weight of the newest round-trip time in the mean (RFC 6298 takes 1/8)."""
+"""The weight of the newest round-trip time in the mean (RFC 6298 takes 1/8)."""
 
 
 _MEASURE_EVERY_S = 5.0
@@ -43,14 +43,14 @@ class Topic:
         self._round_trip_s: dict[Instance, float] = {}
         self._measured_at: dict[Instance, float] = {}
         self._changed = threading.Condition()
-        # One count for each name: with one for all, two who send in turn to two targets would reach the same servers again and again.
+        # A turn counter for each name: with one for all, messages that alternate between two names would always reach the same servers.
         self._turns: dict[str | None, itertools.count[int]] = {}
         self._subscription: Any = None
         self._looking = False
         self._went_meanwhile: set[Instance] = set()
 
     def watch(self, session: zenoh.Session, pattern: str) -> None:
-        """Follow the tokens that match `pattern`; returns when those that are there now are known."""
+        """Follow the tokens that match `pattern`; return when the present ones are known."""
         self._looking = True
         self._subscription = session.liveliness().declare_subscriber(
             pattern, zenoh.handlers.Callback(self._on_token, indirect=False), history=True
@@ -73,22 +73,22 @@ class Topic:
             self.remove(instance)
 
     def _on_found(self, sample: zenoh.Sample) -> None:
-        """The reply to the first look may come after the news that the server went: it must not bring it back."""
+        """Add a server from the first query's replies, unless it has left since: its reply may arrive after the notice of its departure."""
         found = _read(sample)
         with self._changed:
             if found is not None and found[1] not in self._went_meanwhile:
                 self.add(*found)
 
     def add(self, name: str, instance: Instance) -> None:
-        """A server came."""
+        """Add a server to those that listen."""
         with self._changed:
-            # A new dictionary, not a changed one: readers take no lock.
+            # Replace the dictionary instead of changing it: readers take no lock.
             self._names = {**self._names, instance: name}
             self._went_meanwhile.discard(instance)
             self._changed.notify_all()
 
     def remove(self, instance: Instance) -> None:
-        """A server went."""
+        """Remove a server from those that listen."""
         with self._changed:
             self._names = {known: name for known, name in self._names.items() if known != instance}
             self._round_trip_s.pop(instance, None)
@@ -101,24 +101,24 @@ class Topic:
         return instance in self._names
 
     def name_of(self, instance: Instance) -> str | None:
-        """The name of a server that is there."""
+        """Return the name of a present server, or `None`."""
         return self._names.get(instance)
 
     def named(self, name: str | None) -> list[Instance]:
-        """The servers with this name; None: all."""
+        """Return the servers with this name; `None` selects all."""
         return [instance for instance, known in self._names.items() if name is None or known == name]
 
     def names(self) -> set[str]:
-        """The names of all that listen."""
+        """Return the names of all listeners."""
         return set(self._names.values())
 
     def choose(self, name: str | None, avoid: Collection[Instance], *, nearest: bool) -> Instance | None:
-        """The server for the next message, or None when nobody listens.
+        """Return the server for the next message, or `None` if nobody listens.
 
         Args:
-            name: only a server of this name.
-            avoid: those that refused the message.
-            nearest: the one with the shortest round trip (one that was not measured yet comes first); otherwise one after the other.
+            name: the only name to consider; `None` for any.
+            avoid: the servers that refused the message.
+            nearest: choose the server with the shortest round trip, unmeasured ones first; otherwise the servers take turns.
         """
         candidates = [instance for instance in self.named(name) if instance not in avoid]
         if not candidates:
@@ -131,18 +131,18 @@ class Topic:
         return candidates[next(turns) % len(candidates)]
 
     def measured(self, instance: Instance, seconds: float) -> None:
-        """An answer of `instance` took so long."""
+        """Record the seconds that an answer of `instance` took."""
         self._measured_at[instance] = time.monotonic()
         known = self._round_trip_s.get(instance)
         self._round_trip_s[instance] = seconds if known is None else known + _SMOOTHING * (seconds - known)
 
     def wants_measurement(self, instance: Instance) -> bool:
-        """Whether it was not measured for some time."""
+        """Return whether the last measurement of a server is older than `_MEASURE_EVERY_S`."""
         measured_at = self._measured_at.get(instance)
         return measured_at is None or time.monotonic() - measured_at > _MEASURE_EVERY_S
 
     def wait_for_change(self, seconds: float | None) -> None:
-        """Wait until a server comes or goes, at most so long."""
+        """Wait until a server comes or goes, at most `seconds`."""
         with self._changed:
             self._changed.wait(seconds)
 
@@ -165,7 +165,7 @@ class Directory:
         self._lock = threading.Lock()
 
     def topic(self, kind: str, exchange: str, topic: str) -> Topic:
-        """The servers of a topic, watched from its first use on."""
+        """Return the servers of a topic, which is watched from its first use on."""
         pattern = self._keys.listeners(kind, exchange, topic)
         found = self._topics.get(pattern)
         if found is not None:
@@ -178,5 +178,5 @@ class Directory:
             return self._topics[pattern]
 
     def known(self, kind: str, exchange: str, topic: str) -> Topic | None:
-        """The same, if this node has used it."""
+        """Return the servers of a topic if this node has used it, else `None`."""
         return self._topics.get(self._keys.listeners(kind, exchange, topic))

@@ -1,4 +1,4 @@
-"""The oslo.messaging driver `zenoh`: what `oslo_messaging` calls, put together from the parts of this package."""
+"""The oslo.messaging driver `zenoh`: the methods that `oslo_messaging` calls, built from the parts of this package."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from oslo_messaging._drivers import common as rpc_common
 
 from atoll.bus import options, payload
 from atoll.bus.address import Address
-from atoll.bus.delivery import Deadline, Delivery, Patience
+from atoll.bus.delivery import Deadline, Delivery, WaitingTimes
 from atoll.bus.directory import Topic
 from atoll.bus.errors import NobodyListens, Unreachable
 from atoll.bus.fanout import Fanout
 from atoll.bus.frames import Reply
-from atoll.bus.listener import Mailbox, NotificationListener, Place, RpcListener
-from atoll.bus.node import NODES, Node, Settings
+from atoll.bus.listener import Mailbox, NotificationListener, RpcListener, Subject
+from atoll.bus.node import NODES, Node, NodeSettings
 from atoll.bus.outbox import Outbox
-from atoll.bus.zenoh_config import Tls
+from atoll.zenoh_link.config import Tls
 
 LOG = logging.getLogger(__name__)
 
 
-class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
-    """Entry point `zenoh` of `oslo.messaging.drivers`: RPC and notifications over Zenoh, without a broker."""
+class ZenohDriver(base.BaseDriver):
+    """The entry point `zenoh` of `oslo.messaging.drivers`: RPC and notifications over Zenoh, without a broker."""
 
     def __init__(self, conf: Any, url: Any, default_exchange: str | None = None, allowed_remote_exmods: list[str] | None = None) -> None:
         """Read the URL and the options; nothing is opened yet.
 
         Raises:
-            InvalidTransportURL: the URL or an option says something that can't be.
+            InvalidTransportURL: the URL or an option has a value that is not supported.
         """
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._options = options.register(conf)
         self._settings = _settings(url, self._options)
         self._nearest = self._options.selection == "nearest"
-        self._patience = Patience(
+        self._patience = WaitingTimes(
             default_retries=self._options.default_retries,
             retry_interval_s=self._options.retry_interval,
             question_interval_s=self._options.question_interval,
@@ -47,12 +47,12 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
         )
         self._joined: Node | None = None
         self._outbox: Outbox | None = None
-        # Kept, because to drop one is to close it.
+        # Kept, because dropping a session closes it.
         self._outboxes_of_parents: list[Outbox] = []
 
     @property
     def _node(self) -> Node:
-        """This process on the bus; joined at the first use, and anew after a fork."""
+        """This process's node, which joins the bus at its first use, and again after a fork."""
         node = self._joined
         if node is not None and not node.is_of_parent:
             return node
@@ -63,10 +63,10 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             return self._joined
 
     def _join(self, retry: int | None, timeout_s: float | None = None) -> Node:
-        """The same, tried again while no router answers, as a message is while nobody listens.
+        """Return the node; while no router answers, try again as for a message to which nobody listens.
 
         Raises:
-            Unreachable: after the tries asked for, or when the time is over.
+            Unreachable: the attempts are used up, or the time is over.
         """
         retries = self._patience.default_retries if retry is None else retry
         deadline, tries = Deadline(timeout_s), 0
@@ -82,7 +82,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             time.sleep(deadline.left_s(self._patience.retry_interval_s))
 
     def require_features(self, requeue: bool = False) -> None:
-        """All are supported."""
+        """Accept every feature; all are supported."""
 
     # RPC
 
@@ -97,14 +97,14 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
-        """Send a message and wait until it is acknowledged, or, with `wait_for_reply`, replied to.
+        """Send a message and wait until it is acknowledged or, with `wait_for_reply`, replied to.
 
-        With a broker, a server S of topic T takes from a queue T.S, and so does whoever listens to a topic of that name: Neutron's agents
-        do, and are sent messages for S of T. So those get what is for a server that the topic has not.
+        With a broker, server S of topic T consumes the queue T.S, and so does a server that listens to a topic named T.S. Neutron's agents
+        listen to such a topic, and rely on messages for server S of T. So this listener gets the message if topic T has no server S.
 
         Raises:
             MessageDeliveryFailure, MessagingTimeout, ServerLost: see `Delivery.run`.
-            Exception: what the remote method raised.
+            Exception: the exception of the remote method.
         """
         exchange = self._exchange(target)
         begun = time.monotonic()
@@ -138,7 +138,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
     def listen(self, target: Target, batch_size: int, batch_timeout: float | None) -> RpcListener:
         """Listen to a target's topic: to messages for any of its servers, for this one, and for all."""
         listener = RpcListener(batch_size, batch_timeout)
-        listener.mailbox = self._mailbox([Place("rpc", self._exchange(target), target.topic, target.server)], listener.deliver)
+        listener.mailbox = self._mailbox([Subject("rpc", self._exchange(target), target.topic, target.server)], listener.deliver)
         return listener
 
     # Notifications
@@ -146,10 +146,10 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
     def send_notification(
         self, target: Target, ctxt: dict[str, Any], message: dict[str, Any], version: float, retry: int | None = None
     ) -> None:
-        """Send a notification to one listener of each pool; it waits on disk while nobody listens.
+        """Send a notification to one listener of each pool; while nobody listens, store it in the outbox.
 
         Raises:
-            MessageDeliveryFailure: nobody listens and there is no outbox, or it can't be written.
+            MessageDeliveryFailure: nobody listens, and there is no outbox or it can't be written.
         """
         exchange, body, outbox = self._exchange(target), payload.encode([ctxt, message]), self._open_outbox()
         if outbox is None:
@@ -163,10 +163,10 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
                 outbox.put(exchange, target.topic, body)
 
     def _forward(self, exchange: str, topic: str, body: bytes, retry: int | None = 0) -> None:
-        """Give a notification to one listener of each pool. What one pool took is not sent again because another pool has gone.
+        """Pass a notification to one listener of each pool; if one pool has taken it, log the failures of other pools.
 
         Raises:
-            NobodyListens: there is none; nothing was sent.
+            NobodyListens: there is no listener; nothing was sent.
             MessageDeliveryFailure: the only listener vanished before it acknowledged.
         """
         node = self._join(retry)
@@ -186,12 +186,19 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
     def listen_for_notifications(
         self, targets_and_priorities: list[tuple[Target, str]], pool: str | None, batch_size: int, batch_timeout: float | None
     ) -> base.PollStyleListenerAdapter:
-        """Listen to topics of notifications, `topic.priority`; of the listeners in one pool one gets each notification."""
-        places = [
-            Place("notify", self._exchange(target), f"{target.topic}.{level}", pool or "") for target, level in targets_and_priorities
+        """Listen to notification topics, `topic.priority`; one of the listeners in a pool gets each notification.
+
+        Args:
+            targets_and_priorities: the topics.
+            pool: the name of the pool; `None` for the unnamed one.
+            batch_size: the greatest number of notifications that are handed out together.
+            batch_timeout: the seconds that a batch may take to fill; `None` for no limit.
+        """
+        subjects = [
+            Subject("notify", self._exchange(target), f"{target.topic}.{level}", pool or "") for target, level in targets_and_priorities
         ]
         listener = NotificationListener()
-        listener.mailbox = self._mailbox(places, listener.deliver)
+        listener.mailbox = self._mailbox(subjects, listener.deliver)
         return _OpeningAdapter(listener, batch_size, batch_timeout)
 
     def _open_outbox(self) -> Outbox | None:
@@ -211,10 +218,10 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
     def _exchange(self, target: Target) -> str:
         return target.exchange or self._default_exchange or ""
 
-    def _mailbox(self, places: list[Place], deliver: Any) -> Mailbox:
+    def _mailbox(self, subjects: list[Subject], deliver: Any) -> Mailbox:
         return Mailbox(
             self._join(retry=-1),
-            places,
+            subjects,
             deliver,
             seen_per_sender=self._options.seen_per_sender,
             journal_dir=Path(self._options.journal_dir) if self._options.journal_dir else None,
@@ -222,7 +229,7 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
         )
 
     def cleanup(self) -> None:
-        """Leave the bus, if no other transport of this process uses it."""
+        """Leave the bus, unless another transport of this process uses it."""
         if self._outbox is not None and not self._outbox.is_of_parent:
             self._outbox.close()
             self._outbox = None
@@ -231,8 +238,8 @@ class ZenohDriver(base.BaseDriver):  # type: ignore[misc]
             self._joined = None
 
 
-class _OpeningAdapter(base.PollStyleListenerAdapter):  # type: ignore[misc]
-    """Opens the mailbox when the server starts; upstream's adapter has no hook for it."""
+class _OpeningAdapter(base.PollStyleListenerAdapter):
+    """An adapter that opens the mailbox when the server starts; upstream's has no hook for it."""
 
     def start(self, on_incoming_callback: Any) -> None:
         super().start(on_incoming_callback)
@@ -244,14 +251,14 @@ def _describe(target: Target) -> str:
 
 
 def _alias(node: Node, exchange: str, target: Target, topic: Topic) -> Topic | None:
-    """The topic that is called as a broker's queue for the target would be, if there is no such server."""
+    """Return the topic `TOPIC.SERVER`, named like a broker's queue for the target, if no server of the target's own name listens."""
     if target.server is None or topic.named(target.server):
         return None
     return node.directory.topic("rpc", exchange, f"{target.topic}.{target.server}")
 
 
-def _settings(url: Any, chosen: Any) -> Settings:
-    """The node's settings, from URL and options."""
+def _settings(url: Any, chosen: Any) -> NodeSettings:
+    """Return the node's settings, from the URL and the options."""
     address = Address.from_url(url)
     tls = None
     if chosen.tls or chosen.tls_ca_file or chosen.tls_cert_file or chosen.tls_key_file:
@@ -260,7 +267,7 @@ def _settings(url: Any, chosen: Any) -> Settings:
             tls.check()
         except ValueError as error:
             raise InvalidTransportURL(str(url), f"[{options.GROUP}]: {error}") from None
-    return Settings(
+    return NodeSettings(
         address=address,
         socket_dir=options.directory(chosen.socket_dir, options.default_socket_dir()),
         mode=chosen.mode,

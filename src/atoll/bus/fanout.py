@@ -1,7 +1,7 @@
-"""Messages for all servers of a topic.
+"""Fanout: messages for all servers of a topic.
 
-One publication reaches all of them, however many, and routers copy it as late as possible. Each server acknowledges it; to those that
-don't, though they are there, it is sent again alone. The sender does not wait for this: a thread of the node does.
+One publication reaches all servers, and routers copy it as late as possible. Each server acknowledges the message. The message is sent
+again, individually, to each server that is present and has not acknowledged it. A thread of the node does this; the sender does not wait.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import threading
 import time
 from queue import Empty
 
-from atoll.bus.delivery import Patience
+from atoll.bus.delivery import WaitingTimes
 from atoll.bus.directory import Topic
 from atoll.bus.frames import Answer, Instance, MessageId, Request, Status, encode
-from atoll.bus.node import Node, Waiting
+from atoll.bus.node import Node, WaitingMessage
 from atoll.bus.realms import realm_of
 
 LOG = logging.getLogger(__name__)
 
 
 class Fanout:
-    """One message for all servers that listen to a topic now."""
+    """A message for all servers that listen to a topic now."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a message is
-        self, node: Node, topic: Topic, key: str, body: bytes, patience: Patience, to: str
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a message
+        self, node: Node, topic: Topic, key: str, body: bytes, patience: WaitingTimes, to: str
     ) -> None:
-        """A message that was not sent yet; the arguments are those of a `Delivery`, and `key` that of the topic's fanout."""
+        """Prepare a message; the arguments are those of `Delivery`, and `key` is the topic's fanout key."""
         self._node = node
         self._topic = topic
         self._key = key
@@ -36,7 +36,7 @@ class Fanout:
         self._to = to
 
     def send(self) -> None:
-        """Publish the message, and see in the background that all who listen now get it. That nobody listens is no error."""
+        """Publish the message, and repeat it in the background to servers that do not acknowledge. Without a listener it does nothing."""
         missing = set(self._topic.named(None))
         if not missing:
             return
@@ -47,7 +47,7 @@ class Fanout:
             self._node.put(self._key, encode(Request(message, 0, False, waiting.oldest, 0, self._body)))
             threading.Thread(target=self._see_through, args=(stack.pop_all(), waiting, missing), name="zenoh-fanout", daemon=True).start()
 
-    def _see_through(self, stack: contextlib.ExitStack, waiting: Waiting, missing: set[Instance]) -> None:
+    def _see_through(self, stack: contextlib.ExitStack, waiting: WaitingMessage, missing: set[Instance]) -> None:
         message = MessageId(self._node.id, waiting.number)
         with stack:
             end = time.monotonic() + self._patience.lost_server_s
@@ -55,7 +55,7 @@ class Fanout:
                 try:
                     self._heard(waiting.frames.get(timeout=self._patience.question_interval_s), missing)
                 except Empty:
-                    # One that vanished may come back when its link heals; it is waited for as long as for a call's server.
+                    # A server that vanished may come back when its link heals; the wait is as long as for the server of a call.
                     for instance in missing.intersection(self._topic.named(None)):
                         request = Request(message, instance.listener, False, waiting.oldest, 0, self._body)
                         self._node.send(instance.node, request, self._topic.key)

@@ -1,12 +1,12 @@
-"""The wire format: what two nodes of the bus send each other.
+"""The wire format of the bus: the frames that two nodes exchange.
 
-Each frame begins with the identity of the message that it is about: the node that sent the message (a number for each life of a
-process) and that node's count. All numbers are in network byte order.
+Each frame begins with the identity of the message that it is about: the node that sent the message (a number for each run of a process)
+and the number that the node gave to the message. All numbers are in network byte order.
 
     magic 0xA1 | kind | origin u64 | number u64 | …
     REQUEST    flags u8 | listener u32 | oldest u64 | monitor u32 | JSON [context, message]
     QUESTION   listener u32 | node u64 | its listener u32         what became of the message that was sent to that listener?
-    ANSWER     status u8 | node u64 | listener u32                who answers
+    ANSWER     status u8 | node u64 | listener u32                the listener that answers
     REPLY      failed u8 | JSON
     HEARTBEAT
 """
@@ -19,15 +19,15 @@ from enum import IntEnum
 from typing import NamedTuple
 
 MAGIC = 0xA1
-"""Names the format and its version: another first byte is a frame of somebody else."""
+"""The first byte of a frame, which names the format and its version."""
 
 
 class MalformedFrameError(ValueError):
-    """Not a frame, or one that was cut short."""
+    """Bytes that are no frame, or a frame that was cut short."""
 
 
 class MessageId(NamedTuple):
-    """The sender of a message (its node), and its number there."""
+    """The identity of a message: the node that sent it, and the number that this node gave to it."""
 
     origin: int
     number: int
@@ -37,7 +37,7 @@ class MessageId(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """One life of a server: its node and the number of its listener there."""
+    """One run of a server: its node, and the number of its listener on that node."""
 
     node: int
     listener: int
@@ -47,18 +47,18 @@ class Instance(NamedTuple):
 
 
 class Status(IntEnum):
-    """What a listener says of a message."""
+    """The status of a message at a listener."""
 
     TAKEN = 1
-    """It is in the server's hands: acknowledged."""
+    """The server has the message: it is acknowledged."""
     REFUSED = 2
-    """It was not taken, and won't be: send it to another."""
+    """The listener will not take the message: it may be sent to another server."""
     UNKNOWN = 3
-    """It never came here; it can be sent again."""
+    """The message never arrived here; it can be sent again."""
     NO_MEMORY = 4
-    """Whoever had it left no record that the asked one can read."""
+    """The listener that had the message left no record that the answering one can read."""
     LOST = 5
-    """It may have been executed, and nobody will know: it was begun by a process that then died, or forgotten."""
+    """The message may have been executed, which can't be determined: the process that began it died, or its record was dropped."""
 
 
 class Request(NamedTuple):
@@ -66,10 +66,10 @@ class Request(NamedTuple):
 
     Attributes:
         id: the message's identity, the same when it is sent again.
-        listener: number of the listener at the node that receives the frame; 0: all that subscribed to the key (fanout).
-        wants_reply: the sender waits for one.
-        oldest: the lowest number of those messages of the sender which it still waits for.
-        monitor_s: seconds within which the sender wants to hear a heartbeat; 0: never.
+        listener: the number of the listener at the receiving node; 0 for all that subscribed to the key (fanout).
+        wants_reply: whether the sender waits for a reply.
+        oldest: the lowest number among the messages for which the sender still waits.
+        monitor_s: the seconds within which the sender expects a heartbeat; 0 for never.
         body: JSON of [context, message].
     """
 
@@ -82,7 +82,7 @@ class Request(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What became of message `id`, which was sent to `instance`? Asked of `listener`, that instance or its successor."""
+    """A question to `listener` about message `id`, which was sent to `instance`: that listener itself, or a predecessor."""
 
     id: MessageId
     listener: int
@@ -90,7 +90,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """`instance` says what it knows of message `id`."""
+    """The status of message `id` at `instance`."""
 
     id: MessageId
     status: Status
@@ -98,7 +98,7 @@ class Answer(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the method returned, as JSON, or how it failed."""
+    """The result of a method as JSON, or its failure."""
 
     id: MessageId
     failed: bool
@@ -106,7 +106,7 @@ class Reply(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The method is still at work."""
+    """A sign that the method is still at work."""
 
     id: MessageId
 
@@ -123,7 +123,7 @@ _KIND_REQUEST, _KIND_QUESTION, _KIND_ANSWER, _KIND_REPLY, _KIND_HEARTBEAT = rang
 
 
 def encode(frame: Frame) -> bytes:
-    """The bytes of a frame."""
+    """Return the bytes of a frame."""
     origin, number = frame.id
     if type(frame) is Request:
         listener, wants_reply = frame.listener, frame.wants_reply
@@ -138,7 +138,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(data: bytes) -> Frame:
-    """The frame that `data` holds. The JSON in it is not read here.
+    """Return the frame in `data`, without reading the JSON inside.
 
     Raises:
         MalformedFrameError: `data` is no frame.

@@ -9,21 +9,21 @@ from atoll.bus.frames import Instance
 from atoll.bus.realms import DIGITS, OWN
 
 _MOST_TOPICS = 1000
-"""Topics that an `Inbox` remembers."""
+"""The greatest number of topics that an `Inbox` caches."""
 
 _EMPTY = "="
-"""Stands for an empty part. `quote` writes it in no other."""
+"""The encoding of an empty part; `quote` never writes this character."""
 
-# Strict, for what can't be written into a frame (atoll/bus/frames.py) would fail in the thread of whoever sends to it.
+# Strict: an instance that does not fit a frame (atoll/bus/frames.py) would raise in the thread of a sender.
 _LISTENER = re.compile(r"/(?P<name>[^/]+)/(?P<node>[0-9a-f]{16})/(?P<listener>[0-9]{1,10})\Z")
 _MAX_LISTENER = 2**32 - 1
 
 TopicKey = tuple[str, str, str]
-"""Kind ("rpc" or "notify"), exchange and topic of a listener."""
+"""The kind ("rpc" or "notify"), the exchange and the topic of a listener."""
 
 
 class Keys:
-    """Keys under `oslo/VHOST`: nothing of one virtual host is seen in another."""
+    """The keys under `oslo/VHOST`. No key of one virtual host matches a pattern of another."""
 
     def __init__(self, vhost: str) -> None:
         self._prefix = f"oslo/{_part(vhost)}"
@@ -32,9 +32,9 @@ class Keys:
         """Return the key of a frame for one node.
 
         Args:
-            node: the node.
-            source: the realm of the sender; frames of realm 0, which may send anything, have one key for each node.
-            topic: the topic of the listener, for a request or a question; `None` for what answers those.
+            node: the number of the receiving node.
+            source: the realm of the sender. Realm 0 may send anything: its frames have one key for each node.
+            topic: the topic of the listener, for a request or a question; `None` for an answer to those.
         """
         if source == OWN:
             return f"{self._prefix}/node/{node:016x}"
@@ -46,19 +46,19 @@ class Keys:
         return f"{self._prefix}/client/{node:016x}/**"
 
     def fanout(self, exchange: str, topic: str) -> str:
-        """Where all servers of a topic receive."""
+        """Return the key at which all servers of a topic receive."""
         return f"{self._prefix}/fanout/{_part(exchange)}/{_part(topic)}"
 
     def listeners(self, kind: str, exchange: str, topic: str) -> str:
-        """All presence tokens of those who listen to a topic, as a pattern; `kind` is "rpc" or "notify"."""
+        """Return the pattern of the presence tokens of a topic's listeners; `kind` is "rpc" or "notify"."""
         return f"{self._prefix}/{kind}/{_part(exchange)}/{_part(topic)}/**"
 
     def listener(self, kind: str, exchange: str, topic: str, name: str, instance: Instance) -> str:
-        """The presence token of one listener; `name` is its server (rpc) or its pool (notify)."""
+        """Return the presence token of one listener; `name` is its server (rpc) or its pool (notify)."""
         where = self.listeners(kind, exchange, topic).removesuffix("**")
         return f"{where}{_part(name)}/{instance.node:016x}/{instance.listener}"
 
-    # What a router allows one of its clients
+    # Patterns that a router allows a client
 
     def nodes_of(self, realm: int) -> str:
         """Return the pattern of all keys of frames from realm 0 for the nodes of a realm."""
@@ -76,10 +76,10 @@ class Keys:
 
 
 def read_listener(key: str) -> tuple[str, Instance]:
-    """The name and the instance that a presence token tells of.
+    """Return the name and the instance in a presence token.
 
     Raises:
-        ValueError: it is no such key.
+        ValueError: the key is no presence token.
     """
     found = _LISTENER.search(key)
     if found is None or (listener := int(found["listener"])) > _MAX_LISTENER:
@@ -88,11 +88,11 @@ def read_listener(key: str) -> tuple[str, Instance]:
 
 
 class Inbox:
-    """Reads the keys of the frames that come for a node from other realms than 0.
+    """A reader of the keys of frames that come for a node from other realms than 0.
 
     Args:
-        keys: of the bus.
-        node: the node.
+        keys: the bus's key expressions.
+        node: the number of the node.
     """
 
     def __init__(self, keys: Keys, node: int) -> None:
@@ -103,7 +103,7 @@ class Inbox:
         """Return the realm of the sender, and the topic that a request or a question is for.
 
         Raises:
-            ValueError: nothing comes under such a key.
+            ValueError: the key is not that of such a frame.
         """
         source, _, topic = key[self._skip :].partition("/")
         if len(source) != DIGITS:
@@ -123,5 +123,5 @@ class Inbox:
 
 
 def _part(text: str) -> str:
-    """One part of a key; Zenoh allows no empty one."""
+    """Return one part of a key; Zenoh allows no empty one."""
     return quote(text, safe="") or _EMPTY

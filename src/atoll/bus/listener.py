@@ -1,4 +1,4 @@
-"""Listeners: where messages arrive, are acknowledged, and are handed to oslo.messaging's servers."""
+"""Listeners: receive and acknowledge messages, and pass them to oslo.messaging's servers."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from atoll.bus.frames import (
     decode,
     encode,
 )
-from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory
+from atoll.bus.journal import EntryKind, Journal, JournalEntry, JournalHistory, journal_directory
 from atoll.bus.node import Node
-from atoll.bus.seen import Seen, State
+from atoll.bus.seen import RequestState, SeenRequests
 
 LOG = logging.getLogger(__name__)
 
-_STATUS: dict[State | Reply, Status] = {State.NEW: Status.REFUSED, State.FORGOTTEN: Status.LOST}
-"""What a sender is told of a message; of those in other states, that it was taken."""
+_STATUS: dict[RequestState | Reply, Status] = {RequestState.NEW: Status.REFUSED, RequestState.FORGOTTEN: Status.LOST}
+"""The status with which a question about a message is answered, by the message's state; in any other state, it is `TAKEN`."""
 
 
-class Place(NamedTuple):
-    """What a listener listens to.
+class Subject(NamedTuple):
+    """The subject of a listener.
 
     Attributes:
         kind: "rpc" or "notify".
-        exchange, topic: of the target.
+        exchange, topic: the target's exchange and topic.
         name: the server (rpc) or the pool (notify).
     """
 
@@ -51,8 +51,8 @@ class Place(NamedTuple):
     name: str
 
 
-class Incoming(base.RpcIncomingMessage):  # type: ignore[misc]
-    """A message in a server's hands."""
+class Incoming(base.RpcIncomingMessage):
+    """A message that a listener has taken, for the server that executes it."""
 
     def __init__(self, mailbox: Mailbox, request: Request, context: Any, message: Any) -> None:
         super().__init__(context, message, msg_id=str(request.id))
@@ -61,22 +61,22 @@ class Incoming(base.RpcIncomingMessage):  # type: ignore[misc]
         self.client_timeout = request.monitor_s or None
 
     def acknowledge(self) -> None:
-        """The server begins to execute it; the sender has its acknowledgement since the message arrived."""
+        """Record that the server begins to execute the message, which was acknowledged to its sender on arrival."""
         self._mailbox.begin(self._request.id)
 
     def requeue(self) -> None:
-        """The server gives it back: it is handed out again."""
+        """Deliver the message again: the server returned it."""
         self._mailbox.deliver(self)
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
-        """Send what the method returned, or how it failed; a cast's sender wants neither."""
+        """Send the result of the method or its failure; the sender of a cast gets neither."""
         if not self._request.wants_reply:
             self._mailbox.settle(Reply(self._request.id, False, b""))
             return
         self._mailbox.settle(_reply(self._request.id, reply, failure), send=True)
 
     def heartbeat(self) -> None:
-        """Tell the caller that the method is still at work."""
+        """Send the caller a sign that the method is still at work."""
         self._mailbox.node.send(self._request.id.origin, Heartbeat(self._request.id))
 
 
@@ -91,38 +91,38 @@ def _reply(message: MessageId, reply: Any, failure: Any) -> Reply:
 
 
 class Mailbox:
-    """Takes the messages for some places of one listener, each once, and hands them to `deliver`."""
+    """The mailbox of one listener: it takes each message once, and passes it to `deliver`."""
 
-    def __init__(  # noqa: PLR0913 - what it stands on
-        self, node: Node, places: list[Place], deliver: Any, *, seen_per_sender: int, journal_dir: Path | None, durable: bool = True
+    def __init__(  # noqa: PLR0913 - its settings
+        self, node: Node, subjects: list[Subject], deliver: Any, *, seen_per_sender: int, journal_dir: Path | None, durable: bool = True
     ) -> None:
-        """A mailbox that is not open yet.
+        """Create a mailbox; `open` makes it receive.
 
         Args:
             node: this process.
-            places: all with the same name.
-            deliver: called with each `Incoming`, in an order that keeps each sender's.
-            seen_per_sender: messages of one sender that are remembered.
-            journal_dir: root of the journals, or None for none.
-            durable: journals survive a loss of power.
+            subjects: the subjects that the listener listens to, all with the same name.
+            deliver: called with each `Incoming`, in an order that keeps that of each sender.
+            seen_per_sender: the number of messages of one sender to remember.
+            journal_dir: the root directory of the journals; `None` means that no journal is kept.
+            durable: flush journals to the disk, so that they survive a loss of power.
         """
         self.node = node
         self.deliver = deliver
-        self._places = places
-        self._seen = Seen(seen_per_sender)
+        self._subjects = subjects
+        self._seen = SeenRequests(seen_per_sender)
         self._journal: Journal | None = None
-        self._past = Past()
+        self._past = JournalHistory()
         self._durable = durable
         self._lock = threading.Lock()
         self._open = False
         self._tokens: list[Any] = []
         self._fanouts: list[Any] = []
-        topics = frozenset((place.kind, place.exchange, place.topic) for place in places)
+        topics = frozenset((subject.kind, subject.exchange, subject.topic) for subject in subjects)
         self.instance = Instance(node.id, node.register(self, topics))
-        self._journals = None if journal_dir is None else journal_directory(journal_dir, node.settings.address.vhost, *places[0])
+        self._journals = None if journal_dir is None else journal_directory(journal_dir, node.settings.address.vhost, *subjects[0])
 
     def open(self) -> None:
-        """Take what predecessors left, and let senders find this listener.
+        """Take over the messages of predecessors, and announce this listener to senders.
 
         Raises:
             OSError: the journal can't be written.
@@ -131,30 +131,30 @@ class Mailbox:
         if self._journals:
             self._take_over(self._journals)
         self._open = True
-        for place in self._places:
-            if place.kind == "rpc":
-                self._fanouts.append(self.node.subscribe(keys.fanout(place.exchange, place.topic), self._on_fanout))
-            self._tokens.append(session.liveliness().declare_token(keys.listener(*place, self.instance)))
-            known = self.node.directory.known(place.kind, place.exchange, place.topic)
+        for subject in self._subjects:
+            if subject.kind == "rpc":
+                self._fanouts.append(self.node.subscribe(keys.fanout(subject.exchange, subject.topic), self._on_fanout))
+            self._tokens.append(session.liveliness().declare_token(keys.listener(*subject, self.instance)))
+            known = self.node.directory.known(subject.kind, subject.exchange, subject.topic)
             if known is not None:
-                # Zenoh tells of it a moment later; who in this process sends at once finds it now.
-                known.add(place.name, self.instance)
+                # Zenoh announces it a moment later; a sender in this process finds it at once.
+                known.add(subject.name, self.instance)
 
     def close(self) -> None:
-        """Take no more messages. Those that are in the server's hands are still replied to."""
+        """Stop taking messages. The server still replies to those that it has."""
         with self._lock:
             self._open = False
         for declared in (*self._tokens, *self._fanouts):
             declared.undeclare()
         self._tokens.clear()
         self._fanouts.clear()
-        for place in self._places:
-            known = self.node.directory.known(place.kind, place.exchange, place.topic)
+        for subject in self._subjects:
+            known = self.node.directory.known(subject.kind, subject.exchange, subject.topic)
             if known is not None:
                 known.remove(self.instance)
 
     def forget(self) -> None:
-        """All is done: leave the journal to a successor."""
+        """Release the journal to a successor, once all messages are executed."""
         self.node.unregister(self.instance.listener)
         with self._lock:
             if self._journal is not None:
@@ -164,7 +164,7 @@ class Mailbox:
     # Frames from the network
 
     def accept(self, request: Request) -> None:
-        """A message came: take it, unless it is known already, and acknowledge it.
+        """Take a message that arrived, unless it was seen before, and acknowledge it.
 
         A call is acknowledged by its reply, or when its sender asks; that saves a frame.
         """
@@ -175,26 +175,26 @@ class Mailbox:
             return
         with self._lock:
             known = self._seen.look(request.id, request.oldest)
-            if known is State.NEW:
+            if known is RequestState.NEW:
                 known = self._take(request, context, message)
-        if known is not State.TAKEN or not request.wants_reply:
+        if known is not RequestState.TAKEN or not request.wants_reply:
             self._tell(request.id, known)
 
-    def _take(self, request: Request, context: Any, message: Any) -> State:
+    def _take(self, request: Request, context: Any, message: Any) -> RequestState:
         if not self._open:
-            return State.NEW
+            return RequestState.NEW
         if self._journal is not None and not request.wants_reply:
             try:
                 self._journal.taken(request.id, encode(request))
             except OSError as error:
-                LOG.error("message %s is refused, because the journal in %s can't be written: %s", request.id, self._journals, error)  # noqa: TRY400
-                return State.NEW
+                LOG.error("message %s is refused, because the journal in %s can't be written: %s", request.id, self._journals, error)  # noqa: TRY400 - the error says it all
+                return RequestState.NEW
         self._seen.take(request.id)
         self.deliver(Incoming(self, request, context, message))
-        return State.TAKEN
+        return RequestState.TAKEN
 
     def _take_over(self, journals: Path) -> None:
-        """Begin a journal with what dead predecessors left, and execute the casts that they acknowledged and never began."""
+        """Begin a journal with the entries of dead predecessors, and execute the casts that they acknowledged and never began."""
         self._journal = Journal(journals, self.instance, self._needed, durable=self._durable)
         with self._past.take_over(journals) as left:
             self._journal.inherit(self._past.records())
@@ -207,19 +207,19 @@ class Mailbox:
                 self._seen.take(message)
                 self.deliver(incoming)
 
-    def _needed(self) -> list[Record]:
-        return self._past.records() + [Record(Kind.BEGUN, message) for message in self._seen.begun()]
+    def _needed(self) -> list[JournalEntry]:
+        return self._past.records() + [JournalEntry(EntryKind.BEGUN, message) for message in self._seen.begun()]
 
     def _on_fanout(self, frame: Frame) -> None:
         if isinstance(frame, Request):
             self.accept(frame)
 
     def answer(self, question: Question) -> None:
-        """Say what became of a message that was sent to this listener, or to one whose journal it took over."""
+        """Answer what became of a message that was sent to this listener, or to one whose journal it took over."""
         if question.instance == self.instance:
             with self._lock:
                 known = self._seen.ask(question.id)
-            if known is State.NEW:
+            if known is RequestState.NEW:
                 self._send(question.id, Status.UNKNOWN if self._open else Status.REFUSED)
             else:
                 self._tell(question.id, known)
@@ -228,8 +228,8 @@ class Mailbox:
         else:
             self._send(question.id, Status.LOST if self._past.was_begun(question.id) else Status.UNKNOWN)
 
-    def _tell(self, message: MessageId, known: State | Reply) -> None:
-        """Answer what is known of a message; one that is still new was refused."""
+    def _tell(self, message: MessageId, known: RequestState | Reply) -> None:
+        """Answer with the state of a message; a message that is still new was refused."""
         if isinstance(known, Reply) and known.body:
             self.node.send(message.origin, known)
         else:
@@ -238,13 +238,13 @@ class Mailbox:
     def _send(self, message: MessageId, status: Status) -> None:
         self.node.send(message.origin, Answer(message, status, self.instance))
 
-    # What the server does with them
+    # The server's calls
 
     def begin(self, message: MessageId) -> None:
-        """The message is about to be executed; a notification has been."""
+        """Record that a message is about to be executed; a notification has been executed already."""
         if self._journals is not None:
             self._note_begin(message)
-        if self._places[0].kind == "notify":
+        if self._subjects[0].kind == "notify":
             self.settle(Reply(message, False, b""))
 
     def _note_begin(self, message: MessageId) -> None:
@@ -254,10 +254,10 @@ class Mailbox:
                 if self._journal is not None:
                     self._journal.begun(message)
             except OSError as error:
-                LOG.error("the journal in %s can't be written: %s", self._journals, error)  # noqa: TRY400
+                LOG.error("the journal in %s can't be written: %s", self._journals, error)  # noqa: TRY400 - the error says it all
 
     def settle(self, reply: Reply, *, send: bool = False) -> None:
-        """The message was executed: keep the reply for a sender that asks again."""
+        """Keep the reply to an executed message for a sender that asks again."""
         with self._lock:
             self._seen.reply(reply)
         if send:
@@ -265,10 +265,10 @@ class Mailbox:
 
 
 def _read(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Context and message of a request.
+    """Return the context and the message of a request.
 
     Raises:
-        ValueError: it is not JSON, or not of these.
+        ValueError: the body is no JSON, or no list of these two.
     """
     match payload.decode(body):
         case [dict() as context, dict() as message]:
@@ -278,7 +278,7 @@ def _read(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _left(mailbox: Mailbox, message: MessageId, frame: bytes) -> Incoming | None:
-    """A request that is read from a journal; None, and a line in the log, when the record is damaged."""
+    """Return a request read from a journal; a damaged entry is logged, and gives `None`."""
     try:
         match decode(frame):
             case Request() as request:
@@ -290,33 +290,33 @@ def _left(mailbox: Mailbox, message: MessageId, frame: bytes) -> Incoming | None
         return None
 
 
-class RpcListener(base.Listener):  # type: ignore[misc]
-    """Hands each message to the server's pool of threads as it comes, with no thread between."""
+class RpcListener(base.Listener):
+    """A listener that passes each message directly to the server's pool of threads."""
 
     def __init__(self, batch_size: int, batch_timeout: float | None) -> None:
         super().__init__(batch_size, batch_timeout)
         self.mailbox: Mailbox
 
     def deliver(self, incoming: Incoming) -> None:
-        """Called by the mailbox."""
+        """Pass a message of the mailbox to the server."""
         self.on_incoming_callback([incoming])
 
     def start(self, on_incoming_callback: Any) -> None:
-        """Begin to listen."""
+        """Begin to listen to the topics."""
         super().start(on_incoming_callback)
         self.mailbox.open()
 
     def stop(self) -> None:
-        """Take no more messages."""
+        """Stop taking new messages."""
         self.mailbox.close()
 
     def cleanup(self) -> None:
-        """All messages were executed."""
+        """Release the mailbox: all messages were executed."""
         self.mailbox.forget()
 
 
-class NotificationListener(base.PollStyleListener):  # type: ignore[misc]
-    """Keeps messages until they are polled, one by one or in batches."""
+class NotificationListener(base.PollStyleListener):
+    """A listener that keeps messages until they are polled, one by one or in batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -324,24 +324,24 @@ class NotificationListener(base.PollStyleListener):  # type: ignore[misc]
         self._messages: SimpleQueue[Incoming | None] = SimpleQueue()
 
     def deliver(self, incoming: Incoming) -> None:
-        """Called by the mailbox."""
+        """Keep a message of the mailbox until it is polled."""
         self._messages.put(incoming)
 
-    @base.batch_poll_helper  # type: ignore[untyped-decorator]
+    @base.batch_poll_helper
     def poll(self, timeout: float | None = None) -> Incoming | None:
-        """The next message, or None after `timeout` seconds or when the listener was stopped and all were polled."""
+        """Return the next message; `None` after `timeout` seconds, or when the listener was stopped and all messages were polled."""
         try:
             return self._messages.get(timeout=timeout)
         except Empty:
             return None
 
     def stop(self) -> None:
-        """Take no more messages, and let `poll` return."""
+        """Stop taking messages, and let `poll` return."""
         self.mailbox.close()
-        # Twice: one for the poll that is under way, one for the last one, which must not wait.
+        # Twice: for the poll that is waiting, and for the one after it, which must not wait.
         self._messages.put(None)
         self._messages.put(None)
 
     def cleanup(self) -> None:
-        """All messages were handled."""
+        """Release the mailbox: all messages were handled."""
         self.mailbox.forget()

@@ -1,4 +1,4 @@
-"""A node of the bus: one Zenoh session for all transports of a process that use the same bus, and who in the process waits for what.
+"""A node of the bus: one Zenoh session for all transports of a process on the same bus, and the senders and listeners that share it.
 
 Nothing is opened before the first message or listener, so a process may fork until then.
 """
@@ -30,20 +30,20 @@ from atoll.bus.errors import Unreachable
 from atoll.bus.frames import Answer, Frame, Heartbeat, Instance, MalformedFrameError, Question, Reply, Request, Status, decode, encode
 from atoll.bus.keys import Inbox, Keys, TopicKey
 from atoll.bus.realms import OWN, new_node, realm_of
-from atoll.bus.zenoh_config import Tls, session_config
+from atoll.zenoh_link.config import Tls, session_config
 
 LOG = logging.getLogger(__name__)
 
-# Never drop a frame because a link is busy: the sender waits. Frames are batched while a link is busy, and not delayed while it isn't.
 _MOST_KEYS = 10_000
-"""Keys that a node remembers, of those that it has sent to."""
+"""The greatest number of cached keys, of nodes and topics to which the node has sent."""
 
+# Never drop a frame because a link is busy: the sender waits. Frames are batched while a link is busy, and not delayed otherwise.
 _BLOCK = zenoh.CongestionControl.BLOCK
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Which bus a node belongs to, how it gets there, and its realm there (`atoll.bus.realms`)."""
+class NodeSettings:
+    """The settings of a node: its bus, how it reaches the bus, and its realm there (`atoll.bus.realms`)."""
 
     address: Address
     socket_dir: Path | None = None
@@ -57,17 +57,24 @@ class Settings:
 
 
 class Receiver(Protocol):
-    """A listener, as the node sees it."""
+    """The interface of a listener to its node."""
 
     def accept(self, request: Request) -> None:
-        """A message came."""
+        """Handle a message that arrived."""
 
     def answer(self, question: Question) -> None:
-        """Somebody asks what became of a message."""
+        """Answer a question about a message."""
 
 
-class Waiting:
-    """A message whose sender waits, the frames that came for it, and the realms that it was sent to: no other may answer."""
+class WaitingMessage:
+    """A message whose sender waits.
+
+    Attributes:
+        number: the message's number.
+        oldest: the number of the oldest message for whose answer this node waits.
+        realms: the realms that the message was sent to; no other realm may answer.
+        frames: the frames that arrived for it.
+    """
 
     __slots__ = ("frames", "number", "oldest", "realms")
 
@@ -82,23 +89,23 @@ class Node:
     """This process on the bus.
 
     Attributes:
-        id: the realm and 40 random bits, new for each life of a process.
+        id: the realm and 40 random bits, new for each run of a process.
         keys: the bus's key expressions.
-        directory: who listens to the topics that this node sends to.
+        directory: the listeners of the topics that this node sends to.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Join the bus.
+    def __init__(self, settings: NodeSettings) -> None:
+        """Join the bus, and start to receive.
 
         Raises:
             ValueError: a setting is wrong.
-            zenoh.ZError, OSError: an endpoint can't be listened at.
+            zenoh.ZError, OSError: an endpoint can't be bound.
         """
         self.id = new_node(settings.realm)
         self.pid = os.getpid()
         self.settings = settings
         self.keys = Keys(settings.address.vhost)
-        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        self._waiting: OrderedDict[int, WaitingMessage] = OrderedDict()
         self._waiting_lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._receivers: dict[int, tuple[Receiver, Collection[TopicKey]]] = {}
@@ -107,9 +114,9 @@ class Node:
         self._sent_to: dict[tuple[int, TopicKey | None], str] = {}
         self.session = self._open()
         threading.Thread(target=self._read_samples, name="zenoh-inbox", daemon=True).start()
-        # One key, without a wildcard, for what is sent most: Zenoh knows at once where that goes, however many topics a process has.
+        # One key without a wildcard for most frames: Zenoh finds its subscriber directly, however many topics a process has.
         self._inbox = self.subscribe(self.keys.node(self.id), partial(self._receive, source=OWN, topic=None))
-        self._of_clients = self._hear_clients() if settings.realm == OWN else None
+        self._of_clients = self._subscribe_to_clients() if settings.realm == OWN else None
         self.directory = Directory(self.session, self.keys)
 
     def _open(self) -> zenoh.Session:
@@ -135,7 +142,7 @@ class Node:
 
     @property
     def is_of_parent(self) -> bool:
-        """Whether it was opened before a fork: it can't be used here."""
+        """True if the node was opened before a fork, and so can't be used in this process."""
         return self.pid != os.getpid()
 
     @property
@@ -143,8 +150,9 @@ class Node:
         return f"{self.id:016x}"
 
     def close(self) -> None:
-        """Leave the bus. What was sent before is sent."""
-        self.session.close()  # type: ignore[no-untyped-call]
+        """Leave the bus. Zenoh sends what was published before."""
+        session: Any = self.session
+        session.close()
         self._samples.put(None)
         if self.settings.socket_dir is not None and self.settings.mode == "peer":
             peers.leave(self.settings.socket_dir, self._socket_name)
@@ -152,12 +160,12 @@ class Node:
     # Sending
 
     @contextlib.contextmanager
-    def waiting(self) -> Iterator[Waiting]:
-        """A number for a message to send, and a queue for the frames that come for it."""
+    def waiting(self) -> Iterator[WaitingMessage]:
+        """Yield a new number for a message to send, with a queue for the frames that arrive for it."""
         with self._waiting_lock:
             number = next(self._numbers)
             oldest = next(iter(self._waiting), number)
-            waiting = self._waiting[number] = Waiting(number, oldest)
+            waiting = self._waiting[number] = WaitingMessage(number, oldest)
         try:
             yield waiting
         finally:
@@ -168,9 +176,9 @@ class Node:
         """Send a frame to a node.
 
         Args:
-            node: the node.
+            node: the number of the receiving node.
             frame: the frame.
-            topic: of the listener that a request or a question is for.
+            topic: the topic of the listener, for a request or a question.
 
         Raises:
             MessageDeliveryFailure: this node has left the bus.
@@ -191,7 +199,7 @@ class Node:
         return key
 
     def put(self, key: str, data: bytes) -> None:
-        """Publish.
+        """Publish bytes under a key.
 
         Raises:
             MessageDeliveryFailure: this node has left the bus.
@@ -204,13 +212,13 @@ class Node:
     # Receiving
 
     def register(self, receiver: Receiver, topics: Collection[TopicKey]) -> int:
-        """Return the number by which a listener of this node is reached, by what is sent to one of its topics."""
+        """Add a listener of this node, and return the number by which frames for its topics reach it."""
         number = next(self._receiver_numbers)
         self._receivers[number] = receiver, topics
         return number
 
-    def _hear_clients(self) -> Any:
-        """Receive what nodes of other realms send, whatever it is for."""
+    def _subscribe_to_clients(self) -> Any:
+        """Subscribe to all frames that nodes of other realms send to this node."""
         inbox, put = Inbox(self.keys, self.id), self._samples.put
 
         def take(sample: zenoh.Sample) -> None:
@@ -220,12 +228,12 @@ class Node:
         return self.session.declare_subscriber(self.keys.from_clients(self.id), callback)
 
     def unregister(self, number: int) -> None:
-        """Forget a listener."""
+        """Remove a listener of this node."""
         self._receivers.pop(number, None)
 
     def subscribe(self, key: str, receive: Callable[[Frame], None]) -> Any:
-        """Call `receive`, in the node's thread, with each frame that is published under a key; undeclare what is returned to end it."""
-        # Zenoh calls in the thread that reads from the network, which must not wait for anything. Its own way out, a thread for each
+        """Call `receive`, in the node's thread, with each frame published under a key; undeclare the returned object to end it."""
+        # Zenoh calls back in the thread that reads from the network, which must not wait for anything. Its alternative, a thread for each
         # subscription (indirect=True), keeps a process from ending: the interpreter waits for these threads before it closes the session.
         put = self._samples.put
         callback: Any = zenoh.handlers.Callback(lambda sample: put((receive, sample)), indirect=False)
@@ -249,13 +257,13 @@ class Node:
         self._receive(frame, source, topic)
 
     def _receive(self, frame: Frame, source: int, topic: TopicKey | None) -> None:
-        """Hand a frame on, if its sender, which is of the realm `source`, may send it."""
+        """Pass a frame on, if its sender, of realm `source`, may send it."""
         if isinstance(frame, Request | Question):
             if (topic is None and source != OWN) or realm_of(frame.id.origin) != source:
-                raise MalformedFrameError(f"realm {source:x} sent {frame.id}, which is not its own, or for no topic")
+                raise MalformedFrameError(f"realm {source:x} sent {frame.id}, which is not its own message, or names no topic")
             self._receive_for_listener(frame, topic)
             return
-        # Who gave up waiting is not there any more: the frame is late, and dropped.
+        # The sender no longer waits: the frame is late, and dropped.
         waiting = self._waiting.get(frame.id.number) if frame.id.origin == self.id else None
         if waiting is None:
             return
@@ -266,7 +274,7 @@ class Node:
     def _receive_for_listener(self, frame: Request | Question, topic: TopicKey | None) -> None:
         receiver, topics = self._receivers.get(frame.listener, (None, ()))
         if receiver is None or (topic is not None and topic not in topics):
-            # A request was not taken here; whether one that is asked about was, nobody knows any more.
+            # The listener has gone. A request is refused. For a question, this node no longer knows whether the message was taken.
             status = Status.REFUSED if isinstance(frame, Request) else Status.NO_MEMORY
             self.send(frame.id.origin, Answer(frame.id, status, Instance(self.id, frame.listener)))
         elif isinstance(frame, Request):
@@ -276,35 +284,35 @@ class Node:
 
 
 class _Nodes:
-    """The nodes of this process, by their settings: transports that use the same bus share one.
+    """The nodes of this process, by their settings: transports on the same bus share one.
 
     Attributes:
-        joining: held by a transport while it opens what it uses, so that two of its threads don't.
+        joining: the lock that a transport holds while it opens its node and outbox, so that only one of its threads does.
     """
 
     def __init__(self) -> None:
         self.joining = threading.RLock()
         self._lock = threading.Lock()
-        self._nodes: dict[Settings, tuple[Node, int]] = {}
+        self._nodes: dict[NodeSettings, tuple[Node, int]] = {}
         self._of_parents: list[Any] = []
-        self._failures: dict[Settings, tuple[float, Unreachable]] = {}
+        self._failures: dict[NodeSettings, tuple[float, Unreachable]] = {}
         self._opened = False
         self._forked_too_late = False
 
-    def acquire(self, settings: Settings, asked_at: float | None = None) -> Node:
-        """The node with these settings, opened if it is not there.
+    def acquire(self, settings: NodeSettings, asked_at: float | None = None) -> Node:
+        """Return the node with these settings, opened if necessary.
 
         Args:
-            settings: of the node.
-            asked_at: since when the caller waits for it (`time.monotonic`): a router that another thread has not reached since then is
-                not tried again.
+            settings: the node's settings.
+            asked_at: the time since which the caller waits for the node (`time.monotonic`): a router that another thread has failed to
+                reach since then is not tried again.
 
         Raises:
-            MessageDeliveryFailure: a process from which this one was forked had joined a bus.
-            Unreachable: of a client: its router does not answer.
+            MessageDeliveryFailure: this process was forked from one that had joined a bus.
+            Unreachable: the router of a client does not answer.
         """
         if self._forked_too_late:
-            # Zenoh's threads, which it starts once for a process, are not here: to connect would take for ever.
+            # Zenoh starts its threads once for a process, and a fork does not have them: connecting would never end.
             raise MessageDeliveryFailure(
                 "this process was forked from one that had joined the bus, and can't join; fork before the first message"
             )
@@ -320,7 +328,7 @@ class _Nodes:
             self._nodes[settings] = node, users + 1
             return node
 
-    def _open(self, settings: Settings) -> Node:
+    def _open(self, settings: NodeSettings) -> Node:
         try:
             return Node(settings)
         except zenoh.ZError as error:
@@ -332,7 +340,7 @@ class _Nodes:
             raise failure from error
 
     def release(self, node: Node) -> None:
-        """One user less; the last one closes it."""
+        """Release a node; the last user closes it."""
         if node.is_of_parent:
             return
         with self._lock:
@@ -344,7 +352,7 @@ class _Nodes:
         node.close()
 
     def forget(self) -> None:
-        """After a fork: the sessions belong to the parent. They are kept, because to drop one is to close it."""
+        """After a fork, keep the parent's sessions without using them: dropping the last reference to a session would close it."""
         self._forked_too_late = self._opened
         self._of_parents.append(self._nodes)
         self._nodes = {}
@@ -352,7 +360,7 @@ class _Nodes:
         self.joining = threading.RLock()
 
     def close(self) -> None:
-        """At the end of the process: what was sent goes out, and the sockets are removed."""
+        """At the end of the process, send what is waiting and remove the sockets."""
         for node, _ in list(self._nodes.values()):
             if not node.is_of_parent:
                 node.close()

@@ -1,8 +1,8 @@
-"""Where notifications wait on the sender's disk while nobody listens.
+"""The outbox: notifications that wait on the sender's disk while nobody listens.
 
-One SQLite file for all processes of a machine that use the same virtual host. One of them at a time, whoever gets the lock, hands on what
-waits, oldest first for each topic; so what a process that ended has left is handed on by the others, or by the next. SQLite's limit on a
-file's pages bounds it: when it is full the oldest tenth is dropped, and the log says how many.
+One SQLite file serves all processes of a machine that use the same virtual host. The process that holds the lock forwards the messages,
+oldest first for each topic, including those of processes that have ended. SQLite's limit on a file's pages
+bounds the file: when it is full, the oldest tenth is dropped, and the log gives the number.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from atoll.bus.errors import NobodyListens
 LOG = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
-"""Seconds between two looks for somebody who listens."""
+"""Seconds between two checks whether somebody listens."""
 
 _PAGE = 4096
 
 _TABLE = "CREATE TABLE IF NOT EXISTS waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, exchange TEXT, topic TEXT, body BLOB)"
 
 Forward = Callable[[str, str, bytes], None]
-"""Hands one notification (exchange, topic, body) on; raises NobodyListens, or another MessagingException when it can't be handed on now."""
+"""A function that forwards one notification (exchange, topic, body).
+
+It raises `NobodyListens`, or another `MessagingException` if the notification can't be forwarded now."""
 
 
 class Outbox:
     """The notifications of one virtual host that wait on this machine."""
 
     def __init__(self, directory: Path, vhost: str, max_bytes: int, forward: Forward, *, durable: bool = True) -> None:
-        """Open the outbox, and begin to hand on what waits there.
+        """Open the outbox, and begin to forward the messages that wait there.
 
         Args:
-            directory: of all outboxes; made if it is not there.
+            directory: the directory of all outboxes; created if it does not exist.
             vhost: the virtual host.
-            max_bytes: bytes that the file may have.
-            forward: hands a notification on.
-            durable: what is kept survives a loss of power too.
+            max_bytes: the greatest size of the file, in bytes.
+            forward: forwards a notification.
+            durable: flush to the disk, so that notifications survive a loss of power.
 
         Raises:
-            OSError, sqlite3.Error: it can't be read or written.
+            OSError, sqlite3.Error: the outbox can't be read or written.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = quote(vhost, safe="") or "="
@@ -56,7 +58,7 @@ class Outbox:
         self._lock_path = directory / f"{name}.lock"
         self._max_bytes = max_bytes
         self._forward = forward
-        self._complained_of: set[tuple[str, str]] = set()
+        self._warned_about: set[tuple[str, str]] = set()
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._database = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
@@ -71,14 +73,14 @@ class Outbox:
 
     @property
     def is_of_parent(self) -> bool:
-        """Whether it was opened before a fork: SQLite forbids to use it here, even to close it, and its thread is not here."""
+        """True if the outbox was opened before a fork. SQLite forbids using or closing it here, and the fork has no copy of its thread."""
         return self._pid != os.getpid()
 
     def put(self, exchange: str, topic: str, body: bytes) -> None:
-        """Keep a notification.
+        """Keep a notification until somebody listens.
 
         Raises:
-            MessageDeliveryFailure: it can't be written, or would push out too many others.
+            MessageDeliveryFailure: the message can't be written, or would displace too many others.
         """
         if len(body) > self._max_bytes // 2:
             raise MessageDeliveryFailure(
@@ -104,27 +106,27 @@ class Outbox:
                 return
 
     def _drop_oldest(self) -> int:
-        """Make room; returns how many were dropped."""
+        """Drop the oldest tenth of the notifications, and return the number dropped."""
         query = "DELETE FROM waiting WHERE id IN (SELECT id FROM waiting ORDER BY id LIMIT (SELECT count(*) / 10 + 1 FROM waiting))"
         dropped = self._database.execute(query).rowcount
         LOG.warning("the outbox %s is full: dropped the %d oldest notifications, to which nobody listened", self._path, dropped)
         return dropped
 
     def has(self, exchange: str, topic: str) -> bool:
-        """Whether notifications of this topic wait, before which a newer one must not be sent."""
+        """Return whether notifications of this topic wait, which have to be sent before a newer one."""
         with self._lock:
             query = "SELECT EXISTS (SELECT 1 FROM waiting WHERE exchange = ? AND topic = ?)"
             return bool(self._database.execute(query, (exchange, topic)).fetchone()[0])
 
     def close(self) -> None:
-        """Stop handing on; what waits stays on the disk."""
+        """Stop forwarding; waiting messages stay on the disk."""
         self._stopped.set()
-        # It may be waiting for a listener that has vanished with a notification, which takes too long: it closes the file itself later.
+        # The thread may be waiting for a listener that vanished with a notification, which takes too long: it then closes the file itself.
         self._thread.join(POLL_INTERVAL_S)
         if not self._thread.is_alive():
             self._database.close()
 
-    # The thread that hands on
+    # The forwarding thread
 
     def _run(self) -> None:
         lock = os.open(self._lock_path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -132,7 +134,7 @@ class Outbox:
             while True:
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self._hand_on_all()
+                    self._forward_all()
                     fcntl.flock(lock, fcntl.LOCK_UN)
                 if self._stopped.wait(POLL_INTERVAL_S):
                     return
@@ -141,32 +143,32 @@ class Outbox:
             if self._stopped.is_set():
                 self._database.close()
 
-    def _hand_on_all(self) -> None:
+    def _forward_all(self) -> None:
         try:
             with self._lock:
                 topics = self._database.execute("SELECT DISTINCT exchange, topic FROM waiting").fetchall()
             for exchange, topic in topics:
-                self._hand_on(exchange, topic)
+                self._forward_topic(exchange, topic)
         except sqlite3.Error as error:
-            self._complain(("", ""), f"the outbox {self._path} can't be read: {error}")
+            self._warn_once(("", ""), f"the outbox {self._path} can't be read: {error}")
 
-    def _hand_on(self, exchange: str, topic: str) -> None:
+    def _forward_topic(self, exchange: str, topic: str) -> None:
         try:
-            while not self._stopped.is_set() and self._hand_on_one(exchange, topic):
-                self._complained_of.clear()
+            while not self._stopped.is_set() and self._forward_oldest(exchange, topic):
+                self._warned_about.clear()
         except NobodyListens:
             return
         except MessagingException as error:
-            self._complain((exchange, topic), f"a notification for {topic} stays in the outbox: {error}")
+            self._warn_once((exchange, topic), f"a notification for {topic} stays in the outbox: {error}")
 
-    def _complain(self, of: tuple[str, str], text: str) -> None:
-        """Log it, but not again with each look, until something could be handed on."""
-        if of not in self._complained_of:
-            self._complained_of.add(of)
+    def _warn_once(self, of: tuple[str, str], text: str) -> None:
+        """Log a warning, and do not repeat it until a notification was forwarded."""
+        if of not in self._warned_about:
+            self._warned_about.add(of)
             LOG.warning(text)
 
-    def _hand_on_one(self, exchange: str, topic: str) -> bool:
-        """Hand the oldest of a topic on; whether there was one."""
+    def _forward_oldest(self, exchange: str, topic: str) -> bool:
+        """Forward the oldest notification of a topic; return whether there was one."""
         with self._lock:
             query = "SELECT id, body FROM waiting WHERE exchange = ? AND topic = ? ORDER BY id LIMIT 1"
             row = self._database.execute(query, (exchange, topic)).fetchone()

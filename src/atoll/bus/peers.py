@@ -1,7 +1,7 @@
-"""How the processes of one machine find each other: a directory with the Unix socket of each.
+"""Peers on one machine, which find each other by a directory that holds a Unix socket of each process.
 
-Who joins connects to all who are there, and is found there by all who come later. The directory is locked meanwhile, so that of two who
-join at once the later one sees the earlier. Nobody is special, and nothing needs to run for it.
+A process that joins connects to all others, and is found there by all that join later. The directory is locked meanwhile, so that of two
+processes that join at once, the later one finds the earlier. No process is special, and none needs to run all the time.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MAX_SOCKET_PATH = 107
-"""Bytes of a Unix socket's path on Linux (unix(7): sun_path holds 108 with the final zero)."""
+"""The greatest length of a Unix socket's path on Linux, in bytes (unix(7): sun_path holds 108 with the final zero)."""
 
 
 @contextmanager
 def joining(directory: Path, name: str) -> Iterator[tuple[str, list[str]]]:
-    """The endpoint to listen at and those to connect to; open the Zenoh session while in this context.
+    """Yield the endpoint to listen at and the endpoints to connect to; open the Zenoh session inside this context.
 
     Args:
-        directory: made, for this user only, if it is not there.
-        name: of this process's socket; no other process may ever have the same.
+        directory: the directory of the sockets, created for this user only if it does not exist.
+        name: the name of this process's socket; no other process may ever have the same.
 
     Raises:
-        ValueError: the path is too long for a Unix socket.
-        OSError: the directory can't be made or used.
+        ValueError: the path is too long for a Unix socket, or the directory belongs to another user.
+        OSError: the directory can't be created or used.
     """
     own = directory / f"{name}.sock"
     if len(os.fsencode(own)) > MAX_SOCKET_PATH:
@@ -51,7 +51,7 @@ def _endpoint(path: Path) -> str:
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether somebody listens there; what a killed process left behind is removed."""
+    """Return whether a process listens at a socket; remove the socket of a killed process."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))

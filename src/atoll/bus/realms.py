@@ -1,8 +1,9 @@
-"""Realms: whose a node of the bus is, as far as a router tells its clients apart.
+"""Realms: the parts of a bus that a router tells apart.
 
-A node's number begins with its realm. Realm 0 is that of the machine's own processes, which trust one another; each client of a router
-has another one, which the router knows by its certificate (`atoll.bus.access`). What a node publishes for another node names its own realm
-in the key, and the router lets nobody name another's. So a receiver knows the sender's realm, and holds frames against it.
+A node's number begins with its realm. Realm 0 belongs to the machine's own processes, which trust one another. Each client of a router has
+a realm of its own, which the router derives from the client's certificate (`atoll.bus.access`). The key of a frame for another node names
+the sender's realm, and the router lets no client name another client's realm. So a receiver knows the sender's realm, and checks the frame
+against it.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ def realm_of(node: int) -> int:
 
 
 def assign(names: Iterable[str]) -> dict[str, int]:
-    """Give each client of a router a realm of its own.
+    """Return a realm for each client of a router.
 
-    A name has the same realm wherever it is computed, unless another name's would be the same.
+    A name has the same realm wherever it is computed, unless it collides with another name.
 
     Args:
-        names: of all clients of the router.
+        names: the names of all clients of the router.
     """
     taken: dict[int, str] = {}
     for name in sorted(set(names)):

@@ -1,8 +1,8 @@
-"""A router between sites: joins the peers of this machine to routers, and peers, elsewhere.
+"""A router between sites: joins the peers of this machine to routers and peers elsewhere.
 
 `python -m atoll.bus.router --listen tls/0.0.0.0:7447 --connect tls/other.example:7447 --allow other …`
 
-A link by TLS does nothing unless the access list has its certificate (`atoll.bus.access`), and is closed.
+A TLS link whose certificate is not on the access list (`atoll.bus.access`) can do nothing, and is closed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 
 import zenoh
 
-from atoll.bus import access, linger, options, peers
+from atoll.bus import access, options, peers
 from atoll.bus.access import Client
-from atoll.bus.zenoh_config import Tls, session_config
+from atoll.zenoh_link import linger
+from atoll.zenoh_link.config import Tls, session_config
 
 
 @contextlib.contextmanager
@@ -34,19 +35,19 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
     lease_s: float = 10.0,
     clients: Sequence[Client] = (),
 ) -> Iterator[zenoh.Session]:
-    """A router, for as long as the context lasts.
+    """Run a router for as long as the context lasts, and yield its session.
 
     Args:
         listen: Zenoh endpoints for other sites (`tls/0.0.0.0:7447`).
-        connect: Zenoh endpoints of other sites' routers; those that don't answer are tried again for ever.
-        socket_dir: the directory of this machine's peers; None: no Unix socket.
+        connect: Zenoh endpoints of other sites' routers; those that don't answer are tried again without end.
+        socket_dir: the directory of this machine's peers; `None` for no Unix socket.
         tls: files for the endpoints that begin with `tls/`.
         lease_s: seconds of silence after which a link counts as broken.
-        clients: the access list: whose certificates open a link by TLS, in either direction. Nobody else's does.
+        clients: the access list: the certificates that open a TLS link, in either direction.
 
     Raises:
         ValueError: a setting is wrong.
-        OSError, zenoh.ZError: an endpoint can't be listened at.
+        OSError, zenoh.ZError: an endpoint can't be bound.
     """
     name = f"router-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as stack:
@@ -55,23 +56,23 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
         config = session_config(mode="router", listen=endpoints, connect=[*connect, *others], lease_s=lease_s, tls=tls)
         if tls is not None:
             access.apply(config, clients)
-        session = zenoh.open(config)
+        session: Any = zenoh.open(config)
     listeners = [linger.watch(session), _close_unlisted(session, {client.common_name for client in clients})]
     try:
         yield session
     finally:
         for listener in listeners:
             listener.undeclare()
-        session.close()  # type: ignore[no-untyped-call]
+        session.close()
         if socket_dir:
             peers.leave(socket_dir, name)
 
 
 def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Any:
-    """Close links whose certificate is not on the access list, now and whenever one is opened: they could do nothing.
+    """Close links whose certificate is not on the access list, now and whenever one is opened.
 
     Returns:
-        What is to be undeclared before the session is closed.
+        The listener to undeclare before the session is closed.
     """
     listener: Any = session.info.declare_link_events_listener(zenoh.handlers.RingChannel(1))
     threading.Thread(target=_follow, args=(listener.handler, session.info, listed), name="unlisted-links", daemon=True).start()
@@ -80,7 +81,7 @@ def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Any:
 
 
 def _follow(events: Any, info: Any, listed: Collection[str]) -> None:
-    """Look at all links whenever one has come or gone; not as a callback, see `atoll.bus.linger`."""
+    """Check all links whenever one is opened or closed; not as a callback, see `atoll.zenoh_link.linger`."""
     with contextlib.suppress(zenoh.ZError):  # it is undeclared, or the session is closed
         while events.recv():
             _close_links(info, listed)

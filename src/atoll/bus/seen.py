@@ -1,8 +1,9 @@
-"""What a listener remembers of the messages it got, so that none is executed twice.
+"""The messages that a listener has seen, so that none is executed twice.
 
-The scheme is that of RIFL (Lee et al., "Implementing Linearizability at Large Scale and Low Latency", SOSP 2015), without its leases: the
-sender numbers its messages and says with each which is the oldest that it still waits for. Below that number nothing need be remembered,
-and nothing may be executed any more. So the memory is as large as what senders wait for, with a bound against senders that never say.
+The scheme is that of RIFL (Lee et al., "Implementing Linearizability at Large Scale and Low Latency", SOSP 2015), without its leases. The
+sender numbers its messages, and each carries the number of the oldest one for which the sender still waits. Messages below that number need
+not be remembered and must not be executed. So the memory grows with the number of messages for which senders wait; it is bounded even if a
+sender never names an oldest message.
 """
 
 from __future__ import annotations
@@ -14,34 +15,34 @@ from enum import Enum
 from atoll.bus.frames import MessageId, Reply
 
 MAX_SENDERS = 10_000
-"""Senders remembered; beyond it the one not heard of for longest is forgotten."""
+"""The greatest number of senders that are remembered; beyond it, the sender that was silent for longest is forgotten."""
 
 
-class State(Enum):
-    """What a listener knows of a message."""
+class RequestState(Enum):
+    """The state of a message at a listener."""
 
     NEW = "new"
     TAKEN = "taken"
     BEGUN = "begun"
     SETTLED = "settled"
-    """Its sender has stopped waiting for it."""
+    """The sender has stopped waiting for the message."""
     FORGOTTEN = "forgotten"
-    """So many came after it that nobody knows any more whether it did; it must not be executed."""
+    """So many later messages arrived that it is unknown whether this one was seen; it must not be executed."""
 
 
-class Seen:
-    """The messages of each sender. Not locked: its listener is."""
+class SeenRequests:
+    """The messages of each sender. It takes no lock; its listener does."""
 
     def __init__(self, per_sender: int) -> None:
         self._per_sender = per_sender
         self._senders: OrderedDict[int, _Sender] = OrderedDict()
 
-    def look(self, message: MessageId, oldest: int) -> State | Reply:
-        """What is known of a message; a reply when it was given.
+    def look(self, message: MessageId, oldest: int) -> RequestState | Reply:
+        """Return the state of a message that arrived, or its reply if there is one.
 
         Args:
-            message: its identity.
-            oldest: the number that its sender gave with it.
+            message: the message's identity.
+            oldest: the number of the oldest message for which the sender waits, which the message carries.
         """
         sender = self._senders.get(message.origin)
         if sender is None:
@@ -53,54 +54,54 @@ class Seen:
         sender.forget_below(oldest)
         return sender.state(message.number)
 
-    def ask(self, message: MessageId) -> State | Reply:
-        """What is known of a message that is asked about."""
+    def ask(self, message: MessageId) -> RequestState | Reply:
+        """Return the state of a message that a sender asks about, or its reply."""
         sender = self._senders.get(message.origin)
-        return State.NEW if sender is None else sender.state(message.number)
+        return RequestState.NEW if sender is None else sender.state(message.number)
 
     def take(self, message: MessageId) -> None:
-        """The message is in the server's hands."""
+        """Record that the server has taken the message."""
         self._senders.setdefault(message.origin, _Sender()).take(message.number, self._per_sender)
 
     def begin(self, message: MessageId) -> None:
-        """The message is being executed."""
+        """Record that the message is being executed."""
         sender = self._senders.get(message.origin)
         if sender is not None and message.number in sender.records:
-            sender.records[message.number] = State.BEGUN
+            sender.records[message.number] = RequestState.BEGUN
 
     def begun(self) -> Iterator[MessageId]:
-        """The messages that were begun, executed or not, and whose sender may still ask for them."""
+        """Yield the messages that were begun, executed or not, and for which the sender may still ask."""
         for origin, sender in self._senders.items():
             for number, state in sender.records.items():
-                if state is not State.TAKEN:
+                if state is not RequestState.TAKEN:
                     yield MessageId(origin, number)
 
     def reply(self, reply: Reply) -> None:
-        """The message was executed; keep its reply until the sender has it."""
+        """Keep the reply to an executed message until the sender has it."""
         sender = self._senders.get(reply.id.origin)
         if sender is not None:
             sender.reply(reply)
 
 
 class _Sender:
-    """The messages of one sender: those below `settled` are not waited for any more, those from `floor` on are told apart."""
+    """The messages of one sender. It no longer waits for those below `settled`; those from `floor` on are remembered one by one."""
 
     __slots__ = ("floor", "numbers", "records", "settled")
 
     def __init__(self) -> None:
         self.settled = self.floor = 0
-        self.records: dict[int, State | Reply] = {}
+        self.records: dict[int, RequestState | Reply] = {}
         self.numbers: deque[int] = deque()
 
-    def state(self, number: int) -> State | Reply:
+    def state(self, number: int) -> RequestState | Reply:
         if number < self.settled:
-            return State.SETTLED
-        return self.records.get(number, State.FORGOTTEN if number < self.floor else State.NEW)
+            return RequestState.SETTLED
+        return self.records.get(number, RequestState.FORGOTTEN if number < self.floor else RequestState.NEW)
 
     def take(self, number: int, limit: int) -> None:
-        self.records[number] = State.TAKEN
+        self.records[number] = RequestState.TAKEN
         self.numbers.append(number)
-        # Two for each that comes: what is pending is passed over, and at most half of what is kept then is.
+        # Check two messages for each new one: pending ones stay, and so are at most half of the messages that are kept.
         for _ in range(2):
             if len(self.numbers) > limit:
                 self._forget_one()
@@ -111,8 +112,8 @@ class _Sender:
 
     def _forget_one(self) -> None:
         number = self.numbers.popleft()
-        if self.records.get(number) in {State.TAKEN, State.BEGUN}:
-            # It is still in the server's hands, where it takes more memory than here.
+        if self.records.get(number) in {RequestState.TAKEN, RequestState.BEGUN}:
+            # The server still holds the message, which takes more memory than its entry here.
             self.numbers.append(number)
         else:
             self.records.pop(number, None)
@@ -122,6 +123,6 @@ class _Sender:
         if oldest <= self.settled:
             return
         self.settled = oldest
-        # Numbers arrive nearly in order; one that is out of order stays until those before it go.
+        # Numbers arrive nearly in order; a number that came early stays until the numbers before it are dropped.
         while self.numbers and self.numbers[0] < oldest:
             self.records.pop(self.numbers.popleft(), None)

@@ -19,8 +19,8 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
 
     name = "N,N,…"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:  # noqa: ANN401, RUF100
-        """The numbers."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers of clients."""
         if isinstance(value, tuple):
             return value
         try:
@@ -37,24 +37,24 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
 @verb("bus", "atoll bench bus\natoll bench bus --clients 1,100 --rounds 1 --against none --json")
-@click.option("--clients", type=_Sizes(), default="1,10,100,1000", show_default=True, help="How many clients; each number is measured.")
-@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="How often everything is measured; medians count.")
-@click.option("--seconds", type=_ABOVE_ZERO, default=3, show_default=True, help="For which calls count, and again casts.")
-@click.option("--against", type=click.Choice(["rabbit", "none"]), default="rabbit", show_default=True, help="What to compare with.")
+@click.option("--clients", type=_Sizes(), default="1,10,100,1000", show_default=True, help="Numbers of clients to measure with.")
+@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="Number of repetitions; the report has medians.")
+@click.option("--seconds", type=_ABOVE_ZERO, default=3, show_default=True, help="Seconds for calls, and again for casts.")
+@click.option("--against", type=click.Choice(["rabbit", "none"]), default="rabbit", show_default=True, help="Transport to compare with.")
 @json_option
 def bus(*, as_json: bool, clients: tuple[int, ...], rounds: int, seconds: float, against: str) -> None:
-    """Compare zenoh:// with rabbit://: calls and casts of 1 KB, their times, memory and processor time.
+    """Compare zenoh:// with rabbit://: times of calls and casts of 1 kB, memory and processor time.
 
-    Both are used by the same code, through oslo.messaging, in turns. With --json, one JSON object is the last line.
+    The same code uses both through oslo.messaging, in turns. With --json, the last line is one JSON object.
     """
     from atoll.bench.bus.broker import check_requirements
     from atoll.bench.bus.report import summary
-    from atoll.bench.bus.speed import Options, run
+    from atoll.bench.bus.speed import SpeedOptions, run
     from atoll.bench.workspace import workspace
 
     if against == "rabbit":
         check_requirements()
-    options = Options(clients, rounds, seconds, None if against == "none" else against)
+    options = SpeedOptions(clients, rounds, seconds, None if against == "none" else against)
     with workspace(say) as root:
         report = summary(run(options, root, client_environment(os.environ), say))
     if as_json:
@@ -64,32 +64,32 @@ def bus(*, as_json: bool, clients: tuple[int, ...], rounds: int, seconds: float,
 
 
 @verb("bus-loss", "atoll bench bus-loss\natoll bench bus-loss --casts 100000 --journal off --json")
-@click.option("--casts", type=_COUNT, default=1_000_000, show_default=True, help="How many.")
-@click.option("--transport", type=click.Choice(["zenoh", "rabbit"]), default="zenoh", show_default=True, help="Over which.")
+@click.option("--casts", type=_COUNT, default=1_000_000, show_default=True, help="Number of casts.")
+@click.option("--transport", type=click.Choice(["zenoh", "rabbit"]), default="zenoh", show_default=True, help="The transport to test.")
 @click.option(
     "--journal",
     type=click.Choice(["on", "off"]),
     default="on",
     show_default=True,
-    help="Whether servers of zenoh:// keep on the disk what they acknowledged and have not begun.",
+    help="Whether servers of zenoh:// write acknowledged messages to the disk until they execute them.",
 )
-@click.option("--interval", type=_ABOVE_ZERO, default=2, show_default=True, help="Seconds between two restarts, on average.")
-@click.option("--kill", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="The share of restarts that are by SIGKILL.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the restarts.")
+@click.option("--interval", "interval_s", type=_ABOVE_ZERO, default=2, show_default=True, help="Seconds between two restarts, on average.")
+@click.option("--kill", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the restarts that use SIGKILL.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random restarts.")
 @json_option
-def bus_loss(*, as_json: bool, transport: str, journal: str, interval: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
-    """Cast while servers are restarted and killed, and count what was lost and what was executed twice.
+def bus_loss(*, as_json: bool, transport: str, journal: str, interval_s: float, **counts: Any) -> None:
+    """Cast while servers are restarted and killed, and count casts that were lost or executed twice.
 
-    It ends with exit code 1 if a cast that was acknowledged was never executed, or any was executed twice.
+    The exit code is 1 if an acknowledged cast was never executed, or a cast was executed twice.
     """
     from atoll.bench.bus.broker import check_requirements
-    from atoll.bench.bus.loss import Options, run
+    from atoll.bench.bus.loss import LossOptions, run
     from atoll.bench.measure import failed
     from atoll.bench.workspace import workspace
 
     if transport == "rabbit":
         check_requirements()
-    options = Options(name=transport, journal=journal == "on", interval_s=interval, **counts)
+    options = LossOptions(name=transport, journal=journal == "on", interval_s=interval_s, **counts)
     with workspace(say) as root:
         outcome = run(options, root, client_environment(os.environ), say)
     if as_json:
@@ -103,16 +103,12 @@ def bus_loss(*, as_json: bool, transport: str, journal: str, interval: float, **
 
 
 def _print(report: Mapping[str, Any], clients: tuple[int, ...]) -> None:
-    from rich.table import Table
-
     from atoll.bench.bus.report import rows
-    from atoll.cli.output import data_console
+    from atoll.cli.output import data_console, new_table
 
     titles = ["CLIENTS", "", "ZENOH", "RABBIT", "RATIO", "WANTED"]
     chosen = [index for index in range(len(titles)) if index not in (3, 4) or "rabbit" in report]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for index in chosen:
-        table.add_column(titles[index], justify="right" if index in (0, 2, 3, 4) else "left")
+    table = new_table(*(titles[index] for index in chosen), numbers=("CLIENTS", "ZENOH", "RABBIT", "RATIO"), wrapped=titles)
     for row in rows(report, clients):
         table.add_row(*(row[index] for index in chosen))
     data_console().print(table)

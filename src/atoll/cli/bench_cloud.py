@@ -1,4 +1,4 @@
-"""`atoll bench cloud`."""
+"""`atoll bench cloud`: measures several sites as one cloud."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = click.FloatRange(min=0)
 _CHANGES = click.IntRange(min=4, max=1800)
 
 PARTS = ("background", "gateway", "boots", "remote-boots", "identity", "image", "list", "apart")
-"""What can be measured by itself: the names of `bench.cloud.experiment.MEASURES`, which is not imported for `--help`."""
+"""The parts that can be measured alone: the names of `bench.cloud.experiment.MEASURES`, which `--help` does not import."""
 
 KEYS = {
     "gateway_p50_ms": "a local request through the gateway takes longer by, ms",
@@ -34,28 +34,28 @@ KEYS = {
     "image_rate_ratio": "an image arrives at this part of the link's rate",
     "image_resumed": "and goes on after a cut where it was",
 }
-"""The numbers for a person, in the order they are shown."""
+"""Descriptions of the numbers, in the order of the table."""
 
 
 @verb("cloud", "atoll bench cloud --sites 3\natoll bench cloud --sites 3,10 --json\natoll bench cloud --sites 10 --only list")
-@click.option("--sites", default="3,10", show_default=True, metavar="N[,N]...", help="How many full sites; each size is a cloud anew.")
+@click.option("--sites", default="3,10", show_default=True, metavar="N[,N]...", help="Numbers of full sites, each in a new cloud.")
 @click.option("--rtt", type=_SECONDS, default=100, show_default=True, help="Milliseconds of round trip between any two sites.")
-@click.option("--boots", type=_COUNT, default=8, show_default=True, help="How many servers to boot one by one, of each kind.")
-@click.option("--servers", type=_COUNT, default=1000, show_default=True, help="How many servers the long list has.")
-@click.option("--apart", type=_SECONDS, default=600, show_default=True, help="Seconds that two halves of the cloud are apart.")
+@click.option("--boots", type=_COUNT, default=8, show_default=True, help="Number of servers to boot one by one, of each kind.")
+@click.option("--servers", type=_COUNT, default=1000, show_default=True, help="Number of servers in the long list.")
+@click.option("--apart", type=_SECONDS, default=600, show_default=True, help="Seconds for which two halves of the cloud are separated.")
 @click.option("--changes", type=_CHANGES, default=1000, show_default=True, help="Changes of identity on each side meanwhile.")
-@click.option("--image-mib", type=_COUNT, default=1024, show_default=True, help="Size of the image that is brought along.")
+@click.option("--image-mib", type=_COUNT, default=1024, show_default=True, help="Size in MiB of the image that is transferred.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Measure this part only; may be given more than once.")
 @json_option
-def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
+def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any) -> None:
     """Measure several sites as one cloud over an emulated WAN: gateway, boots, lists, agreement, images.
 
-    It takes about an hour with the defaults on two cores. What is measured is told at once.
+    The defaults take about an hour on two cores. Results are printed as they are measured.
     """
-    from atoll.bench.cloud.experiment import Options, run
+    from atoll.bench.cloud.experiment import CloudOptions, run
     from atoll.bench.workspace import workspace
 
-    options = Options(parse_sizes(sites), rtt_ms=rtt, apart_s=apart, **counts)
+    options = CloudOptions(parse_sizes(sites), rtt_ms=rtt, apart_s=apart, **counts)
     with workspace(say) as root:
         report = run(options, root, client_environment(os.environ), say)
     if as_json:
@@ -67,12 +67,10 @@ def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any)
 
 
 def _table(samples: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
+    from atoll.cli.output import new_table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for sample in samples:
-        table.add_column(f"{sample['sites']} SITES", justify="right")
+    titles = [f"{sample['sites']} SITES" for sample in samples]
+    table = new_table("", *titles, numbers=titles, wrapped=("",))
     for key, meaning in KEYS.items():
         if key in samples[0]:
             table.add_row(meaning, *(str(sample[key]) for sample in samples))

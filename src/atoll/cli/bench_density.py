@@ -1,4 +1,4 @@
-"""`atoll bench density`."""
+"""`atoll bench density`: measures how many sites a machine holds."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ _SECONDS = click.FloatRange(min=0)
 
 
 @verb("density", "atoll bench density --sites 20\natoll bench density --sites 1,5,10,20,40 --svg density.svg")
-@click.option(
-    "--sites", default="1,5,10,20,40", show_default=True, metavar="N[,N]...", help="How many full sites; each size is a cloud anew."
-)
-@click.option("--settle", type=_SECONDS, default=20, show_default=True, help="Seconds of rest before the idle sites are looked at.")
-@click.option("--idle", type=_SECONDS, default=30, show_default=True, help="Seconds for which the idle sites are looked at.")
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the growth into this file.")
+@click.option("--sites", default="1,5,10,20,40", show_default=True, metavar="N[,N]...", help="Numbers of full sites, each in a new cloud.")
+@click.option("--settle", type=_SECONDS, default=20, show_default=True, help="Seconds of rest before the idle sites are measured.")
+@click.option("--idle", type=_SECONDS, default=30, show_default=True, help="Seconds for which the idle sites are measured.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the growth of the costs into this file.")
 @json_option
 def density(*, as_json: bool, sites: str, settle: float, idle: float, svg: Path | None) -> None:
-    """Measure how many full sites, each in its own network, this machine holds: time to ready, memory, idle processor time.
+    """Measure the costs of many full sites on this machine, each in its own network: start time, memory, idle processor time.
 
-    With several sizes the growth of each cost is fitted: an exponent of 1 is a cost in proportion to the sites.
+    With several numbers of sites, the growth of each cost is fitted: an exponent of 1 means a cost in proportion to the sites.
     """
-    from atoll.bench.density import Options, run
+    from atoll.bench.density import DensityOptions, run
     from atoll.bench.workspace import workspace
 
-    options = Options(parse_sizes(sites), settle, idle)
+    options = DensityOptions(parse_sizes(sites), settle, idle)
     with workspace(say) as root:
         report = run(options, root, client_environment(os.environ), say)
     if svg is not None:
@@ -50,11 +48,10 @@ def density(*, as_json: bool, sites: str, settle: float, idle: float, svg: Path 
 
 
 def _table(report: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from atoll.cli.output import new_table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("SITES", "READY S", "MEMORY MB", "PER SITE MB", "IDLE CPU %", "PER SITE %"):
-        table.add_column(title, justify="right")
+    titles = ("SITES", "READY S", "MEMORY MB", "PER SITE MB", "IDLE CPU %", "PER SITE %")
+    table = new_table(*titles, numbers=titles)
     for sample in report.get("samples", [report]):
         names = ("sites", "ready_s", "memory_mb", "memory_per_site_mb", "idle_cpu_percent", "idle_cpu_percent_per_site")
         table.add_row(*(str(sample[name]) for name in names))

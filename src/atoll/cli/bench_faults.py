@@ -1,4 +1,4 @@
-"""`atoll bench faults`."""
+"""`atoll bench faults`: tests a cloud under faults."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from atoll.cli.verb import json_option, verb
 
 
 @verb("faults", "atoll bench faults --minutes 3 --seed 7\natoll bench faults --replay failed --json")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=3, show_default=True, help="For how long.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all operations and all faults.")
-@click.option("--sites", type=click.IntRange(2, 20), default=5, show_default=True, help="How many full sites.")
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep here what was done and found.")
-@click.option("--replay", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Do again what was kept here.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=3, show_default=True, help="Duration in minutes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random operations and faults.")
+@click.option("--sites", type=click.IntRange(2, 20), default=5, show_default=True, help="Number of full sites.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the operations and findings in this directory.")
+@click.option("--replay", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Repeat the run kept in this directory.")
 @json_option
-def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path | None, replay: Path | None) -> int:  # noqa: PLR0913
-    """Have clients at all sites work while sites and links fail, and check that nothing they were promised is lost.
+def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path | None, replay: Path | None) -> int:  # noqa: PLR0913 - each is an option
+    """Run clients at all sites while sites and links fail, and check that no acknowledged change is lost.
 
-    Sites and links are cut, flap and lose packets, processes and whole sites are killed, clocks jump by up to an hour. Then all is healed,
-    and what the sites hold is compared with the clients' own log. It ends with exit code 1 if an acknowledged write is lost, if anything
-    is there twice or belongs to nobody, if sites don't come to agree, or if one is not well.
+    Sites and links are cut, flap and lose packets, processes and whole sites are killed, clocks jump by up to an hour. Then all faults are
+    healed, and the resources at the sites are compared with the clients' own logs. The exit code is 1 if an acknowledged write is lost, a
+    resource is duplicated or orphaned, sites do not converge, or a site is not healthy.
     """
     from atoll.bench.faults.experiment import CLIENTS_PER_SITE, run
     from atoll.bench.faults.replay import kept_schedule

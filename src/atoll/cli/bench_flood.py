@@ -1,4 +1,4 @@
-"""`atoll bench flood`."""
+"""`atoll bench flood`: measures a cloud under attack."""
 
 from __future__ import annotations
 
@@ -27,35 +27,33 @@ KEYS = {
     "rubbish_requests": "requests of the attacker",
     "slow_connections": "connections that the attacker held at a site, at most",
 }
-"""The numbers for a person, in the order they are shown."""
+"""Descriptions of the numbers, in the order of the table."""
 
 
 @verb("flood", "atoll bench flood\natoll bench flood --rounds 1 --seconds 10 --json")
-@click.option("--sites", type=_SITES, default=3, show_default=True, help="How many full sites.")
-@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="How often calm, one site attacked, and each take turns.")
-@click.option("--seconds", type=click.FloatRange(min=5), default=20, show_default=True, help="For which each of them lasts.")
-@click.option("--slow", type=click.IntRange(0, 1000), default=200, show_default=True, help="Slow or idle connections at an attacked site.")
-@click.option("--rate", type=click.FloatRange(1, 2000), default=1000, show_default=True, help="Requests a second at an attacked site.")
-@click.option("--sources", type=click.IntRange(1, 200), default=20, show_default=True, help="Addresses that they come from.")
+@click.option("--sites", type=_SITES, default=3, show_default=True, help="Number of full sites.")
+@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="Number of rounds: no attack, one site attacked, all attacked.")
+@click.option("--seconds", type=click.FloatRange(min=5), default=20, show_default=True, help="Seconds for each of these phases.")
+@click.option("--slow", type=click.IntRange(0, 1000), default=200, show_default=True, help="Slow or idle connections to an attacked site.")
+@click.option("--rate", type=click.FloatRange(1, 2000), default=1000, show_default=True, help="Requests a second to an attacked site.")
+@click.option("--sources", type=click.IntRange(1, 200), default=20, show_default=True, help="Number of source addresses.")
 @json_option
-def flood(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401, RUF100
-    """Flood public ports with slow connections and rubbish, without any token, and measure what honest clients notice.
+def flood(*, as_json: bool, **options: Any) -> None:
+    """Flood public ports with slow connections and invalid requests, without a token, and measure the effect on honest clients.
 
-    All traffic stays in the networks of the experiment's own sites. With --json, one JSON object is the last line.
+    All traffic stays in the networks of the experiment's own sites. With --json, the last line is one JSON object.
     """
-    from atoll.bench.flood.experiment import Options, run
+    from atoll.bench.flood.experiment import FloodOptions, run
     from atoll.bench.workspace import workspace
 
     with workspace(say) as root:
-        report = run(Options(**options), root, client_environment(os.environ), say)
+        report = run(FloodOptions(**options), root, client_environment(os.environ), say)
     if as_json:
         print(json.dumps(report))
         return
-    from rich.table import Table
+    from atoll.cli.output import data_console, new_table
 
-    from atoll.cli.output import data_console
-
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = new_table(header=False)
     for key, meaning in KEYS.items():
         table.add_row(meaning, str(report[key]))
     data_console().print(table)

@@ -1,4 +1,4 @@
-"""`atoll bench guests`."""
+"""`atoll bench guests`: measures real guests."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ BOOTS = {
     "switch_us_per_packet": "processor time of the switch for a packet, µs",
     "data_plane_mb": "memory of a site that runs guests, more than of one that doesn't, MB",
 }
-"""Numbers for a person, in the order they are shown."""
+"""Descriptions of the numbers, in the order of the table."""
 
 TRAFFIC = {"gbit_s": "TCP, Gbit/s", "udp_gbit_s": "UDP of 1400 bytes, Gbit/s", "packets_s": "UDP of 64 bytes, packets/s"}
-"""The same for each path."""
+"""Descriptions of the numbers of each data path."""
 
 PATHS = {"": "GUESTS", "ports": "PORTS", "bridge": "BRIDGE", "veth": "VETH"}
 
 
 @verb("guests", "atoll bench guests\natoll bench guests --guests 2 --json")
-@click.option("--guests", type=_PAIR, default=4, show_default=True, help="How many guests to boot, one by one.")
-@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="How often to measure each kind of traffic.")
-@click.option("--seconds", type=_SECONDS, default=3, show_default=True, help="For how long, each time.")
+@click.option("--guests", type=_PAIR, default=4, show_default=True, help="Number of guests to boot, one by one.")
+@click.option("--rounds", type=_COUNT, default=3, show_default=True, help="Number of measurements of each kind of traffic.")
+@click.option("--seconds", type=_SECONDS, default=3, show_default=True, help="Seconds of each measurement.")
 @json_option
-def guests(*, as_json: bool, seconds: float, **counts: Any) -> None:  # noqa: ANN401, RUF100
-    """Measure real guests: how soon they answer, the traffic between two of them, the memory of their site's data plane.
+def guests(*, as_json: bool, seconds: float, **counts: Any) -> None:
+    """Measure real guests: the time to their first answer, the traffic between two of them, the memory of their site's data plane.
 
-    The same traffic goes over a veth pair, a Linux bridge, and two ports of the site's network without guests.
-    It needs root and a C compiler.
+    For comparison, the same traffic goes over a veth pair, a Linux bridge, and two ports of the site's network without guests. The
+    experiment needs root and a C compiler.
     """
-    from atoll.bench.guests.experiment import Options, run
+    from atoll.bench.guests.experiment import GuestsOptions, run
     from atoll.bench.workspace import workspace
 
     with workspace(say) as root:
-        report = run(Options(seconds=seconds, **counts), root, client_environment(os.environ), say)
+        report = run(GuestsOptions(seconds=seconds, **counts), root, client_environment(os.environ), say)
     if as_json:
         print(json.dumps(report))
         return
@@ -62,21 +62,18 @@ def guests(*, as_json: bool, seconds: float, **counts: Any) -> None:  # noqa: AN
 
 
 def _numbers(report: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from atoll.cli.output import new_table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = new_table(header=False)
     for key, meaning in BOOTS.items():
         table.add_row(meaning, str(report[key]))
     return table
 
 
 def _traffic(report: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from atoll.cli.output import new_table
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for title in PATHS.values():
-        table.add_column(title, justify="right")
+    table = new_table("", *PATHS.values(), numbers=PATHS.values(), wrapped=("",))
     for key, meaning in TRAFFIC.items():
         table.add_row(meaning, *(str(report[_key(path, key)]) for path in PATHS))
     return table

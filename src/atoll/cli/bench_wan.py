@@ -15,24 +15,24 @@ _COUNT = click.IntRange(min=1)
 
 
 @verb("wan", "atoll bench wan\natoll bench wan --packets 100 --seconds 2 --json")
-@click.option("--packets", type=_COUNT, default=400, show_default=True, help="Pings for each round trip and each loss.")
-@click.option("--seconds", type=click.FloatRange(min=2), default=4, show_default=True, help="For which each rate is measured.")
-@click.option("--cuts", type=_COUNT, default=3, show_default=True, help="How often to cut and heal.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of what the userspace emulator loses.")
+@click.option("--packets", type=_COUNT, default=400, show_default=True, help="Number of pings for each round trip and each loss.")
+@click.option("--seconds", type=click.FloatRange(min=2), default=4, show_default=True, help="Seconds for each rate.")
+@click.option("--cuts", type=_COUNT, default=3, show_default=True, help="Number of cuts and heals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the userspace emulator's random losses.")
 @json_option
 def wan(*, as_json: bool, packets: int, seconds: float, cuts: int, seed: int) -> None:
-    """Compare what is asked of a link with what ping and iperf3 measure, with every emulator that this machine can have.
+    """Compare the properties of emulated links with the measurements of ping and iperf3, for every emulator of this machine.
 
-    Round trips of 0, 1, 20, 100, 300 ms; losses of 0, 1, 5 %; rates of 10, 100, 1000 Mbit/s; how much a link carries that does nothing to
-    packets; how long a cut takes, with packets under way. With --json, one JSON object is the last line.
+    Round trips are 0, 1, 20, 100 and 300 ms, losses 0, 1 and 5 %, rates 10, 100 and 1000 Mbit/s. The throughput of an unlimited link and
+    the time of a cut with packets in transit are measured too. With --json, the last line is one JSON object.
     """
-    from atoll.bench.wan.experiment import Options, run
+    from atoll.bench.wan.experiment import EmulationOptions, run
     from atoll.bench.wan.programs import check_programs
     from atoll.bench.workspace import workspace
 
     check_programs()
     with workspace(say) as root:
-        report = run(Options(packets=packets, seconds=seconds, cuts=cuts, seed=seed), root, say)
+        report = run(EmulationOptions(packets=packets, seconds=seconds, cuts=cuts, seed=seed), root, say)
     if as_json:
         print(json.dumps(report))
     else:
@@ -40,19 +40,14 @@ def wan(*, as_json: bool, packets: int, seconds: float, cuts: int, seed: int) ->
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
     from atoll.bench.wan.experiment import EMULATORS, as_table
-    from atoll.cli.output import data_console
+    from atoll.cli.output import data_console, new_table
 
     for name in EMULATORS:
         if "skipped" in report[name]:
             click.echo(f"emulator {name}: skipped: {report[name]['skipped']}")
     click.echo(f"emulator {report['emulator']}:")
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    for title in ("ASKED", "MEASURED"):
-        table.add_column(title, justify="right")
+    table = new_table("", "ASKED", "MEASURED", numbers=("ASKED", "MEASURED"), wrapped=("",))
     for row in as_table(report):
         table.add_row(*row)
     for key, value in report.items():

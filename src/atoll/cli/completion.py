@@ -1,4 +1,4 @@
-"""`atoll completion`."""
+"""`atoll completion`: prints the script for completion in a shell."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", required=False, type=click.Choice(SHELLS))
 @click.pass_context
 def command(ctx: click.Context, shell: str | None) -> None:
-    """Print what completes atoll's words in your shell.
+    """Print a completion script for your shell.
 
-    Without an argument, for the shell that $SHELL names.
+    Without an argument, the script is for the shell that $SHELL names.
     """
     from click.shell_completion import get_completion_class
 

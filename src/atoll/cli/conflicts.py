@@ -1,4 +1,4 @@
-"""`atoll conflicts`."""
+"""`atoll conflicts`: lists conflicts of names and ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.output import data_console, print_json
+from atoll.cli.output import data_console, new_table, print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 @click.argument("site", required=False, metavar="[SITE]", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
-    """List names given twice, and ids that mean different things.
+    """List resources that have the same name or id.
 
-    Of two resources that two sites gave one name while they were apart, both are kept. The one made first keeps it, the other one's got a
-    suffix, the same at every site.
-    Rename or delete one of them with the usual client, and the conflict is gone.
+    If two sites that were separated gave two resources the same name, both resources are kept. The one that was created first keeps the
+    name; the other one's name gets a suffix, which is the same at every site.
+    To solve the conflict, rename or delete one of them with the usual client.
 
-    Of different things under one id none is copied, shared or changed by a gateway. Delete the one that does not belong there.
+    If different resources have the same id, no gateway copies, shares or changes any of them. Delete the wrong one.
     """
     from atoll.site.gateway_client import ask
 
-    found = ask(session.state, site, "GET", "/conflicts")
+    found = ask(session.state, site, "conflicts")
     if as_json:
         print_json(found)
         return
@@ -44,22 +44,14 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
 
 
 def _names(conflicts: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("KIND", "NAME", "KEPT BY", "RENAMED", "IS CALLED"):
-        table.add_column(title, no_wrap=True)
+    table = new_table("KIND", "NAME", "KEPT BY", "RENAMED", "IS CALLED")
     for each in conflicts:
         table.add_row(each["kind"], each["name"], each["kept"], each["renamed"], each["new_name"])
     return table
 
 
 def _ids(differing: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("KIND", "ID", "SITES", "SINCE", "WHY"):
-        table.add_column(title, no_wrap=title != "WHY")
+    table = new_table("KIND", "ID", "SITES", "SINCE", "WHY", wrapped=("WHY",))
     for each in differing:
         table.add_row(each["kind"], each["id"], ",".join(each["sites"]), each["since"], each["why"])
     return table

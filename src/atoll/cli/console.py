@@ -1,4 +1,4 @@
-"""`atoll console`: the terminal, attached to a server's serial console."""
+"""`atoll console`: attaches the terminal to a server's serial console."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import sys
 
 import click
 
+from atoll.cli.output import plain
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, verb
 
 
 @verb("console", "atoll console web\natoll console --site paris 8c0a6f0e-6a53-4c3f-9d8d-3b0a5d4b6d0b")
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="Whose gateway is asked; without it, the cloud's first site's.")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway is asked. [default: the first]")
 @click.argument("server")
 @click.pass_obj
 def command(session: Session, site: str | None, server: str) -> None:
-    """Attach the terminal to a serial console.
+    """Attach the terminal to the serial console of a server.
 
-    SERVER is a name or id, of a server anywhere in the cloud. All keys go to the guest, Ctrl-C too; Ctrl-] leaves. Press Enter if there is
-    nothing to be seen. A serial console has one terminal at a time: the last one gets it. Without a terminal, what is read from standard
-    input goes to the guest, and what the guest writes to standard output, until the guest's end is closed.
+    SERVER is the name or id of a server anywhere in the cloud. All keys go to the guest, Ctrl-C too; Ctrl-] leaves. If the screen is
+    empty, press Enter. A serial console has one terminal at a time: a new one takes it over. Without a terminal, standard input goes to
+    the guest, and the guest's output to standard output, until the guest's end is closed.
     """
     from atoll.cli.terminal import attach
     from atoll.errors import AtollError
-    from atoll.runtime.control import connect
+    from atoll.runtime.client import connect
     from atoll.site import wan
     from atoll.site.console import Consoles
     from atoll.site.sites import applied_cloud, site_settings
@@ -39,4 +40,4 @@ def command(session: Session, site: str | None, server: str) -> None:
     if sys.stdin.isatty():
         click.echo(f"on the console of {where}; Ctrl-] leaves", err=True)
     why = attach(console.url)
-    click.echo(f"off the console of {where}{f': {why}' if why else ''}", err=True)
+    click.echo(f"off the console of {where}{f': {plain(why)}' if why else ''}", err=True)

@@ -1,4 +1,4 @@
-"""`atoll destroy`."""
+"""`atoll destroy`: deletes sites."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from atoll.cli.verb import complete_site, verb
 
 
 @verb("destroy", "atoll destroy paris\natoll destroy --yes")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.argument("sites", nargs=-1, metavar="[SITE]...", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
-    """Stop sites, or all of them, and delete everything they hold.
+    """Stop some or all sites, and delete their data.
 
-    Servers, images, networks, users and passwords of these sites are gone for good.
+    The servers, images, networks, users and passwords of these sites are deleted for good.
     """
     from atoll.cli.progress import Progress
     from atoll.site.lifecycle import destroy, destroyable
@@ -38,10 +38,10 @@ def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
 
 
 def confirm(question: str) -> None:
-    """Ask before what can't be undone.
+    """Ask the user to confirm a change that can't be undone.
 
     Raises:
-        click.UsageError: there is nobody to ask.
+        click.UsageError: standard input is not a terminal.
         click.Abort: the answer is no.
     """
     if not sys.stdin.isatty():

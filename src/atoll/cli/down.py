@@ -1,4 +1,4 @@
-"""`atoll down`."""
+"""`atoll down`: stops sites."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from atoll.cli.verb import complete_site, verb
 @click.argument("sites", nargs=-1, metavar="[SITE]...", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, sites: tuple[str, ...]) -> None:
-    """Stop sites, or all of them, and keep everything they hold.
+    """Stop some or all sites, and keep their data.
 
-    `atoll up` brings them back with their servers, images and networks.
+    `atoll up` starts them again with their servers, images and networks.
     """
     from atoll.cli.progress import Progress
     from atoll.site.lifecycle import down

@@ -1,4 +1,4 @@
-"""`atoll env`."""
+"""`atoll env`: prints a site's credentials for a shell."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from atoll.cli.verb import complete_site, json_option, verb
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """Print shell exports for the administrator of SITE.
 
-    Every OpenStack client understands these variables. Without SITE, it is the cloud's first; for a compute site, it is its
-    control site. Some variables that would lead elsewhere are unset. A site of a topology has a network of its own, into which only
-    `atoll shell` and `atoll exec` lead: they set these variables too.
+    Every OpenStack client understands these variables. Without SITE, they are those of the cloud's first site; for a compute site,
+    those of its control site. Conflicting variables are unset. In a topology, each site has a network of its own, which only
+    `atoll shell` and `atoll exec` enter; both set these variables too.
     """
     from atoll.site.clients import CONTRADICTING, exports
     from atoll.site.sites import applied_cloud, site_settings

@@ -1,4 +1,4 @@
-"""`atoll exec`: a program inside a site."""
+"""`atoll exec`: runs a program inside a site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, verb
 
 _AS_TYPED = {"allow_interspersed_args": False, "ignore_unknown_options": True}
-"""Everything after the site belongs to the program."""
+"""Settings that leave all arguments after the site to the program."""
 
 
 @verb(
@@ -24,8 +24,8 @@ _AS_TYPED = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 def command(session: Session, site: str, program: tuple[str, ...]) -> None:
     """Run a program inside SITE.
 
-    It is in the site's own network, if the cloud has a topology, and has the OS_* variables of the site's administrator; for a compute
-    site, these are its control site's. Files and processes are those of this machine. The exit code is the program's.
+    If the cloud has a topology, the program runs in the site's own network. It has the OS_* variables of the site's administrator; for a
+    compute site, those of its control site. Files and processes are those of this machine. The exit code is the program's.
     """
     from atoll.site.inside import place
 

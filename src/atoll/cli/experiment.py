@@ -1,4 +1,4 @@
-"""What all experiments of `atoll bench` share."""
+"""Functions that all experiments of `atoll bench` share."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _LEADING_ASTRAY = ("OS_", "ATOLL_", "RABBITMQ_", "MYSQL_", "GUNICORN_")
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of an experiment's processes: a person's own, without what leads to a cloud or to a configuration of theirs."""
+    """Return the environment for an experiment's processes: the user's own, without variables of a cloud, a broker or a database."""
     return {name: value for name, value in environment.items() if not name.startswith(_LEADING_ASTRAY)}
 
 
 def say(text: str) -> None:
-    """Tell a person what is going on."""
+    """Print a message about progress on standard error."""
     click.echo(f"bench: {text} …", err=True)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
-    """The value of `--sites`: numbers of sites, with commas between them.
+    """Parse the value of `--sites`, and return the numbers of sites.
 
     Raises:
-        click.BadParameter: it is something else.
+        click.BadParameter: the text is no list of numbers with commas.
     """
     try:
         sizes = tuple(int(part) for part in text.split(","))

@@ -1,4 +1,4 @@
-"""The top level: global options, and which module has which verb."""
+"""The top level of the command line: global options, and the modules of the verbs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 import atoll
 from atoll.cli.session import Session
-from atoll.cli.verb import write_lines
+from atoll.cli.verb import Group
 
 VERBS = {
     "up": "atoll.cli.up",
@@ -30,40 +30,44 @@ VERBS = {
     "topology": "atoll.cli.topology",
     "wan": "atoll.cli.wan",
     "image": "atoll.cli.image",
+    "cloudlet": "atoll.cli.cloudlet",
+    "trace": "atoll.cli.trace",
+    "plan": "atoll.cli.plan",
     "bench": "atoll.cli.bench",
+    "experiment": "atoll.cli.experiments",
     "tempest-conf": "atoll.cli.tempest_conf",
     "version": "atoll.cli.version",
     "completion": "atoll.cli.completion",
 }
-"""The module of each verb, which has it as `command`; in the order of the help page."""
+"""The module of each verb, whose `command` it is, in the order of the help page."""
 
 EXIT_CODES = {
     0: "done",
-    1: "an expected failure, told in one line as `error: …`, mostly with a `hint: …`",
-    2: "the command line makes no sense",
+    1: "an expected failure, reported in one line as `error: …`, mostly with a `hint: …`",
+    2: "the command line is not valid",
     70: "a bug in atoll; --traceback shows where",
     130: "interrupted by Ctrl-C",
 }
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """A group that imports the module of a verb only when the verb is used or listed."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The verbs, in the order of `VERBS`."""
+        """Return the names of the verbs, in the order of `VERBS`."""
         return list(VERBS)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """One verb; None if there is no such one."""
+        """Import and return a verb; `None` if it does not exist."""
         if name not in VERBS:
             return None
         command = import_module(VERBS[name]).command
         assert isinstance(command, click.Command)
         return command
 
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example and the exit codes."""
-        write_lines(formatter, "Example", ["atoll up", "atoll openstack server list"])
+        super().format_epilog(ctx, formatter)
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
 
@@ -72,13 +76,13 @@ def _remember(ctx: click.Context, name: str, value: object) -> None:
     setattr(ctx.ensure_object(Session), name, value)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, example="atoll up\natoll openstack server list", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="ATOLL_STATE",
     metavar="DIR",
-    help="Where the cloud is kept. [env: ATOLL_STATE; default: $XDG_STATE_HOME/atoll]",
+    help="The directory with the cloud's files. [env: ATOLL_STATE; default: $XDG_STATE_HOME/atoll]",
 )
 @click.option("--traceback", is_flag=True, help="Show Python's traceback of an error.")
 @click.version_option(atoll.__version__, message="atoll %(version)s")

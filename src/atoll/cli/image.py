@@ -9,7 +9,7 @@ import click
 
 from atoll.cli.output import print_json
 from atoll.cli.session import Session
-from atoll.cli.verb import complete_site, json_option, verb, write_lines
+from atoll.cli.verb import complete_site, group, json_option, verb
 
 if TYPE_CHECKING:
     from atoll.guest import Given
@@ -17,42 +17,37 @@ if TYPE_CHECKING:
     from atoll.site.guest_image import Uploaded
 
 
-class _Verbs(click.Group):
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_lines(formatter, "Example", ["atoll image build", "atoll image build --upload guest"])
-
-
-@click.group("image", cls=_Verbs)
+@group("image", "atoll image build\natoll image build --upload guest")
 def command() -> None:
-    """Make images for guests."""
+    """Build images for guests."""
 
 
 _READABLE = click.Path(exists=True, path_type=Path)
 
 
 @verb("build", "atoll image build --upload guest\natoll image build guest.img --kernel /boot/vmlinuz-6.1 --modules /lib/modules/6.1")
-@click.option("--kernel", type=_READABLE, metavar="VMLINUZ", help="The kernel; goes with --modules.")
-@click.option("--modules", type=_READABLE, metavar="DIR", help="Its modules, a directory such as /lib/modules/VERSION.")
-@click.option("--upload", metavar="NAME", help="Upload it to a site that runs, as a public image of this name.")
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="To which site; without it, the cloud's first.")
+@click.option("--kernel", type=_READABLE, metavar="VMLINUZ", help="The kernel; requires --modules.")
+@click.option("--modules", type=_READABLE, metavar="DIR", help="The kernel's modules, a directory such as /lib/modules/VERSION.")
+@click.option("--upload", metavar="NAME", help="Upload the image to a running site, as a public image of this name.")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site to upload to. [default: the first]")
 @json_option
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def build(session: Session, /, file: Path | None, upload: str | None, site: str | None, *, as_json: bool, **kernel: Path | None) -> None:
-    """Make a small image that boots in seconds and names itself.
+    """Build a small image that boots in seconds and shows its name.
 
-    Its guests take their addresses by DHCP, and their names, SSH keys and user data from a config drive or the metadata service; at port
-    80 they say who they are. It is made of this machine's Debian packages, without root, and once: without FILE it is in the cache
-    directory. Without --kernel its kernel is this machine's own if that is Debian's, or else Debian's kernel for clouds, which apt
-    fetches the first time.
+    Guests get their addresses by DHCP, and their names, SSH keys and user data from a config drive or the metadata service; a web page
+    at port 80 shows their names. The image is built once, from this machine's Debian packages and without root. Without FILE, it stays in
+    the cache directory. Without --kernel, it has this machine's kernel if that is Debian's; otherwise apt fetches Debian's cloud kernel
+    the first time.
 
-    --upload leaves an image alone that is there already with the same content.
+    --upload does nothing if the site has an image of that name with the same content.
     """
     from atoll.guest import build as built
     from atoll.guest.image import copy
 
     if site is not None and upload is None:
-        raise click.UsageError("--site says where to upload to: expected --upload NAME too")
+        raise click.UsageError("--site is the site to upload to: expected --upload NAME too")
     given = _given(**kernel)
     settings = _running(session, site) if upload is not None else None
     found = built(session.cache, given, _say)
@@ -83,9 +78,9 @@ def _given(kernel: Path | None, modules: Path | None) -> Given | None:
 
 
 def _running(session: Session, site: str | None) -> Settings:
-    """The settings of a site that runs, before anything is made for it."""
+    """Return the settings of a running site, before the image is built for it."""
     from atoll.errors import AtollError
-    from atoll.runtime.control import connect
+    from atoll.runtime.client import connect
     from atoll.site.sites import site_settings
 
     session.state.check()
@@ -105,7 +100,7 @@ def _upload(session: Session, settings: Settings, image: Path, name: str) -> Upl
     return GuestImages(settings).upload(image, name)
 
 
-def _print(  # noqa: PLR0913, PLR0917, RUF100 - each is a field
+def _print(  # noqa: PLR0913 - each is a field
     kernel: str, path: Path, name: str | None, settings: Settings | None, uploaded: Uploaded | None, *, made: bool
 ) -> None:
     report: dict[str, Any] = {"file": str(path), "kernel": kernel, "made": made}

@@ -1,4 +1,4 @@
-"""`atoll logs`."""
+"""`atoll logs`: shows logs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from atoll.cli.output import plain
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, verb
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @verb("logs", "atoll logs paris/nova\natoll logs -f -n 0 paris")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines of each log.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they are written, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="Number of last lines of each log.")
 @click.argument("target", required=False, metavar="[SITE[/SERVICE]]", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, target: str | None, *, follow: bool, lines: int) -> None:
     """Show the logs of a service, of a site, or of all sites.
 
-    Two more names are known: `supervisor`, and `template/SERVICE` for what happened when a service's schema was made.
+    Two other logs exist: `supervisor`, and `template/SERVICE` for the creation of a service's database schema.
     """
     from atoll.site.logs import follow as followed
     from atoll.site.logs import logs_of
@@ -45,7 +46,8 @@ def command(session: Session, target: str | None, *, follow: bool, lines: int) -
 
 
 def _write(log: Log, line: str, width: int) -> None:
-    print(f"{log.name:{width}} | {line}" if width else line)
+    shown = plain(line.expandtabs())
+    print(f"{log.name:{width}} | {shown}" if width else shown)
 
 
 def _say_nothing(logs: Sequence[Log]) -> None:

@@ -1,4 +1,4 @@
-"""Runs the program: errors become one line on standard error, and an exit code."""
+"""The program `atoll`: errors become one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from atoll.cli.group import cli
+from atoll.cli.output import plain
 from atoll.cli.session import Session
 from atoll.errors import AtollError
 
@@ -22,16 +23,16 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def main() -> NoReturn:
-    """Run as a program."""
+    """Run the program with the arguments of the process, and exit."""
     find_system_programs()
-    # Whatever is written below the state directory is for its owner alone, also by those we start.
+    # Files in the state directory are for their owner alone, also those that child processes write.
     sys.exit(run(sys.argv[1:], os.umask(0o077)))
 
 
 def find_system_programs() -> None:
-    """Search for programs in the directories for administrators too.
+    """Add the directories of system programs to the PATH.
 
-    Debian's libvirtd, ovs-vswitchd and others are there, which are not on the path of root by `su`, nor on that of ordinary users.
+    Debian installs libvirtd, ovs-vswitchd and others there; the PATH of ordinary users, and of root after `su`, lacks them.
     """
     path = os.environ.get("PATH") or os.defpath
     missing = [directory for directory in SYSTEM_PATH if directory not in path.split(os.pathsep)]
@@ -39,11 +40,11 @@ def find_system_programs() -> None:
 
 
 def run(arguments: Sequence[str], umask: int | None = None) -> int:
-    """Run a command line.
+    """Run a command line, and return its exit code.
 
     Args:
-        arguments: without the program's name.
-        umask: the person's own; see `Session.restore`.
+        arguments: the arguments, without the program's name.
+        umask: the user's own umask; see `Session.restore`.
 
     Returns:
         The exit code; see `group.EXIT_CODES`.
@@ -76,10 +77,10 @@ def _report(error: Exception, session: Session) -> int:
             _print(_lower(error.format_message()), None, session)
             return FAILURE
         case click.Abort():
-            _print("interrupted", "what was begun goes on: see `atoll status`", session)
+            _print("interrupted", "operations that have begun go on: see `atoll status`", session)
             return INTERRUPTED
         case OSError():
-            # A full disk behind `>`, a terminal that went away: whatever concerns the state directory was explained below.
+            # A full disk behind `>`, a closed terminal, or the cache; errors in the state directory are AtollErrors already.
             hint = "set XDG_CACHE_HOME to a directory of your own" if _is_cache(error.filename, session.cache) else None
             _print(f"{error.filename or 'standard output'}: {(error.strerror or str(error)).lower()}", hint, session)
             return FAILURE
@@ -90,7 +91,7 @@ def _report(error: Exception, session: Session) -> int:
 
 
 def _is_cache(refused: object, cache: Path) -> bool:
-    """True if what the system refused is the cache directory, leads to it, or is in it."""
+    """Return whether a refused path is the cache directory, a parent of it, or inside it."""
     if not isinstance(refused, str):
         return False
     path = Path(refused)
@@ -101,7 +102,8 @@ def _print(message: str, hint: str | None, session: Session) -> None:
     text = f"error: {session.spell(message)}\n"
     if hint:
         text += f"hint: {session.spell(hint)}\n"
-    sys.stderr.write(text)
+    # A name in the text may be another user's, or another machine's.
+    sys.stderr.write("\n".join(map(plain, text.split("\n"))))
 
 
 def _lower(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`atoll site invite, join, leave, revoke`: who belongs to the cloud."""
+"""`atoll site invite`, `join`, `leave` and `revoke`: membership of the cloud."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="T
 
 @verb("invite", "atoll site invite nice\natoll site invite nice --at lyon --minutes 10 --json")
 @_at
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="How long the token is good.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="Minutes until it expires.")
 @json_option
 @click.argument("name")
 @click.pass_obj
 def invite(session: Session, name: str, at: str | None, minutes: float, *, as_json: bool) -> None:
-    """Print a token with which a site can join.
+    """Print a token with which a site can join the cloud.
 
-    A site on another machine, or with another state directory, joins this cloud with it. It is good once, for a site of this name.
-    Whoever has it can join: hand it over as you would a password.
+    A site on another machine, or with another state directory, joins with this token. It is valid once, for a site of this name.
+    Anyone who has it can join: treat it like a password.
     """
     from atoll.site.gateway_client import ask
 
-    found = ask(session.state, at, "POST", "/invite", {"name": name, "lifetime_s": minutes * 60})
+    found = ask(session.state, at, "invite", name=name, lifetime_s=minutes * 60)
     if as_json:
         print_json(found)
     else:
@@ -37,30 +37,30 @@ def invite(session: Session, name: str, at: str | None, minutes: float, *, as_js
 
 
 @verb("join", "atoll site join atoll1.WyJuaWNl… --host 192.0.2.7\natoll site join - --host 192.0.2.7 < token")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The IPv4 address at which the other sites find this one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The IPv4 address at which the other sites reach this one.")
 @click.option("--port", type=click.IntRange(1024, 65520), help="Base port. [default: 15000]")
 @click.option(
     "--admin-password-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A file with the password of the cloud's user admin; without it, `clouds.yaml` here has a wrong one.",
+    help="A file with the password of the cloud's user admin, for `clouds.yaml`. Without it, the password there is not valid.",
 )
 @json_option
 @click.argument("token")
 @click.pass_obj
-def join(  # noqa: PLR0913, PLR0917, RUF100 - each is an option
+def join(  # noqa: PLR0913 - each is an option
     session: Session, token: str, host: str, port: int | None, admin_password_file: Path | None, *, as_json: bool
 ) -> None:
-    """Make a site here that joins the cloud of a token.
+    """Create a site that joins the cloud that TOKEN names.
 
-    The site is brought up. It learns the cloud's users, and lists the other sites' servers as they list its own. TOKEN may be `-` for
-    standard input, where others can't see it.
+    The site is brought up, and receives the cloud's users. From then on, all sites list one another's servers. TOKEN may be `-` for
+    standard input, which hides it from other users.
     """
     from atoll.cli.progress import Progress
     from atoll.site.joining import join as joined
     from atoll.site.passwords import read_password
 
     begun = time.monotonic()
-    text = sys.stdin.read() if token == "-" else token  # noqa: S105
+    text = sys.stdin.read() if token == "-" else token  # noqa: S105 - "-" is standard input
     password = read_password(admin_password_file, "admin") if admin_password_file else None
     with Progress("joining") as progress:
         outcome = joined(session.state, session.cache, text, host, port, password, progress.event)
@@ -72,21 +72,21 @@ def join(  # noqa: PLR0913, PLR0917, RUF100 - each is an option
 
 
 @verb("leave", "atoll site leave nice")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @click.argument("site", metavar="SITE", shell_complete=complete_site)
 @click.pass_obj
 def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
-    """Take a site out of its cloud, in good order.
+    """Remove a site from its cloud, in good order.
 
-    It keeps all it holds, and goes on as a cloud of its own; its name can't be used again in the one it left.
+    The site keeps its data, and goes on as a cloud of its own. Its name can't be used again in the cloud that it has left.
     """
     from atoll.cli.destroy import confirm
     from atoll.site.gateway_client import ask
 
     if not yes:
         confirm(f"Take {site} out of the cloud?")
-    ask(session.state, site, "POST", "/leave")
+    ask(session.state, site, "leave")
     if as_json:
         print_json({"left": site})
     else:
@@ -95,15 +95,15 @@ def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
 
 @verb("revoke", "atoll site revoke nice --at paris")
 @_at
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @click.argument("site", metavar="SITE")
 @click.pass_obj
 def revoke(session: Session, site: str, at: str | None, *, yes: bool, as_json: bool) -> None:
-    """Shut a stolen site out, for ever.
+    """Exclude a stolen site from the cloud, for ever.
 
-    Its certificate, its tokens and whatever it writes count nowhere from the moment a site learns of this, which those that are cut off do
-    when they are back. A compute site's certificate opens nothing at its control site from now on.
+    Every site that receives the revocation rejects the site's certificate, its tokens and its changes; a site that is cut off receives it
+    when its link is back. The certificate of a compute site is rejected by its control site.
     """
     from atoll.cli.destroy import confirm
     from atoll.site import revocation

@@ -1,4 +1,4 @@
-"""`atoll mesh`."""
+"""`atoll mesh`: shows the members of the cloud."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.output import data_console, print_json
+from atoll.cli.output import data_console, new_table, print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb
 
@@ -21,13 +21,13 @@ _STYLES = {"alive": "green", "suspect": "yellow", "unreachable": "bold red", "re
 @click.argument("site", required=False, metavar="[SITE]", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
-    """Show the cloud's members, as a site sees them.
+    """Show the members of the cloud, as one site sees them.
 
-    RTT is an estimate by network coordinates. Without SITE the first site is asked.
+    RTT is estimated from network coordinates. Without SITE, the first site is asked.
     """
     from atoll.site.gateway_client import ask
 
-    found = ask(session.state, site, "GET", "/members")
+    found = ask(session.state, site, "members")
     if as_json:
         print_json(found)
         return
@@ -40,17 +40,12 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
 
 
 def _table(found: dict[str, Any]) -> Table:
-    from rich.table import Table
+    from atoll.cli.tables import styled
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("MEMBER", no_wrap=True)
-    table.add_column("STATE", no_wrap=True)
-    table.add_column("RTT", justify="right", no_wrap=True)
-    table.add_column("GATEWAY", no_wrap=True)
+    table = new_table("MEMBER", "STATE", "RTT", "GATEWAY", numbers=("RTT",))
     for member in found["members"]:
         state = "here" if member["name"] == found["site"] else member["state"]
-        style = _STYLES.get(state)
         rtt = "" if member.get("rtt_ms") is None or state == "here" else f"{member['rtt_ms']:.1f} ms"
         address = f"http://{member['host']}:{member['public_port']}"
-        table.add_row(member["name"], f"[{style}]{state}[/{style}]" if style else state, rtt, address)
+        table.add_row(member["name"], styled(state, _STYLES.get(state)), rtt, address)
     return table

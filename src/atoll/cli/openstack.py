@@ -1,4 +1,4 @@
-"""`atoll openstack`: the unmodified client, told which site to speak to."""
+"""`atoll openstack`: runs OpenStack's unmodified client for a site."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atoll.errors import AtollError
 
 
 class _PassThrough(Verb):
-    """Takes its own options only in front of the client's arguments, which are passed on untouched."""
+    """A verb with options of its own only before the client's arguments, which are passed on unchanged."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         count = 0
@@ -33,16 +33,16 @@ class _PassThrough(Verb):
     cls=_PassThrough,
     options_metavar="[--site SITE]",
 )
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="Which site; without it, the cloud's first.")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site. [default: the first]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
 @click.pass_obj
 def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> None:
-    """Run the unmodified client as a site's administrator.
+    """Run OpenStack's unmodified client as a site's administrator.
 
-    For a compute site, it is its control site's. --site comes first; everything after it is the client's own:
-    `atoll openstack help` shows what that is.
+    For a compute site, this is the administrator of its control site. --site comes first; all arguments after it are the client's own:
+    `atoll openstack help` lists them.
     """
-    from atoll.runtime.control import connect
+    from atoll.runtime.client import connect
     from atoll.site import wan
     from atoll.site.clients import client_environment
     from atoll.site.sites import applied_cloud, site_settings
@@ -59,4 +59,4 @@ def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> N
     wan.enter(state, applied_cloud(state), settings.site)
     sys.stdout.flush()
     session.restore()
-    os.execve(program, ["openstack", *arguments], client_environment(settings, state.clouds_file, os.environ))  # noqa: S606
+    os.execve(program, ["openstack", *arguments], client_environment(settings, state.clouds_file, os.environ))  # noqa: S606 - replaces this process

@@ -1,13 +1,16 @@
-"""How numbers and tables look."""
+"""Formats of tables, numbers and JSON on the terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from atoll.cli.tables import Table
 
 STATE_STYLES = {
     "ready": "green",
@@ -17,37 +20,63 @@ STATE_STYLES = {
     "restarting": "yellow",
     "partial": "yellow",
 }
-"""Colours, for those who see them; the word itself says the same."""
+"""Colours of states; the word alone carries the same information."""
 
-_WIDE = 200  # columns of a table that goes to a file or a pipe: nothing is to be cut off there
+_WIDE = 200  # columns of a table in a file or a pipe, where nothing may be cut off
+
+
+def plain(text: str) -> str:
+    """Return a text of others so that it can't command the terminal: with an escape in place of what is not printable.
+
+    Not printable are control characters, of which a terminal also takes U+0080 to U+009F for commands, and line breaks. Neither are
+    characters that can't be seen or that reverse the direction of the text after them, and halves of surrogate pairs.
+    """
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def new_table(*titles: str, numbers: Collection[str] = (), wrapped: Collection[str] = (), header: bool = True) -> Table:
+    """Return an empty table without lines, with two spaces between columns.
+
+    Args:
+        titles: titles of its columns.
+        numbers: titles of columns that are aligned to the right.
+        wrapped: titles of columns whose text may take several lines; other columns are never wrapped.
+        header: whether to show the titles.
+    """
+    from atoll.cli.tables import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=header)
+    for title in titles:
+        table.add_column(title, justify="right" if title in numbers else "left", no_wrap=title not in wrapped)
+    return table
 
 
 def data_console() -> Console:
-    """For tables on standard output."""
+    """Return a console for tables on standard output."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def message_console() -> Console:
-    """For progress on standard error."""
+    """Return a console for progress on standard error."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def print_json(data: Any) -> None:  # noqa: ANN401, RUF100
-    """Print data as JSON."""
+def print_json(data: Any) -> None:
+    """Print data as indented JSON."""
     print(json.dumps(data, indent=2))
 
 
 def megabytes(count: int | None) -> str:
-    """A number of bytes for a person; empty for None."""
+    """Return a number of bytes as text in MB; empty for `None`."""
     return "" if count is None else f"{count / 1e6:.0f} MB"
 
 
 def duration(seconds: float | None) -> str:
-    """A number of seconds for a person: the two largest units; empty for None."""
+    """Return a number of seconds as text in the two largest units; empty for `None`."""
     if seconds is None:
         return ""
     total = int(seconds)

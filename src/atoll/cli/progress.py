@@ -1,4 +1,4 @@
-"""Shows what happens while something takes more than a second."""
+"""Progress of operations that take more than a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from atoll.cli.output import STATE_STYLES, message_console
+from atoll.cli.output import STATE_STYLES, message_console, new_table, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from atoll.runtime.events import Event
 
 PATIENCE_S = 1.0
-"""Seconds for which nothing is shown."""
+"""Seconds before progress is shown."""
 
 FINAL = frozenset({"ready", "done", "failed", "stopped"})
 _TOLD = FINAL | {"restarting"}
@@ -36,9 +36,9 @@ class Progress:
     """A live list of processes on a terminal, plain lines elsewhere; both on standard error.
 
     Args:
-        title: what is going on.
-        console: where; None means standard error.
-        clock: seconds, monotonic.
+        title: name of the operation.
+        console: console for the output; `None` means standard error.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, title: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,7 +65,7 @@ class Progress:
                 self._live.stop()
 
     def event(self, event: Event) -> None:
-        """Take note of what happened."""
+        """Record an event of a process."""
         state = str(event.state)
         with self._lock:
             self._lines[event.process] = _Line(state, self._clock(), event.seconds)
@@ -75,7 +75,7 @@ class Progress:
                 self._tell(f"{event.process}: {_plain(state, event.seconds)}")
 
     def show(self) -> None:
-        """Begin to show: patience is over."""
+        """Start to show progress, when `PATIENCE_S` is over."""
         from rich.live import Live
 
         with self._lock:
@@ -91,21 +91,20 @@ class Progress:
         if self._held is not None:
             self._held.append(text)
         else:
-            self._console.print(text, soft_wrap=True)
+            self._console.print(plain(text), soft_wrap=True)
 
     def _table(self) -> Table:
-        from rich.table import Table
+        from atoll.cli.tables import styled
 
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table = new_table(header=False)
         lines = dict(self._lines)
         final = sum(line.state in FINAL for line in lines.values())
         counted = f"{final} of {len(lines)}" if lines else ""
-        table.add_row(f"[bold]{self._title}[/bold]", counted, f"{self._clock() - self._begun:.0f} s")
-        # What is still going on first: with many sites the rest may not fit on the screen.
+        table.add_row(styled(self._title, "bold"), counted, f"{self._clock() - self._begun:.0f} s")
+        # Unfinished processes first: with many sites, not all lines fit on the screen.
         for name, line in sorted(lines.items(), key=lambda item: item[1].state in FINAL)[: max(3, self._console.height - 3)]:
             seconds = line.seconds if line.state in FINAL else self._clock() - line.since
-            style = STATE_STYLES.get(line.state, "")
-            table.add_row(f"  {name}", f"[{style}]{line.state}[/{style}]" if style else line.state, f"{seconds:.1f} s")
+            table.add_row(f"  {name}", styled(line.state, STATE_STYLES.get(line.state)), f"{seconds:.1f} s")
         return table
 
 

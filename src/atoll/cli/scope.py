@@ -1,50 +1,44 @@
-"""`atoll scope`: what an expression of the scope language means."""
+"""`atoll scope`: explanation of expressions of the scope language."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import click
 
-from atoll.cli.output import data_console, print_json
+from atoll.cli.output import data_console, new_table, print_json
 from atoll.cli.session import Session
-from atoll.cli.verb import complete_site, json_option, verb, write_lines
+from atoll.cli.verb import complete_site, group, json_option, verb
 from atoll.errors import AtollError
 
 
-class _Verbs(click.Group):
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_lines(formatter, "Example", ["atoll scope explain '{compute: paris & lyon, image: nice}'"])
-
-
-@click.group("scope", cls=_Verbs)
+@group("scope", "atoll scope explain '{compute: paris & lyon, image: nice}'")
 def command() -> None:
-    """Find out what a scope means.
+    """Explain expressions of the scope language.
 
-    A scope says which sites a request is about. Clients send it as the header X-Scope, in the URL, or by `openstack --os-scope`.
+    A scope names the sites that a request concerns. Clients send it as the header X-Scope, in the URL, or by `openstack --os-scope`.
     """
 
 
 @verb("explain", "atoll scope explain '{compute: paris || lyon}'\natoll scope explain '{around: paris, 20ms}' --site nice --json")
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="Whose gateway is asked; without it, the cloud's first site's.")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway is asked. [default: the first]")
 @json_option
 @click.argument("scope")
 @click.pass_obj
 def explain(session: Session, scope: str, site: str | None, *, as_json: bool) -> None:
-    """Say what SCOPE would do now: which service's requests go where, and in what order.
+    """Print the sites that the requests to each service would go to with SCOPE, in their order.
 
-    Nothing is changed. A mistake is pointed at.
+    Nothing is changed. An error shows its position in SCOPE.
     """
     from atoll.gateway.scope.model import ScopeError
     from atoll.gateway.scope.parser import parse
     from atoll.site.gateway_client import ask
 
     try:
-        parse(scope)  # no site is needed to see that
+        parse(scope)  # syntax errors need no site
     except ScopeError as error:
         _point_at(error)
-    found = ask(session.state, site, "GET", f"/scope?text={quote(scope, safe='')}")
+    found = ask(session.state, site, "scope", text=scope)
     if "invalid" in found:
         _point_at(ScopeError(scope, found["invalid"]["column"], found["invalid"]["what"]))
     if as_json:
@@ -56,16 +50,12 @@ def explain(session: Session, scope: str, site: str | None, *, as_json: bool) ->
 command.add_command(explain)
 
 
-def _point_at(error: Any) -> NoReturn:  # noqa: ANN401, RUF100 - a ScopeError, which is imported late
+def _point_at(error: Any) -> NoReturn:  # a ScopeError, which is imported late
     raise AtollError("scope.invalid", f"{error.message}\n{error.pointer()}") from None
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("SERVICE", no_wrap=True)
-    table.add_column("")
+    table = new_table("SERVICE", "", wrapped=("",))
     for service, plan in found["services"].items():
         table.add_row(service, plan["says"])
     data_console().print(table)

@@ -1,4 +1,4 @@
-"""What all verbs of one invocation share."""
+"""State that all verbs of one invocation share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Session:
     """One invocation of the program.
 
     Attributes:
-        directory: what --state says, absolute; None means the default.
-        traceback: True to show Python's traceback of an error.
-        umask: what it was before this program made its own stricter; None if it has not.
+        directory: absolute path of --state; `None` means the default.
+        traceback: whether to show Python's traceback of an error.
+        umask: the user's own umask; `None` if this program has not changed it.
     """
 
     def __init__(self) -> None:
@@ -29,33 +29,33 @@ class Session:
 
     @property
     def state(self) -> State:
-        """The state directory."""
+        """The state directory of the invocation."""
         from atoll.site.state import State, default_state
 
         return State(self.directory or default_state().absolute())
 
     @property
     def cache(self) -> Path:
-        """The cache directory."""
+        """The user's cache directory."""
         from atoll.site.state import default_cache
 
         return default_cache().absolute()
 
     @property
     def program(self) -> str:
-        """How a person has to call this program to reach the same cloud again: `atoll`, with a path if it needs one."""
+        """The command by which the user reaches the same cloud: `atoll`, with its path and --state if necessary."""
         words = [_program()]
         if self.directory is not None:
             words += ["--state", str(self.directory)]
         return shlex.join(words)
 
     def restore(self) -> None:
-        """Give back what is the person's own, for a program that takes this one's place."""
+        """Restore the user's umask, for a program that replaces this one."""
         if self.umask is not None:
             os.umask(self.umask)
 
     def spell(self, text: str) -> str:
-        """A text in which every command between backticks is one that works as it stands."""
+        """Return a text in which the commands between backticks can be copied and run as they are."""
         return text.replace("`atoll ", f"`{self.program} ")
 
 

@@ -1,4 +1,4 @@
-"""`atoll shell`: a shell inside a site."""
+"""`atoll shell`: runs a shell inside a site."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from atoll.cli.verb import complete_site, verb
 
 
 @verb("shell", "atoll shell paris\natoll shell paris -c 'openstack server list | wc -l'")
-@click.option("-c", "said", metavar="TEXT", help="Run this in the shell, and end.")
+@click.option("-c", "said", metavar="TEXT", help="Run this command line in the shell, and exit.")
 @click.argument("site", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, site: str, said: str | None) -> None:
     """Run your shell inside SITE.
 
-    As with `atoll exec`, it is in the site's own network, if the cloud has a topology, and has the credentials of its administrator.
-    $ATOLL_SITE says where you are; so does the prompt, if your shell is bash. The exit code is the shell's.
+    As with `atoll exec`, the shell runs in the site's own network, if the cloud has a topology, with the credentials of the site's
+    administrator. $ATOLL_SITE contains the name of the site; bash shows it in the prompt. The exit code is the shell's.
     """
     from atoll.site.inside import place, shell_command
 

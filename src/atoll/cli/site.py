@@ -1,4 +1,4 @@
-"""`atoll site`: single sites, while the others go on; and who belongs to the cloud."""
+"""`atoll site`: operations on single sites while the others go on, and membership of the cloud."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ import click
 from atoll.cli.membership import invite, join, leave, revoke
 from atoll.cli.output import print_json
 from atoll.cli.session import Session
-from atoll.cli.verb import complete_site, json_option, verb, write_lines
+from atoll.cli.verb import complete_site, group, json_option, verb
 from atoll.cli.wan import parse_changes
 
 if TYPE_CHECKING:
     from atoll.site.lifecycle import Outcome
 
 
-class _Verbs(click.Group):
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_lines(formatter, "Example", ["atoll site kill paris", "atoll site start paris", "atoll site add nice --link lyon:delay=3ms"])
-
-
-@click.group("site", cls=_Verbs)
+@group("site", "atoll site kill paris\natoll site start paris\natoll site add nice --link lyon:delay=3ms")
 def command() -> None:
-    """Stop, start, add single sites; join or leave a cloud.
+    """Stop, start, add, remove sites; join or leave a cloud.
 
-    The others go on meanwhile. What is so already is no error.
+    The other sites go on. It is no error if a site is in the requested state already.
     """
 
 
@@ -40,9 +35,9 @@ _sites = click.argument("sites", nargs=-1, required=True, metavar="SITE...", she
 @_sites
 @click.pass_obj
 def start(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
-    """Start sites that were stopped or killed.
+    """Start stopped or killed sites.
 
-    They come back with all they hold; the others stay as they are. A compute site needs its control site up.
+    The sites come back with their data; the other sites do not change. A compute site needs a running control site.
     """
     from atoll.cli.progress import Progress
     from atoll.site.operations import start as started
@@ -58,9 +53,9 @@ def start(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 @_sites
 @click.pass_obj
 def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
-    """Stop sites in good order, and keep all they hold.
+    """Stop sites in good order, and keep their data.
 
-    `atoll site start` starts them again. In a topology the network of a stopped site stays, and goes on forwarding packets.
+    `atoll site start` starts them again. In a topology, the network of a stopped site still forwards packets.
     """
     from atoll.cli.progress import Progress
     from atoll.site.operations import stop as stopped
@@ -75,10 +70,10 @@ def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 @_sites
 @click.pass_obj
 def kill(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
-    """Kill sites, as a power cut would.
+    """Kill sites, like a power cut.
 
-    SIGKILL goes to all their processes at once, and nothing restarts them but `atoll site start`. In a topology all their links are cut
-    first, so that nobody is told, and are healed by the start.
+    All processes of the sites get SIGKILL at once, and only `atoll site start` starts them again. In a topology, all links of the sites
+    are cut first, so that no site is notified; the start heals them.
     """
     from atoll.cli.progress import Progress
     from atoll.site.operations import kill as killed
@@ -89,12 +84,12 @@ def kill(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 
 
 class _Link(click.ParamType[tuple[str, dict[str, str]]]):
-    """The other end of a link, and what the link does."""
+    """The other end of a link, with the link's properties."""
 
     name = "OTHER[:NAME=VALUE,…]"
 
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, dict[str, str]]:  # noqa: ANN401, RUF100
-        """The name, and the words."""
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, dict[str, str]]:
+        """Return the name of the other end, and the properties as text."""
         if isinstance(value, tuple):
             return value
         other, colon, shape = value.partition(":")
@@ -104,12 +99,12 @@ class _Link(click.ParamType[tuple[str, dict[str, str]]]):
 
 
 class _Location(click.ParamType[tuple[float, float]]):
-    """A place on Earth."""
+    """A latitude and a longitude."""
 
     name = "LATITUDE,LONGITUDE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:  # noqa: ANN401, RUF100
-        """Both, in degrees."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        """Return latitude and longitude, in degrees."""
         if isinstance(value, tuple):
             return value
         try:
@@ -123,18 +118,18 @@ class _Location(click.ParamType[tuple[float, float]]):
     "add", "atoll site add nice --link lyon:delay=3ms,loss=0.1% --link paris\natoll site add edge --kind compute --control lyon --link lyon"
 )
 @click.option(
-    "--kind", type=click.Choice(["full", "compute"]), default="full", show_default=True, help="A whole OpenStack, or nova-compute alone."
+    "--kind", type=click.Choice(["full", "compute"]), default="full", show_default=True, help="A complete OpenStack, or nova-compute alone."
 )
 @click.option("--control", metavar="SITE", shell_complete=complete_site, help="The control site of a compute site.")
-@click.option("--link", "links", type=_Link(), multiple=True, help="A link of the new site. A preset of the topology makes its own.")
-@click.option("--location", type=_Location(), help="Where it is, if delays follow from distances.")
+@click.option("--link", "links", type=_Link(), multiple=True, help="A link of the new site, besides those of the topology's preset.")
+@click.option("--location", type=_Location(), help="Location in degrees, for a topology that derives delays from distances.")
 @json_option
 @click.argument("name")
 @click.pass_obj
-def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str, dict[str, str]], ...], **said: Any) -> None:  # noqa: ANN401, RUF100
-    """Add a site to the cloud that runs, and bring it up.
+def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str, dict[str, str]], ...], **said: Any) -> None:
+    """Add a site to the running cloud, and bring it up.
 
-    In a topology it gets a network of its own, and links: those of the topology's preset, and those said here.
+    In a topology, the site gets a network of its own, the links of the topology's preset, and the links given here.
     """
     from atoll.cli.progress import Progress
     from atoll.cloud.changes import NewSite
@@ -155,14 +150,14 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
 
 
 @verb("remove", "atoll site remove nice\natoll site remove --yes edge")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @_sites
 @click.pass_obj
 def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
-    """Take sites out of the cloud, and delete everything they hold.
+    """Remove sites from the cloud, and delete their data.
 
-    Their links go too. The last site, and a site whose links alone connect others, can't be removed.
+    Their links are removed too. The last site can't be removed, nor a site whose links alone connect other sites.
     """
     from atoll.cli.destroy import confirm
     from atoll.cli.progress import Progress
@@ -206,7 +201,7 @@ def _tell_started(outcome: Outcome, asked: Sequence[str], seconds: float, *, as_
 
 
 def _tell_restarted(outcome: Outcome, asked: Sequence[str]) -> None:
-    """What else had to be started, such as the bus of a site that became a control site."""
+    """Print the processes of other sites that were started, such as the bus of a site that became a control site."""
     others = [name for name in outcome.started if name.partition("/")[0] not in (*asked, "template")]
     if others:
         click.echo(f"started with it: {', '.join(others)}")

@@ -1,4 +1,4 @@
-"""`atoll status`."""
+"""`atoll status`: shows the processes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from atoll.cli.output import STATE_STYLES, data_console, duration, megabytes, print_json
+from atoll.cli.output import STATE_STYLES, data_console, duration, megabytes, new_table, print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from atoll.site.status import CloudStatus, Row
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 @click.argument("sites", nargs=-1, metavar="[SITE]...", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
-    """Show every process: its state, memory, uptime and restarts.
+    """Show the state, memory and uptime of every process.
 
-    MEMORY is the proportional set size: what several processes share is divided among them.
+    MEMORY is the proportional set size: memory that several processes share is divided among them.
     """
     from atoll.site.status import status
 
@@ -38,17 +39,14 @@ def command(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 
 
 def _table(found: CloudStatus) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("SERVICE", "STATE"):
-        table.add_column(title, no_wrap=True)
-    for title in ("PID", "MEMORY", "UPTIME", "RESTARTS"):
-        table.add_column(title, justify="right", no_wrap=True)
+    numbers = ("PID", "MEMORY", "UPTIME", "RESTARTS")
+    table = new_table("SERVICE", "STATE", *numbers, numbers=numbers)
     for each in found.sites:
         for row in each.processes:
             _add(table, row.name, row)
         what = f"{each.name}, of {each.control}," if each.control else each.name
+        if each.database not in {"", "sqlite"}:
+            table.add_row(f"{each.name} databases: {each.database}", *[""] * 5)
         _add_total(table, f"{what} in all", each.state, each.memory_bytes)
     for row in found.jobs:
         _add(table, row.name, row)
@@ -66,9 +64,12 @@ def _add(table: Table, name: str, row: Row) -> None:
 
 
 def _add_total(table: Table, name: str, state: str, memory: int) -> None:
-    table.add_row(f"[bold]{name}[/bold]", _state(state), "", f"[bold]{megabytes(memory)}[/bold]", "", "", end_section=True)
+    from atoll.cli.tables import styled
+
+    table.add_row(styled(name, "bold"), _state(state), "", styled(megabytes(memory), "bold"), "", "", end_section=True)
 
 
-def _state(state: str) -> str:
-    style = STATE_STYLES.get(state)
-    return f"[{style}]{state}[/{style}]" if style else state
+def _state(state: str) -> Text:
+    from atoll.cli.tables import styled
+
+    return styled(state, STATE_STYLES.get(state))

@@ -1,4 +1,4 @@
-"""Attaches standard input and output to a WebSocket."""
+"""Attachment of standard input and output to the WebSocket of a console."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atoll.errors import AtollError
 from atoll.gateway.console import WHY
 
 LEAVE = b"\x1d"
-"""Ctrl-], as telnet and virsh have it."""
+"""The key that leaves the console: Ctrl-], as in telnet and virsh."""
 
 _CHUNK = 4096
 _CONNECT_S = 30.0
@@ -26,16 +26,16 @@ _CLOSE = aiohttp.ClientWSTimeout(ws_close=2.0)
 
 
 def attach(url: str) -> str:
-    """Carry what is typed to a console, and show what comes from it, until either side ends it.
+    """Send standard input to a console and write its output to standard output, until either side ends it.
 
     Args:
-        url: of the console's WebSocket.
+        url: URL of the console's WebSocket.
 
     Returns:
-        Why the other side has ended it; empty if this one has.
+        The reason why the other side has ended it; empty if this side has.
 
     Raises:
-        AtollError: `console.unavailable`: it can't be opened.
+        AtollError: `console.unavailable`: the console can't be opened.
     """
     return asyncio.run(_attach(url))
 
@@ -59,7 +59,7 @@ async def _attach(url: str) -> str:
 async def _carry(socket: aiohttp.ClientWebSocketResponse, typed: int, shown: int) -> str:
     loop = asyncio.get_running_loop()
     left = asyncio.Event()
-    # A thread: it may be a file, a pipe or a terminal, and only some of these can be waited for in another way.
+    # In a thread, as standard input may be a file, which an event loop can't wait for.
     threading.Thread(target=_read, args=(typed, socket, loop, left), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, left.set)
@@ -89,9 +89,9 @@ async def _show(socket: aiohttp.ClientWebSocketResponse, shown: int) -> str:
 
 
 def _read(typed: int, socket: aiohttp.ClientWebSocketResponse, loop: asyncio.AbstractEventLoop, left: asyncio.Event) -> None:
-    """In a thread: send what is typed; each piece before the next is read."""
+    """Send standard input, in a thread; each piece is sent before the next is read."""
     interactive = os.isatty(typed)
-    with suppress(OSError, RuntimeError, aiohttp.ClientError):  # the other side is gone, or all of it ends
+    with suppress(OSError, RuntimeError, aiohttp.ClientError):  # the connection is closed, or the loop ends
         while data := os.read(typed, _CHUNK):
             kept, leave, _rest = data.partition(LEAVE) if interactive else (data, b"", b"")
             if kept:
@@ -100,19 +100,19 @@ def _read(typed: int, socket: aiohttp.ClientWebSocketResponse, loop: asyncio.Abs
                 break
         else:
             if not interactive:
-                return  # what was to be said is said; what is answered is still to come
+                return  # the whole input is sent; answers may still arrive
         loop.call_soon_threadsafe(left.set)
 
 
 @contextmanager
 def _raw(typed: int) -> Iterator[None]:
-    """Have a terminal pass on each key as it is; nothing to do for what is none."""
+    """Put a terminal into raw mode, in which each key is passed on unchanged; do nothing for other files."""
     if not os.isatty(typed):
         yield
         return
     before = termios.tcgetattr(typed)
     try:
-        tty.setraw(typed, termios.TCSADRAIN)  # what was typed ahead is for the guest too
+        tty.setraw(typed, termios.TCSADRAIN)  # keys that were typed before are for the guest too
         yield
     finally:
         termios.tcsetattr(typed, termios.TCSADRAIN, before)

@@ -1,4 +1,4 @@
-"""`atoll topology`: the network between sites, as it is written down."""
+"""`atoll topology`: the network between sites, as the cloud's YAML describes it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.output import data_console, print_json
+from atoll.cli.output import data_console, new_table, print_json
 from atoll.cli.session import Session
-from atoll.cli.verb import json_option, verb, write_lines
+from atoll.cli.verb import group, json_option, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,25 +21,21 @@ _MAP_ROWS = 24
 _MAP_COLUMNS = 120
 
 
-class _Verbs(click.Group):
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_lines(formatter, "Example", ["atoll topology show my-cloud.yaml", "atoll topology show --svg network.svg"])
-
-
-@click.group("topology", cls=_Verbs)
+@group("topology", "atoll topology show my-cloud.yaml\natoll topology show --svg network.svg")
 def command() -> None:
-    """Look at the network between sites."""
+    """Show the network between sites, as the YAML describes it."""
 
 
 @verb("show", "atoll topology show my-cloud.yaml\natoll topology show --svg network.svg")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a picture to FILE.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the map to FILE as SVG.")
 @json_option
 @click.pass_obj
 def show(session: Session, file: Path | None, svg: Path | None, *, as_json: bool) -> None:
     """Draw the topology of FILE, or of the cloud as it was last described.
 
-    A map, the round trip between every two sites in milliseconds, and what each link does. `atoll wan show` tells what links do now.
+    This prints a map, the round trip between every two sites in milliseconds, and the properties of each link. `atoll wan show` prints
+    the present properties.
     """
     from atoll.cloud import read_cloud
     from atoll.cloud.drawing import svg as drawn
@@ -80,19 +76,8 @@ def _print(network: Network) -> None:
     console.print(_links(network))
 
 
-def _table(*titles: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in titles:
-        table.add_column(title, no_wrap=True)
-    return table
-
-
 def _matrix(network: Network) -> Table:
-    table = _table("RTT ms")
-    for site in network.sites:
-        table.add_column(site, justify="right", no_wrap=True)
+    table = new_table("RTT ms", *network.sites, numbers=network.sites)
     for start in network.sites:
         cells = [network.rtt_ms(start, end) for end in network.sites]
         table.add_row(start, *("" if start == end else f"{cell:.1f}" for end, cell in zip(network.sites, cells, strict=True)))
@@ -102,7 +87,7 @@ def _matrix(network: Network) -> Table:
 def _links(network: Network) -> Table:
     from atoll.cloud.drawing import spell_wire
 
-    table = _table("LINK", "THERE", "BACK")
+    table = new_table("LINK", "THERE", "BACK")
     for start, end in network.links:
         there, back = network.wires[start, end], network.wires[end, start]
         table.add_row(f"{start}:{end}", spell_wire(there), "the same" if there == back else spell_wire(back))

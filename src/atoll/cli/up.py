@@ -1,4 +1,4 @@
-"""`atoll up`."""
+"""`atoll up`: brings the cloud up."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _NETWORKS = {"ovn": "OVN's", "ovs": "ML2/OVS's"}
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
 def command(session: Session, file: Path | None) -> None:
-    """Bring the cloud up and wait until it answers.
+    """Bring the cloud up, and wait until it answers.
 
-    FILE describes the cloud in YAML. Without it, the cloud comes up as it was last described; the first time, it has one
-    site named `local`. What is up already and unchanged is left alone; sites that FILE adds are started.
+    FILE describes the cloud in YAML. Without FILE, the cloud comes up as it was last described; the first time, it has one
+    site named `local`. Services that run and are unchanged go on; sites that FILE adds are started.
 
-    Servers are real guests, in QEMU and on OVN's networks, where both are installed and the user is root; a site's `compute: fake` makes
-    them records of Nova's fake driver, of which a machine holds thousands.
+    Servers are real guests in QEMU, on OVN's networks, if both are installed and the user is root. With `compute: fake`, the servers of a
+    site are records of Nova's fake driver, of which one machine holds thousands.
     """
     from atoll.cli.progress import Progress
     from atoll.site.lifecycle import up
@@ -74,7 +74,7 @@ def _next_steps(program: str, cloud: Cloud) -> list[str]:
 
 
 def _about_servers(outcome: Outcome) -> list[str]:
-    """What a server is, at each site."""
+    """Return lines that say at which sites servers are real guests, and why not at others."""
     sites = outcome.cloud.sites
     fake = [site.name for site in sites if not site.runs_guests]
     lines = []

@@ -1,4 +1,4 @@
-"""`atoll version`."""
+"""`atoll version`: prints versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.cli.verb import json_option, verb
 @verb("version", "atoll version --json")
 @json_option
 def command(*, as_json: bool) -> None:
-    """Print the versions of atoll, OpenStack, and its client."""
+    """Print the versions of Atoll, OpenStack and the client."""
     from atoll.site.versions import all_versions
 
     versions = all_versions()

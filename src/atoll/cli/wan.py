@@ -1,4 +1,4 @@
-"""`atoll wan`: the emulated network between sites, while it runs."""
+"""`atoll wan`: the emulated network between the sites of a running cloud."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.output import data_console, print_json
+from atoll.cli.output import data_console, new_table, print_json
 from atoll.cli.session import Session
-from atoll.cli.verb import json_option, verb, write_lines
+from atoll.cli.verb import group, json_option, verb
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,21 +21,16 @@ if TYPE_CHECKING:
     from atoll.wan.client import Wan
 
 RTT_TOLERANCE_MS, RTT_TOLERANCE = 1.0, 0.02
-"""A round trip is right within one millisecond or two percent, whichever is more, and what the links' jitter allows."""
+"""Tolerance of a round trip: one millisecond or two percent, whichever is more, plus the jitter of the links."""
 
 _PROBES_PER_S = 2000
 
 
-class _Verbs(click.Group):
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_lines(formatter, "Example", ["atoll wan show", "atoll wan set paris:lyon delay=80ms loss=1%", "atoll wan cut paris"])
-
-
-@click.group("wan", cls=_Verbs)
+@group("wan", "atoll wan show\natoll wan set paris:lyon delay=80ms loss=1%\natoll wan cut paris")
 def command() -> None:
-    """See and change the network between sites, at once.
+    """Show and change the network between sites.
 
-    A link is named by its two ends: paris:lyon.
+    Changes take effect at once. A link is named by its two ends: paris:lyon.
     """
 
 
@@ -49,7 +44,7 @@ def _wan(session: Session) -> Wan:
 @json_option
 @click.pass_obj
 def show(session: Session, *, as_json: bool) -> None:
-    """Show the emulator, the sites' addresses, and what each link does now."""
+    """Show the emulator, the addresses and the present links."""
     found = _wan(session).describe()
     if as_json:
         print_json(found)
@@ -57,7 +52,7 @@ def show(session: Session, *, as_json: bool) -> None:
     user = "in a user namespace" if found["rootless"] else "as root"
     click.echo(f"emulator: {found['emulator']} ({found['reason']}), {user}, pid {found['pid']}")
     console = data_console()
-    addresses = _table("SITE", "ADDRESS")
+    addresses = new_table("SITE", "ADDRESS")
     for site, address in found["addresses"].items():
         addresses.add_row(site, address)
     console.print(addresses)
@@ -67,12 +62,12 @@ def show(session: Session, *, as_json: bool) -> None:
 @verb("set", "atoll wan set paris:lyon delay=80ms\natoll wan set paris:lyon rate=10mbit loss=1% --one-way")
 @click.argument("link")
 @click.argument("changes", nargs=-1, required=True, metavar="NAME=VALUE...")
-@click.option("--one-way", is_flag=True, help="Only from the first end to the second.")
+@click.option("--one-way", is_flag=True, help="Change only the direction from the first end to the second.")
 @click.pass_obj
 def set_(session: Session, link: str, changes: tuple[str, ...], *, one_way: bool) -> None:
-    """Change what a link does: delay, jitter, rate, loss, reorder.
+    """Change the properties of a link: delay, jitter, rate, loss, reorder.
 
-    It stays so until it is set again, or the cloud goes down.
+    The change lasts until the next one, or until the cloud goes down.
     """
     _wan(session).set(link, parse_changes(changes), one_way=one_way)
 
@@ -81,7 +76,7 @@ def set_(session: Session, link: str, changes: tuple[str, ...], *, one_way: bool
 @click.argument("name", metavar="LINK|SITE")
 @click.pass_obj
 def cut(session: Session, name: str) -> None:
-    """Cut a link, or all links of a site. What is under way is lost too."""
+    """Cut a link, or all links of a site; packets in transit are lost too."""
     _wan(session).cut(name)
 
 
@@ -89,18 +84,18 @@ def cut(session: Session, name: str) -> None:
 @click.argument("name", required=False, metavar="[LINK|SITE]")
 @click.pass_obj
 def heal(session: Session, name: str | None) -> None:
-    """Undo a cut; without a name, all of them."""
+    """Undo a cut; without a name, all cuts."""
     _wan(session).heal(name)
 
 
 @verb("ping", "atoll wan ping paris lyon")
 @click.argument("start", metavar="SITE")
 @click.argument("end", metavar="SITE")
-@click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many packets.")
-@click.option("--interval", type=click.FloatRange(0.001, 10), default=0.2, show_default=True, help="Seconds between them.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Number of packets.")
+@click.option("--interval", type=click.FloatRange(0.001, 10), default=0.2, show_default=True, help="Seconds between two packets.")
 @click.pass_obj
 def ping(session: Session, start: str, end: str, count: int, interval: float) -> int:
-    """Measure the round trip between two sites; exit code 1 if nothing comes back."""
+    """Measure the round trip between two sites; the exit code is 1 if all packets are lost."""
     echoes = _wan(session).probe([(start, end)], count, interval)[start, end]
     rtts = [echo.rtt_ms for echo in echoes]
     for rtt in rtts:
@@ -114,21 +109,21 @@ def ping(session: Session, start: str, end: str, count: int, interval: float) ->
 
 
 @verb("test", "atoll wan test\natoll wan test --json")
-@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many packets between two sites.")
+@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="Number of packets between two sites.")
 @json_option
 @click.pass_obj
 def test(session: Session, count: int, *, as_json: bool) -> int:
-    """Compare the round trips between all sites with what is asked for; exit code 1 if one is wrong.
+    """Compare the round trips between all sites with those of the topology; the exit code is 1 if one is wrong.
 
-    The quickest packet counts. Right is within 1 ms or 2 %, whichever is more, and what the jitter of the links allows. What is cut is
-    wrong if anything comes back.
+    The fastest packet counts. A round trip may differ by 1 ms or 2 %, whichever is more, plus the jitter of the links. Between sites
+    that are cut off, every answer is wrong.
     """
     wan = _wan(session)
     rows = compare(wan, count)
     if as_json:
         print_json(rows)
     else:
-        table = _table("FROM", "TO", "ASKED ms", "MEASURED ms", "LOST", "")
+        table = new_table("FROM", "TO", "ASKED ms", "MEASURED ms", "LOST", "")
         for row in rows:
             asked, measured = (_number(row[key]) for key in ("asked_ms", "measured_ms"))
             table.add_row(row["from"], row["to"], asked, measured, str(row["lost"]), "" if row["ok"] else "WRONG")
@@ -138,14 +133,14 @@ def test(session: Session, count: int, *, as_json: bool) -> int:
 
 
 @verb("top", "atoll wan top\natoll wan top --once --json")
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between two looks.")
-@click.option("--once", is_flag=True, help="Print the counters, and end.")
+@click.option("--interval", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Seconds between two updates.")
+@click.option("--once", is_flag=True, help="Print the counters once, and exit.")
 @json_option
 @click.pass_obj
 def top(session: Session, interval: float, *, once: bool, as_json: bool) -> None:
-    """Watch the traffic of each link, each way.
+    """Watch the traffic of each link, in each direction.
 
-    The rates are those of the last interval, the packets and bytes count since the cloud came up. With --json, one line each interval.
+    Rates are those of the last interval; packets and bytes are counted since the cloud came up. --json prints one line each interval.
     """
     from rich.live import Live
 
@@ -170,10 +165,10 @@ for each in (show, set_, cut, heal, ping, test, top):
 
 
 def parse_changes(words: Iterable[str]) -> dict[str, Any]:
-    """`delay=80ms` and the like as fields of a wire.
+    """Parse properties such as `delay=80ms`, and return them as fields of a wire.
 
     Raises:
-        click.UsageError: a word makes no sense.
+        click.UsageError: a property or its value is not valid.
     """
     from pydantic import ValidationError
 
@@ -193,7 +188,7 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
 
 
 def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
-    """For every two sites: the round trip asked for and the one measured, in milliseconds; None where nothing comes through."""
+    """Return, for every two sites, the expected and the measured round trip in milliseconds; `None` if all packets are lost."""
     asked = wan.describe()["asked"]
     pairs = [(item["from"], item["to"]) for item in asked]
     if not pairs:
@@ -203,7 +198,7 @@ def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
     rows = []
     for item, pair in zip(asked, pairs, strict=True):
         came = [echo.rtt_ms for echo in found[pair] if echo.rtt_ms is not None]
-        measured = min(came, default=None)  # the others waited for a processor, here or there
+        measured = min(came, default=None)  # slower packets have waited for a processor
         rows.append({
             "from": pair[0], "to": pair[1], "asked_ms": item["rtt_ms"], "measured_ms": measured, "lost": count - len(came),
             "ok": right(item["rtt_ms"], measured, item["jitter_ms"]),
@@ -212,19 +207,10 @@ def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
 
 
 def right(asked_ms: float | None, measured_ms: float | None, jitter_ms: float = 0.0) -> bool:
-    """True if a round trip is what was asked for; None is one that can't be."""
+    """Return whether a round trip is as expected; `None` means that packets can't pass, or did not."""
     if asked_ms is None or measured_ms is None:
         return asked_ms is measured_ms
     return abs(asked_ms - measured_ms) <= max(RTT_TOLERANCE_MS, RTT_TOLERANCE * asked_ms) + jitter_ms
-
-
-def _table(*titles: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in titles:
-        table.add_column(title, no_wrap=True)
-    return table
 
 
 def _links(found: Mapping[str, Any]) -> Table:
@@ -234,7 +220,7 @@ def _links(found: Mapping[str, Any]) -> Table:
     wires = Network.from_json({"nodes": [], "wires": found["wires"]}).wires
     up = {(item["from"], item["to"]): item["up"] for item in found["wires"]}
     shown: set[tuple[str, str]] = set()
-    table = _table("FROM", "TO", "", "")
+    table = new_table("FROM", "TO", "", "")
     for (start, end), wire in wires.items():
         same = wires.get((end, start)) == wire
         if same and (end, start) in shown:
@@ -245,9 +231,8 @@ def _links(found: Mapping[str, Any]) -> Table:
 
 
 def _traffic(before: Mapping[str, Mapping[str, int]], now: Mapping[str, Mapping[str, int]], seconds: float) -> Table:
-    table = _table("LINK")
-    for title in ("MBIT/S", "PACKETS/S", "PACKETS", "BYTES", "LOST", "OVERFLOWED", "CUT"):
-        table.add_column(title, justify="right", no_wrap=True)
+    numbers = ("MBIT/S", "PACKETS/S", "PACKETS", "BYTES", "LOST", "OVERFLOWED", "CUT")
+    table = new_table("LINK", *numbers, numbers=numbers)
     for link, counted in now.items():
         old = before.get(link, counted)
         mbit = 8 * (counted["bytes_out"] - old["bytes_out"]) / seconds / 1e6

@@ -1,6 +1,6 @@
-"""The model of a cloud: what its sites are called, where they listen, what they run.
+"""The model of a cloud: the names of its sites, their addresses and ports, and the services that they run.
 
-Pure: no input or output but the cloud's own YAML.
+Its only input and output is the cloud's YAML, with the files that the YAML names.
 """
 
 from atoll.cloud.document import dump_cloud, parse_cloud, read_cloud

@@ -1,6 +1,6 @@
-"""Real networks from files: GraphML of the Internet Topology Zoo and SNDlib, matrices of round trips.
+"""Real networks from files: GraphML of the Internet Topology Zoo and SNDlib, and matrices of round trips.
 
-They become routers and links of the topology, so that what is written back needs no file any more.
+They are expanded into routers and links of the topology, so that the YAML that is written back needs no file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Graph:
     """A network as a file describes it.
 
     Attributes:
-        labels: of its nodes, in the order of the file, each once.
-        locations: by label, as far as the file knows.
+        labels: the labels of its nodes, in the order of the file, each once.
+        locations: latitude and longitude in degrees, by label, as far as the file has them.
         edges: pairs of labels.
     """
 
@@ -36,14 +36,14 @@ class Graph:
 
 
 def resolve(data: object, directory: Path) -> object:
-    """The data of a cloud, with `backbone` and `matrix` of its topology replaced by routers, links and locations.
+    """Return the data of a cloud with `backbone` and `matrix` of its topology replaced by routers, links and locations.
 
     Args:
-        data: as YAML has it, not checked yet; what is malformed is left alone.
-        directory: that paths are relative to.
+        data: the parsed YAML, not validated yet; malformed parts are returned as they are.
+        directory: the directory that paths are relative to.
 
     Raises:
-        PydanticCustomError: `cloud_inconsistent`: a file that can't be used, a place that is not in it.
+        PydanticCustomError: `cloud_inconsistent`: a file can't be used, or a place is not in it.
     """
     if not isinstance(data, Mapping) or not isinstance(topology := data.get("topology"), Mapping):
         return data
@@ -65,7 +65,7 @@ def resolve(data: object, directory: Path) -> object:
 
 
 def merge(topology: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says, and what the topology itself says, which counts more."""
+    """Return the topology with the content of a file merged in; the topology itself wins."""
     merged = dict(topology)
     for key, value in found.items():
         own = topology.get(key)
@@ -79,7 +79,7 @@ def merge(topology: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
 
 
 def place(graph: Graph, sites: Sequence[str], places: Mapping[str, str]) -> dict[str, Any]:
-    """Put sites at nodes; the nodes that are left become routers.
+    """Return the topology of a graph: each site at a node, and the other nodes as routers.
 
     Raises:
         PydanticCustomError: `cloud_inconsistent`.
@@ -127,7 +127,7 @@ def _choose(graph: Graph, sites: Sequence[str], places: Mapping[str, str]) -> di
 
 
 def slug(label: str) -> str:
-    """A label as the name of a router."""
+    """Return a label as the name of a router."""
     text = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:32].rstrip("-")
     return text if _NAME.fullmatch(text) else f"node-{text}"[:32].rstrip("-")
 
@@ -141,12 +141,12 @@ def _free_name(label: str, taken: Iterable[str]) -> str:
 
 
 def read_graph(name: str, directory: Path) -> Graph:
-    """A graph from a GraphML file, or from the package topohub.
+    """Return a graph, read from a GraphML file or from the package topohub.
 
     Raises:
         PydanticCustomError: `cloud_inconsistent`.
     """
-    import networkx  # noqa: PLC0415 - half a second, and few clouds have a backbone
+    import networkx  # noqa: PLC0415 - takes half a second, and few clouds have a backbone
 
     if name.startswith(TOPOHUB):
         graph = networkx.node_link_graph(_topohub(name.removeprefix(TOPOHUB)), edges="edges")
@@ -161,7 +161,7 @@ def read_graph(name: str, directory: Path) -> Graph:
     return _graph(graph.nodes(data=True), graph.edges())
 
 
-def _topohub(key: str) -> Any:  # noqa: ANN401, RUF100
+def _topohub(key: str) -> Any:
     try:
         return import_module("topohub").get(key)
     except ImportError:
@@ -188,7 +188,7 @@ def _graph(nodes: Iterable[tuple[Any, Mapping[str, Any]]], edges: Iterable[tuple
 
 
 def _location(about: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The Internet Topology Zoo has Latitude and Longitude; SNDlib x and y, or longitude and latitude; topohub `pos`."""
+    """Return the location of a node: Latitude and Longitude (Topology Zoo, SNDlib), x and y (SNDlib), or `pos` (topohub)."""
     lower = {str(key).lower(): value for key, value in about.items()}
     if isinstance(lower.get("pos"), list | tuple):
         lower["longitude"], lower["latitude"] = lower["pos"]
@@ -201,7 +201,7 @@ def _location(about: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def read_matrix(path: Path, sites: Sequence[str]) -> list[dict[str, Any]]:
-    """Links from a CSV file of round trips in milliseconds; half of each is the delay one way.
+    """Return links from a CSV file of round trips in milliseconds; half of each is the delay of one direction.
 
     Raises:
         PydanticCustomError: `cloud_inconsistent`.

@@ -1,4 +1,4 @@
-"""Sites that come and go: the cloud with them, and without them. Pure."""
+"""Sites that are added to a cloud or removed from it. Without input or output."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class NewSite:
     """A site that is to be added to a cloud.
 
     Attributes:
-        name: its name.
+        name: the site's name.
         kind: "full" or "compute".
         control: the control site of a compute site.
-        links: by the site or router at the other end, what the link does: fields of `Shape`, as text.
+        links: by the site or router at the other end, the properties of the link: fields of `Shape`, as text.
         location: latitude and longitude, in degrees.
     """
 
@@ -34,10 +34,10 @@ class NewSite:
 
 
 def with_site(cloud: Cloud, new: NewSite) -> Cloud:
-    """A cloud with one more site; or, if it has it already, with these links and this location of it.
+    """Return the cloud with one more site or, if it has the site, with new links and a new location of it.
 
     Raises:
-        AtollError: `cloud.invalid`: there would be something wrong with it, or the site would not be what it is.
+        AtollError: `cloud.invalid`: the result is not valid, or the site exists with another kind or control site.
     """
     data = to_data(cloud)
     old = next((site for site in cloud.sites if site.name == new.name), None)
@@ -61,10 +61,10 @@ def with_site(cloud: Cloud, new: NewSite) -> Cloud:
 
 
 def without_sites(cloud: Cloud, names: Collection[str]) -> Cloud:
-    """A cloud without some of its sites, and without what its topology says about them alone.
+    """Return the cloud without some sites, and without the entries of its topology that concern only them.
 
     Raises:
-        AtollError: `cloud.invalid`: what remains is no cloud: nothing, or sites with no way between them.
+        AtollError: `cloud.invalid`: no site remains, or the remaining sites are not connected.
     """
     data = to_data(cloud)
     data["sites"] = [site for site in data["sites"] if site["name"] not in names]
@@ -93,7 +93,7 @@ def _unlink(topology: _Topology, names: Collection[str], left: Sequence[str]) ->
     for key in ("links", "constraints"):
         kept = [entry for entry in topology.get(key, []) if not _names_any(entry["between"], names, groups)]
         _put(topology, key, kept)
-    if only_listed and "links" not in topology and len(left) > 1:  # no links at all would mean a mesh
+    if only_listed and "links" not in topology and len(left) > 1:  # a topology without links would mean a mesh
         raise AtollError("cloud.invalid", f"there is no way from {left[0]} to {left[1]}: expected links that connect all sites")
     _put(topology, "locations", {name: place for name, place in topology.get("locations", {}).items() if name not in names})
     _put(topology, "exempt", [name for name in topology.get("exempt", []) if not _names_any([name], names, groups)])
@@ -101,7 +101,7 @@ def _unlink(topology: _Topology, names: Collection[str], left: Sequence[str]) ->
 
 
 def _only_listed(topology: Mapping[str, Any]) -> bool:
-    """True if there are no links but those that are listed."""
+    """Return whether the topology has only the links that it lists."""
     return "preset" not in topology and bool(topology.get("links"))
 
 
@@ -114,7 +114,7 @@ def _matches(pattern: str, known: Iterable[str]) -> bool:
 
 
 def _put(topology: _Topology, key: str, value: object) -> None:
-    """Set what is not empty; what is, is left out."""
+    """Set a key of the topology, or remove it if the value is empty."""
     if value:
         topology[key] = value
     else:

@@ -1,4 +1,4 @@
-"""A network as a picture: for the terminal, and as SVG."""
+"""Pictures of a network: for the terminal, and as SVG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atoll.cloud.network import Network, Wire
 from atoll.cloud.quantities import spell_mbit, spell_ms, spell_probability
 
 Points = Mapping[str, tuple[float, float]]
-"""By node: from 0 (left, top) to 1 (right, bottom)."""
+"""Position of each node in the picture: x and y from 0 (left, top) to 1 (right, bottom)."""
 
 _STYLE = (
     "text{font:12px sans-serif;fill:#222}.site{fill:#2563eb}.router{fill:#9ca3af}.link{stroke:#9ca3af;stroke-width:1.5}"
@@ -20,7 +20,7 @@ _MARGIN = 60
 
 
 def points(network: Network) -> Points:
-    """Where each node is drawn: as on a map if every place is known, else on a circle."""
+    """Return the position of each node: on a map if all locations are known, otherwise on a circle."""
     located = {node.name: node.location for node in network.nodes if node.location is not None}
     if len(located) < len(network.nodes) or len(set(located.values())) < 2:
         count = len(network.nodes)
@@ -35,7 +35,7 @@ def points(network: Network) -> Points:
 
 
 def spell_wire(wire: Wire) -> str:
-    """What a wire does, in a few words."""
+    """Return the properties of a wire as text."""
     said = [spell_ms(wire.delay_ms) + (f" ± {spell_ms(wire.jitter_ms)}" if wire.jitter_ms else "")]
     if wire.rate_mbit is not None:
         said.append(spell_mbit(wire.rate_mbit))
@@ -47,7 +47,7 @@ def spell_wire(wire: Wire) -> str:
 
 
 def text_map(network: Network, columns: int, rows: int) -> list[str]:
-    """A map of letters: links as dots, sites as `●` and routers as `○` with their names where there is room."""
+    """Return a map as lines of text: links as dots, sites as `●`, routers as `○`, and names where they fit."""
     at = points(network)
     across, down = (max(1e-9, *(place[axis] for place in at.values())) for axis in (0, 1))
     longest = max(len(name) for name in at)
@@ -75,7 +75,12 @@ def _dots(canvas: list[list[str]], start: tuple[int, int], end: tuple[int, int])
 
 
 def svg(network: Network, size: int = 900) -> str:
-    """The network as SVG; what each link does is a tooltip, and beside it if there are few."""
+    """Return the network as SVG; a tooltip shows the properties of each link, and so does a label if the links are few.
+
+    Args:
+        network: the sites and links.
+        size: the width in pixels.
+    """
     span = size - 2 * _MARGIN
     at = {name: (_MARGIN + x * span, _MARGIN + y * span) for name, (x, y) in points(network).items()}
     height = round(max(y for _x, y in at.values())) + _MARGIN

@@ -1,4 +1,4 @@
-"""From a topology as it is written down to nodes and wires."""
+"""Expansion of a topology, as the YAML describes it, into nodes and wires."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _Changes = Mapping[str, Any]
 
 
 def expand(sites: Sequence[str], topology: Topology) -> Network:
-    """The network between sites.
+    """Return the network of a topology.
 
-    What a link does comes from, each counting more than the one before: the defaults, the distance of its ends, constraints in their order,
-    links in theirs.
+    The properties of a link come from the defaults, the distance of its ends, the constraints in their order, and the links in their
+    order; each of these overrides those before it.
 
     Args:
-        sites: their names, in the order of the file.
-        topology: what is written down.
+        sites: the names of the sites, in the order of the file.
+        topology: the topology.
 
     Raises:
-        PydanticCustomError: `cloud_inconsistent`: an unknown name, a second one, no way from one site to another, no location where one is
-            needed. Its context has the `path` of the offending field.
+        PydanticCustomError: `cloud_inconsistent`: a name is unknown or used twice, two sites are not connected, or a needed location is
+            missing. The error's context has the `path` of the field.
     """
     nodes = _nodes(sites, topology)
     names = [node.name for node in nodes]
@@ -55,7 +55,7 @@ def _nodes(sites: Sequence[str], topology: Topology) -> tuple[Node, ...]:
 
 
 def _links(sites: Sequence[str], names: Sequence[str], topology: Topology) -> list[Ends]:
-    """Each link once, preset first."""
+    """Return each link once, the links of the preset first."""
     for index, link in enumerate(topology.links):
         for name in link.between:
             if name not in names:
@@ -85,7 +85,7 @@ def _preset(sites: Sequence[str], preset: str | None, topology: Topology) -> Ite
 
 
 def _shape(nodes: Sequence[Node], links: Iterable[Ends], topology: Topology) -> dict[Ends, dict[str, Any]]:
-    """What is said about each wire."""
+    """Return the properties that are given for each wire."""
     names = [node.name for node in nodes]
     groups = _groups(names, topology)
     exempt = {name for index, group in enumerate(topology.exempt) for name in _members(group, groups, names, ("exempt", index))}

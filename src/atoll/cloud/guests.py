@@ -1,23 +1,23 @@
-"""Which sites run real guests, and which can't."""
+"""Checks of the hypervisors that a cloud's sites name: which of them can run real guests."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atoll.cloud.model import Cloud, Site
+    from atoll.cloud.model import Site
 
 DATA_PLANES = {"libvirt": ("ovn", "ovs"), "fake": ("fake",)}
-"""The data planes that go with a hypervisor, the default first: a real guest's interface must be plugged somewhere, a record's can't be."""
+"""The data planes that fit a hypervisor, the default first. A guest's interface is plugged into one; the fake driver has no guests."""
 
 
 def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[tuple[int, str]]:
-    """What is wrong with the hypervisors of a cloud's sites: the index of a site, and the text.
+    """Yield the errors in the hypervisors of a cloud's sites, each as the index of the site and the message.
 
     Args:
-        sites: all of them.
-        emulated: True if each has a network of its own.
+        sites: all sites of the cloud.
+        emulated: whether each site has a network of its own.
     """
     controls = {site.control for site in sites}
     others: list[str] = []
@@ -41,31 +41,3 @@ def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[t
             text = f"{others[0]} runs guests too, and without a topology both have one network: expected a `topology`, or `compute: fake`"
             yield index, text
         others.append(site.name)
-
-
-def settled(cloud: Cloud, *, able: bool, fake: Collection[str]) -> Cloud:
-    """A cloud whose sites all say which hypervisor they have.
-
-    Args:
-        cloud: as somebody wrote it down.
-        able: True if this machine and user can run guests.
-        fake: the names of sites that exist, and had no guests until now.
-    """
-    controls = {site.control for site in cloud.sites}
-    alone = cloud.topology is not None or len(cloud.full_sites) == 1
-
-    def choice(site: Site) -> str:
-        if site.compute is not None:
-            return site.compute
-        can = site.kind == "full" and site.name not in controls and site.services.nova and site.network != "fake"
-        return "libvirt" if able and alone and can and site.name not in fake else "fake"
-
-    sites = tuple(_with(site, choice(site)) for site in cloud.sites)
-    return cloud.model_copy(update={"sites": sites})
-
-
-def _with(site: Site, compute: str) -> Site:
-    if site.kind == "compute":
-        return site if site.compute else site.model_copy(update={"compute": compute})
-    # What is set counts as said, and so is written down.
-    return site.model_copy(update={"compute": compute, "network": site.network or DATA_PLANES[compute][0]})

@@ -1,6 +1,6 @@
-"""Cloud, Site and ServicePlan: what a person writes down about a cloud.
+"""The models Cloud, Site and ServicePlan, as the YAML describes them.
 
-A field's `description` ends the sentence "expected …": error messages are made of it.
+A field's `description` completes the sentence "expected …" in error messages.
 """
 
 from __future__ import annotations
@@ -17,32 +17,36 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from atoll.cloud.backbones import resolve
+from atoll.cloud.databases import EXPECTED as EXPECTED_DATABASE
+from atoll.cloud.databases import Database, complaints_of_databases, read_database
+from atoll.cloud.discovery import Discovery, complaint_of_discovery
 from atoll.cloud.expansion import expand
 from atoll.cloud.guests import DATA_PLANES, complaints_of_guests
 from atoll.cloud.network import Network, address_of, number_of
 from atoll.cloud.network_services import LISTENING, NETWORKS, complaints_of_network_services, unknown
 from atoll.cloud.topology import Topology
+from atoll.cloud.tracing import Tracing
 from atoll.cloud.trust import Homed, Trust, complaint_of_homed
 
 BASE_PORT = 15000
-"""Base port of the first site that names none; the next ones follow in steps of `PORT_STEP`."""
+"""Base port of the first site without `port`; further sites follow in steps of `PORT_STEP`."""
 
 PORT_STEP = 10
 
 PORT_OFFSETS = {
     "identity": 0, "gateway": 1, "image": 2, "peer": 3, "compute": 4, "metadata": 5, "network": 6, "mesh": 7, "placement": 8, "bus": 9,
 }  # fmt: skip
-"""A service's port is the site's base plus the last digit of the service's standard port (5000, 9292, 8774, …); Atoll's own get the rest:
-the gateway for clients, the gateway for other sites (`peer`), the mesh, the bus."""
+"""Offsets from a site's base port: the last digit of the service's standard port (5000, 9292, 8774, …). The other offsets belong to the
+gateway for clients, the gateway for other sites (`peer`), the mesh and the bus."""
 
 STANDARD_PORTS = {
     "identity": 5000, "gateway": 8080, "image": 9292, "peer": 8443, "compute": 8774, "metadata": 8775, "network": 9696, "mesh": 7448,
     "placement": 8778, "bus": 7447,
 }  # fmt: skip
-"""A service's port where the site has an address of its own, as it has in a topology."""
+"""The ports of a site that has an address of its own, as in a topology."""
 
 RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "public", "supervisor", "template"})
-"""Names that mean something else: entries of every clouds.yaml, pseudo sites of `atoll logs`, the file of a site's own token key."""
+"""Names with another meaning: entries of every clouds.yaml, pseudo sites of `atoll logs`, the file of a site's own token key."""
 
 _NEEDS = {
     "placement": ("keystone",),
@@ -58,26 +62,28 @@ _ONLY_OF_FULL = {
     "network_services": "a compute site has its control site's",
     "bus": "a compute site has its control site's",
     "rabbit": "a compute site has its control site's",
+    "database": "a compute site has its control site's",
     "durability": "a compute site has its control site's",
+    "traffic": "a compute site has its control site's",
 }
-"""What a compute site may not have, and why."""
+"""Fields that a compute site may not have, with the reasons."""
 
 _HOST = r"(?:[^\s@:/,?#\[\]]+@)?(?:[^\s@:/,?#\[\]]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
 _RABBIT_URL = re.compile(rf"rabbit://{_HOST}(?:,{_HOST})*(?:/[^\s?#]*)?")
 
 Options = dict[str, dict[str, dict[str, Any]]]
-"""By service, section and option: what a service's own configuration file is to say."""
+"""Values of options in the configuration files of services, by service, section and option."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
 
 class _Model(BaseModel):
-    # Strict: YAML has types of its own, and "15000" or `no` in the wrong place is better refused than guessed at.
+    # Strict: YAML has types of its own, and it is better to refuse "15000" or `no` in the wrong place than to guess.
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class ServicePlan(_Model):
-    """Which services a site runs.
+    """The services that a site runs.
 
     Attributes:
         keystone: Identity; every other service needs it.
@@ -112,12 +118,12 @@ class ServicePlan(_Model):
 
 
 class Rabbit(_Model):
-    """A RabbitMQ that somebody else runs.
+    """An existing RabbitMQ server or cluster.
 
     Attributes:
-        url: as oslo.messaging writes it, but without a password: `rabbit://USER@HOST:PORT,USER@HOST:PORT/VHOST`.
-        password_file: absolute path of a file with the password of all users in `url`, and nothing else. It is read by each `atoll up`;
-            nobody but its owner may be able to read it.
+        url: the server's URL in oslo.messaging's form, but without a password: `rabbit://USER@HOST:PORT,USER@HOST:PORT/VHOST`.
+        password_file: absolute path of a file that contains only the password of all users in `url`. Each `atoll up` reads it. Only its
+            owner may have access to it.
     """
 
     url: str = Field(description="a URL without a password, such as rabbit://openstack@10.0.0.1:5672/")
@@ -127,7 +133,7 @@ class Rabbit(_Model):
     @classmethod
     def _check_url(cls, url: str) -> str:
         if not _RABBIT_URL.fullmatch(url):
-            # Not a word of the URL itself: it may hold a password.
+            # Without the URL itself, which may contain a password.
             text = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/; the password belongs in `password_file`"
             raise PydanticCustomError("url_invalid", "{text}", {"text": text})
         return url
@@ -137,22 +143,29 @@ class Site(_Model):
     """One small OpenStack, or a part of one.
 
     Attributes:
-        name: its name, unique in the cloud; also the name of its directory.
-        kind: what it is. "full" is a complete OpenStack, "compute" is nova-compute alone; everything else it finds at its control site.
+        name: the site's name, unique in the cloud; also the name of its directory.
+        kind: the site's kind. "full" is a complete OpenStack, "compute" is nova-compute alone, which uses the control plane of its control
+            site.
         control: the full site that a compute site belongs to.
-        port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, … In a topology there is none: every site
-            has an address of its own, and the standard ports.
-        host: IPv4 address of this machine to listen at. In a topology: the site's own, 10.77.N.1; default: the first free one.
-        services: which services run.
+        port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, … Not in a topology, where every site
+            has an address of its own and the standard ports.
+        host: IPv4 address of this machine to listen on. In a topology: the site's own, 10.77.N.1; default: the first free one.
+        services: the services that run.
         compute: the hypervisor. "libvirt" runs guests in QEMU, with KVM where that works. "fake" is Nova's fake driver: servers are
-            records, no guest runs. Default: "libvirt" where it is installed and the user may use it; see `cloud/guests.py`.
-        network: the data plane. "ovn" is Open vSwitch and OVN. "ovs" is Open vSwitch and Neutron's agents, for what OVN can't serve.
-            "fake" binds ports without any agent: nothing is plugged. Default: what `compute` needs.
-        network_services: the network services that it has besides those that every site has; see docs/network-services.md.
-        bus: what carries oslo.messaging's calls. "zenoh" needs no broker. "rabbit" is a RabbitMQ; then `rabbit` says where.
+            records, no guest runs. Default: "libvirt" where it is installed and the user may use it; see `cloud/hypervisor_defaults.py`.
+        network: the data plane. "ovn" is Open vSwitch and OVN. "ovs" is Open vSwitch and Neutron's agents, for services that OVN lacks.
+            "fake" binds ports without an agent: nothing is plugged. Default: the first that fits `compute`.
+        network_services: network services besides those that every site has; see docs/reference/network-services.md.
+        bus: the transport of oslo.messaging. "zenoh" needs no broker. "rabbit" is a RabbitMQ, which `rabbit` describes.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
-        durability: what survives a loss of power. "full": all that was acknowledged to a client. "relaxed": what was acknowledged until a
-            few seconds before; it saves a flush of the disk at each change. Neither ever loses anything with the death of a process.
+        database: the engine of the services' databases, apart from Keystone's, which is always SQLite. "sqlite", the URL of a server, or a
+            mapping; see docs/how-to/databases.md.
+        durability: the changes that survive a loss of power. "full": all acknowledged changes. "relaxed": all but those of the last few
+            seconds, which saves a flush of the disk at each change. The death of a process loses nothing in either case.
+        traffic: the control traffic between services. "reduced": fewer requests and messages, by the patches marked in
+            docs/reference/upstream.md. "stock": that of upstream's own code, for comparisons.
+        cloudlet_cache_gib: the largest size in GiB of the site's cache of bases and launch images, from which the least recently used go
+            first; no base and no launch image has a larger disk. See docs/how-to/start-a-server-from-an-overlay.md.
         debug: log at level DEBUG.
         options: more options for the services' own configuration files, by service, section and option; they win over Atoll's.
     """
@@ -169,7 +182,10 @@ class Site(_Model):
     network_services: tuple[str, ...] = Field(default=(), strict=False, description="a list of network services, such as [firewall, bgp]")
     bus: Literal["zenoh", "rabbit"] = Field(default="zenoh", description="`zenoh` or `rabbit`")
     rabbit: Rabbit | None = Field(default=None, description="a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}")
+    database: Database = Field(default_factory=Database, description=EXPECTED_DATABASE)
     durability: Literal["full", "relaxed"] = Field(default="full", description="`full` or `relaxed`")
+    traffic: Literal["reduced", "stock"] = Field(default="reduced", description="`reduced` or `stock`")
+    cloudlet_cache_gib: int = Field(default=20, ge=1, le=16_384, description="an integer from 1 to 16384")
     debug: bool = Field(default=False, description="true or false")
     options: Options = Field(default_factory=dict, description="a mapping such as {nova: {DEFAULT: {cpu_allocation_ratio: 4}}}")
 
@@ -189,12 +205,12 @@ class Site(_Model):
 
     @property
     def data_plane(self) -> str:
-        """What carries the packets of its guests: `network`, or what `compute` needs."""
+        """The data plane of its guests: `network`, otherwise the default for `compute`."""
         return self.network or DATA_PLANES[self.compute or "fake"][0]
 
     @property
     def url(self) -> str:
-        """Where clients sign in: Keystone, behind the site's gateway. Not for a compute site, which has none."""
+        """The URL of Keystone, behind the site's gateway; only a full site has one."""
         return f"http://{self.host}:{self.ports['gateway']}/identity/v3"
 
     @field_validator("name")
@@ -208,9 +224,14 @@ class Site(_Model):
     @classmethod
     def _check_host(cls, host: str) -> str:
         if IPv4Address(host).is_unspecified:
-            # Clients are told this address too (catalogue, clouds.yaml), and 0.0.0.0 leads nowhere.
+            # Clients use this address too (catalogue, clouds.yaml), and can't connect to 0.0.0.0.
             raise PydanticCustomError("host_unspecified", "expected one address that clients can connect to, got {host}", {"host": host})
         return host
+
+    @field_validator("database", mode="before")
+    @classmethod
+    def _read_database(cls, database: object) -> object:
+        return read_database(database)
 
     @field_validator("network_services", mode="before")
     @classmethod
@@ -242,7 +263,7 @@ def _items(value: object, what: str) -> Iterable[tuple[Any, Any]]:
 
 
 def _is_value(value: object) -> bool:
-    # One line: more would be read as other options.
+    # One line: further lines would be read as other options.
     return isinstance(value, str | int | float) and "\n" not in str(value)
 
 
@@ -255,13 +276,15 @@ class Cloud(_Model):
 
     Attributes:
         name: the cloud's name.
-        sites: at least one.
-        topology: the emulated network between the sites. Without it there is none: all sites are on the loopback interface.
-        trust: how far a site is trusted by the others; see docs/cloud.md. "full": it may administer the cloud. "local-admin": tokens that
-            it issues to administrators count at itself alone, and so does what it writes into identity, but for what is homed at it.
-        homed: domains and projects that are administered at some sites only.
-        lists: what the answer to a list is while a site is away. "partial": what the other sites have, and the header `X-Atoll-Missing`.
-            "strict": `503`, which names the site. A client may ask for either; see docs/cloud.md.
+        sites: the sites of the cloud, at least one.
+        topology: the emulated network between the sites. Without it, all sites are on the loopback interface.
+        trust: the trust of the other sites in a site; see docs/cloud.md. "full": it may administer the cloud. "local-admin": tokens that it
+            issues to administrators are valid only at itself, and so are its changes of identity, except in what is homed at it.
+        homed: domains and projects that only some sites administer.
+        lists: the answer to a list while a site is unreachable. "partial": the resources of the other sites, and the header
+            `X-Atoll-Missing`. "strict": status 503, with the name of the site. A client may choose either; see docs/cloud.md.
+        trace: how requests are recorded; see docs/how-to/traces.md.
+        discovery: the access networks of sites, and who may ask about any device; see docs/edge-discovery.md.
     """
 
     name: Name = Field(default="atoll", description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -270,10 +293,12 @@ class Cloud(_Model):
     trust: Trust = Field(default_factory=dict, description="a mapping of sites to `full` or `local-admin`, such as {nice: local-admin}")
     homed: tuple[Homed, ...] = Field(default=(), strict=False, description="a list such as [{domain: 2f0c, sites: [paris]}]")
     lists: Literal["partial", "strict"] = Field(default="partial", description="`partial` or `strict`")
+    trace: Tracing = Field(default_factory=Tracing, description="a mapping such as {sample: 0.01, endpoint: http://127.0.0.1:4318}")
+    discovery: Discovery = Field(default_factory=Discovery, description="a mapping such as {serves: {paris: [10.1.0.0/16]}}")
 
     @classmethod
     def default(cls) -> Cloud:
-        """The cloud of somebody who wrote none down: one site, "local"."""
+        """Return the cloud for a start without a YAML file: one site, "local"."""
         return cls.model_validate({"sites": [{"name": "local"}]})
 
     @property
@@ -287,16 +312,16 @@ class Cloud(_Model):
         return tuple(site for site in self.sites if site.kind == "full")
 
     def control_of(self, site: Site) -> Site:
-        """The site whose control plane a site uses: for a full site, itself."""
+        """Return the site whose control plane a site uses; a full site uses its own."""
         return next(other for other in self.sites if other.name == (site.control or site.name))
 
     def computes_of(self, name: str) -> tuple[Site, ...]:
-        """The compute sites of a full site."""
+        """Return the compute sites of a full site."""
         return tuple(site for site in self.sites if site.control == name)
 
     @cached_property
     def network(self) -> Network | None:
-        """The topology, expanded; None if there is none."""
+        """The expanded topology; `None` for a cloud without one."""
         if self.topology is None:
             return None
         network = expand(self.site_names, self.topology)
@@ -325,7 +350,7 @@ class Cloud(_Model):
     @field_validator("sites")
     @classmethod
     def _check_unique(cls, sites: tuple[Site, ...]) -> tuple[Site, ...]:
-        if not sites:  # not `min_length`: pydantic counts valid items only, and would complain twice
+        if not sites:  # not `min_length`: pydantic counts only valid items, and would report a second error
             text = "expected a list of at least one site, such as [{name: paris}]"
             raise PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("sites",)})
         names: dict[str, int] = {}
@@ -335,7 +360,7 @@ class Cloud(_Model):
                 raise _site_error(index, "name", f"a second site named {site.name}: expected another name")
             names[site.name] = index
             for port in site.ports.values():
-                # Internal APIs listen at loopback, which sites without a network of their own share, whatever their addresses are.
+                # Internal APIs listen on loopback, which sites without a network of their own share, whatever their addresses.
                 other = listeners.setdefault(("" if site.port else site.host, port), site.name)
                 if other != site.name and not site.port:
                     raise _site_error(index, "host", f"a second site at {site.host}: expected another address")
@@ -357,6 +382,14 @@ class Cloud(_Model):
             raise _site_error(index, "compute", text)
         for index, text in complaints_of_network_services(self.sites, emulated=self.topology is not None):
             raise _site_error(index, "network_services", text)
+        for index, text in complaints_of_databases(self.name, self.sites, emulated=self.topology is not None):
+            raise _site_error(index, "database", text)
+        return self
+
+    @model_validator(mode="after")
+    def _check_discovery(self) -> Cloud:
+        if text := complaint_of_discovery(self.discovery, [site.name for site in self.sites if site.kind == "compute"]):
+            raise PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("discovery", "serves")})
         return self
 
     @model_validator(mode="after")
@@ -383,7 +416,7 @@ class Cloud(_Model):
 
 
 def _complaints_of_full(site: Site, _full: Mapping[str, Site]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a full site: a field, and the text."""
+    """Yield the errors in a full site, each as a field and the message."""
     if site.control is not None:
         yield "control", f"{site.name} is a full site and its own control site: expected no `control`, or `kind: compute`"
     if site.bus == "rabbit" and site.rabbit is None:
@@ -395,7 +428,7 @@ def _complaints_of_full(site: Site, _full: Mapping[str, Site]) -> Iterator[tuple
 
 
 def _complaints_of_compute(site: Site, full: Mapping[str, Site]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a compute site: a field, and the text."""
+    """Yield the errors in a compute site, each as a field and the message."""
     expected = f"expected one of {', '.join(full)}" if full else "expected a full site in this cloud"
     if site.control is None:
         yield "kind", f"{site.name} is a compute site: expected `control` beside it, the name of a full site"
@@ -411,12 +444,12 @@ def _complaints_of_compute(site: Site, full: Mapping[str, Site]) -> Iterator[tup
 
 
 def _site_error(index: int, field: str, text: str) -> PydanticCustomError:
-    # `path` tells the reader of the error where it is, as a validator over all sites can't say so otherwise.
+    # A validator over all sites has no other means to give the place of the error than `path`.
     return PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("sites", index, field)})
 
 
 def _with_addresses(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
-    """Give each site that names no address the one it had, or the first free one."""
+    """Return the sites, each without an address given its previous one or the first free one."""
     had = {name: site.host for name, site in known.items() if number_of(site.host) is not None}
     taken = {str(site["host"]) for site in sites if isinstance(site, Mapping) and "host" in site} | set(had.values())
     free = (address for number in range(256) if (address := str(address_of(number))) not in taken)
@@ -431,7 +464,7 @@ def _with_addresses(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
 
 
 def _with_ports(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
-    """Give each full site that names no port the one it had, or the first that overlaps no other's."""
+    """Return the sites, each full site without a port given its previous one or the first that overlaps with no other."""
     taken = [site["port"] for site in sites if isinstance(site, Mapping) and isinstance(site.get("port"), int)]
     names = {str(site.get("name")) for site in sites if isinstance(site, Mapping) and "port" not in site}
     had = {name: site.port for name, site in known.items() if site.port}

@@ -1,4 +1,4 @@
-"""What a topology comes to: nodes, what each direction of each link does to packets, and the ways through it."""
+"""An expanded topology: nodes, the properties of each direction of each link, and the routes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 RANGE = IPv4Network("10.77.0.0/16")
-"""Of the addresses of sites and routers: the first of each 256. It exists in their namespaces only."""
+"""The network of the addresses of sites and routers, which have the first of each 256. It exists in their namespaces only."""
 
 Ends = tuple[str, str]
-"""From which node to which."""
+"""The names of the nodes at the start and the end of a wire."""
 
-_HOP_MS = 1e-6  # of two ways that take equally long, the one with fewer hops is taken
+_HOP_MS = 1e-6  # so that of two equally long routes the one with fewer hops is taken
 
 
 def address_of(number: int) -> IPv4Address:
-    """The address of the site or router with this number, 0 to 255."""
+    """Return the address of the site or router with a number from 0 to 255."""
     return RANGE.network_address + (number << 8) + 1
 
 
 def outside_of(address: str) -> str:
-    """The address of a site on its external network, with the prefix: the upper half of the addresses that packets find their way to."""
+    """Return a site's address on its external network, with the prefix: the upper half of the site's 256 addresses."""
     return f"{IPv4Address(address) + 128}/25"
 
 
 def number_of(address: str) -> int | None:
-    """The reverse; None if no site can have this address."""
+    """Return the number of the site with an address; `None` if no site can have it."""
     value = IPv4Address(address)
     return int(value) >> 8 & 0xFF if value in RANGE and int(value) & 0xFF == 1 else None
 
@@ -39,11 +39,11 @@ class Wire:
     """One direction of a link.
 
     Attributes:
-        delay_ms: one way, in milliseconds.
-        jitter_ms: the delay varies uniformly by up to this, up and down; the order of packets is kept.
-        rate_mbit: megabits (10^6) of IP packets per second; None is unlimited.
-        loss: probability, 0 to 1.
-        reorder: probability that a packet skips the delay, and so overtakes others.
+        delay_ms: delay in milliseconds.
+        jitter_ms: most milliseconds by which the delay varies, uniformly up and down; packets keep their order.
+        rate_mbit: megabits (10^6) of IP packets per second; `None` means unlimited.
+        loss: probability of the loss of a packet, 0 to 1.
+        reorder: probability that a packet skips the delay, and so overtakes others, 0 to 1.
     """
 
     delay_ms: float = 0.0
@@ -53,19 +53,19 @@ class Wire:
     reorder: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The fields."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A place that links lead to.
+    """A site or a router.
 
     Attributes:
-        name: of the site or of the router.
-        site: False for a router, which only forwards.
-        location: latitude and longitude in degrees; None if unknown.
-        address: the IPv4 address of a site, `10.77.N.1`; None: one that is free.
+        name: the node's name.
+        site: whether it is a site; a router only forwards.
+        location: latitude and longitude in degrees; `None` if unknown.
+        address: the IPv4 address of a site, `10.77.N.1`; `None` means a free one.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Network:
-    """A topology, expanded.
+    """The network that a topology describes, with all its nodes and wires.
 
     Attributes:
         nodes: the sites in the order of the cloud's file, then the routers.
@@ -93,23 +93,23 @@ class Network:
 
     @property
     def links(self) -> tuple[Ends, ...]:
-        """Each link once, its ends in the order of the nodes."""
+        """The links, each once, with its ends in the order of the nodes."""
         order = {node.name: index for index, node in enumerate(self.nodes)}
         pairs = {tuple(sorted(ends, key=order.__getitem__)) for ends in self.wires}
         return tuple(sorted(((a, b) for a, b in pairs), key=lambda ends: (order[ends[0]], order[ends[1]])))
 
     @cached_property
     def next_hops(self) -> dict[Ends, str]:
-        """By node and destination: the neighbour that a packet goes to next.
+        """The next neighbour of a packet, by node and destination.
 
-        Between neighbours that is their link, even where a detour would be faster: what is asked for between two sites is what they get.
-        Else it is the way that takes least time.
+        Between neighbours, packets take their link, even if a detour would be faster, so that two sites get the delay configured for
+        their link. Otherwise packets take the fastest route.
         """
         names = [node.name for node in self.nodes]
         return {(node, destination): hop for destination in names for node, hop in self._towards(destination).items()}
 
     def _towards(self, destination: str) -> dict[str, str]:
-        """Dijkstra's algorithm, backwards, where the neighbours of the destination are fixed: they take their link to it."""
+        """Return the next hops towards a destination, by Dijkstra's algorithm from the destination; its neighbours take their link."""
         arriving: dict[str, list[tuple[str, float]]] = {}
         for (start, end), wire in self.wires.items():
             arriving.setdefault(end, []).append((start, wire.delay_ms + _HOP_MS))
@@ -130,7 +130,7 @@ class Network:
         return hops
 
     def path(self, start: str, end: str) -> tuple[Ends, ...] | None:
-        """The wires that a packet takes; None if there is no way."""
+        """Return the wires that a packet takes; `None` means that no path exists."""
         steps = []
         while start != end:
             hop = self.next_hops.get((start, end))
@@ -141,27 +141,27 @@ class Network:
         return tuple(steps)
 
     def delay_ms(self, start: str, end: str) -> float | None:
-        """How long a packet takes from one node to another, without jitter and queues; None if there is no way."""
+        """Return the milliseconds from one node to another, without jitter and queues; `None` means that no path exists."""
         path = self.path(start, end)
         return None if path is None else sum(self.wires[step].delay_ms for step in path)
 
     def rtt_ms(self, start: str, end: str) -> float | None:
-        """The round trip; None if there is no way there or back."""
+        """Return the round trip in milliseconds; `None` means that no path exists in one direction."""
         there, back = self.delay_ms(start, end), self.delay_ms(end, start)
         return None if there is None or back is None else there + back
 
     def unreachable(self) -> Ends | None:
-        """Two sites with no way from the one to the other; None if there are none such."""
+        """Return two sites without a path from the first to the second; `None` if all sites are connected."""
         pairs = ((start, end) for start in self.sites for end in self.sites)
         return next(((start, end) for start, end in pairs if start != end and (start, end) not in self.next_hops), None)
 
     def without(self, gone: Iterable[Ends]) -> Network:
-        """The same without some wires."""
+        """Return this network without some wires."""
         dropped = set(gone)
         return Network(self.nodes, {ends: wire for ends, wire in self.wires.items() if ends not in dropped})
 
     def to_json(self) -> dict[str, Any]:
-        """Nodes and wires, ready for `json.dumps`."""
+        """Return the nodes and wires, ready for `json.dumps`."""
         return {
             "nodes": [asdict(node) for node in self.nodes],
             "wires": [{"from": start, "to": end, **wire.to_json()} for (start, end), wire in self.wires.items()],
@@ -169,7 +169,7 @@ class Network:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Network:
-        """The reverse of `to_json`."""
+        """Return the network from the data of `to_json`."""
         nodes = tuple(
             Node(item["name"], item["site"], tuple(item["location"]) if item["location"] else None, item.get("address"))
             for item in data["nodes"]

@@ -1,6 +1,6 @@
-"""The network services that a site may name: what they are called, and which data planes they work with.
+"""The names of the network services that a site may have, and the data planes that they work with.
 
-`atoll.services.network_services` says what each of them is; a test holds both equal.
+`atoll.services.neutron.network_services` defines each of them; a test checks that both agree.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "trunk": ("ovn", "ovs"),
     "vpn": ("ovn", "ovs"),
 }
-"""The data planes that each works with, by name. Not `fake` where all that the service is for happens to packets, for there are none."""
+"""The data planes that each service works with, by its name. A service that acts only on packets does not work with `fake`."""
 
 
 LISTENING: dict[str, int] = {"load-balancer": 9876}
-"""Those that have an API of their own, and its standard port. Only a site with an address of its own has that port."""
+"""The standard port of each service that has an API of its own. Only a site with an address of its own has that port."""
 
 
 def complaints_of_network_services(sites: Sequence[Site], *, emulated: bool) -> Iterator[tuple[int, str]]:
-    """What is wrong with the network services of a cloud's sites: the index of a site, and the text.
+    """Yield the errors in the network services of a cloud's sites, each as the index of the site and the message.
 
     Args:
-        sites: all of them; a data plane that is not said yet is not judged yet.
-        emulated: True if each has a network of its own.
+        sites: all sites of the cloud; a site without a data plane is not checked against it yet.
+        emulated: whether each site has a network of its own.
     """
     for index, site in enumerate(sites):
         for name in site.network_services:
@@ -53,7 +53,7 @@ def complaints_of_network_services(sites: Sequence[Site], *, emulated: bool) -> 
 
 
 def unknown(name: str) -> str:
-    """What is wrong with a name that is none."""
+    """Return the message for an unknown name of a network service."""
     close = get_close_matches(name, NETWORKS, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
     return f"no network service is called {name}{meant}: expected one of {', '.join(NETWORKS)}"

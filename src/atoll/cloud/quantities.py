@@ -1,4 +1,4 @@
-"""Delays, rates and probabilities, as a person writes them: 25ms, 100mbit, 0.5%."""
+"""Delays, rates and probabilities as text with units: 25ms, 100mbit, 0.5%."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 DURATION = "a duration from 0 to 60s, such as 25ms"
-RATE = "a rate such as 100mbit, or `unlimited`"
+RATE = "a rate from 1kbit to 30gbit, such as 100mbit, or `unlimited`"
 PROBABILITY = "a percentage from 0% to 100%, such as 0.5%"
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(us|ms|s)")
@@ -17,24 +17,24 @@ _PROBABILITY = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _MBIT = {"k": 1e-3, "m": 1.0, "g": 1e3}
 _LONGEST_MS = 60_000.0
-_FASTEST_MBIT = 30_000.0  # netem is told bytes per second in 32 bits
+_FASTEST_MBIT = 30_000.0  # netem takes bytes per second in 32 bits
 
 
 def milliseconds(text: str) -> float:
-    """A duration in milliseconds.
+    """Parse a duration, and return it in milliseconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no duration from 0 to 60 s.
     """
     number, unit = _parts(_DURATION, text)
     return _within(number * _MS[unit], 0, _LONGEST_MS)
 
 
 def megabits(text: str) -> float | None:
-    """A rate in megabits (10^6) per second; None if it is unlimited.
+    """Parse a rate, and return it in megabits (10^6) per second; `None` means unlimited.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no rate from 1 kbit/s to 30 Gbit/s.
     """
     if text == "unlimited":
         return None
@@ -43,28 +43,28 @@ def megabits(text: str) -> float | None:
 
 
 def probability(text: str) -> float:
-    """A percentage as a probability.
+    """Parse a percentage, and return it as a probability from 0 to 1.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no percentage.
     """
     return _within(float(_parts(_PROBABILITY, text)[0]) / 100, 0, 1)
 
 
 def spell_ms(value: float) -> str:
-    """A duration as text."""
+    """Return a duration in milliseconds as text."""
     return f"{value:.6g}ms"
 
 
 def spell_mbit(value: float | None) -> str:
-    """A rate as text."""
+    """Return a rate in megabits (10^6) per second as text."""
     if value is None:
         return "unlimited"
     return f"{value / 1e3:.6g}gbit" if value >= 1e3 else f"{value:.6g}mbit" if value >= 1 else f"{value * 1e3:.6g}kbit"
 
 
 def spell_probability(value: float) -> str:
-    """A probability as text."""
+    """Return a probability as a percentage."""
     return f"{100 * value:.6g}%"
 
 

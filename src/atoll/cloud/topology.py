@@ -1,4 +1,4 @@
-"""What a person writes down about the network between sites: links, groups, presets, backbones.
+"""The model of the network between sites, as the YAML describes it: links, groups, presets, backbones.
 
 As in `model`, a field's `description` ends the sentence "expected …".
 """
@@ -25,7 +25,7 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Pair = Annotated[tuple[str, str], Field(strict=False)]
 
 NODES = 256
-"""Sites and routers together: more the emulator can't tell apart."""
+"""Greatest number of nodes, sites and routers together, that the emulator supports."""
 
 
 class _Model(BaseModel):
@@ -33,14 +33,14 @@ class _Model(BaseModel):
 
 
 class Shape(_Model):
-    """What links do to packets; what is not said comes from elsewhere.
+    """Properties of links; those that are not given come from the next more general rule.
 
     Attributes:
-        delay: one way; the round trip takes twice as long.
-        jitter: the delay varies uniformly by up to this, up and down; packets keep their order.
-        rate: bits of IP packets per second, each way.
-        loss: how many packets are lost, each way.
-        reorder: how many packets skip the delay, and so overtake others.
+        delay: delay of one direction; the round trip takes twice as long.
+        jitter: most by which the delay varies, uniformly up and down; packets keep their order.
+        rate: bits of IP packets per second, in each direction.
+        loss: share of packets that are lost, in each direction.
+        reorder: share of packets that skip the delay, and so overtake others.
     """
 
     delay: Duration | None = Field(default=None, description=quantities.DURATION)
@@ -50,7 +50,7 @@ class Shape(_Model):
     reorder: Probability | None = Field(default=None, description=quantities.PROBABILITY)
 
     def changes(self) -> dict[str, Any]:
-        """The fields of a `Wire` that this says something about."""
+        """Return the values that this entry sets, by the name of the field of `Wire` that each replaces."""
         said: dict[str, Any] = {}
         if self.delay is not None:
             said["delay_ms"] = quantities.milliseconds(self.delay)
@@ -66,7 +66,7 @@ class Shape(_Model):
 
     @classmethod
     def of(cls, wire: Wire) -> dict[str, str]:
-        """A wire in the words of this model, as far as it differs from one that does nothing."""
+        """Return the properties of a wire as text, by the names of this model, without those that have no effect."""
         spell = {
             "delay": ("delay_ms", quantities.spell_ms),
             "jitter": ("jitter_ms", quantities.spell_ms),
@@ -79,11 +79,11 @@ class Shape(_Model):
 
 
 class Link(Shape):
-    """A link between two sites or routers. It adds to a preset, or changes a link of it.
+    """A link between two sites or routers, which is added to a preset or changes a link of it.
 
     Attributes:
-        between: its two ends.
-        one_way: what is said holds only from the first end to the second; the way back is as without this entry.
+        between: the link's two ends.
+        one_way: whether the entry applies only from the first end to the second; the other direction is as without the entry.
     """
 
     between: Pair = Field(description="the names of two sites, such as [paris, lyon]")
@@ -91,11 +91,11 @@ class Link(Shape):
 
 
 class Constraint(Shape):
-    """What all links between two groups do; of two constraints on one link, the later one counts.
+    """Properties of all links between two groups; of two constraints on one link, the later one wins.
 
     Attributes:
         between: two groups; a site or a router is a group too. The same group twice means the links within it.
-        one_way: only from the first group to the second.
+        one_way: whether the constraint applies only from the first group to the second.
     """
 
     between: Pair = Field(description="the names of two groups or sites, such as [core, edge]")
@@ -103,11 +103,11 @@ class Constraint(Shape):
 
 
 class Router(_Model):
-    """A place without a site, which only forwards packets.
+    """A node without a site, which only forwards packets.
 
     Attributes:
         name: unique among sites and routers.
-        location: where it is.
+        location: the router's latitude and longitude, in degrees.
     """
 
     name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", description="a name of lower-case letters, digits and hyphens")
@@ -120,8 +120,8 @@ class Backbone(_Model):
     Attributes:
         file: a GraphML file as of the Internet Topology Zoo or SNDlib, relative to the cloud's file; or `topohub:` and the key of a
             topology of the package topohub, such as `topohub:topozoo/Abilene`.
-        places: which node a site is at, by the label in the file. A site that is not named here is at the node of its name, or at the first
-            one that is left.
+        places: the node of each site, by its label in the file. A site without an entry gets the node of its name, otherwise the first
+            free node.
     """
 
     file: str = Field(min_length=1, description="the path of a GraphML file, or such as topohub:topozoo/Abilene")
@@ -132,21 +132,21 @@ class Topology(_Model):
     """The network between sites.
 
     Attributes:
-        preset: "mesh" links every two sites, "star" each to `center`, "ring" each to the next in the file's order. Without it: a mesh,
-            unless links, a backbone or a matrix say something else.
-        center: of a star; default: the first site.
+        preset: "mesh" links every two sites, "star" each to `center`, "ring" each to the next in the file's order. Default: a mesh,
+            unless links, a backbone or a matrix are given.
+        center: the site in the middle of a star; default: the first site.
         backbone: a real network. Reading it turns it into routers and links.
         matrix: a CSV file of round trips in milliseconds, relative to the cloud's file: names in the first row and the first column.
             An empty cell means no link. Reading it turns it into links.
-        distance: derive the delay of links from the location of their ends, where no link or constraint says it.
-        defaults: of all links.
+        distance: whether to derive the delay of a link from the locations of its ends, unless a link or constraint gives the delay.
+        defaults: properties of all links.
         links: single links.
-        groups: names of sites by group; `edge-*` stands for all that begin so.
-        constraints: what links between groups do.
+        groups: names of sites by group; `edge-*` stands for all names that begin with `edge-`.
+        constraints: properties of the links between groups.
         exempt: groups or sites to whose links the defaults do not apply.
-        routers: places without a site.
-        locations: of sites.
-        rerouting: packets go around links that are cut; else they keep their way, and are lost.
+        routers: nodes without a site.
+        locations: latitude and longitude of sites, in degrees.
+        rerouting: whether packets take another route around links that are cut; otherwise routes are fixed and those packets are lost.
     """
 
     preset: Literal["mesh", "star", "ring"] | None = Field(default=None, description="`mesh`, `star` or `ring`")
@@ -173,7 +173,7 @@ class Topology(_Model):
 
 
 def problem(path: tuple[str | int, ...], text: str) -> PydanticCustomError:
-    """What is wrong with a topology, and where in it."""
+    """Return the error for a fault in a topology, with its place."""
     return PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("topology", *path)})
 
 
@@ -185,7 +185,7 @@ MAPPINGS: Mapping[type[BaseModel], str] = {
     Constraint: "a mapping such as {between: [core, edge], delay: 25ms}",
     Router: "a mapping such as {name: geneva}",
 }
-"""What each of these is to be, for errors."""
+"""The expected form of each model, for error messages."""
 
 NESTED: Mapping[str, type[BaseModel]] = {
     "topology": Topology,
@@ -195,4 +195,4 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "constraints": Constraint,
     "routers": Router,
 }
-"""The model of the fields that have one."""
+"""The model of each field that has one."""

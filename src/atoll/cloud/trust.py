@@ -1,4 +1,4 @@
-"""How far sites trust one another: whose administrators count elsewhere, and where domains and projects are administered.
+"""Trust between sites: the sites whose administrators are accepted elsewhere, and the sites that administer a domain or project.
 
 As in `model`, a field's `description` ends the sentence "expected …".
 """
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 SiteName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
-"""Of any site: also of one that joined from another machine, which the file does not list."""
+"""The name of any site, also of one that joined from another machine and that the file does not list."""
 
 Trust = dict[SiteName, Literal["full", "local-admin"]]
 
@@ -23,9 +23,9 @@ class Homed(BaseModel):
     """A domain or a project that is administered at some sites only.
 
     Attributes:
-        domain: the id of a domain, as `openstack domain show` prints it: the domain itself, and its users, groups, projects and roles.
-        project: the id of a project: itself, the projects below it, and who has which role in them.
-        sites: where it is administered. What any other site writes about it counts nowhere.
+        domain: the id of a domain, as `openstack domain show` prints it. The rule covers the domain, its users, groups, projects and roles.
+        project: the id of a project. The rule covers the project, the projects below it, and the role assignments in them.
+        sites: the sites that administer it. All sites ignore changes of it that other sites write.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class Homed(BaseModel):
 
     @property
     def key(self) -> str:
-        """`domain/ID` or `project/ID`."""
+        """The key of the rule: `domain/ID` or `project/ID`."""
         return f"domain/{self.domain}" if self.domain else f"project/{self.project}"
 
     @model_validator(mode="after")
@@ -48,7 +48,7 @@ class Homed(BaseModel):
 
 
 def complaint_of_homed(homed: Iterable[Homed]) -> tuple[int, str] | None:
-    """Return the first fault of a list of them, as index and text; `None` if there is none."""
+    """Return the first error of a list of rules, as index and message; `None` if the list is valid."""
     seen: dict[str, int] = {}
     for index, each in enumerate(homed):
         if each.key in seen:

@@ -1,33 +1,34 @@
-"""Make commits to a SQLite database in WAL mode durable, many with one flush of the disk.
+"""Group flush: makes commits to a SQLite database in WAL mode durable, many with one flush of the disk.
 
-`synchronous=FULL` flushes the write-ahead log inside COMMIT, while the writer still holds the write lock: each writer waits for the
-flushes of all writers before it. Here SQLite runs with `synchronous=NORMAL`. A writer commits, lets the next writer in, and then waits
-until the log has been flushed by a flush that began after its commit. One of the waiting threads flushes for all of them.
+`synchronous=FULL` flushes the write-ahead log inside COMMIT, while the writer still holds the write lock: each writer waits for the flushes
+of all writers before it. Here SQLite runs with `synchronous=NORMAL`. A writer commits, lets the next writer in, and then waits for a flush
+of the log that began after its commit. One of the waiting threads flushes for all of them.
 
-Why a commit is durable when `GroupFlush.wait` returns (wal.c and os_unix.c of SQLite 3.40; https://www.sqlite.org/wal.html):
+A commit is durable when `GroupFlush.wait` returns, for these reasons (wal.c and os_unix.c of SQLite 3.40; https://www.sqlite.org/wal.html):
 
-- COMMIT has written all frames of the transaction into the `-wal` file with write(2), in the order of the commits (`sqlite3WalFrames`).
-  `fdatasync` of that file by anybody brings them to the disk, with the file's new length. It does not matter which thread or process
-  wrote them, nor that later frames, even half a transaction, go along: recovery reads the log up to the last whole commit.
-- NORMAL leaves out nothing but the flush at the commit. A checkpoint flushes the log before it copies pages into the database, and
-  flushes the database before it marks the log as copied (`walCheckpoint`). Only a log that is marked so is begun anew, with another
-  salt and a header that is flushed before the first new frame (`walRestartLog`, `syncHeader`). So if the log was begun anew between a
-  commit and its flush, the commit is in the database already, durably, and the flush is superfluous.
-- The first flush of a `-wal` by a connection, that of the header, flushes the directory too (`UNIXFILE_DIRSYNC`): its name is durable.
-- The `-wal` file is removed or replaced only when the last connection to the database, in all processes, has been closed
-  (`sqlite3WalClose` needs an exclusive lock; a connection in WAL mode holds a shared one as long as it is open). All who wait here have
-  theirs open. So it is enough to look for another file when a connection is opened, in `follow`.
-- To open and close the `-wal` is harmless. To close the database or the `-shm` file would drop all locks of this process (POSIX), but
+- COMMIT has written all frames of the transaction into the `-wal` file with write(2), in the order of the commits (`sqlite3WalFrames`). A
+  `fdatasync` of that file by any process brings them to the disk, with the file's new length. Later frames, even half a transaction, may go
+  along: recovery reads the log up to the last whole commit.
+- NORMAL omits only the flush at the commit. A checkpoint flushes the log before it copies pages into the database, and flushes the database
+  before it marks the log as copied (`walCheckpoint`). Only a log with that mark is restarted, with another salt and a header that is
+  flushed before the first new frame (`walRestartLog`, `syncHeader`). So if the log was restarted between a commit and its flush, the commit
+  is in the database already, durably, and the flush is superfluous.
+- The first flush of a `-wal` by a connection, that of the header, flushes the directory too (`UNIXFILE_DIRSYNC`): the file's name is
+  durable.
+- The `-wal` file is removed or replaced only when the last connection to the database, in all processes, has been closed.
+  (`sqlite3WalClose` needs an exclusive lock; a connection in WAL mode holds a shared one as long as it is open.) All waiting threads have
+  an open connection. So it suffices to look for another file when a connection is opened, in `follow`.
+- Opening and closing the `-wal` is harmless. Closing the database or the `-shm` file would drop all locks of this process (POSIX), but
   SQLite locks nothing in the `-wal`.
 
-A commit can be seen by others before it is durable, for the time of a flush, as with InnoDB. Whoever writes into the same database
-because of what it saw is flushed after it, since there is one log.
+For the time of a flush, other connections can see a commit that is not durable yet, as with InnoDB. A transaction that was written because
+of it is flushed after it, since there is one log.
 
-If a flush fails, nobody knows what is on the disk: Linux reports an error once and then takes the lost pages for written
-(https://www.postgresql.org/docs/current/runtime-config-error-handling.html#GUC-DATA-SYNC-RETRY). So all commits that waited fail, and
-so do all later ones of this process, before they write anything. The next process brings the whole log into the database when it opens
-it first, and begins another log, unless others use it without a pause: only then is another flush worth anything. The descriptor stays
-open from before the first commit: one that is opened later may not be told of an earlier error.
+After a failed flush the content of the disk is unknown: Linux reports an error once and then takes the lost pages for written
+(https://www.postgresql.org/docs/current/runtime-config-error-handling.html#GUC-DATA-SYNC-RETRY). So all commits that waited fail, and so do
+all later ones of this process, before they write anything. The next process copies the whole log into the database when it first opens it,
+and begins another log, unless other processes use the database without a pause. Only then is another flush worth anything. The descriptor
+    is opened before the first commit and stays open: a descriptor that is opened later may not receive an earlier error.
 """
 
 from __future__ import annotations
@@ -42,19 +43,19 @@ from pathlib import Path
 LOG = logging.getLogger(__name__)
 
 PATIENCE_MS = 200
-"""Milliseconds to wait for others before an old log is left as it is. The checkpoint holds the write lock while it waits for readers, and
-those may wait for a writer of their own process: longer would hold up all of them."""
+"""Milliseconds to wait for others before an old log is left as it is. The checkpoint holds the write lock while it waits for readers,
+which may wait for a writer of their own process: a longer wait would hold up all of them."""
 
 
 class GroupFlush:
     """The flushes of one database's write-ahead log in this process.
 
     Attributes:
-        count: flushes that were made.
+        count: the number of flushes so far.
     """
 
     def __init__(self, database: str) -> None:
-        """Flush nothing yet.
+        """Prepare the flushes of a database.
 
         Args:
             database: the path of the database file.
@@ -80,7 +81,7 @@ class GroupFlush:
         with self._turn:
             if self._log is not None and _is_at(self._log, self._path):
                 return
-            # Also makes the log's file, if there is none. What a process left that died before its flush, or after one that failed, is
+            # Also creates the log's file, if there is none. Commits of a process that died before its flush, or after a failed one, are
             # durable after this.
             _begin_anew(connection)
             try:
@@ -98,14 +99,14 @@ class GroupFlush:
             sqlite3.OperationalError: an earlier flush failed.
         """
         if self._broken is not None:
-            message = f"{self._path}: disk I/O error: what is committed can't be flushed to the disk: {self._broken.strerror}"
+            message = f"{self._path}: disk I/O error: commits can't be flushed to the disk: {self._broken.strerror}"
             raise sqlite3.OperationalError(message)
 
     def wait(self) -> None:
-        """Return once all that has been committed before this call is durable.
+        """Return once all that was committed before this call is durable.
 
         Raises:
-            sqlite3.OperationalError: it was committed, and may be lost with the machine's power: the flush failed.
+            sqlite3.OperationalError: the flush failed: the commit was made, and a loss of power may undo it.
         """
         with self._turn:
             self._written += 1
@@ -125,19 +126,26 @@ class GroupFlush:
                 self._flushing = False
                 self._turn.notify_all()
 
+    def forget_other_threads(self) -> None:
+        """Forget, in a forked process, the threads that were flushing or waiting: they do not exist there."""
+        self._turn = threading.Condition()
+        self._flushing = False
+
     def _flush(self) -> None:
-        assert self._log is not None, "no connection was told to `follow`"
+        assert self._log is not None, "`follow` was not called"
         self.count += 1
         try:
             os.fdatasync(self._log)
         except OSError as error:
             self._broken = error
-            LOG.critical("%s: can't be flushed: the last commits may be lost, and nothing is written any more: %s", self._path, error)
+            LOG.critical(
+                "%s: the flush to the disk failed: the last commits may be lost, and this process writes no more: %s", self._path, error
+            )
             self.check()
 
 
 def _begin_anew(connection: sqlite3.Connection) -> None:
-    """Bring the log into the database and make it empty; if others are busy with it for too long, only the former, as far as it goes."""
+    """Copy the log into the database and empty it; if others use it for too long, only copy as much as possible."""
     (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
     for statement in (f"PRAGMA busy_timeout={PATIENCE_MS}", "PRAGMA wal_checkpoint(TRUNCATE)", f"PRAGMA busy_timeout={before}"):
         with closing(connection.execute(statement)) as cursor:

@@ -1,20 +1,20 @@
 """A SQLAlchemy URL plugin that makes SQLite fit for a service with many threads: `sqlite:///x.db?plugin=atoll`.
 
 A commit returns when it is on the disk, so that a loss of power does not undo it (`group_flush.py`). With `&durability=relaxed` it survives
-the death of the process, and a loss of power may cost the last commits.
+the death of the process, but a loss of power may undo the last commits.
 
 SQLite in WAL mode lets any number of readers run beside one writer. Two things spoil this for software written for MySQL:
 
-- A transaction begins deferred. When it first writes after it has read, and another has committed in between, SQLite refuses at
-  once ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN IMMEDIATE`
-  cures that, but then readers queue behind one another and behind writers.
-- Waiting for the write lock is polling with growing sleeps (sqlite3BusyHandler): slow and unfair.
+- A transaction begins deferred. If it first writes after it has read, and another has committed in between, SQLite refuses at once
+  ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN IMMEDIATE` avoids that,
+  but then readers queue behind one another and behind writers.
+- SQLite waits for the write lock by polling with growing sleeps (sqlite3BusyHandler), which is slow and unfair.
 
-So a transaction begins as a reader here, and becomes a writer at its first statement that may write: the read transaction ends and
-`BEGIN IMMEDIATE` starts the real one. Up to there nothing was written, so nothing is lost; what was read before may be older than what
-the write meets, just as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT`
-count as writes. Writers of one process queue on a lock of ours and wake without polling; writers of other processes are waited
-for by SQLite's busy timeout.
+So here a transaction begins as a reader, and becomes a writer at its first statement that may write: the read transaction ends and `BEGIN
+IMMEDIATE` starts the real one. Nothing was written before, so nothing is lost. What the transaction read before may be older than what its
+write meets, as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT` count as
+writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's busy timeout
+applies.
 
 Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.html#busy_snapshot, sqlalchemy/engine/interfaces.py
 (CreateEnginePlugin), oslo_db/sqlalchemy/engines.py (how oslo.db begins transactions).
@@ -23,6 +23,7 @@ Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.h
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sqlite3
 import sys
@@ -41,16 +42,16 @@ from atoll.db.group_flush import GroupFlush
 LOG = logging.getLogger(__name__)
 
 DURABILITY = "durability"
-"""The URL's parameter: `full`, which is the default, or `relaxed`."""
+"""The URL's parameter for durability: `full`, the default, or `relaxed`."""
 
 BUSY_TIMEOUT_S = 60.0
-"""How long a writer waits for its turn. Nothing that a service does holds the lock for a hundredth of it."""
+"""Seconds that a writer waits for its turn. No service holds the lock for a hundredth of it."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     # Keeps the database whole, but flushes no commit: `GroupFlush` does, for many at once and outside the write lock.
     "PRAGMA synchronous=NORMAL",
-    # 256 KiB a connection instead of 2 MiB: the kernel's page cache is shared by all connections, SQLite's is not.
+    # 256 KiB for a connection instead of 2 MiB: all connections share the kernel's page cache, but not SQLite's.
     "PRAGMA cache_size=-256",
 )
 _READS = re.compile(r"\s*(?:SELECT|PRAGMA|EXPLAIN|BEGIN|COMMIT|ROLLBACK|RELEASE)\b", re.IGNORECASE)
@@ -68,27 +69,35 @@ class WriteLock:
         """Wait for the lock.
 
         Raises:
-            sqlite3.OperationalError: this thread writes to the same file in another transaction, and would wait for itself; or
-                nobody let go of the lock for `BUSY_TIMEOUT_S`.
+            sqlite3.OperationalError: this thread already writes to the file in another transaction, and would wait for itself; or no other
+                thread released the lock for `BUSY_TIMEOUT_S`.
         """
         if self._owner == threading.get_ident():
             message = f"{self._path}: this thread already writes in another transaction, and would wait for itself"
             raise sqlite3.OperationalError(message)
         if not self._lock.acquire(timeout=BUSY_TIMEOUT_S):
-            LOG.error("%s: written for %.0f s by a thread that is here:\n%s", self._path, BUSY_TIMEOUT_S, _stack(self._owner))
+            LOG.error("%s: a thread has held the write lock for %.0f s; its stack:\n%s", self._path, BUSY_TIMEOUT_S, _stack(self._owner))
             message = f"{self._path}: database is locked: another thread has been writing for {BUSY_TIMEOUT_S:.0f} s"
             raise sqlite3.OperationalError(message)
         self._owner = threading.get_ident()
 
     def release(self) -> None:
-        """Let the next writer in."""
+        """Release the lock to the next writer."""
         self._owner = None
         self._lock.release()
 
+    def forget_other_threads(self) -> None:
+        """Take the lock, in a forked process, from a thread that does not exist there."""
+        self._lock = threading.Lock()
+        if self._owner == threading.get_ident():
+            self._lock.acquire()
+        else:
+            self._owner = None
+
 
 def _stack(thread: int | None) -> str:
-    """Where a thread is: who holds up all other writers does not say so itself."""
-    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001, RUF100 - the only way
+    """Return the stack of a thread that holds up all other writers, for the log."""
+    frame = sys._current_frames().get(thread or 0)
     return "".join(traceback.format_stack(frame)) if frame else "(gone)"
 
 
@@ -98,17 +107,32 @@ _guard = threading.Lock()
 
 
 def write_lock(path: str) -> WriteLock:
-    """The lock of a database file: the same object for all connections of this process to it."""
+    """Return the lock of a database file: the same object for all connections of this process to it."""
     key = _key(path)
     with _guard:
         return _write_locks.setdefault(key, WriteLock(key))
 
 
 def group_flush(path: str) -> GroupFlush:
-    """The flushes of a database file: the same object for all connections of this process to it."""
+    """Return the flushes of a database file: the same object for all connections of this process to it."""
     key = _key(path)
     with _guard:
         return _group_flushes.setdefault(key, GroupFlush(key))
+
+
+def _forget_other_threads() -> None:
+    """Release what the threads of the parent process held when it forked: nobody else would, and the child would wait for ever.
+
+    A forked process must open its own connections: SQLite's do not survive a fork (https://www.sqlite.org/howtocorrupt.html).
+    """
+    _guard.release()
+    for lock in _write_locks.values():
+        lock.forget_other_threads()
+    for flush in _group_flushes.values():
+        flush.forget_other_threads()
+
+
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_forget_other_threads)
 
 
 def _key(path: str) -> str:
@@ -126,7 +150,7 @@ class QueuedConnection(sqlite3.Connection):
         self._writing = False
 
     def make_durable(self) -> None:
-        """From now on, have each commit return when it is on the disk. A database in memory has none.
+        """Make each later commit return only when it is on the disk. A database in memory has none.
 
         Raises:
             sqlite3.OperationalError: the database can't be read or written, or is not in WAL mode.
@@ -137,15 +161,15 @@ class QueuedConnection(sqlite3.Connection):
             self._flush = flush
 
     def flush_statements(self) -> None:
-        """Have SQLite itself flush what it commits: statements outside a transaction, which no `commit` follows."""
+        """Make SQLite itself flush its commits, for statements outside a transaction, which no `commit` follows."""
         if self._flush is not None:
             self.execute("PRAGMA synchronous=FULL").close()
 
     def enter(self, *, writing: bool) -> None:
-        """Make sure that a transaction is open, and is one that may write if `writing`.
+        """Open a transaction if there is none, as a writer if `writing`.
 
         Raises:
-            sqlite3.OperationalError: the write lock cannot be had, or nothing can be made durable; the transaction stays what it was.
+            sqlite3.OperationalError: the write lock can't be had, or an earlier flush failed; the transaction stays as it was.
         """
         if writing and not self._writing:
             if self._flush is not None:
@@ -168,10 +192,10 @@ class QueuedConnection(sqlite3.Connection):
             self._write_lock.release()
 
     def commit(self) -> None:
-        """Commit; the next writer's turn; wait for the disk. A failed commit keeps the transaction, and so the lock.
+        """Commit, let the next writer in, and wait for the disk. A failed commit keeps the transaction and the lock.
 
         Raises:
-            sqlite3.OperationalError: it was committed, but can't be flushed to the disk: a loss of power may undo it.
+            sqlite3.OperationalError: the commit was made but can't be flushed to the disk: a loss of power may undo it.
         """
         super().commit()
         wrote = self._writing
@@ -180,14 +204,14 @@ class QueuedConnection(sqlite3.Connection):
             self._flush.wait()
 
     def rollback(self) -> None:
-        """Roll back; the next writer's turn."""
+        """Roll back, and let the next writer in."""
         try:
             super().rollback()
         finally:
             self._leave()
 
     def close(self) -> None:
-        """Close, which rolls back what is open."""
+        """Close the connection, which rolls back an open transaction."""
         try:
             super().close()
         finally:
@@ -195,26 +219,26 @@ class QueuedConnection(sqlite3.Connection):
 
 
 class SQLitePlugin(CreateEnginePlugin):
-    """Entry point `atoll` of `sqlalchemy.plugins`: WAL, pooled connections, queued writers, readers that never wait."""
+    """The entry point `atoll` of `sqlalchemy.plugins`: WAL, pooled connections, queued writers, readers that never wait."""
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
         super().__init__(url, kwargs)
         self._durable = _is_durable(url)
-        # oslo.db asks for NullPool, which opens the file and parses the schema anew for each transaction.
+        # oslo.db asks for NullPool, which opens the file and parses the schema again for each transaction.
         kwargs["poolclass"] = QueuePool
         connect_args = kwargs.setdefault("connect_args", {})
         connect_args.update(factory=QueuedConnection, timeout=BUSY_TIMEOUT_S, check_same_thread=False, isolation_level=None)
 
     def update_url(self, url: URL) -> URL:
-        """Take out the parameter of our own."""
+        """Remove the plugin's own parameter."""
         return url.difference_update_query([DURABILITY])
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
-        """A few connections are kept; any number may be open for a moment."""
+        """Keep a few connections, and allow any number for a moment."""
         pool_args.update(pool_size=4, max_overflow=-1)
 
     def engine_created(self, engine: Engine) -> None:
-        """Attach the listeners."""
+        """Attach the listeners to a new engine."""
         event.listen(engine, "connect", _set_pragmas)
         if self._durable:
             event.listen(engine, "connect", _make_durable)
@@ -239,9 +263,9 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _forestall_begin(conn: Connection) -> None:
-    """Keep oslo.db from executing BEGIN itself, as a SQLAlchemy text: a seventh of all the work of nova-api. `enter` does it in C.
+    """Keep oslo.db from executing BEGIN itself, as a SQLAlchemy text, which took a seventh of nova-api's time. `enter` does it in C.
 
-    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) asks for this mark, and takes it away at the end of the transaction.
+    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) asks for this mark, and removes it at the end of the transaction.
     """
     conn.info["in_transaction"] = True
 
@@ -255,7 +279,7 @@ def _enter_transaction(
     _executemany: bool,
 ) -> None:
     if statement.startswith(("BEGIN", "PRAGMA")):
-        return  # a PRAGMA may be refused inside a transaction, and BEGIN is what oslo.db itself starts one with
+        return  # a PRAGMA may be refused inside a transaction, and oslo.db itself starts one with BEGIN
     connection = cursor.connection
     if not isinstance(connection, QueuedConnection):
         return

@@ -1,4 +1,4 @@
-"""The disk: one FAT file system without partitions, which the BIOS boots."""
+"""The guest's disk: one FAT file system without partitions, which the BIOS boots."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from atoll.guest import programs
 
 LABEL = "ATOLL-GUEST"
-"""By which the guest finds its disk, and mounts it at /disk."""
+"""The label by which the guest finds its disk, which it mounts at /disk."""
 
 CONSOLES = "console=tty0 console=ttyS0,115200 quiet"
-"""The kernel's last words go to both: to VNC, and to the serial console and Nova's console log."""
+"""The kernel's consoles: VNC, and the serial port, which is also Nova's console log."""
 
 QUICK = "cryptomgr.notests nokaslr mitigations=off no_timer_check scsi_mod.scan=sync"
-"""Left to itself, the kernel tests its ciphers for more than half of its time to boot, and moves itself about. A guest that only says its
-name needs no mitigations either, which cost time under TCG. The test of the timer fails on machines that are too busy for it. The last word
-has disks found before their module is said to be loaded."""
+"""Options that shorten the boot: no self-tests of ciphers (more than half of the boot time), no address randomisation, no mitigations
+(slow under TCG), no test of the timer (it fails on a busy machine). With the last one, loading a module waits until its disks are found."""
 
 CONFIGURATION = f"""\
 DEFAULT atoll
@@ -26,24 +25,24 @@ LABEL atoll
   INITRD /initrd
   APPEND {CONSOLES} {QUICK}
 """
-"""Of syslinux."""
+"""The configuration of syslinux."""
 
 SPARE_BYTES = 4 * 2**20
-"""What guests may write to their disk."""
+"""Bytes that a guest can write to its disk."""
 
 _MIB = 2**20
 
 
 def write(kernel: Path, initramfs: Path, target: Path) -> None:
-    """Write a disk.
+    """Write the file of a disk.
 
     Args:
-        kernel: vmlinuz.
-        initramfs: what goes with it.
-        target: the file.
+        kernel: file of the kernel.
+        initramfs: file of the initramfs.
+        target: the file to write.
 
     Raises:
-        AtollError: `image.failed`.
+        AtollError: `image.failed`: a program failed.
     """
     work = target.parent
     files = {"vmlinuz": work / "vmlinuz", "initrd": work / "initrd", "syslinux.cfg": work / "syslinux.cfg"}
@@ -55,8 +54,8 @@ def write(kernel: Path, initramfs: Path, target: Path) -> None:
     size = mebibytes(sum(path.stat().st_size for path in files.values()))
     with target.open("wb") as file:
         file.truncate(size * _MIB)
-    # A cylinder of 64 heads and 32 sectors is one MiB. The media descriptor is a hard disk's: with any other, Glance takes the
-    # boot sector for a partition table, a broken one.
+    # A cylinder of 64 heads and 32 sectors is one MiB. The media descriptor is that of a hard disk: with any other, Glance takes the
+    # boot sector for a damaged partition table.
     geometry = ["-t", str(size), "-h", "64", "-s", "32", "-c", "8", "-m", "0xf8", "-N", "41544f4c"]
     programs.run(["mformat", "-i", str(target), *geometry, "-v", LABEL, "::"])
     programs.run(["mcopy", "-m", "-i", str(target), *map(str, files.values()), "::"])
@@ -64,5 +63,5 @@ def write(kernel: Path, initramfs: Path, target: Path) -> None:
 
 
 def mebibytes(content: int) -> int:
-    """The size of a disk, in MiB, for files of so many bytes in all."""
+    """Return the size of a disk, in MiB, for files of `content` bytes in all."""
     return -(-(content + SPARE_BYTES) // _MIB)

@@ -1,4 +1,4 @@
-"""Makes the image: once for each kernel and set of programs, whole or not at all."""
+"""The build of the guest image, once for each kernel and set of programs; an interrupted build leaves nothing."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from atoll.guest import disk, initramfs, programs, space
 from atoll.guest.kernel import Given, Say, Source, find
 
 DIRECTORY = "guest"
-"""Where in the user's cache directory images and fetched kernels are."""
+"""The directory of images and fetched kernels, below the user's cache directory."""
 
 FORMAT = "raw"
-"""As Glance and QEMU call it."""
+"""The format's name in Glance and QEMU."""
 
 LEAST_MIB = 96
-"""The memory that a guest needs, in MiB: the kernel alone unpacks itself to 52 MiB, 16 MiB above the bottom."""
+"""Least memory of a guest, in MiB: the kernel alone unpacks to 52 MiB, 16 MiB above the bottom."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """An image.
+    """A guest image in the cache.
 
     Attributes:
-        path: the file.
-        kernel: where its kernel is from.
-        made: False if it was there already.
+        path: the image's file.
+        kernel: the source of its kernel.
+        made: whether it was built now.
     """
 
     path: Path
@@ -43,16 +43,16 @@ class Built:
 
 
 def build(cache: Path, given: Given | None, say: Say) -> Built:
-    """Make the image of this machine's programs, unless it is in the cache already.
+    """Build the image from this machine's programs, unless the cache holds it, and return it.
 
     Args:
         cache: the user's cache directory.
-        given: the kernel; None: the first one that there is.
-        say: told what takes long.
+        given: the kernel; `None` means the first that is found.
+        say: called with messages about steps that take long.
 
     Raises:
-        AtollError: `image.requirement`: something must be installed first; `image.kernel`: the kernel doesn't serve; `state.space`: the
-            file system is too full; `image.failed`.
+        AtollError: `image.requirement`: a program or package is missing; `image.kernel`: the kernel is not suitable; `state.space`: the
+            file system has too little space; `image.failed`.
     """
     programs.check()
     directory = cache / DIRECTORY
@@ -67,26 +67,26 @@ def build(cache: Path, given: Given | None, say: Say) -> Built:
 
 
 def key(source: Source) -> str:
-    """What the image depends on: the same key, the same image."""
+    """Return a digest of everything that the image is built from: equal keys mean equal images."""
     digest = hashlib.sha256()
     digest.update(f"{source.identity()}\n".encode())
     here = Path(__file__).parent
-    code = {path.name: path for path in here.glob("*.py")}  # how it is made, and with which modules and command line
+    code = {path.name: path for path in here.glob("*.py")}  # the build itself, its modules and the kernel's command line
     for place, path in sorted((code | initramfs.parts()).items()):
         digest.update(f"{place} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def copy(image: Path, target: Path, umask: int) -> None:
-    """Put a copy of an image where a person wants it, whole or not at all.
+    """Copy an image to a file, which is replaced at once or stays as it is.
 
     Args:
-        image: of the cache.
-        target: the file; one that is there is replaced.
-        umask: the person's own.
+        image: an image of the cache.
+        target: the file.
+        umask: the user's own, for the mode of the file.
 
     Raises:
-        AtollError: `image.failed`: it can't be written.
+        AtollError: `image.failed`: the image can't be written.
     """
     try:
         with tempfile.NamedTemporaryFile(prefix=f".{target.name}-", dir=target.parent, delete=False) as temporary:
@@ -115,7 +115,7 @@ def _make(source: Source, target: Path, say: Say) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Be the only one who makes something here; what killed ones left half made is removed."""
+    """Lock the directory against other builds, and remove what interrupted builds have left."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

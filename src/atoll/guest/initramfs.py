@@ -1,4 +1,4 @@
-"""The initramfs: the whole system of a guest, which stays in memory."""
+"""The initramfs: the whole system of a guest, which runs from memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 
 from atoll.guest import modules, programs
-from atoll.guest.kernel import Kernel
+from atoll.guest.kernel import GuestKernel
 
 ROOT = Path(__file__).with_name("root")
-"""What is copied into it as it stands: the first process, the guest's scripts, its page."""
+"""Files that are copied unchanged: the init process, the guest's scripts, its web page."""
 
 SSH = "dropbear"
 
 DHCPV6 = "dhcpcd"
-"""Debian's busybox has no client of it."""
+"""The client of DHCPv6. Busybox has one only since Debian 13."""
 
 _DIRECTORIES = (
     "bin",
@@ -37,7 +37,7 @@ _SECRET = frozenset({"root", "root/.ssh"})
 
 
 def parts() -> dict[str, Path]:
-    """The files of this machine that it is made of, by their place in the guest."""
+    """Return the files of this machine that the guest gets, by their paths in the guest."""
     found = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*")) if path.is_file()}
     for program in ("busybox", SSH, DHCPV6):
         path = programs.find(program)
@@ -47,13 +47,13 @@ def parts() -> dict[str, Path]:
     return found
 
 
-def write(kernel: Kernel, tree: Path, target: Path) -> None:
-    """Write an initramfs.
+def write(kernel: GuestKernel, tree: Path, target: Path) -> None:
+    """Write the file of an initramfs.
 
     Args:
-        kernel: whose modules it is to have.
-        tree: an empty directory, in which the guest's files are laid out.
-        target: the file.
+        kernel: the kernel whose modules it gets.
+        tree: an empty directory for the guest's files.
+        target: the file to write.
 
     Raises:
         AtollError: `image.kernel`, `image.failed`.
@@ -66,8 +66,8 @@ def write(kernel: Kernel, tree: Path, target: Path) -> None:
     target.write_bytes(gzip.compress(programs.output(words, tree, names.encode()), mtime=0))
 
 
-def lay_out(kernel: Kernel, tree: Path) -> None:
-    """Put the guest's files below a directory; their owner is root only once they are in an archive.
+def lay_out(kernel: GuestKernel, tree: Path) -> None:
+    """Copy the guest's files below a directory; only the archive makes root their owner.
 
     Raises:
         AtollError: `image.kernel`, `image.failed`.
@@ -90,7 +90,7 @@ def lay_out(kernel: Kernel, tree: Path) -> None:
 
 
 def _permit(tree: Path) -> None:
-    """Modes don't depend on how this package was installed, nor on the umask."""
+    """Set the modes of the files, so that they depend neither on the installation of this package nor on the umask."""
     for path in tree.rglob("*"):
         if path.is_symlink():
             continue

@@ -1,4 +1,4 @@
-"""The kernel of the image: a given one, this machine's, one of the cache, or one that apt fetches."""
+"""The kernel of the guest image: a given one, an installed one, one of the cache, or one that apt fetches."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from atoll.errors import AtollError
 from atoll.guest import programs, space
 
 METAPACKAGE = "linux-image-cloud-amd64"
-"""Depends on the newest of the kernels that Debian makes for clouds."""
+"""The Debian package that depends on the newest cloud kernel."""
 
 Say = Callable[[str], None]
-"""Told what is going on."""
+"""Receives messages about progress."""
 
 _PACKAGE = re.compile(r"\blinux-image-[0-9][\w.+-]*")
 _HINT = f"`sudo apt-get update`, or `sudo apt-get install {METAPACKAGE}`, or give one with --kernel and --modules"
 
 
 @dataclass(frozen=True)
-class Kernel:
+class GuestKernel:
     """A kernel, as files.
 
     Attributes:
-        image: what the boot loader loads.
-        modules: the directory of its modules, which has modules.dep, and is called like its version.
+        image: the file that the boot loader loads.
+        modules: the directory of its modules, with modules.dep; its name is the kernel's version.
     """
 
     image: Path
@@ -38,17 +38,17 @@ class Kernel:
 
     @property
     def version(self) -> str:
-        """What `uname -r` says."""
+        """The version as `uname -r` prints it."""
         return self.modules.name
 
 
 @dataclass(frozen=True)
 class Given:
-    """A kernel that is there: one that somebody names, or one that is installed.
+    """A kernel on this machine: given by the user, or installed.
 
     Attributes:
-        image: its vmlinuz.
-        modules: its directory in /lib/modules.
+        image: the kernel's vmlinuz.
+        modules: the kernel's directory in /lib/modules.
     """
 
     image: Path
@@ -58,28 +58,28 @@ class Given:
         return str(self.image)
 
     def identity(self) -> str:
-        """What tells it from others."""
+        """Return a text that differs between kernels."""
         digest = hashlib.sha256()
         for path in (self.image, self.modules / "modules.dep"):
             digest.update(path.read_bytes() if path.exists() else b"")
         return f"{self.modules.name} {digest.hexdigest()}"
 
     def check(self) -> None:
-        """Make sure that the file is a kernel, and that the modules are its own.
+        """Check that the file is a kernel, and that the modules are its own.
 
         Raises:
-            AtollError: `image.kernel`.
+            AtollError: `image.kernel`: the file is no kernel, or the modules have another version.
         """
         version = _version(self.image)
         if version != self.modules.resolve().name:
-            message = f"{self.image} is Linux {version}, and {self.modules} has the modules of another"
-            raise AtollError("image.kernel", message, f"expected a directory that is called {version}")
+            message = f"{self.image} is Linux {version}, but {self.modules} has the modules of another version"
+            raise AtollError("image.kernel", message, f"expected a directory named {version}")
 
     @contextmanager
-    def opened(self) -> Iterator[Kernel]:
-        """Its files."""
+    def opened(self) -> Iterator[GuestKernel]:
+        """Check the kernel, and return its files."""
         self.check()
-        yield Kernel(self.image, self.modules.resolve())
+        yield GuestKernel(self.image, self.modules.resolve())
 
 
 @dataclass(frozen=True)
@@ -96,38 +96,38 @@ class Package:
         return self.file.stem
 
     def identity(self) -> str:
-        """What tells it from others."""
+        """Return a text that differs between kernels."""
         return self.file.name
 
     @contextmanager
-    def opened(self) -> Iterator[Kernel]:
-        """Its files, unpacked for a while."""
+    def opened(self) -> Iterator[GuestKernel]:
+        """Return the kernel's files, unpacked in a temporary directory."""
         with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=self.file.parent) as unpacked:
             root = Path(unpacked)
             programs.run(["dpkg-deb", "-x", str(self.file), unpacked])
             images, modules = list(root.glob("boot/vmlinuz-*")), list(root.glob("**/lib/modules/*"))
             if len(images) != 1 or len(modules) != 1:
                 raise AtollError("image.kernel", f"{self.file} holds no kernel", f"remove it, or expect another {METAPACKAGE}")
-            # A package has no modules.dep: it is made when it is installed.
+            # A package has no modules.dep, which its installation creates.
             base = modules[0].parents[2]
             programs.run(["busybox", "depmod", "-b", str(base), modules[0].name])
-            yield Kernel(images[0], modules[0])
+            yield GuestKernel(images[0], modules[0])
 
 
 Source = Given | Package
 
 
 def find(given: Given | None, cache: Path, say: Say, system: Path = Path("/")) -> Source:
-    """The first kernel that there is.
+    """Return the first of these kernels that exists: the given one, an installed one, a cached one, one that apt fetches.
 
     Args:
-        given: the one that somebody names; None if nobody does.
-        cache: a directory for packages that are fetched.
-        say: told what takes long.
-        system: the root directory of the system whose kernel may be used.
+        given: the kernel that the user names; `None` if the user names none.
+        cache: directory of fetched packages.
+        say: called with messages about steps that take long.
+        system: root directory of the system with the installed kernels.
 
     Raises:
-        AtollError: `image.kernel`: the given one doesn't serve; `image.requirement`: there is none, and none can be fetched.
+        AtollError: `image.kernel`: the given kernel is not suitable; `image.requirement`: none is found, and none can be fetched.
     """
     if given is not None:
         given.check()
@@ -136,7 +136,7 @@ def find(given: Given | None, cache: Path, say: Say, system: Path = Path("/")) -
 
 
 def installed(system: Path) -> Given | None:
-    """The newest of Debian's cloud kernels, or else of its others, that is installed and that this user may read."""
+    """Return the newest installed Debian cloud kernel that this user may read, otherwise the newest other kernel; `None` without one."""
     found = []
     for image in system.glob("boot/vmlinuz-*-amd64"):
         version = image.name.removeprefix("vmlinuz-")
@@ -150,16 +150,16 @@ def installed(system: Path) -> Given | None:
 
 
 def cached(cache: Path) -> Package | None:
-    """The newest package that was fetched before."""
+    """Return the newest fetched package; `None` if the cache has none."""
     found = list(cache.glob("linux-image-*_*.deb"))
     return Package(max(found, key=lambda path: _numbers(path.name))) if found else None
 
 
 def fetch(cache: Path, say: Say) -> Package:
-    """Have apt download Debian's newest cloud kernel, without installing it.
+    """Download Debian's newest cloud kernel with apt, without installing it, and return its package.
 
     Raises:
-        AtollError: `image.requirement`: it can't be had; `state.space`: there is no space for it.
+        AtollError: `image.requirement`: apt can't download it; `state.space`: the file system has too little space.
     """
     programs.check(programs.FETCHING)
     space.check(cache)
@@ -168,10 +168,10 @@ def fetch(cache: Path, say: Say) -> Package:
         depends = "".join(line for line in known.splitlines() if line.startswith("Depends:"))
         package = _PACKAGE.search(depends)
         if package is None:
-            raise AtollError("image.failed", f"apt knows no {METAPACKAGE}")  # noqa: TRY301 - told like what apt itself says
+            raise AtollError("image.failed", f"apt has no package {METAPACKAGE}")  # noqa: TRY301 - handled like apt's own errors
         say(f"fetching {package[0]}")
         with tempfile.TemporaryDirectory(prefix=".fetched-", dir=cache) as directory:
-            # As root, apt would do this as a user who may not write here.
+            # Run by root, apt would switch to a user who may not write here.
             programs.run(["apt-get", "download", "--option", "APT::Sandbox::User=root", package[0]], Path(directory))
             (file,) = Path(directory).glob("*.deb")
             return Package(file.replace(cache / file.name.replace("%3a", "-")))
@@ -181,7 +181,7 @@ def fetch(cache: Path, say: Say) -> Package:
 
 
 def _version(image: Path) -> str:
-    """The version in the header of a kernel; see Documentation/arch/x86/boot.rst of Linux."""
+    """Return the version in the header of a kernel file; see Documentation/arch/x86/boot.rst of Linux."""
     try:
         with image.open("rb") as file:
             head = file.read(0x8000)

@@ -1,4 +1,8 @@
-"""The kernel modules that a guest needs, with all that they need themselves."""
+"""The kernel modules of a guest, with all modules that these depend on.
+
+`modules.dep` is parsed here instead of by kmod (`modprobe --show-depends`): kmod reads only the binary index, which busybox's depmod does
+not write, and would be another program that a build requires.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from atoll.errors import AtollError
 from atoll.guest import programs
 
 NEEDED = ("virtio_pci", "virtio_blk", "virtio_net")
-"""Without these no guest."""
+"""Modules that every guest needs, unless they are built into the kernel."""
 
 WANTED = (
     *("virtio_rng", "virtio_balloon", "virtio_console", "virtio_input"),
@@ -20,31 +24,28 @@ WANTED = (
     *("e1000", "e1000e", "ipv6", "af_packet", "8021q"),
     *("button", "evdev"),
 )
-"""Those that a kernel has of these; Debian's cloud kernel has no e1000 and no ahci, and other kernels have many built in."""
+"""Modules that a guest gets if the kernel has them; Debian's cloud kernel lacks e1000 and ahci, and other kernels have many built in."""
 
 _PACKED = {".xz": lzma.decompress, ".gz": gzip.decompress}
 
 
 def name(path: str) -> str:
-    """A module's name, by its path: `kernel/drivers/virtio/virtio-rng.ko.xz` is virtio_rng."""
+    """Return a module's name from its path: virtio_rng for `kernel/drivers/virtio/virtio-rng.ko.xz`."""
     return PurePosixPath(path).name.partition(".ko")[0].replace("-", "_")
 
 
 def parse(text: str) -> dict[str, tuple[str, ...]]:
-    """A modules.dep: what each module needs, by their paths."""
+    """Parse a modules.dep: return the modules that each module needs, by path."""
     lines = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {path.strip(): tuple(needs.split()) for path, _colon, needs in lines}
 
 
 def closure(needs: Mapping[str, Iterable[str]], wanted: Iterable[str]) -> list[str]:
-    """Modules with all that they need, each after what it needs itself.
+    """Return the paths of modules and of all that they need, each after those that it needs itself.
 
     Args:
-        needs: from `parse`.
-        wanted: names; those that aren't there are passed over.
-
-    Returns:
-        Their paths.
+        needs: the result of `parse`.
+        wanted: names of modules; unknown names are ignored.
     """
     paths = {name(path): path for path in needs}
     found: dict[str, None] = {}
@@ -63,13 +64,13 @@ def closure(needs: Mapping[str, Iterable[str]], wanted: Iterable[str]) -> list[s
 
 
 def choose(directory: Path) -> list[str]:
-    """What a guest needs of a kernel's modules, as paths below their directory.
+    """Return the modules that a guest needs, as paths below the directory.
 
     Args:
-        directory: such as /lib/modules/6.1.0-44-cloud-amd64.
+        directory: the modules of a kernel, such as /lib/modules/6.1.0-44-cloud-amd64.
 
     Raises:
-        AtollError: `image.kernel`: the directory doesn't serve, or has not what every guest needs.
+        AtollError: `image.kernel`: the directory has no modules.dep, or the kernel lacks a module that every guest needs.
     """
     try:
         needs = parse((directory / "modules.dep").read_text(encoding="utf-8"))
@@ -77,7 +78,7 @@ def choose(directory: Path) -> list[str]:
         there = {name(path) for path in (*needs, *(built_in.read_text(encoding="utf-8").split() if built_in.exists() else ()))}
     except (OSError, UnicodeDecodeError) as error:
         message = f"{directory} holds no modules of a kernel: {error}"
-        hint = "expected a directory such as /lib/modules/VERSION; `depmod` makes its modules.dep"
+        hint = "expected a directory such as /lib/modules/VERSION; `depmod` writes its modules.dep"
         raise AtollError("image.kernel", message, hint) from None
     missing = [each for each in NEEDED if each not in there]
     if missing:
@@ -87,15 +88,15 @@ def choose(directory: Path) -> list[str]:
 
 
 def copy(directory: Path, paths: Iterable[str], target: Path) -> None:
-    """Copy modules, unpacked.
+    """Copy modules, and decompress the copies.
 
     Args:
-        directory: where they are.
-        paths: below it.
-        target: the directory that stands for it.
+        directory: the directory of the kernel's modules.
+        paths: paths of modules below it.
+        target: the corresponding directory of the guest.
 
     Raises:
-        AtollError: `image.kernel`: one can't be read.
+        AtollError: `image.kernel`: a module can't be read.
     """
     for path in paths:
         plain, ko, packing = path.partition(".ko")

@@ -1,4 +1,4 @@
-"""The programs that an image is made with, and those that it is made of."""
+"""The programs that build an image, and the programs that it contains."""
 
 from __future__ import annotations
 
@@ -12,74 +12,71 @@ from pathlib import Path
 from atoll.errors import AtollError
 
 TOOLS = {"busybox": "busybox-static", "cpio": "cpio", "mformat": "mtools", "mcopy": "mtools", "syslinux": "syslinux"}
-"""The Debian package of each program that a build needs."""
+"""The Debian package of each program that a build runs."""
 
 FETCHING = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg"}
-"""The same for fetching a kernel."""
+"""The Debian package of each program that fetches a kernel."""
 
 APPLETS = frozenset({
     "acpid", "awk", "depmod", "findfs", "httpd", "init", "ip", "modprobe", "mount", "poweroff", "reboot", "renice", "sh", "timeout",
     "udhcpc", "uevent", "wget",
 })  # fmt: skip
-"""What the scripts of `root/` need of busybox, beside what any has: not all of Debian's packages of it have all of these."""
+"""The applets of busybox that the scripts of `root/` need and that not all of Debian's busybox packages have."""
 
 _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
-"""Not all of them are on a person's PATH."""
+"""Directories of programs; not all are on a user's PATH."""
 
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
 _EPOCH = 1767225600
-"""The time, in Unix seconds, that all files of an image have, so that the same files make the same image: the year 2026."""
+"""The Unix time, in seconds, of all files of an image, so that the same files make the same image: 1 January 2026."""
 
 
 def find(program: str) -> Path | None:
-    """A program of this machine; None if it isn't installed."""
+    """Return the path of a program; `None` if it is not installed."""
     found = shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *_SYSTEM)))
     return Path(found) if found else None
 
 
 def check(packages: Mapping[str, str] = TOOLS) -> None:
-    """Make sure that programs are installed.
+    """Check that programs are installed.
 
     Args:
-        packages: the Debian package of each.
+        packages: the Debian package of each program.
 
     Raises:
-        AtollError: `image.requirement`, naming the packages that are missing.
+        AtollError: `image.requirement`, with the names of the missing packages.
     """
     missing = {package for program, package in packages.items() if find(program) is None}
     if packages is TOOLS and "busybox-static" not in missing and not applets() >= APPLETS:
         missing.add("busybox-static")
     if missing:
         names = sorted(missing)
-        message = f"the guest image can't be made without Debian's {' and '.join(names)}"
+        message = f"the guest image can't be built without Debian's {' and '.join(names)}"
         raise AtollError("image.requirement", message, f"`sudo apt-get install --no-install-recommends {' '.join(names)}`")
 
 
 def applets() -> frozenset[str]:
-    """What the busybox of this machine can do."""
+    """Return the applets of this machine's busybox."""
     return frozenset(run(["busybox", "--list"]).split())
 
 
 def run(command: Sequence[str], directory: Path | None = None, entered: bytes = b"") -> str:
-    """Run a program of this machine to its end.
+    """Run a program to its end, and return its standard output as text.
 
     Args:
         command: the program's name, and its arguments.
-        directory: where; None: here.
-        entered: its standard input.
-
-    Returns:
-        Its standard output.
+        directory: the program's working directory; `None` means the present one.
+        entered: the program's standard input.
 
     Raises:
-        AtollError: `image.failed`, with the last line of what it said.
+        AtollError: `image.failed`, with the last line of its standard error.
     """
     return output(command, directory, entered).decode(errors="replace")
 
 
 def output(command: Sequence[str], directory: Path | None = None, entered: bytes = b"") -> bytes:
-    """The same as `run`, for output that is no text."""
+    """Run a program as `run` does, and return its standard output as bytes."""
     words = [str(find(command[0]) or command[0]), *command[1:]]
     environment = os.environ | {"LC_ALL": "C", "SOURCE_DATE_EPOCH": str(_EPOCH)}
     try:
@@ -93,7 +90,7 @@ def output(command: Sequence[str], directory: Path | None = None, entered: bytes
 
 
 def libraries(program: Path) -> list[Path]:
-    """The shared libraries of a program, its loader too, where the program looks for them; none if it is linked statically."""
+    """Return the paths of a program's shared libraries and its loader; none if it is linked statically."""
     try:
         said = run(["ldd", str(program)])
     except AtollError:  # "not a dynamic executable" is a failure
@@ -102,6 +99,6 @@ def libraries(program: Path) -> list[Path]:
 
 
 def age(paths: Iterable[Path]) -> None:
-    """Give files the time that all files of an image have."""
+    """Set the time of each file to `_EPOCH`, which all files of an image have."""
     for path in paths:
         os.utime(path, (_EPOCH, _EPOCH), follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Space to work in: without it programs would fail half-way, each with words of its own."""
+"""A check of free space before a build, in place of the different errors with which programs fail half-way."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from atoll.errors import AtollError
 
 LEAST_FREE_BYTES = 200_000_000
-"""What a build takes at most, for a while: a Debian package with a kernel (27 MB), what it holds (108 MB), the guest's system, its disk."""
+"""Bytes on the disk that a build needs at once: a package with a kernel (27 MB), its content (108 MB), the guest's files and its disk."""
 
 
 def check(directory: Path) -> None:
-    """Make sure that an image can be made.
+    """Check that a directory has enough free space to build an image.
 
     Args:
-        directory: where it is made.
+        directory: the directory of the build.
 
     Raises:
-        AtollError: `state.space`.
+        AtollError: `state.space`: less than `LEAST_FREE_BYTES` are free there.
     """
     free = shutil.disk_usage(directory).free
     if free < LEAST_FREE_BYTES:
-        message = f"{directory}: {free // 10**6} MB free: expected at least {LEAST_FREE_BYTES // 10**6} MB to make the guest image in"
+        message = f"{directory}: {free // 10**6} MB free: expected at least {LEAST_FREE_BYTES // 10**6} MB to build the guest image"
         raise AtollError("state.space", message, "free some space, or use another file system with XDG_CACHE_HOME")

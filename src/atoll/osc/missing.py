@@ -1,4 +1,4 @@
-"""One line on standard error about the sites that an answer lacks: the gateway names them in the header `X-Atoll-Missing`."""
+"""The warning of the `openstack` client about missing sites, which the gateway names in the header `X-Atoll-Missing`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ HEADER = "X-Atoll-Missing"
 
 
 class Notice:
-    """A hook of a requests session, which is called with each response. Each site is named once."""
+    """A response hook of a requests session that names each missing site once, on standard error."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
 
     def __call__(self, response: Any, **_options: Any) -> None:
-        """Write the line, if the answer lacks a site that has not been named; an answer that is an error of the gateway names it itself."""
+        """Write a line if the answer lacks a site that was not named before. The text of a 503 names the sites itself."""
         if response.status_code == 503:
             return
         names = sorted({name.strip() for name in response.headers.get(HEADER, "").split(",") if name.strip()} - self._told)

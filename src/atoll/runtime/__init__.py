@@ -1,1 +1,1 @@
-"""Fork servers, a supervisor and its control socket: processes only, nothing of OpenStack."""
+"""Fork servers, and the supervisor of all processes of a state directory. Nothing here depends on OpenStack."""

@@ -1,4 +1,4 @@
-"""What the entry function of a service or a job is given."""
+"""The interface between a supervised process and its supervisor: arguments, sockets, readiness, the request to stop."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from typing import Any
 
 
 class Child:
-    """A process that the supervisor has started, seen from inside.
+    """This process, as its entry function sees it.
 
-    A service calls `ready` when it can serve, and then `wait`, which returns when it has to stop. A job just returns, or
-    raises. SIGTERM before `ready`, and in a job at any time, raises SystemExit in the main thread, so that nobody has to
-    wait for a start that is not wanted any more; `finally` blocks run.
+    A service calls `ready` when it can serve, and then `wait`, which returns when the service has to stop. A job returns or raises.
+    SIGTERM before `ready`, and in a job at any time, raises SystemExit in the main thread: a start that is no longer wanted ends at
+    once, and `finally` blocks run.
 
     Args:
-        name: of the process, such as `paris/nova`.
+        name: the name of the process, such as `paris/nova`.
         arguments: JSON data of its `Process`.
         sockets: bound and listening, in the order of `Process.listen`.
         status: descriptor of the pipe to the supervisor.
-        job: True for a job.
+        job: whether the process is a job.
 
     Attributes:
-        stopping: set on SIGTERM. It is for other threads than the main one, which has `wait`.
+        stopping: set on SIGTERM. For threads other than the main thread, which uses `wait`.
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any], sockets: Sequence[socket.socket], status: int, *, job: bool) -> None:
@@ -50,25 +50,25 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def ready(self) -> None:
-        """Tell the supervisor that this service can serve now. More than once is no harm."""
+        """Tell the supervisor that this service can serve. Further calls have no effect."""
         self._interruptible = self._job
         if self._status is None or self._job:
             return
-        # What exists once a service is up stays until it ends: looking through it again and again finds nothing to free.
+        # Objects that exist once a service is ready live until it ends: the collector need not examine them again.
         gc.collect()
         gc.freeze()
-        # The supervisor may have died: the kernel is about to end this process as well.
+        # A broken pipe means that the supervisor has died: the kernel is about to kill this process as well.
         with suppress(BrokenPipeError):
             os.write(self._status, b"ready\n")
         os.close(self._status)
         self._status = None
 
     def on_stop(self, callback: Callable[[], object]) -> None:
-        """Have something called, in the main thread by `wait`, when this process has to stop; the latest first."""
+        """Register a function that `wait` calls, in the main thread, when this process has to stop; the latest first."""
         self._callbacks.append(callback)
 
     async def stopped(self) -> None:
-        """Return when this process has to stop: `wait`, for a main thread with an event loop; what `on_stop` was given is not called."""
+        """Return when this process has to stop. For a main thread with an event loop; the functions given to `on_stop` are not called."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._wakeup, woken.set)
         try:
@@ -81,11 +81,11 @@ class Child:
             loop.remove_reader(self._wakeup)
 
     def wait_for(self, readable: int, timeout_s: float) -> bool:
-        """Block until there is something to read, or some time has passed. For the main thread only.
+        """Block until a descriptor is readable, a time has passed, or this process has to stop. For the main thread only.
 
         Args:
-            readable: a descriptor.
-            timeout_s: seconds to wait at most.
+            readable: the descriptor.
+            timeout_s: the longest time to wait, in seconds.
 
         Returns:
             False if this process has to stop; `wait` then returns at once.
@@ -98,8 +98,8 @@ class Child:
         return not self.stopping.is_set()
 
     def wait(self) -> None:
-        """Block until this process has to stop, then call what `on_stop` was given. For the main thread only."""
-        # An Event cannot be waited for here: its lock is not re-entrant, and the signal handler needs it too.
+        """Block until this process has to stop, then call the functions given to `on_stop`. For the main thread only."""
+        # Not `Event.wait`: its lock is not re-entrant, and the signal handler takes it too.
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
         while not self.stopping.is_set():
@@ -110,7 +110,7 @@ class Child:
             callback = self._callbacks.pop()
             try:
                 callback()
-            except Exception:  # noqa: BLE001, RUF100 - the others must be called all the same
+            except Exception:  # the other callbacks must run too
                 traceback.print_exc()
 
     def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:
@@ -123,24 +123,24 @@ class Child:
 
 
 def run(entry: Callable[[Child], object], child: Child) -> int:
-    """Call an entry function.
+    """Call an entry function, and return the exit code of the process.
 
     Returns:
-        The exit code: 0 if a job returned, or a service that was asked to stop; else 1, and the log says why.
+        0 if a job returned, or a service that was asked to stop; otherwise 1, and the log says why.
     """
     try:
         entry(child)
     except SystemExit as error:
-        if child.stopping.is_set() and not child._job:  # noqa: SLF001, RUF100
+        if child.stopping.is_set() and not child._job:
             return 0
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
         print(error.code, file=sys.stderr)  # noqa: T201 - standard error is the log here
         return 1
-    except BaseException:  # noqa: BLE001, RUF100 - whatever it is, it goes to the log and ends the process
+    except BaseException:  # any error goes to the log and ends the process
         traceback.print_exc()
         return 1
-    if child.stopping.is_set() or child._job:  # noqa: SLF001, RUF100
+    if child.stopping.is_set() or child._job:
         return 0
-    print(f"{child.name}: its entry returned though nobody asked it to stop", file=sys.stderr)  # noqa: T201
+    print(f"{child.name}: its entry returned before it was asked to stop", file=sys.stderr)  # noqa: T201 - standard error is the log here
     return 1

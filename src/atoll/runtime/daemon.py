@@ -1,6 +1,6 @@
-"""Turns `python -m atoll.runtime.daemon DIR` into the one supervisor of a directory.
+"""The program `python -m atoll.runtime.daemon DIR`: the one supervisor of a state directory.
 
-It goes into the background and says on standard output, as one line of JSON, that it answers or why it cannot.
+It goes into the background. One line of JSON on standard output says that it answers its control socket, or why it cannot.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from atoll import wire
+from atoll.control.messages import encode, failure
 from atoll.errors import AtollError
 from atoll.runtime import linux
-from atoll.runtime.server import Server
+from atoll.runtime.client import SOCKET
+from atoll.runtime.server import SupervisorServer
 from atoll.runtime.supervisor import Supervisor
 
 LOCK = "supervisor.lock"
@@ -28,13 +29,13 @@ _LOCK_WAIT_S = 60.0
 
 
 def daemonize(directory: Path) -> NoReturn:
-    """Fork the supervisor, wait until it answers, tell so on standard output, and exit."""
+    """Fork the supervisor, wait until it answers, report that on standard output, and exit."""
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             died = AtollError("runtime.unreachable", f"the supervisor died, see {directory / LOG}")
-            answer = pipe.read() or wire.encode({"error": wire.error_to_json(died)})
+            answer = pipe.read() or failure(died)
         os.write(1, answer)
         os._exit(0 if b'"ok"' in answer else 1)
     os.close(reading)
@@ -45,11 +46,11 @@ def daemonize(directory: Path) -> NoReturn:
         asyncio.run(serve(directory, lock, writing))
         code = 0
     except AtollError as error:
-        os.write(writing, wire.encode({"error": wire.error_to_json(error)}))
+        os.write(writing, failure(error))
     except OSError as error:
         logging.exception("the supervisor ends")
         with suppress(OSError):  # it is closed once the supervisor answers
-            os.write(writing, wire.encode({"error": wire.error_to_json(_unusable(directory, error))}))
+            os.write(writing, failure(_unusable(directory, error)))
     except BaseException:
         logging.exception("the supervisor ends")
     linux.flush()
@@ -62,22 +63,22 @@ def _unusable(directory: Path, error: OSError) -> AtollError:
 
 
 def take_lock(directory: Path) -> int:
-    """Wait until no supervisor of this directory, and no process of an earlier one, is left.
+    """Wait until no earlier supervisor of this directory, and no process of one, runs, and return the lock.
 
     Raises:
-        AtollError: `state.unusable`: it took too long.
-        OSError: the lock file cannot be made.
+        AtollError: `state.unusable`: a process still runs after 60 s.
+        OSError: the lock file cannot be created.
     """
     lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    # The lock belongs to the open file, which every process of a supervisor shares with it. After a kill -9 of the
-    # supervisor they are all killed too; ports and databases are free only when the last of them has gone.
+    # The lock belongs to the open file, which all processes of a supervisor share. After a `kill -9` of the supervisor, the kernel
+    # kills them too; ports and databases are free only when the last of them has ended.
     signal.signal(signal.SIGALRM, _timed_out)
     signal.setitimer(signal.ITIMER_REAL, _LOCK_WAIT_S)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
     except TimeoutError:
         message = f"an earlier supervisor of {directory}, or a process of it, is still running but does not answer"
-        raise AtollError("state.unusable", message, f"see who has {directory / LOCK} open, and end it") from None
+        raise AtollError("state.unusable", message, f"find the process that has {directory / LOCK} open (`fuser`), and end it") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -89,21 +90,21 @@ def _timed_out(_signum: int, _frame: object) -> NoReturn:
 
 
 async def serve(directory: Path, lock: int, told: int) -> None:
-    """Be the supervisor until somebody ends it.
+    """Run the supervisor until a client or a signal ends it.
 
     Args:
         directory: the state directory.
         lock: descriptor of the lock file.
-        told: descriptor on which to tell that the control socket is open; closed then.
+        told: descriptor on which to report that the control socket is open; it is closed afterwards.
     """
     linux.adopt_orphans()
     supervisor = Supervisor(directory, lock)
-    server = Server(supervisor, directory / wire.SOCKET)
+    server = SupervisorServer(supervisor, directory / SOCKET)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.shutdown.set)
     await server.listen()
-    os.write(told, wire.encode({"ok": os.getpid()}))
+    os.write(told, encode({"ok": os.getpid()}))
     os.close(told)
     await server.shutdown.wait()
     logging.info("ending")
@@ -113,7 +114,7 @@ async def serve(directory: Path, lock: int, told: int) -> None:
 
 
 def _detach(directory: Path) -> None:
-    """Let go of everything that is the caller's: session, directory, files, umask, environment."""
+    """Detach from the caller's session, working directory, files and umask."""
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
@@ -130,7 +131,7 @@ def _detach(directory: Path) -> None:
 
 
 def main() -> NoReturn:
-    """Run as a program."""
+    """Run the supervisor of the directory in `argv[1]`, as a daemon."""
     daemonize(Path(sys.argv[1]))
 
 

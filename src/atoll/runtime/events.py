@@ -1,4 +1,4 @@
-"""What the supervisor tells: events while something changes, and the state of each process."""
+"""Data that the supervisor sends to clients: events of processes, and the status of each process."""
 
 from __future__ import annotations
 
@@ -8,72 +8,72 @@ from enum import StrEnum
 from typing import Any
 
 
-class State(StrEnum):
-    """Where a process is in its life."""
+class ProcessState(StrEnum):
+    """The states of a process."""
 
     WAITING = "waiting"
-    """for what it needs"""
+    """Waits until the processes that it needs are ready."""
     STARTING = "starting"
-    """forked, not ready yet; a job: running"""
+    """Forked, and not ready yet; for a job, running."""
     READY = "ready"
-    """a service that is up"""
+    """Serves; only services and fork servers become ready."""
     DONE = "done"
-    """a job that ended well"""
+    """Ended with exit code 0; only jobs do."""
     FAILED = "failed"
-    """given up, until someone starts it again"""
+    """Given up, until a client starts it again."""
     RESTARTING = "restarting"
-    """died, and will be started again when its back-off is over"""
+    """Died, and will be started again after its back-off."""
     STOPPING = "stopping"
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class Event:
-    """A process changed its state.
+    """A change of a process's state.
 
     Attributes:
-        process: the name of the process or the fork server.
+        process: name of the process or fork server.
         state: the new state.
-        seconds: how long it was in the state before (for `ready`: how long it took to start).
-        detail: why, for a person; for `failed` it ends with the last lines of the log.
+        seconds: time spent in the previous state; for `ready`, the time that the start took.
+        detail: the reason, for a person; for `failed` it ends with the last lines of the log.
     """
 
     process: str
-    state: State
+    state: ProcessState
     seconds: float
     detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, ready for `json.dumps`."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Event:
-        """The reverse of `to_json`."""
-        return cls(data["process"], State(data["state"]), data["seconds"], data["detail"])
+        """Return the object from the data of `to_json`."""
+        return cls(data["process"], ProcessState(data["state"]), data["seconds"], data["detail"])
 
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """What is known of a process now.
+    """The present state of a process.
 
     Attributes:
-        name: of the process or fork server.
+        name: the name of the process or fork server.
         kind: `service`, `job`, `fork_server` or `supervisor`.
-        state: see `State`.
-        pid: None while it does not run.
-        started: Unix time of its start, in seconds; None if it does not run.
-        restarts: how often it died and was started again.
-        memory_bytes: its proportional set size: shared pages are divided among those that share them. None if nobody
-            asked for it (reading it costs milliseconds a process), or it does not run.
-        uptime_s: seconds since it was started; None if it does not run.
-        exit: how its last run ended: the exit code, or the negative number of a signal; None if no run ended.
+        state: see `ProcessState`.
+        pid: the id of the process; `None` while it does not run.
+        started: Unix time of its start, in seconds; `None` if it does not run.
+        restarts: number of times that it died and was started again.
+        memory_bytes: the process's proportional set size, in which a shared page is divided among the processes that share it. `None` if it
+            was not requested (reading it costs milliseconds a process), or the process does not run.
+        uptime_s: seconds since its start; `None` if it does not run.
+        exit: the exit code of its last run, or the negative number of a signal; `None` if no run has ended.
         log: path of its log.
     """
 
     name: str
     kind: str
-    state: State
+    state: ProcessState
     pid: int | None
     started: float | None
     restarts: int
@@ -83,10 +83,10 @@ class ProcessStatus:
     log: str
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, ready for `json.dumps`."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ProcessStatus:
-        """The reverse of `to_json`."""
-        return cls(**{**data, "state": State(data["state"])})
+        """Return the object from the data of `to_json`."""
+        return cls(**{**data, "state": ProcessState(data["state"])})

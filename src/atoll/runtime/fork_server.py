@@ -1,13 +1,12 @@
 """A process that has imported a program and forks one child per request.
 
-Importing costs seconds and tens of megabytes; forking what is imported already costs milliseconds, and the children share
-the pages. The supervisor starts the root (`python -m atoll.runtime.fork_server`); every other fork server is forked from its
-parent, calls its preload function and then waits for requests in turn. So a fork server is a child like any other until
-it starts to serve.
+Importing a program costs seconds and tens of megabytes; a fork of a process that has imported it costs milliseconds and shares the
+pages. The supervisor starts the root (`python -m atoll.runtime.fork_server`); every other fork server is forked from its
+parent, calls its preload function and then waits for requests. Until then it is a child like any other.
 
-A request is one datagram: JSON, and with it the descriptors of the log, of a pipe to the supervisor (the child writes its
-pid and later "ready" into it) and of the listening sockets. The child is forked twice: when the process between ends, the
-kernel hands the child to the supervisor, which learns its exit status and does not lose it when the fork server dies.
+A request is one datagram of JSON. It carries the descriptors of the log, of a pipe to the supervisor (the child writes its
+pid and later "ready" into it) and of the listening sockets. The child is forked twice: when the intermediate process ends, the
+kernel makes the supervisor the parent of the child, so that the supervisor gets its exit status even if the fork server dies.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from atoll.namespaces import Namespace
 from atoll.runtime import child as child_module
 from atoll.runtime import linux, memory
 
-# Where the supervisor puts the descriptors of the root.
+# The descriptors at which the root finds its socket and its pipe.
 ROOT_CHANNEL, ROOT_STATUS = 3, 4
 LOCK = 5
-"""The supervisor's lock file. All its descendants hold it, so that a new supervisor can wait until the last is gone."""
+"""The descriptor of the supervisor's lock file. All descendants hold it, so that a new supervisor can wait until the last has ended."""
 
 HOOK = "ATOLL_PROCESS_HOOK"
-"""The variable, in the environment of the supervisor, that names an entry which each service and job calls before its own.
+"""An environment variable of the supervisor: it names a function that each service and job calls before its own entry.
 
-It is for experiments that must see, or disturb, what a process does; see `atoll.bench.crashes`.
+For experiments that observe or disturb processes; see `atoll.bench.crashes`.
 """
 
 MESSAGE_LIMIT = 128 * 1024
@@ -49,17 +48,17 @@ DESCRIPTOR_LIMIT = 253  # SCM_MAX_FD of Linux
 
 @dataclass(frozen=True)
 class Request:
-    """What to fork.
+    """A request to fork one process.
 
     Attributes:
-        supervisor: pid of the supervisor, which the child must end up with as its parent.
-        name: of the process.
-        title: for `ps`.
+        supervisor: pid of the supervisor, which becomes the parent of the child.
+        name: name of the process.
+        title: the process's title in `ps`.
         kind: `service`, `job` or `fork_server`.
-        entry: `module:function`; for a fork server its preload function or None.
+        entry: `module:function`; for a fork server, its preload function or `None`.
         arguments: JSON data for the entry.
-        directory: working directory.
-        network: fields of the `Namespace` to live in, or None.
+        directory: the process's working directory.
+        network: fields of the `Namespace` to enter; `None` means the supervisor's own.
     """
 
     supervisor: int
@@ -72,34 +71,35 @@ class Request:
     network: dict[str, str | None] | None = None
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Return the request as JSON."""
         return json.dumps(self.__dict__).encode()
 
 
 GC_THRESHOLDS = (10_000, 10, 10)
-"""How many new objects start a collection, and how many collections of a generation start one of the next.
+"""Number of new objects that start a collection, and of collections of one generation that start one of the next.
 
-Python's own (700, 10, 10) are made for small programs: services that load rows into objects spend a fifth of their time in the collector.
-Higher: less work, more memory between two collections.
+Python's defaults (700, 10, 10) suit small programs: with them, services that load rows into objects spend a fifth of their time in the
+collector. Higher values cost less processor time, and more memory between two collections.
 """
 
 
 SWITCH_INTERVAL_S = 0.05
-"""How long a thread may compute before another one gets its turn, in seconds.
+"""Seconds that a thread may run before Python switches to another one.
 
-A service's threads give way of themselves every few milliseconds, at each statement and each socket. Python's own 5 ms only adds switches
-in between: with 50 ms ten clients got a fifth more servers booted in the same time. Higher: a thread that computes for long delays others.
+A service's threads release the interpreter every few milliseconds anyway, at each statement and each socket. Python's default of 5 ms only
+adds switches: with 50 ms, ten clients booted a fifth more servers in the same time. With higher values, a thread that computes for long
+delays the others.
 """
 
 
 @dataclass
 class Birth:
-    """A process right after it was forked.
+    """A newly forked process.
 
     Attributes:
-        request: what it is to become.
+        request: the request for it.
         status: descriptor of the pipe to the supervisor.
-        sockets: listening sockets; a fork server has one, on which it gets its requests.
+        sockets: the process's listening sockets; a fork server has one socket, on which it receives requests.
     """
 
     request: Request
@@ -108,11 +108,11 @@ class Birth:
 
 
 def resolve(entry: str) -> Callable[..., Any]:
-    """The function that `module:function` names.
+    """Return the function that `module:function` names.
 
     Raises:
-        ImportError: there is no such module.
-        AttributeError: it has no such function.
+        ImportError: the module does not exist.
+        AttributeError: the module has no such function.
     """
     module, _, name = entry.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
@@ -120,13 +120,13 @@ def resolve(entry: str) -> Callable[..., Any]:
 
 
 def live(birth: Birth) -> NoReturn:
-    """Be what was asked for. A fork server comes back here in each of its children, with a shallow stack."""
+    """Run a newly forked process until it ends. The children of a fork server continue here too, with a shallow stack."""
     try:
         while birth.request.kind == "fork_server":
             _preload(birth)
             birth = _serve(birth)
         code = _run(birth)
-    except BaseException:  # noqa: BLE001, RUF100 - a forked process must not fall out of this function
+    except BaseException:  # a forked process must not return from this function
         traceback.print_exc()
         code = 1
     _leave(code)
@@ -147,16 +147,20 @@ def _run(birth: Birth) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     os.chdir(request.directory)
     if request.network is not None:
-        Namespace(**request.network).enter()  # type: ignore[arg-type]
+        Namespace(**request.network).enter()  # type: ignore[arg-type]  # decoded JSON
     if os.environ.get(HOOK):
         resolve(os.environ[HOOK])(child)
     return child_module.run(resolve(request.entry or ""), child)
 
 
 def _preload(birth: Birth) -> None:
-    """Import what the children will need, and see to it that forking is safe and cheap afterwards."""
-    # A collection writes to every object: the pages that children share would be copied. So: none while importing, one
-    # at the end, and then all that exists is set aside for good.
+    """Import the program of the children, and prepare memory so that forks are safe and cheap.
+
+    Raises:
+        RuntimeError: the program has started threads.
+    """
+    # A collection writes to every object, so that shared pages would be copied. None runs while importing, one at the end, and
+    # then all objects are excluded from later collections.
     gc.disable()
     if birth.request.entry is not None:
         resolve(birth.request.entry)()
@@ -174,18 +178,18 @@ def _preload(birth: Birth) -> None:
 
 
 def _serve(birth: Birth) -> Birth:
-    """Fork a child per request; returns in the children only."""
+    """Fork one child per request; return in the children only."""
     (channel,) = birth.sockets
     while True:
         data, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_LIMIT, DESCRIPTOR_LIMIT)
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)  # Python 3.11 forgets the flag that would ask for it
-        if not data:  # the supervisor has no use for this fork server any more
+        if not data:  # the supervisor has closed the socket: this fork server is no longer needed
             _leave(0)
         try:
             born = _fork(data, descriptors)
         except (OSError, ValueError, TypeError):
-            # The pipe is closed below without a pid written, which tells the supervisor.
+            # Below, the pipe is closed without a pid: the supervisor takes that for a failed launch.
             traceback.print_exc()
             born = None
         if born is not None:
@@ -196,7 +200,7 @@ def _serve(birth: Birth) -> Birth:
 
 
 def _fork(data: bytes, descriptors: list[int]) -> Birth | None:
-    """Fork twice; returns the new process's birth in the new process, and None here."""
+    """Fork twice; return the new process's `Birth` in the new process, and `None` in the fork server."""
     request = Request(**json.loads(data))
     linux.flush()
     between = os.fork()
@@ -208,14 +212,14 @@ def _fork(data: bytes, descriptors: list[int]) -> Birth | None:
         if os.fork():
             os._exit(0)
         return _settle(request, between, descriptors)
-    except BaseException:  # noqa: BLE001, RUF100 - must not go on as a second copy of the fork server
+    except BaseException:  # the child must not continue as a second copy of the fork server
         traceback.print_exc()
         linux.flush()
         os._exit(1)
 
 
 def _settle(request: Request, between: int, descriptors: list[int]) -> Birth:
-    """Make an independent process of a fresh fork."""
+    """Detach a newly forked process from the fork server: parent, session, output, signals, title."""
     linux.await_death(between)
     linux.die_with_parent(request.supervisor)
     os.setsid()
@@ -238,15 +242,15 @@ def _reset_signals() -> None:
 
 
 def main() -> NoReturn:
-    """Become the root fork server; the supervisor has put the descriptors in place."""
+    """Run the root fork server, whose descriptors the supervisor has set up."""
     supervisor = int(sys.argv[1])
     linux.die_with_parent(supervisor)
     for descriptor in (ROOT_CHANNEL, ROOT_STATUS, LOCK):
-        os.set_inheritable(descriptor, False)  # no business of programs that a service may run
+        os.set_inheritable(descriptor, False)  # programs that a service runs must not have them
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    # A process that hangs while starting is aborted to see where; its memory, with all secrets, must not go to a file.
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream
+    # A process that hangs while starting is aborted to log its stacks; its memory, with all secrets, must not be dumped to a file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.write(ROOT_STATUS, b"pid %d\n" % os.getpid())
     _reset_signals()
@@ -259,6 +263,6 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
-    # Run as a program this module is "__main__"; importing it again under its name would make a second copy.
+    # Run as a program, this module is "__main__"; an import under its own name would create a second copy.
     sys.modules["atoll.runtime.fork_server"] = sys.modules["__main__"]
     main()

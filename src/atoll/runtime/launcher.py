@@ -1,6 +1,6 @@
-"""Starts processes through fork servers, signals them, and learns what becomes of them.
+"""Launches processes through fork servers, sends them signals, and reports their readiness and their exits.
 
-It decides nothing: the supervisor tells it what to do and is told what happened.
+The launcher decides nothing: the supervisor calls it, and receives its reports.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Instance:
     """A process from its launch to its end.
 
     Attributes:
-        name: of the process or fork server.
+        name: name of the process or fork server.
         log: path of its log.
-        origin: the fork server that it is forked from; empty for the root.
-        offset: where its own lines begin in the log.
-        started: Unix time, in seconds.
-        pid: None until the process itself has told it.
-        pipe: descriptor on which it tells its pid and that it is ready; None when there is no more to come.
+        origin: name of the fork server that forks it; empty for the root.
+        offset: position in the log, in bytes, where its own lines begin.
+        started: Unix time of the launch, in seconds.
+        pid: the id of the process; `None` until the process itself has reported it.
+        pipe: descriptor on which it reports its pid and its readiness; `None` once the pipe has ended.
         channel: the supervisor's end of a fork server's socket.
-        queue: requests that the channel had no room for.
-        signum: what to send as soon as the pid is known.
-        heard: what has come through the pipe and is no whole line yet.
+        queue: requests that wait for room in the channel.
+        signum: the signal to send as soon as the pid is known.
+        heard: bytes from the pipe that are not a whole line yet.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Instance:
 
 
 class Launcher:
-    """All processes that this supervisor has.
+    """All processes of this supervisor.
 
     Args:
-        ready: called with a name when its process says that it is ready.
-        exited: called with a name, the exit code (negative: the signal; None: it could not be started) and a
+        ready: called with the name of a process that has become ready.
+        exited: called with a name, the exit code (negative for a signal, `None` if the process could not be started) and a
             description that ends with the last lines of the log.
         lock: descriptor that every process inherits.
     """
@@ -76,11 +76,11 @@ class Launcher:
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
 
     def get(self, name: str) -> Instance | None:
-        """The running process of this name."""
+        """Return the running process of this name; `None` if none runs."""
         return self._instances.get(name)
 
     def launch_root(self, log: str, title: str) -> None:
-        """Start the root fork server, a fresh interpreter."""
+        """Start the root fork server in a new interpreter."""
         self._launch(Instance(ROOT, log), lambda files: self._spawn(title, files), channel=True)
 
     def launch(self, request: Request, origin: str, log: str, sockets: Sequence[int]) -> None:
@@ -93,14 +93,14 @@ class Launcher:
         )
 
     def signal(self, name: str, signum: int) -> None:
-        """Send a signal, or keep it until the process exists."""
+        """Send a signal, now or as soon as the process exists."""
         instance = self._instances.get(name)
         if instance is None:
             return
         if instance.pid is not None:
             _kill(instance.pid, signum)
         elif signum == signal.SIGKILL and instance.origin:
-            # Its fork server does not answer. Once that is dead, the pipe ends and the launch has failed.
+            # The fork server does not answer. When it is dead, the pipe ends, and the launch counts as failed.
             self.signal(instance.origin, signal.SIGKILL)
         else:
             instance.signum = signum
@@ -118,7 +118,7 @@ class Launcher:
     # Launching
 
     def _launch(self, instance: Instance, go: Callable[[list[int]], None], *, channel: bool, sockets: Sequence[int] = ()) -> None:
-        """Make the files of a process and hand them to `go`, which owns and closes them unless it raises OSError."""
+        """Create the files of a process and pass them to `go`, which owns and closes them unless it raises OSError."""
         self._instances[instance.name] = instance
         files: list[int] = []
         try:
@@ -138,20 +138,20 @@ class Launcher:
         except (OSError, ValueError) as error:
             _close(files)
             self._drop(instance.name)
-            # Not at once: the state machine is in the middle of a step.
+            # Report later, because the state machine is in the middle of a step.
             self._loop.call_soon(self._exited, instance.name, None, f"cannot be started: {error}")
 
     def _spawn(self, title: str, files: list[int]) -> None:
         log, status, channel = files
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        # Numbers above all targets, so that no source is overwritten before it was copied.
+        # Above all targets, so that no source is overwritten before it is copied.
         high = [_above(descriptor) for descriptor in (null, log, log, channel, status, self._lock)]
         targets = (0, 1, 2, fork_server.ROOT_CHANNEL, fork_server.ROOT_STATUS, fork_server.LOCK)
         try:
             os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", "-m", "atoll.runtime.fork_server", str(os.getpid()), title],
-                # Each arena of malloc keeps memory of its own for threads; two are enough for ours.
+                # Each of malloc's arenas keeps memory of its own; two are enough here.
                 os.environ | {"MALLOC_ARENA_MAX": "2"},
                 file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in zip(high, targets, strict=True)],
                 setsid=True,
@@ -177,14 +177,14 @@ class Launcher:
                 self._loop.add_writer(channel, self._flush, server)
                 return
             except OSError:
-                # The fork server has died. The pipe's end, closed below, tells that the launch has failed.
+                # The fork server has died. Closing the pipe's end below makes the launch fail.
                 pass
             server.queue.popleft()
             _close(files)
         if channel is not None:
             self._loop.remove_writer(channel)
 
-    # What the processes tell
+    # Reports of the processes
 
     def _hear(self, instance: Instance) -> None:
         if instance.pipe is None:
@@ -227,7 +227,7 @@ class Launcher:
             pid = info.si_pid
             instance = self._find(pid)
             if instance is not None:
-                # What it has started itself goes with it. The group cannot be another's: the zombie still has the pid.
+                # Processes that it has started end with it. The zombie still has the pid, so that no other group can have it.
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -238,11 +238,11 @@ class Launcher:
     def _find(self, pid: int) -> Instance | None:
         for instance in list(self._instances.values()):
             if instance.pid is None:
-                self._hear(instance)  # it may have told its pid just before it died
+                self._hear(instance)  # it may have reported its pid just before it died
         return next((instance for instance in self._instances.values() if instance.pid == pid), None)
 
     def _ended(self, instance: Instance, code: int) -> None:
-        self._hear(instance)  # "ready" may be on its way still
+        self._hear(instance)  # "ready" may still be in the pipe
         self._drop(instance.name)
         lines = tail(instance.log, instance.offset)
         self._exited(instance.name, code, describe(code) + (f"; the end of {instance.log}:\n{lines}" if lines else ""))
@@ -268,13 +268,13 @@ class Launcher:
 
 
 def _kill(pid: int, signum: int) -> None:
-    # It cannot hit another process: the pid is free only after we have reaped ours.
+    # No other process can have the pid before this one is reaped.
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signum)
 
 
 def describe(code: int) -> str:
-    """An exit code for a person."""
+    """Return an exit code as text for a person."""
     if code >= 0:
         return f"exit status {code}"
     try:
@@ -284,7 +284,7 @@ def describe(code: int) -> str:
 
 
 def tail(path: str, offset: int = 0) -> str:
-    """The last lines of a log, as far as they were written after `offset`."""
+    """Return the last lines of a log that were written after `offset` (bytes)."""
     try:
         with Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What the runtime asks of Linux that Python has no function for."""
+"""Functions of Linux that Python's library does not offer."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def _prctl(option: int, value: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent dies, instead of init."""
+    """Become the parent of every descendant whose own parent dies, in place of init."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
-    """Have this process killed when its parent dies, and end it now if that has happened already.
+    """Have the kernel kill this process when its parent dies, and exit now if the parent has died already.
 
-    The kernel binds the wish to the parent of the moment, so it comes after any re-parenting.
+    The kernel binds the request to the present parent: call this after any re-parenting.
 
     Args:
-        parent: the pid that the parent must have.
+        parent: the expected pid of the parent.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -41,8 +41,8 @@ def die_with_parent(parent: int) -> None:
 
 
 def await_death(pid: int) -> None:
-    """Wait until the process has died; its children then have their new parent already."""
-    # No such process: it was even reaped.
+    """Wait until a process has died; its children then have their new parent."""
+    # A process that does not exist has died and been reaped.
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -54,12 +54,12 @@ def await_death(pid: int) -> None:
 
 
 def thread_count() -> int:
-    """How many threads this process has, including those that Python does not know of."""
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - no pathlib where memory counts
+    """Return the number of threads of this process, including those that Python did not start."""
+    return len(os.listdir("/proc/self/task"))
 
 
 def proportional_set_size(pid: int) -> int | None:
-    """Bytes of memory of a process, pages it shares being divided among their users; None if it cannot be read."""
+    """Return a process's memory in bytes, shared pages divided among their users; `None` if it cannot be read."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("Pss:"):
@@ -68,16 +68,16 @@ def proportional_set_size(pid: int) -> int | None:
 
 
 def set_title(title: str) -> None:
-    """Name this process in `ps` and `top`."""
-    import setproctitle  # noqa: PLC0415 - not everything that imports this module is a process of ours
+    """Set the title of this process in `ps` and `top`."""
+    import setproctitle  # noqa: PLC0415 - the import changes a process, and some that import this module are not the supervisor's
 
     setproctitle.setproctitle(title)
 
 
 def raise_file_limit(most: int = 65536) -> None:
-    """Let this process and its children open as many files as the hard limit allows, up to `most`.
+    """Raise the limit of open files of this process and its children to the hard limit, but not above `most`.
 
-    The usual soft limit of 1024 is there for programs that use select(2). A supervisor of a hundred sites has more ports than that.
+    The usual soft limit of 1024 protects programs that use select(2). A supervisor of a hundred sites has more ports than that.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
@@ -86,7 +86,7 @@ def raise_file_limit(most: int = 65536) -> None:
 
 
 def flush() -> None:
-    """Write out what Python has buffered for the log."""
+    """Flush the buffers of standard output and standard error, which are the log."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

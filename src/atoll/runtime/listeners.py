@@ -1,4 +1,4 @@
-"""Listening sockets, which the supervisor holds so that they outlive restarts of those who serve them."""
+"""Listening sockets. The supervisor holds them, so that they stay open while a service restarts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from atoll import wire
+from atoll.control.messages import encode, error_from_json, error_to_json
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.runtime.spec import Process
@@ -24,16 +24,16 @@ _LISTEN = "0A"  # TCP_LISTEN as /proc/net/tcp writes it
 
 
 class Listeners:
-    """The sockets of all processes, by network and address."""
+    """The listening sockets of all processes, by network and address."""
 
     def __init__(self) -> None:
         self._sockets: dict[Place, socket.socket] = {}
 
     def bind(self, processes: Iterable[Process]) -> None:
-        """Listen on every address of these processes that is not listened on yet; all of them or none.
+        """Listen on every address of these processes that has no socket yet: on all addresses, or on none.
 
         Raises:
-            AtollError: `port.in_use` or `port.unusable`; then nothing has changed.
+            AtollError: `port.in_use` or `port.unusable`, with nothing changed.
         """
         wanted = _owners(processes)
         fresh: dict[Place, socket.socket] = {}
@@ -47,12 +47,12 @@ class Listeners:
         self._sockets.update(fresh)
 
     def keep(self, processes: Iterable[Process]) -> None:
-        """Close all sockets but those of these processes. A process that was given a closed one still has its own copy."""
+        """Close all sockets that none of these processes has. A process that has a copy of a closed socket keeps the copy."""
         for place in self._sockets.keys() - {place for process in processes for place in _places(process)}:
             self._sockets.pop(place).close()
 
     def descriptors(self, process: Process) -> list[int]:
-        """The sockets of a process, in its order."""
+        """Return the descriptors of a process's sockets, in the order of `Process.listen`."""
         return [self._sockets[place].fileno() for place in _places(process)]
 
 
@@ -75,7 +75,7 @@ def _listen_at(name: str, place: Place) -> socket.socket:
     network, address = place
     if network is None:
         return _listen(name, address)
-    # A user namespace can only be entered by a process of one thread, and for good: a child goes there, and hands the socket out.
+    # Only a process with one thread can enter a user namespace, and it cannot return: a child enters it and passes the socket back.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         child = os.fork()
@@ -85,22 +85,22 @@ def _listen_at(name: str, place: Place) -> socket.socket:
         data, descriptors, _flags, _address = socket.recv_fds(ours, 65536, 1)
         os.waitpid(child, 0)
     if descriptors:
-        os.set_inheritable(descriptors[0], False)  # else the root fork server would hold it for ever
+        os.set_inheritable(descriptors[0], False)  # otherwise the root fork server would hold it for ever
         return socket.socket(fileno=descriptors[0])
-    raise wire.error_from_json(json.loads(data)) if data else AtollError("port.unusable", f"{name} cannot enter its network")
+    raise error_from_json(json.loads(data)) if data else AtollError("port.unusable", f"{name} cannot enter its network")
 
 
 def _listen_there(name: str, network: Namespace, address: Address, answer: socket.socket) -> NoReturn:
-    """Listen in another network, send the socket or the error, and end."""
+    """Listen in another network, send the socket or the error, and exit."""
     try:
         network.enter()
         with _listen(name, address) as listener:
             socket.send_fds(answer, [b"listening"], [listener.fileno()])
     except AtollError as error:
-        answer.send(wire.encode(wire.error_to_json(error)))
+        answer.send(encode(error_to_json(error)))
     except OSError as error:
-        unusable = AtollError("port.unusable", f"{name} cannot enter its network: {error}", "is the WAN still there? `atoll up` starts it")
-        answer.send(wire.encode(wire.error_to_json(unusable)))
+        unusable = AtollError("port.unusable", f"{name} cannot enter its network: {error}", "does the WAN still run? `atoll up` starts it")
+        answer.send(encode(error_to_json(unusable)))
     finally:
         os._exit(0)
 
@@ -127,7 +127,7 @@ def _listen(name: str, address: Address) -> socket.socket:
 
 
 def holder_of(port: int) -> str | None:
-    """Who has a TCP port, for a person: `pid 4711 (python3 -m http.server 8000)`; None if it cannot be found out."""
+    """Return the process that uses a TCP port, as text such as `pid 4711 (python3 -m http.server 8000)`; `None` if it is unknown."""
     entries = sorted(_entries(port), key=lambda entry: entry[0] != _LISTEN)
     if not entries:
         return None
@@ -139,7 +139,7 @@ def holder_of(port: int) -> str | None:
 
 
 def _entries(port: int) -> Iterator[tuple[str, int, str]]:
-    """State, user id and inode of the sockets on a port."""
+    """Yield the state, the user id and the inode of each socket on a port."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
             for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
@@ -149,16 +149,15 @@ def _entries(port: int) -> Iterator[tuple[str, int, str]]:
 
 
 def _pids() -> list[int]:
-    # The lowest is most likely the parent, if several processes have the socket.
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
+    # If several processes have the socket, the one with the lowest pid is most likely the parent.
+    return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
 
 
 def _has_socket(pid: int, inode: str) -> bool:
-    directory = f"/proc/{pid}/fd"
     with suppress(OSError):
-        for name in os.listdir(directory):  # noqa: PTH208
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                if os.readlink(f"{directory}/{name}") == f"socket:[{inode}]":  # noqa: PTH115
+                if str(descriptor.readlink()) == f"socket:[{inode}]":
                     return True
     return False
 

@@ -1,18 +1,17 @@
-"""Keeps a fork server's pages shared with its children.
+"""Preparation of a fork server's memory, so that its children share its pages for as long as possible.
 
-A page that a child writes to is copied for it. Three kinds of writes copied most of what children could have shared; each has its remedy
-here, which a fork server applies after it has imported its program and before it forks:
+A page that a child writes to is copied for it. Three kinds of writes caused most copies; each has a remedy here, which a fork server
+applies after it has imported its program and before it forks:
 
 - **Reference counts.** Each use of an object writes to its reference count. CPython 3.12 and 3.13 leave the count of an immortal object
   alone (PEP 683), so all objects that exist by then are made immortal (`immortalize`): some 120 MB less for each site, of 407.
-- **Holes in Python's allocator**, which imports leave behind. A child would put its own objects into them, next to shared ones. They are
-  filled (`fill_holes`), so that a child's objects lie together on pages of their own.
-- **Holes in the C library's allocator**, which holds everything that is larger than 512 bytes. They are filled as well
-  (`fill_heap`): 40 MB less.
+- **Holes in Python's allocator**, which imports leave behind. A child would allocate its objects there, next to shared ones. `fill_holes`
+  fills them, so that a child's objects lie together on pages of their own.
+- **Holes in the C library's allocator**, which holds all blocks larger than 512 bytes. `fill_heap` fills them: 40 MB less.
 
-Threads take memory from one heap (`share_heap`): the sixteen of a service would else leave holes in as many.
+All threads allocate from one heap (`share_heap`); otherwise the sixteen threads of a service would leave holes in as many heaps.
 
-Sources: CPython's Include/object.h, Objects/obmalloc.c (whose `sys._debugmallocstats` tells the free blocks of each size class) and
+Sources: CPython's Include/object.h, Objects/obmalloc.c (whose `sys._debugmallocstats` lists the free blocks of each size class) and
 Python/gc.c; glibc's malloc/malloc.c.
 """
 
@@ -29,7 +28,7 @@ from types import CodeType
 from typing import Any
 
 _SIZE_CLASS = re.compile(rb"^\s*\d+\s+(\d+)\s+\d+\s+\d+\s+(\d+)\s*$", re.MULTILINE)
-"""A row of the table: class, size in bytes, pools, blocks in use, blocks that are free."""
+"""A row of the table: class, size in bytes, pools, blocks in use, free blocks."""
 
 _BYTES_HEADER = sys.getsizeof(b"")
 
@@ -39,23 +38,23 @@ _IMMORTAL = 0xFFFF_FFFF
 """The lower half of an immortal object's reference count in CPython 3.12 and 3.13 (`_Py_IMMORTAL_REFCNT`)."""
 
 _BATCH = 20_000
-"""Objects that are looked at together; higher takes more memory for a moment."""
+"""Number of objects that are handled together; a higher number takes more memory for a moment."""
 
 _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename", "co_linetable", "co_exceptiontable")
-"""The objects of a code object, which the collector doesn't tell."""
+"""The objects that a code object refers to and the collector does not report."""
 
 _M_ARENA_MAX = -8
-"""glibc's number for the most heaps that a process may have (malloc.h)."""
+"""glibc's option number of the most heaps of a process (malloc.h)."""
 
 _CHUNKS = (*(1 << power for power in range(16, 10, -1)), *range(1032, 0, -16))
-"""Sizes by which the heap is filled, in bytes: the largest first, then each size that glibc has a list of its own for."""
+"""Sizes of the blocks that fill the heap, in bytes: the largest first, then each size for which glibc keeps a free list."""
 
 
 def share_heap() -> None:
-    """Have all threads of this process and its children take memory from one heap.
+    """Make all threads of this process and its children allocate from one heap.
 
-    glibc gives each thread a heap of its own, up to eight times as many as there are cores, and each heap keeps the most that its thread
-    needed at once. Python's threads take turns, so they hardly ever wait for one another here.
+    glibc gives each thread a heap, up to eight heaps a core, and each heap keeps the most memory that its thread needed at once. Python's
+    threads take turns, so that they hardly ever wait for one another here.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -63,20 +62,20 @@ def share_heap() -> None:
 
 
 def immortalize() -> int:
-    """Make every object immortal that the collector can reach, for as long as this process and its children live.
+    """Make every object immortal that the collector can reach, and return the number of objects.
 
     An immortal object is never freed, which costs nothing here: its memory is the fork server's. CPython's header promises correct
-    execution for objects that are made immortal at run time, also with extension modules that know nothing of immortality, and its
-    collector leaves them out. Objects that were frozen before (`gc.freeze`) are not looked at again.
+    execution for objects that become immortal at run time, also with extension modules that do not know of immortality, and its
+    collector leaves them out. Objects that were frozen before (`gc.freeze`) are not examined again.
 
-    Strings are hashed as well, for they keep their hash, and whoever looks one up first would write it.
+    Strings are hashed as well: a string stores its hash at the first use, which would be a write in a child.
 
     Returns:
-        The number of objects; 0 if this interpreter has no immortal objects, or represents them in another way.
+        0 if this interpreter has no immortal objects, or represents them in another way.
     """
     if not _knows_immortality():
         return 0
-    # All of memory as one array: a hundred nanoseconds for each count instead of half a microsecond.
+    # The whole address space as one array: 100 ns for each count, instead of 500 ns.
     counts = (ctypes.c_uint32 * (1 << 45)).from_address(0)
     pending = gc.get_objects()
     number = 0
@@ -96,7 +95,7 @@ def immortalize() -> int:
 
 
 def _knows_immortality() -> bool:
-    """Compare what an object that CPython itself makes immortal looks like; nothing but 64 bits, a lock and a release build is known."""
+    """Return whether this interpreter represents immortal objects as expected: 64 bits, with the global lock, a release build."""
     return (
         sys.version_info[:2] in {(3, 12), (3, 13)}
         and sys.maxsize > 1 << 32
@@ -108,10 +107,10 @@ def _knows_immortality() -> bool:
 
 
 def _parts(objects: Iterable[Any]) -> list[Any]:
-    """What objects refer to: what the collector tells, the keys of dictionaries, and the parts of code."""
+    """Return the objects that the given ones refer to: what the collector reports, keys of dictionaries, and parts of code."""
     parts = gc.get_referents(*objects)
     for each in objects:
-        kind = type(each)  # not `isinstance`: that asks the object, and a proxy may do anything then
+        kind = type(each)  # not `isinstance`, which runs code of the object: a proxy might do anything
         if kind is CodeType:
             parts.extend(getattr(each, name) for name in _CODE_PARTS)
         elif issubclass(kind, dict):
@@ -123,7 +122,7 @@ def fill_holes() -> int:
     """Fill the free blocks of the pools in use, for as long as this process and its children live.
 
     Returns:
-        how many bytes were filled.
+        The number of bytes that were filled.
     """
     filled = 0
     for size, free in _free_blocks():
@@ -134,7 +133,7 @@ def fill_holes() -> int:
 
 
 def _free_blocks() -> list[tuple[int, int]]:
-    """Size and number of the free blocks of each size class."""
+    """Return the size in bytes and the number of the free blocks of each size class."""
     report = os.memfd_create("mallocstats")
     sys.stderr.flush()
     kept = os.dup(2)
@@ -150,7 +149,7 @@ def _free_blocks() -> list[tuple[int, int]]:
 
 
 class _MallocInfo(ctypes.Structure):
-    """`struct mallinfo2` of glibc."""
+    """The `struct mallinfo2` of glibc."""
 
     _fields_ = (*((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
         ("used", ctypes.c_size_t), ("free", ctypes.c_size_t), ("top", ctypes.c_size_t))  # fmt: skip
@@ -159,7 +158,7 @@ class _MallocInfo(ctypes.Structure):
 def fill_heap() -> int:
     """Fill the free chunks below the top of the C library's heap, for as long as this process and its children live.
 
-    Pages that are free as a whole are given back to the kernel before. Only one thread may run.
+    Whole free pages are first returned to the kernel. Only one thread may run.
 
     Returns:
         The number of bytes that were filled; 0 if the C library is not glibc 2.33 or later.

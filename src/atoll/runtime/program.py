@@ -1,7 +1,7 @@
-"""A process that becomes a program of the machine: a database server, a switch, a hypervisor's daemon.
+"""Processes that are replaced by a program of the machine: a database server, a switch, a hypervisor's daemon.
 
-Nothing of Python is left of it: the supervisor has the program itself as its child, and signals it. Who tells that the program is ready
-is a second, short-lived process.
+No Python remains in the process: the program itself is the supervisor's child and receives its signals. A second, short-lived process
+reports that the program is ready.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from atoll.runtime.child import Child
 from atoll.runtime.fork_server import LOCK
 
 POLL_MS = 20
-"""How often is looked whether the program is ready, in milliseconds."""
+"""Milliseconds between two checks whether the program is ready."""
 
 
 def become(child: Child, command: Sequence[str], ready: Callable[[], bool], environment: Mapping[str, str] | None = None) -> None:
-    """Replace this process by a program; it does not return.
+    """Replace this process with a program; this function does not return.
 
     Args:
-        child: this process. It must have one thread.
-        command: the program and its arguments; it must stay in the foreground, and end on SIGTERM.
-        ready: says whether the program can serve; asked again and again, in another process.
-        environment: variables to set besides those that are there.
+        child: this process, which must have one thread.
+        command: the program and its arguments; the program must stay in the foreground and end on SIGTERM.
+        ready: returns whether the program can serve; called repeatedly in another process.
+        environment: variables to add to the environment.
 
     Raises:
         SystemExit: the program is not installed.
@@ -36,21 +36,21 @@ def become(child: Child, command: Sequence[str], ready: Callable[[], bool], envi
     if program is None:
         raise SystemExit(f"{command[0]} is not installed")
     _watch(child, ready)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and programs inherit that
-    with suppress(OSError):  # a test has none
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores this signal, and the program would inherit that
+    with suppress(OSError):  # tests have no lock file
         os.set_inheritable(LOCK, True)
-    os.execve(program, list(command), os.environ | dict(environment or {}))  # noqa: S606 - no shell is what is wanted
+    os.execve(program, list(command), os.environ | dict(environment or {}))  # noqa: S606 - on purpose without a shell
 
 
 def _watch(child: Child, ready: Callable[[], bool]) -> None:
-    """Fork a process that tells the supervisor when this one, whatever it has become, is ready."""
+    """Fork a process that reports to the supervisor when the program of this process is ready."""
     program = os.getpid()
     between = os.fork()
     if between:
         os.waitpid(between, 0)
         return
     if os.fork():
-        os._exit(0)  # so that the supervisor gets the watcher: a program would not know whose child that is
+        os._exit(0)  # so that the watcher becomes the supervisor's child; the program would not expect a child
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -62,7 +62,7 @@ def _watch(child: Child, ready: Callable[[], bool]) -> None:
 
 
 def _becomes_true(ready: Callable[[], bool], program: int) -> bool:
-    """Wait until `ready` says so; False if the program has died before."""
+    """Wait until `ready` returns true; return False if the program has died before."""
     try:
         descriptor = os.pidfd_open(program)
     except ProcessLookupError:

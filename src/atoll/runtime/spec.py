@@ -1,6 +1,6 @@
-"""What the supervisor is told to run: fork servers and processes, as plain data that travels as JSON.
+"""Plans: the fork servers and processes that a supervisor runs, as plain data that is sent as JSON.
 
-A plan names everything by strings, so that neither the caller nor the supervisor has to import what the processes import.
+A plan names functions as text, so that neither the client nor the supervisor imports the programs of the processes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 
 ROOT = "root"
-"""The fork server that all others descend from. Every plan has it."""
+"""The name of the fork server that all others descend from. Every plan contains it."""
 
 RESERVED = (ROOT, "supervisor")
 ARGUMENTS_LIMIT = 64 * 1024
-"""Bytes of a process's arguments as JSON: they travel in one datagram, which the kernel must not split."""
+"""Greatest number of bytes of a process's arguments as JSON: they are sent in one datagram."""
 
 LISTEN_LIMIT = 200
-"""Sockets of a process: the kernel lets 253 descriptors travel at once."""
+"""Greatest number of sockets of a process: the kernel passes at most 253 descriptors in one message."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ForkServer:
     Attributes:
         name: unique among fork servers and processes.
         preload: `module:function`, called once, without arguments; it may open nothing and start no thread.
-        parent: the fork server it is forked from (so that it shares that one's imports); None means the root.
+        parent: the fork server that this one is forked from, and whose imports it shares; `None` means the root.
     """
 
     name: str
@@ -40,16 +40,16 @@ class ForkServer:
 
     @property
     def origin(self) -> str:
-        """The name of the fork server that this one is forked from."""
+        """Return the name of the fork server that this one is forked from."""
         return self.parent or ROOT
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, ready for `json.dumps`."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: object) -> ForkServer:
-        """The reverse of `to_json`.
+        """Return the object from the data of `to_json`.
 
         Raises:
             AtollError: `runtime.invalid`, naming the field.
@@ -60,7 +60,7 @@ class ForkServer:
 
 @dataclass(frozen=True)
 class Process:
-    """A service or a job.
+    """A service or a job of a plan.
 
     Attributes:
         name: unique, such as `paris/nova`.
@@ -72,7 +72,7 @@ class Process:
         listen: (host, port) of the TCP sockets that the supervisor binds and the entry finds in `Child.sockets`.
         log: absolute path of the file that its output is appended to.
         directory: absolute path of its working directory.
-        network: the network namespace that it lives in, and that its sockets are bound in; None: the supervisor's own.
+        network: the network namespace of the process and its sockets; `None` means the supervisor's own.
         ready_timeout_s: seconds that a service may take to call `Child.ready`, and a job to end.
         stop_timeout_s: seconds between SIGTERM and SIGKILL.
     """
@@ -91,12 +91,12 @@ class Process:
     stop_timeout_s: float = 15.0
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, ready for `json.dumps`."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: object) -> Process:
-        """The reverse of `to_json`.
+        """Return the object from the data of `to_json`.
 
         Raises:
             AtollError: `runtime.invalid`, naming the field.
@@ -118,7 +118,7 @@ class Process:
         )
 
     def signature(self) -> str:
-        """Equal for two definitions of which the second can be had without restarting the first."""
+        """Return a text that is equal for two definitions of a process if a change from one to the other needs no restart."""
         data = self.to_json()
         for name in ("needs", "ready_timeout_s", "stop_timeout_s"):
             del data[name]
@@ -127,10 +127,10 @@ class Process:
 
 @dataclass(frozen=True)
 class Plan:
-    """What should run. Processes that run already and are not in the plan are left alone.
+    """Processes that should run. A process that runs already and is not in the plan is not changed.
 
     Attributes:
-        fork_servers: those that the processes name, in any order; each is started when it is first needed.
+        fork_servers: the fork servers of the processes, in any order; each is started when it is first needed.
         processes: services and jobs, in any order.
     """
 
@@ -138,12 +138,12 @@ class Plan:
     processes: tuple[Process, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, ready for `json.dumps`."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
-        """The reverse of `to_json`.
+        """Return the object from the data of `to_json`.
 
         Raises:
             AtollError: `runtime.invalid`, naming the field.
@@ -155,11 +155,10 @@ class Plan:
         )
 
     def over(self, known: Mapping[str, ForkServer | Process]) -> dict[str, ForkServer | Process]:
-        """All definitions, by name, once this plan is applied over those that are known already.
+        """Return all definitions by name, with this plan applied over the known ones.
 
         Raises:
-            AtollError: `runtime.invalid`: a name is taken twice or reserved, something refers to what does not exist,
-                or needs go round in a circle.
+            AtollError: `runtime.invalid`: a name is used twice or reserved, a reference has no target, or needs form a cycle.
         """
         named: dict[str, ForkServer | Process] = {}
         items: tuple[ForkServer | Process, ...] = (*self.fork_servers, *self.processes)
@@ -177,14 +176,14 @@ class Plan:
 
 
 def needs_of(item: ForkServer | Process) -> tuple[str, ...]:
-    """What must be up before this can be started: fork server or parent first."""
+    """Return the names of the units that must be ready before this one can start, its fork server or parent first."""
     if isinstance(item, Process):
         return (item.fork_server, *item.needs)
     return () if item.name == ROOT else (item.origin,)
 
 
 def invalid(message: str) -> AtollError:
-    """A `runtime.invalid` error, for the caller to raise."""
+    """Return a `runtime.invalid` error, for the caller to raise."""
     return AtollError("runtime.invalid", message)
 
 
@@ -217,7 +216,7 @@ def _check_circles(everything: Mapping[str, ForkServer | Process]) -> None:
 
 
 def _encodable(value: str) -> bool:
-    """False for half of a surrogate pair, which JSON can say but no file name can hold."""
+    """Return whether a text can be encoded: JSON can express half a surrogate pair, which no file name can hold."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -226,7 +225,7 @@ def _encodable(value: str) -> bool:
 
 
 class _Fields:
-    """Reads the fields of a JSON object and names the one that is wrong."""
+    """Reader of the fields of a JSON object, whose errors name the field."""
 
     def __init__(self, what: str, data: object) -> None:
         if not isinstance(data, dict):

@@ -1,6 +1,6 @@
-"""Does what the plans say: connects the decisions (`lifecycle`), the processes (`launcher`) and the sockets.
+"""The supervisor: carries out plans with the state machine (`lifecycle`), the processes (`launcher`) and the sockets (`listeners`).
 
-`daemon` makes a program of it, `server` lets clients speak to it.
+`daemon` runs it as a program, `server` answers its clients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from atoll.errors import AtollError
-from atoll.runtime.events import Event, ProcessStatus, State
+from atoll.runtime.events import Event, ProcessState, ProcessStatus
 from atoll.runtime.fork_server import Request
 from atoll.runtime.launcher import Launcher
 from atoll.runtime.lifecycle import (
@@ -35,12 +35,12 @@ from atoll.runtime.spec import ROOT, ForkServer, Plan, Process, invalid, needs_o
 
 LOG = logging.getLogger("atoll.supervisor")
 
-_FORK_SERVER_STOP_S = 2.0  # it holds nothing that it would have to put in order
-_IMPORT_S = 300.0  # what a fork server may take for its imports: seconds, but many of them on a busy machine
+_FORK_SERVER_STOP_S = 2.0  # it holds nothing that would have to be saved
+_IMPORT_S = 300.0  # most seconds for the imports of a fork server, which take long on a busy machine
 
 
 class Supervisor:
-    """Keeps the promise of the plans it was given.
+    """Runs the processes of the plans that clients apply.
 
     Args:
         directory: the state directory.
@@ -62,21 +62,21 @@ class Supervisor:
     # Commands
 
     def watch(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
-        """Have a function called with every event from now on; returns what ends that."""
+        """Call a function with every event from now on; return a function that ends these calls."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
     def start(self, plan: Plan) -> set[str]:
-        """Apply a plan.
+        """Apply a plan, and return at once.
 
         Returns:
-            The names of its processes, each of which will become ready, done, failed or (if someone stops it) stopped.
+            The names of its processes, each of which will become ready, done, failed or (if a client stops it) stopped.
 
         Raises:
-            AtollError: `runtime.invalid`, `port.in_use`, `port.unusable`; then nothing was changed.
+            AtollError: `runtime.invalid`, `port.in_use`, `port.unusable`, with nothing changed.
         """
         known = plan.over(self._known)
-        # A service that has failed gave up its port, so only those asked for now and those that live are listened for.
+        # A failed service has released its port: only the requested processes and those that live get sockets.
         names = {process.name for process in plan.processes}
         self._listeners.bind(self._holders(known, names))
         self._known = known
@@ -85,10 +85,10 @@ class Supervisor:
         return names
 
     def stop(self, names: Iterable[str] | None) -> set[str]:
-        """Stop processes; None means all but the fork servers, which stay warm.
+        """Stop processes; `None` means all but the fork servers, which stay warm.
 
         Returns:
-            The names of those that will become stopped; names that are not known are left out.
+            The names of the processes that will be stopped; unknown names are left out.
         """
         ours = {name for name, record in self._life.records.items() if record.unit.kind != FORK_SERVER}
         going = ours if names is None else ours & set(names)
@@ -96,17 +96,17 @@ class Supervisor:
         return going
 
     def kill(self, names: Iterable[str]) -> set[str]:
-        """Kill processes at once, in no order; they stay away until somebody starts them.
+        """Kill processes at once, in no order; they stay stopped until a client starts them.
 
         Returns:
-            The names of those that will become stopped; names that are not known, and those of fork servers, are left out.
+            The names of the processes that will be stopped; unknown names and names of fork servers are left out.
         """
         going = {name for name in names if (record := self._life.records.get(name)) and record.unit.kind != FORK_SERVER}
         self._do(self._life.kill(going, time.monotonic()))
         return going
 
     def restart(self, name: str) -> set[str]:
-        """Stop a process and start it again; for a fork server, its children are left alone.
+        """Stop a process and start it again; the children of a fork server go on.
 
         Raises:
             AtollError: `process.unknown`, or as for `start`.
@@ -118,22 +118,22 @@ class Supervisor:
         return {name}
 
     def status(self) -> list[ProcessStatus]:
-        """The state of every process, without its memory."""
+        """Return the state of every process, without its memory."""
         now = time.time()
         own = ProcessStatus(
-            "supervisor", "supervisor", State.READY, os.getpid(), self.started, 0, None, now - self.started, None,
+            "supervisor", "supervisor", ProcessState.READY, os.getpid(), self.started, 0, None, now - self.started, None,
             str(self.directory / "supervisor.log"),
         )  # fmt: skip
         return [own, *(self._status(name, now) for name in list(self._life.records))]
 
     async def end(self) -> None:
-        """Stop everything, fork servers too, and return when the last process is gone."""
+        """Stop everything, fork servers too, and return when the last process has ended."""
         self._do(self._life.stop(list(self._life.records), time.monotonic()))
         while self._life.records:
             self._empty.clear()
             await self._empty.wait()
 
-    # What happens
+    # Reports
 
     def _on_ready(self, name: str) -> None:
         self._do(self._life.ready(name, time.monotonic()))
@@ -145,7 +145,7 @@ class Supervisor:
         self._timer = None
         self._do(self._life.tick(time.monotonic()))
 
-    # What is to be done
+    # Actions
 
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -166,7 +166,7 @@ class Supervisor:
         self._set_timer()
 
     def _tell(self, event: Event) -> None:
-        level = logging.WARNING if event.state in (State.FAILED, State.RESTARTING) else logging.INFO
+        level = logging.WARNING if event.state in (ProcessState.FAILED, ProcessState.RESTARTING) else logging.INFO
         detail = f": {event.detail}" if event.detail else ""
         LOG.log(level, "%s %s after %.3f s%s", event.process, event.state, event.seconds, detail)
         for watcher in list(self._watchers):
@@ -188,11 +188,11 @@ class Supervisor:
         sockets = self._listeners.descriptors(item) if isinstance(item, Process) else []
         self._launcher.launch(_request(item), needs_of(item)[0], log, sockets)
 
-    # What is known
+    # State
 
     def _holders(self, known: dict[str, ForkServer | Process], asked: set[str]) -> list[Process]:
-        """The processes whose sockets are to be open: those that run or will run."""
-        closed = (State.FAILED, State.STOPPING, State.DONE)
+        """Return the processes whose sockets must be open: the processes that run or will run."""
+        closed = (ProcessState.FAILED, ProcessState.STOPPING, ProcessState.DONE)
         records = self._life.records
         return [
             item
@@ -246,7 +246,7 @@ def _unit(item: ForkServer | Process, known: dict[str, ForkServer | Process]) ->
 
 
 def _ancestry(item: ForkServer, known: dict[str, ForkServer | Process]) -> str:
-    """A fork server has changed if it or any that it descends from has."""
+    """Return the preload functions of a fork server and its ancestors: if one changes, the fork server must be restarted."""
     preloads = [f"{item.name}={item.preload}"]
     while item.name != ROOT:
         parent = known[item.origin]

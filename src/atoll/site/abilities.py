@@ -1,6 +1,6 @@
-"""Capabilities of this process and features of this kernel that real guests need: probed by using them, without leaving anything behind.
+"""Capabilities of this process and features of this kernel that real guests need. The probes try them and leave nothing behind.
 
-A container's root often lacks some. A site that found out only at the first boot would show a failed guest instead of a reason.
+Root in a container often lacks some of them. Without these probes, the first guest would fail without naming the cause.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _LIBVIRT = "libvirt sets the user and the capabilities of QEMU"
 
 @dataclass(frozen=True)
 class Capability:
-    """A capability that guests need.
+    """A Linux capability that guests need.
 
     Attributes:
-        number: its bit, as in `linux/capability.h`.
-        purpose: what it is for.
+        number: the capability's bit, as in `linux/capability.h`.
+        purpose: the reason why guests need it, for a person.
         networks: the data planes that need it.
     """
 
@@ -43,17 +43,17 @@ CAPABILITIES = {
     "CAP_NET_RAW": Capability(13, "Open vSwitch in user space reads interfaces as raw packets"),
     "CAP_SYS_ADMIN": Capability(21, "libvirt and networks have namespaces and mounts of their own"),
 }
-"""All capabilities that a site with guests needs; without any other one, guests were seen to run and to be reached."""
+"""All capabilities that a site with guests needs; guests were tested with these alone."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """Something that the kernel must be able to do.
+    """A feature of the kernel.
 
     Attributes:
-        name: as a person calls it, in the plural.
-        trial: a command that uses it, in namespaces that end with the command.
-        hint: what to do if that fails.
+        name: the feature's name for a person, in the plural.
+        trial: a command that uses the feature, in namespaces that end with the command.
+        hint: the remedy if the command fails.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Feature:
     hint: str
 
     def refusal(self) -> str | None:
-        """The last line that the trial said, or its exit status; `None` if it succeeded."""
+        """Run the trial, and return the last line of its standard error, or its exit status; `None` if it succeeded."""
         try:
             done = subprocess.run(self.trial, capture_output=True, text=True, errors="replace", check=False, timeout=_TRIAL_S)
         except subprocess.TimeoutExpired:
@@ -87,28 +87,28 @@ FEATURES = (
     ),
     Feature("veth pairs", (*_IN_NETWORK, "link", "add", "atoll-one", "type", "veth", "peer", "name", "atoll-other"), "`modprobe veth`"),
 )
-"""What guests on Open vSwitch need of the kernel, each feature after those that its trial needs too."""
+"""The features that guests on Open vSwitch need, each after those that its trial uses."""
 
 
 def missing_capabilities(networks: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The capabilities that guests need and this process lacks: the name of each, and what it is for.
+    """Yield the capabilities that guests need and this process lacks, each with its name and purpose.
 
     Args:
         networks: the data planes, `ovn` or `ovs`.
     """
     found = re.search(r"(?m)^CapEff:\s*([0-9a-f]+)$", _STATUS.read_text(encoding="ascii", errors="replace"))
-    effective = int(found[1], 16) if found else -1  # a kernel that doesn't tell restricts nothing that could be told
+    effective = int(found[1], 16) if found else -1  # a kernel that does not report capabilities counts as one that grants all
     for name, capability in CAPABILITIES.items():
         if not effective >> capability.number & 1 and not set(networks).isdisjoint(capability.networks):
             yield name, capability.purpose
 
 
 def complaint(networks: Collection[str], features: Collection[Feature] = FEATURES) -> tuple[str, str] | None:
-    """The reason why this process or this kernel can't run guests, and a hint; `None` if nothing is in the way.
+    """Return the reason why this process or this kernel can't run guests, and a hint; `None` if it can.
 
     Args:
         networks: the data planes, `ovn` or `ovs`.
-        features: those that the kernel must have.
+        features: the required features of the kernel.
     """
     missing = dict(missing_capabilities(networks))
     if missing:

@@ -1,4 +1,4 @@
-"""Where a site's services find their message bus."""
+"""The address of a site's message bus, for its services."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from atoll.errors import AtollError
 from atoll.site.passwords import read_password
 
 _SOCKET_NAME_BYTES = len("/0123456789abcdef.sock")
-"""What the driver appends to `Settings.sockets`."""
+"""Bytes of the file name that the driver appends to `Settings.sockets`."""
 
 
 def has_router(cloud: Cloud, site: Site) -> bool:
-    """True if compute sites reach this site's bus through a router of its own."""
+    """Return whether the site runs a router, through which its compute sites reach its bus."""
     return site.kind == "full" and site.bus == "zenoh" and bool(cloud.computes_of(site.name))
 
 
 def transport_url(cloud: Cloud, site: Site) -> str:
-    """The URL of a site's bus, for oslo.messaging.
+    """Return the URL of a site's bus, for oslo.messaging.
 
     Raises:
-        AtollError: `cloud.invalid`: the password of its RabbitMQ can't be read, or others can read it.
+        AtollError: `cloud.invalid`: the file with the password of the site's RabbitMQ can't be read, or other users can read it.
     """
     control = cloud.control_of(site)
     if control.rabbit is not None:
         return _rabbit_url(control.rabbit)
-    # All processes of a full site are on its machine, and find one another without an address.
+    # All processes of a full site run on its machine, and find one another by their sockets.
     address = f"{control.host}:{control.ports['bus']}" if site.kind == "compute" else ""
     return f"zenoh://{address}/{control.name}"
 
@@ -45,7 +45,7 @@ def _rabbit_url(rabbit: Rabbit) -> str:
 
 def _read_password(path: Path) -> str:
     password = read_password(path, "RabbitMQ")
-    # oslo.messaging quotes all but the slash (_drivers/impl_rabbit.py, `_parse_url`), and kombu then takes what is before it for a port.
+    # oslo.messaging quotes all but the slash (_drivers/impl_rabbit.py, `_parse_url`); kombu would take the part before it for a port.
     if "/" in password:
         raise AtollError("cloud.invalid", f"{path}: expected the password of RabbitMQ: one line, without a slash")
     return password
@@ -55,7 +55,7 @@ def check_sockets(directory: Path) -> None:
     """Refuse a directory whose path is too long for the sockets of the bus.
 
     Raises:
-        AtollError: `state.unusable`.
+        AtollError: `state.unusable`: the path is too long.
     """
     length, most = len(fsencode(directory)), MAX_SOCKET_PATH - _SOCKET_NAME_BYTES
     if length > most:

@@ -1,4 +1,4 @@
-"""The cache of schema templates: one directory per code key, shared by all clouds of a user."""
+"""The cache of schema templates, databases with empty tables: a directory for each version of the code, shared by a user's clouds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from atoll.files import make_directory
 
 
 class Templates:
-    """The templates of one code key, in use.
+    """The templates for one version of the code, locked while they are used.
 
     Args:
-        directory: where they are.
-        descriptor: of that directory, locked.
+        directory: the templates' directory.
+        descriptor: descriptor of that directory, locked.
     """
 
     def __init__(self, directory: Path, descriptor: int) -> None:
@@ -25,10 +25,10 @@ class Templates:
         self._descriptor = descriptor
 
     def sweep(self, names: Iterable[str]) -> None:
-        """Remove other keys' templates, and what killed jobs left half made; whatever another command uses stays.
+        """Remove templates for other versions of the code, and remains of killed jobs, unless another command uses them.
 
         Args:
-            names: of the services; anything else in the directory is a remainder.
+            names: names of the services; all other entries of the directory are remains.
         """
         for other in self.directory.parent.iterdir():
             if other != self.directory:
@@ -43,11 +43,11 @@ class Templates:
 
 @contextmanager
 def held(cache: Path, key: str) -> Iterator[Templates]:
-    """Keep the templates of one key from being swept away by another version's `up` while this one uses them.
+    """Yield the templates for one version of the code, and hold them: another version's `up` does not remove them meanwhile.
 
     Args:
         cache: the user's cache directory.
-        key: which code the templates belong to.
+        key: the code key, a digest that identifies the version of the code.
     """
     directory = cache / "templates" / key
     for path in (cache, directory.parent, directory):
@@ -61,7 +61,7 @@ def held(cache: Path, key: str) -> Iterator[Templates]:
 
 
 def _sweep_other(directory: Path) -> None:
-    with suppress(OSError):  # busy, or no directory
+    with suppress(OSError):  # in use, or not a directory
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""How OpenStack's own clients find a site: clouds.yaml and environment variables."""
+"""Configuration of OpenStack's clients for a site: clouds.yaml and environment variables."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from atoll.services import Settings
 
 DEFAULT_ENTRY = "default"
-"""The entry of clouds.yaml that is a copy of the first site's."""
+"""The name of the entry of clouds.yaml that copies the first site's entry."""
 
 KEPT_SUFFIX = "_API_VERSION"
-"""Variables of this kind say which API version a person wants; they contradict no site's address or account."""
+"""The end of the names of variables that select an API version; they do not conflict with a site's address or account."""
 
 
 def exports(settings: Settings) -> dict[str, str]:
-    """The environment variables that make any client the site's administrator."""
+    """Return the environment variables with which a client acts as the site's administrator."""
     return {
         "OS_AUTH_TYPE": "password",
         "OS_AUTH_URL": settings.public_url("identity", "/v3"),
@@ -46,12 +46,12 @@ CONTRADICTING = (
     "OS_USER_DOMAIN_NAME",
     "OS_USER_ID",
 )
-"""Variables left over from another cloud that would win over `exports`."""
+"""Variables of another cloud that would override `exports`."""
 
 
 def clouds_yaml(sites: Sequence[Settings]) -> str:
-    """A clouds.yaml with an entry for each site, and `default` for the first."""
-    import yaml  # noqa: PLC0415 - `atoll env` needs none
+    """Return a clouds.yaml with an entry for each site, and `default` for the first."""
+    import yaml
 
     entries = {settings.site: _entry(settings) for settings in sites}
     if sites:
@@ -76,11 +76,11 @@ def _entry(settings: Settings) -> dict[str, object]:
     }
 
 
-def admin_session(settings: Settings) -> Any:  # noqa: ANN401, RUF100 - keystoneauth has no types
-    """A keystoneauth session of a site's administrator."""
-    import requests  # noqa: PLC0415 - `atoll env` needs none
-    from keystoneauth1.identity.v3 import Password  # noqa: PLC0415
-    from keystoneauth1.session import Session  # noqa: PLC0415
+def admin_session(settings: Settings) -> Any:  # keystoneauth has no types
+    """Return a keystoneauth session of a site's administrator."""
+    import requests
+    from keystoneauth1.identity.v3 import Password
+    from keystoneauth1.session import Session
 
     direct = requests.Session()
     direct.trust_env = False  # a proxy can't reach this machine's loopback address, nor the network of a site
@@ -96,24 +96,24 @@ def admin_session(settings: Settings) -> Any:  # noqa: ANN401, RUF100 - keystone
 
 
 def client_environment(settings: Settings, clouds_file: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a client of one site: a person's own, without what leads to another cloud.
+    """Return the environment for a client of one site: the user's own, without variables of another cloud.
 
     Args:
-        settings: of the site.
-        clouds_file: the clouds.yaml that has it.
-        environment: the person's own.
+        settings: settings of the site.
+        clouds_file: the clouds.yaml with its entry.
+        environment: the user's own environment.
     """
     return without_other_clouds(environment, [settings.host]) | {"OS_CLIENT_CONFIG_FILE": str(clouds_file), "OS_CLOUD": settings.site}
 
 
 def without_other_clouds(environment: Mapping[str, str], hosts: Iterable[str]) -> dict[str, str]:
-    """A person's own environment, without what leads to another cloud, or to a proxy on the way to sites.
+    """Return the user's own environment, without variables of another cloud, and without a proxy for the sites.
 
     Args:
-        environment: the person's own.
-        hosts: addresses of sites.
+        environment: the user's own environment.
+        hosts: addresses of the sites.
     """
-    # OS_* variables win over clouds.yaml, so those of another cloud would sign in there, or nowhere.
+    # OS_* variables override clouds.yaml: another cloud's variables would lead the client to that cloud.
     clean = {
         name: value
         for name, value in environment.items()

@@ -1,4 +1,4 @@
-"""From the model to what the runtime is told: settings, configuration files, and the plan of processes.
+"""From the model to the runtime: settings, configuration files, and the plan of processes.
 
 `render` and `compose` touch no file; `write` does.
 """
@@ -22,41 +22,60 @@ from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.namespaces import Namespace
 from atoll.runtime.spec import ROOT, ForkServer, Plan, Process
-from atoll.services import BASE, COMPUTE, DATA_PLANES, LIBVIRT, MAP_HOST, ROUTER, SERVICES, Service, Settings, ini, network_services
+from atoll.services import (
+    BASE,
+    COMPUTE,
+    DATA_PLANES,
+    DATABASE_SERVERS,
+    LIBVIRT,
+    MAP_HOST,
+    ROUTER,
+    SERVICES,
+    TRACING,
+    Service,
+    Settings,
+    ini,
+)
+from atoll.services.neutron import network_services
 from atoll.site.bus import has_router, transport_url
+from atoll.site.databases import database_of
 from atoll.site.gateway import GATEWAY
 from atoll.site.machine import Machine
 from atoll.site.state import State
 
-SECRETS = ("admin", "nova", "neutron", "glance", "placement", "gateway", "metadata")
-"""Each service's user and what protects the metadata service; made once for each site."""
+SECRETS = ("admin", "nova", "neutron", "glance", "placement", "gateway", "metadata", "database")
+"""The names of a site's secrets: passwords of users, the secret of the metadata service, and the password of a database
+server. They are generated once."""
 
 BASE_SERVER = "base"
 """The fork server that all services' fork servers are forked from."""
 
 COMPUTE_SECRETS = ("nova", "neutron", "placement")
-"""Those of its control site that a compute site has to know."""
+"""The secrets of its control site that a compute site needs."""
 
 CATALOGUED = "keystone"
-"""The service that tells clients what else there is."""
+"""The service that holds the catalogue of all services."""
 
 MAPPING = "map-host"
-"""The job by which a compute site becomes known to its control site; its process is called `<site>/map-host`."""
+"""The job that registers a compute site at its control site, as the process `<site>/map-host`."""
+
+TRACED = (*SERVICES, COMPUTE)
+"""The services whose requests are recorded, besides the gateway, which starts its recorder itself."""
 
 OUTSIDE = "172.24.4.1/24"
-"""The address and the external network of a site without a topology: DevStack's, so that examples found elsewhere work."""
+"""The address and the external network of a site without a topology: those of DevStack, so that examples for it work."""
 
 TEMPLATE_TIMEOUT_S = 600.0
-"""Seconds that a template may take: Nova's takes half a minute on one core, and a busy machine has less than one."""
+"""Greatest number of seconds for the job that builds a template: Nova's job takes half a minute on an idle core."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """One site, ready to be written and run.
+    """The settings, services and configuration files of one site.
 
     Attributes:
-        settings: what its services are told.
-        services: those that it runs.
+        settings: settings for its services.
+        services: the services that it runs.
         files: the text of its configuration files, by path below `etc`.
     """
 
@@ -66,35 +85,36 @@ class Rendered:
 
     @property
     def name(self) -> str:
-        """The site's name."""
+        """The name of the site."""
         return self.settings.site
 
 
 def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
-    """The services that a site runs, each after those it needs."""
+    """Return the services that a site runs, each after those that it needs."""
     if site.kind == "compute":
         return (COMPUTE,)
     services = tuple(service for service in SERVICES if service.name in site.services.names)
     guests = (*DATA_PLANES[site.data_plane], LIBVIRT) if site.runs_guests else ()
     besides = network_services.processes(site.network_services, site.data_plane)
-    return (*guests, *services, *besides, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
+    server = (DATABASE_SERVERS[site.database.start],) if site.database.start else ()
+    return (*server, *guests, *services, *besides, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
 
 
 def log_names(cloud: Cloud, site: Site) -> list[str]:
-    """The names of the logs of a site."""
+    """Return the names of the logs of a site."""
     names = [service.name for service in services_of(cloud, site)]
     return [*names, MAPPING] if site.kind == "compute" else names
 
 
 def load_secrets(directory: Path, admin: str | None = None) -> dict[str, str]:
-    """The secrets of a site: those it has, or new ones if it doesn't exist yet.
+    """Return the secrets of a site, with new ones for those that do not exist yet.
 
     Args:
-        directory: the site's own.
-        admin: the password of the cloud's administrator, if the cloud has one already: all sites have the same users.
+        directory: the site's directory.
+        admin: password of the cloud's administrator, which all sites share; `None` means that the first site makes one.
 
     Raises:
-        AtollError: `state.unusable`: it has databases, but its secrets can't be read.
+        AtollError: `state.unusable`: the site has databases, but its secrets can't be read.
     """
     path = directory / "settings.json"
     known: dict[str, str] = {} if admin is None else {"admin": admin}
@@ -109,10 +129,10 @@ def load_secrets(directory: Path, admin: str | None = None) -> dict[str, str]:
 
 
 def load_settings(directory: Path) -> Settings:
-    """The settings of a site that exists.
+    """Return the settings of an existing site.
 
     Raises:
-        AtollError: `state.unusable`.
+        AtollError: `state.unusable`: the file of the settings can't be read.
     """
     try:
         return Settings.load(directory)
@@ -125,21 +145,21 @@ def _unreadable(path: Path, what: str) -> AtollError:
     return AtollError("state.unusable", f"{path} {what}: expected the settings and secrets of the site", hint)
 
 
-def render(  # noqa: PLR0913, PLR0917 - what a site is made of
+def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
     cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str], machine: Machine | None = None
 ) -> Rendered:
-    """The settings and configuration files of one site.
+    """Return the settings and configuration files of one site.
 
     Args:
         cloud: the model.
         site: one of its sites.
-        directory: the site's own.
-        templates: where the template databases of this version are.
-        secret: see `SECRETS`; of a compute site, its control site's.
-        machine: what guests get; None if there are none.
+        directory: the site's directory.
+        templates: directory of the template databases for this version of the code.
+        secret: secrets by name (see `SECRETS`); for a compute site, those of its control site.
+        machine: abilities of this machine for guests; `None` without guests.
 
     Raises:
-        AtollError: `cloud.invalid`; see `transport_url`.
+        AtollError: `cloud.invalid`: as for `transport_url`.
     """
     control = cloud.control_of(site)
     settings = Settings(
@@ -153,12 +173,12 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
         transport_url=transport_url(cloud, site),
         control=site.control or "",
         address=site.host,
-        cloud=cloud.name,
         network_services=site.network_services,
-        trust={name: level for name, level in cloud.trust.items() if level != "full"},
-        homed={each.key: list(each.sites) for each in cloud.homed},
-        lists=cloud.lists,
+        **database_of(site),
         durability=control.durability,
+        traffic=control.traffic,
+        cloudlet_cache_gib=site.cloudlet_cache_gib,
+        **_of_cloud(cloud),
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:
@@ -167,46 +187,59 @@ def render(  # noqa: PLR0913, PLR0917 - what a site is made of
     services = services_of(cloud, site)
     files: dict[str, str] = {}
     for service in services:
-        # Last, for what a file says last about an option holds.
+        # Appended last, because the last value of an option wins.
         more = ini.render(site.options.get(service.fork_server, {}))
         rendered = service.configuration(settings)
         files |= {name: f"{text}\n{more}" if more and not name.endswith(".yaml") else text for name, text in rendered.items()}
     return Rendered(settings, services, files)
 
 
+def _of_cloud(cloud: Cloud) -> dict[str, Any]:
+    """Return the settings that all sites of a cloud share."""
+    return {
+        "cloud": cloud.name,
+        "trust": {name: level for name, level in cloud.trust.items() if level != "full"},
+        "homed": {each.key: list(each.sites) for each in cloud.homed},
+        "lists": cloud.lists,
+        "discovery": cloud.discovery.options,
+        "trace": cloud.trace.options,
+    }
+
+
 def _outside(cloud: Cloud, site: Site) -> dict[str, Any]:
-    """Where a site's external network is: in a topology in the site's own range, which all sites have a way to."""
+    """Return the settings of a site's external network; in a topology it is part of the site's own range, which all sites can reach."""
     if cloud.topology is None:
         return {"outside": OUTSIDE}
     return {"outside": outside_of(site.host), "forwards": True}
 
 
 def write(rendered: Rendered) -> None:
-    """Write settings and configuration files, and remove those of an earlier version."""
+    """Write settings and configuration files, and remove files that are no longer rendered."""
     settings = rendered.settings
-    for directory in (settings.directory, settings.etc, settings.directory / "log", settings.data):
+    for directory in (settings.directory, settings.etc, settings.directory / "log"):
         make_directory(directory)
     settings.save()
+    make_directory(settings.data)  # after the secrets, without which a site with data is not usable
     for name, text in rendered.files.items():
         path = settings.etc / name
         for parent in reversed(path.relative_to(settings.etc).parents):
             make_directory(settings.etc / parent)
-        write_private(path, text, durable=False)  # each `up` writes what is not as it has to be
+        write_private(path, text, durable=False)  # each `up` writes missing and different files
     for path in settings.etc.rglob("*"):
-        # OpenStack reads whole directories: what no service renders any more must not be found there.
+        # OpenStack reads whole directories: files that no service renders any more must not stay there.
         if path.is_file() and str(path.relative_to(settings.etc)) not in rendered.files:
             path.unlink()
 
 
 def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str, networks: Mapping[str, Namespace] | None = None) -> Plan:
-    """What must run for these sites: a fork server per service, a process per service and site, and missing templates.
+    """Return the plan for sites: a fork server for each service, a process for each service and site, and jobs for missing templates.
 
     Args:
         sites: the sites.
-        state: where logs go.
-        templates: the directory of the templates made by this code.
-        code: the key of the installed code: with another one, everything is started anew.
-        networks: of the sites that have one of their own.
+        state: the state directory, for logs.
+        templates: directory of the template databases for this version of the code.
+        code: key of the installed code; another key restarts everything.
+        networks: the network namespaces of sites that have one, by site.
     """
     sites, networks = tuple(sites), networks or {}
     used = {service.name: service for site in sites for service in site.services if not service.forked_from}
@@ -220,12 +253,12 @@ def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str,
 
 
 def _parent(service: Service) -> str:
-    """The fork server that a service's own is forked from: the root, where little is imported, if it shares nothing with the others."""
+    """Return the fork server from which a service's own is forked; if the service shares few imports with others, this is the root."""
     return BASE_SERVER if service.upstream else ROOT
 
 
 def opened(site: Rendered) -> dict[str, tuple[str, int]]:
-    """The addresses that a site's processes listen on by themselves, by process."""
+    """Return, by process, the addresses at which a site's processes listen without a socket from the supervisor."""
     settings = site.settings
     return {
         _called(site, service): (settings.listens_at(name), settings.ports[name]) for service in site.services for name in service.opens
@@ -264,23 +297,24 @@ def _mapping(settings: Settings, state: State, networks: Mapping[str, Namespace]
 
 
 def _mark(settings: Settings) -> Path:
-    """The file that says that a compute site is known to its control site."""
+    """Return the file that marks a compute site as registered at its control site."""
     return settings.data / "mapped"
 
 
-def _process(  # noqa: PLR0913, PLR0917 - what a process is made of
+def _process(  # noqa: PLR0913, PLR0917 - each argument is a part of the process
     site: Rendered, service: Service, planned: set[str], missing: set[str], code: str, networks: Mapping[str, Namespace]
 ) -> Process:
     settings = site.settings
+    traced = bool(settings.trace) and service in TRACED
     needs = [name for need in service.needs if (name := f"{settings.control or site.name}/{need}") in planned]
     if service.name in missing:
         needs.append(f"template/{service.name}")
     return Process(
         name=_called(site, service),
         fork_server=service.fork_server,
-        entry=service.run,
-        # The service reads its files, not the digest: that is for the runtime, which restarts a process whose arguments change.
-        arguments={"directory": str(settings.directory), "digest": _digest(site, service, code)},
+        entry=TRACING if traced else service.run,
+        # The digest is for the runtime, which restarts a process whose arguments change; the service reads its files.
+        arguments={"directory": str(settings.directory), "digest": _digest(site, service, code)} | ({"run": service.run} if traced else {}),
         needs=tuple(needs),
         listen=tuple((settings.listens_at(name), settings.ports[name]) for name in service.listens),
         log=str(settings.directory / "log" / f"{service.name}.log"),
@@ -291,7 +325,7 @@ def _process(  # noqa: PLR0913, PLR0917 - what a process is made of
 
 def _digest(site: Rendered, service: Service, code: str) -> str:
     settings = site.settings
-    # Of what listens at some sites alone, others are not restarted when it comes or goes: their guests would notice.
+    # Ports of optional services are left out of the other services' digests: a new one must not restart them and disturb guests.
     concerned = LISTENING if service.name == CATALOGUED else service.listens
     told = [
         code,
@@ -307,8 +341,12 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         settings.outside,
         settings.realm,
         settings.durability,
+        settings.engine,
+        settings.server,
+        settings.traffic,
+        *([dict(settings.trace)] if service in TRACED or service is GATEWAY else []),
     ]
     if service in (COMPUTE, GATEWAY, ROUTER):
-        with suppress(OSError):  # the first `up` looks before it makes one
+        with suppress(OSError):  # the first `up` computes digests before it creates the certificate
             told.append((settings.tls / "cert.pem").read_text(encoding="ascii"))
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The serial console of a server, as a site's administrator gets it: which server, and the URL of its console."""
+"""Serial consoles of servers: finds a server by name or id, and opens its console as a site's administrator."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _HEADERS = {"OpenStack-API-Version": "compute 2.31"}
 
 @dataclass(frozen=True)
 class Console:
-    """A serial console that can be opened.
+    """The serial console of a server.
 
     Attributes:
         server: the server's name.
-        site: which has it.
-        url: of the WebSocket; it holds a token.
+        site: name of the site that has the server.
+        url: URL of the WebSocket, which contains a token.
     """
 
     server: str
@@ -34,40 +34,40 @@ class Console:
 
 
 class Consoles:
-    """Finds consoles by the gateway of a site, which has those of all sites.
+    """Access to the consoles of servers at all sites, through the gateway of one site.
 
     Args:
-        settings: of the site.
-        session: a keystoneauth session; None: a new one, as the site's administrator.
+        settings: settings of the site.
+        session: a keystoneauth session; `None` means a new one of the site's administrator.
     """
 
-    def __init__(self, settings: Settings, session: Any = None) -> None:  # noqa: ANN401, RUF100
+    def __init__(self, settings: Settings, session: Any = None) -> None:
         self._settings = settings
         self._session: Any = session or admin_session(settings)
 
     def serial(self, wanted: str) -> Console:
-        """The serial console of a server.
+        """Return the serial console of a server.
 
         Args:
             wanted: the server's id or name.
 
         Raises:
-            AtollError: `server.unknown`: no server is called so, or several are; `console.unavailable`: it has none now;
-                `site.not_running`: the gateway doesn't answer.
+            AtollError: `server.unknown`: no server, or more than one, has the name; `console.unavailable`: the server has no console now;
+                `site.not_running`: the gateway does not answer.
         """
         try:
             server = self._server(wanted)
             made = {"remote_console": {"protocol": "serial", "type": "serial"}}
             answer = self._ask("POST", f"/servers/{server['id']}/remote-consoles", json=made)
         except ClientException as error:
-            message = f"{self._settings.site} does not answer as it should: {str(error).splitlines()[0]}"
+            message = f"{self._settings.site} gives an unexpected answer: {str(error).splitlines()[0]}"
             raise AtollError("site.not_running", message, "see `atoll status`; bring it up with `atoll up`") from error
         if answer.status_code != 200:
             hint = f"it has to be ACTIVE: `atoll openstack server show {server['id']}`"
             raise AtollError("console.unavailable", f"{server['name']} has no serial console now: {_words(answer)}", hint)
         return Console(server["name"], server.get("OS-EXT-AZ:availability_zone") or "", answer.json()["remote_console"]["url"])
 
-    def _server(self, wanted: str) -> Any:  # noqa: ANN401, RUF100
+    def _server(self, wanted: str) -> Any:
         if _UUID.fullmatch(wanted):
             answer = self._ask("GET", f"/servers/{wanted.lower()}")
             found = [answer.json()["server"]] if answer.status_code == 200 else []
@@ -86,13 +86,13 @@ class Consoles:
             raise AtollError("server.unknown", f"no server has the name or id {wanted}{where}{said}", hint)
         return found[0]
 
-    def _ask(self, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401, RUF100
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
         url = self._settings.public_url("compute", f"/v2.1{path}")
         return self._session.request(url, method, headers=_HEADERS, raise_exc=False, **more)
 
 
-def _words(answer: Any) -> str:  # noqa: ANN401, RUF100
-    """What an error of Nova's says, in one line."""
+def _words(answer: Any) -> str:
+    """Return the message of an error answer of Nova, in one line."""
     try:
         (fault,) = answer.json().values()
         return " ".join(str(fault["message"]).split())

@@ -1,6 +1,6 @@
-"""Takes a compute site that is to be destroyed off its control site, which would otherwise go on counting with it.
+"""Removal of a compute site from its control site before it is destroyed.
 
-Its servers are deleted, then its compute service: with that, Nova forgets the host, and Placement what it had.
+The site's servers are deleted, then its compute service; with that, Nova removes the host, and Placement its resources.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from atoll.cloud import Site
 from atoll.errors import AtollError
-from atoll.runtime.control import connect
+from atoll.runtime.client import connect
 from atoll.services import Settings
 from atoll.site.clients import admin_session
 from atoll.site.composition import load_settings
@@ -20,20 +20,20 @@ from atoll.site.sites import applied_cloud
 from atoll.site.state import State
 
 PATIENCE_S = 60.0
-"""Seconds that the deletion of all servers of a site may take; nobody has to be asked but the control site itself."""
+"""Greatest number of seconds for the deletion of all servers of a site; the control site deletes them alone."""
 
 _POLL_S = 0.2
 
 
 def departing(state: State, names: Sequence[str]) -> dict[str, Settings]:
-    """The compute sites whose control site stays when they go, and the settings of that.
+    """Return the departing compute sites whose control site stays, with the settings of that control site.
 
     Args:
-        state: where the cloud is kept.
-        names: of the sites that go; none means all.
+        state: the state directory of the cloud.
+        names: names of the departing sites; none means all.
 
     Raises:
-        AtollError: `site.needed`, `site.not_running`.
+        AtollError: `site.needed`: a control site departs, and one of its compute sites stays; `site.not_running`: a control site is down.
     """
     found = {}
     for site in _applied_sites(state) if names else ():
@@ -47,7 +47,7 @@ def departing(state: State, names: Sequence[str]) -> dict[str, Settings]:
 
 
 def _applied_sites(state: State) -> tuple[Site, ...]:
-    # What can't be read can still be destroyed.
+    # A cloud whose file can't be read can still be destroyed.
     with suppress(AtollError):
         if cloud := applied_cloud(state):
             return cloud.sites
@@ -58,48 +58,48 @@ def _check_runs(state: State, control: str, name: str) -> None:
     server = connect(state.root)
     ready = {status.name for status in server.status() if status.state == "ready"} if server else set()
     if f"{control}/nova" not in ready and state.site(name).exists():
-        message = f"{control}, the control site of {name}, is not running: expected it up, so that it can let go of {name}"
+        message = f"{control}, the control site of {name}, is not running: expected it up, so that it can remove {name}"
         raise AtollError("site.not_running", message, f"`atoll up`, or `atoll destroy {control} {name}`")
 
 
-def depart(control: Settings, host: str, session: Any = None, sleep: Callable[[float], None] = time.sleep) -> None:  # noqa: ANN401, RUF100
-    """Delete what a control site knows of one of its compute sites, which has stopped.
+def depart(control: Settings, host: str, session: Any = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Delete the servers and the compute service of a stopped compute site at its control site.
 
     Args:
-        control: of the control site, which runs.
-        host: the name of the compute site.
-        session: a keystoneauth session; None: a new one, as the site's administrator.
-        sleep: waits so many seconds.
+        control: settings of the control site, which runs.
+        host: name of the compute site.
+        session: a keystoneauth session; `None` means a new one of the site's administrator.
+        sleep: waits for a number of seconds.
 
     Raises:
-        AtollError: `site.failed`: the control site could not be asked, or did not do it.
+        AtollError: `site.failed`: the control site did not answer, or failed to delete the servers or the service.
     """
-    from keystoneauth1.exceptions import ClientException  # noqa: PLC0415 - seldom needed
+    from keystoneauth1.exceptions import ClientException  # noqa: PLC0415 - rarely needed
 
     session = session or admin_session(control)
     compute = _Compute(session, control.url("compute", "/v2.1"))
     try:
         for service in compute.get(f"/os-services?host={host}&binary=nova-compute")["services"]:
-            # Nova would wait for the host to delete its servers, unless it knows that the host is gone.
+            # Unless the service is forced down, Nova would wait for the host to delete its servers.
             session.put(f"{compute.url}/os-services/{service['id']}", json={"forced_down": True}, headers=compute.headers)
             _delete_servers(compute, host, sleep)
             session.delete(f"{compute.url}/os-services/{service['id']}", headers=compute.headers)
     except (ClientException, TimeoutError) as error:
         why = str(error).splitlines()[0]
-        hint = f"look what is wrong with `atoll status {control.site}`, and destroy {host} again"
-        raise AtollError("site.failed", f"{control.site}, the control site of {host}, has not let go of it: {why}", hint) from error
+        hint = f"find the cause with `atoll status {control.site}`, and destroy {host} again"
+        raise AtollError("site.failed", f"{control.site}, the control site of {host}, has not removed it: {why}", hint) from error
 
 
 class _Compute:
-    """The compute API, in a version in which services have ids and can be forced down."""
+    """The compute API, in a version where services have UUIDs and can be forced down."""
 
     headers: dict[str, str] = {"OpenStack-API-Version": "compute 2.53"}  # noqa: RUF012 - constant
 
-    def __init__(self, session: Any, url: str) -> None:  # noqa: ANN401, RUF100
+    def __init__(self, session: Any, url: str) -> None:
         self.session = session
         self.url = url
 
-    def get(self, path: str) -> Any:  # noqa: ANN401, RUF100
+    def get(self, path: str) -> Any:
         return self.session.get(self.url + path, headers=self.headers).json()
 
 

@@ -1,4 +1,4 @@
-"""How a site's gateway is run, and what it is told."""
+"""The gateway as a service of a site: its options, and its introduction to the other sites."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from atoll.mesh import compute_sites
 from atoll.mesh.compute_sites import ComputeSite
 from atoll.pokes import COMPUTES, poke
 from atoll.services import Service, Settings
-from atoll.services.keystone_bootstrap import BESIDES, CATALOGUE, catalogue
+from atoll.services.keystone.bootstrap import BESIDES, CATALOGUE, catalogue
 from atoll.site.state import State
 
 MEMBERS_FILE = "members.json"
-"""Below the site's directory, and not among its configuration: who else there is may change while the gateway runs."""
+"""The file of member cards, below the site's directory. It is no configuration file, because members change while the gateway runs."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -25,7 +25,7 @@ def configuration(settings: Settings) -> dict[str, str]:
 
 
 def options(settings: Settings) -> Options:
-    """What the gateway of a site is told."""
+    """Return the options of a site's gateway."""
     return Options(
         cloud=settings.cloud,
         site=settings.site,
@@ -42,7 +42,7 @@ def options(settings: Settings) -> Options:
         identity_database=settings.data / "keystone.db",
         token_keys=settings.data / "keys" / "public",
         local_users=tuple(local_user(settings.site, name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))),
-        # Those that the site has no more, too: that they go concerns no other site either.
+        # Includes accounts of services that the site no longer has: their removal, too, must not be replicated.
         local_endpoints=tuple(
             local_endpoint(settings.site, kind, each) for kind in (*CATALOGUE, *BESIDES) for each in ("public", "internal", "admin")
         ),
@@ -51,16 +51,18 @@ def options(settings: Settings) -> Options:
         trust=settings.trust,
         homed=settings.homed,
         lists=settings.lists,
+        discovery=settings.discovery,
         durable=settings.durable,
+        trace=settings.trace,
     )
 
 
 def introduce(sites: Sequence[Settings], gone: Collection[str] = ()) -> None:
-    """Tell each full site of the others: what a site was made together with, it need not be invited by.
+    """Write the member cards of all full sites for each of them: sites of one state directory need no invitation.
 
     Args:
-        sites: all of one state directory; their certificates are there.
-        gone: the names of those that were there.
+        sites: all sites of a state directory, which have certificates.
+        gone: names of sites that were removed, whose cards are deleted.
     """
     full = [settings for settings in sites if not settings.control]
     cards = {settings.site: card(settings) for settings in full}
@@ -68,13 +70,13 @@ def introduce(sites: Sequence[Settings], gone: Collection[str] = ()) -> None:
         path = settings.directory / MEMBERS_FILE
         known = {each["name"]: each for each in json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
         known = {name: each for name, each in known.items() if name not in gone}
-        # Those of other state directories stay: it was their own `join` that brought them.
+        # Cards of sites of other state directories, which have joined, stay.
         write_private(path, json.dumps(list((known | cards).values()), indent=2) + "\n")
         _admit(settings, [each for each in sites if each.control == settings.site], gone)
 
 
 def _admit(control: Settings, computes: Sequence[Settings], gone: Collection[str]) -> None:
-    """Let compute sites into their control site, and those that are gone no more."""
+    """Admit compute sites to their control site, and revoke the access of removed ones."""
     path = control.directory / compute_sites.FILE
     known = {site.name: site for site in compute_sites.load(path) if site.name not in gone}
     for each in computes:
@@ -85,7 +87,7 @@ def _admit(control: Settings, computes: Sequence[Settings], gone: Collection[str
 
 
 def card(settings: Settings) -> dict[str, object]:
-    """What others must know of a site to find it, and to know it again."""
+    """Return the member card of a site: its address, ports and certificate."""
     return {
         "name": settings.site,
         "host": settings.host,

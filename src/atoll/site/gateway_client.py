@@ -1,75 +1,45 @@
-"""Asks the gateway of a site, for the command line: HTTP on a Unix socket that only the site's owner may open."""
+"""The client of a site's gateway, over the gateway's control socket."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from atoll.cloud import Cloud
-from atoll.errors import REGISTRY, AtollError
-from atoll.gateway.control import SOCKET
+from atoll.control.client import ControlClient
+from atoll.errors import AtollError
+from atoll.gateway.options import CONTROL_SOCKET
 from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State
 
-TIMEOUT_S = 30.0
 
-
-class _Connection(http.client.HTTPConnection):
-    """To a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("gateway", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def ask(state: State, site: str | None, method: str, path: str, body: object = None, timeout_s: float = TIMEOUT_S) -> Any:  # noqa: PLR0913, PLR0917
-    """Ask a site's gateway something.
+def ask(state: State, site: str | None, verb: str, *, timeout_s: float | None = None, **fields: object) -> Any:
+    """Return the answer of a site's gateway to a request.
 
     Args:
-        state: where the cloud is kept.
-        site: its name; None means the first full site.
-        method: HTTP's.
-        path: such as `/members`.
-        body: to be sent as JSON.
-        timeout_s: seconds to wait for the answer.
-
-    Returns:
-        The answer's JSON.
+        state: the state directory.
+        site: the site's name; `None` means the first full site.
+        verb: the verb of the request, such as `members`.
+        timeout_s: seconds to wait for the answer; `None` means `atoll.control.client.ANSWER_S`.
+        fields: the fields of the request.
 
     Raises:
-        AtollError: `site.unknown`, `cloud.not_found`; `site.not_running`: its gateway doesn't answer; and what the gateway itself refuses.
+        AtollError: `site.unknown`, `cloud.not_found`; `site.not_running`: the gateway does not answer; and the gateway's own errors.
     """
     check_known(state, [site] if site is not None else [])
     name = _full(applied_cloud(state), site)
-    connection = _Connection(state.site(name) / "run" / SOCKET, timeout_s)
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        found = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        message = f"the gateway of {name} does not answer: {error}"
-        raise AtollError("site.not_running", message, f"`atoll status {name}`; `atoll site start {name}`") from None
-    finally:
-        connection.close()
-    if answer.status >= 400:
-        code = found.get("code", "")
-        raise AtollError(code if code in REGISTRY else "gateway.failed", str(found.get("message", answer.reason)), found.get("hint"))
-    return found
+
+    def lost(why: str) -> AtollError:
+        message = f"the gateway of {name} does not answer: {why}"
+        return AtollError("site.not_running", message, f"`atoll status {name}`; `atoll site start {name}`")
+
+    client = ControlClient(state.site(name) / "run" / CONTROL_SOCKET, lost, unknown="gateway.failed")
+    return client.ask(verb, timeout_s=timeout_s, **fields)
 
 
 def _full(cloud: Cloud | None, site: str | None) -> str:
-    """The full site that stands for a site: itself, or its control site."""
+    """Return the name of the full site whose gateway serves a site: the site itself or its control site."""
     if cloud is None:
         assert site is not None
         return site
@@ -79,14 +49,14 @@ def _full(cloud: Cloud | None, site: str | None) -> str:
 
 
 def say_goodbye(state: State, sites: Iterable[str]) -> None:
-    """Have sites that are about to be deleted tell the others that they leave; one that doesn't run stays a member that is away."""
+    """Announce that sites leave the cloud, before they are deleted; a site that does not run stays an unreachable member."""
     for site in sites:
         with suppress(AtollError):
-            ask(state, site, "POST", "/leave")
+            ask(state, site, "leave")
 
 
 def tell_of_members(state: State, sites: Iterable[str]) -> None:
-    """Have the gateways of sites look anew who there is; those that don't run do so when they start."""
+    """Make the gateways of sites reload the list of members; those that do not run read it when they start."""
     for site in sites:
         with suppress(AtollError):
-            ask(state, site, "POST", "/reload")
+            ask(state, site, "reload")

@@ -1,4 +1,4 @@
-"""The guest image in a site's Glance."""
+"""Upload of the guest image to a site's Glance."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Uploaded:
     """An image of Glance.
 
     Attributes:
-        id: its own.
-        made: False if it was there already.
+        id: the image's id.
+        made: whether it was uploaded now.
     """
 
     id: str
@@ -32,33 +32,33 @@ class Uploaded:
 
 
 class GuestImages:
-    """Uploads guest images to a site as its administrator.
+    """Uploads of guest images to a site, as its administrator.
 
     Args:
-        settings: of the site.
-        session: a keystoneauth session; None: a new one.
+        settings: settings of the site.
+        session: a keystoneauth session; `None` means a new one.
     """
 
-    def __init__(self, settings: Settings, session: Any = None) -> None:  # noqa: ANN401, RUF100
+    def __init__(self, settings: Settings, session: Any = None) -> None:
         self._settings = settings
         self._session: Any = session or admin_session(settings)
 
     def upload(self, file: Path, name: str) -> Uploaded:
-        """Make an image that any user may boot, unless there is one of that name with the same content.
+        """Upload an image that any user may boot, unless the site has one of that name with the same content.
 
         Args:
             file: the image.
-            name: of the image.
+            name: name of the image.
 
         Raises:
-            AtollError: `image.exists`: there is one of that name with another content; `site.not_running`: Glance doesn't answer.
+            AtollError: `image.exists`: an image of that name has another content; `site.not_running`: Glance does not answer.
         """
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, _HASH).hexdigest()
         try:
             return self._same(name, digest) or Uploaded(self._make(file, name), made=True)
         except ClientException as error:
-            message = f"{self._settings.site} does not take the image: {str(error).splitlines()[0]}"
+            message = f"{self._settings.site} does not accept the image: {str(error).splitlines()[0]}"
             raise AtollError("site.not_running", message, "see `atoll status`; bring it up with `atoll up`") from error
 
     def _same(self, name: str, digest: str) -> Uploaded | None:

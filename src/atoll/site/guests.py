@@ -1,38 +1,40 @@
-"""The guests of a site as processes of this machine: they outlive the services that manage them, and go when the site itself goes.
+"""The guests of a site, as processes of this machine. They outlive the services that manage them, and are ended with the site.
 
-What libvirt knows of them is read from its files, for when this is asked libvirt runs no more.
+Their state is read from libvirt's files, because libvirt no longer runs when these functions are called.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
 import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll.services import Settings, network_services
-from atoll.services.ovn import guest_filter
+from atoll.services import Settings
+from atoll.services.neutron import network_services
+from atoll.services.neutron.ovn import guest_filter
 
 GRACE_S = 10.0
-"""Seconds that guests have to shut down in good order once their power button was pressed; those of them that listen take three."""
+"""Seconds that guests have to shut down after their power button was pressed; guests that react take three seconds."""
 
 _END_S = 5.0
+_MONITOR_S = 2.0
 
 
 @dataclass(frozen=True)
 class Guest:
-    """A guest that runs.
+    """A guest that runs on this machine.
 
     Attributes:
-        name: as libvirt calls it, such as `instance-00000001`.
-        pid: of its QEMU.
-        monitor: the socket of QEMU's monitor.
+        name: the guest's name in libvirt, such as `instance-00000001`.
+        pid: process id of its QEMU.
+        monitor: path of the socket of QEMU's monitor.
     """
 
     name: str
@@ -41,17 +43,17 @@ class Guest:
 
 
 def running(site: Path) -> list[Guest]:
-    """The guests of a site.
+    """Return the running guests of a site.
 
     Args:
-        site: its directory.
+        site: the site's directory.
     """
     found = []
     for file in sorted((site / "run" / "libvirt" / "qemu").glob("*.pid")):
         with suppress(OSError, ValueError):
             pid = int(file.read_text(encoding="ascii"))
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-            # The pid may be another's by now, after a power cut of the machine itself.
+            # After a power cut of the machine, another process may have the pid.
             if f"guest={file.stem}," in command:
                 monitors = (site / "data" / "libvirt" / "lib" / "qemu").glob(f"domain-*-{file.stem[:20]}*/monitor.sock")
                 found.append(Guest(file.stem, pid, next(monitors, Path(os.devnull))))
@@ -59,11 +61,11 @@ def running(site: Path) -> list[Guest]:
 
 
 def power_off(sites: Iterable[Path], grace_s: float = GRACE_S) -> None:
-    """Press the power button of all guests, and end those that take no notice; their disks are written out in either case.
+    """Press the power button of all guests, then end the guests that still run. In either case, QEMU flushes their disks.
 
     Args:
-        sites: the directories of sites whose libvirt has stopped.
-        grace_s: how long they may take.
+        sites: directories of sites whose libvirt has stopped.
+        grace_s: seconds that guests have to shut down.
     """
     sites = tuple(sites)
     _end_daemons(sites)
@@ -72,8 +74,7 @@ def power_off(sites: Iterable[Path], grace_s: float = GRACE_S) -> None:
         return
     with ExitStack() as stack:
         watched = {guest.pid: stack.enter_context(_Watched(guest.pid)) for guest in guests}
-        for guest in guests:
-            _press_power_button(guest)
+        asyncio.run(_press_power_buttons(guests))
         _await(watched.values(), grace_s)
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for each in watched.values():
@@ -92,7 +93,7 @@ def kill(sites: Iterable[Path]) -> None:
 
 
 def _end_daemons(sites: Iterable[Path]) -> None:
-    """End what agents have started that did not end with them, and take away what the switch left in this machine's own network."""
+    """End daemons that agents have started and that outlived them, and remove the switch's rules from this machine's own network."""
     for site in sites:
         network_services.end_daemons(site)
         with suppress(OSError, ValueError, KeyError, TypeError):  # it has no settings any more
@@ -102,7 +103,7 @@ def _end_daemons(sites: Iterable[Path]) -> None:
 
 
 class _Watched:
-    """A process that is not our child, by a descriptor that can't come to mean another one."""
+    """A process that is not a child of this one, watched by a pidfd, which never comes to mean another process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -132,18 +133,24 @@ def _await(watched: Iterable[_Watched], seconds: float) -> None:
         each.ended(deadline - time.monotonic())
 
 
-def _press_power_button(guest: Guest) -> None:
-    """Ask QEMU over its own protocol (docs/interop/qmp-spec.txt of QEMU): a greeting, the capabilities, then commands."""
-    with suppress(OSError, ValueError), ExitStack() as stack:
-        # The path may be longer than an address of a socket, which libvirt sees by a shorter one.
-        directory = os.open(guest.monitor.parent, os.O_RDONLY | os.O_DIRECTORY)
-        stack.callback(os.close, directory)
-        monitor = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        monitor.settimeout(1.0)
-        monitor.connect(f"/proc/self/fd/{directory}/{guest.monitor.name}")
-        with monitor.makefile("rw", encoding="utf-8") as lines:
-            lines.readline()
-            for command in ("qmp_capabilities", "system_powerdown"):
-                lines.write(json.dumps({"execute": command}) + "\n")
-                lines.flush()
-                lines.readline()
+async def _press_power_buttons(guests: Iterable[Guest]) -> None:
+    from qemu.qmp import QMPClient, QMPError  # noqa: PLC0415 - only sites with guests need it
+
+    logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())  # it would log a monitor that does not answer on standard error
+
+    async def press(guest: Guest) -> None:
+        # The path may be longer than the address of a socket may be; libvirt uses a shorter one.
+        directory = os.open(guest.monitor.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            client = QMPClient(guest.name)
+            await client.connect(f"/proc/self/fd/{directory}/{guest.monitor.name}")
+            await client.execute("system_powerdown")
+            await client.disconnect()
+        finally:
+            os.close(directory)
+
+    async def try_to_press(guest: Guest) -> None:
+        with suppress(OSError, EOFError, TimeoutError, QMPError):  # a guest that does not shut down is ended
+            await asyncio.wait_for(press(guest), _MONITOR_S)
+
+    await asyncio.gather(*map(try_to_press, guests))

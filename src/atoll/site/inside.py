@@ -1,4 +1,4 @@
-"""Programs that a person runs inside a site: in its network, with its administrator's credentials."""
+"""Programs that a user runs inside a site: in its network, with its administrator's credentials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atoll.cloud import Cloud
 from atoll.errors import AtollError
-from atoll.runtime.control import connect
+from atoll.runtime.client import connect
 from atoll.services import Settings
 from atoll.site import wan
 from atoll.site.clients import exports, without_other_clouds
@@ -20,21 +20,21 @@ from atoll.site.sites import applied_cloud, site_settings
 from atoll.site.state import State
 
 SITE_VARIABLE = "ATOLL_SITE"
-"""Tells a program which site it is in."""
+"""The environment variable that tells a program the name of the site in which it runs."""
 
 BASHRC = Path(__file__).with_name("inside.bashrc")
-"""What bash reads instead of ~/.bashrc: that, and then the prompt."""
+"""The file that bash reads instead of ~/.bashrc. It sources ~/.bashrc and sets the prompt."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A site that runs, as seen by a program that is to be run in it.
+    """A site of a running cloud, for a program that will run in it.
 
     Attributes:
-        state: where its cloud is kept.
+        state: the state directory of its cloud.
         cloud: the model.
-        name: of the site.
-        settings: of the site whose APIs it has: its own, or those of its control site.
+        name: name of the site.
+        settings: settings of the site whose APIs it uses: its own or its control site.
     """
 
     state: State
@@ -43,13 +43,13 @@ class Place:
     settings: Settings
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """A person's own environment, with the account of the site's administrator and nothing that leads to another cloud.
+        """Return the user's own environment with the site's administrator account, and without variables of another cloud.
 
         Args:
-            environment: the person's own.
+            environment: the user's own environment.
         """
         made = without_other_clouds(environment, (site.host for site in self.cloud.sites)) | exports(self.settings)
-        # The person's own programs come first, then OpenStack's client, which stands beside the interpreter.
+        # The user's own programs come first, then OpenStack's client, which is beside the interpreter.
         path = os.pathsep.join((environment.get("PATH") or os.defpath, str(Path(sys.executable).parent)))
         return made | {
             "OS_CLIENT_CONFIG_FILE": str(self.state.clouds_file),
@@ -59,14 +59,14 @@ class Place:
         }
 
     def replace(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Enter the site, and become a program there: this does not return.
+        """Enter the site, and replace this process with a program: this function does not return.
 
         Args:
             command: the program and its arguments.
-            environment: from `environment`.
+            environment: the result of `environment`.
 
         Raises:
-            AtollError: `command.not_found`: there is no such program; `wan.*`: the site's network can't be entered.
+            AtollError: `command.not_found`: the program does not exist; `wan.*`: the site's network can't be entered.
         """
         program = shutil.which(command[0], path=environment["PATH"])
         if program is None:
@@ -74,7 +74,7 @@ class Place:
         wan.enter(self.state, self.cloud, self.name)
         sys.stdout.flush()
         try:
-            os.execve(program, list(command), dict(environment))  # noqa: S606
+            os.execve(program, list(command), dict(environment))  # noqa: S606 - replaces this process
         except OSError as error:
             raise _not_found(command[0], (error.strerror or str(error)).lower()) from error
 
@@ -84,11 +84,11 @@ def _not_found(program: str, why: str) -> AtollError:
 
 
 def place(state: State, name: str) -> Place:
-    """A site of a cloud that runs. The site itself may have been stopped: its network is there all the same.
+    """Return a site of a running cloud. The site itself may be stopped, because its network exists nevertheless.
 
     Args:
-        state: where the cloud is kept.
-        name: of the site.
+        state: the state directory of the cloud.
+        name: name of the site.
 
     Raises:
         AtollError: `site.unknown`, `cloud.not_found`, `state.*`; `site.not_running`: the cloud is down.
@@ -102,11 +102,11 @@ def place(state: State, name: str) -> Place:
 
 
 def shell_command(environment: Mapping[str, str], said: str | None = None) -> list[str]:
-    """The user's shell.
+    """Return the command of the user's shell.
 
     Args:
-        environment: the person's own.
-        said: what it is to run; None: it asks.
+        environment: the user's own environment.
+        said: command line for the shell to run; `None` means an interactive shell.
     """
     shell = environment.get("SHELL") or pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
     if said is not None:

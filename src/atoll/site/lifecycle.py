@@ -1,4 +1,4 @@
-"""Bring a cloud up, take it down, destroy it."""
+"""The commands for a whole cloud: up, down, destroy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 
 from atoll.cloud import Cloud, dump_cloud
 from atoll.cloud.changes import without_sites
-from atoll.cloud.guests import settled
+from atoll.cloud.hypervisor_defaults import with_default_hypervisors
 from atoll.cloud.network_services import complaints_of_network_services
 from atoll.errors import AtollError
 from atoll.files import write_private
 from atoll.mesh import certificates
-from atoll.runtime.control import Control, Event, connect, ensure_supervisor
+from atoll.runtime.client import Event, SupervisorClient, connect, ensure_supervisor
 from atoll.runtime.listeners import Listeners
 from atoll.runtime.spec import Plan, Process
-from atoll.services import ROUTER, SERVICES, code_key, network_services, template_key
-from atoll.site import cache, guests, wan
+from atoll.services import ROUTER, SERVICES, code_key, template_key
+from atoll.services.neutron import network_services
+from atoll.site import cache, databases, guests, wan
 from atoll.site.bus import check_sockets
 from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
@@ -36,18 +37,18 @@ from atoll.site.state import State, check_space, locked, translated
 Observer = Callable[[Event], None]
 
 ENDED = ("failed", "stopped", "done")
-"""The states of processes that run no more."""
+"""The states of processes that have ended."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `up` has done.
+    """The result of `up`.
 
     Attributes:
-        cloud: which is up now.
-        started: the processes that were started, `site/service`; empty if all were up already.
-        machine: what guests get; None if no site runs any.
-        obstacle: the reason why sites that could have had guests have none; empty if they have, or were not to have any.
+        cloud: the cloud that is up.
+        started: names of the processes that were started, as `site/service`; empty if all were running already.
+        machine: abilities of this machine for guests; `None` if no site runs guests.
+        obstacle: reason why sites have the fake driver by default instead of guests; empty if there is none.
     """
 
     cloud: Cloud
@@ -57,21 +58,21 @@ class Outcome:
 
 
 def up(state: State, cache_directory: Path, file: Path | None = None, observe: Observer = lambda _event: None) -> Outcome:
-    """Bring the whole cloud up; what is up already and unchanged is left alone.
+    """Start all sites of a cloud; running processes whose configuration is unchanged continue.
 
     Args:
-        state: where the cloud is kept.
-        cache_directory: where templates are kept.
-        file: the cloud's YAML; None means the cloud as last applied, or the default.
-        observe: told what happens meanwhile.
+        state: the state directory.
+        cache_directory: the user's cache directory, for templates.
+        file: the cloud's YAML; `None` means the cloud as last applied, or the default.
+        observe: called with the events of processes.
 
     Raises:
-        AtollError: `cloud.*`, `state.*`, `port.*`: nothing was changed; `site.failed`: some process did not become ready.
+        AtollError: `cloud.*`, `state.*`, `port.*`, with nothing changed; `site.failed`: a process did not become ready.
     """
     return bring_up(state, cache_directory, lambda: wanted_cloud(state, file), observe)
 
 
-def bring_up(  # noqa: PLR0913 - the last two are for single sites
+def bring_up(  # noqa: PLR0913 - the last two serve single sites
     state: State,
     cache_directory: Path,
     wanted: Callable[[], Cloud],
@@ -80,25 +81,25 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
     only: Collection[str] | None = None,
     command: str = "up",
 ) -> Outcome:
-    """Bring sites of a cloud up, and those that run in step with it.
+    """Start sites of a cloud, and update sites that run already.
 
     Args:
-        state: where the cloud is kept.
-        cache_directory: where templates are kept.
-        wanted: says which cloud; asked twice, the second time when nobody else can change it any more.
-        observe: told what happens meanwhile.
-        only: the sites to bring up, besides those that run; None means all.
-        command: what this is, for those who have to wait for it.
+        state: the state directory.
+        cache_directory: the user's cache directory, for templates.
+        wanted: a function that returns the cloud; called twice, the second time under the lock.
+        observe: called with the events of processes.
+        only: names of the sites to bring up, besides the running ones; `None` means all.
+        command: name of the verb, for messages of other commands that find the lock taken.
 
     Raises:
-        AtollError: as for `up`; `site.not_running`: the control site of one of them is not up, and not among them.
+        AtollError: as for `up`; `site.not_running`: the control site of one of the sites neither runs nor is started with it.
     """
     state.check()
-    wanted()  # before the lock, which makes the directory: bad input leaves nothing behind
+    wanted()  # before the lock, which creates the directory: invalid input leaves nothing behind
     with locked(state, command), translated(state.root):
         state.check()
         cloud, why = _settled(state, wanted())
-        machine = probe(cache_directory) if any(site.runs_guests for site in cloud.sites) else None
+        machine = _machine(cache_directory, cloud)
         code, key = code_key(), template_key()
         directory = cache_directory / "templates" / key
         sites = _render(state, cloud, directory, machine)
@@ -119,18 +120,40 @@ def bring_up(  # noqa: PLR0913 - the last two are for single sites
             _stop_others(control, names, plan, observe)
             started = _start(control, plan, observe)
             templates.sweep((*(service.name for service in SERVICES), *network_services.templates()))
+        state.joining_file.unlink(missing_ok=True)
         return Outcome(cloud, started, machine, why)
 
 
+def check_startable(state: State, cache_directory: Path, cloud: Cloud) -> None:
+    """Check that a new cloud could start: its ports, the memory, the disk, and the abilities of the machine.
+
+    Args:
+        state: the state directory, locked by the caller.
+        cache_directory: the user's cache directory, for templates.
+        cloud: the cloud.
+
+    Raises:
+        AtollError: as for `up`, with nothing changed.
+    """
+    cloud, _why = _settled(state, cloud)
+    directory = cache_directory / "templates" / template_key()
+    sites = _render(state, cloud, directory, _machine(cache_directory, cloud))
+    _preflight(state, cache_directory, cloud, sites, compose(sites, state, directory, code_key()))
+
+
+def _machine(cache_directory: Path, cloud: Cloud) -> Machine | None:
+    return probe(cache_directory) if any(site.runs_guests for site in cloud.sites) else None
+
+
 def running_sites(state: State) -> set[str]:
-    """The names of the sites of which anything runs."""
+    """Return the names of the sites with a running process."""
     control = connect(state.root) if state.root.exists() else None
     statuses = control.status() if control else []
     return {_site_of(status.name) for status in statuses if status.kind == "service" and status.state not in ENDED}
 
 
 def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]) -> set[str]:
-    """The sites to bring up, or to keep up."""
+    """Return the names of the sites to bring up or to keep up."""
     if only is None:
         return set(cloud.site_names)
     names = {name for name in cloud.site_names if name in only or name in running}
@@ -142,11 +165,11 @@ def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]
 
 
 def _settled(state: State, cloud: Cloud) -> tuple[Cloud, str]:
-    """The cloud, with a hypervisor for each site that names none, and the reason if that can't be a real one.
+    """Return the cloud with default hypervisors filled in, and the reason why this machine can't run guests; empty if it can.
 
     Raises:
-        AtollError: `guests.unavailable`: a site names one that can't be had; `network.unavailable`, `cloud.invalid`: the same of a network
-            service.
+        AtollError: `guests.unavailable`: a site names libvirt, but guests are not possible; `network.unavailable`, `cloud.invalid`: a
+            network service of a site is not possible.
     """
     asked = [site for site in cloud.sites if site.runs_guests]
     problem = obstacle(site.data_plane for site in asked) if asked else obstacle()
@@ -154,11 +177,13 @@ def _settled(state: State, cloud: Cloud) -> tuple[Cloud, str]:
         raise AtollError(problem.kind.code, f"{asked[0].name} is to run guests, but {problem.message}", problem.hint)
     applied = applied_cloud(state)
     known = {site.name: site for site in applied.sites} if applied else {}
-    fake = [name for name in state.existing_sites() if name not in known or not known[name].runs_guests]
+    joining = state.joining_file.exists()  # the first start of a site whose command died: its directory has no guests yet
+    fake = [name for name in state.existing_sites() if (not known[name].runs_guests if name in known else not joining)]
     able = not fake_by_default()
-    could_have = settled(cloud, able=able, fake=fake)
-    cloud = settled(cloud, able=able and problem is None, fake=fake)
+    could_have = with_default_hypervisors(cloud, able=able, fake=fake)
+    cloud = with_default_hypervisors(cloud, able=able and problem is None, fake=fake)
     _check_network_services(cloud)
+    databases.check_installed(cloud)
     return cloud, problem.message if problem and cloud != could_have else ""
 
 
@@ -172,7 +197,7 @@ def _check_network_services(cloud: Cloud) -> None:
 
 def _render(state: State, cloud: Cloud, templates: Path, machine: Machine | None = None) -> list[Rendered]:
     secrets: dict[str, dict[str, str]] = {}
-    # Those that exist first: a new one has the same administrator.
+    # Existing sites first: new sites get the same administrator's password.
     for site in sorted(cloud.full_sites, key=lambda each: not state.site(each.name).exists()):
         admin = next((known["admin"] for known in secrets.values()), None)
         secrets[site.name] = load_secrets(state.site(site.name), admin)
@@ -180,9 +205,11 @@ def _render(state: State, cloud: Cloud, templates: Path, machine: Machine | None
 
 
 def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequence[Rendered], plan: Plan) -> None:
-    """Find out what would keep the plan from being started, before anything is written."""
+    """Check everything that could prevent the start of the plan, before anything is written."""
     for site in sites:
         check_sockets(site.settings.sockets)
+    databases.check_unchanged(state, [site.settings for site in sites])
+    databases.check_servers([site.settings for site in sites])
     control = connect(state.root)
     statuses = control.status() if control else []
     ready = {status.name for status in statuses if status.state == "ready"}
@@ -192,11 +219,11 @@ def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequenc
         cold = [site for site in sites if not site.settings.control and site.settings.site not in map(_site_of, ready)]
         check_memory(len(cold), warm=any(status.kind == "fork_server" for status in statuses))
     if cloud.topology is not None:
-        return  # the sites' own networks have nothing else in them
+        return  # the sites' own networks have no other listeners
     live = [status.name for status in statuses if status.state not in ENDED]
     held = _addresses(state, live)
     by_themselves = [Process(name, "", "", listen=(address,)) for site in sites for name, address in opened(site).items()]
-    # The supervisor itself binds them all or none, but only once everything is written.
+    # The supervisor also binds all addresses or none, but only after everything has been written.
     trial = Listeners()
     try:
         wanted = (*plan.processes, *by_themselves)
@@ -206,7 +233,7 @@ def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequenc
 
 
 def _addresses(state: State, processes: Sequence[str]) -> set[tuple[str, int]]:
-    """Where sites that run listen now."""
+    """Return the addresses that running sites listen on."""
     existing = state.existing_sites()
     sites = [load_settings(state.site(name)) for name in {_site_of(process) for process in processes} if name in existing]
     ports = [(site, name, port) for site in sites for name, port in site.ports.items() if not site.control]
@@ -214,14 +241,14 @@ def _addresses(state: State, processes: Sequence[str]) -> set[tuple[str, int]]:
 
 
 def _retire_other_code(state: State, code: str, observe: Observer) -> None:
-    """End a supervisor and fork servers that have other code in memory than is installed now."""
+    """End the supervisor and fork servers if they have loaded other code than is installed now."""
     with suppress(FileNotFoundError):
         if state.code_file.read_text(encoding="utf-8") == code:
             return
     control = connect(state.root)
     if control:
         _stop(control, None, observe)
-        guests.power_off(map(state.site, state.existing_sites()))  # their networks go
+        guests.power_off(map(state.site, state.existing_sites()))  # their networks end with the WAN
         control.shutdown()
         wan.close(state)
 
@@ -238,8 +265,8 @@ def _write(state: State, cloud: Cloud, sites: Sequence[Rendered], code: str) -> 
     write_private(state.code_file, code)
 
 
-def _stop_others(control: Control, sites: Collection[str], plan: Plan, observe: Observer) -> None:
-    """Stop what runs at some sites and is in no plan any more, such as the agent of a network service that was left out."""
+def _stop_others(control: SupervisorClient, sites: Collection[str], plan: Plan, observe: Observer) -> None:
+    """Stop processes of these sites that the plan no longer contains, such as the agent of a removed network service."""
     planned = {process.name for process in plan.processes}
     services = [status.name for status in control.status() if status.kind == "service"]
     others = [name for name in services if _site_of(name) in sites and name not in planned]
@@ -247,12 +274,8 @@ def _stop_others(control: Control, sites: Collection[str], plan: Plan, observe: 
         _stop(control, others, observe)
 
 
-def _start(control: Control, plan: Plan, observe: Observer) -> tuple[str, ...]:
-    """Have the supervisor start a plan.
-
-    Returns:
-        The processes that were not up yet.
-    """
+def _start(control: SupervisorClient, plan: Plan, observe: Observer) -> tuple[str, ...]:
+    """Apply a plan, and return the names of the processes that were started."""
     asked = {process.name for process in plan.processes}
     failed: list[Event] = []
     started: set[str] = set()
@@ -271,7 +294,7 @@ def _start(control: Control, plan: Plan, observe: Observer) -> tuple[str, ...]:
 
 
 def _explained(failed: Sequence[Event]) -> AtollError:
-    """One line about the first failure that isn't the consequence of another, and where to read on."""
+    """Return the error for the first failure that is not a consequence of another, with that process's log as the hint."""
     causes = [event for event in failed if not event.detail.startswith("needs ")] or list(failed)
     cause = causes[0]
     lines = [line.strip() for line in cause.detail.splitlines() if line.strip()] or ["no reason was given"]
@@ -281,12 +304,12 @@ def _explained(failed: Sequence[Event]) -> AtollError:
 
 
 def down(state: State, names: Sequence[str] = (), observe: Observer = lambda _event: None) -> tuple[str, ...]:
-    """Stop sites and keep all they hold; with the last of them goes the supervisor.
+    """Stop sites and keep their data; with the last of them, the supervisor ends.
 
     Args:
-        state: where the cloud is kept.
-        names: of the sites; none means all.
-        observe: told what happens meanwhile.
+        state: the state directory.
+        names: names of the sites; none means all.
+        observe: called with the events of processes.
 
     Returns:
         The names of the sites that ran.
@@ -318,7 +341,7 @@ def _down(state: State, names: Sequence[str], observe: Observer) -> tuple[str, .
     return sites
 
 
-def _stop(control: Control, names: Sequence[str] | None, observe: Observer) -> None:
+def _stop(control: SupervisorClient, names: Sequence[str] | None, observe: Observer) -> None:
     for event in control.stop(None if names is None else list(names)):
         observe(event)
 
@@ -328,19 +351,20 @@ def _site_of(process: str) -> str:
 
 
 def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda _event: None) -> tuple[str, ...]:
-    """Stop sites and delete all they hold.
+    """Stop sites and delete their data.
 
     Args:
-        state: where the cloud is kept. It may have been written by another version.
-        names: of the sites; none means all, and everything else in the state directory that Atoll made.
-        observe: told what happens meanwhile.
+        state: the state directory, perhaps of another version.
+        names: names of the sites; none means all sites, and then all other files of Atoll in the state directory are deleted too.
+        observe: called with the events of processes.
 
     Returns:
-        The names of the sites that are gone.
+        The names of the destroyed sites.
 
     Raises:
-        AtollError: `site.unknown`, `state.*`, `runtime.unreachable`; `site.needed`: a site is the control site of one that is to stay;
-            `site.not_running`, `site.failed`: a compute site can't be taken off its control site.
+        AtollError: `site.unknown`, `state.*`, `runtime.unreachable`; `site.needed`: a site is the control site of one that stays;
+            `site.not_running`, `site.failed`: a compute site can't be removed from its control site; `database.left`: all is gone but
+            databases at a server that does not answer.
     """
     existing = destroyable(state)
     if names:
@@ -358,23 +382,24 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
         _down(state, names if remaining else (), observe)
         for name, control in leaving.items():
             wan.inside(networks.get(control.site), partial(depart, control, name))
-        for name in existing:
-            if name not in remaining:
-                _delete(state.site(name))
+        left = [_destroy(state.site(name)) for name in existing if name not in remaining]
         if remaining:
             _forget(state, names, remaining)
         else:
-            _delete_all(state)
+            delete_all(state)
     with suppress(OSError):
-        state.root.rmdir()  # if nothing is left in it
+        state.root.rmdir()  # if it is empty
+    if any(left):
+        message = f"databases are left at their servers: {'; '.join(filter(None, left))}"
+        raise AtollError("database.left", message, "remove them there; everything else is gone")
     return tuple(name for name in existing if name not in remaining)
 
 
 def destroyable(state: State) -> list[str]:
-    """The sites that `destroy` would delete.
+    """Return the names of the sites that `destroy` would delete.
 
     Raises:
-        AtollError: `state.unusable`: the directory isn't Atoll's.
+        AtollError: `state.unusable`: the directory is not a state directory of Atoll.
     """
     try:
         state.check()
@@ -386,8 +411,17 @@ def destroyable(state: State) -> list[str]:
     return state.existing_sites()
 
 
+def _destroy(directory: Path) -> str:
+    """Delete a site's data, and return which of its databases at a server could not be removed; empty if none."""
+    left = ""
+    with suppress(AtollError):  # without settings there is no server to ask
+        left = databases.remove(load_settings(directory))
+    _delete(directory)
+    return left
+
+
 def _delete(directory: Path) -> None:
-    # First out of the way, whole: half a site must never be taken for one.
+    # Renamed first, so that a half-deleted site is never taken for a site.
     doomed = directory.with_name(f".{directory.name}.destroyed")
     shutil.rmtree(doomed, ignore_errors=True)
     with suppress(FileNotFoundError):
@@ -396,10 +430,10 @@ def _delete(directory: Path) -> None:
 
 
 def _without(state: State, names: Sequence[str]) -> Cloud | None:
-    """The cloud as it will be without some of its sites; None if none of its sites is left.
+    """Return the cloud without some of its sites; `None` if no site remains.
 
     Raises:
-        AtollError: `cloud.invalid`: what is left is no cloud.
+        AtollError: `cloud.invalid`: the remaining sites are no valid cloud.
     """
     cloud = applied_cloud(state)
     if cloud is None or set(cloud.site_names) <= set(names):
@@ -419,13 +453,13 @@ def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> Non
     tell_of_members(state, [each.site for each in full])
 
 
-def _delete_all(state: State) -> None:
-    """Delete what Atoll made, and nothing that somebody else may have put beside it."""
+def delete_all(state: State) -> None:
+    """Delete Atoll's files in the state directory, and no others. No process of the cloud may run."""
     for directory in (state.root / "sites", state.logs, state.authority):
         shutil.rmtree(directory, ignore_errors=True)
     wan.close(state)
     wan.forget(state)
-    files = (state.cloud_file, state.clouds_file, state.code_file, state.supervisor_log)
-    # The version goes last: without it the remainder of an interrupted `destroy` would look like somebody else's.
+    files = (state.cloud_file, state.clouds_file, state.code_file, state.supervisor_log, state.joining_file)
+    # The version file last: without it, the remainder of an interrupted `destroy` would not be recognised as Atoll's.
     for path in (*files, state.root / "supervisor.lock", state.root / "control.sock", state.version_file):
         path.unlink(missing_ok=True)

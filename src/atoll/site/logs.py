@@ -1,4 +1,4 @@
-"""The logs of sites and services: the last lines, and what is added to them."""
+"""The logs of sites and services: their last lines, and the lines that are added."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State
 
 POLL_S = 0.25
-"""Seconds between two looks at files that are followed: more delays what is shown, less costs CPU."""
+"""Seconds between two reads of followed files: a higher value delays lines, a lower one costs processor time."""
 
 _BLOCK = 64 * 1024
 
 
 @dataclass
 class Log:
-    """One log file.
+    """A log file, and the position up to which it was read.
 
     Attributes:
         name: `site/service`, or "supervisor", or `template/service`.
-        path: it need not exist yet.
-        offset: what was read of it, in bytes.
+        path: the file's path, which need not exist yet.
+        offset: number of bytes read so far.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Log:
     _partial: bytes = field(default=b"", repr=False)
 
     def tail(self, count: int) -> list[str]:
-        """The last lines; the next `added` goes on after them."""
+        """Return the last lines; the next `added` continues after them."""
         try:
             with self.path.open("rb") as file:
                 self._inode = _inode(self.path)
@@ -51,7 +51,7 @@ class Log:
         return [_text(line) for line in content.splitlines()[-count:]] if count else []
 
     def added(self) -> list[str]:
-        """The whole lines that were written since the last call, from the file's start if it was replaced or cut."""
+        """Return the whole lines written since the last call, from the start of the file if it was replaced or truncated."""
         try:
             with self.path.open("rb") as file:
                 inode = _inode(self.path)
@@ -75,10 +75,10 @@ def _text(line: bytes) -> str:
 
 
 def logs_of(state: State, target: str | None) -> list[Log]:
-    """The logs that somebody asks for.
+    """Return the logs of a site, a service, the supervisor or the template jobs.
 
     Args:
-        state: where the cloud is kept.
+        state: the state directory of the cloud.
         target: `SITE`, `SITE/SERVICE`, "supervisor", `template/SERVICE`; None means all sites' logs.
 
     Raises:
@@ -109,7 +109,7 @@ def _templates(state: State) -> list[tuple[str, Path]]:
 
 
 def follow(logs: Sequence[Log], sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[Log, str]]:
-    """Lines as they are written, without end."""
+    """Yield lines as they are written, without end."""
     while True:
         for log in logs:
             for line in log.added():

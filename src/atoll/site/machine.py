@@ -1,4 +1,4 @@
-"""What this machine can do for real guests: whether all they need is installed, whether KVM works, whose data path Open vSwitch has."""
+"""The abilities of this machine for real guests: installed programs, KVM, and the data path of Open vSwitch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.guest.image import build
 from atoll.services import GUEST_PROGRAMS
-from atoll.services.ovn.translation import uses_two_zones
+from atoll.services.neutron.ovn.translation import uses_two_zones
 from atoll.site import abilities
 
 PACKAGES = {
@@ -48,23 +48,23 @@ PACKAGES = {
 """The Debian package of each program."""
 
 PROBE_S = 10.0
-"""How long a guest may take to say its first word with KVM. Where KVM works it takes a second or two; where it does not, for ever."""
+"""Greatest number of seconds until a guest with KVM prints its greeting: one or two if KVM works; without KVM, it hangs."""
 
 _WORD = b"BusyBox"
-"""How the shell on the guest image's console greets."""
+"""A part of the greeting of the shell on the guest image's console."""
 
 _FILE = "machine.json"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What guests get here.
+    """The abilities of a machine for guests.
 
     Attributes:
         hypervisor: `kvm` or `qemu`, Nova's `virt_type`.
         datapath: `system` (the kernel's) or `netdev` (Open vSwitch's own), the type of its bridges.
-        two_zones: True if OVN translates sources and destinations in two zones; see `atoll.services.ovn.translation`.
-        mapped_ram: True if QEMU can keep a guest's memory in a file at fixed offsets (`mapped-ram`, QEMU 9.0 and newer).
+        two_zones: whether OVN does source and destination NAT in two conntrack zones; see `atoll.services.neutron.ovn.translation`.
+        mapped_ram: whether QEMU can keep a guest's memory in a file at fixed offsets (`mapped-ram`, QEMU 9.0 and newer).
     """
 
     hypervisor: str
@@ -74,10 +74,10 @@ class Machine:
 
 
 def obstacle(networks: Iterable[str] = ("ovn",)) -> AtollError | None:
-    """Why this machine or this user can't run guests; None if they can.
+    """Return the error that says why this machine or this user can't run guests; `None` if they can.
 
     Args:
-        networks: what is to carry their packets: `ovn`, `ovs`.
+        networks: the data planes, `ovn` or `ovs`.
     """
     networks = tuple(networks)
     if os.geteuid() != 0:
@@ -94,18 +94,18 @@ def obstacle(networks: Iterable[str] = ("ovn",)) -> AtollError | None:
 
 
 def fake_by_default() -> bool:
-    """True if the user wants records for guests wherever a cloud's file doesn't say otherwise: $ATOLL_COMPUTE is `fake`."""
+    """Return whether the fake driver is the default hypervisor: $ATOLL_COMPUTE is `fake`."""
     return os.environ.get("ATOLL_COMPUTE") == "fake"
 
 
 def probe(cache: Path) -> Machine:
-    """Find out what guests get; the answer is remembered until the kernel, QEMU or OVN is another one.
+    """Return the abilities of this machine; the result is cached until the version of the kernel, QEMU or OVN changes.
 
-    A remembered answer holds only as long as this process has what it promises: another container of the same machine may have less. An
-    answer that could not be tried is not remembered.
+    A cached result is checked against this process, because another container of the same machine may have fewer abilities. If KVM could
+    not be tried, the result is not cached.
 
     Args:
-        cache: the directory where it is remembered.
+        cache: the user's cache directory.
     """
     key = " ".join((platform.release(), _version_of("qemu-system-x86_64"), _version_of("ovn-northd")))
     path = cache / _FILE
@@ -136,7 +136,7 @@ def _may_use_kvm() -> bool:
 
 
 def _version_of(program: str) -> str:
-    """The first line that a program says of its version; empty if it is not installed."""
+    """Return the first line of a program's `--version`; empty if it is not installed."""
     with suppress(OSError):
         return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
     return ""
@@ -149,7 +149,7 @@ def _ovn_uses_two_zones() -> bool:
 
 
 def _qemu_maps_ram() -> bool:
-    """Ask QEMU over its own protocol, which it speaks on its standard streams (docs/interop/qmp-spec.txt of QEMU)."""
+    """Return whether QEMU has the capability `mapped-ram`, by QMP commands on its standard input."""
     words = "".join(json.dumps({"execute": word}) + "\n" for word in ("qmp_capabilities", "query-migrate-capabilities", "quit"))
     command = ["qemu-system-x86_64", "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
     with suppress(OSError, subprocess.SubprocessError):
@@ -158,10 +158,10 @@ def _qemu_maps_ram() -> bool:
 
 
 def _kernel_has_switch() -> bool:
-    """True if the kernel has Open vSwitch's module, or can load it."""
-    from pyroute2 import GenericNetlinkSocket  # noqa: PLC0415 - who runs no guests needs none
-    from pyroute2.netlink import genlmsg  # noqa: PLC0415
-    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415
+    """Return whether the kernel has Open vSwitch's module, or can load it."""
+    from pyroute2 import GenericNetlinkSocket
+    from pyroute2.netlink import genlmsg
+    from pyroute2.netlink.exceptions import NetlinkError
 
     if shutil.which("modprobe"):
         subprocess.run(["modprobe", "--quiet", "openvswitch"], check=False, capture_output=True)
@@ -174,13 +174,13 @@ def _kernel_has_switch() -> bool:
 
 
 def kvm_works(cache: Path) -> bool | None:
-    """True if a guest really runs with KVM: there are machines that have /dev/kvm, and guests that use it hang.
+    """Return whether a guest runs with KVM: on some machines /dev/kvm exists, but guests that use it hang.
 
     Args:
-        cache: the user's cache directory, where the guest image is or comes to be.
+        cache: the user's cache directory, for the guest image.
 
     Returns:
-        `None` if it could not be tried, for want of a guest image.
+        `None` if KVM could not be tried, because no guest image can be built.
     """
     if not _may_use_kvm():
         return False
@@ -192,12 +192,12 @@ def kvm_works(cache: Path) -> bool | None:
 
 
 def speaks(options: Sequence[str], image: Path, within_s: float) -> bool:
-    """True if the guest image, booted with these options of QEMU, says on its console in time that it runs.
+    """Boot the guest image with options of QEMU, and return whether its console prints the greeting in time.
 
     Args:
-        options: of QEMU; they name the accelerator.
+        options: options of QEMU, with the accelerator.
         image: the guest image.
-        within_s: how long to wait.
+        within_s: seconds to wait.
     """
     drive = f"file={image},format=raw,if=virtio,snapshot=on"
     command = ["qemu-system-x86_64", *options, "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio", "-drive", drive]

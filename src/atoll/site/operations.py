@@ -1,4 +1,4 @@
-"""What is done to single sites of a cloud while the others go on: stop, start, kill, add, remove."""
+"""Operations on single sites of a cloud while the others keep running: stop, start, kill, add, remove."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from atoll.cloud import Cloud
 from atoll.cloud.changes import NewSite, with_site
 from atoll.errors import AtollError
-from atoll.runtime.control import Control, Event, connect
+from atoll.runtime.client import Event, SupervisorClient, connect
 from atoll.site import guests, wan
 from atoll.site.lifecycle import Observer, Outcome, bring_up, destroy, running_sites
 from atoll.site.sites import check_known, known_sites, wanted_cloud
@@ -16,13 +16,13 @@ from atoll.site.state import State, locked, translated
 
 
 def start(state: State, cache_directory: Path, names: Sequence[str], observe: Observer) -> Outcome:
-    """Bring sites up, stopped ones or killed ones; the others stay as they are.
+    """Start stopped or killed sites; the others do not change.
 
     Args:
-        state: where the cloud is kept.
-        cache_directory: where templates are kept.
-        names: of the sites.
-        observe: told what happens meanwhile.
+        state: the state directory.
+        cache_directory: the user's cache directory, for templates.
+        names: names of the sites.
+        observe: called with the events of processes.
 
     Raises:
         AtollError: `site.unknown`, and as for `bring_up`.
@@ -32,15 +32,15 @@ def start(state: State, cache_directory: Path, names: Sequence[str], observe: Ob
 
 
 def stop(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ...]:
-    """Stop sites in good order. What they hold stays, and so does their network.
+    """Stop the processes of sites gracefully. The sites' data and networks stay.
 
     Args:
-        state: where the cloud is kept.
-        names: of the sites.
-        observe: told what happens meanwhile.
+        state: the state directory.
+        names: names of the sites.
+        observe: called with the events of processes.
 
     Returns:
-        The names of those that ran.
+        The names of the given sites that ran.
 
     Raises:
         AtollError: `site.unknown`, `state.*`, `runtime.unreachable`.
@@ -49,17 +49,17 @@ def stop(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ..
 
 
 def kill(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ...]:
-    """Kill all processes of sites at once, as a power cut would; in a topology their links go first, so that nothing says goodbye.
+    """Kill all processes of sites at once, as a power cut would; in a topology, cut the sites' links first, so that no packet leaves.
 
-    Nothing brings them back but `start`, or `up`.
+    Only `start` or `up` starts them again.
 
     Args:
-        state: where the cloud is kept.
-        names: of the sites.
-        observe: told what happens meanwhile.
+        state: the state directory.
+        names: names of the sites.
+        observe: called with the events of processes.
 
     Returns:
-        The names of those that ran.
+        The names of the given sites that ran.
 
     Raises:
         AtollError: `site.unknown`, `state.*`, `runtime.unreachable`, `wan.*`.
@@ -82,26 +82,26 @@ def _end(state: State, names: Sequence[str], observe: Observer, *, by_force: boo
         return tuple(dict.fromkeys(name for name in names if name in running))
 
 
-def _killed(state: State, control: Control, names: Sequence[str], processes: Sequence[str]) -> Iterator[Event]:
+def _killed(state: State, control: SupervisorClient, names: Sequence[str], processes: Sequence[str]) -> Iterator[Event]:
     wan.power_off(state, names)
     try:
         return control.kill(processes)
     except AtollError:
-        wan.power_on(state, names)  # they live on
+        wan.power_on(state, names)  # the sites still run
         raise
 
 
 def add(state: State, cache_directory: Path, new: NewSite, observe: Observer) -> Outcome:
-    """Add a site to a cloud that runs, and bring it up; one that is there already is brought up.
+    """Add a site to a running cloud and start it; a site that exists already is only started.
 
     Args:
-        state: where the cloud is kept.
-        cache_directory: where templates are kept.
+        state: the state directory.
+        cache_directory: the user's cache directory, for templates.
         new: the site.
-        observe: told what happens meanwhile.
+        observe: called with the events of processes.
 
     Raises:
-        AtollError: `cloud.invalid`: nothing was changed; `site.not_running`: the cloud is down; and as for `bring_up`.
+        AtollError: `cloud.invalid`, with nothing changed; `site.not_running`: the cloud is down; and as for `bring_up`.
     """
     check_known(state, ())
     if connect(state.root) is None:
@@ -119,34 +119,35 @@ def _grown(state: State, new: NewSite) -> Cloud:
 
 
 def remove(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ...]:
-    """Take sites out of a cloud, with everything they hold; those that are not there are none.
+    """Remove sites from a cloud, with their data; unknown names are ignored.
 
     Args:
-        state: where the cloud is kept.
-        names: of the sites.
-        observe: told what happens meanwhile.
+        state: the state directory.
+        names: names of the sites.
+        observe: called with the events of processes.
 
     Returns:
-        The names of the sites that are gone.
+        The names of the removed sites.
 
     Raises:
-        AtollError: `cloud.not_found`; `cloud.invalid`: nothing would be left, or sites with no way between them; and as for `destroy`.
+        AtollError: `cloud.not_found`; `cloud.invalid`: no site would remain, or the remaining sites would not be connected; and as for
+            `destroy`.
     """
     check_known(state, ())
     going = [name for name in known_sites(state) if name in names]
     if going and len(going) == len(known_sites(state)):
-        message = f"{', '.join(going)}: nothing of the cloud would be left: expected a site to remain"
+        message = f"{', '.join(going)}: no site of the cloud would be left: expected at least one to remain"
         raise AtollError("cloud.invalid", message, "`atoll destroy` deletes all of it")
     return destroy(state, going, observe) if going else ()
 
 
 def links_of(cloud: Cloud, name: str) -> list[str]:
-    """The names of the links of a site; none without a topology."""
+    """Return the names of the links of a site; none without a topology."""
     return [":".join(link) for link in cloud.network.links if name in link] if cloud.network else []
 
 
 def described(cloud: Cloud, name: str) -> dict[str, object]:
-    """One site, for those who ask for JSON: what and where it is, and its links."""
+    """Return the description of a site for JSON output: kind, control site, address, URL and links."""
     site = next(each for each in cloud.sites if each.name == name)
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Passwords that a person keeps in a file of their own."""
+"""Passwords that a user keeps in a file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from atoll.errors import AtollError
 
 
 def read_password(path: Path, whose: str) -> str:
-    """The password in a file that holds nothing else, and that nobody else may be able to read.
+    """Return the password in a file that contains nothing else and that only its owner can read.
 
     Args:
-        path: of the file.
-        whose: it is, for the error.
+        path: the path of the file.
+        whose: the owner of the password, for the error.
 
     Raises:
-        AtollError: `cloud.invalid`.
+        AtollError: `cloud.invalid`: others can read the file, it can't be read, or it is not one line of text.
     """
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Shuts a site out of the cloud: a full site by a revocation that all members learn of, a compute site at its control site."""
+"""Revokes a site: a full site by a record that is replicated to all members, a compute site at its control site."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from atoll.site.state import State, locked
 
 
 def revoke(state: State, name: str, at: str | None = None) -> None:
-    """Shut a site out, for ever.
+    """Revoke a site's access to the cloud, for ever.
 
     Args:
-        state: where the cloud is kept.
-        name: of the site.
+        state: the state directory of the cloud.
+        name: the name of the site.
         at: the site that is asked to publish the revocation of a full site; `None` means the first.
 
     Raises:
@@ -29,11 +29,11 @@ def revoke(state: State, name: str, at: str | None = None) -> None:
         with locked(state, "site revoke"):
             _revoke_compute_site(state, site)
     else:
-        gateway_client.ask(state, at, "POST", "/revoke", {"site": name})
+        gateway_client.ask(state, at, "revoke", revoked=name)
 
 
 def _revoke_compute_site(state: State, site: Site) -> None:
-    """Take its certificate off the list of its control site, which router and gateway follow at once."""
+    """Remove the site's certificate from the list of its control site, which the router and the gateway apply at once."""
     assert site.control is not None
     control = load_settings(state.site(site.control))
     file = control.directory / compute_sites.FILE
@@ -43,12 +43,12 @@ def _revoke_compute_site(state: State, site: Site) -> None:
 
 
 def check_not_revoked(state: State, site: Site) -> None:
-    """Refuse to bring up a compute site that was revoked.
+    """Check that a compute site was not revoked.
 
     Raises:
-        AtollError: `mesh.refused`.
+        AtollError: `mesh.refused`: its control site has revoked it.
     """
     listed = compute_sites.load(state.site(site.control) / compute_sites.FILE) if site.control else ()
     if any(each.name == site.name and each.revoked for each in listed):
         hint = f"`atoll destroy {site.name}`; a new site of that name gets a new certificate"
-        raise AtollError("mesh.refused", f"{site.name} was revoked: {site.control} lets it in no more", hint)
+        raise AtollError("mesh.refused", f"{site.name} was revoked: {site.control} no longer admits it", hint)

@@ -1,4 +1,4 @@
-"""What is known of a cloud without asking anything that runs: the cloud as last applied, and its sites' settings."""
+"""The cloud as last applied and the settings of its sites, read from files without asking any process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from atoll.site.state import State
 
 
 def applied_cloud(state: State) -> Cloud | None:
-    """The cloud as last applied; None if there is none.
+    """Return the cloud as last applied; `None` if there is none.
 
     Raises:
-        AtollError: `cloud.invalid`: somebody has edited the file.
+        AtollError: `cloud.invalid`: the file was edited and is not valid.
     """
     try:
         return read_cloud(state.cloud_file)
@@ -27,12 +27,16 @@ def applied_cloud(state: State) -> Cloud | None:
 
 
 def wanted_cloud(state: State, file: Path | None) -> Cloud:
-    """The cloud that `up` is to bring up: the file's, or the one last applied, or the default.
+    """Return the cloud for `up`: the one in the file, otherwise the one last applied, otherwise the default.
 
     Raises:
-        AtollError: `cloud.not_found`; `cloud.invalid`: the file doesn't validate, or leaves out sites that exist.
+        AtollError: `cloud.not_found`; `cloud.invalid`: the file is not valid, or lacks an existing site; `state.unusable`: a site has begun
+            to join another cloud.
     """
     applied = applied_cloud(state)
+    if applied is None and state.joining_file.exists():
+        message = f"{state.root}: a site has begun to join a cloud, and has not finished: expected it to finish first"
+        raise AtollError("state.unusable", message, "run `atoll site join` with the same token again, or `atoll destroy`")
     if file is None:
         cloud = applied or Cloud.default()
     else:
@@ -49,7 +53,7 @@ def wanted_cloud(state: State, file: Path | None) -> Cloud:
 
 
 def _check_kinds(applied: Cloud, cloud: Cloud, source: str) -> None:
-    """A site stays what it is, for what it has made is no use to one of another kind, nor to another control site."""
+    """Check that existing sites keep their kind and control site, because a site's data fit no other kind."""
     before = {site.name: site for site in applied.sites}
     for site in cloud.sites:
         old = before.get(site.name, site)
@@ -60,17 +64,17 @@ def _check_kinds(applied: Cloud, cloud: Cloud, source: str) -> None:
 
 
 def known_sites(state: State) -> list[str]:
-    """The names of the sites that exist, in the order of the cloud."""
+    """Return the names of the existing sites, in the order of the cloud."""
     cloud = applied_cloud(state)
     names = cloud.site_names if cloud else ()
     return [*names, *(name for name in state.existing_sites() if name not in names)]
 
 
 def check_known(state: State, names: Sequence[str]) -> None:
-    """Refuse names that no site has.
+    """Check that all names are names of sites.
 
     Raises:
-        AtollError: `site.unknown`, listing those that are known; `cloud.not_found` if there is no cloud at all.
+        AtollError: `site.unknown`: a name is unknown, and the message lists the known ones; `cloud.not_found`: there is no cloud.
     """
     known = known_sites(state)
     if not known:
@@ -81,11 +85,11 @@ def check_known(state: State, names: Sequence[str]) -> None:
 
 
 def site_settings(state: State, name: str | None = None) -> Settings:
-    """The settings of the site whose APIs a site has: its own, or those of its control site.
+    """Return the settings of the site whose APIs a site uses: its own, or its control site.
 
     Args:
-        state: where.
-        name: of the site; None means the first.
+        state: the state directory.
+        name: name of the site; `None` means the first.
 
     Raises:
         AtollError: `site.unknown`, `cloud.not_found`, `state.unusable`.

@@ -1,16 +1,17 @@
-"""The state directory: where everything of one cloud is kept, who may use it, and which version wrote it.
+"""The state directory: layout of the files of one cloud, their lock, and the version that wrote them.
 
-    STATE/version         which versions wrote it (JSON)
+    STATE/version         the versions that wrote it (JSON)
           cloud.yaml      the cloud as last applied
-          clouds.yaml     for OpenStack's clients: one entry per site
-          code            the key of the code that the running processes were started with
+          clouds.yaml     for OpenStack's clients: one entry for each site
+          code            the key of the code of the running processes
+          joining.json    of a site that joins, until it is up (`joining.py`)
           lock            held by the command that changes the cloud
-          control.sock, supervisor.lock, supervisor.log    the runtime's
+          control.sock, supervisor.lock, supervisor.log    of the runtime
           ca/             the cloud's certificate authority
-          log/            what fork servers and template jobs wrote
+          log/            logs of fork servers and template jobs
           sites/NAME/     settings.json, etc/, log/, data/, tls/, run/
 
-Directories are 0700 and files 0600: databases, keys and passwords are below here.
+Directories have mode 0700 and files 0600, as they contain databases, keys and passwords.
 """
 
 from __future__ import annotations
@@ -30,83 +31,88 @@ from atoll.files import make_directory, write_private
 from atoll.site.versions import installed, same_release
 
 MIN_FREE_BYTES = 500_000_000
-"""Free space, in bytes, that a start needs: templates and a fresh site take about a fifth of it, the rest is for images."""
+"""Least number of free bytes for a start. Templates and a new site take about a fifth of them; the rest is for images."""
 
-_OWN_FILES = frozenset({"lock", "supervisor.lock", "supervisor.log", "control.sock", "wan.lock", "wan.log", "wan.sock"})
-"""What may be in a directory that no `up` has succeeded in yet."""
+_OWN_FILES = frozenset({"lock", ".version.new", "supervisor.lock", "supervisor.log", "control.sock", "wan.lock", "wan.log", "wan.sock"})
+"""Files that may be in a state directory before the version file is written."""
 
 
 def default_state() -> Path:
-    """$XDG_STATE_HOME/atoll, or what stands for it."""
-    from platformdirs import user_state_path  # noqa: PLC0415 - `atoll --help` needs none
+    """Return the default state directory, $XDG_STATE_HOME/atoll."""
+    from platformdirs import user_state_path
 
     return user_state_path("atoll")
 
 
 def default_cache() -> Path:
-    """$XDG_CACHE_HOME/atoll, or what stands for it."""
-    from platformdirs import user_cache_path  # noqa: PLC0415
+    """Return the default cache directory, $XDG_CACHE_HOME/atoll."""
+    from platformdirs import user_cache_path
 
     return user_cache_path("atoll")
 
 
 @dataclass(frozen=True)
 class State:
-    """A state directory.
+    """The state directory of one cloud.
 
     Attributes:
-        root: its absolute path. It need not exist.
+        root: the directory's absolute path, which need not exist.
     """
 
     root: Path
 
     @property
     def version_file(self) -> Path:
-        """Which versions wrote the directory."""
+        """The file with the versions that wrote the directory."""
         return self.root / "version"
 
     @property
     def cloud_file(self) -> Path:
-        """The cloud as last applied."""
+        """The YAML of the cloud as last applied."""
         return self.root / "cloud.yaml"
 
     @property
+    def joining_file(self) -> Path:
+        """The note of a site that has begun to join a cloud and is not up yet."""
+        return self.root / "joining.json"
+
+    @property
     def clouds_file(self) -> Path:
-        """What OpenStack's clients read."""
+        """The clouds.yaml for OpenStack's clients."""
         return self.root / "clouds.yaml"
 
     @property
     def code_file(self) -> Path:
-        """The key of the code that runs."""
+        """The file with the key of the code of the running processes."""
         return self.root / "code"
 
     @property
     def supervisor_log(self) -> Path:
-        """What the supervisor wrote."""
+        """The log of the supervisor."""
         return self.root / "supervisor.log"
 
     @property
     def logs(self) -> Path:
-        """Where fork servers and template jobs log."""
+        """The directory of the logs of fork servers and template jobs."""
         return self.root / "log"
 
     @property
     def authority(self) -> Path:
-        """The certificate authority of the cloud."""
+        """The directory of the cloud's certificate authority."""
         return self.root / "ca"
 
     def site(self, name: str) -> Path:
-        """The directory of one site."""
+        """Return the directory of a site."""
         return self.root / "sites" / name
 
     def existing_sites(self) -> list[str]:
-        """The names of the sites that have a directory."""
+        """Return the names of the sites that have a directory."""
         with suppress(OSError):
             return sorted(path.parent.name for path in (self.root / "sites").glob("[a-z]*/settings.json"))
         return []
 
     def check(self) -> None:
-        """Refuse a directory that is not ours to use.
+        """Check that the directory is Atoll's, of this version, and accessible.
 
         Raises:
             AtollError: `state.version` or `state.unusable`.
@@ -131,12 +137,13 @@ class State:
         _check_version(self.root, text)
 
     def stamp(self) -> None:
-        """Make the directory, and note in it which versions write it."""
+        """Create the directory, and write the version file."""
         make_directory(self.root)
         self.root.chmod(0o700)
+        # The version first: if the command dies after it, the directory is recognised as Atoll's.
+        write_private(self.version_file, json.dumps(installed(), indent=2) + "\n")
         make_directory(self.root / "sites")
         make_directory(self.logs)
-        write_private(self.version_file, json.dumps(installed(), indent=2) + "\n")
 
 
 def _check_version(root: Path, text: str) -> None:
@@ -144,28 +151,28 @@ def _check_version(root: Path, text: str) -> None:
     try:
         theirs = json.loads(text)
         if not isinstance(theirs, dict) or "atoll" not in theirs:
-            raise TypeError  # noqa: TRY301 - a bare number is JSON too
+            raise TypeError  # noqa: TRY301 - a number alone is JSON too
     except (ValueError, TypeError):
         theirs = {"atoll": text.strip()[:40] or "an unknown version"}
     differing = [name for name in ours if not same_release(str(theirs.get(name, "")), ours[name])]
     if not differing:
         return
-    # Upstream differs only if atoll itself doesn't: then the lock file is another.
+    # Upstream versions matter only if Atoll's own is the same: then another lock file was installed.
     names = ["atoll"] if "atoll" in differing else differing
     wrote = ", ".join(f"{name} {theirs.get(name, 'unknown')}" for name in names)
     have = ", ".join(f"{name} {ours[name]}" for name in names)
-    hint = "use that version again, or `atoll destroy` what it made, or use another directory with --state DIR"
+    hint = "use that version again, or `atoll destroy` the cloud, or use another directory with --state DIR"
     raise AtollError("state.version", f"{root} was written by {wrote}, and this is {have}", hint)
 
 
 def check_space(*directories: Path) -> None:
-    """Refuse to start on a file system that is nearly full.
+    """Check that file systems have enough free space for a start.
 
     Args:
-        directories: they need not exist; the file system they would be made on counts.
+        directories: directories that need not exist; the file systems that they would be created on are checked.
 
     Raises:
-        AtollError: `state.space`.
+        AtollError: `state.space`: a file system has less than `MIN_FREE_BYTES` free.
     """
     for directory in directories:
         _total, _used, free = shutil.disk_usage(_nearest(directory))
@@ -176,13 +183,13 @@ def check_space(*directories: Path) -> None:
 
 
 def _nearest(path: Path) -> Path:
-    """What exists of a path."""
+    """Return the longest part of a path that exists."""
     return next((each for each in (path, *path.parents) if each.exists()), Path("/"))
 
 
 @contextmanager
 def translated(root: Path) -> Iterator[None]:
-    """Turn the operating system's refusals below `root` into errors for a person.
+    """Turn an OSError that is raised in the context into an AtollError.
 
     Raises:
         AtollError: `state.space` or `state.unusable`.
@@ -198,17 +205,17 @@ def translated(root: Path) -> Iterator[None]:
 
 
 def _hint_at(refused: Path, root: Path) -> str:
-    """A way around a path that can't be used: it is in the state directory or leads to it, or else is the cache's."""
+    """Return the hint for an unusable path: how to choose another state directory or, if the path is not in it, another cache directory."""
     concerned = refused == root or root in refused.parents or refused in root.parents
     return "use another directory with --state DIR" if concerned else "set XDG_CACHE_HOME to a directory of your own"
 
 
 @contextmanager
 def locked(state: State, command: str) -> Iterator[None]:
-    """Be the only command that changes this cloud. What leaves no state behind leaves no directory behind either.
+    """Hold the lock of the commands that change this cloud; a new directory without state is removed at the end.
 
     Raises:
-        AtollError: `state.busy`, naming the other command.
+        AtollError: `state.busy`, with the name of the other command.
     """
     existed = state.root.exists()
     with translated(state.root):
@@ -220,7 +227,7 @@ def locked(state: State, command: str) -> Iterator[None]:
         os.write(descriptor, f"atoll {command}, pid {os.getpid()}".encode())
         yield
     finally:
-        # Emptied first, taken away only if nothing else is here: others may be waiting at this very file.
+        # Emptied first, and removed only if the directory has no state: other commands may use the same file.
         os.truncate(descriptor, 0)
         if not state.version_file.exists():
             path.unlink(missing_ok=True)
@@ -231,17 +238,17 @@ def locked(state: State, command: str) -> Iterator[None]:
 
 
 def _take(path: Path) -> int:
-    """The descriptor of the lock file, locked."""
+    """Return the descriptor of the lock file, locked."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "it does not say which"
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "its name is not known"
             os.close(descriptor)
             message = f"another command is changing the cloud in {path.parent} ({holder})"
             raise AtollError("state.busy", message, "wait until it has ended, and run this one again") from None
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
-        os.close(descriptor)  # `destroy` took the file away meanwhile
+        os.close(descriptor)  # `destroy` has removed the file meanwhile

@@ -1,4 +1,4 @@
-"""What runs, how long, and what it takes."""
+"""The status of a cloud: its processes, their uptime and their memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from atoll.cloud import Cloud, Site
-from atoll.runtime.control import ProcessStatus, connect
+from atoll.runtime.client import ProcessStatus, connect
 from atoll.site.composition import services_of
+from atoll.site.databases import described
 from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State
 
@@ -17,16 +18,16 @@ STOPPED = "stopped"
 
 @dataclass(frozen=True)
 class Row:
-    """One process, or the one that should be there.
+    """A process, running or not.
 
     Attributes:
         name: `site/service`, or the fork server's name, or "supervisor".
-        state: of the runtime's states; "stopped" if it doesn't run.
-        pid: None if it doesn't run.
-        memory_bytes: its proportional set size; None if it doesn't run.
-        uptime_s: seconds since its start; None if it doesn't run.
-        restarts: how often it was started again after it had died.
-        exit: how its last run ended: exit code, or the negative number of a signal; None if it never ended.
+        state: a `ProcessState`; "stopped" if it does not run.
+        pid: the id of the process; `None` if it does not run.
+        memory_bytes: the process's proportional set size in bytes; `None` if it does not run.
+        uptime_s: seconds since its start; `None` if it does not run.
+        restarts: number of times that it died and was started again.
+        exit: exit code of its last run, or the negative number of a signal; `None` if no run has ended.
         log: path of its log; empty if it never ran.
     """
 
@@ -42,16 +43,17 @@ class Row:
 
 @dataclass(frozen=True)
 class SiteStatus:
-    """One site.
+    """The status of a site.
 
     Attributes:
-        name: its name.
+        name: the site's name.
         kind: "full" or "compute".
-        control: the control site of a compute site; None for a full one.
+        control: the control site of a compute site; `None` for a full site.
         state: "up" if all its services are ready, "stopped" if none runs, otherwise "partial".
-        url: of its identity API; that of a compute site is its control site's.
-        memory_bytes: of all its processes.
-        processes: one row per service.
+        url: URL of its identity API; a compute site has that of its control site.
+        database: the engine of its databases, and the address of an existing server; empty for a compute site.
+        memory_bytes: memory of all its processes, in bytes.
+        processes: one row for each service.
     """
 
     name: str
@@ -59,23 +61,24 @@ class SiteStatus:
     control: str | None
     state: str
     url: str
+    database: str
     memory_bytes: int
     processes: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
 class CloudStatus:
-    """The whole cloud.
+    """The status of a cloud.
 
     Attributes:
-        cloud: its name; None if there is none yet.
+        cloud: the cloud's name; `None` if there is none yet.
         directory: the state directory.
-        running: True if any site is not stopped.
-        memory_bytes: of everything: sites, fork servers and supervisor.
-        sites: those asked for.
-        fork_servers: shared by all sites.
-        supervisor: None if it doesn't run.
-        jobs: what runs once, such as the making of templates; only those not done.
+        running: whether any site is not stopped.
+        memory_bytes: memory of sites, fork servers and supervisor, in bytes.
+        sites: the requested sites.
+        fork_servers: the fork servers, which all sites share.
+        supervisor: the supervisor; `None` if it does not run.
+        jobs: processes that run once, such as those that build templates, unless they are done.
     """
 
     cloud: str | None
@@ -88,16 +91,16 @@ class CloudStatus:
     jobs: tuple[Row, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
 
 def status(state: State, names: Sequence[str] = ()) -> CloudStatus:
-    """The state of a cloud.
+    """Return the status of a cloud.
 
     Args:
-        state: where it is kept.
-        names: of the sites wanted; none means all.
+        state: the state directory.
+        names: names of the sites to include; none means all.
 
     Raises:
         AtollError: `site.unknown`, `state.*`, `runtime.unreachable`.
@@ -134,6 +137,7 @@ def _site(cloud: Cloud, site: Site, found: Iterable[ProcessStatus]) -> SiteStatu
         control=site.control,
         state="up" if states == {"ready"} else STOPPED if states == {STOPPED} else "partial",
         url=control.url,
+        database=described(site),
         memory_bytes=sum(row.memory_bytes or 0 for row in rows),
         processes=rows,
     )

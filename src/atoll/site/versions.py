@@ -1,4 +1,4 @@
-"""Which versions are installed: of Atoll and of the OpenStack services, without importing any of them."""
+"""The installed versions of Atoll and of the OpenStack services, without importing the services."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ CLIENT = "python-openstackclient"
 
 
 def installed() -> dict[str, str]:
-    """The versions that decide whether a state directory can be used: Atoll's own and each service's."""
+    """Return the versions that a state directory must match: Atoll's own and each service's."""
     return {"atoll": atoll.__version__} | {name: _version(distribution) for name, distribution in UPSTREAM.items()}
 
 
 def all_versions() -> dict[str, str]:
-    """`installed`, and the client's."""
+    """Return the versions of `installed` and of OpenStack's client."""
     return installed() | {"openstackclient": _version(CLIENT)}
 
 
 def same_release(one: str, other: str) -> bool:
-    """True if data of one version suits the other: the same major version, or the same minor one before 1.0."""
+    """Return whether two versions have compatible data: the same major version or, before 1.0, the same minor version."""
     left, right = one.split("."), other.split(".")
     digits = 2 if right[0] == "0" else 1
     return left[:digits] == right[:digits]

@@ -1,4 +1,4 @@
-"""The network between a cloud's sites, if it has a topology: started with the cloud, kept in step with it, ended with it."""
+"""The emulated WAN of a cloud with a topology: starts, changes and ends it with the cloud."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
-from atoll import wire
 from atoll.cloud import Cloud
 from atoll.cloud.network import Network
+from atoll.control.messages import encode, error_from_json, error_to_json
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
-from atoll.runtime.control import Control
+from atoll.runtime.client import SupervisorClient
 from atoll.site.state import State
-from atoll.wan.client import LOCK, LOG, SOCKET, Options, Wan
+from atoll.wan.client import LOCK, LOG, SOCKET, Wan, WanOptions
 
 FILES = (SOCKET, LOG, LOCK)
-"""What a WAN leaves in the state directory."""
+"""The names of a WAN's files in the state directory."""
 
 
 DARK = "dark"
-"""The file in a site's directory that says that its links are cut because it was killed."""
+"""The file in a site's directory that marks its links as cut because the site was killed."""
 
 
-def ensure(state: State, cloud: Cloud, control: Control | None) -> dict[str, Namespace]:
-    """Start the WAN of a cloud, or have the one that runs take its topology over.
+def ensure(state: State, cloud: Cloud, control: SupervisorClient | None) -> dict[str, Namespace]:
+    """Start the WAN of a cloud, or apply the cloud's topology to the running WAN.
 
-    A machine that can't have it is found out here. So this comes before anything else of the cloud is made, and leaves nothing if it fails.
+    This fails on a machine that can't run a WAN. It therefore comes before all other changes, and leaves nothing behind if it fails.
 
     Args:
-        state: where the cloud is kept; the directory exists.
+        state: the state directory, which exists.
         cloud: the model.
-        control: of the supervisor, with which the WAN ends; None if there is none yet: the WAN ends with this process, unless it is `tie`d.
+        control: the supervisor, with which the WAN ends; `None` means that the WAN ends with this process, unless `tie` is called later.
 
     Returns:
         The network of each site; none for a cloud without a topology.
@@ -49,31 +49,31 @@ def ensure(state: State, cloud: Cloud, control: Control | None) -> dict[str, Nam
     keeper = int(control.ping()["pid"]) if control else os.getpid()
     wan = Wan.connect(state.root)
     if wan is not None and wan.describe()["tied_to"] != keeper:
-        wan.close()  # of a supervisor that was killed; it would end by itself in a moment
+        wan.close()  # the WAN's supervisor was killed, so the WAN would soon end by itself
         wan = None
     if wan is None:
         assert cloud.topology is not None
-        close(state)  # one that is about to end
-        wan = _start(state, network, Options(rerouting=cloud.topology.rerouting, tied_to=keeper))
+        close(state)  # a WAN that is about to end
+        wan = _start(state, network, WanOptions(rerouting=cloud.topology.rerouting, tied_to=keeper))
     else:
         wan.apply(network)
     return {name: wan.namespace(name) for name in cloud.site_names}
 
 
-def _start(state: State, network: Network, options: Options) -> Wan:
+def _start(state: State, network: Network, options: WanOptions) -> Wan:
     there = {name for name in FILES if (state.root / name).exists()}
     try:
         return Wan.start(state.root, network, options)
     except AtollError as error:
-        if error.kind.code != "wan.failed":  # that one may name the log
+        if error.kind.code != "wan.failed":  # its message may name the log, which must stay then
             for name in FILES:
                 if name not in there:
                     (state.root / name).unlink(missing_ok=True)
         raise
 
 
-def tie(state: State, cloud: Cloud, control: Control) -> None:
-    """Have the WAN of a cloud, if it has one, end with the supervisor.
+def tie(state: State, cloud: Cloud, control: SupervisorClient) -> None:
+    """Tie the WAN of a cloud with a topology to the supervisor, with which it then ends.
 
     Raises:
         AtollError: `wan.*`.
@@ -83,16 +83,16 @@ def tie(state: State, cloud: Cloud, control: Control) -> None:
 
 
 def running(state: State) -> dict[str, Namespace]:
-    """The networks of the sites of a WAN that runs; none if there is none."""
+    """Return the network namespaces of the sites of a running WAN, by the site's name; empty if no WAN runs."""
     wan = Wan.connect(state.root) if state.root.exists() else None
     return {} if wan is None else {name: wan.namespace(name) for name in wan.addresses}
 
 
 def enter(state: State, cloud: Cloud | None, site: str) -> None:
-    """Move this process into the network of a site, for good; nothing to do for a cloud without a topology.
+    """Move this process into the network of a site, for good; do nothing for a cloud without a topology.
 
     Raises:
-        AtollError: `wan.*`: its WAN does not run, or does not let this user in.
+        AtollError: `wan.*`: the WAN does not run, or this user may not enter the network.
     """
     if cloud is None or cloud.topology is None:
         return
@@ -100,14 +100,14 @@ def enter(state: State, cloud: Cloud | None, site: str) -> None:
     try:
         namespace.enter()
     except OSError as error:
-        # Who is in a user namespace already, in `atoll shell`, can't enter another network, but need not enter this one.
+        # A process in a user namespace, as in `atoll shell`, can't enter another network, but may be in the right one already.
         if not _is_here(next(each.host for each in cloud.sites if each.name == site)):
             hint = f"leave the site that you are in first, and run `atoll shell {site}`"
             raise AtollError("wan.failed", f"the network of {site} can't be entered: {error}", hint) from error
 
 
 def _is_here(address: str) -> bool:
-    """True if an address of a site, which exists nowhere else, is one of this process's own network."""
+    """Return whether this process is in the network of the site that has `address`: the address exists only there."""
     with socket.socket() as probe:
         try:
             probe.bind((address, 0))
@@ -117,10 +117,10 @@ def _is_here(address: str) -> bool:
 
 
 def inside(namespace: Namespace | None, work: Callable[[], None]) -> None:
-    """Do something in the network of a site, in a child process; here, without a network.
+    """Run a function in the network of a site, in a child process; if the cloud has no network, in this process.
 
     Raises:
-        AtollError: what `work` raised; `wan.failed`: it ended in another way.
+        AtollError: the error of `work`; `wan.failed`: the child process ended in another way.
     """
     if namespace is None:
         work()
@@ -134,9 +134,9 @@ def inside(namespace: Namespace | None, work: Callable[[], None]) -> None:
         told = pipe.read()
     _pid, status = os.waitpid(child, 0)
     if told:
-        raise wire.error_from_json(json.loads(told))
+        raise error_from_json(json.loads(told))
     if status:
-        raise AtollError("wan.failed", "what had to be done in the network of a site failed")
+        raise AtollError("wan.failed", "an operation in the network of a site failed")
 
 
 def _work_there(namespace: Namespace, work: Callable[[], None], writing: int) -> NoReturn:
@@ -146,22 +146,22 @@ def _work_there(namespace: Namespace, work: Callable[[], None], writing: int) ->
         work()
         code = 0
     except AtollError as error:
-        os.write(writing, wire.encode(wire.error_to_json(error)))
+        os.write(writing, encode(error_to_json(error)))
     finally:
         os._exit(code)
 
 
 def follow(state: State, cloud: Cloud) -> None:
-    """Have the WAN, if it runs, take the topology of a cloud over."""
+    """Apply the topology of a cloud to its WAN, if the WAN runs."""
     wan = Wan.connect(state.root)
     if wan is not None and cloud.network is not None:
         wan.apply(cloud.network)
 
 
 def power_off(state: State, names: Iterable[str]) -> None:
-    """Cut sites off before their processes are killed: where the power fails, nothing says goodbye.
+    """Cut the links of sites before their processes are killed, so that these send nothing more, as in a power cut.
 
-    Until `power_on` it stays so. What is cut already stays so after that too.
+    The links stay cut until `power_on`, which does not heal links that were cut before.
     """
     wan = Wan.connect(state.root)
     if wan is None:
@@ -174,7 +174,7 @@ def power_off(state: State, names: Iterable[str]) -> None:
 
 
 def power_on(state: State, names: Iterable[str]) -> None:
-    """Undo `power_off`."""
+    """Heal the links that `power_off` has cut."""
     for name in names:
         mark = state.site(name) / DARK
         if mark.exists():
@@ -184,12 +184,12 @@ def power_on(state: State, names: Iterable[str]) -> None:
 
 
 def close(state: State) -> None:
-    """End the WAN, if there is one."""
+    """End the WAN, if one runs."""
     Wan(state.root).close()
 
 
 def forget(state: State) -> None:
-    """Remove what a WAN left."""
+    """Remove the files of a WAN."""
     for name in FILES:
         with suppress(FileNotFoundError):
             (state.root / name).unlink()

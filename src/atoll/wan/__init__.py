@@ -1,1 +1,1 @@
-"""The WAN between sites on one machine: namespaces, links, emulation."""
+"""The emulated WAN between the sites of one machine: network namespaces, links, and two emulators."""

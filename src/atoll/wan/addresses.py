@@ -1,4 +1,4 @@
-"""Which address each site and router has: 256 of them, each with 256 addresses of which it uses the first."""
+"""The addresses of sites and routers: at most 256 nodes, each with a prefix of 256 addresses of which it uses one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.wan.datapath import NODES
 
 
 class Addresses:
-    """Gives every node a number, which it keeps, and with it an address. Sites count up, routers, which nobody names, down."""
+    """Numbers and addresses of nodes. A node keeps its number; sites are numbered upwards, routers downwards."""
 
     network = RANGE
 
@@ -19,10 +19,10 @@ class Addresses:
         self.numbers: dict[str, int] = {}
 
     def assign(self, nodes: Sequence[Node]) -> None:
-        """Give numbers to nodes that have none, and forget those that are not named.
+        """Number the nodes that have no number, and release the numbers of absent nodes.
 
         Raises:
-            AtollError: `wan.unavailable`: there are too many; `wan.invalid`: two have one address.
+            AtollError: `wan.unavailable`: more than 256 nodes; `wan.invalid`: two nodes have the same address.
         """
         if len(nodes) > NODES:
             raise AtollError("wan.unavailable", f"{len(nodes)} sites and routers: the WAN holds at most {NODES}")
@@ -39,9 +39,9 @@ class Addresses:
         self.numbers = numbers
 
     def of(self, name: str) -> IPv4Address:
-        """The address of a site or router."""
+        """Return the address of a site or router."""
         return address_of(self.numbers[name])
 
     def all(self) -> dict[str, str]:
-        """Every address, by name."""
+        """Return every address, by name of the node."""
         return {name: str(self.of(name)) for name in self.numbers}

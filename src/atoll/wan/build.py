@@ -1,4 +1,4 @@
-"""Compiles the data path; setup.py names this to setuptools. It needs gcc and Python's headers."""
+"""Compilation of the data path, for setuptools (see setup.py). It needs gcc and Python's headers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from cffi import FFI
 
 _HERE = Path(__file__).parent
-_FROM_ROOT = Path("src/atoll/wan")  # setuptools wants the paths of sources relative to setup.py
+_FROM_ROOT = Path("src/atoll/wan")  # setuptools expects paths of sources relative to setup.py
 
 ffi = FFI()
-"""What `cffi_modules` of setup.py is told."""
+"""The builder that `cffi_modules` of setup.py names."""
 
 ffi.cdef(re.sub(r"/\*.*?\*/", "", (_HERE / "datapath.h").read_text(encoding="utf-8"), flags=re.DOTALL))
 ffi.set_source(
@@ -22,6 +22,6 @@ ffi.set_source(
     depends=[str(_FROM_ROOT / "datapath.h")],
     libraries=["pthread"],
     extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-fno-strict-aliasing"],
-    # Whoever has no compiler does without the emulator, and is told so when it is asked for.
+    # Without a compiler, the package installs without the emulator; its first use reports that.
     optional=True,
 )

@@ -1,4 +1,4 @@
-"""A WAN as others see it: started, asked, changed, ended, over its control socket."""
+"""The client of a WAN: starts, queries, changes and ends it over its control socket."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll import wire
 from atoll.cloud.network import Network
+from atoll.control.client import ANSWER_S, ControlClient
+from atoll.control.messages import decode, result
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.wan.probe import Echo
@@ -25,23 +26,21 @@ from atoll.wan.probe import Echo
 SOCKET = "wan.sock"
 LOG = "wan.log"
 LOCK = "wan.lock"
-"""Held by the WAN until the last of it is gone."""
+"""The name of the lock file, which the WAN holds until its last process has ended."""
 
-_ANSWER_S = 30.0
 _START_S = 60.0
 _POLL_S = 0.02
-_MOST_SOCKETS = 200
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a WAN is to be.
+class WanOptions:
+    """Options of a WAN.
 
     Attributes:
         emulator: "auto" (the kernel's where it has one), "netem" or "userspace".
-        rerouting: whether packets go around what is cut, and around what has become slow; else they keep their way.
-        seed: of what is lost and what is late, with the userspace emulator; random if None.
-        tied_to: the process with which the WAN ends.
+        rerouting: whether packets take another way around links that are cut or have become slow; otherwise routes are fixed.
+        seed: seed of the random numbers for loss and jitter, with the userspace emulator; random if `None`.
+        tied_to: pid of the process with which the WAN ends.
     """
 
     emulator: str = "auto"
@@ -51,36 +50,37 @@ class Options:
 
 
 class Wan:
-    """Speaks to a running WAN; every call uses a connection of its own.
+    """The client of a running WAN.
 
     Args:
-        directory: of its control socket.
+        directory: the directory of its control socket.
 
-    Every method raises AtollError: `wan.not_running` if there is none, `wan.failed` if it does not answer.
+    Every method raises AtollError: `wan.not_running` if no WAN runs, `wan.failed` if it does not answer.
     """
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory).absolute()
+        self._client = ControlClient(self.directory / SOCKET, _lost, absent=self._absent)
 
     @classmethod
-    def start(cls, directory: Path | str, network: Network, options: Options | None = None) -> Wan:
-        """Start a WAN, and return when all its links work.
+    def start(cls, directory: Path | str, network: Network, options: WanOptions | None = None) -> Wan:
+        """Start a WAN, and return its client when all its links work.
 
         Args:
-            directory: exists, belongs to this user, and has no WAN yet.
+            directory: an existing directory of this user that has no WAN.
             network: sites, routers and links.
-            options: how.
+            options: the WAN's options.
 
         Raises:
-            AtollError: `wan.unavailable`, `wan.invalid`, `wan.failed`; `state.busy` if there is one already.
+            AtollError: `wan.unavailable`, `wan.invalid`, `wan.failed`; `state.busy` if the directory has a WAN already.
         """
         made = cls(directory)
-        request = {"network": network.to_json(), **asdict(options or Options())}
+        request = {"network": network.to_json(), **asdict(options or WanOptions())}
         command = [sys.executable, "-P", "-m", "atoll.wan.daemon", str(made.directory)]
         with (made.directory / LOG).open("ab") as log:
             pipe = subprocess.PIPE
             process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, cwd="/", start_new_session=True)
-            with process:  # its standard output ends as soon as it has spoken
+            with process:  # its standard output ends as soon as it has reported
                 assert process.stdin is not None
                 assert process.stdout is not None
                 with suppress(BrokenPipeError):
@@ -90,12 +90,12 @@ class Wan:
                 process.returncode = 0 if b'"ok"' in line else process.wait(_START_S)  # a WAN that runs is not waited for
         if not line:
             raise AtollError("wan.failed", f"the WAN did not start: see {made.directory / LOG}")
-        _final(json.loads(line))
+        result(decode(line))
         return made
 
     @classmethod
     def connect(cls, directory: Path | str) -> Wan | None:
-        """The WAN of a directory; None if there is none."""
+        """Return the client of a directory's WAN; `None` if none runs."""
         made = cls(directory)
         try:
             made.describe()
@@ -106,13 +106,13 @@ class Wan:
         return made
 
     def describe(self) -> dict[str, Any]:
-        """What the WAN is and does.
+        """Return a description of the WAN.
 
         Returns:
-            `emulator` and the `reason` for it, `pid`, `tied_to`, `rootless`, `rerouting`, `addresses` by site, `wires` and `cuts` as they
-            are now, and for every two sites what round trip is `asked` for.
+            `emulator` and the `reason` for it, `pid`, `tied_to`, `rootless`, `rerouting`, `addresses` by site, the present `wires` and
+            `cuts`, and in `asked` the round trip between every two sites, as the present links make it.
         """
-        described: dict[str, Any] = self._ask("show")
+        described: dict[str, Any] = self._client.ask("show")
         return described
 
     @property
@@ -122,133 +122,126 @@ class Wan:
         return addresses
 
     def apply(self, network: Network) -> None:
-        """Take another topology over; what is the same in both goes on undisturbed."""
-        self._ask("apply", network=network.to_json())
+        """Adopt another topology, without disturbing the links that both have in common."""
+        self._client.ask("apply", network=network.to_json())
 
     def set(self, link: str, changes: Mapping[str, Any], *, one_way: bool = False) -> None:
-        """Change what a link does, at once.
+        """Change the properties of a link, with immediate effect.
 
         Args:
-            link: its two ends, such as `paris:lyon`.
+            link: the link's two ends, such as `paris:lyon`.
             changes: fields of `atoll.cloud.network.Wire`.
-            one_way: only from the first of its ends to the second.
+            one_way: whether to change only the direction from the first end to the second.
 
         Raises:
             AtollError: `wan.unknown`, `wan.invalid`.
         """
-        self._ask("set", link=link, changes=dict(changes), one_way=one_way)
+        self._client.ask("set", link=link, changes=dict(changes), one_way=one_way)
 
     def tie(self, pid: int) -> None:
-        """Have the WAN end with another process than until now."""
-        self._ask("tie", pid=pid)
+        """Tie the WAN to another process, with which it ends."""
+        self._client.ask("tie", pid=pid)
 
     def cut(self, name: str) -> None:
-        """Cut a link, or all links of a site; what is under way is lost.
+        """Cut a link, or all links of a site; packets in transit are lost.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: no link or site has the name.
         """
-        self._ask("cut", name=name)
+        self._client.ask("cut", name=name)
 
     def heal(self, name: str | None = None) -> None:
-        """Undo a cut, or all.
+        """Undo one cut, or all cuts.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: no link or site has the name.
         """
-        self._ask("heal", name=name)
+        self._client.ask("heal", name=name)
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """What went over each direction of each link so far; see `atoll.wan.datapath.Counters`."""
-        counters: dict[str, dict[str, int]] = self._ask("counters")
+        """Return the traffic of each direction of each link; see `atoll.wan.datapath.Counters`."""
+        counters: dict[str, dict[str, int]] = self._client.ask("counters")
         return counters
 
     def probe(
         self, pairs: Sequence[tuple[str, str]], count: int = 5, interval_s: float = 0.1, patience_s: float = 2.0
     ) -> dict[tuple[str, str], list[Echo]]:
-        """Measure round trips between sites; no program is needed in them.
+        """Measure round trips between sites, without a program in them.
 
         Args:
-            pairs: from which site to which.
-            count: packets of each pair.
-            interval_s: between two of them, in seconds.
-            patience_s: how long to wait for the last ones.
+            pairs: first and second site of each measurement.
+            count: number of packets of each pair.
+            interval_s: seconds between two packets of a pair.
+            patience_s: seconds to wait for the last answers.
 
         Returns:
-            By pair, what became of its packets.
+            The results of the packets, by pair.
 
         Raises:
             AtollError: `wan.unknown`, `wan.invalid`.
         """
-        timeout_s = count * interval_s + patience_s + _ANSWER_S
-        found = self._ask("probe", timeout_s, pairs=list(pairs), count=count, interval_s=interval_s, patience_s=patience_s)
+        timeout_s = count * interval_s + patience_s + ANSWER_S
+        found = self._client.ask("probe", timeout_s=timeout_s, pairs=list(pairs), count=count, interval_s=interval_s, patience_s=patience_s)
         return {pair: [Echo(*echo) for echo in echoes] for pair, echoes in zip(pairs, found, strict=True)}
 
     def namespace(self, site: str) -> Namespace:
-        """How a process enters a site's network.
+        """Return the network namespace of a site, for a process to enter.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: the WAN has no such site.
         """
-        return Namespace(**self._ask("namespace", site=site))
+        return Namespace(**self._client.ask("namespace", site=site))
 
     def listen(self, site: str, addresses: Sequence[tuple[str, int]]) -> list[socket.socket]:
-        """Listening TCP sockets in a site's network: whoever has them serves there without being there.
+        """Return listening TCP sockets in a site's network; a process that has them serves there without entering it.
 
         Args:
-            site: its name.
+            site: the site's name.
             addresses: hosts and ports, at most 200.
 
         Raises:
-            AtollError: `wan.unknown`; `port.in_use`, `port.unusable`, and then none is listened on.
+            AtollError: `wan.unknown`; `port.in_use`, `port.unusable`, with no socket opened.
         """
-        with self._connection() as connection:
-            connection.sendall(wire.encode({"verb": "listen", "site": site, "addresses": list(addresses)}))
-            message, descriptors, _flags, _address = socket.recv_fds(connection, 65536, _MOST_SOCKETS)
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        _final(json.loads(message))
-        return sockets
+        return self._client.ask_for_sockets("listen", site=site, addresses=list(addresses))
 
-    def popen(self, site: str, command: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401, RUF100
-        """Run a program in a site's network.
+    def popen(self, site: str, command: Sequence[str | os.PathLike[str]], **options: Any) -> subprocess.Popen[Any]:
+        """Start a program in a site's network, and return its process.
 
         Args:
-            site: its name.
+            site: the site's name.
             command: the program and its arguments.
-            options: of `subprocess.Popen`.
+            options: keyword arguments of `subprocess.Popen`.
 
         Raises:
-            AtollError: `wan.unknown`.
-            OSError: there is no such program.
+            AtollError: `wan.unknown`: the WAN has no such site.
+            OSError: the program does not exist.
         """
         return subprocess.Popen(command, preexec_fn=self.namespace(site).enter, **options)  # noqa: PLW1509 - only between fork and exec
 
     def close(self) -> None:
-        """End the WAN and wait until it has gone; none is no error."""
+        """End the WAN, and return when it has ended; a WAN that does not run is no error."""
         try:
             pid = self.describe()["pid"]
             watched = os.pidfd_open(pid)
         except (AtollError, ProcessLookupError):
-            if not self._is_gone():  # it was about to end, for the process that it is tied to has
-                raise AtollError("wan.failed", f"the WAN did not end within {_ANSWER_S:.0f} s") from None
+            if not self._is_gone():  # it was about to end, as the process that it is tied to has ended
+                raise AtollError("wan.failed", f"the WAN did not end within {ANSWER_S:.0f} s") from None
             return
         try:
             with suppress(AtollError):
-                self._ask("end")
+                self._client.ask("end")
             _await_exit(watched)
         finally:
             os.close(watched)
 
     def _is_gone(self) -> bool:
-        """Wait a while for the end of a WAN that does not answer: True if it has come."""
+        """Wait some seconds for the end of a WAN that does not answer; return whether it has ended."""
         try:
             descriptor = os.open(self.directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return True
         try:
-            deadline = time.monotonic() + _ANSWER_S
+            deadline = time.monotonic() + ANSWER_S
             while not _lock(descriptor):
                 if time.monotonic() > deadline:
                     return False
@@ -257,22 +250,12 @@ class Wan:
         finally:
             os.close(descriptor)
 
-    def _ask(self, verb: str, timeout_s: float = _ANSWER_S, **fields: object) -> Any:  # noqa: ANN401, RUF100
-        try:
-            with self._connection(timeout_s) as connection, connection.makefile("rb") as file:
-                connection.sendall(wire.encode({"verb": verb, **fields}))
-                line = file.readline()
-        except OSError as error:
-            raise AtollError("wan.failed", f"the WAN does not answer: {(error.strerror or str(error)).lower()}") from error
-        if not line:
-            raise AtollError("wan.failed", "the WAN closed the connection")
-        return _final(json.loads(line))
+    def _absent(self, _why: str) -> AtollError:
+        return AtollError("wan.not_running", f"no WAN runs for {self.directory}", "`atoll up` with a topology starts one")
 
-    def _connection(self, timeout_s: float = _ANSWER_S) -> socket.socket:
-        try:
-            return wire.connect(self.directory / SOCKET, timeout_s)
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            raise AtollError("wan.not_running", f"no WAN runs for {self.directory}", "`atoll up` with a topology starts one") from None
+
+def _lost(why: str) -> AtollError:
+    return AtollError("wan.failed", f"the WAN does not answer: {why}")
 
 
 def _lock(descriptor: int) -> bool:
@@ -284,11 +267,5 @@ def _lock(descriptor: int) -> bool:
 
 
 def _await_exit(watched: int) -> None:
-    if not select.select([watched], [], [], _ANSWER_S)[0]:
-        raise AtollError("wan.failed", f"the WAN did not end within {_ANSWER_S:.0f} s")
-
-
-def _final(message: dict[str, Any]) -> Any:  # noqa: ANN401, RUF100
-    if "error" in message:
-        raise wire.error_from_json(message["error"])
-    return message["ok"]
+    if not select.select([watched], [], [], ANSWER_S)[0]:
+        raise AtollError("wan.failed", f"the WAN did not end within {ANSWER_S:.0f} s")

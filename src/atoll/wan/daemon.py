@@ -1,10 +1,10 @@
-"""The process that is the WAN: it holds the sites' networks, moves their packets, and answers at the control socket.
+"""The program that runs a WAN: holds the sites' networks, moves their packets, and answers on the control socket.
 
     python -m atoll.wan.daemon DIRECTORY
 
-reads one JSON object from standard input, the fields of `client.Options` and `network`, and writes one line to standard output as soon as
-every link works: `{"ok": pid}` or `{"error": …}`. It ends at the request `end`, at SIGTERM, or with the process `tied_to`. Everything that
-it made lives by descriptors of this process alone, so that nothing of it outlives a `kill -9`.
+reads one JSON object from standard input: the fields of `client.WanOptions`, and `network`. As soon as every link works, it writes one
+line to standard output: `{"ok": pid}` or `{"error": …}`. It ends at the request `end`, at SIGTERM, or with the process `tied_to`.
+Everything that it makes lives by descriptors of this process alone, so that nothing outlives a `kill -9`.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ from typing import Any
 
 import setproctitle
 
-from atoll import wire
 from atoll.cloud.network import Network
+from atoll.control.messages import encode, failure
 from atoll.errors import AtollError
 from atoll.wan.client import LOCK, SOCKET
 from atoll.wan.emulator import REFUSALS
 from atoll.wan.fabric import Fabric
 from atoll.wan.isolation import gain_networks
-from atoll.wan.server import Server
+from atoll.wan.server import WanServer
 
-_NICE = -10  # packets that are due are in more of a hurry than what sends them
+_NICE = -10  # a packet that is due must not wait for the programs that send packets
 _LOOK_S = 0.5
 
 
 def main() -> None:
-    """Run as a program."""
+    """Run the WAN of the directory in `argv[1]`, as the module describes; exit with code 1 if it can't be built."""
     directory, request, told = Path(sys.argv[1]), json.load(sys.stdin), os.dup(1)
     os.dup2(2, 1)  # standard error is the log
     try:
         lock = _lock(directory)
         rootless = gain_networks()
-        with suppress(OSError):  # only root may
+        with suppress(OSError):  # only root may raise the priority
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # of this thread, and of those that it starts
         fabric = _build(request)
     except (AtollError, *REFUSALS) as error:
-        os.write(told, wire.encode({"error": wire.error_to_json(_told(error))}))
+        os.write(told, failure(_told(error)))
         sys.exit(1)
     setproctitle.setproctitle(f"atoll: wan ({fabric.emulator})")
-    server = Server(fabric, directory / SOCKET, rootless=rootless, tied_to=request.get("tied_to"))
+    server = WanServer(fabric, directory / SOCKET, rootless=rootless, tied_to=request.get("tied_to"))
     signal.signal(signal.SIGTERM, lambda _number, _frame: server.ended.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server.start()
-    os.write(told, wire.encode({"ok": os.getpid()}))
+    os.write(told, encode({"ok": os.getpid()}))
     os.close(told)
     try:
         _await_end(server, fabric)
-    finally:  # a WAN whose emulator fails ends: without packets it is none
+    finally:  # a WAN whose emulator has failed ends, too
         server.close()
         fabric.close()
         os.close(lock)
 
 
 def _told(error: Exception) -> AtollError:
-    return error if isinstance(error, AtollError) else AtollError("wan.unavailable", f"the kernel refuses what a WAN needs: {error}")
+    return error if isinstance(error, AtollError) else AtollError("wan.unavailable", f"the kernel refuses to create a WAN: {error}")
 
 
 def _lock(directory: Path) -> int:
-    """Make sure that a directory has one WAN.
+    """Lock the directory, which has at most one WAN, and return the descriptor of the lock.
 
     Raises:
-        AtollError: `state.busy`.
+        AtollError: `state.busy`: the directory has a WAN already.
     """
     descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -86,7 +86,7 @@ def _build(request: Mapping[str, Any]) -> Fabric:
     return Fabric(network, request["emulator"], rerouting=request["rerouting"], seed=request["seed"])
 
 
-def _await_end(server: Server, fabric: Fabric) -> None:
+def _await_end(server: WanServer, fabric: Fabric) -> None:
     with ExitStack() as watched:
         keeper: int | None = None
         descriptor = -1

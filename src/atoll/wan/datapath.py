@@ -1,4 +1,4 @@
-"""The userspace emulator's data path, from Python: the compiled loop runs in a thread of its own, without the interpreter's lock."""
+"""The userspace emulator's data path: a compiled loop that runs in a thread of its own, without the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from atoll.cloud.network import Wire
 from atoll.errors import AtollError
 
 NODES = 256
-"""Sites and routers together: a node's number is the third byte of its address."""
+"""Greatest number of nodes, sites and routers together: a node's number is the third byte of its address."""
 
 WIRES = 16384
 
 QUEUE_MS = 50.0
-"""How long a packet may wait for a link's rate before packets are dropped."""
+"""Milliseconds that a packet may wait for a link's rate; packets that would wait longer are dropped."""
 
 MTU = 1500
 _QUEUE_PACKETS = 20  # at least: a queue of 50 ms at 64 kbit/s would not hold one packet
@@ -26,16 +26,16 @@ _QUEUE_PACKETS = 20  # at least: a queue of 50 ms at 64 kbit/s would not hold on
 
 @dataclass(frozen=True)
 class Counters:
-    """What went over one direction of a link.
+    """Traffic of one direction of a link.
 
     Attributes:
-        packets_in: offered by the sender.
-        bytes_in: the same in bytes of IP packets.
-        packets_out: delivered at the other end.
-        bytes_out: the same in bytes.
-        lost: by chance, as asked for.
-        overflowed: dropped because the queue was full.
-        cut: dropped because the link was cut.
+        packets_in: packets that the sender offered.
+        bytes_in: the same, in bytes of IP packets.
+        packets_out: packets that the other end received.
+        bytes_out: the same, in bytes.
+        lost: packets lost at random, as configured.
+        overflowed: packets dropped because the queue was full.
+        cut: packets dropped because the link was cut.
     """
 
     packets_in: int = 0
@@ -47,15 +47,15 @@ class Counters:
     cut: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """The fields."""
+        """Return the fields, ready for `json.dumps`."""
         return asdict(self)
 
 
-def library() -> Any:  # noqa: ANN401, RUF100
-    """The compiled module.
+def library() -> Any:
+    """Return the compiled module.
 
     Raises:
-        AtollError: `wan.unavailable`: it was not compiled.
+        AtollError: `wan.unavailable`: the module was not compiled.
     """
     try:
         return import_module("atoll.wan._datapath")
@@ -65,14 +65,14 @@ def library() -> Any:  # noqa: ANN401, RUF100
 
 
 def queue_ms(wire: Wire) -> float:
-    """How long a packet may wait for the rate of a link."""
+    """Return the milliseconds that a packet may wait for the rate of a link."""
     if wire.rate_mbit is None:
         return QUEUE_MS
     return max(QUEUE_MS, _QUEUE_PACKETS * MTU * 8 / (wire.rate_mbit * 1e3))
 
 
-def options(wire: Wire, *, up: bool = True) -> Any:  # noqa: ANN401, RUF100
-    """A `struct wire_options`."""
+def options(wire: Wire, *, up: bool = True) -> Any:
+    """Return the `struct wire_options` of a wire."""
     made = library().ffi.new("struct wire_options *")
     made.delay_ns = round(wire.delay_ms * 1e6)
     made.jitter_ns = round(wire.jitter_ms * 1e6)
@@ -83,14 +83,14 @@ def options(wire: Wire, *, up: bool = True) -> Any:  # noqa: ANN401, RUF100
 
 
 class Datapath:
-    """Moves packets between TUN devices.
+    """The loop that moves packets between TUN devices.
 
     Args:
-        network: of the nodes' addresses, with a prefix of 16 bits.
-        seed: of what is lost and what is late.
+        network: the network of the nodes' addresses, with a prefix of 16 bits.
+        seed: seed of the random numbers for loss and jitter.
 
     Raises:
-        AtollError: `wan.unavailable`.
+        AtollError: `wan.unavailable`: the compiled data path can't be loaded; `wan.failed`: no memory or no descriptors are left.
     """
 
     def __init__(self, network: IPv4Network, seed: int) -> None:
@@ -103,42 +103,42 @@ class Datapath:
         self.failure: OSError | None = None
 
     def start(self) -> None:
-        """Begin to move packets."""
+        """Start the loop in its thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and forget what is under way."""
+        """Stop the loop, and drop the packets in transit."""
         self._lib.dp_stop(self._dp)
         if self._thread.ident is not None:
             self._thread.join()
         self._lib.dp_free(self._dp)
 
     def attach(self, node: int, descriptor: int | None) -> None:
-        """Give a node its TUN device, without blocking; None takes it away, before it is closed."""
+        """Set the TUN device of a node, whose descriptor must not block; `None` detaches the device before it is closed."""
         self._lib.dp_attach(self._dp, node, -1 if descriptor is None else descriptor)
 
     def wire(self, number: int, to: int, wire: Wire, *, up: bool) -> None:
-        """Set one direction of a link: at once, also for the order of what is under way; a cut drops that."""
+        """Set one direction of a link, with effect on packets in transit too; a cut drops them."""
         self._lib.dp_wire(self._dp, number, to, options(wire, up=up))
 
     def route(self, node: int, destination: int, wire: int | None) -> None:
-        """Say which wire packets take at a node."""
+        """Set the wire that packets for a destination take at a node; `None` removes the route."""
         self._lib.dp_route(self._dp, node, destination, -1 if wire is None else wire)
 
     def counters(self, count: int) -> list[Counters]:
-        """What went over the first so many wires, all read at one moment."""
+        """Return the counters of the first `count` wires, all read at the same moment."""
         read = self._ffi.new("struct wire_counters[]", count)
         self._lib.dp_counters(self._dp, count, read)
         return [Counters(**{name: getattr(each, name) for name in Counters.__dataclass_fields__}) for each in read]
 
     @property
     def unroutable(self) -> int:
-        """Packets for nobody."""
+        """Number of packets whose destination has no route."""
         return int(self._lib.dp_unroutable(self._dp))
 
     @property
     def under_way(self) -> int:
-        """Packets on all links now."""
+        """Number of packets in transit on all links."""
         return int(self._lib.dp_under_way(self._dp))
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What both emulators do; they obey the same model."""
+"""The interface of both emulators, which follow the same model of links."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from atoll.cloud.network import Ends, Node, Wire
 from atoll.wan.datapath import Counters
 
 DEVICE = "wan0"
-"""The device of a site that leads to the others, with the userspace emulator."""
+"""The name of a site's TUN device, with the userspace emulator."""
 
 
 REFUSALS = (OSError, NetlinkError)
-"""The errors by which the kernel refuses something; the second is pyroute2's."""
+"""The errors by which the kernel refuses an operation; the second is pyroute2's."""
 
 
 class Emulator(Protocol):
-    """Makes links between nodes. None of its methods checks what it is told; all raise one of `REFUSALS` if the kernel refuses.
+    """An emulator of links between nodes. Its methods do not check their arguments, and raise one of `REFUSALS` if the kernel refuses.
 
     Attributes:
-        name: as it is shown.
+        name: the emulator's name in messages.
     """
 
     name: str
 
     def add(self, node: Node) -> None:
-        """Give a node its place; the addresses know its number already."""
+        """Create a node, which has an address already."""
 
     def remove(self, name: str) -> None:
-        """Take a node away whose wires are gone."""
+        """Remove a node that has no wires any more."""
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """Lay or change one direction of a link, at once."""
+        """Create or change one direction of a link, with immediate effect."""
 
     def unwire(self, ends: Ends) -> None:
-        """Take one direction of a link away."""
+        """Remove one direction of a link."""
 
     def route(self, hops: Mapping[Ends, str]) -> None:
-        """Replace all routes: by node and destination, the neighbour that comes next."""
+        """Replace all routes. `hops` holds the next neighbour, by node and destination."""
 
     def network(self, name: str) -> int | None:
-        """The descriptor of a node's network namespace; None if it has none."""
+        """Return the descriptor of a node's network namespace; `None` if it has none."""
 
     def counters(self) -> dict[Ends, Counters]:
-        """What went over each direction of each link."""
+        """Return the traffic of each direction of each link."""
 
     def check(self) -> None:
-        """Raise OSError if it moves packets no more."""
+        """Raise OSError if the emulator has stopped moving packets."""
 
     def close(self) -> None:
-        """Take everything away."""
+        """Remove all nodes and links."""

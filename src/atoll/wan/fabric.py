@@ -1,4 +1,4 @@
-"""A running WAN: a topology, an emulator, and what was changed since."""
+"""The fabric of a running WAN: its topology, its emulator, and the changes made since its start."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from atoll.namespaces import Namespace
 from atoll.wan import netem
 from atoll.wan.addresses import Addresses
 from atoll.wan.emulator import REFUSALS, Emulator
-from atoll.wan.kernel import Kernel
+from atoll.wan.kernel import KernelEmulator
 from atoll.wan.links import Links, check, spell
-from atoll.wan.userspace import Userspace
+from atoll.wan.userspace import UserspaceEmulator
 
 CHOICES = ("auto", "netem", "userspace")
 
@@ -22,12 +22,12 @@ _NO_NETEM = "this kernel has no netem, or no veth pairs"
 
 
 def choose(wanted: str, addresses: Addresses, seed: int | None = None) -> tuple[Emulator, str]:
-    """An emulator, and why that one.
+    """Return an emulator, and the reason for the choice.
 
     Args:
-        wanted: one of `CHOICES`; "auto" is the kernel's where it has one.
-        addresses: of the nodes.
-        seed: of what is lost and what is late; the kernel's own can't be given one.
+        wanted: one of `CHOICES`; "auto" means netem if the kernel has it, otherwise the userspace emulator.
+        addresses: the addresses of the nodes.
+        seed: seed of the random numbers for loss and jitter; netem ignores it.
 
     Raises:
         AtollError: `wan.unavailable`, `wan.invalid`.
@@ -35,16 +35,16 @@ def choose(wanted: str, addresses: Addresses, seed: int | None = None) -> tuple[
     if wanted not in CHOICES:
         raise AtollError("wan.invalid", f"no emulator is called {wanted}: expected one of {', '.join(CHOICES)}")
     if wanted == "userspace":
-        return Userspace(addresses, seed), "asked for"
+        return UserspaceEmulator(addresses, seed), "asked for"
     if netem.available():
-        return Kernel(addresses), "the kernel has netem" if wanted == "auto" else "asked for"
+        return KernelEmulator(addresses), "the kernel has netem" if wanted == "auto" else "asked for"
     if wanted == "netem":
         raise AtollError("wan.unavailable", _NO_NETEM, "load them (`modprobe --all sch_netem veth`), or use the userspace emulator")
-    return Userspace(addresses, seed), _NO_NETEM
+    return UserspaceEmulator(addresses, seed), _NO_NETEM
 
 
 class Fabric:
-    """Keeps an emulator in step with a topology and with what is set, cut and healed.
+    """The nodes and links of a WAN: applies topologies, changes, cuts and heals to an emulator.
 
     Args:
         network: the topology.
@@ -53,7 +53,7 @@ class Fabric:
         seed: see `choose`.
 
     Raises:
-        AtollError: `wan.unavailable`, `wan.invalid`; `wan.failed` if the kernel refuses something.
+        AtollError: `wan.unavailable`, `wan.invalid`; `wan.failed` if the kernel refuses an operation.
     """
 
     def __init__(self, network: Network, emulator: str = "auto", *, rerouting: bool = False, seed: int | None = None) -> None:
@@ -72,7 +72,7 @@ class Fabric:
         return self._emulator.name
 
     def apply(self, network: Network) -> None:
-        """Take another topology over; what is the same in both goes on undisturbed.
+        """Adopt another topology, without disturbing the links that both have in common.
 
         Raises:
             AtollError: `wan.unavailable`: too many sites; `wan.failed`.
@@ -89,7 +89,7 @@ class Fabric:
                 self._emulator.remove(name)
             self.addresses.assign(network.nodes)
             for node in new:
-                if self._emulator.network(node.name) is None:  # else only its location is new
+                if self._emulator.network(node.name) is None:  # otherwise only its location is new
                     self._emulator.add(node)
             self._lay(ends for ends in network.wires if before.get(ends) != (self.links.wire(ends), self.links.up(ends)))
             self._emulator.route(self.links.hops())
@@ -97,11 +97,11 @@ class Fabric:
             raise AtollError("wan.failed", f"the kernel refuses to build the WAN: {error}") from error
 
     def set(self, name: str, changes: Mapping[str, Any], *, one_way: bool = False) -> None:
-        """Change what a link does; see `Links.set`."""
+        """Change the properties of a link; see `Links.set`."""
         self._follow(self.links.set(name, check(changes), one_way=one_way))
 
     def cut(self, name: str) -> None:
-        """Cut a link or a site off; see `Links.cut`."""
+        """Cut a link, or all links of a site; see `Links.cut`."""
         self._follow(self.links.cut(name))
 
     def heal(self, name: str | None = None) -> None:
@@ -109,7 +109,7 @@ class Fabric:
         self._follow(self.links.heal(name))
 
     def describe(self) -> dict[str, Any]:
-        """Emulator, addresses, links with what they do now, cuts, and the round trips that follow."""
+        """Return the emulator, the addresses, the links with their present properties, the cuts, and the resulting round trips."""
         links = self.links
         return {
             "emulator": self.emulator,
@@ -122,15 +122,15 @@ class Fabric:
         }
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """What went over each direction of each link so far, by its name; the order of the ends is the direction."""
+        """Return the traffic of each direction of each link, by the names of its ends in that direction."""
         counted = self._emulator.counters()
         return {spell(ends): counted[ends].to_json() for ends in self.links.network.wires}
 
     def network(self, site: str) -> int:
-        """The descriptor of a site's network namespace.
+        """Return the descriptor of a site's network namespace.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: the WAN has no such site.
         """
         descriptor = self._emulator.network(site) if site in self.links.network.sites else None
         if descriptor is None:
@@ -138,24 +138,24 @@ class Fabric:
         return descriptor
 
     def namespace(self, site: str, *, rootless: bool) -> Namespace:
-        """How another process enters a site's network.
+        """Return the network namespace of a site, for another process to enter.
 
         Args:
-            site: its name.
+            site: the site's name.
             rootless: whether this process is in a user namespace of its own.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: the WAN has no such site.
         """
         own = f"/proc/{os.getpid()}"
         return Namespace(f"{own}/fd/{self.network(site)}", f"{own}/ns/user" if rootless else None)
 
     def check(self) -> None:
-        """Raise OSError if the emulator moves packets no more."""
+        """Raise OSError if the emulator has stopped moving packets."""
         self._emulator.check()
 
     def close(self) -> None:
-        """Take everything away; what still runs in a site's network keeps that, alone."""
+        """Remove everything; a process that still runs in a site's network keeps that network, without links."""
         self._emulator.close()
 
     def _follow(self, wires: Iterable[Ends]) -> None:

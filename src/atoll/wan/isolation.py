@@ -1,4 +1,4 @@
-"""Network namespaces: made, entered, and held by descriptors alone, so that nothing of them outlives the processes that use them."""
+"""Network namespaces that exist only by descriptors, so that none outlives the processes that use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atoll.errors import AtollError
 from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
 
 _SYSCTLS = "user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0"
-"""The options of different kernels and distributions that let ordinary users make namespaces."""
+"""The options of several kernels and distributions that allow ordinary users to create namespaces."""
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
@@ -24,11 +24,11 @@ _IFF_UP = 0x1
 T = TypeVar("T")
 
 
-class _Stray(threading.Thread, Generic[T]):
-    """A thread that may go astray in another namespace, as it ends afterwards."""
+class _ThrowawayThread(threading.Thread, Generic[T]):
+    """A thread that may end in another namespace, and is used only once."""
 
     def __init__(self, work: Callable[[], T]) -> None:
-        super().__init__(name="astray")
+        super().__init__(name="throwaway")
         self._work = work
         self.result: T
         self.error: BaseException | None = None
@@ -40,13 +40,13 @@ class _Stray(threading.Thread, Generic[T]):
             self.error = error
 
 
-def astray(work: Callable[[], T]) -> T:
-    """Do something in a thread of its own, whatever namespace that ends in.
+def in_throwaway_thread(work: Callable[[], T]) -> T:
+    """Run a function in a thread of its own, which may leave its namespaces; return its result.
 
     Raises:
         Whatever `work` raises.
     """
-    thread = _Stray(work)
+    thread = _ThrowawayThread(work)
     thread.start()
     thread.join()
     if thread.error is not None:
@@ -55,11 +55,11 @@ def astray(work: Callable[[], T]) -> T:
 
 
 def within(network: int, work: Callable[[], T]) -> T:
-    """Do something in a network namespace: what it opens there stays there.
+    """Run a function in a network namespace, and return its result; sockets and devices that it opens stay in that namespace.
 
     Args:
-        network: a descriptor of the namespace.
-        work: runs in a thread of its own.
+        network: descriptor of the namespace.
+        work: called in a thread of its own.
 
     Raises:
         Whatever `work` raises, and OSError if the namespace can't be entered.
@@ -69,30 +69,30 @@ def within(network: int, work: Callable[[], T]) -> T:
         set_namespace(f"/proc/self/fd/{network}", CLONE_NEWNET)
         return work()
 
-    return astray(work_there)
+    return in_throwaway_thread(work_there)
 
 
 def new_network() -> int:
-    """A descriptor of a new network namespace, which lives while it or a process in it does.
+    """Return the descriptor of a new network namespace, which lasts while the descriptor is open or a process is in it.
 
     Raises:
-        OSError: this user may not.
+        OSError: the kernel does not allow this user to do so.
     """
 
     def make() -> int:
         unshare(CLONE_NEWNET)
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    return astray(make)
+    return in_throwaway_thread(make)
 
 
 def gain_networks() -> bool:
-    """Make sure that this process may make network namespaces: if not as it is, then inside a user namespace of its own.
+    """Enable this process to create network namespaces, if necessary in a user namespace of its own.
 
-    The process must have only one thread. Inside, it is still the same user.
+    The process must have one thread. It keeps its user id.
 
     Returns:
-        True if it now is in a user namespace of its own.
+        Whether the process is now in a user namespace of its own.
 
     Raises:
         AtollError: `wan.unavailable`: the kernel allows neither.
@@ -114,9 +114,10 @@ def gain_networks() -> bool:
 
 
 def _may_make_networks() -> bool:
-    """Tried in a child: a thread that has just ended may still count, and then no user namespace could be made.
+    """Return whether this process may create and configure network namespaces.
 
-    Root may lack the capability to make namespaces, or that to configure interfaces in them; with a user namespace it has both.
+    A child tries it: in this process, a thread that has just ended might still count, which would prevent a user namespace. Root may
+    lack the capability to create namespaces, or to configure interfaces in them; in a user namespace it has both.
     """
     child = os.fork()
     if child == 0:
@@ -132,7 +133,7 @@ def _may_make_networks() -> bool:
 
 
 def set_sysctl(name: str, value: str) -> None:
-    """Set an option of the network namespace that the calling thread is in; the kernel may lack it.
+    """Set an option of the network namespace of the calling thread, if the kernel has the option.
 
     Args:
         name: path below /proc/sys.

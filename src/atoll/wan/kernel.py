@@ -1,4 +1,4 @@
-"""The kernel emulator: a veth pair for each link, netem on both its ends, routes through the nodes between."""
+"""The kernel emulator: a veth pair for each link, netem at both its ends, and routes through the nodes between."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from atoll.wan.isolation import new_network, set_sysctl, within
 from atoll.wan.userspace import open_ports
 
 _LOOPBACK = 1
-_HEADER = 14  # bytes of Ethernet that the kernel counts
-_ONLINK = 4  # RTNH_F_ONLINK: the neighbour has the address, though no prefix on the device says so
+_HEADER = 14  # bytes of the Ethernet header, which the kernel counts
+_ONLINK = 4  # RTNH_F_ONLINK: the neighbour has the address, though no prefix of the device contains it
 
 T = TypeVar("T")
 
 
-class Kernel:
-    """Implements `Emulator`. Routers have a network of their own too, as the kernel forwards there.
+class KernelEmulator:
+    """The `Emulator` that uses netem. Routers have network namespaces too, in which the kernel forwards.
 
     Args:
-        addresses: of the nodes.
-        shape: whether to use netem at all; without it links are as fast as the kernel is (for tests where the kernel lacks netem).
+        addresses: the addresses of the nodes.
+        shape: whether to use netem; without it, links are as fast as the kernel (for tests where the kernel lacks netem).
     """
 
     name = "netem"
@@ -43,13 +43,13 @@ class Kernel:
         self._routes: dict[Ends, str] = {}
 
     def add(self, node: Node) -> None:
-        """The address is on the loopback device, as that of a router often is."""
+        """Create the node's namespace, with its address on the loopback device, as routers often have it."""
         self._networks[node.name] = new_network()
         address = str(self._addresses.of(node.name))
 
         def prepare(ip: IPRoute) -> None:
             set_sysctl("net/ipv4/ip_forward", "1")
-            set_sysctl("net/ipv4/conf/all/rp_filter", "0")  # the way back may be another one
+            set_sysctl("net/ipv4/conf/all/rp_filter", "0")  # the return path may be another one
             set_sysctl("net/ipv4/conf/default/rp_filter", "0")
             set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")
             open_ports()
@@ -59,11 +59,11 @@ class Kernel:
         self._inside(node.name, prepare)
 
     def remove(self, name: str) -> None:
-        """Its links are gone already."""
+        """Close the node's namespace, whose links have been removed."""
         os.close(self._networks.pop(name))
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """The veth pair is made with the first of the two directions."""
+        """Set netem of this direction, and create the veth pair if this is the first of the two directions."""
         if ends not in self._up and ends[::-1] not in self._up:
             self._lay(ends)
         was_up = self._up.get(ends, True)
@@ -73,7 +73,7 @@ class Kernel:
 
         def shape(ip: IPRoute, index: int) -> None:
             if was_up and not up:
-                ip.tc("del", index=index)  # with what is under way
+                ip.tc("del", index=index)  # drops the packets in transit
             netem.replace(index, wire, up=up)
 
         if was_up and not up:
@@ -81,7 +81,7 @@ class Kernel:
         self._at(ends, shape)
 
     def unwire(self, ends: Ends) -> None:
-        """The veth pair goes with the second of the two directions."""
+        """Remove the veth pair if this is the second of the two directions."""
         del self._up[ends]
         self._before.pop(ends, None)
         if ends[::-1] not in self._up:
@@ -89,7 +89,7 @@ class Kernel:
             self._routes = {key: hop for key, hop in self._routes.items() if (key[0], hop) not in (ends, ends[::-1])}
 
     def route(self, hops: Mapping[Ends, str]) -> None:
-        """Only what differs is told to the kernel."""
+        """Send the kernel the routes that differ."""
         names = {node for node, _to in (*hops, *self._routes) if node in self._networks}
         for name in sorted(names):
             wanted = {to: hop for (node, to), hop in hops.items() if node == name}
@@ -99,11 +99,11 @@ class Kernel:
         self._routes = dict(hops)
 
     def network(self, name: str) -> int | None:
-        """Routers have one too."""
+        """Return the descriptor of a site's or router's namespace."""
         return self._networks.get(name)
 
     def counters(self) -> dict[Ends, Counters]:
-        """As the kernel counts: it does not tell what was lost by chance from what found the queue full."""
+        """Return the kernel's counters, which do not separate random loss from a full queue."""
         return {ends: self._count(ends) for ends in self._up}
 
     def _count(self, ends: Ends) -> Counters:
@@ -119,10 +119,10 @@ class Kernel:
         return Counters(**{name: getattr(now, name) + getattr(before, name) for name in Counters.__dataclass_fields__})
 
     def check(self) -> None:
-        """The kernel does not fail."""
+        """Do nothing, because the kernel does not stop moving packets."""
 
     def close(self) -> None:
-        """Devices go with their networks."""
+        """Close the namespaces, and with them their devices."""
         for descriptor in self._networks.values():
             os.close(descriptor)
         self._networks, self._up, self._routes = {}, {}, {}
@@ -139,7 +139,7 @@ class Kernel:
 
         self._inside(start, make)
         for name, neighbour in (ends, ends[::-1]):
-            # One segment a packet: else netem would lose, and hold back, 64 kilobytes at once.
+            # One segment a packet: otherwise netem would lose, or delay, 64 kB at once.
             self._at((name, neighbour), lambda ip, index: ip.link("set", index=index, gso_max_segs=1, state="up"))
 
     def _reroute(self, ip: IPRoute, name: str, wanted: Mapping[str, str], had: Mapping[str, str]) -> None:
@@ -167,14 +167,14 @@ class Kernel:
 
 
 def from_statistics(octets: int, packets: int, drops: int, waiting: int, *, up: bool) -> Counters:
-    """The kernel's numbers of one queue as counters.
+    """Return the kernel's statistics of one queue as counters.
 
     Args:
-        octets: sent, Ethernet's header included.
-        packets: sent.
-        drops: lost, or dropped because of a full queue or a cut.
-        waiting: packets in the queue and under way.
-        up: False if the link is cut now, so that every drop is due to that.
+        octets: bytes sent, with Ethernet headers.
+        packets: packets sent.
+        drops: packets lost, or dropped because of a full queue or a cut.
+        waiting: packets in the queue and in transit.
+        up: whether the link is up; if it is cut, every drop counts as cut.
     """
     delivered = octets - _HEADER * packets
     counted = Counters(packets_in=packets + drops + waiting, bytes_in=delivered, packets_out=packets, bytes_out=delivered)

@@ -1,4 +1,4 @@
-"""The state of the links while a WAN runs: what was asked for, what was changed since, what is cut. Pure."""
+"""The state of the links of a running WAN: the topology, later changes, and cuts. Without input or output."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from atoll.errors import AtollError
 
 
 def spell(ends: Ends) -> str:
-    """The name of a link."""
+    """Return the name of a link."""
     return ":".join(ends)
 
 
 class Links:
-    """Says what every wire does now.
+    """The present state of every wire.
 
     Args:
-        network: as asked for.
-        rerouting: whether packets go around what is cut, and around what has become slow; else they keep their way.
+        network: the topology.
+        rerouting: whether packets take another way around links that are cut or have become slow; otherwise routes are fixed.
     """
 
     def __init__(self, network: Network, *, rerouting: bool = False) -> None:
@@ -33,27 +33,27 @@ class Links:
 
     @property
     def cuts(self) -> list[str]:
-        """The names of what is cut."""
+        """The names of the sites and links that are cut."""
         links = [spell(link) for link in self.network.links if frozenset(link) in self._cut_links]
         return sorted(self._cut_sites) + links
 
     def wire(self, ends: Ends) -> Wire:
-        """What a wire does, if it is up."""
+        """Return the properties of a wire when it is up."""
         return self._changed.get(ends, self.network.wires[ends])
 
     def up(self, ends: Ends) -> bool:
-        """False if it is cut, or one of its ends is."""
+        """Return False if the wire or one of its ends is cut."""
         return frozenset(ends) not in self._cut_links and not self._cut_sites.intersection(ends)
 
     def hops(self) -> dict[Ends, str]:
-        """By node and destination, the neighbour that comes next."""
+        """Return the next neighbour, by node and destination."""
         if not self.rerouting:
             return self.network.next_hops
         live = {ends: self.wire(ends) for ends in self.network.wires if self.up(ends)}
         return Network(self.network.nodes, live).next_hops
 
     def asked(self) -> list[dict[str, Any]]:
-        """For every two sites: the round trip `rtt_ms` as the links are now, None if nothing comes through, and its `jitter_ms`."""
+        """Return, for every two sites, the present round trip `rtt_ms` (`None` if they are separated) and its `jitter_ms`."""
         hops, sites = self.hops(), self.network.sites
         found = []
         for start, end in combinations(sites, 2):
@@ -66,7 +66,7 @@ class Links:
 
     @staticmethod
     def _way(hops: Mapping[Ends, str], start: str, end: str) -> Iterator[Ends | None]:
-        """The wires from one site to another; None is one that is missing."""
+        """Yield the wires from one site to another; `None` stands for a missing one and ends the path."""
         while start != end:
             hop = hops.get((start, end))
             if hop is None:
@@ -76,10 +76,10 @@ class Links:
             start = hop
 
     def find(self, name: str) -> Ends:
-        """The ends of a link, in the order they are named.
+        """Return the ends of a link, in the order of the given name.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: no link has the name.
         """
         start, colon, end = name.partition(":")
         if colon and ((start, end) in self.network.wires or (end, start) in self.network.wires):
@@ -88,12 +88,12 @@ class Links:
         raise AtollError("wan.unknown", f"no link {name}: expected one of {known}", "a link is named by its two ends: paris:lyon")
 
     def set(self, name: str, changes: Mapping[str, Any], *, one_way: bool = False) -> list[Ends]:
-        """Change what a link does.
+        """Change the properties of a link.
 
         Args:
-            name: of the link.
+            name: name of the link.
             changes: fields of `Wire`.
-            one_way: only from the first of its ends to the second.
+            one_way: whether to change only the direction from the first end to the second.
 
         Returns:
             The wires that changed.
@@ -118,7 +118,7 @@ class Links:
             The wires that are affected.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: no link or node has the name.
         """
         if self._is_node(name):
             self._cut_sites.add(name)
@@ -128,13 +128,13 @@ class Links:
         return self._both(ends)
 
     def heal(self, name: str | None = None) -> list[Ends]:
-        """Undo the cut of a link or a site, or all of them; what was set stays as it is.
+        """Undo the cut of a link or a site, or all cuts; changed properties stay.
 
         Returns:
             The wires that are affected.
 
         Raises:
-            AtollError: `wan.unknown`.
+            AtollError: `wan.unknown`: no link or node has the name.
         """
         if name is None:
             before = [ends for ends in self.network.wires if not self.up(ends)]
@@ -148,7 +148,7 @@ class Links:
         return self._both(ends)
 
     def follow(self, network: Network) -> None:
-        """Take another topology over; what was set or cut stays so where it still exists, unless the file now says something else."""
+        """Adopt another topology. Changes and cuts stay for the links that both topologies have with the same properties."""
         kept = {ends for ends, wire in network.wires.items() if self.network.wires.get(ends) == wire}
         self._changed = {ends: wire for ends, wire in self._changed.items() if ends in kept}
         self._cut_sites &= {node.name for node in network.nodes}
@@ -166,10 +166,10 @@ class Links:
 
 
 def check(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Make sure that what came over a socket are numbers that a wire can have.
+    """Check that the changes of a request are values that a wire can have, and return them.
 
     Raises:
-        AtollError: `wan.invalid`.
+        AtollError: `wan.invalid`: a value is out of range.
     """
 
     def fits(name: str, value: object) -> bool:
@@ -181,7 +181,7 @@ def check(changes: Mapping[str, Any]) -> dict[str, Any]:
 
     bad = _first(name for name, value in changes.items() if not fits(name, value))
     if bad is not None:
-        raise AtollError("wan.invalid", f"{bad}: {changes[bad]!r} makes no sense there")
+        raise AtollError("wan.invalid", f"{bad}: {changes[bad]!r} is out of range")
     return dict(changes)
 
 

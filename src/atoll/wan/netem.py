@@ -1,4 +1,4 @@
-"""The kernel's network emulator: whether it is there, and how a wire is told to it."""
+"""The kernel's network emulator, netem: its availability, and its configuration for a wire."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from atoll.cloud.network import Wire
 from atoll.namespaces import CLONE_NEWNET, unshare
 from atoll.wan.datapath import MTU, queue_ms
 from atoll.wan.emulator import REFUSALS
-from atoll.wan.isolation import astray
+from atoll.wan.isolation import in_throwaway_thread
 
 UNLIMITED = 4_000_000_000
-"""Bytes per second that stand for no limit. netem keeps packets in order, whatever the jitter, only where a rate is set."""
+"""Bytes per second that stand for no limit: netem keeps packets in order under jitter only if a rate is set."""
 
 _LONGEST_QUEUE = 1_000_000
-_SHORTEST_QUEUE = 1_000  # netem's own default; it counts what is under way too
+_SHORTEST_QUEUE = 1_000  # packets, netem's own default; packets in transit count too
 _LOOPBACK = 1
 _LACKING = (errno.ENOENT, errno.EOPNOTSUPP)  # no such kind of queue; no such kind of interface, or no queues at all
 _ANSWER = struct.Struct("=IHHIIi")  # a header, and the error
 
 
 def available() -> bool:
-    """True if the kernel has netem and veth pairs: it is asked for one of each, in a network namespace that lasts as long as the question.
+    """Return whether the kernel has netem and veth pairs, by creating one of each in a temporary network namespace.
 
     The process must be allowed to make network namespaces; see `isolation.gain_networks`.
 
@@ -50,14 +50,14 @@ def available() -> bool:
             return False
         return True
 
-    return astray(ask)
+    return in_throwaway_thread(ask)
 
 
 def replace(index: int, wire: Wire, *, up: bool) -> None:
-    """Make netem the queue of a device, or tell the one that it has something else.
+    """Make netem the queue of a device, or reconfigure the netem that is its queue.
 
     Raises:
-        OSError: the kernel refuses; ENOENT: it has no netem.
+        OSError: the kernel refuses; ENOENT means that it has no netem.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
         kernel.send(message(index, wire, up=up))
@@ -67,10 +67,10 @@ def replace(index: int, wire: Wire, *, up: bool) -> None:
 
 
 def message(index: int, wire: Wire, *, up: bool) -> bytes:
-    """What the kernel is told.
+    """Return the netlink message that configures netem.
 
-    pyroute2 builds it, but doesn't send it: the `IPRoute.tc` of version 0.9.7 adds the rate a second time, as that of an estimator, which
-    the kernel refuses, and its `nlm_request` is broken.
+    pyroute2 builds it, but doesn't send it: the `IPRoute.tc` of version 0.9.7 adds the rate a second time, as the rate of an
+    estimator, which the kernel refuses, and its `nlm_request` is broken.
     """
     made = tcmsg()
     made["index"], made["parent"] = index, TC_H_ROOT
@@ -81,7 +81,7 @@ def message(index: int, wire: Wire, *, up: bool) -> bytes:
 
 
 def parameters(wire: Wire, *, up: bool = True) -> dict[str, Any]:
-    """In pyroute2's terms: times in microseconds, probabilities in percent, rate in bytes per second, the queue in packets."""
+    """Return pyroute2's parameters: times in microseconds, probabilities in percent, rate in bytes per second, the queue in packets."""
     if not up:
         return {"loss": 100, "limit": _SHORTEST_QUEUE}
     rate = UNLIMITED if wire.rate_mbit is None else wire.rate_mbit * 1e6 / 8
@@ -98,7 +98,7 @@ def parameters(wire: Wire, *, up: bool = True) -> dict[str, Any]:
 
 
 def _limit(wire: Wire) -> int:
-    """Packets under way and in the queue, if all were as large as can be."""
+    """Return the most packets in transit and in the queue, if all have the largest size."""
     if wire.rate_mbit is None:
         return _LONGEST_QUEUE
     seconds = (wire.delay_ms + wire.jitter_ms + queue_ms(wire)) / 1e3

@@ -1,4 +1,4 @@
-"""Measures round trips between sites, without any program in them: one UDP socket in each, and one loop over all of them."""
+"""Measurement of round trips between sites, without a program in them: one UDP socket in each, and one loop over all sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUESTION, _ANSWER = 0, 1
 
 
 def open_socket(address: str) -> socket.socket:
-    """A UDP socket in the network of the calling thread."""
+    """Return a UDP socket in the network of the calling thread."""
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.setblocking(False)
     made.bind((address, 0))
@@ -24,11 +24,11 @@ def open_socket(address: str) -> socket.socket:
 
 
 class Echo(NamedTuple):
-    """What became of one packet.
+    """The result of one packet.
 
     Attributes:
-        sent_s: when it was sent, in seconds of the monotonic clock.
-        rtt_ms: until it was back, in milliseconds; None if it did not come back.
+        sent_s: time of sending, in seconds of the monotonic clock.
+        rtt_ms: round trip in milliseconds; `None` if the packet was lost.
     """
 
     sent_s: float
@@ -36,31 +36,28 @@ class Echo(NamedTuple):
 
 
 class Probe:
-    """Sends packets from sites to sites, each of which sends them back.
+    """A measurement: packets from sites to sites, which return them.
 
     Args:
-        sockets: of the sites.
-        pairs: from which site to which.
-        count: packets of each pair.
-        interval_s: between two packets of one pair, in seconds.
+        sockets: the sockets of the sites, by name.
+        pairs: first and second site of each measurement.
+        count: number of packets of each pair.
+        interval_s: seconds between two packets of a pair.
     """
 
     def __init__(self, sockets: Mapping[str, socket.socket], pairs: Sequence[Pair], count: int, interval_s: float) -> None:
         self._sockets, self._pairs = sockets, pairs
         self._addresses = {site: each.getsockname() for site, each in sockets.items()}
-        step = interval_s / max(1, len(pairs))  # the pairs take turns, so that they don't wait for one another
+        step = interval_s / max(1, len(pairs))  # spread over the interval, so that pairs do not delay one another
         self._schedule = sorted((turn * interval_s + index * step, index, turn) for turn in range(count) for index in range(len(pairs)))
         self.echoes: dict[Pair, list[Echo]] = {pair: [Echo(0.0, None)] * count for pair in pairs}
         self._missing = count * len(pairs)
 
     def run(self, patience_s: float) -> dict[Pair, list[Echo]]:
-        """Send all, and wait for what comes back.
+        """Send all packets, wait for the answers, and return the results of each pair in the order sent.
 
         Args:
-            patience_s: for how long after the last packet.
-
-        Returns:
-            What became of the packets of each pair, in the order sent.
+            patience_s: seconds to wait after the last packet.
         """
         begun, position = time.monotonic(), 0
         with selectors.DefaultSelector() as selector:
@@ -84,7 +81,7 @@ class Probe:
         message = _MESSAGE.pack(_QUESTION, index, turn, now_ns)
         try:
             self._sockets[start].sendto(message, self._addresses[end])
-        except OSError:  # unreachable is as good as lost
+        except OSError:  # an unreachable site counts as a lost packet
             return
 
     def _receive(self, at: socket.socket) -> None:

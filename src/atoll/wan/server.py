@@ -1,53 +1,53 @@
-"""The WAN's side of its control socket: a connection is one request, and its answer; see `atoll.wire`."""
+"""The requests that a WAN answers on its control socket."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import json
 import os
 import socket
 import threading
-import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from atoll import wire
 from atoll.cloud.network import Network
+from atoll.control.server import ControlServer, Exchange, Handler
 from atoll.errors import AtollError
 from atoll.wan.fabric import Fabric
 from atoll.wan.isolation import within
 from atoll.wan.probe import Echo, Probe, open_socket
 
 _BACKLOG = 128
-_PATIENCE_S = 10.0
+_CLOSE_S = 5.0
 _MOST_PROBES = 10_000
 _Request = Mapping[str, Any]
 
+T = TypeVar("T")
 
-class Server:
-    """Answers requests until one of them is to end.
+
+class WanServer:
+    """Answers requests until one of them asks the WAN to end.
 
     Args:
         fabric: the WAN.
-        path: of the socket.
-        rootless: True if the WAN is in a user namespace of its own.
-        tied_to: the process with which the WAN ends; None if with none.
+        path: the path of the socket.
+        rootless: whether the WAN is in a user namespace of its own.
+        tied_to: the process with which the WAN ends; `None` if it ends with no process.
 
     Attributes:
         ended: set by the request to end.
-        tied_to: as above, until a request names another process.
+        tied_to: the process with which the WAN ends; a request may name another one.
     """
 
     def __init__(self, fabric: Fabric, path: Path, *, rootless: bool, tied_to: int | None) -> None:
-        self._fabric, self._path, self._rootless = fabric, path, rootless
+        self._fabric, self._rootless = fabric, rootless
         self.tied_to = tied_to
-        self._one = threading.Lock()  # requests are answered one after the other
+        self._turn = threading.Lock()
         self.ended = threading.Event()
-        self._verbs: dict[str, Callable[[_Request], Any]] = {
+        work: dict[str, Callable[[_Request], Any]] = {
             "show": lambda _request: {"pid": os.getpid(), "rootless": rootless, "tied_to": self.tied_to, **fabric.describe()},
             "tie": self._tie,
             "apply": lambda request: fabric.apply(Network.from_json(request["network"])),
@@ -58,77 +58,58 @@ class Server:
             "namespace": lambda request: asdict(fabric.namespace(request["site"], rootless=self._rootless)),
             "end": lambda _request: self.ended.set(),
         }
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with suppress(FileNotFoundError):
-            path.unlink()
-        wire.at(path, self._listener.bind)
-        path.chmod(0o600)
-        self._listener.listen(_BACKLOG)
+        handlers: dict[str, Handler] = {verb: partial(self._in_turn, each) for verb, each in work.items()}
+        handlers |= {"listen": self._listen, "probe": self._probe}
+        self._server = ControlServer(path, handlers, name="the WAN", invalid="wan.invalid", failed="wan.failed")
+        self._loop = asyncio.new_event_loop()
 
     def start(self) -> None:
-        """Answer, in a thread."""
-        threading.Thread(target=self._accept, name="control", daemon=True).start()
+        """Listen on the socket, and answer requests in a thread.
+
+        Raises:
+            OSError: the directory of the socket cannot be written to.
+        """
+        threading.Thread(target=self._loop.run_forever, name="control", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
 
     def close(self) -> None:
-        """Listen no more."""
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        self._listener.close()
+        """Stop listening on the control socket."""
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _address = self._listener.accept()
-            except OSError:  # closed
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+        async def close() -> None:
+            self._server.close()
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            connection.settimeout(_PATIENCE_S)
-            with connection.makefile("rb") as file:
-                line = file.readline(wire.LINE_LIMIT)
-            sockets: list[socket.socket] = []
-            answer = wire.encode(self._answer(line, sockets))
-            if sockets:
-                socket.send_fds(connection, [answer], [each.fileno() for each in sockets])
-                for each in sockets:
-                    each.close()
-            else:
-                connection.sendall(answer)
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(_CLOSE_S)
 
-    def _answer(self, line: bytes, sockets: list[socket.socket]) -> dict[str, Any]:
-        try:
-            request = json.loads(line)
-            if request["verb"] == "probe":  # takes long, and changes nothing
-                return {"ok": self._probe(request)}
-            with self._one:
-                if request["verb"] == "listen":
-                    sockets += self._listen(request)
-                    return {"ok": None}
-                return {"ok": self._verbs[request["verb"]](request)}
-        except AtollError as error:
-            return {"error": wire.error_to_json(error)}
-        except (KeyError, TypeError, ValueError) as error:
-            return {"error": wire.error_to_json(AtollError("wan.invalid", f"not a request: {error!r}"))}
-        except Exception as error:
-            traceback.print_exc()
-            return {"error": wire.error_to_json(AtollError("wan.failed", f"the WAN's error: {error!r}"))}
+    async def _in_turn(self, work: Callable[[_Request], Any], exchange: Exchange) -> Any:
+        """Do the work of a request while no other request is being worked on."""
+
+        def one() -> Any:
+            with self._turn:
+                return work(exchange.request)
+
+        return await _in_thread(one)
 
     def _tie(self, request: _Request) -> None:
         self.tied_to = int(request["pid"])
 
-    def _listen(self, request: _Request) -> list[socket.socket]:
-        addresses = [(str(host), int(port)) for host, port in request["addresses"]]
-        return within(self._fabric.network(request["site"]), lambda: listeners(addresses))
+    async def _listen(self, exchange: Exchange) -> None:
+        def listen(request: _Request) -> list[socket.socket]:
+            addresses = [(str(host), int(port)) for host, port in request["addresses"]]
+            return within(self._fabric.network(request["site"]), lambda: listeners(addresses))
 
-    def _probe(self, request: _Request) -> list[list[Echo]]:
+        exchange.sockets += await self._in_turn(listen, exchange)
+
+    async def _probe(self, exchange: Exchange) -> list[list[Echo]]:
+        request = exchange.request
+        return await _in_thread(lambda: self._measure(request))  # takes long and changes nothing: not in turn
+
+    def _measure(self, request: _Request) -> list[list[Echo]]:
         pairs = [(str(start), str(end)) for start, end in request["pairs"]]
         if not pairs or not 1 <= request["count"] <= _MOST_PROBES:
             raise AtollError("wan.invalid", f"nothing to measure, or more than {_MOST_PROBES} packets")
         sockets: dict[str, socket.socket] = {}
         try:
-            with self._one:
+            with self._turn:
                 for site in sorted({site for pair in pairs for site in pair}):
                     network = self._fabric.network(site)
                     sockets[site] = within(network, partial(open_socket, str(self._fabric.addresses.of(site))))
@@ -139,8 +120,30 @@ class Server:
         return [found[pair] for pair in pairs]
 
 
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run a function in a daemon thread, which, unlike the threads of an executor, does not keep the process from ending.
+
+    Raises:
+        AtollError: `wan.invalid`: the request lacks a field, or a field has the wrong type; and as `work`.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            settle = partial(done.set_result, work())
+        except (KeyError, TypeError, ValueError) as error:
+            settle = partial(done.set_exception, AtollError("wan.invalid", f"not a request: {error!r}"))
+        except Exception as error:
+            settle = partial(done.set_exception, error)
+        loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done
+
+
 def listeners(addresses: list[tuple[str, int]]) -> list[socket.socket]:
-    """Listening TCP sockets, in the network of the calling thread: all, or none.
+    """Return listening TCP sockets in the network of the calling thread: on all addresses, or on none.
 
     Raises:
         AtollError: `port.in_use`, `port.unusable`.

@@ -18,22 +18,22 @@ from atoll.namespaces import CLONE_NEWNET, unshare
 from atoll.wan.addresses import Addresses
 from atoll.wan.datapath import MTU, Counters, Datapath
 from atoll.wan.emulator import DEVICE
-from atoll.wan.isolation import astray, new_network, set_sysctl, within
+from atoll.wan.isolation import in_throwaway_thread, new_network, set_sysctl, within
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _TUN = "/dev/net/tun"
 
 QUEUE_PACKETS = 10_000
-"""Packets that a device holds for the emulator, so that none is lost while that waits for a processor."""
+"""Packets that a device holds for the emulator, so that none is lost while the emulator waits for a processor."""
 
 
-class Userspace:
-    """Implements `Emulator`.
+class UserspaceEmulator:
+    """The `Emulator` that moves packets itself, for kernels without netem.
 
     Args:
-        addresses: of the nodes.
-        seed: of what is lost and what is late; random if None.
+        addresses: the addresses of the nodes.
+        seed: seed of the random numbers for loss and jitter; random if `None`.
 
     Raises:
         AtollError: `wan.unavailable`.
@@ -52,7 +52,7 @@ class Userspace:
         self._datapath.start()
 
     def add(self, node: Node) -> None:
-        """A router has no network of its own: the loop forwards in its place."""
+        """Create a site's namespace and device; a router needs none, as the loop forwards in its place."""
         if not node.site:
             return
         network = self._networks[node.name] = new_network()
@@ -61,25 +61,25 @@ class Userspace:
         self._datapath.attach(self._addresses.numbers[node.name], device)
 
     def remove(self, name: str) -> None:
-        """The device vanishes with its descriptor, the network when nobody uses it any more."""
+        """Close a site's device and namespace; the kernel removes the namespace when its last user has ended."""
         if name in self._devices:
             self._datapath.attach(self._addresses.numbers[name], None)
             os.close(self._devices.pop(name))
             os.close(self._networks.pop(name))
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """Numbers of wires are given once."""
+        """Set the wire in the data path, with a number that no other wire has."""
         if ends not in self._numbers:
             taken = set(self._numbers.values())
             self._numbers[ends] = next(number for number in count() if number not in taken)
         self._datapath.wire(self._numbers[ends], self._addresses.numbers[ends[1]], wire, up=up)
 
     def unwire(self, ends: Ends) -> None:
-        """What is under way is lost."""
+        """Remove the wire; packets in transit are lost."""
         self._datapath.wire(self._numbers.pop(ends), -1, Wire(), up=False)
 
     def route(self, hops: Mapping[Ends, str]) -> None:
-        """Only what differs is told to the loop."""
+        """Set the routes that have changed in the loop."""
         numbers = self._addresses.numbers
         routes = {(numbers[node], numbers[to]): self._numbers[node, hop] for (node, to), hop in hops.items()}
         for node, to in self._routes.keys() - routes.keys():
@@ -90,21 +90,21 @@ class Userspace:
         self._routes = routes
 
     def network(self, name: str) -> int | None:
-        """None for a router."""
+        """Return the descriptor of a site's namespace; `None` for a router."""
         return self._networks.get(name)
 
     def counters(self) -> dict[Ends, Counters]:
-        """As the loop counts."""
+        """Return the counters of the loop."""
         counted = self._datapath.counters(max(self._numbers.values(), default=-1) + 1)
         return {ends: counted[number] for ends, number in self._numbers.items()}
 
     def check(self) -> None:
-        """The loop may have met an error."""
+        """Raise the error with which the loop has ended."""
         if self._datapath.failure is not None:
             raise self._datapath.failure
 
     def close(self) -> None:
-        """The loop ends before its devices go."""
+        """Stop the loop, then close its devices and the namespaces."""
         self._datapath.stop()
         for descriptor in (*self._devices.values(), *self._networks.values()):
             os.close(descriptor)
@@ -112,10 +112,10 @@ class Userspace:
 
 
 def check() -> None:
-    """Make sure that TUN devices can be made: one is, in a network namespace that lasts as long as the question.
+    """Check that TUN devices can be created, by creating one in a temporary network namespace.
 
     Raises:
-        AtollError: `wan.unavailable`: there is no such device, this user may not open it, or it is another one.
+        AtollError: `wan.unavailable`: /dev/net/tun does not exist, this user may not open it, or it is another device.
     """
 
     def ask() -> None:
@@ -123,7 +123,7 @@ def check() -> None:
         os.close(_open_device())
 
     try:
-        astray(ask)
+        in_throwaway_thread(ask)
     except OSError as error:
         text = f"{_TUN} can't be used: {error.strerror}"
         hint = "the userspace emulator needs it: `modprobe tun`, and `chmod 666 /dev/net/tun` as most distributions have it"
@@ -131,7 +131,7 @@ def check() -> None:
 
 
 def _open_device() -> int:
-    """A descriptor of a new device in the network of the calling thread; the device vanishes with it.
+    """Return the descriptor of a new device in the network of the calling thread; the device ends with the descriptor.
 
     Raises:
         OSError: see `check`.
@@ -146,9 +146,9 @@ def _open_device() -> int:
 
 
 def _plug(address: str, whole: str) -> int:
-    """Make the device of the site whose network the calling thread is in, with its address and the way to all others."""
+    """Create the device of a site in the network of the calling thread, with its address and the route to all other sites."""
     device = _open_device()
-    set_sysctl(f"net/ipv6/conf/{DEVICE}/disable_ipv6", "1")  # it would ask for routers
+    set_sysctl(f"net/ipv6/conf/{DEVICE}/disable_ipv6", "1")  # IPv6 would send router solicitations
     open_ports()
     with IPRoute() as ip:
         ip.link("set", index=1, state="up")
@@ -160,7 +160,7 @@ def _plug(address: str, whole: str) -> int:
 
 
 def open_ports() -> None:
-    """Let everybody in this network listen on every port, and ping."""
+    """Allow every user in this network to listen on all ports, and to ping."""
     set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-    with suppress(OSError):  # a group that the user namespace does not know
+    with suppress(OSError):  # the user namespace may not map the group
         set_sysctl("net/ipv4/ping_group_range", f"{os.getegid()} {os.getegid()}")

@@ -1,9 +1,9 @@
-"""Sockets of Zenoh that do not linger.
+"""Switches off lingering for Zenoh's sockets.
 
-Zenoh has its sockets linger for ten seconds: to close one waits until the other side has acknowledged all (`TLS_LINGER_TIMEOUT` in
-io/zenoh-links/zenoh-link-tls/src/lib.rs, which can be changed only when it is compiled). On Linux that holds for sockets too whose calls
-never wait otherwise. So a link that is cut, once it is given up, stops the thread that carries the messages of all other links; five
-such links stop it for most of a minute. Without it the kernel sends what is left all the same, and nobody waits.
+Zenoh makes its sockets linger for ten seconds: closing one waits until the other side has acknowledged everything (`TLS_LINGER_TIMEOUT` in
+io/zenoh-links/zenoh-link-tls/src/lib.rs, a constant). On Linux that also holds for non-blocking sockets. So when a cut link is given up, it
+stops the thread that carries the messages of all other links; five such links stop it for most of a minute. Without lingering the kernel
+still sends what is left, and nothing waits.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _OFF = struct.pack("ii", 0, 0)  # struct linger: l_onoff, l_linger
 
 
 def connections() -> Iterator[socket.socket]:
-    """The TCP sockets that this process has now, each as a duplicate that lives until the next one is asked for."""
+    """Yield the TCP sockets of this process, each as a duplicate that lives until the next one is taken."""
     for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # it is closed meanwhile
+        with contextlib.suppress(OSError):  # it was closed meanwhile
             if not path.is_socket():
                 continue
             descriptor = os.dup(int(path.name))
@@ -40,17 +40,17 @@ def connections() -> Iterator[socket.socket]:
 
 
 def off() -> None:
-    """Have none of them linger."""
+    """Switch off lingering for all TCP sockets of this process."""
     for connection in connections():
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _OFF)
 
 
 def watch(session: zenoh.Session) -> Any:
-    """Have none of a session's sockets linger, nor those of links to come.
+    """Switch off lingering for the present and future sockets of a session.
 
     Returns:
-        What is to be undeclared before the session is closed.
+        The listener to undeclare before the session is closed.
     """
     listener: Any = session.info.declare_transport_events_listener(zenoh.handlers.RingChannel(1))
     threading.Thread(target=_follow, args=(listener.handler,), name="no-linger", daemon=True).start()
@@ -59,11 +59,11 @@ def watch(session: zenoh.Session) -> Any:
 
 
 def _follow(events: Any) -> None:
-    """Look at all sockets whenever a link has come or gone, as long as that is told.
+    """Handle all sockets whenever a link has come or gone, until the listener is undeclared.
 
-    Not as a callback: a thread of Zenoh's would wait for the interpreter, and the interpreter, when nobody refers to the session of a
-    router in this process any more, for all of Zenoh's threads.
+    Not a callback: a thread of Zenoh's would wait for the interpreter. If nothing in this process refers to a router's session any more,
+    the interpreter in turn waits for all of Zenoh's threads.
     """
-    with contextlib.suppress(zenoh.ZError):  # it is undeclared
+    with contextlib.suppress(zenoh.ZError):  # the listener is undeclared
         while events.recv():
             off()

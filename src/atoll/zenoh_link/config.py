@@ -1,4 +1,4 @@
-"""Zenoh's configuration, from what this driver lets one choose."""
+"""Zenoh's configuration, from the settings that the bus and the mesh offer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 import zenoh
 
 _RUNTIME = "(app: (worker_threads: 1), net: (handover: app), acc: (handover: app), rx: (handover: app), tx: (handover: app))"
-"""One thread of Zenoh's own for all that it does, where it would start up to nine: a process of the bus sends a few thousand messages a
-second, and each further thread costs memory and switches."""
+"""The thread pools of Zenoh: one thread for everything, where it would start up to nine. A process sends a few thousand messages a
+second at most, and each further thread costs memory and context switches."""
 
 CLIENT_CONNECT_MS = 3000
-"""How long a client waits for its router; a TLS link over 300 ms takes a third of it."""
+"""Milliseconds that a client waits for its router; a TLS link with a round trip of 300 ms takes a third of it."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Files (PEM) of one side of a TLS link. With a certificate both sides must show one (mutual TLS)."""
+    """The PEM files of one side of a TLS link. With a certificate, both sides must show one (mutual TLS)."""
 
     ca_file: str
     cert_file: str = ""
@@ -29,7 +29,11 @@ class Tls:
     verify_name: bool = True
 
     def check(self) -> None:
-        """Raises ValueError: a file is not named or not there, which Zenoh would say only after its first connection."""
+        """Check the files now: Zenoh would report a missing one only after its first connection.
+
+        Raises:
+            ValueError: a file is not named or does not exist.
+        """
         if not self.ca_file:
             raise ValueError("TLS needs tls_ca_file, the certificate of the authority that signed the other side's")
         if bool(self.cert_file) != bool(self.key_file):
@@ -48,7 +52,7 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
     tls: Tls | None = None,
     multicast: bool = False,
 ) -> zenoh.Config:
-    """A configuration for `zenoh.open`.
+    """Return a configuration for `zenoh.open`.
 
     Args:
         mode: peer, client or router.
@@ -56,29 +60,19 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
         connect: endpoints to connect to, tried again for as long as the session lives.
         lease_s: seconds of silence after which a link counts as broken.
         tls: files for endpoints that begin with `tls/`.
-        multicast: look for others by multicast.
+        multicast: whether to look for others by multicast.
+
+    Raises:
+        ValueError: a file of `tls` is missing.
     """
     if mode != "router":
-        # Zenoh reads it when a process opens its first session (zenoh-runtime/src/lib.rs). A router needs more: it forwards in the thread
-        # that receives, which waits while a link is busy; were that the one that sends, too, it would wait for itself.
+        # Zenoh reads this variable when a process opens its first session (zenoh-runtime/src/lib.rs). A router needs more threads: it
+        # forwards in the receiving thread, which waits while a link is busy. If that were also the sending thread, it would wait for
+        # itself.
         os.environ.setdefault("ZENOH_RUNTIME", _RUNTIME)
-    settings: dict[str, Any] = {
-        "mode": mode,
-        "listen/endpoints": list(listen),
-        "listen/exit_on_failure": True,
-        "connect/endpoints": list(connect),
-        # A peer tries an endpoint that does not answer again for ever, in the background (-1). A client is nothing without its router:
-        # opening would take until there is one, so it fails, and who wants to send tries again. Once connected, Zenoh connects anew.
-        "connect/timeout_ms": CLIENT_CONNECT_MS if mode == "client" else -1,
-        "connect/exit_on_failure": mode == "client",
-        "connect/retry": {"period_init_ms": 500, "period_max_ms": 2000, "period_increase_factor": 2},
+    settings = _settings(mode, listen, connect) | {
         "scouting/multicast/enabled": multicast,
-        # Peers of one machine find each other in a directory, routers are named: gossip would only connect what was to go through a router.
-        "scouting/gossip/enabled": False,
         "transport/link/tx/lease": int(lease_s * 1000),
-        # Frames are a few KiB: a segment of 16 MiB for each process would cost more than it saves.
-        "transport/shared_memory/enabled": False,
-        "transport/unicast/max_sessions": 65535,
     }
     if tls is not None:
         settings |= _tls_settings(tls)
@@ -86,6 +80,26 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
     for key, value in settings.items():
         config.insert_json5(key, json.dumps(value))
     return config
+
+
+def _settings(mode: str, listen: Sequence[str], connect: Sequence[str]) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "listen/endpoints": list(listen),
+        "listen/exit_on_failure": True,
+        "connect/endpoints": list(connect),
+        # A peer tries an endpoint that does not answer again without end, in the background (-1). A client can't work without its router,
+        # and opening its session would wait for one: so it fails, and the sender tries again. Once connected, Zenoh reconnects.
+        "connect/timeout_ms": CLIENT_CONNECT_MS if mode == "client" else -1,
+        "connect/exit_on_failure": mode == "client",
+        "connect/retry": {"period_init_ms": 500, "period_max_ms": 2000, "period_increase_factor": 2},
+        # Peers of one machine find each other in a directory, and routers are named. Gossip would only add direct connections beside the
+        # routers.
+        "scouting/gossip/enabled": False,
+        # Frames are a few KiB: a segment of 16 MiB for each process would cost more than it saves.
+        "transport/shared_memory/enabled": False,
+        "transport/unicast/max_sessions": 65535,
+    }
 
 
 def _tls_settings(tls: Tls) -> dict[str, Any]:

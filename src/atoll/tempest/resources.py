@@ -1,4 +1,4 @@
-"""What Tempest needs to find on a site: images, flavors, an external network, a subnet pool. See python-tempestconf."""
+"""The resources that Tempest needs on a site: images, flavors, an external network, a subnet pool. See python-tempestconf."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from keystoneauth1.session import Session
 
 from atoll.errors import AtollError
 from atoll.services import Settings
-from atoll.services.ovn.layout import PHYSICAL_NETWORK
+from atoll.services.neutron.ovn.layout import PHYSICAL_NETWORK
 from atoll.site.clients import admin_session
 from atoll.site.guest_image import GuestImages
 
 IMAGES = ("tempest", "tempest-alt")
 IMAGE_BYTES = 4096
 FLAVORS = {"m1.nano": 64, "m1.tiny": 512}
-"""Nova's, with their MiB of memory, where no guest runs."""
+"""Names and MiB of memory of the flavors for the fake driver."""
 
 GUEST_FLAVORS = {"tempest": 128, "tempest-alt": 192}
-"""Those for the guest image, which needs more than the smallest of Nova's has."""
+"""Names and MiB of memory of the flavors for the guest image."""
 
 PUBLIC_NETWORK = "public"
 PUBLIC_RANGE = "172.24.4.0/24"
@@ -31,20 +31,20 @@ PUBLIC_RANGE = "172.24.4.0/24"
 
 POOL = "shared-default-v4"
 POOL_RANGE = "10.0.0.0/22"
-"""DevStack's range of the default subnet pool, from which Neutron makes a network for whoever boots a server without one."""
+"""DevStack's range of the default subnet pool, from which Neutron creates a network for a server that is booted without one."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What Tempest needs to find on a site, by id.
+    """The resources that Tempest needs on a site, by id.
 
     Attributes:
-        images: two that any user may boot.
-        flavors: two, the second one larger.
+        images: two images that any user may boot.
+        flavors: two flavors, the second one larger.
         public_network: id and name of an external network, for floating IPs and the gateways of routers.
-        subnet_pool: the default one for IPv4; tempest.conf doesn't name it.
+        subnet_pool: the default subnet pool for IPv4; tempest.conf does not contain it.
         extensions: aliases of the network API's extensions.
     """
 
@@ -56,14 +56,14 @@ class Resources:
 
 
 class Lookup:
-    """Looks resources up in a site's APIs as its administrator, and makes those that are missing.
+    """Finds resources in a site's APIs as its administrator, and creates those that are missing.
 
     Args:
-        settings: of the site.
-        create: make what is missing.
-        report: told of each resource that is made.
-        guest_image: the file of the image that guests boot; None if nothing is to be made, or no guest runs.
-        session: a keystoneauth session; None: a new one, as the site's administrator.
+        settings: settings of the site.
+        create: whether to create missing resources.
+        report: called with a message for each resource that is created.
+        guest_image: file of the guest image; `None` if nothing is to be created, or the site runs no guests.
+        session: a keystoneauth session; `None` means a new one of the site's administrator.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Lookup:
         self._session: Any = session or admin_session(settings)
 
     def resources(self) -> Resources:
-        """All that Tempest needs.
+        """Return the resources that Tempest needs.
 
         Raises:
-            AtollError: `tempest.missing`: something isn't there, and was not to be made; `site.not_running`: nobody answers.
+            AtollError: `tempest.missing`: a resource is missing and was not to be created; `site.not_running`: an API does not answer.
         """
         try:
             return Resources(
@@ -90,12 +90,12 @@ class Lookup:
                 extensions=tuple(sorted(item["alias"] for item in self._get("network", "/v2.0/extensions")["extensions"])),
             )
         except ClientException as error:
-            message = f"{self._settings.site} does not answer as it should: {str(error).splitlines()[0]}"
+            message = f"{self._settings.site} gives an unexpected answer: {str(error).splitlines()[0]}"
             raise AtollError("site.not_running", message, "see `atoll status`; bring it up with `atoll up`") from error
 
     def _image(self, name: str) -> str:
         if self._guest_image is not None:
-            # What is there may be of another version, or no guest's, so it is compared.
+            # An image of that name may be of another version, so its content is compared.
             uploaded = GuestImages(self._settings, self._session).upload(self._guest_image, name)
             if uploaded.made:
                 self._report(f"made image {name} on {self._settings.site}")
@@ -106,7 +106,7 @@ class Lookup:
         self._make("image", name)
         fields = {"name": name, "disk_format": "raw", "container_format": "bare", "visibility": "public"}
         image = str(self._post("image", "/v2/images", fields)["id"])
-        # No guest runs on the fake driver, so nothing has to be in it.
+        # No guest boots this image, so its content does not matter.
         self._session.put(
             self._settings.url("image", f"/v2/images/{image}/file"),
             data=bytes(IMAGE_BYTES),
@@ -123,7 +123,7 @@ class Lookup:
             if flavor["name"] == name:
                 return str(flavor["id"])
         self._make("flavor", name)
-        # Tempest reaches for volumes where a flavor has no disk.
+        # For a flavor without a disk, Tempest would use volumes.
         flavor = {"name": name, "ram": memory_mib, "vcpus": 1, "disk": 1}
         return str(self._post("compute", "/v2.1/flavors", {"flavor": flavor})["flavor"]["id"])
 
@@ -145,13 +145,13 @@ class Lookup:
         return network["id"], network["name"]
 
     def _provider(self) -> dict[str, str]:
-        """Where an external network is, if packets are to come through it."""
+        """Return the provider's attributes of the external network, if the site has a real one."""
         if not self._settings.outside:
             return {}
         return {"provider:network_type": "flat", "provider:physical_network": PHYSICAL_NETWORK}
 
     def _outside(self) -> dict[str, str]:
-        """The addresses of its subnet: the site's own is the gateway."""
+        """Return the addresses of its subnet, whose gateway is the site itself."""
         if not self._settings.outside:
             return {"cidr": PUBLIC_RANGE}
         own = IPv4Interface(self._settings.outside)
@@ -171,8 +171,8 @@ class Lookup:
             raise AtollError("tempest.missing", message, f"`atoll tempest-conf {self._settings.site}` makes it")
         self._report(f"making {kind} {name} on {self._settings.site}")
 
-    def _get(self, endpoint: str, path: str) -> Any:  # noqa: ANN401, RUF100
+    def _get(self, endpoint: str, path: str) -> Any:
         return self._session.get(self._settings.url(endpoint, path)).json()
 
-    def _post(self, endpoint: str, path: str, body: object) -> Any:  # noqa: ANN401, RUF100
+    def _post(self, endpoint: str, path: str, body: object) -> Any:
         return self._session.post(self._settings.url(endpoint, path), json=body).json()

@@ -1,7 +1,7 @@
-"""tempest.conf of a site: what OpenStack's own test suite must know to test it.
+"""The tempest.conf of a site, for OpenStack's own test suite.
 
 Accounts and addresses come from the site's settings, feature flags from its configuration files, and ids from its APIs. Options whose
-default fits any cloud are left out. Sources: tempest/config.py (what each option means), python-tempestconf (which resources it needs).
+default fits are left out. Sources: tempest/config.py (the meaning of each option), python-tempestconf (the resources that Tempest needs).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import configparser
 import json
 
 from atoll.services import Settings, ini
-from atoll.site.tempest_resources import Resources
+from atoll.tempest.resources import Resources
 
 
 def tempest_conf(settings: Settings, resources: Resources) -> str:
-    """A whole tempest.conf.
+    """Return the text of a tempest.conf.
 
     Args:
-        settings: of the site.
-        resources: what `Lookup` has found.
+        settings: settings of the site.
+        resources: the resources that `Lookup` has found.
     """
     head = f"# Tempest's configuration for the site {settings.site}, by `atoll tempest-conf`. It holds the site's admin password.\n"
     guests = _GUESTS if settings.hypervisor != "fake" else _NO_GUESTS
@@ -41,19 +41,19 @@ _SERVICES: ini.Sections = {
 }
 
 _NO_GUESTS: ini.Sections = {
-    # Nobody answers on a network that carries no packet.
+    # A fake data plane carries no packets, so that no guest answers.
     "validation": {"run_validation": False},
     "compute-feature-enabled": {
         "change_password": True,
         "personality": True,
-        # What the fake driver has no part in: there is nothing to look at.
+        # The fake driver has no consoles.
         "console_output": False,
         "serial_console": False,
         "spice_console": False,
         "vnc_console": False,
     },
 }
-"""What there is of guests with the fake driver, which records whatever it is told."""
+"""Features of guests with the fake driver, which only records them."""
 
 _GUESTS: ini.Sections = {
     "validation": {"run_validation": True, "connect_method": "floating", "image_ssh_user": "root", "image_alt_ssh_user": "root"},
@@ -61,7 +61,7 @@ _GUESTS: ini.Sections = {
         # A site has one host.
         "cold_migration": False,
         "live_migration": False,
-        # QEMU's guest agent would do the one; the other comes by a config drive, from which the guest image takes no files.
+        # The guest image has neither QEMU's guest agent, nor does it take files from a config drive.
         "change_password": False,
         "personality": False,
         "console_output": True,
@@ -70,10 +70,10 @@ _GUESTS: ini.Sections = {
         "vnc_console": True,
         "stable_rescue": True,
     },
-    # The rest of what the guest writes is gone with it.
+    # Only this directory of the guest is on its disk.
     "scenario": {"dhcp_client": "udhcpc", "target_dir": "/disk"},
 }
-"""What there is of them with libvirt and the guest image of `atoll image build`."""
+"""Features of guests with libvirt and the guest image of `atoll image build`."""
 
 
 def _accounts(settings: Settings) -> ini.Sections:
@@ -110,8 +110,8 @@ def _image(settings: Settings) -> ini.Sections:
     glance = _Configuration(settings, "glance/glance-api.conf")
     stores = [store.split(":") for store in glance.text("DEFAULT", "enabled_backends").split(",")]
     return {
-        # Glance looks into a bare image whether it is of the format that it is said to be, and refuses Tempest's, which are random bytes.
-        # In any other container it doesn't look, and what the flag below is about doesn't happen.
+        # Glance checks the format of a bare image, and refuses Tempest's images, which are random bytes. It does not check the content of
+        # other containers, so that the flag below stays false.
         "image": {
             "container_formats": ["ovf", "bare", "ami", "ari", "aki", "ova"],
             "image_caching_enabled": bool(glance.text("DEFAULT", "image_cache_dir")),
@@ -152,7 +152,7 @@ def _network(resources: Resources) -> ini.Sections:
 
 
 def _neutron_plugin(settings: Settings) -> ini.Sections:
-    """What neutron-tempest-plugin must know besides; Tempest alone passes it over."""
+    """Return the options of neutron-tempest-plugin, which Tempest without it ignores."""
     neutron = _Configuration(settings, "neutron/neutron.conf")
     tunnels = neutron.text("ml2", "project_network_types")
     sizes = [{"provider:network_type": tunnels, "mtu": mtu, "cidr": cidr} for mtu, cidr in _MTUS.items()]
@@ -172,15 +172,15 @@ def _neutron_plugin(settings: Settings) -> ini.Sections:
 
 
 _ZONE = "nova"
-"""What Neutron's agents call theirs, if nobody says otherwise."""
+"""The default availability zone of Neutron's agents."""
 
 
 _MTUS = {1200: "10.100.0.0/16", 1300: "10.200.0.0/16"}
-"""The plug-in's own two networks with their MTUs, which its default has in VXLAN."""
+"""MTU and prefix of the plug-in's two test networks, which it would create as VXLAN by default."""
 
 
 class _Configuration:
-    """A service's configuration file, as rendered."""
+    """A rendered configuration file of a service."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         # The last section and the last option of a name hold, as for oslo.config.
@@ -188,9 +188,9 @@ class _Configuration:
         self._parser.read(settings.etc / name, encoding="utf-8")
 
     def text(self, section: str, option: str) -> str:
-        """An option's value; empty if it isn't set."""
+        """Return an option's value; empty if it is not set."""
         return self._parser.get(section, option, fallback="")
 
     def number(self, section: str, option: str) -> int:
-        """An option's value; 0 if it isn't set."""
+        """Return an option's value; 0 if it is not set."""
         return self._parser.getint(section, option, fallback=0)

@@ -1,0 +1,62 @@
+"""`atoll bench stores`: engines of databases, measured at several distances from their servers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from atoll.cli.experiment import client_environment, say
+from atoll.cli.verb import json_option, verb
+
+
+class _RoundTrips(click.ParamType[tuple[int, ...]]):
+    """Round-trip times, with commas between them."""
+
+    name = "MS,MS,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the round-trip times in milliseconds."""
+        if isinstance(value, tuple):
+            return value
+        words = value.split(",")
+        if not all(word.isascii() and word.isdigit() and int(word) <= 1000 for word in words) or len(set(words)) < len(words):
+            self.fail(f"{value!r} is not a list of different whole milliseconds up to 1000, such as 0,10,50", param, ctx)
+        return tuple(map(int, words))
+
+
+@verb("stores", "atoll bench stores\natoll bench stores --rtt 0,50 --rounds 1 --seconds 4 --json")
+@click.option("--rtt", type=_RoundTrips(), default="0,10,50", show_default=True, help="Round-trip times to the server, in milliseconds.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Number of repetitions; the report has medians.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=8, show_default=True, help="Seconds for each engine and round trip.")
+@json_option
+def stores(*, as_json: bool, rtt: tuple[int, ...], rounds: int, seconds: float) -> None:
+    """Compare engines of databases: SQLite, and Redis with a replica at the site (docs/stores.md).
+
+    The same code uses both through SQLAlchemy, in turns, with one writer and with 16. With --json, the last line is one JSON object.
+    """
+    from atoll.bench.stores.experiment import StoreOptions, run
+    from atoll.bench.stores.redis_server import check_requirements
+    from atoll.bench.workspace import workspace
+
+    check_requirements()
+    with workspace(say) as root:
+        report = run(StoreOptions(rtt, rounds, seconds), root, client_environment(os.environ), say)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _print(report, rtt)
+
+
+def _print(report: Mapping[str, float], round_trips: tuple[int, ...]) -> None:
+    from atoll.bench.stores.experiment import ENGINES, rows
+    from atoll.cli.output import data_console, new_table
+
+    engines = [engine.upper() for engine in ENGINES]
+    table = new_table("", "RTT MS", *engines, "WANTED", numbers=("RTT MS", *engines))
+    for row in rows(report, round_trips):
+        table.add_row(*row)
+    data_console().print(table)

@@ -1,0 +1,56 @@
+"""`atoll bench trace`: measures the cost of recording requests."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from atoll.cli.experiment import client_environment, say
+from atoll.cli.verb import json_option, verb
+
+_COUNT = click.IntRange(min=1)
+
+KEYS = {
+    "reads_per_s": "reads per second",
+    "reads_ratio": "the same, as a share of that without tracing",
+    "boot_and_delete_s": "seconds for a boot and a deletion",
+    "boots_ratio": "boots and deletions in the same time, as a share",
+    "processor_s": "processor seconds of a turn",
+    "processor_ratio": "the same, as a multiple",
+    "memory_mb": "memory, MB",
+    "memory_ratio": "the same, as a multiple",
+    "spans": "spans in the store at the end",
+}
+"""Descriptions of the numbers, in the order of the table."""
+
+
+@verb("trace", "atoll bench trace\natoll bench trace --rounds 3 --json")
+@click.option("--rounds", type=_COUNT, default=10, show_default=True, help="Number of rounds, with one turn of each site.")
+@click.option("--requests", type=_COUNT, default=200, show_default=True, help="Number of reads in a turn.")
+@click.option("--clients", type=_COUNT, default=4, show_default=True, help="Number of clients that send them at once.")
+@click.option("--boots", type=_COUNT, default=4, show_default=True, help="Number of servers that are booted and deleted in a turn.")
+@json_option
+def trace(*, as_json: bool, **options: Any) -> None:
+    """Measure the throughput and the memory of a site with tracing off, at 1 % and at 100 %.
+
+    Three sites do the same work in turns, so that other load affects them alike: look at the ratios. With --json, the last line is one
+    JSON object.
+    """
+    from atoll.bench.tracing import MODES, TraceOptions, run
+    from atoll.bench.workspace import workspace
+
+    with workspace(say) as root:
+        report = run(TraceOptions(**options), root, client_environment(os.environ), say)
+    if as_json:
+        print(json.dumps(report))
+        return
+    from atoll.cli.output import data_console, new_table
+
+    titles = [mode.upper().replace("_PERCENT", " %") for mode in MODES]
+    table = new_table("", *titles, numbers=titles)
+    for key, meaning in KEYS.items():
+        table.add_row(meaning, *(str(report[mode].get(key, "")) for mode in MODES))
+    data_console().print(table)

@@ -1,0 +1,76 @@
+"""`atoll bench traffic`: counts the control traffic of operations."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from atoll.cli.experiment import client_environment, say
+from atoll.cli.verb import json_option, verb
+
+
+def _numbers(text: str, option: str, least: float) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part.removesuffix("ms")) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < least or len(set(numbers)) < len(numbers):
+        raise click.BadParameter(f"expected different numbers with commas, such as 1,10,100, got {text}", param_hint=option)
+    return tuple(sorted(numbers))
+
+
+@verb("traffic", "atoll bench traffic --json\natoll bench traffic --rtt 0,100 --guests 1,10,100,1000 --repeats 5")
+@click.option("--rtt", default="0,20,50,100,200", show_default=True, help="Round trips to the compute site, in milliseconds.")
+@click.option("--guests", default="1,10", show_default=True, help="Numbers of guests of the host whose periodic task is measured.")
+@click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="How often each operation is measured.")
+@json_option
+def traffic(*, as_json: bool, rtt: str, guests: str, repeats: int) -> None:
+    """Count calls, messages, statements and bytes of operations, with upstream's own traffic and with the reduced one.
+
+    Both clouds run at the same time, and are measured in turns. The counts are from traces (`atoll trace`). On a compute site, the slope of
+    the latency over the round trip is the number of sequential round trips. It needs root, since its clients are in the clouds' networks.
+    """
+    from atoll.bench.traffic.experiment import TrafficOptions, run
+    from atoll.bench.workspace import workspace
+
+    options = TrafficOptions(_numbers(rtt, "--rtt", 0), tuple(map(int, _numbers(guests, "--guests", 1))), repeats)
+    with workspace(say) as root:
+        report = run(options, root, client_environment(os.environ), say)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _print(report)
+
+
+_COLUMNS = {
+    "neutron_calls": "NEUTRON", "placement_calls": "PLACEMENT", "http_calls": "HTTP", "rpc_messages": "RPC", "sql_statements": "SQL",
+    "bytes": "BYTES", "cpu_s": "CPU S", "wall_s": "WALL S", "round_trips": "ROUND TRIPS",
+}  # fmt: skip
+"""The columns of the table by figure; each cell has the figure with stock traffic, then with reduced traffic."""
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    from atoll.cli.output import data_console, new_table
+
+    table = new_table("STOCK -> REDUCED", *_COLUMNS.values(), numbers=tuple(_COLUMNS.values()))
+    parts = (("operations", "{}"), ("far", "{}, compute site"), ("periodic", "update of a host with {} guests"))
+    for part, title in parts:
+        for name, figures in report[part].items():
+            table.add_row(title.format(name), *(_cell(figures, column) for column in _COLUMNS))
+    data_console().print(table)
+    for each in report["whatif"]:
+        click.echo(
+            f"what-if, {each['traffic']}: {each['operation']} at {each['rtt_ms']:g} ms: predicted {each['predicted_ms']:.0f} ms, "
+            f"measured {each['measured_ms']:.0f} ms ({each['error_percent']:+.1f} %)"
+        )
+
+
+def _cell(figures: Mapping[str, Any], column: str) -> str:
+    from atoll.bench.report import text
+
+    pair = [figures[variant].get(column) for variant in ("stock", "reduced")]
+    return "" if pair == [None, None] else " -> ".join(map(text, pair))

@@ -1,0 +1,53 @@
+"""`atoll cloudlet find`: the site nearest to a device."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from atoll.cli.output import plain, print_json
+from atoll.cli.verb import json_option, verb
+
+
+class _Address(click.ParamType[IPv4Address | IPv6Address]):
+    """An IPv4 or IPv6 address."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPv4Address | IPv6Address:
+        if isinstance(value, IPv4Address | IPv6Address):
+            return value
+        try:
+            return ip_address("" if "%" in value else value)  # a zone has a meaning on the device alone
+        except ValueError:
+            self.fail(f"{value} is no IPv4 or IPv6 address.", param, ctx)
+
+
+def _complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from openstack.config import OpenStackConfig
+
+    return [CompletionItem(name) for name in sorted(OpenStackConfig().get_cloud_names()) if name.startswith(incomplete)]
+
+
+@verb("find", "atoll cloudlet find --cloud paris\natoll cloudlet find --cloud paris --device 10.1.2.3 --json")
+@click.option(
+    "--cloud", metavar="NAME", shell_complete=_complete_cloud, help="The cloud in clouds.yaml. [default: OS_CLOUD, or OS_AUTH_URL …]"
+)
+@click.option("--device", type=_Address(), metavar="ADDRESS", help="The device's address. [default: the device that asks]")
+@json_option
+def command(cloud: str | None, device: IPv4Address | IPv6Address | None, *, as_json: bool) -> None:
+    """Print the site that is nearest to a device and takes another server.
+
+    The site's gateway that the credentials name is asked (CAMARA Simple Edge Discovery). Only a role that the operator names asks about
+    other devices, by --device; with that role, --device is needed.
+    """
+    from atoll.cloudlet.find import find
+
+    zone = find(cloud, device)
+    if as_json:
+        print_json(zone.data())
+    else:
+        click.echo(plain(f"{zone.name}  {zone.region}  {zone.url}"))

@@ -1,0 +1,266 @@
+"""`atoll experiment`: experiments from files, in clouds of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atoll.cli.experiment import client_environment
+from atoll.cli.output import data_console, duration, new_table, plain, print_json
+from atoll.cli.verb import Finite, Group, group, json_option, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from atoll.experiment.run import Run
+    from atoll.experiment.runner import Record, Say
+    from atoll.experiment.sweep import Cell
+
+
+class _Experiments(Group):
+    """A group of commands after whose interruption the finished cells are usable."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from atoll.cli.main import INTERRUPTED
+
+            hint = "no process is left, and finished cells are kept: the same command goes on with the others"
+            click.echo(f"error: interrupted\nhint: {hint}", err=True)
+            return INTERRUPTED
+
+
+@group("experiment", "atoll experiment run examples/experiments/distance.yaml\natoll experiment show distance", _Experiments)
+@click.option(
+    "--runs",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="ATOLL_EXPERIMENTS",
+    metavar="DIR",
+    help="The directory of all runs. [env: ATOLL_EXPERIMENTS; default: $XDG_DATA_HOME/atoll/experiments]",
+)
+@click.pass_context
+def command(ctx: click.Context, runs: Path | None) -> None:
+    """Run experiments from files, and compare their results.
+
+    Each cell of an experiment has a cloud of its own. A run has a directory, with its cells, a journal of their states, and raw samples in
+    Parquet. RUN is the name of that directory, the name of the experiment (its latest run), or a path.
+    """
+    if runs is None:
+        from platformdirs import user_data_path
+
+        runs = user_data_path("atoll") / "experiments"
+    ctx.meta["runs"] = runs.absolute()
+
+
+def _base() -> Path:
+    base = click.get_current_context().meta["runs"]
+    assert isinstance(base, Path)
+    return base
+
+
+def _say(text: str) -> None:
+    click.echo(f"experiment: {text}", err=True)
+
+
+def _warn(text: str) -> None:
+    """Show a warning, once in a command."""
+    shown = click.get_current_context().meta.setdefault("warned", set())
+    if text not in shown:
+        shown.add(text)
+        click.echo(plain(f"warning: {text}"), err=True)
+
+
+def _ground(cell: Cell, record: Record, say: Say) -> Mapping[str, Any]:
+    """Run a cell in a cloud on this machine."""
+    from atoll.bench.cells import Records, Work, run_cell
+    from atoll.experiment.samples import FaultEvent, Sample
+
+    work = Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker)
+    records = Records(lambda *fields: record(Sample(*fields)), lambda *fields: record(FaultEvent(*fields)))
+    return run_cell(work, client_environment(os.environ), records, say)
+
+
+@verb("run", "atoll experiment run examples/experiments/distance.yaml\natoll experiment run my-experiment.yaml --retry-failed")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--new", is_flag=True, help="Begin a new run, even if one of the same file is unfinished.")
+@click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
+@click.option("--dry-run", is_flag=True, help="Only check FILE, and print the number of cells and an estimate of the time.")
+def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool) -> int:
+    """Run the experiment of FILE, or go on with its latest run if that is unfinished.
+
+    Lists in FILE are swept: every combination is a cell, and cells run in random order by the seed. A failed cell does not end the run; the
+    exit code is 1 then. Clients work in the networks of several sites, so this needs root.
+    """
+    from atoll.experiment import machine
+    from atoll.experiment.document import read_experiment
+    from atoll.experiment.run import create
+    from atoll.experiment.sweep import cells
+
+    experiment = read_experiment(file)
+    made = cells(experiment, file.parent)
+    if dry_run:
+        from atoll.experiment.estimate import seconds
+
+        click.echo(f"{experiment.name}: {len(made)} cells, about {seconds(made) / 60:.0f} min on two idle cores")
+        return 0
+    run = None if new else _unfinished(experiment.name, [cell.to_json() for cell in made], again=retry_failed)
+    if run is None:
+        about = {"name": experiment.name, "seed": experiment.seed, "machine": machine.describe()}
+        run = create(_base(), about, made, file.read_text(encoding="utf-8"))
+    return _execute(run, again=retry_failed)
+
+
+def _unfinished(name: str, cells: list[dict[str, Any]], *, again: bool) -> Run | None:
+    """Return the latest run of the same cells, if it is unfinished."""
+    from atoll.experiment.run import runs
+
+    wanted = json.loads(json.dumps(cells))
+    same = [run for run in runs(_base(), _warn) if run.about["name"] == name and [cell.to_json() for cell in run.cells] == wanted]
+    if not same:
+        return None
+    finished = {"done"} if again else {"done", "failed"}
+    return same[-1] if any(state.state not in finished for state in same[-1].states().values()) else None
+
+
+def _execute(run: Run, *, again: bool) -> int:
+    from atoll.errors import AtollError
+    from atoll.experiment.runner import execute
+
+    _say(f"{run.name}: {len(run.cells)} cells, in {run.directory}")
+    outcome = execute(run, _ground, _say, again=again)
+    click.echo(str(run.directory))
+    sys.stdout.flush()
+    if outcome.failed:
+        hint = f"`atoll experiment show {run.name}` has the reasons, `--retry-failed` runs them again"
+        raise AtollError("experiment.failed", f"{outcome.failed} of {len(run.cells)} cells failed, {outcome.done} are complete", hint)
+    return 0
+
+
+@verb("replay", "atoll experiment replay distance-20260101T120000")
+@click.argument("run", metavar="RUN")
+def replay(run: str) -> int:
+    """Run the cells of RUN again, in the same order and with the same seeds, as a new run."""
+    from atoll.experiment import machine
+    from atoll.experiment.run import create, find
+
+    old = find(_base(), run, _warn)
+    about = {"name": old.about["name"], "seed": old.about["seed"], "machine": machine.describe(), "replay_of": old.name}
+    return _execute(create(_base(), about, old.cells), again=False)
+
+
+@verb("list", "atoll experiment list\natoll experiment list --json")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """List all runs with the states of their cells, the oldest first."""
+    from atoll.experiment.run import runs
+
+    told = []
+    for run in runs(_base(), _warn):
+        states = [state.state for state in run.states().values()]
+        counts = {name: states.count(name) for name in ("done", "failed", "running", "waiting")}
+        told.append({"run": run.name, "name": run.about["name"], "begun": run.about["begun"], "cells": len(run.cells), **counts})
+    if as_json:
+        print_json(told)
+        return
+    titles = ("RUN", "CELLS", "DONE", "FAILED", "LEFT")
+    table = new_table(*titles, numbers=titles[1:])
+    for each in told:
+        left = each["cells"] - each["done"] - each["failed"]
+        table.add_row(each["run"], *(str(number) for number in (each["cells"], each["done"], each["failed"], left)))
+    data_console().print(table)
+
+
+@verb("show", "atoll experiment show distance\natoll experiment show distance --json")
+@click.argument("run", metavar="RUN")
+@json_option
+def show(run: str, *, as_json: bool) -> None:
+    """Show the cells of RUN with their states, and the median times of their operations in seconds."""
+    from atoll.experiment.run import find
+    from atoll.experiment.summary import cells
+
+    found = find(_base(), run, _warn)
+    told = cells(found)
+    if as_json:
+        print_json({"run": found.name, **found.about, "cells": told})
+        return
+    table = new_table("CELL", "REP", "STATE", "TOOK", "IDLE", "MEDIANS", numbers=("REP", "TOOK", "IDLE"), wrapped=("CELL", "MEDIANS"))
+    for each in told:
+        facts = each["facts"]
+        idle = "" if facts.get("idle_share") is None else f"{100 * facts['idle_share']:.0f} %"
+        medians = each["error"] or ", ".join(f"{name} {value:.3f} s" for name, value in each["medians_s"].items())
+        table.add_row(each["label"], str(each["repetition"]), each["state"], duration(facts.get("seconds")), idle, medians)
+    data_console().print(table)
+
+
+@verb("compare", "atoll experiment compare distance-20260101T120000 distance\natoll experiment compare A B --confidence 95 --json")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--confidence",
+    type=Finite(min=50, max=100, max_open=True),
+    default=99,
+    show_default=True,
+    help="The confidence level of the whole comparison, in %.",
+)
+@json_option
+def compare(first: str, second: str, confidence: float, *, as_json: bool) -> None:
+    """Tell in words which operations are slower, faster or fail otherwise in run B than in run A, beyond chance.
+
+    Latencies are compared by ranks, over all repetitions of the same factors. Repetitions differ from each other too, and count for that.
+    """
+    from atoll.experiment import compare as comparison
+    from atoll.experiment.run import find
+    from atoll.experiment.summary import groups
+
+    left, right = (groups(find(_base(), name, _warn)) for name in (first, second))
+    found = comparison.compare(left, right, confidence / 100)
+    if as_json:
+        print_json([each.to_json() for each in found])
+        return
+    for each in found:
+        if each.differs:
+            click.echo(comparison.words(each))
+    quiet = sum(not each.differs for each in found)
+    click.echo(f"{quiet} of {len(found)} compared operations show no difference at {confidence:g} %")
+    if alone := len({*left} ^ {*right}):
+        click.echo(f"{alone} operations are in one of the runs only")
+
+
+@verb(
+    "report", "atoll experiment report distance --output distance.html\natoll experiment report distance --against A --output changes.html"
+)
+@click.argument("run", metavar="RUN")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="The page to write.")
+@click.option("--against", metavar="RUN", help="An earlier run, whose differences from this one are told in words.")
+def report(run: str, output: Path, against: str | None) -> None:
+    """Write an HTML page about RUN that needs no network: plots of latencies, the table of all operations, cells and machine."""
+    from atoll.experiment import report as page
+    from atoll.experiment.run import find
+
+    earlier = None if against is None else find(_base(), against, _warn)
+    output.write_text(page.render(find(_base(), run, _warn), earlier), encoding="utf-8")
+    click.echo(f"wrote {output}", err=True)
+
+
+@verb("export", "atoll experiment export distance --output distance-data")
+@click.argument("run", metavar="RUN")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR", help="A new or empty directory."
+)
+def export(run: str, output: Path) -> None:
+    """Write the data of RUN as CSV beside Parquet, with a notebook that starts from them and a card that describes them."""
+    from atoll.experiment import export as exported
+    from atoll.experiment.run import find
+
+    exported.export(find(_base(), run, _warn), output)
+    click.echo(f"wrote {output}", err=True)
+
+
+for _each in (run_, replay, list_, show, compare, report, export):
+    command.add_command(_each)
