@@ -1,4 +1,4 @@
-"""The cloud over whose sites things are made, changed and deleted; see `three_sites`."""
+"""The cloud for tests that create, change and delete resources across sites; see `three_sites`."""
 
 import pytest
 from three_sites import attacker, built, cloud, only_root, victim

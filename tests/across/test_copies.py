@@ -1,4 +1,4 @@
-"""Changes of what several sites have: whole or not at all, over a real cloud of three sites."""
+"""Changes of resources with copies at several sites of a real cloud: complete or refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ def made(api: Api, collection: str, item: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def shared(victim: Tenant) -> Callable[[], tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
-    """Makes a network with a subnet and a security group at brest, and a port there and at metz, by which both sites have copies."""
+    """Return a function that creates a network and a security group at brest, and ports at brest and metz, so that both have copies."""
 
     def make() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         api = victim.api("brest")
@@ -38,7 +38,7 @@ def shared(victim: Tenant) -> Callable[[], tuple[dict[str, Any], dict[str, Any],
 
 
 def local(tenant: Tenant, site: str, path: str) -> Answer:
-    """What a site itself has."""
+    """Return a site's own answer, without the other sites."""
     return tenant.api(site).call("network", "GET", f"/v2.0/{path}", headers={"X-Scope": f"{{network: {site}}}"})
 
 
@@ -46,7 +46,7 @@ def holders(tenant: Tenant, path: str) -> set[str]:
     return {site for site in SITES if local(tenant, site, path).ok}
 
 
-def test_what_is_in_use_at_another_site_is_deleted_nowhere(victim: Tenant, shared) -> None:
+def test_a_resource_in_use_at_another_site_is_deleted_nowhere(victim: Tenant, shared) -> None:
     network, group, port = shared()
     subnet = network_of(victim, network["id"])["subnets"][0]
     for through in ("brest", "pau"):
@@ -76,7 +76,7 @@ def network_of(tenant: Tenant, identifier: str) -> dict[str, Any]:
 def test_a_condition_holds_at_all_sites_or_at_none(victim: Tenant, shared, through: str) -> None:
     _network, group, _port = shared()
     path = f"/v2.0/security-groups/{group['id']}"
-    # The copies' numbers are made to differ.
+    # Make the revision numbers of the copies differ.
     local_change(victim, "metz", path, {"security_group": {"description": "at metz"}})
     api = victim.api(through)
     for look in (
@@ -96,7 +96,7 @@ def test_a_condition_holds_at_all_sites_or_at_none(victim: Tenant, shared, throu
 
 
 def local_change(tenant: Tenant, site: str, path: str, body: dict[str, Any]) -> None:
-    """Change one copy past the gateway, as its site's own service would be changed by its operator."""
+    """Change one copy past the gateway, as the operator of its site could."""
     api = tenant.api(site)
     api._endpoints["network"] = f"http://127.0.0.1:{tenant.cloud.settings(site).ports['network']}"
     assert api.call("network", "PUT", path, body).ok
@@ -120,7 +120,7 @@ def test_lists_of_rules_and_subnets_are_made_at_all_sites_or_at_none(victim: Ten
         there = local(victim, site, f"security-groups/{group['id']}").body["security_group"]["security_group_rules"]
         assert wanted <= {rule["id"] for rule in there}, site
     again = api.call("network", "POST", "/v2.0/security-group-rules", {"security_group_rules": rules[:0:-1]})
-    assert again.status == 409, "one of them is there already"
+    assert again.status == 409, "one of the rules exists already, so none may be created"
     for site in ("brest", "metz"):
         there = local(victim, site, f"security-groups/{group['id']}").body["security_group"]["security_group_rules"]
         assert 1 not in {rule["port_range_min"] for rule in there}, site

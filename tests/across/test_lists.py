@@ -1,4 +1,4 @@
-"""Lists while a site is cut off, as OpenStack's own clients see them: short and told, strict, with servers that are UNKNOWN."""
+"""Lists of OpenStack's own clients while a site is cut off: incomplete with a note, strict, and with servers in status UNKNOWN."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ NEW = "compute 2.69"
 
 
 def client(tenant: Tenant, *arguments: str | Path, strict: bool = False) -> subprocess.CompletedProcess[str]:
-    """A program inside brest's network, with a tenant's account in its environment."""
+    """Run a program inside brest's network with a tenant's account in its environment."""
     url = tenant.cloud.settings("brest").public_url("identity", "/v3")
     account = {
         "OS_AUTH_URL": url.replace("/identity", "/strict/identity") if strict else url,
@@ -48,12 +48,12 @@ if network is None:
 else:
     print("ok")
 """
-"""What `state: present` of Ansible's modules does."""
+"""A program that does the same as `state: present` of Ansible's modules."""
 
 
 @pytest.fixture
 def held(victim: Tenant) -> tuple[str, str, str]:
-    """A server at brest, and one at metz, of the victim; the name of a network that is at metz alone."""
+    """Create servers of the victim at brest and at metz; return their ids and the name of a network at metz alone."""
     admin = victim.cloud.api_inside("brest")
     made = workload.prepare(admin)
     patch = json.dumps([{"op": "replace", "path": "/visibility", "value": "public"}]).encode()
@@ -75,20 +75,20 @@ def held(victim: Tenant) -> tuple[str, str, str]:
 
 
 def cut(cloud: Deployment, victim: Tenant) -> None:
-    """Cut metz off, and wait until brest has noticed."""
+    """Cut metz off, and wait until brest notices."""
     cloud.wan().cut("metz")
     api = victim.api("brest")
     until(lambda: api.call("network", "GET", "/v2.0/networks").headers.get("x-atoll-missing") == "metz", "metz is missing", 30)
 
 
 def statuses(tenant: Tenant, version: str = NEW, **headers: str) -> dict[str, str] | int:
-    """The status of each server that a tenant's list at brest has; or that of an answer that is no list."""
+    """Return the status of each server in a tenant's list at brest, or the HTTP status of a refusal."""
     answer = tenant.api("brest").call("compute", "GET", "/servers/detail", headers={"OpenStack-API-Version": version} | headers)
     return {each["id"]: each["status"] for each in answer.body["servers"]} if answer.ok else answer.status
 
 
 def test_lists_of_openstacks_client_while_a_site_is_cut_off(cloud, victim, held):
-    """A few runs of the client, which takes its time; what else there is, by requests."""
+    """Test a few cases with the slow client; the other tests use plain requests."""
     here, there, name = held
     assert statuses(victim) == {here: "ACTIVE", there: "ACTIVE"}
     stranger = make_tenant(cloud)

@@ -1,6 +1,6 @@
-"""Requests through brest whose references are at another site than the one where they are carried out: three sites, with the real services.
+"""Requests through brest whose references are at another site than the one that executes them, with three sites and real services.
 
-Rows of the table of references that such sites have: what is brought, what moves, and what is refused with a sentence that names its site.
+The tests cover rows of the table of references: resources that are copied, those that move, and those whose use elsewhere is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATCH = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
 
 
 class Tenant:
-    """A project with a plain member, as seen through each site's gateway, and by each site's own services."""
+    """A project with an ordinary member, as each site's gateway and each site's own services show it."""
 
     def __init__(self, cloud: Deployment, numbers: Iterator[int]) -> None:
         self._cloud = cloud
@@ -61,7 +61,7 @@ class Tenant:
         return self.at("brest")
 
     def own(self, site: str, service: str, path: str) -> Answer:
-        """What a site's own service shows, whatever the gateways make of it."""
+        """Return the answer of a site's own service, past the gateways."""
         endpoints = dict(self.at(site)._endpoints)
         try:
             self.at(site)._endpoints[service] = self._cloud.settings(site).url(service)
@@ -94,7 +94,7 @@ class Tenant:
         return self.brest.call("compute", "POST", "/servers", body, headers=headers)
 
     def running(self, zone: str, **fields: Any) -> dict[str, Any]:
-        """A server that runs, at the site that was asked for."""
+        """Boot a server at a site and wait until it is ACTIVE."""
         answer = self.boot(zone, **fields)
         assert answer.status == 202, answer
         made = answer.body["server"]["id"]
@@ -125,7 +125,7 @@ def tenant(cloud, numbers) -> Tenant:
 
 @pytest.fixture(scope="module")
 def outside(built) -> str:
-    """An external network of brest."""
+    """Create an external network at brest."""
     admin = built.api_inside("brest")
     body = {"name": "outside", "router:external": True, "provider:network_type": "flat", "provider:physical_network": "outside"}
     made = str(admin.expect("network", "POST", "/v2.0/networks", {"network": body})["network"]["id"])
@@ -215,7 +215,7 @@ def test_port_with_a_floating_ip_stays(tenant, outside):
     assert tenant.has("brest", "network", f"/v2.0/ports/{port}")
 
 
-# What stays at its site
+# Resources that stay at their site
 
 
 def test_floating_ip_of_here_for_a_server_there(tenant, outside):
@@ -235,7 +235,7 @@ def test_floating_ip_of_here_for_a_server_there(tenant, outside):
 
 
 def test_external_network_stays_at_its_site(tenant, outside):
-    """What names it is made there through any gateway; what is at another site can't use it."""
+    """A resource that refers to the network is created at its site through any gateway; one at another site cannot use it."""
     metz, network = tenant.at("metz"), tenant.network()
     (subnet,) = tenant.brest.expect("network", "GET", f"/v2.0/subnets?network_id={network}")["subnets"]
     router = tenant.make("metz", "routers", "router", external_gateway_info={"network_id": outside})["id"]
@@ -289,7 +289,7 @@ def test_quality_of_service(tenant):
     tenant.running("metz", imageRef=image, networks=[{"uuid": free}])
     change = {"network": {"qos_policy_id": policy}}
     assert refusal(tenant.brest.call("network", "PUT", f"/v2.0/networks/{free}", change)) == (
-        f"QoS policy {policy} is at brest and not at metz, which has a copy of what is to be changed"
+        f"QoS policy {policy} is at brest and not at metz, which has a copy of the resource to change"
     )
     assert [tenant.own(site, "network", f"/v2.0/networks/{free}").body["network"]["qos_policy_id"] for site in SITES[:2]] == [None, None]
 
@@ -306,7 +306,7 @@ def test_rule_with_an_address_group(tenant):
     assert not tenant.has("metz", "network", f"/v2.0/security-groups/{group}")
 
 
-# What goes to the site of what it names
+# Requests that go to the site of a referenced resource
 
 
 def test_share_of_what_is_elsewhere(tenant):
@@ -339,7 +339,7 @@ def test_group_default_is_one_group(tenant):
 
 def test_group_default_that_a_site_makes_later_has_the_rules_of_the_others(tenant):
     default = default_group(tenant.project)
-    assert tenant.own("brest", "network", "/v2.0/security-groups").status == 200  # Neutron makes it
+    assert tenant.own("brest", "network", "/v2.0/security-groups").status == 200  # Neutron creates the group now
     allowed = {"security_group_id": default, "direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22}
     rule = tenant.make("brest", "security-group-rules", "security_group_rule", **allowed)["id"]
     assert not tenant.has("pau", "network", f"/v2.0/security-groups/{default}")
@@ -351,7 +351,7 @@ def test_group_default_that_a_site_makes_later_has_the_rules_of_the_others(tenan
 # A site that is away
 
 
-def test_what_may_be_at_a_site_that_is_away_is_not_said_to_be_nowhere(cloud, tenant):
+def test_a_resource_that_may_be_at_an_unreachable_site_is_not_404(cloud, tenant):
     network, image = tenant.network("pau"), tenant.image("brest")
     cloud.wan().cut("pau")
     try:

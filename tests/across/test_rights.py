@@ -28,7 +28,7 @@ def prepared(built) -> Tenants:
 
 @pytest.fixture
 def tenants(prepared) -> Tenants:
-    """All connected, whatever an earlier test did."""
+    """Reconnect all sites, whatever an earlier test did."""
     prepared.cloud.wan().heal()
     until(lambda: _alive(prepared.cloud), "all sites see each other", CUT_S)
     return prepared
@@ -48,7 +48,7 @@ def message(answer: Answer) -> str:
     return str(body["message"])
 
 
-# Rights that are taken back
+# Withdrawn rights
 
 
 def share(api: Api, kind: str, identifier: str, project: str) -> str:
@@ -57,7 +57,7 @@ def share(api: Api, kind: str, identifier: str, project: str) -> str:
 
 
 class Shared:
-    """One thing of u1 that u2 may use, and how that is given and taken back."""
+    """A resource of u1 that u2 may use, and the requests that grant and withdraw the right."""
 
     def __init__(self, tenants: Tenants, kind: str) -> None:
         self.kind, self._tenants = kind, tenants
@@ -103,7 +103,7 @@ class Shared:
         return self.admin.call("compute", "POST", f"/flavors/{self.id}/action", {"removeTenantAccess": {"tenant": project}})
 
     def use(self) -> dict[str, Any]:
-        """What a request for a server says to use it."""
+        """Return the fields of a request for a server that uses the resource."""
         if self.kind in {"network", "flag"}:
             return {"networks": [{"uuid": self.id}]}
         if self.kind == "group":
@@ -111,7 +111,7 @@ class Shared:
         return {"imageRef": self.id} if self.kind == "image" else {"flavorRef": self.id}
 
     def seen(self, site: str, scope: str = "") -> bool:
-        """Whether u2 sees it through a site's gateway, or at one site alone."""
+        """Return whether u2 sees the resource through a site's gateway, or in a scope."""
         service, path = {
             "image": ("image", f"/v2/images/{self.id}"),
             "flavor": ("compute", f"/flavors/{self.id}"),
@@ -140,7 +140,7 @@ def test_right_that_is_taken_back_is_gone_at_every_site(tenants, kind):
     made = tenants.booted(user, "metz", **shared.use())
     if kind in {"network", "flag", "group"}:
         refused = shared.take_back()
-        assert refused.status == 409, "it is in use at metz"
+        assert refused.status == 409, "the shared resource is in use at metz"
         assert "metz" in message(refused)
         assert shared.seen("brest")
     tenants.delete(user, made)
@@ -163,7 +163,7 @@ def test_right_that_is_taken_back_while_a_site_is_cut_off_is_gone_there_when_it_
     cut(tenants, "metz")
     assert all(each.take_back().ok for each in all_)
     assert all(not each.seen("pau") for each in all_)
-    assert all(each.seen("metz") for each in all_), "metz can't know"
+    assert all(each.seen("metz") for each in all_), "metz is cut off and can't know of the withdrawal yet"
     waiting = tenants.cloud.atoll("pending")
     assert waiting.count("metz") >= len(all_), waiting
     tenants.cloud.wan().heal()
@@ -194,7 +194,7 @@ def test_name_that_another_site_has_is_refused(tenants):
     assert key_pair(users["brest"], "laptop").status == 201
     refused = key_pair(users["metz"], "laptop", KEYS[1])
     assert (refused.status, message(refused)) == (409, "Key pair 'laptop' already exists.")
-    assert key_pair(tenants.users["u2", "metz"], "laptop", KEYS[1]).status == 201, "another user's"
+    assert key_pair(tenants.users["u2", "metz"], "laptop", KEYS[1]).status == 201, "another user may have a key pair of this name"
     for user in ("u1", "u2"):
         assert tenants.users[user, "pau"].call("compute", "DELETE", "/os-keypairs/laptop").status == 204
 
@@ -241,7 +241,7 @@ def test_name_given_at_two_sites_apart_is_told_and_means_one_thing(tenants):
     assert statuses == {("brest", "brest"): 202, ("metz", "metz"): 202, ("brest", "metz"): 409, ("metz", "brest"): 409}
     assert users["pau"].call("compute", "DELETE", "/os-keypairs/desk").status == 409
     assert users["brest"].call("compute", "DELETE", "/os-keypairs/desk").status == 204
-    assert shown("metz").body["keypair"]["public_key"] == KEYS[1], "what metz has is another thing"
+    assert shown("metz").body["keypair"]["public_key"] == KEYS[1], "metz holds another key pair under this name"
     until(lambda: not any("desk of user" in conflicts("conflicts", site) for site in SITES), "it is resolved", CUT_S)
     assert shown("brest").body["keypair"]["public_key"] == KEYS[1]
     assert users["brest"].call("compute", "DELETE", "/os-keypairs/desk").status == 204
@@ -277,15 +277,15 @@ def test_token_that_may_only_create_servers_does_so_at_every_site(tenants):
         ("GET", "image", f"/v2/images/{image}"),
         ("DELETE", "compute", f"/servers/{made['metz']}"),
     ):
-        assert limited.call(service, method, path).status == 401, "no rule allows it"
+        assert limited.call(service, method, path).status == 401, "no access rule allows this request"
     deleting = tenants.with_token("pau", tenants.credential("u1", [("compute", "DELETE", "/v2.1/servers/{server_id}")]))
     for identifier in made.values():
         assert deleting.call("compute", "DELETE", f"/servers/{identifier}").status == 204
-    assert deleting.call("compute", "DELETE", f"/servers/{image}").status == 404, "there is none"
+    assert deleting.call("compute", "DELETE", f"/servers/{image}").status == 404, "no server has the id of the image"
 
 
 def test_token_with_access_rules_sees_no_more_than_its_project(tenants):
-    """What is another project's stays so, though the gateway looks with its own account."""
+    """Another project's resources stay hidden, although the gateway reads with its own account."""
     other = tenants.users["u2", "brest"]
     network, image = tenants.network(other, "theirs"), tenants.image(other, "theirs")
     group = other.expect("network", "POST", "/v2.0/security-groups", {"security_group": {"name": "theirs"}})["security_group"]["id"]
@@ -299,7 +299,7 @@ def test_token_with_access_rules_sees_no_more_than_its_project(tenants):
         assert tenants.boot(limited, "metz", **use).status == 400, use
     for method, path, body in (("POST", "/v2/images", {"name": "x"}), ("GET", "/v2/images", None)):
         for scope in ({}, {"X-Scope": "image:brest&metz"}):
-            assert limited.call("image", method, path, body, headers=scope).status == 401, "a scope is no way round the rules"
+            assert limited.call("image", method, path, body, headers=scope).status == 401, "a scope must not bypass the access rules"
 
 
 RULES = {
@@ -314,7 +314,7 @@ RULES = {
 @pytest.mark.parametrize(("service", "method", "path"), RULES)
 def test_every_form_of_rule_at_every_service(tenants, service, method, path):
     path = path.format(**tenants.ids)
-    tenants.booted(tenants.users["u1", "brest"], "metz")  # a list of something is merged by more than its items show
+    tenants.booted(tenants.users["u1", "brest"], "metz")  # lists are merged by fields that access rules may hide
     expected = tenants.users["u1", "brest"].call(service, method, path).status
     rules = RULES[next(each for each in RULES if each[0] == service)]
     for rule in rules:
@@ -334,7 +334,7 @@ def scoped(tenants: Tenants, scope: dict[str, Any]) -> str:
 
 
 def of_domain(tenants: Tenants) -> str:
-    """A token of an administrator for the default domain."""
+    """Return an administrator's token for the default domain."""
     admin = tenants.admin["brest"]
     (user,) = admin.expect("identity", "GET", "/users?name=admin")["users"]
     (role,) = admin.expect("identity", "GET", "/roles?name=admin")["roles"]
@@ -343,7 +343,7 @@ def of_domain(tenants: Tenants) -> str:
 
 
 def trusted(tenants: Tenants) -> str:
-    """A token of u2 for what u1 entrusts to it."""
+    """Return a token of u2 for a trust of u1."""
     member = next(each["id"] for each in tenants.admin["brest"].expect("identity", "GET", "/roles?name=member")["roles"])
     ids = tenants.ids
     body = {
@@ -363,7 +363,11 @@ def revoked(tenants: Tenants) -> str:
     token = tenants.credential("u1", None)
     api = tenants.with_token("brest", token)
     assert api.call("identity", "DELETE", "/auth/tokens", headers={"X-Subject-Token": token}).status == 204
-    time.sleep(5)  # until all sites know
+
+    def refuses(site: str) -> bool:
+        return tenants.with_token(site, token).call("compute", "GET", "/servers").status == 401
+
+    until(lambda: all(refuses(site) for site in tenants.sites), "the token is refused at all sites", 30)
     return token
 
 

@@ -1,4 +1,4 @@
-"""The cloud that is attacked; see `three_sites`."""
+"""The cloud under attack; see `three_sites`."""
 
 import pytest
 from three_sites import attacker, built, cloud, only_root, victim

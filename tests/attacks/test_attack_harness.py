@@ -1,4 +1,4 @@
-"""The stage of all attacks: its two tenants have a project each, and see nothing of each other's."""
+"""The precondition of all attacks: the two tenants have separate projects and do not see each other's resources."""
 
 
 def test_tenants_are_strangers_to_each_other(victim, attacker):

@@ -1,6 +1,6 @@
-"""Tenants and members who attack the identity that all sites replicate.
+"""Attacks of tenants and members on the replicated identity.
 
-What is done by a member that was broken into is written straight into its stream, with its own key, past its Keystone.
+The entries of a compromised member are written directly into its stream with its own key, past its Keystone.
 """
 
 import json
@@ -22,8 +22,8 @@ from atoll.mesh.document import Change, Document
 from atoll.mesh.signing import Signer
 from atoll.mesh.store import Store
 from atoll.services import Settings
-from atoll.services.keystone_bounds import TRUSTS_PER_USER
-from atoll.services.keystone_trust import AUDIT_FILE
+from atoll.services.patches.keystone.bounds import TRUSTS_PER_USER
+from atoll.services.patches.keystone.trust import AUDIT_FILE
 
 SITES = ("brest", "metz", "pau")
 MARIE, NANCY = "d" * 32, "e" * 32
@@ -46,7 +46,7 @@ def trust_of(user: str, project: str, **more: object) -> dict[str, object]:
 
 
 class Member(Document):
-    """The document of a site that is stopped, in the hands of whoever has its key; no rule holds it."""
+    """The document of a stopped site in the hands of an attacker with its key, who ignores all rules."""
 
     def __init__(self, settings: Settings) -> None:
         self.file = settings.data / "gateway/mesh/document.db"
@@ -86,7 +86,9 @@ def test_a_tenant_cant_fill_the_identity_of_the_cloud(cloud, attacker):
     assert api.call("identity", "POST", f"/users/{attacker.user}/application_credentials", credential).status == 400
     until(lambda: is_equal(cloud, SITES), "all sites agree", 60)
     for site in SITES:
-        assert document(cloud, site)["bytes"] - before < (TRUSTS_PER_USER + 60) * 400, "of what is deleted, little is left"
+        assert document(cloud, site)["bytes"] - before < (TRUSTS_PER_USER + 60) * 400, (
+            "deleted trusts must leave little behind in the document"
+        )
     cloud.atoll("site", "stop", "brest")
     cloud.atoll("site", "start", "brest")
     until(lambda: is_equal(cloud, SITES), "what was written is read again", 60)
@@ -94,7 +96,7 @@ def test_a_tenant_cant_fill_the_identity_of_the_cloud(cloud, attacker):
     assert attacker.api("metz").token
 
 
-def test_what_a_broken_in_member_writes_beyond_the_bounds_is_refused(cloud, victim):
+def test_entries_of_a_compromised_member_beyond_the_bounds_are_refused(cloud, victim):
     cloud.atoll("site", "stop", "metz")
     member = Member(cloud.settings("metz"))
     writes = [
@@ -170,7 +172,7 @@ def test_an_administrators_token_of_a_limited_site_is_of_no_use_elsewhere(guarde
     assert any("/users" in str(line["request"]) for line in allowed)
 
 
-def test_what_is_homed_elsewhere_cant_be_changed(guarded):
+def test_projects_homed_elsewhere_cant_be_changed(guarded):
     here, there = guarded.api("brest"), guarded.api("metz")
     make_domain(here, MARIE, "physics")
     user = make_user(here, f"marie-{time.time_ns()}", MARIE)

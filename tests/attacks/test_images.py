@@ -1,7 +1,7 @@
-"""Ids, and what is done later or granted with a gateway's authority: an attacker tries to get at a victim's things through them.
+"""Attacks through ids, pending operations and grants with a gateway's authority, to reach a victim's resources.
 
-Glance refuses an id that a user chooses. Two things can still have one id at two sites, from before or by an administrator's hand, so an
-administrator makes here what the attacker then uses.
+Glance refuses an id that a user chooses. Two images can still have the same id at two sites, for example by an administrator's action.
+So an administrator prepares here what the attacker then uses.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PLAIN = {"disk_format": "raw", "container_format": "bare"}
 
 
 def make_image(api: Api, data: bytes, **more: Any) -> str:
-    """Make an image with data; returns its id."""
+    """Create an image with data and return its id."""
     made = api.expect("image", "POST", "/v2/images", {"name": "i", **PLAIN, **more})
     assert api.call("image", "PUT", f"/v2/images/{made['id']}/file", data=data).status == 204
     return str(made["id"])
 
 
 def squat(cloud: Deployment, site: str, image: str, attacker: Tenant, data: bytes = b"", **more: Any) -> None:
-    """Have another image of the attacker's stand under an id at a site; past its gateway, which would refuse an id that is taken."""
+    """Create an image of the attacker under an id at a site, past its gateway, which would refuse a used id."""
     admin = cloud.api_inside(site)
     admin._endpoints["image"] = cloud.settings(site).url("image")
     admin.expect("image", "POST", "/v2/images", {"id": image, "owner": attacker.project, "name": "mine", **PLAIN, **more})
@@ -39,7 +39,7 @@ def squat(cloud: Deployment, site: str, image: str, attacker: Tenant, data: byte
 
 
 def at_site(cloud: Deployment, site: str, image: str) -> dict[str, Any]:
-    """An image as the Glance of one site has it."""
+    """Return an image from the Glance of one site."""
     answer = cloud.api_inside(site).call("image", "GET", f"/v2/images/{image}", headers={"X-Scope": f"{{image: {site}}}"})
     return answer.body if answer.ok else {}
 
@@ -51,7 +51,7 @@ def members(cloud: Deployment, site: str, image: str) -> list[str]:
 
 
 def differing(cloud: Deployment, site: str, identifier: str) -> list[dict[str, Any]]:
-    """What the operator is told of an id."""
+    """Return the conflicts that a site reports to its operator for an id."""
     return [each for each in json.loads(cloud.atoll("conflicts", site, "--json"))["differing"] if each["id"] == identifier]
 
 
@@ -61,7 +61,7 @@ def pending(cloud: Deployment, site: str) -> list[dict[str, Any]]:
 
 
 def cut(cloud: Deployment, site: str) -> None:
-    """Cut a site off, and wait until the others know."""
+    """Cut a site off, and wait until the others notice."""
     cloud.wan().cut(site)
     others = [each for each in SITES if each != site]
     until(lambda: not any(sees_all(cloud, each) for each in others), f"{site} is known to be away", 60)
@@ -84,7 +84,7 @@ def test_tenant_chooses_no_id(cloud, victim, attacker, scope):
     for site in SITES:
         body = {"id": image if site != "brest" else str(uuid4()), "name": "mine", "atoll_keep": site, **PLAIN}
         headers = {"X-Scope": scope} if scope else {}
-        # Nor by saying what only gateways say.
+        # Nor with headers that only gateways may send.
         for said in (headers, {**headers, "X-Atoll-Given-Id": "1"}, {**headers, "X-Service-Token": attacker.api(site).token}):
             assert attacker.api(site).call("image", "POST", "/v2/images", body, headers=said).status in {401, 403}
     assert (at_site(cloud, "metz", image), at_site(cloud, "pau", image)) == ({}, {})
@@ -109,11 +109,11 @@ def test_scope_still_makes_the_same_image_at_two_sites(cloud, victim):
 def test_keeper_puts_nothing_into_an_image_that_has_the_id(cloud, victim, attacker):
     image = make_image(victim.api("brest"), SECRET, visibility="private")
     squat(cloud, "pau", image, attacker)
-    # The policy goes through the gateway, which writes it down.
+    # The policy goes through the gateway, which records it.
     patch = {"Content-Type": "application/openstack-images-v2.1-json-patch"}
     keep = [{"op": "add", "path": "/atoll_keep", "value": "pau"}]
     assert attacker.api("pau").call("image", "PATCH", f"/v2/images/{image}", keep, headers=patch).ok
-    until(lambda: differing(cloud, "pau", image), "the operator is told", 60)
+    until(lambda: differing(cloud, "pau", image), "the conflict is reported to the operator", 60)
     assert at_site(cloud, "pau", image)["status"] == "queued"
     assert attacker.api("pau").call("image", "GET", f"/v2/images/{image}/file").body != SECRET.decode()[:300]
 
@@ -150,7 +150,7 @@ def test_nothing_is_replayed_on_anothers_image(cloud, victim, attacker, *, metho
     until(lambda: not [each for each in pending(cloud, "brest") if image in each["what"]], "nothing waits any more", 60)
     assert at_site(cloud, "pau", image) == before
     assert members(cloud, "pau", image) == []
-    assert differing(cloud, "brest", image), "the operator is told"
+    assert differing(cloud, "brest", image), "the conflict is reported to the operator"
 
 
 def test_owners_own_change_is_carried_to_a_site_that_was_cut_off(cloud, victim):
@@ -163,7 +163,7 @@ def test_owners_own_change_is_carried_to_a_site_that_was_cut_off(cloud, victim):
 
 
 def ends(cloud: Deployment, attacker: Tenant, service: str, path: str, withdraw: Callable[[], Answer]) -> None:
-    """A project that may use something at pau may no longer, once its owner has taken that back elsewhere while pau was cut off."""
+    """Check that a project loses a right at pau after its owner withdrew it elsewhere while pau was cut off."""
     assert attacker.api("pau").call(service, "GET", path).status == 200
     cut(cloud, "pau")
     assert withdraw().ok
@@ -188,7 +188,7 @@ def test_network_is_no_longer_shared_at_a_site_that_was_cut_off(cloud, victim, a
         f"/v2.0/networks/{network}",
         lambda: victim.api("brest").call("network", "DELETE", f"/v2.0/rbac-policies/{shared}"),
     )
-    assert victim.api("pau").call("network", "GET", f"/v2.0/networks/{network}").status == 200, "it is still its owner's"
+    assert victim.api("pau").call("network", "GET", f"/v2.0/networks/{network}").status == 200, "the owner must still see the network"
 
 
 def test_member_of_an_image_is_none_at_a_site_that_was_cut_off(cloud, victim, attacker):
@@ -206,7 +206,7 @@ def test_member_of_an_image_is_none_at_a_site_that_was_cut_off(cloud, victim, at
 
 
 def test_third_project_gets_nothing_by_a_copy(cloud, victim, attacker):
-    """What is shared with one project is not seen by another one where a copy was brought for the first."""
+    """A resource that is shared with one project stays hidden from others at a site that has a copy for the first."""
     image = make_image(victim.api("brest"), SECRET, visibility="shared")
     friend = make_tenant(cloud)
     victim.api("brest").expect("image", "POST", f"/v2/images/{image}/members", {"member": friend.project})
@@ -232,7 +232,7 @@ def test_gateways_account_is_good_at_one_service_of_its_own_site(cloud):
     assert api.call("compute", "POST", "/flavors", flavor).status == 403
     with pytest.raises(AtollError):
         account("metz", "brest", "image")
-    # A token of it does not count at another site.
+    # Its token is not valid at another site.
     elsewhere = account("metz", "metz", "network")
     elsewhere._token = api.token
     assert elsewhere.call("image", "GET", "/v2/images", headers={"X-Scope": "{image: metz}"}).status == 401

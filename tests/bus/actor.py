@@ -1,6 +1,6 @@
-"""A process of the tests: does what it is told over a socket, one JSON object a line, each in a thread of its own.
+"""A process of the tests that carries out commands from a socket, one JSON object a line, each in a thread of its own.
 
-`python actor.py SOCKET` imports all that is needed once, opens nothing, and forks a process for each connection.
+`python actor.py SOCKET` imports everything once, opens nothing, and forks a process for each connection.
 """
 
 import contextlib
@@ -19,25 +19,25 @@ from pathlib import Path
 from typing import Any
 
 warnings.simplefilter("ignore")
-sys.modules["eventlet"] = None  # type: ignore[assignment]
-import oslo_service.backend  # noqa: E402
+sys.modules["eventlet"] = None
+import oslo_service.backend
 
 oslo_service.backend.init_backend(oslo_service.backend.BackendType.THREADING)
-import oslo_messaging  # noqa: E402
-from oslo_config import cfg  # noqa: E402
-from oslo_messaging import Target  # noqa: E402
+import oslo_messaging
+from oslo_config import cfg
+from oslo_messaging import Target
 
-from atoll.bus import driver, options, router  # noqa: E402
-from atoll.bus.access import Client  # noqa: E402
-from atoll.bus.zenoh_config import Tls  # noqa: E402
+from atoll.bus import driver, options, router
+from atoll.bus.access import Client
+from atoll.zenoh_link.config import Tls
 
 assert driver
 GATE_S = 0.005
-"""Seconds between two looks at a gate, a file by which a test lets a method go on."""
+"""Seconds between two looks at a gate, a file by which a test lets a method continue."""
 
 
 class Endpoint:
-    """Methods of a server. What is executed is appended to the journal `executed`, a file that all processes of a test share."""
+    """Methods of a server. Each execution is appended to the journal `executed`, a file that all processes of a test share."""
 
     def __init__(self, name: str, executed: str) -> None:
         self.name, self.executed = name, executed
@@ -66,7 +66,7 @@ class Endpoint:
         return what
 
     def hold(self, ctxt, what, gate):
-        """Note `what` at once, and return it when the file `gate` is there."""
+        """Note `what` at once, and return it when the file `gate` exists."""
         self._note(what)
         while not Path(gate).exists():
             time.sleep(GATE_S)
@@ -79,7 +79,7 @@ class Endpoint:
 
 
 class Actor:
-    """What a process can be told; the methods without underscore are the commands."""
+    """The commands of a process: its methods without a leading underscore."""
 
     def __init__(self) -> None:
         self._servers: dict[str, Any] = {}
@@ -87,13 +87,13 @@ class Actor:
         self._log: list[str] = []
 
     def configure(self, url: str, executed: str, **given: Any) -> int:
-        """Where the bus is, and options of the driver; nothing is opened."""
+        """Set the address of the bus and the driver's options; nothing is opened."""
         cfg.CONF([], project="bus")
         options.register(cfg.CONF)
         for name, value in given.items():
             cfg.CONF.set_override(name, value, options.GROUP)
         handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: self._log.append(record.getMessage())  # type: ignore[method-assign]
+        handler.emit = lambda record: self._log.append(record.getMessage())
         logging.getLogger("atoll").addHandler(handler)
         self._url, self._executed = url, executed
         self._transport = oslo_messaging.get_rpc_transport(cfg.CONF, url)
@@ -124,7 +124,7 @@ class Actor:
         self._servers[name] = made
 
     def stop(self, server: str) -> None:
-        """As a service ends: takes no more, finishes what it has."""
+        """Stop as a service does: take no further message, and finish the present ones."""
         made = self._servers.pop(server)
         made.stop()
         made.wait()
@@ -133,21 +133,21 @@ class Actor:
         client = oslo_messaging.get_rpc_client(self._transport, Target(topic=topic, server=server), **given)
         return client.prepare(fanout=fanout or None, retry=retry)
 
-    def call(self, method: str, topic="t", server=None, retry=None, timeout=60, monitor=None, **arguments):  # noqa: PLR0917
+    def call(self, method: str, topic="t", server=None, retry=None, timeout=60, monitor=None, **arguments):
         client = self._client(topic, server, retry, False, timeout=timeout, call_monitor_timeout=monitor)
         return client.call({}, method, **arguments)
 
     def cast(self, method: str, topic="t", server=None, retry=None, fanout=False, **arguments):
         self._client(topic, server, retry, fanout).cast({}, method, **arguments)
 
-    def tell_each(self, how: str, words: list, topic="t", server=None, threads=1, retry=None, timeout=60):  # noqa: PLR0917
-        """Say each word once; returns what the calls returned, in their order."""
+    def tell_each(self, how: str, words: list, topic="t", server=None, threads=1, retry=None, timeout=60):
+        """Send each word once; return the results of the calls, in their order."""
         client = self._client(topic, server, retry, False, timeout=timeout)
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(lambda word: getattr(client, how)({}, "tell", what=word), words))
 
     def cast_each(self, words: list, threads: int) -> list:
-        """Cast each word once; returns those that were acknowledged."""
+        """Cast each word once; return the acknowledged ones."""
         client = self._client("t", None, -1, False)
 
         def cast(word: Any) -> bool:
@@ -167,7 +167,7 @@ class Actor:
             return list(pool.map(lambda number: self.call("who", f"t{number}"), range(count)))
 
     def ask_from_threads(self, threads: int, each: int) -> int:
-        """All at once, each with a word of its own; returns how many got theirs back."""
+        """Call from all threads at once, each with a word of its own; return how many got their own word back."""
         barrier = threading.Barrier(threads)
 
         def ask(thread: int) -> int:
@@ -183,22 +183,22 @@ class Actor:
             getattr(notifier, priority)({}, "it.happened", payload)
 
     def exchange(self, size: int) -> list[int]:
-        """A message of this size there, and one back."""
+        """Send a message of this size, and receive one."""
         return [self.call("size", data="x" * size), len(self.call("blob", size=size))]
 
     def exchange_at_once(self, size: int, threads: int) -> list[list[int]]:
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(self.exchange, [size] * threads))
 
-    def route(  # noqa: PLR0917
+    def route(
         self, listen: list[str], connect: list[str], socket_dir: str, lease: float, tls: list[str] | None = None, allow: Sequence[str] = ()
     ) -> None:
-        """Be a router, and trust the holders of some certificates."""
+        """Run a router that trusts the holders of some certificates."""
         clients = [Client(name) for name in allow]
         self._held.enter_context(router.router(listen, connect, Path(socket_dir), Tls(*tls) if tls else None, lease, clients))
 
     def log(self) -> list[str]:
-        """What the driver has logged, from warnings up."""
+        """Return the driver's log messages, from warnings up."""
         return list(self._log)
 
     def fork(self, path: str) -> int:
@@ -216,7 +216,7 @@ class Actor:
         self._notifications.cleanup()
 
     def close(self) -> None:
-        """No more a router."""
+        """Stop the router of this process."""
         self._held.close()
 
 

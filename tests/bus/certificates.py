@@ -18,7 +18,7 @@ _USAGES = (
 
 
 class Authority:
-    """Signs certificates for 127.0.0.1 that serve both sides of a link; Python 3.13 demands all that RFC 5280 does."""
+    """An authority for certificates of 127.0.0.1, for both sides of a link; Python 3.13 demands everything that RFC 5280 does."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory, self._name = directory, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -32,7 +32,7 @@ class Authority:
         self.file.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def sign(self, name: str, address: str = "127.0.0.1") -> tuple[str, str]:
-        """The files of a certificate and of its key."""
+        """Return the files of a certificate and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (

@@ -1,4 +1,4 @@
-"""Real processes on a bus. All are forked from one that has imported oslo.messaging and opened nothing, which takes a few milliseconds."""
+"""Real processes on a bus, forked in a few milliseconds from one that has imported oslo.messaging and opened nothing."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def parent() -> Iterator[Path]:
-    # A path short enough for Unix sockets, which pytest's may not be.
+    # The path must be short enough for Unix sockets, as pytest's may not be.
     with tempfile.TemporaryDirectory(prefix="bus", dir="/tmp") as directory, actors(Path(directory)) as path:
         yield path
 

@@ -1,7 +1,7 @@
-"""oslo.messaging's own functional tests, as its wheel brings them, with `zenoh://` for a URL.
+"""oslo.messaging's own functional tests from its wheel, with `zenoh://` for a URL.
 
-`python functional.py DIRECTORY SHARDS` runs them in so many processes at once, since most of the time they wait; each of these writes what
-comes of its share into a file there, one JSON object a line. They are unittest's, and testscenarios makes some when they are loaded: pytest
+`python functional.py DIRECTORY SHARDS` runs them in that many processes at once, since they mostly wait. Each process writes the results of
+its share into a file there, one JSON object a line. The tests are unittest's, and testscenarios creates some when they are loaded: pytest
 would not find all.
 """
 
@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+import traceback
 import unittest
 import warnings
 from collections.abc import Iterator
@@ -26,11 +27,11 @@ EXCLUDED = {
         "tests oslo.metrics, not the driver: starts its collector at a port that is always 3000, and gives it a second to start"
     ),
 }
-"""The tests that don't run, and why; docs/bus.md names them too. Of RabbitMQ alone, and not loaded: test_rabbitmq.py."""
+"""The tests that don't run, with the reasons; docs/bus.md names them too. Those of RabbitMQ alone (test_rabbitmq.py) are not loaded."""
 
 
 class Url(str):
-    """Passes for rabbit:// where a test asks whether the back end monitors calls: this one does."""
+    """A URL that passes for rabbit:// where a test asks whether the back end monitors calls: this one does."""
 
     __slots__ = ()
 
@@ -47,14 +48,14 @@ def tests(suite: Any) -> Iterator[Any]:
 
 
 def load() -> list[Any]:
-    """All tests, in an order that is always the same."""
+    """Return all tests, always in the same order."""
     loader = unittest.TestLoader()
     suites = [loader.loadTestsFromModule(importlib.import_module(name)) for name in MODULES]
     return sorted((test for suite in suites for test in tests(suite)), key=lambda test: test.id())
 
 
 class Result(unittest.TestResult):
-    """Writes down what comes of each test."""
+    """A result that writes the outcome of each test into a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -63,16 +64,16 @@ class Result(unittest.TestResult):
     def say(self, test: Any, outcome: str, why: str = "") -> None:
         self._file.write(json.dumps({"test": test.id(), "outcome": outcome, "why": why}) + "\n")
 
-    def addSuccess(self, test: Any) -> None:  # noqa: N802 - unittest's name
+    def addSuccess(self, test: Any) -> None:
         self.say(test, "passed")
 
-    def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
+    def addSkip(self, test: Any, reason: str) -> None:
         self.say(test, "skipped", reason)
 
-    def addError(self, test: Any, error: Any) -> None:  # noqa: N802
-        self.say(test, "failed", self._exc_info_to_string(error, test))
+    def addError(self, test: Any, error: Any) -> None:
+        self.say(test, "failed", "".join(traceback.format_exception(*error)))
 
-    addFailure = addError  # noqa: N815
+    addFailure = addError
 
 
 def run(share: list[Any], path: Path) -> None:
@@ -85,7 +86,7 @@ def run(share: list[Any], path: Path) -> None:
 
 
 def pretend() -> None:
-    """Let the test of heartbeats run."""
+    """Enable the test of heartbeats."""
     from oslo_messaging.tests.functional import utils
 
     prepare = utils.SkipIfNoTransportURL.setUp

@@ -1,4 +1,4 @@
-"""How the tests start processes, cut links between them, and wait."""
+"""The stage of the tests: starts processes, cuts links between them, and waits."""
 
 import contextlib
 import json
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 60
-"""Seconds after which a test gives up to wait; only a failure takes so long."""
+"""Seconds after which a test stops waiting; only a failure takes so long."""
 
 
 class ActorError(Exception):
-    """What a process's command raised."""
+    """The exception that a process's command raised."""
 
     def __init__(self, kinds: list[str], text: str) -> None:
         super().__init__(f"{kinds[0]}: {text}")
@@ -28,7 +28,7 @@ class ActorError(Exception):
 
 
 def until(condition: Callable[[], Any], what: str = "it") -> Any:
-    """Wait until `condition` holds, and return what it returned."""
+    """Wait until `condition` holds, and return its result."""
     end = time.monotonic() + PATIENCE_S
     while not (found := condition()):
         assert time.monotonic() < end, f"{what} did not happen in {PATIENCE_S} s"
@@ -37,7 +37,7 @@ def until(condition: Callable[[], Any], what: str = "it") -> Any:
 
 
 class Process:
-    """A process of the bus that does what it is told."""
+    """A process of the bus that carries out commands."""
 
     def __init__(self, path: Path) -> None:
         self._stream = socket.socket(socket.AF_UNIX)
@@ -48,7 +48,7 @@ class Process:
         self._reader.start()
 
     def close(self) -> None:
-        """Kill it and forget it."""
+        """Kill the process and release its resources."""
         with contextlib.suppress(ProcessLookupError):
             self.signal(signal.SIGCONT)
         self.kill()
@@ -64,7 +64,7 @@ class Process:
         return False
 
     def begin(self, do: str, **given: Any) -> Future[Any]:
-        """Tell it something; its answer comes later."""
+        """Send a command; its answer comes later."""
         with self._lock:
             number = len(self._answers)
             answer = self._answers[number] = Future()
@@ -72,7 +72,7 @@ class Process:
         return answer
 
     def do(self, command: str, **given: Any) -> Any:
-        """Tell it something and wait for the answer."""
+        """Send a command and return its answer."""
         return self.begin(command, **given).result(PATIENCE_S)
 
     def configure(self, *arguments: Any, **given: Any) -> None:
@@ -93,7 +93,7 @@ class Process:
         signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is dead."""
+        """Send SIGKILL, and wait until the process is dead."""
         with contextlib.suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)
         poll = select.poll()
@@ -124,7 +124,7 @@ class Proxy:
         self._flowing.set()
 
     def reset(self) -> None:
-        """Break all connections."""
+        """Break all connections of the link."""
         for end in list(self._open):
             _shut(end)
 
@@ -182,7 +182,7 @@ class Stage:
         self._proxies: list[Proxy] = []
 
     def process(self, url: str = "zenoh:///v", machine: str = "m", **given: Any) -> Process:
-        """A process that has opened nothing; `machine` is whose socket directory and disk it uses."""
+        """Start a process that has opened nothing; `machine` names the machine whose socket directory and disk it uses."""
         made = Process(self._actors)
         self.adopt(made, url, machine, **given)
         return made
@@ -213,14 +213,14 @@ class Stage:
         return self._proxies[-1]
 
     def heard(self) -> list[str]:
-        """What was executed, as `SERVER WORD`, in its order."""
+        """Return the executed words in order, as `SERVER WORD`."""
         return self.executed.read_text().splitlines()
 
     def words(self) -> list[str]:
         return [line.split(" ", 1)[1] for line in self.heard()]
 
     def await_words(self, *words: object) -> None:
-        """Wait until all of them were executed, and see that each was once."""
+        """Wait until all of the words were executed, and check that each was executed once."""
         wanted = sorted(map(str, words))
         until(lambda: set(wanted) <= set(self.words()), f"{len(wanted)} words are heard")
         assert sorted(self.words()) == wanted
@@ -242,7 +242,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def actors(directory: Path) -> Iterator[Path]:
-    """The process from which the others are forked."""
+    """Start the process from which the others are forked."""
     path = directory / "actors"
     program = Path(__file__).with_name("actor.py")
     with subprocess.Popen([sys.executable, str(program), str(path)], stdout=subprocess.PIPE, text=True) as parent:

@@ -40,7 +40,7 @@ def test_successor_with_the_journal_tells_at_once(stage, client, journal):
     assert stage.words() == ["x"]
 
 
-def test_what_lay_unbegun_is_executed_once_by_the_successor(stage, client, journal):
+def test_unbegun_messages_are_executed_once_by_the_successor(stage, client, journal):
     server = stage.server(threads=1, **journal)
     client.do("cast", method="hold", what="first", gate=str(stage.gate("never")))
     stage.await_words("first")
@@ -55,7 +55,7 @@ def test_what_lay_unbegun_is_executed_once_by_the_successor(stage, client, journ
 
 
 def test_killed_again_and_again(stage, client, journal):
-    """Each life dies with messages in its hands; nothing that was acknowledged is lost, nothing is executed twice."""
+    """Each life dies with unfinished messages; nothing that was acknowledged is lost, nothing is executed twice."""
     threads = 2
     server = stage.server(threads=threads, **journal)
     acknowledged = set()
@@ -66,11 +66,11 @@ def test_killed_again_and_again(stage, client, journal):
         server.kill()
         server = stage.server(threads=threads, **journal)
         acknowledged |= set(map(str, answer.result(60)))
-    # Begun, and killed before the word was in the file: one for each of the server's threads and lives.
+    # Casts that were begun, and whose server was killed before the word was in the file: one for each thread of each life.
     until(lambda: len(acknowledged - set(stage.words())) <= threads * 5)
     server.do("stop", server="s")
-    assert len(stage.words()) == len(set(stage.words())), "executed twice"
-    assert len(acknowledged) >= 500 - 4 * 5, "only what was under way at a kill may have failed"
+    assert len(stage.words()) == len(set(stage.words())), "a word was executed twice"
+    assert len(acknowledged) >= 500 - 4 * 5, "only casts that were under way at a kill may have failed"
 
 
 def test_without_a_journal_the_next_cast_goes_to_the_next_server(stage, client):
@@ -84,7 +84,7 @@ def test_without_a_journal_the_next_cast_goes_to_the_next_server(stage, client):
 
 
 def test_graceful_restarts_under_load(stage):
-    """No error, nothing lost, nothing twice, though there is a moment without any server."""
+    """Nothing fails, is lost or executed twice, though for a moment no server is present."""
     client = stage.process(default_retries=-1, retry_interval=0.1)
     server = stage.process()
     server.do("serve", server="s")
@@ -141,7 +141,7 @@ def test_fanout_reaches_a_process_that_was_frozen_for_longer_than_the_lease(stag
 
 
 def who(client) -> str:
-    """The name of who answered, or the error: a call may be under way to a server that is just being killed."""
+    """Return the name of the server that answered, or the error: a call may go to a server that is just being killed."""
     try:
         return client.do("call", method="who")
     except ActorError as error:

@@ -1,4 +1,4 @@
-"""What a process opens, and when: nothing before its fork, no multicast, and nothing that keeps it from ending."""
+"""Files that a process opens, and when: nothing before its fork, no multicast, and nothing that keeps it from ending."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ server = oslo_messaging.get_rpc_server(transport, Target(topic="t", server="s"),
 
 
 def sockets(pid: int) -> list[str]:
-    """What sockets a process has open, as the kernel names them."""
+    """Return the open sockets of a process, as the kernel names them."""
     found = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -45,7 +45,7 @@ def sockets(pid: int) -> list[str]:
 
 
 def udp(pid: int) -> list[str]:
-    """The UDP sockets of a process."""
+    """Return the UDP sockets of a process."""
     inodes = {target.removeprefix("socket:[").removesuffix("]") for target in sockets(pid)}
     lines = [line for name in ("udp", "udp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
     return [line for line in lines if line.split()[9] in inodes]
@@ -53,7 +53,7 @@ def udp(pid: int) -> list[str]:
 
 def test_parent_of_a_fork_has_opened_nothing_and_both_children_serve(stage, client):
     parent = stage.process()
-    assert parent.do("count_threads") == 2, "the main thread, and the one that answers this"
+    assert parent.do("count_threads") == 2, "expected two threads: the main one, and the one that answers this command"
     before = sockets(parent.pid)
     children = []
     for name in ("one", "two"):
@@ -63,7 +63,7 @@ def test_parent_of_a_fork_has_opened_nothing_and_both_children_serve(stage, clie
         stage.adopt(child)
         child.do("serve", server=name)
         children.append(child)
-    assert sockets(parent.pid) == before, "only that by which the test commands it"
+    assert sockets(parent.pid) == before, "expected only the socket over which the test sends commands"
     assert len(before) == 1
     until(lambda: len(list(Path(f"/proc/{parent.pid}/task").iterdir())) == 1)
     assert [client.do("call", method="pid", server=name, retry=-1) for name in ("one", "two")] == [child.pid for child in children]

@@ -1,4 +1,4 @@
-"""Links between machines: peer - router - TCP - router - peer, and peers that are connected directly; slow, cut, frozen and healed."""
+"""Links between machines: peer - router - TCP - router - peer, and directly connected peers; slow, cut, frozen and healed."""
 
 import pytest
 from stage import ActorError, Stage, free_port, until
@@ -7,8 +7,8 @@ from stage import ActorError, Stage, free_port, until
 class Machines:
     """Two machines and a link between them that a test can cut.
 
-    `kind` says how they are joined. "routers": each has one. "client calls", "client serves": the machine that calls, or that serves, has
-    none, and its processes are clients of the other's.
+    `kind` tells how they are joined. "routers": each machine has a router. "client calls", "client serves": the calling or serving machine
+    has none, and its processes are clients of the other machine's router.
     """
 
     def __init__(self, stage: Stage, kind: str) -> None:
@@ -46,7 +46,7 @@ def test_large_messages_cross_the_link(machines, size):
 
 
 def test_large_messages_cross_both_ways_at_once(machines):
-    """More than the queues of a link hold: a router must go on to receive while it waits to send."""
+    """The messages exceed the queues of a link: a router must continue to receive while it waits to send."""
     machines.server()
     machines.stage.server("here", machine="here")
     there = machines.stage.process(machine="there")
@@ -98,7 +98,7 @@ def is_gone(client) -> bool:
 
 
 def test_link_that_is_cut_for_a_moment_is_not_noticed(machines):
-    """Shorter than the lease: TCP delivers what was held back."""
+    """Shorter than the lease: TCP delivers the delayed bytes."""
     machines.server()
     machines.link.freeze()
     answers = [machines.client.begin("call", method="tell", what=number) for number in range(20)]
@@ -137,13 +137,13 @@ def test_router_that_is_killed_and_started_again(machines):
     machines.there_router.kill()
     answers = [client.begin("call", method="tell", what=number, timeout=600, retry=-1) for number in range(5)]
     stage.router("there", [], [f"tcp/127.0.0.1:{machines.link.port}"])
-    # A peer looks for others when it starts: those who were there before the router find it by being found.
+    # A peer looks for others when it starts, so the router finds the peers that started before it.
     assert [answer.result(60) for answer in answers] == list(range(5))
     stage.await_words(*range(5))
 
 
 def test_client_that_starts_before_its_router(stage):
-    """A call does not wait for longer than it may; a server, and who asks for retries, wait for the router."""
+    """A call waits no longer than its timeout; a server, and a sender that asks for retries, wait for the router."""
     port = free_port()
     through_router = {"url": f"zenoh://127.0.0.1:{port}/v", "mode": "client", "socket_dir": "none", "retry_interval": 0.1}
     caller, server = stage.process(**through_router), stage.process(**through_router)
@@ -157,7 +157,7 @@ def test_client_that_starts_before_its_router(stage):
     serves.result(60)
     assert [answer.result(60) for answer in waits] == [0, 1, 2]
     stage.await_words(0, 1, 2)
-    assert [line for line in server.do("log") if "trying again" in line], "it said what it waits for"
+    assert [line for line in server.do("log") if "trying again" in line], "the server must log that it waits for its router"
 
 
 def test_peers_connect_directly_to_the_endpoints_of_the_url(stage):
@@ -174,7 +174,7 @@ def test_peers_connect_directly_to_the_endpoints_of_the_url(stage):
 
 
 def test_nearest_server_is_preferred(machines):
-    """Through a link that delays each message the same server is farther than its twin on this machine."""
+    """Through a link that delays each message, a server is farther than its twin on this machine."""
     stage, client = machines.stage, machines.stage.process(machine="here", selection="nearest")
     machines.link.delay_s = 0.05
     machines.server("far")

@@ -1,4 +1,4 @@
-"""Many of everything: topics, threads, casts; and servers that are slow."""
+"""Large numbers of topics, threads and casts; and slow servers."""
 
 import signal
 
@@ -20,7 +20,7 @@ def test_two_hundred_threads_call(stage, client):
 
 
 def test_many_casts_wait_for_a_slow_server(stage, client):
-    """They are acknowledged though they are not begun, and executed in the order in which the sender's thread sent them."""
+    """The casts are acknowledged before they are begun, and executed in the order in which the sender's thread sent them."""
     stage.server(threads=1)
     client.do("cast", method="hold", what="slow", gate=str(stage.gate("go")))
     client.do("tell_each", how="cast", words=list(range(2000)))
@@ -51,7 +51,7 @@ def test_heartbeats_keep_a_long_call_alive(stage, client):
     silent = client.begin("call", method="hold", what="y", gate=str(gate), timeout=4)
     with pytest.raises(ActorError, match="MessagingTimeout"):
         silent.result(60)
-    assert not call.done(), "4 s without a reply, and it still waits"
+    assert not call.done(), "the call must still wait after 4 s without a reply"
     gate.touch()
     assert call.result(60) == "x"
     assert server.do("log") == []

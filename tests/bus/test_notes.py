@@ -1,4 +1,4 @@
-"""Notifications between processes: pools, priorities, and what waits on disk."""
+"""Notifications between processes: pools, priorities, and notifications that wait on disk."""
 
 import signal
 
@@ -24,7 +24,7 @@ def numbers(stage) -> list[tuple[str, int]]:
 
 
 def reaches(stage, client) -> bool:
-    """Whether the sender knows all three."""
+    """Return whether the sender knows all three listeners."""
     client.do("notify", payloads=["x"] * 2)
     return {line.split()[0] for line in stage.heard()} == {"alone", "p1", "p2"}
 
@@ -50,7 +50,7 @@ def test_sent_while_nobody_listens_arrives_in_order_when_somebody_comes(stage, c
     stage.await_words(*range(50), "directly")
 
 
-def test_what_a_dead_process_left_is_handed_on_by_another(stage, client):
+def test_notifications_of_a_dead_process_are_forwarded_by_another(stage, client):
     client.do("notify", payloads=list(range(10)))
     client.kill()
     other = stage.process()
@@ -69,7 +69,7 @@ def test_sender_that_dies_while_it_hands_on_leaves_the_rest_to_others(stage, cli
     assert len(set(stage.words())) < 300
     stage.process().do("notify", payloads=["of another"], topic="elsewhere")
     until(lambda: len(set(stage.words())) == 300)
-    # The one that was acknowledged and not yet taken out of the outbox when the sender died may come again: at least once.
+    # A notification that was acknowledged but still in the outbox when the sender died may arrive twice: delivery is at least once.
     assert len(stage.words()) <= 301
 
 

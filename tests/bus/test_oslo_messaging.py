@@ -1,4 +1,4 @@
-"""oslo.messaging's own functional tests pass with this driver, but for those that `functional.py` names with their reasons."""
+"""oslo.messaging's own functional tests pass with this driver, except those that `functional.py` names with their reasons."""
 
 import json
 import os
@@ -30,6 +30,6 @@ def test_upstream_s_functional_tests(stage):
     assert len([outcome for outcome in outcomes if outcome["outcome"] == "passed"]) >= 29
 
 
-def test_what_is_excluded_is_documented():
+def test_excluded_tests_are_documented():
     page = DOCUMENTED.read_text()
     assert [test for test in functional.EXCLUDED if test.rsplit(".", 1)[1] not in page] == []

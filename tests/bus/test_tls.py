@@ -18,7 +18,7 @@ def authority(stage) -> Authority:
 
 @pytest.fixture
 def port(stage, authority) -> int:
-    """A router's port for those who have a certificate of the authority; behind it a server."""
+    """Return a router's port for holders of the authority's certificates, with a server behind it."""
     made = free_port()
     tls = [str(authority.file), *authority.sign("router")]
     stage.router("there", [f"tls/127.0.0.1:{made}"], [], tls=tls, allow=["client", "good"])
@@ -44,7 +44,7 @@ def test_right_certificate_is_let_in(stage, authority, port):
 
 
 def tell(stage, port, **given) -> Proxy:
-    """A process that would tell something, and the link on which it tries to get in."""
+    """Start a process that wants to send a message; return the link over which it tries to connect."""
     link = stage.proxy(port)
     client = stage.process(f"zenoh://127.0.0.1:{link.port}/v", **given)
     client.begin("call", method="tell", what="x", retry=-1)
@@ -64,7 +64,7 @@ def test_no_certificate_or_a_foreign_or_unlisted_one_is_not(stage, authority, po
         until(lambda link=link: link.accepted >= 2, "it was refused and tries again")
     assert stage.words() == []
     good = stage.process(f"zenoh://127.0.0.1:{port}/v", **options(authority, authority.sign("good")))
-    assert good.do("call", method="who", retry=-1) == "s", "the strangers did no harm"
+    assert good.do("call", method="who", retry=-1) == "s", "the router must still serve after the refused connections"
     assert stage.words() == []
 
 
@@ -95,13 +95,13 @@ def test_router_from_the_command_line(stage, authority):
             assert client.do("call", method="who", retry=-1) == "s"
             router.send_signal(signal.SIGTERM)
             assert router.wait(60) == 0
-            assert len(list(sockets.glob("*.sock"))) == 1, "only the server's is left"
+            assert len(list(sockets.glob("*.sock"))) == 1, "only the server's socket may be left"
         finally:
             router.kill()
 
 
 def answers(port: int, authority: Authority) -> bool:
-    """Whether TLS is spoken there, by whom the authority vouches for."""
+    """Return whether a TLS server with a certificate of the authority answers there."""
     try:
         with (
             socket.create_connection(("127.0.0.1", port), 5) as plain,

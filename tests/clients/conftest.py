@@ -1,4 +1,4 @@
-"""Foreign clients as programs: each makes and removes a whole tenancy over a real cloud of three sites; see `three_sites`."""
+"""Foreign clients as programs: each creates and deletes all resources of a tenant over three real sites; see `three_sites`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from three_sites import Tenant, built, cloud, make_tenant, only_root
 __all__ = ["built", "cloud"]
 
 PROGRAMS = HERE.parents[1] / ".venv-clients" / "bin"
-"""Where `make clients` installs Ansible and Libcloud."""
+"""The directory in which `make clients` installs Ansible and Libcloud."""
 
 LONGEST_S = 1800
-"""Seconds that a test may take: on a quiet machine it is one or two minutes."""
+"""Time limit of a test in seconds; on an idle machine a test takes one or two minutes."""
 
 ROUTED = ("brest", "metz")
 """The sites with an external network, `public-SITE`: such a network stays at its site."""
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def public(built: Deployment) -> None:
-    """Networks of the administrator, from which floating IPs are."""
+    """Create the administrator's external networks, which provide floating IPs."""
     for site in ROUTED:
         api, name = built.api_inside(site), f"public-{site}"
         if api.expect("network", "GET", f"/v2.0/networks?name={name}")["networks"]:
@@ -50,7 +50,7 @@ def admin(cloud: Deployment) -> Tenant:
 
 @pytest.fixture
 def client(cloud: Deployment, admin: Tenant, public: None, tmp_path: Path) -> Client:
-    """An ordinary member, and an administrator for the flavor."""
+    """Return a client with an ordinary member's account, and an administrator's for the flavor."""
     tenant = make_tenant(cloud)
     entries = {"member": _entry(tenant, "brest"), "metz": _entry(tenant, "metz"), "admin": _entry(admin, "brest")}
     (tmp_path / "clouds.yaml").write_text(yaml.safe_dump({"clouds": entries}), encoding="utf-8")
@@ -74,7 +74,7 @@ def _entry(tenant: Tenant, site: str) -> dict[str, Any]:
 
 @pytest.fixture
 def programs() -> Path:
-    """Where the foreign clients are that have an environment of their own."""
+    """Return the directory of the foreign clients' virtual environment."""
     if not (PROGRAMS / "ansible-playbook").exists():
         pytest.skip("Ansible and Libcloud are not installed: `make clients` does that")
     return PROGRAMS

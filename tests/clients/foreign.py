@@ -1,4 +1,4 @@
-"""A foreign client in the network of a site, and what the sites have of its tenant."""
+"""A foreign client in the network of a site, and its tenant's resources at all sites."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from three_sites import SITES, Tenant
 HERE = Path(__file__).parent
 
 LONGEST_S = 900
-"""Seconds that a program may take."""
+"""Time limit of a program in seconds."""
 
 COLLECTIONS = (
     *(("network", f"/v2.0/{name}", name.replace("-", "_")) for name in ("networks", "subnets", "ports", "routers", "floatingips")),
@@ -30,7 +30,7 @@ class Client:
     """A foreign client in the network of brest.
 
     Attributes:
-        tenant: whose tenancy it makes; its name is that of all parts.
+        tenant: the tenant; its name is that of all resources.
         home: a directory with the clouds.yaml, whose entries are `member`, `admin` and `metz`, and with the image's data.
     """
 
@@ -42,7 +42,7 @@ class Client:
         return self.home / "image.raw"
 
     def run(self, *command: str | Path, **environment: str) -> str:
-        """What a program prints that must succeed. Nothing but its clouds.yaml leads it to the cloud."""
+        """Run a program that must succeed and return its output; only its clouds.yaml leads it to the cloud."""
         clean = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LC_ALL": "C.UTF-8"} | environment
         clean["OS_CLIENT_CONFIG_FILE"] = str(self.home / "clouds.yaml")
         words = ["exec", "brest", "--", "env", "-i", *(f"{name}={value}" for name, value in clean.items()), *command]
@@ -52,7 +52,7 @@ class Client:
         return out
 
     def belongings(self) -> dict[str, dict[str, set[str]]]:
-        """What the tenant has according to the services of each site, past the gateways: ids or names, by collection."""
+        """Return the ids or names of the tenant's resources by site and collection, from the services past the gateways."""
         return {site: _of_one_site(self.tenant, site) for site in SITES}
 
 
@@ -67,7 +67,7 @@ def _of_one_site(tenant: Tenant, site: str) -> dict[str, set[str]]:
 
 
 def _owner(item: dict[str, Any]) -> str | None:
-    """The project that has it, if that is said: a copy of the public network is the administrator's."""
+    """Return the project that owns a resource, or `None`; a copy of the public network belongs to the administrator."""
     return item.get("project_id") or item.get("owner")
 
 

@@ -11,10 +11,10 @@ _RECAP = re.compile(r"^localhost +: ok=\d+ +changed=(\d+) ", re.MULTILINE)
 
 
 def play(client: Client, programs: Path, name: str, values: str = "before") -> int:
-    """Run a play.
+    """Run a play of Ansible.
 
     Returns:
-        How many tasks changed anything.
+        The number of tasks that changed anything.
     """
     extra = (f"tenancy={client.tenant.name} project={client.tenant.project} image={client.image}", f"@{PLAYS / values}.yml")
     words = [
@@ -39,15 +39,15 @@ def test_a_tenancy_is_made_and_removed_twice(client: Client, programs: Path) -> 
     made = client.belongings()
     for site in SITES:
         assert len(made[site]["servers"]) == 1, site
-    assert play(client, programs, "make") == 0, "all of it is present already"
+    assert play(client, programs, "make") == 0, "a second run must find every resource present"
     assert client.belongings() == made
     assert play(client, programs, "make", "after") > 0
-    assert play(client, programs, "make", "after") == 0, "all of it has been changed already"
+    assert play(client, programs, "make", "after") == 0, "a second run must find every change made"
     play(client, programs, "look", "after")
     assert play(client, programs, "remove") > 0
     assert client.belongings() == before
     assert play(client, programs, "make") > 0
     play(client, programs, "look")
     assert play(client, programs, "remove") > 0
-    assert play(client, programs, "remove") == 0, "all of it is absent already"
+    assert play(client, programs, "remove") == 0, "a second run must find every resource absent"
     assert client.belongings() == before

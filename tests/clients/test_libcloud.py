@@ -9,7 +9,7 @@ PROGRAM = HERE / "with_libcloud.py"
 
 
 def prepare(client: Client, admin: Tenant) -> None:
-    """Make what Libcloud can't make: an image at brest, and a flavor."""
+    """Create the resources that Libcloud cannot create: an image at brest and a flavor."""
     name, api = client.tenant.name, client.tenant.api("brest")
     image = api.expect("image", "POST", "/v2/images", {"name": name, "disk_format": "raw", "container_format": "bare"})["id"]
     api.expect("image", "PUT", f"/v2/images/{image}/file", data=client.image.read_bytes())
@@ -27,7 +27,7 @@ def test_a_tenancy_is_made_and_removed_twice(client: Client, admin: Tenant, prog
         for site in SITES:
             assert len(made[site]["servers"]) == 1, site
         client.run(programs / "python", PROGRAM, "remove", name)
-        # The image and the flavor were not of its making, and stay where servers needed them.
+        # Libcloud did not create the image and the flavor, so they stay at the sites of its servers.
         assert without(client.belongings(), "images", "flavors") == without(before, "images", "flavors")
 
 

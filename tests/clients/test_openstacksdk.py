@@ -1,4 +1,4 @@
-"""openstacksdk, as it is in the project's own environment, makes and removes a tenancy over three sites."""
+"""openstacksdk from the project's own environment creates and deletes a tenant's resources over three sites."""
 
 import sys
 

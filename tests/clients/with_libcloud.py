@@ -23,10 +23,10 @@ PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3l5GjD0uAOWFdZ1pM+0rOAo4cWCv
 
 
 def driver(entry: str) -> Any:
-    """The driver, as an entry of the clouds.yaml says."""
+    """Return the driver for an entry of the clouds.yaml."""
     clouds = yaml.safe_load(Path(os.environ["OS_CLIENT_CONFIG_FILE"]).read_text(encoding="utf-8"))
     cloud = clouds["clouds"][entry]
-    return get_driver(Provider.OPENSTACK)(  # of the latest APIs, which is not its default
+    return get_driver(Provider.OPENSTACK)(  # for the latest APIs, which are not its default
         cloud["auth"]["username"],
         cloud["auth"]["password"],
         ex_force_auth_url=cloud["auth"]["auth_url"].removesuffix("/v3"),
@@ -38,7 +38,7 @@ def driver(entry: str) -> Any:
 
 
 def until(look: Callable[[], bool]) -> None:
-    """Wait for something that Libcloud itself does not wait for."""
+    """Wait until a condition holds for which Libcloud itself does not wait."""
     deadline = time.monotonic() + WAIT_S
     while not look():
         assert time.monotonic() < deadline
@@ -46,10 +46,10 @@ def until(look: Callable[[], bool]) -> None:
 
 
 class Tenancy:
-    """What a tenant has.
+    """The resources of a tenant.
 
     Args:
-        name: of all of it.
+        name: the name of all resources.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,16 +59,16 @@ class Tenancy:
         self.servers = [f"{name}-{site}" for site in SITES]
 
     def named(self, items: list[Any], name: str = "") -> Any:
-        """The one thing of a list that has the name: of the tenancy, unless another is given."""
+        """Return the only item of a list with a name, by default the tenancy's."""
         (found,) = [item for item in items if item.name == (name or self.name)]
         return found
 
     def nodes(self) -> dict[str, Any]:
-        """The servers, by name."""
+        """Return the servers by name."""
         return {node.name: node for node in self.cloud.list_nodes() if node.name in self.servers}
 
     def make(self) -> None:
-        """Make it, part by part."""
+        """Create the resources one by one."""
         cloud, name = self.cloud, self.name
         cloud.import_key_pair_from_string(name, PUBLIC_KEY)
         network = cloud.ex_create_network(name)
@@ -108,7 +108,7 @@ class Tenancy:
         )
 
     def look(self) -> None:
-        """Every part is in its list."""
+        """Check that every resource is in its list."""
         cloud, name = self.cloud, self.name
         nodes = self.nodes()
         assert set(nodes) == set(self.servers)
@@ -128,7 +128,7 @@ class Tenancy:
         assert {nodes[server].id for server in self.servers[:2]} <= holders
 
     def change(self) -> None:
-        """Change what Libcloud can change."""
+        """Change all fields that Libcloud can change."""
         cloud = self.cloud
         cloud.ex_update_subnet(self.named(cloud.ex_list_subnets()), description="after", dns_nameservers=["192.0.2.53"])
         for node in self.nodes().values():
@@ -141,7 +141,7 @@ class Tenancy:
             until(lambda node=node: cloud.ex_get_node_details(node.id).state == NodeState.RUNNING)
 
     def remove(self) -> None:
-        """Remove it, part by part."""
+        """Delete the resources one by one."""
         cloud, name = self.cloud, self.name
         port = next(port for port in cloud.ex_list_ports() if port.extra["name"] == name)
         for address in cloud.ex_list_floating_ips():
@@ -163,7 +163,7 @@ class Tenancy:
 
 
 def main() -> None:
-    """Make it, look and change it; or remove it."""
+    """Create, check and change the resources, or delete them."""
     what, name = sys.argv[1:]
     tenancy = Tenancy(name)
     if what == "make":

@@ -23,10 +23,10 @@ ROUTED = SITES[:2]
 
 
 class Tenancy:
-    """What a tenant has.
+    """The resources of a tenant.
 
     Args:
-        name: of all of it.
+        name: the name of all resources.
         image: the file with the image's data.
     """
 
@@ -38,7 +38,7 @@ class Tenancy:
         self.servers = [f"{name}-{site}" for site in SITES]
 
     def make(self) -> None:
-        """Make it, part by part, and find each part by its name."""
+        """Create the resources one by one, and find each by its name."""
         cloud, name = self.cloud, self.name
         self.admin.compute.create_flavor(name=name, **FLAVOR)
         cloud.compute.create_keypair(name=name)
@@ -72,10 +72,10 @@ class Tenancy:
         self.cloud.compute.wait_for_server(server, status, interval=0.2, wait=WAIT_S)
 
     def look(self, rules: int) -> None:
-        """Every part is in its list, and can be found by its name and shown by its id.
+        """Check that every resource is in its list, is found by its name and shown by its id.
 
         Args:
-            rules: of the security group, for what comes in.
+            rules: the number of the security group's ingress rules.
         """
         cloud, name = self.cloud, self.name
         found = {server.name: server for server in cloud.compute.servers() if server.name in self.servers}
@@ -115,7 +115,7 @@ class Tenancy:
         assert cloud.compute.find_keypair(name, ignore_missing=False).name == name
 
     def change(self) -> None:
-        """Change what can be changed."""
+        """Change one or more fields of each resource."""
         cloud, name = self.cloud, self.name
         network = cloud.network.find_network(name)
         cloud.network.update_network(network, description="after")
@@ -140,7 +140,7 @@ class Tenancy:
         assert cloud.network.get_security_group(group.id).description == "after"
 
     def remove(self) -> None:
-        """Remove it, part by part."""
+        """Delete the resources one by one."""
         cloud, name = self.cloud, self.name
         for address in cloud.network.ips(description=name):
             cloud.network.delete_ip(address, ignore_missing=False)
@@ -167,7 +167,7 @@ class Tenancy:
 
 
 def main() -> None:
-    """Make it, look and change it; or remove it."""
+    """Create, check and change the resources, or delete them."""
     what, name, image = sys.argv[1:]
     tenancy = Tenancy(name, image)
     if what == "make":

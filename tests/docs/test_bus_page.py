@@ -1,4 +1,4 @@
-"""docs/bus.md says what the options and bounds are. If its table differs, take what `python tests/docs/test_bus_page.py` prints."""
+"""The table of options and bounds in docs/bus.md. If it differs, `python tests/docs/test_bus_page.py` prints the right one."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ PAGE = PATH.read_text(encoding="utf-8") if PATH.exists() else ""
 
 
 def row(option) -> str:
-    """An option's row of the table."""
+    """Return the row of an option in the table."""
     default = option.sample_default or option.default
     shown = ",".join(default) if isinstance(default, list) else str(default).lower() if isinstance(default, bool) else str(default)
     help_text = option.help

@@ -1,4 +1,4 @@
-"""Every example can be read, and is what its first line says."""
+"""Every example is valid, and matches the description in its first line."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def test_sizes(name, full, thin):
 
 
 def test_topologies_of_the_page_are_read():
-    blocks = (ROOT / "docs" / "wan.md").read_text(encoding="utf-8").split("```yaml\n")[1:]
+    blocks = (ROOT / "docs" / "how-to" / "emulate-a-wan.md").read_text(encoding="utf-8").split("```yaml\n")[1:]
     texts = [block.split("```")[0] for block in blocks]
     assert len(texts) == 2
     for text in texts:
         data = yaml.safe_load(text)
         data.setdefault("sites", [{"name": "paris"}, {"name": "edge-1"}, {"name": "monitor"}])
-        assert parse_cloud(yaml.safe_dump(data), "wan.md").network is not None
+        assert parse_cloud(yaml.safe_dump(data), "emulate-a-wan.md").network is not None
 
 
 def test_cloud_of_the_tutorial_is_the_example():

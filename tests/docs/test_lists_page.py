@@ -14,8 +14,8 @@ def upstream():
     return upstream_lists.read()
 
 
-def test_there_are_lists_of_each_service(upstream):
-    """Else what reads them would read nothing."""
+def test_each_service_has_lists(upstream):
+    """Without lists of a service, the other tests would pass without a check."""
     found = {(each.service, each.path): each for each in upstream}
     assert "changes-since" in found["compute", "/v2.1/servers/detail"].parameters
     assert "display_name" in found["compute", "/v2.1/servers"].sort_keys
@@ -58,7 +58,7 @@ def test_the_table_has_nothing_that_upstream_has_not(upstream):
 
 @pytest.mark.parametrize("path", ["/v2.1/os-something", "/v2.1/os-something/{id}/things"])
 def test_a_list_that_nobody_knows_is_told(path):
-    with pytest.raises(LookupError, match="nothing says why"):
+    with pytest.raises(LookupError, match="expected a reason"):
         parameters.handling("compute", path)
 
 

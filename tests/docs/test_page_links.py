@@ -58,7 +58,7 @@ def test_links_lead_somewhere(path):
     assert broken(path) == []
 
 
-def test_there_are_links():
+def test_the_pages_have_links():
     assert sum(len(targets(path)) for path in PAGES) > 100
     assert {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {path.name for path in PAGES}
 

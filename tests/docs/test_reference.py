@@ -1,4 +1,4 @@
-"""The reference is complete, and says what the code says. If a page differs: .venv/bin/python scripts/reference"""
+"""The generated reference is complete and up to date. If a page differs, run .venv/bin/python scripts/reference."""
 
 import inspect
 import re
@@ -33,7 +33,18 @@ def generated() -> dict[str, str]:
     return pages
 
 
-GENERATED = ("errors.md", "cli.md", "cloud.md", "lists.md", "references.md", "resources.md", "sharing.md", "unique-names.md")
+GENERATED = (
+    "errors.md",
+    "cli.md",
+    "cloud.md",
+    "experiment.md",
+    "lists.md",
+    "plan.md",
+    "references.md",
+    "resources.md",
+    "sharing.md",
+    "unique-names.md",
+)
 
 
 @pytest.mark.parametrize("name", GENERATED)
@@ -79,5 +90,5 @@ def test_command_has_help_and_an_example(path):
 )
 def test_field_is_documented(model, field):
     assert f"| `{field}` |" in page("cloud.md")
-    # Python 3.13 takes the indentation of docstrings away, and older ones keep it.
-    assert re.search(rf"^    {field}: \w", inspect.cleandoc(model.__doc__ or ""), re.MULTILINE), "its meaning stands in the docstring"
+    # Python 3.13 removes the indentation of docstrings; older versions keep it.
+    assert re.search(rf"^    {field}: \w", inspect.cleandoc(model.__doc__ or ""), re.MULTILINE), "the docstring must explain the field"

@@ -1,4 +1,4 @@
-"""docs/scope.md: its scopes are scopes, and its numbers those of the code."""
+"""The scopes of docs/scope.md are valid, and its numbers equal those of the code."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def test_scope_on_the_page_is_one(text):
     assert parse(text)
 
 
-def test_there_are_scopes_on_the_page():
+def test_the_page_has_scopes():
     assert len(SCOPES) > 12
     assert json.loads(next(text for text in SCOPES if '"' in text))
 
@@ -41,6 +41,6 @@ def test_numbers_are_those_of_the_code():
 
 def test_services_and_types_are_those_of_the_code():
     assert all(f"`{service}`" in PAGE for service in SERVICES)
-    table = PAGE.partition("## What `&` makes")[2].partition("\n\nThe id that")[0]
+    table = PAGE.partition("## Copies made by `&`")[2].partition("\n\nThe id that")[0]
     words = {"keypairs": "key pairs", "security_groups": "security groups", "security_group_rules": "their rules"}
     assert all(words.get(key, key) in table for key in REPLICABLE)

@@ -1,4 +1,4 @@
-"""How commands of the tutorial are read and compared; tests/sites/test_tutorial.py runs them."""
+"""The parsing and comparison of the tutorial's commands; tests/sites/test_tutorial.py runs them."""
 
 import os
 from pathlib import Path
@@ -99,6 +99,6 @@ def test_block_may_be_repeated(tmp_path, shell):
         ("```console\n$ exit 3\n```", "the shell ended"),
     ],
 )
-def test_what_differs_is_told(tmp_path, shell, block, told):
+def test_differences_are_reported(tmp_path, shell, block, told):
     with pytest.raises(AssertionError, match=told):
         walk(page(tmp_path, block), shell)

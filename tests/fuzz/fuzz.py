@@ -1,6 +1,6 @@
 """Fuzz one target under coverage: `python tests/fuzz/fuzz.py TARGET [libFuzzer's options]`; `make fuzz` runs them all.
 
-It needs atheris (`make fuzz` installs it beside the project's own environment). What it has learned is kept in a corpus, below `.fuzz`.
+It needs atheris, which `make fuzz` installs beside the project's own environment. The corpus is kept below `.fuzz`.
 """
 
 import sys
@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 INSTRUMENTED = [
     "atoll.gateway",
-    "atoll.services.arrival",
-    "atoll.services.ovn.resolver",
+    "atoll.services.patches.shared.slow_clients",
+    "atoll.services.neutron.ovn.resolver",
     "atoll.services.wsgi",
+    "atoll.identity",
     "atoll.mesh",
     "atoll.bus",
     "cheroot.server",
@@ -29,7 +30,7 @@ with atheris.instrument_imports(include=INSTRUMENTED):
 
 
 def main() -> None:
-    """Fuzz."""
+    """Fuzz the target on the command line."""
     name, *options = sys.argv[1:]
     corpus = Path(".fuzz") / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Ports other than a gateway's HTTP: the mesh, the join port, the bus and the name server of guests, without sockets.
+"""Fuzz targets without sockets for the mesh, the join port, the bus and the name server of guests.
 
-Each target takes the bytes of an attacker: a stranger, or a member, a node of the bus or the holder of a join token, whose signatures are
-good.
+Each target receives the bytes of an attacker: a stranger; or a member, a node of the bus or the holder of a join token, with valid
+signatures.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from ports import Finding, Target
 from atoll.bus import frames, payload
 from atoll.bus.frames import MalformedFrameError, MessageId, Question, Reply, Request
 from atoll.bus.keys import Inbox, Keys, read_listener
-from atoll.bus.listener import Mailbox, Place
+from atoll.bus.listener import Mailbox, Subject
 from atoll.errors import AtollError
-from atoll.mesh.admission import Desk, Invitations, _signed_request
+from atoll.identity.rules import rules as identity_rules
+from atoll.mesh.admission import Invitations, InvitationService, _signed_request
 from atoll.mesh.certificates import authority
 from atoll.mesh.envelope import Channel, Opened
 from atoll.mesh.members import Card
@@ -40,18 +41,18 @@ from atoll.mesh.node import Mesh, MeshOptions
 from atoll.mesh.signing import Signer
 from atoll.mesh.stream import Stream
 from atoll.mesh.sync import _Kind
-from atoll.services.ovn import resolver
+from atoll.services.neutron.ovn import resolver
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bus"))
 from fakes import FakeNode
 
 START_MS = 1_800_000_000_000
 LONGEST_S = 2.0
-"""Seconds of the processor for one input at most."""
+"""Greatest processor time for one input, in seconds."""
 
 
 class _Timed:
-    """Makes a finding of an input that takes long."""
+    """A context that raises a finding if an input takes too long."""
 
     def __enter__(self) -> None:
         self._begun = time.process_time()
@@ -65,7 +66,7 @@ class _Timed:
 
 
 class _Transport:
-    """The links of a node: what is sent goes nowhere."""
+    """A transport of a node that drops all messages."""
 
     traffic = SimpleNamespace(sent=0, received=0, dropped=0)
 
@@ -87,7 +88,7 @@ class _Transport:
 
 
 class MeshPort:
-    """A node that knows one other site, `lyon`, which means harm.
+    """A node that knows one other site, the hostile `lyon`.
 
     The first byte says what follows: 0 a message as it arrives; 1 to 6 the payload of a message of that channel, signed by lyon; 7 entries,
     of which lyon writes and signs a stream: a name and a text in turn, each ended by a zero byte.
@@ -116,19 +117,20 @@ class MeshPort:
             tls=self._home / name,
             data=self._home / "data",
             members_file=self._home / "members.json",
+            rules=identity_rules(),
         )
 
     async def _open(self) -> None:
         self.mesh = Mesh(self._options("paris", 1), lambda: START_MS)
-        self._talk: Any = self.mesh._conversation
+        self._talk: Any = self.mesh._protocol
         self._talk.transport = _Transport()
         await self.mesh.start()
 
     def feed(self, data: bytes) -> None:
-        """Receive a message.
+        """Receive the bytes of a message.
 
         Raises:
-            Finding: something is wrong.
+            Finding: the code behaved incorrectly.
         """
         if not data:
             return
@@ -152,7 +154,7 @@ class MeshPort:
             raise Finding("another member's bytes changed what this site says, or made a member")
 
     def _written(self, data: bytes) -> bytes:
-        """What lyon says if it writes entries that no rule allows."""
+        """Return a message of lyon with entries that the rules forbid."""
         texts = [text.decode("latin-1") for text in data.split(b"\0")]
         self._count += 1
         stamp = (START_MS << 16) + self._count
@@ -165,7 +167,7 @@ class MeshPort:
 
 
 class JoinPort:
-    """A desk; the second time each body is of somebody who has a token, whose proof is good."""
+    """An invitation service that receives each body twice: as a stranger's, and with a valid proof of a token."""
 
     def __init__(self) -> None:
         home = Path(tempfile.mkdtemp(prefix="fuzz"))
@@ -174,24 +176,25 @@ class JoinPort:
         own = Card("paris", "127.0.0.1", 1, 2, 3, (home / "tls" / "cert.pem").read_text())
         self._cards = {"paris": own}
         self._invitations = Invitations(home / "invitations.db", lambda: START_MS)
-        self._id, secret = self._invitations.make("lyon", 3600)
+        self._id, secret = self._invitations.issue("lyon", 3600)
         self._secret = Ed25519PrivateKey.from_private_bytes(secret)
-        self._desk = Desk(
+        self._invitation_service = InvitationService(
             cloud="fuzz",
             own=own,
             authority=(home / "tls" / "ca.pem").read_text(),
             signer=Signer((home / "tls" / "key.pem").read_bytes()),
             invitations=self._invitations,
             known=lambda: self._cards,
+            is_active=lambda _name: True,
             admit=lambda card: self._cards.update({card.name: card}),
             sign=made.sign_request,
         )
 
     def feed(self, data: bytes) -> None:
-        """Receive the body of a request, as `gateway.identity.parts` does.
+        """Receive the body of a request, as `gateway.app` does.
 
         Raises:
-            Finding: something is wrong.
+            Finding: the code behaved incorrectly.
         """
         try:
             body = orjson.loads(data)
@@ -209,31 +212,31 @@ class JoinPort:
             if not self._cards.keys() <= {"paris", "lyon"}:
                 raise Finding(f"a token for lyon has made {sorted(self._cards)} members")
             if self._cards.pop("lyon", None) is not None:
-                self._invitations.give_back(self._id)
+                self._invitations.release(self._id)
 
     def _redeem(self, body: object) -> None:
         with suppress(AtollError), _Timed():
-            orjson.dumps(self._desk.redeem(body))
+            orjson.dumps(self._invitation_service.redeem(body))
 
 
 # --- The bus
 
 
 class BusPort:
-    """A listener, and what reads frames and keys."""
+    """A listener, and the parsers of frames and keys."""
 
     def __init__(self) -> None:
         self._node = FakeNode()
         self._inbox = Inbox(Keys(""), 1)
 
     def feed(self, data: bytes) -> None:
-        """Receive a frame.
+        """Receive the bytes of a frame.
 
         Raises:
-            Finding: something is wrong.
+            Finding: the code behaved incorrectly.
         """
         delivered: list[Any] = []
-        mailbox = Mailbox(self._node, [Place("rpc", "e", "t", "s")], delivered.append, seen_per_sender=100, journal_dir=None)
+        mailbox = Mailbox(self._node, [Subject("rpc", "e", "t", "s")], delivered.append, seen_per_sender=100, journal_dir=None)
         mailbox.open()
         try:
             with _Timed():
@@ -270,10 +273,10 @@ class BusPort:
 
 
 def names(data: bytes) -> None:
-    """A question of a guest, as `Resolver._receive` takes it.
+    """Resolve the question of a guest, as `Resolver._receive` does.
 
     Raises:
-        Finding: something is wrong.
+        Finding: the code behaved incorrectly.
     """
     try:
         query = dns.message.from_wire(data)
@@ -294,5 +297,5 @@ _PORTS: dict[str, Any] = {"mesh": MeshPort, "join": JoinPort, "bus": BusPort}
 
 
 def target(name: str) -> Target | None:
-    """The function to be fuzzed; `None` if it is of another module."""
+    """Return the function to fuzz, or `None` if it belongs to another module."""
     return names if name == "names" else _PORTS[name]().feed if name in _PORTS else None

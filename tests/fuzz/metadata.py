@@ -1,6 +1,6 @@
-"""The metadata port of a site's Nova: bytes of a guest's proxy, by the server of the services to Nova's own handler.
+"""Fuzz target for the metadata port of a site's Nova: bytes of a guest's proxy, through the services' server to Nova's handler.
 
-Any process of the site may send to it, and guests by their proxies, which sign the guest's id. Without that signature nothing is told.
+Processes of the site may send to it, and guests through their proxies, which sign the guest's id. Nova answers nothing without it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SIGNATURE = hmac.new(SECRET.encode(), GUEST.encode(), hashlib.sha256).hexdigest(
 
 _TOLD = b"what only the guest may know"
 _ANSWER = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9] ")
-"""Also 500: Nova answers so to a signature with letters outside ASCII, which only a process of the site's own could send."""
+"""A valid answer. It may be 500: Nova's answer to a signature outside ASCII, which only a process of the site could send."""
 
 
 class _Metadata:
-    """Of a guest."""
+    """The metadata of a guest."""
 
     def lookup(self, path: str) -> dict[str, str]:
         from nova.api.metadata import base
@@ -45,7 +45,7 @@ class MetadataPort:
         from nova.conf import CONF
         from oslo_log import log
 
-        from atoll.services.arrival import Connection
+        from atoll.services.patches.shared.slow_clients import WatchedConnection
         from atoll.services.wsgi import Server
 
         log.register_options(CONF)
@@ -57,10 +57,10 @@ class MetadataPort:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._server = Server(self._listener, application)
         self._server.arrivals = self
-        self._connection: Any = Connection
+        self._connection: Any = WatchedConnection
 
     def upload_ended(self) -> None:
-        """What a connection tells the manager of the others."""
+        """Ignore the end of an upload, which a connection reports to its manager."""
 
     def _metadata_of(self, instance: str, _project: str, _address: str) -> _Metadata:
         if instance != GUEST:
@@ -68,7 +68,7 @@ class MetadataPort:
         return _Metadata()
 
     def feed(self, data: bytes) -> None:
-        """Have an input arrive whole, and look at what comes back."""
+        """Receive an input in one piece, and check the answer."""
         ours, theirs = socket.socketpair()
         with ours:
             ours.sendall(data[: 64 << 10])

@@ -1,4 +1,4 @@
-"""What takes requests apart, without a port: each may refuse its input, in its own way, and nothing else."""
+"""Fuzz targets for the parsers of requests: each may only parse its input or refuse it with its own error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atoll.gateway import scope
 from atoll.gateway.bring.references import references
 from atoll.gateway.console import url as console_url
 from atoll.gateway.copies.draft import draft, of_user
-from atoll.gateway.copies.operation import resource_of
+from atoll.gateway.copies.pending_operation import resource_of
 from atoll.gateway.lists import paging
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request import paths
@@ -22,7 +22,7 @@ from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.target import Refused, parse
 from atoll.gateway.resolve.placing import creation
 from atoll.gateway.resolve.routes import match
-from atoll.services.arrival import BODY, HEAD, missing
+from atoll.services.patches.shared.slow_clients import BODY, HEAD, missing
 
 _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD")
 
@@ -31,7 +31,7 @@ _CREATIONS = (("compute", "/v2.1/servers"), ("network", "/v2.0/subnets"), ("imag
 
 
 def request(data: bytes) -> None:
-    """A target, headers and a body: lines of the input."""
+    """Parse a request target, headers and a body from the lines of the input."""
     first, _, rest = data.partition(b"\n")
     head, _, body = rest.partition(b"\n\n")
     try:
@@ -70,7 +70,7 @@ def _route(call: Call) -> None:
 
 
 def scoped(data: bytes) -> None:
-    """A scope of the scope language."""
+    """Parse an expression of the scope language."""
     try:
         parsed = scope.parse(data.decode("latin-1"))
     except AtollError:
@@ -81,9 +81,9 @@ def scoped(data: bytes) -> None:
 
 
 def consoles(data: bytes) -> None:
-    """What has to do with consoles."""
+    """Parse the URL and the token of a console."""
     text = data.decode("latin-1")
-    console_url.door(console_url.PREFIX + text)
+    console_url.console_address(console_url.PREFIX + text)
     console_url.file_of(console_url.PREFIX + text)
     token = console_url.token_of(text)
     if token is not None and len(token) != 36:
@@ -96,7 +96,7 @@ def consoles(data: bytes) -> None:
 
 
 def segments(data: bytes) -> None:
-    """An id, which is one segment or refused."""
+    """Parse an id, which must be one path segment."""
     try:
         quoted = paths.segment(data.decode("utf-16", "surrogatepass"))
     except ValueError:
@@ -106,14 +106,14 @@ def segments(data: bytes) -> None:
 
 
 def arrivals(data: bytes) -> None:
-    """The beginning of a request for a service."""
+    """Parse the beginning of a request to a service."""
     needed = missing(data)
     if needed is not None and not 0 <= needed <= HEAD + 4 + BODY:
         raise Finding(str(needed))
 
 
 def json_bodies(data: bytes) -> None:
-    """Bodies of requests that the gateway reads."""
+    """Parse a body that the gateway reads."""
     try:
         json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The public and the peer port of a gateway in one thread, without sockets: bytes go in, and all that comes of them is checked."""
+"""Fuzz targets for the public and the peer port of a gateway, in one thread and without sockets: bytes in, checks of all effects."""
 
 from __future__ import annotations
 
@@ -12,36 +12,39 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from aiohttp import web
 from multidict import CIMultiDict
 
 from atoll.gateway.console import Consoles
 from atoll.gateway.door import server as servers
-from atoll.gateway.door.door import Handler
+from atoll.gateway.door.client_limiter import ClientLimiter
 from atoll.gateway.door.limits import Limits
-from atoll.gateway.door.server import MAX_BODY, Server
-from atoll.gateway.door.visitors import Visitors
+from atoll.gateway.door.listener import Handler
+from atoll.gateway.door.server import MAX_BODY, Extensions, GatewayServer
+from atoll.gateway.edge import EdgeDiscovery, Zones
 from atoll.gateway.options import Options
+from atoll.gateway.request import body
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Call, Reply, json_reply
 from atoll.gateway.request.target import SERVICES, Refused
 from atoll.gateway.resolve.routes import match
 
 TURNS = 40
-"""Rounds of the event loop after each piece."""
+"""Number of rounds of the event loop after each piece."""
 
 LONGEST_S = 2.0
-"""Seconds of the processor for one input at most."""
+"""Greatest processor time for one input, in seconds."""
 
 _PLAIN = re.compile(r"/[\x21-\x7e]*")
 _ANSWER = re.compile(rb"HTTP/1\.[01] [1-5][0-9][0-9] |HTTP/[0-9]\.[0-9] 4[0-9][0-9] ")
 
 
-class Finding(Exception):  # noqa: N818 - what the fuzzer looks for
-    """Something that must not be."""
+class Finding(Exception):
+    """An effect of an input that must not occur."""
 
 
 class Transport(asyncio.Transport):
-    """The network: keeps what is written."""
+    """A transport that records the written bytes."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
@@ -73,7 +76,7 @@ class Transport(asyncio.Transport):
 
 
 class Sites:
-    """Other sites, and a Keystone that takes any token but `bad`."""
+    """The other sites, and a Keystone that accepts any token except `bad`."""
 
     here = "paris"
 
@@ -85,22 +88,38 @@ class Sites:
 
     async def send(self, _site: str, call: Call, *_ignored: float) -> Reply:
         good = call.service == "identity" and call.headers.get("X-Subject-Token") != "bad"
-        return json_reply(200 if good else 404, {}, "paris")
+        told = {"token": {"roles": [{"name": "member"}]}} if call.service == "identity" else {}
+        return json_reply(200 if good else 404, told, "paris")
 
     async def open_socket(self, *_arguments: Any) -> Any:
         raise OSError("there is no other site here")
 
 
+class NoFreshness:
+    """Fetches no identity data."""
+
+    async def follow(self, _site: str, _digest: str) -> None:
+        """Do nothing for a request of another gateway."""
+
+    async def follow_token(self, _site: str, _token: str) -> None:
+        """Do nothing for a client's token."""
+
+    @staticmethod
+    def holds(_token: str) -> bool:
+        """Count everything that a token stands for as present."""
+        return True
+
+
 class Gateway:
-    """Answers with nothing, and looks at what has come through."""
+    """A gateway that checks the requests it gets, and sends empty answers."""
 
     def __init__(self) -> None:
         self.sites = Sites()
 
     async def answer(self, call: Call, _scope: str | None = None, _prefix: str = "") -> Reply:
-        return await self.local(call)
+        return await self.answer_peer(call)
 
-    async def local(self, call: Call) -> Reply:
+    async def answer_peer(self, call: Call) -> Reply:
         check(call)
         match(call.method, call.service, call.path)
         heads.microversion(call.headers)
@@ -108,16 +127,16 @@ class Gateway:
             try:
                 async for _piece in call.body:
                     pass
-            except ConnectionResetError as error:  # as Sites does it
+            except ConnectionResetError as error:  # as the real class does
                 raise Refused(400, str(error)) from error
         return json_reply(200, {}, "paris")
 
 
 def check(call: Call) -> None:
-    """Look for what no service may see.
+    """Check that a request contains nothing that no service may see.
 
     Raises:
-        Finding: it is there.
+        Finding: the request contains it.
     """
     names = [name.lower() for name in call.headers]
     parts = call.path.split("/")[1:]
@@ -141,7 +160,7 @@ def check(call: Call) -> None:
 
 
 class _Errors(logging.Handler):
-    """Makes a finding of each error that is logged."""
+    """A logging handler that records each logged error as a finding."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -152,10 +171,10 @@ class _Errors(logging.Handler):
 
 
 class Port:
-    """One of a gateway's ports.
+    """A port of a gateway.
 
     Args:
-        peer: the peer port, where the client is a member; else the public one.
+        peer: whether it is the peer port, where the client is a member, or the public port.
     """
 
     def __init__(self, *, peer: bool) -> None:
@@ -187,24 +206,31 @@ class Port:
             **empty,
         )
         sites: Any = Sites()
-        mesh: Any = SimpleNamespace(site_of_fingerprint=lambda _: "lyon", members=dict)
+        mesh: Any = SimpleNamespace(site_of_fingerprint=lambda _: "lyon", members=dict, reachable=list, rtt_ms=lambda *_: None)
         gateway: Any = Gateway()
-        self._whole = Server(options, gateway, mesh, Consoles(sites, "192.0.2.2", directory), join=self._join, limits=self._limits)
-        self._whole._peer_site = lambda _request: "lyon"  # type: ignore[method-assign]
+        freshness: Any = NoFreshness()
+        extensions = Extensions(
+            Consoles(sites, "192.0.2.2", directory), EdgeDiscovery(options, sites, Zones(options, sites, mesh)), freshness, self._extend
+        )
+        self._whole = GatewayServer(options, gateway, mesh, extensions, self._limits)
+        servers._fingerprint = lambda _request: "lyon's"
         runner = self._whole._peer_runner if self._peer else self._whole._public_runner
         await runner.setup()
         return runner.server
 
+    def _extend(self, application: web.Application) -> None:
+        application.router.add_post(servers.JOIN, self._join)
+
     @staticmethod
     async def _join(request: Any) -> Any:
-        await servers.whole(request, 64 << 10)
-        return servers.web.Response()
+        await body.whole(request, 64 << 10)
+        return web.Response()
 
     def feed(self, data: bytes) -> bytes:
         """Send bytes over a new connection, close it, and return the answer.
 
         Raises:
-            Finding: something is wrong.
+            Finding: the gateway behaved incorrectly.
         """
         begun = time.process_time()
         answer = self.loop.run_until_complete(self._feed(data))
@@ -219,11 +245,11 @@ class Port:
         return answer
 
     async def _feed(self, data: bytes) -> bytes:
-        visitors = Visitors(self._limits)
-        self._whole._visitors = self._whole._peers = visitors
-        address = visitors.admit("192.0.2.1")
+        limiter = ClientLimiter(self._limits)
+        self._whole._limiter = self._whole._peer_limiter = limiter
+        address = limiter.admit("192.0.2.1")
         assert address is not None
-        handler = Handler(self._server, address, visitors, **self._server._kwargs)
+        handler = Handler(self._server, address, limiter, **self._server._kwargs)
         transport = Transport()
         handler.connection_made(transport)
         size = 1 + data[0] * 8 if data else 1
@@ -242,13 +268,13 @@ class Port:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if address.count or address.bytes or visitors._bytes or visitors._transfers:
+        if address.count or address.bytes or limiter._bytes or limiter._transfers:
             raise Finding("a connection has left something behind")
         return bytes(transport.sent)
 
 
 def headers_of(data: bytes) -> CIMultiDict[str]:
-    """Make headers of any bytes: lines, each a name and a value."""
+    """Return headers from bytes: lines of a name and a value."""
     made: CIMultiDict[str] = CIMultiDict()
     for line in data.decode("latin-1").split("\n"):
         name, _colon, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""Where fuzzing begins: an input of each kind that means something."""
+"""The seeds of the fuzzer: one valid input of each kind."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from metadata import GUEST, SIGNATURE
 
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
 from atoll.mesh.envelope import Channel
-from atoll.mesh.probes import Probe
-from atoll.mesh.swim import News, Ping, State
+from atoll.mesh.probes import ProbeMessage
+from atoll.mesh.swim import News, PeerState, Ping
 from atoll.mesh.vivaldi import Coordinate
 
 ENTRIES = 7
@@ -26,6 +26,11 @@ _CONSOLE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
+_NEAREST = (
+    "POST /simple-edge-discovery/v2/retrieve-closest-edge-cloud-zone HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nx-correlator: a\r\n"
+    'Content-Type: application/json\r\nContent-Length: 43\r\n\r\n{"device":{"ipv6Address":"2001:db8:0:1::"}}'
+)
+
 _REQUESTS = (
     "GET /compute/v2.1/servers/detail?limit=2&marker=x HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n",
     'POST /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"server": {}}',
@@ -36,6 +41,7 @@ _REQUESTS = (
     "GET /console/vnc/vnc_lite.html HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET / HTTP/1.0\r\n\r\n",
     "GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: X-A\r\nX-A: 1\r\n\r\nGET /network/v2.0/ports HTTP/1.1\r\nHost: x\r\n\r\n",
+    _NEAREST,
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )
@@ -79,7 +85,7 @@ _BODIES = (
 
 
 def _of_mesh() -> list[bytes]:
-    probe = Probe(Ping(1, (News("paris", State.SUSPECT, 3),)), Coordinate(), b"digest--", 1_700_000_000_000).encode()
+    probe = ProbeMessage(Ping(1, (News("paris", PeerState.SUSPECT, 3),)), Coordinate(), b"digest--", 1_700_000_000_000).encode()
     entries = (
         b'identity.user/u\0{"present":[117964800000000,true],"name":[117964800000000,"ann"]}\0member/lyon\0{"left":[117964800000000,true]}'
     )
@@ -116,7 +122,7 @@ _MADE = {"mesh": _of_mesh, "bus": _of_bus, "names": _of_names}
 
 
 def of(name: str) -> list[bytes]:
-    """The inputs from which the fuzzing of a target begins."""
+    """Return the inputs from which the fuzzing of a target begins."""
     if name in {"public", "peer"}:
         return [bytes([size]) + each.encode() for each in _REQUESTS for size in (0, 255)]
     if name in _MADE:

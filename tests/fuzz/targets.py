@@ -12,7 +12,7 @@ import seeds
 
 
 def target(name: str) -> ports.Target:
-    """The function to be fuzzed."""
+    """Return the function to fuzz."""
     if name == "metadata":
         return metadata.MetadataPort().feed
     return ports.Port(peer=name == "peer").feed if name in {"public", "peer"} else members.target(name) or parsers.TARGETS[name]

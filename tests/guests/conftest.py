@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def image():
-    """The project's own guest image."""
+    """Return the path of the project's own guest image."""
     return build(default_cache(), None, lambda _text: None).path
 
 

@@ -1,4 +1,4 @@
-"""The guest image in a QEMU of its own, without OpenStack: QEMU's own network behind it, nothing but loopback in front."""
+"""The guest image in QEMU without OpenStack, on QEMU's user network."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from typing import Any
 from deployment import until
 
 PATIENCE_S = 300.0
-"""Seconds that anything may take: there is no KVM, and the machine may be busy."""
+"""Seconds to wait for any condition, without KVM on a busy machine."""
 
 QEMU = "qemu-system-x86_64"
+
+UUID = "6e3e0c1e-7d5c-4a9c-8d59-1fd6e5e60aa1"
+MARKS = '#!/bin/sh\necho "found: $(cat /disk/mark 2>/dev/null)"\necho "made by $(hostname)" >/disk/mark\n'
+"""User data that show the mark of an earlier boot, and leave one."""
 
 
 def free_port() -> int:
@@ -29,15 +33,31 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def meta_data(name: str, **more: object) -> str:
+    return json.dumps({"uuid": UUID, "name": name, "hostname": f"{name}.novalocal", **more})
+
+
+def drive(directory: Path, **files: str) -> Path:
+    """Make a config drive like Nova's."""
+    latest = directory / "files" / "openstack" / "latest"
+    latest.mkdir(parents=True)
+    for name, text in files.items():
+        (latest / name).write_text(text)
+    made = directory / "drive.iso"
+    (directory / "files" / "openstack" / "latest" / "meta_data").rename(latest / "meta_data.json")
+    subprocess.run(["genisoimage", "-quiet", "-V", "config-2", "-r", "-J", "-o", str(made), str(directory / "files")], check=True)
+    return made
+
+
 class Emulated:
-    """A machine that runs; leaving the context ends it.
+    """A running machine, which ends with the context.
 
     Args:
-        directory: its own; the disk stays there when it ends.
-        image: what its disk is a copy of, the first time.
-        options: more of QEMU's.
-        network: more of QEMU's user network.
-        bus: of the disk.
+        directory: its own directory, which keeps the disk.
+        image: the image that is copied to its disk at the first start.
+        options: further options of QEMU.
+        network: further options of QEMU's user network.
+        bus: the bus of the disk.
     """
 
     def __init__(self, directory: Path, image: Path, *options: str, network: str = "", bus: str = "virtio", memory: int = 128) -> None:
@@ -62,7 +82,7 @@ class Emulated:
         self._process.wait()
 
     def console(self) -> str:
-        """All that it has written."""
+        """Return the output of the console."""
         return self._console.read_text(errors="replace").replace("\r", "") if self._console.exists() else ""
 
     def await_console(self, pattern: str) -> re.Match[str]:
@@ -77,26 +97,32 @@ class Emulated:
         return until(lambda: text if all(word in (text := self.page()) for word in words) else "", f"a page with {words}", PATIENCE_S)
 
     def order(self, execute: str, **arguments: Any) -> None:
-        """Give QEMU an order."""
-        with closing(socket.socket(socket.AF_UNIX)) as monitor:
-            monitor.connect(str(self._monitor))
-            lines = monitor.makefile("rw")
-            lines.readline()
-            for order in ({"execute": "qmp_capabilities"}, {"execute": execute, "arguments": arguments}):
-                lines.write(json.dumps(order) + "\n")
-                lines.flush()
-                while "event" in (answer := json.loads(lines.readline())):
-                    pass
-                assert "return" in answer, answer
+        """Execute a QMP command."""
+        ask(self._monitor, execute, **arguments)
 
     def await_end(self) -> None:
-        """Wait until the machine has switched itself off."""
+        """Wait until the machine is shut down."""
         self._process.wait(PATIENCE_S)
+
+
+def ask(monitor: Path, execute: str, **arguments: Any) -> Any:
+    """Execute a QMP command over a new connection to the socket of QEMU's monitor, and return the answer."""
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.connect(str(monitor))
+        lines = connection.makefile("rw")
+        lines.readline()
+        for order in ({"execute": "qmp_capabilities"}, {"execute": execute, "arguments": arguments}):
+            lines.write(json.dumps(order) + "\n")
+            lines.flush()
+            while "event" in (answer := json.loads(lines.readline())):
+                pass
+            assert "return" in answer, answer
+    return answer["return"]
 
 
 @contextmanager
 def metadata_service(files: dict[str, str]) -> Iterator[str]:
-    """What the metadata service would be; the options of QEMU's user network that put it where guests ask."""
+    """Serve files as the metadata service does, and yield the options of QEMU's user network that make it reachable."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -106,7 +132,7 @@ def metadata_service(files: dict[str, str]) -> Iterator[str]:
             self.wfile.write((text or "").encode())
 
         def log_message(self, *_arguments: object) -> None:
-            """Nothing."""
+            """Suppress the log of requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A network with a way out at one site, and what its guests say."""
+"""A network with a router at one site, and its guests."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from atoll.site import guests
 from atoll.wan.isolation import within
 
 PATIENCE_S = 300.0
-"""Seconds that anything may take: guests boot without KVM, on a machine that may be busy."""
+"""Seconds to wait for any condition: guests boot without KVM, on a busy machine."""
 
 FLAVOR = "2"
-"""m1.tiny."""
+"""The id of the flavor m1.tiny."""
 
 
 class Landscape:
-    """An image, a network, a router and an external network of one site, made by its administrator.
+    """An image, a network, a router and an external network of one site, created by its administrator.
 
     Args:
-        cloud: runs.
-        site: of the cloud.
-        image: file of the guest image.
+        cloud: the running cloud.
+        site: the name of the site.
+        image: the file of the guest image.
     """
 
     def __init__(self, cloud: Deployment, site: str, image: Path) -> None:
@@ -48,11 +48,11 @@ class Landscape:
             self.allow(self.group, protocol)
 
     def come_in(self) -> None:
-        """Be in the site's network again, which is another one after the cloud was down."""
+        """Reconnect to the site's network, which is a new one after the cloud was down."""
         self.api = self.cloud.api_inside(self.site)
 
     def neutron(self, kind: str, **fields: Any) -> str:
-        """Make something of Neutron's; its id."""
+        """Create a Neutron resource and return its id."""
         made = self.api.expect("network", "POST", f"/v2.0/{kind.replace('_', '-')}s", {kind: fields})[kind]
         return str(made["id"])
 
@@ -61,11 +61,11 @@ class Landscape:
         return network, self.neutron("subnet", network_id=network, ip_version=4, cidr=cidr)
 
     def allow(self, group: str, protocol: str) -> str:
-        """Let a protocol in; the rule's id."""
+        """Allow ingress of a protocol, and return the id of the rule."""
         return self.neutron("security_group_rule", security_group_id=group, direction="ingress", protocol=protocol)
 
     def close(self, address: str) -> None:
-        """Take away the rule that lets TCP in, and wait until a guest's page is no longer reached."""
+        """Delete the rule that allows TCP, and wait until a guest's page is unreachable."""
         rules = self.api.expect("network", "GET", f"/v2.0/security-group-rules?security_group_id={self.group}")["security_group_rules"]
         (tcp,) = [rule["id"] for rule in rules if rule["protocol"] == "tcp"]
         self.api.call("network", "DELETE", f"/v2.0/security-group-rules/{tcp}")
@@ -91,7 +91,7 @@ class Landscape:
     # Guests
 
     def boot(self, name: str, **more: Any) -> Guest:
-        """Ask for a guest, and wait until it is ACTIVE."""
+        """Boot a guest and wait until it is ACTIVE."""
         script = more.pop("script", None)
         group = more.pop("group", self.group)
         network = more.pop("network", self.network)
@@ -105,13 +105,13 @@ class Landscape:
         return guest
 
     def floating_ip(self, guest: Guest | None = None) -> tuple[str, str]:
-        """A new floating IP, of a guest or of nobody: its id and its address."""
+        """Create a floating IP, by default unassociated, and return its id and address."""
         fields = {"floating_network_id": self.outside} | ({"port_id": guest.port} if guest else {})
         made = self.api.expect("network", "POST", "/v2.0/floatingips", {"floatingip": fields})["floatingip"]
         return made["id"], made["floating_ip_address"]
 
     def page(self, address: str, timeout_s: float = 5.0, site: str = "") -> str:
-        """What the guest's page says, asked from a site's own network; empty if nobody answers."""
+        """Return a guest's page, fetched from a site's own network; empty without an answer."""
         network = os.open(self.cloud.wan().namespace(site or self.site).network, os.O_RDONLY | os.O_CLOEXEC)
 
         def ask() -> str:
@@ -126,14 +126,14 @@ class Landscape:
             os.close(network)
 
     def await_page(self, address: str, name: str, site: str = "") -> str:
-        """The page, as soon as it names a guest."""
+        """Wait until the page names a guest, and return it."""
         return until(
             lambda: text if f"<h1>{name}</h1>" in (text := self.page(address, site=site)) else "", f"{address}: {name}", PATIENCE_S
         )
 
 
 class Guest:
-    """A server of Nova, and the machine that it is."""
+    """A Nova server and its machine."""
 
     def __init__(self, landscape: Landscape, identifier: str, name: str, port: str) -> None:
         self.landscape, self.id, self.name, self.port = landscape, identifier, name, port
@@ -171,7 +171,7 @@ class Guest:
         self.await_console(rf"atoll-guest: ready {self.name} ")
 
     def process(self) -> psutil.Process:
-        """Its QEMU."""
+        """Return the guest's QEMU process."""
         name = self.show()["OS-EXT-SRV-ATTR:instance_name"]
         (found,) = [guest for guest in guests.running(self.landscape.settings.directory) if guest.name == name]
         return psutil.Process(found.pid)

@@ -1,4 +1,4 @@
-"""What goes wrong with guests: one clear line each, and nothing half made is left behind."""
+"""Errors with guests: each is reported in one clear line, and leaves no partial resources."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from atoll.site import guests
 from atoll.wan.isolation import within
 
 PAUSED = 3
-"""Nova's power state."""
+"""Nova's power state of a paused guest."""
 
 LIBVIRT = {"name": "paris", "compute": "libvirt"}
 
 
 @contextmanager
 def file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
-    """A directory that is a small file system of its own."""
+    """Mount a small file system, and yield its directory."""
     directory.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}M,mode=0700", "tmpfs", directory], check=True)
     try:
@@ -41,10 +41,10 @@ def file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
 
 @pytest.fixture
 def fresh(tmp_path_factory) -> Iterator[Deployment]:
-    """A cloud that was never up, at a path that is short enough for sockets."""
+    """Yield a cloud that was never up, at a path that is short enough for sockets."""
     cloud = Deployment(tmp_path_factory.mktemp("fresh") / "state")
     yield cloud
-    assert not cloud.root.exists(), "nothing was made"
+    assert not cloud.root.exists(), "the refused command must create no files"
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_feature_that_is_missing(fresh, away, feature):
 
 
 def test_programs_are_found_though_the_path_lacks_their_directories(fresh):
-    """Root by `su` has the path of an ordinary user."""
+    """After `su`, root has the search path of an ordinary user."""
     fresh.environment["PATH"] = "/usr/bin:/bin"
     fresh.before = ("unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/net/tun && exec "$0" "$@"')
     assert "/dev/net/tun" in fresh.refused("up", fresh.file(LIBVIRT))
 
 
 def test_port_of_a_site_with_guests_that_is_taken(fresh):
-    (port,) = free_ports(1)  # and so are those that follow
+    (port,) = free_ports(1)  # the ports that follow are free too
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port))
         holder.listen()
@@ -111,14 +111,14 @@ def test_state_directory_that_is_full(tmp_path_factory):
 
 
 class Site:
-    """What a site has of a server, all of which must be gone when it could not be started."""
+    """The traces of servers at a site, none of which may be left of a server that could not start."""
 
     def __init__(self, landscape: Landscape, switch: Switch) -> None:
         self._landscape, self._switch = landscape, switch
         self.instances = landscape.settings.data / "instances"
 
     def holdings(self) -> dict[str, set[str]]:
-        """Machines, files, ports."""
+        """Return the current machines, files and ports."""
         return {
             "machines": {guest.name for guest in guests.running(self._landscape.settings.directory)},
             "files": set(self._files()),
@@ -127,14 +127,14 @@ class Site:
         }
 
     def fails(self, **fields: object) -> str:
-        """Why a server can't be started; it is deleted afterwards."""
+        """Return the reason why a server cannot start, and delete it."""
         api, before = self._landscape.api, self.holdings()
         body = {"name": "hopeless", "imageRef": self._landscape.image, "flavorRef": FLAVOR, "networks": [{"uuid": self._landscape.network}]}
         server = api.expect("compute", "POST", "/servers", {"server": body | fields})["server"]["id"]
         guest = Guest(self._landscape, server, "hopeless", "")
         guest.await_status("ERROR")
         until(lambda: api.expect("placement", "GET", f"/allocations/{server}")["allocations"] == {}, "no allocation", PATIENCE_S)
-        # Its metadata proxy may have been the network's first, and goes in its own time.
+        # The network's first metadata proxy may have been started for it, and ends later.
         until(lambda: self._left(before) == {}, f"nothing left of it: {self._left(before)}", PATIENCE_S)
         message = str(guest.show()["fault"]["message"])
         assert "\n" not in message
@@ -142,7 +142,7 @@ class Site:
         return message
 
     def _files(self) -> Iterator[str]:
-        """Those of guests, and of images; not the locks."""
+        """Yield the files of guests and images, without locks."""
         for path in self.instances.rglob("*"):
             place = path.relative_to(self.instances)
             if place.parts[0] != "locks" and place.parts != ("_base",):
@@ -178,7 +178,7 @@ def test_image_that_is_not_what_it_is_said_to_be_is_refused_by_glance(paris):
 
 
 def test_image_that_is_cut_short(paris, site, tmp_path):
-    """QEMU would take it, and read zeros beyond its end."""
+    """QEMU would accept the image, and read zeros beyond its end."""
     whole = tmp_path / "whole.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", whole, "64M"], check=True)
     with image(paris, whole.read_bytes()[:1_000_000], disk_format="qcow2") as broken:
@@ -186,7 +186,7 @@ def test_image_that_is_cut_short(paris, site, tmp_path):
 
 
 def test_disk_that_is_full(cloud, paris, site):
-    """Before a guest is begun, and while its image is fetched; afterwards the next one starts."""
+    """The disk is full before a guest's start and while its image is fetched; later guests start again."""
     with disk_of_guests(cloud, paris, site.instances) as small:
         filler = small / "filler"
         fill(filler, leaving=80)
@@ -201,9 +201,9 @@ def test_disk_that_is_full(cloud, paris, site):
 
 @contextmanager
 def disk_of_guests(cloud: Deployment, landscape: Landscape, instances: Path) -> Iterator[Path]:
-    """A file system for guests alone. Libvirt has mounts of its own, so that only another one sees it, and sees it go."""
+    """Mount a file system for guests alone. Libvirt has its own mounts, so it is restarted to see the change."""
     try:
-        with file_system(instances, 1100) as small:  # of less than a GiB Placement would know nothing
+        with file_system(instances, 1100) as small:  # Placement ignores less than a GiB
             kill_libvirt(cloud, landscape)
             yield small
     finally:
@@ -211,19 +211,19 @@ def disk_of_guests(cloud: Deployment, landscape: Landscape, instances: Path) -> 
 
 
 def fill(filler: Path, leaving: int) -> None:
-    """Fill a file system, but for so many MiB."""
+    """Fill a file system except for `leaving` MiB."""
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(filler.parent).free - leaving * 2**20)
 
 
 def kill_libvirt(cloud: Deployment, landscape: Landscape) -> None:
-    """Nova goes on with the next one as soon as that is there."""
+    """Kill libvirt, and wait until Nova uses its successor."""
     before = cloud.pids()["paris/libvirt"]
     kill(before)
     until(lambda: cloud.pids().get("paris/libvirt", before) != before, "another libvirt", PATIENCE_S)
     until(lambda: cloud.processes()["paris/libvirt"].state == "ready", "libvirt", PATIENCE_S)
 
-    # By then Nova has noted that the one before was gone.
+    # By then Nova has noticed the end of the previous one.
     until(lambda: _clients(cloud.pids()["paris/libvirt"]), "a connection", 15)
 
     def enabled() -> bool:
@@ -234,7 +234,7 @@ def kill_libvirt(cloud: Deployment, landscape: Landscape) -> None:
 
 
 def _clients(libvirt: int) -> int:
-    """The connections to it, besides the socket where it listens."""
+    """Return the number of libvirt's connections, without its listening socket."""
     return sum(str(each.laddr).endswith("/libvirt-sock") for each in psutil.Process(libvirt).net_connections("unix")) - 1
 
 
@@ -245,7 +245,7 @@ dd if=/dev/urandom of=/disk/large bs=64k count=40 conv=fsync && echo written: al
 
 
 def goes_on_where_it_was(landscape: Landscape, filler: Path) -> None:
-    """A guest that writes while the disk is full."""
+    """Check that a guest that writes while the disk is full continues afterwards."""
     guest = landscape.boot("fits", script=WRITES)
     guest.await_ready()
     with suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -261,14 +261,14 @@ def goes_on_where_it_was(landscape: Landscape, filler: Path) -> None:
 
 
 def taken(cloud: Deployment, ports: range) -> ExitStack:
-    """Ports of the site's loopback address, held by somebody else."""
+    """Occupy ports of the site's loopback address."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     held = ExitStack()
 
     def take() -> None:
         for port in ports:
             holder = held.enter_context(socket.socket())
-            with suppress(OSError):  # other guests have consoles too
+            with suppress(OSError):  # other guests' consoles may have the port
                 holder.bind(("127.0.0.1", port))
                 holder.listen(1)
 
@@ -281,7 +281,7 @@ def taken(cloud: Deployment, ports: range) -> ExitStack:
 
 
 def test_ports_of_consoles_that_are_taken(cloud, paris, site):
-    """Others are used; and if there is none, that is said."""
+    """Other ports are used; without a free port, the error says so."""
     with taken(cloud, range(5900, 5910)), taken(cloud, range(10_000, 10_010)):
         guest = paris.boot("elsewhere")
         guest.await_ready()
@@ -292,7 +292,7 @@ def test_ports_of_consoles_that_are_taken(cloud, paris, site):
 
 @pytest.mark.parametrize("packages", [[], ["linux-image-6.1.0-1-cloud-amd64_6.1.1-1_amd64.deb"]])
 def test_image_that_can_not_be_made_where_the_disk_is_full(tmp_path, packages):
-    """Neither fetched is a kernel there, nor unpacked."""
+    """No kernel is downloaded or unpacked there."""
     with file_system(tmp_path / "cache", 60) as cache:
         cloud = Deployment(tmp_path / "state", {"XDG_CACHE_HOME": str(cache)})
         directory = cache / "atoll" / "guest"
@@ -300,5 +300,5 @@ def test_image_that_can_not_be_made_where_the_disk_is_full(tmp_path, packages):
         for name in packages:
             (directory / name).touch()
         message = cloud.refused("image", "build")
-        assert re.fullmatch(rf"{directory}: 6\d MB free: expected at least \d+ MB to make the guest image in", message)
+        assert re.fullmatch(rf"{directory}: 6\d MB free: expected at least \d+ MB to build the guest image", message)
         assert sorted(path.name for path in directory.iterdir()) == packages

@@ -1,7 +1,8 @@
-"""Real guests, real packets: what a user of a cloud expects of servers and networks."""
+"""Servers and networks with real guests and packets, as a user of a cloud expects them."""
 
 import json
 import re
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +14,7 @@ from atoll.site import guests
 
 @pytest.fixture(scope="module")
 def web(paris) -> Guest:
-    """A guest at paris that goes on while others come and go."""
+    """Boot a guest at paris that runs while others are created and deleted."""
     guest = paris.boot("web")
     yield guest
     guest.delete()
@@ -21,7 +22,7 @@ def web(paris) -> Guest:
 
 @pytest.fixture(scope="module")
 def floating(paris, web) -> str:
-    """The floating IP of that guest."""
+    """Create a floating IP for that guest."""
     _id, address = paris.floating_ip(web)
     return address
 
@@ -134,26 +135,26 @@ def test_interface_is_attached_and_detached(paris):
 
 
 def test_config_drive_says_who_the_guest_is(paris):
-    """Without a network nobody else could tell it."""
+    """Without a network, the config drive is the guest's only source of metadata."""
     guest = paris.boot("driven", config_drive=True, networks="none")
     guest.await_ready()
     assert "atoll-guest: failed" not in guest.console()
     guest.delete()
 
 
-STARTED_ANEW = {
+STARTED_ANEW: dict[str, Any] = {
     "a soft reboot": [({"reboot": {"type": "SOFT"}}, "ACTIVE")],
     "a hard reboot": [({"reboot": {"type": "HARD"}}, "ACTIVE")],
     "rescue": [({"rescue": {"rescue_image_ref": "{image}"}}, "RESCUE"), ({"unrescue": None}, "ACTIVE")],
     "resize": [({"resize": {"flavorRef": "3"}}, "VERIFY_RESIZE")],
     "rebuild": [({"rebuild": {"imageRef": "{image}"}}, "ACTIVE")],
 }
-"""What ends a guest's QEMU and starts another one."""
+"""Actions that end a guest's QEMU and start another one."""
 
 
 @pytest.fixture(scope="module")
 def changing(paris) -> Guest:
-    """A guest, and its floating IP."""
+    """Boot a guest, and yield it with its floating IP."""
     guest = paris.boot("changing")
     identifier, address = paris.floating_ip(guest)
     paris.await_page(address, "changing")
@@ -164,7 +165,7 @@ def changing(paris) -> Guest:
 
 @pytest.mark.parametrize("what", STARTED_ANEW)
 def test_guest_that_is_started_anew_has_its_address_and_its_console(paris, changing, what):
-    """Interfaces are devices that go with QEMU, and the next one has others."""
+    """Interfaces are devices that end with QEMU; the next QEMU has new ones."""
     guest, floating = changing
     for action, status in STARTED_ANEW[what]:
         before = guest.process()
@@ -177,7 +178,7 @@ def test_guest_that_is_started_anew_has_its_address_and_its_console(paris, chang
         guest.act(confirmResize=None)
         guest.await_status("ACTIVE")
         command = guest.process().cmdline()
-        assert command[command.index("-m") + 1] in ("2048", "size=2097152k")  # by the version of libvirt
+        assert command[command.index("-m") + 1] in ("2048", "size=2097152k")  # depends on the version of libvirt
         paris.await_page(floating, "changing")
 
 
@@ -190,7 +191,7 @@ def test_suspended_guest_goes_on_where_it_was(paris, changing):
     guest.act(resume=None)
     guest.await_status("ACTIVE")
     assert before < _uptime(paris.await_page(floating, "changing")) < before + 600
-    assert guest.console().count("atoll-guest: ready ") <= 1, "it was not booted again"
+    assert guest.console().count("atoll-guest: ready ") <= 1, "the guest must not boot again"
 
 
 def test_guests_are_back_after_down_and_up(cloud, paris, nice, web, floating):

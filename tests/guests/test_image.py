@@ -1,36 +1,15 @@
-"""The guest image, booted: what it takes from a config drive and from the metadata service, what it keeps, how it ends."""
+"""The booted guest image: its use of a config drive and the metadata service, its persistent files, and its shutdown."""
 
-import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
-from emulated import PATIENCE_S, QEMU, Emulated, metadata_service
+from emulated import MARKS, PATIENCE_S, QEMU, UUID, Emulated, drive, meta_data, metadata_service
 from oslo_utils.imageutils.format_inspector import detect_file_format
 
 from atoll.guest import LEAST_MIB
 
 pytestmark = pytest.mark.skipif(shutil.which(QEMU) is None, reason="QEMU is not installed")
-
-UUID = "6e3e0c1e-7d5c-4a9c-8d59-1fd6e5e60aa1"
-MARKS = '#!/bin/sh\necho "found: $(cat /disk/mark 2>/dev/null)"\necho "made by $(hostname)" >/disk/mark\n'
-
-
-def meta_data(name: str, **more: object) -> str:
-    return json.dumps({"uuid": UUID, "name": name, "hostname": f"{name}.novalocal", **more})
-
-
-def drive(directory: Path, **files: str) -> Path:
-    """A config drive as Nova makes it."""
-    latest = directory / "files" / "openstack" / "latest"
-    latest.mkdir(parents=True)
-    for name, text in files.items():
-        (latest / name).write_text(text)
-    made = directory / "drive.iso"
-    (directory / "files" / "openstack" / "latest" / "meta_data").rename(latest / "meta_data.json")
-    subprocess.run(["genisoimage", "-quiet", "-V", "config-2", "-r", "-J", "-o", str(made), str(directory / "files")], check=True)
-    return made
 
 
 def test_glance_sees_a_raw_image(image):
@@ -39,7 +18,7 @@ def test_glance_sees_a_raw_image(image):
 
 
 def test_config_drive_and_what_stays_on_the_disk(image, tmp_path):
-    """With the least memory that Glance is told of."""
+    """The guest has the least memory that the image declares in Glance."""
     key = tmp_path / "key"
     subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(key)], check=True, capture_output=True)
     shown = subprocess.run(["dropbearkey", "-y", "-f", str(key)], check=True, capture_output=True, text=True).stdout
@@ -64,7 +43,7 @@ def test_config_drive_and_what_stays_on_the_disk(image, tmp_path):
 
 
 def test_metadata_service_and_interfaces_that_come_and_go(image, tmp_path):
-    """With the disk on another bus, and nothing to be run."""
+    """The disk is on another bus, and there is no user script."""
     files = {"/openstack/latest/meta_data.json": meta_data("served"), "/openstack/latest/user_data": "#cloud-config\n"}
     second = ["-netdev", "user,id=second,restrict=on,net=10.9.9.0/24"]
     with metadata_service(files) as network, Emulated(tmp_path / "machine", image, *second, network=network, bus="ide") as guest:

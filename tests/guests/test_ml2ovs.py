@@ -1,6 +1,6 @@
-"""Guests on networks of Neutron's agents: `network: ovs`, and what only that can serve.
+"""Guests on networks of Neutron's agents (`network: ovs`), and services that only these provide.
 
-Paris is as every such site is; nice has service function chains and BGP VPNs besides, and lyon BGP VPNs, if their packages are installed.
+Paris has the default services; nice also has service function chains and BGP VPNs, and lyon BGP VPNs, if their packages are installed.
 """
 
 import base64
@@ -34,7 +34,7 @@ def _pip(name: str) -> bool:
 HERE = [name for name in PACKAGES if _pip(name)]
 
 REFLECTOR = "10.77.0.129"
-"""Where the test's route reflector is: paris's address on its external network."""
+"""The address of the test's route reflector: paris's on its external network."""
 
 BGPD = Path("/usr/lib/frr/bgpd")
 REFLECTS = """\
@@ -81,7 +81,7 @@ def nice(cloud, image) -> Landscape:
 
 @pytest.fixture(autouse=True)
 def _inside(request) -> None:
-    """The sites' networks may be others by now: see the test that has the cloud down and up."""
+    """Reconnect to the sites' networks, which are new ones after the cloud was down."""
     for name in {"paris", "nice", "lyon"} & set(request.fixturenames):
         request.getfixturevalue(name).come_in()
 
@@ -100,7 +100,7 @@ def floating(paris, web) -> str:
 
 
 def programs_of(cloud: Deployment) -> set[str]:
-    """The names of what agents have started, and that runs."""
+    """Return the names of the running programs that agents have started."""
     found = [process for process in psutil.process_iter(["name", "cmdline"]) if str(cloud.root) in " ".join(process.info["cmdline"] or [])]
     return {process.info["name"] for process in found} & {"haproxy", "dnsmasq", "radvd"}
 
@@ -183,7 +183,7 @@ def test_nothing_is_left_after_down_and_all_is_there_after_up(cloud, paris, floa
     until(lambda: alive(paris) == AGENTS, "agents are alive", PATIENCE_S)
 
 
-# What OVN can't serve
+# Services that OVN lacks
 
 
 @pytest.fixture(scope="module")
@@ -216,13 +216,13 @@ def test_chain_leads_through_a_guest(nice, server):
 
 
 def chained(landscape: Landscape, kind: str, **fields: object) -> str:
-    """Make one of the parts of a chain; its id."""
+    """Create a part of a chain and return its id."""
     made = landscape.api.expect("network", "POST", f"/v2.0/sfc/{kind}s", {kind: fields})
     return str(made[kind]["id"])
 
 
 def boot_unfiltered(landscape: Landscape, name: str, script: str) -> Guest:
-    """A guest that may send what others have sent."""
+    """Boot a guest that may forward packets of others."""
     port = landscape.neutron("port", network_id=landscape.network, port_security_enabled=False)
     data = base64.b64encode(script.encode()).decode()
     wanted = {"name": name, "imageRef": landscape.image, "flavorRef": FLAVOR, "networks": [{"port": port}], "user_data": data}
@@ -238,7 +238,7 @@ def lyon(cloud, nice, image) -> Landscape:
 
 @pytest.fixture
 def reflector(cloud, tmp_path) -> Iterator[None]:
-    """FRR's BGP daemon in paris's network, which tells each site what the others have told."""
+    """Run FRR's BGP daemon in paris's network as a route reflector between the sites."""
     (tmp_path / "bgpd.conf").write_text(REFLECTS, encoding="ascii")
     network = cloud.wan().namespace("paris").network
     files = ("-f", tmp_path / "bgpd.conf", "-i", tmp_path / "pid", "--vty_socket", tmp_path)
@@ -249,7 +249,7 @@ def reflector(cloud, tmp_path) -> Iterator[None]:
 
 
 def vpn_of(landscape: Landscape, *networks: str) -> None:
-    """Join networks to a VPN that is the same at all sites."""
+    """Associate networks with a VPN that is the same at all sites."""
     made = landscape.api.expect("network", "POST", "/v2.0/bgpvpn/bgpvpns", {"bgpvpn": {"type": "l3", "route_targets": ["64512:1"]}})
     for network in networks:
         joined = {"network_association": {"network_id": network}}
@@ -257,7 +257,7 @@ def vpn_of(landscape: Landscape, *networks: str) -> None:
 
 
 def boot_asking(landscape: Landscape, name: str, target: Guest, network: str) -> Guest:
-    """A guest that asks again and again for the page of another one, and says how often that one is named in it."""
+    """Boot a guest that repeatedly fetches another's page, and prints how often it contains that one's name."""
     page = f"timeout 4 wget -q -O - http://{target.address}/ | grep -c '<h1>{target.name}'"
     return landscape.boot(name, network=network, script=f"{SAYS}while sleep 2; do echo page: $({page}); done\n")
 

@@ -1,4 +1,4 @@
-"""Neutron's service plug-ins do to packets what they say. The hosts are network namespaces, plugged in as guests are."""
+"""The effect of Neutron's service plug-ins on packets, with network namespaces as hosts."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from landscape import Landscape
 from plugged import GET, Host, Switch, plug, run
 
 from atoll.bench.api import Api
-from atoll.services.network_services import obstacles
+from atoll.services.neutron.network_services import obstacles
 
 WANTED = {"paris": ["firewall", "tap", "bgp", "log", "vpn", "load-balancer"], "nice": ["vpn"]}
 MISSING = dict(obstacles(WANTED["paris"], "ovn"))
@@ -26,7 +26,7 @@ def needs(service: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module", autouse=True)
 def serviced(cloud, paris, nice) -> Deployment:
-    """The same cloud, whose sites are given network services now: they exist, and go on."""
+    """Enable network services at the existing sites of the cloud."""
     sites = [
         {"name": name, "compute": "libvirt", "network_services": [each for each in wanted if each not in MISSING]}
         for name, wanted in WANTED.items()
@@ -42,7 +42,7 @@ def switch(serviced) -> Switch:
 
 @pytest.fixture(scope="module")
 def other_network(paris) -> tuple[str, str]:
-    """A second network at the router: its id, and that of the router's port on it."""
+    """Create a second network at the router, and return its id and that of the router's port on it."""
     network, subnet = paris.make_network("10.6.0.0/24")
     made = paris.api.expect("network", "PUT", f"/v2.0/routers/{paris.router}/add_router_interface", {"subnet_id": subnet})
     return network, made["port_id"]
@@ -50,7 +50,7 @@ def other_network(paris) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def hosts(paris, switch, other_network, tmp_path_factory) -> Iterator[tuple[Host, Host]]:
-    """One host on each of two networks; the second one serves pages on ports 80 and 8080."""
+    """Plug one host into each of two networks; the second serves pages on ports 80 and 8080."""
     with ExitStack() as stack:
         here = stack.enter_context(plug(paris, switch, "here"))
         there = stack.enter_context(plug(paris, switch, "there", other_network[0]))
@@ -62,13 +62,13 @@ def hosts(paris, switch, other_network, tmp_path_factory) -> Iterator[tuple[Host
 
 @pytest.fixture
 def collector(switch) -> Iterator[Host]:
-    """A host on the external network."""
+    """Plug a host into the external network."""
     with Host(switch, "collector", "10.77.0.253/25") as host:
         yield host
 
 
 def make(landscape: Landscape, path: str, **fields: Any) -> str:
-    """Make something by the API of a plug-in; its id."""
+    """Create a resource of a plug-in and return its id."""
     kind = path.rpartition("/")[2].replace("-", "_").removesuffix("s").replace("policie", "policy")
     return str(landscape.api.expect("network", "POST", f"/v2.0{path}", {kind: fields})[kind]["id"])
 
@@ -122,7 +122,7 @@ while True:
         print(struct.unpack("!I", data[4:8])[0])
         break
 """
-"""Prints the key of the first GRE packet that holds a text."""
+"""A program that prints the key of the first GRE packet that contains a text."""
 
 
 @needs("tap")
@@ -172,7 +172,7 @@ def test_bandwidth_of_a_port_is_limited(paris, switch, hosts, direction, tmp_pat
     until(lambda: sender.run(sys.executable, "-c", SEND, receiver.address, check=False).returncode == 0, "a transfer", 60)
     speed = until(lambda: (tmp_path / "speed").exists() and (tmp_path / "speed").read_text().split(), "its end", 30)
     process.terminate()
-    assert 1 < float(speed[-1]) < 10, "megabits a second, of 5"
+    assert 1 < float(speed[-1]) < 10, "expected about 5 Mbit/s"
     change(paris, f"/ports/{here.port}", "port", qos_policy_id=None)
     delete(paris, f"/qos/policies/{policy}")
 
@@ -256,7 +256,7 @@ def test_floating_ips_are_announced_and_withdrawn(paris, serviced, hosts, collec
 
 
 def connection(landscape: Landscape, service: str, peer: str, cidr: str) -> list[str]:
-    """Join a VPN; what must be deleted in the end, in this order."""
+    """Create a VPN connection, and return the paths to delete in the end, in order."""
     policies = {"auth_algorithm": "sha256", "encryption_algorithm": "aes-256", "pfs": "group14"}
     ike = make(landscape, "/vpn/ikepolicies", name="ike", ike_version="v2", **policies)
     ipsec = make(landscape, "/vpn/ipsecpolicies", name="ipsec", **policies)
@@ -286,7 +286,7 @@ def test_two_sites_are_joined_by_an_encrypted_tunnel(paris, nice, serviced, host
         whisper = here.start(sys.executable, "-c", WHISPER, far.address)
         sniffed = json.loads(switch.inside(sys.executable, "-c", SNIFF).stdout)
         whisper.terminate()
-    assert {tuple(each) for each in sniffed} - {(17, 500)} == {(17, 4500)}, "IKE, and ESP in UDP"
+    assert {tuple(each) for each in sniffed} - {(17, 500)} == {(17, 4500)}, "expected IKE packets, and ESP packets in UDP"
     for landscape, paths in made.items():
         delete(landscape, *paths)
 
@@ -309,7 +309,7 @@ print(json.dumps(sorted(found)))
 
 
 class Balancer:
-    """A load balancer; each change of it has to end before the next one."""
+    """A load balancer, each change of which must be complete before the next one."""
 
     def __init__(self, api: Api, **fields: Any) -> None:
         self._api = api
@@ -371,7 +371,7 @@ def test_load_is_balanced_and_a_member_that_fails_gets_none(paris, serviced, hos
         balancer.delete()
 
 
-def test_what_a_site_cant_have_is_refused(serviced):
+def test_impossible_network_services_are_refused(serviced):
     before = serviced.pids()
     sites = [{"name": "paris", "compute": "libvirt", "network": "ovn", "network_services": ["sfc"]}, {"name": "nice", "compute": "libvirt"}]
     told = serviced.refused("up", serviced.file(*sites, topology={"preset": "mesh", "defaults": {"delay": "5ms"}}))

@@ -1,4 +1,4 @@
-"""What networks do for guests besides carrying their packets."""
+"""Network services for guests: addresses, names and router advertisements."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from plugged import Host, Switch, plug
 
 @pytest.fixture(scope="module")
 def dual(paris) -> Guest:
-    """A guest on a network with IPv4, and with IPv6 by router advertisements (SLAAC)."""
+    """Boot a guest on a network with IPv4 and with IPv6 by router advertisements (SLAAC)."""
     network, four = paris.make_network("10.4.0.0/24")
     api = paris.api
     modes = {"ipv6_ra_mode": "slaac", "ipv6_address_mode": "slaac"}
@@ -25,7 +25,7 @@ def dual(paris) -> Guest:
 
 
 def addresses(guest: Guest) -> dict[str, str]:
-    """Those that Neutron gave it, by the beginning of their prefix."""
+    """Return the guest's Neutron addresses by the beginning of their prefix."""
     fixed = guest.landscape.api.expect("network", "GET", f"/v2.0/ports/{guest.port}")["port"]["fixed_ips"]
     return {re.split(r"[.:]", each["ip_address"])[1]: each["ip_address"] for each in fixed}
 
@@ -65,7 +65,7 @@ def test_port_is_forwarded(paris, dual):
 
 @pytest.fixture(scope="module")
 def stateful(paris) -> Iterator[str]:
-    """A network whose hosts are given IPv6 addresses by DHCP, and whose names have a domain of their own."""
+    """Create a network with IPv6 addresses by DHCP and its own DNS domain."""
     network, four = paris.make_network("10.5.0.0/24")
     paris.api.expect("network", "PUT", f"/v2.0/networks/{network}", {"network": {"dns_domain": "shop.example."}})
     modes = {"ipv6_ra_mode": "dhcpv6-stateful", "ipv6_address_mode": "dhcpv6-stateful"}
@@ -97,7 +97,7 @@ def host(cloud, paris, stateful) -> Iterator[Host]:
 
 
 def fixed(landscape: Landscape, port: str) -> dict[bool, str]:
-    """The addresses that Neutron gave a port, by whether they are of IPv6."""
+    """Return the addresses of a Neutron port; the key is whether it is IPv6."""
     addresses = landscape.api.expect("network", "GET", f"/v2.0/ports/{port}")["port"]["fixed_ips"]
     return {":" in each["ip_address"]: each["ip_address"] for each in addresses}
 
@@ -117,7 +117,7 @@ CLIENT = """
 mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir /run/dhcpcd /var/lib/dhcpcd
 exec dhcpcd -6 -B -f "$1" -c /bin/true "$2"
 """
-"""A client that keeps what it notes out of the machine's directories."""
+"""A DHCP client that writes its state outside the machine's directories."""
 
 
 @DHCPV6
@@ -127,7 +127,7 @@ def test_host_takes_the_address_that_dhcpv6_gives_and_reaches_others(paris, give
     host.start("unshare", "--mount", "sh", "-c", CLIENT, "sh", str(file), host.device)
     address = fixed(paris, host.port)[True]
     until(lambda: f"inet6 {address}/128 " in host.run("ip", "-6", "address", "show", "dev", host.device).stdout, address, 60)
-    # The prefix is told by the router.
+    # The router advertises the prefix.
     until(lambda: "fd00:6::/64" in host.run("ip", "-6", "route").stdout, "a route", 60)
     other = fixed(paris, given.port)[True]
     until(lambda: " 0% packet loss" in host.run("busybox", "ping", "-6", "-c", "2", "-W", "2", other, check=False).stdout, other, 60)
@@ -135,7 +135,7 @@ def test_host_takes_the_address_that_dhcpv6_gives_and_reaches_others(paris, give
 
 @pytest.mark.parametrize("name", ["given", "given.atoll.internal", "given.shop.example"])
 def test_names_are_told_to_any_client(paris, given, host, name):
-    """By OVN itself, whichever name server is asked: by name, by the cloud's domain, and by the network's."""
+    """OVN resolves the names, with any name server: plain, in the cloud's domain, and in the network's."""
     addresses = fixed(paris, given.port)
     assert asked(host, name, "a") == [addresses[False]]
     assert asked(host, name, "aaaa") == [addresses[True]]

@@ -1,4 +1,4 @@
-"""What guests reach of their cloud's control plane: the public ports of its gateways, and at 169.254.169.254 their metadata and names."""
+"""The ports of the control plane that guests can reach: the gateways' public ports, and metadata and DNS at 169.254.169.254."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from atoll.cloud.network import outside_of
 SITES = ("paris", "nice")
 
 OPEN = {"gateway", "peer", "mesh", "bus"}
-"""Endpoints at a site's own address; all others are at loopback."""
+"""The endpoints at a site's own address; all others are on loopback."""
 
 LISTENING = """
 import json, psutil
@@ -42,13 +42,13 @@ def switches(cloud, paris, nice) -> dict[str, Switch]:
 
 
 def listening(switch: Switch) -> list[tuple[bool, str, int]]:
-    """Whether it is TCP, address and port of each socket that waits in a site's network."""
+    """Return the listening sockets in a site's network: whether TCP, address, and port."""
     return [tuple(each) for each in json.loads(switch.inside(sys.executable, "-c", LISTENING).stdout)]
 
 
 @pytest.fixture(scope="module")
 def guest(paris) -> Iterator[None]:
-    """A real one, whose QEMU listens for its consoles."""
+    """Boot a real guest, whose QEMU listens for its consoles."""
     made = paris.boot("scanned")
     yield
     made.delete()
@@ -66,7 +66,7 @@ def test_internal_apis_and_consoles_listen_at_loopback_alone(cloud, switches, gu
 
 @pytest.mark.parametrize("where", ["on a network of its own", "on the external network"])
 def test_guest_reaches_the_public_ports_alone(cloud, paris, switches, guest, where):
-    """Whatever listens at its own site or at another one, tried at all of their addresses."""
+    """All listening ports of both sites are tried at all addresses."""
     own = {name: cloud.settings(name).own_address for name in SITES}
     addresses = [*own.values(), *(outside_of(address).partition("/")[0] for address in own.values())]
     ports = {port for switch in switches.values() for tcp, _, port in listening(switch) if tcp}

@@ -1,4 +1,4 @@
-"""Asks an address on a VLAN whether it is there: ARP, then one ICMP echo, both with the tag. For hosts whose kernel knows no VLANs.
+"""Ping an address on a VLAN by ARP and one ICMP echo with the tag, for hosts whose kernel lacks VLANs.
 
 Run as: vlan_ping.py DEVICE VLAN OWN_MAC OWN_ADDRESS ADDRESS
 """

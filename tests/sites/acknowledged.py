@@ -1,4 +1,4 @@
-"""Clients that make and delete things until the power goes, and remember what they were told."""
+"""Clients that create and delete resources until the power is cut, and record the acknowledgements."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ IMAGE_BYTES = 300_000
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing.
+    """A kind of resource.
 
     Attributes:
-        make: makes one of a name, and returns its id when that was acknowledged.
-        path: below which one is deleted, by its id.
-        service: that has them.
-        listed: names by ids of all that there are.
-        clients: how many make and delete them at once.
+        make: creates a resource with a name, and returns its id after the acknowledgement.
+        path: the path of a resource without its id.
+        service: the type of the service.
+        listed: returns the names of all existing resources by id.
+        clients: the number of clients that create and delete such resources at once.
     """
 
     make: Callable[[Api, str], str]
@@ -50,12 +50,12 @@ class Kind:
 
 @dataclass
 class Told:
-    """What clients were told about things of one kind.
+    """The acknowledged state of one kind of resource.
 
     Attributes:
-        there: names by ids of those that were made and not deleted.
-        gone: ids of those that were deleted.
-        digests: SHA-512 of an image's data, by its id.
+        there: the names of the resources that were created and not deleted, by id.
+        gone: the ids of the deleted resources.
+        digests: the SHA-512 of images' data, by id.
     """
 
     there: dict[str, str] = field(default_factory=dict)
@@ -67,13 +67,13 @@ class Clients:
     """Clients of one site.
 
     Args:
-        cloud: the site's.
-        tenancy: for servers.
-        rng: their choices.
+        cloud: the cloud of the site.
+        tenancy: the image, flavor and network of servers.
+        rng: the source of their random choices.
 
     Attributes:
-        acknowledged: how many times they were told that something was made or deleted.
-        told: what they were told, by kind.
+        acknowledged: the number of acknowledged creations and deletions.
+        told: the acknowledged state by kind.
     """
 
     def __init__(self, cloud: Deployment, tenancy: Tenancy, rng: random.Random) -> None:
@@ -101,10 +101,10 @@ class Clients:
         self.told = {name: Told() for name in self._kinds}
 
     def run(self, work: Callable[[], None]) -> None:
-        """Make and delete while `work` goes on, which ends with the site: errors after that are no fault.
+        """Create and delete resources while `work` runs. It ends with the site, so later errors are expected.
 
         Raises:
-            AssertionError: a request failed before that.
+            AssertionError: a request failed before the end of `work`.
         """
         self._ended.clear()
         self._closed_at = 0.0
@@ -121,7 +121,7 @@ class Clients:
                 each.result()
 
     def close(self) -> None:
-        """Count nothing that clients are told from now on: whether it is so may be either."""
+        """Ignore later acknowledgements, whose changes may or may not survive."""
         with self._lock:
             self._closed_at = time.monotonic()
 
@@ -130,7 +130,7 @@ class Clients:
             try:
                 self._change(api, name, kind)
             except (OSError, http.client.HTTPException, AtollError) as error:
-                if not self._ended.wait(5):  # a moment lies between the cut and the end of `work`
+                if not self._ended.wait(5):  # some time passes between the cut and the end of `work`
                     raise AssertionError(f"{name}: {error}") from error
                 return
 
@@ -140,7 +140,7 @@ class Clients:
             self._numbers[name] += 1
             called = f"{name}-{self._numbers[name]}"
             doomed = self._rng.choice(sorted(told.there)) if len(told.there) > 3 and self._rng.random() < 0.4 else ""
-            told.there.pop(doomed, None)  # from now on it may be either
+            told.there.pop(doomed, None)  # from now on either state is correct
         if not doomed:
             made = kind.make(api, called)
             with self._lock:
@@ -168,13 +168,13 @@ class Clients:
     # After the cut
 
     def lost(self) -> list[str]:
-        """Return what the site has otherwise than clients were told: one line for each; empty if nothing was lost, or is there twice."""
+        """Return a line for each resource whose state differs from the acknowledged one; empty if none was lost or duplicated."""
         api = self._cloud.api()
         return [line for name, kind in self._kinds.items() for line in self._lost_of(api, name, kind)] + self._broken(api)
 
     def _lost_of(self, api: Api, name: str, kind: Kind) -> list[str]:
         told = self.told[name]
-        if name == "server":  # a deletion that was acknowledged may have to be ended first
+        if name == "server":  # an acknowledged deletion may have to be completed first
             with suppress(AssertionError):
                 until(lambda: told.gone.isdisjoint(kind.listed(api)), "deleted servers are gone", 30.0)
         listed = kind.listed(api)
@@ -186,7 +186,7 @@ class Clients:
         return f"of which a client was told {self._closed_at - self._told_at[thing]:.3f} s before the last cut"
 
     def _broken(self, api: Api) -> list[str]:
-        """What is there, and is not what it was."""
+        """Return the resources whose content has changed."""
         found = []
         active = {each["id"] for each in api.expect("compute", "GET", "/servers?status=ACTIVE&limit=1000")["servers"]}
         plugged = {each["device_id"] for each in api.expect("network", "GET", "/v2.0/ports")["ports"]}

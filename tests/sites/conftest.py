@@ -1,36 +1,48 @@
 """One cloud with one site, paris, for the whole session; tests that need another make one of their own."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from deployment import Deployment, await_exit
 from holdings import Holdings
+from walk import Shell
 
 from atoll.bench.workspace import free_ports
+from atoll.site.state import default_cache
 
 Make = Callable[..., Deployment]
 
+ROOT = Path(__file__).parents[2]
+
 LONGEST_S = 900
-"""Seconds after which a test is given up: each of its waits is shorter."""
+"""Time limit of a test in seconds; each of its waits is shorter."""
+
+LONGEST_FILES = ("test_faults.py", "test_crashes.py")
+"""Files that take minutes. They begin first, or one worker would run them alone in the end."""
 
 
+@pytest.hookimpl(trylast=True)  # after pytest-randomly
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.timeout(LONGEST_S))
+    items.sort(key=lambda item: LONGEST_FILES.index(item.path.name) if item.path.name in LONGEST_FILES else len(LONGEST_FILES))
 
 
 @pytest.fixture(scope="session")
 def base_ports(request) -> Iterator[int]:
-    """Base ports of sites; none is given twice, also not to tests that run beside these (pytest-xdist calls its workers gw0, gw1, …)."""
+    """Yield base ports of sites, each only once, also among the workers of pytest-xdist (gw0, gw1, …)."""
     worker = getattr(request.config, "workerinput", {"workerid": "gw0"})["workerid"]
     return iter(free_ports(12, first=20000 + 4000 * int(worker.removeprefix("gw"))))
 
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory) -> Iterator[Make]:
-    """Makes clouds, each in a state directory of its own, and destroys them in the end."""
+    """Yield a function that makes clouds, each in its own state directory; they are destroyed in the end."""
     made: list[Deployment] = []
 
     def make_(**environment: str) -> Deployment:
@@ -61,7 +73,7 @@ def kept(cloud) -> Holdings:
 
 @pytest.fixture
 def paris(cloud, kept) -> Deployment:
-    """The cloud, up and with what it holds, whatever an earlier test did to it."""
+    """Return the cloud, running and with its resources, whatever an earlier test did to it."""
     if not all(status.state in ("ready", "stopped") for status in cloud.processes().values()) or not cloud.processes():
         cloud.atoll("up")
         cloud.await_answers()
@@ -70,5 +82,22 @@ def paris(cloud, kept) -> Deployment:
 
 @pytest.fixture(scope="session")
 def keystone_only() -> dict[str, bool]:
-    """The services of the smallest site: it starts in a third of the time."""
+    """Return the services of the smallest site, which starts in a third of the time."""
     return {"placement": False, "glance": False, "neutron": False, "nova": False}
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    """Run a shell in a directory like the checkout, with an empty home, which contains the state directories."""
+    home = Path(tempfile.mkdtemp(prefix="walk-", dir="/tmp"))  # paths of sockets are short
+    checkout = home / "atoll"
+    checkout.mkdir()
+    for name in (".venv", "examples", "scripts"):
+        (checkout / name).symlink_to(ROOT / name)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "ATOLL_", "XDG_"))}
+    made = Shell(checkout, kept | {"HOME": str(home), "XDG_CACHE_HOME": str(default_cache().parent)})
+    yield made
+    made.close()
+    for state in {path.parent for path in home.rglob("control.sock")}:
+        Deployment(state).run("destroy", "--yes")
+    shutil.rmtree(home)

@@ -1,4 +1,4 @@
-"""A cloud of real sites, as a test sees it: its command line, its processes, its APIs, its logs."""
+"""A cloud of real sites for tests: its command line, processes, APIs and logs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from atoll.bench.api import Answer, Api
 from atoll.bench.target import Target, await_answers
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
-from atoll.runtime.control import ProcessStatus, connect
+from atoll.runtime.client import ProcessStatus, connect
 from atoll.services import SERVICES, Settings
 from atoll.site.gateway import GATEWAY
 from atoll.wan.client import Wan
 from atoll.wan.isolation import within
 
 PATIENCE_S = 240.0
-"""Seconds that anything may take: the machine may be busy with other things."""
+"""Seconds to wait for any condition on a busy machine."""
 
 NAMES = [*(service.name for service in SERVICES), GATEWAY.name]
 _ATOLL = Path(sys.executable).with_name("atoll")
@@ -43,16 +43,16 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
-    """What `look` finds, as soon as it finds anything."""
+    """Wait until `look` returns a true value, and return it."""
     deadline = time.monotonic() + patience_s
     while not (found := look()):
-        assert time.monotonic() < deadline, f"{what}: still not so after {patience_s:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not true after {patience_s:.0f} s"
         time.sleep(0.05)
     return found
 
 
 def kill(*pids: int) -> None:
-    """`kill -9`, of all at once, and wait until they are gone."""
+    """Kill all processes at once by SIGKILL, and wait until they are gone."""
     processes = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -70,12 +70,12 @@ def await_exit(processes: Iterable[psutil.Process]) -> None:
 
 @dataclass
 class Deployment:
-    """One cloud in a directory of its own.
+    """A cloud in its own directory.
 
     Attributes:
-        root: its state directory.
-        environment: of the commands that are run.
-        before: what goes before each of them, such as a command that takes something away from it.
+        root: the state directory.
+        environment: the environment of the commands.
+        before: a prefix of each command, such as a program that drops capabilities.
     """
 
     root: Path
@@ -83,54 +83,54 @@ class Deployment:
     before: tuple[str, ...] = ()
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """A command, running."""
+        """Start a command of `atoll`."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "ATOLL_"))}
-        clean["ATOLL_COMPUTE"] = "fake"  # what these tests are about needs no guests; tests/guests has them
+        clean["ATOLL_COMPUTE"] = "fake"  # these tests need no guests; tests/guests has those that do
         pipe = subprocess.PIPE
         command = [*self.before, _ATOLL, "--state", self.root, *arguments]
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, text=True, env=clean | self.environment)
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """A command, ended."""
+        """Run a command of `atoll` and wait for its end."""
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=2 * PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def atoll(self, *arguments: str | Path) -> str:
-        """What a command that must succeed prints."""
+        """Run a command that must succeed, and return its output."""
         done = self.run(*arguments)
         assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.trouble()[-3000:]}"
         return done.stdout
 
     def refused(self, *arguments: str | Path) -> str:
-        """The one line of a command that must fail as expected; what goes on is told before it, if that takes a while."""
+        """Run a command that must fail with one line, and return that; lines about the progress may precede it."""
         done = self.run(*arguments)
         lines = [line for line in done.stderr.splitlines() if not line.startswith("hint: ") and not line.endswith(" …")]
         assert (done.returncode, done.stdout, len(lines)) == (1, "", 1), done
         assert lines[0].startswith("error: ")
         return lines[0].removeprefix("error: ")
 
-    def file(self, *sites: dict[str, Any], topology: dict[str, Any] | None = None) -> Path:
-        """The YAML of a cloud with these sites, beside the state directory."""
+    def file(self, *sites: dict[str, Any], topology: dict[str, Any] | None = None, **more: Any) -> Path:
+        """Write the YAML of a cloud with these sites, and more fields, beside the state directory."""
         path = self.root.with_suffix(".yaml")
-        data = {"sites": list(sites)} | ({"topology": topology} if topology is not None else {})
+        data = {"sites": list(sites)} | ({"topology": topology} if topology is not None else {}) | more
         path.write_text(yaml.safe_dump(data), encoding="utf-8")
         return path
 
     def processes(self) -> dict[str, ProcessStatus]:
-        """All of them, by name."""
+        """Return all processes by name."""
         control = connect(self.root)
         return {status.name: status for status in control.status()} if control else {}
 
     def pids(self) -> dict[str, int]:
-        """Those that run."""
+        """Return the ids of the running processes by name."""
         return {name: status.pid for name, status in self.processes().items() if status.pid is not None}
 
     def settings(self, site: str = "paris") -> Settings:
         return Settings.load(self.root / "sites" / site)
 
     def api(self, site: str = "paris", observe: Callable[[str, str, int], None] | None = None) -> Api:
-        """A client, signed in as administrator."""
+        """Return a client that is signed in as administrator."""
         settings = self.settings(site)
         api = Api(settings.public_url("identity", "/v3"), settings.secrets["admin"], observe=observe)
         api.sign_in()
@@ -140,7 +140,7 @@ class Deployment:
         return Wan(self.root)
 
     def api_inside(self, site: str, user: str = "admin", password: str = "", project: str = "admin") -> Api:
-        """A client that is in a site's own network and asks its gateway, signed in as its administrator or as somebody else."""
+        """Return a client in a site's own network, signed in at its gateway, by default as administrator."""
         settings = self.settings(site)
         url = settings.public_url("identity", "/v3")
         api = ApiInside(self.wan().namespace(site), url, password or settings.secrets["admin"], user, project=project)
@@ -151,7 +151,7 @@ class Deployment:
         """Wait until all five APIs answer correctly.
 
         Returns:
-            How long that took, in seconds.
+            The seconds that it took.
         """
         settings = self.settings(site)
         begun = time.monotonic()
@@ -160,15 +160,15 @@ class Deployment:
         return time.monotonic() - begun
 
     def logs(self) -> dict[Path, int]:
-        """The length of every log."""
+        """Return the length of every log in bytes."""
         return {path: path.stat().st_size for path in self.root.rglob("*.log")}
 
     def trouble(self, since: dict[Path, int] | None = None, site: str = "") -> str:
-        """What logs say of errors, with what follows each, but for those of servers that were deleted while they were built.
+        """Return the errors in logs with the lines after each, except those of servers that were deleted during their build.
 
         Args:
-            since: lengths of logs from which to look.
-            site: whose logs; without it all, the runtime's too.
+            since: the lengths of logs to skip.
+            site: the site whose logs to read; empty for all logs, including the runtime's.
         """
         found = []
         for path in (path for path in self.logs() if not site or path.parent.parent.name == site):
@@ -182,7 +182,7 @@ class Deployment:
 
 
 class ApiInside(Api):
-    """Makes each request from a thread in the network of a site."""
+    """A client that makes each request from a thread in the network of a site."""
 
     def __init__(self, network: Namespace, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -195,14 +195,14 @@ class ApiInside(Api):
 
 
 def answers(api: Api, service: str, path: str) -> bool:
-    """True if a GET succeeds."""
+    """Return whether a GET succeeds."""
     with suppress(OSError, http.client.HTTPException, AtollError):
         return api.call(service, "GET", path).ok
     return False
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of every file below a directory, but of logs."""
+    """Return the size and the modification time of every file below a directory, except logs."""
     return {
         str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(root.rglob("*"))

@@ -1,8 +1,8 @@
 """A disk whose power can be cut: an ext4 file system, with its journal, on a loop device.
 
 Killing processes leaves the kernel's page cache, so that whatever was written is still there. Here the file system itself ends between two
-moments (`EXT4_IOC_SHUTDOWN` without a flush of the journal, with which xfstests simulates a loss of power): from then on not a byte reaches
-the device, neither by fsync nor by the kernel's own writing back, and all that was only in the page cache is gone when the file system has
+moments (`EXT4_IOC_SHUTDOWN` without a flush of the journal, with which xfstests simulates a loss of power). From then on no byte reaches
+the device, neither by fsync nor by the kernel's write-back. The page cache is lost when the file system has
 been unmounted. It is mounted again as after a power cut, by replaying the journal.
 
 Why not copy the backing file? The copy takes a second, in which the kernel goes on writing even if all processes are stopped: it would have
@@ -25,18 +25,18 @@ SHUTDOWN = 0x8004587D
 """`EXT4_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)`."""
 
 NO_LOG_FLUSH = (2).to_bytes(4, "little")
-"""`EXT4_GOING_FLAGS_NOLOGFLUSH`: what the journal has not got is lost."""
+"""`EXT4_GOING_FLAGS_NOLOGFLUSH`: changes outside the journal are lost."""
 
 PATIENCE_S = 30.0
 
 
 class Disk:
-    """A mounted disk.
+    """A disk whose power can be cut.
 
     Args:
-        file: holds its blocks; made anew, sparse.
-        at: a directory to mount it at; made if it is not there.
-        size_mb: its size.
+        file: the new sparse file with its blocks.
+        at: the directory to mount it at, created if necessary.
+        size_mb: its size in megabytes.
     """
 
     def __init__(self, file: Path, at: Path, size_mb: int = 2048) -> None:
@@ -49,11 +49,11 @@ class Disk:
         self.mount()
 
     def mount(self) -> None:
-        """Mount it, as it is after a loss of power if that is what ended it."""
+        """Mount the disk; after a cut, replay its journal."""
         _run("mount", "-t", "ext4", "-o", "loop", self._file, self.at)
 
     def cut(self) -> None:
-        """Cut the power. Whoever has files open on it gets errors; end them, then call `restore`."""
+        """Cut the power. Processes with open files get errors; end them, then call `restore`."""
         directory = os.open(self.at, os.O_RDONLY)
         try:
             fcntl.ioctl(directory, SHUTDOWN, NO_LOG_FLUSH)
@@ -61,29 +61,29 @@ class Disk:
             os.close(directory)
 
     def unmount(self) -> None:
-        """Unmount it: with the last reference the page cache goes."""
+        """Unmount the disk, which drops the page cache."""
         deadline = time.monotonic() + PATIENCE_S
         while subprocess.run(["umount", self.at], capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline, f"{self.at} is in use"
             time.sleep(0.1)
 
     def restore(self) -> None:
-        """Give it power again."""
+        """Restore the power after a cut."""
         self.unmount()
         self.mount()
 
     def remove(self) -> None:
-        """Unmount and delete it."""
+        """Unmount the disk and delete its file."""
         self.unmount()
         self.at.rmdir()
         self._file.unlink()
 
 
 def lacking(directory: Path) -> str:
-    """Return why this machine can have no such disk; empty if it can.
+    """Return the reason why this machine cannot have such a disk; empty if it can.
 
     Args:
-        directory: where to try it.
+        directory: a directory for the trial.
     """
     if os.geteuid():
         return "only root mounts file systems"

@@ -1,4 +1,4 @@
-"""What a site has been given before a test, and must still have, and be able to manage, after it."""
+"""The resources of a site that must survive a test and stay manageable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atoll.bench.api import Api
 
 
 class Holdings:
-    """An image, a network with a subnet and a router, and a server that runs."""
+    """An image, a network with a subnet and a router, and a running server."""
 
     def __init__(self, cloud: Deployment) -> None:
         self._cloud = cloud
@@ -26,11 +26,11 @@ class Holdings:
         self._addresses = server(api, self.server)["addresses"]
 
     def boot(self, name: str) -> str:
-        """A new server, ACTIVE."""
+        """Boot a server and wait until it is ACTIVE."""
         return workload.boot(self._cloud.api(), self.tenancy, name)[0]
 
     def check(self) -> None:
-        """Everything is still there."""
+        """Check that all resources still exist."""
         api = self._cloud.api()
         kept = server(api, self.server)
         assert (kept["status"], kept["addresses"]) == ("ACTIVE", self._addresses)
@@ -43,7 +43,7 @@ class Holdings:
         assert self.server in allocations(api)
 
     def manage(self) -> None:
-        """The server can be stopped and started."""
+        """Check that the server can be stopped and started."""
         api = self._cloud.api()
         for action, status in (("os-stop", "SHUTOFF"), ("os-start", "ACTIVE")):
             api.expect("compute", "POST", f"/servers/{self.server}/action", {action: None})
@@ -60,7 +60,7 @@ def await_status(api: Api, identifier: str, status: str) -> None:
 
 
 def allocations(api: Api) -> set[str]:
-    """Who has something allocated, on any provider."""
+    """Return the consumers of all allocations."""
     consumers: set[str] = set()
     for provider in api.expect("placement", "GET", "/resource_providers")["resource_providers"]:
         consumers.update(api.expect("placement", "GET", f"/resource_providers/{provider['uuid']}/allocations")["allocations"])
@@ -68,7 +68,7 @@ def allocations(api: Api) -> set[str]:
 
 
 def everything(api: Api) -> dict[str, set[str]]:
-    """What there is, by kind: whatever a client makes and deletes must not change it."""
+    """Return the ids of all resources by kind, which a creation followed by a deletion must not change."""
 
     def ids(service: str, path: str, key: str) -> set[str]:
         return {item["id"] for item in api.expect(service, "GET", path)[key]}
@@ -83,7 +83,7 @@ def everything(api: Api) -> dict[str, set[str]]:
 
 
 def rows(cloud: Deployment) -> dict[str, int]:
-    """How many rows each table has that describes what exists now: what is left over there, no API may show."""
+    """Return the number of rows of each table of existing resources; rows of deleted ones may be invisible in the APIs."""
     counts = {}
     data = cloud.settings().data
     for name, condition in (("neutron", ""), ("placement", ""), ("nova_cell1", "WHERE deleted = 0")):
@@ -97,5 +97,5 @@ def rows(cloud: Deployment) -> dict[str, int]:
 
 
 _HISTORY = {"instance_actions", "instance_actions_events", "instance_extra", "s3_images"}
-"""Nova keeps these of servers that are gone, until somebody archives them. It makes an `instance_extra` anew if an update meets none
+"""Tables whose rows Nova keeps for deleted servers until they are archived. It recreates an `instance_extra` if an update finds none
 (nova/db/main/api.py, `instance_extra_update_by_uuid`), as when a server is deleted while it is being built."""

@@ -1,4 +1,4 @@
-"""How a test does something as an ordinary user, though root runs it."""
+"""Commands that run as an ordinary user although root runs the tests."""
 
 import os
 import stat
@@ -16,11 +16,11 @@ _NOBODY = """
     mknod "$scratch/tun" c 10 200 && chmod 666 "$scratch/tun" && mount --bind "$scratch/tun" /dev/net/tun
     exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all "$@"
 """
-"""Run by root in a mount namespace of its own: an interpreter and /dev/net/tun that nobody else could open are opened to everybody."""
+"""A program that root runs in its own mount namespace, in which all users may use the interpreter and /dev/net/tun."""
 
 
 def ordinary(scratch: Path) -> list[str | Path]:
-    """What goes before a command that is to run as an ordinary user: nothing, if one runs the tests.
+    """Return the prefix of a command that makes it run as an ordinary user; empty if the tests run as one.
 
     Args:
         scratch: an empty directory.

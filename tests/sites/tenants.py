@@ -1,10 +1,11 @@
-"""Two projects with a user each, in a cloud of several sites, and what they may do with one another's things."""
+"""Two projects with a user each in a cloud of several sites, and requests for each other's resources."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from deployment import Deployment, until
@@ -21,9 +22,9 @@ class Tenants:
 
     Attributes:
         cloud: the cloud.
-        sites: the names of its sites; the first is where things are made.
-        admin: by site, an administrator's client.
-        users: by user and site, a client.
+        sites: the names of its sites; resources are created at the first.
+        admin: an administrator's client by site.
+        users: a client by user and site.
     """
 
     cloud: Deployment
@@ -33,7 +34,7 @@ class Tenants:
     ids: dict[str, str] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Make projects p1 and p2, with members u1 and u2, and an image and a flavor for everybody."""
+        """Create projects p1 and p2 with members u1 and u2, and a public image and flavor."""
         self.admin = {site: self.cloud.api_inside(site) for site in self.sites}
         admin = self.admin[self.sites[0]]
         member = next(each["id"] for each in admin.expect("identity", "GET", "/roles?name=member")["roles"])
@@ -46,7 +47,7 @@ class Tenants:
         self.ids["flavor"] = next(each["id"] for each in admin.expect("compute", "GET", "/flavors")["flavors"] if each["name"] == "m1.nano")
         for site in self.sites:
             for number in "12":
-                self.users[f"u{number}", site] = until(lambda: self._client(site, number), f"u{number} signs in at {site}", 60)  # noqa: B023
+                self.users[f"u{number}", site] = until(partial(self._client, site, number), f"u{number} signs in at {site}", 60)
 
     def _client(self, site: str, number: str) -> Api | None:
         try:
@@ -58,37 +59,37 @@ class Tenants:
         return str(self.admin[self.sites[0]].expect(service, "POST", f"/{kind}s", {kind: body})[kind]["id"])
 
     def image(self, api: Api, name: str, **more: Any) -> str:
-        """An image with some data."""
+        """Create an image with some data."""
         described = {"name": name, "disk_format": "raw", "container_format": "bare", **more}
         made = str(api.expect("image", "POST", "/v2/images", described)["id"])
         api.expect("image", "PUT", f"/v2/images/{made}/file", data=b"x" * 4096)
         return made
 
     def network(self, api: Api, name: str, cidr: str = "10.91.0.0/24") -> str:
-        """A network with a subnet."""
+        """Create a network with a subnet."""
         made = str(api.expect("network", "POST", "/v2.0/networks", {"network": {"name": name}})["network"]["id"])
         api.expect("network", "POST", "/v2.0/subnets", {"subnet": {"network_id": made, "ip_version": 4, "cidr": cidr}})
         return made
 
     def boot(self, api: Api, zone: str, **more: Any) -> Answer:
-        """Ask for a server."""
+        """Request a server in a zone."""
         server = {"name": f"at-{zone}", "imageRef": self.ids["image"], "flavorRef": self.ids["flavor"], "networks": "none"}
         return api.call("compute", "POST", "/servers", {"server": {**server, "availability_zone": zone, **more}})
 
     def booted(self, api: Api, zone: str, **more: Any) -> str:
-        """A server, ACTIVE."""
+        """Boot a server and wait until it is ACTIVE."""
         answer = self.boot(api, zone, **more)
         assert answer.status == 202, answer
         await_status(api, answer.body["server"]["id"], "ACTIVE")
         return str(answer.body["server"]["id"])
 
     def delete(self, api: Api, server: str) -> None:
-        """Delete a server, and wait until it is gone."""
+        """Delete a server and wait until it is gone."""
         assert api.call("compute", "DELETE", f"/servers/{server}").ok
         until(lambda: api.call("compute", "GET", f"/servers/{server}").status == 404, f"{server} gone", 60)
 
     def with_token(self, site: str, token: str) -> Api:
-        """A client with a token that somebody else got."""
+        """Return a client with a given token."""
         api = self.cloud.api_inside(site)
         api._token = token
         return api
@@ -101,11 +102,11 @@ class Tenants:
         return str(answer.headers["x-subject-token"])
 
     def credential(self, user: str, rules: Sequence[tuple[str, str, str]] | None, **more: Any) -> str:
-        """A token of an application credential of a user.
+        """Return a token of a user's new application credential.
 
         Args:
-            user: whose.
-            rules: service, method and path of each access rule; None: there are no rules.
+            user: the user.
+            rules: the service, method and path of each access rule; `None` for no rules.
         """
         name = f"credential-{time.monotonic_ns()}"
         said = [{"service": service, "method": method, "path": path} for service, method, path in rules or ()]
@@ -116,11 +117,11 @@ class Tenants:
         )
         for site in self.sites:
             path = f"/users/{self.ids[user]}/application_credentials/{made['application_credential']['id']}"
-            until(lambda: self.users[user, site].call("identity", "GET", path).ok, f"{site} knows the credential", 30)  # noqa: B023
+            until(lambda site=site, path=path: self.users[user, site].call("identity", "GET", path).ok, f"{site} knows the credential", 30)
         method = {"id": made["application_credential"]["id"], "secret": PASSWORD}
         return self.token(home, {"identity": {"methods": ["application_credential"], "application_credential": method}})
 
 
 def known(api: Api, service: str, path: str, key: str) -> Callable[[], set[str]]:
-    """What a list shows."""
+    """Return a function that returns the values of a key in a list."""
     return lambda: {each["id"] for each in api.expect(service, "GET", path)[key]}

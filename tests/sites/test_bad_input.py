@@ -1,4 +1,4 @@
-"""Bad input, through the command line: one clear line, exit code 1, and nothing has changed."""
+"""Bad input on the command line: one clear line, exit code 1, and no change."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from deployment import kill, snapshot, until
 
 @pytest.fixture
 def fresh(make):
-    """A cloud that was never up."""
+    """Return a cloud that was never up."""
     cloud = make()
     yield cloud
-    assert not cloud.root.exists(), "nothing was made"
+    assert not cloud.root.exists(), "the refused command must create no files"
 
 
 def test_yaml_that_does_not_validate(fresh):
@@ -51,7 +51,7 @@ def test_unknown_site(paris, arguments):
 
 
 def test_bad_input_to_a_cloud_that_runs(paris):
-    """A port of the new site is taken: the old one goes on, and its description is what it was."""
+    """A port of the new site is in use: the old site keeps running, and its description is unchanged."""
     pids, before = paris.pids(), (paris.root / "cloud.yaml").read_text()
     port = paris.settings().ports["identity"]
     file = paris.file({"name": "paris", "port": port}, {"name": "lyon", "port": port + 8})
@@ -74,7 +74,7 @@ def test_directory_of_another_version(make, base_ports):
 
 
 def test_killed_template_and_second_up(make, base_ports, keystone_only, tmp_path):
-    """A template's maker dies half-way, with everything else; the next `up` starts over, and lets no other one in meanwhile."""
+    """All processes die while a template is made; the next `up` starts again, and admits no second one meanwhile."""
     cloud = make(XDG_CACHE_HOME=str(tmp_path / "cache"))
     file = cloud.file({"name": "rome", "port": next(base_ports), "services": keystone_only})
     templates = tmp_path / "cache" / "atoll" / "templates"
@@ -93,5 +93,5 @@ def test_killed_template_and_second_up(make, base_ports, keystone_only, tmp_path
         out, err = second.communicate(timeout=240)
     assert second.returncode == 0, err
     assert out.startswith("up in ")
-    assert [path.name for path in next(templates.iterdir()).iterdir()] == ["keystone"], "what was half made is swept away"
+    assert [path.name for path in next(templates.iterdir()).iterdir()] == ["keystone"], "remainders of the killed job must be removed"
     assert cloud.api("rome").expect("identity", "GET", "/users")["users"]

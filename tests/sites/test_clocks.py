@@ -1,4 +1,4 @@
-"""Three sites, the clock of one of them an hour ahead or behind: what is ordered by clocks keeps its order everywhere."""
+"""Three sites, one with a clock an hour ahead or behind: changes that clocks order keep their order at all sites."""
 
 import json
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Cloud:
-    """The sites, and their clocks."""
+    """The sites and their clocks."""
 
     deployment: Deployment
     clocks: Clocks
 
     def set(self, site: str, ahead_s: float) -> None:
-        """Set the clock of a site, and wait until it knows that it differs from the others'."""
+        """Set the clock of a site, and wait until the site detects the difference."""
         self.clocks.set(site, ahead_s)
         until(lambda: abs(self.ahead_s(site) - ahead_s) < 1, f"{site} knows that its clock is {ahead_s} s ahead", 60)
 
@@ -50,7 +50,7 @@ def cloud(built) -> Iterator[Cloud]:
 
 
 class User:
-    """A user who was made at a site."""
+    """A user that was created at a site."""
 
     def __init__(self, cloud: Deployment, site: str) -> None:
         self._cloud = cloud

@@ -1,4 +1,4 @@
-"""One cloud: three sites behind a WAN, seen through the gateway of any of them."""
+"""One cloud of three sites behind a WAN, used through the gateway of any site."""
 
 import json
 import time
@@ -25,13 +25,13 @@ def built(make) -> Deployment:
 
 @pytest.fixture(scope="module")
 def tenancy(built) -> workload.Tenancy:
-    """An image, a flavor and a network, made at paris and nowhere else."""
+    """Create an image, a flavor and a network at paris alone."""
     return workload.prepare(built.api_inside("paris"))
 
 
 @pytest.fixture
 def cloud(built) -> Deployment:
-    """All up and connected, whatever an earlier test did to it, and everybody knows it."""
+    """Start and reconnect all sites, whatever an earlier test did, and wait until all see each other."""
     built.wan().heal()
     built.atoll("site", "start", *SITES)
     until(lambda: all(states(built, site) == {"alive"} for site in SITES), "all sites see each other", 60)
@@ -87,7 +87,7 @@ def test_sites_know_each_other_and_how_far_they_are(cloud):
     until(estimated, "round trips are estimated", 60)
 
 
-def test_what_is_done_to_a_user_at_any_site_holds_at_all(cloud, apis):
+def test_a_change_of_a_user_at_any_site_holds_at_all(cloud, apis):
     user = make_user(apis["paris"])
     project = apis["paris"].expect("identity", "POST", "/projects", {"project": {"name": uuid4().hex, "domain_id": "default"}})["project"]
     role = next(each["id"] for each in apis["paris"].expect("identity", "GET", "/roles")["roles"] if each["name"] == "member")
@@ -117,7 +117,7 @@ def test_token_is_good_everywhere_until_it_is_revoked_anywhere(cloud, apis):
         assert api.call("compute", "GET", "/servers", headers=token).status == 200, site
     assert apis["lyon"].call("identity", "DELETE", "/auth/tokens", headers={"X-Subject-Token": token["X-Auth-Token"]}).status == 204
     for site, api in apis.items():
-        until(lambda: api.call("compute", "GET", "/servers", headers=token).status == 401, f"refused at {site}", 10)  # noqa: B023
+        until(lambda api=api: api.call("compute", "GET", "/servers", headers=token).status == 401, f"refused at {site}", 10)
 
 
 def test_server_at_another_site_is_made_shown_and_deleted_from_any(apis, tenancy):

@@ -1,4 +1,4 @@
-"""A site with nova-compute alone, and its control site: the bus between them is Zenoh, through a router and by TLS."""
+"""A site with nova-compute alone and its control site, connected by Zenoh over TLS through a router."""
 
 import json
 import socket
@@ -12,18 +12,18 @@ from holdings import allocations, await_status, server
 
 from atoll.bench import workload
 from atoll.bus.keys import Keys
-from atoll.bus.zenoh_config import Tls, session_config
 from atoll.mesh.certificates import authority
+from atoll.zenoh_link.config import Tls, session_config
 
 EDGE = {"name": "edge", "kind": "compute", "control": "paris"}
 
 
 @pytest.fixture(scope="module")
 def coast(make, base_ports) -> Deployment:
-    """A cloud of paris, a full site, and edge, its compute site."""
+    """Make a cloud of the full site paris and its compute site edge."""
     made: Deployment = make()
     made.atoll("up", made.file(EDGE, {"name": "paris", "port": next(base_ports)}))
-    assert made.trouble() == "", "a start is quiet"
+    assert made.trouble() == "", "a start must log no error"
     return made
 
 
@@ -34,7 +34,7 @@ def tenancy(coast):
 
 @pytest.fixture
 def boot(coast, tenancy):
-    """Boots servers on edge; those that a test leaves are deleted."""
+    """Yield a function that boots servers on edge, and delete those that a test leaves."""
     made: list[str] = []
 
     def boot_(name: str, **where: str) -> str:
@@ -91,7 +91,7 @@ def test_killed_compute_site_goes_on(coast, boot):
     after = coast.pids()
     assert {name: pid for name, pid in after.items() if not name.startswith("edge/")} == {
         name: status.pid for name, status in before.items() if status.pid and not name.startswith("edge/")
-    }, "nobody else was restarted"
+    }, "no other process may be restarted"
     manage(coast, kept)
     boot("after")
 
@@ -105,7 +105,7 @@ def manage(coast: Deployment, kept: str) -> None:
 
 @pytest.mark.parametrize("service", ["bus", "nova"])
 def test_killed_service_of_the_control_site_is_found_again(coast, boot, service):
-    """Nobody helps nova-compute: it is the same process before and after."""
+    """The process of nova-compute is the same before and after."""
     kept, before = boot("kept"), coast.pids()
     kill(before[f"paris/{service}"])
     until(lambda: restarted(coast, f"paris/{service}", before[f"paris/{service}"]), f"{service} ready again")
@@ -138,7 +138,7 @@ def test_router_lets_nobody_in_without_a_certificate_of_the_cloud(coast):
 
 
 class Thief:
-    """Whoever has a certificate, at the two doors of a control site."""
+    """A client with a certificate at the two ports of a control site."""
 
     def __init__(self, coast: Deployment, directory: Path) -> None:
         self._settings, self._files = coast.settings(), [str(directory / name) for name in ("ca.pem", "cert.pem", "key.pem")]
@@ -154,7 +154,7 @@ class Thief:
         return [str(reply.ok.key_expr) for reply in self.session.liveliness().get(pattern, timeout=1.0) if reply.ok]
 
     def status(self, path: str) -> int:
-        """HTTP's, of an internal API at the gateway's peer port."""
+        """Return the HTTP status of an internal API at the gateway's peer port."""
         context = ssl.create_default_context(cafile=self._files[0])
         context.load_cert_chain(*self._files[1:])
         with (
@@ -166,7 +166,7 @@ class Thief:
 
 
 def test_certificate_of_another_site_of_the_cloud_opens_nothing(coast, boot, tmp_path):
-    """As that of a full site, revoked or not: the list has the certificates of compute sites, and no others."""
+    """The certificates of full sites, revoked or not, are not in the list of compute sites' certificates."""
     authority(coast.root / "ca", "atoll").certify(tmp_path / "stolen", "edge", "127.0.0.1")
     thief = Thief(coast, tmp_path / "stolen")
     assert thief.status("/identity/v3") == 403
@@ -179,7 +179,7 @@ def test_certificate_of_another_site_of_the_cloud_opens_nothing(coast, boot, tmp
 
 
 def test_compute_site_sees_and_asks_what_nova_compute_does(coast, boot):
-    """Who has broken into it has its certificate, which the list has."""
+    """An attacker on the compute site has its listed certificate."""
     thief = Thief(coast, coast.root / "sites" / "edge" / "tls")
     keys = Keys("paris")
     until(lambda: thief.sees(keys.listeners("rpc", "nova", "conductor")), "the conductor is there")
@@ -192,7 +192,7 @@ def test_compute_site_sees_and_asks_what_nova_compute_does(coast, boot):
     }
     kept = boot("kept")
     manage(coast, kept)
-    assert thief.heard == [], "it hears nothing that it has no right to, though it asks for all"
+    assert thief.heard == [], "a compute site must receive no foreign message, even if it subscribes to all"
     thief.session.close()
 
 
@@ -211,7 +211,7 @@ def test_everything_of_the_cloud_is_private(coast):
 
 
 def test_destroyed_compute_site_is_forgotten_by_its_control_site(coast, tenancy):
-    """With a server on it; and a new site of the same name is as good as the old one."""
+    """The destroyed site has a server; a new site of the same name works like the old one."""
     api = coast.api()
     body = workload.server_body(tenancy, "doomed")
     body["server"]["host"] = "edge"
@@ -232,7 +232,7 @@ def test_destroyed_compute_site_is_forgotten_by_its_control_site(coast, tenancy)
 
 
 def test_revoked_compute_site_is_shut_out_at_once(coast, tenancy):
-    """A link and a session that are open end; and a new site of its name has another certificate."""
+    """Open links and sessions end; a new site of the same name has another certificate."""
     old = coast.root / "stolen"
     old.mkdir(mode=0o700)
     for name in ("ca.pem", "cert.pem", "key.pem"):
@@ -245,7 +245,7 @@ def test_revoked_compute_site_is_shut_out_at_once(coast, tenancy):
     until(lambda: not thief.sees("**"), "it sees nobody any more")
     until(thief.has_no_link, "no link")
     assert "edge was revoked" in coast.refused("up")
-    # The site is there no more for Nova: what the destruction deletes, the control site deletes alone.
+    # For Nova, the site no longer exists: the control site alone deletes the servers.
     coast.atoll("destroy", "--yes", "edge")
     coast.atoll("up", coast.file(EDGE, {"name": "paris", "port": coast.settings().ports["identity"]}))
     body = workload.server_body(tenancy, "anew")
@@ -254,7 +254,7 @@ def test_revoked_compute_site_is_shut_out_at_once(coast, tenancy):
     new = api.expect("compute", "POST", "/servers", body)["server"]["id"]
     await_status(api, new, "ACTIVE")
     workload.delete(api, [new])
-    assert thief.status("/identity/v3") == 403, "the old certificate"
+    assert thief.status("/identity/v3") == 403, "the old certificate must stay refused"
     thief.session.close()
     for path in old.iterdir():
         path.unlink()

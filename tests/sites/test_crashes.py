@@ -1,4 +1,4 @@
-"""Processes die at crash points: nothing acknowledged is lost, there twice, or left over. `atoll bench crashes` tries all points."""
+"""Deaths at crash points: nothing acknowledged is lost, duplicated or orphaned. `atoll bench crashes` tries all points."""
 
 import json
 import subprocess
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from atoll.bench.crashes.workflow import WORKFLOWS
+from atoll.bench.crashes.experiment import QUIET
+from atoll.bench.crashes.workflow import JOIN, NAMES
 
 SEED = 17
 SAMPLE = 8
+SAMPLE_OF_JOIN = 3
 
 
 def crashes(timeout_s, *words):
@@ -27,13 +29,19 @@ def crashes(timeout_s, *words):
 def test_a_sample_of_points():
     chosen = [word for name in ("boot", "delete-on-host", "upload") for word in ("--workflow", name)]
     trials = crashes(800, *chosen, "--sample", str(SAMPLE))
-    assert len(trials) == 3 + SAMPLE
-    assert sum(trial["reached"] for trial in trials) >= SAMPLE // 2, "most of the processes died"
+    assert len(trials) == 3 * QUIET + SAMPLE
+    assert sum(trial["reached"] for trial in trials) >= SAMPLE // 2, "most trials must reach their crash point"
+
+
+def test_a_sample_of_points_of_a_join():
+    trials = crashes(800, "--workflow", JOIN, "--sample", str(SAMPLE_OF_JOIN))
+    assert len(trials) == QUIET + SAMPLE_OF_JOIN
+    assert any(trial["reached"] for trial in trials), "a process died"
 
 
 @pytest.mark.long
 @pytest.mark.timeout(10_800)
-@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("workflow", NAMES)
 def test_all_points(workflow):
     trials = crashes(10_500, "--workflow", workflow, "--again", "1")
     assert sum(bool(trial["reached"]) for trial in trials) > len(trials) / 2

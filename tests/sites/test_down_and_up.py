@@ -1,4 +1,4 @@
-"""Down keeps everything, destroy keeps nothing, and sites do not depend on one another."""
+"""`down` keeps all data, `destroy` deletes all, and sites do not depend on each other."""
 
 import socket
 
@@ -37,16 +37,17 @@ def test_destroy_leaves_no_process_no_port_and_no_file(make, base_ports, keyston
 
 
 def test_second_site_joins_and_leaves_and_the_first_one_does_not_notice(paris, kept, base_ports):
-    first = paris.pids()
+    first, there = paris.pids(), _listed(paris.api())
+    assert kept.server in there
     sites = ({"name": "paris", "port": paris.settings().ports["identity"]}, {"name": "lyon", "port": next(base_ports)})
     paris.atoll("up", paris.file(*sites))
     assert {name: pid for name, pid in paris.pids().items() if name in first} == first
     assert paris.await_answers("lyon") < 60
-    assert paris.trouble(site="lyon") == "", "a start is quiet"
+    assert paris.trouble(site="lyon") == "", "a start must log no error"
 
     api, lyon = paris.api(), paris.api("lyon")
     until(lambda: _accepts(api, lyon, "lyon"), "a token of one site is one of the other, too")
-    until(lambda: _listed(lyon) == _listed(api) == {kept.server}, "one list at both")
+    until(lambda: _listed(lyon) == _listed(api) == there, "one list at both")
     server, _seconds = workload.boot(lyon, workload.prepare(lyon), "elsewhere")
     assert api.expect("compute", "GET", f"/servers/{server}")["server"]["OS-EXT-AZ:availability_zone"] == "lyon"
     kept.check()
@@ -54,14 +55,14 @@ def test_second_site_joins_and_leaves_and_the_first_one_does_not_notice(paris, k
     assert paris.atoll("down", "lyon") == "stopped: lyon\n"
     assert {name: pid for name, pid in paris.pids().items() if name in first} == first
     known = {each["id"]: each["status"] for each in api.expect("compute", "GET", "/servers/detail?all_tenants=1")["servers"]}
-    assert known == {kept.server: "ACTIVE", server: "UNKNOWN"}
+    assert known == dict.fromkeys(there, "ACTIVE") | {server: "UNKNOWN"}
     assert api.call("compute", "GET", "/servers").headers["x-atoll-missing"] == "lyon"
     assert paris.atoll("destroy", "--yes", "lyon") == "destroyed: lyon\n"
     assert not (paris.root / "sites" / "lyon").exists()
     assert {f"lyon/{name}" for name in NAMES} & paris.pids().keys() == set()
     assert {name: pid for name, pid in paris.pids().items() if name in first} == first
     until(lambda: "x-atoll-missing" not in api.call("compute", "GET", "/servers").headers, "nobody misses lyon any more")
-    assert _listed(api) == {kept.server}, "nor what was there"
+    assert _listed(api) == there, "the existing resources must be unchanged"
     kept.check()
 
 
@@ -70,7 +71,7 @@ def _listed(api: Api) -> set[str]:
 
 
 def _accepts(paris: Api, lyon: Api, where: str) -> bool:
-    """Does this site's compute API accept paris's token?"""
+    """Return whether this site's compute API accepts paris's token."""
     asked = paris if where == "paris" else lyon
     own, asked._token = asked._token, paris._token
     try:

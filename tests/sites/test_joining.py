@@ -1,6 +1,7 @@
-"""A site of another machine (here: of another state directory) joins with a token, is one of the cloud, leaves, and is shut out."""
+"""A site of another machine, here another state directory, joins with a token, becomes a member, leaves, and is revoked."""
 
 import json
+from functools import partial
 
 import pytest
 from deployment import Deployment, until
@@ -23,9 +24,10 @@ def joined(make, base_ports, founded, tmp_path_factory) -> Deployment:
     secret.touch(mode=0o600)
     secret.write_text(founded.settings("paris").secrets["admin"])
     token = founded.atoll("site", "invite", "nice").strip()
-    port = str(next(base_ports))
+    port, free_port = str(next(base_ports)), str(next(base_ports))
     assert "nice has joined atoll" in made.atoll("site", "join", token, "--port", port, "--admin-password-file", secret)
-    assert "was used already" in made.refused("--state", made.root.with_name("other"), "site", "join", token, "--port", port)
+    assert "is in use by" in made.refused("--state", made.root.with_name("other"), "site", "join", token, "--port", port)
+    assert "was already used" in made.refused("--state", made.root.with_name("other"), "site", "join", token, "--port", free_port)
     return made
 
 
@@ -44,11 +46,11 @@ def knows(api: Api, user: str) -> bool:
 def test_token_that_is_none_is_refused(make):
     other = make()
     assert "no join token" in other.refused("site", "join", "atoll1.abc")
-    assert not other.root.exists(), "nothing is left behind"
+    assert not other.root.exists(), "a refused join must create no files"
 
 
 def test_joined_site_is_one_of_the_cloud_until_it_is_revoked(founded, joined):
-    # One test, as tests run in any order and there is no way back.
+    # One test, because tests run in any order and each step is final.
     is_one_of_the_cloud(founded, joined)
     is_shut_out(founded, joined)
 
@@ -60,13 +62,13 @@ def is_one_of_the_cloud(founded: Deployment, joined: Deployment) -> None:
     until(lambda: zones(here) == zones(there) == {"paris", "nice"}, "one cloud", 30)
     for near, far in ((here, there), (there, here)):
         user = near.expect("identity", "POST", "/users", {"user": {"name": f"of-{id(near)}", "domain_id": "default"}})["user"]["id"]
-        until(lambda: knows(far, user), "the other one knows", 15)  # noqa: B023
+        until(partial(knows, far, user), "the other one knows", 15)
     token = {"X-Auth-Token": there.token}
     assert here.call("compute", "GET", "/servers", headers=token).status == 200
 
 
 def test_joined_site_cannot_invite_and_says_why(joined):
-    assert "the authority's key is not there" in joined.refused("site", "invite", "rome")
+    assert "it does not have the authority's key" in joined.refused("site", "invite", "rome")
 
 
 def is_shut_out(founded: Deployment, joined: Deployment) -> None:
@@ -77,7 +79,7 @@ def is_shut_out(founded: Deployment, joined: Deployment) -> None:
     assert members(founded, "paris")["nice"] == "revoked"
     until(lambda: here.call("compute", "GET", "/servers", headers=token).status == 401, "its token is good no more", 15)
     user = there.expect("identity", "POST", "/users", {"user": {"name": "intruder", "domain_id": "default"}})["user"]["id"]
-    with pytest.raises(AssertionError, match="still not so"):
+    with pytest.raises(AssertionError, match="not true after"):
         until(lambda: knows(here, user), "what it writes is taken", 5)
     assert zones(here) == {"paris"}
     assert "refused" in (founded.root / "sites/paris/log/gateway.log").read_text()

@@ -1,4 +1,4 @@
-"""`kill -9` of each process in turn, of the supervisor, and of everything at once: nothing is lost."""
+"""`kill -9` of each process in turn, of the supervisor, and of all processes at once loses nothing."""
 
 import psutil
 import pytest
@@ -18,7 +18,7 @@ def test_killed_service_comes_back(paris, kept, service):
     assert paris.await_answers() < 60
     assert after[name].restarts == before[name].restarts + 1
     others = {other: status.pid for other, status in before.items() if other != name and status.pid}
-    assert {other: after[other].pid for other in others} == others, "nobody else was restarted"
+    assert {other: after[other].pid for other in others} == others, "no other process may be restarted"
     kept.check()
     if doomed is not None:
         kept.manage()

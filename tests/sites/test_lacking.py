@@ -1,4 +1,4 @@
-"""What a machine or a user lacks is told in one line, before anything is made. Each thing is taken away from one command alone."""
+"""Missing requirements of a machine or user are reported in one line before any change. Each test hides one from one command."""
 
 import subprocess
 import sys
@@ -20,14 +20,14 @@ WITHOUT_NAMESPACES = (
 
 @pytest.fixture
 def fresh(make):
-    """A cloud that was never up, and never is."""
+    """Return a cloud that never starts."""
     cloud = make()
     yield cloud
-    assert not cloud.root.exists(), "nothing was made"
+    assert not cloud.root.exists(), "the refused command must create no files"
 
 
 def lacking(cloud, *before: str):
-    """The same cloud, with commands that lack something; skips the test where nothing can be taken away."""
+    """Return the same cloud with commands that lack a requirement; skip the test if it cannot be hidden."""
     done = subprocess.run([*before, "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"this user can take nothing away from a command: {done.stderr.strip()}")
@@ -36,7 +36,7 @@ def lacking(cloud, *before: str):
 
 
 def kernel_emulates() -> bool:
-    """True if the kernel has netem, so that a WAN needs no TUN device; asked in a user namespace, as an ordinary user must."""
+    """Return whether the kernel has netem, so that a WAN needs no TUN device; tested in a user namespace like an ordinary user's."""
     code = f"from {netem.__name__} import available; from atoll.wan.isolation import gain_networks; gain_networks(); print(available())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
 
@@ -59,7 +59,7 @@ def test_too_few_open_files(fresh):
 
 
 def test_root_without_capabilities_has_a_wan_as_ordinary_users_have(make, keystone_only):
-    """As in a container: root, but without what root makes namespaces and interfaces with."""
+    """As in a container, root lacks the capabilities for namespaces and interfaces."""
     cloud = lacking(make(), "setpriv", "--bounding-set=-net_admin,-sys_admin", "--inh-caps=-all")
     cloud.atoll("up", cloud.file(*({**site, "services": keystone_only} for site in SITES), topology=MESH))
     assert cloud.wan().describe()["rootless"]

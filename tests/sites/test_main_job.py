@@ -1,4 +1,4 @@
-"""What everybody does first: an image, a network, three servers; with the SDK, and with the client."""
+"""The first steps of a user: an image, a network, three servers, with the SDK and with the client."""
 
 import hashlib
 import json
@@ -7,14 +7,14 @@ import os
 import pytest
 from deployment import NAMES
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the SDK, about its own dependencies
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the SDK about its own dependencies
 
 IMAGE = os.urandom(3_000_000)
 
 
 @pytest.fixture
 def sdk(paris, monkeypatch):
-    """A connection made from the clouds.yaml of `atoll up`, as any program would."""
+    """Return a connection from the clouds.yaml of `atoll up`."""
     for name in [name for name in os.environ if name.startswith("OS_")]:
         monkeypatch.delenv(name)
     import openstack

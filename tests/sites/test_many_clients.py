@@ -1,4 +1,4 @@
-"""Ten clients that create, list and delete at once. `atoll bench churn` does it for longer."""
+"""Ten clients that create, list and delete at the same time. `atoll bench churn` runs longer."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from deployment import until
 from holdings import everything, rows
 
-from atoll.bench.churn import Client, Tally
+from atoll.bench.churn import AnswerTally, ChurnClient
 
 CLIENTS, SECONDS = 10, 25
 
 
 def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
-    api, tally, logs = paris.api(), Tally(), paris.logs()
+    api, tally, logs = paris.api(), AnswerTally(), paris.logs()
     before, rows_before = everything(api), rows(paris)
-    clients = [Client(paris.api(observe=tally.answer), kept.tenancy, f"client-{number}", seed=number) for number in range(CLIENTS)]
+    clients = [ChurnClient(paris.api(observe=tally.answer), kept.tenancy, f"client-{number}", seed=number) for number in range(CLIENTS)]
     deadline = time.monotonic() + SECONDS
 
-    def drive(client: Client) -> None:
+    def drive(client: ChurnClient) -> None:
         while time.monotonic() < deadline:
             client.step()
         client.finish()
@@ -29,7 +29,7 @@ def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
     assert sum(client.failed_servers for client in clients) == 0
     assert outcome.operations > 100
     until(lambda: everything(api) == before, "nothing left over", 60)
-    # A server that was deleted before Nova had a cell for it shows in no list, but its rows may still come and go.
+    # A server that was deleted before Nova chose its cell is in no list, but its rows may still change.
     until(lambda: rows(paris) == rows_before, "no row left over", 60)
     assert paris.trouble(logs) == ""
     kept.check()

@@ -1,7 +1,7 @@
-"""The power of a site's disk is cut under load: what clients were told is so when it is back, and every database is whole.
+"""A power cut of a site's disk under load: after it, all acknowledged changes exist and every database is intact.
 
-What clients were told before the cut counts. In the moment of the cut a file system that is shut down may report a flush as done that was
-under way and is lost, which a machine without power could tell nobody.
+Acknowledgements before the cut count. At the moment of the cut, the file system may report a flush as done that was
+under way and is lost; a machine without power could not report it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ CUTS = 2
 CUTS_OF_LONG_TEST = 50
 SEED = 17
 LOAD = 12
-"""Acknowledgements before the cut, at least."""
+"""Least number of acknowledgements before the cut."""
 
 LATER_S = (0.0, 3.0)
-"""The cut comes so many seconds after them: ext4 commits its journal, and so its names, every five."""
+"""Seconds from these acknowledgements to the cut; ext4 commits its journal, and thus names of files, every five seconds."""
 
 Power = Callable[..., tuple[Disk, Deployment, Clients]]
 
 
 @pytest.fixture
 def powered(tmp_path_factory, base_ports) -> Iterator[Power]:
-    """Makes a site whose state is on a disk of its own."""
+    """Yield a function that makes a site with its state on its own disk."""
     made: list[tuple[Disk, Deployment]] = []
 
     def make(durability: str) -> tuple[Disk, Deployment, Clients]:
@@ -72,7 +72,7 @@ def test_power_cut_loses_nothing_that_was_acknowledged(powered, cuts):
 
 @pytest.mark.long
 def test_relaxed_site_loses_what_was_acknowledged_last_but_no_database(powered):
-    """The exception; and the proof that the test above can fail."""
+    """The documented exception, which also proves that the test above can fail."""
     disk, cloud, clients = powered("relaxed")
     _cut(disk, cloud, clients, LATER_S[1])
     assert _damaged(cloud) == []
@@ -82,13 +82,13 @@ def test_relaxed_site_loses_what_was_acknowledged_last_but_no_database(powered):
 
 
 def _cut(disk: Disk, cloud: Deployment, clients: Clients, after_s: float) -> None:
-    """Cut the power under load, and give it back; the site does not run any more."""
+    """Cut the power under load, and restore it; the site is stopped then."""
     running = cloud.pids()
     before = clients.acknowledged
 
     def work() -> None:
         until(lambda: clients.acknowledged >= before + LOAD, "clients were told of changes")
-        time.sleep(after_s)  # the moment is the test
+        time.sleep(after_s)  # the moment of the cut is what is tested
         clients.close()
         disk.cut()
         kill(*running.values())
@@ -98,7 +98,7 @@ def _cut(disk: Disk, cloud: Deployment, clients: Clients, after_s: float) -> Non
 
 
 def _damaged(cloud: Deployment) -> list[str]:
-    """The databases that are not whole. Copies are looked at: who opens one repairs it."""
+    """Return the damaged databases; copies are checked, because opening a database repairs it."""
     found = []
     with tempfile.TemporaryDirectory() as name:
         for path in sorted(cloud.root.glob("sites/*/data/**/*.db")) + sorted(cloud.root.glob("sites/*/data/**/*.sqlite")):

@@ -1,4 +1,4 @@
-"""A site and its compute site with RabbitMQ instead of Zenoh: Debian's package, a node of the test's own."""
+"""A site and its compute site with RabbitMQ instead of Zenoh: the test's own node of Debian's package."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ PASSWORD = f"{secrets.token_hex(8)}@:{secrets.token_hex(8)}"
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory, base_ports) -> Iterator[tuple[str, Path]]:
-    """The URL of a broker, and the file with its password."""
+    """Run a broker, and yield its URL and the file with its password."""
     try:
         check_packages("this test", ["rabbitmq-server"])  # `make sites` installs it where it may
     except AtollError as error:
@@ -51,7 +51,7 @@ def test_servers_boot_over_rabbitmq(make, base_ports, broker):
     rabbit = {"url": url, "password_file": str(password)}
     paris = {"name": "paris", "port": next(base_ports), "bus": "rabbit", "rabbit": rabbit}
     cloud.atoll("up", cloud.file(paris, {"name": "edge", "kind": "compute", "control": "paris"}))
-    assert "paris/bus" not in cloud.pids(), "no router"
+    assert "paris/bus" not in cloud.pids(), "a site with RabbitMQ must run no router"
     api = cloud.api()
     tenancy = workload.prepare(api)
     for host in ("paris", "edge"):

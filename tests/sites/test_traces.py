@@ -1,4 +1,4 @@
-"""What is left after `kill -9` of everything and `atoll destroy`: nothing. As root, and as an ordinary user."""
+"""Nothing is left after `kill -9` of all processes and `atoll destroy`, as root and as an ordinary user."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ assert (devices(), mounts()) == before
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody may use, as pytest's own are not."""
+    """Make a directory that all users may use, unlike pytest's own."""
     with tempfile.TemporaryDirectory(prefix="atoll-traces-") as directory:
         Path(directory).chmod(0o777)
         yield Path(directory)
@@ -76,7 +76,7 @@ def test_nothing_is_left(who, place, keystone_only, tmp_path_factory):
         pytest.skip("not root")
     sites = [{"name": name, "services": keystone_only} for name in ("paris", "lyon")]
     (place / "cloud.yaml").write_text(yaml.safe_dump({"sites": sites, "topology": {"defaults": {"delay": "5ms"}}}))
-    bindir = os.path.dirname(sys.executable)  # noqa: PTH120
+    bindir = Path(sys.executable).parent
     prefix = ordinary(tmp_path_factory.mktemp("nobody")) if who == "ordinary" else []
     command = [*prefix, sys.executable, "-c", PROGRAM, place / "state", place / "cloud.yaml", bindir]
     environment = os.environ | {"HOME": str(place), "XDG_CACHE_HOME": str(place / "cache")}

@@ -1,4 +1,4 @@
-"""A cloud with a topology: sites in networks of their own, cut, healed, stopped, killed, added and removed."""
+"""A cloud with a topology: sites in their own networks, cut, healed, stopped, killed, added and removed."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from atoll.services import Settings
 from atoll.wan.isolation import within
 
 IMPATIENT = {"nova": {"DEFAULT": {"report_interval": 2}, "oslo_messaging_zenoh": {"lease": 3, "lost_server_timeout": 4}}}
-"""So that a compute site notices within seconds that it is cut off, and not within a minute."""
+"""Settings with which a compute site notices within seconds instead of a minute that it is cut off."""
 
 SITES = ({"name": "paris"}, {"name": "lyon"}, {"name": "edge", "kind": "compute", "control": "paris", "options": IMPATIENT})
 TOPOLOGY = {"preset": "mesh", "defaults": {"delay": "5ms"}, "links": [{"between": ["paris", "edge"], "delay": "15ms"}]}
@@ -29,7 +29,7 @@ APIS = {"identity": 5000, "image": 9292, "compute": 8774, "metadata": 8775, "net
 def built(make) -> Deployment:
     made: Deployment = make()
     made.atoll("up", made.file(*SITES, topology=TOPOLOGY))
-    assert made.trouble() == "", "a start is quiet"
+    assert made.trouble() == "", "a start must log no error"
     return made
 
 
@@ -40,14 +40,14 @@ def tenancies(built) -> dict[str, workload.Tenancy]:
 
 @pytest.fixture
 def triangle(built, tenancies) -> Deployment:
-    """All up and connected, whatever an earlier test did to it."""
+    """Start and reconnect all sites, whatever an earlier test did."""
     built.wan().heal()
     built.atoll("site", "start", "paris", "lyon", "edge")
     return built
 
 
 def connects(cloud: Deployment, start: str, end: str, port: int = GATEWAY, address: str = "") -> bool:
-    """True if a TCP connection comes about from one site to another."""
+    """Return whether one site can open a TCP connection to another."""
     connection = reach(cloud, start, end, port, address)
     if connection is not None:
         connection.close()
@@ -66,7 +66,7 @@ def reach(cloud: Deployment, start: str, end: str, port: int = GATEWAY, address:
 
 
 def boot(cloud: Deployment, tenancies: dict[str, workload.Tenancy], site: str, host: str | None = None) -> str:
-    """A server that runs, at once: whoever has just started must be ready for it."""
+    """Boot a server at once: services that have just started must accept it."""
     api = cloud.api_inside(site)
     body = workload.server_body(tenancies[site], f"of-{site}")
     body["server"]["host"] = host or site
@@ -80,7 +80,7 @@ def running(cloud: Deployment) -> set[str]:
 
 
 def greeted(address: str) -> bool:
-    """True if a Keystone answers there. Something else may, outside: there may be a way to another network that has this address."""
+    """Return whether a Keystone answers at an address; outside the site, another network may have the same address."""
     connection = http.client.HTTPConnection(address, GATEWAY, timeout=3)
     try:
         connection.request("GET", "/identity/v3")
@@ -103,7 +103,7 @@ def test_standard_ports_inside_and_nothing_outside(triangle):
     assert within(network, lambda: greeted(address))
     os.close(network)
     assert answers(triangle.api_inside("lyon"), "network", "/v2.0/networks")
-    assert not connects(triangle, "paris", "edge"), "a compute site serves nobody"
+    assert not connects(triangle, "paris", "edge"), "a compute site must listen on no port"
     assert not any(line.split(":")[0].strip().startswith("wan") for line in Path("/proc/net/dev").read_text().splitlines())
 
 
@@ -128,7 +128,7 @@ def test_thin_site_is_cut_and_goes_on_with_nobodys_help(triangle, tenancies):
     until(lambda: "Lost connection to nova-conductor" in log.read_bytes()[begun:].decode(), "nova-compute has noticed")
     triangle.wan().heal()
     for action, status in (("os-stop", "SHUTOFF"), ("os-start", "ACTIVE")):
-        until(lambda: api.call("compute", "POST", f"/servers/{kept}/action", {action: None}).ok, f"{action} accepted")  # noqa: B023
+        until(lambda action=action: api.call("compute", "POST", f"/servers/{kept}/action", {action: None}).ok, f"{action} accepted")
         await_status(api, kept, status)
     until(lambda: "Recovered from being unable to report status" in log.read_bytes()[begun:].decode(), "nova-compute reports again")
     after = boot(triangle, tenancies, "paris", "edge")
@@ -153,9 +153,9 @@ def test_stopped_site_comes_back_ready_for_a_boot(triangle, tenancies):
     kept, before = boot(triangle, tenancies, "lyon"), triangle.pids()
     assert triangle.atoll("site", "stop", "lyon") == "stopped: lyon\n"
     assert running(triangle) == {"paris", "edge"}
-    assert triangle.wan().probe([("paris", "lyon")])["paris", "lyon"][0].rtt_ms is not None, "its network stays"
+    assert triangle.wan().probe([("paris", "lyon")])["paris", "lyon"][0].rtt_ms is not None, "the network of a stopped site must remain"
     with closing(sqlite3.connect(triangle.root / "sites/lyon/data/nova_cell1.db")) as database, database:
-        database.execute("UPDATE services SET last_seen_up = datetime('now', '-1 day')")  # it was away for long
+        database.execute("UPDATE services SET last_seen_up = datetime('now', '-1 day')")  # as if it had been away for long
     found = json.loads(triangle.atoll("site", "start", "lyon", "--json"))
     assert (found["started"], found["already_up"]) == (["lyon"], [])
     api = triangle.api_inside("lyon")
@@ -163,7 +163,7 @@ def test_stopped_site_comes_back_ready_for_a_boot(triangle, tenancies):
     workload.delete(api, [kept, boot(triangle, tenancies, "lyon")])
     assert {name: pid for name, pid in triangle.pids().items() if not name.startswith("lyon/")} == {
         name: pid for name, pid in before.items() if not name.startswith("lyon/")
-    }, "nobody else was restarted"
+    }, "no other process may be restarted"
 
 
 def test_killed_site_says_nothing_and_stays_away_until_it_is_started(triangle, tenancies):
@@ -210,9 +210,9 @@ def test_sites_are_added_and_removed_while_others_go_on(triangle, tenancies):
     api = triangle.api_inside("paris")
     assert made not in allocations(api)
     services = api.expect("compute", "GET", "/os-services?binary=nova-compute")["services"]
-    assert {each["host"] for each in services} == {"paris", "edge", "lyon"}, "those of the whole cloud"
+    assert {each["host"] for each in services} == {"paris", "edge", "lyon"}, "expected the services of the whole cloud"
     assert triangle.pids() == before
-    assert "nothing of the cloud would be left" in triangle.refused("site", "remove", "--yes", "paris", "lyon", "edge")
+    assert "no site of the cloud would be left" in triangle.refused("site", "remove", "--yes", "paris", "lyon", "edge")
 
 
 def test_settings_of_all_full_sites_are_alike_but_for_their_address(triangle):

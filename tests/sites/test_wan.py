@@ -1,4 +1,4 @@
-"""Real namespaces, real packets: the WAN without any OpenStack in it, with every emulator that this machine can have."""
+"""The WAN with real namespaces and packets but without OpenStack, with every emulator that this machine supports."""
 
 import itertools
 import signal
@@ -21,13 +21,13 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.wan import isolation
 from atoll.wan.addresses import Addresses
-from atoll.wan.client import Options, Wan
+from atoll.wan.client import Wan, WanOptions
 from atoll.wan.isolation import within
-from atoll.wan.kernel import Kernel
+from atoll.wan.kernel import KernelEmulator
 from atoll.wan.probe import Echo
 
 LATE_MS = 25.0
-"""How much later than asked the quickest of some packets may be, on a machine that others use too."""
+"""Greatest error in milliseconds of the fastest of several packets, on a busy machine."""
 
 Start = Callable[..., Wan]
 
@@ -49,14 +49,14 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["userspace", "netem"])
 def start(request, root) -> Iterator[Start]:
-    """Starts WANs, and ends them in the end."""
+    """Yield a function that starts WANs, and end them afterwards."""
     made: list[Wan] = []
 
     def start_(network: Network, **options: object) -> Wan:
         directory = root / f"{request.param}-{request.node.name}-{len(made)}"
         directory.mkdir()
         try:
-            made.append(Wan.start(directory, network, Options(emulator=request.param, **options)))
+            made.append(Wan.start(directory, network, WanOptions(emulator=request.param, **options)))
         except AtollError as error:
             if error.kind.code == "wan.unavailable":
                 pytest.skip(f"{error.message}: the emulator {request.param} was not tested")
@@ -197,7 +197,7 @@ def test_rate_holds_back(start):
 
 
 def outside() -> dict[str, object]:
-    """What a WAN must not change: devices and routes of this network, mounts, network namespaces that processes are in."""
+    """Return the state that a WAN must not change: devices and routes of this network, mounts, and network namespaces in use."""
     spaces = set()
     for entry in Path("/proc").glob("[0-9]*/task/*/ns/net"):
         try:
@@ -232,7 +232,7 @@ def test_kill_9_leaves_nothing(start):
     assert outside()["spaces"] <= before["spaces"]
     assert {**outside(), "spaces": None} == {**before, "spaces": None}
     assert Wan.connect(wan.directory) is None
-    again = Wan.start(wan.directory, mesh(), Options(emulator="auto"))
+    again = Wan.start(wan.directory, mesh(), WanOptions(emulator="auto"))
     assert_rtt(again, "a", "b", 10)
     again.close()
 
@@ -261,7 +261,7 @@ def test_two_wans_do_not_meet(start):
     assert left.addresses == right.addresses
     listener = left.listen("b", [(left.addresses["b"], 5000)])[0]
     connect = "import socket, sys; sys.exit(socket.socket().connect_ex((sys.argv[1], 5000)))"
-    assert right.popen("a", [sys.executable, "-c", connect, right.addresses["b"]]).wait(30) == 111  # refused: nobody listens there
+    assert right.popen("a", [sys.executable, "-c", connect, right.addresses["b"]]).wait(30) == 111  # refused: no process listens there
     assert left.popen("a", [sys.executable, "-c", connect, left.addresses["b"]]).wait(30) == 0
     listener.close()
 
@@ -283,14 +283,15 @@ def test_wan_is_tied_to_another_process(start):
         daemon = psutil.Process(wan.describe()["pid"])
         wan.tie(second.pid)
         first.kill()
-        assert all(echo.rtt_ms for echo in wan.probe([("a", "b")], count=15)["a", "b"])  # longer than it takes to notice
+        assert all(echo.rtt_ms for echo in wan.probe([("a", "b")], count=15)["a", "b"])  # longer than the detection takes
         second.kill()
     await_exit([daemon])
 
 
 def test_requests_that_make_no_sense(start):
     wan = start(mesh())
-    for ask in (lambda: wan.cut("x"), lambda: wan.set("a:b", {"delay_ms": -1}), lambda: wan._ask("dance"), lambda: wan._ask("cut")):
+    ask_raw = wan._client.ask
+    for ask in (lambda: wan.cut("x"), lambda: wan.set("a:b", {"delay_ms": -1}), lambda: ask_raw("dance"), lambda: ask_raw("cut")):
         with pytest.raises(AtollError) as caught:
             ask()
         assert caught.value.kind.code in ("wan.unknown", "wan.invalid")
@@ -298,12 +299,12 @@ def test_requests_that_make_no_sense(start):
 
 
 def test_kernel_emulator_without_netem():
-    """Its devices, addresses and routes are the same without shaping, so they can be tested where the kernel lacks netem."""
+    """Devices, addresses and routes are the same without shaping, so they can be tested on kernels without netem."""
     if not isolation._may_make_networks():
         pytest.skip("only root can do this in its own process")
     addresses, network = Addresses(), chain("abc", routers="b")
     addresses.assign(network.nodes)
-    kernel = Kernel(addresses, shape=False)
+    kernel = KernelEmulator(addresses, shape=False)
     for node in network.nodes:
         kernel.add(node)
     for ends, wire in network.wires.items():
@@ -328,11 +329,11 @@ def test_kernel_emulator_without_netem():
 ORDINARY = """
     import os, sys, tempfile
     from atoll.cloud.network import Network, Node, Wire
-    from atoll.wan.client import Options, Wan
+    from atoll.wan.client import Wan, WanOptions
 
     wires = {("a", "b"): Wire(delay_ms=5), ("b", "a"): Wire(delay_ms=5)}
     with tempfile.TemporaryDirectory() as directory:
-        wan = Wan.start(directory, Network((Node("a"), Node("b")), wires), Options(emulator="userspace"))
+        wan = Wan.start(directory, Network((Node("a"), Node("b")), wires), WanOptions(emulator="userspace"))
         try:
             assert os.getuid() != 0 and wan.describe()["rootless"]
             assert 10 <= min(echo.rtt_ms or 0 for echo in wan.probe([("a", "b")])["a", "b"])
@@ -346,7 +347,7 @@ ORDINARY = """
         finally:
             wan.close()
 """
-"""What an ordinary user does: a WAN in a user namespace, a privileged port, programs that stay that user and get no capabilities."""
+"""A program of an ordinary user: a WAN in a user namespace, a privileged port, and programs without capabilities."""
 
 
 def test_ordinary_user(tmp_path_factory):

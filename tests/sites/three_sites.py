@@ -17,16 +17,18 @@ from atoll.bench.api import Api
 
 SITES = ("brest", "metz", "pau")
 TOPOLOGY = {"preset": "mesh", "defaults": {"delay": "10ms"}}
+DEVICE_ROLE = "edge-application"
+SERVES = {"metz": ["10.200.2.0/24"], "pau": ["10.200.0.0/16", "2001:db8::/32"]}
 
 
 LONGEST_S = 600
 
 _made: list[Deployment] = []
-"""The cloud, once it is up: directories of tests that run together share it."""
+"""The running cloud, which the test directories of one session share."""
 
 
 def only_root(items: list[pytest.Item]) -> None:
-    """Give each test its time, and pass over all of them where they can't run."""
+    """Set the time limit of each test, and skip all tests on machines that cannot run them."""
     for item in items:
         item.add_marker(pytest.mark.timeout(LONGEST_S))
         if os.geteuid() != 0:
@@ -38,11 +40,11 @@ class Tenant:
     """An ordinary user: the role `member` in a project of its own.
 
     Attributes:
-        cloud: where.
-        name: of the user and of the project.
+        cloud: the cloud.
+        name: the name of the user and of the project.
         user: the user's id.
         project: the project's id.
-        password: the user's.
+        password: the user's password.
     """
 
     cloud: Deployment
@@ -52,7 +54,7 @@ class Tenant:
     password: str
 
     def api(self, site: str) -> Api:
-        """A client inside a site's network, signed in at that site's gateway."""
+        """Return a client in a site's network, signed in at the site's gateway."""
         return self.cloud.api_inside(site, self.name, self.password, self.name)
 
 
@@ -62,7 +64,10 @@ def built(tmp_path_factory) -> Iterator[Deployment]:
         yield _made[0]
         return
     made = Deployment(tmp_path_factory.mktemp("attacks") / "state")
-    made.atoll("up", made.file(*({"name": name, "compute": "fake", "network": "fake"} for name in SITES), topology=TOPOLOGY))
+    discovery = {"serves": SERVES, "device_role": DEVICE_ROLE}
+    made.atoll(
+        "up", made.file(*({"name": name, "compute": "fake", "network": "fake"} for name in SITES), topology=TOPOLOGY, discovery=discovery)
+    )
     _made.append(made)
     yield made
     _made.clear()
@@ -72,14 +77,14 @@ def built(tmp_path_factory) -> Iterator[Deployment]:
 
 
 def sees_all(cloud: Deployment, site: str) -> bool:
-    """Whether a site's mesh takes all members for alive."""
+    """Return whether a site's mesh considers all members alive."""
     members = json.loads(cloud.atoll("mesh", site, "--json"))["members"]
     return len(members) == len(SITES) and {each["state"] for each in members} == {"alive"}
 
 
 @pytest.fixture
 def cloud(built) -> Iterator[Deployment]:
-    """The cloud, healed and whole before and after each attack."""
+    """Yield the cloud, and heal it before and after each test."""
 
     def whole() -> None:
         built.wan().heal()
@@ -92,7 +97,7 @@ def cloud(built) -> Iterator[Deployment]:
 
 
 def make_tenant(cloud: Deployment, site: str = "brest") -> Tenant:
-    """Make a project and a user who is a member of it, known at every site."""
+    """Create a project and a member of it, and wait until all sites have them."""
     name, password = f"tenant-{uuid4().hex[:8]}", uuid4().hex
     admin = cloud.api_inside(site)
     project = admin.expect("identity", "POST", "/projects", {"project": {"name": name, "domain_id": "default"}})["project"]["id"]

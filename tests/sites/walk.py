@@ -116,7 +116,7 @@ class Shell:
         self.directory = directory
 
     def run(self, text: str) -> tuple[int, str]:
-        """Run a command.
+        """Run a command in the shell.
 
         Returns:
             Its exit code, and its output with its errors, as a terminal shows them.

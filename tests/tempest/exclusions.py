@@ -1,4 +1,4 @@
-"""excluded.txt: which of Tempest's tests a site doesn't run, and why. One regular expression a line, then `#` and the reason."""
+"""The list of Tempest tests that a site does not run (excluded.txt): lines of a regular expression, `#`, and the reason."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FEW = 5
-"""How many tests one reason may cover, unless it is one of `GENERAL`."""
+"""Greatest number of tests that one reason may cover, unless it begins as in `GENERAL`."""
 
 GENERAL = ("the fake driver can't", "Cinder isn't", "ML2/OVN has no", "ML2/OVS has no", "not offered:")
-"""How reasons begin that may cover any number of tests: a test of a service, or of what a driver or a plug-in does, needs it."""
+"""Beginnings of reasons that may cover any number of tests: a missing service, driver or plug-in."""
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One line.
+    """A line of the list.
 
     Attributes:
-        line: its number, from 1.
-        expression: matches the names of the tests.
-        reason: why they aren't run.
+        line: the number of the line, from 1.
+        expression: a regular expression for the names of the tests.
+        reason: the reason why the tests do not run.
     """
 
     line: int
@@ -31,7 +31,7 @@ class Exclusion:
 
 
 def read_exclusions(path: Path) -> list[Exclusion]:
-    """The lines of a file, without comments and empty ones."""
+    """Return the lines of a file without comments and empty lines."""
     found = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         expression, _hash, reason = (part.strip() for part in line.partition("#"))
@@ -41,12 +41,12 @@ def read_exclusions(path: Path) -> list[Exclusion]:
 
 
 def complaints(exclusions: Sequence[Exclusion], tests: Sequence[str], file: str = "excluded.txt") -> list[str]:
-    """What is wrong with a list.
+    """Return the errors of a list.
 
     Args:
         exclusions: the list.
         tests: the names of all tests.
-        file: what the list is called.
+        file: the name of the list in messages.
     """
     found = []
     covered: Counter[str] = Counter()

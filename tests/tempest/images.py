@@ -1,4 +1,4 @@
-"""A web server on this machine, with the two images that Tempest wants Glance to download."""
+"""A local web server with the two images that Tempest makes Glance download."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MIB = 2**20
 
 
 def qcow2(clusters: int = 4) -> bytes:
-    """An empty QCOW2 image of version 3, whose virtual size is 1 MiB.
+    """Return an empty QCOW2 image of version 3 with a virtual size of 1 MiB.
 
-    See https://www.qemu.org/docs/master/interop/qcow2.html: only the header is looked at, the tables are zero.
+    See https://www.qemu.org/docs/master/interop/qcow2.html: only the header is read, the tables are zero.
     """
     size = 1 << 16
     header = struct.pack(
@@ -45,12 +45,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(image)
 
     def log_message(self, *_arguments: object) -> None:
-        """Nothing."""
+        """Suppress the log of requests."""
 
 
 @contextmanager
 def serve_images() -> Iterator[str]:
-    """The server's URL, `http://127.0.0.1:PORT`, as long as the block runs."""
+    """Run the server during the context, and yield its URL, `http://127.0.0.1:PORT`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

@@ -1,6 +1,6 @@
-"""Runs Tempest's tests against one site, and fails unless each passes or stands among those that are excluded, with the reason.
+"""Run Tempest's tests against one site, and fail unless each test passes or is excluded with a reason.
 
-Everything is kept in `.tempest`, or where ATOLL_TEMPEST says, until the next run: tempest.conf, Tempest's output and log, the sites
+`.tempest`, or the directory in ATOLL_TEMPEST, keeps everything until the next run: tempest.conf, Tempest's output and log, the sites
 with their services' logs.
 """
 
@@ -19,11 +19,11 @@ from suites import SUITES, Suite, lines
 OUTPUT = WORK / "output.txt"
 RESULT = re.compile(r"^\{\d+\} (.+?)(?: \[[\d.]+s\])? \.\.\. (ok|FAILED|SKIPPED.*)$")
 SUSPICIOUS = re.compile(r"database is locked|wait for itself|Unexpected API Error|Internal Server Error", re.IGNORECASE)
-"""What must be in no service's log, whether or not a test has noticed."""
+"""Messages that no service's log may contain, even if all tests pass."""
 
 
 def main() -> int:
-    """Parse, run, tell; 0 if all is well."""
+    """Run the chosen suite and print the problems; return 0 without problems."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", nargs="?", choices=SUITES, default="api", help="what is run, and against which kind of site")
     parser.add_argument("--smoke", action="store_true", help="only the tests of smoke.txt")
@@ -41,20 +41,20 @@ def main() -> int:
 
 
 def selection(suite: Suite, wanted: argparse.Namespace) -> list[str]:
-    """How `tempest run` is told which tests."""
-    # An include list would add to a regular expression, not narrow it.
+    """Return the arguments of `tempest run` that select the tests."""
+    # An include list would extend a regular expression, not narrow it.
     chosen = lines("smoke.txt") if wanted.smoke else suite.tests
     return ["--regex", wanted.regex or "|".join(chosen), "--exclude-list", str(suite.exclusions)]
 
 
 def list_problems(suite: Suite) -> list[str]:
-    """What is wrong with the list of those that are excluded."""
+    """Return the errors of the list of excluded tests."""
     tests = listed(suite, "--regex", "|".join(suite.tests))
     return complaints(read_exclusions(suite.exclusions), tests, suite.excluded)
 
 
 def run_problems(suite: Suite, chosen: Sequence[str], concurrency: int) -> list[str]:
-    """Run Tempest: each selected test must pass."""
+    """Run Tempest, and return the problems; each selected test must pass."""
     selected = listed(suite, *chosen)
     print(f"{len(selected)} tests", flush=True)
     (WORK / "tempest.log").unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def run_problems(suite: Suite, chosen: Sequence[str], concurrency: int) -> list[
 
 
 def log_problems() -> list[str]:
-    """Lines of the services' logs that no good run leaves behind."""
+    """Return the suspicious lines of the services' logs."""
     found = []
     for log in sorted(LOGS.glob("*.log")):
         suspicious = [line.strip() for line in log.read_text(errors="replace").splitlines() if SUSPICIOUS.search(line)]

@@ -1,4 +1,4 @@
-"""The cloud of a suite while it runs, and Tempest beside its first site or in that site's network."""
+"""The cloud of a suite, and Tempest beside its first site or in that site's network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOGS = STATE / "sites" / SITE / "log"
 
 
 def atoll(*arguments: str) -> str:
-    """Run atoll on the cloud of these tests; what it writes to standard output."""
+    """Run `atoll` on the cloud of these tests and return its standard output."""
     return subprocess.run(_atoll(*arguments), check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -32,13 +32,13 @@ def _atoll(*arguments: str) -> list[str]:
 
 
 def _program(name: str) -> str:
-    """A program of this virtual environment."""
+    """Return the path of a program of this virtual environment."""
     return str(Path(sys.executable).with_name(name))
 
 
 @contextmanager
 def running(suite: Suite) -> Iterator[None]:
-    """A new cloud, as long as the block runs, and a tempest.conf for its first site."""
+    """Run a new cloud during the context, and write a tempest.conf for its first site."""
     WORK.mkdir(parents=True, exist_ok=True)
     if STATE.exists():
         atoll("destroy", "--yes")
@@ -57,7 +57,7 @@ def running(suite: Suite) -> Iterator[None]:
 
 
 def _await_members(names: set[str]) -> None:
-    """Wait until the site that is asked reaches the others: a list would else lack what they have."""
+    """Wait until the tested site reaches the others; otherwise lists would be incomplete."""
     for _ in range(600):
         members = json.loads(atoll("mesh", SITE, "--json"))["members"]
         if {each["name"] for each in members if each["state"] == "alive"} == names:
@@ -67,7 +67,7 @@ def _await_members(names: set[str]) -> None:
 
 
 def _free_base_port(count: int) -> int:
-    """A base port from which on so many ports are free."""
+    """Return a base port such that `count` ports from it on are free."""
     for base in range(18000, 28000, 10):
         try:
             for port in range(base, base + count):
@@ -80,11 +80,11 @@ def _free_base_port(count: int) -> int:
 
 
 def _configure(images: str) -> None:
-    """Write tempest.conf, and where stestr finds the tests of Tempest and of its plug-ins."""
+    """Write tempest.conf, and the configuration of stestr with the paths of the tests."""
     import tempest
 
     more = f"\n[image]\nhttp_image = {images}/raw\nhttp_qcow2_image = {images}/qcow2\n"
-    more += "[neutron_plugin_options]\ncreate_shared_resources = true\n"  # nobody else is here
+    more += "[neutron_plugin_options]\ncreate_shared_resources = true\n"  # the cloud has no other users
     (WORK / "tempest.conf").write_text(atoll("tempest-conf", SITE) + more)
     (WORK / "tempest.conf").chmod(0o600)
     package = Path(tempest.__file__).parent
@@ -95,19 +95,19 @@ def _configure(images: str) -> None:
 
 
 def start_tempest(suite: Suite, *arguments: str) -> subprocess.Popen[str]:
-    """Start `tempest run`."""
-    # Neither an account of the user's own nor a proxy may come between.
+    """Start `tempest run` for a suite."""
+    # The user's own account and proxy must have no effect.
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("OS_")}
     environment |= {"no_proxy": "*", "NO_PROXY": "*"}
     command = [_program("tempest"), "run", "--config-file", str(WORK / "tempest.conf"), *arguments]
     if suite.emulated:
-        # Tests of function chains bind their ports to the host that they are on.
+        # Tests of function chains bind their ports to this host.
         command = _atoll("exec", SITE, "--", "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', SITE, *command)
     return subprocess.Popen(command, cwd=WORK, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def listed(suite: Suite, *arguments: str) -> list[str]:
-    """The names of the tests that a run with these arguments would run."""
+    """Return the names of the tests that these arguments select."""
     with start_tempest(suite, "--list-tests", *arguments) as process:
         output, _nothing = process.communicate()
     if process.returncode:

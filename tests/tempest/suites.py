@@ -1,4 +1,4 @@
-"""What is run: Tempest's API tests, those of Neutron's plug-in against a site with packets, and scenarios with guests."""
+"""The suites: Tempest's API tests, those of Neutron's plug-in against a site with packets, and scenarios with guests."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.services.neutron import EXTENSION_DRIVERS
+from atoll.services.neutron.service import EXTENSION_DRIVERS
 
 HERE = Path(__file__).parent
 SITE = "reef"
-"""The one that is asked."""
+"""The name of the tested site."""
 
 OTHERS = ("lagoon", "shoal")
-"""Those that it is one cloud with."""
+"""The names of the other sites of its cloud."""
 
 PORTS = 10
-"""How many each site has."""
+"""Number of ports of each site."""
 
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Some tests, and the cloud whose first site they ask.
+    """A set of tests, and the cloud whose first site they test.
 
     Attributes:
-        tests: expressions; a test belongs to it that one of them matches.
-        excluded: the file of those that aren't run.
-        cloud: what the cloud's YAML says; it is told the first of free ports, the port of a web server with images, and where the site's
-            data will be.
-        other_sites: that the site must reach before it is asked.
-        emulated: True if the site has a network of its own, in which Tempest must be.
+        tests: regular expressions; a test that matches one of them belongs to the suite.
+        excluded: the name of the file of excluded tests.
+        cloud: returns the cloud's YAML from the first of the free ports, the port of a web server with images, and the directory of the
+            site's data.
+        other_sites: the sites that the tested site must reach first.
+        emulated: whether the site has its own network, in which Tempest runs.
     """
 
     tests: tuple[str, ...]
@@ -43,18 +43,18 @@ class Suite:
 
     @property
     def exclusions(self) -> Path:
-        """The file."""
+        """The path of the file of excluded tests."""
         return HERE / self.excluded
 
 
 def lines(name: str) -> tuple[str, ...]:
-    """The expressions of a file, without comments."""
+    """Return the expressions of a file without comments."""
     found = (line.partition("#")[0].strip() for line in (HERE / name).read_text().splitlines())
     return tuple(line for line in found if line)
 
 
 def api(others: tuple[str, ...] = OTHERS) -> Suite:
-    """Tempest's API tests; the site has the optional features on that there are tests for."""
+    """Return the suite of Tempest's API tests; the site has the optional features that they test."""
 
     def cloud(port: int, images: int, data: Path) -> Document:
         site = {"name": SITE, "port": port, "compute": "fake", "options": _options(port, images, data)}
@@ -65,14 +65,14 @@ def api(others: tuple[str, ...] = OTHERS) -> Suite:
 
 
 def _options(base_port: int, images_port: int, data: Path) -> Document:
-    """What is off on a site unless somebody asks for it: tests of what is off would be skipped."""
+    """Return the options of features that are off by default, whose tests would be skipped."""
     ports = [80, 443, images_port, base_port + 1]  # the last is the gateway, which the catalogue names
     return {
         "glance": {
             "DEFAULT": {
                 # Tempest expects that a store of type http is called web.
                 "enabled_backends": ["files:file", "more:file", "web:http"],
-                # The latter two have nothing to copy to, or from, where there is one store and one site.
+                # The last two import methods have no target or source where there is one store and one site.
                 "enabled_import_methods": "[glance-direct,web-download,copy-image,glance-download]",
                 "show_multiple_locations": True,
                 "image_cache_dir": f"{data}/cache",
@@ -89,7 +89,7 @@ def _options(base_port: int, images_port: int, data: Path) -> Document:
 
 
 def _with_packets(network: str, *services: str) -> Callable[[int, int, Path], Document]:
-    # Two more than a site has, which there are tests for.
+    # Enable two features that are off by default, so that their tests run.
     drivers = [*EXTENSION_DRIVERS, "port_trusted", "tag_ports_during_bulk_creation"]
     options = {"neutron": {"ml2": {"extension_drivers": drivers}}}
     site = {"name": SITE, "compute": "libvirt", "network": network, "network_services": list(services), "options": options}
@@ -112,4 +112,4 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "ovs": lambda: Suite(_api_of(*_PLUGINS, "sfc", "bgpvpn"), "excluded-ovs.txt", _with_packets("ovs", *_EVERYWHERE, "sfc", "bgpvpn")),
     "scenarios": lambda: Suite(lines("scenarios.txt"), "excluded-scenarios.txt", _with_packets("ovn")),
 }
-"""All of them, by name."""
+"""The suites by name."""

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from atoll import files
-from atoll.files import flush_tree, make_directory, write_private
+from atoll.files import flush_tree, make_directory, read_regular, write_private
 
 
 @pytest.fixture
 def order(monkeypatch) -> list[str]:
-    """What is flushed and renamed, in this order; a flushed file with its content."""
+    """The flushed and renamed files in order; a flushed file with its content."""
     done: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
@@ -54,7 +54,7 @@ def test_tree_is_flushed_whole(tmp_path, order):
     assert sorted(order) == ["flush key: secret", "flush keys", "flush public"]
 
 
-def test_what_cannot_be_flushed_is_an_error_and_keeps_what_was_there(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_flushed_is_an_error_and_keeps_its_content(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_private(path, "one")
 
@@ -66,3 +66,19 @@ def test_what_cannot_be_flushed_is_an_error_and_keeps_what_was_there(tmp_path, m
         write_private(path, "two")
     assert path.read_text(encoding="utf-8") == "one"
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="not a regular file") as raised:
+            read_regular(tmp_path / name, 10)
+        assert raised.value.filename == str(tmp_path / name)
+
+
+def test_no_more_is_read_than_is_needed_to_tell_that_a_file_is_too_long(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 20)
+    assert read_regular(path, 10) == b"x" * 11
+    assert read_regular(path, 20) == b"x" * 20

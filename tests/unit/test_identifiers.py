@@ -1,4 +1,4 @@
-"""Two sites that were never told of each other must come to the same ids: what they are may never change."""
+"""Ids that two sites compute without ever having met, and so may never change."""
 
 import itertools
 
@@ -36,5 +36,5 @@ def test_no_two_things_share_an_id():
 
 
 def test_gateways_account_is_named_as_it_is_called():
-    """So that whoever knows its name, and no more, finds it."""
+    """An operator who knows only the account's name can compute its id."""
     assert gateway_user("paris") == identifier("user", f"{GATEWAY_USER}-paris")

@@ -6,7 +6,7 @@ from atoll.pokes import FORGET, Poker, drain, receiver
 
 
 def waiting(poked: socket.socket) -> int:
-    """How many pokes were there."""
+    """Return the number of pokes that wait."""
     count = 0
     while True:
         try:
@@ -47,7 +47,7 @@ def test_nobody_there_is_no_harm(tmp_path, poker):
     poker.poke(tmp_path / ("x" * 200))
 
 
-def test_who_does_not_look_keeps_nobody_waiting(tmp_path, poker):
+def test_a_receiver_that_does_not_read_keeps_no_sender_waiting(tmp_path, poker):
     with receiver(tmp_path / "busy") as poked:
         for _ in range(10_000):
             poker.poke(tmp_path / "busy")

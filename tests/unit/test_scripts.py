@@ -1,4 +1,4 @@
-"""scripts/install and scripts/python-packages, with interpreters and package managers that only note what they are asked for."""
+"""scripts/install and scripts/python-packages with fake interpreters and package managers that record their arguments."""
 
 import os
 import shutil
@@ -29,12 +29,12 @@ else:
         pathlib.Path(arguments[1], "bin").mkdir(parents=True)
         pathlib.Path(arguments[1], "bin", "python").symlink_to(__file__)
 """
-"""A Python of whatever version the environment says. What it is to install, it notes."""
+"""A fake Python whose version is in the environment variable VERSION; it records the packages to install."""
 
 
 @dataclass
 class Checkout:
-    """A checkout that root, or who is taken for root, installs."""
+    """A checkout that root, or a user who appears as root, installs."""
 
     root: Path
 
@@ -109,7 +109,7 @@ def test_nothing_is_done_twice(checkout):
     os.utime(checkout.root / ".venv" / "installed", (1, 1))
     assert checkout.install()[0] == 0
     assert checkout.asked == before
-    assert (checkout.root / ".venv" / "installed").stat().st_mtime > 1, "make asks no more"
+    assert (checkout.root / ".venv" / "installed").stat().st_mtime > 1, "the stamp must be newer, so that make does not install again"
     (checkout.root / "requirements.lock").write_text("click==8\n")
     assert checkout.install()[0] == 0
     assert len(checkout.asked) > len(before)
@@ -117,7 +117,7 @@ def test_nothing_is_done_twice(checkout):
 
 @pytest.fixture
 def somebody_elses(checkout):
-    """A checkout that this user can't write to, and what goes before a command for that."""
+    """Yield a checkout that an ordinary user cannot write to, and the command prefix that makes root such a user."""
     checkout.install()
     if os.geteuid() != 0:
         paths = [checkout.root, checkout.root / ".venv", checkout.root / ".venv" / "installed"]
@@ -137,12 +137,12 @@ def somebody_elses(checkout):
         path.chmod(path.stat().st_mode & ~0o011)
 
 
-def test_who_can_not_write_is_left_in_peace_if_there_is_nothing_to_do(somebody_elses):
+def test_a_user_who_can_not_write_needs_nothing_if_all_is_installed(somebody_elses):
     checkout, before = somebody_elses
     assert checkout.install("3.11.2", *before) == (0, "")
 
 
-def test_who_can_not_write_is_told_who_can(somebody_elses):
+def test_a_user_who_can_not_write_is_told_who_can(somebody_elses):
     checkout, before = somebody_elses
     (checkout.root / "requirements.lock").write_text("click==8\n")
     code, told = checkout.install("3.11.2", *before)
@@ -152,7 +152,7 @@ def test_who_can_not_write_is_told_who_can(somebody_elses):
 
 
 def packages(lock, tmp_path, prelude=""):
-    """Run scripts/python-packages with a lock file, and with pip that only notes."""
+    """Run scripts/python-packages with a lock file and a fake pip that prints its arguments."""
     (tmp_path / "lock").write_text(textwrap.dedent(lock))
     script = str(ROOT / "scripts" / "python-packages")
     code = f"""
@@ -189,7 +189,7 @@ def test_packages_that_somebody_else_must_install(tmp_path):
     owner = Path(sys.prefix).owner()
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
-        "warning: Python packages are missing, and what needs them is left out: a1, a2, a3 and 1 more\n"
+        "warning: Python packages are missing; features and tests that need them are skipped: a1, a2, a3 and 1 more\n"
         f"hint: have {owner} run `make things`: {sys.prefix} belongs to {owner}\n"
     )
 

@@ -1,4 +1,4 @@
-"""A node that is on no bus: what is sent stays in a list."""
+"""A node without a bus, which keeps the sent frames in a list."""
 
 import contextlib
 import itertools
@@ -8,11 +8,11 @@ from typing import Any
 
 from atoll.bus.frames import Frame, Instance, Question, Request
 from atoll.bus.keys import Keys
-from atoll.bus.node import Waiting
+from atoll.bus.node import WaitingMessage
 
 
 class FakeNode:
-    """What deliveries, fanouts and mailboxes use of a `Node`.
+    """The parts of a `Node` that deliveries, fanouts and mailboxes use.
 
     `react` is called with each frame that is sent, and may answer through `answer`.
     """
@@ -29,7 +29,7 @@ class FakeNode:
         self.session = SimpleNamespace(liveliness=lambda: SimpleNamespace(declare_token=self._declare(self.tokens)))
         self.directory = SimpleNamespace(known=lambda *_: None)
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: dict[int, WaitingMessage] = {}
         self._listeners = itertools.count(1)
 
     def _declare(self, keys: list[str]) -> Callable[[str], Any]:
@@ -42,7 +42,7 @@ class FakeNode:
     @contextlib.contextmanager
     def waiting(self):
         number = next(self._numbers)
-        self._waiting[number] = Waiting(number, next(iter(self._waiting), number))
+        self._waiting[number] = WaitingMessage(number, next(iter(self._waiting), number))
         try:
             yield self._waiting[number]
         finally:
@@ -57,7 +57,7 @@ class FakeNode:
         self.published.append((key, data))
 
     def answer(self, frame: Any) -> None:
-        """A frame comes for whoever waits for it."""
+        """Deliver a frame to the message that waits for it."""
         if frame.id.number in self._waiting:
             self._waiting[frame.id.number].frames.put(frame)
 
@@ -65,13 +65,13 @@ class FakeNode:
         return next(self._listeners)
 
     def unregister(self, number: int) -> None:
-        """The mailbox is done."""
+        """Accept that a mailbox is closed."""
 
     def subscribe(self, key: str, _: object) -> Any:
         return self._declare(self.subscribed)(key)
 
     def frames(self, kind: type) -> list[Any]:
-        """What was sent of this kind."""
+        """Return the sent frames of this kind."""
         return [frame for _, frame in self.sent if isinstance(frame, kind)]
 
 

@@ -1,4 +1,4 @@
-"""Transport URLs: what they mean, and what is said of those that mean nothing."""
+"""Transport URLs: their addresses, and the errors for malformed ones."""
 
 import oslo_messaging
 import pytest

@@ -1,4 +1,4 @@
-"""A client that has no router, and gets one."""
+"""A client that starts without a router, and gets one."""
 
 import socket
 import threading
@@ -7,10 +7,10 @@ import oslo_messaging
 import pytest
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout, Target
 
-from atoll.bus import zenoh_config
 from atoll.bus.errors import Unreachable
 from atoll.bus.options import GROUP
 from atoll.bus.router import router
+from atoll.zenoh_link import config as zenoh_config
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The sender's side: to whom a message goes, and what each answer, and each silence, leads to."""
+"""The sender's side: the choice of a server, and the effect of each answer and of silence."""
 
 import threading
 
@@ -6,12 +6,12 @@ import pytest
 from fakes import A, B, C, FakeNode
 from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
 
-from atoll.bus.delivery import Deadline, Delivery, Patience
+from atoll.bus.delivery import Deadline, Delivery, WaitingTimes
 from atoll.bus.directory import Topic
 from atoll.bus.errors import NobodyListens, ServerLost
 from atoll.bus.frames import Answer, Heartbeat, Instance, Question, Reply, Request, Status
 
-PATIENCE = Patience(default_retries=0, retry_interval_s=0.001, question_interval_s=0.001, lost_server_s=0.01)
+PATIENCE = WaitingTimes(default_retries=0, retry_interval_s=0.001, question_interval_s=0.001, lost_server_s=0.01)
 
 
 def topic(**servers: Instance) -> Topic:
@@ -63,7 +63,7 @@ def test_call_that_retries_for_ever_ends_with_its_time(node):
     assert not isinstance(caught.value, MessageDeliveryFailure)
 
 
-def test_who_comes_while_a_message_waits_gets_it(node):
+def test_server_that_comes_while_a_message_waits_gets_it(node):
     servers = topic()
     node.react = lambda to, frame: node.answer(Answer(frame.id, Status.TAKEN, A))
     comes = threading.Thread(target=servers.add, args=("a", A))
@@ -92,7 +92,7 @@ def test_all_refuse(node):
 
 
 def test_unanswered_message_is_asked_for_and_not_sent_again(node):
-    """To send it again could execute it twice, if it were sent to another; only who says that it never came gets it again."""
+    """If it were sent again to another server it could be executed twice; only a server that never received it gets it again."""
     questions = []
 
     def react(_, frame):
@@ -130,7 +130,7 @@ def test_successor_is_asked_and_gets_what_never_came(node):
             servers.add("a", B)
             servers.add("other", C)
         elif isinstance(frame, Question):
-            assert (frame.instance, to) == (A, B.node), "only who has the same name is asked"
+            assert (frame.instance, to) == (A, B.node), "only servers of the same name may be asked"
             node.answer(Answer(frame.id, Status.UNKNOWN, B))
         else:
             node.answer(Reply(frame.id, False, b"1"))
@@ -194,7 +194,7 @@ def test_late_and_foreign_answers_change_nothing(node):
 
 
 def test_nearest_server_is_found_by_calls_too(node):
-    """The reply comes when the method has ended; how far a server is says the answer to a question that is sent with the call."""
+    """A reply comes when the method has ended; the answer to a question sent with the call measures the distance of the server."""
     servers = topic(far=A, near=B)
     held = []
 
@@ -212,9 +212,9 @@ def test_nearest_server_is_found_by_calls_too(node):
 
     node.react = react
     for _ in range(5):
-        deliver(node, servers, wants_reply=True, nearest=True, patience=Patience(0, 1, 60, 60))
+        deliver(node, servers, wants_reply=True, nearest=True, patience=WaitingTimes(0, 1, 60, 60))
     assert [to for to, frame in node.sent if isinstance(frame, Request)] == [A.node, *[B.node] * 4]
-    assert len(node.frames(Question)) == 2, "one for each server, not for each call"
+    assert len(node.frames(Question)) == 2, "expected one question for each server, not for each call"
 
 
 def test_balanced_calls_are_not_measured(node):

@@ -1,4 +1,4 @@
-"""Who listens: presence tokens come and go, and messages are shared among those who are there."""
+"""The directory: presence tokens come and go, and messages are shared among the present servers."""
 
 import threading
 from collections import Counter
@@ -20,7 +20,7 @@ def sample(name, instance, kind=zenoh.SampleKind.PUT):
 
 
 class FakeSession:
-    """Tells of tokens as Zenoh does: to the subscriber, and as replies of `get`."""
+    """A session that reports tokens as Zenoh does: to the subscriber, and as replies of `get`."""
 
     def __init__(self, *present, during=()):
         self.present, self.during, self.watched = present, during, []
@@ -45,7 +45,7 @@ def _callback(monkeypatch):
     monkeypatch.setattr(zenoh.handlers, "Callback", lambda callback, indirect: SimpleNamespace(callback=callback))
 
 
-def test_who_is_there_and_who_comes_and_goes():
+def test_present_servers_and_those_that_come_and_go():
     session, topic = FakeSession(sample("a", A)), Topic()
     topic.watch(session, "pattern")
     assert topic.names() == {"a"}
@@ -58,14 +58,14 @@ def test_who_is_there_and_who_comes_and_goes():
     assert (topic.names(), A in topic, topic.name_of(A)) == ({"b"}, False, None)
 
 
-def test_who_went_while_the_first_look_was_under_way_is_not_there():
-    """The reply to the look was on its way when the server went: it must not bring it back for ever."""
+def test_server_that_went_during_the_first_look_is_gone():
+    """The reply to the first look was on its way when the server went: it must not bring the server back."""
     session = FakeSession(sample("a", A), sample("b", B), during=[sample("a", A), sample("a", A, zenoh.SampleKind.DELETE)])
     topic = Topic()
     topic.watch(session, "pattern")
     assert topic.names() == {"b"}
     session.tell(sample("a", A))
-    assert topic.names() == {"a", "b"}, "it may come back, when its link heals"
+    assert topic.names() == {"a", "b"}, "a server may return when its link heals"
 
 
 def test_wrong_token_is_dropped_with_one_line(caplog):
@@ -111,12 +111,12 @@ def test_nearest_is_who_answers_soonest_and_each_is_tried():
     assert topic.choose(None, {tried[1]}, nearest=True) == tried[2]
     for _ in range(30):
         topic.measured(tried[1], 2.0)
-    assert topic.choose(None, (), nearest=True) == tried[2], "it became slower"
+    assert topic.choose(None, (), nearest=True) == tried[2], "the nearest server changes when one becomes slower"
     topic.remove(tried[2])
     assert topic.choose(None, (), nearest=True) == tried[0]
 
 
-def test_who_waits_is_woken_by_a_change():
+def test_waiting_sender_is_woken_by_a_change():
     topic = topic_of()
     comes = threading.Thread(target=topic.add, args=("a", A))
     comes.start()

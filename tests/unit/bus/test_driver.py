@@ -1,4 +1,4 @@
-"""`zenoh://` through oslo.messaging's public interface, in one process; tests/bus has the same with many."""
+"""The driver through oslo.messaging's public interface, in one process; tests/bus has the same with many."""
 
 import threading
 from collections import Counter
@@ -19,7 +19,7 @@ PATIENCE_S = 20
 
 
 class Endpoint:
-    """Keeps what it was told."""
+    """An endpoint that keeps the messages that it received."""
 
     def __init__(self, name: str = "") -> None:
         self.name, self.heard, self.told = name, [], threading.Semaphore(0)
@@ -51,14 +51,14 @@ class Endpoint:
 
     def hears(self, times=1):
         for _ in range(times):
-            assert self.told.acquire(timeout=PATIENCE_S), "nothing came"
+            assert self.told.acquire(timeout=PATIENCE_S), "no message arrived"
         return self.heard
 
 
 @pytest.fixture
 def transport(conf):
     made = oslo_messaging.get_rpc_transport(conf, "zenoh:///v")
-    assert isinstance(made._driver, ZenohDriver), "the entry point leads here"
+    assert isinstance(made._driver, ZenohDriver), "the entry point must lead to this driver"
     yield made
     made.cleanup()
     assert NODES._nodes == {}
@@ -109,7 +109,7 @@ def test_servers_of_a_topic_take_turns_and_each_can_be_named(serve, client):
     assert [client.prepare(server=name).call({}, "who") for name in "abca"] == list("abca")
 
 
-def test_who_listens_to_topic_and_server_as_one_name_is_that_server(serve, client):
+def test_listener_to_topic_and_server_as_one_name_is_that_server(serve, client):
     """As with RabbitMQ, where both are one queue; Neutron's agents listen so."""
     serve(Endpoint("agent"), "any", topic="compute.lyon")
     assert client.prepare(server="lyon").call({}, "who") == "agent"
@@ -119,7 +119,7 @@ def test_who_listens_to_topic_and_server_as_one_name_is_that_server(serve, clien
     assert client.prepare(server="lyon").call({}, "who") == "server"
 
 
-def test_who_comes_to_listen_so_gets_what_waits(serve, transport):
+def test_listener_that_comes_so_gets_the_waiting_messages(serve, transport):
     waiting = oslo_messaging.get_rpc_client(transport, Target(topic="compute"), timeout=PATIENCE_S, retry=-1)
     answers: list[str] = []
     caller = threading.Thread(target=lambda: answers.append(waiting.prepare(server="lyon").call({}, "who")))
@@ -155,7 +155,7 @@ def test_exchanges_and_virtual_hosts_are_apart(serve, client, conf, transport):
     with pytest.raises(NobodyListens):
         oslo_messaging.get_rpc_client(elsewhere, Target(topic="compute")).call({}, "who")
     elsewhere.cleanup()
-    assert client.call({}, "who") == "", "the others' session is open"
+    assert client.call({}, "who") == "", "the session of the other transport must stay open"
 
 
 def test_call_gives_up_and_its_late_reply_harms_nobody(serve, client):
@@ -195,7 +195,7 @@ def test_threads_that_use_a_transport_first_at_once_join_once(transport, short_d
 
 
 def test_transport_can_be_used_after_its_cleanup(serve, client, transport):
-    """oslo's test fixtures, and services that restart their workers, do it."""
+    """oslo's test fixtures, and services that restart their workers, do so."""
     transport.cleanup()
     transport.cleanup()
     serve(Endpoint("again"))
@@ -298,7 +298,7 @@ def test_a_pool_whose_listener_has_gone_does_not_keep_the_notification_from_the_
     notifier.info({}, "it.happened", 0)
     endpoint.hears(1)
     topic = notifier.transport._driver._node.directory.topic("notify", conf.control_exchange, "notes.info")
-    # A listener that Zenoh still tells of, and that is not there any more: it refuses, as it is unknown at its node.
+    # A listener that has gone and that Zenoh still announces: its node does not know the listener, and refuses.
     topic.add("gone", Instance(notifier.transport._driver._node.id, 4_000_000))
     notifier.info({}, "it.happened", 1)
     assert endpoint.hears(1) == [("it.happened", 0), ("it.happened", 1)]

@@ -1,4 +1,4 @@
-"""One publication for all servers of a topic, and again, alone, for those that don't acknowledge it."""
+"""Fanout: one publication for all servers of a topic, repeated for single servers that do not acknowledge it."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import threading
 import pytest
 from fakes import A, B, FakeNode
 
-from atoll.bus.delivery import Patience
+from atoll.bus.delivery import WaitingTimes
 from atoll.bus.directory import Topic
 from atoll.bus.fanout import Fanout
 from atoll.bus.frames import Answer, Request, Status, decode
@@ -18,7 +18,7 @@ def node() -> FakeNode:
 
 
 def send(node, topic, lost_server_s=5.0) -> None:
-    Fanout(node, topic, "the/key", b"[{},{}]", Patience(0, 0.001, 0.001, lost_server_s), "topic t").send()
+    Fanout(node, topic, "the/key", b"[{},{}]", WaitingTimes(0, 0.001, 0.001, lost_server_s), "topic t").send()
 
 
 def finish() -> None:
@@ -52,7 +52,7 @@ def answer(node, data, instance, status=Status.TAKEN) -> None:
     node.answer(Answer(decode(data).id, status, instance))
 
 
-def test_who_does_not_acknowledge_gets_it_again_alone(node, caplog):
+def test_server_that_does_not_acknowledge_gets_it_again_alone(node, caplog):
     node.put = lambda key, data: answer(node, data, A)
 
     def react(_, frame):
@@ -63,11 +63,11 @@ def test_who_does_not_acknowledge_gets_it_again_alone(node, caplog):
     send(node, two())
     finish()
     assert {(to, frame.listener) for to, frame in node.sent} == {(B.node, B.listener)}
-    assert len({frame.id for _, frame in node.sent}) == 1, "the same message, so that it is executed once"
+    assert len({frame.id for _, frame in node.sent}) == 1, "a repeated message must keep its identity, so that it is executed once"
     assert caplog.records == []
 
 
-def test_who_vanishes_and_comes_back_gets_it(node):
+def test_server_that_vanishes_and_comes_back_gets_it(node):
     topic = two()
     node.put = lambda key, data: (answer(node, data, A), topic.remove(B), sent.append(decode(data)))
     sent = []
@@ -79,14 +79,14 @@ def test_who_vanishes_and_comes_back_gets_it(node):
     assert node.frames(Request)[0].id == sent[0].id
 
 
-def test_who_refuses_is_going(node):
+def test_server_that_refuses_is_stopping(node):
     node.put = lambda key, data: [answer(node, data, instance, Status.REFUSED) for instance in (A, B)]
     send(node, two())
     finish()
     assert node.sent == []
 
 
-def test_who_never_acknowledges_is_named_in_one_line(node, caplog):
+def test_server_that_never_acknowledges_is_named_in_one_line(node, caplog):
     node.put = lambda key, data: answer(node, data, A)
     with caplog.at_level(logging.WARNING):
         send(node, two(), lost_server_s=0.01)

@@ -1,4 +1,4 @@
-"""The wire format: what is encoded is decoded, and nothing that comes from the network does harm."""
+"""The wire format: encoded frames are decoded again, and no bytes from the network do harm."""
 
 import pytest
 from hypothesis import example, given
@@ -19,11 +19,11 @@ FRAMES = st.one_of(
     st.builds(Heartbeat, IDS),
 )
 HEAD = 18
-"""Bytes that every frame begins with."""
+"""The bytes at the beginning of every frame."""
 
 
 def decoded(data: bytes) -> frames.Frame | None:
-    """The frame, or None for a malformed one; any other exception is a failure."""
+    """Return the frame, or `None` for a malformed one; any other exception is a failure."""
     try:
         return frames.decode(data)
     except MalformedFrameError:
@@ -62,6 +62,7 @@ def test_frame_that_was_cut_short_is_malformed_or_has_a_shorter_body(frame, data
     if got is not None:
         assert type(got) is type(frame)
         assert isinstance(got, Request | Reply)
+        assert isinstance(frame, Request | Reply)
         assert got._replace(body=b"") == frame._replace(body=b"")
         assert frame.body.startswith(got.body)
 
@@ -91,7 +92,7 @@ def test_frame_without_body_has_no_byte_too_many(frame):
         (b"\xa1\x01" + bytes(16), "a frame of kind 1: "),
     ],
 )
-def test_what_is_malformed_is_told(data, told):
+def test_malformed_frames_are_described(data, told):
     with pytest.raises(MalformedFrameError, match=told):
         frames.decode(data)
 

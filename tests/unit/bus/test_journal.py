@@ -1,4 +1,4 @@
-"""The journal: what a killed process acknowledged is executed once by whoever comes after it, wherever the kill struck."""
+"""The journal: messages that a killed process acknowledged are executed once by its successor, whenever the kill came."""
 
 import fcntl
 import itertools
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from atoll.bus import journal as journal_module
 from atoll.bus.frames import Instance, MessageId
-from atoll.bus.journal import Journal, Kind, Past, Record, journal_directory, read, unbegun
+from atoll.bus.journal import EntryKind, Journal, JournalEntry, JournalHistory, journal_directory, read, unbegun
 
 HEAD = 21
-"""Bytes of a record without its frame."""
+"""The bytes of an entry without its frame."""
 STEPS = st.lists(st.tuples(st.sampled_from(["taken", "begun"]), st.integers(1, 6), st.binary(max_size=30)), max_size=12)
 _lives = itertools.count(1)
 
@@ -28,8 +28,8 @@ def begin(directory: Path, needed=lambda: ()) -> Journal:
     return Journal(directory, Instance(next(_lives), 1), needed)
 
 
-def take_over(directory: Path) -> tuple[Past, dict[MessageId, bytes]]:
-    past = Past()
+def take_over(directory: Path) -> tuple[JournalHistory, dict[MessageId, bytes]]:
+    past = JournalHistory()
     with past.take_over(directory) as left:
         return past, dict(left)
 
@@ -43,17 +43,17 @@ def test_successor_gets_what_was_taken_and_not_begun(tmp_path):
     for number in (1, 2, 3):
         journal.taken(message(number), b"frame %d" % number)
     journal.begun(message(2))
-    journal.begun(message(9))  # a call is not written down when it is taken
+    journal.begun(message(9))  # a call is not recorded when it is taken
     journal.close()
     (tmp_path / files(tmp_path)[0]).with_suffix(".new").write_bytes(b"it was killed while it wrote the journal anew")
     past, left = take_over(tmp_path)
     assert left == {message(1): b"frame 1", message(3): b"frame 3"}
     assert [past.was_begun(message(number)) for number in (1, 2, 3, 9)] == [False, True, False, True]
     assert files(tmp_path) == []
-    assert take_over(tmp_path)[1] == {}, "only one gets it"
+    assert take_over(tmp_path)[1] == {}, "only one successor may take a journal over"
 
 
-def test_what_is_executed_yet_can_be_seen_before_anybody_takes_it_over(tmp_path):
+def test_unbegun_messages_can_be_read_before_a_takeover(tmp_path):
     for listener in ("one", "two"):
         journal = begin(tmp_path / listener)
         journal.taken(message(1), f"{listener} begun".encode())
@@ -61,7 +61,7 @@ def test_what_is_executed_yet_can_be_seen_before_anybody_takes_it_over(tmp_path)
         journal.begun(message(1))
         journal.close()
     assert sorted(unbegun(tmp_path)) == [b"one waits", b"two waits"]
-    begin(tmp_path / "one").begun(message(2))  # by a successor that was killed before it removed the file
+    begin(tmp_path / "one").begun(message(2))  # begun by a successor that was killed before it removed the file
     assert list(unbegun(tmp_path)) == [b"two waits"]
     assert list(unbegun(tmp_path / "nowhere")) == []
 
@@ -77,12 +77,12 @@ def test_journal_of_a_living_process_is_left_alone(tmp_path):
 
 
 def test_instance_is_remembered_through_many_lives(tmp_path):
-    """A sender may ask the third life of what it sent to the first."""
+    """A sender may ask the third life about a message to the first."""
     first = Journal(tmp_path, Instance(0xAA, 1), lambda: ())
     first.begun(message(1))
     first.close()
     for _ in range(3):
-        past = Past()
+        past = JournalHistory()
         journal = begin(tmp_path, past.records)
         with past.take_over(tmp_path):
             journal.inherit(past.records())
@@ -94,7 +94,7 @@ def test_instance_is_remembered_through_many_lives(tmp_path):
 
 @given(STEPS, st.data())
 def test_cut_anywhere_nothing_whole_is_lost_and_nothing_is_executed_twice(tmp_path_factory, steps, data):
-    """The process is killed after any byte: the file holds what was written until then, and zeros."""
+    """The process is killed after any byte: the file holds the bytes written until then, and zeros."""
     directory = tmp_path_factory.mktemp("journal")
     journal = begin(directory)
     ends, position = [], 0
@@ -110,7 +110,7 @@ def test_cut_anywhere_nothing_whole_is_lost_and_nothing_is_executed_twice(tmp_pa
     cut = data.draw(st.integers(0, position))
     path = directory / files(directory)[0]
     whole = path.read_bytes()
-    # A record's first byte is written last: of the one that was under way only the rest may be there.
+    # The first byte of an entry is written last: of an unfinished entry, only later bytes may exist.
     begun_at = max([0, *(end for end, *_ in ends if end <= cut)])
     path.write_bytes(whole[:begun_at] + b"\0" + whole[begun_at + 1 : cut] + bytes(len(whole) - max(cut, begun_at + 1)))
     past, left = take_over(directory)
@@ -123,7 +123,7 @@ def test_cut_anywhere_nothing_whole_is_lost_and_nothing_is_executed_twice(tmp_pa
 
 @given(STEPS, STEPS)
 def test_kill_in_the_middle_of_taking_over_loses_nothing_and_repeats_nothing(tmp_path_factory, first_steps, second_steps):
-    """The second life has taken some over, begun some, and not removed the first's file: all files count together."""
+    """The second life has taken over some messages, begun some, and not removed the first one's file: all files count together."""
     directory = tmp_path_factory.mktemp("journal")
     taken, begun = {}, set()
     for steps in (first_steps, second_steps):
@@ -143,22 +143,22 @@ def test_kill_in_the_middle_of_taking_over_loses_nothing_and_repeats_nothing(tmp
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_to_where_they_make_sense(data):
     for record in read(data):
-        assert isinstance(record, Record)
-        assert record.kind in Kind
+        assert isinstance(record, JournalEntry)
+        assert record.kind in EntryKind
 
 
 def test_full_journal_is_written_anew_with_what_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(journal_module, "MIN_BYTES", 1000)
-    needed = [Record(Kind.HEIR, MessageId(0xAA, 1)), Record(Kind.BEGUN, message(500))]
+    needed = [JournalEntry(EntryKind.HEIR, MessageId(0xAA, 1)), JournalEntry(EntryKind.BEGUN, message(500))]
     journal = begin(tmp_path, lambda: needed)
     journal.taken(message(1), b"x" * 100)
     for number in range(2, 200):
         journal.taken(message(number), b"y" * 100)
         journal.begun(message(number))
     size = (tmp_path / files(tmp_path)[0]).stat().st_size
-    assert size <= 2000, "what is over takes no room"
+    assert size <= 2000, "finished messages must take no space"
     assert len(files(tmp_path)) == 1
-    assert take_over(tmp_path)[1] == {}, "it is still locked"
+    assert take_over(tmp_path)[1] == {}, "the rewritten journal must still be locked"
     journal.close()
     past, left = take_over(tmp_path)
     assert left == {message(1): b"x" * 100}
@@ -188,14 +188,14 @@ def test_disk_that_is_full_is_told_before_anything_is_written(tmp_path, monkeypa
     with pytest.raises(OSError, match="No space"):
         begin(tmp_path)
     monkeypatch.undo()
-    assert len(files(tmp_path)) == 1, "nothing half-made stays"
+    assert len(files(tmp_path)) == 1, "no unfinished file may stay"
     journal.taken(message(3), b"z")
     journal.close()
     assert take_over(tmp_path)[1] == {message(1): b"x", message(3): b"z"}
 
 
 def test_journal_that_is_written_anew_under_a_successor_s_eyes_is_not_taken(tmp_path, monkeypatch):
-    """The successor has opened the old file; its owner replaces it and lets go of it; only then the successor gets the lock."""
+    """The successor has opened the old file; its owner replaces it and releases it; only then the successor gets the lock."""
     monkeypatch.setattr(journal_module, "MIN_BYTES", 100)
     journal = begin(tmp_path)
     journal.taken(message(1), b"x")
@@ -216,14 +216,14 @@ def test_journal_that_is_written_anew_under_a_successor_s_eyes_is_not_taken(tmp_
 
 
 def test_past_that_is_too_long_claims_nothing_and_the_next_life_begins_anew(tmp_path, monkeypatch):
-    """Not for ever: what is forgotten must not be handed on, or every later life would forget all again."""
+    """Forgotten messages must not be handed on, or every later life would forget all again."""
     monkeypatch.setattr(journal_module, "MAX_PAST", 5)
     long_lived = Journal(tmp_path, Instance(0xAA, 1), lambda: ())
     long_lived.taken(message(100), b"left")
     for number in range(10):
         long_lived.begun(message(number))
     long_lived.close()
-    past = Past()
+    past = JournalHistory()
     second = Journal(tmp_path, Instance(0xBB, 1), past.records)
     with past.take_over(tmp_path) as left:
         assert left == {message(100): b"left"}
@@ -253,19 +253,19 @@ def test_journal_is_readable_by_its_user_alone(tmp_path):
 
 
 class Watched(mmap.mmap):
-    """A mapped file that tells what of it was flushed."""
+    """A mapped file that records the flushed bytes."""
 
     flushed: list[bytes]
 
-    def flush(self, offset: int = 0, size: int = 0) -> None:  # type: ignore[override]
-        assert offset % mmap.PAGESIZE == 0, "the kernel takes whole pages alone"
+    def flush(self, offset: int = 0, size: int = 0) -> None:
+        assert offset % mmap.PAGESIZE == 0, "the kernel flushes whole pages only"
         super().flush(offset, size)
         self.flushed.append(self[offset : offset + size])
 
 
 @pytest.fixture
 def flushed(monkeypatch) -> list[bytes]:
-    """The bytes of each flush."""
+    """Return the bytes of each flush."""
     found: list[bytes] = []
     monkeypatch.setattr(Watched, "flushed", found, raising=False)
     monkeypatch.setattr(journal_module.mmap, "mmap", Watched)
@@ -308,12 +308,12 @@ def test_durable_journal_that_is_written_anew_is_flushed_before_it_takes_the_pla
 def test_begin_of_a_call_is_flushed_unless_its_sender_ends_with_this_node(tmp_path, flushed):
     journal = Journal(tmp_path, Instance(5, 1), lambda: ())
     journal.begun(MessageId(6, 1))
-    assert len(flushed) == 1, "another node may ask what became of it"
+    assert len(flushed) == 1, "a call from another node must be flushed: that node may ask what became of it"
     for number in range(1, 500):  # several pages
         journal.begun(MessageId(5, number))
     assert len(flushed) == 1
     journal.taken(MessageId(5, 500), b"x")
-    assert len(list(read(flushed[-1]))) == 501, "nothing before it is left out: a reader ends at the first gap"
+    assert len(list(read(flushed[-1]))) == 501, "a flush must include all earlier entries, because a reader ends at the first gap"
     journal.begun(MessageId(5, 500))
     assert len(flushed) == 3
     journal.close()

@@ -1,4 +1,4 @@
-"""Key expressions: any text of a target survives, and no target's key matches another's."""
+"""Key expressions: they keep any text of a target, and no target's key matches another's."""
 
 import pytest
 import zenoh
@@ -15,11 +15,9 @@ AWKWARD = ["", "a/b", "*", "**", "$*", "#", "?", "@", "%00", "%2F", "a b", "\0",
 
 
 @given(TEXT, KINDS, TEXT, TEXT, TEXT, INSTANCES)
-def test_server_and_instance_survive_any_text(  # noqa: PLR0917
-    vhost, kind, exchange, topic, name, instance
-):
+def test_server_and_instance_survive_any_text(vhost, kind, exchange, topic, name, instance):
     key = Keys(vhost).listener(kind, exchange, topic, name, instance)
-    assert str(zenoh.KeyExpr(key)) == key, "it is canonical: Zenoh would not accept another"
+    assert str(zenoh.KeyExpr(key)) == key, "Zenoh accepts canonical key expressions only"
     assert read_listener(key) == (name, instance)
     assert zenoh.KeyExpr(Keys(vhost).listeners(kind, exchange, topic)).includes(zenoh.KeyExpr(key))
 
@@ -49,7 +47,7 @@ def test_frames_of_the_machines_own_processes_have_keys_of_their_own(vhost, node
 
 @given(REALMS, REALMS, NODES, st.sampled_from([None, ("rpc", "e", "t")]), st.sampled_from([None, ("rpc", "e", "other")]))
 def test_realm_covers_no_other(source, other, node, topic, other_topic):
-    """What a router allows one client is nothing that it allows another."""
+    """Patterns that a router allows one client match no key of another client."""
     keys = Keys("v")
     key, own = zenoh.KeyExpr(keys.node(node, source, topic)), zenoh.KeyExpr(keys.node(node, 0, topic))
     assert zenoh.KeyExpr(keys.from_realm(other, topic)).intersects(key) == (source == other and node < 2**40)
@@ -121,7 +119,7 @@ def test_rpc_and_notifications_are_apart():
         "oslo/x/rpc/e/t/name/00000000000000ff/\u0661",
     ],
 )
-def test_what_is_no_presence_token_is_told(key):
-    """An instance out of range could not be written into a frame: the sender's thread would stumble over it."""
+def test_key_that_is_no_presence_token_is_an_error(key):
+    """An instance out of range could not be encoded in a frame: it would raise in the sender's thread."""
     with pytest.raises(ValueError):  # noqa: PT011 - logged with the key
         read_listener(key)

@@ -1,4 +1,4 @@
-"""Mailboxes: each message once into the server's hands, an answer to each question, and what a predecessor left."""
+"""Mailboxes: each message is delivered once, each question is answered, and predecessors' messages are taken over."""
 
 import logging
 import threading
@@ -8,8 +8,8 @@ from fakes import FakeNode
 
 from atoll.bus import frames, payload
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status
-from atoll.bus.journal import Past
-from atoll.bus.listener import Mailbox, NotificationListener, Place
+from atoll.bus.journal import JournalHistory
+from atoll.bus.listener import Mailbox, NotificationListener, Subject
 
 BODY = payload.encode([{"user": "ann"}, {"method": "m"}])
 SENDER = 77
@@ -20,12 +20,12 @@ def request(number: int = 1, *, call: bool = False, oldest: int | None = None, b
 
 
 class Server:
-    """A mailbox and what it delivered."""
+    """A mailbox and the messages that it delivered."""
 
     def __init__(self, journals=None, kind="rpc", node=1):
         self.node = FakeNode(node)
         self.delivered = []
-        self.mailbox = Mailbox(self.node, [Place(kind, "e", "t", "s")], self.delivered.append, seen_per_sender=100, journal_dir=journals)
+        self.mailbox = Mailbox(self.node, [Subject(kind, "e", "t", "s")], self.delivered.append, seen_per_sender=100, journal_dir=journals)
 
     def open(self):
         self.mailbox.open()
@@ -35,7 +35,7 @@ class Server:
         return [frame.status for frame in self.node.frames(Answer)]
 
     def ask(self, number=1, instance=None):
-        """The answer to a question."""
+        """Return the answer to a question."""
         del self.node.sent[:]
         self.mailbox.answer(Question(MessageId(SENDER, number), 1, instance or self.mailbox.instance))
         ((to, frame),) = self.node.sent
@@ -43,7 +43,7 @@ class Server:
         return frame.status if isinstance(frame, Answer) else frame
 
     def kill(self):
-        """The process dies: the lock on its journal goes."""
+        """Release the lock on the journal, as the death of the process does."""
         self.mailbox._journal.close()
 
 
@@ -118,7 +118,7 @@ def test_mailbox_that_is_not_open_refuses(server):
     server.mailbox.accept(request(2, oldest=1))
     assert server.answers() == [Status.REFUSED]
     assert server.ask(2) is Status.REFUSED
-    assert server.ask(1) is Status.TAKEN, "what was taken before is still answered for"
+    assert server.ask(1) is Status.TAKEN, "a closed mailbox must still answer for messages that it took"
     server.delivered[0].reply(1)
     assert server.ask(1) == Reply(MessageId(SENDER, 1), False, b"1")
     assert (server.node.tokens, server.node.subscribed) == ([], [])
@@ -184,7 +184,7 @@ def test_cast_that_was_not_begun_is_executed_by_the_successor(tmp_path):
     assert second.ask(9, dead) is Status.UNKNOWN
     second.mailbox.accept(request(2, oldest=1))
     second.mailbox.accept(request(3, oldest=1))
-    assert len(second.delivered) == 2, "who asks, and sends it again, is told that it was taken"
+    assert len(second.delivered) == 2, "a sender that repeats a message must learn that it was taken"
     assert second.answers()[-2:] == [Status.TAKEN] * 2
 
 
@@ -200,7 +200,7 @@ def test_call_that_was_not_begun_may_be_sent_to_the_successor(tmp_path):
     assert second.ask(2, first.mailbox.instance) is Status.LOST
 
 
-def test_who_has_not_read_an_instance_s_journal_knows_nothing(tmp_path, server):
+def test_listener_that_has_not_read_a_journal_has_no_memory_of_it(tmp_path, server):
     assert server.ask(1, Instance(5, 5)) is Status.NO_MEMORY
     assert Server(tmp_path).open().ask(1, Instance(5, 5)) is Status.NO_MEMORY
 
@@ -264,7 +264,7 @@ def test_listener_that_ended_well_leaves_nothing_to_execute(tmp_path):
     successor = Server(tmp_path, node=2).open()
     assert successor.delivered == []
     assert successor.ask(1, server.mailbox.instance) is Status.LOST
-    past = Past()
+    past = JournalHistory()
     with past.take_over(tmp_path / "none") as left:
         assert left == {}
 

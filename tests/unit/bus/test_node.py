@@ -1,4 +1,4 @@
-"""A process on the bus: one session for all transports, frames to whoever waits, and what comes from strangers."""
+"""A process on the bus: one session for all transports, frames for waiting senders, and frames of strangers."""
 
 import logging
 import os
@@ -12,17 +12,17 @@ from oslo_messaging import MessageDeliveryFailure
 
 from atoll.bus.address import Address
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
-from atoll.bus.node import NODES, Node, Settings, _Nodes
+from atoll.bus.node import NODES, Node, NodeSettings, _Nodes
 from atoll.bus.realms import realm_of
-from atoll.bus.zenoh_config import session_config
+from atoll.zenoh_link.config import session_config
 
 PATIENCE_S = 20
 TOPIC = ("rpc", "e", "t")
 
 
 @pytest.fixture
-def settings(short_dir) -> Settings:
-    return Settings(Address((), "v"), short_dir)
+def settings(short_dir) -> NodeSettings:
+    return NodeSettings(Address((), "v"), short_dir)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def other(settings, node) -> Iterator[Node]:
 
 
 def register(node, receiver, *sessions) -> int:
-    """Register a listener, as far as other sessions know of it: presence tokens, by which it is found, come after its subscription."""
+    """Register a listener, and wait until other sessions see it: its presence token comes after its subscription."""
     number = node.register(receiver, {TOPIC})
     with node.session.liveliness().declare_token(f"ready/{number}"):
         for session in sessions:
@@ -80,7 +80,7 @@ def test_frames_go_to_the_listener_that_they_name(node, other):
         assert {frame.listener for frame in receiver.wait(3)} == {number}
 
 
-def test_who_waits_gets_the_frames_for_its_message_and_no_others(node, other):
+def test_sender_gets_the_frames_for_its_message_and_no_others(node, other):
     with node.waiting() as first, node.waiting() as second:
         for waiting in (second, first):
             waiting.realms.add(realm_of(other.id))
@@ -103,7 +103,7 @@ def test_oldest_is_the_lowest_that_is_waited_for(node):
         assert (fifth.number, fifth.oldest) == (5, 5)
 
 
-def test_who_is_not_there_is_answered_for(node, other):
+def test_node_answers_for_a_listener_that_has_gone(node, other):
     receiver = Receiver()
     register(node, receiver, other.session)
     node.unregister(1)
@@ -177,7 +177,7 @@ EDGE, COAST = 7, 8
 
 
 def test_node_is_of_its_realm(short_dir):
-    node = Node(Settings(Address((), "v"), short_dir, realm=EDGE))
+    node = Node(NodeSettings(Address((), "v"), short_dir, realm=EDGE))
     node.close()
     assert realm_of(node.id) == EDGE
 
@@ -187,7 +187,7 @@ def dropped(caplog) -> int:
 
 
 def test_request_in_the_name_of_another_realm_is_dropped(node, stranger, caplog):
-    """Its answer would go to the other, whose own message of that number would be taken for one that came already."""
+    """Its answer would go to the other realm, whose own message of that number would count as a repetition."""
     receiver = Receiver()
     number = register(node, receiver, stranger)
     for origin in (COAST << 40 | 1, 1):
@@ -199,7 +199,7 @@ def test_request_in_the_name_of_another_realm_is_dropped(node, stranger, caplog)
 
 
 def test_request_for_no_topic_or_for_another_one_does_not_reach_the_listener(node, stranger, caplog):
-    """What a router lets pass for one topic must not get to the listener of another one in the same process."""
+    """A message that a router lets pass for one topic must not reach the listener of another one in the same process."""
     receiver = Receiver()
     number = register(node, receiver, stranger)
     for topic in (None, ("rpc", "e", "other"), ("notify", "e", "t"), ("rpc", "other", "t")):
@@ -242,7 +242,7 @@ def test_key_that_is_none_is_dropped_with_one_line(node, stranger, caplog, end):
     assert (len(receiver.got), dropped(caplog)) == (1, 1)
 
 
-def test_who_has_left_the_bus_can_t_send(settings):
+def test_node_that_has_left_the_bus_cannot_send(settings):
     node = Node(settings)
     node.close()
     with pytest.raises(MessageDeliveryFailure, match="the bus is closed in this process"):
@@ -265,9 +265,9 @@ def test_node_that_left_leaves_no_socket_and_no_thread(settings, short_dir):
 
 def test_transports_of_a_process_share_a_node(settings, short_dir):
     nodes = _Nodes()
-    first, second = nodes.acquire(settings), nodes.acquire(Settings(Address((), "v"), short_dir))
+    first, second = nodes.acquire(settings), nodes.acquire(NodeSettings(Address((), "v"), short_dir))
     assert first is second
-    third = nodes.acquire(Settings(Address((), "other"), short_dir))
+    third = nodes.acquire(NodeSettings(Address((), "other"), short_dir))
     assert third is not first
     nodes.release(first)
     first.put("still/open", b"")

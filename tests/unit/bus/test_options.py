@@ -1,4 +1,4 @@
-"""The options: their defaults, their limits, and how they reach a service's configuration."""
+"""The options: their defaults, their limits, and their place in a service's configuration."""
 
 import os
 import tempfile

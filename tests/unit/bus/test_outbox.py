@@ -1,4 +1,4 @@
-"""Notifications that wait on disk: kept in order, handed on once, bounded."""
+"""The outbox: notifications wait on disk in order, are forwarded once, and are bounded."""
 
 import fcntl
 import logging
@@ -17,7 +17,7 @@ MEGABYTE = 1024 * 1024
 
 
 class Listeners:
-    """Those to whom notifications are handed on."""
+    """The listeners to which notifications are forwarded."""
 
     def __init__(self, *, there: bool = False):
         self.there = there
@@ -63,7 +63,7 @@ def waits(outbox, topic="t"):
 
 
 def until(condition):
-    """Give the thread that hands on its time."""
+    """Wait for the forwarding thread to make a condition true."""
     event = threading.Event()
     for _ in range(4000):
         if condition():
@@ -86,7 +86,7 @@ def test_notifications_wait_until_somebody_comes_and_keep_their_order(make):
     assert ("e", "other", b"x") in listeners.got
 
 
-def test_what_a_process_left_is_handed_on_by_the_next(make):
+def test_notifications_of_an_ended_process_are_forwarded_by_the_next(make):
     first = make(Listeners())
     first.put("e", "t", b"1")
     first.close()
@@ -133,11 +133,11 @@ def test_outbox_is_bounded_and_the_oldest_go(make, caplog):
     lines = [record.message for record in caplog.records]
     assert lines
     assert all("is full: dropped the" in line for line in lines)
-    assert len(lines) < 40, "a line for each tenth that went, not for each notification"
+    assert len(lines) < 40, "expected one log line for each dropped tenth, not for each notification"
     listeners.there = True
     until(lambda: not waits(outbox))
     numbers = [int(body[:6]) for *_, body in listeners.got]
-    assert numbers == list(range(numbers[0], 300)), "the newest are there, in order"
+    assert numbers == list(range(numbers[0], 300)), "the newest notifications must be left, in order"
     assert len(numbers) > 50
 
 
@@ -159,7 +159,7 @@ def test_outbox_that_can_t_be_written_is_told(make):
 
 
 def test_thread_that_hands_on_survives_an_error(make, caplog):
-    """A disk error of a moment must not end it: what waits would wait until the next start."""
+    """A short disk error must not end the thread: notifications would wait until the next start."""
     listeners = Listeners(there=True)
     outbox = make(listeners)
     with outbox._lock:
@@ -207,7 +207,7 @@ def test_closing_does_not_wait_for_a_delivery_that_hangs(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "synchronous"), [({}, 2), ({"durable": True}, 2), ({"durable": False}, 1)])
-def test_what_waits_survives_a_loss_of_power_unless_it_need_not(tmp_path, options, synchronous):
+def test_notifications_survive_a_loss_of_power_if_durable(tmp_path, options, synchronous):
     outbox = Outbox(tmp_path, "v", 2**20, lambda *_: None, **options)
     assert outbox._database.execute("PRAGMA synchronous").fetchone()[0] == synchronous
     outbox.close()

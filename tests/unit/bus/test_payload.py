@@ -1,4 +1,4 @@
-"""JSON of messages: whatever orjson or oslo's jsonutils makes of a value, the other side reads what oslo's jsonutils would have sent."""
+"""The JSON of messages: whether orjson or oslo's jsonutils encodes a value, the receiver gets what jsonutils would have sent."""
 
 import contextlib
 import datetime
@@ -56,7 +56,7 @@ def test_value_arrives_as_by_oslo(value):
 def test_plain_value_arrives_as_it_was(value):
     got = payload.decode(payload.encode(value))
     assert got == value
-    assert repr(got) == repr(value), "an int is no float, True is not 1"
+    assert repr(got) == repr(value), "the types of values must be kept: an int is no float, True is not 1"
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_plain_value_arrives_as_it_was(value):
         iter([1, 2]),
         {"a": None, "b": float(2**60), "c": -0.0},
     ],
-    ids=lambda value: repr(value).partition(" object at ")[0],  # where it is in memory differs among xdist's workers
+    ids=lambda value: repr(value).partition(" object at ")[0],  # an address in memory differs among xdist's workers
 )
-def test_what_json_has_no_word_for_arrives_as_by_oslo(value):
+def test_values_without_a_json_type_arrive_as_by_oslo(value):
     if hasattr(value, "__next__"):
         assert payload.decode(payload.encode(value)) == [1, 2]
     else:
@@ -96,8 +96,8 @@ def test_what_json_has_no_word_for_arrives_as_by_oslo(value):
 
 
 @pytest.mark.parametrize("value", [Data(1), decimal.Decimal("1.5"), Colour.RED, {"nested": [Data(2), Colour.RED]}], ids=repr)
-def test_what_oslo_knows_less_of_is_not_refused(value):
-    """Whatever oslo makes of them today, both sides agree on it, or it is refused in the sender."""
+def test_values_that_oslo_changes_are_not_refused(value):
+    """Whatever oslo makes of such values, both sides agree on it, or the sender refuses it."""
     try:
         expected = as_oslo_sends(value)
     except (TypeError, ValueError):
@@ -105,7 +105,7 @@ def test_what_oslo_knows_less_of_is_not_refused(value):
     assert payload.decode(payload.encode(value)) == expected
 
 
-def test_what_oslo_refuses_is_refused():
+def test_values_that_oslo_refuses_are_refused():
     with pytest.raises((TypeError, ValueError)):
         as_oslo_sends(Thing())
     with pytest.raises((TypeError, ValueError)):
@@ -120,7 +120,7 @@ def test_deeply_nested_message_arrives():
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"nul", b"[1,", b'"\xff"', b"\x00", b"[" * 100_000, b'{"a":' * 100_000, b" [", b"\xa1"])
-def test_what_is_not_json_is_a_value_error(data):
+def test_bytes_that_are_not_json_are_a_value_error(data):
     with pytest.raises(ValueError):  # noqa: PT011 - its text is of the JSON library
         payload.decode(data)
 

@@ -18,7 +18,7 @@ def listening(path):
         yield
 
 
-def test_who_joins_connects_to_those_who_are_there(short_dir):
+def test_joining_process_connects_to_the_present_ones(short_dir):
     directory = short_dir / "s"
     with peers.joining(directory, "a") as (own, others):
         assert (own, others) == (f"unixsock-stream/{directory}/a.sock", [])
@@ -32,7 +32,7 @@ def test_directory_is_of_its_user_alone(short_dir):
     assert (short_dir / "s").stat().st_mode & 0o777 == 0o700
 
 
-def test_what_the_dead_left_is_removed(short_dir):
+def test_sockets_of_dead_processes_are_removed(short_dir):
     with listening(short_dir / "dead.sock"):
         pass
     (short_dir / "dead.sock.lock").touch()
@@ -46,7 +46,7 @@ def test_two_who_join_at_once_do_so_one_after_the_other(short_dir):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_who_leaves_is_not_found(short_dir):
+def test_process_that_left_is_not_found(short_dir):
     for name in ("a.sock", "a.sock.lock", "b.sock"):
         (short_dir / name).touch()
     peers.leave(short_dir, "a")

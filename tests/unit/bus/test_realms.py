@@ -1,4 +1,4 @@
-"""Realms: each client of a router has one, and no two have the same."""
+"""Realms: each client of a router has one of its own."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The router: its command line, its errors, and that it joins what is apart. Links that break are tested in tests/bus."""
+"""The router: its command line, its errors, and the messages between its sides. tests/bus tests broken links."""
 
 import socket
 
@@ -8,8 +8,8 @@ import zenoh
 from atoll.bus import router
 from atoll.bus.address import Address
 from atoll.bus.frames import Instance
-from atoll.bus.node import Node, Settings
-from atoll.bus.zenoh_config import Tls
+from atoll.bus.node import Node, NodeSettings
+from atoll.zenoh_link.config import Tls
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_peers_of_two_machines_meet_through_their_routers(short_dir, port):
     here, there = short_dir / "a", short_dir / "b"
     endpoint = f"tcp/127.0.0.1:{port}"
     with router.router([endpoint], socket_dir=here), router.router([], [endpoint], there):
-        nodes = [Node(Settings(Address((), "v"), directory)) for directory in (here, there)]
+        nodes = [Node(NodeSettings(Address((), "v"), directory)) for directory in (here, there)]
         token = nodes[0].session.liveliness().declare_token(nodes[0].keys.listener("rpc", "e", "t", "s", Instance(nodes[0].id, 1)))
         topic = nodes[1].directory.topic("rpc", "e", "t")
         while not topic.names():

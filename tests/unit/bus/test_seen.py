@@ -1,4 +1,4 @@
-"""What a listener remembers: no message twice, no message denied, and no memory that grows for ever."""
+"""The memory of a listener: no message is taken twice, none is denied, and the memory is bounded."""
 
 from collections import Counter
 
@@ -8,21 +8,21 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from atoll.bus import seen as seen_module
 from atoll.bus.frames import MessageId, Reply
-from atoll.bus.seen import Seen, State
+from atoll.bus.seen import RequestState, SeenRequests
 
 LIMIT = 4
-PENDING = {State.TAKEN, State.BEGUN}
+PENDING = {RequestState.TAKEN, RequestState.BEGUN}
 
 
 class Messages(RuleBasedStateMachine):
-    """Senders that number their messages and tell the oldest that they wait for; a network that repeats and delays; a server."""
+    """Senders that number their messages and name the oldest for which they wait; a network that repeats and delays; a server."""
 
     sent = Bundle("sent")
     running = Bundle("running")
 
     def __init__(self):
         super().__init__()
-        self.seen = Seen(LIMIT)
+        self.seen = SeenRequests(LIMIT)
         self.numbers = Counter()
         self.waiting: dict[int, list[int]] = {1: [], 2: []}
         self.executed: Counter[MessageId] = Counter()
@@ -38,11 +38,11 @@ class Messages(RuleBasedStateMachine):
 
     @rule(target=running, frame=sent)
     def deliver(self, frame):
-        """The frame comes: for the first time, or again, in any order."""
+        """Deliver a frame: for the first time, or again, in any order."""
         message, oldest = frame
         known = self.seen.look(message, oldest)
         self.delivered.add(message)
-        if known is not State.NEW:
+        if known is not RequestState.NEW:
             return multiple()
         self.seen.take(message)
         self.executed[message] += 1
@@ -66,15 +66,15 @@ class Messages(RuleBasedStateMachine):
 
     @rule(frame=sent)
     def ask(self, frame):
-        """A sender asks only for what it waits for, and must not be told what isn't so."""
+        """Ask about a message for which the sender waits; the answer must be true."""
         message, _ = frame
         if message.number not in self.waiting[message.origin]:
             return
         known = self.seen.ask(message)
         if message not in self.delivered:
-            assert known in {State.NEW, State.FORGOTTEN}, "a message that never came was acknowledged"
+            assert known in {RequestState.NEW, RequestState.FORGOTTEN}, "a message that never arrived was acknowledged"
         elif message in self.replied:
-            assert known in {Reply(message, False, b"1"), State.FORGOTTEN}
+            assert known in {Reply(message, False, b"1"), RequestState.FORGOTTEN}
         elif message in self.executed:
             assert known in PENDING
 
@@ -99,41 +99,41 @@ def message(number: int, origin: int = 1) -> MessageId:
 
 
 def test_nothing_is_kept_of_what_nobody_waits_for():
-    seen = Seen(LIMIT)
+    seen = SeenRequests(LIMIT)
     for number in range(1, 1000):
-        assert seen.look(message(number), number) is State.NEW
+        assert seen.look(message(number), number) is RequestState.NEW
         seen.take(message(number))
         seen.reply(Reply(message(number), False, b"x"))
     assert len(seen._senders[1].records) == 1
-    assert seen.ask(message(1)) is State.SETTLED
+    assert seen.ask(message(1)) is RequestState.SETTLED
 
 
 def test_long_call_is_not_forgotten_under_those_that_come_after():
-    seen = Seen(LIMIT)
+    seen = SeenRequests(LIMIT)
     seen.look(message(1), 1)
     seen.take(message(1))
     for number in range(2, 100):
-        assert seen.look(message(number), 1) is State.NEW
+        assert seen.look(message(number), 1) is RequestState.NEW
         seen.take(message(number))
         seen.reply(Reply(message(number), False, b""))
-    assert seen.ask(message(1)) is State.TAKEN
+    assert seen.ask(message(1)) is RequestState.TAKEN
     seen.reply(Reply(message(1), False, b"done"))
     assert seen.ask(message(1)) == Reply(message(1), False, b"done")
     assert len(seen._senders[1].records) <= LIMIT + 2
 
 
 def test_message_that_never_came_is_not_acknowledged_when_many_came_after_it():
-    seen = Seen(LIMIT)
+    seen = SeenRequests(LIMIT)
     for number in range(2, 100):
         seen.look(message(number), 1)
         seen.take(message(number))
         seen.reply(Reply(message(number), False, b""))
-    assert seen.ask(message(1)) is State.FORGOTTEN
-    assert seen.look(message(1), 1) is State.FORGOTTEN, "it may have come: it must not be executed"
+    assert seen.ask(message(1)) is RequestState.FORGOTTEN
+    assert seen.look(message(1), 1) is RequestState.FORGOTTEN, "a forgotten message may have been executed, and must not be executed again"
 
 
 def test_begun_messages_are_told_for_the_journal():
-    seen = Seen(LIMIT)
+    seen = SeenRequests(LIMIT)
     for number in (1, 2, 3):
         seen.look(message(number), 1)
         seen.take(message(number))
@@ -145,10 +145,10 @@ def test_begun_messages_are_told_for_the_journal():
 
 def test_senders_not_heard_of_for_longest_are_forgotten(monkeypatch):
     monkeypatch.setattr(seen_module, "MAX_SENDERS", 3)
-    seen = Seen(LIMIT)
+    seen = SeenRequests(LIMIT)
     for origin in (1, 2, 3, 1, 4):
-        if seen.look(message(5, origin), 5) is State.NEW:
+        if seen.look(message(5, origin), 5) is RequestState.NEW:
             seen.take(message(5, origin))
     assert set(seen._senders) == {3, 1, 4}
     seen.reply(Reply(message(5, 2), False, b""))
-    assert seen.ask(message(5, 2)) is State.NEW
+    assert seen.ask(message(5, 2)) is RequestState.NEW

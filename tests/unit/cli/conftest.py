@@ -27,7 +27,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def atoll(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Atoll:
-    """Runs a command line with a state directory of its own."""
+    """Return a function that runs a command line with a state directory of its own."""
     monkeypatch.setenv("ATOLL_STATE", str(directory))
     monkeypatch.setattr("sys.argv", ["atoll"])
     monkeypatch.delenv("COLUMNS", raising=False)
@@ -41,7 +41,7 @@ def atoll(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 @pytest.fixture
 def cloud(directory: Path) -> Cloud:
-    """A cloud of two sites that was brought up once and doesn't run now."""
+    """Write the files of a cloud of two sites that does not run."""
     state = State(directory)
     made = parse_cloud("sites:\n- name: paris\n- {name: lyon, services: {nova: false}}\n", "c.yaml")
     sites = lifecycle._render(state, made, directory / "templates")

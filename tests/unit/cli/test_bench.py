@@ -7,7 +7,7 @@ from atoll.bench import churn, site, standard, workload
 from atoll.bench.bus import broker, loss, speed
 from atoll.bench.bus.accounting import Account
 from atoll.bench.bus.report import KEYS
-from atoll.bench.churn import Outcome
+from atoll.bench.churn import ChurnOutcome
 from atoll.bench.standard import servers
 from atoll.errors import AtollError
 
@@ -74,14 +74,14 @@ def test_interrupted(atoll, monkeypatch):
 
 
 def test_churn(atoll, monkeypatch):
-    monkeypatch.setattr(churn, "run", lambda *_args: Outcome(operations=1000))
+    monkeypatch.setattr(churn, "run", lambda *_args: ChurnOutcome(operations=1000))
     ran = atoll("bench", "churn", "--json")
     assert (ran.code, json.loads(ran.out)["operations"]) == (0, 1000)
     assert "operations           1000" in atoll("bench", "churn").out
 
 
 def test_churn_that_went_wrong(atoll, monkeypatch):
-    outcome = Outcome(1000, errors_5xx=2, leaks=workload.Leaks(1, 0, 0))
+    outcome = ChurnOutcome(1000, errors_5xx=2, leaks=workload.Leaks(1, 0, 0))
     monkeypatch.setattr(churn, "run", lambda *_args: outcome)
     ran = atoll("bench", "churn", "--json")
     assert ran.code == 1
@@ -161,17 +161,17 @@ def test_bus_loss(atoll, monkeypatch):
 
     def run(options, *_args):
         told.append(options)
-        return loss.Outcome(Account(99, 1, 0, 0, 0, 0), 3, 4, 2.0)
+        return loss.LossOutcome(Account(99, 1, 0, 0, 0, 0), 3, 4, 2.0)
 
     monkeypatch.setattr(loss, "run", run)
     ran = atoll("bench", "bus-loss", "--casts", "100", "--journal", "off", "--kill", "1", "--json")
     assert (ran.code, json.loads(ran.out)["restarts_kill"]) == (0, 4)
-    assert told == [loss.Options(casts=100, journal=False, kill=1.0)]
+    assert told == [loss.LossOptions(casts=100, journal=False, kill=1.0)]
     assert "acknowledged         99" in atoll("bench", "bus-loss").out
 
 
 def test_bus_that_loses(atoll, monkeypatch):
-    monkeypatch.setattr(loss, "run", lambda *_args: loss.Outcome(Account(99, 1, 2, 0, 1, 0), 3, 4, 2.0))
+    monkeypatch.setattr(loss, "run", lambda *_args: loss.LossOutcome(Account(99, 1, 2, 0, 1, 0), 3, 4, 2.0))
     ran = atoll("bench", "bus-loss", "--json")
     assert (ran.code, ran.err) == (1, "error: lost: 2; executed_twice: 1\n")
     assert json.loads(ran.out.splitlines()[-1])["lost"] == 2

@@ -12,7 +12,7 @@ REPORT = FACTS | dict.fromkeys(BOOTS, 1.5) | {_key(path, key): 2.5 for path in P
 
 @pytest.fixture
 def options(monkeypatch, tmp_path):
-    """What the experiment was told."""
+    """Return the options that the experiment received."""
     told = []
 
     @contextmanager
@@ -33,7 +33,7 @@ def test_json_is_one_line(atoll, options):
     assert ran.code == 0
     assert json.loads(ran.out) == REPORT
     assert ran.out.count("\n") == 1
-    assert options == [experiment.Options(guests=2, rounds=1, seconds=0.5)]
+    assert options == [experiment.GuestsOptions(guests=2, rounds=1, seconds=0.5)]
 
 
 def test_table_for_a_person(atoll, options):
@@ -41,7 +41,7 @@ def test_table_for_a_person(atoll, options):
     assert "4 of 4 guests answered; TCG, data path: userspace" in ran.out
     assert "GUESTS" in ran.out
     assert "VETH" in ran.out
-    assert options == [experiment.Options()]
+    assert options == [experiment.GuestsOptions()]
 
 
 def test_traffic_needs_two_guests(atoll, options):

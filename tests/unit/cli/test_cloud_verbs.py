@@ -1,4 +1,4 @@
-"""`atoll mesh, conflicts, site invite, leave, revoke`: what they ask a gateway, and how they tell it."""
+"""`atoll mesh`, `conflicts`, `site invite`, `leave` and `revoke`: their requests to a gateway, and their output."""
 
 import json
 
@@ -29,15 +29,15 @@ CONFLICT = {
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What gateways are asked; they give the answers that `asked.answer` has."""
+    """Return the list of requests to gateways, which answer with `asked.answer`."""
 
     class Asked(list):
         answer: object = None
 
     calls = Asked()
 
-    def ask(_state, site, method, path, body=None, timeout_s=0.0):
-        calls.append((site, method, path, body))
+    def ask(_state, site, verb, **fields):
+        calls.append((site, verb, fields))
         if isinstance(calls.answer, Exception):
             raise calls.answer
         return calls.answer
@@ -49,7 +49,7 @@ def asked(monkeypatch):
 def test_members_are_shown_as_the_site_sees_them(atoll, asked):
     asked.answer = MEMBERS
     lines = atoll("mesh").out.splitlines()
-    assert asked == [(None, "GET", "/members", None)]
+    assert asked == [(None, "members", {})]
     assert [line.split()[:2] for line in lines[1:]] == [["lyon", "unreachable"], ["nice", "alive"], ["paris", "here"]]
     assert "12.3 ms" in lines[2]
     assert json.loads(atoll("mesh", "nice", "--json").out) == MEMBERS
@@ -76,15 +76,15 @@ def test_conflicts_are_told(atoll, asked):
 def test_invitation_is_nothing_but_the_token(atoll, asked):
     asked.answer = {"token": "atoll1.abc"}
     assert atoll("site", "invite", "rome", "--at", "lyon", "--minutes", "5").out == "atoll1.abc\n"
-    assert asked == [("lyon", "POST", "/invite", {"name": "rome", "lifetime_s": 300.0})]
+    assert asked == [("lyon", "invite", {"name": "rome", "lifetime_s": 300.0})]
     assert json.loads(atoll("site", "invite", "rome", "--json").out) == asked.answer
 
 
 @pytest.mark.parametrize(
     ("words", "call", "told"),
     [
-        (["leave", "nice"], ("nice", "POST", "/leave", None), "left: nice"),
-        (["revoke", "nice", "--at", "paris"], ("paris", "POST", "/revoke", {"site": "nice"}), "revoked: nice"),
+        (["leave", "nice"], ("nice", "leave", {}), "left: nice"),
+        (["revoke", "nice", "--at", "paris"], ("paris", "revoke", {"revoked": "nice"}), "revoked: nice"),
     ],
 )
 def test_members_go(atoll, asked, words, call, told):
@@ -101,10 +101,10 @@ def test_nobody_goes_unasked(atoll, asked, words):
 
 
 def test_gateway_that_refuses_is_quoted(atoll, asked):
-    asked.answer = AtollError("mesh.refused", "there is or was a site nice: a name serves once", "choose another name")
+    asked.answer = AtollError("mesh.refused", "a site nice exists or existed: a name can be used only once", "choose another name")
     ran = atoll("site", "invite", "nice")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err == "error: there is or was a site nice: a name serves once\nhint: choose another name\n"
+    assert ran.err == "error: a site nice exists or existed: a name can be used only once\nhint: choose another name\n"
 
 
 def test_password_that_others_can_read_is_refused(atoll, tmp_path):

@@ -1,4 +1,4 @@
-"""What the verbs say of a compute site: its APIs are its control site's."""
+"""Verbs for a compute site, whose APIs are those of its control site."""
 
 import json
 
@@ -7,9 +7,8 @@ import pytest
 from atoll.cli import openstack as openstack_verb
 from atoll.cli.verb import complete_site
 from atoll.cloud import Cloud, parse_cloud
-from atoll.runtime import control
-from atoll.runtime.control import ProcessStatus
-from atoll.runtime.control import State as ProcessState
+from atoll.runtime import client
+from atoll.runtime.client import ProcessState, ProcessStatus
 from atoll.site import lifecycle, status
 from atoll.site.lifecycle import Outcome
 from atoll.site.state import State
@@ -17,7 +16,7 @@ from atoll.site.state import State
 
 @pytest.fixture
 def coast(directory) -> Cloud:
-    """A cloud of a full site and its compute site, which comes first; it doesn't run."""
+    """Write the files of a cloud with a compute site, which comes first, and its control site; it does not run."""
     state = State(directory)
     made = parse_cloud("sites:\n- {name: edge, kind: compute, control: paris}\n- name: paris\n", "c.yaml")
     sites = lifecycle._render(state, made, directory / "templates")
@@ -35,7 +34,7 @@ def test_env_leads_to_the_control_site_and_says_so(atoll, coast):
 def test_openstack_speaks_to_the_control_site(atoll, coast, monkeypatch):
     calls: list[dict[str, str]] = []
     monkeypatch.setattr(openstack_verb.os, "execve", lambda _path, _words, environment: calls.append(environment))
-    monkeypatch.setattr(control, "connect", lambda _root: object())
+    monkeypatch.setattr(client, "connect", lambda _root: object())
     assert atoll("openstack", "--site", "edge", "server", "list").code == 0
     assert calls[0]["OS_CLOUD"] == "paris"
 

@@ -1,4 +1,4 @@
-"""`atoll console`: the verb, and the terminal in a real one, at the other end of a real WebSocket."""
+"""`atoll console`: the verb, and the attached terminal with a real terminal and a real WebSocket."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from atoll.cli import terminal
-from atoll.runtime import control
+from atoll.runtime import client
 from atoll.site import console, wan
 
 PROGRAM = "import sys; from atoll.cli.terminal import attach; why = attach(sys.argv[1]); print(f'[{why}]', file=sys.stderr)"
@@ -58,7 +58,7 @@ async def piped(url: str, said: bytes) -> tuple[int, bytes, bytes]:
 
 
 class Terminal:
-    """A person's terminal, with the program in it."""
+    """A pseudo-terminal in which the program runs."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = pty.openpty()
@@ -108,7 +108,7 @@ def test_in_a_terminal_all_keys_but_one_go_to_the_guest():
         code, err = await there.end()
         assert (code, err) == (0, b"\r\n[]\n")
         assert b"".join(said) == b"root\r\x03\x1a\x11\x13\x04exit"
-        assert b"root" not in there.seen, "the guest echoes, the terminal does not"
+        assert b"root" not in there.seen, "the guest must echo the input, not the terminal"
 
     asyncio.run(serving(serve, use))
 
@@ -138,7 +138,7 @@ def test_the_guest_ends_it():
     asyncio.run(serving(serve, use))
 
 
-def test_what_is_piped_in_goes_to_the_guest_whatever_it_is():
+def test_piped_input_goes_to_the_guest_unchanged():
     async def serve(socket: web.WebSocketResponse) -> None:
         got = b""
         while len(got) < 300_001:
@@ -151,7 +151,7 @@ def test_what_is_piped_in_goes_to_the_guest_whatever_it_is():
     asyncio.run(serving(serve, use))
 
 
-def test_what_can_not_be_opened():
+def test_consoles_that_can_not_be_opened():
     async def use(url: str) -> None:
         for broken, why in ((url.replace("/x", "/refused"), b"the server does not run"), ("ws://127.0.0.1:1/", b"does not answer")):
             code, out, err = await piped(broken, b"")
@@ -165,7 +165,7 @@ def test_what_can_not_be_opened():
 @pytest.fixture
 def attached(monkeypatch):
     urls: list[str] = []
-    monkeypatch.setattr(control, "connect", lambda _root: object())
+    monkeypatch.setattr(client, "connect", lambda _root: object())
     monkeypatch.setattr(wan, "enter", lambda _state, _cloud, site: urls.append(f"in {site}"))
     monkeypatch.setattr(terminal, "attach", lambda url: urls.append(url) or "the guest's end of the console is closed")
     found = {"web": console.Console("web", "lyon", "ws://x/console/lyon/serial?token=t")}

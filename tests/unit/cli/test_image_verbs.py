@@ -1,5 +1,4 @@
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -7,14 +6,14 @@ import pytest
 
 import atoll.guest
 from atoll.guest import Built, Given
-from atoll.runtime import control
+from atoll.runtime import client
 from atoll.site import guest_image, wan
 from atoll.site.guest_image import Uploaded
 
 
 @pytest.fixture
 def built(tmp_path, monkeypatch) -> list[Given | None]:
-    """An image that is in the cache already; returns with which kernels it was asked for."""
+    """Put an image into the cache, and return the list of the kernels that it was requested with."""
     asked: list[Given | None] = []
     (tmp_path / "cached.img").write_bytes(b"disk")
 
@@ -29,7 +28,7 @@ def built(tmp_path, monkeypatch) -> list[Given | None]:
 
 @pytest.fixture
 def glance(monkeypatch) -> list[tuple[str, str, str]]:
-    """A cloud that runs, and whose Glance has no image; returns what was uploaded: to which site, which file, as what."""
+    """Simulate a running cloud whose Glance is empty; return the list of uploads: site, file and name."""
     uploaded: list[tuple[str, str, str]] = []
 
     class GuestImages:
@@ -40,7 +39,7 @@ def glance(monkeypatch) -> list[tuple[str, str, str]]:
             uploaded.append((self.site, file.name, name))
             return Uploaded("8c0a", made=len(uploaded) == 1)
 
-    monkeypatch.setattr(control, "connect", lambda _root: object())
+    monkeypatch.setattr(client, "connect", lambda _root: object())
     monkeypatch.setattr(wan, "enter", lambda *_arguments: None)
     monkeypatch.setattr(guest_image, "GuestImages", GuestImages)
     return uploaded
@@ -57,12 +56,12 @@ def test_with_a_file_it_copies_the_image(atoll, built, tmp_path):
     target = tmp_path / "guest.img"
     assert atoll("image", "build", str(target)).out == f"{target}\n"
     assert target.read_bytes() == b"disk"
-    assert not stat.S_IMODE(target.stat().st_mode) & 0o077, "where the person's umask is not known, for its owner alone"
+    assert not stat.S_IMODE(target.stat().st_mode) & 0o077, "with an unknown umask, the file must be for its owner alone"
 
 
 def test_file_is_found_from_here(atoll, built, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert atoll("image", "build", "guest.img").out == f"{os.getcwd()}/guest.img\n"  # noqa: PTH109
+    assert atoll("image", "build", "guest.img").out == f"{Path.cwd()}/guest.img\n"
 
 
 def test_given_kernel(atoll, built, tmp_path):
@@ -75,7 +74,7 @@ def test_given_kernel(atoll, built, tmp_path):
     [
         (["--kernel", "/dev/null"], "a kernel and its modules go together: expected both --kernel and --modules, or none"),
         (["--modules", "/"], "a kernel and its modules go together"),
-        (["--site", "paris"], "--site says where to upload to: expected --upload NAME too"),
+        (["--site", "paris"], "--site is the site to upload to: expected --upload NAME too"),
         (["--kernel", "/nowhere"], "Path '/nowhere' does not exist"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`atoll exec` and `atoll shell`, up to the point where another program takes over."""
+"""`atoll exec` and `atoll shell`, up to the `execve` of the program."""
 
 import os
 
@@ -13,7 +13,7 @@ TRIANGLE = "sites: [{name: paris}, {name: lyon}]\ntopology: {defaults: {delay: 5
 
 @pytest.fixture
 def became(monkeypatch):
-    """What took over: the arguments, and the umask at that moment."""
+    """Return the arguments of `execve`, and the umask at that moment."""
     calls: list[tuple[list[str], str]] = []
     monkeypatch.setattr(inside.os, "execve", lambda _path, words, environment: calls.append((words, environment["ATOLL_SITE"])))
     monkeypatch.setattr(inside, "connect", lambda _root: object())

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 
 from atoll.cli.group import EXIT_CODES, VERBS, cli
@@ -24,6 +25,11 @@ def test_expected_failure_is_one_line_and_a_hint(atoll, monkeypatch, directory):
     assert ran.err == f"error: it failed\nhint: try `atoll --state {directory} up` again\n"
 
 
+def test_a_name_in_an_error_does_not_command_the_terminal(atoll, monkeypatch):
+    monkeypatch.setattr(status, "status", raising(AtollError("site.failed", "no \x1b[2J\x9b1m\u202eserver\n   ^")))
+    assert atoll("status").err == "error: no \\x1b[2J\\x9b1m\\u202eserver\n   ^\n"
+
+
 def test_hint_is_left_out_if_there_is_none(atoll, monkeypatch):
     monkeypatch.setattr(status, "status", raising(AtollError("site.failed", "it failed")))
     assert atoll("status").err == "error: it failed\n"
@@ -41,7 +47,7 @@ def test_interrupted(atoll, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", raising(KeyboardInterrupt()))
     ran = atoll("up")
     assert ran.code == 130
-    assert "error: interrupted\nhint: what was begun goes on" in ran.err
+    assert "error: interrupted\nhint: operations that have begun go on" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -111,6 +117,20 @@ def test_each_verb_has_help_with_an_example(atoll, verb):
     assert "Args:" not in ran.out
 
 
+GROUPS = [name for name in VERBS if isinstance(cli.get_command(click.Context(cli), name), click.Group)]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_of_a_group_shows_whole_summaries(atoll, monkeypatch, group):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = atoll(group, "--help").out
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    commands = cli.get_command(click.Context(cli), group).commands.values()
+    for command in commands:
+        summary = " ".join(command.help.partition("\n\n")[0].split())
+        assert summary in " ".join(shown.split())
+
+
 def test_version_option(atoll):
     assert atoll("--version").out.startswith("atoll 0.")
 
@@ -129,6 +149,6 @@ def test_python_m_atoll():
 
 def test_every_verb_of_the_table_is_called_so():
     for name in VERBS:
-        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        command = cli.get_command(None, name)
         assert command is not None
         assert command.name == name

@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> str:
 
 
 class FakeWan(Wan):
-    """Answers as told."""
+    """A double of the WAN's client with fixed answers."""
 
     def __init__(self, asked: list[dict[str, object]], rtts: list[float | None]) -> None:
         self._asked, self._rtts = asked, rtts
@@ -47,7 +47,7 @@ class FakeWan(Wan):
 
 @pytest.fixture
 def wan(monkeypatch):
-    """Puts a WAN in place that measures these round trips where others are asked for."""
+    """Return a function that installs a WAN with given measured and expected round trips."""
 
     def wan_(asked: float | None = 10.0, rtts: tuple[float | None, ...] = (10.2, 10.3, None)) -> FakeWan:
         fake = FakeWan([{"from": "paris", "to": "lyon", "rtt_ms": asked, "jitter_ms": 0.0}], list(rtts))

@@ -4,11 +4,11 @@ from rich.console import Console
 
 from atoll.cli.output import duration, megabytes
 from atoll.cli.progress import Progress
-from atoll.runtime.events import Event, State
+from atoll.runtime.events import Event, ProcessState
 
 
 def event(name: str, state: str, seconds: float = 0.0, detail: str = "") -> Event:
-    return Event(name, State(state), seconds, detail)
+    return Event(name, ProcessState(state), seconds, detail)
 
 
 def console(*, terminal: bool) -> tuple[Console, io.StringIO]:

@@ -1,5 +1,4 @@
 import json
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -11,14 +10,13 @@ MEMBERS = ["paris", "lyon", "nice"]
 
 @pytest.fixture
 def gateway(monkeypatch):
-    """Answers for a gateway at paris that can't reach nice; returns what it was asked."""
+    """Simulate a gateway at paris that can't reach nice; return the requests to it."""
     asked = []
 
-    def ask(_state, site, method, path, body=None, timeout_s=0.0):
-        asked.append((site, method, path))
-        where = urlsplit(path)
-        if where.path == "/scope":
-            return explain(parse_qs(where.query)["text"][0], "paris", MEMBERS, ["lyon"], lambda a, b: 12.0)
+    def ask(_state, site, verb, **fields):
+        asked.append((site, verb, fields))
+        if verb == "scope":
+            return explain(fields["text"], "paris", MEMBERS, ["lyon"], lambda a, b: 12.0)
         return {"pending": pending}
 
     pending: list[dict[str, object]] = []
@@ -32,13 +30,13 @@ def test_explain_says_what_goes_where(atoll, gateway):
     assert "compute    created at paris and nice; listed from paris, nice; updated and deleted at all of them" in ran.out
     assert "network    refused: `paris % nice`: networks do not span sites yet" in ran.out
     assert "nice can't be reached from paris now" in ran.out
-    assert "identity   as without a scope, from paris" in ran.out
+    assert "identity   handled as without a scope, by paris" in ran.out
 
 
 def test_explain_as_json_of_another_site(atoll, gateway):
     ran = atoll("scope", "explain", "--json", "--site", "lyon", "{around: paris, 20ms}")
     assert json.loads(ran.out)["services"]["compute"]["sites"] == MEMBERS
-    assert gateway[0] == [("lyon", "GET", "/scope?text=%7Baround%3A%20paris%2C%2020ms%7D")]
+    assert gateway[0] == [("lyon", "scope", {"text": "{around: paris, 20ms}"})]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`atoll site`: what it asks for, and what it tells."""
+"""`atoll site`: the operations that it calls, and its output."""
 
 import json
 
@@ -10,7 +10,7 @@ from atoll.site.lifecycle import Outcome
 
 @pytest.fixture
 def asked(monkeypatch, cloud):
-    """What was asked of the sites."""
+    """Return the list of operations on sites."""
     calls = []
 
     def ends(verb, ran):

@@ -1,14 +1,14 @@
 import pytest
 
 from atoll.cli import tempest_conf as verb
-from atoll.runtime import control
-from atoll.site import tempest_resources
-from atoll.site.tempest_resources import Resources
+from atoll.runtime import client
+from atoll.tempest import resources as tempest_resources
+from atoll.tempest.resources import Resources
 
 
 @pytest.fixture
 def lookups(monkeypatch):
-    """The sites asked for, and whether their resources were to be made."""
+    """Return the list of requested sites, each with the flag to create resources."""
     asked: list[tuple[str, bool]] = []
 
     class Fake:
@@ -21,7 +21,7 @@ def lookups(monkeypatch):
             return Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("router",))
 
     monkeypatch.setattr(tempest_resources, "Lookup", Fake)
-    monkeypatch.setattr(control, "connect", lambda _root: object())
+    monkeypatch.setattr(client, "connect", lambda _root: object())
     return asked
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from atoll.cli import openstack as openstack_verb
-from atoll.runtime import control
-from atoll.runtime.control import ProcessStatus, State
+from atoll.runtime import client
+from atoll.runtime.client import ProcessState, ProcessStatus
 from atoll.site import lifecycle, status
 from atoll.site.lifecycle import Outcome
 
 
 @pytest.fixture
 def running(monkeypatch):
-    """The statuses that a supervisor tells, to be filled."""
+    """Return the list of statuses that the supervisor reports, for the test to fill."""
     found: list[ProcessStatus] = []
 
     class Fake:
@@ -29,7 +29,7 @@ def running(monkeypatch):
 
 
 def process(name: str, kind: str, state: str = "ready", pid: int | None = 42) -> ProcessStatus:
-    return ProcessStatus(name, kind, State(state), pid, 0.0, 1, 70_400_000 if pid else None, 200.0 if pid else None, None, "/log")
+    return ProcessStatus(name, kind, ProcessState(state), pid, 0.0, 1, 70_400_000 if pid else None, 200.0 if pid else None, None, "/log")
 
 
 # up
@@ -199,7 +199,7 @@ def test_env_without_a_cloud(atoll, directory):
 def executed(monkeypatch):
     calls: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(openstack_verb.os, "execve", lambda _path, words, environment: calls.append((words[1:], environment)))
-    monkeypatch.setattr(control, "connect", lambda _root: object())
+    monkeypatch.setattr(client, "connect", lambda _root: object())
     monkeypatch.setattr(Path, "exists", lambda _self: True)
     return calls
 
@@ -216,9 +216,7 @@ def executed(monkeypatch):
         (["--site", "lyon", "--", "x"], "lyon", ["--", "x"]),
     ],
 )
-def test_openstack_passes_on_everything(  # noqa: PLR0917
-    atoll, cloud, directory, executed, typed, site, passed
-):
+def test_openstack_passes_on_everything(atoll, cloud, directory, executed, typed, site, passed):
     assert atoll("openstack", *typed).code == 0
     words, environment = executed[0]
     assert words == passed

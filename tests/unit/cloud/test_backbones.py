@@ -8,7 +8,7 @@ from atoll.cloud.backbones import slug
 from atoll.cloud.geography import delay_ms
 from atoll.errors import AtollError
 
-# As the Internet Topology Zoo writes it: two cities with places, a label that comes twice, parallel links, a link to itself.
+# In the format of the Internet Topology Zoo: two cities with locations, a label used twice, parallel links, a link to itself.
 ZOO = """<?xml version="1.0" encoding="utf-8"?>
 <graphml xmlns="http://graphml.graphdrawing.org/xmlns">
   <key attr.name="label" attr.type="string" for="node" id="d1" />
@@ -26,7 +26,7 @@ ZOO = """<?xml version="1.0" encoding="utf-8"?>
 
 @pytest.fixture
 def cloud(tmp_path):
-    """Reads a cloud whose file is beside backbone.graphml and rtt.csv."""
+    """Return a function that reads a cloud whose file is beside backbone.graphml and rtt.csv."""
     (tmp_path / "backbone.graphml").write_text(ZOO, encoding="utf-8")
 
     def cloud_(text: str):
@@ -54,7 +54,7 @@ def test_places_and_defaults(cloud):
     assert (network.wires["paris", "x"].delay_ms, network.wires["paris", "x"].rate_mbit) == (1, 1000)
 
 
-def test_what_is_written_back_needs_no_file(cloud, tmp_path):
+def test_the_expanded_yaml_needs_no_file(cloud, tmp_path):
     made = cloud("sites: [{name: paris}]\ntopology: {backbone: {file: backbone.graphml}}")
     (tmp_path / "backbone.graphml").unlink()
     assert parse_cloud(dump_cloud(made), "again").network == made.network

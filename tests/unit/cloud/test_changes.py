@@ -1,4 +1,4 @@
-"""The cloud with one site more, and without some."""
+"""Clouds with added sites, and without removed ones."""
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_everything_said_about_a_site_goes_with_it():
     assert (wire.delay_ms, wire.jitter_ms, wire.loss) == (4, 1, 0)
 
 
-def test_what_falls_apart_is_refused():
+def test_a_removal_that_disconnects_sites_is_refused():
     chain = cloud("{links: [{between: [paris, lyon]}, {between: [lyon, nice]}]}")
     assert refused(without_sites, chain, ["lyon"]).startswith("without lyon: there is no way from paris to nice")
     star = cloud("{links: [{between: [paris, lyon]}, {between: [paris, nice]}, {between: [lyon, nice]}]}")

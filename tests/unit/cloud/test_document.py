@@ -4,7 +4,10 @@ from atoll.cloud import Cloud, dump_cloud, parse_cloud, read_cloud
 from atoll.errors import AtollError
 
 A_NAME = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
-KEYS = "name, kind, control, port, host, services, compute, network, network_services, bus, rabbit, durability, debug, options"
+KEYS = (
+    "name, kind, control, port, host, services, compute, network, network_services, bus, rabbit, database, durability, traffic, "
+    "cloudlet_cache_gib, debug, options"
+)
 URL = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/"
 
 BAD = {
@@ -99,7 +102,7 @@ sites:
 """
 
 
-def test_what_is_written_is_read_back_as_it_was():
+def test_a_written_cloud_is_read_back_unchanged():
     cloud = parse_cloud(OF_ALL_KINDS, "c.yaml")
     assert parse_cloud(dump_cloud(cloud), "again") == cloud
     assert "15010" in dump_cloud(cloud)

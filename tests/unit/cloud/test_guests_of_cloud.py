@@ -1,9 +1,9 @@
-"""Which sites run real guests."""
+"""The hypervisors of a cloud's sites: checks and defaults."""
 
 import pytest
 
 from atoll.cloud import Cloud, dump_cloud, parse_cloud
-from atoll.cloud.guests import settled
+from atoll.cloud.hypervisor_defaults import with_default_hypervisors
 from atoll.errors import AtollError
 
 MESH = {"preset": "mesh"}
@@ -15,7 +15,7 @@ def cloud(*sites, topology=MESH) -> Cloud:
 
 
 def choices(cloud_, able=True, fake=()):
-    return {site.name: (site.compute, site.network) for site in settled(cloud_, able=able, fake=fake).sites}
+    return {site.name: (site.compute, site.network) for site in with_default_hypervisors(cloud_, able=able, fake=fake).sites}
 
 
 REAL, FAKE = ("libvirt", "ovn"), ("fake", "fake")
@@ -26,7 +26,7 @@ def test_where_it_can_be_had_guests_are_real():
     assert choices(cloud("a", "b"), able=False) == {"a": FAKE, "b": FAKE}
 
 
-def test_what_is_said_holds():
+def test_explicit_choices_are_kept():
     mixed = cloud({"name": "a", "compute": "fake"}, {"name": "b", "compute": "libvirt"}, {"name": "c", "network": "fake"}, "d")
     assert choices(mixed) == {"a": FAKE, "b": REAL, "c": FAKE, "d": REAL}
     assert choices(mixed, able=False)["b"] == REAL
@@ -56,7 +56,7 @@ def test_site_without_nova_has_none():
 
 
 def test_choice_is_written_down_and_read_again():
-    chosen = settled(cloud("a", "b"), able=True, fake=["b"])
+    chosen = with_default_hypervisors(cloud("a", "b"), able=True, fake=["b"])
     assert parse_cloud(dump_cloud(chosen), "x").sites == chosen.sites
 
 
@@ -77,7 +77,7 @@ def test_choice_is_written_down_and_read_again():
         ([{"name": "a", "compute": "libvirt", "services": {"nova": False}}], MESH, "a runs no Nova: expected no `compute`"),
     ],
 )
-def test_what_does_not_go_together_is_one_line(sites, topology, text):
+def test_contradictory_fields_are_refused_in_one_line(sites, topology, text):
     import yaml
 
     data = {"sites": sites} | ({"topology": topology} if topology else {})

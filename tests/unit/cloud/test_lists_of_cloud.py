@@ -1,4 +1,4 @@
-"""`lists` in the cloud's YAML."""
+"""The field `lists` of the cloud's YAML."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from atoll.errors import AtollError
 SITES = "sites: [{name: paris}, {name: lyon}]\n"
 
 
-def test_it_is_read_and_written_back():
+def test_the_field_is_read_and_written_back():
     cloud = parse_cloud(f"{SITES}lists: strict\n", "cloud.yaml")
     assert cloud.lists == "strict"
     assert parse_cloud(dump_cloud(cloud), "again.yaml") == cloud

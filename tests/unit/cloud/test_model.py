@@ -16,7 +16,7 @@ def test_default_is_one_full_site():
 
 def test_ports_are_base_plus_last_digit_of_the_standard_port():
     standard = {"identity": 5000, "image": 9292, "compute": 8774, "metadata": 8775, "network": 9696, "placement": 8778}
-    # Atoll's own have what no service of OpenStack has; Zenoh's 7447 would be the image service's neighbour, and mean nothing.
+    # Atoll's own ports have the offsets that no OpenStack service has.
     assert {name: port % 10 for name, port in standard.items()} | {"gateway": 1, "peer": 3, "mesh": 7, "bus": 9} == PORT_OFFSETS
     assert len(set(PORT_OFFSETS.values())) == len(PORT_OFFSETS)
     assert Cloud.default().sites[0].ports["compute"] == 15004
@@ -39,7 +39,7 @@ def test_known_site_keeps_its_port_when_another_is_put_before_it():
 
 
 def test_same_ports_on_two_addresses_are_refused():
-    """Their internal APIs listen at the one loopback address of the machine."""
+    """The internal APIs of all sites listen on the machine's loopback address."""
     with pytest.raises(ValidationError, match="is a port of a too"):
         cloud({"name": "a", "port": 15000}, {"name": "b", "port": 15000, "host": "127.0.0.2"})
 
@@ -131,6 +131,7 @@ def test_full_sites_that_contradict_themselves(site, text):
         ({"bus": "zenoh"}, "a compute site has its control site's: expected no `bus`"),
         ({"rabbit": RABBIT}, "a compute site has its control site's: expected no `rabbit`"),
         ({"durability": "full"}, "a compute site has its control site's: expected no `durability`"),
+        ({"traffic": "stock"}, "a compute site has its control site's: expected no `traffic`"),
         ({"options": {"neutron": {}}}, "a compute site runs nova-compute alone: expected options of nova"),
     ],
 )

@@ -77,5 +77,5 @@ def test_way_is_found_wherever_there_is_one(made):
 
 
 @given(networks())
-def test_what_travels_is_the_same_network(made):
+def test_a_network_survives_json(made):
     assert Network.from_json(made.to_json()) == made

@@ -1,4 +1,4 @@
-"""What a cloud's YAML may say about network services."""
+"""The network services in a cloud's YAML."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_list_is_kept():
         ("[7]", "expected a list of network services, such as [firewall, bgp], got 7"),
     ],
 )
-def test_what_is_no_list_of_names_is_refused(said, meant):
+def test_a_value_that_is_no_list_of_names_is_refused(said, meant):
     message = complaint(f"  network_services: {said}")
     assert message.startswith("c.yaml:3: sites[0].network_services")
     assert message.endswith(f": {meant}")
@@ -55,7 +55,7 @@ def test_data_plane_that_is_not_said_yet_is_not_judged_yet():
     assert text.startswith("firewall does not work with `network: fake`")
 
 
-def test_what_every_site_has_may_be_named():
+def test_services_that_every_site_has_may_be_named():
     parse_cloud(f"{SITE}  compute: fake\n  network_services: [qos, segments, port-forwarding, metering]", "c.yaml")
 
 

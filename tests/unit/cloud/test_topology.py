@@ -21,7 +21,7 @@ BAD = {
     "topology:\n  defaults: {delay: 10}": f"3: topology.defaults.delay: {DURATION}, got 10",
     "topology:\n  defaults: {delay: 61s}": f"3: topology.defaults.delay: {DURATION}, got the text '61s'",
     "topology:\n  defaults: {rate: 0mbit}": "3: topology.defaults.rate: "
-    "expected a rate such as 100mbit, or `unlimited`, got the text '0mbit'",
+    "expected a rate from 1kbit to 30gbit, such as 100mbit, or `unlimited`, got the text '0mbit'",
     "topology:\n  defaults: {loss: 101%}": "3: topology.defaults.loss: "
     "expected a percentage from 0% to 100%, such as 0.5%, got the text '101%'",
     "topology:\n  defaults: {dely: 1ms}": "3: topology.defaults: unknown key `dely` (did you mean `delay`?): "
@@ -132,7 +132,7 @@ def test_distances():
     assert delay_ms((48.8566, 2.3522), (40.7128, -74.0060)) == pytest.approx(5837 * 1.25 / 200, abs=0.02)
 
 
-def test_what_is_written_is_read_back_as_it_was():
+def test_a_written_cloud_is_read_back_unchanged():
     text = (
         "topology:\n  preset: star\n  center: b\n  distance: true\n  locations: {a: [1, 2.5], b: [3, 4], c: [5, 6]}\n"
         "  groups: {x: [a, c]}\n  constraints: [{between: [x, b], jitter: 1ms, one_way: true}]\n  routers: [{name: r, location: [7, 8]}]\n"

@@ -1,4 +1,4 @@
-"""`trust` and `homed` in the cloud's YAML."""
+"""The fields `trust` and `homed` of the cloud's YAML."""
 
 import pytest
 
@@ -18,7 +18,7 @@ homed:
 """
 
 
-def test_it_is_read_and_written_back():
+def test_the_field_is_read_and_written_back():
     cloud = parse_cloud(GOOD, "cloud.yaml")
     assert cloud.trust == {"lyon": "local-admin", "from-elsewhere": "full"}
     assert {each.key: each.sites for each in cloud.homed} == {"domain/2f0c5a": ("paris",), "project/77aa": ("paris", "lyon")}
@@ -49,7 +49,7 @@ def test_by_default_every_site_is_trusted_and_nothing_is_homed():
         ("homed: paris\n", 2, "a list such as"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text, line, words):
+def test_errors_name_their_line(text, line, words):
     with pytest.raises(AtollError) as error:
         parse_cloud(f"sites: [{{name: paris}}]\n{text}", "cloud.yaml")
     assert error.value.message.startswith(f"cloud.yaml:{line}: "), error.value.message

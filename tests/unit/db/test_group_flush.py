@@ -1,12 +1,14 @@
-"""Commits are on the disk when they return: each waits for a flush that began after it, and one flush serves many."""
+"""Group flush: a commit returns after a flush that began after it, and one flush serves many commits."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -22,7 +24,7 @@ PATIENCE_S = 10.0
 
 
 class Disk:
-    """`fdatasync` in the test's hands: it notes what the log held, and waits or fails if told so."""
+    """A replacement for `fdatasync` that records the content of the log, and waits or fails as the test asks."""
 
     def __init__(self, database: Path) -> None:
         self.log = Path(f"{database}-wal")
@@ -44,7 +46,7 @@ class Disk:
         self.flushed.append(there)
 
     def holds(self, word: str) -> bool:
-        """True if a flush that is over has begun when the log held this."""
+        """Return whether a finished flush began when the log held this word."""
         return any(word in there for there in self.flushed)
 
 
@@ -89,13 +91,13 @@ def test_a_commit_returns_when_a_flush_that_began_after_it_is_over(engine: Engin
 
 
 def test_one_flush_serves_all_who_committed_before_it_began(engine: Engine, disk: Disk) -> None:
-    """The first to commit flushes alone; who commits meanwhile is not served by that flush, and all of them by the next."""
+    """The first commit is flushed alone; commits made meanwhile are not served by that flush, but all of them by the next."""
     disk.go.clear()
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(write, engine, "anemone")
         assert disk.begun.acquire(timeout=PATIENCE_S)
         others = [pool.submit(write, engine, f"coral-{number}") for number in range(8)]
-        _await(lambda: len(words(engine)) == 9)  # committed, and seen by readers
+        _await(lambda: len(words(engine)) == 9)  # committed, and visible to readers
         assert not any(each.done() for each in (first, *others))
         disk.go.set()
         for each in (first, *others):
@@ -153,19 +155,19 @@ def test_a_commit_that_cannot_be_flushed_is_no_success_and_nothing_is_written_af
     before = words(engine)
     with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
         write(engine, "dulse")
-    assert words(engine) == before, "what can't be made durable is not written"
+    assert words(engine) == before, "a commit that can't be made durable must not be written"
     assert disk.flushed == []
 
 
 def _refused(write: Future[None]) -> None:
-    with pytest.raises(OperationalError, match="disk I/O error: what is committed can't be flushed to the disk: Input/output error"):
+    with pytest.raises(OperationalError, match="disk I/O error: commits can't be flushed to the disk: Input/output error"):
         write.result(PATIENCE_S)
 
 
 def test_the_next_process_brings_what_was_left_into_the_database_before_it_writes(
     engine: Engine, disk: Disk, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flush that fails leaves a log of which nobody knows what is on the disk: the next one begins another."""
+    """After a failed flush the content of the disk is unknown: the next process begins another log."""
     disk.failure = OSError(errno.EIO, os.strerror(errno.EIO))
     with pytest.raises(OperationalError):
         write(engine, "anemone")
@@ -181,10 +183,10 @@ def test_the_next_process_brings_what_was_left_into_the_database_before_it_write
 
 
 def test_the_log_that_is_flushed_is_the_one_that_is_written(engine: Engine, disk: Disk) -> None:
-    """SQLite removes the log with the last connection, and makes another."""
+    """SQLite removes the log with the last connection, and creates another."""
     write(engine, "anemone")
     first = disk.files[-1]
-    keeper = os.open(disk.log, os.O_RDONLY)  # its number is not given to the next
+    keeper = os.open(disk.log, os.O_RDONLY)  # so that its inode number is not reused
     engine.dispose()
     assert not disk.log.exists()
     write(engine, "coral")
@@ -239,3 +241,69 @@ def _await(holds: Callable[[], bool]) -> None:
             return
         tick.wait(0.005)
     raise AssertionError("it does not come to hold")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 and later warn of a fork beside threads
+def test_process_that_forks_during_a_flush_leaves_a_child_that_can_write(engine: Engine, disk: Disk, database: Path) -> None:
+    disk.go.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(write, engine, "anemone")
+        assert disk.begun.acquire(timeout=PATIENCE_S)
+        second = pool.submit(write, engine, "coral")  # waits for the flush
+        _await(lambda: len(words(engine)) == 2)
+        assert _in_child(lambda: _write_anew(database, "w01")) == 0
+        disk.go.set()
+        first.result(PATIENCE_S)
+        second.result(PATIENCE_S)
+    assert words(engine) == ["anemone", "coral", "w01"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_process_that_forks_while_others_write_leaves_a_child_that_can_lock(database: Path) -> None:
+    """Only the thread that forks exists in the child: nobody else can hold, or release, a lock there."""
+    lock, held, done = sqlite.write_lock(str(database)), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        lock.acquire()
+        held.set()
+        done.wait(PATIENCE_S)
+        lock.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        assert held.wait(PATIENCE_S)
+        assert _in_child(lambda: sqlite.write_lock(str(database)).acquire()) == 0
+        done.set()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_thread_that_forks_keeps_its_lock(database: Path) -> None:
+    lock = sqlite.write_lock(str(database))
+    lock.acquire()
+    assert _in_child(lock.acquire) == 1, "it would wait for itself"
+    assert _in_child(lock.release) == 0
+    lock.release()
+
+
+def _write_anew(database: Path, word: str) -> None:
+    os.fdatasync = os.fsync
+    engine = create_engine(f"sqlite:///{database}?plugin=atoll")
+    write(engine, word)
+
+
+def _in_child(work: Callable[[], object]) -> int:
+    """Run a function in a forked process, and return the exit status; a process that hangs is killed."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + PATIENCE_S
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(ended[1])

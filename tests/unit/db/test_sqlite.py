@@ -1,4 +1,4 @@
-"""The SQLite plugin: readers never wait, writers queue, nobody meets "database is locked"."""
+"""The SQLite plugin: readers never wait, writers queue, and none of them gets "database is locked"."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_transaction_that_read_may_still_write_after_another_commit(engine: Engi
 
 
 def test_stock_sqlite_would_fail_there(engine: Engine, tmp_path: Path) -> None:
-    """The fault that the plugin cures exists: else the test above could not fail."""
+    """The fault that the plugin cures exists: otherwise the test above could not fail."""
     late = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     late.execute("BEGIN")
     late.execute("SELECT * FROM accounts").fetchall()
@@ -135,7 +135,7 @@ def test_thread_that_would_wait_for_itself_is_told(engine: Engine) -> None:
 
 
 def test_many_readers_run_at_once(engine: Engine) -> None:
-    """Eight readers are inside their transactions at the same time: a barrier that only passes if none waits for another."""
+    """Eight readers are in their transactions at the same time: the barrier passes only if none waits for another."""
     barrier = threading.Barrier(8, timeout=10)
 
     def read(_index: int) -> None:

@@ -1,4 +1,4 @@
-"""How oslo.db begins transactions on SQLite: the plugin forestalls it by a mark that is an inside of oslo.db."""
+"""Transactions of oslo.db on SQLite: the plugin keeps oslo.db from beginning them, by an internal mark of oslo.db."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event, text
 
 
 def statements(engine: Engine) -> list[str]:
-    """What goes through SQLAlchemy in two transactions, the second one on the same connection."""
+    """Return the statements of two transactions in SQLAlchemy, the second one on the same connection."""
     said: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda _conn, _cursor, statement, *_: said.append(statement))
     with engine.connect() as connection:
@@ -17,18 +17,18 @@ def statements(engine: Engine) -> list[str]:
         connection.execute(text("SELECT 2"))
         assert connection.info.get("in_transaction") is True
         connection.rollback()
-        assert "in_transaction" not in connection.info, "oslo.db takes the mark away at the end"
+        assert "in_transaction" not in connection.info, "oslo.db must remove its mark at the end of a transaction"
     engine.dispose()
     return said
 
 
 def test_oslo_db_begins_transactions_itself(tmp_path: Path) -> None:
-    """If this fails, oslo.db has stopped doing it, and `_forestall_begin` of db/sqlite.py can go."""
+    """If this fails, oslo.db no longer begins transactions itself, and `_forestall_begin` of db/sqlite.py can be removed."""
     assert statements(engines.create_engine(f"sqlite:///{tmp_path}/x.db")) == ["BEGIN", "SELECT 1", "BEGIN", "SELECT 2"]
 
 
 def test_oslo_db_honours_the_mark_of_the_plugin(tmp_path: Path) -> None:
-    """If this fails, oslo.db looks for another mark, or the plugin's listener is not called first any more."""
+    """If this fails, oslo.db looks for another mark, or no longer calls the plugin's listener first."""
     assert statements(engines.create_engine(f"sqlite:///{tmp_path}/x.db?plugin=atoll")) == ["SELECT 1", "SELECT 2"]
 
 
@@ -39,7 +39,7 @@ def test_transaction_is_open_all_the_same(tmp_path: Path, end: str) -> None:
         connection.execute(text("CREATE TABLE t (x)"))
     with engine.connect() as connection:
         connection.execute(text("INSERT INTO t VALUES (1)"))
-        assert connection.connection.dbapi_connection.in_transaction  # type: ignore[union-attr]
+        assert connection.connection.dbapi_connection.in_transaction
         getattr(connection, end)()
         assert len(connection.execute(text("SELECT x FROM t")).all()) == (end == "commit")
     engine.dispose()

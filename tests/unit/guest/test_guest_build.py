@@ -15,12 +15,12 @@ def silent(_text: str) -> None:
 
 @pytest.fixture
 def tools(monkeypatch, tmp_path):
-    """A machine with all programs, whose kernel is a package; disks are a few words. Returns what was said."""
+    """Simulate a machine with all programs, a kernel package and tiny disks; return the messages of the build."""
     package = kernel.Package(tmp_path / "linux-image-6.1.0-1-cloud-amd64_6.1-1_amd64.deb")
 
     @contextmanager
     def opened(_self):
-        yield kernel.Kernel(tmp_path / "vmlinuz", tmp_path / "6.1.0-1-cloud-amd64")
+        yield kernel.GuestKernel(tmp_path / "vmlinuz", tmp_path / "6.1.0-1-cloud-amd64")
 
     monkeypatch.setattr(programs, "check", lambda _packages=None: None)
     monkeypatch.setattr(image, "find", lambda _given, _cache, _say: package)
@@ -84,7 +84,7 @@ def test_missing_packages_are_named_at_once(tmp_path, monkeypatch):
     with pytest.raises(AtollError) as caught:
         build(tmp_path / "cache", None, silent)
     assert caught.value.kind.code == "image.requirement"
-    assert caught.value.message == "the guest image can't be made without Debian's busybox-static and cpio and mtools and syslinux"
+    assert caught.value.message == "the guest image can't be built without Debian's busybox-static and cpio and mtools and syslinux"
     assert caught.value.hint == "`sudo apt-get install --no-install-recommends busybox-static cpio mtools syslinux`"
     assert not (tmp_path / "cache").exists()
 
@@ -117,7 +117,7 @@ def test_configuration_of_the_boot_loader():
     lines = disk.CONFIGURATION.splitlines()
     assert lines[:2] == ["DEFAULT atoll", "PROMPT 0"]
     assert lines[-1].startswith("  APPEND console=tty0 console=ttyS0,115200 quiet ")
-    assert max(map(len, lines)) < 255, "syslinux reads no longer ones"
+    assert max(map(len, lines)) < 255, "syslinux reads lines of at most 254 bytes"
 
 
 def test_disks_have_room_for_what_guests_write():

@@ -19,7 +19,7 @@ def silent(_text: str) -> None:
 
 
 def vmlinuz(path: Path, version: str) -> Path:
-    """A file with the header of a kernel."""
+    """Write a file with the header of a kernel."""
     head = bytearray(0x1000)
     head[0x202:0x206] = b"HdrS"
     struct.pack_into("<H", head, 0x20E, 0x300)
@@ -31,7 +31,7 @@ def vmlinuz(path: Path, version: str) -> Path:
 
 
 def install(system: Path, version: str) -> None:
-    """A kernel as if it were installed below `system`."""
+    """Write the files of an installed kernel below `system`."""
     vmlinuz(system / "boot" / f"vmlinuz-{version}", version)
     modules = system / "lib" / "modules" / version
     modules.mkdir(parents=True)
@@ -47,7 +47,7 @@ def cache(tmp_path) -> Path:
 
 @pytest.fixture
 def apt(monkeypatch):
-    """Instead of apt and dpkg: a list of what was run. Downloads make an empty package."""
+    """Replace apt and dpkg, and return the list of commands; a download creates an empty package."""
     ran = []
 
     def run(command, directory=None, entered=b""):
@@ -69,7 +69,7 @@ def test_a_given_kernel_is_taken(tmp_path, cache):
 
 def test_a_given_kernel_and_modules_of_another(tmp_path):
     given = kernel.Given(vmlinuz(tmp_path / "k", "6.9-own"), tmp_path / "6.8-other")
-    with pytest.raises(AtollError, match=r"k is Linux 6.9-own, and .*6.8-other has the modules of another"):
+    with pytest.raises(AtollError, match=r"k is Linux 6.9-own, but .*6.8-other has the modules of another version"):
         given.check()
 
 
@@ -133,6 +133,6 @@ def test_nothing_is_left_of_a_fetch_that_fails(tmp_path, cache, apt, monkeypatch
 
 def test_apt_that_knows_no_kernel(tmp_path, cache, apt, monkeypatch):
     monkeypatch.setattr(programs, "run", lambda *_arguments: "")
-    with pytest.raises(AtollError, match="apt knows no linux-image-cloud-amd64") as caught:
+    with pytest.raises(AtollError, match="apt has no package linux-image-cloud-amd64") as caught:
         kernel.find(None, cache, silent, tmp_path)
     assert "apt-get update" in (caught.value.hint or "")

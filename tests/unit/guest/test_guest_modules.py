@@ -21,7 +21,7 @@ kernel/fs/ntfs3/ntfs3.ko.xz:
 
 @pytest.fixture
 def directory(tmp_path) -> Path:
-    """The modules of a kernel."""
+    """Write the modules of a kernel, and return their directory."""
     (tmp_path / "modules.dep").write_text(DEP)
     for path in modules.parse(DEP):
         file = tmp_path / path

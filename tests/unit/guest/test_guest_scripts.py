@@ -1,4 +1,4 @@
-"""The guest's own scripts, run by the busybox that it would have."""
+"""The guest's scripts, run by the busybox that it would have."""
 
 import json
 import subprocess
@@ -47,20 +47,20 @@ def test_json_becomes_lines(indent):
         ".meta.list.1\ttrue",
         ".meta.list.2\tnull",
         '.meta.list.3.deep\ta\\b"c',
-        ".name\tdémo {1}, [2]: ??",  # beyond the first plane
+        ".name\tdémo {1}, [2]: ??",  # characters beyond the Basic Multilingual Plane
         ".public_keys.my.key\tssh-ed25519 AAAA me ",
         ".last\t-1.5",
     ]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": ', '{"a": "b', "<html>no</html>", '{"a" "b" ] : }}', "[[[[", '"\\'])
-def test_what_is_no_json_comes_to_an_end(text):
+def test_malformed_json_comes_to_an_end(text):
     flat(text)
 
 
 @pytest.fixture
 def guest(tmp_path) -> Path:
-    """Scripts that read `common` find this one, which notes what they would do."""
+    """Replace the script `common`, which other scripts read, by one that records their actions."""
     noted = tmp_path / "noted"
     run_directory = tmp_path / "run"
     (run_directory / "eth0").mkdir(parents=True)
@@ -91,7 +91,7 @@ def test_dhcp_sets_address_mtu_and_the_router(guest):
 
 
 def test_name_servers_of_both_kinds_are_used(guest):
-    """dhcpcd, which is for IPv6, calls the same script, and sets the address by itself."""
+    """The DHCPv6 client dhcpcd calls the same script, and sets the address itself."""
     dhcp(guest, "bound", ip="10.0.0.5", mask="24", dns="10.0.0.2")
     noted = (guest / "noted").read_text()
     run("sh", str(guest / "dhcp"), PATH="/bin:/usr/bin", interface="eth0", reason="BOUND6", new_dhcp6_name_servers="fd00::2 fd00::3")
@@ -113,12 +113,12 @@ def test_a_lost_lease_takes_the_address_away(guest):
 
 
 def curl(directory: Path, *words: str) -> str:
-    """How the guest's curl calls wget."""
+    """Return the arguments with which the guest's curl calls wget."""
     wget = directory / "wget"
     wget.write_text('#!/bin/sh\necho "$@"\n')
     wget.chmod(0o755)
     script = directory / "curl"
-    script.write_text((ROOT / "bin" / "curl").read_text().replace(" wget -q", f" {wget} -q"))  # busybox would take its own
+    script.write_text((ROOT / "bin" / "curl").read_text().replace(" wget -q", f" {wget} -q"))  # busybox would run its own wget
     return run("sh", str(script), *words, PATH="/bin:/usr/bin")
 
 
@@ -136,7 +136,7 @@ def test_curl_asks_wget(tmp_path, asked, done):
 
 
 @pytest.mark.parametrize("asked", [["-X", "PUT", "http://host/"], ["-F", "a=b", "http://host/"], []])
-def test_what_curl_does_not_know_fails(tmp_path, asked):
+def test_unknown_options_of_curl_fail(tmp_path, asked):
     with pytest.raises(subprocess.CalledProcessError):
         curl(tmp_path, *asked)
 

@@ -1,4 +1,4 @@
-"""The real client, against a server that writes down what it is asked."""
+"""The real client, against a server that records its requests."""
 
 import json
 import os
@@ -20,6 +20,7 @@ class Cloud(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.seen: list[tuple[str, str | None]] = []
+        self.traces: list[tuple[str | None, str | None]] = []
         self.strict: list[str | None] = []
         self.missing = ""
 
@@ -51,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: object) -> None:
         self.server.seen.append((f"{self.command} {self.path.split('?')[0]}", self.headers["X-Scope"]))
         self.server.strict.append(self.headers["X-Atoll-Strict"])
+        self.server.traces.append((self.headers.get("traceparent"), self.headers.get("tracestate")))
         data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -77,13 +79,13 @@ def cloud() -> Iterator[Cloud]:
 
 
 def openstack(cloud: Cloud, *arguments: str, **variables: str) -> list[tuple[str, str | None]]:
-    """What the client asked, and the header that came with it."""
+    """Run the client; return its requests, and the header of each."""
     run(cloud, *arguments, **variables)
     return cloud.seen
 
 
 def run(cloud: Cloud, *arguments: str, **variables: str) -> str:
-    """What the client wrote to standard error."""
+    """Run the client; return its standard error."""
     account = {
         "OS_AUTH_URL": cloud.url + "/identity/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p", "OS_PROJECT_NAME": "p",
         "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default", "OS_IDENTITY_API_VERSION": "3", "NO_PROXY": "127.0.0.1",
@@ -106,6 +108,15 @@ def test_every_request_carries_the_variable(cloud):
 
 def test_without_either_there_is_no_header(cloud):
     assert {scope for _, scope in openstack(cloud)} == {None}
+
+
+def test_every_request_belongs_to_the_trace_that_the_environment_names(cloud):
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    run(cloud, TRACEPARENT=parent, TRACESTATE="atoll=client@")
+    assert set(cloud.traces) == {(parent, "atoll=client@")}
+    cloud.traces.clear()
+    run(cloud)
+    assert set(cloud.traces) == {(None, None)}
 
 
 def test_strict_goes_with_every_request(cloud):

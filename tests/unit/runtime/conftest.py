@@ -1,4 +1,4 @@
-"""A supervisor of its own for each test that asks for one."""
+"""Fixtures of the runtime's tests: each test has a supervisor of its own."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from handling import await_exit
 
 from atoll.errors import AtollError
 from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, Namespace, unshare
-from atoll.runtime.control import Control, connect, ensure_supervisor
+from atoll.runtime.client import SupervisorClient, connect, ensure_supervisor
 from atoll.runtime.spec import Process
 
 HERE = Path(__file__).parent
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A state directory whose supervisor, if there is one in the end, is ended."""
+    """Yield a state directory, and shut down its supervisor, if one runs, after the test."""
     monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     state = tmp_path / "state"
     yield state
@@ -32,7 +32,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture
-def control(directory: Path) -> Control:
+def control(directory: Path) -> SupervisorClient:
     return ensure_supervisor(directory)
 
 
@@ -41,21 +41,21 @@ MakeProcess = Callable[..., Process]
 
 @pytest.fixture
 def process(tmp_path: Path) -> MakeProcess:
-    """Makes a process whose entry is in programs.py and whose `file` argument is in the test's directory."""
+    """Return a function that makes a process with an entry in programs.py and a `file` argument in the test's directory."""
 
     def make(entry: str, name: str | None = None, **fields: object) -> Process:
         name = name or f"paris/{entry}"
         fields.setdefault("fork_server", "server")
         fields.setdefault("arguments", {"file": str(tmp_path / "file")})
         fields.setdefault("log", str(tmp_path / "state" / "log" / f"{name}.log"))
-        return Process(name=name, entry=f"programs:{entry}", **fields)  # type: ignore[arg-type]
+        return Process(name=name, entry=f"programs:{entry}", **fields)  # type: ignore[arg-type]  # any field
 
     return make
 
 
 @pytest.fixture
 def network() -> Iterator[Namespace]:
-    """A network namespace with a working loopback, held by a child process."""
+    """Yield a network namespace with a working loopback, which a child process holds."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,11 +1,11 @@
-"""What the tests do with plans and processes."""
+"""Functions for plans and processes in the runtime's tests."""
 
 import os
 import select
 import signal
 from contextlib import suppress
 
-from atoll.runtime.control import Control
+from atoll.runtime.client import SupervisorClient
 from atoll.runtime.spec import ForkServer, Plan, Process
 
 SERVERS = (ForkServer("base", "programs:preload"), ForkServer("server", "programs:preload", "base"))
@@ -15,12 +15,12 @@ def plan(*processes: Process, fork_servers: tuple[ForkServer, ...] = SERVERS) ->
     return Plan(fork_servers, processes)
 
 
-def pids(control: Control) -> dict[str, int]:
+def pids(control: SupervisorClient) -> dict[str, int]:
     return {status.name: status.pid for status in control.status() if status.pid is not None}
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> None:
-    """Send a signal and wait until the process is gone."""
+    """Send a signal, and wait until the process has ended."""
     descriptor = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(descriptor, signum)

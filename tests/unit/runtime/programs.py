@@ -1,4 +1,4 @@
-"""What the real-process tests run. Imported by fork servers, so it imports nothing but the standard library."""
+"""Entries of the processes in the tests. Fork servers import this module, so it imports only the standard library."""
 
 # ruff: noqa: T201 - the output is the log
 
@@ -40,7 +40,7 @@ def hook(child: Child) -> None:
 
 
 def greeter(child: Child) -> None:
-    """Answers each connection with its pid and the first pid that was preloaded."""
+    """Answer each connection with the pid of this process and the first preloaded pid."""
     (listener,) = child.sockets
     listener.settimeout(None)
 
@@ -56,7 +56,7 @@ def greeter(child: Child) -> None:
 
 
 def write(child: Child) -> None:
-    """A job: appends a line to a file."""
+    """Append a line to a file; for a job."""
     with Path(child.arguments["file"]).open("a") as file:
         file.write(child.name + "\n")
 
@@ -81,7 +81,7 @@ def waiting_for_godot() -> None:
 
 
 def crash_once(child: Child) -> None:
-    """Becomes ready at the second try."""
+    """Become ready at the second attempt."""
     marker = Path(child.arguments["file"])
     if not marker.exists():
         marker.touch()
@@ -90,7 +90,7 @@ def crash_once(child: Child) -> None:
 
 
 def report(child: Child) -> None:
-    """A job: writes what a process can see of itself."""
+    """Write the properties of this process to a file; for a job."""
     descriptors = {}
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
@@ -110,7 +110,7 @@ def report(child: Child) -> None:
 
 
 def parent_of_others(child: Child) -> None:
-    """Starts a program of its own and is ready."""
+    """Start a program, and become ready."""
     program = subprocess.Popen(["sleep", "60"])
     Path(child.arguments["file"]).write_text(str(program.pid))
     child.ready()
@@ -126,7 +126,7 @@ def callbacks(child: Child) -> None:
 
 
 def slow_job(child: Child) -> None:
-    """A job that cleans up when it is stopped."""
+    """Clean up when the process is stopped; for a job."""
     file = Path(child.arguments["file"])
     file.touch()
     try:

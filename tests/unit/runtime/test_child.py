@@ -1,4 +1,4 @@
-"""A child by itself, without a supervisor."""
+"""`Child` in a process without a supervisor."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The control socket: who may speak, what is refused, and that no client can hurt the supervisor."""
+"""The supervisor's control socket: permissions, refused requests, and clients that can't harm the supervisor."""
 
 import json
 import os
@@ -13,21 +13,22 @@ from pathlib import Path
 import pytest
 from handling import kill, pids, plan
 
-from atoll import wire
+from atoll.control import sockets
+from atoll.control.messages import encode
 from atoll.errors import AtollError
-from atoll.runtime import control as control_module
-from atoll.runtime.control import Control, State, connect, ensure_supervisor
+from atoll.runtime import client
+from atoll.runtime.client import ProcessState, SupervisorClient, connect, ensure_supervisor
 
 pytestmark = pytest.mark.timeout(30)
 
 
 def ask(control, line):
-    with wire.connect(control.path, 5.0) as connection:
+    with sockets.connect(control.path, 5.0) as connection:
         connection.sendall(line)
         return json.loads(connection.makefile().readline())
 
 
-def test_there_is_none_before_it_is_started(directory):
+def test_no_supervisor_exists_before_it_is_started(directory):
     assert connect(directory) is None
     assert connect(directory / "deeper") is None
 
@@ -94,7 +95,7 @@ def test_nonsense_is_refused_and_harmless(control, line, expected):
 
 
 def test_an_endless_line_is_refused(control, monkeypatch):
-    with wire.connect(control.path, 5.0) as connection:
+    with sockets.connect(control.path, 5.0) as connection:
         chunk = b"x" * (1 << 20)
         with pytest.raises(OSError, match=r"Broken pipe|Connection reset"):
             for _ in range(64):
@@ -113,7 +114,7 @@ def test_a_second_command_is_refused_while_one_runs(control, process):
 
 
 def stop_when_free(control, names=None):
-    """The supervisor learns that a command is over when it comes round to reading; a ping goes through the same loop."""
+    """Stop processes, with a ping before each retry: the supervisor notices a closed connection in the same loop."""
     for _ in range(100):
         try:
             return list(control.stop(names))
@@ -125,7 +126,7 @@ def stop_when_free(control, names=None):
 def test_a_client_that_leaves_frees_the_way_and_stops_nothing(control, process):
     events = control.start(plan(process("service"), process("hang")))
     for event in events:
-        if event.process == "paris/service" and event.state is State.READY:
+        if event.process == "paris/service" and event.state is ProcessState.READY:
             break
     events.close()
     stop_when_free(control, ["paris/hang"])
@@ -134,12 +135,12 @@ def test_a_client_that_leaves_frees_the_way_and_stops_nothing(control, process):
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(control, process):
-    with wire.connect(control.path, 5.0) as deaf:
+    with sockets.connect(control.path, 5.0) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         many = plan(*(process("service", f"paris/{number}") for number in range(10)))
-        deaf.sendall(wire.encode({"verb": "start", "plan": many.to_json()}))
-        # A process has a pid before it is ready, and until then the start is not over.
-        while sum(status.state is State.READY for status in control.status()) < 14:
+        deaf.sendall(encode({"verb": "start", "plan": many.to_json()}))
+        # A process has a pid before it is ready; the start ends only when all are ready.
+        while sum(status.state is ProcessState.READY for status in control.status()) < 14:
             pass
         stop_when_free(control)
     assert len(pids(control)) == 4
@@ -170,7 +171,7 @@ def test_a_supervisor_that_does_not_answer_is_not_replaced(control, directory, m
     pid = control.ping()["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        monkeypatch.setattr(control_module, "_ANSWER_S", 0.1)
+        monkeypatch.setattr(client, "_ANSWER_S", 0.1)
         with pytest.raises(AtollError) as caught:
             ensure_supervisor(directory)
         assert caught.value.kind.code == "runtime.unreachable"
@@ -179,8 +180,8 @@ def test_a_supervisor_that_does_not_answer_is_not_replaced(control, directory, m
 
 
 def test_the_supervisor_keeps_nothing_of_its_callers(directory):
-    """A pipeline of the shell ends when the command does, though the supervisor goes on."""
-    script = "import sys; from atoll.runtime.control import ensure_supervisor; print(ensure_supervisor(sys.argv[1]).ping()['pid'])"
+    """A shell pipeline must end with the command, though the supervisor goes on."""
+    script = "import sys; from atoll.runtime.client import ensure_supervisor; print(ensure_supervisor(sys.argv[1]).ping()['pid'])"
     reading, writing = os.pipe()
     done = subprocess.run(
         [sys.executable, "-c", script, str(directory)],
@@ -198,14 +199,14 @@ def test_the_supervisor_keeps_nothing_of_its_callers(directory):
     assert os.getsid(pid) != os.getsid(0)
 
 
-def test_it_is_small(control):
+def test_the_supervisor_takes_little_memory(control):
     (supervisor,) = control.status(memory=True)
     assert supervisor.memory_bytes < 20 * 1024 * 1024
 
 
 def test_an_unreachable_socket_is_an_error_of_ours(tmp_path):
     with pytest.raises(AtollError) as caught:
-        Control(tmp_path / "none.sock").ping()
+        SupervisorClient(tmp_path / "none.sock").ping()
     assert caught.value.kind.code == "runtime.unreachable"
 
 

@@ -1,10 +1,10 @@
-"""The state machine, without processes and with a clock of our own."""
+"""The state machine, with a simulated clock and without processes."""
 
 import signal
 
 import pytest
 
-from atoll.runtime.events import State
+from atoll.runtime.events import ProcessState
 from atoll.runtime.lifecycle import FORK_SERVER, JOB, SERVICE, Forget, Kill, Launch, Lifecycle, Policy, Report, Signal, Unit
 
 SERVER = Unit("server", FORK_SERVER)
@@ -26,7 +26,7 @@ def states(actions):
 
 
 def running(*units, now=0.0):
-    """A machine in which these units are all up."""
+    """Return a state machine in which these units are all ready."""
     life = Lifecycle()
     todo = launches(life.apply(units, now))
     while todo:
@@ -75,13 +75,13 @@ def test_ready_tells_how_long_the_start_took():
 def test_the_same_plan_again_restarts_nothing():
     life = running(SERVER, ONE, TWO)
     actions = life.apply([SERVER, ONE, TWO], 1.0)
-    assert states(actions) == [("one", State.READY), ("two", State.READY)]
+    assert states(actions) == [("one", ProcessState.READY), ("two", ProcessState.READY)]
     assert launches(actions) == []
 
 
 def test_a_job_runs_once_per_application():
     life = running(SERVER, TASK)
-    assert state(life, "task") is State.DONE
+    assert state(life, "task") is ProcessState.DONE
     assert launches(life.apply([SERVER, TASK], 1.0)) == ["task"]
     assert launches(life.apply([SERVER, TASK], 2.0)) == []
 
@@ -94,17 +94,17 @@ def test_a_changed_process_is_stopped_and_started_again():
     assert life.records["one"].unit is changed
 
 
-def test_what_is_not_in_a_plan_is_left_alone():
+def test_units_outside_a_plan_are_left_alone():
     life = running(SERVER, ONE)
     other = Unit("other", SERVICE, ("server",))
     assert launches(life.apply([SERVER, other], 1.0)) == ["other"]
-    assert state(life, "one") is State.READY
+    assert state(life, "one") is ProcessState.READY
 
 
 def test_a_crash_is_followed_by_a_restart_after_the_delay():
     life = running(SERVER, ONE)
     life.exited("one", -9, "killed", 10.0)
-    assert state(life, "one") is State.RESTARTING
+    assert state(life, "one") is ProcessState.RESTARTING
     assert life.next_deadline() == pytest.approx(10.1)
     assert launches(life.tick(10.05)) == []
     assert launches(life.tick(10.1)) == ["one"]
@@ -135,11 +135,11 @@ def test_a_process_that_was_never_ready_fails_at_the_third_attempt():
     now = 0.0
     for _attempt in range(2):
         life.exited("one", 1, "crashed", now)
-        assert state(life, "one") is State.RESTARTING
+        assert state(life, "one") is ProcessState.RESTARTING
         now = life.records["one"].deadline
         life.tick(now)
     life.exited("one", 1, "crashed", now)
-    assert state(life, "one") is State.FAILED
+    assert state(life, "one") is ProcessState.FAILED
     assert life.records["one"].detail == "crashed"
 
 
@@ -147,17 +147,17 @@ def test_a_process_that_has_been_ready_is_never_given_up():
     life = running(SERVER, ONE)
     for _crash in range(20):
         life.exited("one", 1, "crashed", 0.0)
-        assert state(life, "one") is State.RESTARTING
+        assert state(life, "one") is ProcessState.RESTARTING
         deadline = life.records["one"].deadline
         life.tick(deadline)
-        assert state(life, "one") is State.STARTING
+        assert state(life, "one") is ProcessState.STARTING
 
 
-def test_those_that_need_a_failed_one_fail_with_its_reason():
+def test_units_that_need_a_failed_one_fail_with_its_reason():
     life = Lifecycle()
     life.apply([SERVER, ONE, TWO], 0.0)
     actions = life.exited("server", 1, "no such module", 1.0)
-    assert set(states(actions)) == {(name, State.FAILED) for name in ("server", "one", "two")}
+    assert set(states(actions)) == {(name, ProcessState.FAILED) for name in ("server", "one", "two")}
     assert "no such module" in life.records["two"].detail
 
 
@@ -173,8 +173,8 @@ def test_a_job_that_fails_is_not_repeated():
     life.apply([SERVER, TASK, Unit("after", SERVICE, ("server", "task"))], 0.0)
     life.ready("server", 0.0)
     life.exited("task", 1, "no", 1.0)
-    assert state(life, "task") is State.FAILED
-    assert state(life, "after") is State.FAILED
+    assert state(life, "task") is ProcessState.FAILED
+    assert state(life, "after") is ProcessState.FAILED
 
 
 def test_one_that_hangs_while_starting_is_aborted_then_killed_and_has_failed():
@@ -185,11 +185,11 @@ def test_one_that_hangs_while_starting_is_aborted_then_killed_and_has_failed():
     assert signals(life.tick(7.0)) == [("one", signal.SIGKILL)]
     life.ready("one", 7.1)  # too late
     life.exited("one", -9, "killed", 7.2)
-    assert state(life, "one") is State.FAILED
+    assert state(life, "one") is ProcessState.FAILED
     assert life.records["one"].detail == "not ready after 5 s; killed"
 
 
-def test_those_who_need_others_stop_first():
+def test_units_that_need_others_stop_first():
     life = running(SERVER, ONE, TWO)
     assert signals(life.stop(["one", "two"], 1.0)) == [("two", signal.SIGTERM)]
     actions = life.exited("two", 0, "", 2.0)
@@ -215,7 +215,7 @@ def test_killed_units_go_at_once_and_stay_away():
     actions = life.kill(["one", "two", "nobody"], 1.0)
     assert (kills(actions), signals(actions)) == (["one", "two"], [])
     gone = [*life.exited("one", -9, "killed", 1.1), *life.exited("two", -9, "killed", 1.1)]
-    assert states(gone) == [("one", State.STOPPED), ("two", State.STOPPED)]
+    assert states(gone) == [("one", ProcessState.STOPPED), ("two", ProcessState.STOPPED)]
     assert launches(life.tick(100.0)) == []
     assert list(life.records) == ["server"]
 
@@ -223,11 +223,11 @@ def test_killed_units_go_at_once_and_stay_away():
 def test_killing_what_is_about_to_be_restarted_forgets_it():
     life = running(SERVER, ONE)
     life.exited("one", 1, "crash", 1.0)
-    assert (kills(actions := life.kill(["one"], 1.01)), states(actions)) == ([], [("one", State.STOPPED)])
+    assert (kills(actions := life.kill(["one"], 1.01)), states(actions)) == ([], [("one", ProcessState.STOPPED)])
     assert launches(life.tick(100.0)) == []
 
 
-def test_what_is_killed_while_it_stops_or_starts_anew_is_neither_waited_for_nor_started():
+def test_a_unit_killed_while_stopping_or_restarting_is_neither_awaited_nor_started():
     life = running(SERVER, ONE, TWO)
     life.restart("one", 1.0)
     life.stop(["two"], 1.0)
@@ -245,18 +245,18 @@ def test_one_that_outlives_its_killing_is_killed_again():
 def test_stopping_what_does_not_run_forgets_it():
     life = Lifecycle()
     life.apply([SERVER, ONE], 0.0)
-    assert states(life.stop(["one", "nobody"], 1.0)) == [("one", State.STOPPED)]
+    assert states(life.stop(["one", "nobody"], 1.0)) == [("one", ProcessState.STOPPED)]
     assert "one" not in life.records
 
 
-def test_what_is_started_while_it_stops_is_started_again():
+def test_a_unit_started_while_it_stops_is_started_again():
     life = running(SERVER, ONE)
     life.stop(["one"], 1.0)
     life.apply([SERVER, ONE], 1.1)
     assert launches(life.exited("one", 0, "", 2.0)) == ["one"]
 
 
-def test_what_is_stopped_while_it_restarts_stays_away():
+def test_a_unit_stopped_while_it_restarts_stays_stopped():
     life = running(SERVER, ONE)
     life.restart("one", 1.0)
     life.stop(["one"], 1.1)
@@ -267,7 +267,7 @@ def test_what_is_stopped_while_it_restarts_stays_away():
 def test_a_fork_server_that_dies_comes_back_alone():
     life = running(SERVER, ONE)
     life.exited("server", -9, "killed", 1.0)
-    assert state(life, "one") is State.READY
+    assert state(life, "one") is ProcessState.READY
     assert launches(life.tick(1.1)) == ["server"]
 
 

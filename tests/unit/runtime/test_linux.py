@@ -1,4 +1,4 @@
-"""Limits of this process, which the tests only pretend to change."""
+"""Limits of open files; the tests do not change those of their own process."""
 
 import resource
 

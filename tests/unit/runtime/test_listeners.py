@@ -72,7 +72,7 @@ def test_sockets_are_bound_in_the_network_of_their_process(listeners, network):
 
 
 def test_no_program_inherits_a_socket_of_another_network(listeners, network):
-    """The root fork server would hold it for ever, and so its port."""
+    """If the root fork server inherited the socket, it would hold the port for ever."""
     inside = Process("a", "server", "a:b", listen=(("127.0.0.1", 5000),), network=network)
     listeners.bind([inside])
     assert [os.get_inheritable(descriptor) for descriptor in listeners.descriptors(inside)] == [False]

@@ -1,4 +1,4 @@
-"""A fork server's pages stay shared: its objects are immortal, and the holes in its memory are filled."""
+"""Sharing of a fork server's pages: immortal objects, and filled holes in its memory."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ os.wait()
 
 AFTERWARDS = """
 import asyncio, collections, gc, json, sys, threading, weakref
-from cryptography.hazmat.primitives import hashes  # an extension of the stable interface, which knows nothing of immortality
+from cryptography.hazmat.primitives import hashes  # an extension of the stable ABI, which does not know of immortality
 from atoll.runtime import memory
 
 class Kind:
@@ -114,7 +114,7 @@ memory.immortalize()
 def work():
     global text, items, mapping, kind
     for index in range(2000):
-        text += "more"  # grown where it is, if it is nobody else's
+        text += "more"  # grows in place if there is no other reference
         items += (index,)
         mapping[f"key {index}"] = items
         del mapping[f"key {index}"]
@@ -146,10 +146,10 @@ assert sys.getrefcount(data) == 0xFFFF_FFFF, "as often counted up as down"
 
 
 def run(script: str) -> str:
-    """In a process of its own: what becomes of the memory of this one is nobody's business."""
+    """Run a script in a process of its own, so that the memory of the test's process does not change."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "the report of the allocator stays out of the log"
+    assert done.stderr == "", "the allocator's report must not go to standard error"
     return done.stdout
 
 
@@ -175,7 +175,7 @@ immortal = pytest.mark.skipif(sys.version_info[:2] not in {(3, 12), (3, 13)}, re
 
 
 @immortal
-def test_what_exists_is_immortal_and_what_comes_later_is_not() -> None:
+def test_existing_objects_become_immortal_and_later_ones_do_not() -> None:
     run(IMMORTAL)
 
 

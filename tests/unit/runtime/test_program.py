@@ -1,4 +1,4 @@
-"""A process that becomes a program, without a supervisor: what a child's status pipe hears is what a supervisor would."""
+"""Processes that become programs, without a supervisor: the tests read the status pipe in its place."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from atoll.runtime.child import Child
 from atoll.runtime.program import become
 
 status, mark, *command = sys.argv[1:]
-os.set_inheritable(int(status), False)  # as what a supervisor passes on is
+os.set_inheritable(int(status), False)  # like the descriptors that a supervisor passes
 child = Child("x", {}, [], int(status), job=False)
 become(child, command, lambda: Path(mark).exists(), {"TOLD": "so"})
 """
@@ -25,7 +25,7 @@ become(child, command, lambda: Path(mark).exists(), {"TOLD": "so"})
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a process that becomes a command; gives it, and what its supervisor would hear."""
+    """Return a function that starts a process that becomes a command, and returns it with its status pipe."""
     with ExitStack() as stack:
         yield lambda *command: _start(stack, tmp_path, *command)
 
@@ -46,7 +46,7 @@ def test_program_takes_the_place_of_the_process_and_is_ready_when_it_says_so(sta
     assert process.stdout is not None
     assert process.stdout.readline().split() == [str(process.pid), "so"]
     assert os.read(heard, 100) == b"ready\n"
-    assert os.read(heard, 100) == b""  # nobody holds the pipe any longer, neither the program nor who watched it
+    assert os.read(heard, 100) == b""  # neither the program nor its watcher holds the pipe any longer
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == -signal.SIGTERM
 
@@ -58,7 +58,7 @@ def test_program_that_dies_before_it_is_ready_is_never_called_so(start):
 
 
 def test_programs_see_a_broken_pipe_as_a_signal(start):
-    """Python ignores SIGPIPE, and what is ignored stays so across `exec`."""
+    """Python ignores SIGPIPE, and an ignored signal stays ignored across `exec`."""
     process, _heard = start("sh", "-c", "grep SigIgn /proc/self/status")
     out, _err = process.communicate(timeout=10)
     assert int(out.split()[1], 16) >> signal.SIGPIPE - 1 & 1 == 0

@@ -53,7 +53,7 @@ def test_a_wrong_field_is_named(change, expected):
 
 
 @pytest.mark.parametrize("data", [None, [], "plan", {"processes": [1]}, {"fork_servers": {}}])
-def test_what_is_no_plan_is_refused(data):
+def test_malformed_plans_are_refused(data):
     with pytest.raises(AtollError):
         Plan.from_json(data)
 

@@ -1,4 +1,4 @@
-"""Real processes: a supervisor, fork servers and what they fork."""
+"""The supervisor with real processes, fork servers and their children."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from programs import free_port
 
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
-from atoll.runtime.control import State, ensure_supervisor
+from atoll.runtime.client import ProcessState, ensure_supervisor
 from atoll.runtime.fork_server import HOOK
 from atoll.runtime.spec import ForkServer
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(30)
 
 
 def until(control, name, *wanted):
-    """Follow what the supervisor says until a process is in one of these states."""
+    """Read events until a process is in one of these states."""
     import time
 
     deadline = time.monotonic() + 10
@@ -32,7 +32,7 @@ def until(control, name, *wanted):
 
 
 def failure(events):
-    """The error that a stream ends with, and the events before it."""
+    """Return the error that a stream ends with, and the events before it."""
     seen = []
     with pytest.raises(AtollError) as caught:
         for event in events:
@@ -53,7 +53,7 @@ def test_processes_run_in_the_order_of_their_needs(control, process, tmp_path):
     seen = [(event.process, event.state) for event in control.start(plan(two, one, job))]
     order = [("paris/write", "done"), ("paris/one", "starting"), ("paris/one", "ready"), ("paris/two", "starting"), ("paris/two", "ready")]
     assert [item for item in seen if item in order] == order
-    stopped = [event.process for event in control.stop() if event.state is State.STOPPED and event.seconds]
+    stopped = [event.process for event in control.stop() if event.state is ProcessState.STOPPED and event.seconds]
     assert stopped == ["paris/write", "paris/two", "paris/one"]
     assert "stopped in order" in Path(one.log).read_text()
     assert set(pids(control)) == {"supervisor", "root", "base", "server"}
@@ -112,7 +112,7 @@ def test_connections_made_while_a_service_is_down_are_served_by_the_next(control
     answer = talk(port)
     assert answer.split()[0] == str(pids(control)["paris/greeter"])
     assert answer.split()[0] != str(first)
-    status = until(control, "paris/greeter", State.READY)
+    status = until(control, "paris/greeter", ProcessState.READY)
     assert (status.restarts, status.exit) == (1, -signal.SIGKILL)
 
 
@@ -122,7 +122,7 @@ def test_a_fork_server_that_is_killed_comes_back_and_its_children_stay(control, 
     list(control.start(plan(service)))
     before = pids(control)
     kill(before[name])
-    until(control, name, State.READY)
+    until(control, name, ProcessState.READY)
     after = pids(control)
     assert after == before | {name: after[name]}
     list(control.start(plan(service, process("service", "lyon/service"))))
@@ -157,22 +157,22 @@ def test_sigterm_to_the_supervisor_stops_everything_in_order(control, process, d
 def test_a_service_that_ignores_sigterm_is_killed(control, process):
     list(control.start(plan(process("stubborn", stop_timeout_s=0.1))))
     pid = pids(control)["paris/stubborn"]
-    (stopped,) = [event for event in control.stop(["paris/stubborn"]) if event.state is State.STOPPED]
+    (stopped,) = [event for event in control.stop(["paris/stubborn"]) if event.state is ProcessState.STOPPED]
     assert stopped.seconds >= 0.1
     await_exit(pid)
 
 
-def test_what_crashes_on_start_is_tried_three_times_and_its_log_is_shown(control, process):
+def test_a_process_that_crashes_at_its_start_is_tried_three_times_and_its_log_is_shown(control, process):
     events, message = failure(control.start(plan(process("fail"), process("service"))))
-    assert events["paris/fail"].state is State.FAILED
+    assert events["paris/fail"].state is ProcessState.FAILED
     assert "RuntimeError: paris/fail cannot work" in events["paris/fail"].detail
     assert message.startswith("paris/fail failed: exit status 1; the end of ")
-    assert events["paris/service"].state is State.READY
+    assert events["paris/service"].state is ProcessState.READY
     assert Path(process("fail").log).read_text().count("Traceback") == 3
-    assert {status.name: status.state for status in control.status()}["paris/fail"] is State.FAILED
+    assert {status.name: status.state for status in control.status()}["paris/fail"] is ProcessState.FAILED
 
 
-def test_what_works_at_the_second_attempt_is_ready(control, process):
+def test_a_process_may_become_ready_at_the_second_attempt(control, process):
     states = [event.state for event in control.start(plan(process("crash_once"))) if event.process == "paris/crash_once"]
     assert states == ["waiting", "starting", "restarting", "waiting", "starting", "ready"]
 
@@ -184,7 +184,7 @@ def test_a_job_that_fails_takes_those_with_it_that_need_it(control, process):
     assert Path(job.log).read_text().count("Traceback") == 1
 
 
-def test_what_hangs_while_starting_shows_where(control, process):
+def test_a_process_that_hangs_while_starting_logs_its_stacks(control, process):
     events, _message = failure(control.start(plan(process("hang", ready_timeout_s=0.2))))
     assert events["paris/hang"].detail.startswith("not ready after 0.2 s; killed by SIGABRT")
     assert "waiting_for_godot" in events["paris/hang"].detail
@@ -218,18 +218,18 @@ def test_a_port_in_use_stops_nothing_and_starts_nothing(control, process):
 def test_stopping_a_start_is_quick_and_lets_a_job_clean_up(control, process, tmp_path):
     events = control.start(plan(process("slow_job", job=True), process("hang")))
     for event in events:
-        if event.state is State.STARTING and event.process == "paris/hang":
+        if event.state is ProcessState.STARTING and event.process == "paris/hang":
             break
     while not (tmp_path / "file").exists():
         os.sched_yield()
     events.close()
-    stopped = {event.process: event.seconds for event in control.stop() if event.state is State.STOPPED}
+    stopped = {event.process: event.seconds for event in control.stop() if event.state is ProcessState.STOPPED}
     assert stopped.keys() == {"paris/slow_job", "paris/hang"}
     assert max(stopped.values()) < 2
     assert not (tmp_path / "file").exists()
 
 
-def test_what_a_service_has_started_ends_with_it(control, process, tmp_path):
+def test_programs_of_a_service_end_with_the_service(control, process, tmp_path):
     list(control.start(plan(process("parent_of_others"))))
     program = int((tmp_path / "file").read_text())
     kill(pids(control)["paris/parent_of_others"])
@@ -264,7 +264,7 @@ def test_a_child_has_its_own_things_and_nothing_else(directory, process, tmp_pat
     descriptors = [line.split(" ", 2)[2] for line in lines if line.startswith("fd ")]
     kinds = sorted(target.partition(":[")[0].removeprefix(str(tmp_path)) for target in descriptors)
     log = "/state/log/paris/report.log"
-    # Besides: the lock, the pipe to the supervisor, and what `wait` waits for. (The directory listed is closed by then.)
+    # The others are the lock, the pipe to the supervisor, and the pipe of `wait`. (The listed directory is closed by then.)
     assert kinds == sorted(["/dev/null", log, log, "/state/supervisor.lock", "pipe", "pipe", "pipe", "socket"])
 
 
@@ -273,7 +273,7 @@ def test_a_fork_server_that_changes_is_started_anew(control, process):
     list(control.start(plan(service)))
     before = pids(control)
     list(control.start(plan(service, fork_servers=(ForkServer("base"), SERVERS[1]))))
-    until(control, "server", State.READY)
+    until(control, "server", ProcessState.READY)
     after = pids(control)
     assert after["paris/service"] == before["paris/service"]
     assert after["root"] == before["root"]
@@ -297,7 +297,7 @@ def test_memory_is_told_when_it_is_asked_for(control, process):
 
 
 def test_no_descriptor_is_lost(control, process):
-    """Neither by what starts and stops, nor by what fails, nor by fork servers that die."""
+    """Starts, stops, failures and dying fork servers must not leak descriptors."""
 
     def counts():
         return [len(list(Path(f"/proc/{pids(control)[name]}/fd").iterdir())) for name in ("supervisor", "root", "base", "server")]
@@ -310,8 +310,9 @@ def test_no_descriptor_is_lost(control, process):
         list(control.start(good))
         failure(control.start(plan(process("fail", job=True))))
         kill(pids(control)["server"])
-        until(control, "server", State.READY)
-    # The supervisor may be just closing the connection of the last command, or have been of the one before: one more is no loss, three are.
+        until(control, "server", ProcessState.READY)
+    # At either count, the supervisor may still be closing the last command's connection: a difference of one is no leak, a difference of
+    # three is.
     assert all(now <= then + 1 for now, then in zip(counts(), before, strict=True))
 
 
@@ -332,7 +333,7 @@ def test_killed_processes_get_no_chance_to_tidy_up_and_stay_away_until_started(c
     other = process("service", "lyon/one")
     list(control.start(plan(one, two, other)))
     before = pids(control)
-    gone = [event.process for event in control.kill(["paris/one", "paris/two", "paris/three"]) if event.state is State.STOPPED]
+    gone = [event.process for event in control.kill(["paris/one", "paris/two", "paris/three"]) if event.state is ProcessState.STOPPED]
     assert sorted(gone) == ["paris/one", "paris/two"]
     assert "stopped in order" not in Path(one.log).read_text() + Path(two.log).read_text()
     assert pids(control) == {name: pid for name, pid in before.items() if not name.startswith("paris/")}
@@ -345,15 +346,15 @@ def test_process_that_is_killed_while_it_starts_takes_no_fork_server_with_it(con
     list(control.start(plan(process("service", "lyon/one"))))
     before = pids(control)
     events = control.start(plan(process("hang")))
-    next(event for event in events if event.state is State.STARTING)
+    next(event for event in events if event.state is ProcessState.STARTING)
     events.close()
     killed = until_idle(lambda: list(control.kill(["paris/hang"])))
-    assert [event.state for event in killed if event.process == "paris/hang"][-1:] == [State.STOPPED]
+    assert [event.state for event in killed if event.process == "paris/hang"][-1:] == [ProcessState.STOPPED]
     assert pids(control) == before
 
 
 def until_idle(ask):
-    """What is answered as soon as the supervisor has noticed that its last client has gone."""
+    """Return the answer as soon as the supervisor has noticed that its last client has hung up."""
     while True:
         try:
             return ask()

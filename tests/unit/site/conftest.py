@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from atoll.errors import AtollError
-from atoll.runtime.control import Event, ProcessStatus
-from atoll.runtime.control import State as ProcessState
+from atoll.runtime.client import Event, ProcessState, ProcessStatus
 from atoll.runtime.spec import Plan
 from atoll.site import departure, lifecycle, operations, status
 from atoll.site.state import State
@@ -16,7 +15,7 @@ from atoll.site.state import State
 
 @dataclass
 class FakeRuntime:
-    """Stands for the supervisor: everything becomes ready at once, unless it is told otherwise."""
+    """A double of the supervisor's client: every process becomes ready at once, unless the test says otherwise."""
 
     root: Path
     alive: bool = False
@@ -84,7 +83,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens at. It is none of those that the kernel gives out by itself, whose neighbours may be anybody's."""
+    """Return a port in use, outside of the kernel's ephemeral range, where other programs might take its neighbours."""
     with socket.socket() as holder:
         while True:
             try:
@@ -104,8 +103,8 @@ def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
     for name in ("code_key", "template_key"):
         monkeypatch.setattr(lifecycle, name, lambda: "key-1")
-    # How much memory is free is the machine's business.
+    # The free memory depends on the machine.
     monkeypatch.setattr(lifecycle, "check_memory", lambda _sites, *, warm: None)
-    # The ports of these clouds may well be taken by a real one.
+    # A real cloud may use the ports of these clouds.
     monkeypatch.setattr(lifecycle.Listeners, "bind", lambda _self, processes: list(processes))
     return fake

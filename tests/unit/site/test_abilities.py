@@ -1,4 +1,4 @@
-"""Capabilities and features that guests need, on whatever machine the tests run."""
+"""Capabilities and features that guests need; the tests do not depend on the machine."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ YES, NO = (
 
 @pytest.fixture
 def status(monkeypatch, tmp_path):
-    """Says which capabilities the process has."""
+    """Return a function that sets the capabilities of the process."""
     monkeypatch.setattr(abilities, "_STATUS", tmp_path / "status")
 
     def status_(*missing: str) -> None:
@@ -90,6 +90,6 @@ def test_trial_that_says_nothing_or_can_not_be_run():
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 def test_trials_leave_nothing_behind(feature):
-    """Each trial needs a namespace first, which its own end removes."""
+    """Each trial runs in a namespace that ends with it."""
     assert feature.trial[0] == "unshare"
     assert feature.trial[1] in ("--net", "--mount")

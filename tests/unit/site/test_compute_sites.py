@@ -1,4 +1,4 @@
-"""Compute sites: what becomes of them on the way from the model to the plan, and when they go."""
+"""Compute sites: from the model to the plan, and their removal."""
 
 import json
 
@@ -8,7 +8,7 @@ import yaml
 from atoll.errors import AtollError
 from atoll.mesh.compute_sites import FILE, load
 from atoll.runtime.listeners import Listeners
-from atoll.services import Settings, router
+from atoll.services import Settings, bus_router
 from atoll.site import lifecycle
 from atoll.site.lifecycle import destroy, down, up
 from atoll.site.logs import logs_of
@@ -28,7 +28,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def departed(monkeypatch):
-    """The compute sites that were taken off their control sites, in order."""
+    """Return the list of the compute sites that were removed from their control sites, in order."""
     gone: list[tuple[str, str]] = []
     monkeypatch.setattr(lifecycle, "depart", lambda control, name: gone.append((control.site, name)))
     return gone
@@ -149,9 +149,7 @@ def test_new_certificate_restarts_those_that_use_it(state, cache, runtime, file)
     assert up(state, cache, file).started == ("edge/nova-compute", "lyon/gateway", "paris/bus", "paris/gateway")
 
 
-def test_port_of_the_router_is_looked_at_before_anything_is_written(  # noqa: PLR0917
-    state, cache, runtime, file, monkeypatch, taken
-):
+def test_port_of_the_router_is_looked_at_before_anything_is_written(state, cache, runtime, file, monkeypatch, taken):
     monkeypatch.setattr(Listeners, "bind", BIND)
     file.write_text(f"sites:\n- {{name: paris, port: {taken - 9}}}\n- {{name: edge, kind: compute, control: paris}}\n")
     assert f"port {taken} of paris/bus is in use by pid " in refused("port.in_use", up, state, cache, file)
@@ -174,9 +172,7 @@ def test_directory_with_a_path_too_long_for_a_socket(tmp_path, cache, runtime, f
         ("{name: lyon, kind: compute, control: paris}", "lyon is a full site"),
     ],
 )
-def test_site_stays_what_it_is(  # noqa: PLR0917
-    state, cache, runtime, file, site, was
-):
+def test_site_stays_what_it_is(state, cache, runtime, file, site, was):
     up(state, cache, file)
     before = state.cloud_file.read_text()
     lines = [line for line in file.read_text().splitlines() if f"name: {was[:4]}" not in line]
@@ -236,7 +232,7 @@ def test_control_site_lists_its_compute_sites_alone(state, cache, runtime, file,
     assert edge.common_name.startswith("edge.")
     assert edge.realm == Settings.load(state.site("edge")).realm != 0
     assert load(state.site("lyon") / FILE) == ()
-    (client,) = router.clients(Settings.load(state.site("paris")))
+    (client,) = bus_router.clients(Settings.load(state.site("paris")))
     assert (client.common_name, client.limits.server, client.limits.realm) == (edge.common_name, "edge", edge.realm)
     assert client.limits.calls == (("nova", "conductor"),)
     destroy(state, ["edge"])
@@ -248,13 +244,13 @@ def test_revoked_compute_site_is_let_in_no_more_and_does_not_come_up(state, cach
     (old,) = entries(state)
     revoke(state, "edge")
     assert [each.revoked for each in entries(state)] == [True]
-    assert router.clients(Settings.load(state.site("paris"))) == ()
+    assert bus_router.clients(Settings.load(state.site("paris"))) == ()
     assert "edge was revoked" in refused("mesh.refused", up, state, cache, file)
     destroy(state, ["edge"])
     up(state, cache, file)
     (new,) = entries(state)
     assert not new.revoked
-    assert new.common_name != old.common_name, "the old certificate is still not on the list"
+    assert new.common_name != old.common_name, "the new site must have another certificate than the revoked one"
 
 
 def test_compute_site_reaches_the_apis_of_its_control_site_with_its_certificate(state, cache, runtime, file):

@@ -1,4 +1,4 @@
-"""Which server is meant, and the URL of its console, asked of something that answers like a gateway."""
+"""The choice of a server and the URL of its console, with a double of the gateway."""
 
 import json
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ SETTINGS = SimpleNamespace(site="paris", public_url=lambda endpoint, path: f"htt
 
 
 class Gateway:
-    """A keystoneauth session, as far as it is used."""
+    """A double of a keystoneauth session."""
 
     def __init__(self, servers=(), status=200, missing=None):
         self.servers = [dict({"OS-EXT-AZ:availability_zone": "lyon"}, **each) for each in servers]
@@ -81,4 +81,4 @@ def test_nobody_answers():
         def request(self, *_arguments, **_more):
             raise ConnectFailure("refused\nand more")
 
-    assert refusal(Nobody(), "web") == ("site.not_running", "paris does not answer as it should: refused")
+    assert refusal(Nobody(), "web") == ("site.not_running", "paris gives an unexpected answer: refused")

@@ -1,4 +1,4 @@
-"""A compute site is taken off its control site, which a small imitation of Nova's API stands for."""
+"""Removal of a compute site from its control site, with a double of Nova's API."""
 
 import re
 
@@ -14,7 +14,7 @@ URL = "http://127.0.0.1:15004/v2.1"
 
 
 class Nova:
-    """The services and servers of one host, and what was asked for."""
+    """A double of Nova's API: the services and servers of one host, and the requests received."""
 
     def __init__(self, servers: int, services: int = 1, *, stubborn: bool = False) -> None:
         self.servers = {f"server-{number}" for number in range(servers)}
@@ -77,7 +77,7 @@ def test_each_server_is_deleted_once_and_patience_ends(control, monkeypatch):
         clock[0] += 25.0
 
     with pytest.raises(
-        AtollError, match="paris, the control site of edge, has not let go of it: 1 servers of edge are still there"
+        AtollError, match="paris, the control site of edge, has not removed it: 1 servers of edge are still there"
     ) as caught:
         depart(control, "edge", nova, sleep)
     assert caught.value.kind.code == "site.failed"
@@ -89,5 +89,5 @@ def test_control_site_that_does_not_answer(control):
         def get(self, url: str, headers: dict[str, str]):
             raise ConnectFailure("no route\nat all")
 
-    with pytest.raises(AtollError, match=r"has not let go of it: no route$"):
+    with pytest.raises(AtollError, match=r"has not removed it: no route$"):
         depart(control, "edge", Silent(servers=0))

@@ -1,4 +1,4 @@
-"""What the gateway of each site is told when a cloud is brought up."""
+"""The options and member cards of each site's gateway when a cloud is brought up."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from atoll.cloud.changes import NewSite
 from atoll.gateway.options import FILE, Options
 from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
-from atoll.services.keystone_bootstrap import BESIDES
+from atoll.services.keystone.bootstrap import BESIDES
 from atoll.site.gateway import MEMBERS_FILE
 from atoll.site.lifecycle import up
 from atoll.site.operations import add
@@ -106,7 +106,9 @@ def test_members_from_elsewhere_stay(state, cache, runtime, file):
     path.write_text(json.dumps([foreign, {"name": "lyon", "host": "127.0.0.9"}]))
     up(state, cache, file)
     assert members(state, "paris")["oslo"] == foreign
-    assert members(state, "paris")["lyon"] == members(state, "lyon")["lyon"], "of its own sites the state directory knows better"
+    assert members(state, "paris")["lyon"] == members(state, "lyon")["lyon"], (
+        "cards of the state directory's own sites must replace older ones"
+    )
     assert "oslo" not in members(state, "lyon")
 
 
@@ -118,7 +120,7 @@ def test_new_certificate_reaches_the_others(state, cache, runtime, file):
     assert members(state, "paris")["lyon"]["certificate"] == (state.site("lyon") / "tls/cert.pem").read_text() != before
 
 
-def test_what_the_gateway_is_told_is_private(state, cache, runtime, file):
+def test_the_gateways_options_are_private(state, cache, runtime, file):
     up(state, cache, file)
     for path in (state.site("paris") / MEMBERS_FILE, state.site("paris") / "etc" / FILE):
         assert path.stat().st_mode & 0o777 == 0o600

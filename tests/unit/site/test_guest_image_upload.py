@@ -24,7 +24,7 @@ class Answer:
 
 
 class Glance:
-    """A keystoneauth session; `images` are those that there are."""
+    """A double of a keystoneauth session to a Glance that holds `images`."""
 
     def __init__(self) -> None:
         self.images: list[dict[str, str]] = []
@@ -66,7 +66,7 @@ def file(tmp_path) -> Path:
 
 
 def upload(glance: Glance, file: Path) -> Uploaded:
-    return GuestImages(Settings(), glance).upload(file, "guest")  # type: ignore[arg-type]
+    return GuestImages(Settings(), glance).upload(file, "guest")
 
 
 def there(content: bytes) -> dict[str, str]:
@@ -99,7 +99,7 @@ def test_one_of_another_content_is_in_the_way(glance, file):
 
 def test_an_upload_that_fails_leaves_nothing(glance, file):
     glance.broken = True
-    with pytest.raises(AtollError, match=r"paris does not take the image: no route$") as caught:
+    with pytest.raises(AtollError, match=r"paris does not accept the image: no route$") as caught:
         upload(glance, file)
     assert caught.value.kind.code == "site.not_running"
     assert glance.deleted == ["http://paris/image/v2/images/new"]

@@ -1,4 +1,4 @@
-"""A site's guests as processes: here they are Python programs that look like QEMU's from outside."""
+"""A site's guests as processes; here, Python programs that look like QEMU from outside."""
 
 import os
 import signal
@@ -17,25 +17,24 @@ monitor, obeys, stubborn = sys.argv[2:5]
 if stubborn == "yes":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 server = socket.socket(socket.AF_UNIX)
-os.chdir(os.path.dirname(monitor))  # the whole path may be too long for an address
+os.chdir(os.path.dirname(monitor))  # the whole path may be too long for the address of a socket
 server.bind(os.path.basename(monitor))
 server.listen()
 print("up", flush=True)
 while True:
-    lines = server.accept()[0].makefile("rw")
-    lines.write('{"QMP": {}}\\n')
-    lines.flush()
-    for line in lines:
-        lines.write('{"return": {}}\\n')
-        lines.flush()
-        if json.loads(line)["execute"] == "system_powerdown" and obeys == "yes":
+    connection = server.accept()[0]
+    connection.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\\n')
+    while data := connection.recv(65536):  # one command at a time, with no newline
+        command = json.loads(data)
+        connection.sendall(json.dumps({"return": {}} | ({"id": command["id"]} if "id" in command else {})).encode() + b"\\n")
+        if command["execute"] == "system_powerdown" and obeys == "yes":
             os._exit(0)
 """
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a guest of a site; it looks like one of libvirt's."""
+    """Return a function that starts a guest, with the files that libvirt would write."""
     started = []
 
     def start_(name: str, obeys: bool = True, stubborn: bool = False) -> subprocess.Popen:
@@ -58,7 +57,7 @@ def start(tmp_path):
 def test_guests_are_found_by_what_runs(start, tmp_path):
     process = start("instance-00000001")
     pids = tmp_path / "run/libvirt/qemu"
-    (pids / "instance-00000002.pid").write_text(str(os.getpid()))  # a pid that is another's by now
+    (pids / "instance-00000002.pid").write_text(str(os.getpid()))  # the pid of another process
     (pids / "instance-00000003.pid").write_text("garbage")
     (pids / "driver.pid").write_text("1")
     (found,) = guests.running(tmp_path)
@@ -72,7 +71,7 @@ def test_power_button_is_pressed(start, tmp_path):
     assert process.wait(5) == 0
 
 
-def test_who_does_not_listen_is_ended(start, tmp_path):
+def test_a_guest_that_does_not_react_is_ended(start, tmp_path):
     deaf, stubborn = start("instance-00000001", obeys=False), start("instance-00000002", obeys=False, stubborn=True)
     begun = time.monotonic()
     guests.power_off([tmp_path], grace_s=0.3)

@@ -1,4 +1,4 @@
-"""What a program inside a site is given."""
+"""The environment of a program inside a site."""
 
 import os
 import subprocess

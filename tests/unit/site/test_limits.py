@@ -1,4 +1,4 @@
-"""Memory and open files, on whatever machine the tests run."""
+"""Checks of memory and open files; the tests do not depend on the machine."""
 
 import resource
 
@@ -14,7 +14,7 @@ MB = 10**6
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets the megabytes that the machine, and each control group, has left."""
+    """Return a function that sets the megabytes left in the machine and in each control group."""
 
     def free_(machine: int, *groups: int) -> None:
         monkeypatch.setattr(limits, "_available", lambda: machine * MB)
@@ -60,7 +60,7 @@ def test_swap_counts(monkeypatch, tmp_path):
     ("line", "index", "name"), [("0::/box/inner", 0, "inactive_file"), ("4:memory:/box/inner", 1, "total_inactive_file")]
 )
 def test_limits_of_control_groups(monkeypatch, tmp_path, line, index, name):
-    """The group itself, one above it, and the root, which has no limit; the cache of files can be given back."""
+    """The group has a parent with a limit, and the root has none; the kernel can reclaim the cache of files."""
     _root, limit, used, _reclaimable = limits._FILES[index]
     files = [(tmp_path, *each[1:]) for each in limits._FILES]
     monkeypatch.setattr(limits, "_FILES", files)

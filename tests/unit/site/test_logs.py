@@ -49,7 +49,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 def test_follow_waits_between_looks(tmp_path):
     log = Log("a/nova", tmp_path / "log")
-    lines = follow([log], sleep=lambda _seconds: log.path.write_text("here\n"))  # type: ignore[arg-type, return-value]
+    lines = follow([log], sleep=lambda _seconds: log.path.write_text("here\n"))
     assert list(islice(lines, 1)) == [(log, "here")]
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do for guests, whatever machine it is."""
+"""The abilities of a machine for guests; the tests do not depend on their own machine."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from atoll.site.machine import Machine
 
 @pytest.fixture
 def complete(monkeypatch):
-    """A machine on which everything is installed, and root."""
+    """Simulate a machine with all programs, and root."""
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(machine, "find_spec", lambda _name: object())
     monkeypatch.setattr(machine.os, "geteuid", lambda: 0)
@@ -33,7 +33,7 @@ def test_missing_programs_are_named_with_their_packages(complete, monkeypatch):
     assert error.hint == "apt-get install haproxy ovn-central"
 
 
-def test_what_is_missing_depends_on_the_network(complete, monkeypatch):
+def test_missing_programs_depend_on_the_data_plane(complete, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None if name in ("ovn-northd", "dnsmasq") else f"/usr/bin/{name}")
     assert machine.obstacle().message == "not installed: ovn-northd"
     assert machine.obstacle(["ovs"]).message == "not installed: dnsmasq"
@@ -52,7 +52,7 @@ def test_ordinary_user_is_not_asked_to_install_what_would_not_help(complete, mon
     assert machine.obstacle().message.startswith("only root can run guests")
 
 
-def test_what_root_or_the_kernel_can_not_do_is_told(complete, monkeypatch):
+def test_missing_capabilities_and_features_are_reported(complete, monkeypatch):
     monkeypatch.setattr(machine.abilities, "complaint", lambda _networks: ("root lacks CAP_NET_RAW here", "have it"))
     error = machine.obstacle()
     assert (error.kind.code, error.message, error.hint) == ("guests.unavailable", "root lacks CAP_NET_RAW here", "have it")
@@ -64,14 +64,14 @@ def test_every_program_has_a_package():
 
 @pytest.fixture
 def probed(monkeypatch):
-    """A machine whose QEMU and OVN are old, and the same in each test."""
+    """Simulate a machine with the same old QEMU and OVN in each test."""
     monkeypatch.setattr(machine, "_version_of", lambda program: f"{program} 1")
     monkeypatch.setattr(machine, "_ovn_uses_two_zones", lambda: False)
     monkeypatch.setattr(machine, "_qemu_maps_ram", lambda: False)
 
 
 def newer(name):
-    """Versions of which one has changed."""
+    """Return versions of which one has changed."""
     return lambda program: f"{program} {2 if program == name else 1}"
 
 
@@ -152,7 +152,7 @@ def test_installed_qemu_maps_ram_from_9_on():
     assert machine._qemu_maps_ram() is (int(found[1]) >= 9)
 
 
-def test_what_is_not_installed_has_no_version_and_no_features(monkeypatch):
+def test_a_program_that_is_not_installed_has_no_version_and_no_features(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert machine._version_of("ovn-northd") == ""
     assert not machine._ovn_uses_two_zones()

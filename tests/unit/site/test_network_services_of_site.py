@@ -1,4 +1,4 @@
-"""What `up` makes of a site's network services."""
+"""The network services of a site in `up`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 
 from atoll.cloud import parse_cloud
 from atoll.errors import AtollError
-from atoll.services import network_services
-from atoll.services.network_services import REGISTRY, Obstacle, Way, bgp_agent
+from atoll.services.neutron import network_services
+from atoll.services.neutron.network_services import REGISTRY, Obstacle, Way, bgp_agent
 from atoll.site import lifecycle
 from atoll.site.composition import SECRETS, _digest, log_names, render, services_of
 from atoll.site.lifecycle import up
@@ -19,7 +19,7 @@ MACHINE = Machine("qemu", "netdev")
 
 @pytest.fixture
 def everywhere(monkeypatch):
-    """A machine on which everything is installed, and on which the service `bgp` needs no packets."""
+    """Simulate a machine with all programs, on which the service `bgp` needs no packets."""
     monkeypatch.setattr(
         network_services, "installed", lambda: {each: "1" for service in REGISTRY.values() for each in service.distributions}
     )
@@ -42,7 +42,7 @@ def test_agents_run_after_neutron_and_have_logs_of_their_own():
 
 
 def test_list_may_change(state, cache, runtime, everywhere, tmp_path):
-    """What it names is started, Neutron hears of it, and what it names no more is stopped; nothing else is touched."""
+    """Processes of new services are started and those of removed ones are stopped; besides, only Neutron restarts."""
     up(state, cache, written(tmp_path, "[]"))
     assert up(state, cache, written(tmp_path, "[bgp]")).started == ("paris/bgp-agent", "paris/neutron")
     assert "paris/bgp-agent" in runtime.signatures
@@ -53,7 +53,7 @@ def test_list_may_change(state, cache, runtime, everywhere, tmp_path):
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_what_cant_be_had_here_is_refused_before_anything_is_done(state, cache, runtime, tmp_path, monkeypatch):
+def test_an_impossible_service_is_refused_before_any_change(state, cache, runtime, tmp_path, monkeypatch):
     way = Way(obstacle=lambda: Obstacle("the kernel is too small", "get a larger one"))
     monkeypatch.setitem(REGISTRY, "bgp", replace(REGISTRY["bgp"], ways={"fake": way}))
     with pytest.raises(AtollError) as caught:
@@ -66,7 +66,7 @@ def test_what_cant_be_had_here_is_refused_before_anything_is_done(state, cache, 
 
 
 def test_service_with_an_api_restarts_who_tells_of_it_and_nobody_else():
-    """Least of all the switch, whose guests would notice."""
+    """The switch above all must not restart, as guests would notice."""
     cloud = parse_cloud("sites: [{name: a, compute: libvirt, network: ovn}]\ntopology: {preset: mesh}", "c.yaml")
     digests = []
     for named in ((), ("load-balancer",)):

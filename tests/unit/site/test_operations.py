@@ -1,4 +1,4 @@
-"""What is done to single sites while the others go on."""
+"""Operations on single sites while the others go on."""
 
 import json
 
@@ -23,7 +23,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def coast(state, cache, runtime, file):
-    """A cloud that is up."""
+    """Return the double of the runtime with a cloud that is up."""
     up(state, cache, file)
     runtime.plans.clear()
     return runtime
@@ -156,7 +156,7 @@ def test_something_of_the_cloud_remains(state, coast):
 
 
 class FakeWan:
-    """Notes what it is told."""
+    """A double of the WAN's client that records its calls."""
 
     def __init__(self):
         self.cuts, self.network = set(), None
@@ -179,7 +179,7 @@ class FakeWan:
 
 @pytest.fixture
 def triangle(state, cache, runtime, tmp_path, monkeypatch):
-    """A cloud with a topology that is up; what is told its WAN."""
+    """Bring a cloud with a topology up, and return the calls to its WAN."""
     fake = FakeWan()
     monkeypatch.setattr(wan.Wan, "connect", lambda _directory: fake)
     monkeypatch.setattr(lifecycle.wan, "ensure", lambda *_arguments: {})

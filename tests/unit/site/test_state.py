@@ -134,14 +134,14 @@ def test_refusals_of_the_system_are_explained(tmp_path, number, code):
 @pytest.mark.parametrize(
     ("refused", "way"),
     [
-        ("/home/me", "--state DIR"),
-        ("/home/me/state/lock", "--state DIR"),
-        ("/home/me/state", "--state DIR"),
-        ("/home/me/cache", "XDG_CACHE_HOME"),
+        ("/data/me", "--state DIR"),
+        ("/data/me/state/lock", "--state DIR"),
+        ("/data/me/state", "--state DIR"),
+        ("/data/me/cache", "XDG_CACHE_HOME"),
     ],
 )
 def test_way_around_a_refusal_depends_on_the_directory(refused, way):
-    with pytest.raises(AtollError) as caught, translated(Path("/home/me/state")):
+    with pytest.raises(AtollError) as caught, translated(Path("/data/me/state")):
         raise PermissionError(errno.EACCES, "Permission denied", refused)
     assert way in caught.value.hint
 

@@ -85,7 +85,7 @@ def test_everything_is_private(state, cache, runtime):
 
 @pytest.fixture
 def unable(monkeypatch):
-    """A machine that can't run guests."""
+    """Simulate a machine that can't run guests."""
     monkeypatch.delenv("ATOLL_COMPUTE")
     monkeypatch.setattr(lifecycle, "obstacle", lambda *_networks: AtollError("guests.unavailable", "no wings"))
 
@@ -93,7 +93,7 @@ def unable(monkeypatch):
 @pytest.mark.usefixtures("unable")
 def test_why_servers_are_records_is_told_once(state, cache, runtime):
     assert up(state, cache).obstacle == "no wings"
-    assert up(state, cache).obstacle == "", "it stays what it was"
+    assert up(state, cache).obstacle == "", "a second `up` must report no obstacle: the site keeps its hypervisor"
 
 
 @pytest.mark.usefixtures("unable")
@@ -167,9 +167,9 @@ def test_wan_ends_with_the_supervisor_that_came_after_it(state, cache, runtime, 
 def test_secrets_are_made_once_for_each_site(state, cache, runtime, file):
     up(state, cache, file)
     first = {name: dict(site_settings(state, name).secrets) for name in ("paris", "lyon")}
-    assert set(first["paris"]) == {"admin", "nova", "neutron", "glance", "placement", "gateway", "metadata"}
+    assert set(first["paris"]) == {"admin", "nova", "neutron", "glance", "placement", "gateway", "metadata", "database"}
     assert first["paris"]["admin"] == first["lyon"]["admin"], "all sites have the same users"
-    assert len({*first["paris"].values(), *first["lyon"].values()}) == 13
+    assert len({*first["paris"].values(), *first["lyon"].values()}) == 15
     up(state, cache, file)
     assert dict(site_settings(state, "paris").secrets) == first["paris"]
 
@@ -186,7 +186,7 @@ def test_new_site_is_given_the_administrator_of_those_that_exist(state, cache, r
 
 
 def test_site_keeps_an_administrator_of_its_own(state, cache, runtime, file):
-    """It was made by an earlier version, say: what its settings say is the password that its database knows."""
+    """The site may come from an earlier version: its settings contain the password that its database has."""
     up(state, cache, file)
     path = state.site("lyon") / "settings.json"
     known = json.loads(path.read_text())
@@ -220,7 +220,7 @@ def test_added_site_starts_and_leaves_others_alone(state, cache, runtime, file):
     assert [site.port for site in outcome.cloud.sites] == [15020, 15000, 15010]
 
 
-@pytest.mark.parametrize("change", ["debug: true", "durability: relaxed"])
+@pytest.mark.parametrize("change", ["debug: true", "durability: relaxed", "traffic: stock"])
 def test_changed_site_is_restarted(state, cache, runtime, file, change):
     up(state, cache, file)
     file.write_text(f"sites:\n- name: paris\n- {{name: lyon, {change}}}\n")
@@ -253,9 +253,7 @@ def test_full_disk_does_not_matter_if_all_is_up(state, cache, runtime, monkeypat
 
 
 @pytest.mark.parametrize(("offset", "process"), [(0, "keystone"), (1, "gateway"), (3, "gateway"), (7, "gateway")])
-def test_port_in_use_leaves_no_trace(  # noqa: PLR0917
-    state, cache, runtime, file, monkeypatch, taken, offset, process
-):
+def test_port_in_use_leaves_no_trace(state, cache, runtime, file, monkeypatch, taken, offset, process):
     monkeypatch.setattr(Listeners, "bind", BIND)
     file.write_text(f"sites:\n- {{name: paris, port: {taken - offset}}}\n")
     assert f"port {taken} of paris/{process} is in use by pid " in refused("port.in_use", state, cache, file)

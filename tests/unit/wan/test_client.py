@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from atoll import wire
+from atoll.control import sockets
+from atoll.control.messages import failure
 from atoll.errors import AtollError
 from atoll.wan.client import LOCK, SOCKET, Wan
 from atoll.wan.probe import Echo
@@ -13,9 +14,9 @@ from atoll.wan.probe import Echo
 
 @pytest.fixture
 def answering(tmp_path):
-    """Answers one request with what it is given, and notes the request."""
+    """Return a function that answers one request with given bytes, and returns the list of requests."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    wire.at(tmp_path / SOCKET, listener.bind)
+    sockets.at(tmp_path / SOCKET, listener.bind)
     listener.listen()
     asked: list[object] = []
 
@@ -43,9 +44,9 @@ def test_no_wan(tmp_path):
 
 @pytest.fixture
 def ending(tmp_path):
-    """A WAN that ends while it is asked: it resets the connection, and lets go of its lock a moment later."""
+    """Simulate a WAN that ends during a request: it resets the connection, and releases its lock a moment later."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    wire.at(tmp_path / SOCKET, listener.bind)
+    sockets.at(tmp_path / SOCKET, listener.bind)
     listener.listen()
     lock = (tmp_path / LOCK).open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -53,7 +54,7 @@ def ending(tmp_path):
 
     def serve() -> None:
         connection, _address = listener.accept()
-        connection.close()  # what was asked is unread: a reset
+        connection.close()  # with the request unread, so that the connection is reset
         gone.set()
         lock.close()
 
@@ -81,7 +82,7 @@ def test_set_is_told(answering, tmp_path):
 
 
 def test_error_is_raised_as_it_was(answering, tmp_path):
-    answering(wire.encode({"error": wire.error_to_json(AtollError("wan.unknown", "no link", "a hint"))}))
+    answering(failure(AtollError("wan.unknown", "no link", "a hint")))
     with pytest.raises(AtollError) as caught:
         Wan(tmp_path).cut("x")
     assert (caught.value.kind.code, caught.value.message, caught.value.hint) == ("wan.unknown", "no link", "a hint")

@@ -1,4 +1,4 @@
-"""What the kernel is told. Whether it obeys is for machines whose kernel has netem: tests/sites/test_wan.py."""
+"""The netlink messages for netem. Their effect is tested on machines whose kernel has netem: tests/sites/test_wan.py."""
 
 import struct
 import subprocess
@@ -11,13 +11,13 @@ from atoll.wan import netem
 from atoll.wan.kernel import from_statistics
 
 TICKS_PER_MS = 15625
-"""As all kernels have it today: a tick is 64 ns (/proc/net/psched)."""
+"""The kernel's clock: a tick is 64 ns on all present kernels (/proc/net/psched)."""
 
 WHOLE = 2**32 - 1
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Netlink's attributes, by kind."""
+    """Return netlink attributes by kind."""
     found = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -27,7 +27,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 
 def sent(wire: Wire, *, up: bool = True) -> tuple[dict[str, int], dict[int, bytes]]:
-    """The queue's fixed part by field, and its attributes."""
+    """Return the fixed part of the queue's message by field, and its attributes."""
     message = netem.message(7, wire, up=up)
     length, kind, flags = struct.unpack_from("=IHH", message)
     assert (length, kind, flags) == (len(message), 36, 0x1 | 0x4 | 0x100 | 0x400)  # RTM_NEWQDISC; request, ack, replace, create

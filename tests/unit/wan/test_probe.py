@@ -22,7 +22,7 @@ def test_every_packet_comes_back(sockets):
         assert [echo.sent_s for echo in echoes] == sorted(echo.sent_s for echo in echoes)
 
 
-def test_who_does_not_answer_is_waited_for_and_told(sockets):
+def test_a_site_that_does_not_answer_is_awaited_and_reported(sockets):
     deaf = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     deaf.bind(("127.0.0.1", 0))
     probe = Probe(sockets, [("a", "b"), ("a", "c")], 2, 0.01)

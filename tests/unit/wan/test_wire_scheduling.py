@@ -1,4 +1,4 @@
-"""The pure core of the data path: one wire, with a clock of our own."""
+"""The core of the data path: one wire with a simulated clock."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ except AtollError as error:  # without a C compiler, `make install` leaves it ou
 
 @dataclass
 class Scheduler:
-    """A wire to which packets are offered; times in nanoseconds, None for a packet that is dropped."""
+    """A wire for offered packets; times are in nanoseconds, and `None` stands for a dropped packet."""
 
     seed: int = 1
     struct: Any = field(default_factory=lambda: FFI.new("struct wire *"))
@@ -48,7 +48,7 @@ def scheduler(wire: Wire, seed: int = 1) -> Scheduler:
 
 
 ARRIVALS = st.lists(st.tuples(st.integers(20, 1500), st.integers(0, 20 * MS)), min_size=1, max_size=60)
-"""Packets: length, and time since the one before."""
+"""Packets: length in bytes, and nanoseconds since the previous one."""
 
 WIRES = st.builds(
     Wire,
@@ -60,7 +60,7 @@ WIRES = st.builds(
 
 
 def offered(made: Scheduler, arrivals: list[tuple[int, int]]) -> list[tuple[int, int, int | None]]:
-    """What is offered: length, when, and when it arrives."""
+    """Offer packets, and return the length, the time of sending and the time of arrival of each."""
     now, found = MS, []
     for length, pause in arrivals:
         now += pause
@@ -79,7 +79,7 @@ def test_nothing_arrives_before_it_was_sent_nor_overtakes(wire, arrivals, seed):
 
 @given(WIRES, ARRIVALS)
 def test_delay_is_what_was_asked_for(wire, arrivals):
-    """The jitter, the queue and the packets in front excepted."""
+    """A packet is delayed only by the jitter, the queue and the packets before it."""
     last = 0
     for length, now, at in offered(scheduler(wire), arrivals):
         if at is None:
@@ -132,7 +132,7 @@ def test_jitter_spreads_over_the_whole_range():
     delays = []
     made = scheduler(Wire(delay_ms=100, jitter_ms=10))
     for index in range(1000):
-        now = index * 100 * MS  # so seldom that none waits for the one before
+        now = index * 100 * MS  # so rare that none waits for the previous one
         at = made.offer(100, now)
         assert at is not None
         delays.append((at - now) / MS)

@@ -1,4 +1,4 @@
-"""Sockets of Zenoh that do not linger."""
+"""Lingering is switched off for Zenoh's sockets."""
 
 import contextlib
 import socket
@@ -8,15 +8,15 @@ import time
 
 import zenoh
 
-from atoll.bus import linger
-from atoll.bus.zenoh_config import session_config
+from atoll.zenoh_link import linger
+from atoll.zenoh_link.config import session_config
 
 
 def lingering(port: int) -> list[bool]:
-    """For each connection of this process from or to a port of the loopback interface, whether it lingers."""
+    """Return whether each connection of this process from or to a port of the loopback interface lingers."""
     found = []
     for each in linger.connections():
-        with contextlib.suppress(OSError):  # one that listens has no peer
+        with contextlib.suppress(OSError):  # a listening one has no peer
             if port in {each.getsockname()[1], each.getpeername()[1]}:
                 found.append(struct.unpack("ii", each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))[0] == 1)
     return found
@@ -32,7 +32,7 @@ def test_connections_of_both_sides_do_not_linger():
     listening = zenoh.open(session_config(mode="peer", listen=[f"tcp/127.0.0.1:{port}"], connect=[]))
     try:
         early = zenoh.open(session_config(mode="client", listen=[], connect=[f"tcp/127.0.0.1:{port}"]))
-        assert lingering(port) == [True, True], "upstream has them linger; else linger.py is of no use any more"
+        assert lingering(port) == [True, True], "upstream's sockets must linger; if they no longer do, remove linger.py"
         kept = linger.watch(listening)
         assert lingering(port) == [False, False]
         late = zenoh.open(session_config(mode="client", listen=[], connect=[f"tcp/127.0.0.1:{port}"]))
@@ -48,7 +48,7 @@ def test_connections_of_both_sides_do_not_linger():
         listening.close()
 
 
-def test_it_comes_with_each_new_link():
+def test_each_new_link_has_lingering_switched_off():
     port = free_port()
     listening = zenoh.open(session_config(mode="peer", listen=[f"tcp/127.0.0.1:{port}"], connect=[]))
     kept = linger.watch(listening)

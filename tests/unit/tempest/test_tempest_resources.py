@@ -11,7 +11,7 @@ from atoll.errors import AtollError
 from atoll.guest import LEAST_MIB
 from atoll.services import Settings
 from atoll.site.composition import SECRETS
-from atoll.site.tempest_resources import GUEST_FLAVORS, Lookup, Resources
+from atoll.tempest.resources import GUEST_FLAVORS, Lookup, Resources
 
 PORTS = {name: 15000 + offset for name, offset in PORT_OFFSETS.items()}
 
@@ -27,7 +27,7 @@ def with_guests(settings: Settings) -> Settings:
 
 
 class FakeSite:
-    """Stands for the site's APIs: a few collections, addressed as the real ones are, without their filters."""
+    """A double of the site's APIs: a few collections at the real paths, without filters."""
 
     def __init__(self, **found: list[dict[str, object]]) -> None:
         self.found = {name: found.get(name, []) for name in ("images", "flavors", "networks", "subnetpools", "extensions")}
@@ -60,7 +60,7 @@ def look(settings: Settings, site: FakeSite, *, create: bool = True, image: Path
     return Lookup(settings, create=create, report=said.append, guest_image=image, session=site).resources(), said
 
 
-def test_what_is_missing_is_made_and_said(settings):
+def test_missing_resources_are_created_and_reported(settings):
     site = FakeSite(extensions=[{"alias": "router"}, {"alias": "dns"}])
     resources, said = look(settings, site)
     assert resources == Resources(
@@ -105,7 +105,7 @@ def test_site_that_does_not_answer(settings, monkeypatch):
         raise ConnectFailure("Unable to establish connection\nmore")
 
     monkeypatch.setattr(site, "get", refuse)
-    with pytest.raises(AtollError, match=r"paris does not answer as it should: Unable to establish connection$") as caught:
+    with pytest.raises(AtollError, match=r"paris gives an unexpected answer: Unable to establish connection$") as caught:
         look(settings, site)
     assert caught.value.kind.code == "site.not_running"
 

@@ -7,10 +7,10 @@ import pytest
 
 from atoll.cloud import PORT_OFFSETS
 from atoll.services import SERVICES, Service, Settings, ini
-from atoll.services.ml2ovs import agents
+from atoll.services.neutron.ml2ovs import agents
 from atoll.site.composition import SECRETS
-from atoll.site.tempest import tempest_conf
-from atoll.site.tempest_resources import Resources
+from atoll.tempest.configuration import tempest_conf
+from atoll.tempest.resources import Resources
 
 RESOURCES = Resources(("i1", "i2"), ("f1", "f2"), ("n1", "public"), "p1", ("quotas", "router"))
 PORTS = {name: 15000 + offset for name, offset in PORT_OFFSETS.items()}
@@ -28,7 +28,7 @@ def with_guests(settings: Settings) -> Settings:
 
 
 def rendered(settings: Settings, *more: Service, **options: ini.Sections) -> configparser.RawConfigParser:
-    """The tempest.conf of a site with more services, which are told these options as well."""
+    """Return the tempest.conf of a site with more services and options."""
     for service in (*SERVICES, *more):
         for name, text in service.configuration(settings).items():
             path = settings.etc / name
@@ -54,7 +54,7 @@ def test_conf_says_where_the_site_is_and_what_is_there(settings):
 @pytest.mark.parametrize("network", ["fake", "ovn"])
 def test_conf_knows_only_options_that_tempest_and_neutrons_plugin_have(settings, with_guests, network):
     config = pytest.importorskip("tempest.config")
-    pytest.importorskip("neutron_tempest_plugin")  # its groups are names, Tempest's own are objects
+    pytest.importorskip("neutron_tempest_plugin")  # its groups are names; Tempest's own are objects
     groups = config.list_opts()
     known = {(getattr(group, "name", group) or "DEFAULT", option.name) for group, options in groups for option in options}
     conf = rendered(settings if network == "fake" else with_guests)
@@ -106,7 +106,7 @@ def test_guests_are_signed_in_to_by_floating_ip(with_guests):
     assert dict(conf["scenario"]) == {"dhcp_client": "udhcpc", "target_dir": "/disk"}
 
 
-def test_what_the_plugin_of_neutron_is_told(settings, with_guests):
+def test_options_of_the_neutron_plugin(settings, with_guests):
     fake = rendered(settings)
     assert (fake["neutron_plugin_options"]["available_type_drivers"], "firewall_driver" in fake["neutron_plugin_options"]) == (
         "local,flat,vlan,geneve", False
@@ -120,7 +120,7 @@ def test_what_the_plugin_of_neutron_is_told(settings, with_guests):
     assert conf["fwaas"]["driver"] == "ovn"
 
 
-def test_what_it_is_told_with_agents(with_guests):
+def test_options_of_the_neutron_plugin_with_agents(with_guests):
     conf = rendered(replace(with_guests, network="ovs", network_services=("sfc",)), agents.SERVICE)
     options = conf["neutron_plugin_options"]
     assert (options["firewall_driver"], conf["fwaas"]["driver"]) == ("iptables_hybrid", "iptables_v2")

@@ -1,10 +1,10 @@
-"""Zenoh's configuration: what is asked for, and nothing that nobody asked for."""
+"""Zenoh's configuration: it contains the given settings, and opens nothing else."""
 
 import json
 
 import pytest
 
-from atoll.bus.zenoh_config import Tls, session_config
+from atoll.zenoh_link.config import Tls, session_config
 
 
 def setting(config, key):
@@ -31,7 +31,7 @@ def test_only_what_is_named_is_opened():
 
 
 def test_listening_nowhere_is_listening_nowhere():
-    """Zenoh's own default would be a TCP port that all may connect to."""
+    """Zenoh's own default would be a TCP port that anybody may connect to."""
     assert setting(session_config(mode="peer", listen=[], connect=[]), "listen/endpoints") == []
 
 
