@@ -7,6 +7,7 @@ html_title = "Atoll"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
+html_use_index = False  # no page defines terms, so that an index would be empty
 html_theme_options = {
     # The reader's own fonts: the site is read without a network.
     "light_css_variables": {
