@@ -140,6 +140,17 @@ def test_fanout_reaches_a_process_that_was_frozen_for_longer_than_the_lease(stag
     stage.await_words("before", "meanwhile")
 
 
+def test_fanout_that_a_killed_server_had_not_received_reaches_its_successor(stage, client, journal):
+    server = stage.server(lease=30, **journal)
+    client.do("cast", method="tell", what="before", fanout=True)
+    stage.await_words("before")
+    server.signal(signal.SIGSTOP)
+    client.do("cast", method="tell", what="meanwhile", fanout=True)
+    server.kill()
+    stage.server(**journal)
+    stage.await_words("before", "meanwhile")
+
+
 def who(client) -> str:
     """Return the name of the server that answered, or the error: a call may go to a server that is just being killed."""
     try:

@@ -4,12 +4,12 @@ import logging
 import threading
 
 import pytest
-from fakes import A, B, FakeNode
+from fakes import A, B, C, FakeNode
 
 from atoll.bus.delivery import WaitingTimes
 from atoll.bus.directory import Topic
 from atoll.bus.fanout import Fanout
-from atoll.bus.frames import Answer, Request, Status, decode
+from atoll.bus.frames import Answer, Question, Request, Status, decode
 
 
 @pytest.fixture
@@ -77,6 +77,37 @@ def test_server_that_vanishes_and_comes_back_gets_it(node):
     finish()
     assert [to for to, _ in node.sent] == [B.node]
     assert node.frames(Request)[0].id == sent[0].id
+
+
+@pytest.mark.parametrize(("became", "sent_to_the_successor"), [(Status.UNKNOWN, [C.node]), (Status.LOST, [])])
+def test_successor_of_a_server_that_died_gets_it_unless_it_was_begun(node, caplog, became, sent_to_the_successor):
+    topic = two()
+
+    def put(key, data):
+        answer(node, data, A)
+        topic.remove(B)
+        topic.add("b", C)
+
+    def react(to, frame):
+        status = became if isinstance(frame, Question) else Status.TAKEN
+        node.answer(Answer(frame.id, status, C))
+
+    node.put, node.react = put, react
+    send(node, topic, lost_server_s=60)
+    finish()
+    assert {(to, frame.listener, frame.instance) for to, frame in node.sent if isinstance(frame, Question)} == {(C.node, C.listener, B)}
+    assert [to for to, frame in node.sent if isinstance(frame, Request)] == sent_to_the_successor
+    assert caplog.records == []
+
+
+def test_process_of_the_same_name_that_cannot_read_the_journal_does_not_get_it(node, caplog):
+    topic = two()
+    node.put = lambda key, data: (answer(node, data, A), topic.remove(B), topic.add("b", C))
+    node.react = lambda to, frame: node.answer(Answer(frame.id, Status.NO_MEMORY, C))
+    send(node, topic, lost_server_s=0.05)
+    finish()
+    assert node.frames(Request) == []
+    assert [record.message for record in caplog.records] == [f"a message for all of topic t was not acknowledged by {B}"]
 
 
 def test_server_that_refuses_is_stopping(node):
