@@ -13,8 +13,8 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from atoll.bus import access, options, peers
 from atoll.bus.access import Client
 from atoll.zenoh_link import linger
 from atoll.zenoh_link.config import Tls, session_config
+from atoll.zenoh_link.events import Follower
 
 
 @contextlib.contextmanager
@@ -57,34 +58,27 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
         if tls is not None:
             access.apply(config, clients)
         session: Any = zenoh.open(config)
-    listeners = [linger.watch(session), _close_unlisted(session, {client.common_name for client in clients})]
+    followers = [linger.watch(session), _close_unlisted(session, {client.common_name for client in clients})]
     try:
         yield session
     finally:
-        for listener in listeners:
-            listener.undeclare()
+        for follower in followers:
+            follower.stop()
         session.close()
         if socket_dir:
             peers.leave(socket_dir, name)
 
 
-def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Any:
+def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Follower:
     """Close links whose certificate is not on the access list, now and whenever one is opened.
 
     Returns:
-        The listener to undeclare before the session is closed.
+        What is to be stopped before the session is closed.
     """
-    listener: Any = session.info.declare_link_events_listener(zenoh.handlers.RingChannel(1))
-    threading.Thread(target=_follow, args=(listener.handler, session.info, listed), name="unlisted-links", daemon=True).start()
-    _close_links(session.info, listed)
-    return listener
-
-
-def _follow(events: Any, info: Any, listed: Collection[str]) -> None:
-    """Check all links whenever one is opened or closed; not as a callback, see `atoll.zenoh_link.linger`."""
-    with contextlib.suppress(zenoh.ZError):  # it is undeclared, or the session is closed
-        while events.recv():
-            _close_links(info, listed)
+    info: Any = session.info
+    follower = Follower(info.declare_link_events_listener, partial(_close_links, info, listed), "unlisted-links")
+    _close_links(info, listed)
+    return follower
 
 
 def _close_links(info: Any, listed: Collection[str]) -> None:

@@ -116,7 +116,7 @@ class Transport:
         links = list(self._links.values())
         self._links.clear()
         await asyncio.gather(*(link.stop() for link in links))
-        _undeclare(self._no_linger)
+        self._no_linger.stop()
         await self.in_thread(_close, self._session)
         self._threads.shutdown(wait=False, cancel_futures=True)
 

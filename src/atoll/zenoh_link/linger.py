@@ -12,12 +12,12 @@ import contextlib
 import os
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import zenoh
+
+from atoll.zenoh_link.events import Follower
 
 _OFF = struct.pack("ii", 0, 0)  # struct linger: l_onoff, l_linger
 
@@ -46,24 +46,12 @@ def off() -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _OFF)
 
 
-def watch(session: zenoh.Session) -> Any:
+def watch(session: zenoh.Session) -> Follower:
     """Switch off lingering for the present and future sockets of a session.
 
     Returns:
-        The listener to undeclare before the session is closed.
+        What is to be stopped before the session is closed.
     """
-    listener: Any = session.info.declare_transport_events_listener(zenoh.handlers.RingChannel(1))
-    threading.Thread(target=_follow, args=(listener.handler,), name="no-linger", daemon=True).start()
+    follower = Follower(session.info.declare_transport_events_listener, off, "no-linger")
     off()
-    return listener
-
-
-def _follow(events: Any) -> None:
-    """Handle all sockets whenever a link has come or gone, until the listener is undeclared.
-
-    Not a callback: a thread of Zenoh's would wait for the interpreter. If nothing in this process refers to a router's session any more,
-    the interpreter in turn waits for all of Zenoh's threads.
-    """
-    with contextlib.suppress(zenoh.ZError):  # the listener is undeclared
-        while events.recv():
-            off()
+    return follower

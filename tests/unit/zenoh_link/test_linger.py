@@ -43,7 +43,7 @@ def test_connections_of_both_sides_do_not_linger():
         assert lingering(port) == [False] * 4
         late.close()
         early.close()
-        kept.undeclare()
+        kept.stop()
     finally:
         listening.close()
 
@@ -58,11 +58,11 @@ def test_each_new_link_has_lingering_switched_off():
         time.sleep(0.01)
     assert lingering(port) == [False, False]
     late.close()
-    kept.undeclare()
+    kept.stop()
     listening.close()
 
 
-def test_nobody_follows_any_more_once_it_is_undeclared():
+def test_nobody_follows_any_more_once_it_is_stopped():
     def following() -> list[threading.Thread]:
         return [each for each in threading.enumerate() if each.name == "no-linger"]
 
@@ -70,7 +70,6 @@ def test_nobody_follows_any_more_once_it_is_undeclared():
     before = following()
     kept = linger.watch(listening)
     (ours,) = set(following()) - set(before)
-    kept.undeclare()
-    ours.join(20)
+    kept.stop()
     assert not ours.is_alive()
     listening.close()
