@@ -11,7 +11,7 @@ from atoll.bench.crashes.experiment import QUIET
 from atoll.bench.crashes.workflow import JOIN, NAMES
 
 SEED = 17
-SAMPLE = 8
+SAMPLE = 5
 SAMPLE_OF_JOIN = 3
 
 
@@ -33,6 +33,7 @@ def test_a_sample_of_points():
     assert sum(trial["reached"] for trial in trials) >= SAMPLE // 2, "most trials must reach their crash point"
 
 
+@pytest.mark.long
 def test_a_sample_of_points_of_a_join():
     trials = crashes(800, "--workflow", JOIN, "--sample", str(SAMPLE_OF_JOIN))
     assert len(trials) == QUIET + SAMPLE_OF_JOIN

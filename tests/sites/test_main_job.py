@@ -75,9 +75,9 @@ def test_server_with_the_unmodified_client(paris, kept):
     def openstack(*arguments: str):
         return json.loads(paris.atoll("openstack", *arguments, "-f", "json"))
 
-    made = openstack(
-        *("server", "create", "by-hand", "--image", "bench", "--flavor", "m1.nano", "--network", "bench", "--wait"),
-    )
+    # By id: other tests of this site may have made images and networks of the same name.
+    chosen = ("--image", kept.tenancy.image, "--flavor", "m1.nano", "--network", kept.tenancy.network)
+    made = openstack("server", "create", "by-hand", *chosen, "--wait")
     assert made["status"] == "ACTIVE"
     listed = {server["Name"]: server for server in openstack("server", "list")}
     assert listed["by-hand"]["Networks"]["bench"][0].startswith("10.90.")
