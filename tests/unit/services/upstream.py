@@ -1,21 +1,38 @@
 """Tools with which tests inspect upstream's code.
 
-Upstream's services share one global configuration, so no test imports one of them into its own process.
+Upstream's services share one global configuration, so no test imports one of them into its own process. Code that needs one runs in a
+process of its own, forked from a process that has imported the libraries which all services use: that halves the time of a small test.
 """
 
 from __future__ import annotations
 
 import ast
+import atexit
+import gc
 import hashlib
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
+import tempfile
 import textwrap
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_MARK = "\x1e"
+LIMIT_S = 300
+"""The longest that code may run, in seconds."""
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        *("alembic.command", "cryptography.fernet", "dogpile.cache", "glanceclient.v2.client", "jsonschema", "keystoneauth1.loading"),
+        *("lxml.etree", "netaddr", "openstack.connection", "oslo_concurrency.lockutils", "oslo_config.generator"),
+        *("oslo_db.sqlalchemy.enginefacade", "oslo_log.log", "oslo_policy.policy", "pytest", "requests", "routes"),
+        *("sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "stevedore", "webob.dec", "yaml"),
+    ]
+)
 
 
 NOVA = """
@@ -38,12 +55,36 @@ NOVA = """
 
 
 def inside(code: str, *arguments: str) -> Any:
-    """Run code in an interpreter of its own, and return the object that it passes to `tell(…)`, through JSON."""
-    prelude = f"import json, sys\ndef tell(data): print({_MARK!r} + json.dumps(data))\n"
-    command = [sys.executable, "-W", "ignore", "-c", prelude + textwrap.dedent(code), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.rpartition(_MARK)[2])
+    """Run code as the main module of a process of its own, and return the object that it passes to `tell(…)`, through JSON."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        process = _FORKS.Process(target=_run, args=(textwrap.dedent(code), arguments, directory, dict(os.environ)))
+        process.start()
+        process.join(LIMIT_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        assert process.exitcode == 0, f"exit code {process.exitcode}: {(directory / 'errors').read_text()[-3000:]}"
+        process.close()
+        return json.loads((directory / "told").read_text())
+
+
+def _run(code: str, arguments: tuple[str, ...], directory: Path, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for descriptor, name in ((1, "output"), (2, "errors")):
+        file = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, descriptor)
+        os.close(file)
+    sys.argv = ["-c", *arguments]
+    sys.warnoptions[:] = ["ignore"]
+    warnings.simplefilter("ignore")
+    main = {"__name__": "__main__", "json": json, "sys": sys, "tell": lambda data: (directory / "told").write_text(json.dumps(data))}
+    exec(compile(code, "<inside>", "exec"), main)
+    # A fork ends without what an interpreter does in the end, such as removing temporary files.
+    main.clear()
+    gc.collect()
+    atexit._run_exitfuncs()
 
 
 _KNOWN_OPTIONS = """
