@@ -17,9 +17,6 @@ NAMESPACE, VERSION = "atoll.batches", "1.0"
 MOST = 256
 """Greatest number of actions of a message: the conductor holds all of their results at the same time."""
 
-PLACEMENT = frozenset({"get_allocations_for_consumer", "delete_allocation_for_instance"})
-"""Methods of Nova's client of Placement that the conductor calls for nova-compute, in their place between other actions."""
-
 
 def primitive(context: Any, value: Any) -> Any:
     """Return objects, and collections of them, in the serialised form of messages."""

@@ -36,7 +36,7 @@ CONDUCTOR = """
 
     upstream = Upstream()
     server = oslo_messaging.get_rpc_server(nova.rpc.TRANSPORT, oslo_messaging.Target(topic="conductor", server="s"),
-        [upstream, *([Endpoint(upstream)] if takes else [])], executor="threading",
+        [upstream, *([Endpoint(upstream, None)] if takes else [])], executor="threading",
         serializer=nova.rpc.RequestContextSerializer(NovaObjectSerializer()))
     server.start()
     user = context.RequestContext(user_id="u", project_id="p")
@@ -56,7 +56,7 @@ CONDUCTOR = """
             return endpoint.object_actions(user, [{}], ["{}"] * (batch_format.MOST + 1))
         except ValueError as error:
             return str(error)
-    endpoint = conductor_batches.BatchEndpoint(upstream)
+    endpoint = conductor_batches.BatchEndpoint(upstream, None)
     tell({"few": perform(3), "many": perform(batch_format.MOST + 2 if takes else 5), "too many": too_many()})
     server.stop()
 """
