@@ -80,23 +80,18 @@ class Batch:
         ahead: optional calls whose results the thread will need; the first message that has a result carries them.
         deletes: True if the server is being deleted, and its allocations are deleted in their place in the batch.
         fresh_cache: True if the server's network information is as the request's message carried it, so that it needs no refresh.
+
+    Attributes:
         prompt: True if the start of an event is sent at once, because the thread may wait for a lock after it.
     """
 
-    def __init__(  # noqa: PLR0913 - the traits of a thread's work
-        self,
-        api: BatchingAPI,
-        server: str,
-        ahead: Sequence[BatchAction] = (),
-        *,
-        deletes: bool = False,
-        fresh_cache: bool = False,
-        prompt: bool = False,
+    def __init__(
+        self, api: BatchingAPI, server: str, ahead: Sequence[BatchAction] = (), *, deletes: bool = False, fresh_cache: bool = False
     ) -> None:
         self.server = server
         self.deletes = deletes
         self.fresh_cache = fresh_cache
-        self.prompt = prompt
+        self.prompt = False
         self._api = api
         self._ahead = list(ahead)
         self._pending: list[BatchAction] = []
@@ -405,7 +400,7 @@ def opened(server: str, ahead: Sequence[BatchAction] = (), **options: bool) -> I
     Args:
         server: the id of the server that the thread works for.
         ahead: calls whose results the thread will need.
-        options: `deletes`, `fresh_cache` and `prompt` of `Batch`.
+        options: `deletes` and `fresh_cache` of `Batch`.
     """
     api = NovaObject.indirection_api
     if not isinstance(api, BatchingAPI):

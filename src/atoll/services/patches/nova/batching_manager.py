@@ -97,7 +97,9 @@ class BatchingManager(RecoveringManager):
             BatchAction.ahead(context, "ResourceList", "get_by_instance_uuid", instance.uuid),
             self._service(context),
         ]
-        with batches.opened(instance.uuid, ahead, deletes=True, prompt=is_locked(instance.uuid)):
+        with batches.opened(instance.uuid, ahead, deletes=True) as batch:
+            if batch is not None:
+                batch.prompt = is_locked(instance.uuid)
             return super().terminate_instance(context, instance, bdms)
 
     def _service(self, context: Any) -> BatchAction:

@@ -220,9 +220,10 @@ CALLS = (
     def locked(instance):
         told = [batching_manager.is_locked(instance.uuid)]
         nova.utils.synchronized(instance.uuid)(lambda: told.append(batching_manager.is_locked(instance.uuid)))()
+        batches.current().prompt = True
         objects.InstanceActionEvent.event_start(user, instance.uuid, "e", want_result=False)
         return [*told, sent()]
-    tried("locked", locked, prompt=True)
+    tried("locked", locked)
 
     def refreshed(instance):
         instance.info_cache.refresh()
