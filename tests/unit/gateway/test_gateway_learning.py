@@ -63,7 +63,7 @@ def test_a_refusal_at_another_site_teaches_nothing(tmp_path: Path, status: int) 
 
 
 def test_a_site_that_can_not_prove_the_token_says_so_itself(tmp_path: Path) -> None:
-    """It was reached, so the answer must not say that it can't be."""
+    """Lyon answers, so the answer of paris must not say that lyon cannot be reached."""
 
     async def test(cloud: Cloud) -> None:
         async def settle(call: Call, answer: Answer, _again: object) -> Answer:
