@@ -2,8 +2,8 @@
 
 One publication reaches all servers, and routers copy it as late as possible. Each server acknowledges the message. The message is sent
 again, individually, to each server that is present and has not acknowledged it. If such a server has vanished, the processes that were
-started under its name are asked what became of the message, as in a delivery. The one that has its journal gets the message, if it was
-not begun. A thread of the node does this; the sender does not wait.
+started under its name are asked what became of the message, as in a delivery. The process that has the server's journal gets the message,
+unless the server had begun it. A thread of the node does this; the sender does not wait.
 """
 
 from __future__ import annotations

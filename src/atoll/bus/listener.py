@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -28,12 +29,20 @@ from atoll.bus.frames import (
 )
 from atoll.bus.journal import EntryKind, Journal, JournalEntry, JournalHistory, journal_directory
 from atoll.bus.node import Node
+from atoll.bus.realms import realm_of
 from atoll.bus.seen import RequestState, SeenRequests
 
 LOG = logging.getLogger(__name__)
 
+_sender: ContextVar[int | None] = ContextVar("sender", default=None)
+
 _STATUS: dict[RequestState | Reply, Status] = {RequestState.NEW: Status.REFUSED, RequestState.FORGOTTEN: Status.LOST}
 """The status with which a question about a message is answered, by the message's state; in any other state, it is `TAKEN`."""
+
+
+def sender_realm() -> int | None:
+    """Return the realm of the sender of the message that this thread executes, as the bus has checked it; `None` if there is no message."""
+    return _sender.get()
 
 
 class Subject(NamedTuple):
@@ -61,7 +70,11 @@ class Incoming(base.RpcIncomingMessage):
         self.client_timeout = request.monitor_s or None
 
     def acknowledge(self) -> None:
-        """Record that the server begins to execute the message, which was acknowledged to its sender on arrival."""
+        """Record that the server begins to execute the message, which was acknowledged to its sender on arrival.
+
+        oslo.messaging calls this in the thread that then calls the method, so the method can ask for `sender_realm`.
+        """
+        _sender.set(realm_of(self._request.id.origin))
         self._mailbox.begin(self._request.id)
 
     def requeue(self) -> None:

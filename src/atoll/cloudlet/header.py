@@ -22,13 +22,13 @@ All numbers are little-endian.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from atoll.cloudlet import merkle
 from atoll.cloudlet.description import HEAD, MOST_PARTS, PART, ImageDescription, parse
 from atoll.cloudlet.failures import invalid
-from atoll.cloudlet.keys import ED25519, P256, SIGNATURE, SigningKey, TrustedKey, trusted_by
+from atoll.cloudlet.keys import ED25519, P256, SIGNATURE, SigningKey, TrustedKey, find_signer
 from atoll.cloudlet.pages import DIGEST
 from atoll.cloudlet.segment import LONGEST, SHORTEST
 from atoll.errors import AtollError
@@ -116,13 +116,21 @@ def write_head(base: bytes, result: ImageDescription, entries: Sequence[Entry], 
     return signed + key.sign(_DOMAIN + signed) + b"".join(_ENTRY.pack(entry.length, entry.digest) for entry in entries)
 
 
-def read_header(read: Read, trusted: Sequence[TrustedKey], where: str) -> Header:
-    """Read and return a header, and check its signature before anything else is read.
+def read_header(read: Read, trusted: Iterable[TrustedKey], where: str) -> Header:
+    """Read and return a header; see `read_signed`, which also returns the signer."""
+    return read_signed(read, trusted, where)[0]
+
+
+def read_signed(read: Read, trusted: Iterable[TrustedKey], where: str) -> tuple[Header, int]:
+    """Read a header, and check its signature before anything else is read.
 
     Args:
         read: reads the overlay from its beginning.
-        trusted: the keys whose signatures are accepted.
+        trusted: the keys whose signatures are accepted; they are tried in order, until one verifies the signature.
         where: the overlay's name, for errors.
+
+    Returns:
+        The header, and the position in `trusted` of the key that signed it.
 
     Raises:
         AtollError: `cloudlet.invalid`: the header is malformed; `cloudlet.untrusted`: none of the trusted keys made the signature.
@@ -139,10 +147,11 @@ def read_header(read: Read, trusted: Sequence[TrustedKey], where: str) -> Header
     if algorithm not in {ED25519, P256}:
         raise invalid(where, f"signature algorithm {algorithm}", "expected Ed25519 or P-256")
     described = read(HEAD + parts * PART.size)
-    if not trusted_by(trusted, algorithm, _DOMAIN + fixed + described, read(SIGNATURE)):
+    signer = find_signer(trusted, algorithm, _DOMAIN + fixed + described, read(SIGNATURE))
+    if signer is None:
         message = f"{where}: no trusted key signed this overlay, or it is damaged"
         raise AtollError("cloudlet.untrusted", message, "give the key of its maker with --trust, if you trust it")
-    return Header(base, parse(described, parts, where), segments, length, root)
+    return Header(base, parse(described, parts, where), segments, length, root), signer
 
 
 def read_table(read: Read, header: Header, where: str) -> list[Entry]:

@@ -6,7 +6,7 @@ An overlay holds no key and no certificate: the reader names the keys that it tr
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -90,9 +90,9 @@ class TrustedKey:
         return f"p256:{self._key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex()}"
 
 
-def trusted_by(keys: Sequence[TrustedKey], algorithm: int, data: bytes, signature: bytes) -> bool:
-    """Return whether one of the keys made `signature` over `data` with `algorithm`."""
-    return any(key.verifies(algorithm, data, signature) for key in keys)
+def find_signer(keys: Iterable[TrustedKey], algorithm: int, data: bytes, signature: bytes) -> int | None:
+    """Return the position of the first key that made `signature` over `data` with `algorithm`; `None` if no key made it."""
+    return next((position for position, key in enumerate(keys) if key.verifies(algorithm, data, signature)), None)
 
 
 def read_signing_key(path: Path) -> SigningKey:

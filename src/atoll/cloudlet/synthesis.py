@@ -28,7 +28,7 @@ from atoll.cloudlet.apply import apply, check_base
 from atoll.cloudlet.base import make_base, part_size
 from atoll.cloudlet.cache import LaunchCache, occupied
 from atoll.cloudlet.failures import invalid, unusable
-from atoll.cloudlet.header import Header, read_header
+from atoll.cloudlet.header import Header, read_signed
 from atoll.cloudlet.keys import parse_name
 from atoll.cloudlet.pages import count
 from atoll.cloudlet.source import FileSource, opened
@@ -129,7 +129,7 @@ def make_disk(task: LaunchTask) -> str | None:
         The name of the key that has signed its overlay; `None` if the cache lacks the base or, without an overlay, the launch image.
 
     Raises:
-        AtollError: as for `apply`, `keys.parse_name` and `read_header`; `cloudlet.invalid`: the image has more than a disk, or is too
+        AtollError: as for `apply`, `keys.parse_name` and `read_signed`; `cloudlet.invalid`: the image has more than a disk, or is too
             large; `state.space`. Nothing is left.
     """
     cache = LaunchCache(task.cache, task.limit, by_content=False)
@@ -145,7 +145,8 @@ def make_disk(task: LaunchTask) -> str | None:
             return None
         assert isinstance(source, FileSource)
         source.name = task.title
-        header, key, name = _signed(source, task)
+        header, signer = read_signed(source.read, (parse_name(key) for key, _ in task.keys), task.title)
+        key, name = task.keys[signer]
         _check_result(header, task)
         check_base(header, image.describe(base), base, task.title)
         cache.make_room(occupied(base))
@@ -160,26 +161,6 @@ def make_disk(task: LaunchTask) -> str | None:
             return key
     _remove(cache, name)
     return key
-
-
-def _signed(source: FileSource, task: LaunchTask) -> tuple[Header, str, bytes]:
-    """Return the header of an overlay, the key that has signed it, and the launch image's name in the cache.
-
-    Raises:
-        AtollError: as for `read_header`.
-    """
-    error: AtollError | None = None
-    for key, name in task.keys:
-        with opened(str(task.overlay), None) as each:
-            try:
-                read_header(each.read, [parse_name(key)], task.title)
-            except AtollError as raised:
-                if raised.kind.code != "cloudlet.untrusted":
-                    raise
-                error = raised
-                continue
-        return read_header(source.read, [parse_name(key)], task.title), key, name
-    raise error or AtollError("cloudlet.untrusted", f"{task.title}: no key is trusted that could have signed it")
 
 
 def _check_result(header: Header, task: LaunchTask) -> None:

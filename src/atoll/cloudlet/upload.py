@@ -18,7 +18,7 @@ from atoll.cloudlet import image
 from atoll.cloudlet.base import Report, check_content
 from atoll.cloudlet.description import ImageDescription
 from atoll.cloudlet.failures import invalid
-from atoll.cloudlet.header import Header, read_header
+from atoll.cloudlet.header import Header, read_signed
 from atoll.cloudlet.inspection import check_overlay
 from atoll.cloudlet.keys import TrustedKey
 from atoll.cloudlet.source import opened
@@ -158,7 +158,7 @@ class Uploads:
             wish: the name and fields of the image.
 
         Raises:
-            AtollError: as for `read_header` and `check_overlay`; `cloudlet.invalid`: it is of more than a disk.
+            AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: it is of more than a disk.
         """
         header, key = _verified(path, trusted, self._report)
         described = {"atoll_cloudlet_base": header.base.hex(), "atoll_cloudlet_key": key.name}
@@ -193,21 +193,11 @@ class Uploads:
 
 def _verified(path: Path, trusted: Sequence[TrustedKey], report: Report) -> tuple[Header, TrustedKey]:
     """Verify an overlay, and return its header and the key that has signed it."""
-    error: AtollError | None = None
-    for key in trusted:
-        with opened(str(path), None) as source:
-            try:
-                header = read_header(source.read, [key], source.name)
-            except AtollError as raised:
-                if raised.kind.code != "cloudlet.untrusted":
-                    raise
-                error = raised
-                continue
-            _check_parts(header.result, str(path))
-            check_overlay(source, header, report)
-            return header, key
-    assert error is not None
-    raise error
+    with opened(str(path), None) as source:
+        header, signer = read_signed(source.read, trusted, source.name)
+        _check_parts(header.result, str(path))
+        check_overlay(source, header, report)
+    return header, trusted[signer]
 
 
 def _check_parts(description: ImageDescription, where: str) -> None:

@@ -24,11 +24,11 @@ A commit is durable when `GroupFlush.wait` returns, for these reasons (wal.c and
 For the time of a flush, other connections can see a commit that is not durable yet, as with InnoDB. A transaction that was written because
 of it is flushed after it, since there is one log.
 
-After a failed flush the content of the disk is unknown: Linux reports an error once and then takes the lost pages for written
+After a failed flush the content of the disk is unknown: Linux reports an error once and then treats the lost pages as written
 (https://www.postgresql.org/docs/current/runtime-config-error-handling.html#GUC-DATA-SYNC-RETRY). So all commits that waited fail, and so do
 all later ones of this process, before they write anything. The next process copies the whole log into the database when it first opens it,
-and begins another log, unless other processes use the database without a pause. Only then is another flush worth anything. The descriptor
-    is opened before the first commit and stays open: a descriptor that is opened later may not receive an earlier error.
+and begins another log, unless other processes use the database without a pause. Only then does another flush mean anything. The descriptor
+is opened before the first commit and stays open: a descriptor that is opened later may not receive an earlier error.
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ class Items:
             self._note(route if reads else replace(route, child=False), found.reply.status, found.reply.site)
             return found.reply if reads else await self._local.at(found.reply.site, call)
         if not_found is None or (found.missing and (is_uuid(route.id) or named(route)) and not was_here):
+            if found.reason is not None:
+                return found.reason
             return unreachable(call.service, found.missing or rest, self._sites.here)
         if found.missing:
             not_found.headers[MISSING] = ",".join(found.missing)

@@ -98,9 +98,8 @@ class IdentityReplica:
     def prepare(self) -> None:
         """Install the triggers, and make the document and the tables agree. Call this first, and again if it fails.
 
-        Rows of which the document has no record are published with a stamp older than any change. Rows of which it has one are overwritten:
-            a site
-        that joins others should have their document before this is called.
+        Rows of which the document has no record are published with a stamp older than any change. Rows that have a record are overwritten
+        with it: a site that joins others should have their document before this is called.
 
         Raises:
             sqlite3.Error: the database can't be used, or is not Keystone's.

@@ -93,16 +93,23 @@ class ComputeSiteList:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._state: tuple[int, int, int] | None = None
-        self._names: dict[str, str] = {}
+        self._admitted: tuple[ComputeSite, ...] = ()
 
     def name_of(self, fingerprint: str) -> str | None:
         """Return the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` for an unknown or revoked one."""
+        return next((site.name for site in self._read() if site.fingerprint == fingerprint), None)
+
+    def name_of_realm(self, realm: int) -> str | None:
+        """Return the compute site that has a number on the bus; `None` for an unknown or revoked one."""
+        return next((site.name for site in self._read() if site.realm == realm), None)
+
+    def _read(self) -> tuple[ComputeSite, ...]:
         try:
             status = self._file.stat()
             state = (status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError:
             state = None
         if state != self._state:
-            self._names = {site.fingerprint: site.name for site in admitted(load(self._file))}
+            self._admitted = admitted(load(self._file))
             self._state = state
-        return self._names.get(fingerprint)
+        return self._admitted

@@ -1,9 +1,8 @@
 """The members of the cloud.
 
 A site is a *member* if the file of members names it (it names all sites that were created together), or if a member has *admitted* it by
-signing its
-card. A *revoked* site is never a member again, and admits no site from the moment of its revocation. From the same admissions and
-revocations, every site concludes the same members, in whatever order the records arrived.
+signing its card. A *revoked* site is never a member again, and admits no site from the moment of its revocation. From the same admissions
+and revocations, every site derives the same members, in whatever order the records arrive.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class Record:
 
 
 def fold(kind: str, key: str, entries: Iterable[tuple[str, Fields]], ignored: Mapping[str, int]) -> Record | None:
-    """Return the record that is the fold of entries.
+    """Merge the entries of a record: each field has the value with the newest stamp.
 
     Args:
         kind: the kind of the record.
@@ -151,7 +151,7 @@ def fold(kind: str, key: str, entries: Iterable[tuple[str, Fields]], ignored: Ma
         ignored: by author, the stamp after which entries are ignored.
 
     Returns:
-        `None` if all entries are ignored.
+        The record; `None` if all entries are ignored.
     """
     best: dict[str, tuple[int, str]] = {}
     values: dict[str, Json] = {}

@@ -1,8 +1,7 @@
 """A Zenoh router that connects a site's compute sites to its message bus.
 
 The router admits only the compute sites on the site's list. On the bus, a compute site may only do what nova-compute does: serve its own
-topics, and
-call the conductor.
+topics, and call the conductor.
 """
 
 from __future__ import annotations

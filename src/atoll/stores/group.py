@@ -136,7 +136,7 @@ class Group:
                 raise
 
     def leave(self, transaction: Transaction) -> None:
-        """Undo a transaction that wrote."""
+        """Roll back a transaction that wrote, and let the next writer begin."""
         with self.using:
             transaction.undo()
             self._current = None

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextvars import Context
 
 import pytest
 from fakes import FakeNode
@@ -9,7 +10,8 @@ from fakes import FakeNode
 from atoll.bus import frames, payload
 from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status
 from atoll.bus.journal import JournalHistory
-from atoll.bus.listener import Mailbox, NotificationListener, Subject
+from atoll.bus.listener import Mailbox, NotificationListener, Subject, sender_realm
+from atoll.bus.realms import new_node
 
 BODY = payload.encode([{"user": "ann"}, {"method": "m"}])
 SENDER = 77
@@ -71,6 +73,21 @@ def test_call_is_acknowledged_by_its_reply_or_when_asked(server):
     server.mailbox.accept(request(call=True))
     assert server.node.sent[-1] == (SENDER, reply)
     assert len(server.delivered) == 1
+
+
+def test_the_thread_that_executes_a_message_knows_the_realm_of_its_sender(server):
+    for realm in (3, 4):
+        server.mailbox.accept(Request(MessageId(new_node(realm), 1), 1, False, 1, 0, BODY))
+    found = []
+
+    def execute():
+        found.append(sender_realm())
+        for incoming in server.delivered:
+            incoming.acknowledge()
+            found.append(sender_realm())
+
+    Context().run(execute)
+    assert found == [None, 3, 4]
 
 
 def test_failure_is_sent_and_reply_that_is_no_json_is_a_failure(server, caplog):

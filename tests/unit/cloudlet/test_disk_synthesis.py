@@ -101,6 +101,16 @@ def test_launch_image_of_another_key_is_not_used(site):
     assert synthesis.run(site.task(keys=[(STRANGER.trusted.name, OTHER), *site.task()["keys"]])) == site.machine.key.trusted.name
 
 
+def test_overlay_is_opened_once_whichever_key_has_signed_it(site, monkeypatch):
+    site.keep()
+    seen: list[str] = []
+    open_source = synthesis.opened
+    monkeypatch.setattr(synthesis, "opened", lambda place, trusted: seen.append(place) or open_source(place, trusted))
+    keys = [(STRANGER.trusted.name, OTHER), *site.task()["keys"], ("never parsed", OTHER)]
+    assert synthesis.run(site.task(keys=keys)) == site.machine.key.trusted.name
+    assert seen == [str(site.overlay)]
+
+
 def test_base_with_another_digest_is_not_kept(site):
     with pytest.raises(AtollError, match=f"its content is the base {site.digest[:16]}, not {OTHER[:16]}") as caught:
         site.keep(digest=OTHER)

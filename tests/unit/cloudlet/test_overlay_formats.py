@@ -126,6 +126,15 @@ def test_a_key_inside_the_file_or_of_another_maker_does_not_count():
     assert header.read_header(reader(packed).read, [other.trusted, KEY.trusted], "overlay").segments == 0
 
 
+def test_the_header_is_read_once_whichever_key_has_signed_it():
+    packed = header.write_head(b"b" * 32, ImageDescription((Part("disk", 1, b"r" * 32),)), [], KEY)
+    strangers = [SigningKey(ed25519.Ed25519PrivateKey.generate()).trusted for _ in range(2)]
+    source = BytesIO(packed + b"more")
+    found, signer = header.read_signed(source.read, [*strangers, KEY.trusted], "overlay")
+    assert (found.segments, signer) == (0, 2)
+    assert source.read() == b"more"
+
+
 def test_signature_under_another_algorithm_does_not_count():
     packed = bytearray(header.write_head(b"b" * 32, ImageDescription((Part("disk", 1, b"r" * 32),)), [], KEY))
     for algorithm in (0, 2, 3):

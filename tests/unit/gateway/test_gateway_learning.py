@@ -8,6 +8,9 @@ import pytest
 from aiohttp import web
 from gateway_cloud import Cloud
 
+from atoll.gateway.identity.refusals import Unproven
+from atoll.gateway.local import Answer
+from atoll.gateway.request.call import Call
 from atoll.gateway.resolve.locate import proves
 from atoll.gateway.resolve.routes import COMPUTE, IMAGES, Resource, match, network_resource
 
@@ -57,6 +60,25 @@ def test_a_refusal_at_another_site_teaches_nothing(tmp_path: Path, status: int) 
         assert (await cloud.ask("paris", "GET", ITEM + server, headers=OWNER))[0] == 200
 
     run(tmp_path, test, "paris", "lyon", "nice")
+
+
+def test_a_site_that_can_not_prove_the_token_says_so_itself(tmp_path: Path) -> None:
+    """Lyon answers, so the answer of paris must not say that lyon cannot be reached."""
+
+    async def test(cloud: Cloud) -> None:
+        async def settle(call: Call, answer: Answer, _again: object) -> Answer:
+            if call.service == "compute":
+                raise Unproven("metz")
+            return answer
+
+        vars(cloud["lyon"].server._refusals)["settle"] = settle
+        for method in ("GET", "DELETE"):
+            status, body, headers = await cloud.ask("paris", method, ITEM + str(uuid.uuid4()), headers=OWNER)
+            sentence = "site lyon lacks identity data of the token, and site metz, which issued it, can't be reached: try again later"
+            assert (status, body["serviceUnavailable"]["message"]) == (503, sentence)
+            assert (headers["X-Atoll-Missing"], headers["Retry-After"]) == ("lyon,metz", "5")
+
+    run(tmp_path, test)
 
 
 async def _pieces():

@@ -60,12 +60,15 @@ def test_list_that_can_not_be_read_lets_nobody_in(tmp_path, text, caplog):
 
 
 def test_list_is_followed(tmp_path, certify):
-    file, edge, far = tmp_path / "computes.json", certify("edge"), certify("far")
+    file, edge, far = tmp_path / "computes.json", certify("edge"), replace(certify("far"), realm=8)
     followed = ComputeSiteList(file)
     assert followed.name_of(edge.fingerprint) is None
     save(file, [edge, far])
     assert [followed.name_of(site.fingerprint) for site in (edge, far)] == ["edge", "far"]
+    assert [followed.name_of_realm(site.realm) for site in (edge, far)] == ["edge", "far"]
+    assert followed.name_of_realm(3) is None
     save(file, [replace(edge, revoked=True), far])
+    assert followed.name_of_realm(edge.realm) is None
     assert [followed.name_of(site.fingerprint) for site in (edge, far)] == [None, "far"]
     file.unlink()
     assert followed.name_of(far.fingerprint) is None

@@ -94,7 +94,7 @@ LAB = (
                 note("written")
             return result
         setattr(conductor, name, noted)
-    endpoint = conductor_batches.BatchEndpoint(conductor)
+    endpoint = conductor_batches.BatchEndpoint(conductor, None)
 
     class Wire:
         # Calls of the conductor; `prepare` chooses between its two endpoints.

@@ -20,7 +20,8 @@ RATE_ERROR_PERCENT = 5.0
 def summary(samples: Samples) -> dict[str, Any]:
     """Return the values of one emulator by name.
 
-    `worst_rtt_error_ms` is over all round trips; `worst_rtt_error_percent` over those for which two percent are more than one millisecond.
+    `worst_rtt_error_ms` is the greatest error of all round trips; `worst_rtt_error_percent` that of the long ones, to which the limit
+    `RTT_ERROR_PERCENT` applies because it is larger there than `RTT_ERROR_MS`.
     `loss_ok` tells whether, for each requested probability, the losses of all pings together are within its 99 % confidence interval.
     """
     errors = [(item["rtt_ms"], abs(item["measured_ms"] - item["rtt_ms"])) for item in samples.pings]

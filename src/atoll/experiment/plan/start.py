@@ -1,6 +1,7 @@
-"""A first placement for the solver, found by descent: as many full sites and copies as the bounds allow, of which the useless are dropped.
+"""A first placement for the solver, found by descent.
 
-On a large plan the solver may need most of its time for the first relaxation. With a start it always has a placement to return.
+The descent begins with as many full sites and copies as the bounds allow, and drops each one whose removal makes the plan cheaper. On a
+large plan the solver may need most of its time for the first relaxation. With a start it always has a placement to return.
 """
 
 from __future__ import annotations

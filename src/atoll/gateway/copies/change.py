@@ -2,10 +2,8 @@
 
 First the gateway asks all sites at once for their copy and, before a deletion, whether it is in use there. Then one site carries the
 request out alone: if that site refuses, no site carries it out. Then the others carry it out at once. A site that can't be reached carries
-    it out later
-    (`pending`). If one of the others refuses all the same, the changed copies get their old values back. Where that is impossible, as after
-    a
-deletion, the answer is the refusal and `atoll conflicts` lists the resource.
+it out later (`pending`). If one of the others refuses all the same, the changed copies get their old values back. Where that is impossible,
+as after a deletion, the answer is the refusal and `atoll conflicts` lists the resource.
 """
 
 from __future__ import annotations

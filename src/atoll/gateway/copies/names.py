@@ -2,9 +2,8 @@
 
 A gateway records its claim before it asks. If two gateways claim a name at the same time, at least one of them is asked after it has
 recorded its own claim. In that case both gateways let the claim of the site whose name sorts first win. So of two sites that reach each
-other only
-one creates the resource, and nothing has to be undone. Sites that are cut off can't be asked: differences are found by `clashes` when they
-are back.
+other only one creates the resource, and nothing has to be undone. Sites that are cut off can't be asked: `clashes` finds differences when
+they are back.
 """
 
 from __future__ import annotations
@@ -156,7 +155,7 @@ class NameClaims:
         return counts
 
     async def describe(self, name: Name) -> Mapping[str, Any] | None:
-        """Return the lasting fields of this site's resource of a name; `None` if there is none.
+        """Return the fields of a named resource of this site by which copies of it are recognised; `None` if there is none.
 
         Raises:
             Unreachable: the service does not answer.

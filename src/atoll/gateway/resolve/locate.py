@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cachetools import LRUCache
 
 from atoll.gateway.request.call import Call, Reply, Unreachable
+from atoll.gateway.request.headers import MISSING
 from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve import visibility
 from atoll.gateway.resolve.routes import Resource, Route
@@ -31,13 +32,15 @@ class SearchResult:
 
     Attributes:
         reply: the answer of a site that holds the resource, or a refusal that is valid for the whole cloud; `None` if no site holds it.
-        missing: the sites that did not answer.
+        missing: the sites that did not answer, or could not.
         holds: whether the site of `reply` holds the resource; `reply` may be a refusal if the token's access rules forbid the request.
+        reason: the 503 of a gateway of `missing` that names the reason, for example a token that it can't prove.
     """
 
     reply: Reply | None
     missing: tuple[str, ...]
     holds: bool = False
+    reason: Reply | None = None
 
 
 class Locations:
@@ -105,7 +108,10 @@ async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool
         return SearchResult(min(answers.held, key=lambda reply: (_made(reply), reply.site)) if oldest else answers.held[0], (), holds=True)
     if answers.refusals and (refused := await _refusing(sites, call, answers.refusals)) is not None:
         return refused
-    return SearchResult(answers.second_best, tuple(sorted(answers.missing)))
+    if answers.reason is not None:
+        named = answers.reason.headers[MISSING].split(",")
+        answers.reason.headers[MISSING] = ",".join(sorted({*answers.missing, *named}))
+    return SearchResult(answers.second_best, tuple(sorted(answers.missing)), reason=answers.reason)
 
 
 @dataclass
@@ -117,12 +123,14 @@ class _Answers:
         refusals: by site, refusals that do not reveal whether the site holds the resource.
         missing: the sites that do not answer, or fail, and may hold the resource.
         second_best: any other refusal.
+        reason: the 503 with which a site's gateway itself names the reason; its sentence is better than that the site can't be reached.
     """
 
     held: list[Reply] = field(default_factory=list)
     refusals: dict[str, Reply] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     second_best: Reply | None = None
+    reason: Reply | None = None
 
     def note(self, site: str, task: asyncio.Future[Reply]) -> None:
         """Add the answer of a site."""
@@ -137,6 +145,8 @@ class _Answers:
             self.refusals[site] = reply
         elif reply.status >= 500:
             self.missing.append(site)
+            if MISSING in reply.headers:
+                self.reason = reply
         elif reply.status not in {400, 404}:
             self.second_best = reply
 

@@ -1,5 +1,8 @@
 """PostgreSQL of a site, which listens at a Unix socket alone.
 
+The services' user owns the databases that it creates, and has no other right: PostgreSQL's superuser could run programs of the machine and
+read its files. The superuser exists, because PostgreSQL needs one, and nobody can connect as it.
+
 PostgreSQL refuses to run as root. If the site's user is root, the server runs in a user namespace, in which that user appears as an
 ordinary one: it has the rights of root's files and no capability.
 """
@@ -9,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from atoll.files import flush, make_directory
@@ -29,6 +31,9 @@ CONNECTIONS = 300
 """Greatest number of connections; each of a site's seven engines may have 55 for a moment (oslo.db's pool), and has five as a rule."""
 
 NOBODY = 65534
+
+SUPERUSER = "postgres"
+"""The user that owns the server's own tables; it has no password, and no connection is accepted from it."""
 
 FILE = "postgresql/postgresql.conf"
 ACCESS_FILE = "postgresql/pg_hba.conf"
@@ -60,7 +65,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         "log_min_messages": "info" if settings.debug else "warning",
     }
     text = "".join(f"{name} = '{_quoted(str(value))}'\n" for name, value in options.items())
-    return {FILE: text, ACCESS_FILE: "local all all scram-sha-256\n"}
+    return {FILE: text, ACCESS_FILE: f"local all {USER} scram-sha-256\n"}
 
 
 def _quoted(value: str) -> str:
@@ -104,15 +109,29 @@ def _create(settings: Settings, data: Path, programs: Path) -> None:
         return
     temporary = data.with_suffix(".new")
     shutil.rmtree(temporary, ignore_errors=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=settings.data) as password:
-        password.write(settings.secrets["database"])
-        password.flush()
-        command = [str(programs / "initdb"), "-D", str(temporary), "-U", USER, f"--pwfile={password.name}", "--auth=scram-sha-256"]
-        done = subprocess.run([*command, "--encoding=UTF8", "--locale=C"], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"initdb failed: {' '.join(done.stderr.split())}")
-    temporary.rename(data)  # initdb has flushed it
+    options = ["-U", SUPERUSER, "--auth=reject", "--encoding=UTF8", "--locale=C"]
+    _run([str(programs / "initdb"), "-D", str(temporary), *options])
+    alone = ["--single", "-D", str(temporary), "-c", "exit_on_error=on", "-c", "password_encryption=scram-sha-256", SUPERUSER]
+    _run([str(programs / PROGRAM), *alone], _account(settings.secrets["database"]))
+    temporary.rename(data)  # both programs have flushed it
     flush(data.parent)
+
+
+def _account(password: str) -> str:
+    """Return the statement that creates the services' user, in one line, as a server in single-user mode demands."""
+    quoted = password.replace("'", "''")  # a backslash has no meaning in such a literal
+    return f"CREATE ROLE {USER} LOGIN CREATEDB PASSWORD '{quoted}'\n"
+
+
+def _run(command: list[str], statements: str = "") -> None:
+    """Run a program of PostgreSQL.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    done = subprocess.run(command, input=statements, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{Path(command[0]).name} failed: {' '.join(done.stderr.split())}")
 
 
 def _serves(programs: Path, sockets: Path) -> bool:

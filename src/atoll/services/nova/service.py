@@ -315,12 +315,13 @@ def _configure(settings: Settings) -> None:
 
 def install_conductor(settings: Settings) -> None:
     """Install the patches of the conductor."""
+    from atoll.mesh import compute_sites
     from atoll.services.patches.nova import conductor_batches, early_changes, failed_builds
 
     failed_builds.install()
     early_changes.install()
     if settings.reduces_traffic:
-        conductor_batches.install()
+        conductor_batches.install(settings.directory / compute_sites.FILE)
 
 
 def install_hypervisor(settings: Settings) -> None:

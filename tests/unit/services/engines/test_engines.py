@@ -8,14 +8,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis as client
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
 
-from atoll.services import DATABASE_SERVERS, engines
+from atoll.services import DATABASE_SERVERS, engines, servers
 from atoll.services.contract import Settings
+from atoll.services.database_urls import USER, own_directory
 from atoll.services.engines import mariadb, postgresql, redis
 
 
@@ -178,3 +182,73 @@ def test_mariadb_has_one_statement_a_line_and_its_file_is_private(settings):
     assert len(statements) == 3
     assert all(line.endswith(";") for line in statements)
     assert Path(mariadb.FILE).name == "my.cnf"
+
+
+POSTGRESQL = """
+    import os, sys
+    from types import SimpleNamespace
+    from atoll.services.engines import postgresql
+    postgresql.become = lambda _child, command, _ready: os.execv(command[0], command)
+    postgresql.run(SimpleNamespace(arguments={"directory": sys.argv[1]}))
+"""
+
+
+@pytest.fixture
+def lyon(settings) -> Iterator[Settings]:
+    """Yield a site whose PostgreSQL runs."""
+    if not postgresql.installed():
+        pytest.skip("PostgreSQL is missing: scripts/packages postgresql")
+    told = replace(settings, engine="postgresql", cloud="demo")
+    for name, content in postgresql.configuration(told).items():
+        (told.etc / name).parent.mkdir(parents=True, exist_ok=True)
+        (told.etc / name).write_text(content)
+    told.data.mkdir()
+    told.save()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(POSTGRESQL), told.directory], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not postgresql._serves(postgresql._programs(told.data / "postgresql"), own_directory("postgresql", told.sockets)):
+            if process.poll() is not None:
+                error = process.communicate()[1]
+                if "PermissionError" in error or "unshare" in error:
+                    pytest.skip("user namespaces are not allowed here")
+                pytest.fail(error)
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield told
+    finally:
+        process.send_signal(signal.SIGINT)  # a fast shutdown
+        process.communicate()
+
+
+@contextmanager
+def connected(url: str | URL) -> Iterator[Connection]:
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        yield connection
+
+
+def test_postgresql_gives_the_site_no_more_than_its_own_databases(lyon):
+    servers.create(lyon, "nova")
+    with connected(lyon.database("nova")) as connection:
+        connection.execute(text("create table t (x text)"))
+        rights = "rolsuper, rolcreaterole, rolreplication, rolbypassrls, rolcreatedb"
+        assert connection.execute(text(f"select {rights} from pg_roles where rolname = current_user")).one() == (*[False] * 4, True)
+        owner = "select pg_get_userbyid(datdba) from pg_database where datname = 'demo_paris_nova'"
+        assert connection.execute(text(owner)).scalar() == USER
+        connection.commit()
+        for statement in (
+            "copy t from '/etc/hostname'",
+            "copy t to program 'cat'",
+            "select pg_read_file('postgresql.conf')",
+            "create role another superuser",
+            "alter role postgres password 'x'",
+        ):
+            with pytest.raises(DBAPIError, match=r"permission denied|must be"):
+                connection.execute(text(statement))
+            connection.rollback()
+    servers.drop(lyon, ["nova"])
+    superuser = make_url(lyon.database_server).set(database="postgres", username=postgresql.SUPERUSER)
+    with pytest.raises(DBAPIError, match=r"pg_hba\.conf"), connected(superuser):
+        pass

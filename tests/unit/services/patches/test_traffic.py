@@ -21,6 +21,7 @@ INSTALL = """
     from nova import monkey_patch
     monkey_patch.patch(backend="threading")
     from importlib import import_module
+    from pathlib import Path
     from types import SimpleNamespace
     from unittest import mock
     from atoll.services.nova import compute_site, service
@@ -28,7 +29,7 @@ INSTALL = """
     called = []
     for name in json.loads(sys.argv[2]):
         mock.patch.object(import_module(name), "install", side_effect=lambda *_, name=name: called.append(name)).start()
-    settings = SimpleNamespace(reduces_traffic=sys.argv[1] == "reduced", hypervisor="fake")
+    settings = SimpleNamespace(reduces_traffic=sys.argv[1] == "reduced", hypervisor="fake", directory=Path("/site"))
     service.install_hypervisor(settings)
     site, called = called, []
     compute_site.install_batches(settings)

@@ -45,6 +45,7 @@ PATCHES = (
         f"{_TESTS}test_early_changes.py::test_upstream_loses_the_name",
         sources={
             "nova/conductor/manager.py:ComputeTaskManager._delete_build_request": "341e3598",
+            "nova/conductor/manager.py:ComputeTaskManager._bury_in_cell0": "daa32b65",
             "nova/compute/api.py:API.update_instance": "b8a5bfef",
             "nova/objects/build_request.py:BuildRequest._destroy_in_db": "99e9e36a",
             "nova/objects/build_request.py:BuildRequest._from_db_object": "1c90cb7a",

@@ -1,4 +1,4 @@
-"""Deletions of images that are in the database before their data go.
+"""Deletions of images that the database records before their data are removed.
 
 Glance removes the data of an image, and only then records that the image is deleted (`ImagesController.delete`). If Glance is killed in
 between, the image is `active` for ever, and has no data. So its status becomes `pending_delete` first, upstream's own status for an image

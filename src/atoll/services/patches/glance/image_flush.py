@@ -1,4 +1,4 @@
-"""Images that are on the disk before Glance calls them active.
+"""Data of images that are flushed to the disk before Glance marks the image active.
 
 Glance's file store closes the file of an image without flushing it (`Store.add` in glance_store/_drivers/filesystem.py). The database then
 durably says that the image is active, and after a loss of power its file may be shorter, or gone. So the file and its directory are

@@ -233,7 +233,7 @@ def _check_fields(path: list[str], body: Any) -> None:
 
 
 def _check_growth(method: str, path: list[str], body: Any) -> None:
-    """Refuse a change with which a resource that is patched again and again would grow without end."""
+    """Refuse a change by which repeated requests could make a resource grow without bound."""
     from keystone import exception
     from keystone.common import provider_api
 

@@ -1,6 +1,6 @@
 """Keystone's clock: the time that the cloud's sites agree on, and an order of stamps that holds if that time goes back.
 
-Keystone accepts only the latest of a user's passwords, by their dates; and it takes a token for revoked if the token was issued, by the
+Keystone accepts only the latest of a user's passwords, by their dates; and it considers a token revoked if the token was issued, by the
 clock, before the revocation. If the clock was ahead and is set right, a new password is not accepted and a token cannot be revoked until
 the clock has caught up. Three things are changed:
 
@@ -120,7 +120,7 @@ class Stamps:
 
 
 def _after_the_others(user: Any, password: Any, _initiator: object) -> None:
-    """Date a password that is appended to a user's passwords after all of them."""
+    """Give a new password of a user a date after the dates of the user's other passwords."""
     latest = max((each.created_at for each in user.passwords if each is not password and each.created_at), default=None)
     if latest and password.created_at and password.created_at <= latest:
         password.created_at = latest + timedelta(microseconds=1)

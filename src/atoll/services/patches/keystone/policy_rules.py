@@ -1,7 +1,7 @@
 """Keystone's policy rules loaded before the first request.
 
-Keystone loads its rules in the first request (`RBACEnforcer.enforce_call`). Requests at the same time see half of them, and are refused.
-The rules are loaded at start instead; as in a request, each deprecated rule is not warned about.
+Keystone loads its rules in the first request (`RBACEnforcer.enforce_call`). Concurrent requests see only a part of them, and
+are refused. Here the rules are loaded at the start. As in a request, no warning is logged about deprecated rules.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Limits on administrators of other sites, and an audit log of what they do.
 
-A token says who its bearer is, signed by the site that issued it; the bearer's rights are looked up here. So whoever steals a member's key
-can sign tokens for every administrator of the cloud. Three measures narrow this:
+A token names its bearer, and is signed by the site that issued it; the site that gets it looks up the bearer's rights. So a thief of a
+member's key can sign tokens for every administrator of the cloud. Three measures narrow this:
 
 - Each use of another site's administrator's token here is a line of the audit log.
 - Such a token of a site with `trust: local-admin` (docs/cloud.md) is refused.

@@ -1,7 +1,7 @@
 """BGP sessions of bagpipe-bgp with exabgp 5.
 
 networking-bagpipe 25 requires exabgp 5, but its worker for a peer (networking_bagpipe/bagpipe_bgp/engine/exabgp_peer_worker.py) calls it
-as it would call exabgp 4: no session comes about, and no route would be learnt from one. Replaced:
+through the interface of exabgp 4: no session is established, and no route is learnt. Two things are replaced:
 
 - the class of neighbours: exabgp 5 keeps their properties in a dictionary, and `_initiate_connection` sets attributes;
 - `exabgp.bgp.message.IN`, which names the kinds of received routes: exabgp 5 has one `Action` for both directions.

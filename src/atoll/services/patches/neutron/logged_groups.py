@@ -2,7 +2,7 @@
 
 Neutron's log plug-in gives such a group ACLs that belong to no rule (`_create_sg_drop_acls` in
 neutron/services/logapi/drivers/ovn/driver.py). `OVNClient.delete_security_group` reads the rule of each ACL, and fails with a KeyError
-that nobody is told of: the group is gone from Neutron, and its port group and ACLs stay in OVN. The replacement skips ACLs without a rule.
+that reaches no caller: the group is gone from Neutron, and its port group and ACLs stay in OVN. The replacement skips ACLs without a rule.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Accepted deletions of servers that no other save takes back.
 
 Nova answers 204 to a deletion as soon as `task_state` is DELETING in the database. If nova-compute is killed before it has deleted the
-server, it finishes at its next start, if the state is still there. But `Instance.save` (nova/objects/instance.py) writes all unsaved
+server, its next start does, if the state is still there. But `Instance.save` (nova/objects/instance.py) writes all unsaved
 fields of the object, and most of its callers expect no particular state. The end of a build that its compare-and-swap refused saves its
 refused `ACTIVE, None` with the next save of the same object; a failed build, resize or attachment resets `task_state`, and may clear the
 host. docs/upstream/nova-accepted-deletion.md lists these callers.
@@ -117,7 +117,7 @@ class Instance(Upstream):
             self._forget()
             if self.task_state not in DELETIONS:
                 raise
-            LOG.info("It is being deleted, and that stays so", instance=self)
+            LOG.info("The server is being deleted; a change of its task state was not saved", instance=self)
             super().save(expected_vm_state)
 
     def _forget(self) -> None:

@@ -15,10 +15,13 @@ NAMESPACE, VERSION = "atoll.batches", "1.0"
 """Namespace and version of the conductor's method `object_actions`; a conductor without it answers `UnsupportedVersion`."""
 
 MOST = 256
-"""Greatest number of actions of a message: the conductor holds all of their results at the same time."""
+"""Greatest number of actions of a message."""
 
-PLACEMENT = frozenset({"get_allocations_for_consumer", "delete_allocation_for_instance"})
-"""Methods of Nova's client of Placement that the conductor calls for nova-compute, in their place between other actions."""
+ENOUGH = 4 << 20
+"""Characters of results after which the conductor answers a message and leaves its further actions to the next one.
+
+The conductor holds all results of a message at the same time. One result may be larger, as it may be with upstream's own methods.
+"""
 
 
 def primitive(context: Any, value: Any) -> Any:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,6 +80,9 @@ class Batch:
         ahead: optional calls whose results the thread will need; the first message that has a result carries them.
         deletes: True if the server is being deleted, and its allocations are deleted in their place in the batch.
         fresh_cache: True if the server's network information is as the request's message carried it, so that it needs no refresh.
+
+    Attributes:
+        prompt: True if the start of an event is sent at once, because the thread may wait for a lock after it.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Batch:
         self.server = server
         self.deletes = deletes
         self.fresh_cache = fresh_cache
+        self.prompt = False
         self._api = api
         self._ahead = list(ahead)
         self._pending: list[BatchAction] = []
@@ -114,7 +118,7 @@ class Batch:
             self._pending.append(action)
 
     def run(self, action: BatchAction, plain: Plain) -> Any:
-        """Send all that waits and a further call, and return the result of the latter.
+        """Send the waiting calls and a further call, and return the result of the latter.
 
         Raises:
             Exception: that of the first call that failed.
@@ -146,7 +150,7 @@ class Batch:
                     self._settle()
 
     def flush_for_others(self) -> None:
-        """Send all that waits from another thread; the thread of the batch gets the error of a call that failed."""
+        """Send the waiting calls from another thread; the batch's own thread gets the error of a call that failed."""
         with self._lock:
             if self._pending:
                 try:
@@ -164,7 +168,7 @@ class Batch:
         return (False, None) if found is None else (True, batch_format.load(action.context, found))
 
     def forget(self, name: str) -> None:
-        """Read a class of objects again, although it was read ahead."""
+        """Discard the results of a class of objects that were read ahead."""
         with self._lock:
             self._results = {key: result for key, result in self._results.items() if not key.startswith(name)}
 
@@ -274,12 +278,14 @@ class BatchingAPI(rpcapi.ConductorAPI):
             return result
         if (objname, objmethod) in DEFERRED and not kwargs.get("want_result"):
             batch.defer(action)
+            if batch.prompt and objmethod == "event_start":
+                batch.flush()
             return None
         flush_all(batch, batch.server if f"{objname}.{objmethod}" in OWN else None)
         return batch.run(action, plain)
 
     def perform(self, actions: Sequence[BatchAction]) -> Iterator[tuple[BatchAction, str]]:
-        """Send actions in one message, or several if they are many.
+        """Send actions in one message, or several if they or their results are many.
 
         Yields:
             Each action with its result as JSON; those that were optional and failed are left out.
@@ -287,13 +293,15 @@ class BatchingAPI(rpcapi.ConductorAPI):
         Raises:
             Exception: that of the first action that failed.
         """
-        for start in range(0, len(actions), batch_format.MOST):
-            yield from self._perform(actions[start : start + batch_format.MOST])
+        while actions:
+            performed = yield from self._perform(actions[: batch_format.MOST])
+            actions = actions[performed:]
 
-    def _perform(self, actions: Sequence[BatchAction]) -> Iterator[tuple[BatchAction, str]]:
+    def _perform(self, actions: Sequence[BatchAction]) -> Generator[tuple[BatchAction, str], None, int]:
+        """Send actions in one message; yield as `perform` does, and return the number of actions that were performed, the first ones."""
         if len(actions) == 1 or time.monotonic() < self._alone_until:
             yield from self._one_by_one(actions)
-            return
+            return len(actions)
         contexts = [each.context.to_dict() for each in actions]
         unique = [each for number, each in enumerate(contexts) if each not in contexts[:number]]
         texts = [action.text(unique.index(context)) for action, context in zip(actions, contexts, strict=True)]
@@ -307,12 +315,15 @@ class BatchingAPI(rpcapi.ConductorAPI):
             LOG.warning("the conductor takes no batches; each call is sent alone")
             self._alone_until = time.monotonic() + WITHOUT_BATCHES_S
             yield from self._one_by_one(actions)
-            return
+            return len(actions)
+        if not answers:
+            raise RemoteError(ValueError.__name__, "the conductor performed no action of a batch")
         for action, answer in zip(actions, answers, strict=False):
             if "result" in answer:
                 yield action, answer["result"]
             elif not action.optional:
                 raise common.deserialize_remote_exception(answer["failure"], rpc.get_allowed_exmods())
+        return len(answers)
 
     def _one_by_one(self, actions: Sequence[BatchAction]) -> Iterator[tuple[BatchAction, str]]:
         for action in actions:
@@ -343,7 +354,7 @@ def current() -> Batch | None:
 
 
 def flush() -> None:
-    """Send what waits in the batch of this thread.
+    """Send the waiting calls of this thread's batch.
 
     Raises:
         Exception: that of the first call that failed.
@@ -354,7 +365,7 @@ def flush() -> None:
 
 
 def flush_all(own: Batch | None = None, server: str | None = None) -> None:
-    """Send what waits in the batches of other threads, because this thread may read what they write.
+    """Send the waiting calls of other threads' batches, because this thread may read data that they write.
 
     Args:
         own: the batch of this thread, which is not sent.
@@ -367,7 +378,7 @@ def flush_all(own: Batch | None = None, server: str | None = None) -> None:
 
 
 def forget(name: str) -> None:
-    """Have all batches read a class of objects again, although it was read ahead."""
+    """Discard the results of a class of objects that any batch has read ahead."""
     with _lock:
         batches = list(_open)
     for each in batches:
@@ -375,7 +386,7 @@ def forget(name: str) -> None:
 
 
 def _outdate(server: str, own: Batch | None) -> None:
-    """Have the batches of other threads refresh the network information of a server, which this thread changes."""
+    """Mark the network information of a server, which this thread changes, as stale in the batches of other threads."""
     with _lock:
         for each in _open:
             if each is not own and each.server == server:
@@ -384,7 +395,7 @@ def _outdate(server: str, own: Batch | None) -> None:
 
 @contextmanager
 def opened(server: str, ahead: Sequence[BatchAction] = (), **options: bool) -> Iterator[Batch | None]:
-    """Have the calls of this thread be deferred until the context ends, unless the process has a database.
+    """Defer the calls of this thread until the context ends, unless the process has a database.
 
     Args:
         server: the id of the server that the thread works for.
@@ -411,7 +422,7 @@ def opened(server: str, ahead: Sequence[BatchAction] = (), **options: bool) -> I
 
 @contextmanager
 def joined(batch: Batch | None) -> Iterator[None]:
-    """Have this thread use a batch whose own thread waits for it."""
+    """Let this thread use the batch of a thread that waits for this one."""
     before, _local.batch = _local.batch, batch
     try:
         yield
@@ -420,7 +431,7 @@ def joined(batch: Batch | None) -> Iterator[None]:
 
 
 def _ordered(request: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `Session.request`, so that a request that changes anything is sent after all that waits."""
+    """Wrap `Session.request`, so that a request that changes anything is sent after the waiting calls."""
 
     def requested(self: Any, url: str, method: str, *arguments: Any, **keywords: Any) -> Any:
         if method.upper() not in _SAFE:

@@ -12,6 +12,7 @@ from typing import Any
 import nova.service
 from nova.compute import manager, utils
 from nova.objects.block_device import BlockDeviceMappingList
+from oslo_concurrency import lockutils
 
 from atoll.services.patches.nova import batched_claims, batches, network_reads
 from atoll.services.patches.nova.batch_actions import BatchAction
@@ -35,7 +36,7 @@ class BatchingManager(RecoveringManager):
 
     @property
     def driver(self) -> Any:
-        """The driver of the hypervisor; what waits in the thread's batch is sent before the driver changes anything."""
+        """The driver of the hypervisor; the waiting calls of the thread's batch are sent before the driver changes anything."""
         return _Ordered(self._driver) if _waits() else self._driver
 
     @driver.setter
@@ -44,7 +45,7 @@ class BatchingManager(RecoveringManager):
 
     @property
     def compute_task_api(self) -> Any:
-        """The client of the conductor's tasks, which follow what waits in the thread's batch."""
+        """The client of the conductor's tasks; the waiting calls of the thread's batch are sent before it is used."""
         batches.flush()
         return self._compute_task_api
 
@@ -54,7 +55,7 @@ class BatchingManager(RecoveringManager):
 
     @property
     def compute_rpcapi(self) -> Any:
-        """The client of other hosts, which get their messages after what waits in the thread's batch."""
+        """The client of other hosts; the waiting calls of the thread's batch are sent before it is used."""
         batches.flush()
         return self._compute_rpcapi
 
@@ -65,8 +66,8 @@ class BatchingManager(RecoveringManager):
     def _do_build_and_run_instance(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
         """Build a server, with one batch for the whole build.
 
-        Its first message also reads the service and the claim, which each build needs. Whether the server boots from a volume, the request
-        has told.
+        Its first message also reads the service and the claim, which each build needs. The request tells whether the server boots from a
+        volume, so that is not asked.
         """
         given = _BUILD.bind(self, context, instance, *arguments, **keywords).arguments
         disks = given["block_device_mapping"]
@@ -86,26 +87,31 @@ class BatchingManager(RecoveringManager):
             return super()._allocate_network_async(context, instance, *arguments, **keywords)
 
     def terminate_instance(self, context: Any, instance: Any, bdms: Any) -> Any:
-        """Delete a server, with one batch for the whole deletion, whose first message reads all that upstream reads."""
+        """Delete a server, with one batch for the whole deletion, whose first message reads all that upstream reads.
+
+        While another task has the server's lock, a message of its own records that the deletion has begun: the lock may last.
+        """
         elevated = context.elevated()
         ahead = [
             BatchAction.ahead(elevated, "ShareMappingList", "get_by_instance_uuid", instance.uuid),
             BatchAction.ahead(context, "ResourceList", "get_by_instance_uuid", instance.uuid),
             self._service(context),
         ]
-        with batches.opened(instance.uuid, ahead, deletes=True):
+        with batches.opened(instance.uuid, ahead, deletes=True) as batch:
+            if batch is not None:
+                batch.prompt = is_locked(instance.uuid)
             return super().terminate_instance(context, instance, bdms)
 
     def _service(self, context: Any) -> BatchAction:
         return BatchAction.ahead(context.elevated(), "Service", "get_by_compute_host", self.host)
 
     def set_host_enabled(self, context: Any, enabled: bool) -> Any:
-        """Enable or disable the host; what was read about that is no longer true."""
+        """Enable or disable the host, and discard the service's record that batches have read ahead."""
         batches.forget("Service.")
         return super().set_host_enabled(context, enabled)
 
     def _shutdown_instance(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Destroy a guest; the ports of a server that is being deleted are listed meanwhile."""
+        """Destroy a guest; if the server is being deleted, list its ports at the same time."""
         batch = batches.current()
         if batch is not None and batch.deletes and not self._attaching[instance.uuid]:
             network_reads.ports_of_deletion(context, instance.uuid)
@@ -115,7 +121,7 @@ class BatchingManager(RecoveringManager):
             network_reads.forget_ports(instance.uuid)
 
     def attach_interface(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Attach an interface; a deletion at the same time lists the server's ports when it needs them."""
+        """Attach an interface; meanwhile, a deletion of the server does not list the ports ahead."""
         with self._attachment(instance.uuid):
             return super().attach_interface(context, instance, *arguments, **keywords)
 
@@ -146,13 +152,22 @@ class BatchingManager(RecoveringManager):
             super()._deallocate_network(context, instance, requested_networks)
 
 
+def is_locked(server: str) -> bool:
+    """Return whether a task of this process has the lock of a server (`nova.utils.synchronized`)."""
+    try:
+        with lockutils.lock(server, lock_file_prefix="nova-", blocking=False):
+            return False
+    except lockutils.AcquireLockFailedException:
+        return True
+
+
 def _waits() -> bool:
     batch = batches.current()
     return batch is not None and batch.waits
 
 
 class _Ordered:
-    """A driver that is used after what waits in the thread's batch was sent."""
+    """A driver that first sends the waiting calls of the thread's batch."""
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver

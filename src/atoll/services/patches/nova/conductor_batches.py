@@ -2,13 +2,15 @@
 
 nova-compute of a compute site has no database: upstream's conductor reads and saves each of its objects with a message of its own
 (`ConductorManager.object_action` and `object_class_action_versions` in nova/conductor/manager.py), one round trip each. The endpoint calls
-these two methods for each action of a batch. It ends with the first action that fails, as nova-compute would have done.
+these two methods for each action of a batch, and makes the calls of Placement that a batch contains (`placement_actions`). It ends with the
+first action that fails, as nova-compute would have done.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import nova.service
@@ -19,7 +21,8 @@ from opentelemetry.trace import SpanKind
 from oslo_messaging._drivers import common
 from oslo_serialization import jsonutils
 
-from atoll.services.patches.nova import batch_format
+from atoll.mesh.compute_sites import ComputeSiteList
+from atoll.services.patches.nova import batch_format, placement_actions
 from atoll.trace import recorder
 
 
@@ -28,12 +31,14 @@ class BatchEndpoint:
 
     Args:
         conductor: the conductor's manager, whose methods perform the actions.
+        sites: the compute sites whose batches are taken.
     """
 
     target = oslo_messaging.Target(namespace=batch_format.NAMESPACE, version=batch_format.VERSION)
 
-    def __init__(self, conductor: manager.ConductorManager) -> None:
+    def __init__(self, conductor: manager.ConductorManager, sites: ComputeSiteList) -> None:
         self._conductor = conductor
+        self._sites = sites
 
     def object_actions(self, _context: RequestContext, contexts: Sequence[dict[str, Any]], actions: Sequence[str]) -> list[dict[str, str]]:
         """Perform actions one after the other.
@@ -44,7 +49,8 @@ class BatchEndpoint:
 
         Returns:
             An answer for each action that was performed: its `result`, or its `failure` in the form of the bus. After the failure of an
-            action that is not optional, no further action is performed.
+            action that is not optional, no further action is performed; nor is one after results of `batch_format.ENOUGH` characters,
+            and the sender sends the rest again.
 
         Raises:
             ValueError: there are more actions than a message may have; none was performed.
@@ -52,10 +58,12 @@ class BatchEndpoint:
         if len(actions) > batch_format.MOST:
             raise ValueError(f"a batch of {len(actions)} actions; at most {batch_format.MOST} may be sent in a message")
         answers: list[dict[str, str]] = []
+        size = 0
         for text in actions:
             action = jsonutils.loads(text)
             answers.append(self._answer(RequestContext.from_dict(contexts[action["context"]]), action))
-            if "failure" in answers[-1] and not action.get("optional"):
+            size += sum(map(len, answers[-1].values()))
+            if size >= batch_format.ENOUGH or ("failure" in answers[-1] and not action.get("optional")):
                 break
         return answers
 
@@ -79,21 +87,26 @@ class BatchEndpoint:
             return self._conductor.object_action(context, one, method, arguments, keywords)
         if "class" in action:
             return self._conductor.object_class_action_versions(context, action["class"], method, action["versions"], arguments, keywords)
-        if method not in batch_format.PLACEMENT:
-            raise ValueError(f"{method} may not be part of a batch")
-        return getattr(self._conductor.compute_task_mgr.report_client, method)(context, *arguments, **keywords)
+        client, host = self._conductor.compute_task_mgr.report_client, placement_actions.sender(self._sites)
+        return placement_actions.perform(client, host, context, (method, arguments, keywords))
 
 
 class BatchingConductor(manager.ConductorManager):
     """Upstream's conductor, which takes batches as well."""
 
     additional_endpoints: list[Any]
+    sites: ComputeSiteList
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self.additional_endpoints.append(BatchEndpoint(self))
+        self.additional_endpoints.append(BatchEndpoint(self, self.sites))
 
 
-def install() -> None:
-    """Have the conductor of this process take batches (`SERVICE_MANAGERS` in nova/service.py)."""
+def install(sites: Path) -> None:
+    """Have the conductor of this process take batches (`SERVICE_MANAGERS` in nova/service.py).
+
+    Args:
+        sites: the file of the control site's list of compute sites.
+    """
+    BatchingConductor.sites = ComputeSiteList(sites)
     nova.service.SERVICE_MANAGERS["nova-conductor"] = f"{__name__}.{BatchingConductor.__name__}"

@@ -1,4 +1,4 @@
-"""Guests' disks that are on the machine's disk before the guest starts.
+"""Guests' disks that are flushed to the machine's disk before the guest starts.
 
 Nova creates a guest's files (a disk over the image's, a config drive) and the image's own file in its cache, and flushes none of them.
 QEMU flushes what the guest flushes, but not what was there before it started. The server is then durably ACTIVE, and after a loss of power

@@ -1,9 +1,9 @@
 """Nova's side of `expanded-ports`: upstream's network code over a client that answers from what one request returned.
 
-Upstream's `nova.network.neutron.API` asks Neutron for one thing after another. Here its code runs unchanged, but while one of the methods
-below is at work, its clients are `Client`s. A client asks the extension once, remembers the answer for the length of the operation, and
-answers upstream's further questions from it. A question that the answer does not cover goes to Neutron as ever. If Neutron has no extension
-`expanded-ports`, nothing here takes part. Its list of extensions is asked for as Nova's service user, once for all of a process.
+Upstream's `nova.network.neutron.API` sends Neutron one request after another. Its code runs unchanged, but during the methods below its
+clients are `Client`s. A client sends the extension one request, keeps the answer until the operation ends, and answers upstream's further
+requests from it. A request that the answer does not cover goes to Neutron. If Neutron lacks the extension `expanded-ports`, upstream's own
+clients are used. A process reads Neutron's list of extensions once, as Nova's service user.
 
 The networks that the API half of a boot has seen are kept for its compute half, which may run in the same process (`_Requests`).
 """
@@ -163,7 +163,7 @@ class Client:
         return {"network": {name: deepcopy(known[name]) for name in names if name in known}}
 
     def show_quota(self, project_id: str, **search: Any) -> dict[str, Resource]:
-        """Show a project's quota; only the quota of ports if its networks were looked up, for upstream asks for no other then."""
+        """Show a project's quota; if its networks were looked up, only the quota of ports, because upstream needs no other then."""
         quota = self._operation.networks.quota
         if quota is None or self._admin:
             return self._real.show_quota(project_id, **search)
@@ -233,7 +233,7 @@ class Client:
         return {"floatingips": [deepcopy(each) for each in port["floating_ips"] if each["fixed_ip_address"] == address]}
 
     def create_port(self, body: dict[str, Resource]) -> dict[str, Resource]:
-        """Create a port, and bind it in the same request if the operation knows how."""
+        """Create a port, and bind it in the same request if the operation has its binding."""
         binding, network = self._operation.binding, self._operation.networks.listed.get(body["port"].get("network_id", ""))
         if self._admin or binding is None or network is None:
             return self._real.create_port(body)
@@ -293,7 +293,7 @@ class _Extensions:
         self._failure, self._asked = None, time.monotonic()
 
     def have(self, alias: str) -> bool:
-        """Return whether Neutron has an extension; False if it does not answer, and upstream's way will tell why."""
+        """Return whether Neutron has an extension; False if Neutron does not answer: then upstream's own request reports the reason."""
         try:
             return alias in self.current()
         except Exception as error:
@@ -311,7 +311,7 @@ class ExpandingAPI(neutron.API):
 
     @contextmanager
     def _sharing(self, context: Any, alias: str = ALIAS, **more: Any) -> Iterator[None]:
-        """Have the clients that are made inside share what they learn, if Neutron has the extension for that."""
+        """Let the clients that are created in the context share their answers, if Neutron has the extension."""
         if _operation.get() is not None or not _extensions.have(alias):
             yield
             return
@@ -322,7 +322,7 @@ class ExpandingAPI(neutron.API):
             _operation.reset(token)
 
     def _refresh_neutron_extensions_cache(self, client: Any) -> None:
-        """Take the extensions that the process knows already."""
+        """Use the extensions that the process has read already."""
         self.extensions = _extensions.current()
 
     def validate_networks(self, context: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -350,7 +350,7 @@ class ExpandingAPI(neutron.API):
             return super()._build_network_info_model(context, *arguments, **keywords)
 
     def _get_physnet_tunneled_info(self, context: Any, client: Any, net_id: str) -> Any:
-        """Find a network's physical network: with one request instead of two if no earlier one has told.
+        """Find a network's physical network: with one request instead of two, or none if an earlier answer has it.
 
         If the allocation of ports follows, the network is asked for as it will ask, so that it needs no request of its own. Elsewhere the
         user's token may have expired.

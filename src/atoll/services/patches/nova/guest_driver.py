@@ -11,14 +11,14 @@ Upstream's driver (nova/virt/libvirt/driver.py) is changed in seven places:
   devices that are gone, and the guest gets no address. So the switch first releases them. If libvirt brings the new devices up while
   the switch opens them, the switch may take them down again: so they are brought up once more.
 - `LibvirtDriver.attach_interface` brings the attached interface up once more, for the same reason.
-- `LibvirtDriver._create_consoles_qemu_kvm` gives a guest no serial console if libvirt's definition of the guest has one, as before a
-  resize or a rescue: then it would have none, and no console log. The definition is replaced as a whole, so the guest gets one in any
-  case.
+- `LibvirtDriver._create_consoles_qemu_kvm` adds no serial console to a guest's new definition if the old one has a console, as before a
+  resize or a rescue. But the new definition replaces the old one as a whole, so the guest would lose its console and its log. Here each
+  new definition gets a console.
 - `LibvirtDriver.spawn` reports in one line why a guest cannot start (`guest_faults.py`).
 - `LibvirtDriver._handle_conn_event` learns that libvirt is gone, and refuses to start guests until something else has reconnected, which
   may take a minute. Here it reconnects at once.
-- `Host._init_events` (nova/virt/libvirt/host.py) reports the end of a guest 15 s later, lest a reboot count as an end. A reboot starts the
-  guest again at once, and an operator expects the report within ten seconds.
+- `Host._init_events` (nova/virt/libvirt/host.py) delays the report of a guest's end by 15 s, so that a reboot is not reported as an end. A
+  reboot starts the guest again at once, so a delay of 5 s is enough, and an operator expects the report within ten seconds.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _OFFLOADS = ("csum", "gso", "tso4", "tso6", "ecn", "ufo")
 def without_offloads(format_dom: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `LibvirtConfigGuestInterface.format_dom`, so that virtio interfaces send whole packets with their checksums.
 
-    Interfaces of other models do so anyway. A subclass would not work: to detach an interface, Nova compares only descriptions of one
-        class.
+    Interfaces of other models do so anyway. A subclass would not work: when Nova detaches an interface, it compares only
+    descriptions of the same class.
 
     Args:
         format_dom: upstream's method.

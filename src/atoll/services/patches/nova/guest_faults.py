@@ -75,6 +75,6 @@ def _text(error: Any) -> str:
 
 
 def _last_line(text: str | None) -> str:
-    """Return the last line of a program's output, which mostly has its reason."""
+    """Return the last line of a program's output, which usually states the reason."""
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     return lines[-1] if lines else ""

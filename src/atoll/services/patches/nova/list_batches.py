@@ -15,7 +15,7 @@ from nova.compute.instance_list import InstanceLister
 
 
 def install() -> None:
-    """Wrap the query of Nova's lister; a subclass would not do, because upstream's own calls `super` by its name."""
+    """Wrap the query of Nova's lister; a subclass would not work, because upstream's class names itself in its calls of `super`."""
     InstanceLister.get_by_filters = _until_the_end(InstanceLister.get_by_filters)
 
 

@@ -1,8 +1,8 @@
-"""Questions to Neutron that nova-compute will ask in any case, asked while it waits for something else.
+"""Requests to Neutron that nova-compute makes in any case, sent ahead while it waits for another answer.
 
 At a compute site a build reads the networks of its new ports after two round trips to the conductor, and a deletion lists the server's
-ports after one. Here both are read in a thread that begins with the work, and upstream's code waits for the thread where it asks. If the
-early question fails, it is asked again then. The ports of a server are deleted at the same time instead of one after the other.
+ports after one. Here a thread that begins with the work reads both, and upstream's code waits for the thread where it needs the answer. If
+the early request fails, upstream's code sends its own. The ports of a server are deleted at the same time instead of one after the other.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ Question = Callable[[], Any]
 
 
 class _Answers:
-    """Answers to early questions, by the server that they concern."""
+    """Answers to early requests, by server."""
 
     def __init__(self) -> None:
         self._answers: TTLCache[str, Future[Any]] = TTLCache(MOST, KEPT_S)
         self._lock = threading.Lock()
 
     def begin(self, server: str, question: Question) -> None:
-        """Ask in a thread of its own."""
+        """Send a request in a thread of its own."""
         answer: Future[Any] = Future()
         with self._lock:
             self._answers[server] = answer
         threading.Thread(target=_ask, args=(answer, question), name="read-ahead", daemon=True).start()
 
     def take(self, server: str) -> Any:
-        """Wait for an answer, and return it, once; `None` if nobody asked, or the question failed."""
+        """Wait for an answer, and return it, once; `None` if no request was sent, or it failed."""
         with self._lock:
             answer = self._answers.pop(server, None)
         return None if answer is None else answer.result()
@@ -98,11 +98,11 @@ class ReadingAPI(ExpandingAPI):
 
     @classmethod
     def sharing(cls, context: Any) -> Any:
-        """Return the context in which clients keep the networks that they learn of, for the request."""
+        """Return the context in which clients keep the networks that they have read for the request."""
         return ExpandingAPI._sharing(cls.__new__(cls), context)
 
     def allocate_for_instance(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Create and bind a server's ports, after the early look-up of their networks."""
+        """Create and bind a server's ports; the early look-up of their networks ends before."""
         _networks.take(instance.uuid)
         return super().allocate_for_instance(context, instance, *arguments, **keywords)
 
@@ -131,7 +131,7 @@ class ReadingAPI(ExpandingAPI):
 
 
 class _Client:
-    """A client of Neutron that knows the ports of the server that is being deleted."""
+    """A client of Neutron that lists the ports of a server that is being deleted from an earlier answer."""
 
     def __init__(self, real: Any, server: str, ports: dict[str, Any]) -> None:
         self._real, self._server, self._ports = real, server, ports
@@ -140,7 +140,7 @@ class _Client:
         return getattr(self._real, name)
 
     def list_ports(self, **search: Any) -> Any:
-        """List ports; those of the server are known."""
+        """List ports; those of the server come from the earlier answer."""
         return self._ports if search == {"device_id": self._server} else self._real.list_ports(**search)
 
 

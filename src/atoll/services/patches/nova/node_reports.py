@@ -4,7 +4,7 @@ At each claim, upstream's tracker saves the host's use of resources while it hol
 nova/compute/resource_tracker.py), so that all builds of a host wait for its round trip. The record only informs the scheduler's filters and
 weighers: claims are kept by Placement, and the tracker counts anew when nova-compute starts. So one thread sends the saves of a process,
 one after the other, and the newest takes the place of an older one that still waits. A save that fails is tried again, with the changes of
-later ones. Saves outside of a build or a deletion, such as those of periodic tasks, wait until they were sent, and get their error.
+later ones. The caller of a save outside of a build or a deletion, such as a periodic task, waits for the result and gets its error.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class NodeReports:
         self._thread: threading.Thread | None = None
 
     def save(self, context: Any, node: Any, args: Any, kwargs: Any, *, waits: bool) -> Any:
-        """Have the record be saved as it is now.
+        """Save the record in its present state.
 
         Args:
             context: the caller's context.
@@ -79,7 +79,7 @@ class NodeReports:
         return sent.result() if waits else ({"obj_what_changed": []}, None)
 
     def _put(self, report: _Report) -> None:
-        """Put a report in the place of one that still waits, whose changes and callers that wait it takes over."""
+        """Queue a report. If an older one still waits, replace it, and take over its changes and its waiting callers."""
         older = self._unsent.get(report.node.uuid)
         if older is not None:
             report.node._changed_fields = report.node.obj_what_changed() | older.node.obj_what_changed()
@@ -102,7 +102,7 @@ class NodeReports:
                 self._put_back(report)
 
     def _error(self, report: _Report) -> Exception | None:
-        """Send a report, tell those who wait, and return the error if it is to be sent again."""
+        """Send a report, pass the outcome to the waiting callers, and return the error if the report is to be sent again."""
         waiting, report.waiting = report.waiting, []
         try:
             result = report.trace.run(self._send, report.context, report.node, "save", *report.arguments)

@@ -1,12 +1,12 @@
 """Servers from overlays: the root disk of an image that is an overlay comes from its launch image.
 
 Upstream's driver gets each root disk through `LibvirtDriver._try_fetch_image_cache` (nova/virt/libvirt/driver.py): for a new server, a
-rescue, a rebuild, and for a guest whose disk is complete already. It names the file of an image in its cache after the image's id, and asks
-nobody whether the caller can read what the file was made from. So:
+rescue, a rebuild, and for a guest whose disk is complete already. It names the file of an image in its cache after the image's id, and does
+not check whether the caller can read the images from which the file was made. So:
 
 - An overlay's disk has another name in the cache, which follows from the data of both images (`services/nova/synthesis`). Before the
   file is used, both images are read with the caller's own token.
-- A guest that has its disk keeps the file below it, without questions: it was the caller's when the guest was created. QEMU's user can
+- A guest that has its disk keeps the file below it without a check: it was the caller's when the guest was created. QEMU's user can
   write the disk's header, so a file below that is gone is made again only under the name that follows from the images.
 - The image of a server that was created from an overlay, or whose creator names a key to trust, is never started as it is: its owner can
   delete the property that calls it an overlay.

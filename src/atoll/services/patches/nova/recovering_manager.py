@@ -2,7 +2,7 @@
 
 At its start, upstream's manager (`ComputeManager._init_instance` in nova/compute/manager.py) finishes a deletion that an earlier process
 began. But it first looks for servers whose build was interrupted, which go to ERROR: such a server stays although its deletion was
-acknowledged (204). Here the deletion comes first for a server that is both. `nova.recovery` recovers resizes and other tasks after
+acknowledged (204). The subclass finishes the deletion of such a server. `nova.recovery` recovers resizes and other tasks after
 `init_host`.
 """
 

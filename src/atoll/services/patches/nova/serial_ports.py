@@ -1,7 +1,7 @@
 """A free port for the serial console of a guest that is unrescued.
 
-Nova releases the port when it rescues a guest (`LibvirtDriver._destroy` in nova/virt/libvirt/driver.py), and may give it to another one.
-To unrescue the guest, it starts it by its earlier definition, with that port: if another guest has the port by then, QEMU does not start.
+Nova releases the port when it rescues a guest (`LibvirtDriver._destroy` in nova/virt/libvirt/driver.py), and may give it to another one. To
+unrescue the guest, Nova starts it from its earlier definition, with that port: if another guest has the port by then, QEMU does not start.
 So the definition gets a free port first.
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def disable_privsep_daemons() -> None:
-    """Have all privileged functions run in this process, also those that are imported later."""
+    """Run all privileged functions in this process, including those of libraries that are imported later."""
     import pyroute2
     from oslo_privsep import priv_context
 

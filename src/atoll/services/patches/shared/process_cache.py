@@ -1,9 +1,9 @@
 """A cache in a service's process, in the place of memcached.
 
 It replaces oslo.cache's own dictionary (oslo_cache/backends/dictionary.py), which is made for tests. There, every write looks at all
-entries, and none is ever dropped unless the back end is told separately how long they live. Two threads that write and delete
-concurrently may raise a KeyError. All readers of a value get the same object, so a change by one is seen by the others. Here the number
-of entries is bounded, a lock guards them, and values are pickled, as memcached would keep them.
+entries, and none is ever dropped unless the back end gets their lifetime separately. Two threads that write and delete concurrently may
+raise a KeyError. All readers of a value get the same object, so a change by one is seen by the others. Here the number of entries is
+bounded, a lock guards them, and values are pickled, as memcached would keep them.
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ class ProcessCache(api.CacheBackend):
 
 
 def install() -> None:
-    """Register the back end with dogpile, which would else load every installed back end to find it."""
+    """Register the back end with dogpile, which would otherwise load every installed back end to find it."""
     register_backend(NAME, __name__, ProcessCache.__name__)  # type: ignore[no-untyped-call]  # has no types

@@ -10,6 +10,7 @@ CALLS = (
     compute = batched()
     from atoll.services.patches.nova import batches, batching_manager
     from atoll.services.patches.nova.batch_actions import BatchAction
+    import nova.utils
     found = {}
 
     def claimed(instance):
@@ -216,6 +217,14 @@ CALLS = (
         return [objects.Service.get_by_compute_host(admin, "edge").host, sent()]
     tried("forgotten", forgotten, ahead=[service])
 
+    def locked(instance):
+        told = [batching_manager.is_locked(instance.uuid)]
+        nova.utils.synchronized(instance.uuid)(lambda: told.append(batching_manager.is_locked(instance.uuid)))()
+        batches.current().prompt = True
+        objects.InstanceActionEvent.event_start(user, instance.uuid, "e", want_result=False)
+        return [*told, sent()]
+    tried("locked", locked)
+
     def refreshed(instance):
         instance.info_cache.refresh()
         told = [sent()]
@@ -311,6 +320,11 @@ def test_what_will_be_needed_is_read_ahead_once(calls):
 def test_nothing_is_read_ahead_when_another_thread_sends_the_batch(calls):
     """The thread of the batch may wait for a lock."""
     assert calls["early"] == [["InstanceActionEvent.event_start", "InstanceList.get_by_host"], ["Service.get_by_compute_host"]]
+
+
+def test_a_deletion_that_waits_for_a_lock_has_begun_before(calls):
+    """Otherwise the server's list of events would not have it while a build or another action goes on."""
+    assert calls["locked"] == [False, True, ["InstanceActionEvent.event_start"]]
 
 
 def test_what_was_read_ahead_is_read_again_after_a_change(calls):

@@ -36,7 +36,7 @@ CONDUCTOR = """
 
     upstream = Upstream()
     server = oslo_messaging.get_rpc_server(nova.rpc.TRANSPORT, oslo_messaging.Target(topic="conductor", server="s"),
-        [upstream, *([Endpoint(upstream)] if takes else [])], executor="threading",
+        [upstream, *([Endpoint(upstream, None)] if takes else [])], executor="threading",
         serializer=nova.rpc.RequestContextSerializer(NovaObjectSerializer()))
     server.start()
     user = context.RequestContext(user_id="u", project_id="p")
@@ -56,8 +56,14 @@ CONDUCTOR = """
             return endpoint.object_actions(user, [{}], ["{}"] * (batch_format.MOST + 1))
         except ValueError as error:
             return str(error)
-    endpoint = conductor_batches.BatchEndpoint(upstream)
-    tell({"few": perform(3), "many": perform(batch_format.MOST + 2 if takes else 5), "too many": too_many()})
+    endpoint = conductor_batches.BatchEndpoint(upstream, None)
+    def large():
+        before, batch_format.ENOUGH = batch_format.ENOUGH, 2
+        try:
+            return perform(5)
+        finally:
+            batch_format.ENOUGH = before
+    tell({"few": perform(3), "large": large(), "many": perform(batch_format.MOST + 2 if takes else 5), "too many": too_many()})
     server.stop()
 """
 
@@ -67,6 +73,7 @@ CONDUCTOR = """
 def test_each_conductor_performs_the_calls_in_their_order(conductor, level):
     told, batched = inside(CONDUCTOR, conductor, level), conductor == "takes"
     assert told["few"] == [[0, 1, 2], [0, 1, 2], [3] if batched else []]
+    assert told["large"] == [list(range(5)), list(range(5)), [5, 3] if batched else []]
     many = list(range(258 if batched else 5))
     assert told["many"] == [many, many, [256, 2] if batched else []]
     assert told["too many"] == "a batch of 257 actions; at most 256 may be sent in a message"
