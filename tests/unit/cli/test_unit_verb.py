@@ -1,4 +1,4 @@
-"""`atoll unit`."""
+"""The verb `atoll unit`, which prints the unit of a cloud."""
 
 import getpass
 
