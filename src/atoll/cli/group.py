@@ -15,6 +15,7 @@ VERBS = {
     "up": "atoll.cli.up",
     "down": "atoll.cli.down",
     "destroy": "atoll.cli.destroy",
+    "unit": "atoll.cli.unit",
     "status": "atoll.cli.status",
     "logs": "atoll.cli.logs",
     "env": "atoll.cli.env",

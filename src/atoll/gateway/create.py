@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from atoll.gateway.bring.service_client import BringRefused
 from atoll.gateway.copies.clashes import NameClashes
 from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.local import LocalServices
@@ -65,9 +66,12 @@ class Creations:
             Unreachable: the site where the resource would have to be created does not answer.
         """
         names = wanted(request.call, request.resource)
-        if names and await self._may_take(request.call, names):
-            return await self._clashes.names.create(request.call, names, lambda: self._create(request, creator))
-        return await self._create(request, creator)
+        try:
+            if names and await self._may_take(request.call, names):
+                return await self._clashes.names.create(request.call, names, lambda: self._create(request, creator))
+            return await self._create(request, creator)
+        except BringRefused as refusal:  # an RBAC policy whose object may be at a site that can't be reached
+            return unreachable(request.call.service, refusal.away, self._sites.here)
 
     async def _may_take(self, call: Call, names: Sequence[Name]) -> bool:
         """Return whether a request's user may create these names; if not, the service refuses the request, and no site is asked.
@@ -98,7 +102,11 @@ class Creations:
         return await self._at_parent(made, resource, home)
 
     async def _site_of(self, made: Creation, resource: Resource, plan: Plan | None) -> str | None:
-        """Return the site that a request names, or to which its RBAC policy belongs; `None` if there is no such site."""
+        """Return the site that a request names, or to which its RBAC policy belongs; `None` if there is no such site.
+
+        Raises:
+            BringRefused: the policy may belong to a site that can't be reached.
+        """
         if resource.key == "rbac_policies" and plan is None:
             return await self._local.bringer.policies.site_for(made.call)
         return made.site

@@ -49,6 +49,12 @@ class Child:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
+    def starting(self) -> None:
+        """Tell the supervisor that a long start makes progress: it may take its `ready_timeout_s` from now. For any thread."""
+        if self._status is not None and not self._job:
+            with suppress(BrokenPipeError):
+                os.write(self._status, b"starting\n")
+
     def ready(self) -> None:
         """Tell the supervisor that this service can serve. Further calls have no effect."""
         self._interruptible = self._job

@@ -61,13 +61,21 @@ class Launcher:
     """All processes of this supervisor.
 
     Args:
+        starting: called with the name of a process whose start makes progress.
         ready: called with the name of a process that has become ready.
         exited: called with a name, the exit code (negative for a signal, `None` if the process could not be started) and a
             description that ends with the last lines of the log.
         lock: descriptor that every process inherits.
     """
 
-    def __init__(self, ready: Callable[[str], None], exited: Callable[[str, int | None, str], None], lock: int) -> None:
+    def __init__(
+        self,
+        starting: Callable[[str], None],
+        ready: Callable[[str], None],
+        exited: Callable[[str, int | None, str], None],
+        lock: int,
+    ) -> None:
+        self._starting = starting
         self._ready = ready
         self._exited = exited
         self._lock = lock
@@ -204,6 +212,8 @@ class Launcher:
     def _told(self, instance: Instance, line: bytes) -> None:
         if line == b"ready":
             self._ready(instance.name)
+        elif line == b"starting":
+            self._starting(instance.name)
         elif line.startswith(b"pid ") and instance.pid is None:
             instance.pid = int(line[4:])
             if instance.signum is not None:

@@ -47,7 +47,7 @@ class Unit:
         kind: SERVICE, JOB or FORK_SERVER.
         needs: names of units that must be ready first; unknown names are ignored.
         signature: differs between two definitions if a change from one to the other needs a restart.
-        ready_timeout_s: the longest time that a start may take, in seconds.
+        ready_timeout_s: the longest time that a start may take after it began or reported progress, in seconds.
         stop_timeout_s: seconds between SIGTERM and SIGKILL.
     """
 
@@ -200,6 +200,13 @@ class Lifecycle:
         return self._advance(now)
 
     # Reports of processes
+
+    def starting(self, name: str, now: float) -> list[Action]:
+        """Record that the start of a process makes progress: it may take `ready_timeout_s` from now."""
+        record = self.records.get(name)
+        if record is not None and record.state is ProcessState.STARTING and record.unit.kind != JOB and not record.overdue:
+            record.deadline = now + record.unit.ready_timeout_s
+        return self._advance(now)
 
     def ready(self, name: str, now: float) -> list[Action]:
         """Record that a process has become ready."""

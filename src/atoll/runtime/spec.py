@@ -73,7 +73,7 @@ class Process:
         log: absolute path of the file that its output is appended to.
         directory: absolute path of its working directory.
         network: the network namespace of the process and its sockets; `None` means the supervisor's own.
-        ready_timeout_s: seconds that a service may take to call `Child.ready`, and a job to end.
+        ready_timeout_s: seconds that a service may take to call `Child.ready` or `Child.starting`, and a job to end.
         stop_timeout_s: seconds between SIGTERM and SIGKILL.
     """
 

@@ -52,7 +52,7 @@ class Supervisor:
         self.started = time.time()
         self._loop = asyncio.get_running_loop()
         self._life = Lifecycle()
-        self._launcher = Launcher(self._on_ready, self._on_exited, lock)
+        self._launcher = Launcher(self._on_starting, self._on_ready, self._on_exited, lock)
         self._listeners = Listeners()
         self._known: dict[str, ForkServer | Process] = {}
         self._watchers: list[Callable[[Event], None]] = []
@@ -134,6 +134,9 @@ class Supervisor:
             await self._empty.wait()
 
     # Reports
+
+    def _on_starting(self, name: str) -> None:
+        self._do(self._life.starting(name, time.monotonic()))
 
     def _on_ready(self, name: str) -> None:
         self._do(self._life.ready(name, time.monotonic()))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import shared_things
@@ -16,6 +17,7 @@ from shared_things import NETWORK_BODY, OURS, THEIRS, Cloud, group, trial
 
 from atoll.gateway.bring.rbac_policies import EXTERNAL, SHARED, TYPES
 from atoll.gateway.bring.references import NETWORK, SECURITY_GROUP, Reference
+from atoll.gateway.bring.service_client import BringRefused
 from atoll.gateway.copies.in_use import UNSHARE, InUseCheck, InUseRefusal
 from atoll.gateway.request.call import Call
 from atoll.gateway.request.headers import ACCEPTS, REFUSAL
@@ -86,6 +88,31 @@ def test_policy_is_made_where_its_object_was_made(tmp_path: Path):
             call("POST", "/", {}),
         ):
             assert await places.site_for(nowhere) == "nice"
+
+    trial(tmp_path, act)
+
+
+def test_policy_of_an_object_whose_site_is_away_is_refused(tmp_path: Path):
+    """Neutron would answer 400, as if the object did not exist, or share a copy at one site alone."""
+    known, unknown = str(uuid4()), str(uuid4())
+
+    async def act(here: Cloud, lyon: Cloud, nice: Cloud, views: list[Sites]) -> None:
+        lyon.things[f"networks/{known}"] = {**NETWORK_BODY, "id": known}
+        nice.things[f"networks/{unknown}"] = {**NETWORK_BODY, "id": unknown}
+        assert nice.bringer is not None
+        assert await nice.bringer.bring([Reference(NETWORK, known)], "user") is not None
+        (view,) = [each for each in views if each.here == "nice"]
+        view.away = [*view.away, "lyon"]
+        url = view.urls.pop("lyon")
+        places = nice.bringer.policies
+        for kind, identifier in (("network", known), ("network", str(uuid4())), ("address_group", str(uuid4()))):
+            with pytest.raises(BringRefused) as refused:
+                await places.site_for(policy(kind, identifier))
+            assert (refused.value.status, refused.value.away) == (503, ("lyon",))
+        assert await places.site_for(policy("network", unknown)) == "nice", "its own network needs no other site"
+        view.away.remove("lyon")
+        view.urls["lyon"] = url
+        assert await places.site_for(policy("network", known)) == "lyon"
 
     trial(tmp_path, act)
 

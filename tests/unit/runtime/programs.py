@@ -72,6 +72,12 @@ def stubborn(child: Child) -> None:
         time.sleep(60)
 
 
+def patient(child: Child) -> None:
+    """Report progress, then serve."""
+    child.starting()
+    service(child)
+
+
 def hang(child: Child) -> None:
     waiting_for_godot()
 

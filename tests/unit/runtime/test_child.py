@@ -28,3 +28,22 @@ child.wait()
 def test_sigterm_that_strikes_another_thread_ends_the_wait():
     done = subprocess.run([sys.executable, "-c", STRUCK], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "in order\n"
+
+
+REPORTS = """
+import os
+from atoll.runtime.child import Child
+
+reading, writing = os.pipe()
+child = Child("x", {}, [], writing, job=False)
+child.starting()
+child.starting()
+child.ready()
+child.starting()
+print(*os.read(reading, 100).decode().split())
+"""
+
+
+def test_progress_is_reported_until_the_service_is_ready():
+    done = subprocess.run([sys.executable, "-c", REPORTS], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "starting starting ready\n"

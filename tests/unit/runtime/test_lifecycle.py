@@ -189,6 +189,31 @@ def test_one_that_hangs_while_starting_is_aborted_then_killed_and_has_failed():
     assert life.records["one"].detail == "not ready after 5 s; killed"
 
 
+def test_one_that_reports_progress_gets_more_time():
+    life = Lifecycle()
+    life.apply([SERVER, Unit("one", SERVICE, ("server",), ready_timeout_s=5.0)], 0.0)
+    life.ready("server", 0.0)
+    life.starting("one", 4.0)
+    assert signals(life.tick(8.9)) == []
+    life.starting("one", 8.9)
+    assert signals(life.tick(13.8)) == []
+    assert signals(life.tick(13.9)) == [("one", signal.SIGABRT)]
+    life.starting("one", 14.0)  # too late
+    assert signals(life.tick(15.9)) == [("one", signal.SIGKILL)]
+
+
+@pytest.mark.parametrize("kind", [JOB, SERVICE])
+def test_progress_concerns_only_the_start_of_a_service(kind):
+    life = Lifecycle()
+    life.apply([SERVER, Unit("one", kind, ("server",), ready_timeout_s=5.0)], 0.0)
+    life.ready("server", 0.0)
+    life.ready("one", 1.0)
+    before = life.records["one"].deadline
+    assert life.starting("one", 2.0) == []
+    assert life.starting("nobody", 2.0) == []
+    assert life.records["one"].deadline == before
+
+
 def test_units_that_need_others_stop_first():
     life = running(SERVER, ONE, TWO)
     assert signals(life.stop(["one", "two"], 1.0)) == [("two", signal.SIGTERM)]

@@ -184,6 +184,11 @@ def test_a_job_that_fails_takes_those_with_it_that_need_it(control, process):
     assert Path(job.log).read_text().count("Traceback") == 1
 
 
+def test_a_process_may_report_progress_before_it_is_ready(control, process):
+    states = [event.state for event in control.start(plan(process("patient"))) if event.process == "paris/patient"]
+    assert states == ["waiting", "starting", "ready"]
+
+
 def test_a_process_that_hangs_while_starting_logs_its_stacks(control, process):
     events, _message = failure(control.start(plan(process("hang", ready_timeout_s=0.2))))
     assert events["paris/hang"].detail.startswith("not ready after 0.2 s; killed by SIGABRT")

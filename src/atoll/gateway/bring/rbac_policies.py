@@ -20,12 +20,12 @@ from aiohttp import web
 from atoll.gateway.bring.holders import RBAC, Holders
 from atoll.gateway.bring.ledger import Ledger, Loan
 from atoll.gateway.bring.references import NETWORK, Reference
-from atoll.gateway.bring.service_client import LOOK_S, ServiceClient
+from atoll.gateway.bring.service_client import LOOK_S, BringRefused, ServiceClient
 from atoll.gateway.bring.trust import SpeaksFor
 from atoll.gateway.faults import fault
 from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import request_id
-from atoll.gateway.request.paths import segment
+from atoll.gateway.request.paths import is_uuid, segment
 from atoll.gateway.resolve.locate import holders as shown_at
 from atoll.gateway.sites import Sites
 
@@ -120,6 +120,7 @@ class RbacPolicies:
             call: `POST /v2.0/rbac-policies`.
 
         Raises:
+            BringRefused: the object may belong to a site that can't be reached.
             Unreachable: a service of this site does not answer.
         """
         here = self._sites.here
@@ -134,16 +135,31 @@ class RbacPolicies:
         if here in among or (kind not in _KINDS and (await shown_at(self._sites, look, [here]))[0]):
             return here
         # The answer names its site. A user who may not see the object must not learn where it is.
-        have, _silent = await shown_at(self._sites, look, among)
+        have, silent = await shown_at(self._sites, look, among)
+        away = self._away(silent)
+        if not have and away and is_uuid(identifier):
+            raise BringRefused(f"the {kind} is at no site that can be reached", 503, away)
         return have[0] if have else here
 
+    def _away(self, silent: Collection[str] = ()) -> list[str]:
+        """Return the members that can't be reached, or did not answer a question."""
+        there = {*self._sites.reachable()} - {*silent}
+        return [site for site in self._sites.others() if site not in there]
+
     async def _natives(self, kind: str, identifier: str) -> list[str]:
-        """Return the sites where an object was created; if none is reachable, this site if it has a copy, else the sites with a copy."""
+        """Return the sites where an object was created; if no member is one, this site if it has a copy, else the sites with a copy.
+
+        Raises:
+            BringRefused: the object is here as a copy, and may belong to a site that can't be reached. A policy of the copy alone would
+                share the object at this site and nowhere else.
+        """
         own = await self._holders.here(kind, identifier)
         if own is not None and own.native:
             return [self._sites.here]
         elsewhere = await self._holders.elsewhere(kind, identifier)
         natives = [each.site for each in elsewhere if each.native]
+        if not natives and (away := self._away()) and is_uuid(identifier):
+            raise BringRefused("the object belongs to no site that can be reached", 503, away)
         return natives or ([self._sites.here] if own is not None else [each.site for each in elsewhere])
 
     async def refusal(self, call: Call) -> Reply | None:

@@ -237,6 +237,7 @@ def make_schema(urls: Mapping[str, str]) -> None:
 
 def run(child: Child) -> None:
     """Serve the compute and the metadata API, and run the conductor, the scheduler and the compute manager beside them."""
+    from atoll.services.patches.nova import recovering_manager
     from atoll.services.wsgi import serve
 
     settings = Settings.load(child.arguments["directory"])
@@ -244,6 +245,7 @@ def run(child: Child) -> None:
     databases.prepare(settings, "nova", DATABASES, make_schema)
     identify(settings.data / "compute_id")
     _configure(settings)
+    recovering_manager.report_to(child.starting)
     _map_cells(settings)
     _make_flavors()
     requests.recover(settings)

@@ -27,6 +27,13 @@ START = """
             compute._init_instance(None, instance)
         return [deleted.called, failed.called]
 
+    def reports():
+        calls = []
+        recovering_manager.report_to(lambda: calls.append(1))
+        for host in ("paris", "lyon"):
+            started(ours, vm_states.ACTIVE, task_states.DELETING, host=host)
+        return len(calls)
+
     both = vm_states.BUILDING, task_states.DELETING
     tell({
         "upstream": started(upstream, *both),
@@ -34,6 +41,7 @@ START = """
         "only building": started(ours, vm_states.BUILDING, task_states.SPAWNING),
         "only deleting": started(ours, vm_states.ACTIVE, task_states.DELETING),
         "elsewhere": started(ours, *both, host="lyon"),
+        "progress": reports(),
     })
 """
 
@@ -52,3 +60,8 @@ def test_the_deletion_is_finished_and_nothing_else_is_deleted(found):
     deleted, failed = [True, False], [False, True]
     assert (found["ours"], found["only deleting"], found["only building"]) == (deleted, deleted, failed)
     assert found["elsewhere"] == [False, False]
+
+
+def test_each_server_counts_as_progress_of_the_start(found):
+    """Guests are started one after the other, which may take longer than the start of a service may."""
+    assert found["progress"] == 2
