@@ -7,8 +7,6 @@ process of its own, forked from a process that has imported the libraries which 
 from __future__ import annotations
 
 import ast
-import atexit
-import gc
 import hashlib
 import json
 import multiprocessing
@@ -76,15 +74,12 @@ def _run(code: str, arguments: tuple[str, ...], directory: Path, environment: di
         file = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)
         os.close(file)
+    tempfile.tempdir = str(directory)
     sys.argv = ["-c", *arguments]
     sys.warnoptions[:] = ["ignore"]
     warnings.simplefilter("ignore")
     main = {"__name__": "__main__", "json": json, "sys": sys, "tell": lambda data: (directory / "told").write_text(json.dumps(data))}
     exec(compile(code, "<inside>", "exec"), main)
-    # A fork ends without what an interpreter does in the end, such as removing temporary files.
-    main.clear()
-    gc.collect()
-    atexit._run_exitfuncs()
 
 
 _KNOWN_OPTIONS = """
