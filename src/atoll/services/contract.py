@@ -165,7 +165,8 @@ class Settings:
 
     def database_file(self, name: str) -> Path:
         """Return the file of the site's database `name` if that is SQLite; on Redis, the site's replica of it."""
-        return self.data / f"{name}.db"
+        directory = self.data / "replicas" if self.engine_of(name) == database_urls.REDIS else self.data
+        return directory / f"{name}.db"
 
     @property
     def database_server(self) -> str:
