@@ -1,7 +1,7 @@
 """The places where a site has databases: its files of SQLite, a server that it starts, or its part of an existing server.
 
 A site uses one place, which its settings name. After a move it also has the place that it came from, and during a move the one that it goes
-to. Each place has a directory of marks, `data/databases/KEY`:
+to. Each place has a directory of marks, `data/databases/PLACE`:
 
 - `NAME.begun` is written before the site makes a database, `NAME` once its schema is complete. Both contain the server's address.
 - `.access` contains the engine and the URL of the server, so that the databases can be removed when the site uses another place.
@@ -13,10 +13,10 @@ A site on SQLite that has never been moved has no such directory: its files are 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 from atoll.db.address import address
 from atoll.files import flush, make_directory, write_private
@@ -32,11 +32,6 @@ FIXED = frozenset({"keystone", "octavia"})
 ACCESS, MOVING, BEGUN = ".access", ".moving", ".begun"
 
 
-def key(settings: Settings) -> str:
-    """Return the name of the place that the settings name: the engine, with the address of an existing server."""
-    return f"{settings.engine}@{quote(address(settings.server), safe=':')}" if settings.server else settings.engine
-
-
 def described(settings: Settings) -> str:
     """Return the place in words: `sqlite`, `its own mariadb`, or `mariadb at 10.0.0.1:3306`."""
     if settings.engine == SQLITE:
@@ -46,7 +41,7 @@ def described(settings: Settings) -> str:
 
 def marks(settings: Settings) -> Path:
     """Return the directory of the marks of the place that the settings name."""
-    return settings.data / DIRECTORY / key(settings)
+    return settings.data / DIRECTORY / settings.place
 
 
 def made(settings: Settings) -> dict[str, str]:
@@ -93,6 +88,7 @@ def readdress(settings: Settings, to: Settings) -> None:
     (marks(settings) / ACCESS).unlink(missing_ok=True)
     flush(marks(settings))
     record(to)
+    shutil.rmtree(settings.replicas, ignore_errors=True)  # a cache
     for name in made(settings):
         if has(settings, name):
             write_private(marks(to) / name, address(to.server))
@@ -108,7 +104,7 @@ def recorded(settings: Settings, name: str) -> Settings:
 
     Args:
         settings: the site's settings.
-        name: the place's `key`.
+        name: the name of the place.
 
     Raises:
         OSError, ValueError: nothing is recorded of the place.
@@ -120,5 +116,5 @@ def recorded(settings: Settings, name: str) -> Settings:
 def others(settings: Settings) -> Iterator[Settings]:
     """Yield the settings with each place of the site that is recorded and that it does not use."""
     for path in sorted((settings.data / DIRECTORY).glob(f"*/{ACCESS}")):
-        if path.parent.name != key(settings):
+        if path.parent.name != settings.place:
             yield recorded(settings, path.parent.name)

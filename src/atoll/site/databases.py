@@ -68,7 +68,7 @@ def check_unchanged(cloud: Cloud | None, state: State, sites: Iterable[Settings]
     for settings in sites:
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = used(cloud, Settings.load(state.site(settings.site)))
-            if places.key(known) != places.key(settings) and places.has_data(known):
+            if known.place != settings.place and places.has_data(known):
                 route = f"{settings.site} has its data in {places.described(known)}, not in {places.described(settings)}"
                 command = f"`atoll database move {settings.site} {argument_of(settings)}`"
                 message = f"{route}: expected its `database` as it was; {command} moves the data"

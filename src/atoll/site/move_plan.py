@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atoll.files import make_directory, write_private
 from atoll.runtime.spec import ForkServer, Plan, Process
-from atoll.services import BASE, DATABASE_SERVERS, SERVICES, Service, Settings, places
+from atoll.services import BASE, DATABASE_SERVERS, SERVICES, Service, Settings
 from atoll.services.transfer import schema
 from atoll.site.composition import BASE_SERVER, TEMPLATE_TIMEOUT_S, parent_of, template_job
 from atoll.site.state import State
@@ -61,7 +61,7 @@ def _schema(service: Service, target: Settings, needs: tuple[str, ...]) -> Proce
         name=f"{target.site}/{SCHEMA}{service.name}",
         fork_server=service.name,
         entry=schema.ENTRY,
-        arguments={"directory": str(target.directory), "place": places.key(target), "service": service.name},
+        arguments={"directory": str(target.directory), "place": target.place, "service": service.name},
         needs=needs,
         job=True,
         log=_log(target, f"{SCHEMA}{service.name}"),

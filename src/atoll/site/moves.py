@@ -21,7 +21,7 @@ from atoll.errors import AtollError
 from atoll.files import write_private
 from atoll.runtime.client import Event, ProcessState, SupervisorClient, connect, ensure_supervisor
 from atoll.services import DATABASE_SERVERS, Settings, code_key, places, servers, template_key
-from atoll.services.database_urls import REDIS, SQLITE
+from atoll.services.database_urls import SQLITE
 from atoll.services.transfer import database, schema
 from atoll.services.transfer.database import Copied
 from atoll.services.transfer.errors import TransferError
@@ -70,7 +70,7 @@ class _Route:
     @property
     def is_short(self) -> bool:
         """True if both are the same place."""
-        return places.key(self.source) == places.key(self.target)
+        return self.source.place == self.target.place
 
     def result(self, wanted: Database, copied: dict[str, Copied] | None = None) -> Moved:
         """Return the result; `None` means that the databases were there already."""
@@ -317,9 +317,10 @@ def _stop_servers(state: State, others: Sequence[Settings]) -> None:
 
 
 def _remove_files(settings: Settings) -> None:
-    if settings.engine in {SQLITE, REDIS}:
+    if settings.engine == SQLITE:
         for names in schema.DATABASES.values():
             for name in names:
                 schema.remove_file(settings.database_file(name))
-    if settings.engine != SQLITE and not settings.server:
+    elif not settings.server:
         shutil.rmtree(settings.data / settings.engine, ignore_errors=True)
+    shutil.rmtree(settings.replicas, ignore_errors=True)

@@ -15,10 +15,19 @@ def paris(settings):
 
 def test_each_server_is_a_place_of_its_own(paris):
     urls = ("mysql+pymysql://a:GEHEIM@db:3306", "mysql+pymysql://a:GEHEIM@other:3306", "mysql+pymysql://a@l?unix_socket=/run/m.sock")
-    found = {places.key(replace(paris, engine="mariadb", server=url)) for url in ("", *urls)}
+    found = {replace(paris, engine="mariadb", server=url).place for url in ("", *urls)}
     assert len(found) == 4
     assert not any("/" in key or "GEHEIM" in key for key in found)
-    assert places.key(replace(paris, engine="mariadb", server="mysql+pymysql://b:other@db:3306?ssl_ca=/x")) == "mariadb@db:3306"
+    assert replace(paris, engine="mariadb", server="mysql+pymysql://b:other@db:3306?ssl_ca=/x").place == "mariadb@db:3306"
+
+
+def test_each_redis_has_replicas_of_its_own(paris):
+    """A replica belongs to one log, and during a move a site has two."""
+    urls = ("", "redis://db", "redis://db/1", "redis://other")
+    found = {replace(paris, engine="redis", server=url).database_file("glance") for url in urls}
+    assert len(found) == 4
+    assert {path.parents[1] for path in found} == {paris.data / "replicas"}
+    assert replace(paris, engine="redis").database_file("keystone") == paris.data / "keystone.db"
 
 
 def test_a_place_is_described_without_its_password(paris):
@@ -53,7 +62,7 @@ def test_the_places_that_a_site_does_not_use_are_known(paris):
     assert list(places.others(paris)) == []
     places.record(paris)
     places.begin_move(told)
-    assert [places.key(each) for each in places.others(paris)] == ["redis@db"]
+    assert [each.place for each in places.others(paris)] == ["redis@db"]
     assert [each.engine for each in places.others(told)] == ["sqlite"]
     assert next(places.others(paris)).server == "redis://a:GEHEIM@db"
     assert (places.is_moving(told), places.is_moving(paris)) == (True, False)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from atoll.files import flush, write_private
+from atoll.files import flush, make_directory, write_private
 from atoll.services import common, places, servers
 from atoll.services.contract import Settings
 from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS
@@ -55,6 +55,8 @@ def transfer(source: Settings, target: Settings, name: str, tell: Tell = lambda 
     Raises:
         TransferError: as the message says; the source is unchanged.
     """
+    if source.engine == REDIS:
+        make_directory(source.replicas)  # replicas are a cache, and may be deleted
     with translated(source, target, name), _connected(source.database(name)) as there, _connected(working_url(target, name)) as here:
         found = tables.pairs(there, here)
         copied = not rows.same(there, here, found)
