@@ -24,6 +24,7 @@ VERBS = {
     "shell": "atoll.cli.shell",
     "console": "atoll.cli.console",
     "site": "atoll.cli.site",
+    "database": "atoll.cli.database",
     "mesh": "atoll.cli.mesh",
     "scope": "atoll.cli.scope",
     "conflicts": "atoll.cli.conflicts",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from atoll.cloud.databases import Database
 from atoll.cloud.document import make_cloud, to_data
 from atoll.cloud.model import Cloud
 from atoll.errors import AtollError
@@ -58,6 +59,18 @@ def with_site(cloud: Cloud, new: NewSite) -> Cloud:
             text = f"{new.name} would be linked to nothing, as the topology has no preset: expected at least one `--link OTHER`"
             raise AtollError("cloud.invalid", text)
     return make_cloud(data, {site.name: site for site in cloud.sites})
+
+
+def with_database(cloud: Cloud, name: str, database: Database) -> Cloud:
+    """Return the cloud with another place for the databases of a site.
+
+    Raises:
+        AtollError: `cloud.invalid`: the site can't have its databases there.
+    """
+    data = to_data(cloud)
+    [site] = [each for each in data["sites"] if each["name"] == name]
+    _put(site, "database", database.model_dump(mode="json", exclude_defaults=True))
+    return make_cloud(data, {each.name: each for each in cloud.sites})
 
 
 def without_sites(cloud: Cloud, names: Collection[str]) -> Cloud:
@@ -113,9 +126,9 @@ def _matches(pattern: str, known: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for name in known)
 
 
-def _put(topology: _Topology, key: str, value: object) -> None:
-    """Set a key of the topology, or remove it if the value is empty."""
+def _put(data: dict[str, Any], key: str, value: object) -> None:
+    """Set a key of the topology or of a site, or remove it if the value is empty."""
     if value:
-        topology[key] = value
+        data[key] = value
     else:
-        topology.pop(key, None)
+        data.pop(key, None)

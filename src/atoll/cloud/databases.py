@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from atoll.errors import AtollError
 
 if TYPE_CHECKING:
     from atoll.cloud.model import Site
 
 SQLITE = "sqlite"
+
+START = "start:"
+"""Prefix of a command's argument that names a server which the site starts."""
 
 ENGINES: dict[str, str] = {
     "redis": "redis", "rediss": "redis", "redis+sentinel": "redis", "rediss+sentinel": "redis", "mysql+pymysql": "mariadb",
@@ -176,11 +181,32 @@ def with_password(url: str, password: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{account}:{secret}{at}{host}"))
 
 
-def shown(url: str) -> str:
-    """Return the address in the URL of a server, without user, password and parameters."""
+def without_password(url: str) -> str:
+    """Return the URL of a server without the password of its user."""
     parts = urlsplit(url)
-    found = dict(parse_qsl(parts.query))
-    return found.get(SOCKETS[ENGINES[parts.scheme]]) or unquote(parts.netloc.rpartition("@")[2])
+    account, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{account.partition(':')[0]}{at}{host}"))
+
+
+def parse_database(text: str, password_file: str | None = None) -> Database:
+    """Return the database that an argument of a command names.
+
+    Args:
+        text: `sqlite`, `start:ENGINE`, or the URL of a server.
+        password_file: see `Database`.
+
+    Raises:
+        AtollError: `cloud.invalid`: it names none; the message does not repeat it, since it may contain a password.
+    """
+    started = text.removeprefix(START) if text.startswith(START) else None
+    value: Any = {"start": started} if started is not None else {} if text == SQLITE else {"url": text}
+    try:
+        return Database.model_validate(value | ({"password_file": password_file} if password_file else {}))
+    except ValidationError as error:
+        [first, *_more] = error.errors(include_input=False, include_context=False, include_url=False)
+    field = Database.model_fields[str(first["loc"][0])].description if first["loc"] else ""
+    said = first["msg"] if first["type"] == "database_invalid" else f"expected {field}"
+    raise AtollError("cloud.invalid", f"the place of the databases: {said}", f"`sqlite`, `{START}mariadb`, or the URL of a server")
 
 
 def complaints_of_databases(cloud: str, sites: Sequence[Site], *, emulated: bool) -> Iterator[tuple[int, str]]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from atoll.db.address import address
 from atoll.files import write_private
 from atoll.services import database_urls
 
@@ -163,9 +165,19 @@ class Settings:
         """Return the engine of the site's database `name`; Keystone's is always SQLite, because the gateway writes into its file."""
         return database_urls.SQLITE if name == "keystone" else self.engine
 
+    @property
+    def place(self) -> str:
+        """Name of the place of the site's databases: the engine, with the address of an existing server."""
+        return f"{self.engine}@{quote(address(self.server), safe=':')}" if self.server else self.engine
+
+    @property
+    def replicas(self) -> Path:
+        """Directory of the replicas of databases on Redis; each place has its own, since a replica belongs to one log."""
+        return self.data / "replicas" / self.place
+
     def database_file(self, name: str) -> Path:
         """Return the file of the site's database `name` if that is SQLite; on Redis, the site's replica of it."""
-        return self.data / f"{name}.db"
+        return (self.replicas if self.engine_of(name) == database_urls.REDIS else self.data) / f"{name}.db"
 
     @property
     def database_server(self) -> str:

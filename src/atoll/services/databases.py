@@ -3,9 +3,8 @@
 SQLite's are copies of templates. A log in Redis begins with the same template. At a server of MariaDB or PostgreSQL, upstream's own
 migrations make the schema, in a process of their own, because they set options of the whole process.
 
-A database that exists before the site has made it is never taken over: it may hold the data of another cloud. Two marks in
-`data/databases` tell: `NAME.begun` is written before anything is made, `NAME` once it is complete. What was begun and not completed is
-removed and made anew. Each mark contains the address of the server, since the site's server may have another address later.
+A database that exists before the site has made it is never taken over: it may hold the data of another cloud. The marks of the site's
+place tell (`places`). What was begun and not completed is removed and made anew.
 """
 
 from __future__ import annotations
@@ -15,12 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from atoll.files import make_directory, write_private
-from atoll.services import common, servers
+from atoll.services import common, places, servers
 from atoll.services.contract import Settings
 from atoll.services.database_urls import REDIS, SQLITE
-
-DIRECTORY = "databases"
-"""Directory below a site's data with the marks of the databases that the site has made."""
 
 Make = Callable[[Mapping[str, str]], None]
 """Makes the schemas of a service's databases: their URLs by name."""
@@ -43,14 +39,16 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     if engine == SQLITE:
         common.databases(settings, service, names)
         return
-    directory = settings.data / DIRECTORY
+    if engine == REDIS:
+        make_directory(settings.database_file(names[0]).parent)  # a replica may be deleted, its directory too
+    directory = places.marks(settings)
     missing = [name for name in names if not (directory / name).exists()]
     if not missing:
         return
     make_directory(directory)
     try:
         for name in missing:
-            begun = directory / f"{name}.begun"
+            begun = directory / f"{name}{places.BEGUN}"
             servers.clear(settings, name, own=begun.exists())
             _mark(begun, settings)
             if engine == REDIS:
@@ -63,7 +61,7 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
         raise SystemExit(str(error)) from None
     for name in missing:
         _mark(directory / name, settings)
-        (directory / f"{name}.begun").unlink()
+        (directory / f"{name}{places.BEGUN}").unlink()
 
 
 def _mark(path: Path, settings: Settings) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
 
+from atoll.db import address as addresses
+from atoll.files import make_directory
 from atoll.services.contract import Settings
 from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS, DatabaseOwner, of_server
 
@@ -49,9 +50,7 @@ class ServerError(Exception):
 
 def address(settings: Settings) -> str:
     """Return the address of a site's server, without user and password."""
-    parts = urlsplit(settings.database_server)
-    found = dict(parse_qsl(parts.query))
-    return found.get("socket") or found.get("unix_socket") or found.get("host") or parts.netloc.rpartition("@")[2]
+    return addresses.address(settings.database_server)
 
 
 def check(settings: Settings) -> None:
@@ -106,6 +105,19 @@ def clear(settings: Settings, name: str, *, own: bool) -> None:
         raise ServerError(f"{message}: remove it there, or give cloud or site another name")
 
 
+def has(settings: Settings, name: str) -> bool:
+    """Return whether the server has a database `name` of the site with content.
+
+    Raises:
+        ServerError: the server refuses, or does not answer.
+    """
+    called = _called(settings, name)
+    if settings.engine == REDIS:
+        with _translated(settings):
+            return bool(_redis(settings).exists(*_keys(called)))
+    return _tables(settings, called) > 0
+
+
 def seed(settings: Settings, name: str, template: Path) -> None:
     """Begin a log in Redis with a template.
 
@@ -114,6 +126,7 @@ def seed(settings: Settings, name: str, template: Path) -> None:
     """
     from atoll.stores import maintenance
 
+    make_directory(settings.database_file(name).parent)
     with _translated(settings):
         maintenance.seed(_store(settings, name), template)
 
@@ -204,9 +217,9 @@ def _translated(settings: Settings) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise ServerError(_one_line(error)) from None
+        raise ServerError(one_line(error)) from None
     except redis.RedisError as error:
-        raise ServerError(f"{address(settings)}: Redis can't be used: {_one_line(error)}") from None
+        raise ServerError(f"{address(settings)}: Redis can't be used: {one_line(error)}") from None
 
 
 @contextmanager
@@ -227,9 +240,10 @@ def _connected(settings: Settings, database: str | None = None) -> Iterator[Conn
             yield connection
     except (SQLAlchemyError, OSError) as error:  # PyMySQL does not translate errors of the files of certificates
         cause = getattr(error, "orig", None) or error
-        raise ServerError(f"{address(settings)}: {settings.engine} can't be used: {_one_line(cause)}") from None
+        raise ServerError(f"{address(settings)}: {settings.engine} can't be used: {one_line(cause)}") from None
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the message of a driver's error in one line."""
     text = str(error.args[1]) if len(error.args) > 1 and isinstance(error.args[0], int) else str(error)
     return " ".join(text.split())

@@ -244,15 +244,15 @@ def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str,
     sites, networks = tuple(sites), networks or {}
     used = {service.name: service for site in sites for service in site.services if not service.forked_from}
     missing = {name for name, service in used.items() if service.upstream and not (templates / name).is_dir()}
-    servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, _parent(used[name])) for name in used))
-    jobs = [_template(used[name], state, templates) for name in used if name in missing]
+    servers = (ForkServer(BASE_SERVER, BASE), *(ForkServer(name, used[name].preload, parent_of(used[name])) for name in used))
+    jobs = [template_job(used[name], state, templates) for name in used if name in missing]
     planned = {_called(site, service) for site in sites for service in site.services}
     processes = [_process(site, service, planned, missing, code, networks) for site in sites for service in site.services]
     mappings = [_mapping(site.settings, state, networks) for site in sites if site.settings.control and not _mark(site.settings).exists()]
     return Plan(servers, (*jobs, *processes, *mappings))
 
 
-def _parent(service: Service) -> str:
+def parent_of(service: Service) -> str:
     """Return the fork server from which a service's own is forked; if the service shares few imports with others, this is the root."""
     return BASE_SERVER if service.upstream else ROOT
 
@@ -269,7 +269,8 @@ def _called(site: Rendered, service: Service) -> str:
     return f"{site.name}/{service.name}"
 
 
-def _template(service: Service, state: State, templates: Path) -> Process:
+def template_job(service: Service, state: State, templates: Path) -> Process:
+    """Return the job that makes the template of a service."""
     return Process(
         name=f"template/{service.name}",
         fork_server=service.name,

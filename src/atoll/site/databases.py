@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from atoll.cloud import Cloud, Site
-from atoll.cloud.databases import SQLITE, shown, with_password
+from atoll.cloud.databases import SQLITE, with_password, without_password
+from atoll.db.address import address
 from atoll.errors import AtollError
-from atoll.services import Settings, engines, servers
-from atoll.services.databases import DIRECTORY
+from atoll.services import Settings, engines, places, servers
 from atoll.site.passwords import read_password
 from atoll.site.state import State
 
@@ -36,48 +37,55 @@ def described(site: Site) -> str:
     database = site.database
     if database.engine == SQLITE:
         return SQLITE
-    place = f" at {shown(database.url)}" if database.url else ""
+    place = f" at {address(database.url)}" if database.url else ""
     return f"{database.engine}{place}; keystone: {SQLITE}"
 
 
-def check_installed(cloud: Cloud) -> None:
+def check_installed(sites: Iterable[Site]) -> None:
     """Refuse sites that are to start a server that this machine does not have.
 
     Raises:
         AtollError: `database.unavailable`.
     """
-    for site in cloud.sites:
+    for site in sites:
         if site.database.start:
             problem, hint = engines.obstacle(site.database.start)
             if problem:
                 raise AtollError("database.unavailable", f"{site.name} is to start {site.database.start}, but {problem}", hint)
 
 
-def check_unchanged(state: State, sites: Iterable[Settings]) -> None:
-    """Refuse another engine for a site that has its data in one: its servers and images would be gone.
+def check_unchanged(cloud: Cloud | None, state: State, sites: Iterable[Settings]) -> None:
+    """Refuse another engine, or another server, for a site that has its data in one: its servers and images would be gone.
+
+    Args:
+        cloud: the cloud as last applied, which says where the data are; `None` if there is none.
+        state: the state directory.
+        sites: the settings of the sites that are to start.
 
     Raises:
         AtollError: `cloud.invalid`.
     """
     for settings in sites:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = Settings.load(state.site(settings.site))
-            if (known.engine, bool(known.server)) != (settings.engine, bool(settings.server)) and _has_data(known):
-                message = f"{settings.site} has its data in {_called(known)}: expected its `database` as it was"
-                raise AtollError("cloud.invalid", message, f"or `atoll destroy {settings.site}`, which deletes its data, and start anew")
+            known = used(cloud, Settings.load(state.site(settings.site)))
+            if known.place != settings.place and places.has_data(known):
+                route = f"{settings.site} has its data in {places.described(known)}, not in {places.described(settings)}"
+                command = f"`atoll database move {settings.site} {argument_of(settings)}`"
+                message = f"{route}: expected its `database` as it was; {command} moves the data"
+                raise AtollError("cloud.invalid", message, f"`atoll site stop {settings.site}` first, or put the field back")
 
 
-def _called(settings: Settings) -> str:
-    """Return the engine of a site's databases in words."""
-    if settings.engine == SQLITE:
-        return SQLITE
-    return f"a server of {settings.engine}" if settings.server else f"a {settings.engine} of its own"
+def used(cloud: Cloud | None, known: Settings) -> Settings:
+    """Return the settings of a site with the place that the cloud as last applied names; without a password."""
+    site = next((each for each in cloud.sites if each.name == known.site), None) if cloud else None
+    return replace(known, engine=site.database.engine, server=site.database.url or "") if site else known
 
 
-def _has_data(settings: Settings) -> bool:
-    if settings.engine == SQLITE:
-        return any(path.name != "keystone.db" for path in settings.data.glob("*.db"))
-    return any((settings.data / DIRECTORY).glob("*"))
+def argument_of(settings: Settings) -> str:
+    """Return the place of a site's databases as an argument of `atoll database move`."""
+    if settings.server:
+        return without_password(settings.server)
+    return SQLITE if settings.engine == SQLITE else f"start:{settings.engine}"
 
 
 def check_servers(sites: Iterable[Settings]) -> None:
@@ -95,21 +103,26 @@ def check_servers(sites: Iterable[Settings]) -> None:
 
 
 def remove(settings: Settings) -> str:
-    """Remove the databases of a site from an existing server, but only those that it has made at the address where the server is now.
+    """Remove the databases of a site from all existing servers, but only those that it has made at the address where a server is now.
 
     At another address there may be databases of the same names that belong to another cloud.
 
     Returns:
         Which are still there and why, in one line; empty if they are gone.
     """
+    return "; ".join(text for each in (settings, *places.others(settings)) for text in remove_from_server(each))
+
+
+def remove_from_server(settings: Settings) -> list[str]:
+    """Remove the databases of one place of a site from an existing server, and return which are still there and why."""
     if not settings.server:
-        return ""
-    made = {path.name.removesuffix(".begun"): path.read_text(encoding="utf-8") for path in sorted((settings.data / DIRECTORY).glob("*"))}
-    here = [name for name, place in made.items() if place == servers.address(settings)]
+        return []
+    made = places.made(settings)
+    here = [name for name, place in made.items() if place == address(settings.server)]
     left = [f"{settings.site}: {name}: made at {place or 'an unknown address'}" for name, place in made.items() if name not in here]
     if here:
         try:
             servers.drop(settings, here)
         except servers.ServerError as error:
             left.insert(0, f"{settings.site}: {', '.join(here)}: {error}")
-    return "; ".join(left)
+    return left

@@ -118,7 +118,7 @@ def bring_up(  # noqa: PLR0913 - the last two serve single sites
             wan.power_on(state, names)
             plan = compose(chosen, state, templates.directory, code, networks)
             _stop_others(control, names, plan, observe)
-            started = _start(control, plan, observe)
+            started = start_plan(control, plan, observe)
             templates.sweep((*(service.name for service in SERVICES), *network_services.templates()))
         state.joining_file.unlink(missing_ok=True)
         return Outcome(cloud, started, machine, why)
@@ -183,7 +183,7 @@ def _settled(state: State, cloud: Cloud) -> tuple[Cloud, str]:
     could_have = with_default_hypervisors(cloud, able=able, fake=fake)
     cloud = with_default_hypervisors(cloud, able=able and problem is None, fake=fake)
     _check_network_services(cloud)
-    databases.check_installed(cloud)
+    databases.check_installed(cloud.sites)
     return cloud, problem.message if problem and cloud != could_have else ""
 
 
@@ -208,7 +208,7 @@ def _preflight(state: State, cache_directory: Path, cloud: Cloud, sites: Sequenc
     """Check everything that could prevent the start of the plan, before anything is written."""
     for site in sites:
         check_sockets(site.settings.sockets)
-    databases.check_unchanged(state, [site.settings for site in sites])
+    databases.check_unchanged(applied_cloud(state), state, [site.settings for site in sites])
     databases.check_servers([site.settings for site in sites])
     control = connect(state.root)
     statuses = control.status() if control else []
@@ -274,8 +274,12 @@ def _stop_others(control: SupervisorClient, sites: Collection[str], plan: Plan, 
         _stop(control, others, observe)
 
 
-def _start(control: SupervisorClient, plan: Plan, observe: Observer) -> tuple[str, ...]:
-    """Apply a plan, and return the names of the processes that were started."""
+def start_plan(control: SupervisorClient, plan: Plan, observe: Observer) -> tuple[str, ...]:
+    """Apply a plan, and return the names of the processes that were started.
+
+    Raises:
+        AtollError: `site.failed`, with the cause; `state.busy`, `port.*`.
+    """
     asked = {process.name for process in plan.processes}
     failed: list[Event] = []
     started: set[str] = set()

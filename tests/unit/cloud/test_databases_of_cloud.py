@@ -3,7 +3,7 @@
 import pytest
 
 from atoll.cloud import dump_cloud, parse_cloud
-from atoll.cloud.databases import shown, with_password
+from atoll.cloud.databases import parse_database, with_password, without_password
 from atoll.errors import AtollError
 
 
@@ -142,8 +142,40 @@ def test_load_balancers_are_in_sqlite_alone():
         parse_cloud(text, "c.yaml")
 
 
-def test_password_is_quoted_and_the_shown_address_has_no_account():
+def test_password_is_quoted_and_can_be_removed():
     url = with_password("mysql+pymysql://atoll@10.0.0.1:3306?ssl_ca=/ca.pem", "p@:/?")
     assert url == "mysql+pymysql://atoll:p%40%3A%2F%3F@10.0.0.1:3306?ssl_ca=/ca.pem"
-    assert shown(url) == "10.0.0.1:3306"
-    assert shown("redis://atoll@localhost?socket=/run/r.sock") == "/run/r.sock"
+    assert without_password(url) == "mysql+pymysql://atoll@10.0.0.1:3306?ssl_ca=/ca.pem"
+    assert without_password("redis://db/1") == "redis://db/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "engine_", "field"),
+    [
+        ("sqlite", "sqlite", {}),
+        ("start:mariadb", "mariadb", {"start": "mariadb"}),
+        ("redis://10.0.0.1:6379", "redis", {"url": "redis://10.0.0.1:6379"}),
+    ],
+)
+def test_a_place_on_the_command_line(text, engine_, field):
+    found = parse_database(text)
+    assert (found.engine, found.model_dump(exclude_defaults=True)) == (engine_, field)
+
+
+@pytest.mark.parametrize(
+    ("text", "password_file"),
+    [
+        ("start:oracle", None),
+        ("start:", None),
+        ("mariadb", None),
+        ("mysql+pymysql://atoll:GEHEIM@db", None),
+        ("redis://db", "/secret"),
+        ("sqlite", "/secret"),
+    ],
+)
+def test_a_wrong_place_on_the_command_line_is_one_line(text, password_file):
+    with pytest.raises(AtollError) as caught:
+        parse_database(text, password_file)
+    assert caught.value.kind.code == "cloud.invalid"
+    assert "GEHEIM" not in caught.value.message
+    assert "\n" not in caught.value.message

@@ -28,7 +28,7 @@ def test_a_database_at_redis_has_a_replica_and_a_log_of_the_site(settings):
     found = parse(url)
     assert (found.host, found.port, found.database, found.password, found.wait) == ("db", 6379, 1, "GEHEIM", 1)
     assert (found.log, found.cloud, found.site, found.durability) == ("demo.paris.nova_api", "demo", "paris", "full")
-    assert found.replica == settings.data / "nova_api.db"
+    assert found.replica == settings.data / "replicas" / "redis@db:6379%2F1" / "nova_api.db"
     assert parse(make_url(replace(told, durability="relaxed").database("nova_api"))).durability == "relaxed"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atoll.services import databases, servers
+from atoll.services import databases, places, servers
 from atoll.services.contract import Settings
 from atoll.services.servers import ServerError
 
@@ -54,7 +54,7 @@ NAMES = ["nova_api", "nova_cell0"]
 
 
 def marks(paris: Settings) -> list[str]:
-    return sorted(path.name for path in (paris.data / "databases").iterdir())
+    return sorted(path.name for path in places.marks(paris).iterdir())
 
 
 def test_databases_are_made_once(paris, server):
@@ -63,7 +63,7 @@ def test_databases_are_made_once(paris, server):
     assert made == [{name: paris.database(name) for name in NAMES}]
     assert server.done == ["clear nova_api", "create nova_api", "clear nova_cell0", "create nova_cell0"]
     assert marks(paris) == NAMES
-    assert {(path.read_text(), path.stat().st_mode & 0o077) for path in (paris.data / "databases").iterdir()} == {("db:3306", 0)}
+    assert {(path.read_text(), path.stat().st_mode & 0o077) for path in places.marks(paris).iterdir()} == {("db:3306", 0)}
     databases.prepare(paris, "nova", NAMES, lambda _urls: pytest.fail("made twice"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from atoll.errors import AtollError
 from atoll.runtime.client import Event, ProcessState, ProcessStatus
 from atoll.runtime.spec import Plan
-from atoll.site import departure, lifecycle, operations, status
+from atoll.site import departure, lifecycle, moves, operations, status
 from atoll.site.state import State
 
 
@@ -42,7 +42,7 @@ class FakeRuntime:
                 yield Event(process.name, ProcessState.FAILED, 1.0, self.failing[process.name])
             elif process.job:
                 made = process.arguments.get("mark")
-                Path(made).touch() if made else Path(process.arguments["directory"]).mkdir()
+                Path(made).touch() if made else Path(process.arguments["directory"]).mkdir(exist_ok="service" in process.arguments)
                 yield Event(process.name, ProcessState.DONE, 1.0)
             else:
                 same = self.signatures.get(process.name) == process.signature()
@@ -98,11 +98,12 @@ def taken() -> Iterator[int]:
 @pytest.fixture
 def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     fake = FakeRuntime(state.root)
-    for module in (departure, lifecycle, operations, status):
+    for module in (departure, lifecycle, moves, operations, status):
         monkeypatch.setattr(module, "connect", fake.connect)
-    monkeypatch.setattr(lifecycle, "ensure_supervisor", fake.ensure)
-    for name in ("code_key", "template_key"):
-        monkeypatch.setattr(lifecycle, name, lambda: "key-1")
+    for module in (lifecycle, moves):
+        monkeypatch.setattr(module, "ensure_supervisor", fake.ensure)
+        for name in ("code_key", "template_key"):
+            monkeypatch.setattr(module, name, lambda: "key-1")
     # The free memory depends on the machine.
     monkeypatch.setattr(lifecycle, "check_memory", lambda _sites, *, warm: None)
     # A real cloud may use the ports of these clouds.

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from atoll.errors import AtollError
-from atoll.services import engines, servers
+from atoll.services import engines, places, servers
 from atoll.site import databases
 from atoll.site.composition import load_settings
 from atoll.site.lifecycle import destroy, up
@@ -104,28 +104,36 @@ def test_another_engine_is_refused_for_a_site_with_data(state, cache, runtime, f
     if before == "sqlite":
         (data / "nova_api.db").touch()
     else:
-        (data / "databases").mkdir()
-        (data / "databases" / "nova_api").touch()
+        mark(state)
     plans = len(runtime.plans)
     assert "paris has its data in" in refused("cloud.invalid", state, cache, file(after))
     assert len(runtime.plans) == plans
     up(state, cache, file(before))
 
 
-def test_the_address_of_a_server_may_change(state, cache, runtime, file):
-    up(state, cache, file("redis://db"))
-    (state.site("paris") / "data" / "databases").mkdir()
-    (state.site("paris") / "data" / "databases" / "nova_api").touch()
-    up(state, cache, file("redis://other"))
-    assert site_settings(state, "paris").server == "redis://other"
+def mark(state, name: str = "nova_api") -> None:
+    """Have the site made a database."""
+    marks = places.marks(site_settings(state, "paris"))
+    marks.mkdir(parents=True, exist_ok=True)
+    (marks / name).write_text("db")
+
+
+def test_another_server_of_the_same_engine_is_refused_for_a_site_with_data(state, cache, runtime, file):
+    """The other server may have databases of the same names, of another cloud, or older ones of this site."""
+    up(state, cache, file("redis://atoll@db"))
+    mark(state)
+    message = refused("cloud.invalid", state, cache, file("redis://atoll@other"))
+    assert message.startswith("paris has its data in redis at db, not in redis at other: expected its `database` as it was")
+    assert "`atoll database move paris redis://atoll@other`" in message
+    assert site_settings(state, "paris").server == "redis://atoll@db"
+    up(state, cache, file("redis://somebody@db?wait=1"))  # another user and other parameters
+    assert site_settings(state, "paris").server == "redis://somebody@db?wait=1"
 
 
 def make(state, cache, file) -> None:
     up(state, cache, file("redis://db"))
-    marks = state.site("paris") / "data" / "databases"
-    marks.mkdir()
     for name in ("glance", "nova_api.begun"):
-        (marks / name).write_text("db")
+        mark(state, name)
 
 
 def test_destroy_removes_the_databases_at_a_server(state, cache, runtime, file, monkeypatch):
@@ -140,12 +148,13 @@ def test_destroy_removes_the_databases_at_a_server(state, cache, runtime, file, 
 def test_destroy_removes_nothing_at_an_address_where_the_site_has_made_nothing(state, cache, runtime, file, monkeypatch):
     """The new server may have databases of the same names, of another cloud."""
     make(state, cache, file)
-    up(state, cache, file("redis://other"))
+    for path in places.marks(site_settings(state, "paris")).iterdir():
+        path.write_text("elsewhere")
     monkeypatch.setattr(servers, "drop", lambda _settings, names: pytest.fail(f"removed {names}"))
     with pytest.raises(AtollError) as caught:
         destroy(state)
     assert caught.value.kind.code == "database.left"
-    assert "paris: glance: made at db; paris: nova_api: made at db" in caught.value.message
+    assert "paris: glance: made at elsewhere; paris: nova_api: made at elsewhere" in caught.value.message
 
 
 def test_destroy_tells_which_databases_it_could_not_remove(state, cache, runtime, file, monkeypatch):

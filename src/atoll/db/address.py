@@ -1,0 +1,23 @@
+"""The address in the URL of a database server, for messages and comparisons, which must not contain passwords."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+SOCKETS = ("socket", "unix_socket", "host")
+"""The parameters that name a Unix socket, or its directory, instead of a host: Redis's, PyMySQL's, PostgreSQL's."""
+
+
+def address(url: str) -> str:
+    """Return the address of the server that a URL names, without user, password and parameters.
+
+    A Redis server numbers its databases; a number other than 0 is a part of the address.
+
+    Args:
+        url: the URL of a server of Redis, MariaDB or PostgreSQL.
+    """
+    parts = urlsplit(url)
+    found = dict(parse_qsl(parts.query))
+    place = next((found[name] for name in SOCKETS if name in found), "") or unquote(parts.netloc.rpartition("@")[2])
+    number = parts.path.strip("/")
+    return f"{place}/{number}" if number.isdigit() and int(number) else place

@@ -1,0 +1,101 @@
+"""Copy and comparison of all rows of a database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, text
+
+from atoll.services.transfer.constraints import advance_sequences, deferred
+from atoll.services.transfer.errors import TransferError
+from atoll.services.transfer.tables import Pair
+
+BATCH = 500
+"""Number of rows that are read and written at a time. A higher number takes more memory, a lower one more round trips."""
+
+Tell = Callable[[str], None]
+"""Receives the name of each table before its rows are copied."""
+
+
+def copy(source: Connection, target: Connection, found: Sequence[Pair], tell: Tell) -> None:
+    """Replace all rows of the target by those of the source, in the open transaction of the target.
+
+    Raises:
+        TransferError: a value has no equivalent at the target.
+        SQLAlchemyError: an engine fails, or refuses a row.
+    """
+    with deferred(target):
+        _empty(target, [pair.target for pair in found])
+        for pair in found:
+            tell(pair.name)
+            for batch in _batches(source, pair.source, pair):
+                target.execute(insert(pair.target), [_stored(pair, row) for row in batch])
+            advance_sequences(target, pair.target)
+
+
+def differences(source: Connection, target: Connection, found: Sequence[Pair]) -> Iterator[tuple[str, int]]:
+    """Yield, for each table that differs, its name and the number of rows that one side has and the other lacks."""
+    for pair in found:
+        theirs, ours = _digests(source, pair, of_target=False), _digests(target, pair, of_target=True)
+        if theirs != ours:
+            yield pair.name, max((theirs - ours).total(), (ours - theirs).total())
+
+
+def same(source: Connection, target: Connection, found: Sequence[Pair]) -> bool:
+    """Return whether both sides have the same rows; tables of different lengths are found without reading the rows."""
+    if any(_count(source, pair.source) != _count(target, pair.target) for pair in found):
+        return False
+    return next(differences(source, target, found), None) is None
+
+
+def count(connection: Connection, found: Sequence[Pair]) -> int:
+    """Return the number of rows of the source's tables."""
+    return sum(_count(connection, pair.source) for pair in found)
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+def _empty(connection: Connection, tables: Sequence[Table]) -> None:
+    if connection.dialect.name == "postgresql" and tables:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        connection.execute(text(f"truncate {', '.join(quote(table.name) for table in tables)} cascade"))
+        return
+    for table in tables:
+        connection.execute(delete(table))
+
+
+def _batches(connection: Connection, table: Table, pair: Pair) -> Iterator[Sequence[Any]]:
+    query = select(*(table.c[column.name] for column in pair.columns)).execution_options(yield_per=BATCH)
+    with connection.execute(query) as found:
+        yield from found.partitions()
+
+
+def _stored(pair: Pair, row: Sequence[Any]) -> dict[str, Any]:
+    values = {}
+    for column, value in zip(pair.columns, row, strict=True):
+        try:
+            values[column.name] = column.stored(value)
+        except (ValueError, TypeError) as error:
+            raise TransferError(f"{pair.name}.{column.name} has a value that is no {column.kind}: {error}") from None
+    return values
+
+
+def _digests(connection: Connection, pair: Pair, *, of_target: bool) -> Counter[bytes]:
+    """Return the digests of all rows: the engines order text differently, so rows are compared without an order."""
+    found: Counter[bytes] = Counter()
+    for batch in _batches(connection, pair.target if of_target else pair.source, pair):
+        found.update(_digest(pair, row, of_target=of_target) for row in batch)
+    return found
+
+
+def _digest(pair: Pair, row: Sequence[Any], *, of_target: bool) -> bytes:
+    try:
+        values = [column.canonical(value, of_target=of_target) for column, value in zip(pair.columns, row, strict=True)]
+    except (ValueError, TypeError) as error:
+        raise TransferError(f"{pair.name} has a value of another type than its column: {error}") from None
+    return hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
