@@ -96,7 +96,7 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
             made = MeasuredCloud(own.state, tuple(site.name for site in cloud.full_sites), 0.0, environment, own.log)
             with users(made, cloud, work.broker) as found:
                 if work.faults:
-                    with setting.conducted(own, cloud, environment, records.fault, say, broker) as conductor:
+                    with setting.conducted(own, cloud, broker, records.fault, say) as conductor:
                         run(found, CellRecorder(records.sample, conductor.begin), work.parameters, work.seed)
                         conductor.finish()
                 else:

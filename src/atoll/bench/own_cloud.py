@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ class OwnCloud:
         state: the state directory.
         log: the file for the output of commands.
         up_s: seconds that `atoll up` took.
+        environment: the environment of the commands.
     """
 
     state: State
     log: Path
     up_s: float
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Companion:
@@ -87,7 +89,7 @@ def own_cloud(
             _destroy(companions, run)
         raise
     try:
-        yield OwnCloud(state, log, time.monotonic() - begun)
+        yield OwnCloud(state, log, time.monotonic() - begun, environment)
     finally:
         _destroy(companions, run)
 

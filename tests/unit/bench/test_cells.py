@@ -129,7 +129,7 @@ def test_faults_begin_with_the_measured_operations_and_end_with_the_workload(eve
         companions: ClassVar = ["disks"]
 
         @contextmanager
-        def conducted(self, _own, cloud, _environment, record, _say, _broker):
+        def conducted(self, _own, cloud, _broker, record, _say):
             events.append(("conductor", cloud.site_names))
             yield SimpleNamespace(begin=lambda: events.append("begun"), finish=lambda: events.append("finished"))
             record("a fault")

@@ -52,22 +52,19 @@ class Setting:
         return made
 
     @contextmanager
-    def conducted(  # noqa: PLR0913, PLR0917 - each argument is a part of the cell
-        self, own: OwnCloud, cloud: Cloud, environment: Mapping[str, str], record: Record, say: Say, broker: SiteBroker | None = None
-    ) -> Iterator[Conductor]:
+    def conducted(self, own: OwnCloud, cloud: Cloud, broker: SiteBroker | None, record: Record, say: Say) -> Iterator[Conductor]:
         """Have the faults happen inside the context.
 
         Args:
             own: the running cloud.
             cloud: its model, with a topology.
-            environment: the environment of commands.
+            broker: the RabbitMQ at one of the sites; `None` without one.
             record: called with the times of each fault that happened.
             say: called with a line about each fault.
-            broker: the RabbitMQ at one of the sites; `None` without one.
         """
         if cloud.network is None:
             raise failed("faults need a cloud with a topology")
-        made = FaultyCloud(own.state, cloud.site_names, environment, own.log, self.clocks)
+        made = FaultyCloud(own.state, cloud.site_names, own.environment, own.log, self.clocks)
         if self.clocks is not None:
             self.clocks.know({site: made.wan.namespace(site) for site in cloud.site_names})
         stage = Stage(made, FaultyLinks(made.wan, cloud.network), self.disks, broker)
