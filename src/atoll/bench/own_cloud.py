@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,12 +40,12 @@ class Companion:
     def before_start(self, state: State) -> None:
         """Prepare for a cloud that is about to start."""
 
-    def during_start(self, state: State, running: Callable[[], bool]) -> None:
+    def during_start(self, state: State, command: subprocess.Popen[bytes]) -> None:
         """Do the part that needs the networks of the starting cloud.
 
         Args:
             state: the state directory.
-            running: returns whether the command that starts the cloud still runs.
+            command: the command that starts the cloud. It may be held by SIGSTOP until SIGCONT.
         """
 
     def before_destroy(self, stop: Callable[[], None]) -> None:
@@ -99,7 +100,7 @@ def _start_beside(companions: Sequence[Companion], state: State, file: Path, log
     command = begin(state, log, environment, "up", str(file))
     try:
         for companion in companions:
-            companion.during_start(state, lambda: command.poll() is None)
+            companion.during_start(state, command)
         await_end(command, log)
     finally:
         if command.poll() is None:

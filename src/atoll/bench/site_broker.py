@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -64,13 +65,16 @@ class SiteBroker(Companion):
                 site["rabbit"] = {**site["rabbit"], "password_file": str(self._password_file)}
         return {**cloud, "sites": sites}
 
-    def during_start(self, state: State, running: Callable[[], bool]) -> None:
-        """Start the broker as soon as the site has a network."""
+    def during_start(self, state: State, command: subprocess.Popen[bytes]) -> None:
+        """Start the broker as soon as the site has a network, and hold the command until the broker answers.
+
+        Services are ready only once they are connected to it, for which the time of their start would not suffice on a busy machine.
+        """
 
         def has_network() -> bool:
             wan = Wan.connect(state.root)
             if wan is None:
-                return not running()
+                return command.poll() is not None
             namespace = wan.namespace(self.site)
             if namespace.user is not None:
                 raise failed("a broker in the network of a site needs the rights of root", "run it as root")
@@ -78,8 +82,13 @@ class SiteBroker(Companion):
             return True
 
         wait_until(has_network, f"{self.site} has a network", START_S)
-        if self._network:  # otherwise the start of the cloud has failed, which is told in its own words
+        if not self._network:
+            return  # the start of the cloud has failed, which is told in its own words
+        command.send_signal(signal.SIGSTOP)
+        try:
             self.start()
+        finally:
+            command.send_signal(signal.SIGCONT)
 
     def start(self) -> None:
         """Start the broker, and wait until it answers.

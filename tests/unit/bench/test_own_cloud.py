@@ -51,8 +51,8 @@ class Disk(Companion):
     def before_start(self, _state):
         self.told.append("mounted")
 
-    def during_start(self, _state, running):
-        self.told.append(("beside", running()))
+    def during_start(self, _state, command):
+        self.told.append(("beside", command.poll() is None))
         if self.broken:
             raise AtollError("bench.failed", "no network")
 

@@ -1,6 +1,7 @@
 """The broker in the network of a site: its password is in a file, it starts once the network exists, and dies with the site."""
 
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,21 +52,38 @@ def wan(monkeypatch, looks, user=None):
     monkeypatch.setattr(site_broker.Wan, "connect", connect)
 
 
+def command(told, code=None):
+    """Return the command that starts the cloud; it has ended if it has a code."""
+    return SimpleNamespace(poll=lambda: code, send_signal=told.append)
+
+
 def test_it_starts_when_the_site_has_a_network(broker, monkeypatch):
     wan(monkeypatch, looks=3)
-    started = []
-    monkeypatch.setattr(broker, "start", lambda: started.append(broker._network))
-    broker.during_start(SimpleNamespace(root="state"), lambda: True)
-    assert started == ["/proc/self/ns/net"]
+    told = []
+    monkeypatch.setattr(broker, "start", lambda: told.append(broker._network))
+    broker.during_start(SimpleNamespace(root="state"), command(told))
+    assert told == [signal.SIGSTOP, "/proc/self/ns/net", signal.SIGCONT], "services start when the broker answers"
+
+
+def test_the_command_goes_on_if_the_broker_does_not_start(broker, monkeypatch):
+    def fail():
+        raise AtollError("bench.failed", "RabbitMQ ended")
+
+    wan(monkeypatch, looks=1)
+    told = []
+    monkeypatch.setattr(broker, "start", fail)
+    with pytest.raises(AtollError, match="RabbitMQ ended"):
+        broker.during_start(SimpleNamespace(root="state"), command(told))
+    assert told == [signal.SIGSTOP, signal.SIGCONT]
 
 
 def test_it_does_not_wait_for_the_network_of_a_cloud_that_failed(broker, monkeypatch):
     wan(monkeypatch, looks=1000)
     monkeypatch.setattr(broker, "start", lambda: pytest.fail("there is no network"))
-    broker.during_start(SimpleNamespace(root="state"), lambda: False)
+    broker.during_start(SimpleNamespace(root="state"), command([], code=1))
 
 
 def test_an_ordinary_user_is_refused(broker, monkeypatch):
     wan(monkeypatch, looks=1, user="/proc/self/ns/user")
     with pytest.raises(AtollError, match="needs the rights of root"):
-        broker.during_start(SimpleNamespace(root="state"), lambda: True)
+        broker.during_start(SimpleNamespace(root="state"), command([]))
