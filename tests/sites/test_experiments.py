@@ -15,6 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atoll.bench.cell_faults.disks import lacking
+from atoll.bench.standard.servers import check_packages
+from atoll.errors import AtollError
+
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="clients work in the networks of several sites: needs root")]
 
 TEXT = """\
@@ -147,3 +151,72 @@ def test_faults_happen_at_their_times_and_points_and_leave_nothing(tmp_path, tem
     assert all(int(row["served"]) == int(row["operations"]) for (name, _phase), row in served.items() if name == "regions")
     _run(tmp_path, "report", "faulty", "--output", str(tmp_path / "faulty.html"))
     assert "Time-line: cooperative" in (tmp_path / "faulty.html").read_text(encoding="utf-8")
+
+
+STANDARD = """\
+name: engines
+repetitions: 1
+architectures:
+- {kind: standard, sites: 2}
+databases: {start: mariadb}
+links: [{delay: 10ms}]
+faults:
+- name: control-dies
+  steps:
+  - {kind: kill, target: site-1, at: 3s, lasts: 2s}
+workloads: {open-load: {operation: image-create, rate: 1, seconds: 90, timeout_s: 10}}
+"""
+
+
+@pytest.mark.timeout(3 * UP_S)
+def test_a_standard_deployment_outlives_the_loss_of_its_control_site(tmp_path, temporary):
+    try:
+        check_packages("this test", ["mariadb-server", "rabbitmq-server"])
+    except AtollError as error:
+        pytest.skip(error.message)
+    row, phases = _faulty(tmp_path, temporary, STANDARD)
+    assert (row["database"], row["flush"]) == ("mariadb", "innodb_flush_log_at_trx_commit=1")
+    assert int(row["served"]) > 0
+    assert int(phases["during"]["served"]) < int(phases["during"]["operations"])
+    assert int(phases["after"]["served"]) > 0
+
+
+DISKS = """\
+name: engines
+repetitions: 1
+architectures:
+- {kind: cooperative, sites: 1}
+faults:
+- name: disk
+  steps:
+  - {kind: KIND, target: site-1, at: 3s, lasts: 20s}
+workloads: {open-load: {operation: image-create, rate: 2, seconds: 90, timeout_s: 10}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["power-cut", "full-disk"])
+@pytest.mark.timeout(3 * UP_S)
+def test_a_site_outlives_a_fault_of_its_disk(tmp_path, temporary, kind):
+    if why := lacking(tmp_path):
+        pytest.skip(why)
+    _row, phases = _faulty(tmp_path, temporary, DISKS.replace("KIND", kind))
+    assert int(phases["during"]["served"]) < int(phases["during"]["operations"])
+    assert int(phases["after"]["served"]) > 0
+    assert str(temporary) not in Path("/proc/mounts").read_text(encoding="utf-8")
+
+
+def _faulty(tmp_path, temporary, text):
+    """Run an experiment, and return the row of its only operation and its phases at the sites that the fault concerns."""
+    file, data = tmp_path / "engines.yaml", tmp_path / "data"
+    file.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        _command(tmp_path, "run", str(file)), env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert _mine(temporary) == []
+    assert list(temporary.iterdir()) == []
+    _run(tmp_path, "export", "engines", "--output", str(data))
+    with (data / "operations.csv").open(encoding="utf-8", newline="") as opened:
+        row = next(row for row in csv.DictReader(opened) if row["users"] in {"full", "all"})
+    with (data / "phases.csv").open(encoding="utf-8", newline="") as opened:
+        return row, {phase["phase"]: phase for phase in csv.DictReader(opened) if phase["users"] == "concerned"}

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from acknowledged import Clients
 from deployment import Deployment, kill, until
-from disks import Disk, lacking
 
 from atoll.bench import workload
+from atoll.bench.cell_faults.disks import Disk, lacking
 
 CUTS = 2
 CUTS_OF_LONG_TEST = 50

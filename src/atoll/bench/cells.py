@@ -23,8 +23,10 @@ from atoll.bench.measure import Say, failed, memory_mb
 from atoll.bench.own_cloud import own_cloud
 from atoll.bench.regions.alone import ALONE
 from atoll.bench.regions.users import brokered
+from atoll.bench.site_broker import SiteBroker
 from atoll.bench.workspace import workspace
 from atoll.cloud import Cloud
+from atoll.site.databases import flush_policy
 from atoll.wan.isolation import within
 
 
@@ -39,6 +41,7 @@ class Work:
         seed: the seed of its random choices.
         faults: the steps of its faults, as `atoll.experiment.faults.Step.to_json` returns them.
         broker: for separate regions, the order in which their broker asks them, "parallel" or "serial"; else empty.
+        rabbitmq: the site in whose network a RabbitMQ runs; empty for a cloud without one.
     """
 
     cloud: Mapping[str, Any]
@@ -47,6 +50,7 @@ class Work:
     seed: int
     faults: Sequence[Mapping[str, Any]] = ()
     broker: str = ""
+    rabbitmq: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,17 +89,38 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
         setting = prepare(Path(root), work.faults)
         hooked = setting.environment | ({ALONE: "1"} if work.broker else {})
         environment = {**environment, **hooked, **(ENVIRONMENT if hooked else {})}
-        with own_cloud(root, work.cloud, environment) as own:
-            cloud = Cloud.model_validate(work.cloud)
+        broker = SiteBroker(Path(root), work.rabbitmq, work.cloud, environment) if work.rabbitmq else None
+        document = broker.document(work.cloud) if broker is not None else work.cloud
+        with own_cloud(root, document, environment, [*setting.companions, *([broker] if broker is not None else [])]) as own:
+            cloud = Cloud.model_validate(document)
             made = MeasuredCloud(own.state, tuple(site.name for site in cloud.full_sites), 0.0, environment, own.log)
             with users(made, cloud, work.broker) as found:
                 if work.faults:
-                    with setting.conducted(own, cloud, environment, records.fault, say) as conductor:
+                    with setting.conducted(own, cloud, broker, records.fault, say) as conductor:
                         run(found, CellRecorder(records.sample, conductor.begin), work.parameters, work.seed)
                         conductor.finish()
                 else:
                     run(found, CellRecorder(records.sample), work.parameters, work.seed)
-                return {"up_s": round(own.up_s, 3), "memory_mb": memory_mb(command.pids(own.state))}
+                beside = broker.pids() if broker is not None else []
+                memory = memory_mb([*command.pids(own.state), *beside])
+                return {"up_s": round(own.up_s, 3), "memory_mb": memory, **flushes(made, cloud)}
+
+
+def flushes(made: MeasuredCloud, cloud: Cloud) -> dict[str, Any]:
+    """Return the settings by which the databases of the full sites flush commits, and whether a commit is on the disk when it returns.
+
+    Raises:
+        AtollError: `bench.failed`: a server flushes otherwise than the `durability` of its site says; `database.unavailable`: it does not
+            answer.
+    """
+    found: dict[str, bool] = {}
+    for site in cloud.full_sites:
+        policy = flush_policy(made.settings(site.name))
+        if policy.each_commit != (site.durability == "full"):
+            expected = "each commit" if site.durability == "full" else "not each commit"
+            raise failed(f"the database of {site.name} ({policy.setting}) does not flush as other cells do: expected {expected}")
+        found[policy.setting] = policy.each_commit
+    return {"flush": "; ".join(found), "flushes_each_commit": all(found.values())}
 
 
 @contextmanager

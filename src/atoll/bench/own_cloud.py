@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.command import atoll
+from atoll.bench.command import atoll, await_end, begin
 from atoll.cloud import Cloud, dump_cloud
 from atoll.errors import AtollError
 from atoll.site.state import State
@@ -23,35 +25,94 @@ class OwnCloud:
         state: the state directory.
         log: the file for the output of commands.
         up_s: seconds that `atoll up` took.
+        environment: the environment of the commands.
     """
 
     state: State
     log: Path
     up_s: float
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Companion:
+    """Something beside a cloud that lives as long as the cloud, such as a broker in a site's network. Each method may do nothing."""
+
+    def before_start(self, state: State) -> None:
+        """Prepare for a cloud that is about to start."""
+
+    def during_start(self, state: State, command: subprocess.Popen[bytes]) -> None:
+        """Do the part that needs the networks of the starting cloud.
+
+        Args:
+            state: the state directory.
+            command: the command that starts the cloud. It may be held by SIGSTOP until SIGCONT.
+        """
+
+    def before_destroy(self, stop: Callable[[], None]) -> None:
+        """Leave a cloud that is about to be destroyed.
+
+        Args:
+            stop: stops the processes of the cloud.
+        """
+
+    def after_destroy(self) -> None:
+        """End: the cloud is gone."""
 
 
 @contextmanager
-def own_cloud(root: Path, document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[OwnCloud]:
+def own_cloud(
+    root: Path, document: Mapping[str, Any], environment: Mapping[str, str], companions: Sequence[Companion] = ()
+) -> Iterator[OwnCloud]:
     """Start a cloud, yield it, and destroy it when the context ends or the start fails.
 
     Args:
         root: an existing directory for the cloud alone.
         document: the cloud, as in its YAML file.
         environment: the environment of the commands.
+        companions: the things beside the cloud.
 
     Raises:
         AtollError: `bench.failed`: a command failed.
     """
     state, file, log = State(root / "s"), root / "cloud.yaml", root / "commands.log"
     file.write_text(dump_cloud(Cloud.model_validate(document)), encoding="utf-8")
+    run = partial(atoll, state, log, environment)
     begun = time.monotonic()
     try:
-        atoll(state, log, environment, "up", str(file))
+        for companion in companions:
+            companion.before_start(state)
+        if companions:
+            _start_beside(companions, state, file, log, environment)
+        else:
+            run("up", str(file))
     except BaseException:
         with suppress(AtollError):
-            atoll(state, log, environment, "destroy", "--yes")
+            _destroy(companions, run)
         raise
     try:
-        yield OwnCloud(state, log, time.monotonic() - begun)
+        yield OwnCloud(state, log, time.monotonic() - begun, environment)
     finally:
-        atoll(state, log, environment, "destroy", "--yes")
+        _destroy(companions, run)
+
+
+def _start_beside(companions: Sequence[Companion], state: State, file: Path, log: Path, environment: Mapping[str, str]) -> None:
+    """Start a cloud together with its companions."""
+    command = begin(state, log, environment, "up", str(file))
+    try:
+        for companion in companions:
+            companion.during_start(state, command)
+        await_end(command, log)
+    finally:
+        if command.poll() is None:
+            command.terminate()
+            command.wait()
+
+
+def _destroy(companions: Sequence[Companion], run: Callable[..., None]) -> None:
+    try:
+        for companion in reversed(companions):
+            companion.before_destroy(lambda: run("down"))
+        run("destroy", "--yes")
+    finally:
+        for companion in reversed(companions):
+            companion.after_destroy()

@@ -15,8 +15,9 @@ from atoll.cli.output import data_console, duration, new_table, plain, print_jso
 from atoll.cli.verb import Finite, Group, group, json_option, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from atoll.bench.cells import Work
     from atoll.experiment.run import Run
     from atoll.experiment.runner import Record, Say
     from atoll.experiment.sweep import Cell
@@ -78,12 +79,24 @@ def _warn(text: str) -> None:
 
 def _ground(cell: Cell, record: Record, say: Say) -> Mapping[str, Any]:
     """Run a cell in a cloud on this machine."""
-    from atoll.bench.cells import Records, Work, run_cell
+    from atoll.bench.cells import Records, run_cell
     from atoll.experiment.samples import FaultEvent, Sample
 
-    work = Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker)
     records = Records(lambda *fields: record(Sample(*fields)), lambda *fields: record(FaultEvent(*fields)))
-    return run_cell(work, client_environment(os.environ), records, say)
+    return run_cell(_work(cell), client_environment(os.environ), records, say)
+
+
+def _work(cell: Cell) -> Work:
+    from atoll.bench.cells import Work
+
+    return Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker, cell.rabbitmq)
+
+
+def _check(cells: Iterable[Cell]) -> None:
+    """Refuse cells that this machine or this user can't run."""
+    from atoll.bench import cell_requirements
+
+    cell_requirements.check(map(_work, cells))
 
 
 @verb("run", "atoll experiment run examples/experiments/distance.yaml\natoll experiment run my-experiment.yaml --retry-failed")
@@ -109,6 +122,7 @@ def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool) -> int:
 
         click.echo(f"{experiment.name}: {len(made)} cells, about {seconds(made) / 60:.0f} min on two idle cores")
         return 0
+    _check(made)
     run = None if new else _unfinished(experiment.name, [cell.to_json() for cell in made], again=retry_failed)
     if run is None:
         about = {"name": experiment.name, "seed": experiment.seed, "machine": machine.describe()}
@@ -150,6 +164,7 @@ def replay(run: str) -> int:
     from atoll.experiment.run import create, find
 
     old = find(_base(), run, _warn)
+    _check(old.cells)
     about = {"name": old.about["name"], "seed": old.about["seed"], "machine": machine.describe(), "replay_of": old.name}
     return _execute(create(_base(), about, old.cells), again=False)
 
@@ -224,7 +239,7 @@ def compare(first: str, second: str, confidence: float, *, as_json: bool) -> Non
         print_json([each.to_json() for each in found])
         return
     for each in found:
-        if each.differs:
+        if each.differs or each.uneven:
             click.echo(comparison.words(each))
     quiet = sum(not each.differs for each in found)
     click.echo(f"{quiet} of {len(found)} compared operations show no difference at {confidence:g} %")

@@ -14,19 +14,25 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from atoll.cloud import Cloud
 from atoll.cloud.document import read_cloud, to_data
+from atoll.cloud.network import address_of
 from atoll.experiment.workloads import Counts, distinct, listed
 
 MOST_SITES = 64
+
+STANDARD = "standard"
+"""The kind of architecture with a control plane on MariaDB and RabbitMQ."""
 
 
 class Architecture(BaseModel):
     """Clouds of one kind.
 
     Attributes:
-        kind: "cooperative" is a cloud of full sites. "centralised" is one full site and compute sites. "regions" are full sites that
-            do not cooperate, under a broker at the first of them, through which users reach the compute services. "file" is the cloud
-            of a file.
+        kind: "cooperative" is a cloud of full sites. "centralised" is one full site and compute sites. "standard" is one full site and
+            compute sites too: services keep their data in a MariaDB that the full site starts, Keystone in SQLite. They call one another
+            through a RabbitMQ in the network of the full site. "regions" are full sites that do not cooperate, under a broker at the first
+            of them, through which users reach the compute services. "file" is the cloud of a file.
         sites: the number of sites; a list is swept.
         ask: the order in which the broker of regions asks them for a list: "parallel" is all at once, "serial" one after the other.
         traffic: the control traffic between services of full sites: "reduced" by Atoll's patches, or "stock", that of upstream's own code.
@@ -35,7 +41,9 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    kind: Literal["cooperative", "centralised", "regions", "file"] = Field(description="`cooperative`, `centralised`, `regions` or `file`")
+    kind: Literal["cooperative", "centralised", "standard", "regions", "file"] = Field(
+        description="`cooperative`, `centralised`, `standard`, `regions` or `file`"
+    )
     sites: Counts = Field(default=(3,), strict=False, description=f"a whole number from 1 to {MOST_SITES}, or a list of them")
     ask: Annotated[tuple[Literal["parallel", "serial"], ...], BeforeValidator(listed), AfterValidator(distinct)] = Field(
         default=("parallel",), strict=False, description="`parallel`, `serial`, or a list of both"
@@ -88,12 +96,14 @@ class CloudOfCells:
         factors: its factors, such as `architecture` and `sites`.
         document: its document, without the links of the experiment.
         broker: the order in which the broker of regions asks them, "parallel" or "serial"; empty for a cloud without a broker.
+        rabbitmq: the site in whose network a RabbitMQ for its services must run; empty for a cloud without one.
     """
 
     name: str
     factors: Mapping[str, Any]
     document: Mapping[str, Any]
     broker: str = ""
+    rabbitmq: str = ""
 
 
 def clouds(architecture: Architecture, directory: Path) -> Iterator[CloudOfCells]:
@@ -107,17 +117,52 @@ def clouds(architecture: Architecture, directory: Path) -> Iterator[CloudOfCells
         AtollError: `cloud.*`: the cloud's file is not valid.
     """
     if architecture.file is not None:
-        cloud = read_cloud(directory / architecture.file)
-        yield CloudOfCells(architecture.clouds[0], {"architecture": architecture.clouds[0]}, to_data(cloud))
+        yield CloudOfCells(
+            architecture.clouds[0], {"architecture": architecture.clouds[0]}, _emulated(read_cloud(directory / architecture.file))
+        )
         return
+    standard = architecture.kind == STANDARD
     for name, factors in zip(architecture.clouds, architecture.variants, strict=True):
-        document = _document(factors["sites"], factors.get("traffic", "reduced"), central=architecture.kind == "centralised")
-        yield CloudOfCells(name, {"architecture": architecture.kind, **factors}, document, factors.get("ask", ""))
+        central = standard or architecture.kind == "centralised"
+        control = dict(_STANDARD) if standard else {}
+        if factors.get("traffic") == "stock":
+            control["traffic"] = "stock"
+        document = _document(factors["sites"], control, central=central)
+        whole = {"architecture": architecture.kind, **factors}
+        yield CloudOfCells(name, whole, document, factors.get("ask", ""), _name(1) if standard else "")
 
 
-def _document(count: int, traffic: str, *, central: bool) -> dict[str, Any]:
-    names = [f"site-{number}" for number in range(1, count + 1)]
-    full: dict[str, Any] = {} if traffic == "reduced" else {"traffic": traffic}
+def _emulated(cloud: Cloud) -> dict[str, Any]:
+    """Return the document of a cloud whose sites have networks of their own, without the ports and addresses of a cloud without one."""
+    document = to_data(cloud)
+    if cloud.topology is None:
+        ports = ("port", "host")
+        document["sites"] = [{name: value for name, value in site.items() if name not in ports} for site in document["sites"]]
+    return document
+
+
+def _name(number: int) -> str:
+    return f"site-{number}"
+
+
+_STANDARD: Mapping[str, Any] = {
+    "host": str(address_of(1)),
+    "database": {"start": "mariadb"},
+    "bus": "rabbit",
+    "rabbit": {"url": f"rabbit://openstack@{address_of(1)}:5672/"},
+}
+"""The fields of the full site of `standard`; a cell adds the file with the password of its own RabbitMQ."""
+
+
+def _document(count: int, full: Mapping[str, Any], *, central: bool) -> dict[str, Any]:
+    """Return the document of a cloud.
+
+    Args:
+        count: the number of sites.
+        full: fields of each full site.
+        central: whether all sites but the first are its compute sites.
+    """
+    names = [_name(number) for number in range(1, count + 1)]
     compute = {"kind": "compute", "control": names[0]}
-    sites = [{"name": name, "compute": "fake"} | (compute if central and name != names[0] else full) for name in names]
+    sites = [{"name": name, "compute": "fake", **(compute if central and name != names[0] else full)} for name in names]
     return {"name": "experiment", "sites": sites, "topology": {"preset": "star" if central else "mesh", "defaults": {}}}

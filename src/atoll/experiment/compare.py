@@ -56,6 +56,8 @@ class Difference:
         failures: the numbers of failed operations.
         ratio: the ratio of the latencies; `None` if a run has none.
         fails_otherwise: True if chance does not explain the difference of the shares of failures.
+        databases: the databases of the two runs.
+        flushes: the settings by which they flush commits to the disk; empty in runs of older versions.
     """
 
     label: str
@@ -66,6 +68,13 @@ class Difference:
     failures: tuple[int, int]
     ratio: Ratio | None
     fails_otherwise: bool
+    databases: tuple[str, str] = ("", "")
+    flushes: tuple[str, str] = ("", "")
+
+    @property
+    def uneven(self) -> bool:
+        """True if the databases of the two runs are known to flush commits by different settings, so that writes do not compare."""
+        return all(self.flushes) and self.flushes[0] != self.flushes[1]
 
     @property
     def differs(self) -> bool:
@@ -74,7 +83,7 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the difference, ready for `json.dumps`; bounds of intervals that do not exist are `None`."""
-        told = asdict(self) | {"differs": self.differs, "words": words(self)}
+        told = asdict(self) | {"differs": self.differs, "uneven": self.uneven, "words": words(self)}
         if told["ratio"] is not None:
             told["ratio"] = {name: value if math.isfinite(value) else None for name, value in told["ratio"].items()}
         return told
@@ -108,6 +117,8 @@ def _difference(key: Key, first: Group, second: Group, confidence: float) -> Dif
         failures=(first.failures, second.failures),
         ratio=ratio(first.latencies_s, second.latencies_s, confidence) if some else None,
         fails_otherwise=fisher(first.failures, first.operations, second.failures, second.operations) < 1 - confidence,
+        databases=(first.database, second.database),
+        flushes=(first.flush, second.flush),
     )
 
 
@@ -184,4 +195,5 @@ def words(difference: Difference) -> str:
     if difference.fails_otherwise:
         of = [failed + good for failed, good in zip(difference.failures, difference.samples, strict=True)]
         parts.append(f"{difference.failures[0]} of {of[0]} failed, then {difference.failures[1]} of {of[1]}")
-    return f"{where}: {'; '.join(parts) or 'no difference'}"
+    flushed = f"; commits were flushed by {difference.flushes[0]}, then by {difference.flushes[1]}" if difference.uneven else ""
+    return f"{where}: {'; '.join(parts) or 'no difference'}{flushed}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from atoll.experiment.run import Run
 
@@ -25,13 +25,15 @@ the start of the cell. An empty field means that there is no value.
 
 | File | A line for each | Columns |
 | --- | --- | --- |
-| `operations.csv` | operation and combination of factors | factors, `operation`, `users` (`full`, `compute` or `all` sites), \
+| `operations.csv` | operation and combination of factors | factors, `database` and `flush` (see below), `operation`, \
+`users` (`full`, `compute` or `all` sites), \
 number of `cells`, of `served` and of `failed` operations, the 95 % interval of the served share (`served_low`, `served_high`, \
 from 0 to 1, Wilson), the median latency with its 95 % interval (`median_s`, `median_low_s`, `median_high_s`; by ranks, widened by the \
 variance between cells), `p95_s`, `longest_s` |
-| `cells.csv` | cell | `cell`, `repetition`, `state`, factors, `seed`, `up_s` (start of the cloud), `seconds` (whole cell), `memory_mb` \
+| `cells.csv` | cell | `cell`, `repetition`, `state`, factors, `database`, `flush`, `seed`, \
+`up_s` (start of the cloud), `seconds` (whole cell), `memory_mb` \
 (all processes after the workload, 10^6 bytes), `idle_share` (of the machine, from 0 to 1), number of `samples`, `error` |
-| `samples.csv` | operation | `cell`, `operation`, `site` of the user, `intended_s`, `started_s`, `ended_s`, `ok`, `error` |
+| `samples.csv` | operation | `cell`, `operation`, `site` of the user, `intended_s`, `started_s`, `ended_s`, `ok`, `error`, `database` |
 | `machine.csv` | look at the machine | `cell`, `at_s`, `idle` (from 0 to 1), `available_mb` (10^6 bytes) |
 | `faults.csv` | fault (only with faults) | `cell`, `number`, `kind`, `target`, `cause`, `started_s` (of the injection), `effective_s`, \
 `undone_s` (start of the undoing), `ended_s`, `error` |
@@ -39,8 +41,21 @@ variance between cells), `p95_s`, `longest_s` |
 `phase`, number of `operations`, `served` with its 95 % interval, `median_s` |
 | `parquet/` | | the same samples, looks and faults, a file for each cell, with all metadata under the key `atoll` |
 
+`database` is the engine of the services' databases at the full sites, apart from Keystone's, which is always SQLite. `flush` is the
+setting by which that engine flushes commits to the disk, as the running server told it:
+
+{databases}
+
 Factors, whose columns are called `factor_NAME`: {factors}.
 """
+
+
+def _databases(run: Run) -> Iterator[str]:
+    """Yield a line about each database of the run's finished cells."""
+    states = run.states()
+    found = {(cell.database, str(states[cell.id].facts.get("flush") or "unknown")) for cell in run.cells if states[cell.id].state == "done"}
+    for database, flush in sorted(found):
+        yield f"- {database}: {flush}"
 
 
 def data_card(run: Run, factors: Sequence[str]) -> str:
@@ -64,5 +79,6 @@ def data_card(run: Run, factors: Sequence[str]) -> str:
         cells=len(states),
         failed=states.count("failed"),
         machine="\n".join(lines) or "unknown",
+        databases="\n".join(_databases(run)),
         factors=", ".join(f"`{name}`" for name in factors),
     )

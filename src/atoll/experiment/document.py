@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -25,11 +25,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from atoll.cloud import Cloud, yaml_errors
+from atoll.cloud.databases import EXPECTED, Database
 from atoll.cloud.model import Name
 from atoll.cloud.quantities import DURATION, PROBABILITY, RATE, Duration, Probability, Rate
 from atoll.cloud.yaml_errors import Form
-from atoll.experiment.architectures import Architecture, clouds
-from atoll.experiment.faults import Scenario, Step, WorkflowPoint, complaints
+from atoll.experiment import databases, faults
+from atoll.experiment.architectures import Architecture, CloudOfCells, clouds
+from atoll.experiment.databases import DATABASES, Databases
+from atoll.experiment.faults import Scenario, Step, WorkflowPoint
 from atoll.experiment.workloads import WORKLOADS, WorkloadParameters, count, distinct, listed
 
 MOST_CELLS = 100_000
@@ -80,7 +83,8 @@ class Experiment(_Model):
         repetitions: runs of each combination.
         architectures: the clouds.
         links: the properties of their links.
-        databases: the databases of the sites. Only SQLite exists yet.
+        databases: the databases of the full sites, except Keystone's, which is always SQLite; a list is swept. Without this key, sites have
+            those of their architecture.
         faults: scenarios of faults. Without this key, no cell has a fault.
         workloads: workloads by name, with their parameters.
     """
@@ -92,9 +96,7 @@ class Experiment(_Model):
         strict=False, description="a list of at least one, such as [{kind: cooperative, sites: 3}]"
     )
     links: tuple[Links, ...] = Field(default=(Links(),), strict=False, description="a list of at least one, such as [{delay: [0ms, 50ms]}]")
-    databases: Annotated[tuple[Literal["sqlite"], ...], BeforeValidator(listed), AfterValidator(distinct)] = Field(
-        default=("sqlite",), strict=False, description="`sqlite`, the only database that experiments can start yet"
-    )
+    databases: Databases = Field(default=(Database(),), strict=False, description=DATABASES)
     faults: tuple[Scenario, ...] = Field(
         default=(), strict=False, description="a list of scenarios, such as [{name: none}, {name: cut, steps: [{kind: cut, …}]}]"
     )
@@ -160,17 +162,35 @@ class Experiment(_Model):
         return self
 
     @model_validator(mode="after")
-    def _check_faults(self, info: ValidationInfo) -> Experiment:
+    def _check_combinations(self, info: ValidationInfo) -> Experiment:
+        if not self.names_databases and not self.faults:
+            return self
         directory = Path((info.context or {}).get("directory", "."))
-        if any(scenario.steps for scenario in self.faults) or len(self.faults) > 1:
-            made = {
-                each.name: Cloud.model_validate(each.document)
-                for architecture in self.architectures
-                for each in clouds(architecture, directory)
-            }
-            for path, text in complaints(self.faults, made):
-                raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        made = [each for architecture in self.architectures for each in clouds(architecture, directory)]
+        for path, text in self._complaints_of_combinations(made):
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
         return self
+
+    def _complaints_of_combinations(self, made: list[CloudOfCells]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if self.names_databases:
+            yield from databases.complaints(self.databases, made)
+        if any(scenario.steps for scenario in self.faults) or len(self.faults) > 1:
+            yield from faults.complaints(self.faults, self._models(made))
+
+    def _models(self, made: list[CloudOfCells]) -> dict[str, Cloud]:
+        """Return the models of clouds with each database, by their names in messages."""
+        if not self.names_databases:
+            return {each.name: Cloud.model_validate(each.document) for each in made}
+        return {
+            f"{each.name} on {databases.name_of(database)}": Cloud.model_validate(databases.with_database(each.document, database))
+            for each in made
+            for database in self.databases
+        }
+
+    @property
+    def names_databases(self) -> bool:
+        """True if the file names databases, which then are a factor."""
+        return "databases" in self.model_fields_set
 
 
 def _complaints(given: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -197,16 +217,24 @@ def _complaints(given: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
 
 _FORM = Form(
     root=Experiment,
-    nested={"architectures": Architecture, "links": Links, "faults": Scenario, "steps": Step, "when": WorkflowPoint},
+    nested={
+        "architectures": Architecture,
+        "links": Links,
+        "databases": Database,
+        "faults": Scenario,
+        "steps": Step,
+        "when": WorkflowPoint,
+    },
     mappings={
         Experiment: "a mapping with `name`, `architectures` and `workloads`",
         Architecture: "a mapping such as {kind: cooperative, sites: 3}",
         Links: "a mapping such as {delay: [0ms, 50ms]}",
+        Database: EXPECTED,
         Scenario: "a mapping such as {name: cut, steps: [{kind: cut, target: site-2, at: 10s}]}",
         Step: "a mapping such as {kind: cut, target: site-2, at: 10s, lasts: 60s}",
         WorkflowPoint: "a mapping such as {span: compute build_and_run_instance, service: nova}",
     },
-    own_text=frozenset({"experiment_inconsistent", "swept_twice"}),
+    own_text=frozenset({"experiment_inconsistent", "swept_twice", "database_invalid"}),
     code="experiment.invalid",
     kind="experiment",
     example="a mapping with `name`, `architectures` and `workloads`",

@@ -1,7 +1,7 @@
 """An estimate of the time that a run takes, before anything starts.
 
-The constants were measured on two cores that did nothing else; a busy machine takes longer. The progress of a run estimates the time left
-from its own cells instead.
+The constants were measured on two cores that did nothing else; a busy machine takes longer. So do servers of databases and brokers, whose
+start is not counted. The progress of a run estimates the time left from its own cells instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _seconds(cell: Cell) -> float:
     computes = len([site for site in cell.cloud["sites"] if site.get("kind") == "compute"])
     full = len(cell.cloud["sites"]) - computes
     up_s = _CELL_S + _FULL_SITE_S * full + _COMPUTE_SITE_S * computes
-    again_s = _START_OF_SITE_S * len([each for each in cell.faults if each["kind"] in {"kill", "restart"}])
+    again_s = _START_OF_SITE_S * len([each for each in cell.faults if each["kind"] in {"kill", "restart", "power-cut"}])
     return up_s + _work_s(cell, cell.parameters, computes) + again_s
 
 

@@ -31,6 +31,7 @@ from atoll.experiment.statistics import median_interval, quantile, share_interva
 from atoll.experiment.sweep import Cell
 
 _NUMBERS = ("cells", "served", "failed", "served_low", "served_high", "median_s", "median_low_s", "median_high_s", "p95_s", "longest_s")
+_DATABASE = ("database", "flush")
 _FACTS = ("up_s", "seconds", "memory_mb", "idle_share", "samples")
 _PHASES = ("factors", "operation", "users", "phase", "operations", "served", "served_low", "served_high", "median_s")
 _PARQUET = ("samples", "machine", "faults")
@@ -53,8 +54,8 @@ def export(run: Run, directory: Path) -> None:
     columns = [f"factor_{name}" for name in factors]  # a workload may have a parameter `operation`, or `seconds`
     states = run.states()
     done = [cell for cell in run.cells if states[cell.id].state == "done"]
-    _write(directory / "operations.csv", (*columns, "operation", "users", *_NUMBERS), _operations(run, factors))
-    _write(directory / "cells.csv", ("cell", "repetition", "state", *columns, "seed", *_FACTS, "error"), _cells(run, factors))
+    _write(directory / "operations.csv", (*columns, *_DATABASE, "operation", "users", *_NUMBERS), _operations(run, factors))
+    _write(directory / "cells.csv", ("cell", "repetition", "state", *columns, *_DATABASE, "seed", *_FACTS, "error"), _cells(run, factors))
     _write(directory / "samples.csv", ("cell", *Sample._fields), ((cell.id, *row) for cell in done for row in run.samples(cell)))
     _write(directory / "machine.csv", ("cell", *Look._fields), ((cell.id, *row) for cell in done for row in run.looks(cell)))
     if any(cell.faults for cell in done):
@@ -81,7 +82,7 @@ def _operations(run: Run, factors: Sequence[str]) -> Iterable[list[Any]]:
         middle, late, longest = [quantile(values, share) for share in (0.5, 0.95, 1.0)] if values else ["", "", ""]
         counts = [len(group.latencies_s), len(values), group.failures, *shares]
         told = [group.factors.get(name, "") for name in factors]
-        yield [*told, group.operation, group.place or "all", *counts, middle, low, high, late, longest]
+        yield [*told, group.database, group.flush, group.operation, group.place or "all", *counts, middle, low, high, late, longest]
 
 
 def _cells(run: Run, factors: Sequence[str]) -> Iterable[list[Any]]:
@@ -89,7 +90,8 @@ def _cells(run: Run, factors: Sequence[str]) -> Iterable[list[Any]]:
     for cell in run.cells:
         state = states[cell.id]
         told = [cell.factors.get(name, "") for name in factors]
-        yield [cell.id, cell.repetition, state.state, *told, cell.seed, *(state.facts.get(name, "") for name in _FACTS), state.error]
+        told += [cell.database, state.facts.get("flush", ""), cell.seed]
+        yield [cell.id, cell.repetition, state.state, *told, *(state.facts.get(name, "") for name in _FACTS), state.error]
 
 
 def _phases(run: Run) -> Iterable[list[Any]]:

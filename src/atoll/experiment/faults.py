@@ -16,6 +16,7 @@ from atoll.cloud import Cloud
 from atoll.cloud.model import Name
 from atoll.cloud.quantities import DURATION, PROBABILITY, RATE, Duration, Probability, Rate
 from atoll.cloud.topology import Shape
+from atoll.db.address import address
 from atoll.experiment.quantities import TIME, Time, seconds
 from atoll.site.composition import services_of
 
@@ -54,8 +55,22 @@ KINDS: Mapping[str, FaultKind] = {
         frozenset({"site", "process"}), (), "stops a site in good order and starts it after `lasts`; or restarts one process"
     ),
     "clock": FaultKind(frozenset({"site"}), ("ahead",), "sets the time of day of a site ahead, or behind with a negative `ahead`"),
+    "power-cut": FaultKind(
+        frozenset({"site"}),
+        (),
+        "cuts the links of a site and the power of its disk, which loses whatever was not flushed, and kills all processes of the site."
+        " In the end, the disk is mounted and the site is started again",
+    ),
+    "full-disk": FaultKind(
+        frozenset({"site"}),
+        (),
+        "allocates all free blocks of a site's disk, until they are released; processes that have ended meanwhile are started again then",
+    ),
 }
 """The kinds of faults by name."""
+
+ON_DISK = frozenset({"power-cut", "full-disk"})
+"""The kinds that need a disk for the site alone: an ext4 file system on a loop device, which only root can have."""
 
 _PARAMETERS = ("delay", "jitter", "rate", "loss", "ahead")
 _LASTING_PROCESS = "a process is started again at once: expected no `lasts`"
@@ -115,8 +130,8 @@ class Step(_Model):
         ahead: time by which the clock is ahead.
     """
 
-    kind: Literal["cut", "degrade", "loss", "kill", "restart", "clock"] = Field(
-        description="`cut`, `degrade`, `loss`, `kill`, `restart` or `clock`"
+    kind: Literal["cut", "degrade", "loss", "kill", "restart", "clock", "power-cut", "full-disk"] = Field(
+        description="`cut`, `degrade`, `loss`, `kill`, `restart`, `clock`, `power-cut` or `full-disk`"
     )
     target: str = Field(
         min_length=1, description="a site, a link such as `site-1:site-2`, or a process such as `site-1/nova`, by the kind of the fault"
@@ -214,10 +229,18 @@ def complaints(scenarios: Sequence[Scenario], clouds: Mapping[str, Cloud]) -> It
         for number, step in enumerate(scenario.steps):
             for name, cloud in clouds.items():
                 path = ("faults", index, "steps", number)
+                if step.kind in ON_DISK and (server := _elsewhere(step.target, cloud)):
+                    yield path, f"the databases of {step.target} are at {server}, not on its disk: expected `sqlite` or {{start: …}}"
                 if text := _missing(step.target, step.form, cloud):
                     yield (*path, "target"), f"{name} has no {step.form} {step.target}: expected one of {text}"
                 if step.when is not None and step.when.site is not None and step.when.site not in cloud.site_names:
                     yield (*path, "when"), f"{name} has no site {step.when.site}: expected one of {', '.join(cloud.site_names)}"
+
+
+def _elsewhere(target: str, cloud: Cloud) -> str:
+    """Return the address of the existing server with the databases of a site; empty if they are in the site's own directory."""
+    site = next((each for each in cloud.sites if each.name == target), None)
+    return address(site.database.url) if site is not None and site.database.url else ""
 
 
 def _missing(target: str, form: str, cloud: Cloud) -> str:

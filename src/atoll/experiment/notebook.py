@@ -49,7 +49,8 @@ for row in read("operations.csv"):
     factors = ", ".join(f"{name} {row['factor_' + name]}" for name in VARYING if row["factor_" + name])
     low, middle, high = (f"{float(row[name]):.3f}" if row[name] else "none" for name in ("median_low_s", "median_s", "median_high_s"))
     counts = f"n={row['served']:>5} failed={row['failed']:>4}"
-    print(f"{row['operation']:14} {row['users']:8} {factors:60} {counts} median {middle} s, interval {low} to {high} s")
+    stored = f"{row['database']} ({row['flush'] or 'flush unknown'})"
+    print(f"{row['operation']:14} {row['users']:8} {factors:60} {stored:50} {counts} median {middle} s, interval {low} to {high} s")
 """
 
 _DISTRIBUTIONS = """\

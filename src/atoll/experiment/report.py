@@ -54,7 +54,7 @@ def _head(run: Run, cells: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _changes(run: Run, against: Run) -> Iterator[str]:
     found = compare.compare(summary.groups(against), summary.groups(run))
-    changed = [compare.words(each) for each in found if each.differs]
+    changed = [compare.words(each) for each in found if each.differs or each.uneven]
     yield f"<h2>Changes since {escape(against.name)}</h2>"
     yield "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in changed) + "</ul>" if changed else ""
     level = f"{100 * compare.CONFIDENCE:.0f} %"
@@ -118,17 +118,22 @@ def _operations(groups: Sequence[Group]) -> Iterator[str]:
     level = f"{100 * CONFIDENCE:.0f} %"
     yield "<p>Latencies are in seconds from the intended start.</p>"
     yield f"<p>Intervals of medians are at {level}, each for itself, and count that cells differ.</p>"
-    titles = ("Operation", "Users", "Factors", "#Cells", "#Done", "#Failed", "#Median", "#Interval", "#95 %", "#Longest")
+    yield "<p>Keystone uses SQLite in all cells. Flush is the setting by which the other database flushes commits to the disk.</p>"
+    if len({group.each_commit for group in groups} - {None}) > 1:
+        yield '<p class="bad">Some databases flush each commit to the disk, and others do not: their writes do not compare.</p>'
+    numbers = ("#Cells", "#Done", "#Failed", "#Median", "#Interval", "#95 %", "#Longest")
+    titles = ("Operation", "Users", "Factors", "Database", "Flush", *numbers)
     yield table(titles, [_operation(group) for group in groups])
 
 
 def _operation(group: Group) -> list[str]:
     values, interval = group.all_s, median_interval(group.latencies_s)
-    factors = ", ".join(f"{name} {value}" for name, value in group.factors.items() if name != "workload")
+    factors = ", ".join(f"{name} {value}" for name, value in group.factors.items() if name not in {"workload", "database"})
     numbers = [f"{quantile(values, share):.4g}" for share in (0.5, 0.95, 1.0)] if values else ["", "", ""]
     spelled = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "too few"
     counts = [str(len(group.latencies_s)), str(len(values)), str(group.failures)]
-    return [group.operation, group.place or "all sites", factors, *counts, numbers[0], spelled, *numbers[1:]]
+    stored = [group.database, group.flush or "unknown"]
+    return [group.operation, group.place or "all sites", factors, *stored, *counts, numbers[0], spelled, *numbers[1:]]
 
 
 def _cells(cells: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -138,9 +143,9 @@ def _cells(cells: Sequence[dict[str, Any]]) -> Iterator[str]:
         facts = cell["facts"]
         idle = "" if facts.get("idle_share") is None else f"{100 * facts['idle_share']:.0f} %"
         numbers = [str(facts.get(name, "")) for name in ("up_s", "seconds", "memory_mb")]
-        rows.append([cell["label"], str(cell["repetition"]), cell["state"], *numbers, idle, cell["error"]])
+        rows.append([cell["label"], cell["database"], str(cell["repetition"]), cell["state"], *numbers, idle, cell["error"]])
     yield "<p>In the order in which they ran.</p>"
-    yield table(("Cell", "#Repetition", "State", "#Up after, s", "#Took, s", "#Memory, MB", "#Idle", "Error"), rows)
+    yield table(("Cell", "Database", "#Repetition", "State", "#Up after, s", "#Took, s", "#Memory, MB", "#Idle", "Error"), rows)
 
 
 def _machine(run: Run) -> Iterator[str]:

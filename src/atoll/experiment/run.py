@@ -130,7 +130,8 @@ class Run:
     def save(self, cell: Cell, rows: Sequence[Sample], looks: Sequence[Look], faults: Sequence[FaultEvent] = ()) -> None:
         """Write the samples of a cell, with everything that is needed to repeat it."""
         metadata = {"run": dict(self.about), "cell": cell.to_json()}
-        every: list[tuple[str, Sequence[Any], Any]] = [("machine", looks, Look), ("samples", rows, Sample)]
+        marked = [row._replace(database=cell.database) for row in rows]
+        every: list[tuple[str, Sequence[Any], Any]] = [("machine", looks, Look), ("samples", marked, Sample)]
         if cell.faults:
             every.append(("faults", faults, FaultEvent))
         for name, content, kind in every:
@@ -196,7 +197,7 @@ def load(directory: Path) -> Run:
         _check(content)
         cells = tuple(Cell.from_json(each) for each in content.pop("cells"))
         for cell in cells:
-            _ = cell.label, cell.cloud["sites"][0]["name"]
+            _ = cell.label, cell.cloud["sites"][0]["name"], cell.database
     except (FileNotFoundError, NotADirectoryError):
         raise AtollError("experiment.not_found", f"{directory}: no run of an experiment", "`atoll experiment list` shows them") from None
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ class Sample(NamedTuple):
         ended_s: seconds from the start of the workload until it ended.
         ok: whether it succeeded.
         error: the reason why it failed; empty if it succeeded.
+        database: the databases of the full sites of its cloud, such as `mariadb`; empty in samples of older versions.
     """
 
     operation: str
@@ -35,6 +36,7 @@ class Sample(NamedTuple):
     ended_s: float
     ok: bool = True
     error: str = ""
+    database: str = ""
 
     @property
     def latency_s(self) -> float:
@@ -84,7 +86,7 @@ class FaultEvent(NamedTuple):
 
 _MAGIC = b"PAR1"
 _METADATA = "atoll"
-_TYPES = {**dict.fromkeys(("operation", "site", "error", "kind", "target", "cause"), "utf8"), "ok": "bool", "number": "int64"}
+_TYPES = {**dict.fromkeys(("operation", "site", "error", "database", "kind", "target", "cause"), "utf8"), "ok": "bool", "number": "int64"}
 """Types of the columns that are no floating-point numbers."""
 
 
@@ -142,32 +144,39 @@ def read(path: Path) -> tuple[list[Sample], dict[str, Any]]:
     Raises:
         AtollError: `experiment.damaged`: the file is missing or no such file; `experiment.requirement`.
     """
-    rows, metadata = _read(path, Sample._fields)
+    rows, metadata = _read(path, Sample)
     return [Sample(*row) for row in rows], metadata
 
 
 def read_looks(path: Path) -> list[Look]:
     """Return the looks at the machine of a Parquet file; see `read`."""
-    return [Look(*row) for row in _read(path, Look._fields)[0]]
+    return [Look(*row) for row in _read(path, Look)[0]]
 
 
 def read_faults(path: Path) -> list[FaultEvent]:
     """Return the faults of a Parquet file; see `read`."""
-    return [FaultEvent(*row) for row in _read(path, FaultEvent._fields)[0]]
+    return [FaultEvent(*row) for row in _read(path, FaultEvent)[0]]
 
 
-def _read(path: Path, names: Sequence[str]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def _read(path: Path, kind: type[Sample | Look | FaultEvent]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     io = _library("arro3.io")
     try:
         _check_whole(path)
         table = io.read_parquet(str(path)).read_all()
-        columns = [table.column(name).to_pylist() for name in names]
+        columns = [_column(table, name, kind._field_defaults) for name in kind._fields]
         said = {_text(key): _text(value) for key, value in table.schema.metadata.items()}
         return list(zip(*columns, strict=True)), json.loads(said.get(_METADATA, "{}"))
     except BaseException as error:  # the library's panic is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise AtollError("experiment.damaged", f"{path}: no samples: {error}", "run the cell again: `atoll experiment run`") from None
+
+
+def _column(table: Any, name: str, defaults: Mapping[str, Any]) -> list[Any]:
+    """Return the values of a column; a file of an older version may lack one that has a default."""
+    if name in defaults and name not in table.column_names:
+        return [defaults[name]] * int(table.num_rows)
+    return list(table.column(name).to_pylist())
 
 
 def _check_whole(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,9 @@ class Group:
         latencies_s: for each cell, the latencies of the successful operations, in seconds.
         operations: the number of operations, failed ones included.
         failures: the number of operations that failed.
+        database: the databases of the full sites, such as `mariadb`.
+        flush: the settings by which they flush commits to the disk, as the running servers told them; empty in runs of older versions.
+        each_commit: whether a commit was on the disk when it returned; `None` if `flush` is empty.
     """
 
     factors: dict[str, Any]
@@ -34,6 +38,9 @@ class Group:
     latencies_s: list[list[float]] = field(default_factory=list)
     operations: int = 0
     failures: int = 0
+    database: str = ""
+    flush: str = ""
+    each_commit: bool | None = None
 
     @property
     def all_s(self) -> list[float]:
@@ -47,7 +54,7 @@ def groups(run: Run) -> dict[Key, Group]:
     found: dict[Key, Group] = {}
     for cell in run.cells:
         if states[cell.id].state == "done":
-            _add(found, cell, run.samples(cell))
+            _add(found, cell, run.samples(cell), states[cell.id].facts)
     return dict(sorted(found.items(), key=lambda item: [_natural(word) for word in item[0]]))
 
 
@@ -57,14 +64,19 @@ def _natural(text: str) -> list[tuple[bool, float, str]]:
     return [(number % 2 == 1, float(part) if number % 2 else 0.0, part) for number, part in enumerate(parts)]
 
 
-def _add(found: dict[Key, Group], cell: Cell, samples: list[Sample]) -> None:
+def _group(cell: Cell, operation: str, place: str, facts: Mapping[str, Any]) -> Group:
+    flush, each_commit = str(facts.get("flush", "")), facts.get("flushes_each_commit")
+    return Group(dict(cell.factors), operation, place, database=cell.database, flush=flush, each_commit=each_commit)
+
+
+def _add(found: dict[Key, Group], cell: Cell, samples: list[Sample], facts: Mapping[str, Any]) -> None:
     kinds = {site["name"]: site.get("kind", "full") for site in cell.cloud["sites"]}
     mixed = len(set(kinds.values())) > 1
     latencies: dict[Key, list[float]] = {}
     for sample in samples:
         place = kinds[sample.site] if mixed else ""
         key = cell.label, sample.operation, place
-        group = found.setdefault(key, Group(dict(cell.factors), sample.operation, place))
+        group = found.setdefault(key, _group(cell, sample.operation, place, facts))
         group.operations += 1
         if sample.ok:
             latencies.setdefault(key, []).append(sample.latency_s)
@@ -87,6 +99,7 @@ def cells(run: Run) -> list[dict[str, Any]]:
                 "label": cell.label,
                 "factors": dict(cell.factors),
                 "repetition": cell.repetition,
+                "database": cell.database,
                 "state": state.state,
                 "error": state.error,
                 "facts": dict(state.facts),

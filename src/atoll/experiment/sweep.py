@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.experiment.architectures import clouds
+from atoll.experiment.databases import engines_of, name_of, with_database
 from atoll.experiment.document import Experiment
 from atoll.experiment.workloads import combinations
 
@@ -34,6 +35,7 @@ class Cell:
         cloud: the document of its cloud.
         faults: the steps of its scenario of faults, as in the file.
         broker: the order in which the broker of regions asks them, "parallel" or "serial"; empty for a cloud without a broker.
+        rabbitmq: the site in whose network a RabbitMQ for its services must run; empty for a cloud without one.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Cell:
     cloud: Mapping[str, Any]
     faults: Sequence[Mapping[str, Any]] = field(default_factory=list)
     broker: str = ""
+    rabbitmq: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the cell, ready for `json.dumps`."""
@@ -61,6 +64,11 @@ class Cell:
         words = [str(value) if name in {"architecture", "workload"} else f"{name} {value}" for name, value in self.factors.items()]
         return ", ".join(words)
 
+    @property
+    def database(self) -> str:
+        """The databases of the full sites of its cloud, with commas; Keystone's is always SQLite."""
+        return engines_of(self.cloud)
+
 
 def cells(experiment: Experiment, directory: Path) -> list[Cell]:
     """Return the cells of an experiment, in random order by its seed.
@@ -76,7 +84,7 @@ def cells(experiment: Experiment, directory: Path) -> list[Cell]:
         product(
             [each for architecture in experiment.architectures for each in clouds(architecture, directory)],
             [each for links in experiment.links for each in links.shapes],
-            experiment.databases,
+            experiment.databases if experiment.names_databases else [None],
             experiment.faults or [None],
             [(name, each) for name, workload in experiment.workloads.items() for each in combinations(workload)],
             range(1, experiment.repetitions + 1),
@@ -92,14 +100,14 @@ def cells(experiment: Experiment, directory: Path) -> list[Cell]:
 def _cell(number: int, combination: tuple[Any, ...], seed: int, *, traced: bool) -> Cell:
     cloud, shape, database, scenario, (workload, parameters), repetition = combination
     factors = {**cloud.factors, **shape, "workload": workload, **parameters}
-    if database != "sqlite":
-        factors["database"] = database
+    if database is not None:
+        factors["database"] = name_of(database)
     if scenario is not None:
         factors["faults"] = scenario.name
     name = f"{number:04}-{cloud.factors['architecture']}-{workload}-{repetition}"
-    document = _with(cloud.document, shape, traced=traced)
+    document = _with(cloud.document if database is None else with_database(cloud.document, database), shape, traced=traced)
     steps = [] if scenario is None else scenario.to_json()
-    return Cell(name, factors, repetition, workload, parameters, seed, document, steps, cloud.broker)
+    return Cell(name, factors, repetition, workload, parameters, seed, document, steps, cloud.broker, cloud.rabbitmq)
 
 
 def _with(cloud: Mapping[str, Any], shape: Mapping[str, str], *, traced: bool) -> dict[str, Any]:

@@ -5,8 +5,9 @@ It imports a driver only when it is called, and shows no password: messages name
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,48 @@ _OPTIONS = {
 }
 
 
+_KEEPING = frozenset({"on", "local", "remote_write", "remote_apply"})
+"""The values of PostgreSQL's `synchronous_commit` with which a commit is on the server's own disk when it returns."""
+
+
 class ServerError(Exception):
     """A server that can't be used; the message is one line, and has no password."""
+
+
+@dataclass(frozen=True)
+class FlushPolicy:
+    """The moments at which a database flushes commits to the disk.
+
+    Attributes:
+        setting: the engine's own options with their values, such as `innodb_flush_log_at_trx_commit=1`.
+        each_commit: whether a commit is on the disk when it returns.
+    """
+
+    setting: str
+    each_commit: bool
+
+
+def flush_policy(settings: Settings) -> FlushPolicy:
+    """Ask the server of a site's databases when it flushes commits.
+
+    Raises:
+        ServerError: the server does not answer, or refuses.
+    """
+    if settings.engine == REDIS:
+        with _translated(settings):
+            client = _redis(settings)
+            found = {name: str(client.config_get(name).get(name, "unknown")) for name in ("appendonly", "appendfsync")}
+        return FlushPolicy(_spelled(found), found == {"appendonly": "yes", "appendfsync": "always"})
+    with _connected(settings) as connection:
+        if settings.engine == MARIADB:
+            value = str(connection.exec_driver_sql("select @@global.innodb_flush_log_at_trx_commit").scalar())
+            return FlushPolicy(f"innodb_flush_log_at_trx_commit={value}", value == "1")
+        found = {name: str(connection.exec_driver_sql(f"show {name}").scalar()) for name in ("fsync", "synchronous_commit")}
+    return FlushPolicy(_spelled(found), found["fsync"] == "on" and found["synchronous_commit"] in _KEEPING)
+
+
+def _spelled(options: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def address(settings: Settings) -> str:

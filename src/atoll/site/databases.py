@@ -13,6 +13,7 @@ from atoll.cloud.databases import SQLITE, with_password, without_password
 from atoll.db.address import address
 from atoll.errors import AtollError
 from atoll.services import Settings, engines, places, servers
+from atoll.services.servers import FlushPolicy
 from atoll.site.passwords import read_password
 from atoll.site.state import State
 
@@ -100,6 +101,21 @@ def check_servers(sites: Iterable[Settings]) -> None:
                 servers.check(settings)
             except servers.ServerError as error:
                 raise AtollError("database.unavailable", f"the databases of {settings.site}: {error}") from None
+
+
+def flush_policy(settings: Settings) -> FlushPolicy:
+    """Return when a site's databases, apart from Keystone's, flush commits to the disk; a server that runs is asked.
+
+    Raises:
+        AtollError: `database.unavailable`: the server does not answer, or refuses.
+    """
+    if settings.engine == SQLITE:
+        setting = "a flush for each group of commits" if settings.durable else "synchronous=NORMAL, no flush of commits"
+        return FlushPolicy(setting, settings.durable)
+    try:
+        return servers.flush_policy(settings)
+    except servers.ServerError as error:
+        raise AtollError("database.unavailable", f"the databases of {settings.site}: {error}") from None
 
 
 def remove(settings: Settings) -> str:

@@ -11,6 +11,7 @@ from atoll.bench.cells import Records, Work, places, run_cell
 from atoll.bench.own_cloud import OwnCloud
 from atoll.cloud import Cloud
 from atoll.errors import AtollError
+from atoll.services.servers import FlushPolicy
 
 SITES = [{"name": "paris", "compute": "fake"}, {"name": "lyon", "compute": "fake", "kind": "compute", "control": "paris"}]
 DOCUMENT = {"name": "x", "sites": SITES, "topology": {"preset": "mesh"}}
@@ -58,7 +59,8 @@ def events(monkeypatch):
             told.append("cleaned")
 
     @contextmanager
-    def own_cloud(root, document, environment):
+    def own_cloud(root, document, environment, companions):
+        told.extend(companions)
         told.append(("up", root, document["name"]))
         told.extend(sorted(environment))
         try:
@@ -71,6 +73,7 @@ def events(monkeypatch):
     monkeypatch.setattr(cells, "MeasuredCloud", MemoryCloud)
     monkeypatch.setattr(cells, "SiteApi", FarApi)
     monkeypatch.setattr(cells.command, "pids", lambda _state: [])
+    monkeypatch.setattr(cells, "flush_policy", lambda _settings: FlushPolicy("fsync=on", each_commit=True))
     return told
 
 
@@ -100,7 +103,7 @@ def test_a_cell_is_run_and_leaves_nothing(events, monkeypatch):
     rows = []
     facts = run(Work(DOCUMENT, "list", {"times": 1}, 7), lambda *fields: rows.append(fields))
     assert events == ["workspace", ("up", "root", "x"), (["paris", "lyon"], {"times": 1}, 7), "destroyed", "cleaned"]
-    assert facts == {"up_s": 12.346, "memory_mb": 0}
+    assert facts == {"up_s": 12.346, "memory_mb": 0, "flush": "fsync=on", "flushes_each_commit": True}
     assert [row[:2] for row in rows] == [("list", "paris")]
 
 
@@ -123,9 +126,10 @@ def test_an_unknown_workload_starts_nothing(events):
 def test_faults_begin_with_the_measured_operations_and_end_with_the_workload(events, monkeypatch):
     class MemorySetting:
         environment: ClassVar = {"LD_PRELOAD": "clocks"}
+        companions: ClassVar = ["disks"]
 
         @contextmanager
-        def conducted(self, _own, cloud, _environment, record, _say):
+        def conducted(self, _own, cloud, _broker, record, _say):
             events.append(("conductor", cloud.site_names))
             yield SimpleNamespace(begin=lambda: events.append("begun"), finish=lambda: events.append("finished"))
             record("a fault")
@@ -139,8 +143,8 @@ def test_faults_begin_with_the_measured_operations_and_end_with_the_workload(eve
     monkeypatch.setitem(cells.WORKLOADS, "list", work)
     rows, steps = [], [{"kind": "cut"}]
     run_cell(Work(DOCUMENT, "list", {}, 7, steps), {}, Records(lambda *_fields: None, rows.append), lambda _text: None)
-    assert events[1:5] == [steps, ("up", "root", "x"), "ATOLL_PROCESS_HOOK", "LD_PRELOAD"]
-    assert events[5:10] == [("conductor", ("paris", "lyon")), "caches are full", "begun", "work", "finished"]
+    assert events[1:6] == [steps, "disks", ("up", "root", "x"), "ATOLL_PROCESS_HOOK", "LD_PRELOAD"]
+    assert events[6:11] == [("conductor", ("paris", "lyon")), "caches are full", "begun", "work", "finished"]
     assert rows == ["a fault"]
 
 
@@ -157,3 +161,36 @@ def test_users_of_regions_wait_for_no_other_site(events, monkeypatch):
     assert ("serial", False) in events
     assert {"ATOLL_ALONE", "ATOLL_PROCESS_HOOK"} <= set(map(str, events))
     assert [(place.site, place.api, place.alone) for place in found] == [("paris", "brokered api", True)]
+
+
+def test_databases_that_flush_otherwise_than_the_others_fail_the_cell(events, monkeypatch):
+    monkeypatch.setitem(cells.WORKLOADS, "list", lambda *_arguments: None)
+    monkeypatch.setattr(cells, "flush_policy", lambda _settings: FlushPolicy("synchronous_commit=off", each_commit=False))
+    with pytest.raises(
+        AtollError, match=r"the database of paris \(synchronous_commit=off\) does not flush as other cells do: expected each"
+    ):
+        run(Work(DOCUMENT, "list", {}, 7))
+    relaxed = {**DOCUMENT, "sites": [{**SITES[0], "durability": "relaxed"}]}
+    assert run(Work(relaxed, "list", {}, 7))["flushes_each_commit"] is False
+
+
+def test_a_broker_of_a_site_runs_beside_the_cloud(events, monkeypatch):
+    class MemoryBroker:
+        def __init__(self, root, site, document, _environment) -> None:
+            events.append(("broker", root.name, site, document["name"]))
+
+        def document(self, cloud):
+            return {**cloud, "name": "with-password"}
+
+        def pids(self):
+            return []
+
+        def __eq__(self, other):
+            return other == "broker"
+
+        __hash__ = None
+
+    monkeypatch.setattr(cells, "SiteBroker", MemoryBroker)
+    monkeypatch.setitem(cells.WORKLOADS, "list", lambda *_arguments: None)
+    run(Work(DOCUMENT, "list", {}, 7, rabbitmq="paris"))
+    assert events[1:4] == [("broker", "root", "paris", "x"), "broker", ("up", "root", "with-password")]

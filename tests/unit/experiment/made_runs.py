@@ -25,8 +25,11 @@ workloads:
 """
 
 
-def make_run(base, slower=1.0, text=TEXT, fails=(), seed=0):
-    """Return a run in which operations at compute sites take 60 round trips, and others none."""
+def make_run(base, slower=1.0, text=TEXT, fails=(), seed=0, flushes=None, lax=()):
+    """Return a run in which operations at compute sites take 60 round trips, and others none.
+
+    `flushes` has the settings by which databases flush, by their names; those in `lax` do not flush each commit.
+    """
     experiment = parse_experiment(text, "x.yaml")
     run = create(base, {"name": experiment.name, "seed": experiment.seed, "machine": describe()}, cells(experiment, Path()), text)
     chance = random.Random(seed)
@@ -42,7 +45,8 @@ def make_run(base, slower=1.0, text=TEXT, fails=(), seed=0):
                 record(
                     Sample(cell.workload, site["name"], number, number, number + latency, number != 19, "" if number != 19 else "HTTP 500")
                 )
-        return {"up_s": 12.3, "memory_mb": 800.5}
+        told = {"flush": flushes[cell.database], "flushes_each_commit": cell.database not in lax} if flushes else {}
+        return {"up_s": 12.3, "memory_mb": 800.5, **told}
 
     execute(run, ground, lambda _text: None)
     return run

@@ -55,7 +55,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         (
             "kind: centralised",
             "kind: central",
-            "x.yaml:6: architectures[1].kind: expected `cooperative`, `centralised`, `regions` or ",
+            "x.yaml:6: architectures[1].kind: expected `cooperative`, `centralised`, `standard`, `regions` or ",
         ),
         ("kind: centralised, sites: 3", "kind: file, file: x, traffic: stock", "x.yaml:6: architectures[1]: `traffic` beside `file`"),
         ("sites: 3}", "sites: 3, ask: serial}", "x.yaml:6: architectures[1]: `ask` with `kind: centralised`, which has no broker"),
@@ -195,6 +195,13 @@ def test_the_cloud_of_a_file_keeps_its_own_links(tmp_path):
     ]
     network = Cloud.model_validate(cell.cloud).network
     assert (network.rtt_ms("a", "b"), network.rtt_ms("a", "c")) == (10, 100)
+
+
+def test_the_cloud_of_a_file_without_a_topology_gets_one(tmp_path):
+    (tmp_path / "own.yaml").write_text("sites: [{name: a, port: 16000}, {name: b}]", encoding="utf-8")
+    text = TEXT.replace("{kind: centralised, sites: 3}", "{kind: file, file: own.yaml}")
+    made = cells(parse_experiment(text, "x", tmp_path), tmp_path)
+    assert all(Cloud.model_validate(cell.cloud).network for cell in made)
 
 
 def test_a_cell_survives_json():

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from atoll.bench.cell_faults.kinds import DISK_KINDS
 from atoll.bench.cell_faults.kinds import KINDS as RUNNABLE
 from atoll.bench.cell_faults.step import FaultStep as RunnableStep
 from atoll.errors import AtollError
 from atoll.experiment.document import parse_experiment
 from atoll.experiment.estimate import seconds
-from atoll.experiment.faults import KINDS
+from atoll.experiment.faults import KINDS, ON_DISK
 from atoll.experiment.sweep import cells
 
 TEXT = """\
@@ -43,7 +44,7 @@ def refusal(text):
     [
         (
             "{kind: cuts, target: site-2, at: 1s}",
-            "faults[1].steps[0].kind: expected `cut`, `degrade`, `loss`, `kill`, `restart` or",
+            "faults[1].steps[0].kind: expected `cut`, `degrade`, `loss`, `kill`, `restart`, `clock`, ",
         ),
         ("{kind: cut, target: site-2, at: 20}", "faults[1].steps[0].at: expected a time from 0 to 24h"),
         ("{kind: cut, target: site-2, at: 20s, last: 1s}", "faults[1].steps[0]: unknown key `last` (did you mean `lasts`?)"),
@@ -63,6 +64,9 @@ def refusal(text):
             "{kind: kill, target: site-1/nova, at: 1s, lasts: 1s}",
             "faults[1].steps[0]: a process is started again at once: expected no",
         ),
+        ("{kind: power-cut, target: site-1/nova, at: 1s}", "faults[1].steps[0]: power-cut of a process (site-1/nova): expected a site"),
+        ("{kind: full-disk, target: 'site-1:site-2', at: 1s}", "faults[1].steps[0]: full-disk of a link (site-1:site-2): expected a site"),
+        ("{kind: power-cut, target: site-3, at: 1s}", "faults[1].steps[0].target: centralised with sites: 2 has no site site-3: expected"),
         ("{kind: cut, target: site-9, at: 1s}", "faults[1].steps[0].target: cooperative with sites: 3 has no site site-9: expected one of"),
         ("{kind: cut, target: site-3, at: 1s}", "faults[1].steps[0].target: centralised with sites: 2 has no site site-3: expected one of"),
         ("{kind: cut, target: 'site-2:site-3', at: 1s}", "faults[1].steps[0].target: centralised with sites: 2 has no link site-2:site-3"),
@@ -127,3 +131,17 @@ def test_each_kind_of_files_can_be_injected():
 def test_killed_sites_take_time():
     killed = TEXT.replace(STEP, "{kind: kill, target: site-2, at: 1s}")
     assert seconds(cells(parse_experiment(killed, "x"), Path())) > seconds(cells(parse_experiment(TEXT, "x"), Path()))
+
+
+def test_both_sides_agree_on_the_faults_of_disks():
+    assert ON_DISK == DISK_KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(ON_DISK))
+def test_a_disk_without_the_databases_has_no_fault(kind):
+    text = TEXT.replace(STEP, f"{{kind: {kind}, target: site-1, at: 1s}}")
+    server = "databases: [sqlite, 'redis://localhost?socket=/run/redis.sock']\nworkloads:"
+    assert refusal(text.replace("workloads:", server)) == (
+        "x.yaml:11: faults[1].steps[0]: the databases of site-1 are at /run/redis.sock, not on its disk: expected `sqlite` or {start: …}"
+    )
+    assert parse_experiment(text.replace("workloads:", "databases: [sqlite, {start: redis}]\nworkloads:"), "x")

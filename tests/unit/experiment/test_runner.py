@@ -55,7 +55,7 @@ def test_all_cells_run_in_their_order_and_are_kept(run):
     again = load(run.directory)
     assert again.cells == tuple(type(cell).from_json(json.loads(json.dumps(cell.to_json()))) for cell in run.cells)
     for cell in again.cells:
-        assert again.samples(cell) == [Sample("list", "site-1", n, n, n + 0.5 + n / 10) for n in range(3)]
+        assert again.samples(cell) == [Sample("list", "site-1", n, n, n + 0.5 + n / 10, database="sqlite") for n in range(3)]
         state = again.states()[cell.id]
         assert state.facts["up_s"] == 1.0
         assert 0 <= state.facts["idle_share"] <= 1

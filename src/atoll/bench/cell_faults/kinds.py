@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
+from atoll.bench.cell_faults.disks import Disk, SiteDisks
 from atoll.bench.cell_faults.links import FaultyLinks
 from atoll.bench.cell_faults.step import FaultStep
 from atoll.bench.faults.fault import FaultyCloud
 from atoll.bench.measure import failed, wait_until
+from atoll.bench.site_broker import SiteBroker
 from atoll.runtime.client import SupervisorClient, connect
 from atoll.runtime.events import Event, ProcessStatus
-from atoll.site import operations
+from atoll.site import operations, wan
 
 READY_S = 120.0
 """Seconds to wait until a killed process is ready again."""
@@ -29,13 +32,19 @@ class Stage:
     Attributes:
         cloud: the cloud.
         links: its links.
+        disks: the disks of the sites whose disk has a fault; `None` if none has.
+        broker: the RabbitMQ at one of the sites; `None` without one.
         killed: the id of the process that each step killed, by the number of the step.
+        dark: the sites whose links a power cut has cut; their mark in the site's directory may be lost with the disk.
         changing: held while sites stop or start, for only one may do so at a time.
     """
 
     cloud: FaultyCloud
     links: FaultyLinks
+    disks: SiteDisks | None = None
+    broker: SiteBroker | None = None
     killed: dict[int, int] = field(default_factory=dict)
+    dark: set[str] = field(default_factory=set)
     changing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -105,7 +114,7 @@ def _kill(stage: Stage, step: FaultStep) -> None:
     if not step.process:
         # Not by a command, whose start takes a second: all processes must die at the given time.
         with stage.changing:
-            operations.kill(stage.cloud.state, [step.target], _unseen)
+            _end_at_once(stage, step.target)
         return
     pid = stage.process(step.target).pid
     if pid is None:
@@ -115,9 +124,65 @@ def _kill(stage: Stage, step: FaultStep) -> None:
     stage.killed[step.number] = pid
 
 
+def _end_at_once(stage: Stage, site: str) -> None:
+    """Cut the links of a site, and kill its processes and its broker."""
+    operations.kill(stage.cloud.state, [site], _unseen)
+    if stage.broker is not None and stage.broker.site == site:
+        stage.broker.kill()
+
+
+def _start_again(stage: Stage, site: str) -> None:
+    """Start a site that ended at once, after its broker."""
+    if stage.broker is not None and stage.broker.site == site:
+        stage.broker.start()
+    stage.cloud.atoll("site", "start", site)
+
+
+def _disk(stage: Stage, site: str) -> Disk:
+    if stage.disks is None:
+        raise failed(f"{site} has no disk of its own")
+    return stage.disks[site]
+
+
+def _mark(stage: Stage, site: str) -> Path:
+    """Return the file that has the start of a site heal its links."""
+    return stage.cloud.state.site(site) / wan.DARK
+
+
+def _cut_power(stage: Stage, step: FaultStep) -> None:
+    disk = _disk(stage, step.target)
+    with stage.changing:
+        # The links first: from then on nothing is acknowledged to others that the disk might lose.
+        wan.power_off(stage.cloud.state, [step.target])
+        if _mark(stage, step.target).exists():
+            stage.dark.add(step.target)
+        disk.cut()
+        _end_at_once(stage, step.target)
+
+
+def _restore_power(stage: Stage, step: FaultStep) -> None:
+    with stage.changing:
+        _disk(stage, step.target).restore()
+        if step.target in stage.dark:
+            stage.dark.remove(step.target)
+            _mark(stage, step.target).touch()
+        _start_again(stage, step.target)
+
+
+def _fill_disk(stage: Stage, step: FaultStep) -> None:
+    _disk(stage, step.target).fill()
+
+
+def _free_disk(stage: Stage, step: FaultStep) -> None:
+    _disk(stage, step.target).free()
+    with stage.changing:  # processes that could not start without a disk
+        stage.cloud.atoll("site", "start", step.target)
+
+
 def _revive(stage: Stage, step: FaultStep) -> None:
     if not step.process:
-        _start(stage, step)
+        with stage.changing:
+            _start_again(stage, step.target)
         return
 
     def again(pid: int) -> bool:
@@ -159,5 +224,10 @@ KINDS: Mapping[str, Injection] = {
     "kill": Injection(_kill, _revive, only_cloud=True),
     "restart": Injection(_restart, _start, only_cloud=True),
     "clock": Injection(_set_clock, _correct_clock),
+    "power-cut": Injection(_cut_power, _restore_power, only_cloud=True),
+    "full-disk": Injection(_fill_disk, _free_disk, only_cloud=True),
 }
 """The kinds by name."""
+
+DISK_KINDS = frozenset({"power-cut", "full-disk"})
+"""The kinds of faults of the disk of a site, which then is a file system of its own."""

@@ -10,13 +10,15 @@ from typing import Any
 
 from atoll.bench.cell_faults import points
 from atoll.bench.cell_faults.conductor import Conductor, Record
-from atoll.bench.cell_faults.kinds import Stage
+from atoll.bench.cell_faults.disks import SiteDisks
+from atoll.bench.cell_faults.kinds import DISK_KINDS, Stage
 from atoll.bench.cell_faults.links import FaultyLinks
 from atoll.bench.cell_faults.step import FaultStep
 from atoll.bench.faults.clocks import Clocks
 from atoll.bench.faults.fault import FaultyCloud
 from atoll.bench.measure import Say, failed
-from atoll.bench.own_cloud import OwnCloud
+from atoll.bench.own_cloud import Companion, OwnCloud
+from atoll.bench.site_broker import SiteBroker
 from atoll.cloud import Cloud
 
 
@@ -28,11 +30,18 @@ class Setting:
         steps: the faults.
         root: the cell's own directory.
         clocks: the clocks of the sites; `None` if no fault sets one.
+        disks: the disks of the sites whose disk has a fault; `None` if none has.
     """
 
     steps: tuple[FaultStep, ...]
     root: Path
     clocks: Clocks | None
+    disks: SiteDisks | None = None
+
+    @property
+    def companions(self) -> Sequence[Companion]:
+        """The things that must be there before the cloud starts."""
+        return [] if self.disks is None else [self.disks]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -43,22 +52,22 @@ class Setting:
         return made
 
     @contextmanager
-    def conducted(self, own: OwnCloud, cloud: Cloud, environment: Mapping[str, str], record: Record, say: Say) -> Iterator[Conductor]:
+    def conducted(self, own: OwnCloud, cloud: Cloud, broker: SiteBroker | None, record: Record, say: Say) -> Iterator[Conductor]:
         """Have the faults happen inside the context.
 
         Args:
             own: the running cloud.
             cloud: its model, with a topology.
-            environment: the environment of commands.
+            broker: the RabbitMQ at one of the sites; `None` without one.
             record: called with the times of each fault that happened.
             say: called with a line about each fault.
         """
         if cloud.network is None:
             raise failed("faults need a cloud with a topology")
-        made = FaultyCloud(own.state, cloud.site_names, environment, own.log, self.clocks)
+        made = FaultyCloud(own.state, cloud.site_names, own.environment, own.log, self.clocks)
         if self.clocks is not None:
             self.clocks.know({site: made.wan.namespace(site) for site in cloud.site_names})
-        stage = Stage(made, FaultyLinks(made.wan, cloud.network))
+        stage = Stage(made, FaultyLinks(made.wan, cloud.network), self.disks, broker)
         with Conductor(stage, self.steps, self.root / "points.sock", record, say) as conductor:
             yield conductor
 
@@ -77,4 +86,6 @@ def prepare(root: Path, faults: Sequence[Mapping[str, Any]]) -> Setting:
     waited = {step.number: step.when for step in steps if step.when is not None}
     if waited:
         points.write(root / "points.json", root / "points.sock", waited)
-    return Setting(steps, root, Clocks(root) if any(step.kind == "clock" for step in steps) else None)
+    damaged = [step.target for step in steps if step.kind in DISK_KINDS]
+    clocks = Clocks(root) if any(step.kind == "clock" for step in steps) else None
+    return Setting(steps, root, clocks, SiteDisks(root, damaged) if damaged else None)

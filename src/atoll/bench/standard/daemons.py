@@ -35,9 +35,11 @@ class Daemons:
     Args:
         logs: the directory of their logs; it must exist.
         environment: the environment of all programs.
+        tied: whether the programs end with the thread that starts them.
     """
 
-    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, logs: Path, environment: Mapping[str, str], *, tied: bool = True) -> None:
+        self._wrapper = ("setpriv", "--pdeathsig", "TERM") if tied else ()
         self._logs = logs
         self._environment = dict(environment)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -45,7 +47,7 @@ class Daemons:
     def start(self, programs: Iterable[Program]) -> None:
         """Start programs without waiting for them."""
         for program in programs:
-            self._running[program.name] = self._begin(program, "setpriv", "--pdeathsig", "TERM")
+            self._running[program.name] = self._begin(program, *self._wrapper)
 
     def run(self, program: Program) -> None:
         """Run a program and wait for its end.

@@ -130,9 +130,11 @@ class RabbitMQ:
         directory: the node's own directory, accessible to its owner alone.
         ports: the ports of AMQP, of Erlang's distribution, and of its port mapper.
         password: the password of its account.
+        host: the address at which it serves AMQP.
     """
 
-    def __init__(self, directory: Path, ports: tuple[int, int, int], password: str) -> None:
+    def __init__(self, directory: Path, ports: tuple[int, int, int], password: str, host: str = HOST) -> None:
+        self._host = host
         self._directory = directory
         self._port, self._distribution_port, self._mapper_port = ports
         self._password = password
@@ -140,7 +142,7 @@ class RabbitMQ:
     @property
     def url(self) -> str:
         """The transport URL of oslo.messaging."""
-        return f"rabbit://{USER}:{self._password}@{HOST}:{self._port}/"
+        return f"rabbit://{USER}:{self._password}@{self._host}:{self._port}/"
 
     def configure(self) -> None:
         """Write the configuration of the node.
@@ -163,7 +165,7 @@ class RabbitMQ:
 
     def is_up(self) -> bool:
         """Return whether the node answers AMQP."""
-        return _greets(self._port, b"AMQP\x00\x00\x09\x01")
+        return _greets(self._port, b"AMQP\x00\x00\x09\x01", self._host)
 
     def _environment(self) -> dict[str, str]:
         directory = self._directory
@@ -172,7 +174,7 @@ class RabbitMQ:
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(self._mapper_port),
             "RABBITMQ_NODENAME": f"bench-{self._port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": HOST,
+            "RABBITMQ_NODE_IP_ADDRESS": self._host,
             "RABBITMQ_NODE_PORT": str(self._port),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
@@ -195,10 +197,10 @@ def _as_root() -> tuple[str, ...]:
     return ("--user=root",) if os.geteuid() == 0 else ()
 
 
-def _greets(port: int, hello: bytes) -> bool:
+def _greets(port: int, hello: bytes, host: str = HOST) -> bool:
     """Return whether a server answers with at least one byte."""
     try:
-        with socket.create_connection((HOST, port), timeout=5) as connection:
+        with socket.create_connection((host, port), timeout=5) as connection:
             connection.sendall(hello)
             return bool(connection.recv(1))
     except OSError:

@@ -82,3 +82,64 @@ def test_a_clock_is_set_and_corrected(told):
 def test_a_process_that_is_not_there_is_an_error(told):
     with pytest.raises(AtollError, match="no process lyon/glance"):
         happen(told, FaultStep(1, "kill", "lyon/glance"))
+
+
+class MemoryDisk:
+    """Tells what befalls it."""
+
+    def __init__(self, calls) -> None:
+        self.calls = calls
+
+    def __getattr__(self, name):
+        return lambda: self.calls.append((name, "disk"))
+
+
+def on_disk(told, tmp_path, monkeypatch, kind, *, cut_before=False):
+    """Have a fault of a disk happen, and return whether the start would have healed the links."""
+    ground = stage(told)
+    directory = tmp_path / "lyon"
+    directory.mkdir()
+    ground.cloud.state = SimpleNamespace(root="state", site=lambda _name: directory)
+    ground.disks = {"lyon": MemoryDisk(told.commands)}
+
+    def power_off(_state, names):
+        told.commands.append(("dark", *names))
+        if not cut_before:
+            (directory / kinds.wan.DARK).touch()
+
+    monkeypatch.setattr(kinds.wan, "power_off", power_off)
+    step = FaultStep(1, kind, "lyon")
+    KINDS[kind].inject(ground, step)
+    (directory / kinds.wan.DARK).unlink(missing_ok=True)  # it was not flushed
+    KINDS[kind].undo(ground, step)
+    return (directory / kinds.wan.DARK).exists()
+
+
+def test_power_is_cut_after_the_links_and_before_the_processes_end(told, tmp_path, monkeypatch):
+    assert on_disk(told, tmp_path, monkeypatch, "power-cut"), "the links are healed although the disk lost their mark"
+    assert told.commands == [("dark", "lyon"), ("cut", "disk"), ("kill", "lyon"), ("restore", "disk"), ("start", "lyon")]
+
+
+def test_links_that_another_fault_has_cut_stay_cut_after_a_power_cut(told, tmp_path, monkeypatch):
+    assert not on_disk(told, tmp_path, monkeypatch, "power-cut", cut_before=True)
+
+
+def test_a_full_disk_is_freed_and_what_ended_is_started(told, tmp_path, monkeypatch):
+    on_disk(told, tmp_path, monkeypatch, "full-disk")
+    assert told.commands == [("fill", "disk"), ("free", "disk"), ("start", "lyon")]
+
+
+def test_a_site_without_a_disk_of_its_own_is_an_error(told):
+    with pytest.raises(AtollError, match="lyon has no disk of its own"):
+        happen(told, FaultStep(1, "full-disk", "lyon"))
+
+
+@pytest.mark.parametrize(("site", "expected"), [("lyon", ["killed", "started"]), ("nice", [])])
+def test_the_broker_of_a_killed_site_dies_with_it_and_is_there_before_it(told, site, expected):
+    ground, calls = stage(told), []
+    broker: Any = SimpleNamespace(site=site, kill=lambda: calls.append("killed"), start=lambda: calls.append("started"))
+    ground.broker = broker
+    step = FaultStep(1, "kill", "lyon")
+    KINDS["kill"].inject(ground, step)
+    KINDS["kill"].undo(ground, step)
+    assert calls == expected

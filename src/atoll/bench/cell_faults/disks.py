@@ -1,0 +1,175 @@
+"""Disks of sites that can lose power or be full: an ext4 file system, with its journal, on a loop device.
+
+Killing processes leaves the kernel's page cache, so that whatever was written is still there. Here the file system itself ends between two
+moments (`EXT4_IOC_SHUTDOWN` without a flush of the journal, with which xfstests simulates a loss of power). From then on no byte reaches
+the device, neither by fsync nor by the kernel's write-back. The page cache is lost when the file system has
+been unmounted. It is mounted again as after a power cut, by replaying the journal.
+
+Why not copy the backing file? The copy takes a second, in which the kernel goes on writing even if all processes are stopped: it would have
+blocks of several moments, a state that no disk ever had. `fsfreeze` flushes everything first, so that nothing could be missing. A
+snapshot by device-mapper or reflinks would do, but not every machine has them.
+
+The device is the same after the cut, so what had reached it is there, also without the flush that should have followed. A disk with a
+volatile cache may lose that too; that flushes go down to it is the file system's business (its barriers).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from atoll.bench.measure import failed, wait_until
+from atoll.bench.own_cloud import Companion
+from atoll.errors import AtollError
+from atoll.site.state import State
+
+SHUTDOWN = 0x8004587D
+"""`EXT4_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)`."""
+
+NO_LOG_FLUSH = (2).to_bytes(4, "little")
+"""`EXT4_GOING_FLAGS_NOLOGFLUSH`: changes outside the journal are lost."""
+
+PATIENCE_S = 30.0
+"""Seconds to wait until no process uses a disk any more."""
+
+_FILLER = ".filler"
+_BLOCK = 4096  # bytes
+
+
+class Disk:
+    """A disk whose power can be cut, and that can be filled.
+
+    Args:
+        file: the new sparse file with its blocks.
+        at: the directory to mount it at, created if necessary.
+        size_mb: its size in megabytes (2^20 bytes).
+
+    Every method raises AtollError: `bench.failed`: a command of the machine failed.
+    """
+
+    def __init__(self, file: Path, at: Path, size_mb: int = 2048) -> None:
+        self._file = file
+        self.at = at
+        at.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as blocks:
+            blocks.truncate(size_mb * 1024 * 1024)
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", file)  # no blocks for root alone, who runs the sites
+        self.mount()
+        at.chmod(0o700)
+        (at / "lost+found").rmdir()
+
+    def mount(self) -> None:
+        """Mount the disk; after a cut, replay its journal."""
+        _run("mount", "-t", "ext4", "-o", "loop", self._file, self.at)
+
+    def cut(self) -> None:
+        """Cut the power. Processes with open files get errors; end them, then call `restore`."""
+        directory = os.open(self.at, os.O_RDONLY)
+        try:
+            fcntl.ioctl(directory, SHUTDOWN, NO_LOG_FLUSH)
+        finally:
+            os.close(directory)
+
+    def fill(self) -> None:
+        """Allocate all free blocks."""
+        descriptor = os.open(self.at / _FILLER, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            free = os.fstatvfs(descriptor)
+            piece = max(_BLOCK, free.f_bfree * free.f_frsize)
+            while piece >= _BLOCK:
+                try:
+                    os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, piece)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    piece //= 2
+        finally:
+            os.close(descriptor)
+
+    def free(self) -> None:
+        """Release the blocks that `fill` has allocated."""
+        (self.at / _FILLER).unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        """Unmount the disk, which drops the page cache."""
+
+        def unmounted() -> bool:
+            return subprocess.run(["umount", self.at], capture_output=True, check=False).returncode == 0
+
+        wait_until(unmounted, f"no process uses {self.at}", PATIENCE_S)
+
+    def restore(self) -> None:
+        """Restore the power after a cut."""
+        self.unmount()
+        self.mount()
+
+    def remove(self) -> None:
+        """Unmount the disk and delete its file. If a process still uses the disk, it goes with that process."""
+        try:
+            self.unmount()
+        except AtollError:
+            _run("umount", "--lazy", self.at)
+        self.at.rmdir()
+        self._file.unlink()
+
+
+class SiteDisks(Companion):
+    """The disks of some sites of a cell's cloud, each with all files of its site.
+
+    Args:
+        root: the cell's own directory.
+        sites: the names of the sites.
+    """
+
+    def __init__(self, root: Path, sites: Iterable[str]) -> None:
+        self._root, self._sites = root, tuple(dict.fromkeys(sites))
+        self._disks: dict[str, Disk] = {}
+
+    def __getitem__(self, site: str) -> Disk:
+        """Return the disk of a site."""
+        return self._disks[site]
+
+    def before_start(self, state: State) -> None:
+        """Mount a disk in the place of the directory of each site."""
+        if self._sites:
+            state.stamp()  # `atoll up` takes no directory that has files of others
+        for site in self._sites:
+            self._disks[site] = Disk(self._root / f"{site}.img", state.site(site))
+
+    def before_destroy(self, stop: Callable[[], None]) -> None:
+        """Stop the cloud and remove the disks: `atoll destroy` can't remove a directory where a disk is mounted."""
+        if not self._disks:
+            return
+        with suppress(AtollError):
+            stop()
+        for disk in self._disks.values():
+            disk.remove()
+        self._disks.clear()
+
+
+def lacking(directory: Path) -> str:
+    """Return the reason why this machine can't have such a disk; empty if it can.
+
+    Args:
+        directory: a directory for the trial.
+    """
+    if os.geteuid():
+        return "only root mounts file systems"
+    try:
+        disk = Disk(directory / "probe.img", directory / "probe", size_mb=16)
+    except (AtollError, OSError) as error:
+        (directory / "probe.img").unlink(missing_ok=True)
+        return f"no ext4 on a loop device: {error.message if isinstance(error, AtollError) else error}"
+    disk.remove()
+    return ""
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise failed(f"{command[0]}: {' '.join((done.stderr or done.stdout).split()) or f'exit status {done.returncode}'}")

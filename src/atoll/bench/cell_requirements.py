@@ -1,0 +1,49 @@
+"""The requirements of the cells of an experiment to this machine and user, checked before the first cell starts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from atoll.bench.cell_faults import disks
+from atoll.bench.cell_faults.kinds import DISK_KINDS
+from atoll.bench.cells import Work
+from atoll.bench.standard.servers import check_packages
+from atoll.cloud import Cloud
+from atoll.errors import AtollError
+from atoll.site.databases import check_installed, database_of
+
+
+def check(works: Iterable[Work]) -> None:
+    """Refuse cells that this machine or this user can't run.
+
+    Args:
+        works: the work of all cells.
+
+    Raises:
+        AtollError: `database.unavailable`: a server of databases is not installed; `cloud.invalid`: the password of an existing server
+            can't be read; `bench.requirement`: RabbitMQ is not installed, or a fault needs a disk that this user can't have.
+    """
+    works = list(works)
+    clouds = {json.dumps(work.cloud, sort_keys=True) for work in works}
+    for text in sorted(clouds):
+        cloud = Cloud.model_validate(json.loads(text))
+        check_installed(cloud.full_sites)
+        for site in cloud.full_sites:
+            database_of(site)
+    if any(work.rabbitmq for work in works):
+        check_packages("the architecture `standard`", ["rabbitmq-server"])
+    _check_disks(works)
+
+
+def _check_disks(works: Iterable[Work]) -> None:
+    kinds = sorted({str(step["kind"]) for work in works for step in work.faults} & DISK_KINDS)
+    if not kinds:
+        return
+    with tempfile.TemporaryDirectory(prefix="atoll-bench-") as directory:
+        why = disks.lacking(Path(directory))
+    if why:
+        text = f"the faults {' and '.join(kinds)} need a file system on a loop device: {why}"
+        raise AtollError("bench.requirement", text, "run it as root on a machine with loop devices, or use the fault `kill`")
