@@ -64,7 +64,8 @@ def test_medians_and_their_intervals_are_those_of_the_samples(page):
     row = re.search(
         r"<tr><td>boot</td><td>compute</td><td>architecture centralised, sites 3, delay 100ms, times 5, order together</td>(.*?)</tr>", page
     )[1]
-    cells, done, failed, median, interval, high, longest = re.findall(r"<td[^>]*>([^<]*)</td>", row)
+    database, flush, cells, done, failed, median, interval, high, longest = re.findall(r"<td[^>]*>([^<]*)</td>", row)
+    assert (database, flush) == ("sqlite", "unknown")
     assert (cells, done, failed) == ("3", "114", "6")
     low, above = map(float, interval.split(" to "))
     assert low < 0.9 + 60 * 0.2 < above
