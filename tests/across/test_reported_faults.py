@@ -250,7 +250,7 @@ def test_i_references_to_another_site(tenants):
     made = tenants.booted(u1, "metz", imageRef=image, networks=[{"port": port}])
     assert u1.expect("network", "GET", f"/v2.0/ports/{port}")["port"]["device_id"] == made
     assert tenants.users["u1", "metz"].call("image", "GET", f"/v2/images/{kernel}", headers={"X-Scope": "{image: metz}"}).ok
-    group = u1.expect("compute", "POST", "/os-server-groups", {"server_group": {"name": "g", "policies": ["affinity"]}})["server_group"]
+    group = u1.expect("compute", "POST", "/os-server-groups", {"server_group": {"name": "g", "policy": "affinity"}})["server_group"]
     body = {"name": "hinted", "imageRef": tenants.ids["image"], "flavorRef": tenants.ids["flavor"], "availability_zone": "metz"}
     hinted = {"server": body | {"networks": "none"}, "os:scheduler_hints": {"group": group["id"]}}
     assert f"server group {group['id']} is at brest" in refusal(u1.call("compute", "POST", "/servers", hinted), 409)

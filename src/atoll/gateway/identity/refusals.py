@@ -136,7 +136,7 @@ def _refused(call: Call, status: int) -> Iterator[str]:
     subject = call.headers.get("X-Subject-Token", "")
     if status == 404 and subject:
         yield subject
-    if status == 401 and call.method == "POST" and (token := _signs_in_with(call.value)):
+    if status in {401, 404} and call.method == "POST" and (token := _signs_in_with(call.value)):
         yield token
 
 
