@@ -262,6 +262,7 @@ def boot_asking(landscape: Landscape, name: str, target: Guest, network: str) ->
     return landscape.boot(name, network=network, script=f"{SAYS}while sleep 2; do echo page: $({page}); done\n")
 
 
+@pytest.mark.long
 @pytest.mark.skipif("bgpvpn" not in HERE, reason="networking-bagpipe is not installed")
 def test_vpn_joins_networks_that_have_no_router(nice):
     networks = [nice.make_network(f"10.{number}.0.0/24")[0] for number in (8, 9)]
