@@ -190,3 +190,4 @@ def test_collections_of_services_are_not_for_clients(path):
 
 def test_a_tag_may_have_the_name_of_such_a_collection():
     assert parse("/network/v2.0/networks/1/tags/expanded-ports").path == "/v2.0/networks/1/tags/expanded-ports"
+    assert parse("/network/v2.0/extensions/expanded-ports").path == "/v2.0/extensions/expanded-ports"

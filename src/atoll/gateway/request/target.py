@@ -94,8 +94,7 @@ def parse(raw: str, *, of_service: bool = False) -> Target:
             "the path has escaped letters, digits, dots, slashes, backslashes, percent signs or control characters",
         )
     first, slash, rest = path[1:].partition("/")
-    # A collection may stand behind a prefix, such as `fwaas`.
-    if first == "network" and not of_service and any(_INTERNAL.fullmatch(part) for part in rest.split("/")[1:3]):
+    if first == "network" and not of_service and _is_internal(rest):
         raise Refused(
             404,
             "the collections expanded-ports, expanded-networks and port-group-names are for the services of a site: use ports and networks",
@@ -105,3 +104,10 @@ def parse(raw: str, *, of_service: bool = False) -> Target:
     if path in {"/", "/healthcheck"} or (first == "console" and slash and not prefix):
         return Target(prefix, "", path, query, scope, strict)
     raise Refused(404, f"there is no service /{first:.40}: expected one of {', '.join(SERVICES)}")
+
+
+def _is_internal(path: str) -> bool:
+    """Return whether a path of Neutron leads to a collection that only services use; `extensions` has descriptions of them alone."""
+    # A collection may stand behind a prefix, such as `fwaas`.
+    collections = path.split("/")[1:3]
+    return collections[:1] != ["extensions"] and any(_INTERNAL.fullmatch(part) for part in collections)
