@@ -33,7 +33,7 @@ ACCESS, MOVING, BEGUN = ".access", ".moving", ".begun"
 
 
 def described(settings: Settings) -> str:
-    """Return the place in words: `sqlite`, `its own mariadb`, or `mariadb at 10.0.0.1:3306`."""
+    """Return the place in words: `sqlite`, `a mariadb of its own`, or `mariadb at 10.0.0.1:3306`."""
     if settings.engine == SQLITE:
         return SQLITE
     return f"{settings.engine} at {address(settings.server)}" if settings.server else f"a {settings.engine} of its own"

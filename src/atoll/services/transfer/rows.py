@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, text
+from sqlalchemy import Connection, Table, delete, insert, select, text
 
 from atoll.services.transfer.constraints import advance_sequences, deferred
 from atoll.services.transfer.errors import TransferError
-from atoll.services.transfer.tables import Pair
+from atoll.services.transfer.tables import Pair, length
 
 BATCH = 500
 """Number of rows that are read and written at a time. A higher number takes more memory, a lower one more round trips."""
@@ -46,18 +46,14 @@ def differences(source: Connection, target: Connection, found: Sequence[Pair]) -
 
 def same(source: Connection, target: Connection, found: Sequence[Pair]) -> bool:
     """Return whether both sides have the same rows; tables of different lengths are found without reading the rows."""
-    if any(_count(source, pair.source) != _count(target, pair.target) for pair in found):
+    if any(length(source, pair.source) != length(target, pair.target) for pair in found):
         return False
     return next(differences(source, target, found), None) is None
 
 
 def count(connection: Connection, found: Sequence[Pair]) -> int:
     """Return the number of rows of the source's tables."""
-    return sum(_count(connection, pair.source) for pair in found)
-
-
-def _count(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+    return sum(length(connection, pair.source) for pair in found)
 
 
 def _empty(connection: Connection, tables: Sequence[Table]) -> None:

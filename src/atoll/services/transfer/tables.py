@@ -49,7 +49,7 @@ def pairs(source: Connection, target: Connection) -> list[Pair]:
             continue
         if table.name in ours.tables:
             found.append(_pair(source, table, ours.tables[table.name]))
-        elif _count(source, table):
+        elif length(source, table):
             raise TransferError(f"the target has no table {table.name}, which has rows at the source")
     return sorted(found, key=lambda pair: pair.name)
 
@@ -78,7 +78,8 @@ def _versions(connection: Connection, table: Table) -> list[str]:
     return sorted(str(row[0]) for row in connection.execute(select(table.c.version_num)))
 
 
-def _count(connection: Connection, table: Table) -> int:
+def length(connection: Connection, table: Table) -> int:
+    """Return the number of rows of a table."""
     return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
