@@ -96,12 +96,17 @@ class Disk:
         (self.at / _FILLER).unlink(missing_ok=True)
 
     def unmount(self) -> None:
-        """Unmount the disk, which drops the page cache."""
+        """Unmount the disk, which drops the page cache.
+
+        A mount name space that was made meanwhile (a container's, for instance) has the mount as well, and keeps the file system in the
+        kernel with its page cache. So the unmounting is complete when the loop device is gone.
+        """
 
         def unmounted() -> bool:
-            return subprocess.run(["umount", self.at], capture_output=True, check=False).returncode == 0
+            return not os.path.ismount(self.at) or subprocess.run(["umount", self.at], capture_output=True, check=False).returncode == 0
 
         wait_until(unmounted, f"no process uses {self.at}", PATIENCE_S)
+        wait_until(lambda: not _run("losetup", "--associated", self._file), f"no other mount name space has {self.at}", PATIENCE_S)
 
     def restore(self) -> None:
         """Restore the power after a cut."""
@@ -113,7 +118,8 @@ class Disk:
         try:
             self.unmount()
         except AtollError:
-            _run("umount", "--lazy", self.at)
+            if os.path.ismount(self.at):
+                _run("umount", "--lazy", self.at)
         self.at.rmdir()
         self._file.unlink()
 
@@ -169,7 +175,9 @@ def lacking(directory: Path) -> str:
     return ""
 
 
-def _run(*command: str | Path) -> None:
+def _run(*command: str | Path) -> str:
+    """Run a command of the machine, and return its standard output."""
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise failed(f"{command[0]}: {' '.join((done.stderr or done.stdout).split()) or f'exit status {done.returncode}'}")
+    return done.stdout

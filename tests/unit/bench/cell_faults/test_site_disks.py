@@ -2,11 +2,14 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from atoll.bench.cell_faults import disks
 from atoll.bench.cell_faults.disks import Disk, SiteDisks, lacking
+from atoll.errors import AtollError
 from atoll.site.state import State
 
 SIZE_MB = 32
@@ -48,6 +51,21 @@ def test_a_cut_loses_what_was_not_flushed(disk):
     assert (disk.at / "kept").read_bytes() == b"flushed"
     assert not (disk.at / "late").exists()
     assert not (disk.at / "lost").exists() or (disk.at / "lost").read_bytes() == b""
+
+
+def test_the_power_is_not_restored_while_another_mount_name_space_keeps_the_file_system(disk, monkeypatch):
+    other = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other.stdin.write(b"ready\n")
+    other.stdin.flush()
+    assert other.stdout.readline() == b"ready\n"
+    write(disk.at / "kept", b"flushed", flush=True)
+    disk.cut()
+    with monkeypatch.context() as impatient, pytest.raises(AtollError, match="mount name space"):
+        impatient.setattr(disks, "PATIENCE_S", 0.3)
+        disk.restore()
+    other.communicate()
+    disk.restore()
+    assert (disk.at / "kept").read_bytes() == b"flushed"
 
 
 def test_a_full_disk_takes_nothing_until_it_is_freed(disk):
