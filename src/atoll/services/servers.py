@@ -43,7 +43,11 @@ _OPTIONS = {
     MARIADB: "character set utf8mb3 collate utf8mb3_general_ci",
     POSTGRESQL: "encoding 'UTF8' template template0",
 }
-
+_DROP = {
+    MARIADB: "drop database if exists {}",
+    # A process that was killed can leave a connection behind, and PostgreSQL would refuse until it has noticed.
+    POSTGRESQL: "drop database if exists {} with (force)",
+}
 
 _KEEPING = frozenset({"on", "local", "remote_write", "remote_apply"})
 """The values of PostgreSQL's `synchronous_commit` with which a commit is on the server's own disk when it returns."""
@@ -202,7 +206,7 @@ def drop(settings: Settings, names: list[str]) -> None:
     with _connected(settings) as connection:
         for name in names:
             quoted = connection.dialect.identifier_preparer.quote_identifier(_called(settings, name))
-            connection.execute(text(f"drop database if exists {quoted}"))
+            connection.execute(text(_DROP[settings.engine].format(quoted)))
 
 
 def _called(settings: Settings, name: str) -> str:

@@ -248,7 +248,8 @@ def test_postgresql_gives_the_site_no_more_than_its_own_databases(lyon):
             with pytest.raises(DBAPIError, match=r"permission denied|must be"):
                 connection.execute(text(statement))
             connection.rollback()
-    servers.drop(lyon, ["nova"])
+        servers.drop(lyon, ["nova"])  # although there is a connection
+        assert not servers.has(lyon, "nova")
     superuser = make_url(lyon.database_server).set(database="postgres", username=postgresql.SUPERUSER)
     with pytest.raises(DBAPIError, match=r"pg_hba\.conf"), connected(superuser):
         pass
