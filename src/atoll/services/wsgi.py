@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +24,10 @@ from atoll.trace.hooks.wsgi import traced
 
 THREADS = 16
 """Number of requests that are served at once; further ones wait in a queue. A site has few clients and few cores."""
+
+_FAILURE = "The service failed to answer this request. Its log has the cause."
+_FAILED = json.dumps({"error": {"code": 500, "title": "Internal Server Error", "message": _FAILURE}}).encode()
+"""The body of an answer after an exception, in the form of Keystone's errors, which the gateway has too."""
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -74,7 +81,7 @@ class Server(wsgi.Server):
         def with_cache(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             environ[TOKEN_CACHE] = cache
             environ["wsgi.input"] = _Body(environ["wsgi.input"])
-            answer = application(environ, start_response)
+            answer = self._answer(application, environ, start_response)
             return _without_body(answer) if environ["REQUEST_METHOD"] == "HEAD" else answer
 
         super().__init__(
@@ -104,9 +111,17 @@ class Server(wsgi.Server):
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
         """Write to the service's own log."""
-        import logging
-
         logging.getLogger("atoll.wsgi").log(level, msg, exc_info=traceback)
+
+    def _answer(self, application: WSGIApplication, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Return an application's answer, or after an exception a 500 with a sentence, where cheroot sends no body."""
+        try:
+            return application(environ, start_response)
+        except Exception as error:
+            self.error_log(repr(error), logging.ERROR, traceback=True)
+            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(_FAILED)))]
+            start_response("500 Internal Server Error", headers, sys.exc_info())
+            return [_FAILED]
 
     def start_in_thread(self) -> None:
         """Start accepting requests, in a thread."""

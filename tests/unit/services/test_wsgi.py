@@ -1,5 +1,6 @@
 import contextlib
 import http.client
+import json
 import socket
 import threading
 import time
@@ -236,6 +237,8 @@ def test_exception_is_a_500_without_its_text(start, client, caplog):
     server = start(application)
     status, body = get(client(server))
     assert status == 500
+    assert json.loads(body)["error"]["code"] == 500
+    assert b"Its log has the cause" in body
     assert b"secret" not in body
     assert "ZeroDivisionError: a secret" in caplog.text, "the log must have the exception"
 
