@@ -12,7 +12,7 @@ from atoll.cli.output import print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb
 
-_at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="The site that is asked. [default: the first]")
+_at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="The site that is asked. [default: the first that runs]")
 
 
 @verb("invite", "atoll site invite nice\natoll site invite nice --at lyon --minutes 10 --json")
@@ -27,9 +27,9 @@ def invite(session: Session, name: str, at: str | None, minutes: float, *, as_js
     A site on another machine, or with another state directory, joins with this token. It is valid once, for a site of this name.
     Anyone who has it can join: treat it like a password.
     """
-    from atoll.site.gateway_client import ask
+    from atoll.site.gateway_client import ask_any
 
-    found = ask(session.state, at, "invite", name=name, lifetime_s=minutes * 60)
+    found = ask_any(session.state, at, "invite", name=name, lifetime_s=minutes * 60)
     if as_json:
         print_json(found)
     else:

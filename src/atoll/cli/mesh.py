@@ -23,11 +23,11 @@ _STYLES = {"alive": "green", "suspect": "yellow", "unreachable": "bold red", "re
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """Show the members of the cloud, as one site sees them.
 
-    RTT is estimated from network coordinates. Without SITE, the first site is asked.
+    RTT is estimated from network coordinates. Without SITE, the first site that runs is asked.
     """
-    from atoll.site.gateway_client import ask
+    from atoll.site.gateway_client import ask_any
 
-    found = ask(session.state, site, "members")
+    found = ask_any(session.state, site, "members")
     if as_json:
         print_json(found)
         return

@@ -28,14 +28,41 @@ def ask(state: State, site: str | None, verb: str, *, timeout_s: float | None = 
         AtollError: `site.unknown`, `cloud.not_found`; `site.not_running`: the gateway does not answer; and the gateway's own errors.
     """
     check_known(state, [site] if site is not None else [])
-    name = _full(applied_cloud(state), site)
+    return _client(state, _full(applied_cloud(state), site)).ask(verb, timeout_s=timeout_s, **fields)
 
+
+def ask_any(state: State, site: str | None, verb: str, *, but: str = "", **fields: object) -> Any:
+    """Return the answer of a gateway to a request that any full site of the cloud can answer.
+
+    Args:
+        state: the state directory.
+        site: the site's name; `None` means the first full site whose gateway runs.
+        verb: the verb of the request, such as `members`.
+        but: the name of a site that is not chosen.
+        fields: the fields of the request.
+
+    Raises:
+        AtollError: as `ask`.
+    """
+    if site is None and (cloud := applied_cloud(state)):
+        names = [each.name for each in cloud.full_sites if each.name != but]
+        site = next((name for name in names if _listens(state, name)), None)
+    return ask(state, site, verb, **fields)
+
+
+def _client(state: State, name: str) -> ControlClient:
     def lost(why: str) -> AtollError:
         message = f"the gateway of {name} does not answer: {why}"
         return AtollError("site.not_running", message, f"`atoll status {name}`; `atoll site start {name}`")
 
-    client = ControlClient(state.site(name) / "run" / CONTROL_SOCKET, lost, unknown="gateway.failed")
-    return client.ask(verb, timeout_s=timeout_s, **fields)
+    return ControlClient(state.site(name) / "run" / CONTROL_SOCKET, lost, unknown="gateway.failed")
+
+
+def _listens(state: State, name: str) -> bool:
+    try:
+        return _client(state, name).listens()
+    except AtollError:
+        return False
 
 
 def _full(cloud: Cloud | None, site: str | None) -> str:

@@ -18,7 +18,8 @@ def revoke(state: State, name: str, at: str | None = None) -> None:
     Args:
         state: the state directory of the cloud.
         name: the name of the site.
-        at: the site that is asked to publish the revocation of a full site; `None` means the first.
+        at: the site that is asked to publish the revocation of a full site; `None` means the first other
+            full site that runs.
 
     Raises:
         AtollError: `site.unknown`, `site.not_running`, `mesh.refused`.
@@ -29,7 +30,7 @@ def revoke(state: State, name: str, at: str | None = None) -> None:
         with locked(state, "site revoke"):
             _revoke_compute_site(state, site)
     else:
-        gateway_client.ask(state, at, "revoke", revoked=name)
+        gateway_client.ask_any(state, at, "revoke", but=name, revoked=name)
 
 
 def _revoke_compute_site(state: State, site: Site) -> None:
