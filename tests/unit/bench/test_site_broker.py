@@ -9,6 +9,7 @@ import pytest
 
 from atoll.bench import site_broker
 from atoll.bench.site_broker import SiteBroker
+from atoll.bench.standard import servers
 from atoll.cloud import Cloud
 from atoll.errors import AtollError
 from atoll.experiment.architectures import Architecture, clouds
@@ -34,7 +35,8 @@ def test_the_document_names_the_file_of_the_password(broker, document):
     assert cloud.sites[1].rabbit is None
 
 
-def test_it_serves_at_the_address_of_its_site(broker, document):
+def test_it_serves_at_the_address_of_its_site(broker, document, monkeypatch):
+    monkeypatch.setattr(servers, "_program", lambda name: name)  # the package may be missing
     host = Cloud.model_validate(document).sites[0].host
     assert broker._node.url.endswith(f"@{host}:5672/")
     assert broker._node.daemons()[1].environment["RABBITMQ_NODE_IP_ADDRESS"] == host
