@@ -15,6 +15,9 @@ SITES = ("paris", "lyon", "nice")
 TOPOLOGY = {"preset": "mesh", "defaults": {"delay": "10ms"}}
 RTT_MS = 20
 
+AT_ONCE_S = 10
+"""Seconds that an answer may take on a busy machine if the gateway does not wait for a site that is away, which would take 30."""
+
 
 @pytest.fixture(scope="module")
 def built(make) -> Deployment:
@@ -157,13 +160,13 @@ def test_cut_off_site_goes_on_and_the_others_say_that_it_is_away(cloud, apis, te
         begun = time.monotonic()
         answer = apis["paris"].call("compute", "GET", path)
         assert (answer.status, answer.headers["x-atoll-missing"], "nice" in json.dumps(answer.body)) == (status, "nice", True), answer
-        assert time.monotonic() - begun <= 2
+        assert time.monotonic() - begun <= AT_ONCE_S
     begun = time.monotonic()
     body = workload.server_body(tenancy, "no")
     body["server"]["availability_zone"] = "nice"
     answer = apis["paris"].call("compute", "POST", "/servers", body)
     assert (answer.status, "nice" in json.dumps(answer.body)) == (503, True), answer
-    assert time.monotonic() - begun <= 2
+    assert time.monotonic() - begun <= AT_ONCE_S
     answer = apis["paris"].call("compute", "GET", "/servers")
     assert (answer.status, answer.headers["x-atoll-missing"]) == (200, "nice")
     assert next(each for each in answer.body["servers"] if each["id"] == far)["status"] == "UNKNOWN"

@@ -47,7 +47,7 @@ def ask_any(state: State, site: str | None, verb: str, *, but: str = "", **field
     if site is None and (cloud := applied_cloud(state)):
         names = [each.name for each in cloud.full_sites if each.name != but]
         site = next((name for name in names if _listens(state, name)), None)
-    return ask(state, site, verb, **fields)
+    return ask(state, site, verb, timeout_s=None, **fields)
 
 
 def _client(state: State, name: str) -> ControlClient:

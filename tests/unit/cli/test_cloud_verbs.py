@@ -36,7 +36,7 @@ def asked(monkeypatch):
 
     calls = Asked()
 
-    def ask(_state, site, verb, **fields):
+    def ask(_state, site, verb, *, timeout_s=None, **fields):
         calls.append((site, verb, fields))
         if isinstance(calls.answer, Exception):
             raise calls.answer

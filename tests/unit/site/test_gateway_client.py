@@ -25,7 +25,7 @@ def state(tmp_path, monkeypatch):
 def asked(monkeypatch):
     """Return the sites that were asked."""
     found = []
-    monkeypatch.setattr(gateway_client, "ask", lambda _state, site, verb, **fields: found.append((site, verb, fields)))
+    monkeypatch.setattr(gateway_client, "ask", lambda _state, site, verb, *, timeout_s=None, **fields: found.append((site, verb, fields)))
     return found
 
 

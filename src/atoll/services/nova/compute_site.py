@@ -11,6 +11,7 @@ from atoll.services import common
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.nova import service as nova
+from atoll.services.nova.recovery.redelivery import Redelivery
 
 
 def configuration(settings: Settings) -> dict[str, str]:
@@ -22,10 +23,13 @@ def configuration(settings: Settings) -> dict[str, str]:
 
 def run(child: Child) -> None:
     """Run the compute manager until the process is asked to stop. If the conductor is not ready, the manager waits for it."""
+    from atoll.services.patches.nova import recovering_manager
+
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings, "instances")
     nova.identify(settings.data / "compute_id")
     _configure(settings)
+    recovering_manager.prepare(Redelivery.configured())
     compute = nova.start(*nova.COMPUTE)
     child.ready()
     child.wait()

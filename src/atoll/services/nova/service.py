@@ -18,6 +18,7 @@ from atoll.services.ini import Sections, render
 from atoll.services.neutron.ovn import layout
 from atoll.services.nova import libvirtd
 from atoll.services.nova.recovery import requests
+from atoll.services.nova.recovery.redelivery import Redelivery
 from atoll.services.nova.synthesis import overlays
 
 FLAVORS = (("m1.nano", 64, 1, 1), ("m1.tiny", 512, 1, 1), ("m1.small", 2048, 1, 20), ("m1.medium", 4096, 2, 40), ("m1.large", 8192, 4, 80))
@@ -245,10 +246,11 @@ def run(child: Child) -> None:
     databases.prepare(settings, "nova", DATABASES, make_schema)
     identify(settings.data / "compute_id")
     _configure(settings)
-    recovering_manager.report_to(child.starting)
+    redelivery = Redelivery.configured()
+    recovering_manager.prepare(redelivery, child.starting)
     _map_cells(settings)
     _make_flavors()
-    requests.recover(settings)
+    requests.recover(settings, redelivery)
     conductor, scheduler, compute = (
         start(*daemon) for daemon in (("nova-conductor", "conductor"), ("nova-scheduler", "scheduler"), COMPUTE)
     )
@@ -332,12 +334,14 @@ def install_hypervisor(settings: Settings) -> None:
         accepted_deletion,
         console_log,
         fake_hypervisor,
+        placement_moves,
         recovering_manager,
     )  # fmt: skip
     from atoll.services.patches.shared import privsep
 
     accepted_deletion.install()
     console_log.install()
+    placement_moves.install()
     if settings.reduces_traffic:
         _reduce_traffic()
     recovering_manager.install()

@@ -17,44 +17,35 @@ is just about to build a server without a host, it continues, and the server bec
 from __future__ import annotations
 
 import logging
-import re
-from pathlib import Path
 from typing import Any
 
-from atoll.bus import journal
 from atoll.services.contract import Settings
+from atoll.services.nova.recovery.redelivery import Redelivery
 
 LOG = logging.getLogger(__name__)
 
-_UUID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
-
-def recover(settings: Settings) -> None:
+def recover(settings: Settings, redelivery: Redelivery) -> None:
     """Recover interrupted requests; a recovery that fails is left to the next start.
 
     Nova's databases must be configured, and Placement must answer.
+
+    Args:
+        settings: the site's settings.
+        redelivery: the casts that Nova will still execute.
     """
     if not settings.transport_url.startswith("zenoh:"):
         return
     from nova import context, objects
 
     admin = context.get_admin_context()
-    later = redelivered_ids(settings.data / "bus" / "journal")
+    later = redelivery.ids()
     cells = list(objects.CellMappingList.get_all(admin))
     for step in (_end_builds, _fail_without_host, _forget_unmapped, _count_deleted):
         try:
             step(admin, cells, later)
         except Exception:
             LOG.exception("interrupted requests could not all be recovered; the next start tries again")
-
-
-def redelivered_ids(journals: Path) -> frozenset[str]:
-    """Return all ids in messages that will still be executed.
-
-    Args:
-        journals: the directory of the bus's journals; no process may listen yet under the names of the processes that ended.
-    """
-    return frozenset(found.decode() for frame in journal.unbegun(journals) for found in _UUID.findall(frame))
 
 
 def _end_builds(admin: Any, cells: list[Any], later: frozenset[str]) -> None:

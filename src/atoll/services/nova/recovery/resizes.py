@@ -8,9 +8,10 @@ for ever, and a resize whose confirmation was accepted cannot be confirmed again
 - afterwards, the server goes to ERROR, as with any other failure there, because only a message held the next step;
 - a resize that lacked only the change of the server's state is completed;
 - a confirmation is repeated: each of its steps is idempotent;
-- allocations of migrations that have ended are released.
+- the allocation of a migration that has ended goes back to a server that holds none, and is released otherwise.
 
-A site's servers are resized on their own host (`atoll.services.patches.nova.current_host_filter`).
+Servers whose resize the bus will continue, because it delivers a cast again, are left to it. A site's servers are resized on their own
+host (`atoll.services.patches.nova.current_host_filter`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from nova import exception, objects
 from nova.compute import manager, task_states, utils, vm_states
 from oslo_log import log
 from oslo_utils import timeutils
+
+from atoll.services.nova.recovery.redelivery import Redelivery
 
 LOG = log.getLogger(__name__)
 
@@ -41,33 +44,53 @@ KINDS = ("migration", "resize")
 MOVED = (task_states.RESIZE_MIGRATED, task_states.RESIZE_FINISH, task_states.RESIZE_REVERTING)
 """Task states of a server whose disk was moved, or is being moved back."""
 
+METHODS = (
+    "migrate_server",
+    "prep_resize",
+    "resize_instance",
+    "finish_resize",
+    "confirm_resize",
+    "revert_resize",
+    "finish_revert_resize",
+)
+"""Methods of the conductor and of nova-compute whose casts are the steps of a resize."""
 
-def recover(compute: manager.ComputeManager, context: Any) -> None:
+
+def recover(compute: manager.ComputeManager, context: Any, redelivery: Redelivery) -> None:
     """Recover interrupted resizes and cold migrations.
 
     Args:
         compute: the manager, after its `init_host`, which does upstream's part.
         context: an administrator's context.
+        redelivery: the casts that Nova will still execute.
     """
-    for migration in _migrations(compute, context, BEGUN):
-        _recover(_end, compute, context, migration)
-    for migration in _migrations(compute, context, FINISHED):
-        _recover(_finish, compute, context, migration)
-    for migration in _migrations(compute, context, CONFIRMED):
-        _recover(_confirm, compute, context, migration)
-    _recover(_release, compute, context, None)
+    later = redelivery.ids(METHODS)
+    for states, step in ((BEGUN, _end), (FINISHED, _finish), (CONFIRMED, _confirm)):
+        for migration in _migrations(compute, context, states, later):
+            _recover(step, compute, context, migration)
+    for migration in _holding(compute, context, _migrations(compute, context, ENDED, later)):
+        _recover(_release, compute, context, migration)
 
 
 def _recover(step: Any, compute: manager.ComputeManager, context: Any, migration: Any) -> None:
     try:
         step(compute, context, migration)
     except Exception:
-        LOG.exception("migration %s, which the end of Nova interrupted, could not be recovered", migration.uuid if migration else "")
+        LOG.exception("migration %s, which the end of Nova interrupted, could not be recovered", migration.uuid)
 
 
-def _migrations(compute: manager.ComputeManager, context: Any, states: tuple[str, ...]) -> list[Any]:
+def _migrations(compute: manager.ComputeManager, context: Any, states: tuple[str, ...], later: frozenset[str]) -> list[Any]:
     found = objects.MigrationList.get_by_filters(context, {"host": compute.host, "status": list(states)})
-    return [migration for migration in found if migration.migration_type in KINDS and migration.source_compute == compute.host]
+    own = [migration for migration in found if migration.migration_type in KINDS and migration.source_compute == compute.host]
+    return [migration for migration in own if migration.instance_uuid not in later]
+
+
+def _holding(compute: manager.ComputeManager, context: Any, migrations: list[Any]) -> list[Any]:
+    """Return the migrations that hold resources of the host; Placement is asked once for each of its nodes."""
+    held: set[str] = set()
+    for node in objects.ComputeNodeList.get_all_by_host(context, compute.host) if migrations else ():
+        held.update(compute.reportclient.get_allocations_for_resource_provider(context, node.uuid).allocations)
+    return [migration for migration in migrations if migration.uuid in held]
 
 
 def _instance(context: Any, migration: Any) -> Any:
@@ -111,9 +134,14 @@ def _confirm(compute: manager.ComputeManager, context: Any, migration: Any) -> N
     compute.confirm_resize(context, instance, migration)
 
 
-def _release(compute: manager.ComputeManager, context: Any, _migration: None) -> None:
-    ended = {migration.uuid for migration in _migrations(compute, context, ENDED)}
-    for node in objects.ComputeNodeList.get_all_by_host(context, compute.host) if ended else ():
-        held = compute.reportclient.get_allocations_for_resource_provider(context, node.uuid).allocations
-        for consumer in held.keys() & ended:
-            compute.reportclient.delete_allocation_for_instance(context, consumer, consumer_type="migration", force=True)
+def _release(compute: manager.ComputeManager, context: Any, migration: Any) -> None:
+    """Release what a migration that has ended holds in Placement; a server that holds nothing gets it back.
+
+    Nothing holds a server's resources if Placement ended after it had moved them to the migration, and Nova did not learn of it.
+    """
+    client = compute.reportclient
+    instance = _instance(context, migration)
+    if instance is not None and instance.host == compute.host and not client.get_allocations_for_consumer(context, instance.uuid):
+        compute._revert_allocation(context, instance, migration)
+    else:
+        client.delete_allocation_for_instance(context, migration.uuid, consumer_type="migration", force=True)

@@ -14,16 +14,13 @@ Tasks whose message the bus redelivers are left to the bus. Resizes have a modul
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from nova import objects
 from nova.compute import manager, task_states
-from nova.conf import CONF
 from oslo_log import log
 
-from atoll.bus.options import GROUP
-from atoll.services.nova.recovery.requests import redelivered_ids
+from atoll.services.nova.recovery.redelivery import Redelivery
 
 LOG = log.getLogger(__name__)
 
@@ -83,14 +80,15 @@ ELSEWHERE = frozenset(
 """Task states that upstream or `resizes` recovers."""
 
 
-def recover(compute: manager.ComputeManager, context: Any) -> None:
+def recover(compute: manager.ComputeManager, context: Any, redelivery: Redelivery) -> None:
     """Recover the interrupted tasks of the host's servers.
 
     Args:
         compute: the manager, after its `init_host` and before it receives messages.
         context: an administrator's context.
+        redelivery: the casts that Nova will still execute.
     """
-    later = _redelivered_ids()
+    later = redelivery.ids()
     for instance in objects.InstanceList.get_by_host(context, compute.host, expected_attrs=["info_cache", "metadata", "system_metadata"]):
         if instance.uuid in later:
             continue
@@ -98,11 +96,6 @@ def recover(compute: manager.ComputeManager, context: Any) -> None:
             _recover(compute, context, instance)
         except Exception:
             LOG.exception("Its task, which the end of Nova interrupted, could not be recovered", instance=instance)
-
-
-def _redelivered_ids() -> frozenset[str]:
-    journals = getattr(getattr(CONF, GROUP, None), "journal_dir", None)
-    return redelivered_ids(Path(journals)) if journals else frozenset()
 
 
 def _recover(compute: manager.ComputeManager, context: Any, instance: Any) -> None:

@@ -157,6 +157,17 @@ PATCHES = (
         },
     ),
     Patch(
+        "nova-placement-moves",
+        "nova",
+        PatchKind.WRAPPER,
+        ("nova.scheduler.client.report.SchedulerReportClient.move_allocations",),
+        "If Placement is killed before it answers a move of allocations, the server holds nothing, and its ended migration all of it.",
+        f"{_MODULE}placement_moves",
+        f"{_TESTS}test_placement_moves.py::test_a_move_is_finished_when_placement_is_there_again",
+        f"{_TESTS}test_placement_moves.py::test_upstream_gives_up",
+        sources={"nova/scheduler/client/report.py:SchedulerReportClient.move_allocations": "e4cb76bb"},
+    ),
+    Patch(
         "nova-image-schema",
         "python-glanceclient",
         PatchKind.WRAPPER,

@@ -21,6 +21,7 @@ CUT_SHORT = """
     from oslo_utils import uuidutils
     from atoll.services.patches.nova import failed_builds
     from atoll.services.nova.recovery import requests
+    from atoll.services.nova.recovery.redelivery import Redelivery
 
     failed_builds.install()  # as nova.py does, before requests are settled
     objects.register_all()
@@ -97,16 +98,15 @@ CUT_SHORT = """
         "request deleted": made(),
         "request deleted, coming": made(),
     }
-    coming = frozenset(uuid for name, uuid in servers.items() if name.endswith("coming"))
+    redelivery = Redelivery(tuple(uuid.encode() for name, uuid in servers.items() if name.endswith("coming")))
     released = []
     client = SimpleNamespace(delete_allocation_for_instance=lambda _context, uuid, force: released.append(uuid))
 
     def settled():
         with mock.patch.object(report, "report_client_singleton", lambda: client), \\
                 mock.patch.object(manager.ComputeTaskManager, "__init__", lambda self: setattr(self, "host", "paris")), \\
-                mock.patch.object(compute_utils, "notify_about_compute_task_error"), mock.patch.object(utils.rpc, "get_notifier"), \\
-                mock.patch.object(requests, "redelivered_ids", lambda _journals: coming):
-            requests.recover(SimpleNamespace(transport_url="zenoh:///", data=root))
+                mock.patch.object(compute_utils, "notify_about_compute_task_error"), mock.patch.object(utils.rpc, "get_notifier"):
+            requests.recover(SimpleNamespace(transport_url="zenoh:///", data=root), redelivery)
 
     def held(uuid):
         try:

@@ -9,6 +9,7 @@ CUT_SHORT = """
     from nova.compute import manager, task_states, vm_states
     from oslo_utils import uuidutils
     from atoll.services.nova.recovery import resizes
+    from atoll.services.nova.recovery.redelivery import Redelivery
 
     held = {}
     class Placement:
@@ -61,11 +62,19 @@ CUT_SHORT = """
         "confirmed": made(vm_states.ACTIVE, None, "confirmed"),
         "live": made(vm_states.ACTIVE, task_states.MIGRATING, "running", kind="live-migration"),
         "elsewhere": made(vm_states.ACTIVE, None, "pre-migrating", host="lyon"),
+        "failed": made(vm_states.ACTIVE, None, "error"),
+        "failed and emptied": made(vm_states.ACTIVE, None, "error"),
+        "prepared, coming": made(vm_states.ACTIVE, task_states.RESIZE_PREP, "pre-migrating"),
+        "moved, coming": made(vm_states.ACTIVE, task_states.RESIZE_MIGRATED, "post-migrating"),
+        "other cast coming": made(vm_states.ACTIVE, None, "pre-migrating"),
     }
+    del held[servers["failed and emptied"][0]]
+    coming = [("prep_resize", "prepared, coming"), ("finish_resize", "moved, coming"), ("reboot_instance", "other cast coming")]
+    redelivery = Redelivery(tuple(f'{{"method":"{method}","args":"{servers[name][0]}"}}'.encode() for method, name in coming))
     compute, found = Host(), []
     for _start in range(2):
         with mock.patch.object(objects.ComputeNodeList, "get_all_by_host", lambda _context, _host: [SimpleNamespace(uuid="n")]):
-            resizes.recover(compute, admin)
+            resizes.recover(compute, admin, redelivery)
         result = {}
         for name, (server, migration) in servers.items():
             row = objects.Instance.get_by_uuid(admin, server)
@@ -96,6 +105,11 @@ def found():
         ("confirmed", ["active", None, "confirmed", "new", None]),
         ("live", ["active", "migrating", "running", "new", "old"]),
         ("elsewhere", ["active", None, "pre-migrating", "new", "old"]),
+        ("failed", ["active", None, "error", "new", None]),
+        ("failed and emptied", ["active", None, "error", "old", None]),
+        ("prepared, coming", ["active", "resize_prep", "pre-migrating", "new", "old"]),
+        ("moved, coming", ["active", "resize_migrated", "post-migrating", "new", "old"]),
+        ("other cast coming", ["active", None, "error", "old", None]),
     ],
 )
 def test_interrupted_resizes_are_settled_and_others_left_alone(found, name, then):

@@ -9,6 +9,7 @@ CUT_SHORT = """
     from nova.objects import fields
     from oslo_utils import uuidutils
     from atoll.services.nova.recovery import tasks
+    from atoll.services.nova.recovery.redelivery import Redelivery
 
     def made(task_state, host="paris"):
         flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
@@ -25,8 +26,7 @@ CUT_SHORT = """
     servers["elsewhere"] = made(task_states.PAUSING, "lyon")
     servers["later"] = made(task_states.PAUSING)
     compute = mock.Mock(host="paris")
-    with mock.patch.object(tasks, "_redelivered_ids", lambda: frozenset({servers["later"]})):
-        tasks.recover(compute, admin)
+    tasks.recover(compute, admin, Redelivery((servers["later"].encode(),)))
     again = {name: [call.args[1].uuid for call in getattr(compute, name).call_args_list] for name in tasks.AGAIN.values()}
     names = {uuid: name for name, uuid in servers.items()}
     tell({
