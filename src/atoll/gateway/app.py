@@ -35,6 +35,7 @@ from atoll.gateway.lists.server_cache import ServerCache
 from atoll.gateway.lists.unreachable_servers import UnreachableServers
 from atoll.gateway.local import LocalServices
 from atoll.gateway.options import CONTROL_SOCKET, Options
+from atoll.gateway.overlays import OverlayBases
 from atoll.gateway.request.body import whole
 from atoll.gateway.request.requester import Requesters
 from atoll.gateway.sites import Sites
@@ -93,7 +94,9 @@ class GatewayApp:
         self._consoles = Consoles(self._sites, options.host)
         self._zones = Zones(options, self._sites, self._mesh)
         self._gateway = Gateway(self._sites, self._mesh, self._collaborators(trust))
-        extensions = Extensions(self._consoles, EdgeDiscovery(options, self._sites, self._zones), self._freshness, self._extend_peer_port)
+        self._bases = OverlayBases(self._sites, self._bringer, trust)
+        edge = EdgeDiscovery(options, self._sites, self._zones)
+        extensions = Extensions(self._consoles, edge, self._bases, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self._mesh, extensions)
         self._control = ControlServer(
             options.sockets / CONTROL_SOCKET, self._handlers(), name="the gateway", invalid="gateway.failed", failed="gateway.failed"
@@ -141,6 +144,7 @@ class GatewayApp:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._bases.stop()
         await self._bringer.stop()
         await self._sites.stop()
         await self._mesh.stop()

@@ -7,7 +7,7 @@ that it was made from (`overlays`).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,9 @@ class Images(Protocol):
 
     def with_property(self, name: str, value: str) -> list[Mapping[str, Any]]:
         """Return the images that the caller can read and that have a property."""
+
+    def bring_base(self, overlay: str, wrong: Collection[str]) -> None:
+        """Have another image that may be the base of an overlay brought to this site; raise `OverlayRefusal` if that fails."""
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""
@@ -117,9 +120,7 @@ class Disks:
         """
         overlay = read_overlay(image)
         keys = trusted_keys(overlay, caller.project, caller.metadata)
-        bases = read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)[:MOST_BASES]
-        if not bases:
-            raise OverlayRefusal(_missing(overlay))
+        bases = _bases(images, overlay, caller) or _brought(images, overlay, caller)
         for base in bases:
             there = self._there({key: base.launch(overlay, key) for key in keys})
             if there is not None:
@@ -130,7 +131,11 @@ class Disks:
         try:
             task = _Task(overlay, keys, images, min(most or self._limit, self._limit), directory)
             with ExitStack() as stack:
-                yield self._first(task, bases, stack)
+                try:
+                    disk = self._first(task, bases, stack)
+                except WrongBase as wrong:
+                    disk = self._first(task, _brought(images, overlay, caller, bases, wrong), stack)
+                yield disk
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -248,8 +253,33 @@ class _Task:
         return self.directory / "disk"
 
 
-def _missing(overlay: Overlay) -> str:
-    text = f"no image that you can use at this site is the overlay's base {overlay.base[:16]}: "
-    if overlay.base_image:
-        return f"{text}keep image {overlay.base_image} here (atoll_keep), or `atoll cloudlet upload` the base"
-    return f"{text}`atoll cloudlet upload` it, or have its owner share it"
+def _bases(images: Images, overlay: Overlay, caller: Caller) -> list[Base]:
+    """Return the images of this site that may be the base of an overlay."""
+    return read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)[:MOST_BASES]
+
+
+def _brought(images: Images, overlay: Overlay, caller: Caller, tried: Collection[Base] = (), wrong: WrongBase | None = None) -> list[Base]:
+    """Return images that may be the base of an overlay, after another site's image was brought.
+
+    Args:
+        images: the images of the caller.
+        overlay: the overlay.
+        caller: the creator of the server.
+        tried: images of this site whose data are not the base.
+        wrong: what was wrong with the last of them.
+
+    Raises:
+        OverlayRefusal: no image can be brought.
+    """
+    names = {base.data.image for base in tried}
+    try:
+        images.bring_base(overlay.data.image, names)
+    except OverlayRefusal as error:
+        raise wrong or error from None
+    found = read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)
+    bases = [base for base in found if base.data.image not in names][: 1 if names else MOST_BASES]
+    if not bases:
+        raise wrong or OverlayRefusal(
+            f"no image that you can use is the overlay's base {overlay.base[:16]}: `atoll cloudlet upload` it, or have its owner share it"
+        )
+    return bases

@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,18 @@ class Readable:
 
     def __init__(self, *found: dict[str, Any]) -> None:
         self.found, self.fetched = list(found), []
+        self.elsewhere: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, set[str]]] = []
         self.check = lambda _path: None
 
     def with_property(self, name: str, value: str) -> list[Mapping[str, Any]]:
         return [each for each in self.found if each["properties"].get(name) == value]
+
+    def bring_base(self, overlay: str, wrong: Collection[str]) -> None:
+        self.asked.append((overlay, set(wrong)))
+        if not self.elsewhere:
+            raise OverlayRefusal("no site that can be reached has an image that you can use as the overlay's base")
+        self.found.append(self.elsewhere.pop(0))
 
     def fetch(self, image: str, path: Path) -> None:
         self.fetched.append(image)
@@ -120,9 +128,38 @@ def test_first_server_fetches_both_and_the_next_ones_nothing(site):
 
 def test_base_that_the_caller_cannot_read_now_is_not_used_from_the_cache(site):
     site.boot(Readable(base()))
-    site.refused(Readable(), "no image that you can use at this site is the overlay's base dddddddddddddddd: `atoll cloudlet upload` it")
-    hinted = overlay(**{overlays.BASE_IMAGE: "0" * 36})
-    site.refused(Readable(), "keep image 000.* here", hinted)
+    site.refused(Readable(), "no site that can be reached has an image that you can use as the overlay's base")
+
+
+def test_base_of_another_site_is_brought_once(site):
+    images = Readable()
+    images.elsewhere = [base()]
+    name = site.boot(images)
+    assert site.boot(images) == name
+    assert (images.asked, images.fetched) == ([("o", set())], ["o", "i"])
+
+
+def test_image_that_was_brought_in_vain_is_refused(site):
+    """The gateway brings an image that another site calls the base, and the caller does not see it."""
+    images = Readable()
+    images.elsewhere = [base(**{overlays.DIGEST: "e" * 64})]
+    site.refused(images, "no image that you can use is the overlay's base dddddddddddddddd: `atoll cloudlet upload` it")
+
+
+def test_wrong_images_of_this_site_do_not_stand_in_the_way_of_the_base_of_another(site):
+    claim, second = base("claim", hashed="c" * 128), base("second", hashed="e" * 128)
+    site.worker.wrong = {each.name for each in read_bases([claim, second], read_overlay(overlay()), "mine")}
+    images = Readable(claim)
+    images.elsewhere = [second, base()]
+    site.refused(images, "image second: its content is another base")
+    assert site.boot(images)
+    assert images.asked == [("o", {"claim"}), ("o", {"claim", "second"})]
+
+
+def test_reason_of_a_wrong_image_is_told_if_no_site_has_a_right_one(site):
+    claim = base("claim", hashed="c" * 128)
+    site.worker.wrong = {each.name for each in read_bases([claim], read_overlay(overlay()), "mine")}
+    site.refused(Readable(claim), "image claim: its content is another base")
 
 
 def test_base_that_is_only_claimed_leads_to_no_image_of_the_cache(site):
