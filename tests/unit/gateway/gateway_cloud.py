@@ -23,7 +23,7 @@ from atoll.gateway.door.server import Extensions, GatewayServer
 from atoll.gateway.edge import EdgeDiscovery, Zones
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
-from atoll.gateway.overlays import OverlayBases
+from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.resolve import visibility
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_SERVICES, gateway_role
@@ -300,7 +300,8 @@ class Site:
             visibility.attach(application, sites=self.sites)
             zones.attach(application)
 
-        bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer())
+        launches = LaunchImages(self.sites, self.options.launch_images)
+        bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
         extensions = Extensions(self.consoles, EdgeDiscovery(self.options, self.sites, zones), bases, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])

@@ -7,6 +7,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from hashlib import sha512
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from bring_sites import Site, Sites, running
 
 from atoll.gateway.bring.trust import MemberTrust
 from atoll.gateway.edge import Door
-from atoll.gateway.overlays import OverlayBases, api
+from atoll.gateway.overlays import LaunchImages, OverlayBases, api
 from atoll.gateway.request.call import Reply
 
 DIGEST = "d" * 64
@@ -64,6 +65,16 @@ class Glance(Site):
             raise web.HTTPNotFound
         return web.json_response(image)
 
+    async def _upload(self, request: web.Request) -> web.Response:
+        answer = await super()._upload(request)
+        image = request.match_info["id"]
+        self.images[image] |= {
+            "size": len(self.data[image]),
+            "os_hash_algo": "sha512",
+            "os_hash_value": sha512(self.data[image]).hexdigest(),
+        }
+        return answer
+
     async def _token(self, request: web.Request) -> web.Response:
         token = request.headers["X-Subject-Token"]
         if token == "junk":
@@ -79,7 +90,7 @@ class Gateway:
     def __init__(self, sites: list[Glance], views: list[Sites], trust: MemberTrust) -> None:
         self.sites, self.view = sites, views[0]
         assert sites[0].bringer is not None
-        self.bases = OverlayBases(views[0], sites[0].bringer, trust)
+        self.bases = OverlayBases(views[0], sites[0].bringer, LaunchImages(views[0], Path("/nowhere")), trust)
 
     async def ask(self, overlay: str, *wrong: str, token: str = "ours", body: bytes | None = None, path: str | None = None) -> Reply:
         path = path or f"/cloudlet/v1/overlays/{overlay}/base"

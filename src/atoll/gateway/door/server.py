@@ -244,7 +244,7 @@ class GatewayServer:
 
         reply = await api.answer(request, Door(admit, body))
         # The body of a refused request may not have been read.
-        return await respond(request, reply, last=not reply.ok)
+        return await respond(request, reply, last=reply.status >= 300)
 
     def _admit(self, token: str, handler: Handler, limiter: ClientLimiter) -> str:
         """Count a request against the client's limits, and return the user of its token; empty if it has no token signed by a site.

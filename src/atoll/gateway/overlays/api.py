@@ -1,4 +1,7 @@
-"""The API by which nova-compute has the base of an overlay brought to this site: `POST /cloudlet/v1/overlays/IMAGE/base`.
+"""The API by which nova-compute gets what a site lacks to make the disk of an overlay, below `/cloudlet/v1/overlays/IMAGE`.
+
+`POST …/base` has the base of the overlay brought to this site. `POST …/launch-image` answers with the disk that base and overlay make, from
+the cache of another site, if that is there sooner than the base; otherwise with 404.
 
 The request has the token of the server's creator, and everything is done with it: any user could send the request as well, and would get
 nothing that the user has no right to. A transfer may take hours, so the gateway answers 202 after `WAIT_S`, and the same request waits
@@ -12,10 +15,11 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.references import IMAGE, Reference
@@ -24,12 +28,13 @@ from atoll.gateway.bring.trust import MemberTrust
 from atoll.gateway.edge import Door
 from atoll.gateway.faults import fault
 from atoll.gateway.overlays.bases import Claim, WantedBase, claims_elsewhere, claims_of, unused, wanted_base
+from atoll.gateway.overlays.launches import LaunchImages, valid_keys
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request import validation
 from atoll.gateway.request.call import Reply, Unreachable, json_reply
 from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.request.target import Refused
-from atoll.gateway.sites import Sites
+from atoll.gateway.sites import Sites, StreamedReply
 
 LOG = logging.getLogger(__name__)
 
@@ -54,7 +59,16 @@ MOST_WRONG = 16
 MOST_BYTES = 4096
 """Greatest size of a request's body in bytes."""
 
-_PATH = re.compile(r"/cloudlet/v1/overlays/([0-9a-f-]{36})/base")
+KEY = "X-Atoll-Key"
+"""Set in an answer with a disk: the name of the key that has signed the overlay, as the other site says."""
+
+SIZE = "X-Atoll-Size"
+"""Set in an answer with a disk: bytes of the disk without holes, as the other site says."""
+
+SECONDS = "X-Atoll-Expected-Seconds"
+"""Set in an answer with a disk: seconds that the transfer is expected to take, a decimal number."""
+
+_PATH = re.compile(r"/cloudlet/v1/overlays/([0-9a-f-]{36})/(base|launch-image)")
 _WRITERS = frozenset(("admin", "manager", "member"))
 
 _Key = tuple[str, str, str, frozenset[str]]
@@ -88,17 +102,19 @@ class _Order:
 
 
 class OverlayBases:
-    """Brings the bases of overlays to this site.
+    """Brings the bases of overlays to this site, or passes on launch images of other sites.
 
     Args:
         sites: sends requests to the sites.
         bringer: brings images.
+        launches: asks the other sites for launch images.
         trust: the trust in the other sites.
     """
 
-    def __init__(self, sites: Sites, bringer: Bringer, trust: MemberTrust | None = None) -> None:
+    def __init__(self, sites: Sites, bringer: Bringer, launches: LaunchImages, trust: MemberTrust | None = None) -> None:
         self._sites = sites
         self._bringer = bringer
+        self._launches = launches
         self._trust = trust or MemberTrust()
         self._tasks: dict[_Key, asyncio.Task[str]] = {}
 
@@ -109,7 +125,7 @@ class OverlayBases:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
+    async def answer(self, request: web.BaseRequest, door: Door) -> Reply | StreamedReply:
         """Answer a request, also a wrong one.
 
         Args:
@@ -125,7 +141,7 @@ class OverlayBases:
         except (BringRefused, Unreachable) as error:
             return fault("image", getattr(error, "status", 503), str(error), self._sites.here)
 
-    async def _answer(self, request: web.BaseRequest, door: Door) -> Reply:
+    async def _answer(self, request: web.BaseRequest, door: Door) -> Reply | StreamedReply:
         try:
             headers = heads.of_client(request.headers)
         except Refused:
@@ -135,11 +151,13 @@ class OverlayBases:
         await door.admit(token)
         path = _PATH.fullmatch(request.raw_path)
         if path is None or not is_uuid(path[1]) or request.method != "POST":
-            raise Refused(404, "there is no such operation: expected POST /cloudlet/v1/overlays/IMAGE/base")
+            raise Refused(404, "there is no such operation: expected POST /cloudlet/v1/overlays/IMAGE/base or …/launch-image")
         request_id = heads.request_id(headers.get(heads.REQUEST_ID))
         project = await self._confirm(token, request_id)
-        wrong = _wrong(await door.body(MOST_BYTES))
-        return await self._wait(_Order(ServiceClient(self._sites, token, request_id), path[1], project, wrong))
+        client, body = ServiceClient(self._sites, token, request_id), await door.body(MOST_BYTES)
+        if path[2] == "base":
+            return await self._wait(_Order(client, path[1], project, _wrong(body)))
+        return await self._launch(_Order(client, path[1], project, frozenset()), _keys(body))
 
     async def _confirm(self, token: str, request_id: str) -> str:
         """Return the project of a token whose user may create servers in it.
@@ -194,17 +212,55 @@ class OverlayBases:
             BringRefused: the base is at another site and can't be brought.
             Unreachable: a service of this site does not answer.
         """
-        here, client = self._sites.here, order.client
-        overlay = await client.look(here, Reference(IMAGE, order.overlay))
-        if overlay is None:
-            raise Refused(404, f"{here} has no active image {order.overlay} that you can read")
-        wanted = wanted_base(overlay, order.project)
-        if wanted is None:
-            raise Refused(409, f"image {order.overlay} is no overlay, or its property names no base")
-        if there := unused(await claims_of(client, here, wanted), order.wrong):
+        client, wanted = order.client, await self._wanted(order)
+        if there := unused(await claims_of(client, self._sites.here, wanted), order.wrong):
             return there[0].image
         claims, away = await claims_elsewhere(client, wanted, self._trust)
         return await self._first(client, unused(claims, order.wrong)[:MOST_TRIED]) or _nowhere(wanted, order.wrong, away)
+
+    async def _wanted(self, order: _Order) -> WantedBase:
+        """Return the base that an overlay needs.
+
+        Raises:
+            Refused: the user can read no such overlay at this site.
+            Unreachable: Glance does not answer.
+        """
+        overlay = await order.client.look(self._sites.here, Reference(IMAGE, order.overlay))
+        if overlay is None:
+            raise Refused(404, f"{self._sites.here} has no active image {order.overlay} that you can read")
+        wanted = wanted_base(overlay, order.project)
+        if wanted is None:
+            raise Refused(409, f"image {order.overlay} is no overlay, or its property names no base")
+        return wanted
+
+    async def _launch(self, order: _Order, keys: Sequence[str]) -> StreamedReply:
+        """Return the disk of a launch image from the site that sends it soonest, if that is sooner than the base.
+
+        Raises:
+            Refused: there is no such overlay or launch image, or the base is here sooner.
+            Unreachable: a service of this site, or the site with the launch image, does not answer.
+        """
+        client, wanted, rates = order.client, await self._wanted(order), self._bringer.images.rates
+        if await claims_of(client, self._sites.here, wanted):
+            raise Refused(404, "the overlay's base is at this site")
+        claims, _away = await claims_elsewhere(client, wanted, self._trust)
+        base_s = min((rates.seconds(claim.site, claim.size) for claim in claims), default=0.0)
+        offers = await self._launches.offers(client, order.overlay, keys) if claims else []
+        best = min(offers, key=lambda offer: rates.seconds(offer.site, offer.size), default=None)
+        if best is None or (expected_s := rates.seconds(best.site, best.size)) >= base_s:
+            raise Refused(404, "no site sends the launch image sooner than the overlay's base arrives")
+        LOG.info(
+            "%s: %s has a launch image of %d bytes, %.1f s away; the base, %.1f",
+            client.request_id,
+            best.site,
+            best.size,
+            expected_s,
+            base_s,
+        )
+        answer = await self._launches.open(client, order.overlay, best)
+        said = {KEY: best.key, SIZE: str(best.size), SECONDS: f"{expected_s:.1f}"}
+        answer.headers = CIMultiDict({"Content-Type": "application/octet-stream", **said})
+        return answer
 
     async def _first(self, client: ServiceClient, claims: Collection[Claim]) -> str | None:
         """Bring the first image that can be brought, and return its id; `None` if no site has one of them any more.
@@ -240,6 +296,22 @@ def _nowhere(wanted: WantedBase, wrong: Collection[str], away: Collection[str]) 
         shown = sorted(away)
         raise Refused(503, f"{text}, and {', '.join(shown[:3])}{' and others' if len(shown) > 3 else ''} can't be reached")
     raise Refused(404, text)
+
+
+def _keys(body: bytes) -> list[str]:
+    """Return the keys that a request's body names as trusted.
+
+    Raises:
+        Refused: the body is malformed.
+    """
+    try:
+        said = json.loads(body)
+        keys: list[str] = said["keys"] if said.keys() == {"keys"} and valid_keys(said["keys"]) else []
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        keys = []
+    if not keys:
+        raise Refused(400, 'the body of the request is malformed: expected {"keys": [KEY, …]}')
+    return keys
 
 
 def _wrong(body: bytes) -> frozenset[str]:

@@ -33,6 +33,9 @@ BASE_IMAGE = "atoll_cloudlet_base_image"
 DIGEST = "atoll_cloudlet_digest"
 """Property of a base: its digest, in hexadecimal."""
 
+MACHINE = "atoll_cloudlet_machine"
+"""Property of a base: the machine type of its description, if it has one."""
+
 MOST_LISTED = 50
 """Greatest number of images that a site is asked for."""
 
@@ -65,12 +68,18 @@ class Claim:
         image: the id of the image.
         owner: the project that owns the image.
         public: whether everybody can use the image.
+        size: bytes of its data.
+        hash: the algorithm and the hash of its data; empty if the site does not tell it.
+        machine: the machine type of the base; may be empty.
     """
 
     site: str
     image: str
     owner: str
     public: bool
+    size: int = 0
+    hash: str = ""
+    machine: str = ""
 
 
 def wanted_base(overlay: Mapping[str, Any], project: str) -> WantedBase | None:
@@ -151,7 +160,16 @@ def _claim(site: str, image: Mapping[str, Any], wanted: WantedBase) -> Claim | N
         return None
     if not isinstance(identifier, str) or not is_uuid(identifier) or not isinstance(owner, str):
         return None
-    return Claim(site, identifier, owner, image.get("visibility") == "public")
+    size, machine = image.get("size"), image.get(MACHINE, "")
+    if not isinstance(size, int) or size < 0 or not isinstance(machine, str):
+        return None
+    return Claim(site, identifier, owner, image.get("visibility") == "public", size, data_hash(image), machine)
+
+
+def data_hash(image: Mapping[str, Any]) -> str:
+    """Return the algorithm and the hash of an image's data, as Glance has computed them; empty if it has not."""
+    value = image.get("os_hash_value")
+    return f"{image.get('os_hash_algo')}:{value}" if isinstance(value, str) and value else ""
 
 
 def _counts(claim: Claim, wanted: WantedBase, trust: MemberTrust) -> bool:

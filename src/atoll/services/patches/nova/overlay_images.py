@@ -22,7 +22,7 @@ Whether upstream gains an extension point for other sources of images is an open
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from atoll.services import common
 from atoll.services.contract import Settings
 from atoll.services.nova.synthesis import overlays
 from atoll.services.nova.synthesis.disks import Caller, Disks
-from atoll.services.nova.synthesis.gateway_client import GatewayClient
+from atoll.services.nova.synthesis.gateway_client import GatewayClient, ServerCreator
 from atoll.services.nova.synthesis.overlays import OverlayRefusal
 from atoll.services.patches.nova import image_check
 
@@ -108,7 +108,17 @@ class CallersImages:
         token = str(self._context.auth_token or "")
         if not token:  # a request of Nova's own
             raise OverlayRefusal("the overlay's base is not at this site, and no user asks for it: reboot or rebuild the server")
-        self.gateway.bring_base(overlay, token, str(self._context.request_id), wrong)
+        self.gateway.bring_base(overlay, ServerCreator(token, str(self._context.request_id)), wrong)
+
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
+        """Fetch the disk of a launch image from another site, unverified and of at most `most` bytes; return False if there is none.
+
+        An administrator who rebuilds another project's server could read more there than the server's project.
+        """
+        token = str(self._context.auth_token or "")
+        if not token or str(self._context.project_id) != self._project:
+            return False
+        return self.gateway.fetch_launch(overlay, ServerCreator(token, str(self._context.request_id)), keys, path, most)
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""

@@ -39,11 +39,14 @@ PRELUDE = """
     calls, tasks = [], []
 
     class Gateway:
-        def bring_base(self, overlay, token, request_id, wrong):
-            calls.append(["bring", overlay, token, request_id, *wrong])
+        def bring_base(self, overlay, creator, wrong):
+            calls.append(["bring", overlay, creator.token, creator.request_id, *wrong])
             if "x" not in Glance.readable:
                 raise overlay_images.OverlayRefusal("no site has the base")
             Glance.readable["b"] = base
+        def fetch_launch(self, overlay, creator, keys, path, most):
+            calls.append(["fetch", overlay, creator.token, creator.request_id, *keys])
+            return False
 
     overlay_images.CallersImages.gateway = Gateway()
 
@@ -127,7 +130,7 @@ def test_root_disk_is_that_of_the_launch_image_and_read_as_the_caller(tmp_path):
 
 
 def test_base_is_brought_with_the_creators_token(tmp_path):
-    first, own, refused = run(
+    first, own, refused, foreign = run(
         """
     Glance.readable = {"o": overlay, "x": plain}
     first = boot(of_overlay(), "first")
@@ -137,12 +140,17 @@ def test_base_is_brought_with_the_creators_token(tmp_path):
         overlay_images.CallersImages(context, of_overlay()).bring_base("o", ())
     except overlay_images.OverlayRefusal as error:
         own = str(error)
-    tell([first, own, boot(of_overlay(), "second")])
+    other = types.SimpleNamespace(project_id="admins", auth_token="t", request_id="req")
+    calls.clear()
+    foreign = overlay_images.CallersImages(other, of_overlay()).fetch_launch("o", (), here / "x", 1) or bool(calls)
+    tell([first, own, boot(of_overlay(), "second"), foreign])
     """,
         tmp_path,
     )
     listed = ["list", "atoll_cloudlet_digest", "status", "mine"]
-    assert first[2:6] == [["get", "o", "mine"], listed, ["bring", "o", "of mine", "req"], listed]
+    assert first[2:5] == [["get", "o", "mine"], listed, ["fetch", "o", "of mine", "req", "ed25519:" + "1" * 64]]
+    assert first[5:7] == [["bring", "o", "of mine", "req"], listed]
+    assert foreign is False, "an administrator's right is none of the server's project"
     assert own == "the overlay's base is not at this site, and no user asks for it: reboot or rebuild the server"
     assert refused[0] == "no site has the base"
 
