@@ -96,7 +96,7 @@ class GatewayApp:
         self._gateway = Gateway(self._sites, self._mesh, self._collaborators(trust))
         self._launches = LaunchImages(self._sites, options.launch_images)
         self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
-        edge = EdgeDiscovery(options, self._sites, self._zones)
+        edge = EdgeDiscovery(options, self._sites, self._zones, self._launches.holding)
         extensions = Extensions(self._consoles, edge, self._bases, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self._mesh, extensions)
         self._control = ControlServer(

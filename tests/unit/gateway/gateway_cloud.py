@@ -296,13 +296,17 @@ class Site:
         self.consoles = Consoles(self.sites, self.options.host, self.directory / "novnc")
         zones = Zones(self.options, self.sites, self.mesh, lambda: self.now_s)
 
+        launches = LaunchImages(self.sites, self.options.launch_images)
+
         def extend(application: web.Application) -> None:
             visibility.attach(application, sites=self.sites)
             zones.attach(application)
+            launches.attach(application)
 
-        launches = LaunchImages(self.sites, self.options.launch_images)
         bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
-        extensions = Extensions(self.consoles, EdgeDiscovery(self.options, self.sites, zones), bases, self.freshness, extend)
+        extensions = Extensions(
+            self.consoles, EdgeDiscovery(self.options, self.sites, zones, launches.holding), bases, self.freshness, extend
+        )
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
 

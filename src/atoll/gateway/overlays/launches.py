@@ -48,8 +48,20 @@ WRITE_S = 30.0
 STREAMS = 2
 """Greatest number of disks that are sent at the same time."""
 
+QUESTIONS = 8
+"""Greatest number of questions at the same time what a site holds: each of them leads to requests of its Glance."""
+
 MOST_KEYS = 8
 """Greatest number of keys that a request names."""
+
+HOLDING = "/atoll/holdings/{overlay}"
+"""Path at the peer port by which another gateway asks what this site holds of an overlay."""
+
+KEYS = "atoll_cloudlet_key"
+"""Property of an overlay: the names of keys, of which one has signed it, separated by commas."""
+
+LAUNCH, BASE, NOTHING = range(3)
+"""Ranks of a site by its holding of an overlay, for a user who may read it: the launch image, the base, or neither."""
 
 _KEY = re.compile(r"ed25519:[0-9a-f]{64}|p256:0[23][0-9a-f]{64}")
 
@@ -69,6 +81,25 @@ class Offer:
     size: int
 
 
+@dataclass(frozen=True)
+class _Readable:
+    """The data of an overlay and its bases that a user can read at this site.
+
+    Attributes:
+        data: the algorithm and the hash of the overlay's data; empty if the user can't read them.
+        bases: the names in the cache of the images that may be its base.
+        keys: the names of keys, as a property of the overlay says.
+    """
+
+    data: str
+    bases: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def names(self, key: str) -> list[str]:
+        """Return the names in the cache of the launch images from an overlay that a key has signed."""
+        return [cached_launch(base, self.data, key) for base in self.bases]
+
+
 def valid_keys(keys: Any) -> bool:
     """Return whether a value is a list of some names of keys."""
     return isinstance(keys, list) and 0 < len(keys) <= MOST_KEYS and all(isinstance(key, str) and _KEY.fullmatch(key) for key in keys)
@@ -86,11 +117,50 @@ class LaunchImages:
         self._sites = sites
         self._cache = cache
         self._streams = asyncio.Semaphore(STREAMS)
+        self._asking = asyncio.Semaphore(QUESTIONS)
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
         application.router.add_get(PATH, self._offer)
         application.router.add_get(f"{PATH}/data", self._send)
+        application.router.add_get(HOLDING, self._tell)
+
+    async def holding(self, site: str, token: str, request_id: str, overlay: str) -> int:
+        """Return what a site holds of an overlay: `LAUNCH`, `BASE`, or `NOTHING`, which is also the answer without a right to it.
+
+        Args:
+            site: this site or another one.
+            token: the user's token.
+            request_id: the id of the user's request.
+            overlay: the id of the overlay's image.
+        """
+        if not is_uuid(overlay):
+            return NOTHING
+        client = ServiceClient(self._sites, token, request_id)
+        try:
+            async with self._asking:
+                if site == self._sites.here:
+                    return await self._holding(client, overlay)
+                call = to_gateway("GET", f"/atoll/holdings/{overlay}", headers={"X-Auth-Token": token})
+                reply = await self._sites.send(site, call.with_(request_id=request_id), OFFER_S)
+            said = reply.json()["holding"] if reply.status == 200 else NOTHING
+        except (Unreachable, Refused, ValueError, KeyError, TypeError) as error:
+            LOG.info("%s: %s can't be asked what it holds of an overlay: %s", request_id, site, error)
+            said = NOTHING
+        return LAUNCH if said == LAUNCH else BASE if said == BASE else NOTHING
+
+    async def _holding(self, client: ServiceClient, overlay: str) -> int:
+        readable = await self._readable(client, overlay)
+        for name in (name for key in readable.keys for name in readable.names(key)):
+            with launch_files.held(self._cache, name) as file:
+                if file is not None:
+                    return LAUNCH
+        return BASE if readable.bases else NOTHING
+
+    async def _tell(self, request: web.Request) -> web.StreamResponse:
+        client = self._client(request)
+        holding = await self.holding(self._sites.here, client.token, client.request_id, request.match_info["overlay"])
+        return web.json_response({"holding": holding if client.token else NOTHING})
 
     async def offers(self, client: ServiceClient, overlay: str, keys: Sequence[str]) -> list[Offer]:
         """Return the offers of the other sites that can be reached.
@@ -152,21 +222,34 @@ class LaunchImages:
             web.HTTPServiceUnavailable: Glance does not answer.
         """
         overlay, keys = request.match_info["overlay"], request.query.get("keys", "").split(",")
-        token = request.headers.get("X-Auth-Token", "")
-        if not token or not is_uuid(overlay) or not valid_keys(keys):
+        client = self._client(request)
+        if not client.token or not is_uuid(overlay) or not valid_keys(keys):
             raise web.HTTPNotFound
-        client = ServiceClient(self._sites, token, valid_request_id(request.headers.get(REQUEST_ID)))
-        here = self._sites.here
         try:
-            shown = await client.look(here, Reference(IMAGE, overlay))
-            wanted = wanted_base(shown, "") if shown is not None else None
-            claims = await claims_of(client, here, wanted) if wanted is not None else []
+            readable = await self._readable(client, overlay)
         except (Unreachable, Refused) as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from error
+        return [(key, name) for key in keys for name in readable.names(key)]
+
+    def _client(self, request: web.Request) -> ServiceClient:
+        token = request.headers.get("X-Auth-Token", "")
+        return ServiceClient(self._sites, token, valid_request_id(request.headers.get(REQUEST_ID)))
+
+    async def _readable(self, client: ServiceClient, overlay: str) -> _Readable:
+        """Return the data of an overlay and of its bases that the user can read at this site.
+
+        Raises:
+            Unreachable: Glance does not answer.
+        """
+        here = self._sites.here
+        shown = await client.look(here, Reference(IMAGE, overlay))
+        wanted = wanted_base(shown, "") if shown is not None else None
         if wanted is None or not (data := data_hash(shown)):
-            raise web.HTTPNotFound
-        bases = [cached_base(claim.hash, wanted.digest, claim.machine) for claim in claims if claim.hash]
-        return [(key, cached_launch(base, data, key)) for key in keys for base in bases]
+            return _Readable("", (), ())
+        claims = await claims_of(client, here, wanted)
+        bases = tuple(cached_base(claim.hash, wanted.digest, claim.machine) for claim in claims if claim.hash)
+        keys = [key.strip() for key in str(shown.get(KEYS, "")).split(",")]
+        return _Readable(data, bases, tuple(keys) if valid_keys(keys) else ())
 
 
 def _question(client: ServiceClient, overlay: str, keys: Sequence[str], more: str = "") -> Any:
