@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 _SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:atoll:identity")
@@ -83,3 +84,40 @@ def local_endpoint(site: str, service: str, interface: str) -> str:
 
 GATEWAY_PROJECT = identifier("project", "service")
 """The project of the gateways' accounts; it owns the RBAC policies that a gateway creates."""
+
+
+def cached_base(data: str, digest: str, machine: str) -> str:
+    """Return the name of a base in a site's cache: 64 hexadecimal digits, which only those can compute who know the hash of its data.
+
+    Args:
+        data: the algorithm and the hash of the image's data, as Glance has computed them.
+        digest: the digest of the base.
+        machine: the machine type of its description; may be empty.
+    """
+    return _joined("base", data, digest, machine)
+
+
+def cached_launch(base: str, overlay: str, key: str) -> str:
+    """Return the name of a launch image in a site's cache.
+
+    Args:
+        base: the name of the base (`cached_base`).
+        overlay: the algorithm and the hash of the data of the overlay's image.
+        key: the name of the key that has signed the overlay.
+    """
+    return _joined("launch", base, overlay, key)
+
+
+def fetched_launch(overlay: str, key: str) -> str:
+    """Return the name of the disk of a launch image that another site has sent; its content follows from the signed overlay alone.
+
+    Args:
+        overlay: the algorithm and the hash of the data of the overlay's image.
+        key: the name of the key that has signed the overlay.
+    """
+    return _joined("fetched launch", overlay, key)
+
+
+def _joined(*words: str) -> str:
+    """Return 64 hexadecimal digits that differ if any of the words does."""
+    return hashlib.sha256("".join(f"{len(word)}:{word}" for word in ("atoll cloudlet", *words)).encode()).hexdigest()

@@ -23,6 +23,7 @@ from atoll.gateway.door.listener import Handler
 from atoll.gateway.door.server import MAX_BODY, Extensions, GatewayServer
 from atoll.gateway.edge import EdgeDiscovery, Zones
 from atoll.gateway.options import Options
+from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.request import body
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Call, Reply, json_reply
@@ -209,9 +210,11 @@ class Port:
         mesh: Any = SimpleNamespace(site_of_fingerprint=lambda _: "lyon", members=dict, reachable=list, rtt_ms=lambda *_: None)
         gateway: Any = Gateway()
         freshness: Any = NoFreshness()
-        extensions = Extensions(
-            Consoles(sites, "192.0.2.2", directory), EdgeDiscovery(options, sites, Zones(options, sites, mesh)), freshness, self._extend
+        edge, bases = (
+            EdgeDiscovery(options, sites, Zones(options, sites, mesh)),
+            OverlayBases(sites, gateway, LaunchImages(sites, directory)),
         )
+        extensions = Extensions(Consoles(sites, "192.0.2.2", directory), edge, bases, freshness, self._extend)
         self._whole = GatewayServer(options, gateway, mesh, extensions, self._limits)
         servers._fingerprint = lambda _request: "lyon's"
         runner = self._whole._peer_runner if self._peer else self._whole._public_runner

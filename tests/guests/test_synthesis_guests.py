@@ -142,7 +142,7 @@ def test_base_of_another_project_is_not_reached_by_its_digest(cloud, paris, made
     paris.api = cloud.api_inside("paris", "stranger", PASSWORD, "other")
     try:
         told = fault(paris, made.overlay)
-        assert told.startswith("no image that you can use at this site is the overlay's base "), told
+        assert told.startswith("no site that can be reached has an image that you can use as the overlay's base "), told
         claim = {"name": "claim", "disk_format": "raw", "container_format": "bare"}
         shown = paris.api.expect("image", "GET", f"/v2/images/{made.overlay}")
         image = paris.api.expect("image", "POST", "/v2/images", claim | {"atoll_cloudlet_digest": shown["atoll_cloudlet_base"]})["id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from uuid import UUID
 
 import click
 from click.shell_completion import CompletionItem
@@ -37,8 +38,11 @@ def _complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: st
     "--cloud", metavar="NAME", shell_complete=_complete_cloud, help="The cloud in clouds.yaml. [default: OS_CLOUD, or OS_AUTH_URL …]"
 )
 @click.option("--device", type=_Address(), metavar="ADDRESS", help="The device's address. [default: the device that asks]")
+@click.option(
+    "--overlay", type=click.UUID, metavar="ID", help="Prefer a near site that holds the base or the launch image of this overlay."
+)
 @json_option
-def command(cloud: str | None, device: IPv4Address | IPv6Address | None, *, as_json: bool) -> None:
+def command(cloud: str | None, device: IPv4Address | IPv6Address | None, overlay: UUID | None, *, as_json: bool) -> None:
     """Print the site that is nearest to a device and takes another server.
 
     The site's gateway that the credentials name is asked (CAMARA Simple Edge Discovery). Only a role that the operator names asks about
@@ -46,7 +50,7 @@ def command(cloud: str | None, device: IPv4Address | IPv6Address | None, *, as_j
     """
     from atoll.cloudlet.find import find
 
-    zone = find(cloud, device)
+    zone = find(cloud, device, str(overlay) if overlay else None)
     if as_json:
         print_json(zone.data())
     else:

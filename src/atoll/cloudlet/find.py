@@ -20,6 +20,9 @@ from atoll.errors import AtollError
 
 PATH = "/simple-edge-discovery/v2/retrieve-closest-edge-cloud-zone"
 
+OVERLAY = "X-Atoll-Overlay"
+"""Header with the id of the image of an overlay from which a server is to be started."""
+
 TIMEOUT_S = 30
 """Seconds to wait for the gateway's answer; it may ask sites over slow links."""
 
@@ -50,12 +53,13 @@ class Zone:
         return asdict(self)
 
 
-def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = None) -> Zone:
+def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = None, overlay: str | None = None) -> Zone:
     """Return the site nearest to a device.
 
     Args:
         cloud: the name of a cloud in clouds.yaml; `None` means `OS_CLOUD`, or else the variables `OS_…`.
         device: the device's address; `None` means the device that asks.
+        overlay: the id of the image of an overlay; of sites that are about as near, one that holds its base or launch image is returned.
 
     Raises:
         AtollError: `discovery.credentials`, `discovery.refused` or `discovery.unreachable`.
@@ -70,7 +74,7 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
         answer = config.get_session().post(
             found[1] + PATH,
             json={} if device is None else {"device": _identifier(device)},
-            headers={"x-correlator": str(uuid.uuid4())},
+            headers={"x-correlator": str(uuid.uuid4())} | ({OVERLAY: overlay} if overlay else {}),
             raise_exc=False,
             redirect=False,
             timeout=TIMEOUT_S,

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.cloudlet import image, sparse
+from atoll.cloudlet import image, launch_stream, sparse
 from atoll.cloudlet.apply import apply, check_base
 from atoll.cloudlet.base import make_base, part_size
 from atoll.cloudlet.cache import LaunchCache, occupied
@@ -99,6 +99,63 @@ class LaunchTask:
     target: Path
 
 
+@dataclass(frozen=True)
+class FetchedTask:
+    """A disk that another site has sent, and that is to be verified.
+
+    Attributes:
+        stream: the file with its records (`launch_stream`).
+        overlay: the file of the overlay.
+        title: the overlay's name, for errors.
+        keys: the names of the keys that count.
+        base: the digest of the base that the overlay's property names.
+        most: most bytes of the disk.
+        directory: a directory for files of the task.
+        target: the file to make.
+    """
+
+    stream: Path
+    overlay: Path
+    title: str
+    keys: Sequence[str]
+    base: bytes
+    most: int
+    directory: Path
+    target: Path
+
+
+def verify_fetched(task: FetchedTask) -> str:
+    """Make a disk from its records, if it is what the overlay's signed header says.
+
+    Returns:
+        The name of the key that has signed the overlay.
+
+    Raises:
+        AtollError: as for `keys.parse_name`, `read_signed` and `launch_stream.unpack`; `cloudlet.base`: the overlay is of another base than
+            its property says; `cloudlet.invalid`: the disk has another digest. Nothing is left.
+    """
+    with opened(str(task.overlay), None) as source:
+        header, signer = read_signed(source.read, (parse_name(key) for key in task.keys), task.title)
+    if header.base != task.base:
+        message = f"the overlay belongs to the base {header.base.hex()[:16]}, not {task.base.hex()[:16]}, as its property says"
+        raise AtollError("cloudlet.base", message)
+    _check_result(header, task)
+    raw, made = task.directory / "raw", task.directory / "verified"
+    try:
+        launch_stream.unpack(task.stream, raw, header.result.size, lambda: _require_space(task.directory, 0))
+        _require_space(task.directory, raw.stat().st_blocks * 512)
+        found = make_base({DISK: raw}, made, header.result.cpu, header.result.machine, _quiet)
+        if found.digest != header.result.digest:
+            raise invalid("the launch image of another site", "it differs from the digest in the overlay's signed header")
+        (made / DISK).rename(task.target)
+    except OSError as error:
+        raise unusable(error.filename or task.target, error) from None
+    finally:
+        raw.unlink(missing_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
+    return task.keys[signer]
+
+
 def keep_base(task: BaseTask) -> None:
     """Put a base into the cache, unless it is there.
 
@@ -163,7 +220,7 @@ def make_disk(task: LaunchTask) -> str | None:
     return key
 
 
-def _check_result(header: Header, task: LaunchTask) -> None:
+def _check_result(header: Header, task: LaunchTask | FetchedTask) -> None:
     """Check what a signed header announces, before anything of it is made.
 
     Raises:
@@ -269,11 +326,15 @@ def run(task: Mapping[str, Any]) -> str | None:
     """Carry out a task that came as JSON.
 
     Args:
-        task: the fields of a `BaseTask`, or else of a `LaunchTask`.
+        task: the fields of a `FetchedTask`, of a `BaseTask`, or else of a `LaunchTask`.
 
     Raises:
-        AtollError: as for `keep_base` and `make_disk`.
+        AtollError: as for `verify_fetched`, `keep_base` and `make_disk`.
     """
+    if "stream" in task:
+        places = {name: Path(task[name]) for name in ("stream", "overlay", "directory", "target")}
+        keys, base = list(task["keys"]), bytes.fromhex(task["base"])
+        return verify_fetched(FetchedTask(**places, title=task["title"], keys=keys, base=base, most=int(task["most"])))
     cache, limit = Path(task["cache"]), int(task["limit"])
     if "digest" in task:
         names = bytes.fromhex(task["name"]), bytes.fromhex(task["digest"])

@@ -35,6 +35,7 @@ from atoll.gateway.lists.server_cache import ServerCache
 from atoll.gateway.lists.unreachable_servers import UnreachableServers
 from atoll.gateway.local import LocalServices
 from atoll.gateway.options import CONTROL_SOCKET, Options
+from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.request.body import whole
 from atoll.gateway.request.requester import Requesters
 from atoll.gateway.sites import Sites
@@ -93,7 +94,10 @@ class GatewayApp:
         self._consoles = Consoles(self._sites, options.host)
         self._zones = Zones(options, self._sites, self._mesh)
         self._gateway = Gateway(self._sites, self._mesh, self._collaborators(trust))
-        extensions = Extensions(self._consoles, EdgeDiscovery(options, self._sites, self._zones), self._freshness, self._extend_peer_port)
+        self._launches = LaunchImages(self._sites, options.launch_images)
+        self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
+        edge = EdgeDiscovery(options, self._sites, self._zones, self._launches.holding)
+        extensions = Extensions(self._consoles, edge, self._bases, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self._mesh, extensions)
         self._control = ControlServer(
             options.sockets / CONTROL_SOCKET, self._handlers(), name="the gateway", invalid="gateway.failed", failed="gateway.failed"
@@ -141,6 +145,7 @@ class GatewayApp:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._bases.stop()
         await self._bringer.stop()
         await self._sites.stop()
         await self._mesh.stop()
@@ -184,6 +189,7 @@ class GatewayApp:
         self._clashes.attach(application)
         self._freshness.attach(application)
         self._zones.attach(application)
+        self._launches.attach(application)
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:

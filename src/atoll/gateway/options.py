@@ -74,6 +74,11 @@ class Options:
     trace: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def launch_images(self) -> Path:
+        """The directory of the cache of bases and launch images of nova-compute at this machine, which need not exist."""
+        return self.data.parent / "cloudlet" / "cache"
+
+    @property
     def computes_file(self) -> Path:
         """The file that lists this site's compute sites (`atoll.mesh.compute_sites`)."""
         return self.members_file.with_name(compute_sites.FILE)

@@ -152,6 +152,11 @@ class Settings:
         return self.url("gateway", f"/{endpoint}{path}")
 
     @property
+    def gateway_url(self) -> str:
+        """URL of the gateway for the site's own processes: the peer port of the control site's gateway, for a compute site."""
+        return f"https://{self.host}:{self.ports['peer']}" if self.control else self.url("gateway")
+
+    @property
     def durable(self) -> bool:
         """True if acknowledged changes survive a loss of power."""
         return self.durability == "full"

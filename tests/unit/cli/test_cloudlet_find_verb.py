@@ -25,6 +25,7 @@ class Gateway(ThreadingHTTPServer):
         self.root = f"http://127.0.0.1:{self.server_port}"
         self.answer: tuple[int, Any] = 200, ZONE
         self.asked: list[tuple[Any, str]] = []
+        self.overlays: list[str | None] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == PATH:
+            self.server.overlays.append(self.headers["X-Atoll-Overlay"])
             self.server.asked.append((body, self.headers["X-Auth-Token"]))
             self._send(*self.server.answer)
         elif body["auth"]["identity"]["password"]["user"]["password"] == "right":
@@ -112,6 +114,15 @@ def test_a_gateway_can_not_command_the_terminal(atoll, gateway):
 def test_another_device_is_named_in_the_body(atoll, gateway, address, identifier):
     assert atoll("cloudlet", "find", "--cloud", "right", "--device", address).code == 0
     assert gateway.asked == [({"device": identifier}, "token")]
+
+
+def test_the_image_of_an_overlay_is_named_in_a_header(atoll, gateway):
+    image = "0A0A0A0A-0000-4000-8000-000000000001"
+    assert atoll("cloudlet", "find", "--cloud", "right", "--overlay", image).code == 0
+    assert atoll("cloudlet", "find", "--cloud", "right").code == 0
+    assert gateway.overlays == [image.lower(), None]
+    ran = atoll("cloudlet", "find", "--overlay", "app")
+    assert (ran.code, "is not a valid UUID" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize("address", ["paris", "10.1.2.0/24", "fe80::1%eth0", ""])

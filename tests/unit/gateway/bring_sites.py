@@ -40,10 +40,14 @@ class Streamed:
 class Opened:
     def __init__(self, reply: Reply) -> None:
         self.status = reply.status
+        self.headers = reply.headers
         self._reply = reply
 
     async def read(self) -> Reply:
         return self._reply
+
+    def close(self) -> None:
+        """Discard the answer, which is whole."""
 
 
 class Sites:
@@ -61,6 +65,9 @@ class Sites:
 
     def reachable(self) -> list[str]:
         return [site for site in self.urls if site != self.here]
+
+    def rtt_ms(self, _site: str) -> float:
+        return 1.0
 
     async def own_token(self, service: str) -> str:
         return "admin"
@@ -179,10 +186,12 @@ class Site:
 
 
 @asynccontextmanager
-async def running(*sites: Site, data: Path | None = None) -> AsyncIterator[list[Sites]]:
+async def running(
+    *sites: Site, data: Path | None = None, attach: Callable[[list[Sites]], None] = lambda _views: None
+) -> AsyncIterator[list[Sites]]:
     """Serve the sites while the context lasts; yield how each of them sees all.
 
-    With a directory, each site has its own bringer, which answers the others.
+    With a directory, each site has its own bringer, which answers the others. `attach` adds further handlers.
     """
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
@@ -197,6 +206,8 @@ async def running(*sites: Site, data: Path | None = None) -> AsyncIterator[list[
                 site.bringer = Bringer(view, data / site.name, site.conflicts)
                 stack.callback(site.bringer.close)
                 site.bringer.attach(site.application)
+        attach(views)
+        for site in sites:
             runner = web.AppRunner(site.application, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

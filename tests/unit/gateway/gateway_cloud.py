@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from no_parts import collaborators
+from no_parts import NoBringer, collaborators
 
 from atoll.gateway.console import Consoles
 from atoll.gateway.door.limits import Limits
@@ -23,6 +23,7 @@ from atoll.gateway.door.server import Extensions, GatewayServer
 from atoll.gateway.edge import EdgeDiscovery, Zones
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
+from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.resolve import visibility
 from atoll.gateway.sites import Sites
 from atoll.identifiers import GATEWAY_SERVICES, gateway_role
@@ -295,11 +296,17 @@ class Site:
         self.consoles = Consoles(self.sites, self.options.host, self.directory / "novnc")
         zones = Zones(self.options, self.sites, self.mesh, lambda: self.now_s)
 
+        launches = LaunchImages(self.sites, self.options.launch_images)
+
         def extend(application: web.Application) -> None:
             visibility.attach(application, sites=self.sites)
             zones.attach(application)
+            launches.attach(application)
 
-        extensions = Extensions(self.consoles, EdgeDiscovery(self.options, self.sites, zones), self.freshness, extend)
+        bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
+        extensions = Extensions(
+            self.consoles, EdgeDiscovery(self.options, self.sites, zones, launches.holding), bases, self.freshness, extend
+        )
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
 

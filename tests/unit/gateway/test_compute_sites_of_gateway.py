@@ -1,6 +1,7 @@
 """Compute sites at the peer port may use the APIs of nova-compute, with a certificate that is listed now."""
 
 import asyncio
+import json
 import ssl
 
 import aiohttp
@@ -28,6 +29,12 @@ class Edge:
             await answer.read()
             return answer.status
 
+    async def post(self, session: aiohttp.ClientSession, path: str, token: str) -> tuple[int, str]:
+        headers = {"X-Auth-Token": token} if token else {}
+        async with session.post(f"https://127.0.0.1:{self._port}{path}", ssl=self._tls, json={}, headers=headers) as answer:
+            whole = await answer.read()
+            return answer.status, json.loads(whole)["error"]["message"] if answer.content_type == "application/json" else ""
+
 
 @pytest.fixture
 def cloud(tmp_path) -> Cloud:
@@ -44,6 +51,21 @@ def test_a_compute_site_may_send_the_requests_of_nova_compute_only(tmp_path, clo
             assert await edge.ask(up.session, "/image/v2/images") == 200
             for path in ("/compute/v2.1/servers", "/load-balancer/v2/x", "/atoll/ping", "/atoll/console/serial", "/atoll/images/x", "/"):
                 assert await edge.ask(up.session, path) in {403, 404}, path
+
+    asyncio.run(run())
+
+
+def test_a_compute_site_has_the_base_of_an_overlay_brought(tmp_path, cloud):
+    async def run() -> None:
+        edge = Edge(tmp_path, cloud)
+        path = "/cloudlet/v1/overlays/0a0a0a0a-0000-4000-8000-000000000001/base"
+        async with cloud as up:
+            cloud["paris"].services.people["member"] = ("p1", ("member",))
+            assert await edge.post(up.session, path, "member") == (403, "")
+            compute_sites.save(edge.file, [edge.entry])
+            assert await edge.post(up.session, path, "") == (401, "the request has no token: expected an X-Auth-Token header")
+            status, message = await edge.post(up.session, path, "member")
+            assert (status, message.partition(" image")[0]) == (404, "paris has no active")
 
     asyncio.run(run())
 

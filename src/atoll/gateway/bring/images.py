@@ -12,6 +12,7 @@ from typing import Any
 from atoll.gateway.bring.descriptions import Disagreement, agree, differences, least_visible
 from atoll.gateway.bring.holders import Holders
 from atoll.gateway.bring.ledger import Ledger
+from atoll.gateway.bring.link_rates import LinkRates
 from atoll.gateway.bring.pull import ImagePull, PullFailed, SourceImage
 from atoll.gateway.bring.references import IMAGE
 from atoll.gateway.bring.service_client import BringFailed, ServiceClient
@@ -61,6 +62,7 @@ class ImageTransfers:
 
     Attributes:
         holders: asks which sites hold an image.
+        rates: the rates of the links, as the transfers measure them.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class ImageTransfers:
         self._ledger = ledger or Ledger()
         self._conflicts = conflicts or Conflicts()
         self.holders = Holders(sites, self._ledger, self._conflicts)
+        self.rates = LinkRates(sites.rtt_ms)
         self._directory = directory
         self._patience_s = patience_s
         self._pulls: dict[str, tuple[ImagePull, asyncio.Task[None]]] = {}
@@ -139,10 +142,12 @@ class ImageTransfers:
     async def _bring(self, pull: ImagePull) -> None:
         began = time.monotonic()
         image, partial = pull.image, pull.begin()
+        before = partial.have
         giving = asyncio.get_running_loop().create_task(self._give(image, pull))
         try:
             await pull.fill()
             fetched = time.monotonic()
+            self.rates.note(pull.source, partial.have - before, fetched - began)
             (failure,) = await asyncio.gather(giving, return_exceptions=True)
             if failure is not None:
                 LOG.info("image %s could not be stored while it arrived: %s", image.id, failure)

@@ -21,8 +21,8 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from atoll.errors import AtollError
+from atoll.gateway import overlays, tracing
 from atoll.gateway import scope as scopes
-from atoll.gateway import tracing
 from atoll.gateway.console import PEER_PATH, Consoles
 from atoll.gateway.console import url as console_url
 from atoll.gateway.door.client_limiter import ClientLimiter
@@ -76,6 +76,9 @@ PING = "/atoll/ping"
 OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
 """Services to which nova-compute at a compute site sends requests."""
 
+OwnApi = EdgeDiscovery | overlays.OverlayBases
+"""An API that the gateway answers by itself, and not from a service of OpenStack."""
+
 PeerHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -86,12 +89,14 @@ class Extensions:
     Attributes:
         consoles: carries the consoles of guests.
         edge: finds the site nearest to a device.
+        bases: brings the bases of overlays to this site.
         freshness: fetches identity data that another site had when it sent a request or issued a token.
         extend: adds handlers to the application of the peer port, below `/atoll/`.
     """
 
     consoles: Consoles
     edge: EdgeDiscovery
+    bases: overlays.OverlayBases
     freshness: Freshness
     extend: Callable[[web.Application], None]
 
@@ -113,6 +118,7 @@ class GatewayServer:
         self._mesh = mesh
         self._consoles = extensions.consoles
         self._edge = extensions.edge
+        self._bases = extensions.bases
         self._freshness = extensions.freshness
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
@@ -169,7 +175,8 @@ class GatewayServer:
         handler.request_began()
         try:
             with ExitStack() as held:
-                answer = self._of_device if concerns(request.raw_path) else self._of_client
+                api = self._edge if concerns(request.raw_path) else self._bases if overlays.concerns(request.raw_path) else None
+                answer = self._of_client if api is None else partial(self._by_own_api, api, self._limiter)
                 return await tracing.answered(request, lambda: answer(request, handler, held), client=lambda: self._asker(request, handler))
         finally:
             handler.request_ended()
@@ -219,23 +226,25 @@ class GatewayServer:
             reply = self._unreachable(service, error)
         return await respond(request, reply, last=last, more=more)
 
-    async def _of_device(self, request: web.BaseRequest, handler: Handler, held: ExitStack) -> web.StreamResponse:
-        """Answer a device, or an application's server, that looks for the nearest site."""
+    async def _by_own_api(
+        self, api: OwnApi, limiter: ClientLimiter, request: web.BaseRequest, handler: Handler, held: ExitStack
+    ) -> web.StreamResponse:
+        """Answer a request for an API of the gateway's own, such as that of a device that looks for the nearest site."""
 
         async def admit(token: str) -> None:
-            self._admit(token, handler, self._limiter)
+            self._admit(token, handler, limiter)
             _check(request)
             if issuer := self._tokens.issuer(token):
                 await self._freshness.follow_token(issuer, token)
 
         async def body(limit: int) -> bytes:
-            held.enter_context(self._limiter.body(handler.address, check_size(request, limit)))
+            held.enter_context(limiter.body(handler.address, check_size(request, limit)))
             await _go_on(request)
-            return await whole(request, limit, self._limiter.limits.body_s)
+            return await whole(request, limit, limiter.limits.body_s)
 
-        reply = await self._edge.answer(request, Door(admit, body))
+        reply = await api.answer(request, Door(admit, body))
         # The body of a refused request may not have been read.
-        return await respond(request, reply, last=not reply.ok)
+        return await respond(request, reply, last=reply.status >= 300)
 
     def _admit(self, token: str, handler: Handler, limiter: ClientLimiter) -> str:
         """Count a request against the client's limits, and return the user of its token; empty if it has no token signed by a site.
@@ -316,6 +325,8 @@ class GatewayServer:
     async def _peer(self, request: web.Request, compute_site: str = "") -> web.StreamResponse:
         """Answer another gateway, or a compute site of this site, from this site's own services."""
         with ExitStack() as held:
+            if compute_site and overlays.concerns(request.raw_path):
+                return await self._by_own_api(self._bases, self._peer_limiter, request, _handler(request), held)
             peer = compute_site or request.get(PEER, "")
             return await tracing.answered(request, lambda: self._of_peer(request, compute_site, held), peer=peer)
 

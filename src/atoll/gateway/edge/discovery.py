@@ -20,10 +20,11 @@ from atoll.gateway.edge.access_networks import AccessNetworks
 from atoll.gateway.edge.caller import confirm, token_of
 from atoll.gateway.edge.device import MOST_BYTES, Identifier, parse
 from atoll.gateway.edge.problem import Problem, invalid
-from atoll.gateway.edge.zones import Zones
+from atoll.gateway.edge.zones import Rank, Zones
 from atoll.gateway.options import Options
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Reply, Unreachable, json_reply
+from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.request.target import Refused
 from atoll.gateway.sites import Sites
 from atoll.identifiers import edge_zone
@@ -39,6 +40,12 @@ CORRELATOR = "x-correlator"
 
 ZONE_URL = "X-Atoll-Zone-Url"
 """Set in an answer: the URL of Keystone behind the gateway of the zone's site. The standard has no field for it."""
+
+OVERLAY = "X-Atoll-Overlay"
+"""Set by a client: the id of the image of an overlay from which it is about to start a server. The standard has no field for it."""
+
+Holding = Callable[[str, str, str, str], Awaitable[int]]
+"""A function that ranks a site by what it holds of an overlay: given the site, the user's token, the id of the request, and the overlay."""
 
 _CORRELATOR = re.compile(r"[a-zA-Z0-9\-_:;./<>{}]{0,256}")
 
@@ -68,12 +75,14 @@ class EdgeDiscovery:
         options: the gateway's settings.
         sites: sends requests to this site's Keystone.
         zones: chooses the site.
+        holding: ranks sites by what they hold of an overlay.
     """
 
-    def __init__(self, options: Options, sites: Sites, zones: Zones) -> None:
+    def __init__(self, options: Options, sites: Sites, zones: Zones, holding: Holding | None = None) -> None:
         self._options = options
         self._sites = sites
         self._zones = zones
+        self._holding = holding
         self._role = str(options.discovery.get("role", ""))
         self._networks = AccessNetworks(options.discovery.get("serves", {}))
 
@@ -112,7 +121,8 @@ class EdgeDiscovery:
         _check_head(request)
         if not valid:
             raise invalid(f"the {CORRELATOR} header is not well-formed: expected at most 256 letters, digits and -_:;./<>{{}}")
-        caller = await confirm(self._sites, token, heads.request_id(headers.get(heads.REQUEST_ID)))
+        request_id = heads.request_id(headers.get(heads.REQUEST_ID))
+        caller = await confirm(self._sites, token, request_id)
         if request.content_type != "application/json":
             raise Problem(415, "the body of the request is not declared as JSON: expected Content-Type: application/json")
         device = parse(await door.body(MOST_BYTES))
@@ -120,7 +130,17 @@ class EdgeDiscovery:
             site, used = self._of_device(device)
         else:
             site, used = self._of_connection(request.remote, device), None
-        return await self._zone(site, used)
+        return await self._zone(site, used, self._rank(request, token, request_id))
+
+    def _rank(self, request: web.BaseRequest, token: str, request_id: str) -> Rank | None:
+        """Return the function that ranks sites by what they hold of the overlay that a request names; `None` if it names none."""
+        overlay = request.headers.get(OVERLAY, "")
+        if not overlay or self._holding is None:
+            return None
+        if not is_uuid(overlay):
+            raise invalid(f"the {OVERLAY} header is not the id of an image: expected a UUID")
+        holding = self._holding
+        return lambda site: holding(site, token, request_id, overlay)
 
     def _of_device(self, device: Sequence[Identifier]) -> tuple[str, Identifier]:
         """Return the site of a device that the body names, and the identifier by which it was found."""
@@ -146,8 +166,8 @@ class EdgeDiscovery:
         site = self._networks.site_of(ip_address(remote)) if remote else None
         return site or self._options.site
 
-    async def _zone(self, site: str, used: Identifier | None) -> Reply:
-        zone = await self._zones.nearest(site)
+    async def _zone(self, site: str, used: Identifier | None, rank: Rank | None) -> Reply:
+        zone = await self._zones.nearest(site, rank)
         if zone is None:
             raise Problem(422, "no site near this device takes another server now", "SERVICE_NOT_APPLICABLE")
         cloud = self._options.cloud

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -30,6 +30,15 @@ AT_ONCE = 4
 
 MOST = 16
 """Sites that are asked for one request. If none of the nearest takes a server, the device has no edge site."""
+
+NEAR_MS = 5.0
+"""Milliseconds of a round trip between the device's site and another one, up to which the other one counts as near as the device's own."""
+
+MOST_COMPARED = 4
+"""Greatest number of sites that are ranked for one request."""
+
+Rank = Callable[[str], Awaitable[int]]
+"""A function that ranks a site; lower ranks come first."""
 
 FREE_MB = 64
 """Megabytes of memory that a site's hosts must have left to take another server: those of the smallest useful flavor."""
@@ -57,8 +66,15 @@ class Zones:
         """Add the handler to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
-    async def nearest(self, site: str) -> str | None:
-        """Return the reachable site nearest to a given one, preferably itself, that takes another server; `None` if no site does."""
+    async def nearest(self, site: str, rank: Rank | None = None) -> str | None:
+        """Return the reachable site nearest to a given one, preferably itself, that takes another server; `None` if no site does.
+
+        Args:
+            site: the given site.
+            rank: ranks the sites that are about as near as the nearest one; of these, the first by rank and then by distance is returned.
+        """
+        if rank is not None and (preferred := await self._preferred(site, rank)) is not None:
+            return preferred
         order = self._near(site)[:MOST]
         first, size = 0, 1
         while asked := order[first : first + size]:
@@ -67,6 +83,17 @@ class Zones:
                 return found[0]
             first, size = first + size, AT_ONCE
         return None
+
+    async def _preferred(self, site: str, rank: Rank) -> str | None:
+        """Return the first site by rank of those that are about as near as the nearest one and take another server."""
+        near = [name for name in self._near(site)[:MOST_COMPARED] if self._distance_ms(name, site) <= NEAR_MS]
+        takes, ranks = await asyncio.gather(asyncio.gather(*map(self._takes, near)), asyncio.gather(*map(rank, near)))
+        found = [(place, number) for number, (place, free) in enumerate(zip(ranks, takes, strict=True)) if free]
+        return near[min(found)[1]] if found else None
+
+    def _distance_ms(self, name: str, start: str) -> float:
+        rtt_ms = 0.0 if name == start else self._mesh.rtt_ms(name, start)
+        return float("inf") if rtt_ms is None else rtt_ms
 
     def url(self, site: str) -> str | None:
         """Return the URL of Keystone behind a site's gateway; `None` if the site is no member now."""

@@ -2,6 +2,7 @@
 
 - `overlays`: what the properties of images say, which keys count, and the names of images in the site's cache;
 - `disks`: the steps from two images to a disk;
+- `gateway_client`: has the gateway bring the base of an overlay to the site;
 - `worker`: the process that applies overlays.
 
 `patches/nova/overlay_images.py` connects them with Nova's libvirt driver.

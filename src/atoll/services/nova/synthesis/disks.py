@@ -6,8 +6,9 @@ that it was made from (`overlays`).
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,21 @@ from threading import BoundedSemaphore
 from typing import Any, Protocol
 from uuid import uuid4
 
-from atoll.services.nova.synthesis.overlays import DIGEST, Base, Overlay, OverlayRefusal, file_name, read_bases, read_overlay, trusted_keys
+from atoll.identifiers import fetched_launch
+from atoll.services.nova.synthesis.overlays import (
+    DIGEST,
+    Base,
+    Overlay,
+    OverlayRefusal,
+    fetched_names,
+    file_name,
+    read_bases,
+    read_overlay,
+    trusted_keys,
+)
 from atoll.services.nova.synthesis.worker import WrongBase, work
+
+LOG = logging.getLogger(__name__)
 
 MOST_BASES = 4
 """Most images that are tried as the base of an overlay."""
@@ -33,6 +47,12 @@ class Images(Protocol):
 
     def with_property(self, name: str, value: str) -> list[Mapping[str, Any]]:
         """Return the images that the caller can read and that have a property."""
+
+    def bring_base(self, overlay: str, wrong: Collection[str]) -> None:
+        """Have another image that may be the base of an overlay brought to this site; raise `OverlayRefusal` if that fails."""
+
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
+        """Fetch the disk of a launch image from another site, unverified and of at most `most` bytes; return False if there is none."""
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""
@@ -117,9 +137,7 @@ class Disks:
         """
         overlay = read_overlay(image)
         keys = trusted_keys(overlay, caller.project, caller.metadata)
-        bases = read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)[:MOST_BASES]
-        if not bases:
-            raise OverlayRefusal(_missing(overlay))
+        bases = _bases(images, overlay, caller)
         for base in bases:
             there = self._there({key: base.launch(overlay, key) for key in keys})
             if there is not None:
@@ -130,9 +148,46 @@ class Disks:
         try:
             task = _Task(overlay, keys, images, min(most or self._limit, self._limit), directory)
             with ExitStack() as stack:
-                yield self._first(task, bases, stack)
+                yield (self._of_site(task, bases, caller, stack) if bases else self._of_others(task, caller, stack))
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def _of_site(self, task: _Task, bases: list[Base], caller: Caller, stack: ExitStack) -> Disk:
+        """Make the disk from a base of this site, or of another one if no image of this site is the base."""
+        try:
+            return self._first(task, bases, stack)
+        except WrongBase as wrong:
+            return self._first(task, _brought(task.images, task.overlay, caller, bases, wrong), stack)
+
+    def _of_others(self, task: _Task, caller: Caller, stack: ExitStack) -> Disk:
+        """Get the disk of the launch image from another site, or make it from a base of another site."""
+        names = fetched_names(task.overlay, task.keys)
+        with ExitStack() as trial:
+            trial.enter_context(self._lock(fetched_launch(task.overlay.data.hash, "")))
+            # For a second server, the base is brought: from then on, this site needs no other one.
+            if self._there(names) is None and (disk := self._fetched(task, names)) is not None:
+                stack.enter_context(trial.pop_all())
+                return disk
+        return self._first(task, _brought(task.images, task.overlay, caller), stack)
+
+    def _fetched(self, task: _Task, names: Mapping[str, str]) -> Disk | None:
+        """Fetch the disk of the launch image, and verify it by the overlay; `None` if no site sends it, or another disk."""
+        stream = task.directory / "launch"
+        try:
+            most = min(task.most, shutil.disk_usage(task.directory).free - SPARE_BYTES)
+            if not task.images.fetch_launch(task.overlay.data.image, task.keys, stream, most):
+                return None
+            self._fetch_overlay(task)
+            common = {"title": "the overlay", "overlay": str(task.file), "stream": str(stream), "keys": list(names), "most": task.most}
+            key = self._run({**common, "base": task.overlay.base, "directory": str(task.directory), "target": str(task.disk)})
+            task.images.check_raw(task.overlay.data.image, task.disk)
+        except (OverlayRefusal, OSError) as error:
+            LOG.warning("a launch image of another site is of no use: %s", error)
+            task.disk.unlink(missing_ok=True)
+            return None
+        finally:
+            stream.unlink(missing_ok=True)
+        return Disk(file_name(names[str(key)]), task.disk)
 
     def _there(self, launches: Mapping[str, str]) -> Disk | None:
         """Return the disk of one of some launch images if Nova's cache of images has it."""
@@ -194,9 +249,7 @@ class Disks:
 
     def _bring(self, task: _Task, base: Base) -> None:
         """Fetch the overlay and, unless the cache has it, the base."""
-        if not task.file.exists():
-            self._check_size("the overlay", task.overlay.data.size)
-            task.images.fetch(task.overlay.data.image, task.file)
+        self._fetch_overlay(task)
         with self._lock(base.name):
             if (self._cache / base.name).is_dir():
                 return
@@ -208,6 +261,11 @@ class Disks:
                 self._run({**common, "machine": base.machine, "disk": str(disk)})
             finally:
                 disk.unlink(missing_ok=True)
+
+    def _fetch_overlay(self, task: _Task) -> None:
+        if not task.file.exists():
+            self._check_size("the overlay", task.overlay.data.size)
+            task.images.fetch(task.overlay.data.image, task.file)
 
     def _check_size(self, what: str, size: int) -> None:
         if size > self._limit:
@@ -248,8 +306,33 @@ class _Task:
         return self.directory / "disk"
 
 
-def _missing(overlay: Overlay) -> str:
-    text = f"no image that you can use at this site is the overlay's base {overlay.base[:16]}: "
-    if overlay.base_image:
-        return f"{text}keep image {overlay.base_image} here (atoll_keep), or `atoll cloudlet upload` the base"
-    return f"{text}`atoll cloudlet upload` it, or have its owner share it"
+def _bases(images: Images, overlay: Overlay, caller: Caller) -> list[Base]:
+    """Return the images of this site that may be the base of an overlay."""
+    return read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)[:MOST_BASES]
+
+
+def _brought(images: Images, overlay: Overlay, caller: Caller, tried: Collection[Base] = (), wrong: WrongBase | None = None) -> list[Base]:
+    """Return images that may be the base of an overlay, after another site's image was brought.
+
+    Args:
+        images: the images of the caller.
+        overlay: the overlay.
+        caller: the creator of the server.
+        tried: images of this site whose data are not the base.
+        wrong: what was wrong with the last of them.
+
+    Raises:
+        OverlayRefusal: no image can be brought.
+    """
+    names = {base.data.image for base in tried}
+    try:
+        images.bring_base(overlay.data.image, names)
+    except OverlayRefusal as error:
+        raise wrong or error from None
+    found = read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)
+    bases = [base for base in found if base.data.image not in names][: 1 if names else MOST_BASES]
+    if not bases:
+        raise wrong or OverlayRefusal(
+            f"no image that you can use is the overlay's base {overlay.base[:16]}: `atoll cloudlet upload` it, or have its owner share it"
+        )
+    return bases

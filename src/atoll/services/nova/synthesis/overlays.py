@@ -7,12 +7,13 @@ cache are derived from those hashes: who finds a base or a launch image there ca
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from atoll.identifiers import cached_base, cached_launch, fetched_launch
 
 BASE = "atoll_cloudlet_base"
 """Property of an overlay: the digest of its base, in hexadecimal. An image that has it is an overlay."""
@@ -101,11 +102,11 @@ class Base:
     @property
     def name(self) -> str:
         """The name in the cache of the base that has this digest and was made from these data."""
-        return _name("base", self.data.hash, self.digest, self.machine)
+        return cached_base(self.data.hash, self.digest, self.machine)
 
     def launch(self, overlay: Overlay, key: str) -> str:
         """Return the name in the cache of the launch image that was made from these data and an overlay that a key has signed."""
-        return _name("launch", self.name, overlay.data.hash, key)
+        return cached_launch(self.name, overlay.data.hash, key)
 
 
 def file_name(launch: str) -> str:
@@ -115,6 +116,11 @@ def file_name(launch: str) -> str:
         launch: the launch image's name in the cache (`Base.launch`).
     """
     return launch[:40]
+
+
+def fetched_names(overlay: Overlay, keys: Iterable[str]) -> dict[str, str]:
+    """Return the names of the disk of a launch image that another site has sent, for each key that may have signed the overlay."""
+    return {key: fetched_launch(overlay.data.hash, key) for key in keys}
 
 
 def is_overlay(properties: Mapping[str, Any]) -> bool:
@@ -192,8 +198,3 @@ def _data(image: Mapping[str, Any]) -> Data:
         raise OverlayRefusal(f"image {image['id']} has no data, or Glance knows no hash of them: upload it again")
     public = bool(image.get("is_public", image.get("visibility") == "public"))
     return Data(str(image["id"]), str(image.get("owner") or ""), public, size, f"{algorithm}:{value}")
-
-
-def _name(*words: Sequence[str] | str) -> str:
-    """Return 64 hexadecimal digits that differ if any of the words does."""
-    return hashlib.sha256("".join(f"{len(word)}:{word}" for word in ("atoll cloudlet", *map(str, words))).encode()).hexdigest()

@@ -60,7 +60,7 @@ def work(task: Mapping[str, Any]) -> str | None:
 
 def _without_places(message: str, task: Mapping[str, Any]) -> str:
     """Return a message for a user without the places of the site's files."""
-    places = {str(task.get(name) or ""): f"the {name}" for name in ("overlay", "disk", "target", "cache")}
+    places = {str(task.get(name) or ""): f"the {name}" for name in ("overlay", "disk", "target", "cache", "stream", "directory")}
     for place in sorted(filter(None, places), key=len, reverse=True):
         message = message.replace(place, places[place])
     return message

@@ -22,7 +22,7 @@ Whether upstream gains an extension point for other sources of images is an open
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,11 @@ from nova.virt.libvirt import driver
 from nova.virt.libvirt import utils as libvirt_utils
 from oslo_concurrency import lockutils
 
+from atoll.services import common
 from atoll.services.contract import Settings
 from atoll.services.nova.synthesis import overlays
 from atoll.services.nova.synthesis.disks import Caller, Disks
+from atoll.services.nova.synthesis.gateway_client import GatewayClient, ServerCreator
 from atoll.services.nova.synthesis.overlays import OverlayRefusal
 from atoll.services.patches.nova import image_check
 
@@ -66,7 +68,12 @@ class CallersImages:
     Args:
         context: Nova's context of the request, with the caller's token.
         instance: the server.
+
+    Attributes:
+        gateway: sends requests to this site's gateway.
     """
+
+    gateway: GatewayClient
 
     def __init__(self, context: Any, instance: Any) -> None:
         self._context = context
@@ -91,6 +98,27 @@ class CallersImages:
         found = images.IMAGE_API.get_all(self._context, filters={name: value, "status": "active"}, limit=_MOST_LISTED)
         foreign = str(self._context.project_id) != self._project
         return [image for image in found if not foreign or image.get("is_public") or str(image.get("owner")) == self._project]
+
+    def bring_base(self, overlay: str, wrong: Collection[str]) -> None:
+        """Have the gateway bring another image that may be the base of an overlay, as the caller.
+
+        Raises:
+            OverlayRefusal: none can be brought.
+        """
+        token = str(self._context.auth_token or "")
+        if not token:  # a request of Nova's own
+            raise OverlayRefusal("the overlay's base is not at this site, and no user asks for it: reboot or rebuild the server")
+        self.gateway.bring_base(overlay, ServerCreator(token, str(self._context.request_id)), wrong)
+
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
+        """Fetch the disk of a launch image from another site, unverified and of at most `most` bytes; return False if there is none.
+
+        An administrator who rebuilds another project's server could read more there than the server's project.
+        """
+        token = str(self._context.auth_token or "")
+        if not token or str(self._context.project_id) != self._project:
+            return False
+        return self.gateway.fetch_launch(overlay, ServerCreator(token, str(self._context.request_id)), keys, path, most)
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""
@@ -232,11 +260,12 @@ def _kept(instance: Any) -> dict[str, Any]:
 
 
 def prepare(settings: Settings) -> None:
-    """Prepare the cache of bases and launch images of a site, for the driver.
+    """Prepare the cache of bases and launch images of a site, and the client of its gateway, for the driver.
 
     Args:
         settings: the site's settings.
     """
+    CallersImages.gateway = GatewayClient(settings.gateway_url, common.certificate(settings))
     limit = settings.cloudlet_cache_gib << 30
     held = Path(CONF.instances_path) / CONF.image_cache.subdirectory_name
     OverlayImages.disks = Disks(settings.data / "cloudlet", limit, held, lambda name: lockutils.lock(f"cloudlet-{name}"))

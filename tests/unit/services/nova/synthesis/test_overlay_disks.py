@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,27 @@ class Readable:
 
     def __init__(self, *found: dict[str, Any]) -> None:
         self.found, self.fetched = list(found), []
+        self.elsewhere: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, set[str]]] = []
+        self.launch: bytes | None = None
+        self.launches = 0
         self.check = lambda _path: None
 
     def with_property(self, name: str, value: str) -> list[Mapping[str, Any]]:
         return [each for each in self.found if each["properties"].get(name) == value]
+
+    def bring_base(self, overlay: str, wrong: Collection[str]) -> None:
+        self.asked.append((overlay, set(wrong)))
+        if not self.elsewhere:
+            raise OverlayRefusal("no site that can be reached has an image that you can use as the overlay's base")
+        self.found.append(self.elsewhere.pop(0))
+
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
+        assert (overlay, most) == ("o", LIMIT)
+        self.launches += 1
+        if self.launch is not None:
+            path.write_bytes(self.launch)
+        return self.launch is not None
 
     def fetch(self, image: str, path: Path) -> None:
         self.fetched.append(image)
@@ -58,6 +75,12 @@ class Worker:
                 raise WrongBase("its content is another base")
             (self.cache / task["name"]).mkdir(parents=True)
             return None
+        if "stream" in task:
+            assert Path(task["overlay"]).exists()
+            if Path(task["stream"]).read_bytes() != b"launch" or KEY not in task["keys"]:
+                raise OverlayRefusal("the launch image of another site: it differs from the digest")
+            Path(task["target"]).write_bytes(b"disk")
+            return KEY
         names = dict(task["keys"])
         if KEY not in names:
             raise OverlayRefusal("the overlay: no trusted key signed this overlay")
@@ -120,9 +143,93 @@ def test_first_server_fetches_both_and_the_next_ones_nothing(site):
 
 def test_base_that_the_caller_cannot_read_now_is_not_used_from_the_cache(site):
     site.boot(Readable(base()))
-    site.refused(Readable(), "no image that you can use at this site is the overlay's base dddddddddddddddd: `atoll cloudlet upload` it")
-    hinted = overlay(**{overlays.BASE_IMAGE: "0" * 36})
-    site.refused(Readable(), "keep image 000.* here", hinted)
+    site.refused(Readable(), "no site that can be reached has an image that you can use as the overlay's base")
+
+
+def test_base_of_another_site_is_brought_once(site):
+    images = Readable()
+    images.elsewhere = [base()]
+    name = site.boot(images)
+    assert site.boot(images) == name
+    assert (images.asked, images.fetched) == ([("o", set())], ["o", "i"])
+
+
+def test_launch_image_of_another_site_is_used_once_and_the_base_from_then_on(site):
+    images = Readable()
+    images.launch, images.elsewhere = b"launch", [base()]
+    name = site.boot(images)
+    assert (site.held / name).read_bytes() == b"disk"
+    assert (images.asked, images.fetched, images.launches) == ([], ["o"], 1)
+    second = site.boot(images)
+    assert second != name
+    assert (images.asked, images.launches) == ([("o", set())], 1)
+    assert site.boot(images) == second
+
+
+def test_disk_that_another_user_fetched_is_no_right_to_it(site):
+    """The name follows from the overlay alone, so it must not be used for a caller to whom no site has sent the disk."""
+    images = Readable()
+    images.launch = b"launch"
+    site.boot(images)
+    site.refused(Readable(), "no site that can be reached has an image")
+    held = list(site.held.iterdir())
+    stranger = Readable()
+    stranger.launch = b"other"
+    site.refused(stranger, "no site that can be reached has an image")
+    assert list(site.held.iterdir()) == held
+
+
+@pytest.mark.parametrize("key", [KEY, SECOND])
+def test_wrong_launch_image_of_another_site_is_replaced_by_the_base(site, key):
+    images = Readable()
+    images.launch, images.elsewhere = b"wrong" if key == KEY else b"launch", [base()]
+    if key == SECOND:
+        site.refused(images, "no trusted key signed", overlay(**{overlays.KEY: SECOND}))
+        return
+    assert site.boot(images)
+    assert (images.asked, images.launches) == ([("o", set())], 1)
+
+
+def test_launch_image_of_another_site_in_another_format_is_not_used(site):
+    images = Readable()
+    images.launch = b"launch"
+
+    def check(_path: Path) -> None:
+        raise OverlayRefusal("the overlay's disk begins like an image of another format")
+
+    images.check = check
+    site.refused(images, "no site that can be reached has an image")
+    assert list(site.held.iterdir()) == []
+
+
+def test_launch_image_of_another_site_is_not_asked_for_if_the_base_is_here(site):
+    images = Readable(base())
+    images.launch = b"launch"
+    site.boot(images)
+    assert (images.launches, images.fetched) == (0, ["o", "i"])
+
+
+def test_image_that_was_brought_in_vain_is_refused(site):
+    """The gateway brings an image that another site calls the base, and the caller does not see it."""
+    images = Readable()
+    images.elsewhere = [base(**{overlays.DIGEST: "e" * 64})]
+    site.refused(images, "no image that you can use is the overlay's base dddddddddddddddd: `atoll cloudlet upload` it")
+
+
+def test_wrong_images_of_this_site_do_not_stand_in_the_way_of_the_base_of_another(site):
+    claim, second = base("claim", hashed="c" * 128), base("second", hashed="e" * 128)
+    site.worker.wrong = {each.name for each in read_bases([claim, second], read_overlay(overlay()), "mine")}
+    images = Readable(claim)
+    images.elsewhere = [second, base()]
+    site.refused(images, "image second: its content is another base")
+    assert site.boot(images)
+    assert images.asked == [("o", {"claim"}), ("o", {"claim", "second"})]
+
+
+def test_reason_of_a_wrong_image_is_told_if_no_site_has_a_right_one(site):
+    claim = base("claim", hashed="c" * 128)
+    site.worker.wrong = {each.name for each in read_bases([claim], read_overlay(overlay()), "mine")}
+    site.refused(Readable(claim), "image claim: its content is another base")
 
 
 def test_base_that_is_only_claimed_leads_to_no_image_of_the_cache(site):

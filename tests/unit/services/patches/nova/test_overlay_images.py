@@ -31,10 +31,24 @@ PRELUDE = """
     CONF.set_override("instances_path", str(here / "instances"))
     CONF.set_override("images_type", "qcow2", "libvirt")
     (here / "instances" / "_base").mkdir(parents=True)
-    settings = types.SimpleNamespace(datapath="system", data=here, cloudlet_cache_gib=1)
+    settings = types.SimpleNamespace(
+        datapath="system", data=here, cloudlet_cache_gib=1, control="", gateway_url="http://127.0.0.1:1"
+    )
     overlay_images.prepare(settings)
     guest_driver.install(settings)
     calls, tasks = [], []
+
+    class Gateway:
+        def bring_base(self, overlay, creator, wrong):
+            calls.append(["bring", overlay, creator.token, creator.request_id, *wrong])
+            if "x" not in Glance.readable:
+                raise overlay_images.OverlayRefusal("no site has the base")
+            Glance.readable["b"] = base
+        def fetch_launch(self, overlay, creator, keys, path, most):
+            calls.append(["fetch", overlay, creator.token, creator.request_id, *keys])
+            return False
+
+    overlay_images.CallersImages.gateway = Gateway()
 
     class Glance:
         readable = {}
@@ -82,7 +96,7 @@ PRELUDE = """
         disk = imagebackend.Qcow2(path=str(here / path))
         image_id = image_id or instance.image_ref
         name = driver.imagecache.get_cache_fname(image_id)
-        context = types.SimpleNamespace(project_id=project)
+        context = types.SimpleNamespace(project_id=project, auth_token=f"of {project}", request_id="req")
         try:
             made._try_fetch_image_cache(disk, driver.libvirt_utils.fetch_image, context, name, image_id, instance, size, host)
         except exception.NovaException as error:
@@ -113,6 +127,32 @@ def test_root_disk_is_that_of_the_launch_image_and_read_as_the_caller(tmp_path):
     assert second == [first[0], 1 << 30, *asked]
     assert stored == "disk of the launch image"
     assert left == []
+
+
+def test_base_is_brought_with_the_creators_token(tmp_path):
+    first, own, refused, foreign = run(
+        """
+    Glance.readable = {"o": overlay, "x": plain}
+    first = boot(of_overlay(), "first")
+    Glance.readable = {"o": overlay}
+    context = types.SimpleNamespace(project_id="mine", auth_token=None, request_id="req")
+    try:
+        overlay_images.CallersImages(context, of_overlay()).bring_base("o", ())
+    except overlay_images.OverlayRefusal as error:
+        own = str(error)
+    other = types.SimpleNamespace(project_id="admins", auth_token="t", request_id="req")
+    calls.clear()
+    foreign = overlay_images.CallersImages(other, of_overlay()).fetch_launch("o", (), here / "x", 1) or bool(calls)
+    tell([first, own, boot(of_overlay(), "second"), foreign])
+    """,
+        tmp_path,
+    )
+    listed = ["list", "atoll_cloudlet_digest", "status", "mine"]
+    assert first[2:5] == [["get", "o", "mine"], listed, ["fetch", "o", "of mine", "req", "ed25519:" + "1" * 64]]
+    assert first[5:7] == [["bring", "o", "of mine", "req"], listed]
+    assert foreign is False, "an administrator's right is none of the server's project"
+    assert own == "the overlay's base is not at this site, and no user asks for it: reboot or rebuild the server"
+    assert refused[0] == "no site has the base"
 
 
 def test_upstream_would_start_the_overlay_itself(tmp_path):
@@ -148,7 +188,7 @@ def test_property_that_is_withdrawn_does_not_lead_to_the_cached_disk(tmp_path):
         tmp_path,
     )
     assert booted[0] != withdrawn[0]
-    assert unread[0].startswith("no image that you can use at this site is the overlay's base")
+    assert unread[0].startswith("no site has the base")
 
 
 def test_image_that_is_no_overlay_any_more_is_not_started_unverified(tmp_path):
@@ -256,7 +296,7 @@ def test_administrators_authority_does_not_widen_that_of_the_servers_project(tmp
     """,
         tmp_path,
     )
-    assert foreign[0].startswith("no image that you can use at this site is the overlay's base")
+    assert foreign[0].startswith("no site has the base")
     assert foreign[1] == []
     assert own[1] == 1 << 30, "the keys of the owner's own image count"
 
