@@ -1,4 +1,4 @@
-"""A router's access list: the certificates that open a link, and what their holders may do on the bus.
+"""A router's access list: the certificates that open a link, and the rights of their holders on the bus.
 
 Zenoh's access control compares each message, in both directions, with rules for the common name of the link's certificate. A message that
 no rule allows is dropped. The rules can't be changed while a session is open: a router whose list changes closes its session, which

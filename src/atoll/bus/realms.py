@@ -1,4 +1,4 @@
-"""Realms: the parts of a bus that a router tells apart.
+"""Realms: the parts of a bus that a router distinguishes.
 
 A node's number begins with its realm. Realm 0 belongs to the machine's own processes, which trust one another. Each client of a router has
 a realm of its own, which the router derives from the client's certificate (`atoll.bus.access`). The key of a frame for another node names

@@ -70,10 +70,10 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
 
 
 def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Follower:
-    """Close links whose certificate is not on the access list, now and whenever one is opened.
+    """Close links whose certificate is not on the access list, now and whenever a link is opened.
 
     Returns:
-        What is to be stopped before the session is closed.
+        The thread that does so; stop it before the session is closed.
     """
     info: Any = session.info
     follower = Follower(info.declare_link_events_listener, partial(_close_links, info, listed), "unlisted-links")

@@ -1,7 +1,7 @@
 """The document's rules for identity: the entries that a site may write.
 
-A member of the cloud may administer identity, so its entries are accepted; but only what the tables can hold, within `bounds`. Fields that
-this version does not know are refused: they would be stored everywhere and be of no use.
+A member of the cloud may administer identity, so its entries are accepted, but only if the tables can hold them, and within `bounds`.
+Fields that this version does not know are refused: they would be stored everywhere and be of no use.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class FullnessMark:
         if percent < FULL_FROM:
             self._mark.unlink(missing_ok=True)
         else:
-            LOG.warning("this site's stream of the cloud's identity is %d %% full", percent)
+            LOG.warning("this site's stream of the cloud's identity data is %d %% full", percent)
             new = self._mark.with_suffix(".new")
             new.write_text(str(percent), encoding="ascii")
             new.replace(self._mark)

@@ -29,7 +29,7 @@ from uuid import UUID
 from atoll.mesh.clock import MAX_AHEAD_MS
 
 FILE = "agreed-time"
-"""The name of the file among a site's sockets."""
+"""The name of the file in the directory of a site's sockets."""
 
 TOLERATED_S = 1.0
 """The greatest distance of a right clock from the median, in seconds. The measurement may be wrong by half a round trip."""
@@ -132,7 +132,7 @@ class TimeWriter:
         self._file[:] = _FORM.pack(self._boot, distance_ns)
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file without deleting it."""
         self._file.close()
 
 

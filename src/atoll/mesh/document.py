@@ -202,7 +202,7 @@ class Document:
     def adopt(self, author: str, until: int) -> None:
         """Re-publish another site's accepted entries in this site's stream, with their original stamps.
 
-        Otherwise whoever has the key of a revoked site could overwrite its old entries, none of which would then count.
+        Otherwise a thief of the site's key could overwrite these entries by later ones, which are ignored, and their values would be lost.
 
         Args:
             author: the other site.

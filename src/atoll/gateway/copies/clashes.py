@@ -42,7 +42,7 @@ DIFFERS = "X-Atoll-Differs"
 LOOK_S = 60.0
 """Seconds between two comparisons of the names that may clash."""
 
-MOST = 10_000
+MAX_REPORTED_NAMES = 10_000
 """Greatest number of names that are watched because other sites reported them. This site's own names are bounded by
 quotas, because a name is watched no longer than its resource exists."""
 
@@ -225,8 +225,8 @@ class NameClashes:
         if suspect in self._suspects:
             self._wake.set()
         elif {one, other} <= known:
-            if len(self._suspects) >= MOST:
-                raise web.HTTPServiceUnavailable(text=f"this gateway already watches {MOST} names that other sites reported")
+            if len(self._suspects) >= MAX_REPORTED_NAMES:
+                raise web.HTTPServiceUnavailable(text=f"this gateway already watches {MAX_REPORTED_NAMES} names that other sites reported")
             self._watch(suspect)
         return web.json_response({})
 

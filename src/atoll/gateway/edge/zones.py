@@ -20,16 +20,16 @@ PATH = "/atoll/edge-zone"
 """Path at the peer port by which another gateway asks whether this site takes another server."""
 
 REMEMBERED_S = 5.0
-"""Seconds for which it is remembered whether a site takes another server."""
+"""Seconds for which a site's answer, whether it takes another server, is cached."""
 
 ANSWER_S = 2.0
-"""Seconds to wait for that answer of a site."""
+"""Seconds to wait for a site's answer whether it takes another server."""
 
 AT_ONCE = 4
-"""Sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
+"""Number of sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
 
-MOST = 16
-"""Sites that are asked for one request. If none of the nearest takes a server, the device has no edge site."""
+MAX_SITES_ASKED = 16
+"""Greatest number of sites, the nearest ones, that are asked for one request. If none takes a server, the device has no edge site."""
 
 FREE_MB = 64
 """Megabytes of memory that a site's hosts must have left to take another server: those of the smallest useful flavor."""
@@ -59,7 +59,7 @@ class Zones:
 
     async def nearest(self, site: str) -> str | None:
         """Return the reachable site nearest to a given one, preferably itself, that takes another server; `None` if no site does."""
-        order = self._near(site)[:MOST]
+        order = self._near(site)[:MAX_SITES_ASKED]
         first, size = 0, 1
         while asked := order[first : first + size]:
             takes = await asyncio.gather(*map(self._takes, asked))
@@ -109,7 +109,7 @@ class Zones:
         return reply.status == 200 and reply.json()["takes"] is True
 
     async def _has_room(self) -> bool:
-        """Return whether this site runs Nova, and the enabled hosts of it have memory left."""
+        """Return whether this site runs Nova, and its enabled hosts have memory left for another server (`FREE_MB`)."""
         if "compute" not in self._options.services:
             return False
         headers = CIMultiDict({"X-Auth-Token": await self._sites.own_token("compute")})

@@ -131,10 +131,8 @@ class Lists:
 
     Args:
         sites: sends requests to the sites.
-        learn: called with the ids of resources of a type and their sites.
-
-    Attributes:
-        away: the cached servers of sites that do not answer; `None` if there is no cache.
+        learn: called with a type of resource, and the ids of such resources with their sites.
+        unreachable: the cached servers of sites that do not answer.
     """
 
     def __init__(self, sites: Sites, learn: Any, unreachable: UnreachableServers) -> None:

@@ -182,7 +182,7 @@ PATCHES = (
         "aiohttp's server accepts any number of connections, and logs a traceback for each that breaks.",
         "atoll.gateway.door.listener",
         "tests/unit/gateway/test_gateway_limits.py::test_hundreds_of_idle_connections_leave_room",
-        unprovable="A limit that is absent shows in a flood alone (`atoll bench flood`).",
+        unprovable="A missing limit shows only in a flood of connections (`atoll bench flood`).",
     ),
     Patch(
         "gateway-expect",
