@@ -19,7 +19,7 @@ _NODE_BITS = 64
 _BITS = 24
 _LOW_BITS = _NODE_BITS - _BITS
 DIGITS = _BITS // 4
-"""Hexadecimal digits of a realm, the first ones of a node's number."""
+"""Number of hexadecimal digits of a realm; a node's number begins with the digits of its realm."""
 
 LARGEST = 2**_BITS - 1
 """The largest realm."""

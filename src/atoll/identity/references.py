@@ -61,7 +61,7 @@ class References:
     def _exists(self, record: Reference) -> bool:
         """Return whether a record and all its ancestors are entered, generation by generation.
 
-        A record that is its own ancestor, as a hostile site may claim, is not.
+        A record that is its own ancestor, as a hostile site may claim, is not entered.
         """
         generation = {record}
         for _ in range(_MAX_GENERATIONS):

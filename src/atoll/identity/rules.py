@@ -53,7 +53,7 @@ def _check_key(table: ReplicatedTable, author: str, key: str) -> None:
     if len(values) != len(table.key) or encode(values) != key:
         raise Refused(f"{author} writes of a {table.kind} with the malformed key {key!r:.100}")
     if table.kind == "project" and values[0] == NO_DOMAIN:
-        raise Refused(f"{author} writes of the domain of domains, which each site has for itself")
+        raise Refused(f"{author} writes about the project {NO_DOMAIN}, a row that each site has from Keystone's schema")
     for column, value in zip(table.key, values, strict=True):
         if not _fits_key(column, value):
             raise Refused(f"{author} writes of a {table.kind} with the malformed key {key!r:.100}")

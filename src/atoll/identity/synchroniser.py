@@ -54,7 +54,7 @@ class FullnessMark:
         """Write the fullness of this site's stream into the mark, or remove the mark.
 
         Args:
-            fullness: 0 to 1.
+            fullness: the weight of the stream as a fraction of the greatest weight, 0 to 1.
 
         Raises:
             OSError: the mark can't be written.

@@ -65,7 +65,8 @@ class AgreedTime:
         """Record the clock of another site in its answer to a message.
 
         The answer took half of the round trip, plus or minus that half (F. Cristian: "Probabilistic clock synchronization", Distributed
-        Computing 3, 1989). If that may be more than `TOLERATED_S`, as for an answer that a cut delayed, it is ignored.
+        Computing 3, 1989). If half of the round trip may be more than `TOLERATED_S`, as for an answer that a cut delayed, the answer is
+        ignored.
 
         Args:
             site: the site's name.

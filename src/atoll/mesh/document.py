@@ -422,7 +422,7 @@ class Document:
         return [*gone, *(name for name, fields in entries.items() if fields != before.get(name))]
 
     def _reclaim(self, part: Part) -> bool:
-        """Compare another site's copy of this site's stream; if entries were lost here, begin a new stream with both."""
+        """Compare another site's copy of this site's stream; if entries were lost here, begin a new stream with the entries of both."""
         if part.base:
             raise Behind(self.author, wholly=True)
         old, own = Stream(self.author), self._streams.get(self.author)

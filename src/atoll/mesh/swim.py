@@ -26,7 +26,7 @@ _MAX_LATE = 64
 
 
 class PeerState(enum.IntEnum):
-    """The group's opinion of a member; of two opinions with one incarnation, the greater overrides."""
+    """The group's opinion of a member; of two opinions with the same incarnation number, that with the greater value overrides."""
 
     ALIVE = 0
     SUSPECT = 1

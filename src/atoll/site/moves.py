@@ -73,7 +73,7 @@ class _Route:
         return self.source.place == self.target.place
 
     def result(self, wanted: Database, copied: dict[str, Copied] | None = None) -> Moved:
-        """Return the result; `None` means that the databases were there already."""
+        """Return the result of the move. If the databases were at the target already, `copied` is `None`."""
         before, now = places.described(self.source), places.described(self.target)
         field = wanted.model_dump(exclude_defaults=True) or SQLITE
         return Moved(self.source.site, before, now, moved=copied is not None, databases=copied or {}, field=field)

@@ -180,8 +180,8 @@ class Holders:
         return web.json_response(said)
 
 
-def _texts(said: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(str(each) for each in said)
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(each) for each in values)
 
 
 def _individual(kind: str, found: Description) -> bool:

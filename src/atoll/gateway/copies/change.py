@@ -356,7 +356,7 @@ class Changes:
 
 
 def _candidates(change: _Change) -> list[str]:
-    """Return the sites that have a copy or do not let the client see it (an access rule may allow a change alone)."""
+    """Return the sites that have a copy or do not let the client see it (access rules may allow a change and forbid a read)."""
     return [
         site
         for site, outcome in change.seen.items()

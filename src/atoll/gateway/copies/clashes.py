@@ -1,9 +1,9 @@
 """Find names that two sites gave to different resources while they were apart, report them, and keep them from being confused.
 
 A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
-are compared. If they differ, both are kept, as two users of one name are; all sites are told, and `atoll conflicts` lists the name until
-one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A request that would mean
-another resource than the one that this gateway shows is refused.
+are compared. If they differ, both are kept, as Keystone's users of one name from two sites are; all sites are told, and `atoll conflicts`
+lists the name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A
+request that would mean another resource than the one that this gateway shows is refused.
 """
 
 from __future__ import annotations

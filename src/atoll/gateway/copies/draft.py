@@ -105,7 +105,7 @@ class Draft:
         return replace(self, call=self.call.with_(json=body), ids=ids)
 
     def one_by_one(self) -> list[Draft]:
-        """Return the creation of each resource by itself, as a request for one."""
+        """Return a request of its own for the creation of each resource."""
         if self.single:
             return [self]
         items = self.call.json()[self.resource.key]
@@ -195,7 +195,7 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
 
 
 def of_user(call: Call, requester: Requester | None) -> Call:
-    """Return a call that names the user whom the token would identify, since a key pair's name is unique only among its user's key pairs.
+    """Return a call about a key pair with its user in the query, because it is sent with a gateway's token; return other calls unchanged.
 
     If the requester is unknown, the call matches no key pair.
     """

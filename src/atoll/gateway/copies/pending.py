@@ -87,7 +87,7 @@ class Pending:
             sqlite3.Error: the operations can't be written.
         """
         for each in operations:
-            LOG.warning("%s carries it out later: %s (%s)", each.site, each, each.error)
+            LOG.warning("%s carries out later: %s (%s)", each.site, each, each.error)
             self._store.supersede(*self._store.add([each], self._now()))
         self.wake()
 
@@ -114,7 +114,7 @@ class Pending:
             operation = self._store.failed(number, why, refused=False)
             self._delay(operation.site, resource_key(operation), UNDELIVERED_S)
             self._store.supersede(number)
-            LOG.warning("an operation of %s is carried out later: %s", operation.site, why)
+            LOG.warning("%s carries out an operation later: %s", operation.site, why)
         self._held -= set(reasons)
         self.wake()
 
@@ -206,7 +206,7 @@ class Pending:
                         self._delay(site, resource, min(LONGEST_DELAY_S, INTERVAL_S * 2**operation.attempts))
                         return
                 else:
-                    LOG.info("%s has carried it out: %s", site, operation)
+                    LOG.info("%s has carried out: %s", site, operation)
                     self._store.done(operation.number)
                 self._executor.forget(operation)
                 self._not_before.pop((site, resource), None)

@@ -62,13 +62,13 @@ class Outcome:
     waits: bool = False
 
     @classmethod
-    def load(cls, said: Mapping[str, Any]) -> Outcome:
+    def load(cls, data: Mapping[str, Any]) -> Outcome:
         """Return the outcome that another site has sent.
 
         Raises:
             KeyError, TypeError, ValueError: the data is invalid.
         """
-        return cls(int(said["status"]), str(said["message"])[:500], bool(said["refused"]), bool(said["waits"]))
+        return cls(int(data["status"]), str(data["message"])[:500], bool(data["refused"]), bool(data["waits"]))
 
 
 class OperationRefused(Exception):

@@ -365,7 +365,7 @@ class Lists:
                     listing.template, listing.headers = body, reply.headers
                 return items, not listing.page.none and paging.goes_on(body, resource)
         except (Unreachable, ValueError, KeyError, TypeError) as error:
-            LOG.info("%s: no list %s of %s: %s", call.request_id, call.path, site, error)
+            LOG.info("%s: can't read the list %s of %s: %s", call.request_id, call.path, site, error)
             listing.missing.add(site)
             listing.away.add(site)
             return None

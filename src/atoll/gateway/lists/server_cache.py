@@ -122,7 +122,7 @@ class ServerCache:
     def __init__(self, file: Path) -> None:
         self._database = opened_cache(self, file, _SCHEMA)
         self._written: LRUCache[str, int] = LRUCache(MAX_SERVERS)
-        """The `_mark` with which each server was written, by its id; 0 if unknown."""
+        """By the id of each server in the file, the `_mark` of its fields when they were written; 0 if unknown."""
         for (identifier,) in self._database.execute("SELECT id FROM server ORDER BY rowid"):
             self._written[identifier] = 0
         self._changed: dict[str, CachedServer | None] = {}
@@ -224,12 +224,12 @@ class ServerCache:
         self.flush()
         self._database.close()
 
-    def _bound(self, where: str, most: int, *values: str) -> None:
-        """Remove the oldest entries beyond a number."""
+    def _bound(self, where: str, limit: int, *values: str) -> None:
+        """Remove the oldest of the entries that a WHERE clause with these values selects, until `limit` of them remain."""
         statement = (
             f"DELETE FROM server WHERE rowid IN (SELECT rowid FROM server {where} ORDER BY rowid DESC LIMIT -1 OFFSET ?) RETURNING id"
         )
-        self._no_longer_written(row[0] for row in self._database.execute(statement, (*values, most)).fetchall())
+        self._no_longer_written(row[0] for row in self._database.execute(statement, (*values, limit)).fetchall())
 
     def _no_longer_written(self, identifiers: Iterable[str]) -> None:
         for identifier in identifiers:

@@ -196,5 +196,5 @@ def _data(image: Mapping[str, Any]) -> Data:
 
 
 def _name(*words: Sequence[str] | str) -> str:
-    """Return 64 hexadecimal digits that differ if any of the words does."""
+    """Return a name of 64 hexadecimal digits, which is different for different words."""
     return hashlib.sha256("".join(f"{len(word)}:{word}" for word in ("atoll cloudlet", *map(str, words))).encode()).hexdigest()

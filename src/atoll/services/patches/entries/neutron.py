@@ -119,7 +119,7 @@ PATCHES = (
         "Expanded ports pass through upstream's own validation, quotas, policies and notifications.",
         "atoll.services.neutron.expanded_ports.controllers",
         f"{UNIT}neutron/expanded_ports/test_expanded_ports.py::test_nobody_sees_more_than_in_the_plain_api",
-        unprovable="They serve a new path, which upstream does not have.",
+        unprovable="The controllers serve a path that upstream does not have.",
         traffic=True,
     ),
     Patch(
@@ -273,7 +273,7 @@ PATCHES = (
         "The driver opens transactions inside a transaction, and SQLite has one writer.",
         f"{_MODULE}vpn_driver",
         "tests/guests/test_network_services.py::test_two_sites_are_joined_by_an_encrypted_tunnel",
-        unprovable="Upstream's `_setup` needs a database of two writers to succeed; its fingerprint tells when it changes.",
+        unprovable="Upstream's `_setup` needs a database with two writers at a time; its fingerprint tells when it changes.",
         sources={f"{_VPN}service_drivers/ovn_ipsec.py:BaseOvnIPsecVPNDriver._setup": "64d220dc"},
     ),
     Patch(

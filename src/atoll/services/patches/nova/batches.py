@@ -78,7 +78,7 @@ class Batch:
         api: sends the calls.
         server: the id of the server that is built or deleted.
         ahead: optional calls whose results the thread will need; the first message that has a result carries them.
-        deletes: True if the server is being deleted, and its allocations are deleted in their place in the batch.
+        deletes: True if the server is being deleted, so that the deletion of its allocations waits for its turn in the batch.
         fresh_cache: True if the server's network information is as the request's message carried it, so that it needs no refresh.
 
     Attributes:
@@ -230,7 +230,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
         """Call a method of an object at the conductor, now or with a later call.
 
         Returns:
-            The fields that the call has changed, and its result; nothing of both if the call is deferred.
+            The fields that the call has changed, and its result; both are empty if the call is deferred.
         """
         batch, kind = current(), objinst.obj_name()
         if (kind, objmethod) == ("ComputeNode", "save"):
@@ -335,7 +335,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
 def _may_wait(kind: str, one: Any, method: str, args: Any, kwargs: Any) -> bool:
     """Return whether a save without an expected state may be sent with a later call.
 
-    Such are the host of a server that is being claimed, the names of its disks, and the end of a server's deletion.
+    This is so for the host of a server that is being claimed, for the names of its disks, and for the end of a server's deletion.
     """
     if method != "save" or any(args) or any(kwargs.values()):
         return False

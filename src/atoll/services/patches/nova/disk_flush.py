@@ -25,7 +25,7 @@ def flush_disks(instances: Path, cache: str, server: str) -> None:
 
     Args:
         instances: the directory of all guests.
-        cache: the name of the directory of images in it.
+        cache: the name of the directory of cached images in `instances`.
         server: the server's id.
 
     Raises:

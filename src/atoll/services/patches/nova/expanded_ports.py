@@ -246,7 +246,7 @@ class Client:
         return {"port": deepcopy(port) | {"binding:vif_type": bound.get("binding:vif_type")}}
 
     def update_port(self, port_id: str, body: dict[str, Resource]) -> dict[str, Resource]:
-        """Update a port, unless a request of this operation has set all that already."""
+        """Update a port, unless an earlier request of this operation has given all attributes the same values."""
         operation = self._operation
         if not self._admin:
             return self._real.update_port(port_id, body)
@@ -353,8 +353,8 @@ class ExpandingAPI(neutron.API):
     def _get_physnet_tunneled_info(self, context: Any, client: Any, net_id: str) -> Any:
         """Find a network's physical network: with one request instead of two, or none if an earlier answer has it.
 
-        If the allocation of ports follows, the network is asked for as it will ask, so that it needs no request of its own. Elsewhere the
-        user's token may have expired.
+        If Nova allocates ports next, the network is read with the same client as that allocation uses, which then needs no request of its
+        own. In other operations, the user's token may have expired.
         """
         operation = _operation.get()
         if operation is not None and net_id not in operation.networks.full:

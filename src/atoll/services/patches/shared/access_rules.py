@@ -118,7 +118,7 @@ def _of_service(middleware: Any, request: Any) -> bool:
 
 
 def install() -> None:
-    """Replace all three, in this process."""
+    """Replace the path, the exemption and the comparison in this process's keystonemiddleware."""
     auth_token._path_matches = matches
     protocol = auth_token.BaseAuthProtocol
     if not hasattr(protocol.validate_allowed_request, "__wrapped__"):
