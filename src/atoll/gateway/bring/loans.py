@@ -111,13 +111,13 @@ class Loans:
             except TimeoutError:
                 continue
 
-    async def look(self, things: frozenset[tuple[str, str]]) -> None:
+    async def look(self, resources: frozenset[tuple[str, str]]) -> None:
         """Compare the loans of some resources with this site's present grants.
 
         Args:
-            things: kind and id of each resource.
+            resources: kind and id of each resource.
         """
-        for kind, identifier in sorted(things):
+        for kind, identifier in sorted(resources):
             for loan in self._ledger.loans(kind, identifier):
                 try:
                     found = await self._holders.here(kind, identifier, loan.project)

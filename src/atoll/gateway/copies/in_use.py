@@ -90,7 +90,7 @@ _STILL_SHARED = "Unable to reconfigure sharing settings for network {}. Multiple
 
 @dataclass(frozen=True)
 class InUseRefusal:
-    """The refusal that a site would give.
+    """The refusal that a site would give to the deletion or the change of a resource that is in use there.
 
     Attributes:
         error: the service's name of the error.

@@ -168,15 +168,15 @@ class ServerCache:
                 self._changed[identifier] = None
         self._schedule()
 
-    def forget_others(self, site: str, project: str | None, there: Collection[str]) -> None:
+    def forget_others(self, site: str, project: str | None, listed: Collection[str]) -> None:
         """Remove the servers that a site's complete list does not contain.
 
         Args:
             site: the site.
             project: the project of the list; `None` for all projects.
-            there: the ids of the servers in the list.
+            listed: the ids of the servers in the list.
         """
-        self.forget([identifier for identifier in self._ids(site, project) if identifier not in there])
+        self.forget([identifier for identifier in self._ids(site, project) if identifier not in listed])
 
     def forget_site(self, site: str) -> None:
         """Remove the servers of a site that is no longer a member."""

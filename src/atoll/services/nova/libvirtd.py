@@ -5,7 +5,7 @@ Guests are not its children: they go on when it is stopped or killed, and it fin
 
 QEMU, which a guest may break out into, runs as an unprivileged user, under a filter of system calls, and in that mount namespace: of the
 state directory it sees its site's guests, and none of the databases, keys and passwords, whatever user it might become. libvirt passes it
-interfaces and logs as open files, and makes disks its user's for as long as a guest runs.
+interfaces and logs as open files, and makes QEMU's user the owner of a guest's disks for as long as the guest runs.
 """
 
 from __future__ import annotations

@@ -64,11 +64,11 @@ def _reflected(connection: Connection) -> MetaData:
     return metadata
 
 
-def _check_versions(source: Connection, target: Connection, theirs: MetaData, ours: MetaData) -> None:
-    for table in theirs.tables.values():
+def _check_versions(source: Connection, target: Connection, source_tables: MetaData, target_tables: MetaData) -> None:
+    for table in source_tables.tables.values():
         if table.name.startswith(VERSIONS):
             there = _versions(source, table)
-            here = _versions(target, ours.tables[table.name]) if table.name in ours.tables else []
+            here = _versions(target, target_tables.tables[table.name]) if table.name in target_tables.tables else []
             if there != here:
                 message = f"{table.name} is {', '.join(there) or 'empty'} at the source, and {', '.join(here) or 'empty'} at the target"
                 raise TransferError(f"the versions of the schema differ: {message}")

@@ -47,7 +47,7 @@ class _Answers:
         threading.Thread(target=_ask, args=(answer, question), name="read-ahead", daemon=True).start()
 
     def take(self, server: str) -> Any:
-        """Wait for an answer, and return it, once; `None` if no request was sent, or it failed."""
+        """Wait for the answer to an early request, and return it to the first caller; `None` if no request was sent, or it failed."""
         with self._lock:
             answer = self._answers.pop(server, None)
         return None if answer is None else answer.result()
