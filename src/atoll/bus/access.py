@@ -74,7 +74,7 @@ def access_control(clients: Iterable[Client]) -> dict[str, Any]:
     realms = [(client.limits.vhost, client.limits.realm) for client in listed if client.limits]
     if len(set(names)) < len(names) or len(set(realms)) < len(realms) or any(realm == OWN for _, realm in realms):
         message = "clients of a router have the same common name, or the same realm or realm 0"
-        raise ValueError(f"{message}: expected a common name for each client alone, and a realm above 0 for each limited client alone")
+        raise ValueError(f"{message}: expected for each client a common name of its own, and, if limited, a realm of its own above 0")
     rules = [_rule("all", _ALL, ["ingress", "egress"], ["**"])]
     subjects: list[dict[str, Any]] = [{"id": "local", "link_protocols": _LOCAL_LINKS}]
     policies: list[dict[str, Any]] = [{"rules": ["all"], "subjects": ["local"]}]
