@@ -82,12 +82,12 @@ def write_private(path: Path, text: str, *, durable: bool = True) -> bool:
     return True
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, max_bytes: int) -> bytes:
     """Return the content of a regular file; pipes and devices, which may never end, are refused at once.
 
     Args:
         path: the file; links are followed.
-        most: the largest number of bytes that is expected.
+        max_bytes: the largest number of bytes that is expected.
 
     Returns:
         The content; of a longer file, one byte more than was expected.
@@ -100,6 +100,6 @@ def read_regular(path: Path, most: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = bytearray()
-        while len(content) <= most and (piece := file.read(min(_PIECE, most + 1 - len(content)))):
+        while len(content) <= max_bytes and (piece := file.read(min(_PIECE, max_bytes + 1 - len(content)))):
             content += piece
     return bytes(content)

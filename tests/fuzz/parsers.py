@@ -46,7 +46,7 @@ def request(data: bytes) -> None:
         scoped(target.scope.encode())
     call = Call(_METHODS[first[0] % len(_METHODS)], target.service, target.path, target.query, kept, body, "req-x", "ann")
     of_user(call, None)
-    console_url.asked_for(call)
+    console_url.requests_console(call)
     resource_of(call.path)
     references(call)
     _route(call)
@@ -91,7 +91,7 @@ def consoles(data: bytes) -> None:
     console_url.shown(text)
     console_url.same_origin([text], "paris:8080")
     reply = Reply(200, CIMultiDict(), data, "paris")
-    console_url.led_here(reply, "paris:8080")
+    console_url.through_gateway(reply, "paris:8080")
     console_url.new_token(reply)
 
 

@@ -1,4 +1,4 @@
-"""A router's access list: the certificates that open a link, and what their holders may do on the bus.
+"""A router's access list: the certificates that open a link, and the rights of their holders on the bus.
 
 Zenoh's access control compares each message, in both directions, with rules for the common name of the link's certificate. A message that
 no rule allows is dropped. The rules can't be changed while a session is open: a router whose list changes closes its session, which
@@ -73,7 +73,8 @@ def access_control(clients: Iterable[Client]) -> dict[str, Any]:
     names = [client.common_name for client in listed]
     realms = [(client.limits.vhost, client.limits.realm) for client in listed if client.limits]
     if len(set(names)) < len(names) or len(set(realms)) < len(realms) or any(realm == OWN for _, realm in realms):
-        raise ValueError("each client of a router needs a common name, and if it is limited a realm, of its own")
+        message = "clients of a router have the same common name, or the same realm or realm 0"
+        raise ValueError(f"{message}: expected for each client a common name of its own, and, if limited, a realm of its own above 0")
     rules = [_rule("all", _ALL, ["ingress", "egress"], ["**"])]
     subjects: list[dict[str, Any]] = [{"id": "local", "link_protocols": _LOCAL_LINKS}]
     policies: list[dict[str, Any]] = [{"rules": ["all"], "subjects": ["local"]}]

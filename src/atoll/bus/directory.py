@@ -50,7 +50,7 @@ class Topic:
         self._went_meanwhile: set[Instance] = set()
 
     def watch(self, session: zenoh.Session, pattern: str) -> None:
-        """Follow the tokens that match `pattern`; return when the present ones are known."""
+        """Follow the presence tokens that match `pattern`; return when the tokens that exist now are known."""
         self._looking = True
         self._subscription = session.liveliness().declare_subscriber(
             pattern, zenoh.handlers.Callback(self._on_token, indirect=False), history=True

@@ -1,7 +1,7 @@
 """A listener's journal: a file of acknowledged and begun messages that outlives a killed process.
 
 The journal holds the messages that the listener acknowledged and has not begun, and those that it has begun. The file is mapped into
-memory: an entry costs no system call, and the kernel keeps what a killed process had written. A durable journal flushes each entry (msync),
+memory: an entry costs no system call, and the kernel keeps the writes of a killed process. A durable journal flushes each entry (msync),
 so that it also survives a loss of power: an acknowledged message is executed, and a message that was begun is not begun again. The first
 byte of an entry is written last, so that a killed process leaves the entry whole or not at all. A loss of power may leave a part of an
 entry that was not acknowledged; its frame can't be decoded, and is dropped.
@@ -174,7 +174,7 @@ class JournalHistory:
     def take_over(self, directory: Path) -> Iterator[dict[MessageId, bytes]]:
         """Yield the requests (frames) that dead processes acknowledged and never began; their files are removed when the context ends.
 
-        All files count together: a process that was killed during a takeover has recorded in its own file what it began.
+        All files count together: a process that was killed during a takeover has recorded in its own file the messages that it began.
         """
         with contextlib.ExitStack() as stack:
             paths = [path for path in sorted(directory.glob("????????????????.*.journal")) if _take(path, stack)]

@@ -150,7 +150,7 @@ class Node:
         return f"{self.id:016x}"
 
     def close(self) -> None:
-        """Leave the bus. Zenoh sends what was published before."""
+        """Leave the bus. Zenoh still sends the frames that were published before."""
         session: Any = self.session
         session.close()
         self._samples.put(None)
@@ -360,7 +360,7 @@ class _Nodes:
         self.joining = threading.RLock()
 
     def close(self) -> None:
-        """At the end of the process, send what is waiting and remove the sockets."""
+        """At the end of the process, send the frames that wait, and remove the sockets."""
         for node, _ in list(self._nodes.values()):
             if not node.is_of_parent:
                 node.close()

@@ -1,4 +1,4 @@
-"""Realms: the parts of a bus that a router tells apart.
+"""Realms: the parts of a bus that a router distinguishes.
 
 A node's number begins with its realm. Realm 0 belongs to the machine's own processes, which trust one another. Each client of a router has
 a realm of its own, which the router derives from the client's certificate (`atoll.bus.access`). The key of a frame for another node names
@@ -19,7 +19,7 @@ _NODE_BITS = 64
 _BITS = 24
 _LOW_BITS = _NODE_BITS - _BITS
 DIGITS = _BITS // 4
-"""Hexadecimal digits of a realm, the first ones of a node's number."""
+"""Number of hexadecimal digits of a realm; a node's number begins with the digits of its realm."""
 
 LARGEST = 2**_BITS - 1
 """The largest realm."""

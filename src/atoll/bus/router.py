@@ -70,10 +70,10 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
 
 
 def _close_unlisted(session: zenoh.Session, listed: Collection[str]) -> Follower:
-    """Close links whose certificate is not on the access list, now and whenever one is opened.
+    """Close links whose certificate is not on the access list, now and whenever a link is opened.
 
     Returns:
-        What is to be stopped before the session is closed.
+        The thread that does so; stop it before the session is closed.
     """
     info: Any = session.info
     follower = Follower(info.declare_link_events_listener, partial(_close_links, info, listed), "unlisted-links")
@@ -98,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m atoll.bus.router", description="A router of the zenoh:// bus.")
     parser.add_argument("--listen", action="append", required=True, metavar="ENDPOINT", help="where other sites connect: tls/0.0.0.0:7447")
     parser.add_argument("--connect", action="append", default=[], metavar="ENDPOINT", help="a router of another site: tls/other:7447")
-    parser.add_argument("--socket-dir", default="", help='of this machine\'s peers (default: as in [oslo_messaging_zenoh]; "none": none)')
+    parser.add_argument(
+        "--socket-dir", default="", help='directory of the local sockets (default: as in [oslo_messaging_zenoh]; "none": no sockets)'
+    )
     parser.add_argument("--tls-ca", metavar="FILE", help="certificates of the authorities that signed the others' certificates")
     parser.add_argument("--tls-cert", metavar="FILE", default="", help="this router's certificate")
     parser.add_argument("--tls-key", metavar="FILE", default="", help="its key")

@@ -14,8 +14,8 @@ REPLICA_TAG = "atoll_replica"
 """Key in a server's metadata. Its value identifies a server whose creation was not answered."""
 
 
-def find_tagged(name: str) -> str:
-    """Return the query that lists the servers with a name, in all projects."""
+def query_by_name(name: str) -> str:
+    """Return the query that lists the servers of all projects with a name; the caller finds the one with a tag among them."""
     return f"all_tenants=1&name={quote('^' + re.escape(name) + '$', safe='')}"
 
 

@@ -71,7 +71,7 @@ def session(connector: aiohttp.TCPConnector, *middlewares: aiohttp.ClientMiddlew
 
     aiohttp sends PUT and DELETE again when a connection that was kept open breaks. The service may have carried out the first request
     before it died, and would answer the second DELETE with 404. So the caller gets an error (5xx) and decides whether to ask again.
-    Replaced: `IDEMPOTENT_METHODS` of aiohttp/client.py.
+    The function replaces `IDEMPOTENT_METHODS` of aiohttp/client.py.
     """
     aiohttp.client.IDEMPOTENT_METHODS = READS
     return aiohttp.ClientSession(

@@ -100,9 +100,9 @@ class Gateway:
             if isinstance(answer, Reply):
                 self._on_reply(call, answer)
         self._clashes.mark(call, request.route, answer)
-        if console_url.asked_for(call) and answer.status == 200:
+        if console_url.requests_console(call) and answer.status == 200:
             whole = answer if isinstance(answer, Reply) else await answer.read()
-            return console_url.led_here(whole, call.headers["X-Forwarded-Host"])
+            return console_url.through_gateway(whole, call.headers["X-Forwarded-Host"])
         return await _rewritten(answer, prefix) if prefix and call.service == "identity" else answer
 
     async def answer_peer(self, call: Call) -> Answer:

@@ -57,7 +57,7 @@ class Items:
             if known is None:
                 raise
             return known
-        return await self._unreachable.heed(request.call, request.route, answer)
+        return await self._unreachable.observe(request.call, request.route, answer)
 
     async def _find(self, request: Request) -> Answer:
         call, route, among, resource = request.call, request.route, request.among, request.resource

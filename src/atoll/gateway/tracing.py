@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
 SERVICES = {"identity": "keystone", "image": "glance", "compute": "nova", "network": "neutron"}
-"""The service whose process answers requests with a first path segment, where the two names differ."""
+"""The names of services in traces by the first segment of a request's path, where the two differ."""
 
 _HOPS: WeakKeyDictionary[ClientResponse, Hop] = WeakKeyDictionary()
 
@@ -55,12 +55,12 @@ async def answered(
         return await answer()
     sent = request.headers
     incoming = headers.read(sent.get(headers.TRACEPARENT), sent.get(headers.TRACESTATE), sent.get(headers.OSPROFILER))
-    asker = f"site {peer}" if peer and incoming is not None and incoming.sampled else None
+    asked_by = f"site {peer}" if peer and incoming is not None and incoming.sampled else None
     if client is not None and incoming is not None:
-        incoming, asker = _of_client(incoming, client, current)
+        incoming, asked_by = _of_client(incoming, client, current)
     # A console is open for hours, and no message of it is a request.
     may_begin = "Upgrade" not in sent
-    entered = recorder.enter(current, incoming, SpanKind.SERVER, lambda: _describe(request, asker), may_begin=may_begin)
+    entered = recorder.enter(current, incoming, SpanKind.SERVER, lambda: _describe(request, asked_by), may_begin=may_begin)
     hop = entered.hop
     if hop is None:
         try:
@@ -84,20 +84,20 @@ async def answered(
 
 
 def _of_client(incoming: headers.Incoming, client: Callable[[], str | None], current: Recorder) -> tuple[headers.Incoming, str | None]:
-    """Return the part of a client's headers that counts, and the user for whom the request is recorded."""
+    """Return a client's trace headers without what only services set, and the user who asks for the record; `None` if nobody may."""
     if incoming.service != tree.CLIENT:
         incoming = incoming._replace(service="", site="")
     if not incoming.sampled:
         return incoming, None
-    asker = client()
-    return (incoming, asker) if asker is not None else (incoming._replace(sampled=current.chance()), None)
+    user = client()
+    return (incoming, user) if user is not None else (incoming._replace(sampled=current.chance()), None)
 
 
-def _describe(request: web.BaseRequest, asker: str | None) -> tuple[str, dict[str, str]]:
+def _describe(request: web.BaseRequest, asked_by: str | None) -> tuple[str, dict[str, str]]:
     parts = urlsplit(request.raw_path)
     attributes = {"http.request.method": request.method, "url.path": names.safe_path(parts.path)}
-    if asker is not None:
-        attributes[store.ASKED_BY] = asker
+    if asked_by is not None:
+        attributes[store.ASKED_BY] = asked_by
     if parts.query:
         attributes["url.query"] = names.safe_query(parts.query)
     return names.http(attributes["http.request.method"], attributes["url.path"]), attributes

@@ -1,7 +1,7 @@
-"""The size limits of identity: one table for Keystone's API, for what a site publishes, and for what it accepts.
+"""The size limits of identity data: one table for Keystone's API, for the entries that a site publishes, and for those that it accepts.
 
-Keystone bounds neither its TEXT columns nor, on SQLite, any other; and it keeps unknown fields in `extra`. Whatever one site stores, all
-sites store. A bound here is never smaller than the one at the API (`services/patches/keystone/bounds.py`).
+Keystone bounds neither its TEXT columns nor, on SQLite, any other; and it keeps unknown fields in `extra`. All sites store the data of each
+site. A bound here is never smaller than the one at the API (`services/patches/keystone/bounds.py`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ MAX_LARGE_RECORD_BYTES = 96 * 1024
 """Greatest number of bytes of a record with documents, in JSON; also of a project, which may have 80 tags of 255 characters."""
 
 MAX_ROWS = 64
-"""Greatest number of rows of a field that holds several, such as the former passwords of a user."""
+"""Greatest number of rows in a field that holds several rows, such as the former passwords of a user."""
 
 TOKEN_LIFETIME_S = 6 * 3600
+"""Seconds for which a token is valid."""
 TOKEN_GRACE_S = 2 * 24 * 3600
-"""Seconds that a token is valid, and seconds that services accept it further to finish work begun with it."""
+"""Seconds after a token's expiry during which services accept it to finish work that was begun with it."""
 
 CLOCKS_APART_S = 24 * 3600
 """The greatest difference of two sites' clocks in seconds: the mesh refuses stamps further ahead (`clock.MAX_AHEAD_MS`)."""
@@ -40,7 +41,7 @@ KEEP_REVOCATIONS_S = TOKEN_LIFETIME_S + TOKEN_GRACE_S + 2 * CLOCKS_APART_S
 that checks it."""
 
 FULL_MARK = "identity-full"
-"""The name of a file among a site's sockets with the fullness of the site's stream in percent; it exists from `FULL_FROM` on."""
+"""The name of a file in the directory of a site's sockets: the fullness of the site's stream in percent, if at least `FULL_FROM`."""
 
 FULL_FROM = 75
 

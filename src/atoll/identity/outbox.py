@@ -4,9 +4,9 @@ A trigger writes in the writer's own transaction, whether that is Keystone's map
 administrator at an SQL prompt: every committed change is in the outbox, and every change in the outbox is committed. Events of SQLAlchemy
 would miss bulk deletions, and other processes' changes.
 
-Other triggers do what Keystone's foreign keys ask for (ON DELETE CASCADE), which SQLite only does if each connection asks for it. Without
-these triggers, bulk deletions would leave rows behind, such as the roles of an application credential. The next credential would get the
-old integer key, and with it the roles that were left.
+Other triggers carry out the cascades of Keystone's foreign keys (ON DELETE CASCADE), which SQLite performs only for a connection that asks
+for them. Without these triggers, bulk deletions would leave rows behind, such as the roles of an application credential. The next
+credential would get the old integer key, and with it the roles that were left.
 """
 
 from __future__ import annotations
@@ -74,18 +74,18 @@ class Pending(NamedTuple):
     more: bool
 
 
-def pending(connection: sqlite3.Connection, most: int) -> Pending:
-    """Return at most `most` of the oldest entries."""
+def pending(connection: sqlite3.Connection, limit: int) -> Pending:
+    """Return at most `limit` of the oldest entries."""
     found: defaultdict[str, dict[Key, None]] = defaultdict(dict)
-    entries = connection.execute("SELECT number, kind, key FROM atoll_outbox ORDER BY number LIMIT ?", (most,)).fetchall()
+    entries = connection.execute("SELECT number, kind, key FROM atoll_outbox ORDER BY number LIMIT ?", (limit,)).fetchall()
     for _, kind, key in entries:
         found[kind][tuple(json.loads(key))] = None
     keys = {kind: list(found[kind]) for kind in KINDS if kind in found}
-    return Pending(keys, entries[-1][0] if entries else 0, len(entries) == most)
+    return Pending(keys, entries[-1][0] if entries else 0, len(entries) == limit)
 
 
 def forget(connection: sqlite3.Connection, last: int) -> None:
-    """Remove the entries up to a number."""
+    """Remove the entries with numbers up to `last`."""
     connection.execute("DELETE FROM atoll_outbox WHERE number <= ?", (last,))
 
 

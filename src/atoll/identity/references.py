@@ -1,4 +1,4 @@
-"""Existing records: nobody deleted them, and their parents exist. They are computed from the records alone, so alike at every site.
+"""The existing records: those that are not deleted and whose parents exist. Each site computes the same ones from the same records.
 
 A record may arrive before its parent does, and a parent may be deleted at one site while a child is created at another. Keystone deletes
 the grants of a user with the user, and the users of a domain with the domain. By this rule, children that Keystone could not see at that
@@ -61,7 +61,7 @@ class References:
     def _exists(self, record: Reference) -> bool:
         """Return whether a record and all its ancestors are entered, generation by generation.
 
-        A record that is its own ancestor, as a hostile site may claim, is not.
+        A record that is its own ancestor, as a hostile site may claim, is not entered.
         """
         generation = {record}
         for _ in range(_MAX_GENERATIONS):

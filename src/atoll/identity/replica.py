@@ -55,8 +55,7 @@ class IdentityReplica:
     """Keystone's tables at one site, used only by the thread that uses the document.
 
     Attributes:
-        publishing: True while this site's own changes are written into the document; the replica itself considers the records that they
-            touch.
+        publishing: True while the replica writes this site's own changes into the document; their records need no `push`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - its collaborators
@@ -260,7 +259,7 @@ class IdentityReplica:
                 yield change.kind, change.key
 
     def _settle(self, agreements: Iterable[Agreement]) -> None:
-        """Take the records whose rows already equal the document off the list, which saves a transaction."""
+        """Remove the records whose rows already equal the document from those to be written, which saves a transaction."""
         for kind, key, here in agreements:
             if self._desired.content(kind, name := encode(key)) == here:
                 self._todo.pop((kind, name), None)
@@ -306,7 +305,7 @@ class IdentityReplica:
     # --- From the document to the tables
 
     def _note(self, touched: Iterable[Reference]) -> None:
-        """Put changed records, and those that depend on them, on the list."""
+        """Add changed records, and those that depend on them, to those to be written."""
         self._todo |= dict.fromkeys(self._ordered(self._desired.note(touched)), "")
 
     def _ordered(self, references: Iterable[Reference]) -> list[Reference]:

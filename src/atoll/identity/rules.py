@@ -1,7 +1,7 @@
 """The document's rules for identity: the entries that a site may write.
 
-A member of the cloud may administer identity, so its entries are accepted; but only what the tables can hold, within `bounds`. Fields that
-this version does not know are refused: they would be stored everywhere and be of no use.
+A member of the cloud may administer identity, so its entries are accepted, but only if the tables can hold them, and within `bounds`.
+Fields that this version does not know are refused: they would be stored everywhere and be of no use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _check_key(table: ReplicatedTable, author: str, key: str) -> None:
     if len(values) != len(table.key) or encode(values) != key:
         raise Refused(f"{author} writes of a {table.kind} with the malformed key {key!r:.100}")
     if table.kind == "project" and values[0] == NO_DOMAIN:
-        raise Refused(f"{author} writes of the domain of domains, which each site has for itself")
+        raise Refused(f"{author} writes about the project {NO_DOMAIN}, a row that each site has from Keystone's schema")
     for column, value in zip(table.key, values, strict=True):
         if not _fits_key(column, value):
             raise Refused(f"{author} writes of a {table.kind} with the malformed key {key!r:.100}")

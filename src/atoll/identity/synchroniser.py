@@ -54,7 +54,7 @@ class FullnessMark:
         """Write the fullness of this site's stream into the mark, or remove the mark.
 
         Args:
-            fullness: 0 to 1.
+            fullness: the weight of the stream as a fraction of the greatest weight, 0 to 1.
 
         Raises:
             OSError: the mark can't be written.
@@ -65,7 +65,7 @@ class FullnessMark:
         if percent < FULL_FROM:
             self._mark.unlink(missing_ok=True)
         else:
-            LOG.warning("this site's stream of the cloud's identity is %d %% full", percent)
+            LOG.warning("this site's stream of the cloud's identity data is %d %% full", percent)
             new = self._mark.with_suffix(".new")
             new.write_text(str(percent), encoding="ascii")
             new.replace(self._mark)

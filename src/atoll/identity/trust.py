@@ -3,8 +3,9 @@
 Each site writes into a stream of its own, signed with its key, so the author of each entry is known. The entries that count are chosen when
 a record is read, from the entries and the cloud's YAML alone, in whatever order they arrived. The document is the same at all sites.
 
-- For a record of a homed domain or project, only the entries of its home sites count. The record belongs there if they say so, whatever
-  others say. A record that only others claim to belong there does not exist.
+- For a record of a homed domain or project, only the entries of its home sites count. The record belongs to the domain or project if an
+  entry of a home site says so, whatever entries of other sites say. If only other sites claim that a record belongs there, the record does
+  not exist.
 - Of a site with `trust: local-admin`, entries about things homed at it count elsewhere, except grants of an administrator's role. Its
   revocations of issued tokens count too, since they take rights away; revocations of tokens yet to be issued do not.
 """
@@ -162,7 +163,7 @@ class TrustedRecords:
         """Return the homed domain or project that a record belongs to by one author's entry.
 
         Returns:
-            The id of the domain or project; empty if the record belongs to something else; `None` if the entry does not say.
+            The id of the domain or project; empty if the record belongs to something else; `None` if the entry does not name an owner.
         """
         if kind == PREFIX + "project" and key in self._policy.homed:
             return key

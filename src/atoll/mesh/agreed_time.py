@@ -29,7 +29,7 @@ from uuid import UUID
 from atoll.mesh.clock import MAX_AHEAD_MS
 
 FILE = "agreed-time"
-"""The name of the file among a site's sockets."""
+"""The name of the file in the directory of a site's sockets."""
 
 TOLERATED_S = 1.0
 """The greatest distance of a right clock from the median, in seconds. The measurement may be wrong by half a round trip."""
@@ -65,7 +65,8 @@ class AgreedTime:
         """Record the clock of another site in its answer to a message.
 
         The answer took half of the round trip, plus or minus that half (F. Cristian: "Probabilistic clock synchronization", Distributed
-        Computing 3, 1989). If that may be more than `TOLERATED_S`, as for an answer that a cut delayed, it is ignored.
+        Computing 3, 1989). If half of the round trip may be more than `TOLERATED_S`, as for an answer that a cut delayed, the answer is
+        ignored.
 
         Args:
             site: the site's name.
@@ -132,7 +133,7 @@ class TimeWriter:
         self._file[:] = _FORM.pack(self._boot, distance_ns)
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file without deleting it."""
         self._file.close()
 
 

@@ -59,8 +59,8 @@ class CertificateAuthority:
             name: the site's name.
             host: the site's IPv4 address.
             clock: returns the time.
-            unique: give the certificate a common name that no other certificate of the site has, so that a list of common names can tell a
-                new certificate from an old one.
+            unique: give the certificate a common name that no other certificate of the site has, so that a list of common names
+                distinguishes a new certificate from an old one.
 
         Returns:
             False if the site had a valid certificate.

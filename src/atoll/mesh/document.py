@@ -202,7 +202,7 @@ class Document:
     def adopt(self, author: str, until: int) -> None:
         """Re-publish another site's accepted entries in this site's stream, with their original stamps.
 
-        Otherwise whoever has the key of a revoked site could overwrite its old entries, none of which would then count.
+        Otherwise a thief of the site's key could overwrite these entries by later ones, which are ignored, and their values would be lost.
 
         Args:
             author: the other site.
@@ -422,7 +422,7 @@ class Document:
         return [*gone, *(name for name, fields in entries.items() if fields != before.get(name))]
 
     def _reclaim(self, part: Part) -> bool:
-        """Compare another site's copy of this site's stream; if entries were lost here, begin a new stream with both."""
+        """Compare another site's copy of this site's stream; if entries were lost here, begin a new stream with the entries of both."""
         if part.base:
             raise Behind(self.author, wholly=True)
         old, own = Stream(self.author), self._streams.get(self.author)

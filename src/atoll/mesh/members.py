@@ -253,7 +253,7 @@ class Roster:
         return name if name is not None and self.is_active(name) else None
 
     def admission_of(self, name: str) -> Admission | None:
-        """Return the latest admission of a site with its present certificate; `None` if there is none."""
+        """Return the latest admission of a site that names the site's present certificate; `None` if there is none."""
         known = [each for each in self._admissions.get(name, ()) if each.card.fingerprint == self._cards[name].fingerprint]
         return max(known, key=lambda each: each.stamp, default=None)
 

@@ -197,17 +197,17 @@ class Mesh:
         names = [name for name in self._active() if self._protocol.reachable(name)]
         return sorted(names, key=lambda name: (self.rtt_ms(name) or 0.0, name))
 
-    def rtt_ms(self, a: str, b: str | None = None) -> float | None:
+    def rtt_ms(self, site: str, other: str | None = None) -> float | None:
         """Return the round trip between two sites in milliseconds, measured or else estimated by coordinates.
 
         Args:
-            a: one site.
-            b: the other site; `None` for this one.
+            site: one site.
+            other: the other site; `None` for this one.
 
         Returns:
             `None` if the round trip can be neither measured nor estimated.
         """
-        return self._protocol.rtt_ms(a, self.site if b is None else b)
+        return self._protocol.rtt_ms(site, self.site if other is None else other)
 
     def certificate_of(self, site: str) -> x509.Certificate | None:
         """Return the certificate of a member; `None` for any other site."""

@@ -87,8 +87,8 @@ class PageSender:
         return self._pages(asked, packed, WINDOW)
 
     @staticmethod
-    def _pages(asked: PageRequest, packed: bytes, most: int) -> list[Page]:
-        starts = range(asked.offset, len(packed), PAGE_BYTES)[:most]
+    def _pages(asked: PageRequest, packed: bytes, count: int) -> list[Page]:
+        starts = range(asked.offset, len(packed), PAGE_BYTES)[:count]
         return [Page(asked.author, asked.base, asked.digest, start, len(packed), packed[start : start + PAGE_BYTES]) for start in starts]
 
 

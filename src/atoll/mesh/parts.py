@@ -1,4 +1,4 @@
-"""Parts of the document, each of one author, which sites exchange; and state vectors, which name what a site has."""
+"""Parts of the document, each of one author, which sites exchange; and state vectors, which name the versions that a site has."""
 
 from __future__ import annotations
 

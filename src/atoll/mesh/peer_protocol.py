@@ -182,14 +182,14 @@ class PeerProtocol:
         """Return the stamp up to which every followed site has this site's writes; 0 if one of them has not answered yet."""
         return min((peer.acknowledged for peer in self._peers.values()), default=self._document.written)
 
-    def rtt_ms(self, a: str, b: str) -> float | None:
+    def rtt_ms(self, site: str, other: str) -> float | None:
         """Return the round trip between two sites in milliseconds, measured or else estimated; `None` if unknown."""
-        if a == b:
+        if site == other:
             return 0.0
-        if self._site in {a, b} and (peer := self._peers.get(b if a == self._site else a)) and peer.samples:
+        if self._site in {site, other} and (peer := self._peers.get(other if site == self._site else site)) and peer.samples:
             return min(peer.samples)
-        one, two = self._coordinate(a), self._coordinate(b)
-        return one.distance(two) if one and two else None
+        first, second = self._coordinate(site), self._coordinate(other)
+        return first.distance(second) if first and second else None
 
     def report(self, name: str, *, ok: bool) -> None:
         """Record that a request to a site succeeded or failed. After a failure the site is probed at once."""

@@ -92,7 +92,7 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         if self.left < count:
-            raise ValueError("it ends too early")
+            raise ValueError("the probe ends too early")
         self._at += count
         return self._data[self._at - count : self._at]
 

@@ -94,7 +94,7 @@ class Change:
     """Fields of a record to write; a deletion is `{"present": False}`.
 
     Attributes:
-        kind: lower-case letters, digits, `_`, `.`, `-`.
+        kind: the kind of the record: lower-case letters, digits, `_`, `.`, `-`.
         key: the key of the record; up to 512 characters.
         fields: the fields that change.
         stamp: the stamp of the values; `None` means now. With an earlier stamp, newer values of other entries stay.

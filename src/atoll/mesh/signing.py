@@ -27,7 +27,7 @@ class Signer:
         """
         key = load_pem_private_key(key_pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise ValueError("a site signs with a key on P-256")  # noqa: TRY004 - the content of a file is wrong
+            raise ValueError("the key is not on the curve P-256, on which sites sign")  # noqa: TRY004 - the content of a file is wrong
         self._key = key
 
     def sign(self, data: bytes) -> bytes:

@@ -26,7 +26,7 @@ _MAX_LATE = 64
 
 
 class PeerState(enum.IntEnum):
-    """The group's opinion of a member; of two opinions with one incarnation, the greater overrides."""
+    """The group's opinion of a member; of two opinions with the same incarnation number, that with the greater value overrides."""
 
     ALIVE = 0
     SUSPECT = 1
@@ -239,7 +239,7 @@ class Swim:
         if peer is None:
             return []
         peer.misses = max(peer.misses, 1)
-        self._reached(name, peer, yes=False)
+        self._set_reached(name, peer, reached=False)
         return self.probe(name, now)
 
     def vouch(self, name: str) -> None:
@@ -247,7 +247,7 @@ class Swim:
         peer = self._peers.get(name)
         if peer is not None:
             peer.misses = 0
-            self._reached(name, peer, yes=True)
+            self._set_reached(name, peer, reached=True)
 
     def receive(self, sender: str, message: Message, now: float) -> Outgoing:
         """Handle a message of another member, and return the messages to send in answer."""
@@ -319,7 +319,7 @@ class Swim:
             return []
         peer.misses += 1
         if peer.misses >= 2 or peer.state is not PeerState.ALIVE:
-            self._reached(probe.target, peer, yes=False)
+            self._set_reached(probe.target, peer, reached=False)
         if peer.state is not PeerState.ALIVE:
             return []
         if not probe.helped:
@@ -337,9 +337,9 @@ class Swim:
             probe.deadline = max(probe.deadline, now + self._timeout(name) + self.settings.min_timeout_s)
         return out
 
-    def _reached(self, name: str, peer: _Peer, *, yes: bool) -> None:
-        if peer.reached != yes:
-            peer.reached = yes
+    def _set_reached(self, name: str, peer: _Peer, *, reached: bool) -> None:
+        if peer.reached != reached:
+            peer.reached = reached
             self._changed.add(name)
 
     # Opinions
@@ -365,7 +365,7 @@ class Swim:
         peer.state, peer.incarnation = news.state, news.incarnation
         peer.suspected_until = now + self.settings.suspicion_s if news.state is PeerState.SUSPECT else math.inf
         if news.state is PeerState.DEAD and peer.misses:
-            self._reached(news.name, peer, yes=False)
+            self._set_reached(news.name, peer, reached=False)
         self._rumours[news.name] = _Rumour(news, 3 * math.ceil(math.log2(len(self._peers) + 2)))
         return []
 

@@ -147,7 +147,7 @@ class DocumentSync:
                 return []
             kind, *content = _unpack(whole)
         if kind is _Kind.CHUNK:
-            raise Refused("a chunk of chunks")
+            raise Refused("a chunked message contains another chunk")
         handlers: dict[_Kind, Callable[..., list[Message]]] = {
             _Kind.HELLO: self.on_hello,
             _Kind.HAVE: self._on_have,

@@ -60,7 +60,7 @@ class Coordinate:
         x, y, height, error = _FORMAT.unpack(data)
         # A comparison with NaN is false.
         if not (abs(x) <= _MAX_MS and abs(y) <= _MAX_MS and 0 <= height <= _MAX_MS and 0 <= error <= _MAX_ERROR):
-            raise ValueError("a coordinate out of range")
+            raise ValueError("a coordinate is out of range")
         return cls(x, y, height, error)
 
 

@@ -40,7 +40,7 @@ class NoEventlet:
         """Refuse eventlet, and leave all other modules to other finders.
 
         Raises:
-            ImportError: eventlet, or a module of it, was asked for.
+            ImportError: the import is of eventlet or one of its modules.
         """
         if name.partition(".")[0] == "eventlet":
             raise ImportError(f"{name} is not used: the services run with native threads", name=name)

@@ -217,10 +217,10 @@ def databases(settings: Settings, service: str, names: Iterable[str]) -> bool:
 
 
 def mark(path: Path, settings: Settings, database: str) -> None:
-    """Create a file that records that something was done in a database.
+    """Create a file that records that a step of the preparation of a database is complete.
 
-    The file must not outlive the change that it records, so SQLite's log is flushed first, also where `durability` is relaxed. A server
-    has its own way to keep what it has committed.
+    The file must not outlive the change that it records, so SQLite's log is flushed first, also where `durability` is relaxed. A database
+    server flushes its commits by itself.
 
     Args:
         path: the path of the file.

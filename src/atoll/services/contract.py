@@ -34,8 +34,8 @@ class Settings:
         templates: the directory of the template databases made by this version.
         host: the address at which other sites and clients reach the control plane; for a compute site, the address of its control site.
         ports: TCP port by endpoint: identity, image, compute, metadata, network, placement; and `gateway`, `peer`, `mesh`, `bus`.
-        secrets: password by user (admin, nova, neutron, glance, placement, gateway), and `metadata`; a compute site has only those that it
-            needs.
+        secrets: passwords by user (admin, nova, neutron, glance, placement, gateway), and the secret `metadata`; a compute site has only
+            those that it needs.
         region: the region in the catalogue.
         debug: True to log at debug level.
         transport_url: the URL of the message bus, for oslo.messaging; it may contain a password.
@@ -49,7 +49,7 @@ class Settings:
         outside: the site's address and prefix on its external network, from which floating IPs are allocated; empty if it has none.
         forwards: True if the site forwards packets between that network and its other networks.
         network_services: the network services that the site's YAML names.
-        trust: `local-admin` by the names of sites whose trust is limited.
+        trust: the value `local-admin` for each site whose trust is limited, by the site's name.
         homed: by `domain/ID` or `project/ID`, the sites that administer the domain or project.
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused.
         discovery: the access networks of sites, and the role that may ask about any device (`Discovery.options`).
@@ -181,7 +181,7 @@ class Settings:
         return self.data / "replicas" / self.place
 
     def database_file(self, name: str) -> Path:
-        """Return the file of the site's database `name` if that is SQLite; on Redis, the site's replica of it."""
+        """Return the file of the site's database `name`: the database itself with SQLite, the site's replica of it with Redis."""
         return (self.replicas if self.engine_of(name) == database_urls.REDIS else self.data) / f"{name}.db"
 
     @property
@@ -197,7 +197,7 @@ class Settings:
         if engine == database_urls.REDIS:
             owner = database_urls.DatabaseOwner(self.cloud, self.site)
             return database_urls.of_store(self.database_server, file, owner, name, durable=self.durable)
-        return database_urls.of_server(self.database_server, database_urls.DatabaseOwner(self.cloud, self.site).called(name))
+        return database_urls.of_server(self.database_server, database_urls.DatabaseOwner(self.cloud, self.site).database_name(name))
 
     def save(self) -> None:
         """Write the settings to `directory` atomically, readable by their owner alone."""

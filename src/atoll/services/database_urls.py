@@ -17,16 +17,19 @@ USER = "atoll"
 
 @dataclass(frozen=True)
 class DatabaseOwner:
-    """The site that databases belong to. Names of clouds and sites have neither dots nor underscores, so the names below are unique."""
+    """The site that databases belong to.
+
+    Names of clouds and sites have neither dots nor underscores, so the names that the methods return are unique.
+    """
 
     cloud: str
     site: str
 
-    def called(self, name: str) -> str:
+    def database_name(self, name: str) -> str:
         """Return the name of a database at a server of MariaDB or PostgreSQL."""
         return f"{self.cloud}_{self.site}_{name}"
 
-    def log(self, name: str) -> str:
+    def log_name(self, name: str) -> str:
         """Return the name of the log of a database in Redis."""
         return f"{self.cloud}.{self.site}.{name}"
 
@@ -74,11 +77,11 @@ def of_store(server: str, replica: Path, owner: DatabaseOwner, name: str, *, dur
         server: the URL of Redis.
         replica: the path of the site's replica.
         owner: the site.
-        name: the database.
+        name: the name of the database in the site, such as `nova_api`.
         durable: whether a commit must be on Redis's disk when it returns.
     """
     parts = urlsplit(server)
-    own = {"replica": str(replica), "log": owner.log(name), "cloud": owner.cloud, "site": owner.site}
+    own = {"replica": str(replica), "log": owner.log_name(name), "cloud": owner.cloud, "site": owner.site}
     own |= {} if durable else {"durability": "relaxed"}
     scheme = "sqlite+rediss" if parts.scheme.startswith("rediss") else "sqlite+redis"
     query = "&".join(filter(None, (parts.query, urlencode(own))))

@@ -3,8 +3,8 @@
 SQLite's are copies of templates. A log in Redis begins with the same template. At a server of MariaDB or PostgreSQL, upstream's own
 migrations make the schema, in a process of their own, because they set options of the whole process.
 
-A database that exists before the site has made it is never taken over: it may hold the data of another cloud. The marks of the site's
-place tell (`places`). What was begun and not completed is removed and made anew.
+A database that exists before the site has made it is never taken over: it may hold the data of another cloud. The marks of the site's place
+show which databases the site has made (`places`). A database that was begun and not completed is removed and made anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from atoll.services.contract import Settings
 from atoll.services.database_urls import REDIS, SQLITE
 
 Make = Callable[[Mapping[str, str]], None]
-"""Makes the schemas of a service's databases: their URLs by name."""
+"""A function that makes the schemas of a service's databases; its argument has their URLs, by name."""
 
 
 def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) -> None:

@@ -46,7 +46,7 @@ def _forget(poked: socket.socket) -> None:
         again = AGAIN_S if ready else None
 
 
-def tell_of_commits(sockets: Path) -> None:
+def announce_commits(sockets: Path) -> None:
     """Notify the site's gateway after each commit of a SQLAlchemy session of this process."""
     from sqlalchemy import event
     from sqlalchemy.orm import Session

@@ -7,7 +7,7 @@ to. Each place has a directory of marks, `data/databases/PLACE`:
 - `.access` contains the engine and the URL of the server, so that the databases can be removed when the site uses another place.
 - `.moving` exists while a move to the place is not complete.
 
-A site on SQLite that has never been moved has no such directory: its files are marks enough.
+A site on SQLite that has never been moved has no such directory: its database files serve as marks.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def end_move(settings: Settings) -> None:
 
 
 def readdress(settings: Settings, to: Settings) -> None:
-    """Give the marks of a place to another one, which is the same server at another address.
+    """Move the marks of a place to another place, which is the same server at another address.
 
-    What is recorded of the old address is forgotten first: by it, the databases could be removed as a remainder.
+    The record of the old address is deleted first, because with it a later clean-up could remove the databases as the remainder of a move.
     """
     (marks(settings) / ACCESS).unlink(missing_ok=True)
     flush(marks(settings))

@@ -28,7 +28,7 @@ CONNECT_S = 5
 """Seconds to wait for a connection."""
 
 _MAINTENANCE = {MARIADB: "", POSTGRESQL: "postgres"}
-"""The database to connect to in order to create others."""
+"""The database to connect to in order to create others, by engine."""
 
 _EXISTS = {
     MARIADB: "select count(*) from information_schema.schemata where schema_name = :name",
@@ -102,7 +102,7 @@ def check(settings: Settings) -> None:
     """Refuse a server that does not answer, is too old, or would lose commits.
 
     Raises:
-        ServerError: as the message says; nothing was changed.
+        ServerError: the server can't be used, for the reason in the message; nothing was changed.
     """
     if settings.engine == REDIS:
         _check_redis(settings)
@@ -126,10 +126,10 @@ def clear(settings: Settings, name: str, *, own: bool) -> None:
     Args:
         settings: the site's settings.
         name: the database.
-        own: whether the site itself has begun to make it, so that it may be removed.
+        own: whether the site itself has begun to make the database, so that it may be removed.
 
     Raises:
-        ServerError: there is one with content that this site has not made, or the server refuses.
+        ServerError: the server has such a database with content that this site has not made, or the server refuses.
     """
     called = _called(settings, name)
     if settings.engine == REDIS:
@@ -177,7 +177,7 @@ def seed(settings: Settings, name: str, template: Path) -> None:
 
 
 def create(settings: Settings, name: str) -> None:
-    """Create an empty database, unless there is an empty one.
+    """Create an empty database, unless the server has an empty one of that name.
 
     Raises:
         ServerError: the server refuses.
@@ -211,7 +211,7 @@ def drop(settings: Settings, names: list[str]) -> None:
 
 def _called(settings: Settings, name: str) -> str:
     owner = DatabaseOwner(settings.cloud, settings.site)
-    return owner.log(name) if settings.engine == REDIS else owner.called(name)
+    return owner.log_name(name) if settings.engine == REDIS else owner.database_name(name)
 
 
 def _keys(log: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Records calls that only OpenStack's own code makes: calls of libvirt, transactions of OVSDB, and Neutron's events for Nova.
 
-Replaced: `libvirtmod` in libvirt.py, whose functions each method of libvirt calls; `Transaction.commit` and `do_commit` of
+The module replaces `libvirtmod` in libvirt.py, whose functions each method of libvirt calls; `Transaction.commit` and `do_commit` of
 ovsdbapp/backend/ovs_idl/transaction.py; `BatchNotifier` in neutron/notifiers/batch_notifier.py: its `queue_event`, and the callback that it
 is given.
 """
@@ -22,7 +22,7 @@ from atoll.services.contract import Settings
 from atoll.trace import recorder
 
 _UNRECORDED = ("virEvent", "virInitialize", "virRegisterErrorHandler", "virGetLastError", "virResetLastError", "virConnectDomainEvent")
-"""Beginnings of names of libvirt's functions that wait for events or only read what is in the process."""
+"""Prefixes of the names of libvirt's functions that wait for events or only read the process's own memory."""
 
 
 def install(settings: Settings) -> None:
@@ -140,7 +140,7 @@ class _Waiting:
 
 
 def _record_events() -> None:
-    """Have a request's events for Nova sent as part of the request's trace, so that the trace also has what Nova does about them.
+    """Have a request's events for Nova sent as part of the request's trace, so that the trace also has the work that they cause in Nova.
 
     A batch of several requests' events belongs to the first of them; the others get a span that links to it.
     """

@@ -117,7 +117,7 @@ def _common_parameters() -> set[str]:
     from neutron.pecan_wsgi.hooks import query_parameters
 
     skips = re.search(r"skips=\[(.*?)\]", inspect.getsource(query_parameters._set_filters), re.DOTALL)
-    assert skips is not None, "Neutron has another way to say which parameters are no filters"
+    assert skips is not None, "expected Neutron's list of parameters that are no filters: read its source again"
     return {*re.findall(r"'(\w+)'", skips[1]), "fields"}
 
 

@@ -1,4 +1,4 @@
-"""The databases of sites at servers: the address, what must hold before a site may start, and their removal."""
+"""The databases of sites at servers: their address, the checks before a site may start, and their removal."""
 
 from __future__ import annotations
 
@@ -124,13 +124,13 @@ def remove(settings: Settings) -> str:
     At another address there may be databases of the same names that belong to another cloud.
 
     Returns:
-        Which are still there and why, in one line; empty if they are gone.
+        The databases that remain and the reason, in one line; empty if all are removed.
     """
     return "; ".join(text for each in (settings, *places.others(settings)) for text in remove_from_server(each))
 
 
 def remove_from_server(settings: Settings) -> list[str]:
-    """Remove the databases of one place of a site from an existing server, and return which are still there and why."""
+    """Remove the databases of one place of a site from an existing server, and return those that remain, each with the reason."""
     if not settings.server:
         return []
     made = places.made(settings)

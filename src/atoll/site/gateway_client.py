@@ -75,14 +75,14 @@ def _full(cloud: Cloud | None, site: str | None) -> str:
     return next(cloud.control_of(each).name for each in cloud.sites if each.name == site)
 
 
-def say_goodbye(state: State, sites: Iterable[str]) -> None:
+def announce_departure(state: State, sites: Iterable[str]) -> None:
     """Announce that sites leave the cloud, before they are deleted; a site that does not run stays an unreachable member."""
     for site in sites:
         with suppress(AtollError):
             ask(state, site, "leave")
 
 
-def tell_of_members(state: State, sites: Iterable[str]) -> None:
+def reload_members(state: State, sites: Iterable[str]) -> None:
     """Make the gateways of sites reload the list of members; those that do not run read it when they start."""
     for site in sites:
         with suppress(AtollError):

@@ -53,7 +53,7 @@ def running(site: Path) -> list[Guest]:
         with suppress(OSError, ValueError):
             pid = int(file.read_text(encoding="ascii"))
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-            # After a power cut of the machine, another process may have the pid.
+            # After a power cut of the machine, another process may have the pid that the file names.
             if f"guest={file.stem}," in command:
                 monitors = (site / "data" / "libvirt" / "lib" / "qemu").glob(f"domain-*-{file.stem[:20]}*/monitor.sock")
                 found.append(Guest(file.stem, pid, next(monitors, Path(os.devnull))))

@@ -101,14 +101,14 @@ def place(state: State, name: str) -> Place:
     return Place(state, cloud, name, settings)
 
 
-def shell_command(environment: Mapping[str, str], said: str | None = None) -> list[str]:
+def shell_command(environment: Mapping[str, str], command_line: str | None = None) -> list[str]:
     """Return the command of the user's shell.
 
     Args:
         environment: the user's own environment.
-        said: command line for the shell to run; `None` means an interactive shell.
+        command_line: the command line for the shell to run; `None` means an interactive shell.
     """
     shell = environment.get("SHELL") or pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
-    if said is not None:
-        return [shell, "-c", said]
+    if command_line is not None:
+        return [shell, "-c", command_line]
     return [shell, "--rcfile", str(BASHRC)] if Path(shell).name == "bash" else [shell]

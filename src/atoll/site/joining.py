@@ -1,7 +1,7 @@
 """A site that joins a cloud of another machine with the token of a member.
 
-The command may die at any moment, and the answer may be lost after the member has admitted the site. So from before the request until the
-site is up, the state directory holds a note (`State.joining_file`) with these fields:
+The command may die at any moment, and the answer may be lost after the member has admitted the site. So the state directory holds a note
+(`State.joining_file`) from before the request is sent until the site is up, with these fields:
 
     id, host, port      the token's id, and the address of the site
     application         the request and the site's key, until the answer is written
@@ -31,7 +31,7 @@ from atoll.site.state import State, locked, translated
 def join(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
     state: State, cache_directory: Path, text: str, host: str, port: int | None, admin_password: str | None, observe: Observer
 ) -> Outcome:
-    """Create a site in the cloud that a token names, and start it, or finish what an earlier call began; return the outcome.
+    """Create a site in the cloud that a token names, and start it, or finish a join that an earlier call began; return the outcome.
 
     Args:
         state: the state directory for the site, without a cloud.

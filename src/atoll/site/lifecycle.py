@@ -27,7 +27,7 @@ from atoll.site.clients import clouds_yaml
 from atoll.site.composition import Rendered, compose, load_secrets, load_settings, opened, render, write
 from atoll.site.departure import depart, departing
 from atoll.site.gateway import introduce
-from atoll.site.gateway_client import say_goodbye, tell_of_members
+from atoll.site.gateway_client import announce_departure, reload_members
 from atoll.site.limits import check_files, check_memory
 from atoll.site.machine import Machine, fake_by_default, obstacle, probe
 from atoll.site.revocation import check_not_revoked
@@ -382,7 +382,7 @@ def destroy(state: State, names: Sequence[str] = (), observe: Observer = lambda 
         remaining = [name for name in existing if names and name not in names]
         networks = wan.running(state) if leaving else {}
         if remaining:
-            say_goodbye(state, [name for name in names if name not in leaving])
+            announce_departure(state, [name for name in names if name not in leaving])
         _down(state, names if remaining else (), observe)
         for name, control in leaving.items():
             wan.inside(networks.get(control.site), partial(depart, control, name))
@@ -454,7 +454,7 @@ def _forget(state: State, names: Sequence[str], remaining: Sequence[str]) -> Non
     full = [each for each in settings if not each.control]
     write_private(state.clouds_file, clouds_yaml(full))
     introduce(full, gone=names)
-    tell_of_members(state, [each.site for each in full])
+    reload_members(state, [each.site for each in full])
 
 
 def delete_all(state: State) -> None:

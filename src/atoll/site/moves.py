@@ -2,7 +2,7 @@
 
 The site must be stopped. Its record of the place is the cloud's YAML in the state directory, which is replaced in one step, after all rows
 have been copied and compared. Until then the site's data are where they were, and unchanged; afterwards the old data stay until `clean`.
-The same command continues a move that was interrupted. `places` keeps the marks by which a remainder is told from the data in use.
+The same command continues a move that was interrupted. `places` keeps the marks that distinguish a remainder from the data in use.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Moved:
         site: the name of the site.
         before: the place where the databases were, in words.
         now: the place where they are, in words.
-        moved: False if they were there already.
-        databases: what was copied, by database.
+        moved: False if the databases were at that place already.
+        databases: the tables and rows that were copied, by database.
         field: the value of the field `database` for the user's YAML.
     """
 
@@ -57,7 +57,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class _Route:
-    """The settings of a site with the place that it has, and with the one that it is to have."""
+    """The settings of a site with its present place, and with the place to which its databases move."""
 
     source: Settings
     target: Settings
@@ -73,7 +73,7 @@ class _Route:
         return self.source.place == self.target.place
 
     def result(self, wanted: Database, copied: dict[str, Copied] | None = None) -> Moved:
-        """Return the result; `None` means that the databases were there already."""
+        """Return the result of the move. If the databases were at the target already, `copied` is `None`."""
         before, now = places.described(self.source), places.described(self.target)
         field = wanted.model_dump(exclude_defaults=True) or SQLITE
         return Moved(self.source.site, before, now, moved=copied is not None, databases=copied or {}, field=field)
@@ -166,7 +166,7 @@ def _check(state: State, cache_directory: Path, route: _Route) -> None:
 
 
 def _check_free(target: Settings, names: Sequence[str]) -> None:
-    """Refuse a place that has data which no move to it has begun."""
+    """Refuse a place that has data which are not the beginning of a move to it."""
     site, moving = target.site, places.is_moving(target)
     if places.has_data(target) and not moving:
         message = f"{places.described(target)} still has the data of {site} from before an earlier move, or of something else"
@@ -202,7 +202,7 @@ def _check_same(route: _Route) -> None:
 
 
 def _carry_out(state: State, cache_directory: Path, route: _Route, observe: Observer) -> dict[str, Copied]:
-    """Copy the databases, with the servers that this needs."""
+    """Copy the databases, while the servers that the copy needs run."""
     source, target, names = route.source, route.target, route.names
     databases.check_servers([source])
     places.end_move(source)
@@ -224,7 +224,7 @@ def _carry_out(state: State, cache_directory: Path, route: _Route, observe: Obse
 
 @contextmanager
 def _supervisor(state: State, site: str, observe: Observer) -> Iterator[SupervisorClient]:
-    """Yield the supervisor without processes of the site, and stop within the block's end those that were started."""
+    """Yield the supervisor with no process of the site running, and stop processes that the block has started when it ends."""
 
     def stop(control: SupervisorClient) -> None:
         for event in control.stop([status.name for status in control.status() if status.name.startswith(f"{site}/")]):
@@ -263,7 +263,7 @@ def _observed(name: str, observe: Observer) -> Iterator[None]:
 
 
 def _switch(state: State, cloud: Cloud, target: Settings) -> None:
-    """Record the place of the site's databases. The first line decides; the others only follow it, and each `up` repeats them."""
+    """Record the place of the site's databases. The first statement decides; each `up` repeats the others, which only follow from it."""
     write_private(state.cloud_file, dump_cloud(cloud))
     target.save()
     places.end_move(target)

@@ -2,7 +2,7 @@
 
 `atoll up` leaves a supervisor behind and ends, so the unit is a oneshot that stays active. The site needs neither the network nor another
 site: the unit only waits until the machine has its addresses. If the start fails, processes that came up go on, and the unit tries again.
-No limit of systemd's own may end a process of the cloud: the supervisor restarts what the kernel ends for lack of memory.
+No limit of systemd's own may end a process of the cloud: the supervisor restarts processes that the kernel ends for lack of memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ RETRY_S = 30
 """Seconds after which a start that failed is tried again."""
 
 STOP_S = 300
-"""Most seconds for the stop. Guests have ten of them to shut down; on a slow disk, databases take longer."""
+"""Greatest number of seconds for the stop. Guests have ten of them to shut down; on a slow disk, databases take longer."""
 
 _UNIT = """\
 [Unit]

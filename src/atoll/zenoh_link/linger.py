@@ -3,7 +3,7 @@
 Zenoh makes its sockets linger for ten seconds: closing one waits until the other side has acknowledged everything (`TLS_LINGER_TIMEOUT` in
 io/zenoh-links/zenoh-link-tls/src/lib.rs, a constant). On Linux that also holds for non-blocking sockets. So when a cut link is given up, it
 stops the thread that carries the messages of all other links; five such links stop it for most of a minute. Without lingering the kernel
-still sends what is left, and nothing waits.
+still sends the remaining data, and nothing waits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def watch(session: zenoh.Session) -> Follower:
     """Switch off lingering for the present and future sockets of a session.
 
     Returns:
-        What is to be stopped before the session is closed.
+        The thread that does so; stop it before the session is closed.
     """
     follower = Follower(session.info.declare_transport_events_listener, off, "no-linger")
     off()

@@ -55,8 +55,8 @@ class Mesh:
     def reachable(self) -> list[str]:
         return [name for name, member in self.table.items() if name != self.here and member.state in {"alive", "suspect"}]
 
-    def rtt_ms(self, a: str, b: str | None = None) -> float | None:
-        return self.rtts_ms.get(frozenset((a, b or self.here)), 1.0)
+    def rtt_ms(self, site: str, other: str | None = None) -> float | None:
+        return self.rtts_ms.get(frozenset((site, other or self.here)), 1.0)
 
     def report(self, site: str, ok: bool) -> None:
         self.reports.append((site, ok))

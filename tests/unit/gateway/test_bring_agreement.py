@@ -150,7 +150,7 @@ def test_conflicts_are_kept_and_logged_once(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_conflicts_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("atoll.gateway.copies.conflicts.MOST", 3)
+    monkeypatch.setattr("atoll.gateway.copies.conflicts.MAX_CONFLICTS", 3)
     times = iter(range(100))
     kept = Conflicts(now=lambda: next(times))
     for number in range(9):

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import WSMsgType
 from console_sites import ConsoleCloud, Guest, echo, listening, run
 
-from atoll.gateway.console.sessions import MOST
+from atoll.gateway.console.sessions import MAX_PER_SERVER
 
 SITES = {"here": ("paris", "paris"), "elsewhere": ("paris", "lyon")}
 
@@ -304,10 +304,13 @@ def test_screens_are_shared_by_a_few(tmp_path: Path) -> None:
         async with listening(echo) as port:
             guest, token = cloud.guest("paris", port, "vnc")
             url = cloud.url("paris", "paris", token, "vnc")
-            sockets = [await cloud.session.ws_connect(url) for _ in range(MOST)]
-            assert await cloud.refused(url) == (429, f"the server already has {MOST} open consoles, which is the limit: close one of them")
+            sockets = [await cloud.session.ws_connect(url) for _ in range(MAX_PER_SERVER)]
+            assert await cloud.refused(url) == (
+                429,
+                f"the server already has {MAX_PER_SERVER} open consoles, which is the limit: close one of them",
+            )
             await sockets[0].close()
-            await until(lambda: len(cloud["paris"].consoles.sessions._open) < MOST)
+            await until(lambda: len(cloud["paris"].consoles.sessions._open) < MAX_PER_SERVER)
             assert (await cloud.refused(url))[0] == 101
             other = Guest("paris", {"vnc": ("127.0.0.1", port, None)})
             cloud.services("paris").guests[other.id] = other

@@ -309,8 +309,8 @@ def server(identifier, site="lyon", project="p1", name="n", **more):
 
 
 def test_the_memory_is_bounded_by_project_and_in_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("atoll.gateway.lists.server_cache.MOST_OF_PROJECT", 3)
-    monkeypatch.setattr("atoll.gateway.lists.server_cache.MOST", 5)
+    monkeypatch.setattr("atoll.gateway.lists.server_cache.MAX_OF_PROJECT", 3)
+    monkeypatch.setattr("atoll.gateway.lists.server_cache.MAX_SERVERS", 5)
 
     async def test():
         with closing(ServerCache(tmp_path / "seen.db")) as seen:

@@ -321,7 +321,7 @@ def test_a_name_is_watched_no_longer_than_its_resource_exists():
 
 
 def test_other_gateways_can_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("atoll.gateway.copies.clashes.MOST", 3)
+    monkeypatch.setattr("atoll.gateway.copies.clashes.MAX_REPORTED_NAMES", 3)
 
     async def act(brest: Nova, metz: Nova, _pau: Nova, cut: set[str]) -> None:
         cut.add("pau")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from replica_sites import ADMIN, PROJECT, Sites, call
 
-from atoll.gateway.answers import REPLICA_TAG, error_text, find_tagged
+from atoll.gateway.answers import REPLICA_TAG, error_text, query_by_name
 from atoll.gateway.copies import delivery, pending
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.copies.pending import Pending
@@ -225,7 +225,7 @@ def test_servers_are_found_by_their_tag(tmp_path):
         async with Sites("paris", "lyon").running() as sites, working(tmp_path / "pending.db", sites) as worker:
             for number, tag in (("1", "ours"), ("2", "another's"), ("3", None)):
                 sites["lyon"].things[f"/v2.1/servers/{number}"] = {"id": number, "metadata": {REPLICA_TAG: tag} if tag else {}}
-            listed = call("DELETE", "/v2.1/servers", query=find_tagged("web.1"))
+            listed = call("DELETE", "/v2.1/servers", query=query_by_name("web.1"))
             worker.add([replace(PendingOperation.of("lyon", listed, "lost", OWNER, unsure=True), tag="ours")])
             await until(lambda: not worker.list())
             assert sorted(sites["lyon"].things) == ["/v2.1/servers/2", "/v2.1/servers/3"]
@@ -234,7 +234,7 @@ def test_servers_are_found_by_their_tag(tmp_path):
 
 
 def test_the_name_that_servers_are_found_by_is_no_pattern():
-    assert find_tagged("web.1") == "all_tenants=1&name=%5Eweb%5C.1%24"
+    assert query_by_name("web.1") == "all_tenants=1&name=%5Eweb%5C.1%24"
 
 
 def test_an_operation_that_does_not_fit_is_given_up_and_reported(tmp_path, caplog):

@@ -13,7 +13,7 @@ from aiohttp import web
 from bring_sites import Site, running
 from replica_sites import ADMIN, PROJECT, Sites, View, call
 
-from atoll.gateway.answers import REPLICA_TAG, find_tagged
+from atoll.gateway.answers import REPLICA_TAG, query_by_name
 from atoll.gateway.bring.images import ImageTransfers
 from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.copies.perform import Outcome, Performer
@@ -164,7 +164,7 @@ def test_path_that_names_another_object_than_the_operation_says_is_judged_by_the
 def test_servers_of_another_project_with_the_tag_stay():
     tagged = {"metadata": {REPLICA_TAG: "t"}}
     things = {"/v2.1/servers/1": {"id": "1", **tagged}, "/v2.1/servers/2": {"id": "2", "tenant_id": "victim", **tagged}}
-    later = wanted(call("DELETE", "/v2.1/servers", query=find_tagged("web")), tag="t", unsure=True)
+    later = wanted(call("DELETE", "/v2.1/servers", query=query_by_name("web")), tag="t", unsure=True)
     outcome, writes = perform(later, **things)
     assert (outcome.status, writes) == (204, [("DELETE", "/v2.1/servers/1")])
 

@@ -53,7 +53,7 @@ COMMITS = """
     from atoll.services import invalidation
 
     directory = Path(sys.argv[1])
-    invalidation.tell_of_commits(directory)
+    invalidation.announce_commits(directory)
     engine = create_engine(f"sqlite:///{directory}/x.db")
 
     def poked(receiver):

@@ -8,7 +8,7 @@ import pytest
 from atoll.cloud import parse_cloud
 from atoll.errors import AtollError
 from atoll.services.neutron import network_services
-from atoll.services.neutron.network_services import REGISTRY, Obstacle, Way, bgp_agent
+from atoll.services.neutron.network_services import REGISTRY, Implementation, Obstacle, bgp_agent
 from atoll.site import lifecycle
 from atoll.site.composition import SECRETS, _digest, log_names, render, services_of
 from atoll.site.lifecycle import up
@@ -24,8 +24,8 @@ def everywhere(monkeypatch):
         network_services, "installed", lambda: {each: "1" for service in REGISTRY.values() for each in service.distributions}
     )
     monkeypatch.setitem(lifecycle.complaints_of_network_services.__globals__["NETWORKS"], "bgp", ("fake",))
-    way = Way(plugins=("bgp",), processes=(bgp_agent.SERVICE,), rpc=True)
-    monkeypatch.setitem(REGISTRY, "bgp", replace(REGISTRY["bgp"], ways={"fake": way, "ovn": way}))
+    implementation = Implementation(plugins=("bgp",), processes=(bgp_agent.SERVICE,), rpc=True)
+    monkeypatch.setitem(REGISTRY, "bgp", replace(REGISTRY["bgp"], implementations={"fake": implementation, "ovn": implementation}))
 
 
 def written(tmp_path: Path, services: str) -> Path:
@@ -54,8 +54,8 @@ def test_list_may_change(state, cache, runtime, everywhere, tmp_path):
 
 @pytest.mark.usefixtures("everywhere")
 def test_an_impossible_service_is_refused_before_any_change(state, cache, runtime, tmp_path, monkeypatch):
-    way = Way(obstacle=lambda: Obstacle("the kernel is too small", "get a larger one"))
-    monkeypatch.setitem(REGISTRY, "bgp", replace(REGISTRY["bgp"], ways={"fake": way}))
+    implementation = Implementation(obstacle=lambda: Obstacle("the kernel is too small", "get a larger one"))
+    monkeypatch.setitem(REGISTRY, "bgp", replace(REGISTRY["bgp"], implementations={"fake": implementation}))
     with pytest.raises(AtollError) as caught:
         up(state, cache, written(tmp_path, "[bgp]"))
     assert caught.value.kind.code == "network.unavailable"

@@ -3,8 +3,8 @@
 The request goes to this site's service first. Only if the service refuses it, the gateway looks for the resources that the request refers
 to, so that a resource of this site costs nothing.
 
-The gateway asks the other sites two things: their services, with the user's token, for what the user may see; and their gateways for how
-they hold the resource. It brings only what the user may see and what all reachable sites agree about.
+The gateway sends two questions to the other sites: it asks their services, with the user's token, whether the user may see the resource;
+and it asks their gateways how they hold it. It brings only resources that the user may see and that all reachable sites describe alike.
 """
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ class Bringer:
         return [*reversed(pairs.items())]
 
     async def _elsewhere(self, client: ServiceClient, wanted: Sequence[Reference]) -> list[list[RemoteResource]]:
-        """Return the other sites that have each of several resources, nearest first, without those whose description does not count."""
+        """Return the other sites that have each of several resources, nearest first, without sites whose description is not credible."""
         found = await asyncio.gather(*(client.elsewhere(reference) for reference in wanted))
         return [credible(reference, sites, self._trust.speaks_for) for reference, sites in zip(wanted, found, strict=True)]
 

@@ -71,8 +71,8 @@ class ChunkServer:
                 if request.transport is not None:
                     request.transport.abort()
                 raise
-            except ConnectionError as error:  # the other site gave this one up, and asks for the chunk again
-                LOG.info("a chunk of image %s was not taken: %s", request.match_info["id"], error)
+            except ConnectionError as error:  # the other site no longer reads this answer, and asks for the chunk again
+                LOG.info("the other site did not read a chunk of image %s to its end: %s", request.match_info["id"], error)
         return response
 
     async def _read(self, request: web.Request, offset: int, length: int) -> memoryview:

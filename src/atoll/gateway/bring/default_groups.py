@@ -1,10 +1,10 @@
 """Give a project's security group `default` the same rules at all sites.
 
 Each site's Neutron creates the group when a user of the project first asks for groups or creates a port, under the same id everywhere and
-with rules of the same ids (`services.default_groups`). The gateways make later changes at all sites. A site whose Neutron creates the group
-after such a change has the first rules only. So before a site first uses the group of a project, its gateway gives it the rules that the
-other sites have. If these differ, it gets the rules that all of them have, and the operator is told: no site opens a group that others keep
-closed. The rules of a site with `trust: local-admin` do not count.
+with rules of the same ids (`services.patches.neutron.default_groups`). The gateways make later changes at all sites. A site whose Neutron
+creates the group after such a change has the initial rules only. So before a site first uses the group of a project, its gateway gives it
+the rules that the other sites have. If these differ, it gets the rules that all of them have, and `atoll conflicts` lists the group: no
+site opens a group that others keep closed. The rules of a site with `trust: local-admin` do not count.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Grant access to copies as their owners granted it at other sites, and revoke it when the owners do.
 
 One mechanism covers everything that lets a project use another project's resource: Neutron's RBAC policies and `shared` flag, the members
-of an image, and the access to a flavor. The gateway grants on a copy what each site where the resource is native grants to the same
-project, and no more. The ledger records each grant. When such a site revokes its grant, it tells this one (`loans`), and the grant on the
-copy ends.
+of an image, and the access to a flavor. On a copy, the gateway grants a project the actions that every site where the resource is native
+grants to the same project, and no others. The ledger records each grant. When such a site revokes its grant, it tells this one (`loans`),
+and the grant on the copy ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Grants:
     Args:
         sites: sends requests to the sites.
         ledger: records the grants before they are made.
-        holders: asks the other sites what they grant.
+        holders: asks the other sites for their grants.
     """
 
     def __init__(self, sites: Sites, ledger: Ledger, holders: Holders) -> None:
@@ -96,7 +96,7 @@ class Grants:
                 await client.make("POST", "network", "/v2.0/rbac-policies", owned, exists=True)
 
     async def _withdraw(self, request: web.Request) -> web.StreamResponse:
-        """Handle another site's notice that a grant on which one of this site's is based has ended."""
+        """Handle another site's notice that a grant has ended on which one of this site's grants is based."""
         try:
             said = orjson.loads(await peer_body(request, _MOST_BYTES))
             reference, project = Reference(str(said["kind"]), str(said["id"])), str(said["project"])
@@ -113,7 +113,7 @@ class Grants:
         return web.json_response({"withdrawn": not kept})
 
     async def review(self, reference: Reference, project: str) -> bool:
-        """Ask the other sites again what they grant, and revoke grants that they no longer make.
+        """Ask the other sites for their grants again, and revoke the grant on this site's copy if they no longer make theirs.
 
         Returns:
             `True` if the grant stays.

@@ -180,12 +180,12 @@ class Holders:
         return web.json_response(said)
 
 
-def _texts(said: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(str(each) for each in said)
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(str(each) for each in values)
 
 
 def _individual(kind: str, found: Description) -> bool:
-    """Return whether a resource is granted to single projects. If everybody sees it, so does everybody see its copies."""
+    """Return whether a resource is granted to single projects; a resource that everybody sees needs no grants."""
     if kind == kinds.IMAGE:
         return found.body.get("visibility") == "shared"
     return kind != kinds.FLAVOR or not found.body["os-flavor-access:is_public"]

@@ -161,7 +161,7 @@ class ImageTransfers:
         LOG.info("image %s: %d bytes, fetched in %.1f s, stored %.1f s later", image.id, image.size, fetched - began, stored - fetched)
 
     async def _give(self, image: SourceImage, pull: ImagePull) -> None:
-        """Upload the data to Glance while it arrives, unless Glance has the image; complete what an earlier attempt left.
+        """Upload the data to Glance while it arrives, unless Glance has the image; complete an image that an earlier attempt began.
 
         An image that Glance has under this id must be the same one with the same owner: it may have been created since the holders were
         asked. Glance drops the data of an upload that is not completed.

@@ -106,7 +106,7 @@ class Ledger:
         self._database.execute("INSERT OR REPLACE INTO brought VALUES (?, ?, ?)", (kind, identifier, source))
 
     def is_brought(self, kind: str, identifier: str) -> bool:
-        """Return whether the gateway made this site's copy."""
+        """Return whether this site's resource is a copy that the gateway has brought."""
         return self._database.execute("SELECT 1 FROM brought WHERE kind = ? AND id = ?", (kind, identifier)).fetchone() is not None
 
     def forget(self, kind: str, identifier: str) -> None:

@@ -1,8 +1,8 @@
 """Withdraws loans: tells other sites that a grant of this site has ended on which their grants on copies depend.
 
 A loan is recorded when another site asks (`holders`). Each write at this site that concerns a lent resource, and a periodic check of all
-loans, compares the loans with what the site's services grant now. A loan that has ended stays in the ledger until its borrower has revoked
-the grant, also if the borrower is cut off at first. Nothing is sent for resources that are not lent.
+loans, compares the loans with the present grants of the site's services. A loan that has ended stays in the ledger until its borrower has
+revoked the grant, also if the borrower is cut off at first. Nothing is sent for resources that are not lent.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Loans:
         self._wake.set()
 
     def list(self) -> list[dict[str, Any]]:
-        """Return the withdrawals that wait for their site, for JSON, in the form of `Pending.list`."""
+        """Return the withdrawals whose borrower has not been reached yet, as values for JSON in the form of `Pending.list`."""
         return [
             {
                 "site": loan.borrower,
@@ -111,13 +111,13 @@ class Loans:
             except TimeoutError:
                 continue
 
-    async def look(self, things: frozenset[tuple[str, str]]) -> None:
+    async def look(self, resources: frozenset[tuple[str, str]]) -> None:
         """Compare the loans of some resources with this site's present grants.
 
         Args:
-            things: kind and id of each resource.
+            resources: kind and id of each resource.
         """
-        for kind, identifier in sorted(things):
+        for kind, identifier in sorted(resources):
             for loan in self._ledger.loans(kind, identifier):
                 try:
                     found = await self._holders.here(kind, identifier, loan.project)

@@ -51,7 +51,7 @@ OWN: Mapping[str, Mapping[str, str]] = {
         "ha": "Neutron sets it on networks of its own",
         "is_default": "each site has a default external network of its own",
     },
-    "subnets": {"tenant_id": _ALIAS, "prefixlen": "the prefix says it"},
+    "subnets": {"tenant_id": _ALIAS, "prefixlen": "it follows from the prefix"},
     "security_groups": {"tenant_id": _ALIAS},
     "security_group_rules": {"tenant_id": _ALIAS},
 }

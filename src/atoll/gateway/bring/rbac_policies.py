@@ -198,7 +198,7 @@ class RbacPolicies:
         kept = {each["target_tenant"] for each in policies} - {EVERYBODY}
         if not any(each["target_tenant"] == EVERYBODY for each in policies):
             return []
-        return await self._users(Reference(NETWORK, identifier), owner, EVERYBODY, SHARED, but=kept)
+        return await self._users(Reference(NETWORK, identifier), owner, EVERYBODY, SHARED, without=kept)
 
     async def _loses(self, call: Call, policy: Mapping[str, Any]) -> bool:
         """Return whether a request takes access away from the policy's project."""
@@ -224,13 +224,13 @@ class RbacPolicies:
         message = f"RBAC policy on object {policy['object_id']} cannot be removed because other objects depend on it."
         return fault(call.service, 409, f"{message}\nDetails: at {', '.join(used)}", self._sites.here)
 
-    async def _users(self, shared: Reference, owner: str, target: str, action: str, but: Collection[str] = ()) -> list[str]:
-        """Return the reachable sites at which a target of a policy, or any project if it is for everybody, uses an object."""
+    async def _users(self, shared: Reference, owner: str, target: str, action: str, without: Collection[str] = ()) -> list[str]:
+        """Return the reachable sites at which the target of a policy (or any project but `without`, for `*`) uses an object."""
         there = {site for site in self._sites.reachable() if self._speaks_for(site, owner)}
         loans = [
             loan
             for loan in self._ledger.loans(shared.kind, shared.id)
-            if loan.borrower in there and loan.project not in but and target in {loan.project, EVERYBODY}
+            if loan.borrower in there and loan.project not in without and target in {loan.project, EVERYBODY}
         ]
         used = await asyncio.gather(*(self._ask(loan, action) for loan in loans))
         return sorted({loan.borrower for loan, uses in zip(loans, used, strict=True) if uses})

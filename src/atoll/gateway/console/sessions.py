@@ -11,7 +11,7 @@ from atoll.gateway.console.guest_connection import ConsoleEndpoint
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.target import Refused
 
-MOST = 8
+MAX_PER_SERVER = 8
 """Greatest number of open consoles of one server."""
 
 
@@ -60,13 +60,13 @@ class Sessions:
             where: see `Session`.
 
         Raises:
-            Refused: the server already has `MOST` open consoles.
+            Refused: the server already has `MAX_PER_SERVER` open consoles.
             Unreachable: the gateway is stopping.
         """
         if self._stopping:
             raise Unreachable(self._here, "its gateway is stopping")
-        if where is not None and sum(each.where is not None and each.where.server == where.server for each in self._open) >= MOST:
-            raise Refused(429, f"the server already has {MOST} open consoles, which is the limit: close one of them")
+        if where is not None and sum(each.where is not None and each.where.server == where.server for each in self._open) >= MAX_PER_SERVER:
+            raise Refused(429, f"the server already has {MAX_PER_SERVER} open consoles, which is the limit: close one of them")
         session = Session(peer, where)
         self._open.add(session)
         try:

@@ -86,7 +86,7 @@ def _authority(text: str) -> str:
     return _DEFAULT_PORT.sub("", text.lower())
 
 
-def asked_for(call: Call) -> bool:
+def requests_console(call: Call) -> bool:
     """Return whether a request asks Nova for the URL of a console."""
     if call.method != "POST" or call.service != "compute":
         return False
@@ -94,11 +94,11 @@ def asked_for(call: Call) -> bool:
     return last == "remote-consoles" or (last == "action" and isinstance(call.body, bytes) and any(each in call.body for each in _ACTIONS))
 
 
-def led_here(reply: Reply, host: str) -> Reply:
+def through_gateway(reply: Reply, host: str) -> Reply:
     """Return Nova's answer with a URL that leads through the client's gateway.
 
     Args:
-        reply: the answer to a request for which `asked_for` is true.
+        reply: the answer to a request for which `requests_console` is true.
         host: the name or address and port by which the client reaches this gateway.
     """
     try:
@@ -112,7 +112,7 @@ def led_here(reply: Reply, host: str) -> Reply:
 
 
 def new_token(reply: Reply) -> str | None:
-    """Return the token in Nova's answer to a request for which `asked_for` is true; `None` if there is none."""
+    """Return the token in Nova's answer to a request for which `requests_console` is true; `None` if there is none."""
     try:
         found = _TOKEN.findall(urlsplit(reply.json()["remote_console"]["url"]).query)
     except (ValueError, KeyError, TypeError):

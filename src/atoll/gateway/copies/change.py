@@ -222,7 +222,7 @@ class Changes:
         return all(item.get("project_id") == requester.project for item in change.items.values())
 
     def _blocks(self, change: _Change, site: str) -> bool:
-        """Return whether a site's refusal keeps the other sites from the change: whether it may speak for the owner that they name."""
+        """Return whether a site's refusal stops the change at the other sites, too: if it may speak for the owner that they name."""
         others = [item for other, item in change.items.items() if other != site]
         owner = next((str(item.get("owner") or item.get("project_id") or "") for item in others), None)
         return owner is None or self._may_block(site, owner)
@@ -286,10 +286,12 @@ class Changes:
         call, requester = change.calls[site], change.requester
         known = change.items.get(site) or next(iter(change.items.values()), {})
         before = _before(call, known) if conditions.wanted_revision(call) is not None else {}
-        return replace(PendingOperation.of(site, of_user(call, requester), "asked", requester), identity=self._meant(change), before=before)
+        return replace(
+            PendingOperation.of(site, of_user(call, requester), "asked", requester), identity=self._identity(change), before=before
+        )
 
     @staticmethod
-    def _meant(change: _Change) -> Mapping[str, str]:
+    def _identity(change: _Change) -> Mapping[str, str]:
         """Return the fields that identify the resource."""
         site = next(iter(change.items), None)
         reply = change.seen.get(site) if site is not None else None
@@ -321,7 +323,7 @@ class Changes:
         order = [site for site in change.calls if site in change.done()]
         answer = change.outcomes[order[0]]
         assert isinstance(answer, Reply)
-        return replace(answer, site=",".join(order), identity=self._meant(change))
+        return replace(answer, site=",".join(order), identity=self._identity(change))
 
     async def _take_back(self, change: _Change, site: str) -> bool:
         """Give a copy its old values; return `False` if that is impossible or somebody has changed the copy since."""
@@ -354,7 +356,7 @@ class Changes:
 
 
 def _candidates(change: _Change) -> list[str]:
-    """Return the sites that have a copy or do not let the client see it (an access rule may allow a change alone)."""
+    """Return the sites that have a copy or do not let the client see it (access rules may allow a change and forbid a read)."""
     return [
         site
         for site, outcome in change.seen.items()

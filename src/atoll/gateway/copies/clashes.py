@@ -1,9 +1,9 @@
 """Find names that two sites gave to different resources while they were apart, report them, and keep them from being confused.
 
 A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
-are compared. If they differ, both are kept, as two users of one name are; all sites are told, and `atoll conflicts` lists the name until
-one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A request that would mean
-another resource than the one that this gateway shows is refused.
+are compared. If they differ, both are kept, as Keystone's users of one name from two sites are; all sites are told, and `atoll conflicts`
+lists the name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A
+request that would mean another resource than the one that this gateway shows is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DIFFERS = "X-Atoll-Differs"
 LOOK_S = 60.0
 """Seconds between two comparisons of the names that may clash."""
 
-MOST = 10_000
+MAX_REPORTED_NAMES = 10_000
 """Greatest number of names that are watched because other sites reported them. This site's own names are bounded by
 quotas, because a name is watched no longer than its resource exists."""
 
@@ -225,8 +225,8 @@ class NameClashes:
         if suspect in self._suspects:
             self._wake.set()
         elif {one, other} <= known:
-            if len(self._suspects) >= MOST:
-                raise web.HTTPServiceUnavailable(text=f"this gateway already watches {MOST} names that other sites reported")
+            if len(self._suspects) >= MAX_REPORTED_NAMES:
+                raise web.HTTPServiceUnavailable(text=f"this gateway already watches {MAX_REPORTED_NAMES} names that other sites reported")
             self._watch(suspect)
         return web.json_response({})
 

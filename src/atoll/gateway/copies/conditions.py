@@ -49,7 +49,7 @@ def oldest(items: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def conditional(call: Call, item: Mapping[str, Any]) -> Call:
-    """Return a change of one copy that depends on the copy's revision number when it was looked at."""
+    """Return a change of one copy on the condition that the copy still has the revision number that it had when it was read."""
     number = revision(item)
     if number is None:
         return call

@@ -17,7 +17,7 @@ from atoll.gateway.private_database import opened
 
 LOG = logging.getLogger(__name__)
 
-MOST = 1000
+MAX_CONFLICTS = 1000
 """Greatest number of disagreements that are kept; a new one replaces the oldest."""
 
 _SCHEMA = """
@@ -58,7 +58,9 @@ class Conflicts:
             return
         LOG.error("%s %s: %s (%s)", kind, identifier, why, names)
         self._database.execute("INSERT OR REPLACE INTO conflict VALUES (?, ?, ?, ?, ?)", (kind, identifier, names, why, self._now()))
-        self._database.execute("DELETE FROM conflict WHERE rowid NOT IN (SELECT rowid FROM conflict ORDER BY since DESC LIMIT ?)", (MOST,))
+        self._database.execute(
+            "DELETE FROM conflict WHERE rowid NOT IN (SELECT rowid FROM conflict ORDER BY since DESC LIMIT ?)", (MAX_CONFLICTS,)
+        )
 
     def resolve(self, kind: str, identifier: str) -> None:
         """Remove the disagreement about a resource whose sites agree."""

@@ -57,7 +57,7 @@ class Creator:
         later: Sequence[str] = (),
         parts: Parts = MappingProxyType({}),
     ) -> Reply:
-        """Create a resource at all sites of the first of several choices at which that succeeds.
+        """Try several choices of sites in turn, until the resource could be created at all sites of a choice.
 
         Args:
             call: the client's POST.

@@ -111,7 +111,7 @@ def _is_final(operation: PendingOperation, status: int) -> bool:
     """Return whether a refusal is the site's final one, such as for a network in use or an invalid value.
 
     A refusal about a server may pass, because the server may be busy (409). The undoing of a creation is tried until it succeeds, because
-    somebody would pay for what is left.
+    somebody would pay for the resources that are left.
     """
     if operation.unsure or status in GONE or status in _PASSING or not 400 <= status < 500:
         return False

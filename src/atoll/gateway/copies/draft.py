@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from atoll.gateway.answers import REPLICA_TAG, find_tagged
+from atoll.gateway.answers import REPLICA_TAG, query_by_name
 from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.request.bodies import items_of
 from atoll.gateway.request.call import Call, Reply
@@ -81,7 +81,7 @@ class Draft:
         return replace(self, call=call, ids=tuple(has["id"] for has in made))
 
     def _pin(self, wanted: Any, made: Mapping[str, Any]) -> None:
-        """Ask for the values that the first site has chosen."""
+        """Set, in a creation request for another site, the values that the first site's service has chosen."""
         if self.resource.key == "keypairs":
             wanted["public_key"] = made["public_key"]
         elif self.takes_id:
@@ -105,7 +105,7 @@ class Draft:
         return replace(self, call=self.call.with_(json=body), ids=ids)
 
     def one_by_one(self) -> list[Draft]:
-        """Return the creation of each resource by itself, as a request for one."""
+        """Return a request of its own for the creation of each resource."""
         if self.single:
             return [self]
         items = self.call.json()[self.resource.key]
@@ -135,7 +135,7 @@ class Draft:
             return {}
         if self.tag:
             name = str(items_of(self.call.value, self.resource)[0].get("name", ""))
-            deletions = [self._delete_at(self.call.path, find_tagged(name))]
+            deletions = [self._delete_at(self.call.path, query_by_name(name))]
         else:
             deletions = [self._delete_at(self._path(identifier)) for identifier in self.ids]
         return {
@@ -195,7 +195,7 @@ def draft(call: Call, resource: Resource, *, several: bool, traced: bool) -> Dra
 
 
 def of_user(call: Call, requester: Requester | None) -> Call:
-    """Return a call that names the user whom the token would identify, since a key pair's name is unique only among its user's key pairs.
+    """Return a call about a key pair with its user in the query, because it is sent with a gateway's token; return other calls unchanged.
 
     If the requester is unknown, the call matches no key pair.
     """

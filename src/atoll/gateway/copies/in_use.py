@@ -57,7 +57,7 @@ class _Rule:
 
     Attributes:
         filter: the query that finds the ports.
-        spares: owners of ports that do not keep the resource.
+        spares: owners (`device_owner`) of ports that do not prevent the deletion.
         error: the name of Neutron's error.
         message: the error's message.
     """
@@ -90,7 +90,7 @@ _STILL_SHARED = "Unable to reconfigure sharing settings for network {}. Multiple
 
 @dataclass(frozen=True)
 class InUseRefusal:
-    """The refusal that a site would give.
+    """The refusal that a site would give to the deletion or the change of a resource that is in use there.
 
     Attributes:
         error: the service's name of the error.
@@ -148,7 +148,7 @@ class InUseCheck:
         Args:
             call: a GET with a `question` in the header `X-Atoll-Accepts`. Access rules of its token that forbid the GET are ignored,
                 since the answer goes to a gateway.
-            policies: knows who uses the resources that this site shares; `None` if nobody does.
+            policies: finds the projects that use the resources that this site shares; `None` if none does.
 
         Raises:
             Unreachable: the service does not answer.

@@ -192,13 +192,13 @@ class NameClaims:
         return reply.json() if reply.status == 200 else None
 
 
-def read(said: Any) -> list[Name]:
+def read(data: Any) -> list[Name]:
     """Return the names that another gateway has sent.
 
     Raises:
         ValueError, TypeError: the names are invalid.
     """
-    names = [Name(str(kind), str(value), str(owner)) for kind, value, owner in said]
+    names = [Name(str(kind), str(value), str(owner)) for kind, value, owner in data]
     if any(name.kind not in NAME_KINDS for name in names):
         raise ValueError("this gateway does not know the kind of a name")
     if any(len(text) > _LONGEST for name in names for text in (name.value, name.owner)):

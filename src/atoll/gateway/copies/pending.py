@@ -3,7 +3,7 @@
 They are kept in an SQLite file until each site has carried them out, and are tried again as soon as the mesh reaches the site. The order of
 the operations on one resource at one site is kept. A site has confirmed the requester's right before an operation comes here. A user's
 token ends, so each operation carries the requester and the identity of the object, and the site that carries it out checks both
-(`perform`). An operation that does not fit is given up, and the operator is told.
+(`perform`). An operation that does not fit is given up, and `atoll conflicts` lists its object.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from atoll.gateway.sites import Sites
 LOG = logging.getLogger(__name__)
 
 INTERVAL_S = 10.0
-"""Seconds between two looks for operations that can be tried again."""
+"""Seconds between two searches for operations that can be tried again."""
 
 UNDELIVERED_S = 3.0
 """Seconds after which the kernel gives up an unacknowledged request (TCP_USER_TIMEOUT of connections to other sites). After an earlier
@@ -87,7 +87,7 @@ class Pending:
             sqlite3.Error: the operations can't be written.
         """
         for each in operations:
-            LOG.warning("%s carries it out later: %s (%s)", each.site, each, each.error)
+            LOG.warning("%s carries out later: %s (%s)", each.site, each, each.error)
             self._store.supersede(*self._store.add([each], self._now()))
         self.wake()
 
@@ -114,7 +114,7 @@ class Pending:
             operation = self._store.failed(number, why, refused=False)
             self._delay(operation.site, resource_key(operation), UNDELIVERED_S)
             self._store.supersede(number)
-            LOG.warning("an operation of %s is carried out later: %s", operation.site, why)
+            LOG.warning("%s carries out an operation later: %s", operation.site, why)
         self._held -= set(reasons)
         self.wake()
 
@@ -148,7 +148,7 @@ class Pending:
         self._store.forget(site)
 
     def wake(self, *_ignored: object) -> None:
-        """Look at once, since a site may have come back; a callback for `Mesh.on_members`."""
+        """Try the waiting operations at once, since a site may have come back; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -206,13 +206,13 @@ class Pending:
                         self._delay(site, resource, min(LONGEST_DELAY_S, INTERVAL_S * 2**operation.attempts))
                         return
                 else:
-                    LOG.info("%s has carried it out: %s", site, operation)
+                    LOG.info("%s has carried out: %s", site, operation)
                     self._store.done(operation.number)
                 self._executor.forget(operation)
                 self._not_before.pop((site, resource), None)
 
     def _refuse(self, operation: PendingOperation, why: str) -> None:
-        """Give up an operation that does not fit, and tell the operator."""
+        """Give up an operation that does not fit, and record a conflict for the operator."""
         LOG.error("%s refuses for good: %s (%s)", operation.site, operation, why)
         kind = f"pending {operation.service} {operation.method}"
         self._conflicts.note(kind, operation.tag or operation.resource.rpartition("/")[2], [self._sites.here, operation.site], why)

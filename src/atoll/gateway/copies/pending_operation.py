@@ -97,29 +97,29 @@ class PendingOperation:
         return asdict(self) | {"body": body, "headers": dict(self.headers), "identity": dict(self.identity), "before": dict(self.before)}
 
     @classmethod
-    def load(cls, said: Mapping[str, Any]) -> PendingOperation:
+    def load(cls, data: Mapping[str, Any]) -> PendingOperation:
         """Return the operation that another site's `dump` has written.
 
         Raises:
             ValueError, KeyError, TypeError, AttributeError: the data does not describe an operation.
         """
-        requester = said["requester"]
+        requester = data["requester"]
         return cls(
-            site=str(said["site"]),
-            method=str(said["method"]),
-            service=str(said["service"]),
-            path=str(said["path"]),
-            query=str(said["query"]),
-            request_id=str(said["request_id"]),
-            tag=str(said["tag"]),
-            about=str(said["about"]),
-            headers={name: str(said["headers"][name]) for name in _KEPT if name in said["headers"]},
-            body=base64.b64decode(said["body"], validate=True) if said["body"] is not None else None,
-            unsure=bool(said["unsure"]),
-            copies_data=bool(said["copies_data"]),
+            site=str(data["site"]),
+            method=str(data["method"]),
+            service=str(data["service"]),
+            path=str(data["path"]),
+            query=str(data["query"]),
+            request_id=str(data["request_id"]),
+            tag=str(data["tag"]),
+            about=str(data["about"]),
+            headers={name: str(data["headers"][name]) for name in _KEPT if name in data["headers"]},
+            body=base64.b64decode(data["body"], validate=True) if data["body"] is not None else None,
+            unsure=bool(data["unsure"]),
+            copies_data=bool(data["copies_data"]),
             requester=Requester.parse(requester) if requester is not None else None,
-            identity={str(name): str(value) for name, value in said["identity"].items()},
-            before=dict(said.get("before", {})),
+            identity={str(name): str(value) for name, value in data["identity"].items()},
+            before=dict(data.get("before", {})),
         )
 
     @property
@@ -140,7 +140,7 @@ class PendingOperation:
 
 
 def whose(query: str) -> str:
-    """Return the query with which a GET shows the object of a request: the request's own query if that names the object's user."""
+    """Return the query for a GET of a request's object: the request's own query if it names the object's user, otherwise none."""
     return query if any(name == "user_id" for name, _value in parse_qsl(query, keep_blank_values=True)) else ""
 
 

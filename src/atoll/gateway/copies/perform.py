@@ -62,13 +62,13 @@ class Outcome:
     waits: bool = False
 
     @classmethod
-    def load(cls, said: Mapping[str, Any]) -> Outcome:
+    def load(cls, data: Mapping[str, Any]) -> Outcome:
         """Return the outcome that another site has sent.
 
         Raises:
             KeyError, TypeError, ValueError: the data is invalid.
         """
-        return cls(int(said["status"]), str(said["message"])[:500], bool(said["refused"]), bool(said["waits"]))
+        return cls(int(data["status"]), str(data["message"])[:500], bool(data["refused"]), bool(data["waits"]))
 
 
 class OperationRefused(Exception):
@@ -107,7 +107,7 @@ class Performer:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise web.HTTPBadRequest(text=f"expected an operation: {error}") from error
         if operation.requester is not None and request[PEER] in self._limited:
-            operation = replace(operation, requester=operation.requester.no_admin())
+            operation = replace(operation, requester=operation.requester.without_admin())
         try:
             outcome = self._out_of_place(operation, request[PEER]) or await self.perform(operation)
         except Unreachable as error:
@@ -142,7 +142,7 @@ class Performer:
             return _outcome(await self._send(operation))
         except OperationRefused as error:
             return Outcome(409, str(error), refused=True)
-        except _Not as error:
+        except _NotShown as error:
             return _outcome(error.reply)
 
     async def _check(self, operation: PendingOperation, requester: Requester) -> None:
@@ -150,7 +150,7 @@ class Performer:
 
         Raises:
             OperationRefused: the requester may not change the object; or the object does not have the recorded identity.
-            _Not: the object does not exist here.
+            _NotShown: the object does not exist here.
         """
         route = match(operation.method, operation.service, operation.path)
         if not ownership.collection_of(operation.service, operation.path) and route.operation is not Kind.CREATE:
@@ -180,7 +180,7 @@ class Performer:
             return
         if changed := sorted(name for name, value in operation.before.items() if thing.get(name) not in (value, wanted.get(name))):
             raise OperationRefused(
-                f"it was to be changed on a condition, and was changed at {self._sites.here} in another way: {', '.join(changed)}"
+                f"the change was conditional, and the object has been changed otherwise at {self._sites.here}: {', '.join(changed)}"
             )
 
     async def _check_parent(self, operation: PendingOperation, requester: Requester) -> None:
@@ -205,19 +205,19 @@ class Performer:
         """Return the identity of an object of this site, and the service's description of it.
 
         Raises:
-            _Not: the service does not show it.
+            _NotShown: the service does not show it.
         """
         call = Call("GET", service, path, query, PendingOperation("", "GET", service, path).call("").headers, None, "")
         reply = await self._own(call)
         if not reply.ok:
-            raise _Not(reply)
+            raise _NotShown(reply)
         return ownership.read(call, reply), reply.json()
 
     async def _is_there(self, operation: PendingOperation) -> bool:
         """Return whether the resource that is to be created under a known id exists, for the same project."""
         try:
             found, _body = await self._look(operation.service, operation.about)
-        except _Not:
+        except _NotShown:
             return False
         return operation.requester is not None and found.get("owner") == operation.requester.project
 
@@ -269,7 +269,7 @@ class Performer:
         return here.body if here else None, {each.site: each.body for each in elsewhere}
 
 
-class _Not(Exception):
+class _NotShown(Exception):
     """The service does not show the object."""
 
     def __init__(self, reply: Reply) -> None:
@@ -295,7 +295,7 @@ def _checked(operation: PendingOperation) -> Requester:
     if operation.about and operation.method != "POST":
         raise OperationRefused("only a creation has a path of its own")
     if operation.path.endswith("/action") and "createImage" in (_body(operation) or {}):
-        raise OperationRefused("a snapshot that is taken later would not be the user's")
+        raise OperationRefused("a snapshot can't be taken later: it would belong to the gateway, not to the user")
     return operation.requester
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from atoll.gateway import faults
 from atoll.gateway.answers import GONE
-from atoll.gateway.console.url import asked_for
+from atoll.gateway.console.url import requests_console
 from atoll.gateway.copies.change import ChangeContext, Changes
 from atoll.gateway.copies.clashes import NameClashes
 from atoll.gateway.copies.create import CreateAt, Creator
@@ -151,7 +151,7 @@ class ReplicatedResources:
         members = dict.fromkeys(everywhere, group.key) if group.service == "image" and call.repeatable else group.members
         members = {site: members[site] for site in self._sites.near_first(list(members)) if site in everywhere}
         calls = {site: call.with_(path=_with_id(call.path, asked, identifier)) for site, identifier in members.items()}
-        if call.method in {"GET", "HEAD"} or asked_for(call):
+        if call.method in {"GET", "HEAD"} or requests_console(call):
             # A read with one server's own id is about that server alone.
             own = {site: each for site, each in calls.items() if members[site] == asked != group.key}
             return _renamed(await self._nearest(own or calls), members, asked)

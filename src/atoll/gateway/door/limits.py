@@ -81,21 +81,21 @@ class Bucket:
 
     Args:
         rate: tokens per second that flow in.
-        most: capacity in tokens.
+        capacity: the greatest number of tokens.
         now: the monotonic time in seconds.
     """
 
-    __slots__ = ("_at", "_left", "_most", "_rate")
+    __slots__ = ("_at", "_capacity", "_left", "_rate")
 
-    def __init__(self, rate: float, most: float, now: float) -> None:
+    def __init__(self, rate: float, capacity: float, now: float) -> None:
         self._rate = rate
-        self._most = most
-        self._left = most
+        self._capacity = capacity
+        self._left = capacity
         self._at = now
 
     def left(self, now: float) -> float:
         """Return the number of tokens left; a negative number is a debt."""
-        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._left = min(self._capacity, self._left + (now - self._at) * self._rate)
         self._at = now
         return self._left
 
@@ -112,7 +112,7 @@ class Bucket:
 
     def give_back(self, count: float) -> None:
         """Put tokens back into the bucket."""
-        self._left = min(self._most, self._left + count)
+        self._left = min(self._capacity, self._left + count)
 
 
 class BusyError(Exception):

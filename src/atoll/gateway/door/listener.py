@@ -1,8 +1,8 @@
 """Accepts the connections of a port within limits, and closes those that take too long.
 
-aiohttp's server limits neither the number of connections nor the time that the head of a request takes. Replaced: the accept loop of
-`web.SockSite`, by one that asks `ClientLimiter` first, so that refusing a connection costs very little; and `RequestHandler`, by a subclass
-that records what the connection waits for.
+aiohttp's server limits neither the number of connections nor the time that the head of a request takes. This module replaces the accept
+loop of `web.SockSite` by one that asks `ClientLimiter` first, so that refusing a connection costs very little. It replaces `RequestHandler`
+by a subclass that records the state of the connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The token of a discovery request, and what Keystone says about it."""
+"""The token of a discovery request, and its confirmation by Keystone."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import orjson
 from atoll.gateway.edge.problem import Problem, invalid
 
 MOST_BYTES = 8192
-"""Bytes of a body. The longest sensible one, with all four identifiers, has about 400."""
+"""Greatest number of bytes of a body. The longest sensible body, with all four identifiers, has about 400."""
 
 LOWEST_PORT, HIGHEST_PORT = 1024, 65535
 """The ports that the standard accepts."""

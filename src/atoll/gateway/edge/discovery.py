@@ -56,7 +56,7 @@ class Door:
 
     Attributes:
         admit: checks the head of the request and counts it against the limits of its client, given the token; empty for none.
-        body: reads the body, given the most bytes.
+        body: reads the body, given the greatest number of bytes.
     """
 
     admit: Callable[[str], Awaitable[None]]

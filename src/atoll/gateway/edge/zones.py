@@ -20,16 +20,16 @@ PATH = "/atoll/edge-zone"
 """Path at the peer port by which another gateway asks whether this site takes another server."""
 
 REMEMBERED_S = 5.0
-"""Seconds for which it is remembered whether a site takes another server."""
+"""Seconds for which a site's answer, whether it takes another server, is cached."""
 
 ANSWER_S = 2.0
-"""Seconds to wait for that answer of a site."""
+"""Seconds to wait for a site's answer whether it takes another server."""
 
 AT_ONCE = 4
-"""Sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
+"""Number of sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
 
-MOST = 16
-"""Sites that are asked for one request. If none of the nearest takes a server, the device has no edge site."""
+MAX_SITES_ASKED = 16
+"""Greatest number of sites, the nearest ones, that are asked for one request. If none takes a server, the device has no edge site."""
 
 NEAR_MS = 5.0
 """Milliseconds of a round trip between the device's site and another one, up to which the other one counts as near as the device's own."""
@@ -75,7 +75,7 @@ class Zones:
         """
         if rank is not None and (preferred := await self._preferred(site, rank)) is not None:
             return preferred
-        order = self._near(site)[:MOST]
+        order = self._near(site)[:MAX_SITES_ASKED]
         first, size = 0, 1
         while asked := order[first : first + size]:
             takes = await asyncio.gather(*map(self._takes, asked))
@@ -136,7 +136,7 @@ class Zones:
         return reply.status == 200 and reply.json()["takes"] is True
 
     async def _has_room(self) -> bool:
-        """Return whether this site runs Nova, and the enabled hosts of it have memory left."""
+        """Return whether this site runs Nova, and its enabled hosts have memory left for another server (`FREE_MB`)."""
         if "compute" not in self._options.services:
             return False
         headers = CIMultiDict({"X-Auth-Token": await self._sites.own_token("compute")})

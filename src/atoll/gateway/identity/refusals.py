@@ -1,4 +1,4 @@
-"""Looks again at a service's refusal of another site's token, because this site may lack what the token stands for.
+"""Looks again at a service's refusal of another site's token, because this site may lack the data behind the token.
 
 Keystone refuses a token whose user, role, credential or trust it does not have. If another site issued the token, these may still be on
 their way here (`freshness`): the client would get 401 for a token that is valid. So after the refusal of such a token:

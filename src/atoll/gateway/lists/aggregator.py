@@ -157,9 +157,9 @@ class _Pages:
 
 
 def _servers(body: Any) -> int:
-    """Return how many servers an answer names.
+    """Return the number of servers that an answer lists.
 
-    Servers that an answer only counts are unknown, and make the page longer.
+    If an answer shows only the total of a project's servers, they are not counted, and the page becomes longer.
     """
     usages = body.get("tenant_usages") or [body.get("tenant_usage") or {}]
     return sum(len(usage.get("server_usages", ())) for usage in usages)

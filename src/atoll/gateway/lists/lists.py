@@ -131,10 +131,8 @@ class Lists:
 
     Args:
         sites: sends requests to the sites.
-        learn: called with the ids of resources of a type and their sites.
-
-    Attributes:
-        away: the cached servers of sites that do not answer; `None` if there is no cache.
+        learn: called with a type of resource, and the ids of such resources with their sites.
+        unreachable: the cached servers of sites that do not answer.
     """
 
     def __init__(self, sites: Sites, learn: Any, unreachable: UnreachableServers) -> None:
@@ -367,7 +365,7 @@ class Lists:
                     listing.template, listing.headers = body, reply.headers
                 return items, not listing.page.none and paging.goes_on(body, resource)
         except (Unreachable, ValueError, KeyError, TypeError) as error:
-            LOG.info("%s: no list %s of %s: %s", call.request_id, call.path, site, error)
+            LOG.info("%s: can't read the list %s of %s: %s", call.request_id, call.path, site, error)
             listing.missing.add(site)
             listing.away.add(site)
             return None

@@ -20,7 +20,7 @@ GLANCE_PAGE = 25
 """Glance's `limit_param_default`."""
 
 _AGE = ("created_at", "revision_number")
-"""Fields by which a list shows one of several copies of a resource: its age and its revision."""
+"""Fields by which the gateway chooses the one of several copies of a resource that a list shows: its age and its revision."""
 
 _PAGING = frozenset(("limit", "marker", "page_reverse", "offset"))
 

@@ -1,8 +1,8 @@
 """A cache of other sites' servers, filled from answers and shown while a site is away.
 
-The file is a cache: it may lag behind or be deleted. No request waits for it, and it decides nothing but what a list shows of a site that
-    does not answer. The servers of each project are bounded separately: one project has at most
-`MOST_OF_PROJECT`, and displaces the servers of another only when the cache holds `MOST` in all. A server stays at its site and in its
+The file is a cache: it may lag behind or be deleted. No request waits for it, and it only affects the servers that answers show for a site
+that does not answer. The servers of each project are bounded separately: one project has at most `MAX_OF_PROJECT`, and displaces the
+servers of another only when the cache holds `MAX_SERVERS` in all. A server stays at its site and in its
 project: another site's statement about its id is ignored.
 """
 
@@ -23,10 +23,10 @@ from atoll.gateway.private_database import opened_cache
 
 LOG = logging.getLogger(__name__)
 
-MOST = 20_000
+MAX_SERVERS = 20_000
 """Greatest number of servers in the cache; some 6 MB on disk."""
 
-MOST_OF_PROJECT = 1000
+MAX_OF_PROJECT = 1000
 """Greatest number of servers of one project in the cache: as many as one page of a list has."""
 
 DELAY_S = 0.5
@@ -65,7 +65,7 @@ class CachedServer:
     image: str | None = None
     flavor: str | None = None
 
-    def with_what(self, before: CachedServer) -> CachedServer:
+    def completed_by(self, before: CachedServer) -> CachedServer:
         """Return this entry with the fields of an earlier one that the answer did not show."""
         if (before.site, before.project) != (self.site, self.project):
             return self
@@ -121,8 +121,8 @@ class ServerCache:
 
     def __init__(self, file: Path) -> None:
         self._database = opened_cache(self, file, _SCHEMA)
-        self._written: LRUCache[str, int] = LRUCache(MOST)
-        """The `_mark` with which each server was written, by its id; 0 if unknown."""
+        self._written: LRUCache[str, int] = LRUCache(MAX_SERVERS)
+        """By the id of each server in the file, the `_mark` of its fields when they were written; 0 if unknown."""
         for (identifier,) in self._database.execute("SELECT id FROM server ORDER BY rowid"):
             self._written[identifier] = 0
         self._changed: dict[str, CachedServer | None] = {}
@@ -158,7 +158,7 @@ class ServerCache:
         if waiting is None:
             self._changed[server.id] = server
         elif (waiting.site, waiting.project) == (server.site, server.project):
-            self._changed[server.id] = server.with_what(waiting)
+            self._changed[server.id] = server.completed_by(waiting)
 
     def forget(self, identifiers: Iterable[str]) -> None:
         """Remove servers from the cache."""
@@ -168,15 +168,15 @@ class ServerCache:
                 self._changed[identifier] = None
         self._schedule()
 
-    def forget_others(self, site: str, project: str | None, there: Collection[str]) -> None:
+    def forget_others(self, site: str, project: str | None, listed: Collection[str]) -> None:
         """Remove the servers that a site's complete list does not contain.
 
         Args:
             site: the site.
             project: the project of the list; `None` for all projects.
-            there: the ids of the servers in the list.
+            listed: the ids of the servers in the list.
         """
-        self.forget([identifier for identifier in self._ids(site, project) if identifier not in there])
+        self.forget([identifier for identifier in self._ids(site, project) if identifier not in listed])
 
     def forget_site(self, site: str) -> None:
         """Remove the servers of a site that is no longer a member."""
@@ -188,14 +188,14 @@ class ServerCache:
         return CachedServer(*found[0]) if found else None
 
     def of(self, sites: Sequence[str], project: str | None) -> list[CachedServer]:
-        """Return the servers of some sites, newest first, `MOST_OF_PROJECT` at most.
+        """Return the servers of some sites, newest first, `MAX_OF_PROJECT` at most.
 
         Args:
             sites: the sites.
             project: the project of the servers; `None` for all projects.
         """
         found = [server for site in sites for server in self._select(site, project)]
-        return sorted(sorted(found, key=lambda server: server.id), key=lambda server: server.created, reverse=True)[:MOST_OF_PROJECT]
+        return sorted(sorted(found, key=lambda server: server.id), key=lambda server: server.created, reverse=True)[:MAX_OF_PROJECT]
 
     def flush(self) -> None:
         """Write all changes to the file."""
@@ -213,8 +213,8 @@ class ServerCache:
                 self._database.executemany("DELETE FROM server WHERE id = ?", gone)
                 self._database.executemany(_INSERT, new)
                 for project in {row[2] for row in new}:
-                    self._bound("WHERE project = ?", MOST_OF_PROJECT, project)
-                self._bound("", MOST)
+                    self._bound("WHERE project = ?", MAX_OF_PROJECT, project)
+                self._bound("", MAX_SERVERS)
         except sqlite3.Error as error:
             LOG.warning("the cache of servers can't be written: %s", error)
             self._no_longer_written(changed)
@@ -224,12 +224,12 @@ class ServerCache:
         self.flush()
         self._database.close()
 
-    def _bound(self, where: str, most: int, *values: str) -> None:
-        """Remove the oldest entries beyond a number."""
+    def _bound(self, where: str, limit: int, *values: str) -> None:
+        """Remove the oldest of the entries that a WHERE clause with these values selects, until `limit` of them remain."""
         statement = (
             f"DELETE FROM server WHERE rowid IN (SELECT rowid FROM server {where} ORDER BY rowid DESC LIMIT -1 OFFSET ?) RETURNING id"
         )
-        self._no_longer_written(row[0] for row in self._database.execute(statement, (*values, most)).fetchall())
+        self._no_longer_written(row[0] for row in self._database.execute(statement, (*values, limit)).fetchall())
 
     def _no_longer_written(self, identifiers: Iterable[str]) -> None:
         for identifier in identifiers:

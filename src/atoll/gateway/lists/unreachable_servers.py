@@ -89,7 +89,7 @@ class UnreachableServers:
         """Return whether a request is about one server itself, not about a resource below it."""
         return route.resource is COMPUTE["servers"] and not route.child
 
-    async def heed(self, call: Call, route: Route, answer: Reply | StreamedReply) -> Reply | StreamedReply:
+    async def observe(self, call: Call, route: Route, answer: Reply | StreamedReply) -> Reply | StreamedReply:
         """Cache another site's answer about one server.
 
         Args:

@@ -179,9 +179,9 @@ def valid_host(host: str) -> bool:
     return bool(_HOST.fullmatch(host))
 
 
-def request_id(said: str | None) -> str:
+def request_id(given: str | None) -> str:
     """Return the request id that a client sent if it is well-formed; otherwise a new one."""
-    return said if said and _REQUEST_ID.fullmatch(said) else f"req-{uuid.uuid4()}"
+    return given if given and _REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
 
 
 def microversion(headers: Mapping[str, str]) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class Requester:
         """True if the user is an administrator of the cloud."""
         return _ADMIN in self.roles
 
-    def no_admin(self) -> Requester:
+    def without_admin(self) -> Requester:
         """Return the same requester without the role `admin`."""
         return replace(self, roles=tuple(role for role in self.roles if role != _ADMIN))
 

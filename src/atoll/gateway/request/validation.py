@@ -32,7 +32,7 @@ class Verdict(Enum):
 
 
 async def ask(sites: Sites, token: str, request_id: str) -> Reply:
-    """Return the answer of this site's Keystone about a token; the request uses the gateway's account for images, which may do no more.
+    """Ask this site's Keystone whether a token is valid, with the gateway's account for images, whose rights suffice; return the answer.
 
     Args:
         sites: sends the request to this site's Keystone.

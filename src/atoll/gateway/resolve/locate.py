@@ -123,7 +123,8 @@ class _Answers:
         refusals: by site, refusals that do not reveal whether the site holds the resource.
         missing: the sites that do not answer, or fail, and may hold the resource.
         second_best: any other refusal.
-        reason: the 503 with which a site's gateway itself names the reason; its sentence is better than that the site can't be reached.
+        reason: the 503 in which a site's gateway names the reason itself; the client then gets its sentence, not that the site can't be
+            reached.
     """
 
     held: list[Reply] = field(default_factory=list)

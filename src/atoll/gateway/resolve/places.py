@@ -43,7 +43,7 @@ class Place:
     Attributes:
         where: the sites that hold its resources.
         owner: the owner of its resources.
-        fixed: whether clients can neither create nor change its resources.
+        fixed: True if clients can neither create nor change its resources.
         note: further explanation.
     """
 

@@ -19,12 +19,13 @@ PROGRAM, PACKAGE = "mariadbd", "mariadb-server"
 INSTALL = "mariadb-install-db"
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven engines may have 55 for a moment (oslo.db's pool), and has five as a rule."""
+"""Greatest number of connections; each of a site's seven SQLAlchemy engines may have 55 for a moment (oslo.db's pool), and has five as a
+rule."""
 
 FILE = "mariadb/my.cnf"
 
 SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
-"""Debian's mariadbd is where an ordinary user's PATH does not lead."""
+"""Directories in which programs are searched: Debian installs mariadbd in /usr/sbin, which an ordinary user's PATH lacks."""
 
 
 def installed() -> bool:

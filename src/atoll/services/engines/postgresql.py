@@ -28,7 +28,8 @@ DEBIAN = Path("/usr/lib/postgresql")
 """Directory with the programs of each version."""
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven engines may have 55 for a moment (oslo.db's pool), and has five as a rule."""
+"""Greatest number of connections; each of a site's seven SQLAlchemy engines may have 55 for a moment (oslo.db's pool), and has five as a
+rule."""
 
 NOBODY = 65534
 
@@ -127,7 +128,7 @@ def _run(command: list[str], statements: str = "") -> None:
     """Run a program of PostgreSQL.
 
     Raises:
-        SystemExit: it failed.
+        SystemExit: the program failed.
     """
     done = subprocess.run(command, input=statements, check=False, capture_output=True, text=True)
     if done.returncode:

@@ -98,7 +98,7 @@ def _make_project(name: str, description: str) -> str:
 
 
 def _make_user(user_id: str, name: str, password: str) -> None:
-    """Create a user with an id that Atoll chooses, which Keystone's manager (identity/core.py, `create_user`) does not accept."""
+    """Create a user with a given id, by the driver: Keystone's manager (identity/core.py, `create_user`) always makes a new id."""
     from keystone import exception
 
     identity = _providers().identity_api
@@ -111,7 +111,7 @@ def _make_user(user_id: str, name: str, password: str) -> None:
 
 
 def _remove_user(user_id: str) -> None:
-    """Remove an account of an earlier version, which was an administrator of the whole cloud."""
+    """Remove an account that an earlier version created as an administrator of the whole cloud."""
     from keystone import exception
 
     with suppress(exception.UserNotFound):

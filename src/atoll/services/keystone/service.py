@@ -141,7 +141,7 @@ def application(settings: Settings) -> Any:
     tokens.install()
     clock.install(settings.sockets, settings.data)
     trust.install(settings, tokens.site_of(settings.site, settings.trust))
-    invalidation.tell_of_commits(settings.sockets)
+    invalidation.announce_commits(settings.sockets)
     made = core.initialize_application("public", config_files=core._get_config_files())
     policy_rules.install()
     return made

@@ -56,7 +56,7 @@ def _configure(settings: Settings) -> None:
 
 
 def install_batches(settings: Settings) -> None:
-    """Install the patches by which a compute site waits less often for its control site; not if its traffic is to be upstream's."""
+    """Install the patches by which a compute site waits less often for its control site, unless the site's traffic is `stock`."""
     if not settings.reduces_traffic:
         return
     from atoll.services.patches.nova import batched_claims, batches, batching_manager, network_reads

@@ -5,7 +5,7 @@ Guests are not its children: they go on when it is stopped or killed, and it fin
 
 QEMU, which a guest may break out into, runs as an unprivileged user, under a filter of system calls, and in that mount namespace: of the
 state directory it sees its site's guests, and none of the databases, keys and passwords, whatever user it might become. libvirt passes it
-interfaces and logs as open files, and makes disks its user's for as long as a guest runs.
+interfaces and logs as open files, and makes QEMU's user the owner of a guest's disks for as long as the guest runs.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ACCOUNTS = ("libvirt-qemu", "qemu")
 """Users that distributions create for QEMU."""
 
 NOBODYS_ID = "+64055"
-"""The user if none of those exists: the number that Debian has reserved for QEMU."""
+"""The user and group if none of `ACCOUNTS` exists: the number that Debian has reserved for QEMU."""
 
 KVM = Path("/dev/kvm")
 
 PASSABLE = 0o711
-"""Mode of directories that QEMU must traverse, below ones that only their owner can."""
+"""Mode of directories that QEMU must traverse; their parent directories are closed to all but their owner."""
 
 
 def account() -> tuple[str, str]:
@@ -95,7 +95,8 @@ def configuration(settings: Settings) -> dict[str, str]:
 def open_instances(settings: Settings) -> None:
     """Let QEMU's user traverse the directories of guests that this process, which is Nova's, has created or creates from now on.
 
-    They are below the site's directory, which is closed to all other users; only libvirtd's mount namespace has another path to them.
+    The directories are below the site's directory, which is closed to all other users; only libvirtd's mount namespace has another path to
+    them.
     """
     os.umask(0o066)
     for directory in (settings.data / "instances").iterdir():
@@ -114,7 +115,7 @@ COMMAND = ("libvirtd", "--config", "/etc/libvirt/libvirtd.conf", "--pid-file", "
 def move_in(settings: Settings) -> None:
     """Give this process, which must have one thread, a mount namespace with the site's directories where libvirtd expects them.
 
-    Of the state directory, QEMU sees nothing else there.
+    QEMU sees no other part of the state directory in that namespace.
     """
     lib, cache = settings.data / "libvirt" / "lib", settings.data / "libvirt" / "cache"
     logs, instances = settings.directory / "log" / "guests", settings.data / "instances"

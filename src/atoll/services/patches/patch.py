@@ -40,7 +40,7 @@ class Patch:
         behaviour: the pytest node id of a test that shows what the patch does.
         still_needed: the pytest node id of a test that fails as soon as unpatched upstream behaves as the patch does.
         traffic: True if the patch reduces control traffic, so that `traffic: stock` in a site's YAML leaves it out.
-        unprovable: the reason why no such test exists, in one sentence.
+        unprovable: the reason why there is no test for `still_needed`, in one sentence.
     """
 
     name: str

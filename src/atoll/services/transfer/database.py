@@ -21,7 +21,7 @@ from atoll.services.contract import Settings
 from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS
 from atoll.services.transfer import rows, schema, tables
 from atoll.services.transfer.errors import TransferError
-from atoll.services.transfer.rows import Tell
+from atoll.services.transfer.rows import OnTable
 from atoll.stores.errors import StoreError
 
 ENFORCING = frozenset({MARIADB, POSTGRESQL})
@@ -43,40 +43,40 @@ class Copied:
     copied: bool
 
 
-def transfer(source: Settings, target: Settings, name: str, tell: Tell = lambda _table: None) -> Copied:
+def transfer(source: Settings, target: Settings, name: str, on_table: OnTable = lambda _table: None) -> Copied:
     """Copy a database from the source to the target, whose schema exists, and compare all rows.
 
     Args:
-        source: the settings of the site.
+        source: the settings of the site with its present place.
         target: the settings with the other place.
-        name: the database.
-        tell: receives the name of each table before it is copied.
+        name: the name of the database.
+        on_table: receives the name of each table before it is copied.
 
     Raises:
-        TransferError: as the message says; the source is unchanged.
+        TransferError: the databases can't be copied or differ afterwards, for the reason in the message; the source is unchanged.
     """
     if source.engine == REDIS:
         make_directory(source.replicas)  # replicas are a cache, and may be deleted
     with translated(source, target, name), _connected(source.database(name)) as there, _connected(working_url(target, name)) as here:
-        found = tables.pairs(there, here)
-        copied = not rows.same(there, here, found)
+        pairs = tables.pairs(there, here)
+        copied = not rows.same(there, here, pairs)
         if copied:
             if target.engine in ENFORCING:
-                tables.check_references(there, found)
+                tables.check_references(there, pairs)
             here.rollback()
-            rows.copy(there, here, found, tell)
+            rows.copy(there, here, pairs, on_table)
             here.commit()
-            _check(there, here, found)
-        return Copied(len(found), rows.count(there, found), copied)
+            _check(there, here, pairs)
+        return Copied(len(pairs), rows.count(there, pairs), copied)
 
 
-def _check(source: Connection, target: Connection, found: list[tables.Pair]) -> None:
+def _check(source: Connection, target: Connection, pairs: list[tables.Pair]) -> None:
     """Compare all rows of the tables that both sides have.
 
     Raises:
         TransferError: a table differs.
     """
-    for table, count in rows.differences(source, target, found):
+    for table, count in rows.differences(source, target, pairs):
         raise TransferError(f"{count} rows of {table} are not the same at source and target")
 
 
@@ -84,7 +84,7 @@ def finish(source: Settings, target: Settings, name: str) -> None:
     """Complete a database at the target: begin Redis's log with its rows and compare again, and flush a file of SQLite.
 
     Raises:
-        TransferError: as the message says; the source is unchanged.
+        TransferError: the database can't be completed, for the reason in the message; the source is unchanged.
     """
     if target.engine not in schema.FILES:
         return

@@ -16,11 +16,11 @@ from atoll.services.transfer.tables import Pair, length
 BATCH = 500
 """Number of rows that are read and written at a time. A higher number takes more memory, a lower one more round trips."""
 
-Tell = Callable[[str], None]
-"""Receives the name of each table before its rows are copied."""
+OnTable = Callable[[str], None]
+"""A callback that receives the name of each table before its rows are copied."""
 
 
-def copy(source: Connection, target: Connection, found: Sequence[Pair], tell: Tell) -> None:
+def copy(source: Connection, target: Connection, pairs: Sequence[Pair], on_table: OnTable) -> None:
     """Replace all rows of the target by those of the source, in the open transaction of the target.
 
     Raises:
@@ -28,32 +28,32 @@ def copy(source: Connection, target: Connection, found: Sequence[Pair], tell: Te
         SQLAlchemyError: an engine fails, or refuses a row.
     """
     with deferred(target):
-        _empty(target, [pair.target for pair in found])
-        for pair in found:
-            tell(pair.name)
+        _empty(target, [pair.target for pair in pairs])
+        for pair in pairs:
+            on_table(pair.name)
             for batch in _batches(source, pair.source, pair):
                 target.execute(insert(pair.target), [_stored(pair, row) for row in batch])
             advance_sequences(target, pair.target)
 
 
-def differences(source: Connection, target: Connection, found: Sequence[Pair]) -> Iterator[tuple[str, int]]:
+def differences(source: Connection, target: Connection, pairs: Sequence[Pair]) -> Iterator[tuple[str, int]]:
     """Yield, for each table that differs, its name and the number of rows that one side has and the other lacks."""
-    for pair in found:
+    for pair in pairs:
         theirs, ours = _digests(source, pair, of_target=False), _digests(target, pair, of_target=True)
         if theirs != ours:
             yield pair.name, max((theirs - ours).total(), (ours - theirs).total())
 
 
-def same(source: Connection, target: Connection, found: Sequence[Pair]) -> bool:
-    """Return whether both sides have the same rows; tables of different lengths are found without reading the rows."""
-    if any(length(source, pair.source) != length(target, pair.target) for pair in found):
+def same(source: Connection, target: Connection, pairs: Sequence[Pair]) -> bool:
+    """Return whether both sides have the same rows; tables of different lengths are detected without reading their rows."""
+    if any(length(source, pair.source) != length(target, pair.target) for pair in pairs):
         return False
-    return next(differences(source, target, found), None) is None
+    return next(differences(source, target, pairs), None) is None
 
 
-def count(connection: Connection, found: Sequence[Pair]) -> int:
+def count(connection: Connection, pairs: Sequence[Pair]) -> int:
     """Return the number of rows of the source's tables."""
-    return sum(length(connection, pair.source) for pair in found)
+    return sum(length(connection, pair.source) for pair in pairs)
 
 
 def _empty(connection: Connection, tables: Sequence[Table]) -> None:

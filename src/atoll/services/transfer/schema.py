@@ -41,7 +41,7 @@ def staged(settings: Settings, name: str) -> Path:
 
 
 def make_file(settings: Settings, service: str, name: str) -> None:
-    """Begin a database of SQLite or Redis with its template, unless that was done already."""
+    """Make the file of a database of SQLite or Redis from the service's template, unless it was made already."""
     begun, file = places.marks(settings) / f"{name}{places.BEGUN}", staged(settings, name)
     if begun.exists() and file.exists():
         return

@@ -1,4 +1,4 @@
-"""The tables that two databases with the same schema at different engines have, and what must hold before rows can be copied."""
+"""The tables that two databases of different engines with the same schema have in common, and the checks before rows are copied."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def _reflected(connection: Connection) -> MetaData:
     return metadata
 
 
-def _check_versions(source: Connection, target: Connection, theirs: MetaData, ours: MetaData) -> None:
-    for table in theirs.tables.values():
+def _check_versions(source: Connection, target: Connection, source_tables: MetaData, target_tables: MetaData) -> None:
+    for table in source_tables.tables.values():
         if table.name.startswith(VERSIONS):
             there = _versions(source, table)
-            here = _versions(target, ours.tables[table.name]) if table.name in ours.tables else []
+            here = _versions(target, target_tables.tables[table.name]) if table.name in target_tables.tables else []
             if there != here:
                 message = f"{table.name} is {', '.join(there) or 'empty'} at the source, and {', '.join(here) or 'empty'} at the target"
                 raise TransferError(f"the versions of the schema differ: {message}")
@@ -93,14 +93,14 @@ def _pair(connection: Connection, source: Table, target: Table) -> Pair:
     return Pair(source, target, tuple(columns))
 
 
-def check_references(connection: Connection, found: list[Pair]) -> None:
+def check_references(connection: Connection, pairs: list[Pair]) -> None:
     """Check that each foreign key of the target is satisfied by the rows of the source, whose engine may not enforce it.
 
     Raises:
         TransferError: rows refer to rows that do not exist.
     """
-    tables = {pair.name: pair for pair in found}
-    for pair in found:
+    tables = {pair.name: pair for pair in pairs}
+    for pair in pairs:
         for constraint in pair.target.foreign_key_constraints:
             other = tables.get(constraint.referred_table.name)
             count = _dangling(connection, pair.source, constraint, other.source) if other else 0

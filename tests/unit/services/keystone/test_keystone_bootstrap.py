@@ -89,7 +89,7 @@ THREE_STARTS = """
         return True
 
     with pokes.receiver(Path(directory) / "run" / pokes.COMMITTED) as receiver:
-        invalidation.tell_of_commits(Path(directory) / "run")
+        invalidation.announce_commits(Path(directory) / "run")
         identity().driver.get_user(admin)
         identity().list_users()
         found["pokes"] = [poked()]

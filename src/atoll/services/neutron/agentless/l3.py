@@ -26,9 +26,9 @@ def subscribe() -> None:
     """Subscribe the callbacks of this module to Neutron's events, in this process."""
     for event in (events.AFTER_CREATE, events.AFTER_UPDATE):
         registry.subscribe(bind_router_port, resources.PORT, event)
-        registry.subscribe(floating_ip_leads, resources.FLOATING_IP, event)
+        registry.subscribe(floating_ip_changed, resources.FLOATING_IP, event)
     for event in (events.AFTER_CREATE, events.AFTER_DELETE):
-        registry.subscribe(port_is_forwarded, PORT_FORWARDING, event)
+        registry.subscribe(port_forwarding_changed, PORT_FORWARDING, event)
 
 
 def bind_router_port(_resource: str, _event: str, _trigger: Any, payload: Any) -> None:
@@ -43,7 +43,7 @@ def bind_router_port(_resource: str, _event: str, _trigger: Any, payload: Any) -
         directory.get_plugin().update_port(payload.context.elevated(), port["id"], body)
 
 
-def floating_ip_leads(_resource: str, _event: str, _trigger: Any, payload: Any) -> None:
+def floating_ip_changed(_resource: str, _event: str, _trigger: Any, payload: Any) -> None:
     """Set the status of a floating IP that was created or updated.
 
     Args:
@@ -52,25 +52,25 @@ def floating_ip_leads(_resource: str, _event: str, _trigger: Any, payload: Any) 
     address = payload.latest_state
     forwarding = directory.get_plugin(plugins.PORTFORWARDING)
     if address["port_id"] or forwarding is None:
-        _show(payload.context, address["id"], leads=bool(address["port_id"]))
+        _set_status(payload.context, address["id"], associated=bool(address["port_id"]))
     else:
-        _show_forwarded(payload.context, address["id"], forwarding)
+        _set_status_by_forwardings(payload.context, address["id"], forwarding)
 
 
-def port_is_forwarded(_resource: str, _event: str, trigger: Any, payload: Any) -> None:
+def port_forwarding_changed(_resource: str, _event: str, trigger: Any, payload: Any) -> None:
     """Set the status of a floating IP after a change of its port forwardings.
 
     Args:
         trigger: Neutron's plug-in of port forwardings.
         payload: the event, whose state is a port forwarding that was created or deleted.
     """
-    _show_forwarded(payload.context, payload.states[0].floatingip_id, trigger)
+    _set_status_by_forwardings(payload.context, payload.states[0].floatingip_id, trigger)
 
 
-def _show_forwarded(context: Any, identifier: str, forwarding: Any) -> None:
-    _show(context, identifier, leads=bool(forwarding.get_floatingip_port_forwardings(context.elevated(), identifier)))
+def _set_status_by_forwardings(context: Any, identifier: str, forwarding: Any) -> None:
+    _set_status(context, identifier, associated=bool(forwarding.get_floatingip_port_forwardings(context.elevated(), identifier)))
 
 
-def _show(context: Any, identifier: str, *, leads: bool) -> None:
-    status = constants.FLOATINGIP_STATUS_ACTIVE if leads else constants.FLOATINGIP_STATUS_DOWN
+def _set_status(context: Any, identifier: str, *, associated: bool) -> None:
+    status = constants.FLOATINGIP_STATUS_ACTIVE if associated else constants.FLOATINGIP_STATUS_DOWN
     directory.get_plugin(plugins.L3).update_floatingip_status(context.elevated(), identifier, status)

@@ -131,7 +131,7 @@ class MadeIdCheck(policy.Check):
     """The policy check `made_id:id`: passes if the id was generated."""
 
     def __call__(self, target: Mapping[str, Any], creds: Mapping[str, Any], enforcer: Any, current_rule: str | None = None) -> bool:
-        """Check the body of a request, as oslo.policy calls it."""
+        """Return whether the id in a request's body (`target`) was generated; called by oslo.policy."""
         return isinstance(target.get(self.match), MadeId)
 
 
@@ -140,7 +140,7 @@ class RandomIdCheck(policy.Check):
     """The policy check `random_id:id`: passes if the id is a random UUID, as Neutron generates them."""
 
     def __call__(self, target: Mapping[str, Any], creds: Mapping[str, Any], enforcer: Any, current_rule: str | None = None) -> bool:
-        """Check the body of a request, as oslo.policy calls it."""
+        """Return whether the id in a request's body (`target`) is a random UUID; called by oslo.policy."""
         try:
             return uuid.UUID(str(target.get(self.match))).version == _RANDOM
         except ValueError:

@@ -55,7 +55,7 @@ def run(child: Child) -> None:
 
 
 def _join_switch(settings: Settings) -> None:
-    """Enter the mount namespace of the site's switch, and end this process when the switch and the routers' namespaces end."""
+    """Enter the mount namespace of the site's switch, and end this process when the switch ends, and with it the routers' namespaces."""
     pid = lifetime.switch(settings)
     set_namespace(f"/proc/{pid}/ns/mnt", CLONE_NEWNS)
     lifetime.end_with(pid, "the switch has ended, and with it the namespaces of routers: they are created anew")

@@ -1,7 +1,7 @@
 """Optional service plug-ins of Neutron, each enabled by its name in the cloud's YAML (`network_services`).
 
-Each is an instance of one dataclass, `NetworkService`, in a module of its own. The functions here collect what a site's services need to
-know about the network services of the site: those that every site has, and those that its YAML names.
+Each is an instance of one dataclass, `NetworkService`, in a module of its own. The functions here collect, for the other services of a
+site, the properties of its network services: of those that every site has, and of those that its YAML names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from atoll.services.contract import Service, Settings
 from atoll.services.ini import Repeated, Sections
 from atoll.services.neutron import orphans
 from atoll.services.neutron.network_services import bgp, bgpvpn, builtin, firewall, load_balancer, sfc, tap, vpn, vpn_agent
-from atoll.services.neutron.network_services.contract import NetworkService, Obstacle, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService, Obstacle
 from atoll.services.neutron.ovn import layout
 
 REGISTRY: dict[str, NetworkService] = {
@@ -47,31 +47,31 @@ EXTRA = "network"
 """The extra of this project that installs the packages of network services."""
 
 
-def ways(settings: Settings) -> list[Way]:
+def implementations(settings: Settings) -> list[Implementation]:
     """Return the implementations of a site's network services on the site's data plane."""
-    return _ways(settings.network_services, settings.network)
+    return _implementations(settings.network_services, settings.network)
 
 
-def _ways(names: Iterable[str], network: str) -> list[Way]:
+def _implementations(names: Iterable[str], network: str) -> list[Implementation]:
     named = set(names)
     has = (each for each in REGISTRY.values() if each.name in named or network in each.default)
-    return [each.ways[network] for each in has if network in each.ways]
+    return [each.implementations[network] for each in has if network in each.implementations]
 
 
 def plugins(settings: Settings) -> tuple[str, ...]:
     """Return Neutron's names of the service plug-ins of a site."""
-    return _joined(way.plugins for way in ways(settings))
+    return _joined(implementation.plugins for implementation in implementations(settings))
 
 
 def extension_drivers(settings: Settings) -> tuple[str, ...]:
     """Return the ML2 extension drivers that a site's network services need."""
-    return _joined(way.extension_drivers for way in ways(settings))
+    return _joined(implementation.extension_drivers for implementation in implementations(settings))
 
 
 def configuration(settings: Settings) -> list[Sections]:
     """Return the options of neutron.conf for a site's network services, besides the names of plug-ins."""
-    providers = _joined(way.providers for way in ways(settings))
-    said: list[Sections] = [way.configuration(settings) for way in ways(settings)]
+    providers = _joined(implementation.providers for implementation in implementations(settings))
+    said: list[Sections] = [implementation.configuration(settings) for implementation in implementations(settings)]
     return [*said, {"service_providers": {"service_provider": Repeated(providers)}}] if providers else said
 
 
@@ -82,17 +82,17 @@ def agent_extensions(settings: Settings, agent: str) -> tuple[str, ...]:
         settings: the site's settings.
         agent: the name of the agent.
     """
-    return _joined(way.extensions.get(agent, ()) for way in ways(settings))
+    return _joined(implementation.extensions.get(agent, ()) for implementation in implementations(settings))
 
 
 def agent_configuration(settings: Settings, agent: str) -> list[Sections]:
     """Return the options of an agent's file for a site's network services, besides the names of extensions."""
-    return [way.agents[agent](settings) for way in ways(settings) if agent in way.agents]
+    return [implementation.agents[agent](settings) for implementation in implementations(settings) if agent in implementation.agents]
 
 
 def called_by_agents(settings: Settings) -> bool:
     """Return whether a network service of the site has an agent that calls Neutron over the bus."""
-    return any(way.rpc for way in ways(settings))
+    return any(implementation.rpc for implementation in implementations(settings))
 
 
 def processes(names: Iterable[str], network: str) -> tuple[Service, ...]:
@@ -102,13 +102,18 @@ def processes(names: Iterable[str], network: str) -> tuple[Service, ...]:
         names: the network services that the site's YAML names.
         network: the site's data plane.
     """
-    return _unique(chain.from_iterable(way.processes for way in _ways(names, network)))
+    return _unique(chain.from_iterable(implementation.processes for implementation in _implementations(names, network)))
 
 
 def templates() -> tuple[str, ...]:
     """Return the names of the processes of network services that have templates of their own."""
-    ways = chain.from_iterable(service.ways.values() for service in REGISTRY.values())
-    return _unique(process.name for way in ways for process in way.processes if process.upstream and not process.forked_from)
+    implementations = chain.from_iterable(service.implementations.values() for service in REGISTRY.values())
+    return _unique(
+        process.name
+        for implementation in implementations
+        for process in implementation.processes
+        if process.upstream and not process.forked_from
+    )
 
 
 def installed() -> dict[str, str]:
@@ -158,15 +163,15 @@ def obstacles(names: Iterable[str], network: str) -> Iterator[tuple[str, Obstacl
             text = f"the Python package {missing[0]} is not installed"
             yield name, Obstacle(text, f"`pip install 'atoll[{EXTRA}]'`, or leave out `{name}`")
             continue
-        way = service.ways[network]
-        obstacle = _missing_programs(way) or way.obstacle()
+        implementation = service.implementations[network]
+        obstacle = _missing_programs(implementation) or implementation.obstacle()
         if obstacle:
             yield name, obstacle
 
 
-def _missing_programs(way: Way) -> Obstacle | None:
-    missing = [program for program in way.programs if shutil.which(program) is None]
-    packages = sorted({way.programs[program] for program in missing})
+def _missing_programs(implementation: Implementation) -> Obstacle | None:
+    missing = [program for program in implementation.programs if shutil.which(program) is None]
+    packages = sorted({implementation.programs[program] for program in missing})
     return Obstacle(f"not installed: {', '.join(missing)}", f"apt-get install {' '.join(packages)}") if missing else None
 
 
@@ -181,15 +186,16 @@ def _unique(values: Iterable[_T]) -> tuple[_T, ...]:
 __all__ = [
     "EXTRA",
     "REGISTRY",
+    "Implementation",
     "NetworkService",
     "Obstacle",
-    "Way",
     "agent_configuration",
     "agent_extensions",
     "called_by_agents",
     "configuration",
     "end_daemons",
     "extension_drivers",
+    "implementations",
     "installed",
     "models",
     "obstacles",
@@ -197,5 +203,4 @@ __all__ = [
     "processes",
     "stamps",
     "templates",
-    "ways",
 ]

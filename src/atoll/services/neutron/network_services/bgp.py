@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from atoll.services.neutron.network_services import bgp_agent
-from atoll.services.neutron.network_services.contract import NetworkService, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService
 
-_WAY = Way(plugins=("bgp",), processes=(bgp_agent.SERVICE,), rpc=True)
+_WAY = Implementation(plugins=("bgp",), processes=(bgp_agent.SERVICE,), rpc=True)
 
 BGP = NetworkService(
     "bgp",

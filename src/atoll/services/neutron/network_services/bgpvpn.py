@@ -5,7 +5,7 @@ from __future__ import annotations
 from atoll.services.contract import Settings
 from atoll.services.ini import Sections
 from atoll.services.neutron.network_services import bagpipe
-from atoll.services.neutron.network_services.contract import NetworkService, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService
 
 _DRIVER = "networking_bgpvpn.neutron.services.service_drivers.bagpipe.bagpipe_v2.BaGPipeBGPVPNDriver"
 
@@ -19,7 +19,7 @@ BGPVPN = NetworkService(
     "bgpvpn",
     "networks and routers are joined to BGP VPNs (networking-bgpvpn with networking-bagpipe)",
     {
-        "ovs": Way(
+        "ovs": Implementation(
             plugins=("bgpvpn",),
             providers=(f"BGPVPN:BaGPipe:{_DRIVER}:default",),
             configuration=lambda _settings: {"ml2": {"mechanism_drivers": "openvswitch,l2population"}},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from atoll.services.neutron.network_services.contract import NetworkService, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService
 
 ALL = ("ovn", "ovs", "fake")
 
 
-def _everywhere(plugin: str) -> dict[str, Way]:
-    return dict.fromkeys(ALL, Way(plugins=(plugin,)))
+def _everywhere(plugin: str) -> dict[str, Implementation]:
+    return dict.fromkeys(ALL, Implementation(plugins=(plugin,)))
 
 
 SEGMENTS = NetworkService(
@@ -23,9 +23,9 @@ QOS = NetworkService(
     "qos",
     "limits and marks for the packets of ports, networks and floating IPs",
     {
-        "ovn": Way(plugins=("qos",)),
-        "ovs": Way(plugins=("qos",), extensions={"ovs-agent": ("qos",), "l3-agent": ("fip_qos", "gateway_ip_qos")}, rpc=True),
-        "fake": Way(plugins=("qos",)),
+        "ovn": Implementation(plugins=("qos",)),
+        "ovs": Implementation(plugins=("qos",), extensions={"ovs-agent": ("qos",), "l3-agent": ("fip_qos", "gateway_ip_qos")}, rpc=True),
+        "fake": Implementation(plugins=("qos",)),
     },
     ALL,
 )
@@ -33,7 +33,7 @@ QOS = NetworkService(
 TRUNK = NetworkService(
     "trunk",
     "ports that carry several networks, told apart by VLAN tags",
-    {"ovn": Way(plugins=("trunk",)), "ovs": Way(plugins=("trunk",), rpc=True)},
+    {"ovn": Implementation(plugins=("trunk",)), "ovs": Implementation(plugins=("trunk",), rpc=True)},
     ("ovn", "ovs"),
 )
 
@@ -41,9 +41,9 @@ PORT_FORWARDING = NetworkService(
     "port-forwarding",
     "single ports of a floating IP that lead to guests",
     {
-        "ovn": Way(plugins=("port_forwarding",)),
-        "ovs": Way(plugins=("port_forwarding",), extensions={"l3-agent": ("port_forwarding",)}, rpc=True),
-        "fake": Way(plugins=("port_forwarding",)),
+        "ovn": Implementation(plugins=("port_forwarding",)),
+        "ovs": Implementation(plugins=("port_forwarding",), extensions={"l3-agent": ("port_forwarding",)}, rpc=True),
+        "fake": Implementation(plugins=("port_forwarding",)),
     },
     ALL,
 )
@@ -51,12 +51,12 @@ PORT_FORWARDING = NetworkService(
 METERING = NetworkService(
     "metering",
     "counters of the packets that routers forward",
-    {"fake": Way(plugins=("metering",)), "ovs": Way(plugins=("metering",), rpc=True)},
+    {"fake": Implementation(plugins=("metering",)), "ovs": Implementation(plugins=("metering",), rpc=True)},
     ("fake",),
 )
 
 LOG = NetworkService(
     "log",
     "a line in the log for each packet that a security group allows or drops",
-    {"ovn": Way(plugins=("log",)), "ovs": Way(plugins=("log",), extensions={"ovs-agent": ("log",)}, rpc=True)},
+    {"ovn": Implementation(plugins=("log",)), "ovs": Implementation(plugins=("log",), extensions={"ovs-agent": ("log",)}, rpc=True)},
 )

@@ -11,7 +11,7 @@ from atoll.services.ini import Sections
 Rendered = Callable[[Settings], Sections]
 
 
-def nothing(_settings: Settings) -> Sections:
+def no_sections(_settings: Settings) -> Sections:
     """Return no sections of configuration."""
     return {}
 
@@ -29,13 +29,13 @@ class Obstacle:
     hint: str | None = None
 
 
-def none() -> Obstacle | None:
+def no_obstacle() -> Obstacle | None:
     """Return `None`, for a service that has no requirements besides its programs."""
     return None
 
 
 @dataclass(frozen=True)
-class Way:
+class Implementation:
     """The implementation of a network service on one data plane.
 
     Attributes:
@@ -54,13 +54,13 @@ class Way:
     plugins: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     extension_drivers: tuple[str, ...] = ()
-    configuration: Rendered = nothing
+    configuration: Rendered = no_sections
     extensions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     agents: Mapping[str, Rendered] = field(default_factory=dict)
     processes: tuple[Service, ...] = ()
     rpc: bool = False
     programs: Mapping[str, str] = field(default_factory=dict)
-    obstacle: Callable[[], Obstacle | None] = none
+    obstacle: Callable[[], Obstacle | None] = no_obstacle
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class NetworkService:
     Attributes:
         name: the service's name in the cloud's YAML.
         summary: the service's purpose.
-        ways: the service's implementations, by data plane; the service does not work on other data planes.
+        implementations: the service's implementations by data plane; on a data plane that is not a key, the service does not work.
         default: the data planes on which every site has the service.
         distributions: the service's packages on PyPI; none if it comes with Neutron.
         models: the modules that define its tables in Neutron's database.
@@ -79,7 +79,7 @@ class NetworkService:
 
     name: str
     summary: str
-    ways: Mapping[str, Way]
+    implementations: Mapping[str, Implementation]
     default: tuple[str, ...] = ()
     distributions: tuple[str, ...] = ()
     models: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ With OVN the rules are stateless ACLs of the logical switches: answers to an all
 
 from __future__ import annotations
 
-from atoll.services.neutron.network_services.contract import NetworkService, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService
 
 _DRIVERS = "neutron_fwaas.services.firewall.service_drivers"
 
@@ -13,8 +13,10 @@ FIREWALL = NetworkService(
     "firewall",
     "rules for the ports of routers (firewall as a service, version 2)",
     {
-        "ovn": Way(plugins=("firewall_v2",), providers=(f"FIREWALL_V2:ovn:{_DRIVERS}.ovn.firewall_l3_driver.OVNFwaasDriver:default",)),
-        "ovs": Way(
+        "ovn": Implementation(
+            plugins=("firewall_v2",), providers=(f"FIREWALL_V2:ovn:{_DRIVERS}.ovn.firewall_l3_driver.OVNFwaasDriver:default",)
+        ),
+        "ovs": Implementation(
             plugins=("firewall_v2",),
             providers=(f"FIREWALL_V2:agents:{_DRIVERS}.agents.agents.FirewallAgentDriver:default",),
             extensions={"l3-agent": ("fwaas_v2",)},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from atoll.services.neutron.network_services.contract import NetworkService, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService
 from atoll.services.octavia import service as octavia
 
 LOAD_BALANCER = NetworkService(
     "load-balancer",
     "TCP, UDP and SCTP load balancers without machines of their own (Octavia with the OVN provider)",
-    {"ovn": Way(processes=(octavia.SERVICE,))},
+    {"ovn": Implementation(processes=(octavia.SERVICE,))},
     distributions=("octavia", "ovn-octavia-provider"),
 )

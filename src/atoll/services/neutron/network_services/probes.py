@@ -27,7 +27,7 @@ def kernel_encrypts() -> bool:
 
 @cache
 def kernel_filters_bridges() -> bool:
-    """Return whether iptables sees packets that cross the kernel's bridges, or the module for that can be loaded."""
+    """Return whether iptables sees packets that cross the kernel's bridges; load the module `br_netfilter` for it if possible."""
     if shutil.which("modprobe"):
         subprocess.run(["modprobe", "--quiet", "br_netfilter"], capture_output=True, check=False)
     return _BRIDGES.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.services.contract import Settings
 from atoll.services.ini import Sections
-from atoll.services.neutron.network_services.contract import NetworkService, Obstacle, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService, Obstacle
 from atoll.services.neutron.network_services.probes import kernel_filters_bridges
 
 
@@ -27,7 +27,7 @@ SFC = NetworkService(
     "sfc",
     "packets go through a chain of guests first (service function chaining)",
     {
-        "ovs": Way(
+        "ovs": Implementation(
             plugins=("flow_classifier", "sfc"),
             configuration=lambda _settings: {"sfc": {"drivers": "ovs"}, "flowclassifier": {"drivers": "ovs"}},
             extensions={"ovs-agent": ("sfc",)},

@@ -6,7 +6,7 @@ agent of ML2/OVS.
 
 from __future__ import annotations
 
-from atoll.services.neutron.network_services.contract import NetworkService, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService
 
 _DRIVERS = "neutron_taas.services.taas.service_drivers"
 
@@ -15,8 +15,8 @@ TAP = NetworkService(
     "copies of a port's packets (tap as a service)",
     {
         # The plug-in of mirrors has no API unless the plug-in of taps is loaded.
-        "ovn": Way(plugins=("taas", "tapmirror"), providers=(f"TAAS:TAAS:{_DRIVERS}.ovn.taas_ovn.TaasOvnDriver:default",)),
-        "ovs": Way(
+        "ovn": Implementation(plugins=("taas", "tapmirror"), providers=(f"TAAS:TAAS:{_DRIVERS}.ovn.taas_ovn.TaasOvnDriver:default",)),
+        "ovs": Implementation(
             plugins=("taas", "tapmirror"),
             providers=(f"TAAS:TAAS:{_DRIVERS}.taas_rpc.TaasRpcDriver:default",),
             extensions={"ovs-agent": ("taas",)},

@@ -6,7 +6,7 @@ If the kernel cannot encrypt packets, strongSwan encrypts them itself, with its 
 from __future__ import annotations
 
 from atoll.services.neutron.network_services import vpn_agent
-from atoll.services.neutron.network_services.contract import NetworkService, Obstacle, Way
+from atoll.services.neutron.network_services.contract import Implementation, NetworkService, Obstacle
 from atoll.services.neutron.network_services.probes import kernel_encrypts
 
 _DRIVERS = "neutron_vpnaas.services.vpn.service_drivers"
@@ -25,7 +25,7 @@ VPN = NetworkService(
     "vpn",
     "IPsec tunnels between routers and other places (VPN as a service)",
     {
-        "ovn": Way(
+        "ovn": Implementation(
             plugins=("ovn-vpnaas",),
             providers=("VPN:strongswan:atoll.services.patches.neutron.vpn_driver.VpnDriver:default",),
             processes=(vpn_agent.SERVICE,),
@@ -33,7 +33,7 @@ VPN = NetworkService(
             programs=_PROGRAMS,
             obstacle=_obstacle,
         ),
-        "ovs": Way(
+        "ovs": Implementation(
             plugins=("vpnaas",),
             providers=(f"VPN:strongswan:{_DRIVERS}.ipsec.IPsecVPNDriver:default",),
             extensions={"l3-agent": ("vpnaas",)},

@@ -30,7 +30,7 @@ _ROUTED = ("tap+",)
 """Guests' interfaces that are in no bridge; packets of a bridge may pass FORWARD too."""
 
 _SITES = f"{RANGE.network_address}/{IPv4Address(int(RANGE.netmask) | 0x80)}"
-"""Addresses of sites and routers in a topology: the lower half of each 256; external networks have the upper half."""
+"""Addresses of sites and routers in a topology: the lower half of each block of 256 addresses. External networks have the upper half."""
 
 
 def install(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 Upstream's manager (`ComputeManager._init_instance` in nova/compute/manager.py) resets the task of a server whose resize had not moved its
 disk, and no more: the migration's allocation in Placement is never released. A resize that was interrupted later stays in its task
-for ever, and a resize whose confirmation was accepted cannot be confirmed again. After upstream's part, this module recovers:
+for ever, and a resize whose confirmation was accepted cannot be confirmed again. After upstream's recovery, this module recovers:
 
 - before the disk was moved, the allocation goes back to the server, which is unchanged;
 - afterwards, the server goes to ERROR, as with any other failure there, because only a message held the next step;

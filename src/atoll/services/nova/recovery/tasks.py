@@ -2,7 +2,7 @@
 
 An accepted request sets a server's `task_state` and sends a message. Once nova-compute has begun to execute the message, only its memory
 holds it: after a kill the server stays in this task state for ever, and every request but a deletion is refused (409). Upstream
-(`ComputeManager._init_instance`) recovers deletions, builds, reboots, stops, starts and snapshots. After upstream's part, this module
+(`ComputeManager._init_instance`) recovers deletions, builds, reboots, stops, starts and snapshots. After upstream's recovery, this module
 recovers:
 
 - a soft deletion and a restoration, which were acknowledged: they are repeated;

@@ -1,7 +1,7 @@
-"""Disks of servers from overlays: which images the caller can read, what the cache has, what is fetched, and what is left of it.
+"""Disks of servers from overlays: from the images that the caller can read and from the site's cache of bases and launch images.
 
-All images are read as the caller. A base or a launch image of the cache is used only if the caller can read, now, the images with the data
-that it was made from (`overlays`).
+All images are read as the caller. A base or a launch image of the cache is used only if the caller can read, at that moment, images with
+the data from which it was made (`overlays`).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from atoll.services.nova.synthesis.worker import WrongBase, work
 LOG = logging.getLogger(__name__)
 
 MOST_BASES = 4
-"""Most images that are tried as the base of an overlay."""
+"""Greatest number of images that are tried as the base of an overlay."""
 
 MOST_WORKERS = 2
-"""Most processes that apply overlays at once: each may take the memory and the processor time of a whole site."""
+"""Greatest number of processes that apply overlays at once: each may take the memory and the processor time of a whole site."""
 
 SPARE_BYTES = 100_000_000
-"""Bytes that stay free on the file system."""
+"""Bytes that must remain free on the file system after an image was fetched."""
 
 
 class Images(Protocol):
@@ -51,14 +51,14 @@ class Images(Protocol):
     def bring_base(self, overlay: str, wrong: Collection[str]) -> None:
         """Have another image that may be the base of an overlay brought to this site; raise `OverlayRefusal` if that fails."""
 
-    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
-        """Fetch the disk of a launch image from another site, unverified and of at most `most` bytes; return False if there is none."""
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, max_bytes: int) -> bool:
+        """Fetch the disk of a launch image from another site, unverified and of at most `max_bytes` bytes; return False if there is none."""
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""
 
-    def fetch_raw(self, image: str, path: Path, most: int) -> None:
-        """Fetch a disk into a new file, in raw format and of at most `most` bytes."""
+    def fetch_raw(self, image: str, path: Path, max_bytes: int) -> None:
+        """Fetch a disk into a new file, in raw format and of at most `max_bytes` bytes."""
 
     def check_raw(self, image: str, path: Path) -> None:
         """Refuse a disk that QEMU could take for another format than raw."""
@@ -83,7 +83,7 @@ class Disk:
 
     Attributes:
         name: the name of its file in Nova's cache of images.
-        made: the file, to be moved there; `None` if it is there.
+        made: the file that was made, which the caller moves to that cache; `None` if the cache has the disk already.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Disk:
 
 
 Lock = Callable[[str], AbstractContextManager[Any]]
-"""Returns a lock by its name."""
+"""A function that returns the lock with a given name."""
 
 
 class Disks:
@@ -99,54 +99,54 @@ class Disks:
 
     Args:
         directory: the directory of the cache and of files that are being made.
-        limit: most bytes of the cache, and of a disk.
-        held: the directory of Nova's cache of images.
+        limit: the greatest size in bytes of the cache, and of a disk.
+        nova_cache: the directory of Nova's cache of images.
         lock: returns locks by name.
-        worker: carries tasks out.
+        worker: carries out a task, as `worker.work` does.
     """
 
     def __init__(
-        self, directory: Path, limit: int, held: Path, lock: Lock, worker: Callable[[Mapping[str, Any]], str | None] = work
+        self, directory: Path, limit: int, nova_cache: Path, lock: Lock, worker: Callable[[Mapping[str, Any]], str | None] = work
     ) -> None:
         self._cache, self._work = directory / "cache", directory / "work"
-        self._limit, self._held = limit, held
+        self._limit, self._nova_cache = limit, nova_cache
         self._lock, self._worker = lock, worker
         self._slots = BoundedSemaphore(MOST_WORKERS)
 
     def has(self, name: str) -> bool:
-        """Return whether Nova's cache of images has a file."""
-        return (self._held / name).exists()
+        """Return whether Nova's cache of images has a file of this name."""
+        return (self._nova_cache / name).exists()
 
     def clean(self) -> None:
-        """Delete what an interrupted process has left; the processes that made it have died with it."""
+        """Delete the files that an interrupted nova-compute has left; its worker processes have died with it."""
         for path in (self._work, *self._cache.glob(".*")):
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def disk(self, image: Mapping[str, Any], caller: Caller, images: Images, most: int | None) -> Iterator[Disk]:
-        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; the context ends the life of its file.
+    def disk(self, image: Mapping[str, Any], caller: Caller, images: Images, max_bytes: int | None) -> Iterator[Disk]:
+        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; delete its file when the context ends.
 
         Args:
             image: the overlay's image, as the caller reads it now.
             caller: the creator of the server.
             images: the images of the caller.
-            most: most bytes of the disk; `None` without a bound of the flavor's.
+            max_bytes: the greatest size of the disk in bytes; `None` if the flavor sets no limit.
 
         Raises:
-            OverlayRefusal: no disk can be made. Nothing is left.
+            OverlayRefusal: no disk can be made; no file is left behind.
         """
         overlay = read_overlay(image)
         keys = trusted_keys(overlay, caller.project, caller.metadata)
         bases = _bases(images, overlay, caller)
         for base in bases:
-            there = self._there({key: base.launch(overlay, key) for key in keys})
-            if there is not None:
-                yield there
+            cached = self._cached_disk({key: base.launch(overlay, key) for key in keys})
+            if cached is not None:
+                yield cached
                 return
         directory = self._work / uuid4().hex
         directory.mkdir(mode=0o700, parents=True)
         try:
-            task = _Task(overlay, keys, images, min(most or self._limit, self._limit), directory)
+            task = _Task(overlay, keys, images, min(max_bytes or self._limit, self._limit), directory)
             with ExitStack() as stack:
                 yield (self._of_site(task, bases, caller, stack) if bases else self._of_others(task, caller, stack))
         finally:
@@ -155,9 +155,9 @@ class Disks:
     def _of_site(self, task: _Task, bases: list[Base], caller: Caller, stack: ExitStack) -> Disk:
         """Make the disk from a base of this site, or of another one if no image of this site is the base."""
         try:
-            return self._first(task, bases, stack)
+            return self._disk_of_first_base(task, bases, stack)
         except WrongBase as wrong:
-            return self._first(task, _brought(task.images, task.overlay, caller, bases, wrong), stack)
+            return self._disk_of_first_base(task, _brought(task.images, task.overlay, caller, bases, wrong), stack)
 
     def _of_others(self, task: _Task, caller: Caller, stack: ExitStack) -> Disk:
         """Get the disk of the launch image from another site, or make it from a base of another site."""
@@ -165,20 +165,20 @@ class Disks:
         with ExitStack() as trial:
             trial.enter_context(self._lock(fetched_launch(task.overlay.data.hash, "")))
             # For a second server, the base is brought: from then on, this site needs no other one.
-            if self._there(names) is None and (disk := self._fetched(task, names)) is not None:
+            if self._cached_disk(names) is None and (disk := self._fetched(task, names)) is not None:
                 stack.enter_context(trial.pop_all())
                 return disk
-        return self._first(task, _brought(task.images, task.overlay, caller), stack)
+        return self._disk_of_first_base(task, _brought(task.images, task.overlay, caller), stack)
 
     def _fetched(self, task: _Task, names: Mapping[str, str]) -> Disk | None:
         """Fetch the disk of the launch image, and verify it by the overlay; `None` if no site sends it, or another disk."""
         stream = task.directory / "launch"
         try:
-            most = min(task.most, shutil.disk_usage(task.directory).free - SPARE_BYTES)
-            if not task.images.fetch_launch(task.overlay.data.image, task.keys, stream, most):
+            max_bytes = min(task.max_bytes, shutil.disk_usage(task.directory).free - SPARE_BYTES)
+            if not task.images.fetch_launch(task.overlay.data.image, task.keys, stream, max_bytes):
                 return None
             self._fetch_overlay(task)
-            common = {"title": "the overlay", "overlay": str(task.file), "stream": str(stream), "keys": list(names), "most": task.most}
+            common = {"title": "the overlay", "overlay": str(task.file), "stream": str(stream), "keys": list(names), "most": task.max_bytes}
             key = self._run({**common, "base": task.overlay.base, "directory": str(task.directory), "target": str(task.disk)})
             task.images.check_raw(task.overlay.data.image, task.disk)
         except (OverlayRefusal, OSError) as error:
@@ -189,22 +189,22 @@ class Disks:
             stream.unlink(missing_ok=True)
         return Disk(file_name(names[str(key)]), task.disk)
 
-    def _there(self, launches: Mapping[str, str]) -> Disk | None:
-        """Return the disk of one of some launch images if Nova's cache of images has it."""
+    def _cached_disk(self, launches: Mapping[str, str]) -> Disk | None:
+        """Return the disk of one of the given launch images, if Nova's cache of images has one; `launches` has their names, by key."""
         return next((Disk(name, None) for name in map(file_name, launches.values()) if self.has(name)), None)
 
-    def _first(self, task: _Task, bases: list[Base], stack: ExitStack) -> Disk:
-        """Make the disk from the first image that is the base.
+    def _disk_of_first_base(self, task: _Task, bases: list[Base], stack: ExitStack) -> Disk:
+        """Make the disk from the first image whose data are the overlay's base.
 
-        One server at a time makes a launch image, and holds its lock until the stack is left. Servers of the same overlay with other
-        images as its base do not wait for it: a stranger may own these.
+        One server at a time makes a launch image, and holds its lock until the stack is left. Servers of the same overlay whose base comes
+        from another image do not wait for that lock, because a stranger may own the other image.
         """
         wrong: WrongBase | None = None
         for base in bases:
             with ExitStack() as trial:
                 trial.enter_context(self._lock(base.launch(task.overlay, "")))
                 try:
-                    disk = self._made(task, base)
+                    disk = self._make(task, base)
                 except WrongBase as error:
                     wrong = WrongBase(f"image {base.data.image}: {error}")
                     continue
@@ -213,16 +213,16 @@ class Disks:
         assert wrong is not None
         raise wrong
 
-    def _made(self, task: _Task, base: Base) -> Disk:
+    def _make(self, task: _Task, base: Base) -> Disk:
         launches = {key: base.launch(task.overlay, key) for key in task.keys}
-        there = self._there(launches)
-        if there is not None:
-            return there
+        cached = self._cached_disk(launches)
+        if cached is not None:
+            return cached
         if not any((self._cache / name).is_dir() for name in launches.values()):
-            self._bring(task, base)
+            self._fetch(task, base)
         key = self._launch(task, base, launches)
-        if key is None:  # another server's image has taken the place of one that was there
-            self._bring(task, base)
+        if key is None:  # another server's image has taken the place of one that was cached
+            self._fetch(task, base)
             key = self._launch(task, base, launches)
         if key is None:
             raise OverlayRefusal("the site's cache of bases is too small for the servers that start at once: try again")
@@ -238,7 +238,7 @@ class Disks:
                 "overlay": str(task.file) if task.file.exists() else "",
                 "title": "the overlay",
                 "keys": list(launches.items()),
-                "most": task.most,
+                "most": task.max_bytes,
                 "target": str(task.disk),
             }
         )
@@ -247,7 +247,7 @@ class Disks:
         with self._slots:
             return self._worker(task)
 
-    def _bring(self, task: _Task, base: Base) -> None:
+    def _fetch(self, task: _Task, base: Base) -> None:
         """Fetch the overlay and, unless the cache has it, the base."""
         self._fetch_overlay(task)
         with self._lock(base.name):
@@ -285,14 +285,14 @@ class _Task:
         overlay: the overlay.
         keys: the names of the keys that count.
         images: the caller's images.
-        most: most bytes of the disk.
+        max_bytes: the greatest size of the disk in bytes.
         directory: a directory for its files.
     """
 
     overlay: Overlay
     keys: tuple[str, ...]
     images: Images
-    most: int
+    max_bytes: int
     directory: Path
 
     @property

@@ -1,8 +1,9 @@
 """Overlays and bases as images of Glance: their properties, the keys that count for a caller, and their names in the site's cache.
 
-Whoever owns an image chooses its properties, so none of them is believed: the digest of a base is computed from its data, and the base and
+The owner of an image chooses its properties, so none of them is trusted: the digest of a base is computed from its data, and the base and
 the result of an overlay come from its signed header. Glance itself computes the hash of an image's data, which never change. Names in the
-cache are derived from those hashes: who finds a base or a launch image there can read the same data in Glance at that moment.
+cache are derived from those hashes, so a caller for whom the cache has a base or a launch image can read the same data in Glance at that
+moment.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BASE_IMAGE = "atoll_cloudlet_base_image"
 """Property of an overlay: the id of an image that is its base; only a hint for people."""
 
 KEY = "atoll_cloudlet_key"
-"""Property of an overlay: the names of keys, of which one has signed it, separated by commas."""
+"""Property of an overlay: the names of keys, separated by commas; one of these keys has signed the overlay."""
 
 DIGEST = "atoll_cloudlet_digest"
 """Property of a base: its digest, in hexadecimal."""
@@ -37,7 +38,7 @@ PROPERTIES = (BASE, BASE_IMAGE, KEY, DIGEST, MACHINE)
 """The properties of images; snapshots of servers do not inherit them, because they are complete disks."""
 
 MOST_KEYS = 8
-"""Most keys that are tried."""
+"""Greatest number of keys with which an overlay's signature is checked."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"ed25519:[0-9a-f]{64}|p256:0[23][0-9a-f]{64}")
@@ -74,9 +75,9 @@ class Overlay:
 
     Attributes:
         data: its data.
-        base: the digest of its base, in hexadecimal, as a property says.
-        keys: the names of keys, as a property says.
-        base_image: the id of its base's image, as a property says; may be empty.
+        base: the digest of its base in hexadecimal, according to a property.
+        keys: the names of keys, according to a property.
+        base_image: the id of its base's image, according to a property; may be empty.
     """
 
     data: Data
@@ -87,12 +88,12 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Base:
-    """An image that its property calls a base.
+    """An image that is a base according to its property `atoll_cloudlet_digest`.
 
     Attributes:
         data: its data.
-        digest: the digest, as a property says.
-        machine: the machine type, as a property says.
+        digest: the digest in hexadecimal, according to a property.
+        machine: the machine type, according to a property.
     """
 
     data: Data
@@ -129,7 +130,7 @@ def is_overlay(properties: Mapping[str, Any]) -> bool:
 
 
 def read_overlay(image: Mapping[str, Any]) -> Overlay:
-    """Return what an image says about an overlay.
+    """Return the overlay that the properties of an image describe.
 
     Args:
         image: the image, as Nova represents it.

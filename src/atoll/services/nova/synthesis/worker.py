@@ -15,14 +15,15 @@ from atoll.services.nova.synthesis.overlays import OverlayRefusal
 PROGRAM = "atoll.cloudlet.synthesis"
 
 _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ")
-"""Variables of the environment that the process gets: it reads strangers' data, and nova-compute's environment is not for them."""
+"""Variables of the environment that the process inherits; no others, because it reads strangers' data and nova-compute's environment has
+secrets."""
 
 _LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""Each thread of numpy's libraries reserves memory, which is bounded."""
+"""Variables that limit numpy's libraries to one thread: each thread reserves memory, and the process's memory is bounded."""
 
 
 class WrongBase(OverlayRefusal):
-    """The data of an image are not the base that its property says."""
+    """Raised if the data of an image are not the base that its property names."""
 
 
 def work(task: Mapping[str, Any]) -> str | None:

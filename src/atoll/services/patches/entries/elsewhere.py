@@ -21,7 +21,7 @@ _HOOKS = (
     "sqlite3.Connection",
 )
 
-_TRACE = "It records requests, and mends nothing; a site with tracing off installs none of it."
+_TRACE = "It records requests and corrects nothing in upstream; a site with tracing off installs none of it."
 _RECORDING = "tests/unit/trace/test_trace_recording.py::"
 
 PATCHES = (
@@ -182,7 +182,7 @@ PATCHES = (
         "aiohttp's server accepts any number of connections, and logs a traceback for each that breaks.",
         "atoll.gateway.door.listener",
         "tests/unit/gateway/test_gateway_limits.py::test_hundreds_of_idle_connections_leave_room",
-        unprovable="A limit that is absent shows in a flood alone (`atoll bench flood`).",
+        unprovable="A missing limit shows only in a flood of connections (`atoll bench flood`).",
     ),
     Patch(
         "gateway-expect",
@@ -222,7 +222,7 @@ PATCHES = (
         "`atoll bench crashes` kills processes at chosen points of their work; a site that is not measured is not changed.",
         "atoll.bench.crashes.hooks",
         "tests/sites/test_crashes.py::test_a_sample_of_points",
-        unprovable="It instruments a measurement, and mends nothing.",
+        unprovable="It instruments a measurement and corrects nothing in upstream.",
     ),
     Patch(
         "crash-experiment-events",
@@ -232,6 +232,6 @@ PATCHES = (
         "`atoll bench crashes` counts statements.",
         "atoll.bench.crashes.hooks",
         "tests/sites/test_crashes.py::test_a_sample_of_points",
-        unprovable="It instruments a measurement, and mends nothing.",
+        unprovable="It instruments a measurement and corrects nothing in upstream.",
     ),
 )

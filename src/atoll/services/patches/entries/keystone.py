@@ -81,7 +81,7 @@ PATCHES = (
         "Keystone accepts a user's latest password by date, so a password that is made after the clock was set back is not accepted.",
         f"{_MODULE}clock",
         f"{UNIT}keystone/test_keystone_api.py::test_records_made_while_the_clock_was_ahead_can_be_changed_and_revoked",
-        unprovable="SQLAlchemy's events are its extension point; the order by date is in the fingerprint.",
+        unprovable="SQLAlchemy's events are its extension point; the fingerprint covers Keystone's order of passwords by date.",
         sources={"keystone/identity/backends/sql_model.py:Password.created_at": "bba877c2"},
     ),
     Patch(

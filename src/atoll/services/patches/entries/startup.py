@@ -139,7 +139,7 @@ PATCHES = (
         "neutron-vpnaas",
         PatchKind.STARTUP,
         ("neutron_vpnaas.services.vpn.ovn_agent.main",),
-        "The VPN agent is forked from Neutron's fork server, and asks a second time for the routers that are its own.",
+        "The VPN agent is forked from Neutron's fork server, and asks Neutron a second time for its routers.",
         "atoll.services.neutron.network_services.vpn_agent",
         "tests/guests/test_network_services.py::test_two_sites_are_joined_by_an_encrypted_tunnel",
         unprovable=_REPEATED,

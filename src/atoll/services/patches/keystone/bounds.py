@@ -1,9 +1,9 @@
-"""Bounds on what Keystone's users can make it store.
+"""Bounds on the data that users can make Keystone store.
 
-Whatever one site stores, all sites store. Upstream bounds the size of a request (112 KiB) and little else: it keeps unknown fields of a
-trust, descriptions of any length, and any number of trusts. Where upstream has an option, Atoll sets it (`user_limit` in
-`services/keystone/service.py`); this middleware adds the other bounds. It is the innermost of Keystone's own middleware
-(`setup_app_middleware` in keystone/server/flask/core.py), so it knows the caller. `identity/bounds.py` bounds what is replicated, and
+Identity data that one site stores is replicated to all sites. Upstream bounds the size of a request (112 KiB) and little else: it keeps
+unknown fields of a trust, descriptions of any length, and any number of trusts. Where upstream has an option, Atoll sets it (`user_limit`
+in `services/keystone/service.py`); this middleware adds the other bounds. It is the innermost of Keystone's own middleware
+(`setup_app_middleware` in keystone/server/flask/core.py), so it knows the caller. `identity/bounds.py` bounds the replicated data, and
 never accepts less than this middleware does.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from atoll.identity.bounds import FULL_MARK, MAX_DOCUMENT, MAX_LONG, MAX_RECORD_BYTES
 
 MAX_BODY = MAX_RECORD_BYTES // 2
-"""Bytes of a request's body, unless another bound is named."""
+"""Greatest number of bytes of a request's body, unless `_BODIES` has another bound for the path."""
 
 _BODIES = {"projects": 48 * 1024} | dict.fromkeys(
     ("OS-FEDERATION", "policies", "OS-EP-FILTER", "domains", "limits", "registered_limits"), MAX_DOCUMENT
@@ -32,12 +32,12 @@ _WHOLE = frozenset({"tags", "roles", "access_rules", "rules", "blob", "filters",
 """Fields that are bounded only by the greatest size of the body."""
 
 MAX_FIELDS = 64
-"""Number of fields of one resource."""
+"""Greatest number of fields of one resource."""
 
 TRUSTS_PER_USER = 64
 ACCESS_RULES_PER_USER = 256
 CREDENTIALS_PER_USER = 64
-"""Number of application credentials of one user, and of other credentials (EC2, TOTP and others): `user_limit` of each."""
+"""Greatest number of application credentials of one user, and of other credentials (EC2, TOTP and others): `user_limit` of each."""
 
 CHANGES_PER_DAY = 2000
 REVOCATIONS_PER_DAY = 200
@@ -49,7 +49,7 @@ _PRIVILEGED = frozenset({"admin", "service"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 DISCARDED = 1 << 20
-"""Bytes of a body that is too large which are still read; a gateway sends no larger one."""
+"""Most bytes that are read and discarded of a body that is too large; a gateway sends no larger body."""
 
 _TITLES = {400: "Bad Request", 403: "Forbidden", 413: "Request Entity Too Large", 429: "Too Many Requests"}
 
@@ -110,7 +110,7 @@ class Bounds:
 
     Args:
         application: the application behind it.
-        mark: a file that exists while this site's part of the cloud's identity is nearly full.
+        mark: a file that exists while this site's share of the space for the cloud's identity data is nearly full.
     """
 
     def __init__(self, application: Application, mark: Path | None = None) -> None:
@@ -134,7 +134,7 @@ class Bounds:
         path = path[1:] if path[:1] == ["v3"] else path
         if path[:1] == ["auth"] and method != "DELETE":
             return  # nothing is stored
-        user, roles = _who(environ)
+        user, roles = _caller(environ)
         privileged = not _PRIVILEGED.isdisjoint(roles)
         body = _body(environ, _BODIES.get(path[0] if path else "", MAX_BODY))
         if method != "DELETE":
@@ -151,7 +151,10 @@ class Bounds:
         except (OSError, ValueError):
             return
         if full >= (95 if privileged else 75):
-            raise Refusal(403, f"This site's part of the cloud's identity is {full} % full: delete something, or ask the operator.")
+            raise Refusal(
+                403,
+                f"This site's share of the space for the cloud's identity data is {full} % full: delete a resource, or ask the operator.",
+            )
 
     def _spend(self, user: str, *, revokes: bool) -> None:
         if revokes and not self._revocations.spend(user):
@@ -160,7 +163,7 @@ class Bounds:
             raise Refusal(429, f"You have made {CHANGES_PER_DAY} changes within a day, which is the limit.")
 
 
-def _who(environ: Mapping[str, Any]) -> tuple[str, Iterable[str]]:
+def _caller(environ: Mapping[str, Any]) -> tuple[str, Iterable[str]]:
     """Return the id and the roles of the caller; an empty id if the caller is unknown."""
     from keystone.common import context
 
@@ -169,24 +172,24 @@ def _who(environ: Mapping[str, Any]) -> tuple[str, Iterable[str]]:
 
 
 def _discard(body: Any, size: int) -> None:
-    """Read a body of `size` bytes to its end: a client that is still sending would find the connection closed, and never see the answer."""
+    """Read a body of `size` bytes to its end, so that a client that is still sending gets the answer instead of a closed connection."""
     left = min(size, DISCARDED)
     while left > 0 and (piece := body.read(min(left, 1 << 16))):
         left -= len(piece)
 
 
-def _body(environ: dict[str, Any], most: int) -> Any:
+def _body(environ: dict[str, Any], max_bytes: int) -> Any:
     """Return the JSON of a request, which can be read again; `None` if it has none, or one that Keystone will refuse."""
-    told = environ.get("CONTENT_LENGTH") or ""
-    if told.isdigit() and int(told) > most:
-        _discard(environ["wsgi.input"], int(told))
-        raise Refusal(413, f"The request's body is larger than {most} bytes.")
+    declared = environ.get("CONTENT_LENGTH") or ""
+    if declared.isdigit() and int(declared) > max_bytes:
+        _discard(environ["wsgi.input"], int(declared))
+        raise Refusal(413, f"The request's body is larger than {max_bytes} bytes.")
     chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
-    if not told.isdigit() and not chunked:
+    if not declared.isdigit() and not chunked:
         return None
-    data = environ["wsgi.input"].read(int(told) if told.isdigit() else most + 1)
-    if len(data) > most:
-        raise Refusal(413, f"The request's body is larger than {most} bytes.")
+    data = environ["wsgi.input"].read(int(declared) if declared.isdigit() else max_bytes + 1)
+    if len(data) > max_bytes:
+        raise Refusal(413, f"The request's body is larger than {max_bytes} bytes.")
     environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(data), str(len(data))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     try:
@@ -195,9 +198,9 @@ def _body(environ: dict[str, Any], most: int) -> Any:
         return None
 
 
-def asker(environ: Mapping[str, Any]) -> str:
+def caller_id(environ: Mapping[str, Any]) -> str:
     """Return the id of the caller; empty if the caller is unknown."""
-    return _who(environ)[0]
+    return _caller(environ)[0]
 
 
 def fields_of(environ: dict[str, Any]) -> Mapping[str, Any]:
@@ -256,9 +259,9 @@ def _check_growth(method: str, path: list[str], body: Any) -> None:
         merged = {**getattr(getattr(providers, manager), reader)(path[1]), **fields}
     except exception.Error:
         return  # there is none
-    most = _BODIES["projects"] if path[0] in {"projects", "domains"} else MAX_BODY
-    if len(merged) > MAX_FIELDS or len(json.dumps(merged, default=str)) > most:
-        raise Refusal(400, f"The {name:.40} would be too large: {MAX_FIELDS} fields and {most} bytes are allowed.")
+    max_bytes = _BODIES["projects"] if path[0] in {"projects", "domains"} else MAX_BODY
+    if len(merged) > MAX_FIELDS or len(json.dumps(merged, default=str)) > max_bytes:
+        raise Refusal(400, f"The {name:.40} would be too large: {MAX_FIELDS} fields and {max_bytes} bytes are allowed.")
 
 
 def _check_numbers(path: list[str], body: Any, user: str) -> None:

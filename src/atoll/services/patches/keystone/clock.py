@@ -1,4 +1,4 @@
-"""Keystone's clock: the time that the cloud's sites agree on, and an order of stamps that holds if that time goes back.
+"""Keystone's clock: the time that the cloud's sites agree on, with timestamps whose order holds even if that time is set back.
 
 Keystone accepts only the latest of a user's passwords, by their dates; and it considers a token revoked if the token was issued, by the
 clock, before the revocation. If the clock was ahead and is set right, a new password is not accepted and a token cannot be revoked until
@@ -10,8 +10,8 @@ the clock has caught up. Three things are changed:
 - *Tokens and revocations* have the stamps of a hybrid clock. While the time is before the latest revocation, tokens are issued a second
   after it. A revocation concerns all tokens up to that second, which another site may have issued, and all that were issued here
   (`Manager.revoke` in keystone/revoke/core.py, `JWSFormatter.create_token`). A file keeps the latest stamp, a minute ahead, so that a
-  restart forgets nothing. A revocation of another site that is further ahead than clocks may be apart is not followed: after one of the
-  year 9999, every later token would outlive every later revocation.
+  restart forgets nothing. A revocation of another site is ignored here if its time is further ahead than clocks may differ: after one dated
+  in the year 9999, every later token would outlive every later revocation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Limits on administrators of other sites, and an audit log of what they do.
+"""Limits on administrators of other sites, and an audit log of their actions.
 
 A token names its bearer, and is signed by the site that issued it; the site that gets it looks up the bearer's rights. So a thief of a
 member's key can sign tokens for every administrator of the cloud. Three measures narrow this:
@@ -50,7 +50,7 @@ class Audit:
         self._logger.addHandler(RotatingFileHandler(path, maxBytes=_AUDIT_BYTES, backupCount=_AUDIT_FILES - 1, encoding="utf-8"))
 
     def note(self, **fields: object) -> None:
-        """Write a line with the time and the given fields."""
+        """Write a line with the time and the given fields to the log."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | fields
         self._logger.info("%s", json.dumps(line, default=str))
 
@@ -100,7 +100,7 @@ def _rights(token: Any) -> list[str]:
     try:
         names = {role["name"] for role in token.roles or ()}
     except Exception:  # its user or project is gone: Keystone itself refuses it
-        LOG.debug("the roles of a token can't be told", exc_info=True)
+        LOG.debug("the roles of a token can't be determined", exc_info=True)
         return []
     return sorted(names if token.system else names & _ADMINISTRATORS)
 
@@ -146,7 +146,7 @@ class HomeGuard:
             for owner in _owners(path, environ):
                 if owner in self._elsewhere:
                     sites = ", ".join(self._elsewhere[owner])
-                    return Refusal(403, f"{owner} is administered at {sites}: do it there.").answer(start_response)
+                    return Refusal(403, f"{owner} is administered at {sites}: make the change there.").answer(start_response)
         return self._application(environ, start_response)
 
 
@@ -154,14 +154,14 @@ def _owners(path: list[str], environ: dict[str, Any]) -> Iterable[str]:
     """Yield the ids of the domains and projects that a change concerns."""
     from keystone import exception
 
-    from atoll.services.patches.keystone.bounds import asker, fields_of
+    from atoll.services.patches.keystone.bounds import caller_id, fields_of
 
     fields = fields_of(environ)
     about = [(path[0], path[1])] if len(path) > 1 else []
     about = [(path[1], path[2])] if path[:1] == ["OS-INHERIT"] and len(path) > 2 else about
     about += [("domains", fields[name]) for name in ("domain_id",) if isinstance(fields.get(name), str)]
     about += [("projects", fields[name]) for name in ("parent_id", "project_id") if isinstance(fields.get(name), str)]
-    if path[:1] == ["OS-TRUST"] and (user := asker(environ)):
+    if path[:1] == ["OS-TRUST"] and (user := caller_id(environ)):
         about.append(("users", user))
     for kind, key in about:
         try:

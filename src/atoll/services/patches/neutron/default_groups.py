@@ -34,7 +34,7 @@ def with_ids(upstream: Callable[..., None]) -> Callable[..., None]:
     """Wrap `SecurityGroupDbMixin._create_rules_from_template` with ids that all sites compute alike.
 
     Args:
-        upstream: the method.
+        upstream: upstream's method.
     """
 
     @wraps(upstream)
@@ -43,11 +43,11 @@ def with_ids(upstream: Callable[..., None]) -> Callable[..., None]:
             upstream(self, context, project_id, sg, default_sg)
             return
         for template in self.get_default_security_group_rules(context, filters={"used_in_default_sg": True}):
-            said = {name: value for name, value in template.items() if name not in _OF_TEMPLATE}
-            if said.get("remote_group_id") == security_groups_default_rules.PARENT_SG:
-                said["remote_group_id"] = sg.id
+            values = {name: value for name, value in template.items() if name not in _OF_TEMPLATE}
+            if values.get("remote_group_id") == security_groups_default_rules.PARENT_SG:
+                values["remote_group_id"] = sg.id
             made = securitygroup.SecurityGroupRule(
-                context, id=default_rule(sg.id, _text(said)), project_id=project_id, security_group_id=sg.id, **said
+                context, id=default_rule(sg.id, _text(values)), project_id=project_id, security_group_id=sg.id, **values
             )
             made.create()
             sg.rules.append(made)
@@ -56,8 +56,8 @@ def with_ids(upstream: Callable[..., None]) -> Callable[..., None]:
     return create_rules
 
 
-def _text(said: Mapping[str, Any]) -> str:
-    return json.dumps({name: str(value) for name, value in said.items() if value is not None}, sort_keys=True)
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps({name: str(value) for name, value in values.items() if value is not None}, sort_keys=True)
 
 
 def install() -> None:

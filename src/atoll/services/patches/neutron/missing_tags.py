@@ -18,7 +18,7 @@ def raising_not_found(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `TaggingController._get_resource_info`, so that it raises an error for a resource that does not exist.
 
     Args:
-        upstream: the method.
+        upstream: upstream's method.
     """
 
     @wraps(upstream)

@@ -61,7 +61,7 @@ class Instance(Upstream):
         return self
 
     def obj_to_primitive(self, *arguments: Any, **keywords: Any) -> Any:
-        """Serialise the object; the mark of a deletion's own object tells the conductor, which saves it for a compute site."""
+        """Serialise the object, with a mark if it is a deletion's own, for the conductor that saves it for a compute site."""
         primitive = super().obj_to_primitive(*arguments, **keywords)
         return {**primitive, OWN: True} if self._deletes else primitive
 

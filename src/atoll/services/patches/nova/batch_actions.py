@@ -56,7 +56,7 @@ class BatchAction:
 
     @classmethod
     def ahead(cls, context: Any, kind: str, method: str, *args: Any) -> BatchAction:
-        """Return a call that reads, whose result will be needed."""
+        """Return a call that reads data which the thread will need later."""
         return cls.of_class(context, kind, method, (obj_tree_get_versions(kind), args, {}), optional=True)
 
     @classmethod

@@ -14,10 +14,10 @@ from oslo_serialization import jsonutils
 NAMESPACE, VERSION = "atoll.batches", "1.0"
 """Namespace and version of the conductor's method `object_actions`; a conductor without it answers `UnsupportedVersion`."""
 
-MOST = 256
-"""Greatest number of actions of a message."""
+MAX_ACTIONS = 256
+"""Greatest number of actions in a message."""
 
-ENOUGH = 4 << 20
+ENOUGH_CHARACTERS = 4 << 20
 """Characters of results after which the conductor answers a message and leaves its further actions to the next one.
 
 The conductor holds all results of a message at the same time. One result may be larger, as it may be with upstream's own methods.

@@ -21,7 +21,7 @@ class BatchedClient(ClaimingClient):
     """The client of Placement of a compute site."""
 
     def get_allocations_for_consumer(self, context: Any, consumer: str) -> Any:
-        """Return the allocations of a server, as read ahead if they were."""
+        """Return the allocations of a server: those that the batch has read ahead, otherwise Placement's answer."""
         batch = batches.current()
         if batch is not None:
             known, allocations = batch.read(claim(context, consumer))
@@ -30,7 +30,7 @@ class BatchedClient(ClaimingClient):
         return super().get_allocations_for_consumer(context, consumer)
 
     def delete_allocation_for_instance(self, context: Any, uuid: str, consumer_type: str = "instance", force: bool = False) -> Any:
-        """Delete the allocations of a server; if it is being deleted, in their place in the batch."""
+        """Delete the allocations of a server; if the thread's batch deletes this server, the call waits for its turn in the batch."""
         batch = batches.current()
         if batch is None or not batch.deletes or batch.server != uuid:
             return super().delete_allocation_for_instance(context, uuid, consumer_type, force)

@@ -4,12 +4,12 @@ At a compute site each call of an object's remote method is a message to the con
 round trip of nova-compute. While a thread builds or deletes a server it has a `Batch`. A call whose result nobody reads is appended to the
 batch, and is sent with the next call whose result is needed, in the order in which the calls were made.
 
-Nothing becomes visible out of order, and no step happens before what upstream would have written before it:
+Nothing becomes visible out of order, and no step happens before the writes that upstream would have made before it:
 
 - A batch is sent before each request over HTTP that changes anything, before each use of the hypervisor and before each other message, and
   when the thread's work ends.
 - A save that expects a state (compare-and-swap) is never deferred.
-- Other threads of the process send the batch first, if they may read what it writes, and wait for one that is on its way.
+- Other threads of the process send the batch first, if they may read data that it writes, and wait for a batch that is on its way.
 - A batch ends with its first call that fails; its error is raised by the call that the thread made last.
 
 A batch also reads ahead: reads that will follow in any case are part of its first message.
@@ -78,7 +78,7 @@ class Batch:
         api: sends the calls.
         server: the id of the server that is built or deleted.
         ahead: optional calls whose results the thread will need; the first message that has a result carries them.
-        deletes: True if the server is being deleted, and its allocations are deleted in their place in the batch.
+        deletes: True if the server is being deleted, so that the deletion of its allocations waits for its turn in the batch.
         fresh_cache: True if the server's network information is as the request's message carried it, so that it needs no refresh.
 
     Attributes:
@@ -136,7 +136,7 @@ class Batch:
                 self._settle()
 
     def flush(self) -> None:
-        """Send all that waits.
+        """Send all waiting calls.
 
         Raises:
             Exception: that of the first call that failed.
@@ -230,7 +230,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
         """Call a method of an object at the conductor, now or with a later call.
 
         Returns:
-            The fields that the call has changed, and its result; nothing of both if the call is deferred.
+            The fields that the call has changed, and its result; both are empty if the call is deferred.
         """
         batch, kind = current(), objinst.obj_name()
         if (kind, objmethod) == ("ComputeNode", "save"):
@@ -285,7 +285,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
         return batch.run(action, plain)
 
     def perform(self, actions: Sequence[BatchAction]) -> Iterator[tuple[BatchAction, str]]:
-        """Send actions in one message, or several if they or their results are many.
+        """Send actions in one message, or in several messages if there are too many actions or their results are too long for one.
 
         Yields:
             Each action with its result as JSON; those that were optional and failed are left out.
@@ -294,7 +294,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
             Exception: that of the first action that failed.
         """
         while actions:
-            performed = yield from self._perform(actions[: batch_format.MOST])
+            performed = yield from self._perform(actions[: batch_format.MAX_ACTIONS])
             actions = actions[performed:]
 
     def _perform(self, actions: Sequence[BatchAction]) -> Generator[tuple[BatchAction, str], None, int]:
@@ -335,7 +335,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
 def _may_wait(kind: str, one: Any, method: str, args: Any, kwargs: Any) -> bool:
     """Return whether a save without an expected state may be sent with a later call.
 
-    Such are the host of a server that is being claimed, the names of its disks, and the end of a server's deletion.
+    This is so for the host of a server that is being claimed, for the names of its disks, and for the end of a server's deletion.
     """
     if method != "save" or any(args) or any(kwargs.values()):
         return False

@@ -66,8 +66,8 @@ class BatchingManager(RecoveringManager):
     def _do_build_and_run_instance(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
         """Build a server, with one batch for the whole build.
 
-        Its first message also reads the service and the claim, which each build needs. The request tells whether the server boots from a
-        volume, so that is not asked.
+        Its first message also reads the service and the claim, which each build needs. The request contains whether the server boots from a
+        volume, so the conductor is not asked.
         """
         given = _BUILD.bind(self, context, instance, *arguments, **keywords).arguments
         disks = given["block_device_mapping"]
@@ -89,7 +89,8 @@ class BatchingManager(RecoveringManager):
     def terminate_instance(self, context: Any, instance: Any, bdms: Any) -> Any:
         """Delete a server, with one batch for the whole deletion, whose first message reads all that upstream reads.
 
-        While another task has the server's lock, a message of its own records that the deletion has begun: the lock may last.
+        While another task has the server's lock, a message of its own records that the deletion has begun, because the lock may be held for
+        long.
         """
         elevated = context.elevated()
         ahead = [

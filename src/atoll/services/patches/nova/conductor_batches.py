@@ -49,21 +49,21 @@ class BatchEndpoint:
 
         Returns:
             An answer for each action that was performed: its `result`, or its `failure` in the form of the bus. After the failure of an
-            action that is not optional, no further action is performed; nor is one after results of `batch_format.ENOUGH` characters,
-            and the sender sends the rest again.
+            action that is not optional, no further action is performed; nor is one after results of `batch_format.ENOUGH_CHARACTERS`
+            characters, and the sender sends the rest again.
 
         Raises:
             ValueError: there are more actions than a message may have; none was performed.
         """
-        if len(actions) > batch_format.MOST:
-            raise ValueError(f"a batch of {len(actions)} actions; at most {batch_format.MOST} may be sent in a message")
+        if len(actions) > batch_format.MAX_ACTIONS:
+            raise ValueError(f"a batch of {len(actions)} actions; at most {batch_format.MAX_ACTIONS} may be sent in a message")
         answers: list[dict[str, str]] = []
         size = 0
         for text in actions:
             action = jsonutils.loads(text)
             answers.append(self._answer(RequestContext.from_dict(contexts[action["context"]]), action))
             size += sum(map(len, answers[-1].values()))
-            if size >= batch_format.ENOUGH or ("failure" in answers[-1] and not action.get("optional")):
+            if size >= batch_format.ENOUGH_CHARACTERS or ("failure" in answers[-1] and not action.get("optional")):
                 break
         return answers
 

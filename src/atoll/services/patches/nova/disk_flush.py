@@ -1,10 +1,10 @@
 """Guests' disks that are flushed to the machine's disk before the guest starts.
 
 Nova creates a guest's files (a disk over the image's, a config drive) and the image's own file in its cache, and flushes none of them.
-QEMU flushes what the guest flushes, but not what was there before it started. The server is then durably ACTIVE, and after a loss of power
-its disk may be an empty file. Worse, the cached image may lack a part for all guests that are started from it later. So all of these
-files are flushed before `Guest.launch` (nova/virt/libvirt/guest.py). Every new disk goes through it: that of a new guest, and of one that
-was resized, rescued or rebuilt.
+QEMU flushes what the guest flushes, but not data that were written before the guest started. The server is then durably ACTIVE, and after a
+loss of power its disk may be an empty file. Worse, the cached image may lack a part for all guests that are started from it later. So all
+of these files are flushed before `Guest.launch` (nova/virt/libvirt/guest.py). Every new disk goes through it: that of a new guest, and of
+one that was resized, rescued or rebuilt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def flush_disks(instances: Path, cache: str, server: str) -> None:
 
     Args:
         instances: the directory of all guests.
-        cache: the name of the directory of images in it.
+        cache: the name of the directory of cached images in `instances`.
         server: the server's id.
 
     Raises:

@@ -43,7 +43,7 @@ class _BuriedRequest:
 
     Args:
         context: the context of the request.
-        request: upstream's object, as the conductor was sent it.
+        request: upstream's object, as the conductor has received it.
         instance: the server, if it was made from the request before.
     """
 

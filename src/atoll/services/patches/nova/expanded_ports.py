@@ -1,4 +1,4 @@
-"""Nova's side of `expanded-ports`: upstream's network code over a client that answers from what one request returned.
+"""Nova's side of `expanded-ports`: upstream's network code over a client that answers from the result of one request.
 
 Upstream's `nova.network.neutron.API` sends Neutron one request after another. Its code runs unchanged, but during the methods below its
 clients are `Client`s. A client sends the extension one request, keeps the answer until the operation ends, and answers upstream's further
@@ -53,10 +53,10 @@ class _Requests:
     """The networks of the requests of the last minute, by the request's id, user and project."""
 
     SECONDS = 60
-    MOST = 1000
+    MAX_REQUESTS = 1000
 
     def __init__(self) -> None:
-        self._networks: TTLCache[tuple[str, str, str], Networks] = TTLCache(self.MOST, self.SECONDS)
+        self._networks: TTLCache[tuple[str, str, str], Networks] = TTLCache(self.MAX_REQUESTS, self.SECONDS)
         self._lock = threading.Lock()
 
     def networks(self, context: Any) -> Networks:
@@ -123,7 +123,7 @@ _operation: ContextVar[NetworkOperation | None] = ContextVar("operation", defaul
 
 
 class Client:
-    """A client of Neutron that answers what it can from the operation that it belongs to."""
+    """A client of Neutron that answers requests, where possible, from the data of the operation that it belongs to."""
 
     def __init__(self, real: Any, operation: NetworkOperation, *, admin: bool) -> None:
         self._real = real
@@ -134,7 +134,7 @@ class Client:
         return getattr(self._real, name)
 
     def list_networks(self, **search: Any) -> dict[str, list[Resource]]:
-        """List networks; the ids of a user's networks are looked up with one request that also returns what later questions need."""
+        """List networks; with a user's token, look up networks by id with one request that also returns data for later requests."""
         if set(search) != {"id"}:
             return self._real.list_networks(**search)
         ids = list(search["id"]) if not isinstance(search["id"], str) else [search["id"]]
@@ -185,7 +185,7 @@ class Client:
         return {"ports": deepcopy(found)}
 
     def _counted(self) -> list[Resource] | None:
-        """Return as many empty ports as the project has; upstream asks for them to count them."""
+        """Return as many empty ports as the project has; upstream only counts them."""
         quota = self._operation.networks.quota
         return None if quota is None or self._admin else [{}] * quota["used"]
 
@@ -241,11 +241,12 @@ class Client:
         port = self._real.post(PORTS, body={**body, "bind": bind})["port"]
         bound = self._operation.remember(port)
         self._operation.sent[port["id"]] = body["port"] | bind
-        # As the user sees it, which decides on what upstream refuses; whether it is bound, the user may not see.
+        # The port as the user sees it, because upstream's refusals depend on that. The user may not see whether it is bound, so this is
+        # added.
         return {"port": deepcopy(port) | {"binding:vif_type": bound.get("binding:vif_type")}}
 
     def update_port(self, port_id: str, body: dict[str, Resource]) -> dict[str, Resource]:
-        """Update a port, unless a request of this operation has set all that already."""
+        """Update a port, unless an earlier request of this operation has given all attributes the same values."""
         operation = self._operation
         if not self._admin:
             return self._real.update_port(port_id, body)
@@ -307,7 +308,7 @@ _ALLOCATE = inspect.signature(neutron.API.allocate_for_instance)
 
 
 class ExpandingAPI(neutron.API):
-    """Upstream's network API, whose operations share what one request returned."""
+    """Upstream's network API, whose operations share the result of one request."""
 
     @contextmanager
     def _sharing(self, context: Any, alias: str = ALIAS, **more: Any) -> Iterator[None]:
@@ -352,8 +353,8 @@ class ExpandingAPI(neutron.API):
     def _get_physnet_tunneled_info(self, context: Any, client: Any, net_id: str) -> Any:
         """Find a network's physical network: with one request instead of two, or none if an earlier answer has it.
 
-        If the allocation of ports follows, the network is asked for as it will ask, so that it needs no request of its own. Elsewhere the
-        user's token may have expired.
+        If Nova allocates ports next, the network is read with the same client as that allocation uses, which then needs no request of its
+        own. In other operations, the user's token may have expired.
         """
         operation = _operation.get()
         if operation is not None and net_id not in operation.networks.full:

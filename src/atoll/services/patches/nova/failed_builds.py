@@ -25,7 +25,9 @@ class ReleasingManager(manager.ComputeTaskManager):
             try:
                 self.report_client.delete_allocation_for_instance(context, request.instance_uuid, force=True)
             except Exception:
-                LOG.exception("what server %s, which nobody builds, holds in Placement can't be released", request.instance_uuid)
+                LOG.exception(
+                    "the build of server %s has failed, and its allocations in Placement can't be released", request.instance_uuid
+                )
 
 
 def install() -> None:

@@ -84,7 +84,7 @@ class GuestDriver(OverlayImages):
     """Settings of the site."""
 
     def init_host(self, host: str) -> None:
-        """Connect to libvirt, and set the delay of reports."""
+        """Connect to libvirt, and set the delay after which the end of a guest is reported."""
         super().init_host(host)
         self._host._delayed_executor._delay = STOPPED_AFTER_S
 

@@ -27,7 +27,7 @@ from oslo_serialization import jsonutils
 SPARE_BYTES = 100_000_000
 """Bytes that stay free on the file system when an image is converted under a limit."""
 
-_MOST: ContextVar[int | None] = ContextVar("most", default=None)
+_MAX_BYTES: ContextVar[int | None] = ContextVar("max_bytes", default=None)
 
 _BROKEN = 2
 
@@ -52,23 +52,23 @@ class LargeImage(exception.ImageUnacceptable):
 
 
 @contextmanager
-def limited(most: int) -> Iterator[None]:
-    """Refuse to convert images to disks of more than `most` bytes, in this thread while the context lasts."""
-    token = _MOST.set(most)
+def limited(max_bytes: int) -> Iterator[None]:
+    """Refuse to convert images to disks of more than `max_bytes` bytes, in this thread while the context lasts."""
+    token = _MAX_BYTES.set(max_bytes)
     try:
         yield
     finally:
-        _MOST.reset(token)
+        _MAX_BYTES.reset(token)
 
 
-def check_size(file: str, image_format: str, most: int, directory: str) -> None:
+def check_size(file: str, image_format: str, max_bytes: int, directory: str) -> None:
     """Check the size of an image's disk before it is converted to raw.
 
     Args:
         file: the path of the image.
         image_format: QEMU's name of its format.
-        most: most bytes of the disk.
-        directory: where the disk is to be.
+        max_bytes: the greatest size of the disk in bytes.
+        directory: the directory in which the disk will be stored.
 
     Raises:
         LargeImage: the disk is larger, or its data need more space than there is.
@@ -78,8 +78,8 @@ def check_size(file: str, image_format: str, most: int, directory: str) -> None:
     measured = jsonutils.loads(output)
     size, needed = int(measured["fully-allocated"]), int(measured["required"])
     free = shutil.disk_usage(directory).free - SPARE_BYTES
-    if size > most:
-        raise LargeImage(image_id=file, reason=f"{size >> 20} MiB, expected at most {most >> 20}")
+    if size > max_bytes:
+        raise LargeImage(image_id=file, reason=f"{size >> 20} MiB, expected at most {max_bytes >> 20}")
     if needed > free:
         raise LargeImage(image_id=file, reason=f"{needed >> 20} MiB of data, and {max(free, 0) >> 20} MiB are free")
 
@@ -114,9 +114,9 @@ def checking(convert_image: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(convert_image)
     def converted(source: str, dest: str, in_format: str, *arguments: Any, **keywords: Any) -> Any:
         if in_format not in (None, "raw"):
-            most = _MOST.get()
-            if most is not None:
-                check_size(source, in_format, most, str(Path(dest).parent))
+            max_bytes = _MAX_BYTES.get()
+            if max_bytes is not None:
+                check_size(source, in_format, max_bytes, str(Path(dest).parent))
             check(source, in_format)
         return convert_image(source, dest, in_format, *arguments, **keywords)
 

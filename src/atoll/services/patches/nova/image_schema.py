@@ -1,8 +1,8 @@
 """Clients of Glance that share the schema of an image.
 
 Nova makes a client of Glance for each call (`GlanceClientWrapper._create_onetime_client` in nova/image/glance.py). Each client asks for
-the schema of images and makes a class of it (`Controller.model` and `unvalidated_model` in glanceclient/v2/images.py), so a boot asks
-twice for one image. Replaced: the two properties, by ones that keep the class for ten minutes, for each endpoint.
+the schema of images and makes a class of it (`Controller.model` and `unvalidated_model` in glanceclient/v2/images.py), so a boot requests
+the schema twice for one image. The patch replaces the two properties by ones that keep the class for ten minutes, for each endpoint.
 """
 
 from __future__ import annotations

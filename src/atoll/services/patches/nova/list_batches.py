@@ -1,4 +1,4 @@
-"""A list of servers without queries that must be empty.
+"""Lists of servers without the last queries, whose results are always empty.
 
 Upstream's lister (`CrossCellLister.get_records_sorted` in nova/compute/multi_cell_list.py) fetches batch after batch from each database
 until a batch is empty, even after a batch that was not full. So every list ends with two useless queries: one for the last server (the

@@ -1,8 +1,9 @@
 """Requests to Neutron that nova-compute makes in any case, sent ahead while it waits for another answer.
 
 At a compute site a build reads the networks of its new ports after two round trips to the conductor, and a deletion lists the server's
-ports after one. Here a thread that begins with the work reads both, and upstream's code waits for the thread where it needs the answer. If
-the early request fails, upstream's code sends its own. The ports of a server are deleted at the same time instead of one after the other.
+ports after one. Here another thread sends the request as soon as the build or the deletion begins, and upstream's code waits for the thread
+where it needs the answer. If the early request fails, upstream's code sends its own. The ports of a server are deleted at the same time
+instead of one after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from atoll.services.patches.nova.expanded_ports import ALIAS, ExpandingAPI
 
 LOG = log.getLogger(__name__)
 
-KEPT_S, MOST = 300, 1000
+KEPT_S, MAX_ANSWERS = 300, 1000
 """Seconds for which an answer is kept until it is asked for, and the number of answers."""
 
 AT_ONCE = 8
@@ -35,7 +36,7 @@ class _Answers:
     """Answers to early requests, by server."""
 
     def __init__(self) -> None:
-        self._answers: TTLCache[str, Future[Any]] = TTLCache(MOST, KEPT_S)
+        self._answers: TTLCache[str, Future[Any]] = TTLCache(MAX_ANSWERS, KEPT_S)
         self._lock = threading.Lock()
 
     def begin(self, server: str, question: Question) -> None:
@@ -46,13 +47,13 @@ class _Answers:
         threading.Thread(target=_ask, args=(answer, question), name="read-ahead", daemon=True).start()
 
     def take(self, server: str) -> Any:
-        """Wait for an answer, and return it, once; `None` if no request was sent, or it failed."""
+        """Wait for the answer to an early request, and return it to the first caller; `None` if no request was sent, or it failed."""
         with self._lock:
             answer = self._answers.pop(server, None)
         return None if answer is None else answer.result()
 
     def forget(self, server: str) -> None:
-        """Drop an answer that is no longer true."""
+        """Drop an answer that is outdated."""
         with self._lock:
             self._answers.pop(server, None)
 
@@ -61,7 +62,7 @@ def _ask(answer: Future[Any], question: Question) -> None:
     try:
         answer.set_result(question())
     except Exception as error:
-        LOG.debug("an early question to Neutron failed, and will be asked again: %s", error)
+        LOG.debug("an early request to Neutron failed, and will be sent again when its answer is needed: %s", error)
         answer.set_result(None)
 
 
@@ -86,7 +87,7 @@ def networks_of_build(context: Any, server: str, requested: Any) -> None:
 
 
 def ports_of_deletion(context: Any, server: str) -> None:
-    """Begin to list the ports of a server that is being deleted, which no other work may change meanwhile."""
+    """Begin to list the ports of a server that is being deleted; no other work may change the ports meanwhile."""
     _ports.begin(server, lambda: neutron.get_client(context).list_ports(device_id=server))
 
 

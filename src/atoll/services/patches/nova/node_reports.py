@@ -1,4 +1,4 @@
-"""Saves of the host's record, `ComputeNode`, in their order but beside the work of a claim.
+"""Saves of the host's record, `ComputeNode`, that a thread of their own sends in order, so that no claim waits for them.
 
 At each claim, upstream's tracker saves the host's use of resources while it holds the lock of all claims (`ResourceTracker._update` in
 nova/compute/resource_tracker.py), so that all builds of a host wait for its round trip. The record only informs the scheduler's filters and

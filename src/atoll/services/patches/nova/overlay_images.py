@@ -6,12 +6,13 @@ not check whether the caller can read the images from which the file was made. S
 
 - An overlay's disk has another name in the cache, which follows from the data of both images (`services/nova/synthesis`). Before the
   file is used, both images are read with the caller's own token.
-- A guest that has its disk keeps the file below it without a check: it was the caller's when the guest was created. QEMU's user can
-  write the disk's header, so a file below that is gone is made again only under the name that follows from the images.
-- The image of a server that was created from an overlay, or whose creator names a key to trust, is never started as it is: its owner can
-  delete the property that calls it an overlay.
-- `LibvirtDriver._rebase_original_qcow2_image` puts the snapshot of an unshelved guest over the cached image again. That of an overlay is
-  not there by its id, so the disk becomes complete in itself.
+- A guest that has its disk keeps the disk's backing file without a check: the creator could read it when the guest was created. QEMU's user
+  can write the disk's header, so a missing backing file is made again only if its name in the header is the one that follows from the
+  images.
+- If a server was created from an overlay, or its creator names a key to trust, its image is never started as a plain disk: the image's
+  owner could have deleted the property that marks it as an overlay.
+- `LibvirtDriver._rebase_original_qcow2_image` makes the cached image the backing file of an unshelved guest's snapshot again. The cache has
+  no file of that name for an overlay, so the disk becomes complete in itself.
 
 Glance is asked whether an image is an overlay in two cases: the properties that Nova has kept with the server say so, or a new disk is not
 from the server's own image, as in a rescue. So servers from other images cause no further request.
@@ -44,7 +45,7 @@ from atoll.services.nova.synthesis.overlays import OverlayRefusal
 from atoll.services.patches.nova import image_check
 
 _MOST_LISTED = 50
-"""Most images that are listed as the base of an overlay."""
+"""Greatest number of images that are listed as possible bases of an overlay."""
 
 
 class OverlayRefused(exception.ImageUnacceptable):
@@ -55,7 +56,7 @@ class OverlayRefused(exception.ImageUnacceptable):
 
 @contextmanager
 def _refusing(image: str) -> Iterator[None]:
-    """Raise upstream's exception for a refusal."""
+    """Turn a refusal that is raised in the context into an exception of Nova."""
     try:
         yield
     except OverlayRefusal as refusal:
@@ -124,19 +125,19 @@ class CallersImages:
         """Fetch the data of an image into a new file."""
         images.fetch(self._context, image, str(path), self._trusted_certs)
 
-    def fetch_raw(self, image: str, path: Path, most: int) -> None:
+    def fetch_raw(self, image: str, path: Path, max_bytes: int) -> None:
         """Fetch a disk into a new file, in raw format, with all of upstream's checks.
 
         Raises:
-            ImageUnacceptable: it is no disk that upstream accepts, or larger than `most` bytes.
+            ImageUnacceptable: it is no disk that upstream accepts, or larger than `max_bytes` bytes.
         """
-        with image_check.limited(most):
+        with image_check.limited(max_bytes):
             images.fetch_to_raw(self._context, image, str(path), self._trusted_certs)
 
     def check_raw(self, image: str, path: Path) -> None:
-        """Refuse a disk that QEMU could take for another format than raw, and with it for files of this machine.
+        """Refuse a disk that QEMU could take for another format than raw: in other formats, a disk can refer to files of this machine.
 
-        As in upstream's `fetch_to_raw`, Nova's inspection and QEMU must agree: QEMU knows more formats.
+        As in upstream's `fetch_to_raw`, Nova's inspection and QEMU must agree: QEMU supports more formats.
 
         Raises:
             OverlayRefusal: it is no raw disk.
@@ -154,45 +155,45 @@ class OverlayImages(driver.LibvirtDriver):
     """The libvirt driver, which makes disks from overlays."""
 
     disks: Disks
-    """Makes the disks of this site."""
+    """The maker of this site's disks."""
 
     def _try_fetch_image_cache(
         self, image: Any, fetch_func: Any, context: Any, filename: str, image_id: str, *more: Any, **keywords: Any
     ) -> None:
-        """Make a guest's disk over the file of an image; see upstream's method for the arguments."""
+        """Make a guest's disk with the file of an image as its backing file; see upstream's method for the arguments."""
         instance, *rest = more
         kept, exists, own = overlays.is_overlay(_kept(instance)), image.exists(), image_id == instance.image_ref
         make = super()._try_fetch_image_cache
 
-        def over(fetch: Any, name: str) -> None:
+        def make_over(fetch: Any, name: str) -> None:
             make(image, fetch, context, name, image_id, *more, **keywords)
 
         if not kept and own and not exists and overlays.TRUST in instance.metadata:
             with _refusing(image_id):
                 raise OverlayRefusal(f"the image is no overlay, so no key that metadata {overlays.TRUST} names has signed it")
         if not kept and (own or exists):
-            over(fetch_func, filename)
+            make_over(fetch_func, filename)
             return
         size = keywords.get("size", rest[0] if rest else None)
-        below = libvirt_utils.get_disk_backing_file(image.path) if exists else None
-        if exists and below is None:  # a complete disk, as after unshelving
+        backing = libvirt_utils.get_disk_backing_file(image.path) if exists else None
+        if exists and backing is None:  # a complete disk, as after unshelving
             if size:
                 image.resize_image(size)
             return
-        if below is not None and self.disks.has(below):
-            over(_gone, below)
+        if backing is not None and self.disks.has(backing):
+            make_over(_gone, backing)
             return
         try:
-            with self._source(context, instance, image_id, below=below, most=size) as source:
-                over(*(source or (fetch_func, filename)))
+            with self._source(context, instance, image_id, backing=backing, max_bytes=size) as source:
+                make_over(*(source or (fetch_func, filename)))
         except (OverlayRefused, exception.ImageNotFound):
-            if below is None or not keywords.get("fallback_from_host", rest[1] if len(rest) > 1 else None):
+            if backing is None or not keywords.get("fallback_from_host", rest[1] if len(rest) > 1 else None):
                 raise
-            over(_gone, below)  # upstream copies it from the other host
+            make_over(_gone, backing)  # upstream copies it from the other host
 
     @contextmanager
     def _source(
-        self, context: Any, instance: Any, image_id: str, *, below: str | None, most: int | None
+        self, context: Any, instance: Any, image_id: str, *, backing: str | None, max_bytes: int | None
     ) -> Iterator[tuple[Callable[..., None], str] | None]:
         """Yield the source of a guest's disk in images as the caller reads them now.
 
@@ -200,8 +201,8 @@ class OverlayImages(driver.LibvirtDriver):
             context: the context of the request.
             instance: the server.
             image_id: the id of the image.
-            below: the name of the file that the existing disk expects below it; `None` for a new disk.
-            most: most bytes of the disk.
+            backing: the name of the existing disk's backing file; `None` for a new disk.
+            max_bytes: the greatest size of the disk in bytes.
 
         Yields:
             A function that moves the disk to its name in Nova's cache, and that name; `None` if the image is no overlay.
@@ -214,17 +215,19 @@ class OverlayImages(driver.LibvirtDriver):
         shown = found.get(image_id)
         with _refusing(image_id):
             if not overlays.is_overlay(shown["properties"]):
-                if image_id == instance.image_ref or below is not None:
+                if image_id == instance.image_ref or backing is not None:
                     raise OverlayRefusal("the image was an overlay when the server was created, and is none now")
                 yield None
                 return
-            with self.disks.disk(shown, Caller(str(instance.project_id), instance.metadata), found, most) as disk:
-                if below not in {None, disk.name}:
-                    raise OverlayRefusal("the file below the server's disk is gone, and its image makes another one")
+            with self.disks.disk(shown, Caller(str(instance.project_id), instance.metadata), found, max_bytes) as disk:
+                if backing not in {None, disk.name}:
+                    raise OverlayRefusal(
+                        "the backing file of the server's disk is missing, and the image now yields another one: rebuild the server"
+                    )
                 yield partial(_move, disk.made), disk.name
 
     def _rebase_original_qcow2_image(self, context: Any, instance: Any, backend: Any) -> None:
-        """Put an unshelved disk over the file of its image again, or make it complete in itself if the image is an overlay."""
+        """Give an unshelved disk its image's file as backing file again, or make the disk complete in itself if the image is an overlay."""
         if not overlays.is_overlay(_kept(instance)):
             super()._rebase_original_qcow2_image(context, instance, backend)
         elif self._needs_rebase_original_qcow2_image(instance, backend):
@@ -232,7 +235,7 @@ class OverlayImages(driver.LibvirtDriver):
 
 
 def _gone(target: str, image_id: str = "", **_: Any) -> None:
-    """Fetch nothing in place of a file that was there.
+    """Fail in place of fetching a file that should exist already.
 
     Raises:
         ImageNotFound: always; upstream copies the file from the server's other host, if there is one.
@@ -241,7 +244,7 @@ def _gone(target: str, image_id: str = "", **_: Any) -> None:
 
 
 def _move(made: Path | None, target: str, **more: Any) -> None:
-    """Give a disk that was made its name in Nova's cache, whole or not at all.
+    """Move a finished disk to its name in Nova's cache, atomically.
 
     Raises:
         ImageNotFound: the cache had the disk, and has lost it meanwhile.

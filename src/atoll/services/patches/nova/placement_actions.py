@@ -1,12 +1,12 @@
 """The calls of Placement in a batch, each of which the conductor makes only for a server of the host that sent the batch.
 
 Upstream's conductor makes no such calls for nova-compute, so it never asks whose server a call is about. Here it would lend its own rights
-to any host. The bus tells the sender: its router derives the sender's realm from the sender's certificate, and each listener checks frames
-against it (`atoll.bus.realms`). The control site's list of compute sites has the site of each realm, and a compute site's name is the name
-of its host. Names in the message itself, such as those in its context, do not count.
+to any host. The bus identifies the sender: its router derives the sender's realm from the sender's certificate, and each listener checks
+frames against it (`atoll.bus.realms`). The control site's list of compute sites has the site of each realm, and a compute site's name is
+the name of its host. Names in the message itself, such as those in its context, do not count.
 
 A sender without a realm is a process of this machine, which has the conductor's own rights. With `bus: rabbit`, no message has a realm, and
-RabbitMQ tells no more of a sender: everyone who knows its password is trusted with the whole bus.
+RabbitMQ does not identify senders: everyone who knows its password is trusted with the whole bus.
 """
 
 from __future__ import annotations

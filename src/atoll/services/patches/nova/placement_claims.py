@@ -1,7 +1,7 @@
 """Boots that claim their host with two requests to Placement: one for the candidates, and one for the claim.
 
 Before the scheduler claims a host for a server, upstream's client (`SchedulerReportClient.claim_resources` in
-nova/scheduler/client/report.py) reads what the server holds already, which is nothing unless it is being evacuated. Afterwards
+nova/scheduler/client/report.py) reads the allocations that the server has already: none, unless it is being evacuated. Afterwards
 nova-compute reads the claim that the scheduler has just written (`ComputeManager._build_and_run_instance`). A subclass replaces both. It
 first sends the claim as for a new server. If the server holds anything, Placement refuses this as a conflict of generations, and the
 subclass does as upstream. The first reader of a claim gets it from memory, if the reader works for the request that made the claim, in the
@@ -75,17 +75,17 @@ class ClaimingClient(report.SchedulerReportClient):
         return _take(consumer, str(context.request_id)) or super().get_allocations_for_consumer(context, consumer)
 
     def put(self, url: str, data: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Write to Placement; a claim of the server that this concerns is read there again."""
+        """Write to Placement, and forget the claim of the server that the request concerns: its next reader asks Placement."""
         _forget(url, ())
         return super().put(url, data, *arguments, **keywords)
 
     def post(self, url: str, data: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Write to Placement, maybe for several servers, as `put` does for one."""
+        """Write to Placement, maybe for several servers, and forget their claims."""
         _forget(url, data if url == "/allocations" else data.get("allocations", ()) if url == "/reshaper" else ())
         return super().post(url, data, *arguments, **keywords)
 
     def delete(self, url: str, *arguments: Any, **keywords: Any) -> Any:
-        """Delete something in Placement, as `put` writes to it."""
+        """Delete something in Placement, and forget the claim of the server that the request concerns."""
         _forget(url, ())
         return super().delete(url, *arguments, **keywords)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def install() -> None:
-    """Refuse database access in this process, and send what objects read and save to the conductor."""
+    """Refuse database access in this process, and send the objects' reads and saves to the conductor."""
     from nova.conductor import rpcapi
     from nova.db.main import api
     from nova.objects.base import NovaObject

@@ -2,7 +2,7 @@
 
 keystonemiddleware compares a rule's path with the path that the client requested (`BaseAuthProtocol.validate_allowed_request` in
 keystonemiddleware/auth_token/__init__.py). Behind the gateway that path begins with the gateway's prefix, so a rule for `/v2.1/servers`
-would never match. Replaced:
+would never match. The patch replaces
 
 - the path, by the one without the prefix, which the gateway sends in `X-Forwarded-Prefix`; a rule may still contain the prefix;
 - the exemption of requests with a service token. Upstream exempts a request with any text in `X-Service-Token`, and relies on a later
@@ -78,7 +78,7 @@ def behind_prefix(upstream: Callable[..., None]) -> Callable[..., None]:
     """Wrap `validate_allowed_request`, so that it sees the service's own path.
 
     Args:
-        upstream: the method.
+        upstream: upstream's method.
     """
 
     @wraps(upstream)
@@ -118,7 +118,7 @@ def _of_service(middleware: Any, request: Any) -> bool:
 
 
 def install() -> None:
-    """Replace all three, in this process."""
+    """Replace the path, the exemption and the comparison in this process's keystonemiddleware."""
     auth_token._path_matches = matches
     protocol = auth_token.BaseAuthProtocol
     if not hasattr(protocol.validate_allowed_request, "__wrapped__"):

@@ -41,10 +41,10 @@ The kernel first offers a window of 64 KiB, which grows only as somebody reads: 
 """
 
 MOST_ARRIVING = 512
-"""Number of connections whose request is incomplete; one more closes the connection that has waited longest."""
+"""Greatest number of connections whose request is incomplete; one more closes the connection that has waited longest."""
 
 MOST_IDLE = 256
-"""Number of connections that are kept between two requests."""
+"""Greatest number of connections that are kept between two requests."""
 
 _END = b"\r\n\r\n"
 _read_headers = HeaderReader()

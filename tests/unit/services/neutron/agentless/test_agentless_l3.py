@@ -83,7 +83,9 @@ ASK = (
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     directory = tmp_path_factory.mktemp("neutron")
-    plugins = ",".join((*(way.plugins[0] for way in network_services._ways((), "fake")), *neutron.OWN_PLUGINS))
+    plugins = ",".join(
+        (*(implementation.plugins[0] for implementation in network_services._implementations((), "fake")), *neutron.OWN_PLUGINS)
+    )
     text = CONFIGURATION.format(plugin=plugins, extensions=EXTENSIONS, directory=directory)
     settings = directory / "neutron.conf"
     settings.write_text(text.replace("[ml2]", "[ml2]\nextension_drivers = " + ",".join(neutron.EXTENSION_DRIVERS)))

@@ -11,7 +11,7 @@ from atoll.cloud.network_services import NETWORKS
 from atoll.services import Service
 from atoll.services.neutron import ml2ovs, network_services, ovn
 from atoll.services.neutron import service as neutron
-from atoll.services.neutron.network_services import REGISTRY, Obstacle, Way, sfc, vpn
+from atoll.services.neutron.network_services import REGISTRY, Implementation, Obstacle, sfc, vpn
 from atoll.services.neutron.network_services.contract import NetworkService
 
 AGENTS = {
@@ -21,7 +21,7 @@ AGENTS = {
 }
 """Entry-point groups of upstream's extensions, by agent."""
 
-EVERY = [(service, network) for service in REGISTRY.values() for network in service.ways]
+EVERY = [(service, network) for service in REGISTRY.values() for network in service.implementations]
 IDS = [f"{service.name}-{network}" for service, network in EVERY]
 
 DATA_PLANES = {
@@ -49,8 +49,10 @@ def text(settings) -> str:
 
 
 def test_model_and_registry_know_the_same():
-    assert {name: set(networks) for name, networks in NETWORKS.items()} == {name: set(each.ways) for name, each in REGISTRY.items()}
-    assert all(set(service.default) <= set(service.ways) for service in REGISTRY.values())
+    assert {name: set(networks) for name, networks in NETWORKS.items()} == {
+        name: set(each.implementations) for name, each in REGISTRY.items()
+    }
+    assert all(set(service.default) <= set(service.implementations) for service in REGISTRY.values())
 
 
 @pytest.mark.parametrize("network", DATA_PLANES)
@@ -84,7 +86,10 @@ def test_processes_are_those_of_what_is_named():
     assert network_services.processes([], "ovn") == ()
 
 
-@pytest.mark.parametrize("service", [each for service in REGISTRY.values() for way in service.ways.values() for each in way.processes])
+@pytest.mark.parametrize(
+    "service",
+    [each for service in REGISTRY.values() for implementation in service.implementations.values() for each in implementation.processes],
+)
 def test_process_is_forked_from_a_fork_server_that_every_site_has_or_its_own(service: Service):
     assert service.fork_server in {"neutron", service.name}
     assert (service.name in network_services.templates()) == (service.fork_server == service.name)
@@ -92,11 +97,11 @@ def test_process_is_forked_from_a_fork_server_that_every_site_has_or_its_own(ser
 
 
 def test_agents_are_told_what_is_needed_of_them(settings, monkeypatch):
-    ways = {
-        "ovn": Way(extensions={"ovn-agent": ("x",)}),
-        "ovs": Way(extensions={"ovs-agent": ("x",)}, agents={"ovs-agent": lambda _settings: {"y": {"z": 1}}}),
+    implementations = {
+        "ovn": Implementation(extensions={"ovn-agent": ("x",)}),
+        "ovs": Implementation(extensions={"ovs-agent": ("x",)}, agents={"ovs-agent": lambda _settings: {"y": {"z": 1}}}),
     }
-    monkeypatch.setitem(REGISTRY, "firewall", replace(REGISTRY["firewall"], ways=ways))
+    monkeypatch.setitem(REGISTRY, "firewall", replace(REGISTRY["firewall"], implementations=implementations))
     told = replace(settings, network_services=("firewall",))
     beside_ovn = neutron.configuration(replace(told, network="ovn"))["neutron/neutron.conf"]
     assert "extensions = metadata,x\n" in beside_ovn
@@ -109,11 +114,11 @@ def test_agents_are_told_what_is_needed_of_them(settings, monkeypatch):
 def test_upstream_has_what_is_named(service, network):
     if not installed(service):
         pytest.skip(f"not installed: {', '.join(service.distributions)}")
-    way = service.ways[network]
-    assert set(way.plugins) <= {point.name for point in entry_points(group="neutron.service_plugins")}
-    for agent, names in way.extensions.items():
+    implementation = service.implementations[network]
+    assert set(implementation.plugins) <= {point.name for point in entry_points(group="neutron.service_plugins")}
+    for agent, names in implementation.extensions.items():
         assert set(names) <= {point.name for point in entry_points(group=AGENTS[agent])}
-    for provider in way.providers:
+    for provider in implementation.providers:
         kind, name, driver, default = provider.split(":")
         assert kind.isupper()
         assert (bool(name), default) == (True, "default")

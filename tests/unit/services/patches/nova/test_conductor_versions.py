@@ -53,17 +53,17 @@ CONDUCTOR = """
 
     def too_many():
         try:
-            return endpoint.object_actions(user, [{}], ["{}"] * (batch_format.MOST + 1))
+            return endpoint.object_actions(user, [{}], ["{}"] * (batch_format.MAX_ACTIONS + 1))
         except ValueError as error:
             return str(error)
     endpoint = conductor_batches.BatchEndpoint(upstream, None)
     def large():
-        before, batch_format.ENOUGH = batch_format.ENOUGH, 2
+        before, batch_format.ENOUGH_CHARACTERS = batch_format.ENOUGH_CHARACTERS, 2
         try:
             return perform(5)
         finally:
-            batch_format.ENOUGH = before
-    tell({"few": perform(3), "large": large(), "many": perform(batch_format.MOST + 2 if takes else 5), "too many": too_many()})
+            batch_format.ENOUGH_CHARACTERS = before
+    tell({"few": perform(3), "large": large(), "many": perform(batch_format.MAX_ACTIONS + 2 if takes else 5), "too many": too_many()})
     server.stop()
 """
 

@@ -236,14 +236,14 @@ def test_file_below_a_guest_that_is_gone_is_made_again_and_is_never_the_overlay_
     file.unlink()
     again = boot(of_overlay(), "first")[0]
     stored = file.read_bytes()[:24].decode()
-    # QEMU's user can write the header of a guest's disk, and so choose the name of the file below.
+    # QEMU's user can write the header of a guest's disk, and so choose the name of its backing file.
     subprocess.run(["qemu-img", "rebase", "-u", "-b", str(file.with_name("f" * 40)), "-F", "raw", here / "first"], check=True)
     tell([first, again, stored, boot(of_overlay(), "first")[0], held()])
     """,
         tmp_path,
     )
     assert (again, stored) == (first, "disk of the launch image")
-    assert renamed == "the file below the server's disk is gone, and its image makes another one"
+    assert renamed == "the backing file of the server's disk is missing, and the image now yields another one: rebuild the server"
     assert left == [first]
 
 
