@@ -105,7 +105,7 @@ def _print(solved: Solved) -> None:
     click.echo()
     table = new_table("MOVE", "PRICE", "BREAKS", numbers=("PRICE",), wrapped=("BREAKS",))
     for move in _cheapest(solved):
-        table.add_row(move.text, f"{move.more:+.4g}", ", ".join(f"{each.bound} {each.subject}".strip() for each in move.breaks[:3]))
+        table.add_row(move.text, f"{move.extra_price:+.4g}", ", ".join(f"{each.bound} {each.subject}".strip() for each in move.breaks[:3]))
     data_console().print(table)
 
 
@@ -139,7 +139,7 @@ def _bindings(solved: Solved) -> list[str]:
         subjects = [each.usage.subject for each in group if each.usage.subject]
         more = f" and {len(subjects) - 3} more" if len(subjects) > 3 else ""
         where = f" of {', '.join(subjects[:3])}{more}" if subjects else ""
-        lines.append(f"`{bound}`{where} binds: it forbids to {text}, {-group[0].move.more:.4g} an hour cheaper")
+        lines.append(f"`{bound}`{where} binds: it forbids to {text}, {-group[0].move.extra_price:.4g} an hour cheaper")
     if len(groups) > _SHOWN:
         lines.append(f"{len(groups) - _SHOWN} more bounds bind: --json has all")
     return lines
@@ -148,6 +148,6 @@ def _bindings(solved: Solved) -> list[str]:
 def _cheapest(solved: Solved) -> list[Any]:
     """Return, for each instance, the cheapest move that breaks no bound; otherwise the cheapest one."""
     best: dict[str, Any] = {}
-    for move in sorted(solved.moves, key=lambda each: (bool(each.breaks), each.more)):
+    for move in sorted(solved.moves, key=lambda each: (bool(each.breaks), each.extra_price)):
         best.setdefault(move.instance, move)
     return list(best.values())[:_SHOWN]
