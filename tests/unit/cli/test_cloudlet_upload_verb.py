@@ -95,7 +95,7 @@ def test_overlay(atoll, files, glance):
     (found,) = glance.images
     assert (found["min_ram"], found["atoll_keep"], found["visibility"], found["min_disk"]) == (128, "paris,lyon", "public", 1)
     again = atoll(*UPLOAD)
-    assert again.out == "image-1  there already\n"
+    assert again.out == "image-1  was uploaded before\n"
     assert made["properties"]["atoll_cloudlet_key"] in again.err
     assert "is its base" in again.err, "the base was never uploaded"
     assert len(glance.images) == 1

@@ -31,7 +31,7 @@ def test_a_move_tells_what_to_do_next(atoll, moved):
     done = atoll("database", "move", "paris", "start:mariadb")
     assert done.code == 0, done.err
     first, *steps = done.out.splitlines()
-    assert first.endswith("paris, from sqlite to mariadb at db; 1000 rows of 50 tables are the same")
+    assert first.endswith("paris, from sqlite to mariadb at db; 1000 rows of 50 tables were compared")
     assert 'database: {"start": "mariadb"}' in steps[0]
     assert "site start paris" in steps[1]
     assert "database clean paris" in steps[2]

@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on(file, ground, call):
     ground["fail"] = {3: KeyboardInterrupt()}
     done = CliRunner().invoke(cli, ["experiment", "--runs", f"{file}.runs", "run", file], standalone_mode=False)
     assert done.return_value == 130
-    assert "no process is left, and finished cells are kept" in done.stderr
+    assert "all processes have ended, and finished cells are kept" in done.stderr
     again = CliRunner().invoke(cli, ["experiment", "--runs", f"{file}.runs", "run", file])
     assert again.exception is None
     assert ground["ran"] == 3 + 4

@@ -39,7 +39,9 @@ def test_bug_is_told_from_failure(atoll, monkeypatch):
     monkeypatch.setattr(status, "status", raising(ZeroDivisionError("division\nby zero")))
     ran = atoll("status")
     assert ran.code == 70
-    assert ran.err.startswith("error: this is a bug in atoll: ZeroDivisionError: division by zero\nhint: run it again with --traceback")
+    assert ran.err.startswith(
+        "error: this is a bug in atoll: ZeroDivisionError: division by zero\nhint: run the command again as `atoll --traceback …`"
+    )
     assert "Traceback" in atoll("--traceback", "status").err
 
 

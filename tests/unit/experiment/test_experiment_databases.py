@@ -56,7 +56,7 @@ def refusal(text, directory=None):
         ("redis://me:secret@localhost", "databases[0]: expected a URL without a password"),
         (
             "[sqlite, 'redis://10.0.0.1:6379']",
-            "databases[1]: cooperative with sites: 2 can't use the database redis at 10.0.0.1:6379: in a topology a site's network",
+            "databases[1]: cooperative with sites: 2 can't use the database redis at 10.0.0.1:6379: in a topology, a site's network",
         ),
     ],
     ids=lambda text: text[:40],

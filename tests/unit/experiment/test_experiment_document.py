@@ -79,7 +79,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         ("times: [2, 5]", "times: 0", "x.yaml:10: workloads.boot.times: expected a whole number from 1 to 100000, got 0"),
         ("{times: [2, 5]}", "7", "x.yaml:10: workloads.boot: expected a mapping of parameters, got 7"),
         ("workloads:", "databases: mariadb\nworkloads:", "x.yaml:9: databases[0]: expected"),
-        ("times: [2, 5]", "times: []", "x.yaml:10: workloads.boot.times: expected a whole number from 1 to 100000, got a list of nothing"),
+        ("times: [2, 5]", "times: []", "x.yaml:10: workloads.boot.times: expected a whole number from 1 to 100000, got an empty list"),
         (
             "boot: {times: [2, 5]}",
             "open-load: {rate: []}",

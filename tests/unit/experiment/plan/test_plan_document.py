@@ -69,7 +69,7 @@ from atoll.experiment.plan.problem import problem
         ("boot: {time", '"a\\nb": {tima', "plan.yaml:6: operations.a\\nb: unknown key `tima` (did you mean `time`?)"),
         ("boot: {time", '"a\\nb": {time', "plan.yaml:6: operations.a\\nb: expected a name of 1 to 255 characters that can be printed"),
         ("debian: {", '"": {', "plan.yaml:7: images.: expected a name of 1 to 255 characters that can be printed"),
-        (PLAN, "", "plan.yaml:1: nothing here: expected a mapping with `sites`"),
+        (PLAN, "", "plan.yaml:1: the file is empty: expected a mapping with `sites`"),
         (PLAN, "sites: []\nfootprints: {full: 5MB, compute: 5MB}", "plan.yaml:1: sites: expected a list of at least one site"),
     ],
     ids=lambda text: text[:80],
