@@ -37,7 +37,7 @@ from atoll.cloudlet.failures import invalid
 from atoll.cloudlet.pages import PAGE, Numbers, Pages, as_pages
 
 ZEROS, CONTENT, CHANGED = 0, 1, 2
-"""Kinds of pages that are no copies."""
+"""Kinds of pages that are not copies of other pages."""
 
 FROM_BASE, FROM_RESULT = 16, 32
 """Kinds of copies. In a segment, the number of the part that holds the source page is added to the kind."""

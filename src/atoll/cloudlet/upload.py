@@ -25,7 +25,7 @@ from atoll.cloudlet.source import opened
 from atoll.errors import AtollError
 
 DISK = "disk"
-"""The only part that an image of Glance has."""
+"""The only part of a base or overlay that an image of Glance can hold."""
 
 _HASH = "sha512"
 _OCTETS = {"Content-Type": "application/octet-stream"}

@@ -1,4 +1,4 @@
-"""The preparation of a cell's cloud for faults: settable clocks, disks of their own, and points of workflows that processes announce."""
+"""The preparation of a cell's cloud for faults: clocks that can be set, a disk for a single site, and points that processes announce."""
 
 from __future__ import annotations
 

@@ -104,13 +104,13 @@ class Disks:
 
     @contextmanager
     def disk(self, image: Mapping[str, Any], caller: Caller, images: Images, most: int | None) -> Iterator[Disk]:
-        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; the context ends the life of its file.
+        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; its file exists only while the context lasts.
 
         Args:
             image: the overlay's image, as the caller reads it now.
             caller: the creator of the server.
             images: the images of the caller.
-            most: most bytes of the disk; `None` without a bound of the flavor's.
+            most: the greatest size of the disk in bytes; `None` if the flavor sets no bound.
 
         Raises:
             OverlayRefusal: no disk can be made. Nothing is left.
