@@ -73,7 +73,7 @@ def test_given_kernel(atoll, built, tmp_path):
     ("words", "err"),
     [
         (["--kernel", "/dev/null"], "a kernel and its modules belong together: expected both --kernel and --modules, or neither"),
-        (["--modules", "/"], "a kernel and its modules go together"),
+        (["--modules", "/"], "a kernel and its modules belong together"),
         (["--site", "paris"], "--site names the site to upload to: expected --upload NAME too"),
         (["--kernel", "/nowhere"], "Path '/nowhere' does not exist"),
     ],

@@ -188,7 +188,7 @@ def test_damaged_base_page_that_the_overlay_refers_to(machine, tmp_path, kind):
     with (machine.base / kind).open("r+b") as file:
         file.seek({"disk": 30, "memory": 1}[kind] * PAGE)  # a copy's source, and a page that the overlay changes
         file.write(b"damaged")
-    with pytest.raises(AtollError, match=f"base/{kind}: damaged at byte"):
+    with pytest.raises(AtollError, match=f"base/{kind}: the content is damaged at byte"):
         machine.apply(overlay, tmp_path / "launch")
     assert not (tmp_path / "launch").exists()
 
