@@ -104,7 +104,7 @@ REFUSED = {
     "other key": (None, (*APPLY[:-1], "other-public.pem"), "none of the trusted keys signed this overlay"),
     "other base": (None, (*APPLY[:5], "other", *APPLY[6:]), "was made for the base"),
     "other CPU model": (None, (*APPLY, "--cpu", "EPYC"), "of the CPU model Haswell-v1, but this machine offers EPYC"),
-    "no base": (None, (*APPLY[:5], "nowhere", *APPLY[6:]), "nowhere: not an image"),
+    "no base": (None, (*APPLY[:5], "nowhere", *APPLY[6:]), "nowhere: this is not an image"),
     "no overlay": (None, (*APPLY[:2], "nothing", *APPLY[3:]), "nothing: no such file or directory"),
     "no key": (None, (*APPLY[:-1], "nothing"), "nothing: no such file or directory"),
     "no parent": (None, (*APPLY[:3], "no/app", *APPLY[4:]), "no such file or directory"),

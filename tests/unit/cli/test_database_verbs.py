@@ -56,7 +56,7 @@ def test_the_file_of_a_password_belongs_to_a_url(atoll, moved, tmp_path, monkeyp
     assert atoll("database", "move", "paris", "redis://other", "--same-data").code == 0
     refused = atoll("database", "move", "paris", "sqlite", "--password-file", "secret")
     assert (refused.code, refused.out) == (1, "")
-    assert "expected a `url` with a user" in refused.err
+    assert "expected a `url` with the user" in refused.err
 
 
 @pytest.mark.parametrize("place", ["mariadb", "start:oracle", "mysql+pymysql://atoll:GEHEIM@db"])

@@ -112,7 +112,7 @@ def test_overlay_is_opened_once_whichever_key_has_signed_it(site, monkeypatch):
 
 
 def test_base_with_another_digest_is_not_kept(site):
-    with pytest.raises(AtollError, match=f"content is the base {site.digest[:16]}, not {OTHER[:16]}") as caught:
+    with pytest.raises(AtollError, match=f"content is the base {site.digest[:16]}, but its property names {OTHER[:16]}") as caught:
         site.keep(digest=OTHER)
     assert caught.value.kind.code == "cloudlet.base"
     assert site.names() == []
@@ -139,10 +139,10 @@ def test_overlay_of_another_base(site):
 
 def test_flavor_with_a_smaller_disk(site):
     site.keep()
-    site.refused("the overlay: the disk: 1 MiB, expected at most 0", most=PAGE)
+    site.refused("the overlay: the disk: 1 MiB: expected at most 0", most=PAGE)
     synthesis.run(site.task())
     (site.directory / "disk").unlink()
-    site.refused("the overlay: the disk: 1 MiB, expected at most 0", most=PAGE)  # the launch image is in the cache
+    site.refused("the overlay: the disk: 1 MiB: expected at most 0", most=PAGE)  # the launch image is in the cache
 
 
 def signed(site: Site, result: ImageDescription, entries: list[Entry]) -> None:
@@ -153,7 +153,7 @@ def signed(site: Site, result: ImageDescription, entries: list[Entry]) -> None:
 def test_overlay_that_claims_a_giant_disk(site):
     site.keep()
     signed(site, ImageDescription((Part("disk", 16 << 40, bytes(32)),)), [])
-    site.refused("the disk: 16777216 MiB, expected at most 16")
+    site.refused("the disk: 16777216 MiB: expected at most 16")
 
 
 def test_overlay_with_more_segments_than_pages(site):
