@@ -148,7 +148,7 @@ def test_base_of_another_project_is_not_reached_by_its_digest(cloud, paris, made
         image = paris.api.expect("image", "POST", "/v2/images", claim | {"atoll_cloudlet_digest": shown["atoll_cloudlet_base"]})["id"]
         assert paris.api.call("image", "PUT", f"/v2/images/{image}/file", data=b"x" * 8192).ok
         told = fault(paris, made.overlay)
-        assert re.match(rf"image {image}: its content is the base \w+, not \w+, as its property says", told), told
+        assert re.match(rf"image {image}: the image's content is the base \w+, but its property names \w+", told), told
         paris.api.call("image", "DELETE", f"/v2/images/{image}")
     finally:
         paris.api = admin

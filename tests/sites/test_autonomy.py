@@ -45,7 +45,7 @@ def cloud(make, tmp_path_factory) -> Cloud:
     deployment = make(**clocks.environment)
     sites = [{"name": name, "compute": "fake", "network": "fake"} for name in SITES]
     deployment.atoll("up", deployment.file(*sites, topology={"preset": "mesh", "defaults": {"delay": "5ms"}}))
-    clocks.know({site: deployment.wan().namespace(site) for site in SITES})
+    clocks.register({site: deployment.wan().namespace(site) for site in SITES})
     return Cloud(deployment, clocks)
 
 

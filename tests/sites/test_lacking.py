@@ -50,7 +50,7 @@ def test_wan_without_a_tun_device(fresh):
 
 def test_wan_without_namespaces(fresh):
     message = lacking(fresh, *WITHOUT_NAMESPACES).refused("up", fresh.file(*SITES, topology=MESH))
-    assert message == "no network namespaces for this user: no more user namespaces are allowed"
+    assert message == "this user can't create network namespaces: no more user namespaces are allowed"
 
 
 def test_too_few_open_files(fresh):

@@ -1,6 +1,6 @@
-"""A lean client of OpenStack's APIs, the same for all deployments that are measured.
+"""A client of OpenStack's APIs that needs little processor time, used for all measured deployments.
 
-The official clients spend more processor time on a request than a small site spends on answering it, and would blur the ratios.
+The official clients need more processor time for a request than a small site needs for its answer, so they would distort the measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Answer:
 
     Attributes:
         status: the HTTP status.
-        body: the decoded JSON, or `None` without a body.
+        body: the decoded JSON; `None` if the answer has no body.
         headers: the headers, with names in lower case.
     """
 
@@ -93,7 +93,7 @@ class Api:
         return {"auth": {"identity": identity, "scope": scope}}
 
     def endpoint(self, service: str) -> str:
-        """Return the URL of a service of the catalogue, known after `sign_in`."""
+        """Return the URL of a service from the token's catalogue; call `sign_in` before."""
         return self._endpoints[service]
 
     def url(self, service: str, path: str) -> str:
@@ -110,7 +110,7 @@ class Api:
         """The id of the token's project; empty before `sign_in`."""
         return self._project_id
 
-    def call(  # noqa: PLR0913, PLR0917 - what a request is made of
+    def call(  # noqa: PLR0913, PLR0917 - the parts of a request
         self,
         service: str,
         method: str,
@@ -172,7 +172,12 @@ class Api:
 
 
 def refused(what: str, answer: Answer) -> Exception:
-    """Return the error for an unexpected answer."""
+    """Return the `bench.failed` error for an answer that is no success.
+
+    Args:
+        what: the description of the request, such as its method and path.
+        answer: the answer.
+    """
     return failed(f"{what}: HTTP {answer.status}: {json.dumps(answer.body)[:300]}")
 
 

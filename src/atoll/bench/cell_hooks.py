@@ -8,10 +8,10 @@ from atoll.runtime.child import Child
 from atoll.runtime.fork_server import HOOK
 
 ENVIRONMENT = {HOOK: f"{__name__}:install"}
-"""The environment that the supervisor of such a cloud must be started with."""
+"""Environment variables that the supervisor of a cell's cloud must be started with, so that its processes call `install`."""
 
 
 def install(child: Child) -> None:
-    """Install in this process what the environment of the cloud asks for."""
+    """Install the hooks that the environment variables of the cloud ask for in this process."""
     points.install(child)
     alone.install(child)

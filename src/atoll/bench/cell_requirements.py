@@ -1,4 +1,4 @@
-"""The requirements of the cells of an experiment to this machine and user, checked before the first cell starts."""
+"""The requirements that the cells of an experiment have of this machine and user, checked before the first cell starts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check(works: Iterable[Work]) -> None:
         works: the work of all cells.
 
     Raises:
-        AtollError: `database.unavailable`: a server of databases is not installed; `cloud.invalid`: the password of an existing server
-            can't be read; `bench.requirement`: RabbitMQ is not installed, or a fault needs a disk that this user can't have.
+        AtollError: `database.unavailable`: a database server is not installed; `cloud.invalid`: the password of an existing server
+            can't be read; `bench.requirement`: RabbitMQ is not installed, or this user can't make a disk that a fault needs.
     """
     works = list(works)
     clouds = {json.dumps(work.cloud, sort_keys=True) for work in works}
@@ -46,4 +46,4 @@ def _check_disks(works: Iterable[Work]) -> None:
         why = disks.lacking(Path(directory))
     if why:
         text = f"the faults {' and '.join(kinds)} need a file system on a loop device: {why}"
-        raise AtollError("bench.requirement", text, "run it as root on a machine with loop devices, or use the fault `kill`")
+        raise AtollError("bench.requirement", text, "run the experiment as root on a machine with loop devices, or use the fault `kill`")

@@ -1,7 +1,7 @@
 """The workloads of experiment files, as operations of users at the sites of a cloud.
 
-Users of all sites work at the same time, each one operation after the other, if a workload has no other order.
-`atoll.experiment.workloads` has the parameters.
+If a workload has no other order, the users of all sites work at the same time, and each user does one operation after the other.
+`atoll.experiment.workloads` describes the parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from atoll.bench.workload import Tenancy
 from atoll.errors import AtollError
 
 _WARM_UP_S = 2.0
-"""Seconds of load before the measured one, which open connections and fill caches."""
+"""Seconds of load before the measured load, to open connections and fill caches."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Place:
     Attributes:
         site: the name of the site.
         api: a client in the site's network, signed in as administrator.
-        host: the compute host that servers of this user go to; `None` means any of the site's own.
-        open_socket: makes a socket in the site's network that does not block; `None` means this process's own network.
-        alone: True if the site does not cooperate, so that its servers need images, flavors and networks of its own.
+        host: the compute host at which servers of this user are booted; `None` means any host of the site.
+        open_socket: returns a non-blocking socket in the site's network; `None` means that sockets are opened in this process's own
+            network.
+        alone: True if the site does not cooperate with others, so that it needs an image, a flavor and a network of its own.
     """
 
     site: str
@@ -61,12 +62,18 @@ class CellRecorder:
         self._begun = time.monotonic()
 
     def begin(self) -> None:
-        """Begin to count time: caches are filled, and the measured operations follow."""
+        """Start the clock, because caches are filled and the measured operations follow."""
         self._begun = time.monotonic()
         self._tell_begun()
 
     def measure(self, operation: str, site: str, work: Callable[[], Any]) -> Any:
-        """Do an operation and record it; an operation that fails is recorded, and returns `None`."""
+        """Carry out an operation, record it, and return its result; `None` if it failed.
+
+        Args:
+            operation: the name of the operation.
+            site: the site of the user.
+            work: carries out the operation.
+        """
         started = time.monotonic() - self._begun
         result, error = None, ""
         try:
@@ -93,7 +100,7 @@ Run = Callable[[Sequence[Place], CellRecorder, Parameters, int], None]
 
 
 def _at_each(places: Sequence[Place], work: Callable[[Place], None], *, in_turn: bool = False) -> None:
-    """Do the work of each place in a thread of its own, at the same time or one after the other."""
+    """Call `work` for each place: all at the same time, each in a thread of its own, or one after the other if `in_turn`."""
     with ThreadPoolExecutor(1 if in_turn else len(places)) as pool:
         list(pool.map(work, places))
 
@@ -104,7 +111,7 @@ def boot(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters
     tenancies = {place.site: shared or workload.prepare(place.api) for place in places}
 
     def warm_up(place: Place) -> None:
-        """Fill caches, and bring image and network along."""
+        """Boot and delete one server, which fills caches and copies the image and the network to the site."""
         workload.delete(place.api, [_boot(place, tenancies[place.site], f"{place.site}-0")])
 
     def work(place: Place) -> None:
@@ -148,7 +155,12 @@ def boot_many(places: Sequence[Place], recorder: CellRecorder, parameters: Param
 
 
 def _repeated(operation: str, once: Callable[[Place, int], Any]) -> Run:
-    """Return a workload that does one operation at each site, `times` times and once before."""
+    """Return a workload that carries out one operation at each site: once to warm up, then as often as the parameter `times` says.
+
+    Args:
+        operation: the name of the operation.
+        once: carries out the operation at a place; its second argument is the number of the repetition.
+    """
 
     def run(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
         def work(place: Place) -> None:
@@ -208,7 +220,7 @@ def _token_call(api: Api) -> Call:
 
 
 _RECORD = {"name": "load", "disk_format": "raw", "container_format": "bare"}
-"""The body that creates the record of an image without data: a write for which no quota exists and no name must be unique."""
+"""The body of a request that creates an image without data. This write has no quota, and the image's name need not be unique."""
 
 CALLS: Mapping[str, Callable[[Api], Call]] = {
     "token": _token_call,
@@ -221,7 +233,7 @@ CALLS: Mapping[str, Callable[[Api], Call]] = {
         "image-create", "POST", "image", "/v2/images", {"name": "load", "disk_format": "raw", "container_format": "bare"}
     ),
 }
-"""The requests that a load may consist of, by name."""
+"""The kinds of requests that a load can send, by name. Each function returns the request for a client."""
 
 WORKLOADS: Mapping[str, Run] = {
     "boot": boot,
@@ -232,4 +244,4 @@ WORKLOADS: Mapping[str, Run] = {
     "open-load": open_load,
     "closed-load": closed_load,
 }
-"""The workloads by name."""
+"""The functions that carry out the workloads, by name."""

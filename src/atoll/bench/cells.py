@@ -1,6 +1,6 @@
 """One cell of an experiment file: a cloud of its own, a client inside each of its sites, one workload, and its faults.
 
-`atoll.experiment` sweeps, repeats and compares cells, but does not know how a cloud is started; the command line hands it `run_cell`.
+`atoll.experiment` combines, repeats and compares cells, but does not know how a cloud is started; the command line passes `run_cell` to it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Work:
         cloud: the document of the cloud, with a topology.
         workload: the name of the workload, one of `WORKLOADS`.
         parameters: the parameters of the workload.
-        seed: the seed of its random choices.
-        faults: the steps of its faults, as `atoll.experiment.faults.Step.to_json` returns them.
-        broker: for separate regions, the order in which their broker asks them, "parallel" or "serial"; else empty.
-        rabbitmq: the site in whose network a RabbitMQ runs; empty for a cloud without one.
+        seed: the seed of random choices in the cell.
+        faults: the faults of the cell, as `atoll.experiment.faults.Step.to_json` returns them.
+        broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
+        rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
     """
 
     cloud: Mapping[str, Any]
@@ -80,7 +80,7 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
 
     Raises:
         AtollError: `bench.failed`: the cloud did not start, the workload could not be done, or a fault did not happen;
-            `bench.requirement`: a clock is to be wrong, and there is no C compiler.
+            `bench.requirement`: a fault sets a clock, but this machine has no C compiler.
     """
     run = WORKLOADS.get(work.workload)
     if run is None:
@@ -110,22 +110,29 @@ def flushes(made: MeasuredCloud, cloud: Cloud) -> dict[str, Any]:
     """Return the settings by which the databases of the full sites flush commits, and whether a commit is on the disk when it returns.
 
     Raises:
-        AtollError: `bench.failed`: a server flushes otherwise than the `durability` of its site says; `database.unavailable`: it does not
-            answer.
+        AtollError: `bench.failed`: a database server flushes otherwise than its site's `durability` requires; `database.unavailable`: a
+            database server does not answer.
     """
     found: dict[str, bool] = {}
     for site in cloud.full_sites:
         policy = flush_policy(made.settings(site.name))
         if policy.each_commit != (site.durability == "full"):
             expected = "each commit" if site.durability == "full" else "not each commit"
-            raise failed(f"the database of {site.name} ({policy.setting}) does not flush as other cells do: expected {expected}")
+            text = f"the database of {site.name} ({policy.setting}) does not flush commits as `durability` requires: expected {expected}"
+            raise failed(text)
         found[policy.setting] = policy.each_commit
     return {"flush": "; ".join(found), "flushes_each_commit": all(found.values())}
 
 
 @contextmanager
 def users(made: MeasuredCloud, cloud: Cloud, broker: str) -> Iterator[list[Place]]:
-    """Yield the places of the users of a cloud, as soon as its sites see each other, or its broker sees its regions."""
+    """Yield the places of a cloud's users, as soon as the cloud's sites see each other, or its broker reaches the regions.
+
+    Args:
+        made: the running cloud.
+        cloud: the model of the cloud.
+        broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
+    """
     if not broker:
         made.await_joined()
         yield places(made, cloud)
@@ -135,12 +142,12 @@ def users(made: MeasuredCloud, cloud: Cloud, broker: str) -> Iterator[list[Place
 
 
 def places(made: MeasuredCloud, cloud: Cloud) -> list[Place]:
-    """Return the sites of a cloud as places of users: each with a client in its network, of its own gateway or its control site's."""
+    """Return a place for each site: a client in the site's network, which uses the site's gateway or that of its control site."""
     found = []
     mixed = len(cloud.full_sites) < len(cloud.sites)
     for site in cloud.sites:
         if site.control is None:
-            # Without compute sites, a full site has no other host.
+            # A full site needs to name its host only if the cloud has compute sites.
             found.append(Place(site.name, made.api(site.name), site.name if mixed else None, _opener(made, site.name)))
         else:
             found.append(Place(site.name, _far_api(made, site.name, site.control), site.name, _opener(made, site.name)))
@@ -161,7 +168,7 @@ def _opener(made: MeasuredCloud, site: str) -> Callable[[], socket.socket]:
 
 
 def _far_api(made: MeasuredCloud, site: str, control: str) -> Api:
-    """Return a client in the network of a compute site, of the gateway of its control site."""
+    """Return a client in the network of a compute site, which uses the gateway of the control site."""
     settings = made.settings(control)
     api = SiteApi(made.network(site), settings.public_url("identity", "/v3"), settings.secrets["admin"])
     api.sign_in()

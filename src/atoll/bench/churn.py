@@ -42,7 +42,7 @@ class ChurnOptions:
 
 @dataclass
 class ChurnOutcome:
-    """The result of the experiment.
+    """The counts of the experiment.
 
     Attributes:
         operations: the number of answered requests.
@@ -63,7 +63,7 @@ class ChurnOutcome:
     examples: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
-        """Return the result as plain data; the leaks are on the top level."""
+        """Return the counts, ready for `json.dumps`; those of `leaks` are on the top level."""
         data = asdict(self)
         del data["leaks"], data["examples"]
         return data | self.leaks.to_json() | {"examples": self.examples}
@@ -95,7 +95,7 @@ class AnswerTally:
                 self.examples.append(f"{method} {path}: {status}")
 
     def silence(self, why: str) -> None:
-        """Count a request that got no answer."""
+        """Count a request that got no answer; `why` is the reason, for the examples."""
         with self._lock:
             self._statuses[0] += 1
             if len(self.examples) < _SHOWN:

@@ -26,10 +26,10 @@ def atoll(state: State, log: Path, environment: Mapping[str, str], *arguments: s
         state: the state directory of the cloud.
         log: the file for the command's output.
         environment: the environment of the command.
-        arguments: the verb and what follows it.
+        arguments: the verb and its arguments.
 
     Raises:
-        AtollError: `bench.failed`: the command failed; the message is the command's.
+        AtollError: `bench.failed`: the command failed; the message contains the command's own error message.
     """
     await_end(begin(state, log, environment, *arguments), log)
 

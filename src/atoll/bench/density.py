@@ -1,4 +1,4 @@
-"""`atoll bench density`: how many full sites, each in its own network, one machine holds, and how the cost grows with them."""
+"""`atoll bench density`: the number of full sites, each in its own network, that fit on one machine, and the growth of their costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atoll.bench.measure import Say, memory_mb, processor_percent
 from atoll.bench.own_cloud import own_cloud
 
 FITTED = ("ready_s", "memory_mb", "idle_cpu_percent")
-"""The costs to whose growth with the number of sites a power law is fitted."""
+"""The costs for which a power law of their growth with the number of sites is fitted."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DensitySample:
     processes: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, and the costs divided by the number of sites."""
+        """Return the fields and the costs per site, ready for `json.dumps`."""
         return {
             **asdict(self),
             "memory_per_site_mb": round(self.memory_mb / self.sites, 1),
@@ -73,7 +73,8 @@ def run(options: DensityOptions, root: Path, environment: Mapping[str, str], say
         say: called with a line about the progress.
 
     Returns:
-        For one size, the measured values. For several, `samples`, and for each name of `FITTED` the exponent of its growth; 1 is linear.
+        For one size, the measured values. For several sizes, `samples`, and the exponent of the growth of each cost in `FITTED`; 1 is
+        linear.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.

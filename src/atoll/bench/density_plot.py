@@ -17,7 +17,7 @@ def draw(samples: Sequence[Mapping[str, Any]], exponents: Mapping[str, float], p
         exponents: the exponents of the fitted power laws by cost; may be empty.
         path: the path of the SVG file.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - a second of import, for those who want a picture
+    from matplotlib.figure import Figure  # noqa: PLC0415 - the import takes a second, and only a plot needs it
     from matplotlib.ticker import ScalarFormatter  # noqa: PLC0415 - as above
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")

@@ -21,7 +21,7 @@ def failed(message: str, hint: str | None = None) -> AtollError:
 
 
 def family(pids: Iterable[int]) -> list[int]:
-    """Return the ids of the live processes among these and of all their descendants."""
+    """Return the ids of the live processes among `pids`, and of all their descendants."""
     found: dict[int, None] = {}
     for pid in pids:
         try:
@@ -33,7 +33,7 @@ def family(pids: Iterable[int]) -> list[int]:
 
 
 def memory_mb(pids: Iterable[int]) -> float:
-    """Return the proportional set size of processes in megabytes (10^6 bytes); memory that they share counts once."""
+    """Return the proportional set size of processes in megabytes (10^6 bytes); memory that these processes share counts once."""
     return round(sum(proportional_set_size(pid) or 0 for pid in pids) / 1e6, 1)
 
 

@@ -35,28 +35,31 @@ class OwnCloud:
 
 
 class Companion:
-    """Something beside a cloud that lives as long as the cloud, such as a broker in a site's network. Each method may do nothing."""
+    """A program or resource that a cloud needs beside it, such as a broker in a site's network.
+
+    It is started and ended together with the cloud. A subclass overrides the methods that it needs; the others do nothing.
+    """
 
     def before_start(self, state: State) -> None:
-        """Prepare for a cloud that is about to start."""
+        """Do the preparation that is necessary before the cloud starts."""
 
     def during_start(self, state: State, command: subprocess.Popen[bytes]) -> None:
-        """Do the part that needs the networks of the starting cloud.
+        """Do the part of the start that needs the networks of the starting cloud.
 
         Args:
             state: the state directory.
-            command: the command that starts the cloud. It may be held by SIGSTOP until SIGCONT.
+            command: the command that starts the cloud. This method may stop it by SIGSTOP, and continue it by SIGCONT.
         """
 
     def before_destroy(self, stop: Callable[[], None]) -> None:
-        """Leave a cloud that is about to be destroyed.
+        """Release the resources in the cloud's directory, before the cloud is destroyed.
 
         Args:
             stop: stops the processes of the cloud.
         """
 
     def after_destroy(self) -> None:
-        """End: the cloud is gone."""
+        """End this companion, because the cloud has been destroyed."""
 
 
 @contextmanager
@@ -69,7 +72,7 @@ def own_cloud(
         root: an existing directory for the cloud alone.
         document: the cloud, as in its YAML file.
         environment: the environment of the commands.
-        companions: the things beside the cloud.
+        companions: the programs and resources that the cloud needs beside it.
 
     Raises:
         AtollError: `bench.failed`: a command failed.

@@ -1,4 +1,4 @@
-"""The names of the numbers of `atoll bench site`, and the comparison of two deployments."""
+"""The names and meanings of the values that `atoll bench site` measures, and the comparison of two deployments."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ KEYS = (
     Key("first_site_warm_s", "the same site again, fork servers warm, s", compared=False),
     Key("first_site_no_template_s", "first site with no schema templates yet, s", compared=False),
     Key("next_site_s", "each further site, s", compared=False),
-    Key("site_pss_mb", "memory per site, shared parts included, MB"),
+    Key("site_pss_mb", "memory per site, with its part of shared memory, MB"),
     Key("next_site_mb", "memory that one more site adds, MB", compared=False),
-    Key("total_pss_mb", "memory of everything, MB", compared=False),
+    Key("total_pss_mb", "memory of all processes, MB", compared=False),
     Key("boot_one_s", "one server, from request to ACTIVE, s"),
     Key("boots_per_min", "servers booted per minute"),
     Key("boot_full_s", "one server, durability full, s", compared=False),
     Key("boot_relaxed_s", "one server, durability relaxed, s", compared=False),
     Key("durability_ratio", "durability full, divided by relaxed", compared=False),
     Key("idle_cpu_percent", "an idle site, % of one core"),
-    Key("processes", "processes of everything", compared=False),
+    Key("processes", "number of all processes", compared=False),
 )
-"""The numbers of `atoll bench site` in the order in which they are shown."""
+"""The values that `atoll bench site` measures, in the order in which they are shown."""
 
 
 def ratios(ours: Mapping[str, Any], standard: Mapping[str, Any]) -> dict[str, float]:
-    """Return each comparable number that both deployments have, divided by the usual deployment's."""
+    """Divide each comparable value of Atoll by that of the usual deployment, and return the ratios by name; skip missing values."""
     found = {}
     for key in KEYS:
         left, right = ours.get(key.name), standard.get(key.name)
@@ -56,7 +56,7 @@ def _is_number(value: object) -> bool:
 
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return a report as a table: meaning, Atoll's number, the usual deployment's, ratio; empty where there is no number."""
+    """Return the rows of the report's table: meaning, Atoll's value, the usual deployment's, ratio. A missing value is an empty cell."""
     standard, compared = report.get("standard", {}), report.get("ratios", {})
     return [
         (key.meaning, text(report[key.name]), text(standard.get(key.name)), text(compared.get(key.name)))

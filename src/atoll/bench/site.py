@@ -27,7 +27,7 @@ FINE_POLL_S = 0.01
 """Seconds between two requests for a server's status where differences of a few milliseconds are measured."""
 
 UP_TIMEOUT_S = 600.0
-"""Seconds to wait for a site: without templates, on a busy machine."""
+"""Seconds to wait for a site's answers; enough for a start without schema templates on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SiteOptions:
     Attributes:
         sites: the number of sites, which start one after the other.
         servers: the number of servers that are booted for `boots_per_min`.
-        at_once: the number of them that boot at the same time.
+        at_once: the number of these servers that boot at the same time.
         boots: the number of single boots that are measured.
         settle_s: seconds to rest before memory and idle processor time are measured.
         idle_s: seconds of the measurement of idle processor time.
@@ -74,7 +74,7 @@ class Sites:
 
         Args:
             count: the number of sites.
-            others: names from `DURABILITIES`: further sites, each named after its durability.
+            others: names of further sites, each from `DURABILITIES`, which is also the site's durability.
 
         Returns:
             Seconds from the command to the first correct answer of the last site's five APIs.
@@ -145,7 +145,7 @@ def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: S
         say: called with a line about the progress.
 
     Returns:
-        The numbers, by the names of `report.KEYS`.
+        The measured values, by the names of `report.KEYS`.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
@@ -188,7 +188,7 @@ def _further_sites(sites: Sites, options: SiteOptions, say: Say) -> list[float]:
     for number in range(2, options.sites + 1):
         say(f"site {number} of {options.sites}")
         samples.append(sites.up(number))
-        # Before its first server, a site uses only a part of its memory.
+        # A site reaches its usual memory only with its first server.
         api = sites.target(number).api()
         api.sign_in()
         workload.boot_one(api, workload.prepare(api), 1)

@@ -1,7 +1,7 @@
-"""A RabbitMQ in the network of a site of a cell's cloud, for the site's services and its compute sites.
+"""A RabbitMQ broker in the network of a site of a cell's cloud, for the site's services and its compute sites.
 
-Atoll starts no RabbitMQ. The experiment runs this one beside the cloud, as an operator would. It stands for a service of the site's
-machine: a fault that kills the whole site kills the broker too.
+Atoll itself starts no RabbitMQ. The experiment runs this broker beside the cloud, as an operator would. The broker represents a service of
+the site's machine, so a fault that kills the whole site kills the broker too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SiteBroker(Companion):
         host = next(each.host for each in Cloud.model_validate(document).sites if each.name == site)
         self._node = RabbitMQ(directory, PORTS, password, host)
         self._node.configure()
-        # Not tied to the thread that starts it, which may be that of a fault.
+        # The broker must not end with the thread that starts it, because that may be the thread of a fault.
         self._daemons = Daemons(directory, environment, tied=False)
         self._network = ""
 
@@ -66,9 +66,10 @@ class SiteBroker(Companion):
         return {**cloud, "sites": sites}
 
     def during_start(self, state: State, command: subprocess.Popen[bytes]) -> None:
-        """Start the broker as soon as the site has a network, and hold the command until the broker answers.
+        """Start the broker as soon as the site has a network, and stop the command by SIGSTOP until the broker answers.
 
-        Services are ready only once they are connected to it, for which the time of their start would not suffice on a busy machine.
+        Services are ready only once they are connected to the broker. On a busy machine, the time limit of their start would not suffice
+        for the broker's start as well.
         """
 
         def has_network() -> bool:
@@ -77,13 +78,13 @@ class SiteBroker(Companion):
                 return command.poll() is not None
             namespace = wan.namespace(self.site)
             if namespace.user is not None:
-                raise failed("a broker in the network of a site needs the rights of root", "run it as root")
+                raise failed("a broker in the network of a site needs root", "run the experiment as root")
             self._network = namespace.network
             return True
 
         wait_until(has_network, f"{self.site} has a network", START_S)
         if not self._network:
-            return  # the start of the cloud has failed, which is told in its own words
+            return  # the command that starts the cloud has failed, and its caller reports the error
         command.send_signal(signal.SIGSTOP)
         try:
             self.start()
@@ -94,7 +95,7 @@ class SiteBroker(Companion):
         """Start the broker, and wait until it answers.
 
         Raises:
-            AtollError: `bench.failed`: it did not start.
+            AtollError: `bench.failed`: the broker did not start.
         """
         entered = [replace(each, command=("nsenter", f"--net={self._network}", *each.command)) for each in self._node.daemons()]
         self._daemons.start(entered)
@@ -121,5 +122,5 @@ class SiteBroker(Companion):
         return self._daemons.pids()
 
     def after_destroy(self) -> None:
-        """Stop the broker, which its cloud needed until now."""
+        """Stop the broker, which the cloud needed until its end."""
         self._daemons.stop()

@@ -20,10 +20,10 @@ class Target:
     """A deployment to measure.
 
     Attributes:
-        url: the URL of its identity API, with `/v3`.
-        password: the password of its administrator.
-        host: the name of its compute host.
-        pids: returns the ids of its current processes.
+        url: the URL of the deployment's identity API, with `/v3`.
+        password: the password of the deployment's administrator.
+        host: the name of the deployment's compute host.
+        pids: returns the ids of the deployment's current processes.
     """
 
     url: str
@@ -44,7 +44,7 @@ def await_answers(target: Target, alive: Callable[[], None], timeout_s: float) -
     Args:
         target: the deployment.
         alive: raises an error if the deployment has failed, so that waiting is useless.
-        timeout_s: seconds to wait for all of them together.
+        timeout_s: seconds to wait for all five APIs together.
 
     Raises:
         AtollError: `bench.failed`: an API did not answer in time; or the error that `alive` raises.
@@ -60,7 +60,7 @@ def await_answers(target: Target, alive: Callable[[], None], timeout_s: float) -
 
 
 def _holds(api: Api, host: str, correct: Callable[[Api, str], bool]) -> bool:
-    # LookupError: the answer is another one, such as a list of versions, and lacks an expected field.
+    # LookupError: the answer, such as a list of API versions, lacks an expected field.
     with suppress(OSError, http.client.HTTPException, AtollError, LookupError):
         return correct(api, host)
     return False

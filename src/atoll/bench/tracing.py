@@ -1,7 +1,8 @@
 """`atoll bench trace`: the throughput, processor time and memory that recording requests costs.
 
-Three clouds of one site each run side by side: with tracing off, at 1 % and at 100 %. They do the same work in turns, in an order that
-changes from round to round, and a ratio compares the turns of one round. So other load on the machine affects all of them alike.
+Three clouds of one site each run side by side. They record no requests, 1 % and 100 % of the requests. The clouds do the same work in
+turns, in an order that changes from round to round, and a ratio compares the turns of one round. So other load on the machine affects all
+alike.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from atoll.site.sites import site_settings
 from atoll.site.state import State
 
 MODES: Mapping[str, Mapping[str, Any]] = {"off": {"enabled": False}, "1_percent": {"sample": 0.01}, "100_percent": {"sample": 1.0}}
-"""The value of the key `trace` in each cloud's document."""
+"""The value of the key `trace` in each cloud's document, by the mode's name in the report."""
 
 BASE = "off"
 UP_TIMEOUT_S = 300.0
 """Seconds to wait for the first answers of a site."""
 
 WRITTEN_S = 0.5
-"""Seconds to wait after the last answer, until all spans are written."""
+"""Seconds to wait after the last answer, so that all spans are written."""
 
 _READS = (
     ("compute", "/servers/detail"),
@@ -51,9 +52,9 @@ class TraceOptions:
 
     Attributes:
         rounds: the number of rounds; in each, every cloud has one turn.
-        requests: reads in a turn.
-        clients: clients that send them at the same time.
-        boots: servers that are booted and deleted in a turn.
+        requests: the number of reads in a turn.
+        clients: the number of clients that send these reads at the same time.
+        boots: the number of servers that are booted and deleted in a turn.
     """
 
     rounds: int = 10
@@ -84,7 +85,7 @@ def run(options: TraceOptions, root: Path, environment: Mapping[str, str], say: 
         say: called with a line about the progress.
 
     Returns:
-        For each mode the medians of its values, and for each mode but `off` their ratios to those of `off`.
+        The medians of each mode's values and, for each mode but `off`, the ratios of its values to those of `off`.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
@@ -94,7 +95,7 @@ def run(options: TraceOptions, root: Path, environment: Mapping[str, str], say: 
         for (mode, trace), port in zip(MODES.items(), free_ports(len(MODES)), strict=True):
             say(f"a site with tracing {mode.replace('_', ' ')}")
             sites[mode] = held.enter_context(_site(mode, trace, port, root, environment))
-        say("a first turn of each, which does not count")
+        say("a first turn of each cloud, which does not count")
         for site in sites.values():
             _turn(site, options)
             _forget(site)
@@ -115,7 +116,7 @@ def _site(mode: str, trace: Mapping[str, Any], port: int, root: Path, environmen
         settings = site_settings(cloud.state, name)
         target = Target(settings.url("identity", "/v3"), settings.secrets["admin"], name, lambda: pids(cloud.state))
         await_answers(target, lambda: None, UP_TIMEOUT_S)
-        # As clients do it: through the gateway, where recording begins.
+        # Clients must use the gateway, where recording begins.
         api = Api(settings.public_url("identity", "/v3"), settings.secrets["admin"])
         api.sign_in()
         yield _Site(cloud.state, api, workload.prepare(api), [], [], [])
@@ -171,5 +172,5 @@ def _report(sites: Mapping[str, _Site], options: TraceOptions) -> dict[str, Any]
 
 
 def _ratio(above: list[float], below: list[float]) -> float:
-    """Return the median of the ratios of turns of the same round."""
+    """Return the median, over all rounds, of the ratio of two clouds' values in the same round."""
     return round(statistics.median(one / other for one, other in zip(above, below, strict=True)), 4)

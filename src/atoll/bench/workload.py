@@ -1,4 +1,4 @@
-"""The load on a measured deployment: clients boot servers, one by one and many at once, and delete them."""
+"""The load on a measured deployment: clients boot servers, one after the other or many at once, and delete them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Leaks:
         return bool(self.servers or self.ports or self.allocations)
 
     def to_json(self) -> dict[str, int]:
-        """Return the counts by their names in reports."""
+        """Return the counts by their names in reports, ready for `json.dumps`."""
         return {f"leaked_{name}": count for name, count in asdict(self).items()}
 
 
@@ -128,7 +128,7 @@ def boot_one(api: Api, tenancy: Tenancy, times: int) -> list[float]:
     Args:
         api: a client that is signed in.
         tenancy: the result of `prepare`.
-        times: the number of measured boots; one more precedes them, to fill caches and open connections.
+        times: the number of measured boots; a boot that is not measured precedes them, to fill caches and open connections.
 
     Returns:
         The durations of the boots in seconds.
@@ -175,7 +175,7 @@ class _Watcher:
         """Block until a server is ACTIVE.
 
         Raises:
-            AtollError: `bench.failed`: any server went to ERROR, or this one took too long.
+            AtollError: `bench.failed`: any server went to ERROR, or this server took too long.
         """
         with self._changed:
             known = self._changed.wait_for(lambda: server in self._active or self._failure, BOOT_TIMEOUT_S)
@@ -221,7 +221,7 @@ def delete_all(api: Api, at_once: int) -> None:
 
 
 def leaks(api: Api, patience_s: float = 30.0) -> Leaks:
-    """Count and return the resources on a deployment that should be empty.
+    """Count and return the resources of a deployment after everything was deleted.
 
     Args:
         api: a client that is signed in as an administrator.

@@ -36,7 +36,7 @@ def workspace(say: Say) -> Iterator[Path]:
     Args:
         say: called with a line when the clean-up begins.
     """
-    adopt_orphans()  # daemons that leave their parents become children of this process, where they are found
+    adopt_orphans()  # daemons that leave their parents become children of this process, so that the clean-up finds them
     before = set(family([os.getpid()]))
     root = Path(tempfile.mkdtemp(prefix="atoll-bench-"))
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -101,13 +101,13 @@ def free_ports(count: int, step: int = PORT_STEP, first: int = _FIRST_PORT) -> l
         if all(_is_free(port) for port in range(base, base + step)):
             bases.append(base)
     if len(bases) < count:
-        raise failed(f"there are no {count * step} free ports between {first} and {_LAST_PORT} on {HOST}")
+        raise failed(f"too few ports between {first} and {_LAST_PORT} are free on {HOST}: expected {count} times {step} ports in a row")
     return bases
 
 
 def _is_free(port: int) -> bool:
     with socket.socket() as trial:
-        # Servers bind in this way too: a port with connections in TIME_WAIT is free.
+        # Servers bind with this option too, so a port with connections in TIME_WAIT counts as free.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((HOST, port))

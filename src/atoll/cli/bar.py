@@ -1,4 +1,4 @@
-"""Progress of one long operation whose amount of work is known: a bar on a terminal, plain lines elsewhere, on standard error."""
+"""The progress of one long operation whose amount of work is known, on standard error: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Bar:
     """A bar for an operation of several steps, which appears after `PATIENCE_S` seconds.
 
     Args:
-        console: console for the output; `None` means standard error.
-        clock: returns monotonic seconds.
+        console: the console for the output; `None` means standard error.
+        clock: returns the time in monotonic seconds.
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:

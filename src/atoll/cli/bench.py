@@ -30,7 +30,7 @@ _COUNT = click.IntRange(min=1)
 
 
 class _Experiments(Group):
-    """A group of commands that leave nothing behind when they are interrupted."""
+    """A group of commands that leave nothing behind if they are interrupted."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -38,7 +38,7 @@ class _Experiments(Group):
         except KeyboardInterrupt:
             from atoll.cli.main import INTERRUPTED
 
-            click.echo("error: interrupted\nhint: nothing of the experiment is left", err=True)
+            click.echo("error: interrupted\nhint: all processes and files of the experiment were removed", err=True)
             return INTERRUPTED
 
 
@@ -54,17 +54,17 @@ def command() -> None:
 @verb("site", "atoll bench site --sites 3\natoll bench site --sites 3 --against standard --json")
 @click.option("--sites", type=_COUNT, default=1, show_default=True, help="Number of sites, which start one after the other.")
 @click.option("--against", type=click.Choice(["standard"]), help="Measure the usual deployment too: MariaDB, RabbitMQ, gunicorn.")
-@click.option("--servers", type=_COUNT, default=30, show_default=True, help="Number of servers to boot at full speed.")
-@click.option("--at-once", type=_COUNT, default=10, show_default=True, help="Number of them that boot at the same time.")
+@click.option("--servers", type=_COUNT, default=30, show_default=True, help="Number of servers to boot as fast as possible.")
+@click.option("--at-once", type=_COUNT, default=10, show_default=True, help="Number of these servers that boot at the same time.")
 @click.option("--boots", type=_COUNT, default=7, show_default=True, help="Number of servers to boot one by one.")
-@click.option("--settle", type=_SECONDS, default=20, show_default=True, help="Seconds of rest before the idle site is measured.")
+@click.option("--settle", type=_SECONDS, default=20, show_default=True, help="Seconds to wait before the idle site is measured.")
 @click.option("--idle", type=_SECONDS, default=30, show_default=True, help="Seconds for which the idle site is measured.")
 @click.option("--fresh-templates", is_flag=True, help="Also measure a start without schema templates.")
 @json_option
 def site(*, as_json: bool, against: str | None, settle: float, idle: float, **counts: Any) -> None:
     """Measure the costs of sites: time to start, memory, boots of servers, idle processor time.
 
-    With --json, the last line is one JSON object. The numbers are steady on a quiet machine; ratios vary least.
+    With --json, the last line is one JSON object. On an otherwise idle machine the values hardly vary; ratios vary least.
     """
     from atoll.bench import standard
     from atoll.bench.report import ratios
@@ -93,7 +93,7 @@ def site(*, as_json: bool, against: str | None, settle: float, idle: float, **co
 def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
     """Create, list and delete resources with many clients at once, and count errors.
 
-    The exit code is 1 if an API answered with an internal error, a database was locked, or a resource was left over.
+    The exit code is 1 if an API answered with an internal error, a database was locked, or a resource was not deleted.
     """
     from atoll.bench.churn import ChurnOptions, run
     from atoll.bench.measure import failed

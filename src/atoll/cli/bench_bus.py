@@ -15,7 +15,7 @@ from atoll.cli.verb import json_option, verb
 
 
 class _Sizes(click.ParamType[tuple[int, ...]]):
-    """Numbers of clients, with commas between them."""
+    """Numbers of clients, separated by commas."""
 
     name = "N,N,…"
 
@@ -28,7 +28,7 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers such as 1,10,100", param, ctx)
         if min(sizes) < 1 or len(set(sizes)) < len(sizes):
-            self.fail(f"{value!r}: each number is to be at least 1, and different", param, ctx)
+            self.fail(f"{value!r}: expected different numbers, each at least 1", param, ctx)
         return sizes
 
 
@@ -37,15 +37,15 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
 @verb("bus", "atoll bench bus\natoll bench bus --clients 1,100 --rounds 1 --against none --json")
-@click.option("--clients", type=_Sizes(), default="1,10,100,1000", show_default=True, help="Numbers of clients to measure with.")
+@click.option("--clients", type=_Sizes(), default="1,10,100,1000", show_default=True, help="Numbers of clients, each of which is measured.")
 @click.option("--rounds", type=_COUNT, default=3, show_default=True, help="Number of repetitions; the report has medians.")
-@click.option("--seconds", type=_ABOVE_ZERO, default=3, show_default=True, help="Seconds for calls, and again for casts.")
+@click.option("--seconds", type=_ABOVE_ZERO, default=3, show_default=True, help="Seconds for the calls, and as many for the casts.")
 @click.option("--against", type=click.Choice(["rabbit", "none"]), default="rabbit", show_default=True, help="Transport to compare with.")
 @json_option
 def bus(*, as_json: bool, clients: tuple[int, ...], rounds: int, seconds: float, against: str) -> None:
-    """Compare zenoh:// with rabbit://: times of calls and casts of 1 kB, memory and processor time.
+    """Compare the transports zenoh:// and rabbit://: the rates and times of calls and casts of 1 kB, memory, and processor time.
 
-    The same code uses both through oslo.messaging, in turns. With --json, the last line is one JSON object.
+    The same code uses both transports through oslo.messaging, in turns. With --json, the last line is one JSON object.
     """
     from atoll.bench.bus.broker import check_requirements
     from atoll.bench.bus.report import summary

@@ -20,10 +20,14 @@ _COUNT = click.IntRange(min=0)
 
 @verb("crashes", "atoll bench crashes --workflow boot\natoll bench crashes --sample 20 --seed 7 --json")
 @click.option("--workflow", "workflows", multiple=True, help="A workflow to test; by default all of them.")
-@click.option("--sample", type=_COUNT, default=0, show_default=True, help="Number of points to test, of all workflows; 0 means all points.")
+@click.option(
+    "--sample", type=_COUNT, default=0, show_default=True, help="Number of points to choose at random from all workflows; 0 means all."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random sample.")
 @click.option("--only", default="", help="Test only points whose names contain this text.")
-@click.option("--again", type=_COUNT, default=0, show_default=True, help="Number of second deaths after each, while the site recovers.")
+@click.option(
+    "--again", type=_COUNT, default=0, show_default=True, help="For each point, number of trials with a second death during the recovery."
+)
 @json_option
 def crashes(*, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int, only: str, again: int) -> int:  # noqa: PLR0913 - each is an option
     """Kill a process of a site at each point of a workflow, and check that it does no harm.
@@ -53,10 +57,10 @@ def crashes(*, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int
     for line in missed:
         say(f"never tried, {line}")
     if not as_json:
-        click.echo(f"{len(trials)} trials, {reached} with a death, {bad} not as they should be, {len(missed)} points never tried")
+        click.echo(f"{len(trials)} trials, {reached} with a death, {bad} with violations, {len(missed)} points never tried")
     if bad or missed:
-        message = f"{bad} of {len(trials)} trials are not as they should be, and {len(missed)} points were never tried"
-        raise failed(message, f"the same again: --seed {seed}")
+        message = f"{bad} of {len(trials)} trials left violations, and {len(missed)} points were never tried"
+        raise failed(message, f"to repeat the same trials: --seed {seed}")
     return 0
 
 

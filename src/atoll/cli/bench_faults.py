@@ -45,6 +45,6 @@ def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path |
                 click.echo(f"{name:15} {each}")
     sys.stdout.flush()
     if not outcome.ok:
-        counts = f"{len(outcome.violations)} things are not as they should be, {len(outcome.failures)} faults could not be done"
-        raise failed(counts, f"the same again: --seed {plan.seed}; with --keep DIR all that was found is kept")
+        counts = f"{len(outcome.violations)} violations are left, and {len(outcome.failures)} faults could not be injected or undone"
+        raise failed(counts, f"to repeat the same run: --seed {plan.seed}; with --keep DIR, its logs and findings are kept")
     return 0

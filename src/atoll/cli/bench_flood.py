@@ -15,19 +15,19 @@ _COUNT = click.IntRange(min=1)
 _SITES = click.IntRange(min=2)
 
 KEYS = {
-    "attacked_p50_ratio": "median at a site that is attacked, against the same when it is not",
-    "attacked_p99_ratio": "99th percentile there",
-    "others_p50_ratio": "median at the other sites meanwhile",
-    "others_p99_ratio": "99th percentile there",
-    "each_p50_ratio": "median when each site is attacked",
-    "each_p99_ratio": "99th percentile then",
-    "calm_p50_ms": "median when none is, ms",
-    "calm_p99_ms": "99th percentile then, ms",
+    "attacked_p50_ratio": "median latency at the attacked site, divided by that without an attack",
+    "attacked_p99_ratio": "99th percentile at the attacked site, likewise",
+    "others_p50_ratio": "median latency at the other sites, likewise",
+    "others_p99_ratio": "99th percentile at the other sites, likewise",
+    "each_p50_ratio": "median latency while all sites are attacked, likewise",
+    "each_p99_ratio": "99th percentile while all sites are attacked, likewise",
+    "calm_p50_ms": "median latency without an attack, ms",
+    "calm_p99_ms": "99th percentile without an attack, ms",
     "honest_failures": "honest requests that failed during attacks",
     "rubbish_requests": "requests of the attacker",
-    "slow_connections": "connections that the attacker held at a site, at most",
+    "slow_connections": "greatest number of connections that the attacker held at a site",
 }
-"""Descriptions of the numbers, in the order of the table."""
+"""Descriptions of the measured values by their names in the JSON, in the order of the table."""
 
 
 @verb("flood", "atoll bench flood\natoll bench flood --rounds 1 --seconds 10 --json")

@@ -19,16 +19,16 @@ _COUNT = click.IntRange(min=1)
 _SECONDS = click.FloatRange(min=0.1)
 
 BOOTS = {
-    "request_to_http_s": "from the request to the first answer by HTTP, s",
-    "control_plane_s": "of it until the server is ACTIVE, s",
-    "guest_s": "and from then on, s",
+    "request_to_http_s": "time from the request to the guest's first HTTP answer, s",
+    "control_plane_s": "time from the request until the server is ACTIVE, s",
+    "guest_s": "time from ACTIVE to the first HTTP answer, s",
     "switch_us_per_packet": "processor time of the switch for a packet, µs",
-    "data_plane_mb": "memory of a site that runs guests, more than of one that doesn't, MB",
+    "data_plane_mb": "memory that a site needs more if it can run guests, MB",
 }
-"""Descriptions of the numbers, in the order of the table."""
+"""Descriptions of the measured values by their names in the JSON, in the order of the table."""
 
 TRAFFIC = {"gbit_s": "TCP, Gbit/s", "udp_gbit_s": "UDP of 1400 bytes, Gbit/s", "packets_s": "UDP of 64 bytes, packets/s"}
-"""Descriptions of the numbers of each data path."""
+"""Descriptions of the values that are measured on each data path, by their names in the JSON."""
 
 PATHS = {"": "GUESTS", "ports": "PORTS", "bridge": "BRIDGE", "veth": "VETH"}
 

@@ -14,7 +14,7 @@ from atoll.cli.verb import json_option, verb
 
 
 class _RoundTrips(click.ParamType[tuple[int, ...]]):
-    """Round-trip times, with commas between them."""
+    """Round-trip times, separated by commas."""
 
     name = "MS,MS,…"
 
@@ -34,9 +34,10 @@ class _RoundTrips(click.ParamType[tuple[int, ...]]):
 @click.option("--seconds", type=click.FloatRange(min=1), default=8, show_default=True, help="Seconds for each engine and round trip.")
 @json_option
 def stores(*, as_json: bool, rtt: tuple[int, ...], rounds: int, seconds: float) -> None:
-    """Compare engines of databases: SQLite, and Redis with a replica at the site (docs/stores.md).
+    """Compare database engines: SQLite, and Redis with a replica at the site (docs/stores.md).
 
-    The same code uses both through SQLAlchemy, in turns, with one writer and with 16. With --json, the last line is one JSON object.
+    The same code uses both engines through SQLAlchemy, in turns, with one writer and with 16. With --json, the last line is one JSON
+    object.
     """
     from atoll.bench.stores.experiment import StoreOptions, run
     from atoll.bench.stores.redis_server import check_requirements

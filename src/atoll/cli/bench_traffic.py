@@ -19,20 +19,23 @@ def _numbers(text: str, option: str, least: float) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < least or len(set(numbers)) < len(numbers):
-        raise click.BadParameter(f"expected different numbers with commas, such as 1,10,100, got {text}", param_hint=option)
+        raise click.BadParameter(f"expected different numbers separated by commas, such as 1,10,100, got {text}", param_hint=option)
     return tuple(sorted(numbers))
 
 
 @verb("traffic", "atoll bench traffic --json\natoll bench traffic --rtt 0,100 --guests 1,10,100,1000 --repeats 5")
 @click.option("--rtt", default="0,20,50,100,200", show_default=True, help="Round trips to the compute site, in milliseconds.")
-@click.option("--guests", default="1,10", show_default=True, help="Numbers of guests of the host whose periodic task is measured.")
-@click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="How often each operation is measured.")
+@click.option("--guests", default="1,10", show_default=True, help="Numbers of guests with which the host's periodic task is measured.")
+@click.option(
+    "--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="Number of times that each operation is measured."
+)
 @json_option
 def traffic(*, as_json: bool, rtt: str, guests: str, repeats: int) -> None:
-    """Count calls, messages, statements and bytes of operations, with upstream's own traffic and with the reduced one.
+    """Count calls, messages, statements and bytes of operations, with upstream's own control traffic and with Atoll's reduced traffic.
 
-    Both clouds run at the same time, and are measured in turns. The counts are from traces (`atoll trace`). On a compute site, the slope of
-    the latency over the round trip is the number of sequential round trips. It needs root, since its clients are in the clouds' networks.
+    Two clouds run at the same time, and are measured in turns. The counts are from traces (`atoll trace`). At a compute site, the slope of
+    the latency over the round trip is the number of sequential round trips. The command needs root, because its clients enter the clouds'
+    networks.
     """
     from atoll.bench.traffic.experiment import TrafficOptions, run
     from atoll.bench.workspace import workspace

@@ -21,7 +21,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the userspace emulator's random losses.")
 @json_option
 def wan(*, as_json: bool, packets: int, seconds: float, cuts: int, seed: int) -> None:
-    """Compare the properties of emulated links with the measurements of ping and iperf3, for every emulator of this machine.
+    """Compare the properties of emulated links with those that ping and iperf3 measure, for every emulator that this machine supports.
 
     Round trips are 0, 1, 20, 100 and 300 ms, losses 0, 1 and 5 %, rates 10, 100 and 1000 Mbit/s. The throughput of an unlimited link and
     the time of a cut with packets in transit are measured too. With --json, the last line is one JSON object.

@@ -44,7 +44,9 @@ class _Verbs(Group):
         except KeyboardInterrupt:
             from atoll.cli.main import INTERRUPTED
 
-            click.echo("error: interrupted\nhint: the same `apply` goes on where it stopped; nothing is left of other commands", err=True)
+            click.echo(
+                "error: interrupted\nhint: the same `apply` continues where it stopped; other commands leave nothing behind", err=True
+            )
             return INTERRUPTED
 
 
@@ -59,8 +61,8 @@ class _Verbs(Group):
 def command() -> None:
     """Make virtual machines from a base and a small overlay.
 
-    A base is an image of a generic guest: its disk and, optionally, the memory and devices of the stopped guest. An overlay holds what
-    another guest has and the base lacks. Base and overlay together make a launch image, which can be the base of further overlays.
+    A base is an image of a generic guest: its disk and, optionally, the memory and devices of the stopped guest. An overlay holds the data
+    of another guest that the base lacks. Base and overlay together make a launch image, which can be the base of further overlays.
     """
 
 
@@ -87,14 +89,14 @@ _trust = click.option("--trust", type=_FILE, multiple=True, metavar="PEM", help=
 def base(target: Path, cpu: str | None, machine: str | None, *, as_json: bool, **files: Path | None) -> None:
     """Make the base TARGET, a directory, from the files of a stopped guest.
 
-    The files are copied, and holes stay holes. The digest that is printed identifies the base by its content: the same files make the same
-    base everywhere. Memory needs --cpu.
+    The files are copied with their holes. The printed digest identifies the base by its content: the same files make the same base
+    everywhere. --memory needs --cpu.
     """
     from atoll.cloudlet.base import make_base
 
     parts = _given(files)
     if (cpu is None) == ("memory" in parts):
-        raise click.UsageError("expected --cpu with --memory, and only with it")
+        raise click.UsageError("--cpu and --memory belong together: expected both or neither")
     with Bar() as bar:
         description = make_base(parts, target, cpu or "", machine or "", bar)
     if as_json:
@@ -107,15 +109,17 @@ def base(target: Path, cpu: str | None, machine: str | None, *, as_json: bool, *
 @click.option("--base", "base_", type=_DIRECTORY, required=True, metavar="DIR", help="The base, or a launch image.")
 @_parts
 @click.option("--key", type=_FILE, required=True, metavar="PEM", help="The private key that signs: Ed25519, or P-256 such as a site's.")
-@click.option("--level", type=click.IntRange(1, 19), default=2, show_default=True, help="zstd's level; 19 for slow links and much time.")
+@click.option(
+    "--level", type=click.IntRange(1, 19), default=2, show_default=True, help="Level of compression; 19 is slow but makes small overlays."
+)
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Number of processes. [default: one per processor]")
 @json_option
 @click.argument("target", type=_FILE)
 def overlay(*, target: Path, base_: Path, key: Path, as_json: bool, **given: Any) -> None:
-    """Write the overlay TARGET: what a stopped guest has and a base lacks.
+    """Write the overlay TARGET: the pages of a stopped guest that a base lacks.
 
-    Each page of 4 KiB is sent once, and not at all if it is zeros or the base has it in its disk or memory. The rest is compressed and
-    signed. The files must not change meanwhile.
+    The overlay contains each page of 4 KiB once. It contains no page of zeros, and no page that the base has in its disk or memory. The
+    pages are compressed, and the overlay is signed. The files must not change meanwhile.
     """
     from atoll.cloudlet.encode import Task, make_overlay
     from atoll.cloudlet.keys import read_signing_key
@@ -123,7 +127,7 @@ def overlay(*, target: Path, base_: Path, key: Path, as_json: bool, **given: Any
 
     jobs, parts = given.pop("jobs"), _given({name: given.pop(name) for name in ("disk", "memory", "device")})
     if given["cpu"] is not None and "memory" not in parts:
-        raise click.UsageError("expected --cpu only with --memory")
+        raise click.UsageError("--cpu is given without --memory: expected both or neither")
     task = Task(base_, parts, target, **given)
     signer = read_signing_key(key)
     with Workers(jobs or suitable(task.parts.values())) as workers, Bar() as bar:
@@ -137,7 +141,7 @@ def overlay(*, target: Path, base_: Path, key: Path, as_json: bool, **given: Any
 
 @verb("verify", "atoll cloudlet verify app.overlay --trust public.pem\natoll cloudlet verify debian")
 @_trust
-@click.option("--base", "base_", type=_DIRECTORY, metavar="DIR", help="Check too that the overlay belongs to this base.")
+@click.option("--base", "base_", type=_DIRECTORY, metavar="DIR", help="Also check that the overlay was made for this base.")
 @json_option
 @click.argument("name", metavar="OVERLAY|IMAGE")
 def verify(name: str, trust: tuple[Path, ...], base_: Path | None, *, as_json: bool) -> None:
@@ -165,7 +169,7 @@ def verify(name: str, trust: tuple[Path, ...], base_: Path | None, *, as_json: b
         print_json(counted | {"result": _described(header.result)})
     else:
         right = "its segment is" if header.segments == 1 else f"all {header.segments} segments are"
-        click.echo(f"{name}: a trusted key signed it, and {right} right; for base {header.base.hex()[:16]}")
+        click.echo(f"{name}: a trusted key signed this overlay, and {right} right; for base {header.base.hex()[:16]}")
 
 
 @verb(
@@ -176,8 +180,8 @@ def verify(name: str, trust: tuple[Path, ...], base_: Path | None, *, as_json: b
 )
 @click.option("--base", "base_", type=_DIRECTORY, required=True, metavar="DIR", help="The overlay's base.")
 @_trust
-@click.option("--cpu", metavar="MODEL", help="The CPU model that this machine offers: refuse memory of another one.")
-@click.option("--cache", type=_DIRECTORY, metavar="DIR", help="Make the image in this cache, if it is not there yet, instead of TARGET.")
+@click.option("--cpu", metavar="MODEL", help="The CPU model of this machine; memory of another model is refused.")
+@click.option("--cache", type=_DIRECTORY, metavar="DIR", help="Make the image in this cache instead of TARGET, unless the cache has it.")
 @click.option("--limit", type=_Size(min=0, min_open=True), default=20, show_default=True, metavar="GIB", help="Largest size of the cache.")
 @json_option
 @click.argument("overlay", metavar="OVERLAY")
@@ -185,8 +189,9 @@ def verify(name: str, trust: tuple[Path, ...], base_: Path | None, *, as_json: b
 def apply(*, overlay: str, trust: tuple[Path, ...], cpu: str | None, as_json: bool, **places: Any) -> None:
     """Make the launch image TARGET from a base and OVERLAY, while the overlay arrives.
 
-    OVERLAY is a file, an http or https URL, or `-` for standard input. If the transfer is cut, the same command goes on where it stopped.
-    With --cache instead of TARGET, the image has its digest as its name, and the least recently used images leave if there is no room.
+    OVERLAY is a file, an http or https URL, or `-` for standard input. If the transfer is interrupted, the same command continues where it
+    stopped. With --cache instead of TARGET, the image's name is its digest, and the least recently used images are deleted if the cache is
+    full.
     """
     if (places["target"] is None) == (places["cache"] is None):
         raise click.UsageError("expected either TARGET or --cache DIR")
@@ -209,7 +214,7 @@ for _each in (base, overlay, verify, apply, upload, cloudlet_find.command):
 
 
 def _given(files: Mapping[str, Path | None]) -> dict[str, Path]:
-    """Return the files that are given, and refuse disks that are not raw."""
+    """Return the files that the options name, by part; refuse disks that are not raw."""
     parts = {name: path for name, path in files.items() if path is not None}
     if not parts:
         raise click.UsageError("expected --disk, --memory or --device")
@@ -229,15 +234,15 @@ def _header(source: Source, trust: Sequence[Path]) -> Header:
     from atoll.cloudlet.keys import read_trusted_key
 
     if not trust:
-        raise click.UsageError("an overlay needs --trust PEM, the key of its maker")
+        raise click.UsageError("an overlay needs --trust PEM, the key of the overlay's maker")
     return read_header(source.read, [read_trusted_key(path) for path in trust], source.name)
 
 
 def _make(source: Source, header: Header, bar: Bar, **places: Any) -> tuple[Path, int | None]:
-    """Make a launch image; return its directory and the number of resumed segments, `None` if a cache had the image.
+    """Make a launch image; return its directory and the number of resumed segments, which is `None` if a cache had the image.
 
     Args:
-        source: the overlay, behind its header.
+        source: the overlay, read up to the end of its header.
         header: the overlay's header.
         bar: shows the progress.
         places: the base, the target or else the cache, and the cache's limit in GiB.

@@ -22,9 +22,9 @@ class _Address(click.ParamType[IPv4Address | IPv6Address]):
         if isinstance(value, IPv4Address | IPv6Address):
             return value
         try:
-            return ip_address("" if "%" in value else value)  # a zone has a meaning on the device alone
+            return ip_address("" if "%" in value else value)  # refuse an IPv6 zone, which means something only on the device itself
         except ValueError:
-            self.fail(f"{value} is no IPv4 or IPv6 address.", param, ctx)
+            self.fail(f"{value} is not an IPv4 or IPv6 address.", param, ctx)
 
 
 def _complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -43,10 +43,10 @@ def _complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: st
 )
 @json_option
 def command(cloud: str | None, device: IPv4Address | IPv6Address | None, overlay: UUID | None, *, as_json: bool) -> None:
-    """Print the site that is nearest to a device and takes another server.
+    """Print the site that is nearest to a device and has room for another server.
 
-    The site's gateway that the credentials name is asked (CAMARA Simple Edge Discovery). Only a role that the operator names asks about
-    other devices, by --device; with that role, --device is needed.
+    The command asks the gateway that the credentials name (CAMARA Simple Edge Discovery). Only users with a role that the operator names
+    may ask about another device; they must give --device.
     """
     from atoll.cloudlet.find import find
 

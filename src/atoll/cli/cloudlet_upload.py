@@ -26,7 +26,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "atoll exec paris -- atoll cloudlet upload debian --name debian-base --visibility public",
 )
 @click.option("--name", help="The image's name. [default: that of the directory or file]")
-@click.option("--trust", type=_FILE, multiple=True, metavar="PEM", help="The key of the overlay's maker, or several of which one is.")
+@click.option(
+    "--trust", type=_FILE, multiple=True, metavar="PEM", help="The key of the overlay's maker; repeatable, if you trust several keys."
+)
 @click.option("--visibility", type=click.Choice(["private", "shared", "community", "public"]), help="Who can use it. [default: Glance's]")
 @click.option("--min-ram", type=click.IntRange(min=0), metavar="MIB", help="Least memory of a server from the image.")
 @click.option("--keep", metavar="SITES", help="Sites that keep a copy, such as `everywhere` or `paris,lyon` (the property atoll_keep).")
@@ -36,16 +38,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json: bool, **wish: Any) -> None:
     """Upload a base or an overlay to Glance, with the properties by which sites start servers from it.
 
-    BASE is the directory of a base. OVERLAY is a file; it needs --trust, and is verified to the last bit first. Both must be of a disk
-    alone. Nothing is uploaded that your project has already. `openstack server create --image NAME` then starts a server from the overlay,
-    at a site that has the base too.
+    BASE is the directory of a base. OVERLAY is a file, which needs --trust and is verified completely first. Both must consist of a disk
+    alone. If your project has the image already, nothing is uploaded. `openstack server create --image NAME` then starts a server from the
+    overlay, at a site that has the base too.
     """
     from atoll.cloudlet.keys import read_trusted_key
     from atoll.cloudlet.upload import Uploads, Wish
 
     is_base = path.is_dir()
     if is_base == bool(trust):
-        raise click.UsageError("an overlay needs --trust PEM, the key of its maker; a base takes none")
+        raise click.UsageError("an overlay needs --trust PEM, the key of the overlay's maker; a base needs no --trust")
     keys = [read_trusted_key(each) for each in trust]
     fields = {"visibility": wish["visibility"], "min_ram": wish["min_ram"], "atoll_keep": wish["keep"]}
     wanted = Wish(wish["name"] or path.resolve().name, {name: value for name, value in fields.items() if value is not None})
@@ -55,7 +57,7 @@ def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json
     if as_json:
         print_json({"image": found.id, "name": wanted.name, "uploaded": found.made, "properties": dict(found.properties)})
         return
-    click.echo(f"{found.id}  {wanted.name if found.made else 'there already'}")
+    click.echo(f"{found.id}  {wanted.name if found.made else 'was uploaded before'}")
     _hint(found)
 
 
@@ -64,14 +66,14 @@ def _hint(found: Uploaded) -> None:
     if key:
         click.echo(f"key: {key}", err=True)
     if base and "atoll_cloudlet_base_image" not in found.properties:
-        click.echo(f"note: no image that you can use is its base {base[:16]}: upload the base too", err=True)
+        click.echo(f"note: you can use no image with the overlay's base {base[:16]}: upload the base too", err=True)
 
 
 class _Checked:
-    """A proxy of openstacksdk whose requests raise the errors of their answers.
+    """A wrapper of a proxy of openstacksdk that raises an exception for each answer with an error status.
 
     Args:
-        proxy: the proxy.
+        proxy: the wrapped proxy.
     """
 
     def __init__(self, proxy: Any) -> None:
@@ -90,10 +92,10 @@ class _Checked:
 
 @contextmanager
 def _glance(cloud: str | None) -> Iterator[tuple[Glance, str]]:
-    """Yield a client of Glance and the user's project; errors of the client become one line.
+    """Yield a client of Glance and the id of the user's project.
 
     Raises:
-        AtollError: `cloudlet.upload`.
+        AtollError: `cloudlet.upload`: the token has no project, or a request failed; the message is one line.
     """
     import openstack
     from keystoneauth1.exceptions import ClientException
@@ -105,7 +107,7 @@ def _glance(cloud: str | None) -> Iterator[tuple[Glance, str]]:
         connection = openstack.connect(cloud=cloud)
         project = connection.current_project_id
         if project is None:
-            raise AtollError("cloudlet.upload", "the token is of no project: expected a cloud with a project", "`--os-cloud NAME`")
+            raise AtollError("cloudlet.upload", "the credentials name no project: expected a cloud with a project", "`--os-cloud NAME`")
         yield _Checked(connection.image), str(project)
     except (ClientException, SDKException) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

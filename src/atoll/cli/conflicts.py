@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """List resources that have the same name or id.
 
-    If two sites that were separated gave two resources the same name, both resources are kept. The one that was created first keeps the
-    name; the other one's name gets a suffix, which is the same at every site.
-    To solve the conflict, rename or delete one of them with the usual client.
+    If two sites gave two resources the same name while they were separated, both resources are kept. The resource that was created first
+    keeps the name; the name of the other one gets a suffix, which is the same at every site.
+    To solve the conflict, rename or delete one of the two with the usual client.
 
-    If different resources have the same id, no gateway copies, shares or changes any of them. Delete the wrong one.
+    If different resources have the same id, no gateway copies, shares or changes any of them. Delete the wrong resource.
     """
     from atoll.site.gateway_client import ask
 
@@ -35,7 +35,7 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
         return
     differing = found.get("differing", [])
     if not found["conflicts"] and not differing:
-        click.echo("no name is used twice, and no id is of different things")
+        click.echo("there are no conflicts: no two resources have the same name or id")
         return
     if found["conflicts"]:
         data_console().print(_names(found["conflicts"]))

@@ -18,9 +18,9 @@ from atoll.cli.verb import complete_site, verb
 def command(session: Session, site: str | None, server: str) -> None:
     """Attach the terminal to the serial console of a server.
 
-    SERVER is the name or id of a server anywhere in the cloud. All keys go to the guest, Ctrl-C too; Ctrl-] leaves. If the screen is
-    empty, press Enter. A serial console has one terminal at a time: a new one takes it over. Without a terminal, standard input goes to
-    the guest, and the guest's output to standard output, until the guest's end is closed.
+    SERVER is the name or id of a server anywhere in the cloud. All keys go to the guest, even Ctrl-C; Ctrl-] leaves the console. If the
+    screen is empty, press Enter. A serial console has one terminal at a time: a new terminal replaces the old one. If standard input is
+    not a terminal, it is sent to the guest, and the guest's output goes to standard output, until the guest closes the console.
     """
     from atoll.cli.terminal import attach
     from atoll.errors import AtollError
@@ -38,6 +38,6 @@ def command(session: Session, site: str | None, server: str) -> None:
     console = Consoles(settings).serial(server)
     where = f"{console.server} at {console.site}" if console.site else console.server
     if sys.stdin.isatty():
-        click.echo(f"on the console of {where}; Ctrl-] leaves", err=True)
+        click.echo(f"connected to the console of {where}; Ctrl-] leaves", err=True)
     why = attach(console.url)
-    click.echo(f"off the console of {where}{f': {plain(why)}' if why else ''}", err=True)
+    click.echo(f"disconnected from the console of {where}{f': {plain(why)}' if why else ''}", err=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from atoll.site.moves import Moved
 
 PLACES = ("sqlite", "start:redis", "start:mariadb", "start:postgresql", "redis://", "mysql+pymysql://", "postgresql+psycopg://")
-"""The beginnings of places, for completion."""
+"""The beginnings of the values that PLACE may have, for completion."""
 
 
 @group("database", "atoll database move paris start:mariadb\natoll database clean paris")
@@ -28,7 +28,7 @@ def command() -> None:
 
 
 def complete_place(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return completions for a place of databases."""
+    """Return completions for the argument PLACE."""
     return [CompletionItem(place, type="nospace" if place.endswith("/") else "plain") for place in PLACES if place.startswith(incomplete)]
 
 
@@ -78,7 +78,7 @@ def move(session: Session, /, site: str, place: str, *, as_json: bool, **said: A
 
 def _tell(session: Session, found: Moved, seconds: float) -> None:
     rows, tables = (sum(getattr(each, name) for each in found.databases.values()) for name in ("rows", "tables"))
-    click.echo(f"moved in {seconds:.1f} s: {found.site}, from {found.before} to {found.now}; {rows} rows of {tables} tables are the same")
+    click.echo(f"moved in {seconds:.1f} s: {found.site}, from {found.before} to {found.now}; {rows} rows of {tables} tables were compared")
     field = found.field if isinstance(found.field, str) else json.dumps(found.field)
     steps = {
         f"database: {field}": f"write this into the cloud's YAML, at {found.site}",
@@ -96,9 +96,9 @@ def _tell(session: Session, found: Moved, seconds: float) -> None:
 @click.argument("site", shell_complete=complete_site)
 @click.pass_obj
 def clean(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
-    """Delete the data that moves of a site have left at other places.
+    """Delete the old databases that earlier moves of a site have left.
 
-    The databases that the site uses stay. It is no error if there is nothing to delete.
+    The databases that the site uses now stay. It is no error if there is nothing to delete.
     """
     from atoll.cli.destroy import confirm
     from atoll.site.moves import clean as cleaned

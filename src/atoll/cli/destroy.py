@@ -30,7 +30,7 @@ def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
         click.echo("there is nothing to destroy")
         return
     if not yes:
-        names = ", ".join(sites or existing) or "what is left of it"
+        names = ", ".join(sites or existing) or "the remaining files"
         confirm(f"Delete {names} in {session.state.root} for good?")
     with Progress("destroying") as progress:
         gone = destroy(session.state, sites, progress.event)
@@ -45,5 +45,5 @@ def confirm(question: str) -> None:
         click.Abort: the answer is no.
     """
     if not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask: expected --yes")
+        raise click.UsageError("standard input is not a terminal, so nobody can confirm this: expected --yes")
     click.confirm(question, abort=True, err=True)

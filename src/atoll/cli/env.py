@@ -30,7 +30,7 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
         print_json(variables)
         return
     if site not in (None, settings.site):
-        click.echo(f"# {site} is a compute site of {settings.site}, whose administrator this is.")
+        click.echo(f"# {site} is a compute site of {settings.site}: these are the credentials of the administrator of {settings.site}.")
     cloud = applied_cloud(session.state)
     if cloud is not None and cloud.topology is not None:
         name = site or settings.site

@@ -10,7 +10,7 @@ from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, verb
 
 _AS_TYPED = {"allow_interspersed_args": False, "ignore_unknown_options": True}
-"""Settings that leave all arguments after the site to the program."""
+"""Settings of click with which all arguments after the site are passed to the program unchanged."""
 
 
 @verb(
@@ -31,7 +31,7 @@ def command(session: Session, site: str, program: tuple[str, ...]) -> None:
 
     words = program[1:] if program[0] == "--" else program
     if not words:
-        raise click.UsageError("there is nothing to run: expected a program and its arguments")
+        raise click.UsageError("no program is given: expected a program and its arguments")
     found = place(session.state, site)
     session.restore()
     found.replace(words, found.environment(os.environ))

@@ -1,4 +1,4 @@
-"""Functions that all experiments of `atoll bench` share."""
+"""Functions that all commands of `atoll bench` share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEADING_ASTRAY = ("OS_", "ATOLL_", "RABBITMQ_", "MYSQL_", "GUNICORN_")
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for an experiment's processes: the user's own, without variables of a cloud, a broker or a database."""
+    """Return the user's environment without variables that concern a cloud, a broker or a database, for an experiment's processes."""
     return {name: value for name, value in environment.items() if not name.startswith(_LEADING_ASTRAY)}
 
 
@@ -23,7 +23,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """Parse the value of `--sites`, and return the numbers of sites.
 
     Raises:
-        click.BadParameter: the text is no list of numbers with commas.
+        click.BadParameter: the text is not a list of numbers separated by commas.
     """
     try:
         sizes = tuple(int(part) for part in text.split(","))

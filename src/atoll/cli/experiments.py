@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Experiments(Group):
-    """A group of commands after whose interruption the finished cells are usable."""
+    """A group of commands that keep the finished cells of a run if they are interrupted."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -32,7 +32,7 @@ class _Experiments(Group):
         except KeyboardInterrupt:
             from atoll.cli.main import INTERRUPTED
 
-            hint = "no process is left, and finished cells are kept: the same command goes on with the others"
+            hint = "all processes have ended, and finished cells are kept: the same command continues with the other cells"
             click.echo(f"error: interrupted\nhint: {hint}", err=True)
             return INTERRUPTED
 
@@ -105,10 +105,10 @@ def _check(cells: Iterable[Cell]) -> None:
 @click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
 @click.option("--dry-run", is_flag=True, help="Only check FILE, and print the number of cells and an estimate of the time.")
 def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool) -> int:
-    """Run the experiment of FILE, or go on with its latest run if that is unfinished.
+    """Run the experiment of FILE, or continue its latest run if that is unfinished.
 
-    Lists in FILE are swept: every combination is a cell, and cells run in random order by the seed. A failed cell does not end the run; the
-    exit code is 1 then. Clients work in the networks of several sites, so this needs root.
+    Every combination of the items of lists in FILE is a cell. Cells run in an order that is random, but follows from the seed. A failed
+    cell does not end the run, but makes the exit code 1. The command needs root, because clients work in the networks of several sites.
     """
     from atoll.experiment import machine
     from atoll.experiment.document import read_experiment
@@ -151,7 +151,7 @@ def _execute(run: Run, *, again: bool) -> int:
     click.echo(str(run.directory))
     sys.stdout.flush()
     if outcome.failed:
-        hint = f"`atoll experiment show {run.name}` has the reasons, `--retry-failed` runs them again"
+        hint = f"`atoll experiment show {run.name}` shows the reasons; `--retry-failed` runs the failed cells again"
         raise AtollError("experiment.failed", f"{outcome.failed} of {len(run.cells)} cells failed, {outcome.done} are complete", hint)
     return 0
 
@@ -225,9 +225,10 @@ def show(run: str, *, as_json: bool) -> None:
 )
 @json_option
 def compare(first: str, second: str, confidence: float, *, as_json: bool) -> None:
-    """Tell in words which operations are slower, faster or fail otherwise in run B than in run A, beyond chance.
+    """Print the operations that are slower or faster, or fail more or less often, in run B than in run A, beyond chance.
 
-    Latencies are compared by ranks, over all repetitions of the same factors. Repetitions differ from each other too, and count for that.
+    Latencies are compared by ranks, over all repetitions of the same factors. Differences between repetitions of one run are taken into
+    account.
     """
     from atoll.experiment import compare as comparison
     from atoll.experiment.run import find
@@ -244,7 +245,7 @@ def compare(first: str, second: str, confidence: float, *, as_json: bool) -> Non
     quiet = sum(not each.differs for each in found)
     click.echo(f"{quiet} of {len(found)} compared operations show no difference at {confidence:g} %")
     if alone := len({*left} ^ {*right}):
-        click.echo(f"{alone} operations are in one of the runs only")
+        click.echo(f"{alone} operations are only in one of the runs")
 
 
 @verb(
@@ -252,7 +253,7 @@ def compare(first: str, second: str, confidence: float, *, as_json: bool) -> Non
 )
 @click.argument("run", metavar="RUN")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="The page to write.")
-@click.option("--against", metavar="RUN", help="An earlier run, whose differences from this one are told in words.")
+@click.option("--against", metavar="RUN", help="An earlier run; the page then also describes the differences from it.")
 def report(run: str, output: Path, against: str | None) -> None:
     """Write an HTML page about RUN that needs no network: plots of latencies, the table of all operations, cells and machine."""
     from atoll.experiment import report as page

@@ -41,7 +41,7 @@ VERBS = {
     "version": "atoll.cli.version",
     "completion": "atoll.cli.completion",
 }
-"""The module of each verb, whose `command` it is, in the order of the help page."""
+"""The module of each verb, whose attribute `command` is the verb, in the order of the help page."""
 
 EXIT_CODES = {
     0: "done",

@@ -36,9 +36,9 @@ _READABLE = click.Path(exists=True, path_type=Path)
 def build(session: Session, /, file: Path | None, upload: str | None, site: str | None, *, as_json: bool, **kernel: Path | None) -> None:
     """Build a small image that boots in seconds and shows its name.
 
-    Guests get their addresses by DHCP, and their names, SSH keys and user data from a config drive or the metadata service; a web page
-    at port 80 shows their names. The image is built once, from this machine's Debian packages and without root. Without FILE, it stays in
-    the cache directory. Without --kernel, it has this machine's kernel if that is Debian's; otherwise apt fetches Debian's cloud kernel
+    Guests get their addresses by DHCP, and their names, SSH keys and user data from a config drive or the metadata service. A web page at
+    port 80 shows a guest's name. The image is built once, from this machine's Debian packages and without root. Without FILE, it stays in
+    the cache directory. Without --kernel, it gets this machine's kernel, if that is Debian's; otherwise apt fetches Debian's cloud kernel
     the first time.
 
     --upload does nothing if the site has an image of that name with the same content.
@@ -47,7 +47,7 @@ def build(session: Session, /, file: Path | None, upload: str | None, site: str 
     from atoll.guest.image import copy
 
     if site is not None and upload is None:
-        raise click.UsageError("--site is the site to upload to: expected --upload NAME too")
+        raise click.UsageError("--site names the site to upload to: expected --upload NAME too")
     given = _given(**kernel)
     settings = _running(session, site) if upload is not None else None
     found = built(session.cache, given, _say)
@@ -61,7 +61,7 @@ def build(session: Session, /, file: Path | None, upload: str | None, site: str 
         return
     click.echo(str(path))
     if uploaded is not None and settings is not None:
-        click.echo(f"{'uploaded to' if uploaded.made else 'there already at'} {settings.site}: {upload}  {uploaded.id}")
+        click.echo(f"{'uploaded to' if uploaded.made else 'exists already at'} {settings.site}: {upload}  {uploaded.id}")
 
 
 command.add_command(build)
@@ -73,7 +73,7 @@ def _given(kernel: Path | None, modules: Path | None) -> Given | None:
     if kernel is None and modules is None:
         return None
     if kernel is None or modules is None:
-        raise click.UsageError("a kernel and its modules go together: expected both --kernel and --modules, or none")
+        raise click.UsageError("a kernel and its modules belong together: expected both --kernel and --modules, or neither")
     return Given(kernel, modules)
 
 

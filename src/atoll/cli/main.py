@@ -1,4 +1,4 @@
-"""The program `atoll`: errors become one line on standard error and an exit code."""
+"""The entry point of the program `atoll`, which turns errors into one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 def main() -> NoReturn:
     """Run the program with the arguments of the process, and exit."""
     find_system_programs()
-    # Files in the state directory are for their owner alone, also those that child processes write.
+    # Only the owner may read files in the state directory, including those that child processes write.
     sys.exit(run(sys.argv[1:], os.umask(0o077)))
 
 
@@ -77,7 +77,7 @@ def _report(error: Exception, session: Session) -> int:
             _print(_lower(error.format_message()), None, session)
             return FAILURE
         case click.Abort():
-            _print("interrupted", "operations that have begun go on: see `atoll status`", session)
+            _print("interrupted", "operations that have begun continue: see `atoll status`", session)
             return INTERRUPTED
         case OSError():
             # A full disk behind `>`, a closed terminal, or the cache; errors in the state directory are AtollErrors already.
@@ -85,7 +85,7 @@ def _report(error: Exception, session: Session) -> int:
             _print(f"{error.filename or 'standard output'}: {(error.strerror or str(error)).lower()}", hint, session)
             return FAILURE
     text = " ".join(str(error).split())[:300]
-    hint = "run it again with --traceback before the command, and report what that shows"
+    hint = "run the command again as `atoll --traceback …`, and report the output"
     _print(f"this is a bug in atoll: {type(error).__name__}: {text}", hint, session)
     return BUG
 
@@ -102,7 +102,7 @@ def _print(message: str, hint: str | None, session: Session) -> None:
     text = f"error: {session.spell(message)}\n"
     if hint:
         text += f"hint: {session.spell(hint)}\n"
-    # A name in the text may be another user's, or another machine's.
+    # Escape control characters, because another user or another machine may have chosen a name in the text.
     sys.stderr.write("\n".join(map(plain, text.split("\n"))))
 
 

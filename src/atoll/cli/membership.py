@@ -17,15 +17,17 @@ _at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="T
 
 @verb("invite", "atoll site invite nice\natoll site invite nice --at lyon --minutes 10 --json")
 @_at
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="Minutes until it expires.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), default=60, show_default=True, help="Minutes until the token expires."
+)
 @json_option
 @click.argument("name")
 @click.pass_obj
 def invite(session: Session, name: str, at: str | None, minutes: float, *, as_json: bool) -> None:
     """Print a token with which a site can join the cloud.
 
-    A site on another machine, or with another state directory, joins with this token. It is valid once, for a site of this name.
-    Anyone who has it can join: treat it like a password.
+    A site on another machine, or with another state directory, joins with this token. The token is valid once, for a site of this name.
+    Anyone who has the token can join: treat it like a password.
     """
     from atoll.site.gateway_client import ask_any
 
@@ -52,8 +54,8 @@ def join(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Create a site that joins the cloud that TOKEN names.
 
-    The site is brought up, and receives the cloud's users. From then on, all sites list one another's servers. TOKEN may be `-` for
-    standard input, which hides it from other users.
+    The site is brought up, and receives the cloud's users. From then on, all sites list one another's servers. If TOKEN is `-`, it is read
+    from standard input, which hides it from other users.
     """
     from atoll.cli.progress import Progress
     from atoll.site.joining import join as joined
@@ -77,9 +79,9 @@ def join(  # noqa: PLR0913 - each is an option
 @click.argument("site", metavar="SITE", shell_complete=complete_site)
 @click.pass_obj
 def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
-    """Remove a site from its cloud, in good order.
+    """Remove a site from its cloud while it runs.
 
-    The site keeps its data, and goes on as a cloud of its own. Its name can't be used again in the cloud that it has left.
+    The site keeps its data, and continues as a cloud of its own. Its name can't be used again in the cloud that it has left.
     """
     from atoll.cli.destroy import confirm
     from atoll.site.gateway_client import ask

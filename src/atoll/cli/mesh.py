@@ -35,7 +35,7 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
     if ahead_s := found["clock_ahead_s"]:
         way = "ahead of" if ahead_s > 0 else "behind"
         data_console().print(
-            f"The clock of {found['site']} is {abs(ahead_s):.1f} s {way} the other sites' clocks: set it right.", soft_wrap=True
+            f"The clock of {found['site']} is {abs(ahead_s):.1f} s {way} the other sites' clocks: correct it.", soft_wrap=True
         )
 
 

@@ -14,7 +14,7 @@ from atoll.errors import AtollError
 
 
 class _PassThrough(Verb):
-    """A verb with options of its own only before the client's arguments, which are passed on unchanged."""
+    """A verb that passes all arguments to OpenStack's client unchanged, except its own options, which come first."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         count = 0
@@ -52,7 +52,7 @@ def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> N
     settings = site_settings(state, site)
     if connect(state.root) is None:
         raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
-    # Beside the interpreter, without resolving links: that would lead out of the virtual environment.
+    # The client is beside the interpreter. Links are not resolved, because they lead out of the virtual environment.
     program = Path(sys.executable).with_name("openstack")
     if not program.exists():
         raise AtollError("cloud.not_found", f"{program} is missing: expected OpenStack's client beside atoll", "`make install`")

@@ -1,4 +1,4 @@
-"""Formats of tables, numbers and JSON on the terminal."""
+"""Functions that format tables, numbers and JSON for the terminal."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ STATE_STYLES = {
     "restarting": "yellow",
     "partial": "yellow",
 }
-"""Colours of states; the word alone carries the same information."""
+"""Colours of states. The word carries the same information, so that nobody depends on the colour."""
 
 _WIDE = 200  # columns of a table in a file or a pipe, where nothing may be cut off
 
 
 def plain(text: str) -> str:
-    """Return a text of others so that it can't command the terminal: with an escape in place of what is not printable.
+    """Return a text with escapes in place of characters that are not printable, so that it can't command the terminal.
 
-    Not printable are control characters, of which a terminal also takes U+0080 to U+009F for commands, and line breaks. Neither are
-    characters that can't be seen or that reverse the direction of the text after them, and halves of surrogate pairs.
+    This is for texts from untrusted sources. The replaced characters are control characters (including U+0080 to U+009F, which terminals
+    obey too), line breaks, invisible characters, characters that reverse the direction of the text, and halves of surrogate pairs.
     """
     return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 

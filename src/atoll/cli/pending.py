@@ -16,8 +16,8 @@ from atoll.cli.verb import complete_site, json_option, verb
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """List the operations that wait for other sites.
 
-    A change to a resource with copies at several sites reaches unreachable sites later, and so does the removal of copies that could be
-    created at some sites only. Each gateway retries the operations that it accepted until they are done.
+    If a resource has copies at several sites, a change reaches sites that are unreachable now later. So does the removal of copies, if a
+    new resource could be created only at some of its sites. Each gateway retries the operations that it accepted until they are done.
     """
     from atoll.site.gateway_client import ask
 

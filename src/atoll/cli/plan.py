@@ -24,9 +24,15 @@ _PERCENT = 100
     "atoll plan examples/plans/shops.yaml\natoll plan my-plan.yaml --seconds 60 --output my-cloud.yaml\natoll plan my-plan.yaml --json",
 )
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--seconds", type=Finite(min=0.1), default=60, show_default=True, help="Take the best plan found after so many seconds.")
 @click.option(
-    "--gap", type=Finite(min=0, max=100), default=0, show_default=True, help="Take a plan proven within so many % of the optimum."
+    "--seconds", type=Finite(min=0.1), default=60, show_default=True, help="Seconds to search; then the best plan found so far is taken."
+)
+@click.option(
+    "--gap",
+    type=Finite(min=0, max=100),
+    default=0,
+    show_default=True,
+    help="Stop at a plan that is proven to be at most this many % above the optimum.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the cloud, for `atoll up FILE`."
@@ -35,11 +41,11 @@ _PERCENT = 100
 @json_option
 @click.pass_obj
 def command(session: Session, /, file: Path, output: Path | None, *, force: bool, as_json: bool, **search: float) -> None:
-    """Decide which sites are full sites, and where images are.
+    """Decide which sites are full sites, and which sites keep images.
 
     The other sites are compute sites, each with a control site. FILE is YAML with sites, round trips, load, budgets, and the costs of
-    operations, from a table or from traces. HiGHS chooses the cheapest plan that keeps all bounds. The bounds that prevent a cheaper one,
-    and the price of moving one instance, are printed too.
+    operations, from a table or from traces. HiGHS chooses the cheapest plan that keeps all bounds. The command also prints the bounds that
+    prevent a cheaper plan, and the prices of plans in which one instance is moved.
     """
     from atoll.experiment.plan import planning
     from atoll.experiment.plan.document import read_plan
@@ -58,7 +64,10 @@ def command(session: Session, /, file: Path, output: Path | None, *, force: bool
 
 
 def _check_output(output: Path, plan: Path, *, force: bool) -> None:
-    """Refuse, before the search, to replace the plan itself, or without `force` any other file; devices and pipes replace nothing."""
+    """Check, before the search, that --output does not replace the plan itself or, without `force`, any other file.
+
+    A device or a pipe can be written to without replacing anything.
+    """
     from atoll.errors import AtollError
 
     if not output.is_file():
@@ -70,7 +79,7 @@ def _check_output(output: Path, plan: Path, *, force: bool) -> None:
 
 
 def _write(output: Path, text: str) -> None:
-    """Write a file whole or not at all, through links; devices and pipes get the text."""
+    """Write a text to a file, whole or not at all, or to a device or pipe; if the path is a link, write to the link's target."""
     from atoll.files import write_private
 
     if output.exists() and not output.is_file():
@@ -105,12 +114,12 @@ def _print(solved: Solved) -> None:
     click.echo()
     table = new_table("MOVE", "PRICE", "BREAKS", numbers=("PRICE",), wrapped=("BREAKS",))
     for move in _cheapest(solved):
-        table.add_row(move.text, f"{move.more:+.4g}", ", ".join(f"{each.bound} {each.subject}".strip() for each in move.breaks[:3]))
+        table.add_row(move.text, f"{move.extra_price:+.4g}", ", ".join(f"{each.bound} {each.subject}".strip() for each in move.breaks[:3]))
     data_console().print(table)
 
 
 def _quality(gap: float | None) -> str:
-    return "the time did not suffice to bound the optimum" if gap is None else f"at most {_PERCENT * gap:.2g} % above the optimum"
+    return "no bound of the optimum was found in time" if gap is None else f"at most {_PERCENT * gap:.2g} % above the optimum"
 
 
 def _sites(sites: list[dict[str, Any]]) -> Any:
@@ -130,7 +139,7 @@ def _sites(sites: list[dict[str, Any]]) -> Any:
 
 
 def _bindings(solved: Solved) -> list[str]:
-    """Return a line for each kind of bound and each move that it forbids; bounds of many sites often forbid one move together."""
+    """Return a line for each kind of bound and each move that it forbids, because the bounds of many sites often forbid the same move."""
     groups: dict[tuple[str, str], list[Any]] = {}
     for each in solved.binding:
         groups.setdefault((each.usage.bound, each.move.text), []).append(each)
@@ -139,15 +148,15 @@ def _bindings(solved: Solved) -> list[str]:
         subjects = [each.usage.subject for each in group if each.usage.subject]
         more = f" and {len(subjects) - 3} more" if len(subjects) > 3 else ""
         where = f" of {', '.join(subjects[:3])}{more}" if subjects else ""
-        lines.append(f"`{bound}`{where} binds: it forbids to {text}, {-group[0].move.more:.4g} an hour cheaper")
+        lines.append(f"`{bound}`{where} binds: it forbids to {text}, {-group[0].move.extra_price:.4g} an hour cheaper")
     if len(groups) > _SHOWN:
         lines.append(f"{len(groups) - _SHOWN} more bounds bind: --json has all")
     return lines
 
 
 def _cheapest(solved: Solved) -> list[Any]:
-    """Return, for each instance, the cheapest move that breaks no bound; otherwise the cheapest one."""
+    """Return, for each instance, the cheapest move that breaks no bound; if every move breaks one, the cheapest of all."""
     best: dict[str, Any] = {}
-    for move in sorted(solved.moves, key=lambda each: (bool(each.breaks), each.more)):
+    for move in sorted(solved.moves, key=lambda each: (bool(each.breaks), each.extra_price)):
         best.setdefault(move.instance, move)
     return list(best.values())[:_SHOWN]

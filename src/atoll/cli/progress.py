@@ -1,4 +1,4 @@
-"""Progress of operations that take more than a second."""
+"""The display of the progress of operations that take more than a second."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Progress:
     """A live list of processes on a terminal, plain lines elsewhere; both on standard error.
 
     Args:
-        title: name of the operation.
-        console: console for the output; `None` means standard error.
-        clock: returns monotonic seconds.
+        title: the name of the operation.
+        console: the console for the output; `None` means standard error.
+        clock: returns the time in monotonic seconds.
     """
 
     def __init__(self, title: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,7 +75,7 @@ class Progress:
                 self._tell(f"{event.process}: {_plain(state, event.seconds)}")
 
     def show(self) -> None:
-        """Start to show progress, when `PATIENCE_S` is over."""
+        """Start to show progress, because the operation has lasted longer than `PATIENCE_S`."""
         from rich.live import Live
 
         with self._lock:

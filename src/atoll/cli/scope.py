@@ -26,9 +26,9 @@ def command() -> None:
 @click.argument("scope")
 @click.pass_obj
 def explain(session: Session, scope: str, site: str | None, *, as_json: bool) -> None:
-    """Print the sites that the requests to each service would go to with SCOPE, in their order.
+    """Print, for each service, the sites to which requests with SCOPE would go, in their order.
 
-    Nothing is changed. An error shows its position in SCOPE.
+    The command changes nothing. If SCOPE is wrong, the error shows the position.
     """
     from atoll.gateway.scope.model import ScopeError
     from atoll.gateway.scope.parser import parse
@@ -61,4 +61,4 @@ def _print(found: dict[str, Any]) -> None:
     data_console().print(table)
     for site, seen in found["sites"].items():
         if not seen["reachable"]:
-            click.echo(f"{site} can't be reached from {found['here']} now")
+            click.echo(f"{site} can't be reached from {found['here']} at present")

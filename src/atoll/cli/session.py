@@ -1,4 +1,4 @@
-"""State that all verbs of one invocation share."""
+"""The state of one invocation of the program, which its verb and its error handler share."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Session:
 
     @property
     def program(self) -> str:
-        """The command by which the user reaches the same cloud: `atoll`, with its path and --state if necessary."""
+        """The command line by which the user reaches the same cloud: `atoll`, with its path and --state if necessary."""
         words = [_program()]
         if self.directory is not None:
             words += ["--state", str(self.directory)]
         return shlex.join(words)
 
     def restore(self) -> None:
-        """Restore the user's umask, for a program that replaces this one."""
+        """Restore the user's umask, because another program is about to replace this one."""
         if self.umask is not None:
             os.umask(self.umask)
 
     def spell(self, text: str) -> str:
-        """Return a text in which the commands between backticks can be copied and run as they are."""
+        """Return a text in which each command `atoll …` between backticks is replaced with `program`, so that it can be copied and run."""
         return text.replace("`atoll ", f"`{self.program} ")
 
 

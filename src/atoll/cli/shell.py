@@ -26,5 +26,5 @@ def command(session: Session, site: str, said: str | None) -> None:
     found = place(session.state, site)
     session.restore()
     if said is None and sys.stdin.isatty():
-        click.echo(f"inside {site}, with its administrator's credentials; `exit` leads back", err=True)
+        click.echo(f"this shell is inside {site}, with the credentials of its administrator; `exit` leaves it", err=True)
     found.replace(shell_command(os.environ, said), found.environment(os.environ))

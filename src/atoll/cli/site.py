@@ -1,4 +1,4 @@
-"""`atoll site`: operations on single sites while the others go on, and membership of the cloud."""
+"""`atoll site`: operations on single sites while the other sites keep running, and membership of the cloud."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """Stop, start, add, remove sites; join or leave a cloud.
 
-    The other sites go on. It is no error if a site is in the requested state already.
+    The other sites keep running. It is no error if a site is in the requested state already.
     """
 
 
@@ -37,7 +37,7 @@ _sites = click.argument("sites", nargs=-1, required=True, metavar="SITE...", she
 def start(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     """Start stopped or killed sites.
 
-    The sites come back with their data; the other sites do not change. A compute site needs a running control site.
+    The sites keep their data, and the other sites do not change. A compute site needs a running control site.
     """
     from atoll.cli.progress import Progress
     from atoll.site.operations import start as started
@@ -53,7 +53,7 @@ def start(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 @_sites
 @click.pass_obj
 def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
-    """Stop sites in good order, and keep their data.
+    """Stop the processes of sites one after the other, and keep their data.
 
     `atoll site start` starts them again. In a topology, the network of a stopped site still forwards packets.
     """
@@ -157,7 +157,7 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
 def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Remove sites from the cloud, and delete their data.
 
-    Their links are removed too. The last site can't be removed, nor a site whose links alone connect other sites.
+    The links of the sites are removed too. The last site can't be removed, and neither can a site without which others were not connected.
     """
     from atoll.cli.destroy import confirm
     from atoll.cli.progress import Progress

@@ -1,4 +1,4 @@
-"""Tables whose cells are shown as they are: no text from elsewhere commands the terminal or sets a style."""
+"""Tables that show their cells literally, so that no text from an untrusted source can command the terminal or set a style."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from atoll.cli.output import plain
 
 
 class Table(RichTable):
-    """A table of rich, in whose cells square brackets are brackets, and control characters are shown as escapes."""
+    """A table of the library rich that shows square brackets as they are, and control characters as escapes."""
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """Add a row; a cell that is to have a style of its own is made by `styled`."""
+        """Add a row. Use `styled` for a cell with a style of its own."""
         super().add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells), style=style, end_section=end_section)
 
 
@@ -23,6 +23,6 @@ def styled(text: str, style: str | None) -> Text:
 
     Args:
         text: the text of the cell.
-        style: the style; `None`: none.
+        style: the style; `None` means no style.
     """
     return Text(plain(text), style=style or "")

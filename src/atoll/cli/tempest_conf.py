@@ -30,7 +30,7 @@ def command(session: Session, site: str | None, *, create: bool) -> None:
     settings = site_settings(session.state, site)
     if connect(session.state.root) is None:
         raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
-    # Before this process enters the site's network, as a kernel may have to be fetched.
+    # Build the image before this process enters the site's network, because apt may have to fetch a kernel.
     guests = create and settings.hypervisor != "fake"
     image = build(session.cache, None, _say).path if guests else None
     wan.enter(session.state, applied_cloud(session.state), settings.site)

@@ -1,4 +1,4 @@
-"""Attachment of standard input and output to the WebSocket of a console."""
+"""Connects standard input and output with the WebSocket of a console."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def attach(url: str) -> str:
     """Send standard input to a console and write its output to standard output, until either side ends it.
 
     Args:
-        url: URL of the console's WebSocket.
+        url: the URL of the console's WebSocket.
 
     Returns:
-        The reason why the other side has ended it; empty if this side has.
+        The reason why the other side has closed the console; empty if the user has left it.
 
     Raises:
         AtollError: `console.unavailable`: the console can't be opened.
@@ -59,7 +59,7 @@ async def _attach(url: str) -> str:
 async def _carry(socket: aiohttp.ClientWebSocketResponse, typed: int, shown: int) -> str:
     loop = asyncio.get_running_loop()
     left = asyncio.Event()
-    # In a thread, as standard input may be a file, which an event loop can't wait for.
+    # Read standard input in a thread, because it may be a file, for which an event loop can't wait.
     threading.Thread(target=_read, args=(typed, socket, loop, left), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, left.set)
@@ -83,13 +83,13 @@ async def _show(socket: aiohttp.ClientWebSocketResponse, shown: int) -> str:
             while data:
                 data = data[os.write(shown, data) :]
         elif message.type is aiohttp.WSMsgType.CLOSE:
-            return str(message.extra or "it is closed")
+            return str(message.extra or "the console was closed")
         else:
-            return "the connection is lost"
+            return "the connection was lost"
 
 
 def _read(typed: int, socket: aiohttp.ClientWebSocketResponse, loop: asyncio.AbstractEventLoop, left: asyncio.Event) -> None:
-    """Send standard input, in a thread; each piece is sent before the next is read."""
+    """Send standard input to the console, piece by piece; the next piece is read when the last one was sent. This runs in a thread."""
     interactive = os.isatty(typed)
     with suppress(OSError, RuntimeError, aiohttp.ClientError):  # the connection is closed, or the loop ends
         while data := os.read(typed, _CHUNK):
@@ -100,7 +100,7 @@ def _read(typed: int, socket: aiohttp.ClientWebSocketResponse, loop: asyncio.Abs
                 break
         else:
             if not interactive:
-                return  # the whole input is sent; answers may still arrive
+                return  # the whole input was sent, but answers may still arrive
         loop.call_soon_threadsafe(left.set)
 
 
@@ -112,7 +112,7 @@ def _raw(typed: int) -> Iterator[None]:
         return
     before = termios.tcgetattr(typed)
     try:
-        tty.setraw(typed, termios.TCSADRAIN)  # keys that were typed before are for the guest too
+        tty.setraw(typed, termios.TCSADRAIN)  # keep keys that were typed before, because they are for the guest too
         yield
     finally:
         termios.tcsetattr(typed, termios.TCSADRAIN, before)

@@ -34,8 +34,8 @@ def command() -> None:
 def show(session: Session, file: Path | None, svg: Path | None, *, as_json: bool) -> None:
     """Draw the topology of FILE, or of the cloud as it was last described.
 
-    This prints a map, the round trip between every two sites in milliseconds, and the properties of each link. `atoll wan show` prints
-    the present properties.
+    The command prints a map, the round trip between every two sites in milliseconds, and the properties of each link. `atoll wan show`
+    prints the present properties.
     """
     from atoll.cloud import read_cloud
     from atoll.cloud.drawing import svg as drawn

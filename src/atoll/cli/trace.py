@@ -24,7 +24,7 @@ _AS_TYPED = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 @group("trace", "atoll trace run -- openstack server create …\natoll trace show latest --html trace.html")
 def command() -> None:
-    """Look at recorded requests, and at calls that could be saved.
+    """Show recorded requests, and the calls among them that could be saved.
 
     ID is the id of a trace, the beginning of one, `latest`, or a file of `atoll trace export`.
     """
@@ -47,7 +47,7 @@ _id = click.argument("trace", metavar="ID", shell_complete=complete_trace)
 
 
 @verb("list", "atoll trace list\natoll trace list --limit 100 --json")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, the latest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of traces, the latest first.")
 @json_option
 @click.pass_obj
 def list_(session: Session, limit: int, *, as_json: bool) -> None:
@@ -77,7 +77,9 @@ def _when(ns: int) -> str:
 
 
 @verb("show", "atoll trace show latest\natoll trace show 4bf92f --html trace.html\natoll trace show 4bf92f --json")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write one page that needs no network.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write an HTML page to FILE that needs no network."
+)
 @click.option("--all", "every", is_flag=True, help="Print all operations, not the 25 that took longest.")
 @json_option
 @_id
@@ -109,7 +111,7 @@ def _print(trace: Trace, table: Sequence[Operation], limit: int | None) -> None:
     click.echo(f"answered after {told['answered_ms']:.0f} ms, complete after {told['complete_ms']:.0f} ms; {told['spans']} spans: {calls}")
     click.echo(f"{told['duplicates']} calls are duplicates, {told['mergeable']} could be merged with others of their kind")
     if told["orphans"]:
-        click.echo(f"{told['orphans']} spans name a parent that no store has: the trace is not whole")
+        click.echo(f"the trace is not whole: the parents of {told['orphans']} spans are in no store")
     data_console().print(_operations(table[:limit]))
     if limit is not None and len(table) > limit:
         click.echo(f"… and {len(table) - limit} more: --all")
@@ -134,7 +136,7 @@ def _operations(table: Sequence[Operation]) -> Any:
 
 
 @verb("top", "atoll trace top\natoll trace top --limit 200 --json")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many of the latest traces.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Number of the latest traces to evaluate.")
 @json_option
 @click.pass_obj
 def top(session: Session, limit: int, *, as_json: bool) -> None:
@@ -202,9 +204,11 @@ def _difference(key: tuple[str, str, str], before: Operation | None, after: Oper
     type=click.Choice(("otlp", "chrome", "html")),
     default="otlp",
     show_default=True,
-    help="OTLP JSON; trace events for Perfetto and Chrome; a page.",
+    help="OTLP JSON; trace events for Perfetto and Chrome; an HTML page.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Where to; without it, to standard output.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to write. [default: standard output]"
+)
 @_id
 @click.pass_obj
 def export(session: Session, trace: str, kind: str, output: Path | None) -> None:
@@ -252,7 +256,7 @@ class _Milliseconds(click.ParamType[float]):
     metavar="SERVICE=SITE",
     help="Predict with SERVICE at another site: a service, or a part of Nova such as nova-compute.",
 )
-@click.option("--until", default="", metavar="NAME", help="Take the operation for complete with the last span whose name ends in NAME.")
+@click.option("--until", default="", metavar="NAME", help="The operation is complete with the last span whose name ends in NAME.")
 @json_option
 @_id
 @click.pass_obj
@@ -306,7 +310,7 @@ def run(session: Session, site: str | None, html: Path | None, program: tuple[st
 
     words = program[1:] if program[0] == "--" else program
     if not words:
-        raise click.UsageError("there is nothing to run: expected a program and its arguments")
+        raise click.UsageError("no program is given: expected a program and its arguments")
     trace, code = trace_run.run(session.state, site, words)
     found, _spans = traces.find(session.state, trace)
     if html is not None:

@@ -13,8 +13,8 @@ from atoll.cli.verb import verb
 def command(session: Session) -> None:
     """Print a systemd unit that starts the cloud with its machine.
 
-    The unit runs `atoll up` when the machine starts, as the present user, and `atoll down` before the machine stops. It waits for no other
-    site. If the start fails, it tries again every half minute. Guests that ran are started again.
+    The unit runs `atoll up` when the machine starts, as the present user, and `atoll down` before the machine stops. It does not wait for
+    other sites. If the start fails, the unit tries again every half minute. Guests that ran before are started again.
     """
     import os
     import pwd
@@ -29,7 +29,7 @@ def command(session: Session) -> None:
 
 
 def _program() -> list[str]:
-    """Return the words of this program, the first with its absolute path."""
+    """Return the command line of this program as words; the first is an absolute path."""
     import sys
     from pathlib import Path
 

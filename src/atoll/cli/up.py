@@ -25,7 +25,7 @@ def command(session: Session, file: Path | None) -> None:
     """Bring the cloud up, and wait until it answers.
 
     FILE describes the cloud in YAML. Without FILE, the cloud comes up as it was last described; the first time, it has one
-    site named `local`. Services that run and are unchanged go on; sites that FILE adds are started.
+    site named `local`. Running services that FILE does not change keep running; sites that FILE adds are started.
 
     Servers are real guests in QEMU, on OVN's networks, if both are installed and the user is root. With `compute: fake`, the servers of a
     site are records of Nova's fake driver, of which one machine holds thousands.
@@ -74,7 +74,7 @@ def _next_steps(program: str, cloud: Cloud) -> list[str]:
 
 
 def _about_servers(outcome: Outcome) -> list[str]:
-    """Return lines that say at which sites servers are real guests, and why not at others."""
+    """Return lines that name the sites where servers are real guests, and the reason why servers elsewhere are not."""
     sites = outcome.cloud.sites
     fake = [site.name for site in sites if not site.runs_guests]
     lines = []

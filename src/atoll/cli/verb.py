@@ -53,13 +53,13 @@ class Group(click.Group):
 
 
 class Finite(click.FloatRange):
-    """A number within bounds, which is finite: click takes `nan` for a number within any bounds."""
+    """A finite number within bounds. click itself accepts `nan` within any bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number that a text names."""
         number = super().convert(value, param, ctx)
         if not isfinite(number):
-            self.fail(f"{value} is no finite number", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
@@ -104,7 +104,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def complete_site(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return completions for the name of a site, from the names of directories, with few imports."""
+    """Return completions for the name of a site. They are names of directories, because reading the cloud would take many imports."""
     chosen = ctx.find_root().params.get("state")
     if chosen is None:
         from platformdirs import user_state_path

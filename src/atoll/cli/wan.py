@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from atoll.wan.client import Wan
 
 RTT_TOLERANCE_MS, RTT_TOLERANCE = 1.0, 0.02
-"""Tolerance of a round trip: one millisecond or two percent, whichever is more, plus the jitter of the links."""
+"""Tolerance of a round trip, in milliseconds and as a share of the round trip: the greater one counts, plus the jitter of the links."""
 
 _PROBES_PER_S = 2000
 
@@ -115,8 +115,8 @@ def ping(session: Session, start: str, end: str, count: int, interval: float) ->
 def test(session: Session, count: int, *, as_json: bool) -> int:
     """Compare the round trips between all sites with those of the topology; the exit code is 1 if one is wrong.
 
-    The fastest packet counts. A round trip may differ by 1 ms or 2 %, whichever is more, plus the jitter of the links. Between sites
-    that are cut off, every answer is wrong.
+    The fastest packet counts. A round trip may differ by 1 ms or 2 %, whichever is more, plus the jitter of the links. If sites are cut off
+    from each other, no packet may arrive.
     """
     wan = _wan(session)
     rows = compare(wan, count)
@@ -140,7 +140,8 @@ def test(session: Session, count: int, *, as_json: bool) -> int:
 def top(session: Session, interval: float, *, once: bool, as_json: bool) -> None:
     """Watch the traffic of each link, in each direction.
 
-    Rates are those of the last interval; packets and bytes are counted since the cloud came up. --json prints one line each interval.
+    Rates are those of the last interval; packets and bytes are counted since the cloud came up. With --json, each interval is one line with
+    a JSON object.
     """
     from rich.live import Live
 
@@ -188,7 +189,10 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
 
 
 def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
-    """Return, for every two sites, the expected and the measured round trip in milliseconds; `None` if all packets are lost."""
+    """Return, for every two sites, the expected and the measured round trip in milliseconds.
+
+    A round trip is `None` if no path exists, or if all packets were lost.
+    """
     asked = wan.describe()["asked"]
     pairs = [(item["from"], item["to"]) for item in asked]
     if not pairs:
@@ -198,7 +202,7 @@ def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
     rows = []
     for item, pair in zip(asked, pairs, strict=True):
         came = [echo.rtt_ms for echo in found[pair] if echo.rtt_ms is not None]
-        measured = min(came, default=None)  # slower packets have waited for a processor
+        measured = min(came, default=None)  # the fastest packet, because slower ones have waited for a processor
         rows.append({
             "from": pair[0], "to": pair[1], "asked_ms": item["rtt_ms"], "measured_ms": measured, "lost": count - len(came),
             "ok": right(item["rtt_ms"], measured, item["jitter_ms"]),
@@ -207,7 +211,13 @@ def compare(wan: Wan, count: int) -> list[dict[str, Any]]:
 
 
 def right(asked_ms: float | None, measured_ms: float | None, jitter_ms: float = 0.0) -> bool:
-    """Return whether a round trip is as expected; `None` means that packets can't pass, or did not."""
+    """Return whether a round trip is as expected.
+
+    Args:
+        asked_ms: the expected round trip in milliseconds; `None` means that no path exists.
+        measured_ms: the measured round trip in milliseconds; `None` means that no packet came back.
+        jitter_ms: the jitter of the links on the path, in milliseconds.
+    """
     if asked_ms is None or measured_ms is None:
         return asked_ms is measured_ms
     return abs(asked_ms - measured_ms) <= max(RTT_TOLERANCE_MS, RTT_TOLERANCE * asked_ms) + jitter_ms

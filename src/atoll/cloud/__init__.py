@@ -1,6 +1,6 @@
 """The model of a cloud: the names of its sites, their addresses and ports, and the services that they run.
 
-Its only input and output is the cloud's YAML, with the files that the YAML names.
+The package reads and writes only the cloud's YAML, and reads the files that the YAML names.
 """
 
 from atoll.cloud.document import dump_cloud, parse_cloud, read_cloud

@@ -1,6 +1,6 @@
 """Real networks from files: GraphML of the Internet Topology Zoo and SNDlib, and matrices of round trips.
 
-They are expanded into routers and links of the topology, so that the YAML that is written back needs no file.
+These networks are expanded into routers and links of the topology, so that the YAML that Atoll writes back needs no file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Graph:
     """A network as a file describes it.
 
     Attributes:
-        labels: the labels of its nodes, in the order of the file, each once.
-        locations: latitude and longitude in degrees, by label, as far as the file has them.
+        labels: the labels of the nodes, in the order of the file, each once.
+        locations: latitude and longitude in degrees, by label; only of nodes whose location the file has.
         edges: pairs of labels.
     """
 
@@ -43,7 +43,7 @@ def resolve(data: object, directory: Path) -> object:
         directory: the directory that paths are relative to.
 
     Raises:
-        PydanticCustomError: `cloud_inconsistent`: a file can't be used, or a place is not in it.
+        PydanticCustomError: `cloud_inconsistent`: a file can't be used, or has no node for a site.
     """
     if not isinstance(data, Mapping) or not isinstance(topology := data.get("topology"), Mapping):
         return data
@@ -52,20 +52,20 @@ def resolve(data: object, directory: Path) -> object:
     rest = {key: value for key, value in topology.items() if key not in ("backbone", "matrix")}
     if isinstance(backbone, Mapping) and isinstance(backbone.get("file"), str) and isinstance(backbone.get("places", {}), Mapping):
         if matrix is not None or topology.get("preset") is not None:
-            raise problem(("backbone",), "a backbone beside a preset or a matrix: expected one of them")
+            raise problem(("backbone",), "a backbone is given beside a preset or a matrix: expected one of them")
         if backbone.keys() - {"file", "places"}:
             return data
         graph = read_graph(backbone["file"], directory)
         return {**data, "topology": merge(rest, place(graph, sites, backbone.get("places", {})))}
     if isinstance(matrix, str) and backbone is None:
         if topology.get("preset") is not None:
-            raise problem(("matrix",), "a matrix beside a preset: expected one of them")
+            raise problem(("matrix",), "a matrix is given beside a preset: expected one of them")
         return {**data, "topology": merge(rest, {"links": read_matrix(directory / matrix, sites)})}
     return data
 
 
 def merge(topology: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the topology with the content of a file merged in; the topology itself wins."""
+    """Return the topology, completed with the content of a file; keys of the topology itself have precedence."""
     merged = dict(topology)
     for key, value in found.items():
         own = topology.get(key)
@@ -81,8 +81,13 @@ def merge(topology: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
 def place(graph: Graph, sites: Sequence[str], places: Mapping[str, str]) -> dict[str, Any]:
     """Return the topology of a graph: each site at a node, and the other nodes as routers.
 
+    Args:
+        graph: the graph.
+        sites: the names of the sites.
+        places: the label of a site's node, by the name of the site; other sites are placed by their names or in order.
+
     Raises:
-        PydanticCustomError: `cloud_inconsistent`.
+        PydanticCustomError: `cloud_inconsistent`: a place names an unknown site or node, or the graph has too few nodes.
     """
     at = _choose(graph, sites, places)
     names = {label: site for site, label in at.items()}
@@ -109,7 +114,7 @@ def _choose(graph: Graph, sites: Sequence[str], places: Mapping[str, str]) -> di
         if site not in sites:
             raise problem(("backbone", "places", site), f"no site is called {site}: expected one of {_some(sites)}")
     if len(set(places.values())) < len(places):
-        raise problem(("backbone", "places"), "two sites at one node: expected each at its own")
+        raise problem(("backbone", "places"), "two sites are at one node: expected a node of its own for each")
     at = dict(places)
     by_name = {slug(label): label for label in reversed(graph.labels)}
     for site in sites:
@@ -120,14 +125,14 @@ def _choose(graph: Graph, sites: Sequence[str], places: Mapping[str, str]) -> di
         if site not in at:
             free = next(left, None)
             if free is None:
-                text = f"{len(sites)} sites for {len(graph.labels)} nodes: expected a backbone with more of them"
+                text = f"the backbone has {len(graph.labels)} nodes for {len(sites)} sites: expected a backbone with more nodes"
                 raise problem(("backbone",), text)
             at[site] = free
     return at
 
 
 def slug(label: str) -> str:
-    """Return a label as the name of a router."""
+    """Return a label in the form of a router's name."""
     text = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:32].rstrip("-")
     return text if _NAME.fullmatch(text) else f"node-{text}"[:32].rstrip("-")
 
@@ -143,8 +148,12 @@ def _free_name(label: str, taken: Iterable[str]) -> str:
 def read_graph(name: str, directory: Path) -> Graph:
     """Return a graph, read from a GraphML file or from the package topohub.
 
+    Args:
+        name: the path of the file, or `topohub:` and the key of a topology.
+        directory: the directory that paths are relative to.
+
     Raises:
-        PydanticCustomError: `cloud_inconsistent`.
+        PydanticCustomError: `cloud_inconsistent`: the file can't be read or is not GraphML, or topohub lacks the topology.
     """
     import networkx  # noqa: PLC0415 - takes half a second, and few clouds have a backbone
 
@@ -168,7 +177,7 @@ def _topohub(key: str) -> Any:
         text = "the package topohub is not installed: expected it (pip install topohub), or a GraphML file"
         raise problem(("backbone", "file"), text) from None
     except (KeyError, OSError):
-        raise problem(("backbone", "file"), f"topohub has no topology {key}: expected such as topozoo/Abilene") from None
+        raise problem(("backbone", "file"), f"topohub has no topology {key}: expected a key such as topozoo/Abilene") from None
 
 
 def _graph(nodes: Iterable[tuple[Any, Mapping[str, Any]]], edges: Iterable[tuple[Any, ...]]) -> Graph:
@@ -204,7 +213,7 @@ def read_matrix(path: Path, sites: Sequence[str]) -> list[dict[str, Any]]:
     """Return links from a CSV file of round trips in milliseconds; half of each is the delay of one direction.
 
     Raises:
-        PydanticCustomError: `cloud_inconsistent`.
+        PydanticCustomError: `cloud_inconsistent`: the file can't be read, or lacks a site or a valid round trip.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""Sites that are added to a cloud or removed from it. Without input or output."""
+"""Functions that add sites to the model of a cloud, or remove sites from it. They have no input or output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NewSite:
         name: the site's name.
         kind: "full" or "compute".
         control: the control site of a compute site.
-        links: by the site or router at the other end, the properties of the link: fields of `Shape`, as text.
+        links: the properties of each link, as fields of `Shape` with texts, by the site or router at the link's other end.
         location: latitude and longitude, in degrees.
     """
 
@@ -35,7 +35,7 @@ class NewSite:
 
 
 def with_site(cloud: Cloud, new: NewSite) -> Cloud:
-    """Return the cloud with one more site or, if it has the site, with new links and a new location of it.
+    """Return the cloud with one more site; if the cloud has the site already, give that site the new links and location.
 
     Raises:
         AtollError: `cloud.invalid`: the result is not valid, or the site exists with another kind or control site.
@@ -52,11 +52,11 @@ def with_site(cloud: Cloud, new: NewSite) -> Cloud:
         )
     if cloud.topology is None:
         if new.links or new.location:
-            raise AtollError("cloud.invalid", f"{cloud.name} has no topology: expected neither links nor a location of {new.name}")
+            raise AtollError("cloud.invalid", f"{cloud.name} has no topology: expected no links and no location for {new.name}")
     else:
         _link(data["topology"], new)
         if old is None and not new.links and _only_listed(data["topology"]):
-            text = f"{new.name} would be linked to nothing, as the topology has no preset: expected at least one `--link OTHER`"
+            text = f"{new.name} would have no link, because the topology has no preset: expected at least one `--link OTHER`"
             raise AtollError("cloud.invalid", text)
     return make_cloud(data, {site.name: site for site in cloud.sites})
 
@@ -65,7 +65,7 @@ def with_database(cloud: Cloud, name: str, database: Database) -> Cloud:
     """Return the cloud with another place for the databases of a site.
 
     Raises:
-        AtollError: `cloud.invalid`: the site can't have its databases there.
+        AtollError: `cloud.invalid`: the site can't have its databases at this place.
     """
     data = to_data(cloud)
     [site] = [each for each in data["sites"] if each["name"] == name]
@@ -86,7 +86,7 @@ def without_sites(cloud: Cloud, names: Collection[str]) -> Cloud:
             _unlink(data["topology"], names, [site["name"] for site in data["sites"]])
         return make_cloud(data, {})
     except AtollError as error:
-        hint = "change the cloud's YAML so that the others do without it, `atoll up` that, and try again"
+        hint = "change the cloud's YAML so that the other sites do not need these, run `atoll up` with it, and try again"
         raise AtollError("cloud.invalid", f"without {', '.join(sorted(names))}: {error.message}", hint) from None
 
 
@@ -107,7 +107,7 @@ def _unlink(topology: _Topology, names: Collection[str], left: Sequence[str]) ->
         kept = [entry for entry in topology.get(key, []) if not _names_any(entry["between"], names, groups)]
         _put(topology, key, kept)
     if only_listed and "links" not in topology and len(left) > 1:  # a topology without links would mean a mesh
-        raise AtollError("cloud.invalid", f"there is no way from {left[0]} to {left[1]}: expected links that connect all sites")
+        raise AtollError("cloud.invalid", f"no path leads from {left[0]} to {left[1]}: expected links that connect all sites")
     _put(topology, "locations", {name: place for name, place in topology.get("locations", {}).items() if name not in names})
     _put(topology, "exempt", [name for name in topology.get("exempt", []) if not _names_any([name], names, groups)])
     _put(topology, "groups", {group: [each for each in patterns if _matches(each, known)] for group, patterns in groups.items()})

@@ -1,4 +1,4 @@
-"""The engine of a site's databases, as its YAML names it: SQLite, an existing server, or one that the site starts.
+"""The engine of a site's databases, as the cloud's YAML names it: SQLite, an existing server, or a server that the site starts.
 
 A field's `description` completes the sentence "expected …" in error messages.
 """
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 SQLITE = "sqlite"
 
 START = "start:"
-"""Prefix of a command's argument that names a server which the site starts."""
+"""Prefix of a command's argument for a server that the site starts, such as `start:redis`."""
 
 ENGINES: dict[str, str] = {
     "redis": "redis", "rediss": "redis", "redis+sentinel": "redis", "rediss+sentinel": "redis", "mysql+pymysql": "mariadb",
     "postgresql+psycopg": "postgresql",
 }  # fmt: skip
-"""The engine by the scheme of the URL of a server."""
+"""The engine, by the scheme of the server's URL."""
 
 PARAMETERS: dict[str, frozenset[str]] = {
     "redis": frozenset({"isolation", "reads", "wait", "timeout", "socket", "ca", "cert", "key", "service", "sentinel"}),
     "mariadb": frozenset({"unix_socket", "ssl_ca", "ssl_cert", "ssl_key"}),
     "postgresql": frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey"}),
 }
-"""The parameters that a URL may have, by engine; Atoll sets all others."""
+"""The parameters that the user may give in a URL, by engine; Atoll sets all others."""
 
 SOCKETS = {"redis": "socket", "mariadb": "unix_socket", "postgresql": "host"}
-"""The parameter that names a Unix socket (for PostgreSQL its directory), by engine."""
+"""The URL parameter that names a Unix socket (for PostgreSQL the socket's directory), by engine."""
 
 VERIFYING = ("verify-full", "verify-ca")
 """The values of `sslmode` with which PostgreSQL's driver refuses a server without a certificate of `sslrootcert`."""
@@ -53,13 +53,13 @@ PostgreSQL's names of databases have 63 characters, of which `_nova_cell0` and a
 
 
 class Database(BaseModel):
-    """The engine of a site's databases. In YAML also `sqlite`, or the URL alone; see docs/how-to/databases.md.
+    """The engine of a site's databases; see docs/how-to/databases.md. In YAML it may also be the word `sqlite`, or the URL alone.
 
     Keystone's database is always SQLite.
 
     Attributes:
         url: the URL of an existing server, without a password: `redis://USER@HOST:PORT/0`, `mysql+pymysql://USER@HOST:PORT`,
-            `postgresql+psycopg://USER@HOST:PORT`. The site makes databases of its own there.
+            `postgresql+psycopg://USER@HOST:PORT`. The site creates databases of its own on this server.
         password_file: absolute path of a file that contains only the password of the user in `url`. Each `atoll up` reads it. Only its
             owner may have access to it.
         start: the engine that the site starts itself, from Debian's packages, with its data in the site's directory.
@@ -86,7 +86,7 @@ class Database(BaseModel):
     def _check_url(cls, url: str | None) -> str | None:
         complaint = complaint_of_url(url) if url is not None else ""
         if complaint:
-            # Without the URL itself, which may contain a password.
+            # The message does not repeat the URL, which may contain a password.
             raise PydanticCustomError("database_invalid", "{text}", {"text": complaint})
         return url
 
@@ -95,15 +95,17 @@ class Database(BaseModel):
         if self.url and self.start:
             raise PydanticCustomError("database_invalid", "{text}", {"text": "expected either `url` or `start`"})
         if self.password_file and not (self.url and urlsplit(self.url).username):
-            raise PydanticCustomError("database_invalid", "{text}", {"text": "expected a `url` with a user, whose password it is"})
+            raise PydanticCustomError(
+                "database_invalid", "{text}", {"text": "`password_file` is given: expected a `url` with the user whose password it holds"}
+            )
         return self
 
 
 def read_database(value: object) -> object:
-    """Return the mapping that a value of the field `database` stands for.
+    """Return a value of the field `database` as a mapping: the word `sqlite` and a URL are short forms of mappings.
 
     Raises:
-        PydanticCustomError: the value is none of the permitted ones; the message does not repeat it, since it may contain a password.
+        PydanticCustomError: the value is not permitted; the message does not repeat it, because it may contain a password.
     """
     if isinstance(value, Database):
         return value
@@ -119,13 +121,13 @@ def read_database(value: object) -> object:
 
 
 def complaint_of_url(url: str) -> str:
-    """Return the error in the URL of a server, without the URL; empty if there is none."""
+    """Return a description of the error in the URL of a server, without the URL; empty if the URL is valid."""
     if not url.isascii() or not url.isprintable() or " " in url:
         return f"expected {EXPECTED}"
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError:  # its text may contain a part of a password
+    except ValueError:  # whose text may contain a part of a password
         return f"expected {EXPECTED}"
     if parts.scheme not in ENGINES:
         return f"expected `sqlite`, a mapping such as {{start: redis}}, or a URL that begins with one of {', '.join(ENGINES)}"
@@ -157,15 +159,15 @@ def _complaints_of_parameters(engine: str, pairs: Sequence[tuple[str, str]]) -> 
         if name not in PARAMETERS[engine]:
             yield f"unknown parameter {name!r}: expected one of {', '.join(sorted(PARAMETERS[engine]))}"
         elif names.count(name) > 1 and name not in REPEATABLE:
-            yield f"the parameter {name} stands here twice: expected it once"
+            yield f"the parameter {name} is given twice: expected it once"
     if engine != "redis" and not dict(pairs).get(SOCKETS[engine], "/").startswith("/"):
         yield f"the parameter {SOCKETS[engine]} is for Unix sockets: expected an absolute path"
     if engine == "postgresql" and "sslrootcert" in names and dict(pairs).get("sslmode") not in VERIFYING:
-        yield f"without verification, sslrootcert has no effect: expected sslmode={' or sslmode='.join(VERIFYING)} beside it"
+        yield f"sslrootcert has no effect without verification: expected sslmode={' or sslmode='.join(VERIFYING)} beside it"
 
 
 def _complaints_of_store(parts: SplitResult) -> Iterator[str]:
-    """Yield what the store of `redis://` has against a URL."""
+    """Yield the errors in a URL for Redis that the engine `atoll.stores` finds."""
     from atoll.stores.complaint import complaint_of
 
     more = "replica=/x&log=x&cloud=x&site=x"
@@ -196,7 +198,7 @@ def parse_database(text: str, password_file: str | None = None) -> Database:
         password_file: see `Database`.
 
     Raises:
-        AtollError: `cloud.invalid`: it names none; the message does not repeat it, since it may contain a password.
+        AtollError: `cloud.invalid`: the text names no database; the message does not repeat it, because it may contain a password.
     """
     started = text.removeprefix(START) if text.startswith(START) else None
     value: Any = {"start": started} if started is not None else {} if text == SQLITE else {"url": text}
@@ -223,11 +225,14 @@ def complaints_of_databases(cloud: str, sites: Sequence[Site], *, emulated: bool
             yield (
                 index,
                 (
-                    "in a topology a site's network leads to other sites alone: "
+                    "in a topology, a site's network leads only to other sites: "
                     f"expected a mapping such as {{start: {database.engine}}}, or a URL with the parameter {SOCKETS[database.engine]}"
                 ),
             )
         elif database.engine != SQLITE and "load-balancer" in site.network_services:
-            yield index, "the network service load-balancer has its database in SQLite alone: expected `sqlite`, or no `load-balancer`"
+            yield index, "the network service load-balancer works only with SQLite: expected `sqlite`, or no `load-balancer`"
         elif database.engine in {"mariadb", "postgresql"} and len(cloud) + len(site.name) > LONGEST_NAMES:
-            yield index, f"names of databases would be too long: expected names of cloud and site of at most {LONGEST_NAMES} characters"
+            yield (
+                index,
+                f"names of databases would be too long: expected at most {LONGEST_NAMES} characters in those of cloud and site",
+            )

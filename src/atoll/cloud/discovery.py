@@ -1,4 +1,4 @@
-"""Edge discovery: the access networks of sites, and who may ask about any device.
+"""The settings of edge discovery: the access networks of sites, and the role that may ask about any device.
 
 As in `model`, a field's `description` ends the sentence "expected …".
 """
@@ -16,12 +16,13 @@ from atoll.cloud.trust import SiteName
 
 
 class Discovery(BaseModel):
-    """Which site is nearest to a device, for clients of the edge discovery API; see docs/edge-discovery.md.
+    """The rules by which a site answers which site is nearest to a device; see docs/edge-discovery.md.
 
     Attributes:
         serves: the access networks of sites. A device whose address is in one of them is nearest to that site; of nested prefixes, the
             longest counts. A device that asks from any other address is nearest to the site that it asks.
-        device_role: the name of a role of Keystone. Tokens with this role ask about any device, and must name one. By default nobody may.
+        device_role: the name of a role of Keystone. A user whose token has this role may ask about any device, and must name one. Default:
+            nobody may.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -41,7 +42,7 @@ class Discovery(BaseModel):
                     network = ip_network(prefix)
                 except ValueError as error:
                     raise _error(
-                        f"{prefix} of {site} is no prefix ({error}): expected a network such as 10.1.0.0/16 or 2001:db8::/32"
+                        f"{prefix} of {site} is not a prefix ({error}): expected a network such as 10.1.0.0/16 or 2001:db8::/32"
                     ) from None
                 owner = owners.setdefault(str(network), site)
                 if owner != site:
@@ -50,16 +51,16 @@ class Discovery(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """As plain data, for the gateway: `role`, empty for none, and `serves`, sites by prefix."""
+        """The settings as plain data for the gateway: `role`, empty if there is none, and `serves`, the site of each prefix."""
         networks = {str(ip_network(prefix)): site for site, prefixes in self.serves.items() for prefix in prefixes}
         return {"role": self.device_role or "", "serves": networks}
 
 
 def complaint_of_discovery(discovery: Discovery, compute_sites: Collection[str]) -> str | None:
-    """Return the error in the access networks of a cloud's sites; `None` if there is none.
+    """Return a description of the error in the access networks of a cloud's sites; `None` if they are valid.
 
     Args:
-        discovery: the networks.
+        discovery: the settings with the access networks.
         compute_sites: the names of the compute sites, which have no gateway.
     """
     wrong = [site for site in discovery.serves if site in compute_sites]

@@ -69,7 +69,7 @@ def read_cloud(path: Path, known: Mapping[str, Site] | None = None) -> Cloud:
 
     Args:
         path: the file.
-        known: existing sites, by name; they keep their ports and addresses where the file gives none.
+        known: existing sites, by name. If the file gives no port or address for such a site, the site keeps its present one.
 
     Raises:
         AtollError: `cloud.not_found`: the file does not exist; `cloud.invalid`: the file can't be read or is not valid.
@@ -82,25 +82,25 @@ def parse_cloud(content: str | bytes, source: str, known: Mapping[str, Site] | N
     """Parse the YAML text of a cloud.
 
     Args:
-        content: the text.
+        content: the YAML text.
         source: the text's name in errors, such as the path of the file.
         known: as in `read_cloud`.
-        directory: the directory that paths are relative to; default: the current one.
+        directory: the directory that paths in the text are relative to; default: the current directory.
 
     Raises:
-        AtollError: `cloud.invalid`, one line with the place, the expected value and the value found.
+        AtollError: `cloud.invalid`: the text is not valid; the message is one line with the place, the expected value and the value found.
     """
     return yaml_errors.parse(content, source, _FORM, {"known": known or {}, "directory": directory or Path()})
 
 
 def dump_cloud(cloud: Cloud) -> str:
-    """Return the YAML of a cloud, with all ports given, so that they stay the same."""
+    """Return the YAML of a cloud. It contains all ports, so that they stay the same when it is read again."""
     return yaml.safe_dump(to_data(cloud), sort_keys=False)
 
 
 def to_data(cloud: Cloud) -> dict[str, Any]:
     """Return the YAML of a cloud as plain data."""
-    # A port may have been assigned by the cloud, so it is never left out as a default.
+    # A port is never left out as a default, because the model may have assigned it.
     data: dict[str, Any] = {"name": cloud.name, "sites": [site.model_dump(mode="json", exclude_defaults=True) for site in cloud.sites]}
     if cloud.topology is not None:
         data["topology"] = cloud.topology.model_dump(mode="json", exclude_defaults=True)
@@ -110,14 +110,14 @@ def to_data(cloud: Cloud) -> dict[str, Any]:
 
 
 def make_cloud(data: Mapping[str, Any], known: Mapping[str, Site]) -> Cloud:
-    """Return the cloud of plain data that does not come from a file.
+    """Return the cloud that plain data describe, which do not come from a file.
 
     Args:
         data: the data, as `to_data` returns it.
         known: as in `read_cloud`.
 
     Raises:
-        AtollError: `cloud.invalid`, one line with the place, the expected value and the value found.
+        AtollError: `cloud.invalid`: the data are not valid; the message is one line with the place, the expected value and the value found.
     """
     try:
         return Cloud.model_validate(data, context={"known": known})

@@ -1,4 +1,4 @@
-"""Pictures of a network: for the terminal, and as SVG."""
+"""Pictures of a network: as text for the terminal, and as SVG."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def points(network: Network) -> Points:
         turns = {node.name: 2 * pi * index / count for index, node in enumerate(network.nodes)}
         return {name: (0.5 + 0.5 * sin(turn), 0.5 - 0.5 * cos(turn)) for name, turn in turns.items()}
     middle = sum(latitude for latitude, _longitude in located.values()) / len(located)
-    squeeze = cos(radians(middle))  # a degree of longitude is shorter than one of latitude
+    squeeze = cos(radians(middle))  # length of a degree of longitude, as a share of that of latitude
     flat = {name: (longitude * squeeze, -latitude) for name, (latitude, longitude) in located.items()}
     left, top = (min(place[axis] for place in flat.values()) for axis in (0, 1))
     extent = max(max(place[axis] for place in flat.values()) - low for axis, low in ((0, left), (1, top)))
@@ -75,7 +75,7 @@ def _dots(canvas: list[list[str]], start: tuple[int, int], end: tuple[int, int])
 
 
 def svg(network: Network, size: int = 900) -> str:
-    """Return the network as SVG; a tooltip shows the properties of each link, and so does a label if the links are few.
+    """Return the network as SVG. A tooltip shows the properties of each link; if there are few links, labels show them too.
 
     Args:
         network: the sites and links.

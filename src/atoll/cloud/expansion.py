@@ -35,7 +35,7 @@ def expand(sites: Sequence[str], topology: Topology) -> Network:
     network = Network(nodes, wires)
     apart = network.unreachable()
     if apart is not None:
-        raise problem((), f"there is no way from {apart[0]} to {apart[1]}: expected links that connect all sites")
+        raise problem((), f"no path leads from {apart[0]} to {apart[1]}: expected links that connect all sites")
     return network
 
 
@@ -85,7 +85,7 @@ def _preset(sites: Sequence[str], preset: str | None, topology: Topology) -> Ite
 
 
 def _shape(nodes: Sequence[Node], links: Iterable[Ends], topology: Topology) -> dict[Ends, dict[str, Any]]:
-    """Return the properties that are given for each wire."""
+    """Return the properties that the topology gives each wire, as fields of `Wire`."""
     names = [node.name for node in nodes]
     groups = _groups(names, topology)
     exempt = {name for index, group in enumerate(topology.exempt) for name in _members(group, groups, names, ("exempt", index))}

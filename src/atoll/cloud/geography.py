@@ -1,4 +1,4 @@
-"""Delays between places: the time that light takes through fibre, which does not run straight."""
+"""Delays between places: the time that light takes through a fibre, which is longer than the distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the hypervisors that a cloud's sites name: which of them can run real guests."""
+"""Checks of the hypervisors and data planes of a cloud's sites: whether they fit each other, and can run real guests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from atoll.cloud.model import Site
 
 DATA_PLANES = {"libvirt": ("ovn", "ovs"), "fake": ("fake",)}
-"""The data planes that fit a hypervisor, the default first. A guest's interface is plugged into one; the fake driver has no guests."""
+"""For each hypervisor, the data planes that work with it, the default first."""
 
 
 def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[tuple[int, str]]:
@@ -25,7 +25,7 @@ def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[t
         fitting = DATA_PLANES.get(site.compute or "")
         if fitting and site.network and site.network not in fitting:
             expected = " or ".join(f"`network: {name}`" for name in fitting)
-            yield index, f"`compute: {site.compute}` and `network: {site.network}` don't go together: expected {expected}"
+            yield index, f"`compute: {site.compute}` does not work with `network: {site.network}`: expected {expected}"
         if site.network in DATA_PLANES["libvirt"] and site.compute is None:
             yield index, f"expected `compute: libvirt` beside `network: {site.network}`"
         if not site.runs_guests:
@@ -33,11 +33,11 @@ def complaints_of_guests(sites: Sequence[Site], *, emulated: bool) -> Iterator[t
         if site.kind == "compute" or site.name in controls:
             yield (
                 index,
-                "a compute site and its control site share one network, which guests can't have yet: expected `compute: fake` for both",
+                "a compute site shares its control site's network, and such sites can't run guests yet: expected `compute: fake` for both",
             )
         if not site.services.nova:
             yield index, f"{site.name} runs no Nova: expected no `compute`"
         if others and not emulated:
-            text = f"{others[0]} runs guests too, and without a topology both have one network: expected a `topology`, or `compute: fake`"
+            text = f"{others[0]} runs guests too, and without a topology both share one network: expected a `topology`, or `compute: fake`"
             yield index, text
         others.append(site.name)

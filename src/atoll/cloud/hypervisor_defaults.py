@@ -1,4 +1,4 @@
-"""Defaults of hypervisors: real guests where the machine and the cloud allow them, otherwise the fake driver."""
+"""The default hypervisor of a site: libvirt if the machine and the cloud allow real guests, otherwise the fake driver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def with_default_hypervisors(cloud: Cloud, *, able: bool, fake: Collection[str])
     Args:
         cloud: the cloud as its YAML describes it.
         able: whether this machine and this user can run guests.
-        fake: the names of sites that exist and have no guests; they keep the fake driver.
+        fake: the names of existing sites that use the fake driver; they keep it.
     """
     controls = {site.control for site in cloud.sites}
     alone = cloud.topology is not None or len(cloud.full_sites) == 1
@@ -35,5 +35,5 @@ def with_default_hypervisors(cloud: Cloud, *, able: bool, fake: Collection[str])
 def _with(site: Site, compute: str) -> Site:
     if site.kind == "compute":
         return site if site.compute else site.model_copy(update={"compute": compute})
-    # A field that `model_copy` sets counts as set by the user, and is written to the YAML.
+    # A field that `model_copy` sets counts as set by the user, so that it is written to the YAML.
     return site.model_copy(update={"compute": compute, "network": site.network or DATA_PLANES[compute][0]})

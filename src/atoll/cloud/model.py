@@ -46,7 +46,8 @@ STANDARD_PORTS = {
 """The ports of a site that has an address of its own, as in a topology."""
 
 RESERVED_NAMES = frozenset({"all", "default", "defaults", "envvars", "public", "supervisor", "template"})
-"""Names with another meaning: entries of every clouds.yaml, pseudo sites of `atoll logs`, the file of a site's own token key."""
+"""Names that no site may have, because they have another meaning: entries of every clouds.yaml, logs of `atoll logs` that belong to no
+site, and the file of a site's own token key."""
 
 _NEEDS = {
     "placement": ("keystone",),
@@ -78,7 +79,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
 
 class _Model(BaseModel):
-    # Strict: YAML has types of its own, and it is better to refuse "15000" or `no` in the wrong place than to guess.
+    # Strict, because YAML has types of its own, and refusing "15000" or `no` in the wrong place is better than guessing the meaning.
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
@@ -133,7 +134,7 @@ class Rabbit(_Model):
     @classmethod
     def _check_url(cls, url: str) -> str:
         if not _RABBIT_URL.fullmatch(url):
-            # Without the URL itself, which may contain a password.
+            # The message does not repeat the URL, which may contain a password.
             text = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/; the password belongs in `password_file`"
             raise PydanticCustomError("url_invalid", "{text}", {"text": text})
         return url
@@ -146,34 +147,34 @@ class Site(_Model):
         name: the site's name, unique in the cloud; also the name of its directory.
         kind: the site's kind. "full" is a complete OpenStack, "compute" is nova-compute alone, which uses the control plane of its control
             site.
-        control: the full site that a compute site belongs to.
-        port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, … Not in a topology, where every site
-            has an address of its own and the standard ports.
-        host: IPv4 address of this machine to listen on. In a topology: the site's own, 10.77.N.1; default: the first free one.
+        control: the full site whose control plane a compute site uses.
+        port: base port; see `PORT_OFFSETS`. Default: the first free one of 15000, 15010, 15020, … Not allowed in a topology, where every
+            site has an address of its own and uses the standard ports.
+        host: IPv4 address of this machine to listen on. In a topology: the site's own address, 10.77.N.1; default: the first free one.
         services: the services that run.
-        compute: the hypervisor. "libvirt" runs guests in QEMU, with KVM where that works. "fake" is Nova's fake driver: servers are
-            records, no guest runs. Default: "libvirt" where it is installed and the user may use it; see `cloud/hypervisor_defaults.py`.
+        compute: the hypervisor. "libvirt" runs guests in QEMU, with KVM if that works. "fake" is Nova's fake driver: servers are records,
+            and no guest runs. Default: "libvirt" if it is installed and the user may use it; see `cloud/hypervisor_defaults.py`.
         network: the data plane. "ovn" is Open vSwitch and OVN. "ovs" is Open vSwitch and Neutron's agents, for services that OVN lacks.
-            "fake" binds ports without an agent: nothing is plugged. Default: the first that fits `compute`.
-        network_services: network services besides those that every site has; see docs/reference/network-services.md.
+            "fake" binds ports without an agent, and connects no interface. Default: the first of these that works with `compute`.
+        network_services: network services in addition to those that every site has; see docs/reference/network-services.md.
         bus: the transport of oslo.messaging. "zenoh" needs no broker. "rabbit" is a RabbitMQ, which `rabbit` describes.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
         database: the engine of the services' databases, apart from Keystone's, which is always SQLite. "sqlite", the URL of a server, or a
             mapping; see docs/how-to/databases.md.
-        durability: the changes that survive a loss of power. "full": all acknowledged changes. "relaxed": all but those of the last few
+        durability: the changes that survive a loss of power. "full": all acknowledged changes. "relaxed": all except those of the last few
             seconds, which saves a flush of the disk at each change. The death of a process loses nothing in either case.
         traffic: the control traffic between services. "reduced": fewer requests and messages, by the patches marked in
-            docs/reference/upstream.md. "stock": that of upstream's own code, for comparisons.
-        cloudlet_cache_gib: the largest size in GiB of the site's cache of bases and launch images, from which the least recently used go
-            first; no base and no launch image has a larger disk. See docs/how-to/start-a-server-from-an-overlay.md.
-        debug: log at level DEBUG.
-        options: more options for the services' own configuration files, by service, section and option; they win over Atoll's.
+            docs/reference/upstream.md. "stock": the traffic of upstream's own code, for comparisons.
+        cloudlet_cache_gib: the largest size in GiB of the site's cache of bases and launch images, from which the least recently used
+            images are deleted first. It is also the largest size of an image's disk. See docs/how-to/start-a-server-from-an-overlay.md.
+        debug: whether services log at level DEBUG.
+        options: more options for the services' own configuration files, by service, section and option; they override Atoll's.
     """
 
     name: Name = Field(description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
     kind: Literal["full", "compute"] = Field(default="full", description="`full` or `compute`")
     control: str | None = Field(default=None, description="the name of a full site")
-    # 0 is that of a compute site; the others are given one by the cloud.
+    # A compute site has port 0. A full site without a port gets one from `Cloud`.
     port: int = Field(default=0, ge=1024, le=65520, description="an integer from 1024 to 65520")
     host: str = Field(default="127.0.0.1", description="an IPv4 address of this machine, such as 127.0.0.1")
     services: ServicePlan = Field(default_factory=ServicePlan, description="a mapping such as {nova: false}")
@@ -200,12 +201,12 @@ class Site(_Model):
 
     @property
     def runs_guests(self) -> bool:
-        """True if its servers are real guests on real networks."""
+        """True if the site's servers are real guests on real networks."""
         return self.compute == "libvirt"
 
     @property
     def data_plane(self) -> str:
-        """The data plane of its guests: `network`, otherwise the default for `compute`."""
+        """The data plane of the site's guests: `network`; if it is not given, the default for `compute`."""
         return self.network or DATA_PLANES[self.compute or "fake"][0]
 
     @property
@@ -217,7 +218,7 @@ class Site(_Model):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if name in RESERVED_NAMES:
-            raise PydanticCustomError("name_reserved", "the name {name} is reserved: expected another", {"name": name})
+            raise PydanticCustomError("name_reserved", "the name {name} is reserved: expected another name", {"name": name})
         return name
 
     @field_validator("host")
@@ -239,7 +240,7 @@ class Site(_Model):
         if isinstance(names, list | tuple):
             for index, name in enumerate(names):
                 if isinstance(name, str) and (name not in NETWORKS or name in names[:index]):
-                    text = unknown(name) if name not in NETWORKS else f"{name} stands here twice: expected it once"
+                    text = unknown(name) if name not in NETWORKS else f"{name} is in the list twice: expected it once"
                     raise PydanticCustomError("network_services_invalid", "{text}", {"text": text})
         return names
 
@@ -263,7 +264,7 @@ def _items(value: object, what: str) -> Iterable[tuple[Any, Any]]:
 
 
 def _is_value(value: object) -> bool:
-    # One line: further lines would be read as other options.
+    # A text must be one line, because further lines would be read as other options.
     return isinstance(value, str | int | float) and "\n" not in str(value)
 
 
@@ -278,13 +279,14 @@ class Cloud(_Model):
         name: the cloud's name.
         sites: the sites of the cloud, at least one.
         topology: the emulated network between the sites. Without it, all sites are on the loopback interface.
-        trust: the trust of the other sites in a site; see docs/cloud.md. "full": it may administer the cloud. "local-admin": tokens that it
-            issues to administrators are valid only at itself, and so are its changes of identity, except in what is homed at it.
-        homed: domains and projects that only some sites administer.
+        trust: how far the other sites trust each site; see docs/cloud.md. "full": the site may administer the cloud. "local-admin": tokens
+            that the site issues to administrators, and its changes of identity, are valid only at the site itself, except in domains and
+            projects that are homed at it.
+        homed: domains and projects that only some sites may administer.
         lists: the answer to a list while a site is unreachable. "partial": the resources of the other sites, and the header
             `X-Atoll-Missing`. "strict": status 503, with the name of the site. A client may choose either; see docs/cloud.md.
         trace: how requests are recorded; see docs/how-to/traces.md.
-        discovery: the access networks of sites, and who may ask about any device; see docs/edge-discovery.md.
+        discovery: the access networks of sites, and the role that may ask about any device; see docs/edge-discovery.md.
     """
 
     name: Name = Field(default="atoll", description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -321,7 +323,7 @@ class Cloud(_Model):
 
     @cached_property
     def network(self) -> Network | None:
-        """The expanded topology; `None` for a cloud without one."""
+        """The expanded topology; `None` if the cloud has no topology."""
         if self.topology is None:
             return None
         network = expand(self.site_names, self.topology)
@@ -360,12 +362,12 @@ class Cloud(_Model):
                 raise _site_error(index, "name", f"a second site named {site.name}: expected another name")
             names[site.name] = index
             for port in site.ports.values():
-                # Internal APIs listen on loopback, which sites without a network of their own share, whatever their addresses.
+                # Internal APIs listen on the loopback interface, which sites without networks of their own share, whatever their addresses.
                 other = listeners.setdefault(("" if site.port else site.host, port), site.name)
                 if other != site.name and not site.port:
                     raise _site_error(index, "host", f"a second site at {site.host}: expected another address")
                 if other != site.name:
-                    text = f"port {port} of {site.name} is a port of {other} too: expected bases at least 10 apart"
+                    text = f"port {port} of {site.name} is a port of {other} too: expected base ports at least 10 apart"
                     raise _site_error(index, "port", text)
         return sites
 
@@ -396,10 +398,10 @@ class Cloud(_Model):
     def _check_addresses(self) -> Cloud:
         for index, site in enumerate(self.sites if self.topology is not None else ()):
             if site.port:
-                text = "in a topology every site has an address of its own, and the standard ports: expected no `port`"
+                text = "in a topology, every site has an address of its own and uses the standard ports: expected no `port`"
                 raise _site_error(index, "port", text)
             if number_of(site.host) is None:
-                raise _site_error(index, "host", f"expected an address in a topology, 10.77.N.1, got {site.host}")
+                raise _site_error(index, "host", f"expected an address of the form 10.77.N.1 in a topology, got {site.host}")
             if site.host in {other.host for other in self.sites[:index]}:
                 raise _site_error(index, "host", f"a second site at {site.host}: expected another address")
         return self
@@ -420,11 +422,11 @@ def _complaints_of_full(site: Site, _full: Mapping[str, Site]) -> Iterator[tuple
     if site.control is not None:
         yield "control", f"{site.name} is a full site and its own control site: expected no `control`, or `kind: compute`"
     if site.bus == "rabbit" and site.rabbit is None:
-        yield "bus", "expected `rabbit` beside it, a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}"
+        yield "bus", "`bus: rabbit` needs a `rabbit` beside it: expected a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}"
     if site.rabbit and site.rabbit.password_file and "@" not in site.rabbit.url:
-        yield "rabbit", "expected a user in `url`, whose password it is"
+        yield "rabbit", "`password_file` is given: expected a `url` with the user whose password it holds"
     if site.bus != "rabbit" and site.rabbit is not None:
-        yield "rabbit", "expected `bus: rabbit` beside it"
+        yield "rabbit", "`rabbit` has no effect without `bus: rabbit`: expected both or neither"
 
 
 def _complaints_of_compute(site: Site, full: Mapping[str, Site]) -> Iterator[tuple[str, str]]:
@@ -444,12 +446,12 @@ def _complaints_of_compute(site: Site, full: Mapping[str, Site]) -> Iterator[tup
 
 
 def _site_error(index: int, field: str, text: str) -> PydanticCustomError:
-    # A validator over all sites has no other means to give the place of the error than `path`.
+    # A validator of all sites can name the place of the error only by the key `path` of the error's context.
     return PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("sites", index, field)})
 
 
 def _with_addresses(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
-    """Return the sites, each without an address given its previous one or the first free one."""
+    """Return the sites with addresses; a site without an address gets its previous one or the first free one."""
     had = {name: site.host for name, site in known.items() if number_of(site.host) is not None}
     taken = {str(site["host"]) for site in sites if isinstance(site, Mapping) and "host" in site} | set(had.values())
     free = (address for number in range(256) if (address := str(address_of(number))) not in taken)
@@ -464,7 +466,7 @@ def _with_addresses(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
 
 
 def _with_ports(sites: list[Any], known: Mapping[str, Site]) -> list[Any]:
-    """Return the sites, each full site without a port given its previous one or the first that overlaps with no other."""
+    """Return the sites with base ports; a full site without one gets its previous one, or the first that overlaps with no other site's."""
     taken = [site["port"] for site in sites if isinstance(site, Mapping) and isinstance(site.get("port"), int)]
     names = {str(site.get("name")) for site in sites if isinstance(site, Mapping) and "port" not in site}
     had = {name: site.port for name, site in known.items() if site.port}

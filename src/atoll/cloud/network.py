@@ -10,12 +10,12 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 RANGE = IPv4Network("10.77.0.0/16")
-"""The network of the addresses of sites and routers, which have the first of each 256. It exists in their namespaces only."""
+"""The network of the sites' and routers' addresses, each the first of 256. It exists only in the sites' network namespaces."""
 
 Ends = tuple[str, str]
 """The names of the nodes at the start and the end of a wire."""
 
-_HOP_MS = 1e-6  # so that of two equally long routes the one with fewer hops is taken
+_HOP_MS = 1e-6  # added for each hop, so that of two routes with the same delay the one with fewer hops is taken
 
 
 def address_of(number: int) -> IPv4Address:
@@ -40,7 +40,7 @@ class Wire:
 
     Attributes:
         delay_ms: delay in milliseconds.
-        jitter_ms: most milliseconds by which the delay varies, uniformly up and down; packets keep their order.
+        jitter_ms: greatest deviation from the delay in milliseconds, uniformly distributed, longer or shorter; packets keep their order.
         rate_mbit: megabits (10^6) of IP packets per second; `None` means unlimited.
         loss: probability of the loss of a packet, 0 to 1.
         reorder: probability that a packet skips the delay, and so overtakes others, 0 to 1.
@@ -63,9 +63,9 @@ class Node:
 
     Attributes:
         name: the node's name.
-        site: whether it is a site; a router only forwards.
+        site: True for a site; False for a router, which only forwards.
         location: latitude and longitude in degrees; `None` if unknown.
-        address: the IPv4 address of a site, `10.77.N.1`; `None` means a free one.
+        address: the IPv4 address of a site, `10.77.N.1`; `None` means that the WAN assigns a free one.
     """
 
     name: str
@@ -169,7 +169,7 @@ class Network:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Network:
-        """Return the network from the data of `to_json`."""
+        """Return the network that `to_json` turned into data."""
         nodes = tuple(
             Node(item["name"], item["site"], tuple(item["location"]) if item["location"] else None, item.get("address"))
             for item in data["nodes"]

@@ -1,4 +1,4 @@
-"""The names of the network services that a site may have, and the data planes that they work with.
+"""The names of the network services that a site may have, and the data planes with which they work.
 
 `atoll.services.neutron.network_services` defines each of them; a test checks that both agree.
 """
@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "trunk": ("ovn", "ovs"),
     "vpn": ("ovn", "ovs"),
 }
-"""The data planes that each service works with, by its name. A service that acts only on packets does not work with `fake`."""
+"""By name of a network service, the data planes with which it works. A service that acts only on packets does not work with `fake`."""
 
 
 LISTENING: dict[str, int] = {"load-balancer": 9876}
@@ -39,7 +39,7 @@ def complaints_of_network_services(sites: Sequence[Site], *, emulated: bool) -> 
     """Yield the errors in the network services of a cloud's sites, each as the index of the site and the message.
 
     Args:
-        sites: all sites of the cloud; a site without a data plane is not checked against it yet.
+        sites: all sites of the cloud. If a site has no data plane yet, its services are not compared with one.
         emulated: whether each site has a network of its own.
     """
     for index, site in enumerate(sites):

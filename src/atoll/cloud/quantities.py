@@ -17,14 +17,14 @@ _PROBABILITY = re.compile(r"(\d+(?:\.\d+)?) ?%")
 _MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _MBIT = {"k": 1e-3, "m": 1.0, "g": 1e3}
 _LONGEST_MS = 60_000.0
-_FASTEST_MBIT = 30_000.0  # netem takes bytes per second in 32 bits
+_FASTEST_MBIT = 30_000.0  # the greatest rate in Mbit/s, because netem takes bytes per second in 32 bits
 
 
 def milliseconds(text: str) -> float:
     """Parse a duration, and return it in milliseconds.
 
     Raises:
-        ValueError: the text is no duration from 0 to 60 s.
+        ValueError: the text is not a duration from 0 to 60 s.
     """
     number, unit = _parts(_DURATION, text)
     return _within(number * _MS[unit], 0, _LONGEST_MS)
@@ -34,7 +34,7 @@ def megabits(text: str) -> float | None:
     """Parse a rate, and return it in megabits (10^6) per second; `None` means unlimited.
 
     Raises:
-        ValueError: the text is no rate from 1 kbit/s to 30 Gbit/s.
+        ValueError: the text is not a rate from 1 kbit/s to 30 Gbit/s.
     """
     if text == "unlimited":
         return None
@@ -46,7 +46,7 @@ def probability(text: str) -> float:
     """Parse a percentage, and return it as a probability from 0 to 1.
 
     Raises:
-        ValueError: the text is no percentage.
+        ValueError: the text is not a percentage from 0 to 100.
     """
     return _within(float(_parts(_PROBABILITY, text)[0]) / 100, 0, 1)
 

@@ -33,11 +33,11 @@ class _Model(BaseModel):
 
 
 class Shape(_Model):
-    """Properties of links; those that are not given come from the next more general rule.
+    """Properties of links. A property that is not given comes from a more general rule: a constraint, or the defaults.
 
     Attributes:
         delay: delay of one direction; the round trip takes twice as long.
-        jitter: most by which the delay varies, uniformly up and down; packets keep their order.
+        jitter: greatest deviation from the delay, uniformly distributed, longer or shorter; packets keep their order.
         rate: bits of IP packets per second, in each direction.
         loss: share of packets that are lost, in each direction.
         reorder: share of packets that skip the delay, and so overtake others.
@@ -83,7 +83,7 @@ class Link(Shape):
 
     Attributes:
         between: the link's two ends.
-        one_way: whether the entry applies only from the first end to the second; the other direction is as without the entry.
+        one_way: whether the entry applies only from the first end to the second. The other direction is then as without the entry.
     """
 
     between: Pair = Field(description="the names of two sites, such as [paris, lyon]")
@@ -91,7 +91,7 @@ class Link(Shape):
 
 
 class Constraint(Shape):
-    """Properties of all links between two groups; of two constraints on one link, the later one wins.
+    """Properties of all links between two groups. If two constraints concern one link, the later one overrides the earlier one.
 
     Attributes:
         between: two groups; a site or a router is a group too. The same group twice means the links within it.
@@ -106,7 +106,7 @@ class Router(_Model):
     """A node without a site, which only forwards packets.
 
     Attributes:
-        name: unique among sites and routers.
+        name: the router's name, unique among sites and routers.
         location: the router's latitude and longitude, in degrees.
     """
 
@@ -118,13 +118,13 @@ class Backbone(_Model):
     """A real network, whose nodes are sites or routers.
 
     Attributes:
-        file: a GraphML file as of the Internet Topology Zoo or SNDlib, relative to the cloud's file; or `topohub:` and the key of a
-            topology of the package topohub, such as `topohub:topozoo/Abilene`.
+        file: the path of a GraphML file, as the Internet Topology Zoo and SNDlib publish them, relative to the cloud's file; or `topohub:`
+            and the key of a topology in the package topohub, such as `topohub:topozoo/Abilene`.
         places: the node of each site, by its label in the file. A site without an entry gets the node of its name, otherwise the first
             free node.
     """
 
-    file: str = Field(min_length=1, description="the path of a GraphML file, or such as topohub:topozoo/Abilene")
+    file: str = Field(min_length=1, description="the path of a GraphML file, or a key such as topohub:topozoo/Abilene")
     places: dict[str, str] = Field(default_factory=dict, description="a mapping such as {paris: Paris}")
 
 
@@ -135,9 +135,9 @@ class Topology(_Model):
         preset: "mesh" links every two sites, "star" each to `center`, "ring" each to the next in the file's order. Default: a mesh,
             unless links, a backbone or a matrix are given.
         center: the site in the middle of a star; default: the first site.
-        backbone: a real network. Reading it turns it into routers and links.
-        matrix: a CSV file of round trips in milliseconds, relative to the cloud's file: names in the first row and the first column.
-            An empty cell means no link. Reading it turns it into links.
+        backbone: a real network, which reading the file turns into routers and links.
+        matrix: the path of a CSV file of round trips in milliseconds, relative to the cloud's file. The first row and the first column have
+            the names; an empty cell means no link. Reading it turns it into links.
         distance: whether to derive the delay of a link from the locations of its ends, unless a link or constraint gives the delay.
         defaults: properties of all links.
         links: single links.
@@ -168,7 +168,7 @@ class Topology(_Model):
     @model_validator(mode="after")
     def _check_center(self) -> Topology:
         if self.center is not None and self.preset != "star":
-            raise problem(("center",), "only a star has a center: expected `preset: star` beside it")
+            raise problem(("center",), "only a star has a center: expected `preset: star`, or no `center`")
         return self
 
 
@@ -195,4 +195,4 @@ NESTED: Mapping[str, type[BaseModel]] = {
     "constraints": Constraint,
     "routers": Router,
 }
-"""The model of each field that has one."""
+"""The model of each field whose value, or whose items, a model describes."""

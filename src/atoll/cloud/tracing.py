@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Tracing(BaseModel):
-    """How requests are recorded, at all sites of the cloud; see docs/how-to/traces.md.
+    """The settings by which all sites of the cloud record requests; see docs/how-to/traces.md.
 
     Attributes:
-        enabled: whether requests are recorded; if false, not even a request that asks for it is.
-        sample: the share of requests that are recorded though they do not ask for it, from 0 to 1.
-        size_mb: megabytes that the store of a site has at most; old traces make room for new ones, fairly between clients.
-        endpoint: base URL of a receiver of OTLP over HTTP, which gets all spans besides; `/v1/traces` is appended.
+        enabled: whether requests are recorded. If false, not even requests that ask for it are recorded.
+        sample: the share of the other requests, which do not ask for it, that are recorded, from 0 to 1.
+        size_mb: the greatest size of a site's store in megabytes. If it is full, old traces are deleted, fairly between clients.
+        endpoint: base URL of a receiver of OTLP over HTTP, to which all spans are sent as well; `/v1/traces` is appended.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 SiteName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
-"""The name of any site, also of one that joined from another machine and that the file does not list."""
+"""The name of any site, including a site that joined from another machine, which the file does not list."""
 
 Trust = dict[SiteName, Literal["full", "local-admin"]]
 
@@ -25,7 +25,7 @@ class Homed(BaseModel):
     Attributes:
         domain: the id of a domain, as `openstack domain show` prints it. The rule covers the domain, its users, groups, projects and roles.
         project: the id of a project. The rule covers the project, the projects below it, and the role assignments in them.
-        sites: the sites that administer it. All sites ignore changes of it that other sites write.
+        sites: the sites that administer the domain or project. All sites ignore changes of it that other sites write.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -48,7 +48,7 @@ class Homed(BaseModel):
 
 
 def complaint_of_homed(homed: Iterable[Homed]) -> tuple[int, str] | None:
-    """Return the first error of a list of rules, as index and message; `None` if the list is valid."""
+    """Return the first error in a list of rules, as the index of the rule and the message; `None` if the list is valid."""
     seen: dict[str, int] = {}
     for index, each in enumerate(homed):
         if each.key in seen:

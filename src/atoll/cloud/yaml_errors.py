@@ -1,6 +1,6 @@
 """YAML files that a pydantic model describes: read and validated, with errors that name the file, the line and the expected value.
 
-The cloud's file, plans and experiments share it. A field's `description` completes the sentence "expected …".
+The cloud's file, plans and experiments use this module. A field's `description` completes the sentence "expected …".
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Form(Generic[_Root]):
 
     Attributes:
         root: the model of the document.
-        nested: the model of each field that has one, or whose items have one.
+        nested: the model of each field whose value, or whose items, a model describes.
         mappings: the expected form of each model, for error messages.
-        own_text: types of validation errors whose message is whole.
+        own_text: types of validation errors whose message is shown as it is, without "expected …".
         code: the code of errors in the file.
         kind: the noun for the thing that the file describes, such as `cloud`.
         example: the expected form of the document, with an example.
-        list_field: the field that an index at the top of the document belongs to.
+        list_field: the field to which an index at the top of an error's path belongs.
         named: fields of `nested` that are mappings of names to models.
     """
 
@@ -65,11 +65,11 @@ def read(path: Path, form: Form[Any], missing: str) -> bytes:
 
     Args:
         path: the file.
-        form: its form.
-        missing: the error code if there is no such file.
+        form: the form of the file.
+        missing: the error code if the file does not exist.
 
     Raises:
-        AtollError: `missing`, or the form's code: the file can't be read, or is longer than 1,000,000 bytes.
+        AtollError: `missing`: the file does not exist; the form's code: the file can't be read, or is longer than 1,000,000 bytes.
     """
     try:
         content = read_regular(path, _MAX_BYTES)
@@ -86,13 +86,13 @@ def parse(content: str | bytes, source: str, form: Form[_Root], context: Mapping
     """Parse and validate the YAML text of a document.
 
     Args:
-        content: the text.
-        source: its name in errors, such as the path of the file.
-        form: its form.
+        content: the YAML text.
+        source: the text's name in errors, such as the path of the file.
+        form: the form of the text.
         context: the context of the model's validators.
 
     Raises:
-        AtollError: the form's code, one line with the place, the expected value and the value found.
+        AtollError: the form's code: the text is not valid; the message is one line with the place, the expected value and the value found.
     """
     node, data = _load(content, source, form)
     try:
@@ -105,7 +105,7 @@ def parse(content: str | bytes, source: str, form: Form[_Root], context: Mapping
 
 
 def _one_line(text: str) -> str:
-    """Return a text in which line feeds and other characters that can't be printed, as parts of names, are escaped."""
+    """Return a text with escapes in place of line feeds and other characters that can't be printed, which names may contain."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
@@ -119,7 +119,7 @@ def _load(content: str | bytes, source: str, form: Form[Any]) -> tuple[yaml.Node
         loader = yaml.SafeLoader(content)
         node = loader.get_single_node()
         if node is None:
-            raise AtollError(form.code, f"{source}:1: nothing here: expected {form.example}")
+            raise AtollError(form.code, f"{source}:1: the file is empty: expected {form.example}")
         _refuse_duplicates(node, source, form.code, set())
         return node, _construct(loader, node, source, form)
     except yaml.MarkedYAMLError as error:
@@ -128,15 +128,15 @@ def _load(content: str | bytes, source: str, form: Form[Any]) -> tuple[yaml.Node
         raise AtollError(form.code, f"{source}:{line}: not YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise AtollError(form.code, f"{source}: not a text file: expected YAML in UTF-8") from None
-    except RecursionError:  # a thousand brackets
-        raise AtollError(form.code, f"{source}: not YAML that describes {form.noun}: too many brackets in brackets") from None
+    except RecursionError:  # for instance a thousand nested brackets
+        raise AtollError(form.code, f"{source}: not YAML that describes {form.noun}: lists or mappings are nested too deeply") from None
 
 
 def _construct(loader: yaml.SafeLoader, node: yaml.Node, source: str, form: Form[Any]) -> Any:
     """Return the data of a node.
 
     Raises:
-        AtollError: the form's code: a value, such as the date 2026-99-99 or a number of 5,000 digits, has no meaning.
+        AtollError: the form's code: Python can't represent a value, such as the date 2026-99-99 or a number of 5,000 digits.
     """
     try:
         return loader.construct_document(node)
@@ -167,7 +167,7 @@ def _scalars(node: yaml.Node, seen: set[int]) -> Iterator[yaml.ScalarNode]:
 
 
 def _meant(node: yaml.ScalarNode) -> bool:
-    """Return whether a scalar has a meaning."""
+    """Return whether Python can represent the value of a scalar."""
     try:
         yaml.SafeLoader("").construct_document(node)
     except (ValueError, OverflowError):
@@ -189,7 +189,7 @@ def _refuse_duplicates(node: yaml.Node, source: str, code: str, seen: set[int]) 
             if isinstance(key, yaml.ScalarNode):
                 if key.value in keys:
                     line = key.start_mark.line + 1
-                    text = f"a second `{key.value}` in one mapping: expected it once"
+                    text = f"the key `{key.value}` occurs twice in one mapping: expected it once"
                     raise AtollError(code, f"{source}:{line}: {text}")
                 keys.add(key.value)
             _refuse_duplicates(value, source, code, seen)
@@ -207,7 +207,7 @@ def _explain(root: yaml.Node, form: Form[Any], detail: ErrorDetails) -> tuple[in
     if kind == "extra_forbidden":
         return line, f"{_spell(path[:-1], end=': ')}{_unknown_key(str(path[-1]), model)}"
     if kind == "invalid_key":
-        return line, f"the key {describe(detail['input'])}: expected a text as key"
+        return line, f"a key is {describe(detail['input'])}: expected a text as key"
     if kind in form.own_text:
         return line, f"{where + ': ' if where else ''}{detail['msg']}"
     got = describe(detail["input"], quote=name in {"name", "host"})
@@ -215,7 +215,7 @@ def _explain(root: yaml.Node, form: Form[Any], detail: ErrorDetails) -> tuple[in
 
 
 def _resolve(path: _Path, form: Form[Any]) -> tuple[type[BaseModel], str | None]:
-    """Return the model and the field of a location; the field is `None` for the model itself (an item of a list, the document)."""
+    """Return the model and the field at a location; the field is `None` if the location is that of a whole model, such as a list's item."""
     model: type[BaseModel] = form.root
     name: str | None = None
     for step in path:
@@ -245,7 +245,12 @@ def _unknown_key(key: str, model: type[BaseModel]) -> str:
 
 
 def describe(value: object, *, quote: bool = False) -> str:
-    """Return a value as its author wrote it in YAML; `quote` if a word such as `no` may have been meant as text."""
+    """Return a description of a value for messages, in YAML's terms.
+
+    Args:
+        value: the value.
+        quote: whether to advise quotes for a word such as `no`, which may have been meant as text.
+    """
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -253,11 +258,11 @@ def describe(value: object, *, quote: bool = False) -> str:
     if isinstance(value, str):
         return f"the text {_ACCOUNT.sub('//…@', value)[:40]!r}"
     if isinstance(value, (Mapping, list, tuple)):
-        kind = "a mapping" if isinstance(value, Mapping) else "a list"
-        return kind if value else f"{kind} of nothing"
+        kind = "mapping" if isinstance(value, Mapping) else "list"
+        return f"a {kind}" if value else f"an empty {kind}"
     try:
         return str(value)[:40]
-    except ValueError:  # Python spells no number of more than 4,300 digits
+    except ValueError:  # Python does not convert numbers of more than 4,300 digits to text
         return "a number of thousands of digits"
 
 
@@ -270,7 +275,7 @@ def _spell(path: _Path, end: str = "") -> str:
 
 
 def _line(node: yaml.Node, path: _Path) -> int:
-    """Return the line, counted from 1, of a path's node, or of the innermost node around it that exists."""
+    """Return the line, counted from 1, of the node at a path; if it does not exist, that of the innermost existing node around it."""
     line = int(node.start_mark.line) + 1
     for step in path:
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):

@@ -1,4 +1,4 @@
-"""Application of segments to a partial image: each page is checked, written, and entered into the part's list of digests."""
+"""Application of an overlay's segments to a partial image: each page is checked, written, and entered into the part's list of digests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Applier:
     def apply(self, found: Segment) -> None:
         """Write the pages of a segment, and their digests.
 
-        An overlay names each page of the result once, so a small one cannot cause more writes than its result has pages.
+        Each page of the result may occur in only one segment, so that a small overlay can't cause more writes than its result has pages.
 
         Raises:
             AtollError: `cloudlet.invalid`: the segment refers to a part or a page that does not exist, the segments name more pages than
@@ -41,7 +41,7 @@ class Applier:
         """
         self._left -= len(found.pages)
         if self._left < 0:
-            raise invalid(self._where, "segments that write more pages than the result has", "make the overlay again")
+            raise invalid(self._where, "the segments write more pages than the result has", "make the overlay again")
         if found.part >= len(self._made.outputs):
             raise self._malformed()
         output = self._made.outputs[found.part]
@@ -97,7 +97,7 @@ class Applier:
         Args:
             part: the part.
             numbers: the numbers of the pages.
-            beyond: whether pages after the end of the part may be read, as zeros.
+            beyond: whether `numbers` may contain pages after the end of the part, which are read as zeros.
         """
         inside = numbers < part.list.pages
         if not (beyond or inside.all()):
@@ -107,7 +107,9 @@ class Applier:
         wrong = different(hash_pages(pages), digests)
         if wrong.any():
             place = int(numbers[np.argmax(wrong)]) * PAGE
-            raise invalid(str(self._base.path / part.name), f"damaged at byte {place}", "make the base again, or fetch it again")
+            raise invalid(
+                str(self._base.path / part.name), f"the content is damaged at byte {place}", "make the base again, or fetch it again"
+            )
         return pages, digests
 
     def _sources(self, found: Segment, chosen: NDArray[np.bool_]) -> Numbers:
@@ -120,4 +122,4 @@ class Applier:
         output.written[numbers] = True
 
     def _malformed(self) -> AtollError:
-        return invalid(self._where, "a segment that refers to a page or a part that does not exist", "make the overlay again")
+        return invalid(self._where, "a segment refers to a page or a part that does not exist", "make the overlay again")

@@ -1,8 +1,8 @@
 """Synthesis of an image from a base and an overlay, while the overlay arrives.
 
-A second thread fetches and verifies segments; the caller's thread applies them, and copies the base's other pages while it waits. The new
-image has a hidden name until it is whole, verified and on the disk. If the source is cut, the applied segments stay, and the next command
-continues after them.
+A second thread fetches and verifies segments. The caller's thread applies them, and copies the base's other pages while it waits. The new
+image has a hidden name until it is whole, verified and on the disk. If the transfer is interrupted, the applied segments stay, and the next
+command continues after them.
 """
 
 from __future__ import annotations
@@ -44,16 +44,17 @@ def apply(source: Source, header: Header, base_path: Path, target: Path, report:
     """Make an image from a base and an overlay.
 
     Args:
-        source: the overlay, behind its header.
+        source: the overlay, read up to the end of its header.
         header: the overlay's header, whose signature was verified.
         base_path: the directory of the base image.
-        target: the directory to make; its parent exists.
-        report: receives the progress.
+        target: the directory to make, in an existing directory.
+        report: called with the progress.
 
     Raises:
-        AtollError: `cloudlet.base`, `cloudlet.exists`, `cloudlet.busy`: refused, and nothing is left; `cloudlet.invalid`: the overlay or
-            the base is damaged; `cloudlet.source`: the overlay ended early, and what was applied stays for the next time; `state.space`,
-            `cloudlet.unusable`: a file can't be read or written, and nothing is left.
+        AtollError: `cloudlet.base`: the overlay was made for another base; `cloudlet.exists`: `target` exists; `cloudlet.busy`: another
+            command is making it; `state.space`, `cloudlet.unusable`: a file can't be read or written; after these errors, nothing is left.
+            `cloudlet.invalid`: the overlay or the base is damaged; `cloudlet.source`: the overlay ended early, and the applied segments
+            stay for the next command.
     """
     image.refuse_existing(target)
     try:
@@ -66,7 +67,7 @@ def apply(source: Source, header: Header, base_path: Path, target: Path, report:
                     _Synthesis(source, header, base, report).fill(made, entries)
                     _finish(made, header, target)
                 except OSError:
-                    made.discard()  # do not leave a full disk full
+                    made.discard()  # free the space, because the disk is full
                     raise
     except OSError as error:
         raise unusable(error.filename or target, error) from None
@@ -86,7 +87,7 @@ def check_base(header: Header, base: ImageDescription, path: Path, where: str) -
         AtollError: `cloudlet.base`: the overlay was made for another base.
     """
     if header.base != base.digest:
-        message = f"{where} belongs to the base {header.base.hex()[:16]}, and {path} is {base.digest.hex()[:16]}"
+        message = f"{where} was made for the base {header.base.hex()[:16]}, but {path} is the base {base.digest.hex()[:16]}"
         raise AtollError("cloudlet.base", message, "give the overlay's base with --base")
 
 
@@ -102,7 +103,7 @@ def check_cpu(header: Header, cpu: str, where: str) -> None:
         AtollError: `cloudlet.cpu`: the overlay has memory of another CPU model.
     """
     if header.result.part(MEMORY) and header.result.cpu != cpu:
-        message = f"{where} has memory of the CPU model {header.result.cpu}, and this machine offers {cpu}"
+        message = f"{where} has memory of the CPU model {header.result.cpu}, but this machine offers {cpu}"
         raise AtollError("cloudlet.cpu", message, "use an overlay without memory, or a machine that offers the model")
 
 
@@ -149,5 +150,7 @@ def _finish(made: Partial, header: Header, target: Path) -> None:
     for part, output in zip(header.result.parts, made.outputs, strict=True):
         if output.list.root() != part.root:
             made.discard()
-            raise invalid(str(target), f"the part {part.name} differs from its signed digest", "make the overlay again")
+            raise invalid(
+                str(target), f"the content of the part {part.name} has another digest than the signed one", "make the overlay again"
+            )
     image.finish(made.directory, header.result, target)

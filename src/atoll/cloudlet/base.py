@@ -1,4 +1,4 @@
-"""Makes images from files (a disk, and the memory and device state of a stopped guest), and checks images."""
+"""Makes base images from files (a disk, and the memory and device state of a stopped guest), and checks the content of images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atoll.cloudlet.pages import PAGE, ZERO_DIGEST, Numbers, different, hash_pag
 from atoll.errors import AtollError
 
 Report = Callable[[str, int, int], None]
-"""Receives the progress of a long step: its name, the work done, and the total work in the same unit (bytes or segments)."""
+"""A function that is called with the progress of a long step: the step's name, the work done, and the total work in the same unit."""
 
 _CHUNK = 1024  # pages: 4 MiB
 
@@ -29,11 +29,11 @@ def make_base(parts: Mapping[str, Path], target: Path, cpu: str, machine: str, r
     """Make an image from copies of files, and return its description.
 
     Args:
-        parts: the file of each part.
-        target: the directory to make; its parent exists.
-        cpu: the CPU model of the guest; empty without memory.
+        parts: the file of each part, by the part's name.
+        target: the directory to make, in an existing directory.
+        cpu: the CPU model of the guest; empty if the image has no memory.
         machine: the hypervisor's machine type; may be empty.
-        report: receives the progress.
+        report: called with the progress.
 
     Returns:
         The description of the image.
@@ -72,7 +72,7 @@ def part_size(path: Path) -> int:
     except OSError as error:
         raise unusable(path, error) from None
     if not 0 < size <= MOST_BYTES:
-        raise invalid(str(path), f"{size} bytes", "expected 1 byte to 16 TiB")
+        raise invalid(str(path), f"the file has {size} bytes", "expected 1 byte to 16 TiB")
     return size
 
 
@@ -89,7 +89,7 @@ class Unchanged:
         self._before = self._state()
 
     def check(self) -> None:
-        """Compare the file's size and time of change with those when this object was created.
+        """Check that the file still has the size and the time of change that it had when this object was created.
 
         Raises:
             AtollError: `cloudlet.changed`: the file was written to.
@@ -107,7 +107,7 @@ def _report_from(report: Report, before: int, total: int, done: int) -> None:
 
 
 def _copy(path: Path, target: Path, size: int, report: Callable[[int], None]) -> bytes:
-    """Copy a part with its holes, write its list, and return its digest."""
+    """Copy the file of a part with its holes, write the list of its pages' digests, and return the part's digest."""
     source = open_regular(path, device=True)
     try:
         unchanged = Unchanged(path, source)
@@ -143,10 +143,10 @@ def check_content(opened: image.Image, report: Report) -> None:
 
     Args:
         opened: the image.
-        report: receives the progress.
+        report: called with the progress.
 
     Raises:
-        AtollError: `cloudlet.invalid`: a page differs; the message names the part and the page's offset in bytes.
+        AtollError: `cloudlet.invalid`: a page differs from its digest; the message names the part and the page's offset in bytes.
     """
     done = 0
     for part in opened.parts:
@@ -171,4 +171,4 @@ def _check_hole(opened: image.Image, part: image.OpenPart, first: int, end: int)
 def _compare(opened: image.Image, part: image.OpenPart, first: int, wrong: NDArray[np.bool_]) -> None:
     if wrong.any():
         place = (first + int(np.argmax(wrong))) * PAGE
-        raise invalid(f"{opened.path / part.name}", f"damaged at byte {place}", "make the image again, or fetch it again")
+        raise invalid(f"{opened.path / part.name}", f"the content is damaged at byte {place}", "make the image again, or fetch it again")

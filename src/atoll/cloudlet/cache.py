@@ -1,10 +1,10 @@
 """A cache of launch images on a site's disk, bounded in bytes: the least recently used images are deleted first.
 
     CACHE/DIGEST            a launch image, named by its digest in hexadecimal, or by another name of 32 bytes
-          .DIGEST.partial   one that is being made from an overlay
-          .DIGEST.new       one that is being made from a disk
-          .gone-DIGEST      one that is being deleted
-          lock              locked while the cache is changed
+          .DIGEST.partial   an image that is being made from an overlay
+          .DIGEST.new       an image that is being made from a disk
+          .gone-DIGEST      an image that is being deleted
+          lock              a file that is locked while the cache is changed
 
 To delete an image, the cache first renames it, and flushes the rename to the disk. After a crash at any point, an image with its own name
 is whole; images with other names are incomplete, and the next change of the cache deletes them.
@@ -36,10 +36,10 @@ class LaunchCache:
     """A cache of launch images.
 
     Args:
-        directory: its directory, which is made if necessary.
-        limit: most bytes on the disk.
-        by_content: whether the name of an image is its digest; otherwise the caller chooses 32 bytes, such as ones that only those can
-            compute who may have the image.
+        directory: the directory of the cache, which is made if necessary.
+        limit: the greatest size of the cache on the disk, in bytes.
+        by_content: whether the name of an image is its digest. Otherwise the caller chooses 32 bytes as the name, for instance bytes that
+            can be computed only from data that authorised users have.
 
     Raises:
         AtollError: `cloudlet.unusable`: the directory can't be made.
@@ -60,7 +60,7 @@ class LaunchCache:
 
     @contextmanager
     def held(self, digest: bytes) -> Iterator[Path | None]:
-        """Yield the directory of a launch image; `None` if the cache lacks it. While the context lasts, the image is not deleted.
+        """Yield the directory of a launch image; `None` if the cache lacks the image. While the context lasts, the image is not deleted.
 
         Args:
             digest: the digest of the image.
@@ -115,14 +115,15 @@ class LaunchCache:
         """Delete the remains of interrupted commands and, if necessary, the least recently used images.
 
         Args:
-            needed: bytes that the cache is to have free below its limit.
-            keep: the digest of an image whose unfinished copy is not deleted.
+            needed: the bytes that must be free below the cache's limit afterwards.
+            keep: the digest of an image whose unfinished copy must not be deleted; `None` means none.
 
         Returns:
             The digests of the deleted images.
 
         Raises:
-            AtollError: `state.space`: `needed` exceeds the limit, or images in use leave less free; `cloudlet.unusable`: the disk fails.
+            AtollError: `state.space`: `needed` exceeds the limit, or images in use leave too little space; `cloudlet.unusable`: the disk
+                fails.
         """
         if needed > self._limit:
             message = f"{self._directory}: an image of {needed} bytes does not fit into a cache of {self._limit} bytes"
@@ -184,12 +185,12 @@ class LaunchCache:
 
 
 def _check(path: Path, descriptor: int, digest: bytes | None) -> None:
-    """Check that an image is the user's own, that its files have the right sizes and its lists the right digests, and that it has its name.
+    """Check that an image belongs to the user, and that its name, the sizes of its files and the digests of its lists are right.
 
     Args:
-        path: its directory.
+        path: the directory of the image.
         descriptor: the open directory.
-        digest: the digest that its name says; `None` if its name says none.
+        digest: the digest that is the image's name; `None` if the name is no digest.
 
     Raises:
         AtollError: as for `LaunchCache.held`.
@@ -201,7 +202,7 @@ def _check(path: Path, descriptor: int, digest: bytes | None) -> None:
     except AtollError as error:
         raise AtollError(error.kind.code, error.message, f"`rm -r {path}`, and run the same command again") from None
     if digest is not None and found != digest:
-        raise AtollError("cloudlet.invalid", f"{path} holds another image than its name says", f"`rm -r {path}`")
+        raise AtollError("cloudlet.invalid", f"{path} holds another image than that of its name", f"`rm -r {path}`")
 
 
 def occupied(directory: Path) -> int:
@@ -223,7 +224,7 @@ def _used(path: Path) -> int:
 
 
 def _locked(path: Path, kind: int) -> int | None:
-    """Lock a directory without waiting; return `None` if it does not exist, or another process has locked it.
+    """Lock a directory without waiting, and return its descriptor; `None` if it does not exist, or another process has locked it.
 
     Raises:
         OSError: the path is a link or a file.

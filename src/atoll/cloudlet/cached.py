@@ -18,14 +18,15 @@ def apply_cached(source: Source, header: Header, base: Path, cache: LaunchCache,
     """Return the launch image of an overlay from a cache; if the cache lacks the image, make it there.
 
     Args:
-        source: the overlay, behind its header. If the cache has the image, nothing more is read.
+        source: the overlay, read up to the end of its header. If the cache has the image, nothing more is read.
         header: the overlay's header, whose signature was verified.
         base: the directory of the base image.
         cache: the cache.
-        report: receives the progress.
+        report: called with the progress.
 
     Returns:
-        The image's directory, and the number of segments that an interrupted command had applied; `None` if the cache had the image.
+        The image's directory, and the number of segments that an interrupted command had applied. The number is `None` if the cache had the
+        image.
 
     Raises:
         AtollError: as for `apply`; `state.space`: the image does not fit into the cache.
@@ -51,4 +52,6 @@ def _drop(cache: LaunchCache, digest: bytes, target: Path) -> None:
         cache.remove(digest)
     except OSError as error:
         raise unusable(error.filename or target, error) from None
-    raise AtollError("state.space", f"the launch image has {size} bytes, the cache's limit is {cache.limit} bytes", "give a larger limit")
+    raise AtollError(
+        "state.space", f"the launch image has {size} bytes, but the cache's limit is {cache.limit} bytes", "give a larger limit"
+    )

@@ -1,4 +1,4 @@
-"""Claims on hidden names: one command at a time makes a file or a directory, and the next one takes over from a killed one."""
+"""Claims on hidden names: only one command at a time makes a file or directory; after a killed command, the next one takes over."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def claim(path: Path, descriptor: int) -> None:
 
     Args:
         path: the name of the file or directory.
-        descriptor: its open descriptor.
+        descriptor: the open descriptor of the file or directory.
 
     Raises:
-        AtollError: `cloudlet.busy`: another command has locked it, or has just renamed it.
+        AtollError: `cloudlet.busy`: another command has locked the file or directory, or has just renamed it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,18 +32,20 @@ def claim(path: Path, descriptor: int) -> None:
     except (BlockingIOError, FileNotFoundError):
         kept = False
     if not kept:
-        raise AtollError("cloudlet.busy", f"{path}: another command is making this", "wait for it, or give another name") from None
+        raise AtollError(
+            "cloudlet.busy", f"another command is making {path} now", "wait until it has ended, or give another name"
+        ) from None
 
 
 @contextmanager
 def claimed_directory(path: Path) -> Iterator[None]:
-    """Make a directory for its owner alone, or take over the one that a killed command has left, and lock it.
+    """Make a directory that only its owner can use, or take over the one that a killed command has left; lock it while the context lasts.
 
     Args:
-        path: its name.
+        path: the name of the directory.
 
     Raises:
-        AtollError: as for `claim`; `cloudlet.unusable`: another user has made it, or can write to it.
+        AtollError: as for `claim`; `cloudlet.unusable`: another user has made the directory, or can write to it.
         OSError: the directory can't be made.
     """
     path.mkdir(mode=0o700, exist_ok=True)
@@ -80,14 +82,14 @@ def new_directory(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write, whole or not at all: when the context ends, it has its name and is flushed to the disk.
+    """Yield a file to write. When the context ends, the file is flushed to the disk and gets its name; an exception deletes it.
 
     Args:
         target: the final name of the file.
 
     Raises:
         AtollError: `cloudlet.exists`: `target` exists already; `cloudlet.busy`: as for `claim`; `cloudlet.unusable`: another user has
-            prepared its hidden name.
+            created a file with its hidden name.
         OSError: the file can't be written.
     """
     made = target.with_name(f".{target.name}.new")

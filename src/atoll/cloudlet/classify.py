@@ -1,7 +1,7 @@
-"""Deduplication: decides which changed pages are zeros, are in the base, occur earlier in the overlay, or have to be sent.
+"""Deduplication: decides which changed pages are zeros, are in the base, occur earlier in the overlay, or must be sent.
 
-The module compares arrays of digests, not pages. The base's lists are read in pieces and looked up among the changed pages, not the
-reverse, so that memory grows with the changed pages (about 100 bytes for each), not with the base.
+The module compares arrays of digests, not pages. The base's lists are read in pieces, and each piece is looked up among the changed pages.
+So memory grows with the number of changed pages (about 100 bytes for each), not with the base.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from atoll.cloudlet.segment import CHANGED, CONTENT, FROM_BASE, FROM_RESULT, MOS
 
 @dataclass(frozen=True)
 class PagePlan:
-    """Pages of a part, with the way in which each gets its content.
+    """The changed pages of a part, and the way in which each page gets its content.
 
     Attributes:
         part: the number of the part in the result.
         kinds: the kind of each page, as in a segment.
         pages: the numbers of the pages, in order.
-        sources: for each page the number of the page that it copies; 0 if it is no copy.
+        sources: for each page, the number of the page from which it is copied; 0 if it is no copy.
     """
 
     part: int
@@ -46,10 +46,10 @@ class PagePlan:
 
 
 def classify(changes: Sequence[tuple[int, PageChanges]], base: Sequence[PageList]) -> list[PagePlan]:
-    """Return plans that say how each changed page gets its content.
+    """Decide how each changed page gets its content.
 
     Args:
-        changes: the number of each part in the result, and its changed pages, in the order of the overlay.
+        changes: for each part, in the order of the overlay, the part's number in the result and its changed pages.
         base: the lists of the base's parts.
 
     Returns:
@@ -85,9 +85,9 @@ class _Groups:
     """Pages in groups of the same digest.
 
     Attributes:
-        digests: the digest of each group; their first 8 bytes are in order.
-        first: the place of each group's first page.
-        group: the group of each page.
+        digests: the digest of each group, sorted by their first 8 bytes.
+        first: for each group, the index of its first page.
+        group: for each page, the index of its group.
     """
 
     digests: Digests
@@ -106,10 +106,10 @@ class _Groups:
         return cls(arranged[begins], order[begins], group)
 
     def find(self, base: Sequence[PageList]) -> tuple[NDArray[np.uint8], Numbers]:
-        """Look the groups up in a base.
+        """Look the groups' digests up in a base.
 
         Returns:
-            For each group the kind of a copy from the base, or 0, and the number of the page that it copies.
+            For each group, the kind of a copy from the base, or 0 if the base lacks the page; and the number of the base's page.
         """
         kinds, places = np.zeros(len(self.digests), np.uint8), np.zeros(len(self.digests), np.uint32)
         keys = _keys(self.digests)

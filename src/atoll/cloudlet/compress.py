@@ -16,13 +16,13 @@ from atoll.cloudlet.segment import CHANGED, FROM_BASE, Segment, is_filled, pack
 
 @dataclass(frozen=True)
 class Job:
-    """A segment to be made.
+    """The description of a segment that is to be made.
 
     Attributes:
-        plan: the pages of the segment, and how each gets its content.
-        file: the new file.
+        plan: the pages of the segment, and the way in which each gets its content.
+        file: the guest's file of the part.
         base: the base's file of the same part; `None` if the base has no such part.
-        level: zstd's level of compression.
+        level: the compression level for zstd.
     """
 
     plan: PagePlan

@@ -1,7 +1,7 @@
-"""Descriptions of images: what a virtual machine consists of, and the digest that identifies it.
+"""Descriptions of images: the parts of a virtual machine, and the digest that identifies the image.
 
     offset  bytes  field
-         0     64  CPU model, UTF-8, padded with zeros; empty without memory
+         0     64  CPU model, UTF-8, padded with zeros; empty if the image has no memory
         64     64  machine type, UTF-8, padded with zeros
        128     56  for each part, in the order of their names:
                      16  name, ASCII, padded with zeros
@@ -32,7 +32,7 @@ MEMORY = "memory"
 """The part that holds the guest's memory: an image with this part can only run on the image's CPU model."""
 
 RESERVED = frozenset({"image", "state"})
-"""Names that no part may have, because files that describe an image or an unfinished image have them."""
+"""Names that no part may have, because they are names of files that describe an image or an unfinished image."""
 
 HEAD = 128
 """Number of bytes of a description before its parts."""
@@ -49,8 +49,8 @@ class Part:
 
     Attributes:
         name: `disk`, `memory`, `device` (the state of the devices), or another name of up to 16 letters, digits and hyphens.
-        size: its size in bytes.
-        root: its digest.
+        size: the size of the part in bytes.
+        root: the digest of the part.
     """
 
     name: str
@@ -63,8 +63,8 @@ class ImageDescription:
     """The identity of an image.
 
     Attributes:
-        parts: its parts, in the order of their names.
-        cpu: the CPU model; empty without memory.
+        parts: the parts of the image, in the order of their names.
+        cpu: the CPU model; empty if the image has no memory.
         machine: the machine type of the hypervisor, with its version; may be empty.
     """
 
@@ -102,10 +102,12 @@ class ImageDescription:
         """
         names = [part.name for part in self.parts]
         if not 1 <= len(names) <= MOST_PARTS or names != sorted(set(names)) or not all(_NAME.fullmatch(name) for name in names):
-            raise invalid(where, f"parts {', '.join(names) or 'missing'}", f"expected 1 to {MOST_PARTS} different names in order")
+            raise invalid(where, f"the parts are {', '.join(names) or 'missing'}", f"expected 1 to {MOST_PARTS} different names in order")
         reserved = RESERVED.intersection(names)
         if reserved:
-            raise invalid(where, f"a part {min(reserved)}", "expected another name: an image has a file of its own with that name")
+            raise invalid(
+                where, f"a part is called {min(reserved)}", "expected another name: an image has a file of its own with that name"
+            )
         for part in self.parts:
             if not 0 < part.size <= MOST_BYTES or len(part.root) != DIGEST:
                 raise invalid(where, f"part {part.name} has {part.size} bytes", "expected 1 byte to 16 TiB")
@@ -121,11 +123,11 @@ def parse(data: bytes, parts: int, where: str) -> ImageDescription:
 
     Args:
         data: exactly the description's bytes.
-        parts: the number of its parts.
+        parts: the number of the image's parts.
         where: the file's name, for errors.
 
     Raises:
-        AtollError: `cloudlet.invalid`: the bytes are no valid description.
+        AtollError: `cloudlet.invalid`: the bytes are not a valid description.
     """
     if not 1 <= parts <= MOST_PARTS or len(data) != HEAD + parts * PART.size:
         raise invalid(where, f"{parts} parts in {len(data)} bytes", f"expected 1 to {MOST_PARTS} parts")

@@ -1,7 +1,7 @@
 """Makes overlays: the pages that a virtual machine adds to a base, as signed segments.
 
-The files are read twice: once to compare and hash, once to compress. Both run in several processes; between them, `classify` decides what
-is sent. Memory is bounded by a few segments for each process and about 100 bytes for each changed page.
+The files are read twice: once to compare and hash, once to compress. Both steps run in several processes; between them, `classify` decides
+which pages are sent. Memory is bounded by a few segments for each process and about 100 bytes for each changed page.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from atoll.cloudlet.workers import Workers
 from atoll.errors import AtollError
 
 LEVEL = 2
-"""Default level of zstd, faster than level 3: overlays are equally small."""
+"""Default compression level for zstd. It is faster than level 3, and overlays are equally small."""
 
 _WORK = 16_384  # pages of one piece of work: 64 MiB
 
 
 @dataclass(frozen=True)
 class Task:
-    """An overlay to be made.
+    """The description of an overlay that is to be made.
 
     Attributes:
         base: the directory of the base image.
         parts: the file of each part of the stopped guest.
         target: the file to write.
-        level: zstd's level of compression.
-        cpu: the CPU model of a guest with memory; `None` means the base's.
-        machine: the hypervisor's machine type; `None` means the base's.
+        level: the compression level for zstd.
+        cpu: the CPU model of a guest with memory; `None` means that of the base.
+        machine: the hypervisor's machine type; `None` means that of the base.
     """
 
     base: Path
@@ -64,8 +64,8 @@ class Made:
     Attributes:
         base: the digest of the base.
         result: the description of the image that base and overlay make.
-        length: bytes of the overlay.
-        segments: the number of its segments.
+        length: the length of the overlay in bytes.
+        segments: the number of segments.
         pages: the number of pages of each kind: `zeros`, `content`, `changed`, `from_base`, `from_result`.
     """
 
@@ -81,9 +81,9 @@ def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) 
 
     Args:
         task: the base, the guest's files and the target.
-        key: the key that signs it.
+        key: the key that signs the overlay.
         workers: the processes that compare and compress.
-        report: receives the progress.
+        report: called with the progress.
 
     Raises:
         AtollError: `cloudlet.exists`: the target exists; `cloudlet.invalid`: a file's size, a part's name, the CPU model or the machine
@@ -121,7 +121,7 @@ def _describe(task: Task, base: ImageDescription, roots: Mapping[str, bytes], si
         raise AtollError("cloudlet.cpu", message, "boot the guest with the base's CPU model")
     if MEMORY in sizes and not cpu:
         message = f"{task.base} has no memory, and therefore names no CPU model: expected the guest's model"
-        raise AtollError("cloudlet.cpu", message, "give the model of the guest with --cpu")
+        raise AtollError("cloudlet.cpu", message, "name the guest's CPU model with --cpu")
     machine = base.machine if task.machine is None else task.machine
     return ImageDescription(tuple(Part(name, sizes[name], roots[name]) for name in sorted(sizes)), cpu, machine)
 
@@ -167,7 +167,7 @@ def _root(base: Image, name: str, size: int, changes: PageChanges) -> bytes:
 
 
 def _write_segments(file: BinaryIO, start: int, jobs: Sequence[Job], workers: Workers, report: Report) -> list[Entry]:
-    """Write the segments behind the place of the head, whose length is known."""
+    """Write the segments from the offset `start` on, which leaves room for the head; return the table of segments."""
     entries = []
     file.seek(start)
     for number, data in enumerate(workers.map(compress, jobs), 1):

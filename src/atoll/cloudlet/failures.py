@@ -1,4 +1,4 @@
-"""Errors of this package; each message is one line for a person."""
+"""Functions that make this package's errors; each message is one line for people."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def invalid(where: str, found: str, expected: str | None = None) -> AtollError:
     """Return the error for a file or a stream with invalid content.
 
     Args:
-        where: the file's name.
-        found: the fault.
-        expected: the remedy, as the hint of the error.
+        where: the name of the file or stream.
+        found: the fault, such as "a damaged header".
+        expected: the error's hint: the expected content or the remedy; `None` means no hint.
     """
     return AtollError("cloudlet.invalid", f"{where}: {found}", expected)
 

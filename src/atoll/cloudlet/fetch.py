@@ -1,4 +1,4 @@
-"""Verified segments of an overlay, fetched ahead of their use by a thread."""
+"""Segments of an overlay, fetched and verified by a thread before they are needed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _REREADS = 2
 
 
 def read_segment(source: Source, number: int, entry: Entry, offset: int) -> bytes:
-    """Read a segment, and check its digest; read a damaged segment once more if the source may then return other bytes.
+    """Read a segment, and check its digest; if it is damaged, read it once more from a source that may return other bytes then.
 
     Args:
-        source: the overlay, at the segment.
-        number: the segment's place in the table, for errors.
+        source: the overlay, read up to the segment.
+        number: the segment's index in the table, for errors.
         entry: the segment's entry in the table.
         offset: the offset of the segment's first byte in the overlay.
 
@@ -45,9 +45,9 @@ class Fetched:
     """Segments that a thread has fetched.
 
     Args:
-        source: the overlay, at the first of the segments.
-        entries: all segments.
-        first: the first segment to fetch.
+        source: the overlay, read up to the first segment.
+        entries: the table of all segments.
+        first: the index of the first segment to fetch.
         offset: the offset of that segment's first byte in the overlay.
     """
 
@@ -98,7 +98,7 @@ class Fetched:
 
 @contextmanager
 def fetching(source: Source, entries: Sequence[Entry], first: int, offset: int) -> Iterator[Fetched]:
-    """Fetch segments while the context lasts, and yield what has arrived; see `Fetched`."""
+    """Fetch segments in a thread while the context lasts; yield the object that returns them. For the parameters see `Fetched`."""
     fetched = Fetched(source, entries, first, offset)
     try:
         yield fetched

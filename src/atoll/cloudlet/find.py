@@ -1,6 +1,6 @@
-"""The device's side of edge discovery: asks a site's gateway which site is nearest.
+"""Edge discovery for a device: asks a site's gateway which site is nearest to the device.
 
-Works with the credentials that every OpenStack client uses (`clouds.yaml`, or `OS_…` in the environment), and without a state directory.
+The module uses the credentials of every OpenStack client (`clouds.yaml`, or `OS_…` in the environment), and needs no state directory.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Zone:
         id: the site's id as an edge cloud zone (a UUID).
         name: the name of the site.
         provider: the name of the cloud.
-        region: the region of the credentials; all sites of a cloud are in one.
-        url: the URL of Keystone behind the site's gateway; empty if the gateway does not know it.
+        region: the region of the credentials; all sites of a cloud are in one region.
+        url: the URL of Keystone behind that site's gateway; empty if the asked gateway does not know the URL.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Zone:
     url: str
 
     def data(self) -> dict[str, str]:
-        """Return the zone as plain data."""
+        """Return the zone, ready for `json.dumps`."""
         return asdict(self)
 
 
@@ -62,15 +62,16 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
         overlay: the id of the image of an overlay; of sites that are about as near, one that holds its base or launch image is returned.
 
     Raises:
-        AtollError: `discovery.credentials`, `discovery.refused` or `discovery.unreachable`.
+        AtollError: `discovery.credentials`: the credentials are missing or not those of a gateway; `discovery.refused`: the gateway refuses
+            the request, or its answer is no zone; `discovery.unreachable`: the gateway does not answer.
     """
     try:
         config = OpenStackConfig().get_one(cloud=cloud)
         auth_url = str(config.config.get("auth", {}).get("auth_url") or "")
         found = _GATEWAY.fullmatch(auth_url)
         if found is None:
-            expected = "expected that of a site's gateway, such as http://10.77.1.1:8080/identity/v3"
-            raise AtollError("discovery.credentials", f"the credentials have the auth_url {auth_url!r:.80}: {expected}", _HINT)
+            expected = "expected the URL of a site's gateway, such as http://10.77.1.1:8080/identity/v3"
+            raise AtollError("discovery.credentials", f"the auth_url of the credentials is {auth_url!r:.80}: {expected}", _HINT)
         answer = config.get_session().post(
             found[1] + PATH,
             json={} if device is None else {"device": _identifier(device)},
@@ -94,7 +95,7 @@ _HINT = "name a cloud of clouds.yaml by --cloud or OS_CLOUD, or run the command 
 def _identifier(device: IPv4Address | IPv6Address) -> dict[str, Any]:
     if isinstance(device, IPv6Address):
         return {"ipv6Address": str(device)}
-    # Without a translation of addresses both are the same (the standard demands one besides the public one).
+    # The standard demands a private address besides the public one. Without address translation, both are the same.
     return {"ipv4Address": {"publicAddress": str(device), "privateAddress": str(device)}}
 
 
@@ -108,7 +109,7 @@ def _zone(answer: Any, region: str) -> Zone:
     if answer.status_code != 200:
         why = str(body.get("message") or f"HTTP {answer.status_code}, and no message: the gateway may be of an earlier version")
         code = "discovery.unreachable" if answer.status_code == 503 else "discovery.refused"
-        # One line, so that a gateway can't add a hint of its own.
+        # Join the lines, so that a gateway can't make its message look like the command's own hint.
         message = " ".join(f"{why} ({body.get('code', answer.reason)})".split())
         raise AtollError(code, message, _ADVICE.get(str(body.get("code"))))
     try:
@@ -119,7 +120,7 @@ def _zone(answer: Any, region: str) -> Zone:
 
 
 _ADVICE = {
-    "UNNECESSARY_IDENTIFIER": "leave out --device; only a role that the operator names asks about other devices",
+    "UNNECESSARY_IDENTIFIER": "leave out --device: only users with a role that the operator names may ask about other devices",
     "MISSING_IDENTIFIER": "give --device ADDRESS: with this role, the token stands for an application and not for a device",
 }
 

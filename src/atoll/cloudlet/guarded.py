@@ -1,4 +1,4 @@
-"""Opens files safely where another user may have put a link, a pipe or a file of their own under the name."""
+"""Opens files safely in directories where another user may have put a link, a pipe or a file under the expected name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atoll.errors import AtollError
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY, *, device: bool = False) -> int:
-    """Open a regular file, and return its descriptor. Refuse a pipe or a terminal, without waiting for its other end.
+    """Open a regular file, and return its descriptor. Refuse a pipe or a terminal, without waiting for a process at its other end.
 
     Args:
         path: the file's name.
@@ -18,7 +18,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, device: bool = False) 
         device: whether a block device is accepted too.
 
     Raises:
-        AtollError: `cloudlet.unusable`: the name belongs to something else.
+        AtollError: `cloudlet.unusable`: the name is not that of a regular file.
         OSError: the file can't be opened.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
@@ -27,7 +27,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, device: bool = False) 
         return descriptor
     os.close(descriptor)
     expected = "a file or a block device" if device else "a file"
-    raise AtollError("cloudlet.unusable", f"{path} is no regular file: expected {expected}", "give the name of a file")
+    raise AtollError("cloudlet.unusable", f"{path} is not a regular file: expected {expected}", "give the name of a file")
 
 
 def require_own(path: Path, descriptor: int, *, alone: bool = False) -> None:
@@ -36,7 +36,8 @@ def require_own(path: Path, descriptor: int, *, alone: bool = False) -> None:
     Args:
         path: the name of the file or directory, for the error.
         descriptor: the open descriptor.
-        alone: whether the file is about to be overwritten. Then it must have no second hard link, but others may have the right to write.
+        alone: whether the file is about to be overwritten. If so, it must have no second hard link, but others may be allowed to write to
+            it.
 
     Raises:
         AtollError: `cloudlet.unusable`: the owner, the mode or the number of hard links is wrong.

@@ -138,7 +138,7 @@ def read_signed(read: Read, trusted: Iterable[TrustedKey], where: str) -> tuple[
     fixed = read(_FIXED.size)
     magic, version, algorithm, parts, zero, segments, zero_, length, base, root = _FIXED.unpack(fixed)
     if magic != _MAGIC:
-        raise invalid(where, "not an overlay", "expected a file that `atoll cloudlet overlay` made")
+        raise invalid(where, "this is not an overlay", "expected a file that `atoll cloudlet overlay` made")
     if version != VERSION:
         raise invalid(where, f"version {version} of the format", f"expected version {VERSION}")
     shortest, longest = segments * SHORTEST, segments * LONGEST
@@ -149,8 +149,8 @@ def read_signed(read: Read, trusted: Iterable[TrustedKey], where: str) -> tuple[
     described = read(HEAD + parts * PART.size)
     signer = find_signer(trusted, algorithm, _DOMAIN + fixed + described, read(SIGNATURE))
     if signer is None:
-        message = f"{where}: no trusted key signed this overlay, or it is damaged"
-        raise AtollError("cloudlet.untrusted", message, "give the key of its maker with --trust, if you trust it")
+        message = f"{where}: none of the trusted keys signed this overlay, or it is damaged"
+        raise AtollError("cloudlet.untrusted", message, "if you trust the overlay's maker, give the maker's key with --trust")
     return Header(base, parse(described, parts, where), segments, length, root), signer
 
 
@@ -158,10 +158,10 @@ def read_table(read: Read, header: Header, where: str) -> list[Entry]:
     """Read and return the table of segments, and check it against the Merkle root of a signed header.
 
     Raises:
-        AtollError: `cloudlet.invalid`: the table is not the one that was signed.
+        AtollError: `cloudlet.invalid`: the table differs from the signed one.
     """
     entries: list[Entry] = []
-    while len(entries) < header.segments:  # in pieces, so that memory grows only with bytes that have arrived
+    while len(entries) < header.segments:  # read in pieces, so that memory grows only with bytes that have arrived
         piece = read(_ENTRY.size * min(4096, header.segments - len(entries)))
         entries += [Entry(length, digest) for length, digest in _ENTRY.iter_unpack(piece)]
     if merkle.root([entry.leaf for entry in entries]) != header.root or sum(entry.length for entry in entries) != header.length:

@@ -2,7 +2,7 @@
 
     IMAGE/image          the description and its digest
           disk           the content of each part, a sparse file
-          disk.pages     the digests of its pages
+          disk.pages     the digests of the part's pages
           memory, …      further parts
 
 The file `image`:
@@ -13,7 +13,7 @@ The file `image`:
         10      2  number of parts, u16: 1 to 8
         12      4  0
         16      n  the description (`description`)
-      16+n     32  its digest
+      16+n     32  digest of the description
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OpenPart:
         name: the part's name.
         size: the part's size in bytes.
         descriptor: the descriptor of the part's file, open to read.
-        list: the digests of its pages.
+        list: the digests of the part's pages.
     """
 
     name: str
@@ -90,10 +90,10 @@ def unpack(data: bytes, where: str) -> ImageDescription:
         where: the file's name, for errors.
 
     Raises:
-        AtollError: `cloudlet.invalid`: the bytes are no description of an image.
+        AtollError: `cloudlet.invalid`: the bytes are not a description of an image.
     """
     if data[:8] != _MAGIC or len(data) < _HEADER.size + _DIGEST:
-        raise invalid(where, "not an image", "expected a directory that `atoll cloudlet base` or `apply` made")
+        raise invalid(where, "this is not an image", "expected a directory that `atoll cloudlet base` or `apply` made")
     _, version, parts, zero = _HEADER.unpack_from(data)
     if version != 1 or zero:
         raise invalid(where, f"version {version} of the format", "expected version 1")
@@ -117,7 +117,7 @@ def describe(path: Path) -> ImageDescription:
         with os.fdopen(open_regular(file), "rb") as opened:
             data = opened.read(_HEADER.size + HEAD + MOST_PARTS * PART.size + _DIGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise invalid(str(path), "not an image", "expected a directory that `atoll cloudlet base` or `apply` made") from None
+        raise invalid(str(path), "this is not an image", "expected a directory that `atoll cloudlet base` or `apply` made") from None
     except OSError as error:
         raise unusable(file, error) from None
     return unpack(data, str(file))
@@ -125,7 +125,7 @@ def describe(path: Path) -> ImageDescription:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image]:
-    """Open an image, and check that its files have the sizes, and its lists the digests, of its description.
+    """Open an image, and check that the sizes of its files and the digests of its lists are those of its description.
 
     The content of the parts is not read; see `inspection.check_content`.
 
@@ -189,7 +189,7 @@ def _open(path: Path, name: str, size: int, stack: ExitStack) -> OpenPart:
     stack.callback(os.close, descriptor)
     found = os.fstat(descriptor).st_size
     if found != size:
-        raise invalid(str(path / name), f"{found} bytes", f"expected {size}: make the image again")
+        raise invalid(str(path / name), f"the file has {found} bytes", f"expected {size}: make the image again")
     list_ = page_list.load(path / f"{name}{SUFFIX}", size)
     stack.callback(list_.close)
     return OpenPart(name, size, descriptor, list_)

@@ -20,10 +20,10 @@ def check_overlay(source: Source, header: Header, report: Report, base: ImageDes
     """Read a whole overlay. Check each segment's digest and form, and that all pages to which the segment refers exist.
 
     Args:
-        source: the overlay, behind its header.
+        source: the overlay, read up to the end of its header.
         header: the overlay's header, whose signature was verified.
-        report: receives the progress.
-        base: the overlay's base, to check references to its pages too; `None` if it is not at hand.
+        report: called with the progress.
+        base: the overlay's base, to check references to its pages too; `None` if the base is not available.
 
     Raises:
         AtollError: `cloudlet.invalid`: the overlay is damaged; `cloudlet.source` or `cloudlet.unusable`: the overlay can't be read.
@@ -33,7 +33,7 @@ def check_overlay(source: Source, header: Header, report: Report, base: ImageDes
     for number, entry in enumerate(entries):
         found = segment.unpack(read_segment(source, number, entry, offset), source.name)
         if not (_exists(found, written) and (base is None or _exists_in_base(found, header, base))):
-            raise invalid(source.name, "a segment that refers to a page or a part that does not exist", "make the overlay again")
+            raise invalid(source.name, "a segment refers to a page or a part that does not exist", "make the overlay again")
         offset += entry.length
         report("verifying", number + 1, len(entries))
     source.expect_end()

@@ -21,7 +21,7 @@ from atoll.cloudlet.guarded import open_regular
 from atoll.errors import AtollError
 
 ED25519, P256 = 1, 2
-"""Numbers of the algorithms in an overlay: Ed25519 (RFC 8032), and ECDSA on P-256 with SHA-256 as two 32-byte big-endian numbers."""
+"""Numbers of the signature algorithms: Ed25519 (RFC 8032), and ECDSA on P-256 with SHA-256, stored as two 32-byte big-endian numbers."""
 
 SIGNATURE = 64
 """Length in bytes of a signature, with either algorithm."""
@@ -38,7 +38,7 @@ class SigningKey:
     """A private key that signs overlays.
 
     Args:
-        key: an Ed25519 key, or one on P-256.
+        key: an Ed25519 key, or a key on the curve P-256.
     """
 
     def __init__(self, key: _Private) -> None:
@@ -62,7 +62,7 @@ class TrustedKey:
     """A public key whose signatures the reader trusts.
 
     Args:
-        key: an Ed25519 key, or one on P-256.
+        key: an Ed25519 key, or a key on the curve P-256.
     """
 
     def __init__(self, key: _Public) -> None:
@@ -84,7 +84,7 @@ class TrustedKey:
 
     @property
     def name(self) -> str:
-        """The key itself as text: `ed25519:` or `p256:` and its bytes in hexadecimal, those of P-256 as a compressed point."""
+        """The key as text: `ed25519:` or `p256:`, followed by its bytes in hexadecimal; a P-256 key is a compressed point."""
         if isinstance(self._key, ed25519.Ed25519PublicKey):
             return f"ed25519:{self._key.public_bytes_raw().hex()}"
         return f"p256:{self._key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex()}"
@@ -136,7 +136,7 @@ def parse_name(text: str) -> TrustedKey:
     """Return the key that `TrustedKey.name` has named.
 
     Raises:
-        AtollError: `cloudlet.key`: the text names no such key.
+        AtollError: `cloudlet.key`: the text is not the name of a key.
     """
     kind, _, digits = text.partition(":")
     try:
@@ -147,7 +147,7 @@ def parse_name(text: str) -> TrustedKey:
             return TrustedKey(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data))
     except (ValueError, TypeError):
         pass
-    message = f"{text[:200]!r} names no key: expected ed25519: or p256: and hexadecimal digits"
+    message = f"{text[:200]!r} is not the name of a key: expected ed25519: or p256: and hexadecimal digits"
     raise AtollError("cloudlet.key", message, "`atoll cloudlet upload` prints the name of a key")
 
 

@@ -1,7 +1,7 @@
-"""A Merkle tree over the segments of an overlay: its root and a path of digests verify one segment without the others.
+"""A Merkle tree over the segments of an overlay: with its root and a path of digests, one segment can be verified without the others.
 
-The tree has the shape of RFC 9162: the left branch holds the largest power of two of leaves that is less than their number. Leaves and
-inner nodes are hashed in different domains.
+The tree has the shape of RFC 9162: of n leaves, the left branch holds k, where k is the largest power of two less than n. Leaves and inner
+nodes are hashed with different contexts, so that one can't be passed off as the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def leaf(length: int, digest: bytes) -> bytes:
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """Return the root of a tree."""
+    """Return the root of the tree over some leaves."""
     if not leaves:
         return blake3(b"", derive_key_context=_EMPTY).digest()
     level = list(leaves)
@@ -32,7 +32,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the digests from which, with the leaf at `index`, the root is computed: from the leaf's neighbour up to the root's child."""
+    """Return the digests that, together with the leaf at `index`, yield the root: from the leaf's neighbour up to the root's child."""
     level, found = list(leaves), []
     while len(level) > 1:
         beside = index ^ 1
@@ -49,8 +49,8 @@ def verify(root_: bytes, count: int, index: int, leaf_: bytes, beside: Sequence[
 
     Args:
         root_: the tree's root, from a signed header.
-        count: the number of its leaves, from the same header.
-        index: the leaf's place, from 0.
+        count: the number of the tree's leaves, from the same header.
+        index: the index of the leaf, from 0.
         leaf_: the leaf.
         beside: the digests that `path` returned.
     """

@@ -8,7 +8,7 @@
         24      8  0
         32     32  for each page its BLAKE3, or 32 zero bytes for a page of zeros
 
-The list has 0.8 % of the part's size. It is read in pieces, and is sparse where the part is sparse.
+The list has 0.8 % of the part's size. It is read in pieces. Where the part has a hole, the list has one too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class PageList:
         data = bytearray(pages * DIGEST)
         read = os.preadv(self._descriptor, [data], _HEADER.size + first * DIGEST)
         if read != len(data):
-            raise invalid(self._where, "a list of digests that is too short", "make the image again")
+            raise invalid(self._where, "the list of digests is too short", "make the image again")
         return np.frombuffer(data, dtype=np.uint8).reshape(-1, DIGEST)
 
     def pieces(self) -> Iterator[tuple[int, Digests]]:
@@ -85,7 +85,7 @@ class PageList:
             _write(self._descriptor, digests[place : place + pages].tobytes(), _HEADER.size + first * DIGEST)
 
     def root(self) -> bytes:
-        """Return the digest of the part."""
+        """Return the digest of the part to which the list belongs."""
         return part_root(self.size, (piece.tobytes() for _, piece in self.pieces()))
 
     def flush(self) -> None:
@@ -94,7 +94,7 @@ class PageList:
 
 
 def create(path: Path, size: int) -> PageList:
-    """Create the list of a part of zeros, for its owner alone; an existing file is replaced.
+    """Create the list for a part that consists of zeros, as a file that only its owner can use; replace an existing file.
 
     Args:
         path: the list's file.
@@ -114,15 +114,15 @@ def create(path: Path, size: int) -> PageList:
 
 
 def load(path: Path, size: int, *, writable: bool = False) -> PageList:
-    """Return the list of a part, open.
+    """Open the list of a part, and return it.
 
     Args:
         path: the list's file.
         size: the size of the part in bytes.
-        writable: whether the list will be changed; then the file must be the user's own.
+        writable: whether the list will be changed; if so, the file must belong to the user.
 
     Raises:
-        AtollError: `cloudlet.invalid`: the file is no list for a part of that size; `cloudlet.unusable`: the file belongs to another user.
+        AtollError: `cloudlet.invalid`: the file is not a list for a part of that size; `cloudlet.unusable`: it belongs to another user.
         OSError: the file can't be read.
     """
     descriptor = open_regular(path, os.O_RDWR | os.O_NOFOLLOW if writable else os.O_RDONLY)

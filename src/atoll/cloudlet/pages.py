@@ -1,8 +1,8 @@
-"""Pages of 4 KiB: their digests, and the digest of a list of them.
+"""Pages of 4 KiB, their digests, and the digests of parts, which consist of pages.
 
-A part of a virtual machine (a disk, its memory) is a sequence of pages; the last one is padded with zeros. The digest of a part is the
-digest of the list of its pages' digests. Therefore the digest of a part that differs from a base in a few pages is computed from the base's
-list and those pages alone.
+A part of a virtual machine (a disk, its memory) is a sequence of pages; the last page is padded with zeros. The digest of a part is the
+digest of the list of its pages' digests. So if a part differs from a base in a few pages, its digest can be computed from the base's list
+and those pages alone.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def part_root(size: int, lists: Iterable[bytes | memoryview]) -> bytes:
 
     Args:
         size: the part's size in bytes.
-        lists: the digests of all its pages in order, in pieces of any length.
+        lists: the digests of all pages of the part in order, in pieces of any length.
     """
     hasher = blake3(size.to_bytes(8, "little"), derive_key_context=_PART)
     for piece in lists:
@@ -82,7 +82,7 @@ def part_root(size: int, lists: Iterable[bytes | memoryview]) -> bytes:
 
 
 def runs(numbers: Numbers) -> list[tuple[int, int, int]]:
-    """Return the runs of consecutive page numbers, each as its place in `numbers`, its first page and its length.
+    """Return the runs of consecutive page numbers, each as its index in `numbers`, its first page and its length in pages.
 
     Args:
         numbers: page numbers in any order.

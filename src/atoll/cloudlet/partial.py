@@ -1,7 +1,7 @@
-"""An unfinished image: its files below a hidden name, and a state file from which the next command continues.
+"""An unfinished image: its files in a directory with a hidden name, and a state file with which the next command continues.
 
     .NAME.partial/disk, disk.pages, …   the parts, as far as they are written
-                  state                 which overlay, and how many of its segments are applied
+                  state                 the overlay, and the number of its segments that are applied
 
 The state:
 
@@ -54,7 +54,7 @@ class Output:
 
     Attributes:
         descriptor: the descriptor of the part's file, open to read and write.
-        list: the digests of its pages.
+        list: the digests of the part's pages.
         base: the same part of the base; `None` if the base has no such part.
         written: a mask of the pages that the overlay has written.
     """
@@ -72,7 +72,7 @@ class Partial:
         directory: the image's directory.
         header: the header of the overlay.
         outputs: the image's parts, in the order of the description.
-        applied: the number of segments that were applied before.
+        applied: the number of segments that earlier commands have applied.
     """
 
     def __init__(self, directory: Path, header: Header, outputs: list[Output], applied: int) -> None:
@@ -85,7 +85,7 @@ class Partial:
         self._chunks = self._unshared()
 
     def copy_some(self) -> bool:
-        """Copy 1 MiB of the base, without the pages that the overlay has written; return False if nothing is left to copy."""
+        """Copy the next 1 MiB of the base, except pages that the overlay has written; return False if nothing is left to copy."""
         for output, base, first, end in self._chunks:
             last = min(end, output.list.pages)
             numbers = (np.flatnonzero(~output.written[first:last]) + first).astype(np.uint32)
@@ -104,7 +104,7 @@ class Partial:
                     yield output, output.base, first, end
 
     def applied_one(self) -> None:
-        """Count an applied segment, and save if the last save is `EVERY_S` seconds ago."""
+        """Count an applied segment, and save if the last save was at least `EVERY_S` seconds ago."""
         self.applied += 1
         if time.monotonic() >= self._due:
             self.save()
@@ -163,7 +163,7 @@ def read_state(directory: Path, header: Header) -> int | None:
 
 @contextmanager
 def opened(directory: Path, header: Header, base: Image) -> Iterator[Partial]:
-    """Make a partial image, or open the one that an interrupted command has left; yield it.
+    """Make a partial image, or open the one that an interrupted command has left, and yield it.
 
     Args:
         directory: the image's directory.
@@ -171,7 +171,8 @@ def opened(directory: Path, header: Header, base: Image) -> Iterator[Partial]:
         base: the base image.
 
     Raises:
-        AtollError: `cloudlet.busy`: another command is making it; `cloudlet.unusable`: another user has made it, or can write to it.
+        AtollError: `cloudlet.busy`: another command is making the image; `cloudlet.unusable`: another user has made the directory, or can
+            write to it.
         OSError: the disk fails. If it fails before the context begins, nothing is left.
     """
     with ExitStack() as stack:
@@ -185,7 +186,7 @@ def opened(directory: Path, header: Header, base: Image) -> Iterator[Partial]:
             try:
                 outputs = _create_all(directory, header, base, stack)
             except (OSError, AtollError):
-                shutil.rmtree(directory, ignore_errors=True)  # do not leave a full disk full
+                shutil.rmtree(directory, ignore_errors=True)  # free the space, because the disk is full
                 raise
         yield Partial(directory, header, outputs, applied or 0)
 
@@ -209,7 +210,7 @@ def _create(directory: Path, part: Part, base: Image, stack: ExitStack) -> Outpu
                 list_.write(np.arange(first, first + len(kept), dtype=np.uint32), kept)
     output = Output(descriptor, list_, held, np.zeros(list_.pages, np.bool_))
     if held is not None and sparse.clone(held.descriptor, descriptor):
-        output.written[:] = True  # nothing is left to copy
+        output.written[:] = True  # the whole base was cloned, so nothing is left to copy
     os.ftruncate(descriptor, part.size)
     return output
 

@@ -14,10 +14,10 @@ from atoll.cloudlet import sparse
 from atoll.cloudlet.pages import DIGEST, PAGE, Digests, Numbers, hash_pages
 
 CHUNK = 256
-"""Number of pages that are compared at a time: 1 MiB stays in the processor's cache."""
+"""Number of pages that are compared at a time: 1 MiB, which fits into the processor's cache."""
 
 ALIKE = 256
-"""Least number of 8-byte words, of 512, that a page must share with the base's page in the same place to be sent as their difference."""
+"""Least number of 8-byte words, of 512, that a page must share with the base's page of the same number to be sent as the difference."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class PageChanges:
 
 @dataclass(frozen=True)
 class Ranges:
-    """A piece of work: ranges of pages of one part.
+    """A piece of work: ranges of pages of one part, to be compared with the base.
 
     Attributes:
         part: the part's name.
-        file: the new file.
-        base: the base's file; `None` if the base has no such part.
+        file: the guest's file of the part.
+        base: the base's file of the part; `None` if the base has no such part.
         ranges: the first page of each range and the page after its last, in order.
     """
 
@@ -58,9 +58,15 @@ class Ranges:
 
 
 def split(part: str, file: Path, base: Path | None, pages: int) -> list[Ranges]:
-    """Return the work of comparing a part with a base, in pieces of at most `pages` pages.
+    """Divide the work of comparing a part with a base into pieces of at most `pages` pages, and return the pieces.
 
     Pages that are holes in both files are left out.
+
+    Args:
+        part: the part's name.
+        file: the guest's file of the part.
+        base: the base's file of the part; `None` if the base has no such part.
+        pages: the greatest number of pages of a piece.
 
     Raises:
         OSError: a file can't be read.
@@ -106,7 +112,7 @@ def join(pieces: list[PageChanges]) -> PageChanges:
 
 
 def _grouped(ranges: Iterable[tuple[int, int]], pages: int) -> Iterator[list[tuple[int, int]]]:
-    """Cut a list of ranges into groups; a group ends with the range that completes `pages` pages."""
+    """Divide a list of ranges into groups; a group ends with the range by which it reaches `pages` pages."""
     group: list[tuple[int, int]] = []
     size = 0
     for first, end in ranges:

@@ -1,7 +1,7 @@
 """Segments of an overlay: up to 1 MiB of pages, compressed separately, so that each can be verified, applied and fetched again by itself.
 
     offset  bytes  field
-         0      1  part of the result that it changes, u8
+         0      1  number of the result's part that the segment changes, u8
          1      1  codec, u8: 0 none, 1 zstd (one frame)
          2      2  0
          4      4  n, number of pages, u32: 1 to 4,096
@@ -12,13 +12,13 @@
 The body:
 
          n  kind of each page, u8
-        4n  number of each page, less that of the page before, u32; the first less 0
-        4s  for each copy the number of its source, less the source of the copy before and less 1, modulo 2^32, u32; the first less 0
+        4n  number of each page, minus that of the page before, u32; the first page's number is stored as it is
+        4s  for each copy the number of its source, minus the source of the copy before, minus 1, modulo 2^32, u32; the first as it is
      4096c  content of each page of kind 1 or 2
 
 Kinds: 0 zeros; 1 content; 2 content XOR the same page of the same part of the base; 16 + p copy from part p of the base; 32 + p copy from
-part p of the result. A copy from the result has its source in this segment or in an earlier one, and that source is no copy from the
-result itself. Pages of a segment are in order, and no page occurs in two segments.
+part p of the result. The source of a copy from the result is in this segment or in an earlier one, and must not itself be a copy from the
+result. Pages of a segment are in order, and no page occurs in two segments.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from atoll.cloudlet.failures import invalid
 from atoll.cloudlet.pages import PAGE, Numbers, Pages, as_pages
 
 ZEROS, CONTENT, CHANGED = 0, 1, 2
-"""Kinds of pages that are no copies."""
+"""Kinds of pages that are not copies of other pages."""
 
 FROM_BASE, FROM_RESULT = 16, 32
-"""Kinds of copies. The number of the part that holds the source page is added."""
+"""Kinds of copies. In a segment, the number of the part that holds the source page is added to the kind."""
 
 MOST_PAGES = 4096
 """Greatest number of pages of a segment."""
@@ -66,7 +66,7 @@ class Segment:
     """The content of a segment.
 
     Attributes:
-        part: the number of the result's part that it changes.
+        part: the number of the result's part that the segment changes.
         kinds: the kind of each page.
         pages: the number of each page, in order.
         sources: for each copy the number of the source page.
@@ -101,7 +101,7 @@ def pack(segment: Segment, level: int) -> bytes:
 
     Args:
         segment: the content of the segment.
-        level: zstd's level of compression.
+        level: the compression level for zstd.
     """
     gaps = np.diff(segment.pages, prepend=np.uint32(0)).astype("<u4")
     steps = (np.diff(segment.sources, prepend=np.uint32(0)) - np.uint32(1)).astype("<u4")
@@ -114,7 +114,7 @@ def pack(segment: Segment, level: int) -> bytes:
 
 
 def unpack(data: bytes, where: str) -> Segment:
-    """Parse a segment. It takes at most `LONGEST` bytes of memory, whatever `data` contains.
+    """Parse a segment. Whatever `data` contains, parsing needs at most `LONGEST` bytes of memory.
 
     Args:
         data: exactly the segment's bytes.
@@ -124,7 +124,7 @@ def unpack(data: bytes, where: str) -> Segment:
         AtollError: `cloudlet.invalid`: the segment is malformed.
     """
     if not SHORTEST <= len(data) <= LONGEST:
-        raise invalid(where, f"a segment of {len(data)} bytes", f"expected {SHORTEST} to {LONGEST}")
+        raise invalid(where, f"a segment has {len(data)} bytes", f"expected {SHORTEST} to {LONGEST}")
     part, codec, zero, pages, contents, copies = _HEADER.unpack_from(data)
     if part >= MOST_PARTS or codec > _ZSTD or zero or not 1 <= pages <= MOST_PAGES or contents > min(pages, MOST_CONTENT) or copies > pages:
         raise invalid(where, "a malformed segment", "make the overlay again")
@@ -133,7 +133,7 @@ def unpack(data: bytes, where: str) -> Segment:
     if codec == _ZSTD:
         body = memoryview(_decompress(body, length, where))
     if len(body) != length:
-        raise invalid(where, f"a segment with {len(body)} bytes of content", f"expected {length}")
+        raise invalid(where, f"a segment has {len(body)} bytes of content", f"expected {length}")
     return _parse(part, body, (pages, contents, copies), where)
 
 
@@ -168,6 +168,6 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 def _decompress(data: memoryview, length: int, where: str) -> bytes:
     """Return the content of a zstd frame, whose size the caller knows."""
     with suppress(zstandard.ZstdError):
-        if zstandard.get_frame_parameters(data).content_size == length:  # zstd would allocate the size that the frame claims
+        if zstandard.get_frame_parameters(data).content_size == length:  # otherwise zstd would allocate any size that the frame claims
             return _decompressor().decompress(data, max_output_size=length, read_across_frames=False, allow_extra_data=False)
     raise invalid(where, "a segment that can't be decompressed", "make the overlay again")

@@ -16,12 +16,12 @@ from atoll.cloudlet.guarded import open_regular
 from atoll.errors import AtollError
 
 ATTEMPTS = 6
-"""Number of successive connections to a URL's server that bring no byte, after which the command ends with an error."""
+"""Number of successive connections to a URL's server without a received byte, after which the command ends with an error."""
 
 TIMEOUT_S = 30.0
-"""Seconds without a byte after which a connection counts as cut."""
+"""Seconds without a received byte after which a connection counts as interrupted."""
 
-_FIRST_PAUSE_S = 0.5  # doubled with each attempt
+_FIRST_PAUSE_S = 0.5  # seconds before the second attempt; doubled with each further one
 _PIECE = 1 << 16  # bytes
 _FOUND = {200, 206}
 _HINT = "run the same command again: it goes on where it stopped"
@@ -40,7 +40,7 @@ class Source(Protocol):
         """Return exactly the next `length` bytes.
 
         Raises:
-            AtollError: `cloudlet.source`: the source ended or failed before; `cloudlet.unusable`: the file can't be read.
+            AtollError: `cloudlet.source`: the source ended or failed earlier; `cloudlet.unusable`: the file can't be read.
         """
 
     def skip_to(self, offset: int) -> None:
@@ -51,7 +51,7 @@ class Source(Protocol):
         """
 
     def reread(self, offset: int) -> bool:
-        """Go back to an offset in bytes, to fetch a damaged piece again; return False if this source would return the same bytes."""
+        """Go back to an offset in bytes, to fetch a damaged segment again; return False if this source would return the same bytes."""
 
     def expect_end(self) -> None:
         """Check that the source has no further bytes.
@@ -108,11 +108,11 @@ class FileSource:
         except OSError as error:
             raise unusable(self.name, error) from None
         if more:
-            raise invalid(self.name, f"more bytes after the overlay, which ends at byte {self._offset}", "expected nothing behind it")
+            raise invalid(self.name, f"more bytes follow the overlay, which ends at byte {self._offset}", "expected the overlay alone")
 
 
 class UrlSource:
-    """An overlay at a URL. After a cut, the transfer goes on at the same byte (HTTP ranges, RFC 9110, section 14).
+    """An overlay at a URL. After an interruption, the transfer continues at the same byte (HTTP ranges, RFC 9110, section 14).
 
     Args:
         url: an `http` or `https` URL.
@@ -156,15 +156,15 @@ class UrlSource:
         return True
 
     def expect_end(self) -> None:
-        """Check that the server sends no further byte; if it fails or stays silent, that counts as the end. See `Source.expect_end`."""
+        """Check that the server sends no further byte; a failure or silence counts as the end. See `Source.expect_end`."""
         try:
-            if self._answer is None:  # an interrupted command had fetched everything
+            if self._answer is None:  # nothing was requested, because an interrupted command had fetched everything
                 self._answer = self._request()
             more = self._answer.status in _FOUND and self._answer.read(1, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
             return
         if more:
-            raise invalid(self.name, f"more bytes after the overlay, which ends at byte {self._offset}", "expected nothing behind it")
+            raise invalid(self.name, f"more bytes follow the overlay, which ends at byte {self._offset}", "expected the overlay alone")
 
     def _piece(self, most: int) -> bytes:
         while True:
@@ -175,10 +175,10 @@ class UrlSource:
                 if not piece:
                     raise urllib3.exceptions.IncompleteRead(self._offset, most)
             except ValueError as error:
-                raise self._refused(f"no URL that can be fetched: {_first_line(error)}") from None
+                raise self._refused(f"this URL can't be fetched: {_first_line(error)}") from None
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if _redirects(error):
-                    raise self._refused("too many redirections") from None
+                    raise self._refused("the server redirects too often") from None
                 self.close()
                 self._pause(error)
                 continue
@@ -205,7 +205,8 @@ class UrlSource:
         answer.close()
         if answer.status >= 500:
             raise urllib3.exceptions.HTTPError(f"the server answers {answer.status}")
-        raise self._refused(f"the server answers {'nothing at this byte' if answer.status == 416 else answer.status}")
+        reason = f"has no byte {self._offset}" if answer.status == 416 else f"answers {answer.status}"
+        raise self._refused(f"the server {reason}")
 
     def _request(self) -> urllib3.BaseHTTPResponse:
         """Send the request, and return the answer, positioned at the present offset if it contains the overlay."""
@@ -247,7 +248,7 @@ def opened(name: str, stdin: BinaryIO | None) -> Iterator[Source]:
         finally:
             source.close()
     elif separator:
-        raise AtollError("cloudlet.source", f"{name}: {scheme} is not supported", "expected http, https, a file, or `-`")
+        raise AtollError("cloudlet.source", f"{name}: the scheme {scheme} is not supported", "expected http, https, a file, or `-`")
     else:
         with ExitStack() as stack:
             try:

@@ -111,7 +111,7 @@ def clone(source: int, target: int) -> bool:
     """Share the content of a file with an empty one, if the file system can.
 
     Returns:
-        False if the file system can't, and the target is unchanged.
+        True if the content is shared; False if the file system can't share it, so that the target is unchanged.
     """
     try:
         fcntl.ioctl(target, _FICLONE, source)

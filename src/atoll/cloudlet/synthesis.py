@@ -2,12 +2,12 @@
 
     python -m atoll.cloudlet.synthesis < TASK
 
-It is a process of its own, because overlays are the work of strangers: its memory, its processor time and the sizes of its files are
-bounded, it can be killed, and its libraries take no memory of the service that starts it. TASK and the answer are JSON objects; see
-`BaseTask`, `LaunchTask` and `main`. Digests and names are in hexadecimal.
+The program runs in a process of its own, because overlays come from untrusted users: its memory, its processor time and the sizes of its
+files are bounded, it can be killed, and its libraries take no memory of the service that starts it. TASK and the answer are JSON objects;
+see `BaseTask`, `LaunchTask` and `main`. Digests and names are in hexadecimal.
 
-The names of images in the cache are the caller's: it derives them from what a user must have to get the image. So a digest that somebody
-only claims leads to no image of somebody else, and neither does a half-made one: it is deleted, not continued.
+The caller chooses the names of images in the cache, and derives them from data that only a user with the right to the image has. So a user
+who merely claims a digest can't reach another user's image. For the same reason an unfinished image is deleted, not continued.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from atoll.errors import AtollError
 from atoll.runtime.linux import die_with_parent
 
 DISK = "disk"
-"""The only part of an image that a server is started from: it boots."""
+"""The only part of an image that is used: a server boots from its disk, and memory is not resumed."""
 
 MEMORY_BYTES = 3 << 30
-"""Most bytes of address space of the process; the libraries alone reserve some hundred megabytes."""
+"""Greatest address space of the process in bytes; the libraries alone reserve some hundred megabytes."""
 
 PROCESSOR_S = 1800
-"""Most seconds of processor time of the process."""
+"""Greatest processor time of the process in seconds."""
 
 KILLED_AFTER_S = 5
-"""Seconds of processor time after `PROCESSOR_S` until SIGKILL; SIGXCPU comes first, and only it tells the reason."""
+"""Seconds of processor time after `PROCESSOR_S` until SIGKILL. SIGXCPU is sent before, because only it shows the reason."""
 
 SPARE_BYTES = 100_000_000
 """Bytes that stay free on the file system, for the site's databases."""
@@ -55,14 +55,14 @@ _COPY = 1 << 30  # bytes of one call of the kernel
 
 @dataclass(frozen=True)
 class BaseTask:
-    """A base that is to be in the cache.
+    """The task to put a base into the cache.
 
     Attributes:
         cache: the directory of the cache.
-        limit: most bytes of the cache, and of a disk.
+        limit: the greatest size of the cache, and of a disk, in bytes.
         name: the base's name in the cache.
         digest: the digest that the base must have.
-        machine: the machine type of its description; may be empty.
+        machine: the machine type in the base's description; may be empty.
         disk: the base's disk, in raw format.
     """
 
@@ -76,16 +76,16 @@ class BaseTask:
 
 @dataclass(frozen=True)
 class LaunchTask:
-    """A disk that is to be made from a base and an overlay.
+    """The task to make a disk from a base and an overlay.
 
     Attributes:
         cache: the directory of the cache.
-        limit: most bytes of the cache.
+        limit: the greatest size of the cache in bytes.
         base: the base's name in the cache.
-        overlay: the file of the overlay; `None` to use launch images that the cache has.
+        overlay: the file of the overlay; `None` means to use only launch images that the cache has.
         title: the overlay's name, for errors.
-        keys: for each trusted key its name (`TrustedKey.name`) and the launch image's name in the cache, if that key has signed.
-        most: most bytes of the disk.
+        keys: for each trusted key, its name (`TrustedKey.name`), and the name in the cache of the launch image if this key has signed it.
+        most: the greatest size of the disk in bytes.
         target: the file to make.
     """
 
@@ -137,7 +137,7 @@ def verify_fetched(task: FetchedTask) -> str:
     with opened(str(task.overlay), None) as source:
         header, signer = read_signed(source.read, (parse_name(key) for key in task.keys), task.title)
     if header.base != task.base:
-        message = f"the overlay belongs to the base {header.base.hex()[:16]}, not {task.base.hex()[:16]}, as its property says"
+        message = f"the overlay was made for the base {header.base.hex()[:16]}, not {task.base.hex()[:16]}, as its property says"
         raise AtollError("cloudlet.base", message)
     _check_result(header, task)
     raw, made = task.directory / "raw", task.directory / "verified"
@@ -157,11 +157,11 @@ def verify_fetched(task: FetchedTask) -> str:
 
 
 def keep_base(task: BaseTask) -> None:
-    """Put a base into the cache, unless it is there.
+    """Put a base into the cache, unless the cache has it.
 
     Raises:
-        AtollError: `cloudlet.base`: the disk is not the base that it should be; `cloudlet.invalid`: it is too large; `state.space`;
-            `cloudlet.unusable`. Nothing is left.
+        AtollError: `cloudlet.base`: the disk has another digest than the task requires; `cloudlet.invalid`: the disk is too large;
+            `state.space`: the cache or the disk is full; `cloudlet.unusable`: the disk fails. Nothing is left.
     """
     cache = LaunchCache(task.cache, task.limit, by_content=False)
     with cache.held(task.name) as path:
@@ -176,18 +176,20 @@ def keep_base(task: BaseTask) -> None:
     found = make_base({DISK: task.disk}, target, "", task.machine, _quiet).digest
     if found != task.digest:
         _remove(cache, task.name)
-        raise AtollError("cloudlet.base", f"its content is the base {found.hex()[:16]}, not {task.digest.hex()[:16]}, as its property says")
+        raise AtollError(
+            "cloudlet.base", f"the image's content is the base {found.hex()[:16]}, but its property names {task.digest.hex()[:16]}"
+        )
 
 
 def make_disk(task: LaunchTask) -> str | None:
     """Make the disk of a launch image.
 
     Returns:
-        The name of the key that has signed its overlay; `None` if the cache lacks the base or, without an overlay, the launch image.
+        The name of the key that has signed the overlay; `None` if the cache lacks the base or, if no overlay is given, the launch image.
 
     Raises:
-        AtollError: as for `apply`, `keys.parse_name` and `read_signed`; `cloudlet.invalid`: the image has more than a disk, or is too
-            large; `state.space`. Nothing is left.
+        AtollError: as for `apply`, `keys.parse_name` and `read_signed`; `cloudlet.invalid`: the image has more parts than a disk, or is too
+            large; `state.space`: the file system has too little space. Nothing is left.
     """
     cache = LaunchCache(task.cache, task.limit, by_content=False)
     for key, name in task.keys:
@@ -210,7 +212,7 @@ def make_disk(task: LaunchTask) -> str | None:
         _require_space(task.cache, occupied(base))
         _apply(source, header, base, cache, name)
     with cache.held(name) as path:
-        if path is None:  # another process has needed its room
+        if path is None:  # another process has deleted the image to make room
             return None
         _copy(path, task)
         if occupied(path) <= cache.limit:
@@ -221,33 +223,37 @@ def make_disk(task: LaunchTask) -> str | None:
 
 
 def _check_result(header: Header, task: LaunchTask | FetchedTask) -> None:
-    """Check what a signed header announces, before anything of it is made.
+    """Check the image that a signed header announces, before anything is written.
 
     Raises:
-        AtollError: `cloudlet.invalid`.
+        AtollError: `cloudlet.invalid`: the image has more parts than a disk, is too large, or has more segments than pages.
     """
     names = [part.name for part in header.result.parts]
     if names != [DISK]:
-        raise invalid(task.title, f"it is of {', '.join(names)}: expected the disk alone, because memory is not resumed yet")
+        raise invalid(task.title, f"the image has the parts {', '.join(names)}: expected a disk alone, because memory is not resumed yet")
     _check_size(f"{task.title}: the disk", header.result.size, task.most)
     if header.segments > count(header.result.size):
-        raise invalid(task.title, "more segments than its result has pages", "make the overlay again")
+        raise invalid(task.title, "the overlay has more segments than its result has pages", "make the overlay again")
 
 
 def _check_size(what: str, size: int, most: int) -> None:
     if size > most:
-        raise invalid(what, f"{-(-size >> 20)} MiB, expected at most {most >> 20}")
+        raise invalid(what, f"{-(-size >> 20)} MiB: expected at most {most >> 20} MiB")
 
 
 def _require_space(directory: Path, needed: int) -> None:
-    """Check that a file system has room; an overlay may grow while it is applied, because its copies are small and pages are not.
+    """Check that a file system has room for a result, which may be much larger than the overlay.
+
+    Args:
+        directory: a directory of the file system.
+        needed: the size of the result in bytes.
 
     Raises:
-        AtollError: `state.space`.
+        AtollError: `state.space`: the file system has too little space.
     """
     free = shutil.disk_usage(directory).free
     if free < needed + SPARE_BYTES:
-        message = f"no space left for the disk: {free >> 20} MiB are free, expected {(needed + SPARE_BYTES) >> 20}"
+        message = f"too little space for the disk: {free >> 20} MiB are free: expected {(needed + SPARE_BYTES) >> 20} MiB"
         raise AtollError("state.space", message, "free some space")
 
 
@@ -266,7 +272,8 @@ def _copy(launch: Path, task: LaunchTask) -> None:
     """Copy the disk of a launch image, with its holes; the file system shares its content if it can.
 
     Raises:
-        AtollError: `cloudlet.invalid`: it is too large; `state.space` or `cloudlet.unusable`: nothing is left.
+        AtollError: `cloudlet.invalid`: the disk is too large; `state.space`: the file system has too little space; `cloudlet.unusable`: the
+            disk can't be read or written. Nothing is left.
     """
     _check_size(f"{task.title}: the disk", image.describe(launch).size, task.most)
     _require_space(task.target.parent, occupied(launch))
@@ -306,24 +313,27 @@ def _remove(cache: LaunchCache, name: bytes) -> None:
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:
-    """Ignore the progress, which nobody watches."""
+    """Ignore reports of progress."""
 
 
 @contextmanager
 def _answered() -> Iterator[dict[str, Any]]:
-    """Yield an answer, which is printed when the context ends: an error of a task is part of it."""
+    """Yield an answer, which is printed when the context ends; an `AtollError` becomes a part of the answer."""
     answer: dict[str, Any] = {}
     try:
         yield answer
     except AtollError as error:
         answer["error"] = {"code": error.kind.code, "message": error.message}
     except MemoryError:
-        answer["error"] = {"code": "cloudlet.invalid", "message": f"more memory is needed than the {MEMORY_BYTES >> 30} GiB allowed"}
+        answer["error"] = {
+            "code": "cloudlet.invalid",
+            "message": f"the synthesis needs more than the allowed {MEMORY_BYTES >> 30} GiB of memory",
+        }
     json.dump(answer, sys.stdout)
 
 
 def run(task: Mapping[str, Any]) -> str | None:
-    """Carry out a task that came as JSON.
+    """Carry out a task that was read as JSON, and return the result of `make_disk`; `None` for a `BaseTask`.
 
     Args:
         task: the fields of a `FetchedTask`, of a `BaseTask`, or else of a `LaunchTask`.

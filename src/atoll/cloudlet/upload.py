@@ -1,7 +1,7 @@
 """Bases and overlays as images of Glance, with the properties by which a site starts servers from them.
 
-A base is an ordinary image: its disk as qcow2, which boots by itself. An overlay is an image that only sites of Atoll can start. Whoever
-uploads an image owns it; nothing here needs an administrator.
+A base is uploaded as an ordinary image: its disk in qcow2, from which any OpenStack can boot. An overlay is an image that only sites of
+Atoll can start. The user who uploads an image owns it, and needs no administrator.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from atoll.cloudlet.source import opened
 from atoll.errors import AtollError
 
 DISK = "disk"
-"""The only part that an image of Glance has."""
+"""The only part of a base or overlay that an image of Glance can hold."""
 
 _HASH = "sha512"
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -50,7 +50,7 @@ class Glance(Protocol):
 
 @dataclass(frozen=True)
 class Wish:
-    """The name and the fields of an image that is to be made.
+    """The name and the fields that the user wants for a new image.
 
     Attributes:
         name: the image's name.
@@ -67,8 +67,8 @@ class Uploaded:
 
     Attributes:
         id: the image's id.
-        made: whether it was uploaded now.
-        properties: the properties that describe its content.
+        made: whether the image was uploaded now; False if the project had it already.
+        properties: the properties that describe the image's content.
     """
 
     id: str
@@ -77,11 +77,11 @@ class Uploaded:
 
 
 class Sending:
-    """A file that is sent, as a body of known length; it reports how much was read.
+    """A file that is sent as the body of a request, with a known length; it reports the progress of reading.
 
     Args:
         path: the file.
-        report: receives the progress.
+        report: called with the progress.
     """
 
     def __init__(self, path: Path, report: Report) -> None:
@@ -104,7 +104,7 @@ class Sending:
             yield piece
 
     def read(self, length: int = -1) -> bytes:
-        """Return the next bytes, at most `length`; all if it is negative."""
+        """Return at most `length` next bytes; all remaining bytes if `length` is negative."""
         piece = self._file.read(length)
         self._done += len(piece)
         self._report("uploading", self._done, self._size)
@@ -112,26 +112,27 @@ class Sending:
 
 
 class Uploads:
-    """Uploads to a cloud, into one project.
+    """Uploads images into one project of a cloud.
 
     Args:
-        glance: the client.
+        glance: the client of Glance.
         project: the id of the user's project.
-        report: receives the progress.
+        report: called with the progress.
     """
 
     def __init__(self, glance: Glance, project: str, report: Report) -> None:
         self._glance, self._project, self._report = glance, project, report
 
     def base(self, path: Path, wish: Wish) -> Uploaded:
-        """Upload a base, unless the project has it.
+        """Upload a base, unless the project has an image of it.
 
         Args:
             path: the base's directory.
             wish: the name and fields of the image.
 
         Raises:
-            AtollError: `cloudlet.invalid`: it is damaged, or has more than a disk; `cloudlet.upload`: qemu-img is missing, or has failed.
+            AtollError: `cloudlet.invalid`: the base is damaged, or has more parts than a disk; `cloudlet.upload`: qemu-img is missing, or
+                has failed.
         """
         with image.opened(path) as found:
             _check_parts(found.description, str(path))
@@ -150,15 +151,15 @@ class Uploads:
                 return Uploaded(self._upload(packed, fields), made=True, properties=properties)
 
     def overlay(self, path: Path, trusted: Sequence[TrustedKey], wish: Wish) -> Uploaded:
-        """Upload an overlay, unless the project has it; all of it is verified first.
+        """Verify a whole overlay, and upload it, unless the project has an image of it.
 
         Args:
             path: the overlay's file.
-            trusted: the keys of which one has signed it.
+            trusted: the trusted keys, one of which must have signed the overlay.
             wish: the name and fields of the image.
 
         Raises:
-            AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: it is of more than a disk.
+            AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: the overlay's result has more parts than a disk.
         """
         header, key = _verified(path, trusted, self._report)
         described = {"atoll_cloudlet_base": header.base.hex(), "atoll_cloudlet_key": key.name}
@@ -174,13 +175,13 @@ class Uploads:
         return Uploaded(made, made=True, properties=properties)
 
     def _held(self, properties: Mapping[str, str]) -> list[Mapping[str, Any]]:
-        """Return the project's own images that have properties."""
+        """Return the project's own images that have the given properties."""
         query = {**properties, "owner": self._project, "status": "active"}
         found: list[Mapping[str, Any]] = self._glance.get("/images", params=query).json()["images"]
         return found
 
     def _upload(self, file: Path, fields: Mapping[str, Any]) -> str:
-        """Make an image; nothing is left if its data do not arrive."""
+        """Create an image and send its data, and return its id; if the data can't be sent, delete the image."""
         made = str(self._glance.post("/images", json=fields).json()["id"])
         try:
             with Sending(file, self._report) as content:
@@ -203,7 +204,7 @@ def _verified(path: Path, trusted: Sequence[TrustedKey], report: Report) -> tupl
 def _check_parts(description: ImageDescription, where: str) -> None:
     names = [part.name for part in description.parts]
     if names != [DISK]:
-        raise invalid(where, f"it is of {', '.join(names)}: expected the disk alone", "servers boot, and memory is not resumed yet")
+        raise invalid(where, f"it has the parts {', '.join(names)}: expected a disk alone", "servers boot: memory is not resumed yet")
 
 
 def _fields(wish: Wish, description: ImageDescription, disk_format: str) -> dict[str, Any]:
@@ -217,7 +218,7 @@ def _pack(disk: Path, target: Path) -> None:
     try:
         subprocess.run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", disk, target], check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise AtollError("cloudlet.upload", "qemu-img is missing: it packs the disk of a base", "`apt install qemu-utils`") from None
+        raise AtollError("cloudlet.upload", "qemu-img is missing: it compresses the disk of a base", "`apt install qemu-utils`") from None
     except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["it has failed"])[-1]
+        last = (error.stderr.strip().splitlines() or ["it failed without a message"])[-1]
         raise AtollError("cloudlet.upload", f"qemu-img: {last}", "free some space in $TMPDIR") from None

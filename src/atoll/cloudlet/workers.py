@@ -20,8 +20,8 @@ from atoll.errors import AtollError
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_LEAST = 1 << 28  # bytes that one process encodes while another one starts
-_AHEAD = 2  # pieces of work for each process that wait, or whose results wait
+_LEAST = 1 << 28  # bytes that one process encodes in the time in which another process starts
+_AHEAD = 2  # for each process, the greatest number of pieces of work that wait, or whose results wait
 
 
 def suitable(files: Iterable[Path]) -> int:
@@ -90,7 +90,7 @@ def _begin() -> None:
 
 
 def _end_with_main() -> None:
-    """End this process when the main process has died: without this, pool and fork server would wait for work for ever."""
+    """End this process when the main process has died; otherwise the pool and its fork server would wait for work for ever."""
     main = multiprocessing.parent_process()
     assert main is not None
     wait([main.sentinel])

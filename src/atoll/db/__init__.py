@@ -1,1 +1,1 @@
-"""SQLAlchemy plugins. They import nothing of Atoll and could be published alone."""
+"""SQLAlchemy URL plugins for SQLite and PostgreSQL. They import nothing of Atoll and could be published alone."""

@@ -1,11 +1,11 @@
-"""The address in the URL of a database server, for messages and comparisons, which must not contain passwords."""
+"""The address of a database server, taken from its URL for messages and comparisons, which must not contain passwords."""
 
 from __future__ import annotations
 
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SOCKETS = ("socket", "unix_socket", "host")
-"""The parameters that name a Unix socket, or its directory, instead of a host: Redis's, PyMySQL's, PostgreSQL's."""
+"""URL parameters that name a Unix socket, or its directory, instead of a host: those of Redis, PyMySQL and PostgreSQL, in this order."""
 
 
 def address(url: str) -> str:

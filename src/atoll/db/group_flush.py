@@ -1,4 +1,4 @@
-"""Group flush: makes commits to a SQLite database in WAL mode durable, many with one flush of the disk.
+"""Group flush: makes commits to a SQLite database in WAL mode durable, many commits with one flush of the disk.
 
 `synchronous=FULL` flushes the write-ahead log inside COMMIT, while the writer still holds the write lock: each writer waits for the flushes
 of all writers before it. Here SQLite runs with `synchronous=NORMAL`. A writer commits, lets the next writer in, and then waits for a flush
@@ -21,14 +21,14 @@ A commit is durable when `GroupFlush.wait` returns, for these reasons (wal.c and
 - Opening and closing the `-wal` is harmless. Closing the database or the `-shm` file would drop all locks of this process (POSIX), but
   SQLite locks nothing in the `-wal`.
 
-For the time of a flush, other connections can see a commit that is not durable yet, as with InnoDB. A transaction that was written because
-of it is flushed after it, since there is one log.
+During a flush, other connections can read a commit that is not durable yet, as with InnoDB. If such a reader writes a transaction, that is
+flushed later than the commit it has read, because all commits are in one log.
 
 After a failed flush the content of the disk is unknown: Linux reports an error once and then treats the lost pages as written
-(https://www.postgresql.org/docs/current/runtime-config-error-handling.html#GUC-DATA-SYNC-RETRY). So all commits that waited fail, and so do
-all later ones of this process, before they write anything. The next process copies the whole log into the database when it first opens it,
-and begins another log, unless other processes use the database without a pause. Only then does another flush mean anything. The descriptor
-is opened before the first commit and stays open: a descriptor that is opened later may not receive an earlier error.
+(https://www.postgresql.org/docs/current/runtime-config-error-handling.html#GUC-DATA-SYNC-RETRY). So all commits that waited fail, and all
+later commits of this process fail before they write anything. When the next process first opens the database, it copies the whole log into
+it and begins a new log, unless other processes use the database without a pause. Only flushes of the new log are reliable again. The
+descriptor is opened before the first commit and stays open, because a descriptor that is opened later may not report an earlier error.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from pathlib import Path
 LOG = logging.getLogger(__name__)
 
 PATIENCE_MS = 200
-"""Milliseconds to wait for others before an old log is left as it is. The checkpoint holds the write lock while it waits for readers,
-which may wait for a writer of their own process: a longer wait would hold up all of them."""
+"""Milliseconds that a checkpoint waits for other users of the database before it leaves an old log as it is. It holds the write lock
+meanwhile, and a reader for which it waits may itself wait for a writer: a longer wait would delay all of them."""
 
 
 class GroupFlush:
@@ -70,10 +70,10 @@ class GroupFlush:
         self.count = 0
 
     def follow(self, connection: sqlite3.Connection) -> None:
-        """Flush the log that this connection writes from now on.
+        """Open the write-ahead log to which a connection writes, so that later flushes reach this file.
 
         Args:
-            connection: open, in WAL mode, and in no transaction.
+            connection: an open connection in WAL mode, outside a transaction.
 
         Raises:
             sqlite3.OperationalError: the database can't be read or written, or is not in WAL mode.
@@ -81,8 +81,8 @@ class GroupFlush:
         with self._turn:
             if self._log is not None and _is_at(self._log, self._path):
                 return
-            # Also creates the log's file, if there is none. Commits of a process that died before its flush, or after a failed one, are
-            # durable after this.
+            # This also creates the log's file, if it is missing. Afterwards, commits of a process that died before its flush, or after a
+            # failed flush, are durable.
             _begin_anew(connection)
             try:
                 opened = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
@@ -93,7 +93,7 @@ class GroupFlush:
             self._log = opened
 
     def check(self) -> None:
-        """Refuse to write what could not be made durable.
+        """Refuse to write if commits can't be made durable any more.
 
         Raises:
             sqlite3.OperationalError: an earlier flush failed.
@@ -103,10 +103,10 @@ class GroupFlush:
             raise sqlite3.OperationalError(message)
 
     def wait(self) -> None:
-        """Return once all that was committed before this call is durable.
+        """Wait until all commits that were made before this call are durable.
 
         Raises:
-            sqlite3.OperationalError: the flush failed: the commit was made, and a loss of power may undo it.
+            sqlite3.OperationalError: the flush failed. The commit was made, but a loss of power may undo it.
         """
         with self._turn:
             self._written += 1
@@ -127,7 +127,7 @@ class GroupFlush:
                 self._turn.notify_all()
 
     def forget_other_threads(self) -> None:
-        """Forget, in a forked process, the threads that were flushing or waiting: they do not exist there."""
+        """In a forked process, forget the parent's threads that were flushing or waiting, because they do not exist in this process."""
         self._turn = threading.Condition()
         self._flushing = False
 
@@ -139,13 +139,13 @@ class GroupFlush:
         except OSError as error:
             self._broken = error
             LOG.critical(
-                "%s: the flush to the disk failed: the last commits may be lost, and this process writes no more: %s", self._path, error
+                "%s: the flush to the disk failed: the last commits may be lost, and this process stops writing: %s", self._path, error
             )
             self.check()
 
 
 def _begin_anew(connection: sqlite3.Connection) -> None:
-    """Copy the log into the database and empty it; if others use it for too long, only copy as much as possible."""
+    """Copy the log into the database, and empty the log. If others use the database for too long, only copy as much as possible."""
     (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
     for statement in (f"PRAGMA busy_timeout={PATIENCE_MS}", "PRAGMA wal_checkpoint(TRUNCATE)", f"PRAGMA busy_timeout={before}"):
         with closing(connection.execute(statement)) as cursor:

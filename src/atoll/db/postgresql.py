@@ -1,10 +1,12 @@
-"""A SQLAlchemy URL plugin that gives services of OpenStack what they expect of PostgreSQL's driver.
+"""A SQLAlchemy URL plugin that makes the driver psycopg 3 behave as OpenStack's services expect of a driver for PostgreSQL.
 
-The URL is `postgresql+psycopg://…?plugin=atoll-postgresql`. Upstream was written for psycopg2, and psycopg 3 differs in two respects:
+The URL is `postgresql+psycopg://…?plugin=atoll-postgresql`. Upstream was written for psycopg2, from which psycopg 3 differs in two
+respects:
 
-- Addresses in columns of the type INET come as objects of `ipaddress`. Here they come as text: Nova searches them for a colon, and
-  Neutron parses them.
-- A cursor has no `lastrowid`, which Placement reads after an INSERT. Here it is 0, as with psycopg2; Placement does not use the value.
+- psycopg 3 returns addresses in columns of the type INET as objects of `ipaddress`. With the plugin it returns text, because Nova searches
+  them for a colon, and Neutron parses them.
+- A cursor of psycopg 3 has no `lastrowid`, which Placement reads after an INSERT. With the plugin it is 0, as with psycopg2; Placement does
+  not use the value.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def _cursor_factory() -> type[Any]:
     from psycopg import Cursor
 
     class CursorWithRowId(Cursor[Any]):
-        """A cursor with an attribute that psycopg2's have."""
+        """A cursor with the attribute `lastrowid`, which cursors of psycopg2 have."""
 
         lastrowid = 0
 

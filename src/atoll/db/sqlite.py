@@ -1,20 +1,21 @@
 """A SQLAlchemy URL plugin that makes SQLite fit for a service with many threads: `sqlite:///x.db?plugin=atoll`.
 
-A commit returns when it is on the disk, so that a loss of power does not undo it (`group_flush.py`). With `&durability=relaxed` it survives
-the death of the process, but a loss of power may undo the last commits.
+A commit returns when it is on the disk, so that a loss of power does not undo it (`group_flush.py`). With `&durability=relaxed` in the
+URL, a commit survives the death of the process, but a loss of power may undo the last commits.
 
 SQLite in WAL mode lets any number of readers run beside one writer. Two things spoil this for software written for MySQL:
 
-- A transaction begins deferred. If it first writes after it has read, and another has committed in between, SQLite refuses at once
-  ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN IMMEDIATE` avoids that,
-  but then readers queue behind one another and behind writers.
+- By default, a transaction begins as a reader. If it reads and then writes, and another transaction has committed in between, SQLite
+refuses
+  the write at once ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN
+  IMMEDIATE` avoids that, but then readers queue behind one another and behind writers.
 - SQLite waits for the write lock by polling with growing sleeps (sqlite3BusyHandler), which is slow and unfair.
 
-So here a transaction begins as a reader, and becomes a writer at its first statement that may write: the read transaction ends and `BEGIN
-IMMEDIATE` starts the real one. Nothing was written before, so nothing is lost. What the transaction read before may be older than what its
-write meets, as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT` count as
-writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's busy timeout
-applies.
+So with this plugin a transaction begins as a reader, and becomes a writer at its first statement that may write: the read transaction ends,
+and `BEGIN IMMEDIATE` starts a writing one. Nothing was written before, so nothing is lost. Rows that the transaction read before may have
+changed when it writes, as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT`
+count as writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's busy
+timeout applies.
 
 Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.html#busy_snapshot, sqlalchemy/engine/interfaces.py
 (CreateEnginePlugin), oslo_db/sqlalchemy/engines.py (how oslo.db begins transactions).
@@ -45,11 +46,11 @@ DURABILITY = "durability"
 """The URL's parameter for durability: `full`, the default, or `relaxed`."""
 
 BUSY_TIMEOUT_S = 60.0
-"""Seconds that a writer waits for its turn. No service holds the lock for a hundredth of it."""
+"""Seconds that a writer waits for the write lock. No service holds the lock for a hundredth of this time."""
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    # Keeps the database whole, but flushes no commit: `GroupFlush` does, for many at once and outside the write lock.
+    # NORMAL keeps the database whole, but does not flush commits: `GroupFlush` flushes many commits at once, outside the write lock.
     "PRAGMA synchronous=NORMAL",
     # 256 KiB for a connection instead of 2 MiB: all connections share the kernel's page cache, but not SQLite's.
     "PRAGMA cache_size=-256",
@@ -82,12 +83,12 @@ class WriteLock:
         self._owner = threading.get_ident()
 
     def release(self) -> None:
-        """Release the lock to the next writer."""
+        """Release the lock, and wake the next writer."""
         self._owner = None
         self._lock.release()
 
     def forget_other_threads(self) -> None:
-        """Take the lock, in a forked process, from a thread that does not exist there."""
+        """In a forked process, release a lock that another thread of the parent held, because that thread does not exist here."""
         self._lock = threading.Lock()
         if self._owner == threading.get_ident():
             self._lock.acquire()
@@ -96,7 +97,7 @@ class WriteLock:
 
 
 def _stack(thread: int | None) -> str:
-    """Return the stack of a thread that holds up all other writers, for the log."""
+    """Return the stack of the thread that has held the lock for too long, as text for the log."""
     frame = sys._current_frames().get(thread or 0)
     return "".join(traceback.format_stack(frame)) if frame else "(gone)"
 
@@ -114,16 +115,17 @@ def write_lock(path: str) -> WriteLock:
 
 
 def group_flush(path: str) -> GroupFlush:
-    """Return the flushes of a database file: the same object for all connections of this process to it."""
+    """Return the `GroupFlush` of a database file: the same object for all connections of this process to it."""
     key = _key(path)
     with _guard:
         return _group_flushes.setdefault(key, GroupFlush(key))
 
 
 def _forget_other_threads() -> None:
-    """Release what the threads of the parent process held when it forked: nobody else would, and the child would wait for ever.
+    """In a forked process, release the locks that the parent's threads held. Those threads do not exist here, so nothing else would.
 
-    A forked process must open its own connections: SQLite's do not survive a fork (https://www.sqlite.org/howtocorrupt.html).
+    A forked process must open connections of its own, because SQLite's connections do not survive a fork
+    (https://www.sqlite.org/howtocorrupt.html).
     """
     _guard.release()
     for lock in _write_locks.values():
@@ -150,7 +152,7 @@ class QueuedConnection(sqlite3.Connection):
         self._writing = False
 
     def make_durable(self) -> None:
-        """Make each later commit return only when it is on the disk. A database in memory has none.
+        """Make each later commit return only when it is on the disk. This does nothing for a database in memory.
 
         Raises:
             sqlite3.OperationalError: the database can't be read or written, or is not in WAL mode.
@@ -161,15 +163,15 @@ class QueuedConnection(sqlite3.Connection):
             self._flush = flush
 
     def flush_statements(self) -> None:
-        """Make SQLite itself flush its commits, for statements outside a transaction, which no `commit` follows."""
+        """Make SQLite itself flush commits, because statements outside a transaction are not followed by a call of `commit`."""
         if self._flush is not None:
             self.execute("PRAGMA synchronous=FULL").close()
 
     def enter(self, *, writing: bool) -> None:
-        """Open a transaction if there is none, as a writer if `writing`.
+        """Open a transaction if none is open; if `writing` is true, make it a writer.
 
         Raises:
-            sqlite3.OperationalError: the write lock can't be had, or an earlier flush failed; the transaction stays as it was.
+            sqlite3.OperationalError: the write lock was not free in time, or an earlier flush failed; the transaction stays as it was.
         """
         if writing and not self._writing:
             if self._flush is not None:
@@ -195,7 +197,7 @@ class QueuedConnection(sqlite3.Connection):
         """Commit, let the next writer in, and wait for the disk. A failed commit keeps the transaction and the lock.
 
         Raises:
-            sqlite3.OperationalError: the commit was made but can't be flushed to the disk: a loss of power may undo it.
+            sqlite3.OperationalError: the commit was made, but could not be flushed to the disk, so a loss of power may undo it.
         """
         super().commit()
         wrote = self._writing
@@ -234,7 +236,7 @@ class SQLitePlugin(CreateEnginePlugin):
         return url.difference_update_query([DURABILITY])
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
-        """Keep a few connections, and allow any number for a moment."""
+        """Have the pool keep a few connections, and open any number of further ones when they are needed."""
         pool_args.update(pool_size=4, max_overflow=-1)
 
     def engine_created(self, engine: Engine) -> None:
@@ -263,9 +265,9 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _forestall_begin(conn: Connection) -> None:
-    """Keep oslo.db from executing BEGIN itself, as a SQLAlchemy text, which took a seventh of nova-api's time. `enter` does it in C.
+    """Keep oslo.db from executing BEGIN through SQLAlchemy, which took a seventh of nova-api's time: `enter` executes BEGIN directly.
 
-    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) asks for this mark, and removes it at the end of the transaction.
+    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) checks this mark, and removes it at the end of the transaction.
     """
     conn.info["in_transaction"] = True
 

@@ -1,4 +1,4 @@
-"""The architectures of an experiment, and their clouds.
+"""The architectures that an experiment compares, such as cooperating full sites, and the documents of their clouds.
 
 A field's `description` completes the sentence "expected …" in error messages.
 """
@@ -22,7 +22,7 @@ from atoll.experiment.workloads import Counts, distinct, listed
 MOST_SITES = 64
 
 STANDARD = "standard"
-"""The kind of architecture with a control plane on MariaDB and RabbitMQ."""
+"""The kind of architecture whose one control plane uses MariaDB and RabbitMQ, as in a usual OpenStack deployment."""
 
 
 class Architecture(BaseModel):
@@ -33,10 +33,10 @@ class Architecture(BaseModel):
             compute sites too: services keep their data in a MariaDB that the full site starts, Keystone in SQLite. They call one another
             through a RabbitMQ in the network of the full site. "regions" are full sites that do not cooperate, under a broker at the first
             of them, through which users reach the compute services. "file" is the cloud of a file.
-        sites: the number of sites; a list is swept.
-        ask: the order in which the broker of regions asks them for a list: "parallel" is all at once, "serial" one after the other.
+        sites: the number of sites; each item of a list makes a cloud.
+        ask: the order in which the broker asks the regions for a list: "parallel" is all at once, "serial" one after the other.
         traffic: the control traffic between services of full sites: "reduced" by Atoll's patches, or "stock", that of upstream's own code.
-        file: the cloud's YAML, relative to the experiment's file.
+        file: the path of the cloud's YAML file, relative to the experiment's file.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -59,10 +59,10 @@ class Architecture(BaseModel):
             text = "`kind: file` and `file` belong together: expected both or neither"
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text})
         if self.kind == "file" and (strange := sorted({"sites", "traffic"} & self.model_fields_set)):
-            text = f"`{strange[0]}` beside `file`, which has its own: expected one of them"
+            text = f"`{strange[0]}` is given beside `file`, whose cloud decides it: expected one of the two"
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text})
         if self.kind != "regions" and "ask" in self.model_fields_set:
-            text = f"`ask` with `kind: {self.kind}`, which has no broker: expected `kind: regions`"
+            text = f"`ask` is given for `kind: {self.kind}`, which has no broker: expected `kind: regions`, or no `ask`"
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text})
         if max(self.sites) > MOST_SITES:
             text = f"{max(self.sites)} sites: expected at most {MOST_SITES}"
@@ -71,14 +71,17 @@ class Architecture(BaseModel):
 
     @property
     def clouds(self) -> list[str]:
-        """The names of its clouds, by which results tell them from others."""
+        """The name of each cloud of this architecture, as results show it."""
         if self.file is not None:
             return [Path(self.file).stem]
         return [f"{self.kind} with {', '.join(f'{name}: {value}' for name, value in each.items())}" for each in self.variants]
 
     @property
     def variants(self) -> list[dict[str, Any]]:
-        """The factors of each of its clouds, besides the architecture; those that the file does not name have none."""
+        """The factors of each cloud of this architecture, without the architecture itself, such as `{"sites": 3}`.
+
+        `ask` is a factor only of regions, and `traffic` only if the experiment's file gives it.
+        """
         swept: dict[str, tuple[Any, ...]] = {"sites": self.sites}
         if self.kind == "regions":
             swept["ask"] = self.ask
@@ -92,11 +95,11 @@ class CloudOfCells:
     """A cloud that cells of an experiment start.
 
     Attributes:
-        name: its name, by which results tell it from others.
-        factors: its factors, such as `architecture` and `sites`.
-        document: its document, without the links of the experiment.
-        broker: the order in which the broker of regions asks them, "parallel" or "serial"; empty for a cloud without a broker.
-        rabbitmq: the site in whose network a RabbitMQ for its services must run; empty for a cloud without one.
+        name: the cloud's name in results.
+        factors: the factors that distinguish the cloud, such as `architecture` and `sites`.
+        document: the data of the cloud's YAML, without the links of the experiment.
+        broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
+        rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
     """
 
     name: str
@@ -111,7 +114,7 @@ def clouds(architecture: Architecture, directory: Path) -> Iterator[CloudOfCells
 
     Args:
         architecture: the architecture.
-        directory: the directory that its file is relative to.
+        directory: the directory that the path of the architecture's file is relative to.
 
     Raises:
         AtollError: `cloud.*`: the cloud's file is not valid.
@@ -133,7 +136,11 @@ def clouds(architecture: Architecture, directory: Path) -> Iterator[CloudOfCells
 
 
 def _emulated(cloud: Cloud) -> dict[str, Any]:
-    """Return the document of a cloud whose sites have networks of their own, without the ports and addresses of a cloud without one."""
+    """Return the document of a cloud for emulation, where each site has a network of its own.
+
+    If the cloud's own file describes no topology, its sites' ports and addresses are left out: sites that share a network need them,
+    but emulated ones don't.
+    """
     document = to_data(cloud)
     if cloud.topology is None:
         ports = ("port", "host")
@@ -159,8 +166,8 @@ def _document(count: int, full: Mapping[str, Any], *, central: bool) -> dict[str
 
     Args:
         count: the number of sites.
-        full: fields of each full site.
-        central: whether all sites but the first are its compute sites.
+        full: the fields of each full site, besides its name.
+        central: whether the first site is the only full one, and all others are its compute sites.
     """
     names = [_name(number) for number in range(1, count + 1)]
     compute = {"kind": "compute", "control": names[0]}

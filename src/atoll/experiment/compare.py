@@ -1,9 +1,10 @@
 """Comparison of two runs: which operations became slower or faster, or fail more often, beyond chance.
 
-Latencies are compared by ranks (Mann and Whitney 1947), with the estimate and the interval of Hodges and Lehmann (1963) of the ratio. Both
-need no assumption about the distribution, and outliers weigh little. Samples of one cell share a cloud, and so are more alike than those of
-others: the interval is widened by the ratio of the variances between and within cells (the design effect). A confidence level holds for the
-whole comparison: it is divided among all groups (Bonferroni).
+Latencies are compared by ranks (Mann and Whitney 1947). Their ratio has the estimate and the interval of Hodges and Lehmann (1963). Neither
+method assumes a distribution, and outliers weigh little. Samples of one cell share a cloud, and so are more alike than samples of different
+cells. Therefore the interval is widened by the ratio of the variances between and within cells (the design effect). A confidence level
+holds
+for the whole comparison: the probability of error is divided among all groups (Bonferroni).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from atoll.errors import AtollError
 from atoll.experiment.summary import Group, Key
 
 CONFIDENCE = 0.99
-"""The default confidence level. At 0.95, one of 20 comparisons of two equal runs would find a difference."""
+"""The default confidence level. At 0.95, one of 20 comparisons of two equal runs would report a difference that does not exist."""
 
 _MOST = 2000
 """Greatest number of latencies of one run that are compared; a run with more is represented by a random part of them."""
@@ -32,7 +33,7 @@ class Ratio:
 
     Attributes:
         estimate: the estimated ratio.
-        low, high: the confidence interval of the ratio; 0 and infinite if there are too few samples for an interval.
+        low, high: the confidence interval of the ratio; 0 and infinity if there are too few samples for an interval.
     """
 
     estimate: float
@@ -50,14 +51,14 @@ class Difference:
     """The comparison of one group of samples in two runs.
 
     Attributes:
-        label, operation, place: the group.
+        label, operation, place: the group, as in `atoll.experiment.summary.Key`.
         medians_s: the medians of the two runs, in seconds.
-        samples: the numbers of successful operations.
-        failures: the numbers of failed operations.
-        ratio: the ratio of the latencies; `None` if a run has none.
+        samples: the numbers of successful operations of the two runs.
+        failures: the numbers of failed operations of the two runs.
+        ratio: the ratio of the latencies; `None` if a run has no latency because all its operations failed.
         fails_otherwise: True if chance does not explain the difference of the shares of failures.
         databases: the databases of the two runs.
-        flushes: the settings by which they flush commits to the disk; empty in runs of older versions.
+        flushes: the settings by which these databases flush commits to the disk; empty in runs of older versions.
     """
 
     label: str
@@ -73,7 +74,7 @@ class Difference:
 
     @property
     def uneven(self) -> bool:
-        """True if the databases of the two runs are known to flush commits by different settings, so that writes do not compare."""
+        """True if the databases of the two runs are known to flush commits by different settings, so that writes can't be compared."""
         return all(self.flushes) and self.flushes[0] != self.flushes[1]
 
     @property
@@ -82,7 +83,7 @@ class Difference:
         return self.fails_otherwise or (self.ratio is not None and self.ratio.differs)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the difference, ready for `json.dumps`; bounds of intervals that do not exist are `None`."""
+        """Return the difference, ready for `json.dumps`; the bounds are `None` if there is no confidence interval."""
         told = asdict(self) | {"differs": self.differs, "uneven": self.uneven, "words": words(self)}
         if told["ratio"] is not None:
             told["ratio"] = {name: value if math.isfinite(value) else None for name, value in told["ratio"].items()}
@@ -127,7 +128,7 @@ def ratio(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], c
 
     Args:
         first: the latencies of the first run in seconds, by cell; at least one.
-        second: those of the second run.
+        second: the latencies of the second run, likewise.
         confidence: the confidence level, above 0 and below 1.
     """
     np = import_module("numpy")
@@ -136,7 +137,7 @@ def ratio(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], c
     differences = np.sort(np.subtract.outer(np.array(right), np.array(left)).ravel())
     pairs, together = len(differences), len(left) + len(right) + 1
     half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(pairs * together / 12 * design_effect(logs))
-    rank = math.floor(pairs / 2 - half)  # of the lower bound from below, and of the upper one from above
+    rank = math.floor(pairs / 2 - half)  # the lower bound's rank counted from the smallest ratio, the upper one's from the greatest
     return Ratio(
         math.exp(float(np.median(differences))),
         math.exp(float(differences[rank - 1])) if rank >= 1 else 0.0,
@@ -149,7 +150,13 @@ def _some(values: list[float]) -> list[float]:
 
 
 def design_effect(runs: Sequence[Sequence[Sequence[float]]]) -> float:
-    """Return the ratio of the variance between the cells of a run to that within them, at least 1; 1 with too few values to estimate it."""
+    """Return the ratio of the variance between the cells of a run to the variance within them, at least 1.
+
+    If there are too few latencies for an estimate, return 1.
+
+    Args:
+        runs: for each run, the latencies of each cell, in seconds.
+    """
     between = within = 0.0
     cells = values = 0
     for run in runs:
@@ -164,13 +171,13 @@ def design_effect(runs: Sequence[Sequence[Sequence[float]]]) -> float:
 
 
 def fisher(first: int, first_of: int, second: int, second_of: int) -> float:
-    """Return the probability of shares that differ at least as much as these by chance: Fisher's exact test.
+    """Return the probability that chance makes two shares differ at least as much as these do: Fisher's exact test.
 
     Args:
         first: the number of failures of the first run.
-        first_of: the number of its operations.
+        first_of: the number of operations of the first run.
         second: the number of failures of the second run.
-        second_of: the number of its operations.
+        second_of: the number of operations of the second run.
     """
     failures = first + second
     ways = [math.comb(first_of, k) * math.comb(second_of, failures - k) for k in range(failures + 1) if k <= first_of]
@@ -180,7 +187,7 @@ def fisher(first: int, first_of: int, second: int, second_of: int) -> float:
 
 
 def words(difference: Difference) -> str:
-    """Return a sentence about a difference."""
+    """Return a difference as a sentence for people."""
     at = f" at {difference.place} sites" if difference.place else ""
     where = f"{difference.operation}{at} ({difference.label})"
     parts = []

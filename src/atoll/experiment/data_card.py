@@ -20,8 +20,8 @@ Licence: Creative Commons Attribution 4.0 International (CC BY 4.0), unless the 
 
 ## Files
 
-All times are in seconds. Samples and faults count from the start of the measured operations of their cell, and looks at the machine from
-the start of the cell. An empty field means that there is no value.
+All times are in seconds. Times of samples and faults count from the start of the measured operations of their cell. Times of readings of
+the machine's load count from the start of the cell. An empty field means that there is no value.
 
 | File | A line for each | Columns |
 | --- | --- | --- |
@@ -34,15 +34,15 @@ variance between cells), `p95_s`, `longest_s` |
 `up_s` (start of the cloud), `seconds` (whole cell), `memory_mb` \
 (all processes after the workload, 10^6 bytes), `idle_share` (of the machine, from 0 to 1), number of `samples`, `error` |
 | `samples.csv` | operation | `cell`, `operation`, `site` of the user, `intended_s`, `started_s`, `ended_s`, `ok`, `error`, `database` |
-| `machine.csv` | look at the machine | `cell`, `at_s`, `idle` (from 0 to 1), `available_mb` (10^6 bytes) |
+| `machine.csv` | reading of the machine's load | `cell`, `at_s`, `idle` (from 0 to 1), `available_mb` (10^6 bytes) |
 | `faults.csv` | fault (only with faults) | `cell`, `number`, `kind`, `target`, `cause`, `started_s` (of the injection), `effective_s`, \
 `undone_s` (start of the undoing), `ended_s`, `error` |
 | `phases.csv` | operation, users and phase (only with faults) | `factors`, `operation`, `users` (`concerned` by a fault or `elsewhere`), \
 `phase`, number of `operations`, `served` with its 95 % interval, `median_s` |
-| `parquet/` | | the same samples, looks and faults, a file for each cell, with all metadata under the key `atoll` |
+| `parquet/` | | the same samples, readings and faults, a file for each cell, with all metadata under the key `atoll` |
 
 `database` is the engine of the services' databases at the full sites, apart from Keystone's, which is always SQLite. `flush` is the
-setting by which that engine flushes commits to the disk, as the running server told it:
+setting by which that engine flushes commits to the disk, as the running server reported it:
 
 {databases}
 
@@ -51,7 +51,7 @@ Factors, whose columns are called `factor_NAME`: {factors}.
 
 
 def _databases(run: Run) -> Iterator[str]:
-    """Yield a line about each database of the run's finished cells."""
+    """Yield a line for each database of the run's finished cells, with the setting by which it flushes commits."""
     states = run.states()
     found = {(cell.database, str(states[cell.id].facts.get("flush") or "unknown")) for cell in run.cells if states[cell.id].state == "done"}
     for database, flush in sorted(found):

@@ -1,6 +1,7 @@
-"""The databases of an experiment: each full site of a cloud keeps the data of its services in one of them.
+"""The databases that an experiment compares: every cloud runs once with each of them, in which its full sites keep their services' data.
 
-A database is written as in the field `database` of a site (`atoll.cloud.databases`). Keystone's database is always SQLite.
+The experiment's file describes a database like the field `database` of a site (`atoll.cloud.databases`). Keystone's database is always
+SQLite.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _STANDARD_ENGINE = "mariadb"
 
 
 def name_of(database: Database) -> str:
-    """Return the name of a database, by which results tell it from others; it has neither user nor password."""
+    """Return the name of a database in results, without user and password."""
     return f"{database.engine} at {address(database.url)}" if database.url else database.engine
 
 
@@ -43,14 +44,14 @@ Databases = Annotated[
 
 
 def with_database(document: Mapping[str, Any], database: Database) -> dict[str, Any]:
-    """Return the document of a cloud whose full sites have a database."""
+    """Return a cloud's document in which every full site has the given database."""
     value = database.model_dump(mode="json", exclude_defaults=True) or SQLITE
     sites = [site if site.get("kind") == "compute" else {**site, "database": value} for site in document["sites"]]
     return {**document, "sites": sites}
 
 
 def engines_of(document: Mapping[str, Any]) -> str:
-    """Return the databases of the full sites of a cloud's document, with commas."""
+    """Return the databases of the full sites of a cloud's document, separated by commas."""
     full = [site for site in document["sites"] if site.get("kind") != "compute"]
     return ", ".join(dict.fromkeys(name_of(Database.model_validate(read_database(site.get("database", SQLITE)))) for site in full))
 
@@ -70,19 +71,22 @@ def complaints(databases: Sequence[Database], clouds: Sequence[CloudOfCells]) ->
         own = engines_of(cloud.document)
         standard = cloud.factors["architecture"] == STANDARD
         if own != SQLITE and not standard:
-            yield ("databases",), f"{cloud.name} has databases of its own ({own}): expected none in its file, or no `databases` here"
+            yield ("databases",), f"{cloud.name} names databases itself ({own}): expected none in its file, or no `databases` here"
         for index, database in enumerate(databases):
             if standard and database.engine != _STANDARD_ENGINE:
-                text = f"{cloud.name} is on MariaDB, not on {name_of(database)}: expected {{start: mariadb}}, or another experiment"
+                text = f"{cloud.name} always uses MariaDB, not {name_of(database)}: expected {{start: mariadb}}, or another cloud"
                 yield ("databases", index), text
             elif text := _obstacle(cloud, database):
-                yield ("databases", index), f"{cloud.name} can't have {name_of(database)}: {text}"
+                yield ("databases", index), f"{cloud.name} can't use the database {name_of(database)}: {text}"
     if len(databases) > 1:
         yield from _unequal(clouds)
 
 
 def _obstacle(cloud: CloudOfCells, database: Database) -> str:
-    """Return the reason why a cloud can't have a database; empty if it can. Every cell's cloud has a topology."""
+    """Return the reason why a cloud can't use a database; empty if it can.
+
+    The check adds a topology to the cloud, because every cell's cloud has one.
+    """
     document = {"topology": {"preset": "mesh"}, **with_database(cloud.document, database)}
     try:
         Cloud.model_validate(document)
@@ -92,7 +96,7 @@ def _obstacle(cloud: CloudOfCells, database: Database) -> str:
 
 
 def _unequal(clouds: Sequence[CloudOfCells]) -> Iterator[Complaint]:
-    """Yield the cloud whose sites flush commits at other moments than those of the first one."""
+    """Yield a complaint if sites of the clouds have different `durability`, and so flush commits at different moments."""
     found: dict[str, str] = {}
     for cloud in clouds:
         for site in cloud.document["sites"]:

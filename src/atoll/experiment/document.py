@@ -36,7 +36,7 @@ from atoll.experiment.faults import Scenario, Step, WorkflowPoint
 from atoll.experiment.workloads import WORKLOADS, WorkloadParameters, count, distinct, listed
 
 MOST_CELLS = 100_000
-"""The largest number of cells; one a minute would take 69 days."""
+"""The largest number of cells; at one cell a minute they would take 69 days."""
 
 _Delays = Annotated[tuple[Duration, ...], BeforeValidator(listed), AfterValidator(distinct)]
 _Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), AfterValidator(distinct)]
@@ -48,13 +48,15 @@ class _Model(BaseModel):
 
 
 class Links(_Model):
-    """Properties of all links; a list is swept. Links of a cloud's file that give a property themselves keep it.
+    """Properties of all links of a cloud; each item of a list makes cells of its own.
+
+    A property that a cloud's own file gives a link has precedence.
 
     Attributes:
-        delay: delay of one direction; the round trip takes twice as long.
-        jitter: greatest variation of the delay, up and down.
-        rate: bits of IP packets per second, in each direction.
-        loss: share of packets that are lost, in each direction.
+        delay: delay of one direction, such as "25ms"; the round trip takes twice as long.
+        jitter: greatest deviation from the delay, longer or shorter, such as "2ms".
+        rate: bits of IP packets per second in each direction, such as "20mbit".
+        loss: share of packets that are lost in each direction, such as "1%".
     """
 
     delay: _Delays = Field(default=(), description=f"{DURATION}, or a list of them")
@@ -69,7 +71,7 @@ class Links(_Model):
 
     @property
     def shapes(self) -> list[dict[str, str]]:
-        """Every combination of the properties that are given."""
+        """Every combination of the properties that the file gives, as fields of a link."""
         given = [(name, values) for name in type(self).model_fields if (values := getattr(self, name))]
         return [dict(zip((name for name, _values in given), each, strict=True)) for each in product(*(values for _name, values in given))]
 
@@ -82,9 +84,9 @@ class Experiment(_Model):
         seed: the seed of the order of the cells, and of random choices in them.
         repetitions: runs of each combination.
         architectures: the clouds.
-        links: the properties of their links.
-        databases: the databases of the full sites, except Keystone's, which is always SQLite; a list is swept. Without this key, sites have
-            those of their architecture.
+        links: the properties of the clouds' links.
+        databases: the databases of the full sites, except Keystone's, which is always SQLite; each item makes cells of its own. Without
+            this key, sites have the databases of their architecture.
         faults: scenarios of faults. Without this key, no cell has a fault.
         workloads: workloads by name, with their parameters.
     """
@@ -93,9 +95,11 @@ class Experiment(_Model):
     seed: int = Field(default=0, ge=0, le=2**31, description=f"a whole number from 0 to {2**31}")
     repetitions: int = Field(default=3, ge=1, le=1000, description="a whole number from 1 to 1000")
     architectures: tuple[Architecture, ...] = Field(
-        strict=False, description="a list of at least one, such as [{kind: cooperative, sites: 3}]"
+        strict=False, description="a list of at least one architecture, such as [{kind: cooperative, sites: 3}]"
     )
-    links: tuple[Links, ...] = Field(default=(Links(),), strict=False, description="a list of at least one, such as [{delay: [0ms, 50ms]}]")
+    links: tuple[Links, ...] = Field(
+        default=(Links(),), strict=False, description="a list of at least one mapping, such as [{delay: [0ms, 50ms]}]"
+    )
     databases: Databases = Field(default=(Database(),), strict=False, description=DATABASES)
     faults: tuple[Scenario, ...] = Field(
         default=(), strict=False, description="a list of scenarios, such as [{name: none}, {name: cut, steps: [{kind: cut, …}]}]"
@@ -106,7 +110,7 @@ class Experiment(_Model):
     @classmethod
     def _check_length(cls, given: Any, info: ValidationInfo) -> Any:
         if not given:  # not `min_length`: pydantic counts only valid items, and would report a second error
-            text = "nothing here: expected at least one"
+            text = "the list or mapping is empty: expected at least one item"
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": (str(info.field_name),)})
         return given
 
@@ -138,17 +142,17 @@ class Experiment(_Model):
 
     def _complaints_of_cells(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.count > MOST_CELLS:
-            yield (), f"the lists make {self.count} cells: expected at most {MOST_CELLS}"
+            yield (), f"all combinations of the lists make {self.count} cells: expected at most {MOST_CELLS}"
         names: set[str] = set()
         for index, architecture in enumerate(self.architectures):
             if twice := [name for name in architecture.clouds if name in names]:
-                yield ("architectures", index), f"a second cloud {twice[0]}: expected each once"
+                yield ("architectures", index), f"a second cloud called {twice[0]}: expected each cloud once"
             names.update(architecture.clouds)
         shapes: set[tuple[tuple[str, str], ...]] = set()
         for index, links in enumerate(self.links):
             own = {tuple(shape.items()) for shape in links.shapes}
             if own & shapes:
-                yield ("links", index), "the same properties as in an item before: expected each combination once"
+                yield ("links", index), "an earlier item has the same properties: expected each combination once"
             shapes |= own
 
     @model_validator(mode="after")
@@ -156,7 +160,7 @@ class Experiment(_Model):
         directory = Path((info.context or {}).get("directory", "."))
         for index, architecture in enumerate(self.architectures):
             if architecture.file is not None and not (directory / architecture.file).is_file():
-                text = f"{directory / architecture.file}: no such file: expected a cloud's YAML"
+                text = f"{directory / architecture.file}: no such file: expected the path of a cloud's YAML file"
                 path = ("architectures", index, "file")
                 raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
         return self
@@ -178,7 +182,7 @@ class Experiment(_Model):
             yield from faults.complaints(self.faults, self._models(made))
 
     def _models(self, made: list[CloudOfCells]) -> dict[str, Cloud]:
-        """Return the models of clouds with each database, by their names in messages."""
+        """Return the model of every combination of a cloud and a database, by its name in messages."""
         if not self.names_databases:
             return {each.name: Cloud.model_validate(each.document) for each in made}
         return {
@@ -189,7 +193,7 @@ class Experiment(_Model):
 
     @property
     def names_databases(self) -> bool:
-        """True if the file names databases, which then are a factor."""
+        """True if the file names databases, so that the database is a factor of the cells."""
         return "databases" in self.model_fields_set
 
 
@@ -246,7 +250,7 @@ def read_experiment(path: Path) -> Experiment:
     """Read an experiment from a YAML file.
 
     Raises:
-        AtollError: `experiment.not_found`: the file does not exist; `experiment.invalid`: it can't be read or is not valid.
+        AtollError: `experiment.not_found`: the file does not exist; `experiment.invalid`: the file can't be read or is not valid.
     """
     return parse_experiment(yaml_errors.read(path, _FORM, "experiment.not_found"), str(path), path.parent)
 
@@ -255,11 +259,12 @@ def parse_experiment(content: str | bytes, source: str, directory: Path | None =
     """Parse the YAML text of an experiment.
 
     Args:
-        content: the text.
-        source: its name in errors, such as the path of the file.
-        directory: the directory that paths are relative to; default: the current one.
+        content: the YAML text.
+        source: the name of the text in errors, such as the path of its file.
+        directory: the directory that paths in the text are relative to; default: the current directory.
 
     Raises:
-        AtollError: `experiment.invalid`, one line with the place, the expected value and the value found.
+        AtollError: `experiment.invalid`: the text is not valid; the message is one line with the place, the expected value and the value
+            found.
     """
     return yaml_errors.parse(content, source, _FORM, {"directory": directory or Path()})

@@ -1,7 +1,8 @@
 """An estimate of the time that a run takes, before anything starts.
 
-The constants were measured on two cores that did nothing else; a busy machine takes longer. So do servers of databases and brokers, whose
-start is not counted. The progress of a run estimates the time left from its own cells instead.
+The constants were measured on a machine with two cores that did nothing else; a busy machine takes longer. The estimate leaves out the
+start of MariaDB, RabbitMQ and brokers, which also takes time. While a run goes on, its progress line estimates the time left from its
+finished cells instead.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from atoll.cloud.quantities import milliseconds
 from atoll.experiment.sweep import Cell
 
 _CELL_S, _FULL_SITE_S, _COMPUTE_SITE_S = 15.0, 6.0, 3.0
-"""Seconds that a cloud takes to start and to be destroyed, and those that each site adds."""
+"""Seconds that the start and the end of a cloud take, and the seconds that each full site and each compute site adds."""
 
 _BOOT_S, _BOOT_ROUND_TRIPS = 2.7, 31
-"""Seconds of a boot with its deletion, and its sequential round trips if the server is at a compute site (docs/benchmarks.md)."""
+"""Seconds to boot and delete one server, and the sequential round trips that this takes at a compute site (docs/benchmarks.md)."""
 
 _OPERATION_S: Mapping[str, float] = {"token": 0.1, "list": 0.2, "network": 1.0}
-_MANY_S = 0.3  # of each server, if many boot at once
+_MANY_S = 0.3  # seconds that each server adds if many boot at once
 _WARM_UP_S, _START_OF_SITE_S = 2.0, 12.0
 
 

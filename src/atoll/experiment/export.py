@@ -5,7 +5,7 @@
 - `samples.csv`: a line for each measured operation.
 - `phases.csv`: a line for each operation before, during and after faults.
 - `faults.csv`: a line for each fault that happened.
-- `machine.csv`: a line for each look at the machine.
+- `machine.csv`: a line for each reading of the machine's load.
 - `parquet/`: the Parquet files of the run, with all metadata.
 - `run.json`: everything that is needed to repeat the run.
 - `NAME.ipynb`: a notebook that reads the CSV files.
@@ -26,7 +26,7 @@ from atoll.experiment import notebook, summary
 from atoll.experiment.data_card import data_card
 from atoll.experiment.phases import phases
 from atoll.experiment.run import Run
-from atoll.experiment.samples import FaultEvent, Look, Sample
+from atoll.experiment.samples import FaultEvent, Reading, Sample
 from atoll.experiment.statistics import median_interval, quantile, share_interval
 from atoll.experiment.sweep import Cell
 
@@ -41,11 +41,12 @@ def export(run: Run, directory: Path) -> None:
     """Write the data of a run's finished cells to a new or empty directory.
 
     Args:
-        run: the run; unfinished ones have the data of their finished cells.
-        directory: the directory.
+        run: the run; if it is unfinished, only its finished cells are exported.
+        directory: the directory to write to.
 
     Raises:
-        AtollError: `experiment.not_empty`: the directory has files; `experiment.damaged`: samples can't be read; `experiment.requirement`.
+        AtollError: `experiment.not_empty`: the directory has files; `experiment.damaged`: samples can't be read;
+            `experiment.requirement`: the Parquet library is missing.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise AtollError("experiment.not_empty", f"{directory}: expected a directory that is new or empty", "name another directory")
@@ -57,7 +58,7 @@ def export(run: Run, directory: Path) -> None:
     _write(directory / "operations.csv", (*columns, *_DATABASE, "operation", "users", *_NUMBERS), _operations(run, factors))
     _write(directory / "cells.csv", ("cell", "repetition", "state", *columns, *_DATABASE, "seed", *_FACTS, "error"), _cells(run, factors))
     _write(directory / "samples.csv", ("cell", *Sample._fields), ((cell.id, *row) for cell in done for row in run.samples(cell)))
-    _write(directory / "machine.csv", ("cell", *Look._fields), ((cell.id, *row) for cell in done for row in run.looks(cell)))
+    _write(directory / "machine.csv", ("cell", *Reading._fields), ((cell.id, *row) for cell in done for row in run.readings(cell)))
     if any(cell.faults for cell in done):
         _write(directory / "faults.csv", ("cell", *FaultEvent._fields), ((cell.id, *row) for cell in done for row in run.faults(cell)))
         _write(directory / "phases.csv", _PHASES, _phases(run))

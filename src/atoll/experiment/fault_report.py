@@ -1,4 +1,4 @@
-"""The part of the report about faults: time-lines with marks, operations before, during and after, and the times of each fault."""
+"""The report's section about faults: time-lines with marks, operations before, during and after the faults, and the times of each fault."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def faults(run: Run) -> Iterator[str]:
 
 def _phases(found: list[Phase]) -> Iterator[str]:
     yield "<h3>Operations before, during and after the faults</h3>"
-    yield "<p>By intended start. Concerned users are at a target of a fault.</p>"
+    yield "<p>An operation belongs to the phase of its intended start. Concerned users are at a site that is the target of a fault.</p>"
     yield f"<p>Intervals of served shares are at {100 * CONFIDENCE:.0f} % (Wilson).</p>"
     titles = ("Operation", "Users", "Phase", "Factors", "#Operations", "#Served", "#Interval", "#Median, s", "#95 %, s")
     every = [dict(each.factors) for each in found]
@@ -54,7 +54,7 @@ def _phase(phase: Phase, varying: Sequence[str]) -> list[str]:
 
 def _events(run: Run, cells: list[Cell]) -> Iterator[str]:
     yield "<h3>Times of the faults</h3>"
-    yield "<p>In seconds after the start of the measured operations.</p>"
+    yield "<p>Times are in seconds after the start of the measured operations.</p>"
     rows = [
         [cell.id, str(each.number), each.kind, each.target, each.cause, *(f"{at:.3f}" for at in each[4:8])]
         for cell in cells

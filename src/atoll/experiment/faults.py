@@ -1,6 +1,6 @@
 """Faults as steps of a cell: their kinds, their targets, and the times or points of a workflow at which they happen.
 
-This module only describes faults. `atoll.bench.cell_faults` injects them, for that needs a running cloud.
+This module only describes faults. `atoll.bench.cell_faults` injects them, because injection needs a running cloud.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ AHEAD = "a time of up to 24h with an optional sign, such as 90s or -5min"
 
 @dataclass(frozen=True)
 class FaultKind:
-    """A kind of fault, as far as an experiment's file is concerned.
+    """The description of a kind of fault, by which an experiment's file is checked.
 
     Attributes:
-        targets: the kinds of its targets: "site", "link" and "process".
-        needs: parameters of which a step needs at least one.
-        meaning: the effect, which completes the sentence "this fault …".
+        targets: the kinds of targets that the fault may have: "site", "link" and "process".
+        needs: parameters, of which a step must give at least one; empty if none is needed.
+        meaning: the effect of the fault; it completes the sentence "this fault …".
     """
 
     targets: frozenset[str]
@@ -59,18 +59,19 @@ KINDS: Mapping[str, FaultKind] = {
         frozenset({"site"}),
         (),
         "cuts the links of a site and the power of its disk, which loses whatever was not flushed, and kills all processes of the site."
-        " In the end, the disk is mounted and the site is started again",
+        " When the fault ends, the disk is mounted and the site is started again",
     ),
     "full-disk": FaultKind(
         frozenset({"site"}),
         (),
-        "allocates all free blocks of a site's disk, until they are released; processes that have ended meanwhile are started again then",
+        "allocates all free blocks of a site's disk. When the fault ends, they are released, and processes that ended meanwhile are started"
+        " again",
     ),
 }
 """The kinds of faults by name."""
 
 ON_DISK = frozenset({"power-cut", "full-disk"})
-"""The kinds that need a disk for the site alone: an ext4 file system on a loop device, which only root can have."""
+"""The kinds for which the site needs a disk of its own: an ext4 file system on a loop device, which only root can set up."""
 
 _PARAMETERS = ("delay", "jitter", "rate", "loss", "ahead")
 _LASTING_PROCESS = "a process is started again at once: expected no `lasts`"
@@ -80,7 +81,7 @@ def ahead_seconds(text: str) -> float:
     """Parse a time with an optional sign, and return it in seconds.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text is not a time.
     """
     return -seconds(text[1:]) if text.startswith("-") else seconds(text)
 
@@ -95,16 +96,16 @@ class _Model(BaseModel):
 
 
 class WorkflowPoint(_Model):
-    """A point of a workflow: the start or the end of a span of the trace, counted from the start of the measured operations.
+    """A point of a workflow: the start or the end of the n-th span with a given name after the measured operations have started.
 
     The process waits at the point until the fault is in effect. All requests of such an experiment are recorded.
 
     Attributes:
         span: the name of the span, as `atoll trace show` prints it; `*` stands for any text.
-        site: the site of the process that records the span; any site if it is not given.
-        service: the service that records the span; any service if it is not given.
-        edge: "start" or "end" of the span. Statements of databases have only an end.
-        number: the number of the occurrence, from 1.
+        site: the site of the process that records the span; `None` means any site.
+        service: the service that records the span; `None` means any service.
+        edge: "start" or "end" of the span. Spans of database statements have only an end.
+        number: which of the matching spans is meant, from 1.
     """
 
     span: str = Field(min_length=1, max_length=200, description="the name of a span, such as `compute build_and_run_instance`")
@@ -122,12 +123,12 @@ class Step(_Model):
         target: the target of the fault.
         at: time from the start of the measured operations, in place of `when`.
         when: point of a workflow, in place of `at`.
-        lasts: time until the fault is undone; until the end of the workload if it is not given.
+        lasts: time until the fault is undone; `None` means at the end of the workload.
         delay: delay of one direction, of a degraded link.
-        jitter: greatest variation of the delay, up and down, of a degraded link.
+        jitter: greatest deviation from the delay, longer or shorter, of a degraded link.
         rate: bits of IP packets per second in each direction, of a degraded link.
         loss: share of packets that are lost in each direction.
-        ahead: time by which the clock is ahead.
+        ahead: time by which the clock is ahead of the right time; negative if it is behind.
     """
 
     kind: Literal["cut", "degrade", "loss", "kill", "restart", "clock", "power-cut", "full-disk"] = Field(
@@ -194,11 +195,11 @@ class Step(_Model):
 
 
 class Scenario(_Model):
-    """Faults that happen in one cell; each scenario of an experiment is combined with everything else.
+    """Faults that happen in one cell. Every combination of an experiment's other factors runs with each scenario.
 
     Attributes:
-        name: the name of the scenario, by which results tell it from others.
-        steps: the faults; none in a scenario without a fault, which others are compared with.
+        name: the scenario's name in results.
+        steps: the faults; empty in a scenario that serves as the baseline without a fault.
     """
 
     name: Name = Field(description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -216,7 +217,7 @@ Complaint = tuple[tuple[str | int, ...], str]
 
 
 def complaints(scenarios: Sequence[Scenario], clouds: Mapping[str, Cloud]) -> Iterator[Complaint]:
-    """Yield the names that occur twice, and the targets that are not in every cloud.
+    """Yield a complaint for each name that occurs twice, and for each target that some cloud does not have.
 
     Args:
         scenarios: the scenarios of an experiment.
@@ -230,7 +231,10 @@ def complaints(scenarios: Sequence[Scenario], clouds: Mapping[str, Cloud]) -> It
             for name, cloud in clouds.items():
                 path = ("faults", index, "steps", number)
                 if step.kind in ON_DISK and (server := _elsewhere(step.target, cloud)):
-                    yield path, f"the databases of {step.target} are at {server}, not on its disk: expected `sqlite` or {{start: …}}"
+                    yield (
+                        path,
+                        f"the databases of {step.target} are at {server}, not on its disk: expected a database `sqlite` or {{start: …}}",
+                    )
                 if text := _missing(step.target, step.form, cloud):
                     yield (*path, "target"), f"{name} has no {step.form} {step.target}: expected one of {text}"
                 if step.when is not None and step.when.site is not None and step.when.site not in cloud.site_names:
@@ -238,13 +242,13 @@ def complaints(scenarios: Sequence[Scenario], clouds: Mapping[str, Cloud]) -> It
 
 
 def _elsewhere(target: str, cloud: Cloud) -> str:
-    """Return the address of the existing server with the databases of a site; empty if they are in the site's own directory."""
+    """Return the address of the database server that a site uses; empty if the databases are in the site's own directory."""
     site = next((each for each in cloud.sites if each.name == target), None)
     return address(site.database.url) if site is not None and site.database.url else ""
 
 
 def _missing(target: str, form: str, cloud: Cloud) -> str:
-    """Return the possible targets if a cloud has none of that name; empty if it has."""
+    """Return the names of the possible targets if a cloud has no target of this name and form; empty if it has one."""
     if form == "site":
         known = list(cloud.site_names)
     elif form == "process":

@@ -1,4 +1,4 @@
-"""The machine of a run: its hardware, its software versions, and the share of time in which it was idle."""
+"""The machine on which a run takes place: its hardware, its software versions, and the share of time in which it was idle."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, Self
 import psutil
 
 import atoll
-from atoll.experiment.samples import Look
+from atoll.experiment.samples import Reading
 
 _PACKAGES = ("nova", "neutron", "keystone", "glance", "openstack-placement", "SQLAlchemy", "eclipse-zenoh", "oslo.messaging", "aiohttp")
-LOOK_S = 1.0
-"""Seconds between two looks at the machine's processors and memory."""
+READING_S = 1.0
+"""Seconds between two readings of the machine's idle processor time and available memory."""
 
 
 def describe() -> dict[str, Any]:
@@ -49,10 +49,17 @@ def _version(name: str) -> str:
 
 
 class MachineWatch:
-    """A thread that looks at the machine every `LOOK_S` seconds inside its context."""
+    """A context manager whose thread reads idle processor time and available memory at regular intervals while the block runs.
 
-    def __init__(self, interval_s: float = LOOK_S) -> None:
-        self.looks: list[Look] = []
+    Args:
+        interval_s: seconds between two readings.
+
+    Attributes:
+        readings: the readings so far, the oldest first.
+    """
+
+    def __init__(self, interval_s: float = READING_S) -> None:
+        self.readings: list[Reading] = []
         self._interval_s = interval_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -66,24 +73,25 @@ class MachineWatch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stopped.set()
         self._thread.join()
-        self._look()
+        self._take()
 
     @property
     def idle_share(self) -> float | None:
-        """The mean idle share of all looks, by their lengths, 0 to 1; `None` without a look."""
-        if not self.looks:
+        """The idle share of the machine, 0 to 1, averaged over the time of all readings; `None` if there is no reading."""
+        if not self.readings:
             return None
-        lengths = [look.at_s - before for look, before in zip(self.looks, [0.0, *(look.at_s for look in self.looks)], strict=False)]
+        starts = [0.0, *(reading.at_s for reading in self.readings)]
+        lengths = [reading.at_s - start for reading, start in zip(self.readings, starts, strict=False)]
         total = sum(lengths)
-        return sum(look.idle * length for look, length in zip(self.looks, lengths, strict=True)) / total if total else None
+        return sum(reading.idle * length for reading, length in zip(self.readings, lengths, strict=True)) / total if total else None
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._interval_s):
-            self._look()
+            self._take()
 
-    def _look(self) -> None:
+    def _take(self) -> None:
         before, self._times = self._times, psutil.cpu_times()
         spent = sum(self._times) - sum(before)
         idle = self._times.idle - before.idle + self._times.iowait - before.iowait
         share = min(1.0, max(0.0, idle / spent)) if spent > 0 else 1.0
-        self.looks.append(Look(time.monotonic() - self._begun, share, psutil.virtual_memory().available / 1e6))
+        self.readings.append(Reading(time.monotonic() - self._begun, share, psutil.virtual_memory().available / 1e6))

@@ -1,4 +1,4 @@
-"""Parts of the report's page: figures and tables."""
+"""Parts of the report's page as HTML: figures and tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 
 
 def figure(svg: str, caption: str) -> str:
-    """Return an SVG picture with its caption."""
+    """Return the HTML of an SVG picture with its caption."""
     data = base64.b64encode(svg.encode()).decode()
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
@@ -16,7 +16,7 @@ def figure(svg: str, caption: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; columns whose titles begin with `#` are of numbers."""
+    """Return the HTML of a table; a title that begins with `#` marks a column of numbers, which is aligned to the right."""
     numeric = [title.startswith("#") for title in titles]
     kinds = [' class="n"' if number else "" for number in numeric]
     head = "".join(f"<th{kind}>{escape(title.removeprefix('#'))}</th>" for title, kind in zip(titles, kinds, strict=True))

@@ -18,12 +18,12 @@ CONCERNED, ELSEWHERE = "concerned", "elsewhere"
 
 @dataclass
 class Phase:
-    """The operations of one kind, in one phase of all repetitions of one combination of factors.
+    """The operations of one kind during one phase, in all repetitions of one combination of factors.
 
     Attributes:
         label: the factors as a text.
         operation: the operation.
-        users: "concerned" for users at sites that a fault has as its target or as an end of its link; else "elsewhere".
+        users: "concerned" for users at a site that is the target of a fault, or an end of a link that is; else "elsewhere".
         phase: "before", "during" or "after" the faults, by the intended starts of the operations.
         factors: the factors.
         latencies_s: for each cell, the latencies of the successful operations, in seconds.
@@ -50,7 +50,7 @@ class Phase:
 
 
 def phases(run: Run) -> list[Phase]:
-    """Return the phases of all finished cells with faults, by label, operation, users and time."""
+    """Return the phases of all finished cells with faults, sorted by label, operation, users and phase."""
     states, found = run.states(), dict[tuple[str, str, str, str], Phase]()
     for cell in run.cells:
         if cell.faults and states[cell.id].state == "done":
@@ -80,6 +80,6 @@ def phase_of(at_s: float, events: Sequence[FaultEvent]) -> str:
 
 
 def sites_of(events: Iterable[FaultEvent]) -> Iterator[str]:
-    """Yield the sites that faults have as their targets, or as ends of links."""
+    """Yield the sites that are targets of faults, or ends of links that are."""
     for event in events:
         yield from event.target.partition("/")[0].split(":")

@@ -37,17 +37,17 @@ def _library() -> Any:
 
 
 Labelled = Sequence[tuple[str, Group]]
-"""Groups with the labels of their lines."""
+"""Groups of samples, each with the label of its line in a plot."""
 
 
 def distributions(title: str, groups: Labelled) -> str:
     """Return the cumulative distributions of the latencies of groups as SVG."""
 
     def draw(axes: Any) -> None:
-        for (label, group), look in zip(groups, _looks(), strict=False):
+        for (label, group), style in zip(groups, _styles(), strict=False):
             values = sorted(group.all_s)
             shares = [(number + 1) / len(values) for number in range(len(values))]
-            axes.step([values[0], *values], [0.0, *shares], where="post", label=f"{label} (n={len(values)})", **look)
+            axes.step([values[0], *values], [0.0, *shares], where="post", label=f"{label} (n={len(values)})", **style)
         axes.set_xlabel("latency, s")
         axes.set_ylabel("share of operations")
         axes.set_ylim(0, 1.02)
@@ -62,12 +62,12 @@ def distributions(title: str, groups: Labelled) -> str:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A factor whose values are numbers, and so an axis of a plot.
+    """A factor whose values are numbers, so that medians can be plotted against it.
 
     Attributes:
         name: the name of the quantity in captions.
         axis: the label of the axis, with the unit.
-        value: returns the number of a group.
+        value: returns the value of the factor in a group, in the unit of `axis`.
     """
 
     name: str
@@ -81,11 +81,11 @@ def against(title: str, quantity: Quantity, groups: Mapping[str, Sequence[Group]
     Args:
         title: the title.
         quantity: the quantity.
-        groups: the groups of each line, whose factors have the quantity.
+        groups: the groups of each line, by its label; the quantity is one of their factors.
     """
 
     def draw(axes: Any) -> None:
-        for (label, line), look in zip(groups.items(), _looks(), strict=False):
+        for (label, line), style in zip(groups.items(), _styles(), strict=False):
             points = sorted(line, key=quantity.value)
             medians = [quantile(group.all_s, 0.5) for group in points]
             # Without an interval, the bar has no length.
@@ -93,7 +93,7 @@ def against(title: str, quantity: Quantity, groups: Mapping[str, Sequence[Group]
             below = [middle - low for middle, (low, _high) in zip(medians, intervals, strict=True)]
             above = [high - middle for middle, (_low, high) in zip(medians, intervals, strict=True)]
             at = list(map(quantity.value, points))
-            axes.errorbar(at, medians, yerr=[below, above], label=label, marker="o", markersize=4, capsize=3, **look)
+            axes.errorbar(at, medians, yerr=[below, above], label=label, marker="o", markersize=4, capsize=3, **style)
         axes.set_xlabel(quantity.axis)
         axes.set_ylabel("median latency, s")
         axes.set_ylim(bottom=0)
@@ -114,9 +114,9 @@ def timeline(title: str, samples: Sequence[Sample], events: Sequence[FaultEvent]
         served = [sample for sample in samples if sample.ok]
         failed = [sample for sample in samples if not sample.ok]
         names = sorted({(sample.operation, sample.site) for sample in served})
-        for (operation, site), look in zip(names, itertools.cycle(_looks()), strict=False):
+        for (operation, site), style in zip(names, itertools.cycle(_styles()), strict=False):
             own = [sample for sample in served if (sample.operation, sample.site) == (operation, site)]
-            marks = {"marker": ".", "linestyle": "", "markersize": 5, "color": look["color"]}
+            marks = {"marker": ".", "linestyle": "", "markersize": 5, "color": style["color"]}
             axes.plot([each.intended_s for each in own], [each.latency_s for each in own], label=f"{operation}, {site}", **marks)
         if failed:
             marks = {"marker": "x", "linestyle": "", "markersize": 5, "color": "#B00000"}
@@ -157,7 +157,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 """The quantities by the name of their factor."""
 
 
-def _looks() -> Iterator[dict[str, Any]]:
+def _styles() -> Iterator[dict[str, Any]]:
     for number in range(MOST_LINES):
         yield {"color": _COLOURS[number % len(_COLOURS)], "linestyle": _STYLES[number % len(_STYLES)], "linewidth": 1.6}
 

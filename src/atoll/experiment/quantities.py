@@ -1,4 +1,4 @@
-"""Sizes and times as text with units, such as 400MB, 1.5GiB and 90s; `atoll.cloud.quantities` has those of a cloud's file."""
+"""Sizes and times as text with units, such as 400MB, 1.5GiB and 90s. `atoll.cloud.quantities` has the quantities of a cloud's file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def size_bytes(text: str) -> int:
     """Parse a size, and return it in bytes.
 
     Raises:
-        ValueError: the text is no size, or more than 1000 TB (10^15 bytes).
+        ValueError: the text is not a size, or the size is more than 1000 TB (10^15 bytes).
     """
     found = _SIZE.fullmatch(text)
     if found is None or (value := float(found[1]) * _FACTORS[found[2] or ""]) > _LARGEST:
@@ -34,7 +34,7 @@ def seconds(text: str) -> float:
     """Parse a time, and return it in seconds.
 
     Raises:
-        ValueError: the text is no time from 0 to 24 hours.
+        ValueError: the text is not a time from 0 to 24 hours.
     """
     found = _TIME.fullmatch(text)
     if found is None or (value := float(found[1]) * _SECONDS[found[2]]) > _LONGEST_S:

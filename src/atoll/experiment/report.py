@@ -16,19 +16,19 @@ from atoll.experiment.summary import Group
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WARN_IDLE = 0.1
-"""Idle share of the machine, from 0 to 1, below which the page marks a cell, because its operations waited for processors."""
+"""Idle share of the machine, from 0 to 1. The page marks a cell below it, because the cell's operations waited for processors."""
 
 
 def render(run: Run, against: Run | None = None) -> str:
     """Return the HTML page of a run.
 
     Args:
-        run: the run; unfinished ones have a report of their finished cells.
-        against: an earlier run to compare with; `None` means none.
+        run: the run; if it is unfinished, the report shows its finished cells.
+        against: an earlier run to compare with; `None` means no comparison.
 
     Raises:
         AtollError: `experiment.requirement`: matplotlib is missing; `experiment.damaged`: samples can't be read; `experiment.invalid`: the
-            two runs have nothing in common.
+            two runs have no operation in common.
     """
     groups = list(summary.groups(run).values())
     cells = summary.cells(run)
@@ -48,7 +48,7 @@ def _head(run: Run, cells: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield f'<p class="bad">{text}</p>' if states.count("done") < len(cells) else f"<p>{text}</p>"
     busy = sum(cell["facts"].get("idle_share") is not None and cell["facts"]["idle_share"] < _WARN_IDLE for cell in cells)
     if busy:
-        text = f"In {busy} cells the machine was idle for less than {100 * _WARN_IDLE:.0f} % of the time, so operations waited for it."
+        text = f"In {busy} cells the machine was idle for less than {100 * _WARN_IDLE:.0f} % of the time: operations waited for processors."
         yield f'<p class="bad">{text}</p>'
 
 
@@ -99,7 +99,7 @@ def _parts(groups: Sequence[Group]) -> list[Sequence[Group]]:
 
 
 def _varying(groups: Sequence[Group]) -> list[str]:
-    """Return the factors that have several values, or that some groups lack."""
+    """Return the names of the factors that have several values, or that some groups lack."""
     names = dict.fromkeys(name for group in groups for name in group.factors)
     return [name for name in names if len({str(group.factors.get(name)) for group in groups}) > 1 and name != "workload"]
 
@@ -117,10 +117,10 @@ def _operations(groups: Sequence[Group]) -> Iterator[str]:
     yield "<h2>All operations</h2>"
     level = f"{100 * CONFIDENCE:.0f} %"
     yield "<p>Latencies are in seconds from the intended start.</p>"
-    yield f"<p>Intervals of medians are at {level}, each for itself, and count that cells differ.</p>"
+    yield f"<p>Each interval of a median has a confidence level of {level}, and allows for differences between cells.</p>"
     yield "<p>Keystone uses SQLite in all cells. Flush is the setting by which the other database flushes commits to the disk.</p>"
     if len({group.each_commit for group in groups} - {None}) > 1:
-        yield '<p class="bad">Some databases flush each commit to the disk, and others do not: their writes do not compare.</p>'
+        yield '<p class="bad">Some databases flush each commit to the disk, and others do not: their writes cannot be compared.</p>'
     numbers = ("#Cells", "#Done", "#Failed", "#Median", "#Interval", "#95 %", "#Longest")
     titles = ("Operation", "Users", "Factors", "Database", "Flush", *numbers)
     yield table(titles, [_operation(group) for group in groups])
@@ -144,7 +144,7 @@ def _cells(cells: Sequence[dict[str, Any]]) -> Iterator[str]:
         idle = "" if facts.get("idle_share") is None else f"{100 * facts['idle_share']:.0f} %"
         numbers = [str(facts.get(name, "")) for name in ("up_s", "seconds", "memory_mb")]
         rows.append([cell["label"], cell["database"], str(cell["repetition"]), cell["state"], *numbers, idle, cell["error"]])
-    yield "<p>In the order in which they ran.</p>"
+    yield "<p>The cells are listed in the order in which they ran.</p>"
     yield table(("Cell", "Database", "#Repetition", "State", "#Up after, s", "#Took, s", "#Memory, MB", "#Idle", "Error"), rows)
 
 

@@ -4,8 +4,8 @@
 - `run.json`: name, seed, versions, machine, and all cells in their order, each with the document of its cloud.
 - `journal.jsonl`: a line for each change of a cell's state, flushed to the disk before the run goes on.
 - `samples/CELL.parquet`: the samples of a finished cell.
-- `faults/CELL.parquet`: the faults that happened in it, in a cell with faults.
-- `machine/CELL.parquet`: looks at the machine while it ran.
+- `faults/CELL.parquet`: the faults that happened in a finished cell; only if its scenario has faults.
+- `machine/CELL.parquet`: readings of the machine's load while the cell ran.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atoll.errors import AtollError
 from atoll.experiment import samples
-from atoll.experiment.samples import FaultEvent, Look, Sample
+from atoll.experiment.samples import FaultEvent, Reading, Sample
 from atoll.experiment.sweep import Cell
 from atoll.files import read_regular
 
 FORMAT = 1
 _MOST_BYTES = 1 << 30
-"""Greatest length in bytes of a `run.json` that is read; one with the largest number of cells is shorter."""
+"""Greatest length in bytes of a `run.json` that is read; the file is shorter even with the greatest number of cells."""
 
 Warn = Callable[[str], None]
-"""A function that shows a line about a damaged run, which is passed over."""
+"""A function that shows the user a line about a damaged run that the command skips."""
 
 _FILE, _JOURNAL, _DOCUMENT = "run.json", "journal.jsonl", "experiment.yaml"
 
@@ -58,8 +58,8 @@ class State:
 
     Attributes:
         state: "waiting", "running" (or interrupted), "done" or "failed".
-        error: the reason why it failed.
-        facts: numbers about the run, such as `up_s`, `seconds`, `idle_share` and `memory_mb`.
+        error: the reason why the cell failed; empty unless `state` is "failed".
+        facts: measurements of the whole cell, such as `up_s`, `seconds`, `idle_share` and `memory_mb`.
     """
 
     state: str = "waiting"
@@ -73,7 +73,7 @@ class Run:
 
     Attributes:
         directory: its directory.
-        about: the content of `run.json` without the cells.
+        about: the content of `run.json` without the cells, such as `name`, `seed` and `begun`.
         cells: the cells in the order in which they run.
     """
 
@@ -91,18 +91,18 @@ class Run:
         """Keep other commands from executing this run inside the context; a command that dies keeps no lock.
 
         Raises:
-            AtollError: `experiment.busy`: another command executes it.
+            AtollError: `experiment.busy`: another command executes the run.
         """
         with (self.directory / "lock").open("w", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                hint = "wait for its end, or begin another run: `atoll experiment run --new`"
-                raise AtollError("experiment.busy", f"another command executes {self.name} now", hint) from None
+                hint = "wait until that command has ended, or begin another run: `atoll experiment run --new`"
+                raise AtollError("experiment.busy", f"another command executes the run {self.name} now", hint) from None
             yield
 
     def states(self) -> dict[str, State]:
-        """Return the state of each cell by id, from the journal; a last line that a crash cut off does not count."""
+        """Return the state of each cell by id, from the journal; if a crash cut off the journal's last line, ignore that line."""
         found = {cell.id: State() for cell in self.cells}
         try:
             lines = (self.directory / _JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -127,11 +127,11 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
 
-    def save(self, cell: Cell, rows: Sequence[Sample], looks: Sequence[Look], faults: Sequence[FaultEvent] = ()) -> None:
-        """Write the samples of a cell, with everything that is needed to repeat it."""
+    def save(self, cell: Cell, rows: Sequence[Sample], readings: Sequence[Reading], faults: Sequence[FaultEvent] = ()) -> None:
+        """Write the samples, readings and faults of a cell to its files, each with all data needed to repeat the cell."""
         metadata = {"run": dict(self.about), "cell": cell.to_json()}
         marked = [row._replace(database=cell.database) for row in rows]
-        every: list[tuple[str, Sequence[Any], Any]] = [("machine", looks, Look), ("samples", marked, Sample)]
+        every: list[tuple[str, Sequence[Any], Any]] = [("machine", readings, Reading), ("samples", marked, Sample)]
         if cell.faults:
             every.append(("faults", faults, FaultEvent))
         for name, content, kind in every:
@@ -143,7 +143,7 @@ class Run:
         """Return the samples of a finished cell.
 
         Raises:
-            AtollError: `experiment.damaged`: they can't be read.
+            AtollError: `experiment.damaged`: the file of the samples can't be read.
         """
         return samples.read(self.directory / "samples" / f"{cell.id}.parquet")[0]
 
@@ -151,9 +151,9 @@ class Run:
         """Return the faults that happened in a finished cell; none in a cell without faults. See `samples`."""
         return samples.read_faults(self.directory / "faults" / f"{cell.id}.parquet") if cell.faults else []
 
-    def looks(self, cell: Cell) -> list[Look]:
-        """Return the looks at the machine while a finished cell ran; see `samples`."""
-        return samples.read_looks(self.directory / "machine" / f"{cell.id}.parquet")
+    def readings(self, cell: Cell) -> list[Reading]:
+        """Return the readings of the machine's load while a finished cell ran; see `samples`."""
+        return samples.read_readings(self.directory / "machine" / f"{cell.id}.parquet")
 
 
 def create(base: Path, about: Mapping[str, Any], cells: Sequence[Cell], document: str = "") -> Run:
@@ -163,7 +163,7 @@ def create(base: Path, about: Mapping[str, Any], cells: Sequence[Cell], document
         base: the directory of all runs.
         about: the run's `name`, `seed`, and so on, ready for `json.dumps`.
         cells: its cells in their order.
-        document: the YAML that the cells came from.
+        document: the YAML text of the experiment's file, from which the cells were made.
     """
     begun = datetime.now(UTC)
     base.mkdir(parents=True, exist_ok=True)
@@ -185,10 +185,10 @@ def create(base: Path, about: Mapping[str, Any], cells: Sequence[Cell], document
 
 
 def load(directory: Path) -> Run:
-    """Return the run of a directory.
+    """Return the run that a directory holds.
 
     Raises:
-        AtollError: `experiment.not_found`: there is no run; `experiment.damaged`: it can't be read.
+        AtollError: `experiment.not_found`: the directory holds no run; `experiment.damaged`: its `run.json` can't be read.
     """
     path = directory / _FILE
     hint = f"move the directory away, and run the experiment again: {directory}"
@@ -199,14 +199,16 @@ def load(directory: Path) -> Run:
         for cell in cells:
             _ = cell.label, cell.cloud["sites"][0]["name"], cell.database
     except (FileNotFoundError, NotADirectoryError):
-        raise AtollError("experiment.not_found", f"{directory}: no run of an experiment", "`atoll experiment list` shows them") from None
+        raise AtollError(
+            "experiment.not_found", f"{directory} holds no run of an experiment", "`atoll experiment list` lists the runs"
+        ) from None
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise AtollError("experiment.damaged", f"{path}: {_reason(error)}", hint) from None
     return Run(directory, content, cells)
 
 
 def _check(content: Any) -> None:
-    """Check the content of `run.json`, and remove its format.
+    """Check the content of `run.json`, and remove the key `format`.
 
     Raises:
         TypeError: the content is no mapping.
@@ -215,22 +217,22 @@ def _check(content: Any) -> None:
     if not isinstance(content, dict):
         raise TypeError("expected a mapping")
     if "format" not in content:
-        raise ValueError("no key `format`")
+        raise ValueError("the key `format` is missing")
     if (found := content.pop("format")) != FORMAT:
-        raise ValueError(f"written by another version of atoll: its format is {found!s:.40}, not {FORMAT}")
+        raise ValueError(f"the file was written by another version of atoll: its format is {found!s:.40}, not {FORMAT}")
     try:
         _Content.model_validate(content)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         where = ".".join(map(str, detail["loc"]))
-        raise ValueError(f"no key `{where}`" if detail["type"] == "missing" else f"{where}: {detail['msg']}") from None
+        raise ValueError(f"the key `{where}` is missing" if detail["type"] == "missing" else f"{where}: {detail['msg']}") from None
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
     if isinstance(error, KeyError):
-        return f"no key `{error.args[0]}`"
+        return f"the key `{error.args[0]}` is missing"
     return " ".join(str(error).split())
 
 
@@ -240,10 +242,10 @@ def find(base: Path, wanted: str, warn: Warn) -> Run:
     Args:
         base: the directory of all runs.
         wanted: the name or the path.
-        warn: called for each damaged run that is passed over.
+        warn: called with a line about each damaged run that is skipped.
 
     Raises:
-        AtollError: `experiment.not_found`; `experiment.damaged`: the directory of that name can't be read.
+        AtollError: `experiment.not_found`: no run has this name; `experiment.damaged`: the run of this name can't be read.
     """
     for directory in (base / wanted, Path(wanted)):
         if (directory / _FILE).is_file():
@@ -253,13 +255,13 @@ def find(base: Path, wanted: str, warn: Warn) -> Run:
     if not named:
         known = ", ".join(run.name for run in every) or "none"
         raise AtollError(
-            "experiment.not_found", f"no run is called {wanted}: expected one of {known}", "`atoll experiment list` shows them"
+            "experiment.not_found", f"no run is called {wanted}: expected one of {known}", "`atoll experiment list` lists the runs"
         )
     return named[-1]
 
 
 def runs(base: Path, warn: Warn) -> list[Run]:
-    """Return all runs below a directory, the oldest first; directories without a run, and damaged runs, are passed over.
+    """Return all runs below a directory, the oldest first; skip directories without a run, and damaged runs.
 
     Args:
         base: the directory.
@@ -270,5 +272,5 @@ def runs(base: Path, warn: Warn) -> list[Run]:
         try:
             found.append(load(path.parent))
         except AtollError as error:
-            warn(f"passed over: {error.message}: move the directory away")
+            warn(f"a damaged run is skipped: {error.message}: move its directory away")
     return sorted(found, key=lambda run: (run.about["begun"], run.name))

@@ -2,8 +2,8 @@
 
 A failed cell does not end the run, and a run that crashed goes on with its unfinished cells.
 
-The runner does not know how a cloud is started. It is handed a *ground*, which runs one cell and records its samples; the command line
-takes the one of `atoll.bench.cells`.
+The runner does not know how a cloud is started. Its caller passes a *cell runner*, a function that runs one cell and records its samples;
+the command line passes that of `atoll.bench.cells`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from atoll.experiment.samples import FaultEvent, Sample
 from atoll.experiment.sweep import Cell
 
 Say = Callable[[str], None]
-"""A function that shows a line about the progress."""
+"""A function that shows the user a line about the progress."""
 
 Record = Callable[[Sample | FaultEvent], None]
 """A function that keeps a sample, or the times of a fault."""
 
-Ground = Callable[[Cell, Record, Say], Mapping[str, Any]]
-"""A function that runs one cell in a cloud of its own, records samples, leaves nothing behind, and returns facts such as `up_s`."""
+CellRunner = Callable[[Cell, Record, Say], Mapping[str, Any]]
+"""A function that runs one cell in a cloud of its own, records samples, and removes the cloud. It returns `State.facts`, such as `up_s`."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Outcome:
     failed: int
 
 
-def execute(run: Run, ground: Ground, say: Say, *, again: bool = False) -> Outcome:
+def execute(run: Run, run_cell: CellRunner, say: Say, *, again: bool = False) -> Outcome:
     """Run all cells that have not finished yet.
 
     Args:
         run: the run.
-        ground: runs one cell.
+        run_cell: runs one cell.
         say: called with lines about the progress.
         again: whether to run failed cells again.
 
     Raises:
-        KeyboardInterrupt: the user ended it; finished cells are kept.
+        KeyboardInterrupt: the user ended the run; finished cells are kept.
         AtollError: `experiment.requirement`: samples can't be written; `experiment.busy`: another command executes the run.
     """
     samples.check_requirements()
     with run.locked():
-        return _execute_all(run, ground, say, again=again)
+        return _execute_all(run, run_cell, say, again=again)
 
 
-def _execute_all(run: Run, ground: Ground, say: Say, *, again: bool) -> Outcome:
+def _execute_all(run: Run, run_cell: CellRunner, say: Say, *, again: bool) -> Outcome:
     states = run.states()
     finished = {"done"} if again else {"done", "failed"}
     left = [cell for cell in run.cells if states[cell.id].state not in finished]
@@ -71,19 +71,19 @@ def _execute_all(run: Run, ground: Ground, say: Say, *, again: bool) -> Outcome:
     for index, cell in enumerate(left):
         number = len(run.cells) - len(left) + index + 1
         say(f"cell {number} of {len(run.cells)}: {cell.label}, repetition {cell.repetition}{_time_left(known, len(left) - index)}")
-        known.append(_execute(run, cell, ground, say))
+        known.append(_execute(run, cell, run_cell, say))
     after = [state.state for state in run.states().values()]
     return Outcome(after.count("done"), after.count("failed"))
 
 
-def _execute(run: Run, cell: Cell, ground: Ground, say: Say) -> float:
+def _execute(run: Run, cell: Cell, run_cell: CellRunner, say: Say) -> float:
     """Run one cell, and return the seconds that it took."""
     begun = time.monotonic()
     rows: list[Sample | FaultEvent] = []
     run.note(cell, "running")
     with MachineWatch() as watch:
         try:
-            facts = dict(ground(cell, rows.append, say))
+            facts = dict(run_cell(cell, rows.append, say))
         except Exception as error:  # one cell must not end the others
             message = error.message if isinstance(error, AtollError) else f"{type(error).__name__}: {error}"
             seconds = time.monotonic() - begun
@@ -92,7 +92,7 @@ def _execute(run: Run, cell: Cell, ground: Ground, say: Say) -> float:
             return seconds
     seconds = time.monotonic() - begun
     measured = [row for row in rows if isinstance(row, Sample)]
-    run.save(cell, measured, watch.looks, sorted(row for row in rows if isinstance(row, FaultEvent)))
+    run.save(cell, measured, watch.readings, sorted(row for row in rows if isinstance(row, FaultEvent)))
     facts |= {"seconds": round(seconds, 3), "idle_share": watch.idle_share, "samples": len(measured)}
     run.note(cell, "done", facts=facts)
     return seconds

@@ -1,6 +1,6 @@
-"""Raw samples in Parquet: one row for each operation that was measured, for each fault, and for each look at the machine meanwhile.
+"""Raw samples in Parquet: one row for each measured operation, for each fault, and for each reading of the machine's load meanwhile.
 
-The library is imported only here, when samples are written or read: no site has it in memory.
+The Parquet library is imported only here, when samples are written or read, so that the processes of sites do not have it in memory.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Sample(NamedTuple):
     Attributes:
         operation: its name, such as `boot`.
         site: the site of the user who started it.
-        intended_s: seconds from the start of the workload until it should have started.
-        started_s: seconds from the start of the workload until it started.
-        ended_s: seconds from the start of the workload until it ended.
+        intended_s: seconds from the start of the workload until the operation should have started.
+        started_s: seconds from the start of the workload until the operation started.
+        ended_s: seconds from the start of the workload until the operation ended.
         ok: whether it succeeded.
         error: the reason why it failed; empty if it succeeded.
-        database: the databases of the full sites of its cloud, such as `mariadb`; empty in samples of older versions.
+        database: the databases of the full sites of the cell's cloud, such as `mariadb`; empty in samples of older versions.
     """
 
     operation: str
@@ -44,12 +44,12 @@ class Sample(NamedTuple):
         return self.ended_s - self.intended_s
 
 
-class Look(NamedTuple):
-    """One look at the machine while a cell runs.
+class Reading(NamedTuple):
+    """One reading of the machine's load while a cell runs.
 
     Attributes:
         at_s: seconds from the start of the cell.
-        idle: share of processor time since the last look in which the machine was idle, 0 to 1.
+        idle: idle share of the machine's processor time since the reading before, 0 to 1.
         available_mb: available memory of the machine, in megabytes (10^6 bytes).
     """
 
@@ -62,15 +62,15 @@ class FaultEvent(NamedTuple):
     """One fault that happened in a cell, with its times in seconds from the start of the measured operations.
 
     Attributes:
-        number: its number in the scenario, from 1.
-        kind: its kind, such as `cut`.
-        target: its site, link or process.
-        cause: the time or the point of a workflow at which it was to happen.
-        started_s: the time at which its injection began.
-        effective_s: the time from which it was in effect.
-        undone_s: the time at which its end began.
-        ended_s: the time from which it had no effect any more; for a site, the end of its start.
-        error: the reason why it could not be injected or undone; empty if it could.
+        number: the number of the fault in its scenario, from 1.
+        kind: the kind of the fault, such as `cut`.
+        target: the site, link or process that the fault concerns.
+        cause: the time, or the point of a workflow, at which the fault was to happen.
+        started_s: the time at which the injection began.
+        effective_s: the time from which the fault was in effect.
+        undone_s: the time at which the undoing of the fault began.
+        ended_s: the time from which the fault had no effect any more; for a stopped site, the time at which it was ready again.
+        error: the reason why the fault could not be injected or undone; empty if both succeeded.
     """
 
     number: int
@@ -87,7 +87,7 @@ class FaultEvent(NamedTuple):
 _MAGIC = b"PAR1"
 _METADATA = "atoll"
 _TYPES = {**dict.fromkeys(("operation", "site", "error", "database", "kind", "target", "cause"), "utf8"), "ok": "bool", "number": "int64"}
-"""Types of the columns that are no floating-point numbers."""
+"""Parquet types of the columns that do not hold floating-point numbers."""
 
 
 def _library(name: str) -> Any:
@@ -110,14 +110,14 @@ def check_requirements() -> None:
     _library("arro3.io")
 
 
-def write(path: Path, rows: Iterable[tuple[Any, ...]], kind: type[Sample | Look | FaultEvent], metadata: Mapping[str, Any]) -> None:
+def write(path: Path, rows: Iterable[tuple[Any, ...]], kind: type[Sample | Reading | FaultEvent], metadata: Mapping[str, Any]) -> None:
     """Write rows to a Parquet file, whole or not at all.
 
     Args:
         path: the file.
         rows: the rows, all of one kind.
-        kind: their class, whose fields are the columns.
-        metadata: what is needed to repeat the run, ready for `json.dumps`; a part of the file.
+        kind: the class of the rows, whose fields are the columns.
+        metadata: the data needed to repeat the run, ready for `json.dumps`; it becomes a part of the file.
 
     Raises:
         AtollError: `experiment.requirement`: a library is missing.
@@ -142,23 +142,23 @@ def read(path: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Return the samples of a Parquet file, and its metadata.
 
     Raises:
-        AtollError: `experiment.damaged`: the file is missing or no such file; `experiment.requirement`.
+        AtollError: `experiment.damaged`: the file is missing or holds no samples; `experiment.requirement`: a library is missing.
     """
     rows, metadata = _read(path, Sample)
     return [Sample(*row) for row in rows], metadata
 
 
-def read_looks(path: Path) -> list[Look]:
-    """Return the looks at the machine of a Parquet file; see `read`."""
-    return [Look(*row) for row in _read(path, Look)[0]]
+def read_readings(path: Path) -> list[Reading]:
+    """Return the readings of the machine's load that a Parquet file holds; see `read`."""
+    return [Reading(*row) for row in _read(path, Reading)[0]]
 
 
 def read_faults(path: Path) -> list[FaultEvent]:
-    """Return the faults of a Parquet file; see `read`."""
+    """Return the faults that a Parquet file holds; see `read`."""
     return [FaultEvent(*row) for row in _read(path, FaultEvent)[0]]
 
 
-def _read(path: Path, kind: type[Sample | Look | FaultEvent]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def _read(path: Path, kind: type[Sample | Reading | FaultEvent]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     io = _library("arro3.io")
     try:
         _check_whole(path)
@@ -169,7 +169,8 @@ def _read(path: Path, kind: type[Sample | Look | FaultEvent]) -> tuple[list[tupl
     except BaseException as error:  # the library's panic is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        raise AtollError("experiment.damaged", f"{path}: no samples: {error}", "run the cell again: `atoll experiment run`") from None
+        message = f"{path}: expected a Parquet file written by a run: {error}"
+        raise AtollError("experiment.damaged", message, "run the cell again: `atoll experiment run`") from None
 
 
 def _column(table: Any, name: str, defaults: Mapping[str, Any]) -> list[Any]:
@@ -182,7 +183,7 @@ def _column(table: Any, name: str, defaults: Mapping[str, Any]) -> list[Any]:
 def _check_whole(path: Path) -> None:
     content = path.read_bytes()
     if not (content.startswith(_MAGIC) and content.endswith(_MAGIC)):
-        raise ValueError("no whole Parquet file")
+        raise ValueError("the file is not a whole Parquet file")
 
 
 def _text(value: bytes | str) -> str:

@@ -1,4 +1,4 @@
-"""Statistics of latencies that need no distribution: quantiles, and confidence intervals of medians and of shares."""
+"""Statistics of latencies that assume no distribution: quantiles, and confidence intervals of medians and of shares."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def median_interval(cells: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Return the confidence interval of the median, by ranks; `None` with too few values for one.
+    """Return the confidence interval of the median, by ranks; `None` if there are too few values.
 
-    Values of one cell are more alike than those of others: the interval is as wide as with fewer values, by the design effect.
+    Values of one cell are more alike than values of different cells, so the interval is widened by the design effect: it is as wide as the
+    interval of fewer, independent values.
 
     Args:
         cells: the values of each cell, all above 0.

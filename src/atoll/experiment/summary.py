@@ -13,7 +13,7 @@ from atoll.experiment.samples import Sample
 from atoll.experiment.sweep import Cell
 
 Key = tuple[str, str, str]
-"""The key of a group: the label of its factors, its operation, and the kind of its users' sites."""
+"""The key of a group: the label of its factors, its operation, and `Group.place`, the kind of its users' sites."""
 
 
 @dataclass
@@ -28,7 +28,8 @@ class Group:
         operations: the number of operations, failed ones included.
         failures: the number of operations that failed.
         database: the databases of the full sites, such as `mariadb`.
-        flush: the settings by which they flush commits to the disk, as the running servers told them; empty in runs of older versions.
+        flush: the settings by which these databases flush commits to the disk, as the running servers reported them; empty in runs of older
+            versions.
         each_commit: whether a commit was on the disk when it returned; `None` if `flush` is empty.
     """
 
@@ -59,7 +60,7 @@ def groups(run: Run) -> dict[Key, Group]:
 
 
 def _natural(text: str) -> list[tuple[bool, float, str]]:
-    """Return a key that sorts numbers within texts by their value: 25ms before 100ms."""
+    """Return a key that sorts texts by the values of the numbers within them: 25ms before 100ms."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(number % 2 == 1, float(part) if number % 2 else 0.0, part) for number, part in enumerate(parts)]
 

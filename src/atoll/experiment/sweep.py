@@ -1,6 +1,6 @@
 """The cells of an experiment: every combination of its architectures, links, databases, faults, workloads and repetitions.
 
-A cell has the whole document of its cloud, so that it can be repeated without the files that the experiment came from.
+A cell has the whole document of its cloud, so that it can be repeated without the files of the experiment.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Cell:
     """One run of one workload in one cloud.
 
     Attributes:
-        id: its name, unique in the experiment.
+        id: the name of the cell, unique in the experiment.
         factors: the value of each factor, such as `architecture`, `sites`, `delay` and `workload`, without the repetition.
         repetition: the number of the repetition, from 1.
-        workload: the name of its workload.
+        workload: the name of the workload.
         parameters: the parameters of the workload.
         seed: the seed of random choices in the cell.
-        cloud: the document of its cloud.
-        faults: the steps of its scenario of faults, as in the file.
-        broker: the order in which the broker of regions asks them, "parallel" or "serial"; empty for a cloud without a broker.
-        rabbitmq: the site in whose network a RabbitMQ for its services must run; empty for a cloud without one.
+        cloud: the data of the cloud's YAML.
+        faults: the steps of the scenario of faults, as `Step.to_json` returns them.
+        broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
+        rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Cell:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Cell:
-        """Return the cell from the data of `to_json`."""
+        """Return the cell that `to_json` turned into data."""
         return cls(**data)
 
     @property
@@ -66,16 +66,16 @@ class Cell:
 
     @property
     def database(self) -> str:
-        """The databases of the full sites of its cloud, with commas; Keystone's is always SQLite."""
+        """The databases of the full sites, separated by commas; without Keystone's, which is always SQLite."""
         return engines_of(self.cloud)
 
 
 def cells(experiment: Experiment, directory: Path) -> list[Cell]:
-    """Return the cells of an experiment, in random order by its seed.
+    """Return the cells of an experiment, in an order that is random but follows from the experiment's seed.
 
     Args:
         experiment: the document.
-        directory: the directory that its files are relative to.
+        directory: the directory that the document's paths are relative to.
 
     Raises:
         AtollError: `cloud.*`: a cloud's file is not valid.
@@ -90,7 +90,7 @@ def cells(experiment: Experiment, directory: Path) -> list[Cell]:
             range(1, experiment.repetitions + 1),
         )
     )
-    # A generator for each purpose: the order does not change the seeds of the cells.
+    # Each purpose has a random generator of its own, so that the order does not change the seeds of the cells.
     seeds = random.Random(f"cells {experiment.seed}")
     made = [_cell(number, each, seeds.randrange(2**31), traced=experiment.traced) for number, each in enumerate(combined, 1)]
     random.Random(experiment.seed).shuffle(made)
@@ -111,7 +111,13 @@ def _cell(number: int, combination: tuple[Any, ...], seed: int, *, traced: bool)
 
 
 def _with(cloud: Mapping[str, Any], shape: Mapping[str, str], *, traced: bool) -> dict[str, Any]:
-    """Return the document of a cloud with properties of all links, in which all requests are recorded if `traced`."""
+    """Return the document of a cloud in which all links have the properties `shape`.
+
+    Args:
+        cloud: the document of the cloud.
+        shape: the properties, as fields of a link.
+        traced: whether all requests are recorded.
+    """
     topology = dict(cloud.get("topology") or {"preset": "mesh"})
     if shape:
         groups = {**topology.get("groups", {}), _EVERY: ["*"]}

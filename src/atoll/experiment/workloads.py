@@ -1,6 +1,6 @@
-"""The workloads of an experiment with their parameters; each parameter may be a list, which is swept.
+"""The workloads of an experiment with their parameters. A parameter may be a list: each of its items makes cells of its own (a sweep).
 
-The operations themselves are in `atoll.bench.cell_workloads`, for they need a running cloud.
+The code that carries workloads out is in `atoll.bench.cell_workloads`, because it needs a running cloud.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pydantic_core import PydanticCustomError
 _Values = TypeVar("_Values", bound=tuple[object, ...])
 
 MOST = 100_000
-"""The largest count, rate and number of seconds."""
+"""The largest value of a count, a rate and a number of seconds."""
 
 
 def listed(value: object) -> object:
-    """Return a value as a tuple, which is swept.
+    """Return the values of a parameter as a tuple: the items of a list, or a single value.
 
     Raises:
-        ValueError: there is nothing to sweep.
+        ValueError: the list is empty.
     """
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not values:  # not `min_length`: pydantic counts only valid items, and would report a second error
-        raise ValueError("nothing to sweep")
+        raise ValueError("the list is empty: expected at least one value")
     return values
 
 
 def distinct(values: _Values) -> _Values:
-    """Return values that are swept.
+    """Return the values of a parameter unchanged, if they are distinct.
 
     Raises:
-        PydanticCustomError: `swept_twice`: two of them are equal.
+        PydanticCustomError: `swept_twice`: two values are equal.
     """
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -89,7 +89,7 @@ class Repeated(WorkloadParameters):
     """A workload whose operations run one after the other at each site.
 
     Attributes:
-        times: measured operations at each site; one more precedes them, to fill caches.
+        times: measured operations at each site; an operation that is not measured precedes them, to fill caches.
         order: "together" has the users of all sites work at the same time, "in-turn" one after the other.
     """
 
@@ -119,7 +119,7 @@ Operations = Annotated[
 
 
 class OpenLoad(WorkloadParameters):
-    """A workload of requests at a given rate, which does not depend on the answers.
+    """A workload that sends requests at a given rate, without waiting for the answers.
 
     Attributes:
         operation: the request.
@@ -137,12 +137,12 @@ class OpenLoad(WorkloadParameters):
 
 
 class ClosedLoad(WorkloadParameters):
-    """A workload of users who each wait for the answer, and think, before the next request.
+    """A workload of users who each wait for the answer to a request, and for a think time, before they send the next request.
 
     Attributes:
         operation: the request.
         users: the number of users at each site.
-        think_s: mean think time in seconds, exponentially distributed.
+        think_s: mean of the think times in seconds, which are exponentially distributed.
         seconds: the length of the load in seconds.
         timeout_s: seconds to wait for an answer, after which the request has failed.
     """
@@ -159,7 +159,7 @@ WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     "boot-many": (BootMany, "boots servers at the first site, several at once, until all are ACTIVE"),
     "token": (Repeated, "gets a token at each site"),
     "list": (Repeated, "lists the servers of the cloud at each site"),
-    "open-load": (OpenLoad, "sends requests of one kind at each site, at a given rate, and counts waiting from their intended start"),
+    "open-load": (OpenLoad, "sends requests of one kind at each site, at a given rate; the latency counts from the intended start"),
     "closed-load": (ClosedLoad, "has users at each site send requests of one kind, each after the answer to the one before"),
     "network": (Repeated, "creates and deletes a network with a subnet at each site"),
 }

@@ -1,7 +1,8 @@
-"""The guest image: one small file that boots in seconds and shows its name, built from Debian packages without root and mostly offline.
+"""The guest image: a small system that boots in seconds and shows its server's name on a web page.
 
-The image is a raw disk without partitions: a FAT file system that the BIOS boots with syslinux. It holds a Debian kernel and an initramfs.
-The initramfs holds busybox, the modules for virtual machines, dropbear and dhcpcd if this machine has them, and the scripts of `root/`.
+The image is built without root, from this machine's Debian packages and mostly offline. It is a raw disk without partitions: a FAT file
+system from which the BIOS boots with syslinux. The disk holds a Debian kernel and an initramfs. The initramfs holds busybox, the kernel
+modules for virtual machines, the scripts of `root/`, and dropbear and dhcpcd if this machine has them.
 """
 
 from atoll.guest.image import FORMAT, LEAST_MIB, Built, build

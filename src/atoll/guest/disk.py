@@ -8,14 +8,15 @@ from pathlib import Path
 from atoll.guest import programs
 
 LABEL = "ATOLL-GUEST"
-"""The label by which the guest finds its disk, which it mounts at /disk."""
+"""The label of the file system, by which the guest finds its disk to mount it at /disk."""
 
 CONSOLES = "console=tty0 console=ttyS0,115200 quiet"
-"""The kernel's consoles: VNC, and the serial port, which is also Nova's console log."""
+"""Kernel options for the consoles: the VNC screen, and the serial port, which is also Nova's console log."""
 
 QUICK = "cryptomgr.notests nokaslr mitigations=off no_timer_check scsi_mod.scan=sync"
-"""Options that shorten the boot: no self-tests of ciphers (more than half of the boot time), no address randomisation, no mitigations
-(slow under TCG), no test of the timer (it fails on a busy machine). With the last one, loading a module waits until its disks are found."""
+"""Kernel options that shorten the boot: no self-tests of ciphers (more than half of the boot time), no address randomisation, no
+mitigations (slow under TCG), no test of the timer (it fails on a busy machine). With the last option, loading a module waits until its
+disks are found."""
 
 CONFIGURATION = f"""\
 DEFAULT atoll
@@ -28,7 +29,7 @@ LABEL atoll
 """The configuration of syslinux."""
 
 SPARE_BYTES = 4 * 2**20
-"""Bytes that a guest can write to its disk."""
+"""Bytes of free space on the disk, which the guest can write to."""
 
 _MIB = 2**20
 
@@ -54,8 +55,8 @@ def write(kernel: Path, initramfs: Path, target: Path) -> None:
     size = mebibytes(sum(path.stat().st_size for path in files.values()))
     with target.open("wb") as file:
         file.truncate(size * _MIB)
-    # A cylinder of 64 heads and 32 sectors is one MiB. The media descriptor is that of a hard disk: with any other, Glance takes the
-    # boot sector for a damaged partition table.
+    # A cylinder of 64 heads and 32 sectors is one MiB. The media descriptor must be that of a hard disk: with any other one, Glance
+    # mistakes the boot sector for a damaged partition table.
     geometry = ["-t", str(size), "-h", "64", "-s", "32", "-c", "8", "-m", "0xf8", "-N", "41544f4c"]
     programs.run(["mformat", "-i", str(target), *geometry, "-v", LABEL, "::"])
     programs.run(["mcopy", "-m", "-i", str(target), *map(str, files.values()), "::"])
@@ -63,5 +64,5 @@ def write(kernel: Path, initramfs: Path, target: Path) -> None:
 
 
 def mebibytes(content: int) -> int:
-    """Return the size of a disk, in MiB, for files of `content` bytes in all."""
+    """Return the size, in MiB, of a disk for files of `content` bytes altogether."""
     return -(-(content + SPARE_BYTES) // _MIB)

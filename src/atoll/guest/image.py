@@ -1,4 +1,4 @@
-"""The build of the guest image, once for each kernel and set of programs; an interrupted build leaves nothing."""
+"""The build of the guest image, once for each kernel and set of programs; an interrupted build leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from atoll.guest import disk, initramfs, programs, space
 from atoll.guest.kernel import Given, Say, Source, find
 
 DIRECTORY = "guest"
-"""The directory of images and fetched kernels, below the user's cache directory."""
+"""The name of the directory of images and fetched kernels, below the user's cache directory."""
 
 FORMAT = "raw"
 """The format's name in Glance and QEMU."""
@@ -33,8 +33,8 @@ class Built:
 
     Attributes:
         path: the image's file.
-        kernel: the source of its kernel.
-        made: whether it was built now.
+        kernel: a description of the kernel's source.
+        made: whether the image was built now; False if the cache held it already.
     """
 
     path: Path
@@ -47,12 +47,12 @@ def build(cache: Path, given: Given | None, say: Say) -> Built:
 
     Args:
         cache: the user's cache directory.
-        given: the kernel; `None` means the first that is found.
+        given: the kernel; `None` means the first one that `kernel.find` finds.
         say: called with messages about steps that take long.
 
     Raises:
         AtollError: `image.requirement`: a program or package is missing; `image.kernel`: the kernel is not suitable; `state.space`: the
-            file system has too little space; `image.failed`.
+            file system has too little space; `image.failed`: a program failed.
     """
     programs.check()
     directory = cache / DIRECTORY
@@ -83,7 +83,7 @@ def copy(image: Path, target: Path, umask: int) -> None:
     Args:
         image: an image of the cache.
         target: the file.
-        umask: the user's own, for the mode of the file.
+        umask: the user's own umask, which determines the mode of the file.
 
     Raises:
         AtollError: `image.failed`: the image can't be written.
@@ -99,7 +99,7 @@ def copy(image: Path, target: Path, umask: int) -> None:
             made.unlink(missing_ok=True)
     except OSError as error:
         message = f"{target} can't be written: {(error.strerror or str(error)).lower()}"
-        raise AtollError("image.failed", message, "give another FILE") from None
+        raise AtollError("image.failed", message, "name another FILE") from None
 
 
 def _make(source: Source, target: Path, say: Say) -> None:

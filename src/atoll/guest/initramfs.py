@@ -15,7 +15,7 @@ ROOT = Path(__file__).with_name("root")
 SSH = "dropbear"
 
 DHCPV6 = "dhcpcd"
-"""The client of DHCPv6. Busybox has one only since Debian 13."""
+"""The program that is the guest's DHCPv6 client, because busybox has such a client only since Debian 13."""
 
 _DIRECTORIES = (
     "bin",
@@ -37,7 +37,7 @@ _SECRET = frozenset({"root", "root/.ssh"})
 
 
 def parts() -> dict[str, Path]:
-    """Return the files of this machine that the guest gets, by their paths in the guest."""
+    """Return the files of this machine that are copied into the guest, by their paths in the guest."""
     found = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*")) if path.is_file()}
     for program in ("busybox", SSH, DHCPV6):
         path = programs.find(program)
@@ -51,12 +51,12 @@ def write(kernel: GuestKernel, tree: Path, target: Path) -> None:
     """Write the file of an initramfs.
 
     Args:
-        kernel: the kernel whose modules it gets.
+        kernel: the kernel whose modules the initramfs gets.
         tree: an empty directory for the guest's files.
         target: the file to write.
 
     Raises:
-        AtollError: `image.kernel`, `image.failed`.
+        AtollError: `image.kernel`: the kernel has no suitable modules; `image.failed`: a program failed.
     """
     lay_out(kernel, tree)
     entries = sorted(tree.rglob("*"))
@@ -67,10 +67,10 @@ def write(kernel: GuestKernel, tree: Path, target: Path) -> None:
 
 
 def lay_out(kernel: GuestKernel, tree: Path) -> None:
-    """Copy the guest's files below a directory; only the archive makes root their owner.
+    """Copy the guest's files into a directory. They belong to this user there; the archive makes root their owner.
 
     Raises:
-        AtollError: `image.kernel`, `image.failed`.
+        AtollError: `image.kernel`: the kernel has no suitable modules; `image.failed`: a program failed.
     """
     for name in _DIRECTORIES:
         (tree / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The kernel of the guest image: a given one, an installed one, one of the cache, or one that apt fetches."""
+"""The kernel of the guest image: one that the user names, an installed one, one in the cache, or one that apt fetches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METAPACKAGE = "linux-image-cloud-amd64"
 """The Debian package that depends on the newest cloud kernel."""
 
 Say = Callable[[str], None]
-"""Receives messages about progress."""
+"""A function that shows the user a message about progress."""
 
 _PACKAGE = re.compile(r"\blinux-image-[0-9][\w.+-]*")
 _HINT = f"`sudo apt-get update`, or `sudo apt-get install {METAPACKAGE}`, or give one with --kernel and --modules"
@@ -26,11 +26,11 @@ _HINT = f"`sudo apt-get update`, or `sudo apt-get install {METAPACKAGE}`, or giv
 
 @dataclass(frozen=True)
 class GuestKernel:
-    """A kernel, as files.
+    """The files of a kernel.
 
     Attributes:
         image: the file that the boot loader loads.
-        modules: the directory of its modules, with modules.dep; its name is the kernel's version.
+        modules: the directory of the kernel's modules, with modules.dep; the directory's name is the kernel's version.
     """
 
     image: Path
@@ -44,7 +44,7 @@ class GuestKernel:
 
 @dataclass(frozen=True)
 class Given:
-    """A kernel on this machine: given by the user, or installed.
+    """A kernel on this machine: named by the user, or installed.
 
     Attributes:
         image: the kernel's vmlinuz.
@@ -58,7 +58,7 @@ class Given:
         return str(self.image)
 
     def identity(self) -> str:
-        """Return a text that differs between kernels."""
+        """Return a text that is different for each kernel, from which the key of an image is computed."""
         digest = hashlib.sha256()
         for path in (self.image, self.modules / "modules.dep"):
             digest.update(path.read_bytes() if path.exists() else b"")
@@ -96,7 +96,7 @@ class Package:
         return self.file.stem
 
     def identity(self) -> str:
-        """Return a text that differs between kernels."""
+        """Return a text that is different for each kernel, from which the key of an image is computed."""
         return self.file.name
 
     @contextmanager

@@ -1,7 +1,7 @@
-"""The kernel modules of a guest, with all modules that these depend on.
+"""The kernel modules of a guest, with all modules on which these depend.
 
-`modules.dep` is parsed here instead of by kmod (`modprobe --show-depends`): kmod reads only the binary index, which busybox's depmod does
-not write, and would be another program that a build requires.
+This module parses `modules.dep` itself instead of running kmod (`modprobe --show-depends`). kmod reads only the binary index, which
+busybox's depmod does not write, and would be another program that a build requires.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WANTED = (
     *("e1000", "e1000e", "ipv6", "af_packet", "8021q"),
     *("button", "evdev"),
 )
-"""Modules that a guest gets if the kernel has them; Debian's cloud kernel lacks e1000 and ahci, and other kernels have many built in."""
+"""Modules that a guest gets if the kernel has them. Debian's cloud kernel lacks e1000 and ahci, and other kernels have many built in."""
 
 _PACKED = {".xz": lzma.decompress, ".gz": gzip.decompress}
 
@@ -35,13 +35,13 @@ def name(path: str) -> str:
 
 
 def parse(text: str) -> dict[str, tuple[str, ...]]:
-    """Parse a modules.dep: return the modules that each module needs, by path."""
+    """Parse the text of a modules.dep, and return, for each module, the modules that it needs, all as paths."""
     lines = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {path.strip(): tuple(needs.split()) for path, _colon, needs in lines}
 
 
 def closure(needs: Mapping[str, Iterable[str]], wanted: Iterable[str]) -> list[str]:
-    """Return the paths of modules and of all that they need, each after those that it needs itself.
+    """Return the paths of modules and of all modules that they need, directly or indirectly; each follows the modules that it needs.
 
     Args:
         needs: the result of `parse`.
@@ -77,7 +77,7 @@ def choose(directory: Path) -> list[str]:
         built_in = directory / "modules.builtin"
         there = {name(path) for path in (*needs, *(built_in.read_text(encoding="utf-8").split() if built_in.exists() else ()))}
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{directory} holds no modules of a kernel: {error}"
+        message = f"{directory} holds no kernel modules: {error}"
         hint = "expected a directory such as /lib/modules/VERSION; `depmod` writes its modules.dep"
         raise AtollError("image.kernel", message, hint) from None
     missing = [each for each in NEEDED if each not in there]

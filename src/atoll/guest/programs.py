@@ -21,10 +21,10 @@ APPLETS = frozenset({
     "acpid", "awk", "depmod", "findfs", "httpd", "init", "ip", "modprobe", "mount", "poweroff", "reboot", "renice", "sh", "timeout",
     "udhcpc", "uevent", "wget",
 })  # fmt: skip
-"""The applets of busybox that the scripts of `root/` need and that not all of Debian's busybox packages have."""
+"""Busybox applets that the scripts of `root/` need, but that only some of Debian's busybox packages have."""
 
 _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
-"""Directories of programs; not all are on a user's PATH."""
+"""Directories of programs, because a user's PATH may lack some of them."""
 
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
@@ -45,7 +45,7 @@ def check(packages: Mapping[str, str] = TOOLS) -> None:
         packages: the Debian package of each program.
 
     Raises:
-        AtollError: `image.requirement`, with the names of the missing packages.
+        AtollError: `image.requirement`: programs are missing; the message names their packages.
     """
     missing = {package for program, package in packages.items() if find(program) is None}
     if packages is TOOLS and "busybox-static" not in missing and not applets() >= APPLETS:
@@ -70,7 +70,7 @@ def run(command: Sequence[str], directory: Path | None = None, entered: bytes = 
         entered: the program's standard input.
 
     Raises:
-        AtollError: `image.failed`, with the last line of its standard error.
+        AtollError: `image.failed`: the program can't be run or failed; the message has the last line of its standard error.
     """
     return output(command, directory, entered).decode(errors="replace")
 
@@ -93,12 +93,12 @@ def libraries(program: Path) -> list[Path]:
     """Return the paths of a program's shared libraries and its loader; none if it is linked statically."""
     try:
         said = run(["ldd", str(program)])
-    except AtollError:  # "not a dynamic executable" is a failure
+    except AtollError:  # ldd fails for a program that is linked statically ("not a dynamic executable")
         return []
     return [Path(path) for path in _LIBRARY.findall(said)]
 
 
 def age(paths: Iterable[Path]) -> None:
-    """Set the time of each file to `_EPOCH`, which all files of an image have."""
+    """Set the time of each file to `_EPOCH`, so that equal files make equal images."""
     for path in paths:
         os.utime(path, (_EPOCH, _EPOCH), follow_symlinks=False)

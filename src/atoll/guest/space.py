@@ -1,4 +1,4 @@
-"""A check of free space before a build, in place of the different errors with which programs fail half-way."""
+"""A check of free space before a build, so that a full disk gives one clear error instead of different failures of programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from atoll.errors import AtollError
 
 LEAST_FREE_BYTES = 200_000_000
-"""Bytes on the disk that a build needs at once: a package with a kernel (27 MB), its content (108 MB), the guest's files and its disk."""
+"""Bytes on the disk that a build needs: a package with a kernel (27 MB), its content (108 MB), the guest's files, and the image."""
 
 
 def check(directory: Path) -> None:

@@ -33,7 +33,7 @@ class NameScope:
     """The names of one scope, such as the users of a domain."""
 
     def __init__(self, length: int) -> None:
-        """Start without any claim.
+        """Create a scope in which no name is taken yet.
 
         Args:
             length: the greatest length of a name.

@@ -49,7 +49,7 @@ class News:
 
     @property
     def rank(self) -> tuple[int, PeerState]:
-        """The rank of an opinion; one of higher rank overrides."""
+        """The rank of this news; news of a higher rank about the same peer replaces news of a lower rank."""
         return self.incarnation, self.state
 
 

@@ -1,1 +1,1 @@
-"""Fork servers, and the supervisor of all processes of a state directory. Nothing here depends on OpenStack."""
+"""Fork servers, and the supervisor of all processes of a state directory. This package does not depend on OpenStack."""

@@ -1,4 +1,4 @@
-"""The interface between a supervised process and its supervisor: arguments, sockets, readiness, the request to stop."""
+"""The interface of a supervised process to its supervisor: arguments, sockets, the report that it is ready, the request to stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 
 class Child:
-    """This process, as its entry function sees it.
+    """The object by which a process's entry function communicates with the supervisor.
 
     A service calls `ready` when it can serve, and then `wait`, which returns when the service has to stop. A job returns or raises.
     SIGTERM before `ready`, and in a job at any time, raises SystemExit in the main thread: a start that is no longer wanted ends at
@@ -26,8 +26,8 @@ class Child:
 
     Args:
         name: the name of the process, such as `paris/nova`.
-        arguments: JSON data of its `Process`.
-        sockets: bound and listening, in the order of `Process.listen`.
+        arguments: the arguments of the process's `Process`, as JSON data.
+        sockets: listening sockets, in the order of `Process.listen`.
         status: descriptor of the pipe to the supervisor.
         job: whether the process is a job.
 
@@ -50,7 +50,7 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def starting(self) -> None:
-        """Tell the supervisor that a long start makes progress: it may take its `ready_timeout_s` from now. For any thread."""
+        """Tell the supervisor that a long start makes progress, so that `ready_timeout_s` counts from now. Any thread may call this."""
         if self._status is not None and not self._job:
             with suppress(BrokenPipeError):
                 os.write(self._status, b"starting\n")
@@ -60,7 +60,7 @@ class Child:
         self._interruptible = self._job
         if self._status is None or self._job:
             return
-        # Objects that exist once a service is ready live until it ends: the collector need not examine them again.
+        # Objects that exist when a service becomes ready live until it ends, so the garbage collector need not examine them again.
         gc.collect()
         gc.freeze()
         # A broken pipe means that the supervisor has died: the kernel is about to kill this process as well.
@@ -74,7 +74,10 @@ class Child:
         self._callbacks.append(callback)
 
     async def stopped(self) -> None:
-        """Return when this process has to stop. For a main thread with an event loop; the functions given to `on_stop` are not called."""
+        """Wait until this process has to stop.
+
+        This is for a main thread with an event loop. The functions given to `on_stop` are not called.
+        """
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._wakeup, woken.set)
         try:
@@ -105,7 +108,7 @@ class Child:
 
     def wait(self) -> None:
         """Block until this process has to stop, then call the functions given to `on_stop`. For the main thread only."""
-        # Not `Event.wait`: its lock is not re-entrant, and the signal handler takes it too.
+        # `Event.wait` would deadlock: its lock is not re-entrant, and the signal handler takes it too.
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)
         while not self.stopping.is_set():
@@ -116,7 +119,7 @@ class Child:
             callback = self._callbacks.pop()
             try:
                 callback()
-            except Exception:  # the other callbacks must run too
+            except Exception:  # the remaining callbacks must run too
                 traceback.print_exc()
 
     def _on_sigterm(self, _signum: int, _frame: FrameType | None) -> None:

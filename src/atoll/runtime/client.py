@@ -25,10 +25,10 @@ SOCKET = "control.sock"
 """The name of the control socket in the state directory."""
 
 _ANSWER_S = 10.0
-_START_S = 90.0  # more than the 60 s that a new supervisor waits for the processes of an old one
+_START_S = 90.0  # more than the 60 s for which a new supervisor waits until the processes of an old one have ended
 
-# The variables that services inherit from the caller. Any other (a proxy, a person's OS_* variables) would make services depend on the
-# shell that happened to start the supervisor. `atoll bench faults` shifts the clocks of sites through LD_PRELOAD.
+# The environment variables that services inherit from the caller. Others (a proxy, a person's OS_* variables) would make services depend on
+# the shell that happened to start the supervisor. LD_PRELOAD is for `atoll bench faults`, which shifts the clocks of sites with it.
 _ENVIRONMENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_PRELOAD")
 _ENVIRONMENT_PREFIXES = ("LC_", "XDG_", "PYTHON", "ATOLL_")
 
@@ -64,16 +64,17 @@ class SupervisorClient:
             Leaving the iterator early does not stop what has begun.
 
         Raises:
-            AtollError: at once: `state.busy` while another start, stop or restart runs; `port.in_use`, `port.unusable`,
-                with nothing changed. From the iterator, after its last event: `site.failed` if a process has failed.
+            AtollError: from this call, with nothing changed: `state.busy`: another start, stop or restart runs; `port.in_use`,
+                `port.unusable`: a process can't listen at an address. From the iterator, after its last event: `site.failed`: a process
+                has failed.
         """
         return self._follow("start", plan=plan.to_json())
 
     def stop(self, names: list[str] | tuple[str, ...] | None = None) -> Iterator[Event]:
-        """Stop processes, each after those that need it, and forget them; fork servers stay warm.
+        """Stop processes, each after those that need it, and forget them; fork servers keep running.
 
         Args:
-            names: the names of processes; those that do not run are no error. `None` means all.
+            names: the names of processes, which need not run; `None` means all processes.
 
         Returns:
             The events, until all have stopped.
@@ -87,7 +88,7 @@ class SupervisorClient:
         """Kill processes by SIGKILL, all at once, and forget them: only a `start` starts them again.
 
         Args:
-            names: the names of processes; those that do not run are no error.
+            names: the names of processes, which need not run.
 
         Returns:
             The events, until all have ended.
@@ -101,7 +102,8 @@ class SupervisorClient:
         """Restart one process or fork server, and return when it is ready again.
 
         Raises:
-            AtollError: `process.unknown`, `state.busy`; `site.failed` if it did not become ready.
+            AtollError: `process.unknown`: there is no such process; `state.busy`: another command changes the processes; `site.failed`: the
+                process did not become ready.
         """
         for _event in self._follow("restart", name=name):
             pass
@@ -110,7 +112,7 @@ class SupervisorClient:
         """Return the state of the supervisor, the fork servers and all processes.
 
         Args:
-            memory: read `memory_bytes` too, which takes some milliseconds a process.
+            memory: whether to read `memory_bytes` too, which takes some milliseconds for each process.
         """
         statuses = [ProcessStatus.from_json(item) for item in self._client.ask("status")]
         if memory:
@@ -121,7 +123,7 @@ class SupervisorClient:
         return statuses
 
     def shutdown(self) -> None:
-        """Stop everything and the supervisor too; return when all of it has ended."""
+        """Stop all processes and the supervisor, and return when all have ended."""
         self._client.ask_and_await_end("shutdown")
 
     def _follow(self, verb: str, **fields: object) -> Iterator[Event]:
@@ -138,7 +140,7 @@ def _parsed(events: Generator[Any, None, None]) -> Iterator[Event]:
 
 
 def connect(directory: Path | str) -> SupervisorClient | None:
-    """Return the supervisor of a state directory; `None` if none runs, or only one that is about to end.
+    """Return the client of a state directory's supervisor; `None` if no supervisor runs, or it is about to end.
 
     Raises:
         AtollError: `runtime.unreachable`: a supervisor runs, but does not answer.
@@ -155,13 +157,14 @@ def connect(directory: Path | str) -> SupervisorClient | None:
 
 
 def ensure_supervisor(directory: Path | str) -> SupervisorClient:
-    """Return the supervisor of a state directory, and start it if none runs. Two callers at once get the same one.
+    """Start the supervisor of a state directory if none runs, and return its client. Two simultaneous callers get the same supervisor.
 
     Args:
-        directory: made with mode 0700 if it is missing; otherwise it must belong to this user, and nobody else may write to it.
+        directory: the state directory. If it is missing, it is made with mode 0700; otherwise it must belong to this user, and nobody else
+            may be able to write to it.
 
     Raises:
-        AtollError: `state.unusable` or `runtime.unreachable`.
+        AtollError: `state.unusable`: the directory can't be used; `runtime.unreachable`: the supervisor did not start or does not answer.
     """
     directory = Path(directory).absolute()
     descriptor = _open(directory)
@@ -182,7 +185,7 @@ def _open(directory: Path) -> int:
     except OSError as error:
         raise AtollError("state.unusable", f"{directory} cannot be used: {error.strerror}") from error
     status = os.fstat(descriptor)
-    # Not chmod: the directory may be one such as /tmp.
+    # Do not change the mode of the directory, because the user may have named one such as /tmp.
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
         os.close(descriptor)
         raise AtollError("state.unusable", f"{directory} can be changed by others", "name a directory that only you can write to")

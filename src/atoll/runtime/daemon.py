@@ -1,6 +1,7 @@
 """The program `python -m atoll.runtime.daemon DIR`: the one supervisor of a state directory.
 
-It goes into the background. One line of JSON on standard output says that it answers its control socket, or why it cannot.
+The program continues in the background. It prints one line of JSON, which says that the supervisor answers at its control socket, or why it
+can't.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def daemonize(directory: Path) -> NoReturn:
         os.write(writing, failure(error))
     except OSError as error:
         logging.exception("the supervisor ends")
-        with suppress(OSError):  # it is closed once the supervisor answers
+        with suppress(OSError):  # the descriptor is closed already if the supervisor has answered
             os.write(writing, failure(_unusable(directory, error)))
     except BaseException:
         logging.exception("the supervisor ends")
@@ -63,7 +64,7 @@ def _unusable(directory: Path, error: OSError) -> AtollError:
 
 
 def take_lock(directory: Path) -> int:
-    """Wait until no earlier supervisor of this directory, and no process of one, runs, and return the lock.
+    """Wait until an earlier supervisor of this directory and all its processes have ended, and return the descriptor of the lock.
 
     Raises:
         AtollError: `state.unusable`: a process still runs after 60 s.
@@ -95,7 +96,7 @@ async def serve(directory: Path, lock: int, told: int) -> None:
     Args:
         directory: the state directory.
         lock: descriptor of the lock file.
-        told: descriptor on which to report that the control socket is open; it is closed afterwards.
+        told: descriptor to which the report is written that the control socket is open; it is closed afterwards.
     """
     linux.adopt_orphans()
     supervisor = Supervisor(directory, lock)

@@ -20,7 +20,7 @@ class ProcessState(StrEnum):
     DONE = "done"
     """Ended with exit code 0; only jobs do."""
     FAILED = "failed"
-    """Given up, until a client starts it again."""
+    """Ended with an error, and not started again until a client does so."""
     RESTARTING = "restarting"
     """Died, and will be started again after its back-off."""
     STOPPING = "stopping"
@@ -34,8 +34,8 @@ class Event:
     Attributes:
         process: name of the process or fork server.
         state: the new state.
-        seconds: time spent in the previous state; for `ready`, the time that the start took.
-        detail: the reason, for a person; for `failed` it ends with the last lines of the log.
+        seconds: seconds spent in the previous state; for `ready`, the seconds that the start took.
+        detail: the reason as text for people; for `failed` it ends with the last lines of the log.
     """
 
     process: str
@@ -62,13 +62,13 @@ class ProcessStatus:
         kind: `service`, `job`, `fork_server` or `supervisor`.
         state: see `ProcessState`.
         pid: the id of the process; `None` while it does not run.
-        started: Unix time of its start, in seconds; `None` if it does not run.
-        restarts: number of times that it died and was started again.
+        started: Unix time of the process's start, in seconds; `None` if it does not run.
+        restarts: number of times that the process died and was started again.
         memory_bytes: the process's proportional set size, in which a shared page is divided among the processes that share it. `None` if it
-            was not requested (reading it costs milliseconds a process), or the process does not run.
-        uptime_s: seconds since its start; `None` if it does not run.
-        exit: the exit code of its last run, or the negative number of a signal; `None` if no run has ended.
-        log: path of its log.
+            was not requested (reading it takes milliseconds for each process), or the process does not run.
+        uptime_s: seconds since the process's start; `None` if it does not run.
+        exit: the exit code of the last run, or the negative number of a signal; `None` if no run has ended.
+        log: path of the process's log.
     """
 
     name: str

@@ -1,12 +1,12 @@
 """A process that has imported a program and forks one child per request.
 
-Importing a program costs seconds and tens of megabytes; a fork of a process that has imported it costs milliseconds and shares the
-pages. The supervisor starts the root (`python -m atoll.runtime.fork_server`); every other fork server is forked from its
-parent, calls its preload function and then waits for requests. Until then it is a child like any other.
+Importing a program takes seconds and tens of megabytes; a fork of a process that has imported it takes milliseconds and shares the pages.
+The supervisor starts the root fork server (`python -m atoll.runtime.fork_server`). Every other fork server is forked from a fork server,
+its parent, calls its preload function and then waits for requests. Until then it is a child like any other.
 
-A request is one datagram of JSON. It carries the descriptors of the log, of a pipe to the supervisor (the child writes its
-pid and later "ready" into it) and of the listening sockets. The child is forked twice: when the intermediate process ends, the
-kernel makes the supervisor the parent of the child, so that the supervisor gets its exit status even if the fork server dies.
+A request is one datagram of JSON. It carries the descriptors of the log, of a pipe to the supervisor (the child writes its pid, and later
+"ready", into it) and of the listening sockets. The child is forked twice: when the intermediate process ends, the kernel makes the
+supervisor the parent of the child, so that the supervisor gets the child's exit status even if the fork server dies.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from atoll.namespaces import Namespace
 from atoll.runtime import child as child_module
 from atoll.runtime import linux, memory
 
-# The descriptors at which the root finds its socket and its pipe.
+# The descriptors at which the root fork server finds its socket and its pipe.
 ROOT_CHANNEL, ROOT_STATUS = 3, 4
 LOCK = 5
-"""The descriptor of the supervisor's lock file. All descendants hold it, so that a new supervisor can wait until the last has ended."""
+"""The descriptor of the supervisor's lock file. All descendants inherit it, so that a new supervisor can wait until the last has ended."""
 
 HOOK = "ATOLL_PROCESS_HOOK"
-"""An environment variable of the supervisor: it names a function that each service and job calls before its own entry.
+"""An environment variable of the supervisor that names a function, which each service and job calls before its own entry.
 
-For experiments that observe or disturb processes; see `atoll.bench.crashes`.
+Experiments that observe or disturb processes use it; see `atoll.bench.crashes`.
 """
 
 MESSAGE_LIMIT = 128 * 1024
@@ -58,7 +58,7 @@ class Request:
         entry: `module:function`; for a fork server, its preload function or `None`.
         arguments: JSON data for the entry.
         directory: the process's working directory.
-        network: fields of the `Namespace` to enter; `None` means the supervisor's own.
+        network: fields of the `Namespace` that the process enters; `None` means that it stays in the supervisor's network.
     """
 
     supervisor: int
@@ -76,28 +76,30 @@ class Request:
 
 
 GC_THRESHOLDS = (10_000, 10, 10)
-"""Number of new objects that start a collection, and of collections of one generation that start one of the next.
+"""Thresholds of the garbage collector (`gc.set_threshold`).
 
-Python's defaults (700, 10, 10) suit small programs: with them, services that load rows into objects spend a fifth of their time in the
-collector. Higher values cost less processor time, and more memory between two collections.
+The first is the number of new objects that start a collection. The others are the numbers of collections of one generation that start a
+collection of the next. With Python's defaults (700, 10, 10), services that load rows into objects spend a fifth of their time in the
+collector. Higher values need less processor time, but more memory between two collections.
 """
 
 
 SWITCH_INTERVAL_S = 0.05
 """Seconds that a thread may run before Python switches to another one.
 
-A service's threads release the interpreter every few milliseconds anyway, at each statement and each socket. Python's default of 5 ms only
-adds switches: with 50 ms, ten clients booted a fifth more servers in the same time. With higher values, a thread that computes for long
-delays the others.
+A service's threads release the interpreter every few milliseconds anyway, at each database statement and each use of a socket. Python's
+default
+of 5 ms only adds switches: with 50 ms, ten clients booted a fifth more servers in the same time. With even higher values, a thread that
+computes for long delays the others.
 """
 
 
 @dataclass
-class Birth:
+class ForkedProcess:
     """A newly forked process.
 
     Attributes:
-        request: the request for it.
+        request: the request to fork the process.
         status: descriptor of the pipe to the supervisor.
         sockets: the process's listening sockets; a fork server has one socket, on which it receives requests.
     """
@@ -119,14 +121,17 @@ def resolve(entry: str) -> Callable[..., Any]:
     return function
 
 
-def live(birth: Birth) -> NoReturn:
-    """Run a newly forked process until it ends. The children of a fork server continue here too, with a shallow stack."""
+def run_forked(forked: ForkedProcess) -> NoReturn:
+    """Run a newly forked process until it ends.
+
+    A fork server's child returns from the fork server's loop to this function, so that its stack stays shallow.
+    """
     try:
-        while birth.request.kind == "fork_server":
-            _preload(birth)
-            birth = _serve(birth)
-        code = _run(birth)
-    except BaseException:  # a forked process must not return from this function
+        while forked.request.kind == "fork_server":
+            _preload(forked)
+            forked = _serve(forked)
+        code = _run(forked)
+    except BaseException:  # whatever happens, a forked process must not return from this function
         traceback.print_exc()
         code = 1
     _leave(code)
@@ -139,9 +144,9 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _run(birth: Birth) -> int:
-    request = birth.request
-    child = child_module.Child(request.name, request.arguments, birth.sockets, birth.status, job=request.kind == "job")
+def _run(forked: ForkedProcess) -> int:
+    request = forked.request
+    child = child_module.Child(request.name, request.arguments, forked.sockets, forked.status, job=request.kind == "job")
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -153,17 +158,17 @@ def _run(birth: Birth) -> int:
     return child_module.run(resolve(request.entry or ""), child)
 
 
-def _preload(birth: Birth) -> None:
+def _preload(forked: ForkedProcess) -> None:
     """Import the program of the children, and prepare memory so that forks are safe and cheap.
 
     Raises:
         RuntimeError: the program has started threads.
     """
-    # A collection writes to every object, so that shared pages would be copied. None runs while importing, one at the end, and
-    # then all objects are excluded from later collections.
+    # A garbage collection writes to every object, so that shared pages would be copied. So no collection runs during the imports, and one
+    # at their end; then all objects are excluded from later collections.
     gc.disable()
-    if birth.request.entry is not None:
-        resolve(birth.request.entry)()
+    if forked.request.entry is not None:
+        resolve(forked.request.entry)()
     gc.collect()
     memory.immortalize()
     memory.fill_holes()
@@ -171,25 +176,25 @@ def _preload(birth: Birth) -> None:
     gc.freeze()
     if linux.thread_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
-        message = f"{birth.request.entry} has started threads ({names or 'not by Python'}), so that its process cannot be forked safely"
+        message = f"{forked.request.entry} has started threads ({names or 'not by Python'}), so that its process cannot be forked safely"
         raise RuntimeError(message)
-    os.write(birth.status, b"ready\n")
-    os.close(birth.status)
+    os.write(forked.status, b"ready\n")
+    os.close(forked.status)
 
 
-def _serve(birth: Birth) -> Birth:
+def _serve(forked: ForkedProcess) -> ForkedProcess:
     """Fork one child per request; return in the children only."""
-    (channel,) = birth.sockets
+    (channel,) = forked.sockets
     while True:
         data, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_LIMIT, DESCRIPTOR_LIMIT)
         for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)  # Python 3.11 forgets the flag that would ask for it
-        if not data:  # the supervisor has closed the socket: this fork server is no longer needed
+            os.set_inheritable(descriptor, False)  # Python 3.11 does not set this flag on received descriptors
+        if not data:  # the supervisor has closed the socket, because this fork server is no longer needed
             _leave(0)
         try:
             born = _fork(data, descriptors)
         except (OSError, ValueError, TypeError):
-            # Below, the pipe is closed without a pid: the supervisor takes that for a failed launch.
+            # The pipe is closed below without a pid, by which the supervisor recognises a failed launch.
             traceback.print_exc()
             born = None
         if born is not None:
@@ -199,28 +204,28 @@ def _serve(birth: Birth) -> Birth:
             os.close(descriptor)
 
 
-def _fork(data: bytes, descriptors: list[int]) -> Birth | None:
-    """Fork twice; return the new process's `Birth` in the new process, and `None` in the fork server."""
+def _fork(data: bytes, descriptors: list[int]) -> ForkedProcess | None:
+    """Fork twice; return the new process's `ForkedProcess` in the new process, and `None` in the fork server."""
     request = Request(**json.loads(data))
     linux.flush()
-    between = os.fork()
-    if between:
-        os.waitpid(between, 0)
+    intermediate = os.fork()
+    if intermediate:
+        os.waitpid(intermediate, 0)
         return None
     try:
-        between = os.getpid()
+        intermediate = os.getpid()
         if os.fork():
             os._exit(0)
-        return _settle(request, between, descriptors)
+        return _settle(request, intermediate, descriptors)
     except BaseException:  # the child must not continue as a second copy of the fork server
         traceback.print_exc()
         linux.flush()
         os._exit(1)
 
 
-def _settle(request: Request, between: int, descriptors: list[int]) -> Birth:
+def _settle(request: Request, intermediate: int, descriptors: list[int]) -> ForkedProcess:
     """Detach a newly forked process from the fork server: parent, session, output, signals, title."""
-    linux.await_death(between)
+    linux.await_death(intermediate)
     linux.die_with_parent(request.supervisor)
     os.setsid()
     log, status, *rest = descriptors
@@ -231,7 +236,7 @@ def _settle(request: Request, between: int, descriptors: list[int]) -> Birth:
     _reset_signals()
     linux.set_title(request.title)
     faulthandler.enable()
-    return Birth(request, status, [socket.socket(fileno=descriptor) for descriptor in rest])
+    return ForkedProcess(request, status, [socket.socket(fileno=descriptor) for descriptor in rest])
 
 
 def _reset_signals() -> None:
@@ -246,7 +251,7 @@ def main() -> NoReturn:
     supervisor = int(sys.argv[1])
     linux.die_with_parent(supervisor)
     for descriptor in (ROOT_CHANNEL, ROOT_STATUS, LOCK):
-        os.set_inheritable(descriptor, False)  # programs that a service runs must not have them
+        os.set_inheritable(descriptor, False)  # programs that a service runs must not inherit these descriptors
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream
@@ -259,7 +264,7 @@ def main() -> NoReturn:
     faulthandler.enable()
     memory.share_heap()
     request = Request(supervisor, "root", title, "fork_server", None, {}, "/")
-    live(Birth(request, ROOT_STATUS, [socket.socket(fileno=ROOT_CHANNEL)]))
+    run_forked(ForkedProcess(request, ROOT_STATUS, [socket.socket(fileno=ROOT_CHANNEL)]))
 
 
 if __name__ == "__main__":

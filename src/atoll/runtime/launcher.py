@@ -33,15 +33,15 @@ class Instance:
     Attributes:
         name: name of the process or fork server.
         log: path of its log.
-        origin: name of the fork server that forks it; empty for the root.
-        offset: position in the log, in bytes, where its own lines begin.
+        origin: name of the fork server that forks this process; empty for the root fork server.
+        offset: position in the log, in bytes, at which the lines of this run begin.
         started: Unix time of the launch, in seconds.
         pid: the id of the process; `None` until the process itself has reported it.
-        pipe: descriptor on which it reports its pid and its readiness; `None` once the pipe has ended.
+        pipe: descriptor from which the process's reports (its pid, "ready") are read; `None` once the pipe has ended.
         channel: the supervisor's end of a fork server's socket.
         queue: requests that wait for room in the channel.
         signum: the signal to send as soon as the pid is known.
-        heard: bytes from the pipe that are not a whole line yet.
+        heard: bytes read from the pipe that are not a whole line yet.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Instance:
 
 
 class Launcher:
-    """All processes of this supervisor.
+    """Launches and watches all processes of this supervisor.
 
     Args:
         starting: called with the name of a process whose start makes progress.
@@ -108,13 +108,13 @@ class Launcher:
         if instance.pid is not None:
             _kill(instance.pid, signum)
         elif signum == signal.SIGKILL and instance.origin:
-            # The fork server does not answer. When it is dead, the pipe ends, and the launch counts as failed.
+            # The fork server does not answer, so kill it: then the pipe ends, and the launch counts as failed.
             self.signal(instance.origin, signal.SIGKILL)
         else:
             instance.signum = signum
 
     def kill(self, name: str) -> None:
-        """Send SIGKILL, now or as soon as the process exists; its fork server is left alone."""
+        """Send SIGKILL to a process, now or as soon as it exists, but never to its fork server."""
         instance = self._instances.get(name)
         if instance is None:
             return
@@ -141,7 +141,7 @@ class Launcher:
                 ours.setblocking(False)
                 instance.channel = ours
                 files.append(theirs.detach())
-            files.extend(map(os.dup, sockets))  # a copy: the supervisor may close its own while this one is queued
+            files.extend(map(os.dup, sockets))  # copies, because the supervisor may close its own while this request is queued
             go(files)
         except (OSError, ValueError) as error:
             _close(files)
@@ -152,14 +152,14 @@ class Launcher:
     def _spawn(self, title: str, files: list[int]) -> None:
         log, status, channel = files
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        # Above all targets, so that no source is overwritten before it is copied.
+        # Move the descriptors above all target numbers, so that none is overwritten before it is copied.
         high = [_above(descriptor) for descriptor in (null, log, log, channel, status, self._lock)]
         targets = (0, 1, 2, fork_server.ROOT_CHANNEL, fork_server.ROOT_STATUS, fork_server.LOCK)
         try:
             os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", "-m", "atoll.runtime.fork_server", str(os.getpid()), title],
-                # Each of malloc's arenas keeps memory of its own; two are enough here.
+                # Limit the number of malloc's arenas, each of which keeps memory of its own; two are enough.
                 os.environ | {"MALLOC_ARENA_MAX": "2"},
                 file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in zip(high, targets, strict=True)],
                 setsid=True,
@@ -171,7 +171,7 @@ class Launcher:
     def _send(self, origin: str, data: bytes, files: list[int]) -> None:
         server = self._instances.get(origin)
         if server is None or server.channel is None:
-            raise OSError(f"its fork server {origin} is not there")
+            raise OSError(f"its fork server {origin} does not run")
         server.queue.append((data, files))
         self._flush(server)
 
@@ -237,7 +237,7 @@ class Launcher:
             pid = info.si_pid
             instance = self._find(pid)
             if instance is not None:
-                # Processes that it has started end with it. The zombie still has the pid, so that no other group can have it.
+                # End all processes of its group too. The zombie still has the pid, so that no other group can have this number.
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -248,7 +248,7 @@ class Launcher:
     def _find(self, pid: int) -> Instance | None:
         for instance in list(self._instances.values()):
             if instance.pid is None:
-                self._hear(instance)  # it may have reported its pid just before it died
+                self._hear(instance)  # the process may have reported its pid just before it died
         return next((instance for instance in self._instances.values() if instance.pid == pid), None)
 
     def _ended(self, instance: Instance, code: int) -> None:
@@ -278,13 +278,13 @@ class Launcher:
 
 
 def _kill(pid: int, signum: int) -> None:
-    # No other process can have the pid before this one is reaped.
+    # Until this process is reaped, no other process can have its pid.
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signum)
 
 
 def describe(code: int) -> str:
-    """Return an exit code as text for a person."""
+    """Return an exit code as text for people."""
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -1,6 +1,7 @@
-"""The state machine that decides when a process is started, restarted, given up and stopped; it has no clock, process or socket.
+"""The state machine that decides when a process is started, restarted, given up and stopped.
 
-Every method takes the time, in seconds of a monotonic clock, and returns actions. The supervisor carries them out and reports the results.
+It has no clock, process or socket of its own: every method takes the time, in seconds of a monotonic clock, and returns actions. The
+supervisor carries out the actions and reports the results.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ SERVICE, JOB, FORK_SERVER = "service", "job", "fork_server"
 
 @dataclass(frozen=True)
 class Policy:
-    """Times and numbers of attempts.
+    """The times and numbers of attempts by which the state machine decides.
 
     Attributes:
-        first_delay_s: seconds before the first restart; each further restart waits twice as long. A higher value saves processor time when
-            a program is broken, and slows the recovery from a single crash.
+        first_delay_s: seconds before the first restart; each further restart waits twice as long. A higher value saves processor time if a
+            program is broken, but slows the recovery from a single crash.
         longest_delay_s: the longest delay before a restart, in seconds.
         healthy_after_s: seconds of readiness after which earlier crashes no longer count.
         attempts: number of deaths while starting after which a process that was never ready has failed.
@@ -40,13 +41,13 @@ class Policy:
 
 @dataclass(frozen=True)
 class Unit:
-    """A process or a fork server, as the state machine sees it.
+    """The definition of a process or a fork server.
 
     Attributes:
         name: the unit's unique name.
         kind: SERVICE, JOB or FORK_SERVER.
         needs: names of units that must be ready first; unknown names are ignored.
-        signature: differs between two definitions if a change from one to the other needs a restart.
+        signature: a text that differs between two definitions if a change from one to the other needs a restart.
         ready_timeout_s: the longest time that a start may take after it began or reported progress, in seconds.
         stop_timeout_s: seconds between SIGTERM and SIGKILL.
     """
@@ -90,7 +91,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Forget:
-    """Action: release everything that is held for a unit that has been removed."""
+    """Action: release everything that the supervisor holds for a unit that has been removed."""
 
     name: str
 
@@ -104,18 +105,18 @@ class ProcessRecord:
 
     Attributes:
         unit: the unit's definition.
-        since: time at which it entered its state.
+        since: time at which the unit entered its state, in seconds of the monotonic clock.
         state: the unit's state; a fork server that no process has needed yet is STOPPED.
         alive: whether a process may exist: true from `Launch` until the exit is reported.
-        deadline: time at which the timer of this state fires, in seconds of the monotonic clock; `None` without a timer.
-        asked: whether the process was sent SIGTERM.
+        deadline: time at which the timer of this state fires, in seconds of the monotonic clock; `None` means no timer.
+        asked: whether SIGTERM was sent to the process.
         overdue: whether the process was killed because its start took too long.
-        proven: whether the unit has been ready since it was defined; it then gets more attempts.
+        proven: whether the unit has ever been ready since it was defined. If so, it is restarted without a limit of attempts.
         strikes: number of crashes in a row.
         restarts: number of all crashes.
-        exit: exit code of the last run.
-        detail: reason of its failure.
-        successor: the definition to start after it has stopped; `None` means to remove the unit.
+        exit: exit code of the last run; `None` if no run has ended.
+        detail: reason of the failure.
+        successor: the definition to start once the process has stopped; `None` means that the unit is removed then.
     """
 
     unit: Unit
@@ -138,7 +139,7 @@ class Lifecycle:
     """The state machine of all units of a supervisor.
 
     Attributes:
-        policy: times and numbers of attempts.
+        policy: the times and numbers of attempts.
         records: the units, by name.
     """
 
@@ -149,7 +150,7 @@ class Lifecycle:
     # Requests of clients
 
     def apply(self, units: Iterable[Unit], now: float) -> list[Action]:
-        """Run these units: start those that are missing or failed, restart those that have changed, run every job once more."""
+        """Apply definitions of units: start units that are missing or failed, restart units that have changed, run every job again."""
         for unit in units:
             record = self.records.get(unit.name)
             if record is None:
@@ -202,7 +203,7 @@ class Lifecycle:
     # Reports of processes
 
     def starting(self, name: str, now: float) -> list[Action]:
-        """Record that the start of a process makes progress: it may take `ready_timeout_s` from now."""
+        """Record that the start of a process makes progress, so that `ready_timeout_s` counts from now."""
         record = self.records.get(name)
         if record is not None and record.state is ProcessState.STARTING and record.unit.kind != JOB and not record.overdue:
             record.deadline = now + record.unit.ready_timeout_s
@@ -222,8 +223,8 @@ class Lifecycle:
         Args:
             name: name of the unit.
             code: the exit code, or the negative number of a signal; `None` if the process could not be started.
-            detail: the end of the process and the last lines of its log, for a person.
-            now: the time.
+            detail: a description of the process's end, with the last lines of its log, for people.
+            now: the time, in seconds of the monotonic clock.
 
         Returns:
             The actions that follow.
@@ -312,7 +313,7 @@ class Lifecycle:
         self._enter(record, ProcessState.RESTARTING, now, f"{detail}; next try in {delay_s:g} s", deadline=now + delay_s)
 
     def _hopeless(self, record: ProcessRecord) -> bool:
-        # A job, the imports of a fork server, and a start that timed out would only fail in the same way again.
+        # Another attempt would fail in the same way for a job, for the imports of a fork server, and for a start that timed out.
         return record.unit.kind != SERVICE or record.overdue or record.strikes >= self.policy.attempts
 
     def _fail(self, record: ProcessRecord, detail: str, now: float) -> None:

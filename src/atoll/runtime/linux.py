@@ -23,14 +23,14 @@ def _prctl(option: int, value: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent dies, in place of init."""
+    """Make this process, in place of init, the parent of every descendant whose own parent dies."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, and exit now if the parent has died already.
 
-    The kernel binds the request to the present parent: call this after any re-parenting.
+    The kernel binds the request to the present parent, so call this after any change of the parent.
 
     Args:
         parent: the expected pid of the parent.
@@ -41,8 +41,8 @@ def die_with_parent(parent: int) -> None:
 
 
 def await_death(pid: int) -> None:
-    """Wait until a process has died; its children then have their new parent."""
-    # A process that does not exist has died and been reaped.
+    """Wait until a process has died. Afterwards its children have their new parent."""
+    # If the process does not exist, it has died and been reaped.
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -59,7 +59,7 @@ def thread_count() -> int:
 
 
 def proportional_set_size(pid: int) -> int | None:
-    """Return a process's memory in bytes, shared pages divided among their users; `None` if it cannot be read."""
+    """Return a process's proportional set size in bytes: shared pages are divided among their users; `None` if it can't be read."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("Pss:"):
@@ -86,7 +86,7 @@ def raise_file_limit(most: int = 65536) -> None:
 
 
 def flush() -> None:
-    """Flush the buffers of standard output and standard error, which are the log."""
+    """Flush the buffers of standard output and standard error, both of which are the process's log."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()

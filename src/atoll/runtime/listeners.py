@@ -1,4 +1,4 @@
-"""Listening sockets. The supervisor holds them, so that they stay open while a service restarts."""
+"""Listening sockets of services. The supervisor holds them, so that they stay open while a service restarts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Listeners:
         """Listen on every address of these processes that has no socket yet: on all addresses, or on none.
 
         Raises:
-            AtollError: `port.in_use` or `port.unusable`, with nothing changed.
+            AtollError: `port.in_use` or `port.unusable`: an address can't be listened on; nothing was changed.
         """
         wanted = _owners(processes)
         fresh: dict[Place, socket.socket] = {}
@@ -47,7 +47,7 @@ class Listeners:
         self._sockets.update(fresh)
 
     def keep(self, processes: Iterable[Process]) -> None:
-        """Close all sockets that none of these processes has. A process that has a copy of a closed socket keeps the copy."""
+        """Close all sockets except those of these processes. Another running process keeps its own copy of a closed socket."""
         for place in self._sockets.keys() - {place for process in processes for place in _places(process)}:
             self._sockets.pop(place).close()
 
@@ -65,7 +65,7 @@ def _owners(processes: Iterable[Process]) -> dict[Place, str]:
     for process in processes:
         for place in _places(process):
             if place in owners:
-                message = f"port {place[1][1]} of {process.name} is the port of {owners[place]} as well"
+                message = f"{process.name} and {owners[place]} have the same port {place[1][1]}: expected different ports"
                 raise AtollError("port.in_use", message)
             owners[place] = process.name
     return owners
@@ -75,7 +75,8 @@ def _listen_at(name: str, place: Place) -> socket.socket:
     network, address = place
     if network is None:
         return _listen(name, address)
-    # Only a process with one thread can enter a user namespace, and it cannot return: a child enters it and passes the socket back.
+    # Only a process with one thread can enter a user namespace, and it can't return. So a child process enters it and passes the socket
+    # back.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         child = os.fork()
@@ -149,7 +150,7 @@ def _entries(port: int) -> Iterator[tuple[str, int, str]]:
 
 
 def _pids() -> list[int]:
-    # If several processes have the socket, the one with the lowest pid is most likely the parent.
+    # In ascending order: if several processes have the socket, the one with the lowest pid is most likely the parent.
     return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
 
 

@@ -1,15 +1,16 @@
 """Preparation of a fork server's memory, so that its children share its pages for as long as possible.
 
-A page that a child writes to is copied for it. Three kinds of writes caused most copies; each has a remedy here, which a fork server
-applies after it has imported its program and before it forks:
+When a child writes to a page, the kernel copies the page for it. Three kinds of writes caused most copies. For each, this module has a
+remedy, which a fork server applies after it has imported its program and before it forks:
 
-- **Reference counts.** Each use of an object writes to its reference count. CPython 3.12 and 3.13 leave the count of an immortal object
-  alone (PEP 683), so all objects that exist by then are made immortal (`immortalize`): some 120 MB less for each site, of 407.
+- **Reference counts.** Each use of an object writes to its reference count. CPython 3.12 and 3.13 do not change the count of an immortal
+object
+  (PEP 683), so all objects that exist at that time are made immortal (`immortalize`). This saves some 120 MB of 407 MB for each site.
 - **Holes in Python's allocator**, which imports leave behind. A child would allocate its objects there, next to shared ones. `fill_holes`
-  fills them, so that a child's objects lie together on pages of their own.
-- **Holes in the C library's allocator**, which holds all blocks larger than 512 bytes. `fill_heap` fills them: 40 MB less.
+  fills the holes, so that a child's objects lie together on pages of their own.
+- **Holes in the C library's allocator**, which holds all blocks larger than 512 bytes. `fill_heap` fills them, which saves 40 MB.
 
-All threads allocate from one heap (`share_heap`); otherwise the sixteen threads of a service would leave holes in as many heaps.
+All threads allocate from one heap (`share_heap`). Otherwise the sixteen threads of a service would leave holes in as many heaps.
 
 Sources: CPython's Include/object.h, Objects/obmalloc.c (whose `sys._debugmallocstats` lists the free blocks of each size class) and
 Python/gc.c; glibc's malloc/malloc.c.
@@ -28,7 +29,7 @@ from types import CodeType
 from typing import Any
 
 _SIZE_CLASS = re.compile(rb"^\s*\d+\s+(\d+)\s+\d+\s+\d+\s+(\d+)\s*$", re.MULTILINE)
-"""A row of the table: class, size in bytes, pools, blocks in use, free blocks."""
+"""Pattern of a row in the table of `sys._debugmallocstats`: size class, size in bytes, pools, blocks in use, free blocks."""
 
 _BYTES_HEADER = sys.getsizeof(b"")
 
@@ -38,13 +39,13 @@ _IMMORTAL = 0xFFFF_FFFF
 """The lower half of an immortal object's reference count in CPython 3.12 and 3.13 (`_Py_IMMORTAL_REFCNT`)."""
 
 _BATCH = 20_000
-"""Number of objects that are handled together; a higher number takes more memory for a moment."""
+"""Number of objects that `immortalize` handles at once; a higher number temporarily needs more memory."""
 
 _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename", "co_linetable", "co_exceptiontable")
-"""The objects that a code object refers to and the collector does not report."""
+"""Attributes of a code object with objects that the garbage collector does not report."""
 
 _M_ARENA_MAX = -8
-"""glibc's option number of the most heaps of a process (malloc.h)."""
+"""The number of glibc's option for the greatest number of heaps of a process (malloc.h)."""
 
 _CHUNKS = (*(1 << power for power in range(16, 10, -1)), *range(1032, 0, -16))
 """Sizes of the blocks that fill the heap, in bytes: the largest first, then each size for which glibc keeps a free list."""
@@ -53,8 +54,8 @@ _CHUNKS = (*(1 << power for power in range(16, 10, -1)), *range(1032, 0, -16))
 def share_heap() -> None:
     """Make all threads of this process and its children allocate from one heap.
 
-    glibc gives each thread a heap, up to eight heaps a core, and each heap keeps the most memory that its thread needed at once. Python's
-    threads take turns, so that they hardly ever wait for one another here.
+    By default, glibc has up to eight heaps for each core, and each heap keeps the greatest amount of memory that it ever needed. Only one
+    thread of Python runs at a time, so threads hardly ever wait for one another at a shared heap.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -64,18 +65,18 @@ def share_heap() -> None:
 def immortalize() -> int:
     """Make every object immortal that the collector can reach, and return the number of objects.
 
-    An immortal object is never freed, which costs nothing here: its memory is the fork server's. CPython's header promises correct
-    execution for objects that become immortal at run time, also with extension modules that do not know of immortality, and its
-    collector leaves them out. Objects that were frozen before (`gc.freeze`) are not examined again.
+    An immortal object is never freed. That is no loss, because its memory belongs to the fork server. CPython's header promises correct
+    execution for objects that become immortal at run time, even with extension modules that were built without immortality, and the garbage
+    collector skips immortal objects. Objects that were frozen before (`gc.freeze`) are not examined again.
 
-    Strings are hashed as well: a string stores its hash at the first use, which would be a write in a child.
+    Strings are hashed as well, because a string stores its hash at the first use, which would be a write in a child.
 
     Returns:
         0 if this interpreter has no immortal objects, or represents them in another way.
     """
     if not _knows_immortality():
         return 0
-    # The whole address space as one array: 100 ns for each count, instead of 500 ns.
+    # Treat the whole address space as one array, which takes 100 ns for each count instead of 500 ns.
     counts = (ctypes.c_uint32 * (1 << 45)).from_address(0)
     pending = gc.get_objects()
     number = 0
@@ -107,10 +108,10 @@ def _knows_immortality() -> bool:
 
 
 def _parts(objects: Iterable[Any]) -> list[Any]:
-    """Return the objects that the given ones refer to: what the collector reports, keys of dictionaries, and parts of code."""
+    """Return the objects to which the given ones refer: those that the collector reports, keys of dictionaries, parts of code objects."""
     parts = gc.get_referents(*objects)
     for each in objects:
-        kind = type(each)  # not `isinstance`, which runs code of the object: a proxy might do anything
+        kind = type(each)  # `isinstance` would run code of the object, which may be a proxy with side effects
         if kind is CodeType:
             parts.extend(getattr(each, name) for name in _CODE_PARTS)
         elif issubclass(kind, dict):
@@ -119,7 +120,7 @@ def _parts(objects: Iterable[Any]) -> list[Any]:
 
 
 def fill_holes() -> int:
-    """Fill the free blocks of the pools in use, for as long as this process and its children live.
+    """Fill the free blocks of the used pools of Python's allocator, until this process and its children end.
 
     Returns:
         The number of bytes that were filled.
@@ -156,9 +157,9 @@ class _MallocInfo(ctypes.Structure):
 
 
 def fill_heap() -> int:
-    """Fill the free chunks below the top of the C library's heap, for as long as this process and its children live.
+    """Fill the free chunks below the top of the C library's heap, until this process and its children end.
 
-    Whole free pages are first returned to the kernel. Only one thread may run.
+    Whole free pages are first returned to the kernel. The process must have only one thread.
 
     Returns:
         The number of bytes that were filled; 0 if the C library is not glibc 2.33 or later.

@@ -1,7 +1,7 @@
-"""Processes that are replaced by a program of the machine: a database server, a switch, a hypervisor's daemon.
+"""Supervised processes that become a program of the machine: a database server, a switch, a hypervisor's daemon.
 
-No Python remains in the process: the program itself is the supervisor's child and receives its signals. A second, short-lived process
-reports that the program is ready.
+The process executes the program in place of Python, so that the program itself is the supervisor's child and receives the supervisor's
+signals. A second, short-lived process reports that the program is ready.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def become(child: Child, command: Sequence[str], ready: Callable[[], bool], envi
     if program is None:
         raise SystemExit(f"{command[0]} is not installed")
     _watch(child, ready)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores this signal, and the program would inherit that
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE, and the program would otherwise ignore it too
     with suppress(OSError):  # tests have no lock file
         os.set_inheritable(LOCK, True)
     os.execve(program, list(command), os.environ | dict(environment or {}))  # noqa: S606 - on purpose without a shell
@@ -50,7 +50,7 @@ def _watch(child: Child, ready: Callable[[], bool]) -> None:
         os.waitpid(between, 0)
         return
     if os.fork():
-        os._exit(0)  # so that the watcher becomes the supervisor's child; the program would not expect a child
+        os._exit(0)  # leave the watcher to the supervisor, because the program does not expect to have a child
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

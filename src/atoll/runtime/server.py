@@ -55,7 +55,7 @@ class SupervisorServer:
         await self._server.start()
 
     def close(self) -> None:
-        """Answer the clients that wait for the end, and remove the socket."""
+        """Answer the clients that wait for the supervisor's end, and remove the socket."""
         self._server.close()
 
     async def _ping(self, _exchange: Exchange) -> dict[str, Any]:
@@ -82,12 +82,17 @@ class SupervisorServer:
         await self._change(exchange, partial(self._supervisor.restart, str(exchange.request.get("name"))), _STARTED)
 
     async def _change(self, exchange: Exchange, begin: Callable[[], set[str]], final: tuple[ProcessState, ...]) -> None:
-        """Change something, for one client at a time, and send events until the change is complete.
+        """Carry out a change, for one client at a time, and send events until the change is complete.
 
-        A client that hangs up does not undo what it has begun, but then another client may change things.
+        If the client hangs up, the change continues, but another client may begin a further change.
+
+        Args:
+            exchange: the client's request.
+            begin: begins the change, and returns the names of the processes to wait for.
+            final: the states in which a process has completed the change.
 
         Raises:
-            AtollError: `state.busy`; `site.failed`: a process did not become ready; and as `begin`.
+            AtollError: `state.busy`: another command changes the processes; `site.failed`: a process did not become ready; and as `begin`.
         """
         if self.shutdown.is_set():
             raise AtollError("state.busy", "the supervisor is shutting down", "try again in a moment")

@@ -1,4 +1,4 @@
-"""Plans: the fork servers and processes that a supervisor runs, as plain data that is sent as JSON.
+"""Plans: descriptions of the fork servers and processes that a supervisor runs, as plain data that is sent as JSON.
 
 A plan names functions as text, so that neither the client nor the supervisor imports the programs of the processes.
 """
@@ -14,7 +14,7 @@ from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 
 ROOT = "root"
-"""The name of the fork server that all others descend from. Every plan contains it."""
+"""The name of the fork server from which all others descend. Every plan contains it."""
 
 RESERVED = (ROOT, "supervisor")
 ARGUMENTS_LIMIT = 64 * 1024
@@ -30,8 +30,8 @@ class ForkServer:
 
     Attributes:
         name: unique among fork servers and processes.
-        preload: `module:function`, called once, without arguments; it may open nothing and start no thread.
-        parent: the fork server that this one is forked from, and whose imports it shares; `None` means the root.
+        preload: `module:function`, called once, without arguments. The function must not open files or sockets, and must not start threads.
+        parent: the fork server from which this one is forked, and whose imports it shares; `None` means the root.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ForkServer:
 
     @property
     def origin(self) -> str:
-        """Return the name of the fork server that this one is forked from."""
+        """The name of the fork server from which this one is forked."""
         return self.parent or ROOT
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class ForkServer:
         """Return the object from the data of `to_json`.
 
         Raises:
-            AtollError: `runtime.invalid`, naming the field.
+            AtollError: `runtime.invalid`: a field is wrong; the message names it.
         """
         fields = _Fields("fork server", data)
         return cls(fields.text("name"), fields.optional_text("preload"), fields.optional_text("parent"))
@@ -64,14 +64,14 @@ class Process:
 
     Attributes:
         name: unique, such as `paris/nova`.
-        fork_server: the fork server it is forked from.
+        fork_server: the fork server from which the process is forked.
         entry: `module:function`, called with a `Child` in the main thread.
         arguments: JSON data that the entry finds in `Child.arguments`.
         needs: names of processes that must be ready (jobs: done) before this one is started.
-        job: True if it runs to its end, once per application of a plan; False if it is a service, which has to stay.
+        job: True for a job, which runs to its end each time that the plan is applied; False for a service, which must keep running.
         listen: (host, port) of the TCP sockets that the supervisor binds and the entry finds in `Child.sockets`.
-        log: absolute path of the file that its output is appended to.
-        directory: absolute path of its working directory.
+        log: absolute path of the file to which the process's output is appended.
+        directory: absolute path of the process's working directory.
         network: the network namespace of the process and its sockets; `None` means the supervisor's own.
         ready_timeout_s: seconds that a service may take to call `Child.ready` or `Child.starting`, and a job to end.
         stop_timeout_s: seconds between SIGTERM and SIGKILL.
@@ -99,7 +99,7 @@ class Process:
         """Return the object from the data of `to_json`.
 
         Raises:
-            AtollError: `runtime.invalid`, naming the field.
+            AtollError: `runtime.invalid`: a field is wrong; the message names it.
         """
         fields = _Fields("process", data)
         return cls(
@@ -118,7 +118,7 @@ class Process:
         )
 
     def signature(self) -> str:
-        """Return a text that is equal for two definitions of a process if a change from one to the other needs no restart."""
+        """Return a text that differs between two definitions of a process if a change from one to the other needs a restart."""
         data = self.to_json()
         for name in ("needs", "ready_timeout_s", "stop_timeout_s"):
             del data[name]
@@ -146,7 +146,7 @@ class Plan:
         """Return the object from the data of `to_json`.
 
         Raises:
-            AtollError: `runtime.invalid`, naming the field.
+            AtollError: `runtime.invalid`: a field is wrong; the message names it.
         """
         fields = _Fields("plan", data)
         return cls(
@@ -155,7 +155,7 @@ class Plan:
         )
 
     def over(self, known: Mapping[str, ForkServer | Process]) -> dict[str, ForkServer | Process]:
-        """Return all definitions by name, with this plan applied over the known ones.
+        """Return all definitions by name: the known ones, replaced or completed by those of this plan.
 
         Raises:
             AtollError: `runtime.invalid`: a name is used twice or reserved, a reference has no target, or needs form a cycle.
@@ -164,7 +164,7 @@ class Plan:
         items: tuple[ForkServer | Process, ...] = (*self.fork_servers, *self.processes)
         for item in items:
             if item.name in named or item.name in RESERVED or not item.name:
-                raise invalid(f"the name {item.name!r} is taken twice, reserved or empty")
+                raise invalid(f"the name {item.name!r} is used twice, reserved or empty")
             if item.name in known and type(known[item.name]) is not type(item):
                 raise invalid(f"{item.name!r} cannot be both a fork server and a process")
             named[item.name] = item
@@ -190,20 +190,20 @@ def invalid(message: str) -> AtollError:
 def _check(item: ForkServer | Process, everything: Mapping[str, ForkServer | Process]) -> None:
     origin, *needs = needs_of(item)
     if not isinstance(everything.get(origin), ForkServer):
-        raise invalid(f"{item.name} is to be forked from {origin!r}, which is no fork server of the plan")
+        raise invalid(f"{item.name} names the fork server {origin!r}, which the plan does not have")
     for need in needs:
         if not isinstance(everything.get(need), Process):
-            raise invalid(f"{item.name} needs {need!r}, which is no process of the plan")
+            raise invalid(f"{item.name} needs the process {need!r}, which the plan does not have")
     entry = item.entry if isinstance(item, Process) else item.preload
     if entry is not None and not all(entry.partition(":")):
-        raise invalid(f"{item.name} is to run {entry!r}, expected module:function")
+        raise invalid(f"the entry of {item.name} is {entry!r}: expected module:function")
     if isinstance(item, Process):
         if len(json.dumps(dict(item.arguments))) > ARGUMENTS_LIMIT:
-            raise invalid(f"{item.name} has arguments of more than {ARGUMENTS_LIMIT} bytes")
+            raise invalid(f"the arguments of {item.name} are too long: expected at most {ARGUMENTS_LIMIT} bytes of JSON")
         if len(item.listen) > LISTEN_LIMIT:
-            raise invalid(f"{item.name} has more than {LISTEN_LIMIT} sockets")
+            raise invalid(f"{item.name} has too many sockets: expected at most {LISTEN_LIMIT}")
         if not (item.log.startswith("/") and item.directory.startswith("/")):
-            raise invalid(f"{item.name} has a log or a directory that is not an absolute path")
+            raise invalid(f"the log or the directory of {item.name} is not an absolute path")
 
 
 def _check_circles(everything: Mapping[str, ForkServer | Process]) -> None:
@@ -212,11 +212,11 @@ def _check_circles(everything: Mapping[str, ForkServer | Process]) -> None:
         for name in free:
             del left[name]
     if left:
-        raise invalid(f"these need one another in a circle: {', '.join(sorted(left))}")
+        raise invalid(f"these processes need one another in a circle: {', '.join(sorted(left))}")
 
 
 def _encodable(value: str) -> bool:
-    """Return whether a text can be encoded: JSON can express half a surrogate pair, which no file name can hold."""
+    """Return whether a text can be encoded in UTF-8. JSON can express half of a surrogate pair, which no file name can contain."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -35,8 +35,8 @@ from atoll.runtime.spec import ROOT, ForkServer, Plan, Process, invalid, needs_o
 
 LOG = logging.getLogger("atoll.supervisor")
 
-_FORK_SERVER_STOP_S = 2.0  # it holds nothing that would have to be saved
-_IMPORT_S = 300.0  # most seconds for the imports of a fork server, which take long on a busy machine
+_FORK_SERVER_STOP_S = 2.0  # a fork server has nothing to save, so it need not get much time to stop
+_IMPORT_S = 300.0  # greatest number of seconds for the imports of a fork server, which take long on a busy machine
 
 
 class Supervisor:
@@ -73,10 +73,11 @@ class Supervisor:
             The names of its processes, each of which will become ready, done, failed or (if a client stops it) stopped.
 
         Raises:
-            AtollError: `runtime.invalid`, `port.in_use`, `port.unusable`, with nothing changed.
+            AtollError: `runtime.invalid`: the plan is not valid; `port.in_use`, `port.unusable`: a process can't listen at an address.
+                Nothing was changed.
         """
         known = plan.over(self._known)
-        # A failed service has released its port: only the requested processes and those that live get sockets.
+        # Only requested and living processes get sockets, because a failed service has released its port.
         names = {process.name for process in plan.processes}
         self._listeners.bind(self._holders(known, names))
         self._known = known
@@ -85,7 +86,7 @@ class Supervisor:
         return names
 
     def stop(self, names: Iterable[str] | None) -> set[str]:
-        """Stop processes; `None` means all but the fork servers, which stay warm.
+        """Stop processes; `None` means all processes except the fork servers, which keep running.
 
         Returns:
             The names of the processes that will be stopped; unknown names are left out.
@@ -109,10 +110,10 @@ class Supervisor:
         """Stop a process and start it again; the children of a fork server go on.
 
         Raises:
-            AtollError: `process.unknown`, or as for `start`.
+            AtollError: `process.unknown`: there is no such process; and as for `start`.
         """
         if name not in self._life.records:
-            raise AtollError("process.unknown", f"no process {name} is known to the supervisor")
+            raise AtollError("process.unknown", f"the supervisor has no process {name}")
         self._listeners.bind(self._holders(self._known, {name}))
         self._do(self._life.restart(name, time.monotonic()))
         return {name}
@@ -127,7 +128,7 @@ class Supervisor:
         return [own, *(self._status(name, now) for name in list(self._life.records))]
 
     async def end(self) -> None:
-        """Stop everything, fork servers too, and return when the last process has ended."""
+        """Stop all processes and fork servers, and return when the last one has ended."""
         self._do(self._life.stop(list(self._life.records), time.monotonic()))
         while self._life.records:
             self._empty.clear()
@@ -254,7 +255,7 @@ def _ancestry(item: ForkServer, known: dict[str, ForkServer | Process]) -> str:
     while item.name != ROOT:
         parent = known[item.origin]
         if not isinstance(parent, ForkServer):
-            raise invalid(f"{parent.name} is no fork server")
+            raise invalid(f"{parent.name} is not a fork server")
         item = parent
         preloads.append(f"{item.name}={item.preload}")
     return " < ".join(preloads)

@@ -1,4 +1,4 @@
-"""Commands for an operator of a log: `python -m atoll.stores status|compact|verify|reseed|seed URL`."""
+"""Commands for the operator of a store's log in Redis: `python -m atoll.stores status|compact|verify|reseed|seed URL`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "show the state of the log and of the replica"),
         ("compact", "store a snapshot in the log, and delete older entries"),
         ("verify", "compare the replica with the log"),
-        ("reseed", "restore entries that the log has lost from this replica"),
+        ("reseed", "restore entries from this replica that the log has lost"),
         ("seed", "create a log from a SQLite database"),
     ):
         verb = verbs.add_parser(name, help=text)
         verb.add_argument("url", help="the database's URL")
         if name == "compact":
-            verb.add_argument("--keep", type=int, default=maintenance.KEEP_ENTRIES, help="newest entries to keep (default: %(default)s)")
+            verb.add_argument(
+                "--keep", type=int, default=maintenance.KEEP_ENTRIES, help="number of newest entries to keep (default: %(default)s)"
+            )
         elif name == "reseed":
             verb.add_argument("--discard", action="store_true", help="discard entries of the log that this replica lacks")
         elif name == "seed":

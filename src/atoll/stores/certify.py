@@ -1,8 +1,8 @@
 """Certification: the connection on which a process writes, and the commit of its transactions through the log.
 
-The transactions of a group run in one open SQLite transaction. The log accepts them in order, up to the first that conflicts with another
-site's transaction. If the log accepts all, and has no entries that the replica lacks, SQLite commits. Otherwise the SQLite transaction is
-rolled back, the replica catches up, and the transactions that were not accepted run again.
+The transactions of a group run in one open SQLite transaction. The log accepts them in order, up to the first transaction that conflicts
+with one of another site. If the log accepts all, and has no entries that the replica lacks, SQLite commits. Otherwise the SQLite
+transaction is rolled back, the replica catches up, and the transactions that were not accepted run again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from atoll.stores.replica import Position, Replica
 from atoll.stores.transaction import Transaction
 
 TURN_PAUSE_S = 0.002
-"""Seconds before a group is sent again, if the log has reserved the next append for another site (a *turn*)."""
+"""Seconds before a group is sent again, if the log has reserved the next append for another site. Such a reservation is called a *turn*."""
 
 
 class Writer:
@@ -32,16 +32,16 @@ class Writer:
     def __init__(self, replica: Replica, log: Log, metrics: Metrics, isolation: str) -> None:
         self.db = replica.open()
         self.base = Position(0, b"")
-        """The replica's position below the open transaction."""
+        """The replica's position before the open SQLite transaction."""
         self.generation = ""
         """The log's generation."""
         self.foreign_keys = False
-        """True if SQLite enforces foreign keys for writers. It counts from the next transaction of SQLite on."""
+        """True if SQLite is to enforce foreign keys for writers, from the next SQLite transaction on."""
         self._replica, self._log, self._metrics = replica, log, metrics
         self._isolation = isolation
         self._functions: set[tuple[str, int]] = set()
-        self._lock: int | None = None  # of the file, between processes
-        self._lost = False  # the last conflict cost a transaction, which will come again
+        self._lock: int | None = None  # the descriptor of the lock that keeps other processes from writing
+        self._lost = False  # True if the last conflict failed a transaction, which its service will repeat
 
     @property
     def is_open(self) -> bool:
@@ -68,7 +68,7 @@ class Writer:
         """
         self.lock()
         try:
-            if self._lost:  # the turn is ours for a while: with the newest state, nobody can come between
+            if self._lost:  # the log has reserved the next append for this site: with the newest state, no other site can cause a conflict
                 self.catch_up()
             if bool(self.db.pragma("foreign_keys")) != self.foreign_keys:
                 self.db.pragma("foreign_keys", self.foreign_keys)
@@ -78,7 +78,7 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Undo what is not committed, and let other processes write."""
+        """Undo uncommitted changes, and let other processes write."""
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
         if self._lock is not None:
@@ -86,7 +86,7 @@ class Writer:
             self._lock = None
 
     def finish(self, transaction: Transaction) -> None:
-        """End the writing of a transaction and prepare its candidate."""
+        """End the writing of a transaction, and prepare its candidate: the form in which it is sent to the log."""
         transaction.finish(serializable=self._isolation == "serializable", foreign_keys=self.foreign_keys)
 
     def replay(self, transaction: Transaction) -> None:
@@ -103,7 +103,7 @@ class Writer:
             raise
 
     def certify(self, members: list[Transaction]) -> None:
-        """Have the log accept the members, and replay those that conflict, until each has an outcome.
+        """Send transactions to the log, and replay those that conflict, until each transaction is committed or has failed.
 
         Raises:
             OutcomeUnknown: the log does not answer.
@@ -128,7 +128,7 @@ class Writer:
                 members = self._again(members)
 
     def _accept(self, answer: Certificate, candidates: Sequence[Candidate]) -> int:
-        """Commit the accepted candidates, and entries of other sites before them; return the number of accepted candidates."""
+        """Commit the candidates that the log accepted, after other sites' entries that precede them; return the candidates' number."""
         if refusal := objection(answer.status, self._log, self._replica.path, self.base.n, answer.head):
             raise refusal
         accepted = answer.accepted
@@ -184,11 +184,14 @@ class Writer:
         entries = self._log.entries(self.generation, self._replica.position(self.db))
         while entries:
             self.apply(entries)
-            # A short answer was the log's end: to ask again would cost a round trip.
+            # Fewer entries than requested mean that the log ends there, so no further request is necessary.
             entries = self._log.entries(self.generation, self._replica.position(self.db)) if len(entries) >= READ_ENTRIES else []
 
     def _adopts(self) -> bool:
-        """Adopt a new log's generation, if the log contains this replica; return whether it does. The follower records it."""
+        """Use the new generation of a log that was made anew but contains this replica's entries; return whether it does.
+
+        The follower records the new generation in the replica.
+        """
         state = self._log.state(self.base.n)
         if not self.base.n or state.txid != self.base.last:
             return False
@@ -196,7 +199,7 @@ class Writer:
         return True
 
     def _again(self, members: list[Transaction]) -> list[Transaction]:
-        """Run transactions again on the new state; return those with the same results. The others have failed with `Deadlock`."""
+        """Run transactions again on the new state, and return those with the same results; fail the others with `Deadlock`."""
         self._metrics.conflicts += 1
         self._close_transaction()
         self.base = self._replica.begin(self.db)

@@ -1,4 +1,4 @@
-"""The check of a URL alone, without a connection, for programs that read the URL from a file."""
+"""The check of a database URL without a connection, for programs that read the URL from a file."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _WRITERS = {StatementKind.LOCK, StatementKind.WRITE, StatementKind.SCHEMA, State
 
 
 def connect(settings: Settings) -> Connection:
-    """Open a connection to the store of these settings.
+    """Open a connection to the store that the settings describe.
 
     Raises:
         StoreError: the store can't be opened.
@@ -50,7 +50,10 @@ def connect(settings: Settings) -> Connection:
 
 
 class Connection:
-    """A connection to the store: it reads on its own SQLite connection, and from its first write on joins the process's writers."""
+    """A connection to the store.
+
+    It reads on a SQLite connection of its own. From its first write until the end of the transaction, it uses that of the writers.
+    """
 
     isolation_level: str | None = None
     """Ignored; the sqlite3 module's callers set it."""
@@ -58,7 +61,7 @@ class Connection:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.autocommit = False
-        """True if each statement is a transaction."""
+        """True if each statement is a transaction of its own (AUTOCOMMIT)."""
         self._reader = store.reader()
         self._transaction: Transaction | None = None
         self._writing = False
@@ -89,13 +92,13 @@ class Connection:
         self.store.group.define(name, narg, function, deterministic=deterministic)
 
     def run(self, sql: str, parameters: Sequence[Any]) -> Result | None:
-        """Run a statement in this connection's transaction; None if it gives no result.
+        """Run a statement in this connection's transaction, and return its result; `None` if the statement has no result.
 
         Raises:
             sqlite3.Error: the statement or the transaction failed.
         """
         if self.store.inherited:
-            raise Inherited(f"{self.store.replica.path}: this connection is of the process's parent: open one after the fork")
+            raise Inherited(f"{self.store.replica.path}: the process's parent opened this connection: open one after the fork")
         statement = self.store.statement(self._reader, sql)
         kind = statement.kind
         if kind is StatementKind.BEGIN:
@@ -148,7 +151,7 @@ class Connection:
             raise translated(error) from error
 
     def _enter(self, *, writing: bool) -> Transaction:
-        """Open a transaction if none is open; make it a writing one if `writing` is true."""
+        """Open a transaction if none is open; if `writing` is true, wait for the right to write in it."""
         transaction = self._transaction
         if transaction is None:
             transaction = self._transaction = Transaction(self.store.replica)
@@ -181,7 +184,7 @@ class Connection:
         if transaction is None:
             return
         if self.store.inherited:
-            raise Inherited(f"{self.store.replica.path}: this transaction is of the process's parent: begin one after the fork")
+            raise Inherited(f"{self.store.replica.path}: the process's parent began this transaction: begin one after the fork")
         if not writing:
             self.store.metrics.reads += 1
             return
@@ -199,13 +202,13 @@ class Connection:
             self.store.group.leave(transaction)
 
     def close(self) -> None:
-        """Roll back, and give the reader's connection to the next user."""
+        """Roll back, and return the SQLite connection for reading to the store, for another user."""
         self.rollback()
         self.store.give_back(self._reader)
 
 
 def translated(error: Exception) -> sqlite3.Error:
-    """Return the DB-API's error for an error of SQLite."""
+    """Return the DB-API error that corresponds to an error of apsw, the SQLite library."""
     if isinstance(error, (TypeError, apsw.BindingsError)):
         return ProgrammingError(str(error))
     if isinstance(error, apsw.ConstraintError):
@@ -244,7 +247,7 @@ class Cursor:
         return self
 
     def executemany(self, sql: str, many: Iterable[Sequence[Any]]) -> Cursor:
-        """Execute a statement with each of many parameters."""
+        """Execute a statement once with each item of `many` as its parameters."""
         changed = 0
         for parameters in many:
             changed += max(self.execute(sql, parameters).rowcount, 0)

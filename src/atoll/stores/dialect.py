@@ -1,4 +1,4 @@
-"""The SQLAlchemy dialect `redis://`: SQLite's SQL, on a replica whose commits the log in Redis certifies."""
+"""The SQLAlchemy dialect `redis://`: it speaks SQLite's SQL to the site's replica, and the log in Redis certifies the commits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atoll.stores.statement import FOR_UPDATE
 
 
 class Compiler(SQLiteCompiler):
-    """SQLite's compiler, with a mark for SELECT … FOR UPDATE."""
+    """SQLite's compiler, which writes a comment in place of FOR UPDATE."""
 
     def for_update_clause(self, select: Select[Any], **kw: Any) -> str:
         """Return the comment by which the store recognises SELECT … FOR UPDATE, and runs it as a write."""
@@ -28,7 +28,7 @@ class Compiler(SQLiteCompiler):
 
 
 class RedisDialect(SQLiteDialect_pysqlite):
-    """The dialect `redis://`. It is named `sqlite`, so that services and their migrations use the SQL of SQLite, which the replica runs."""
+    """The dialect `redis://`. Its name is `sqlite`, so that services and their migrations use SQLite's SQL, which the replica executes."""
 
     driver = "redis"
     supports_statement_cache = True
@@ -70,7 +70,7 @@ class RedisDialect(SQLiteDialect_pysqlite):
 
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
-        """Keep oslo.db's listener from executing BEGIN, by the mark that it checks (oslo_db/sqlalchemy/engines.py)."""
+        """Set the mark that keeps oslo.db's listener from executing BEGIN (oslo_db/sqlalchemy/engines.py)."""
         event.listen(engine, "begin", lambda connection: connection.info.__setitem__("in_transaction", True))
 
 
@@ -82,7 +82,7 @@ def _disconnected(error: Exception, _match: object, _engine_name: str, _is_disco
     raise oslo_exception.DBConnectionError(error)
 
 
-with contextlib.suppress(ImportError):  # without oslo.db the dialect works too; oslo.db itself does not recognise the store's deadlocks
+with contextlib.suppress(ImportError):  # the dialect works without oslo.db; if oslo.db is there, teach it the store's deadlocks
     from oslo_db import exception as oslo_exception
     from oslo_db.sqlalchemy import exc_filters
 

@@ -1,4 +1,4 @@
-"""An entry of the log: its encoding, and the digests of what a transaction writes or relies on."""
+"""An entry of the log: its encoding, and the keys, which are digests of the rows and values that a transaction writes or relies on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = b"\0" * KEY_BYTES
 """Key of the whole schema: DDL writes it, and every transaction relies on it."""
 
 ANY = b"\xff" * KEY_BYTES
-"""Key that the log takes every transaction to write. DDL, which may copy whole tables, relies on it, so DDL conflicts with every write."""
+"""Key that counts as written by every transaction. DDL, which may copy whole tables, relies on it: so DDL conflicts with every write."""
 
 Segment = tuple[Literal["c", "d"], bytes | str]
 """Part of a transaction, in order: a changeset of rows (`c`) or the text of a DDL statement (`d`)."""
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     n: int
     """Position in the log, from 1."""
     txid: bytes
-    """Name of the transaction: 16 random bytes."""
+    """Id of the transaction: 16 random bytes."""
     keys: bytes
     """Keys that the transaction wrote, concatenated."""
     payload: bytes
@@ -44,7 +44,7 @@ def unpack(payload: bytes) -> list[Segment]:
     """Decode the segments of a transaction.
 
     Raises:
-        ValueError: the bytes are no payload.
+        ValueError: the bytes are not a payload.
     """
     try:
         segments = [(kind, what) for kind, what in msgpack.unpackb(payload)]
@@ -59,13 +59,14 @@ Value = None | int | float | str | bytes
 
 
 def key(table: str, purpose: str, values: Sequence[Value] = ()) -> bytes:
-    """Return the key that stands for some values of a table.
+    """Return the key of some values of a table.
 
     Equal values have the same key whatever their types, because SQLite treats 1 and 1.0 as equal in an index.
 
     Args:
         table: the table's name.
-        purpose: "" for the table itself, "row" for a primary key, else the name of an index or of a side of a foreign key.
+        purpose: the kind of key: "" for the table itself, "row" for a primary key, otherwise the name of an index or of one side of a
+            foreign key.
         values: values of the columns.
     """
     digest = hashlib.blake2b(digest_size=KEY_BYTES)

@@ -1,4 +1,4 @@
-"""Errors of the store. Each message is one line for a person; unless the message says otherwise, nothing was changed."""
+"""Errors of the store. Each message is one line for people. Unless the message says otherwise, nothing was changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Deadlock(StoreError):
 
 
 class Inherited(StoreError):
-    """A connection that the process's parent opened before it forked. Pools replace it."""
+    """A connection that the process's parent opened before it forked. Connection pools replace it."""
 
 
 class RedisUnreachable(StoreError):
@@ -42,11 +42,11 @@ class NotDurable(Refusal):
 
 
 class WrongLog(Refusal):
-    """A log of another cloud or another format, or a key that is no log."""
+    """A log of another cloud or another format, or a Redis key that holds no log."""
 
 
 class NotAReplica(Refusal):
-    """A file that is no replica of this log."""
+    """A file that is not a replica of this log."""
 
 
 class ReplicaEdited(Refusal):

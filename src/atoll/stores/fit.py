@@ -1,4 +1,4 @@
-"""The check that a replica fits its log: unless the replica is a prefix of the log, it must not be written."""
+"""The check that a replica fits its log. If a replica's entries are not the first entries of the log, nothing may be written to it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from atoll.stores.errors import LostTail, Refusal, Reseeded, Trimmed
 
 
 class State(NamedTuple):
-    """The state of a log relative to a replica's position."""
+    """The state of a log at a replica's position."""
 
     generation: str
     """Generation of the log; empty if there is no log."""
     head: int
     """Position of the last entry; 0 if the log has no entry."""
     first: int
-    """Position of the first entry that was not cut; 0 if the log has no entry."""
+    """Position of the first entry that compaction has not deleted; 0 if the log has no entry."""
     txid: bytes
-    """Name of the transaction at the replica's position; empty if the log has no entry at that position."""
+    """Id of the transaction at the replica's position; empty if the log has no entry at that position."""
 
 
 def objection(status: str, log: object, path: Path, n: int, head: int) -> Refusal | None:
-    """Return the refusal for the status that a script returned; `None` if the replica fits the log.
+    """Return the refusal that follows from a script's status; `None` if the replica fits the log.
 
     Args:
         status: the status, as in lua/append.lua.
@@ -44,13 +44,13 @@ def objection(status: str, log: object, path: Path, n: int, head: int) -> Refusa
 
 
 def judge(log: object, path: Path, position: tuple[int, bytes], generation: str, state: State) -> Refusal | None:
-    """Return the refusal if a replica does not fit its log; `None` if the replica is a prefix of the log.
+    """Return the refusal if a replica does not fit its log; `None` if the replica's entries are the first entries of the log.
 
     Args:
         log: the log, for messages.
         path: the replica, for messages.
-        position: the replica's position.
-        generation: the replica's generation.
+        position: the replica's position, and the id of its last transaction.
+        generation: the generation of the log from which the replica was made.
         state: the log's state at that position.
     """
     n, last = position

@@ -1,6 +1,7 @@
 """The follower: a thread that applies new entries of the log to the replica.
 
-One process of a site, which holds a lock, follows the log. The others wait for the lock, and read the applied entries in the shared file.
+One process of a site holds a lock and follows the log. The site's other processes wait for the lock. They read the applied entries from the
+replica, a file that all processes of the site share.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from atoll.stores.replica import Position, Replica
 LOG = logging.getLogger(__name__)
 
 BLOCK_MS = 1000
-"""Milliseconds without a new entry, after which the follower checks that the log still contains the replica."""
+"""Milliseconds without a new entry after which the follower checks that the log still contains the replica's entries."""
 
 STAND_BY_S = 0.5
 """Seconds between two attempts to become the site's follower, or to reach Redis again."""
@@ -38,14 +39,14 @@ class Follower(threading.Thread):
             replica: the site's replica.
             log: the log.
             group: the process's writers.
-            renew: a function that replaces the replica's content by the log's snapshot.
+            renew: a function that replaces the replica's content with the log's snapshot.
         """
         super().__init__(name=f"follow-{log.name}", daemon=True)
         self._replica, self._log, self._group = replica, log, group
         self._renew = renew
         self._db = replica.open()
         self._stopped = threading.Event()
-        self._resumptions = 0  # a judgement that began before the last one is out of date
+        self._resumptions = 0  # number of calls of `resume`: a check that began before the last call is out of date
 
     def stop(self) -> None:
         """Ask the thread to stop; it may still wait up to `BLOCK_MS` milliseconds for an entry."""
@@ -80,17 +81,17 @@ class Follower(threading.Thread):
         """
         position = self._position()
         if self._group.refusal is None and self._log.has_news(position.n, BLOCK_MS):
-            with contextlib.suppress(Refusal):  # the reason is found below
+            with contextlib.suppress(Refusal):  # the check below finds the reason
                 self._absorb(position)
                 return
         resumptions = self._resumptions
         state = self._log.state(position.n)
         if position != self._position():
-            return  # it has moved meanwhile: the answer was about the past
+            return  # the replica has moved meanwhile, so the answer is out of date
         with self._group.using:
             identity = self._replica.identity(self._db)
         if identity is None:
-            raise NotAReplica(f"{self._replica.path}: no longer a replica: delete it")
+            raise NotAReplica(f"{self._replica.path}: this file is no longer a replica: delete it")
         refusal = judge(self._log, self._replica.path, position, identity.generation, state)
         if isinstance(refusal, Trimmed):
             self._renew()
@@ -110,18 +111,18 @@ class Follower(threading.Thread):
 
     def _absorb(self, position: Position) -> None:
         news = self._log.entries(self._group.writer.generation, position)
-        if news and news[-1].n > self._position().n:  # the site's own commits come back, too
+        if news and news[-1].n > self._position().n:  # otherwise the entries are the site's own commits
             try:
                 self._group.absorb(news)
             except ReplicaEdited as edited:
                 self._refuse(edited)
 
     def resume(self, known: str = "", now: str = "") -> None:
-        """Let writers go on, since the log contains the replica, perhaps again after a `reseed`.
+        """Let writers continue, because the log contains the replica's entries, perhaps again after a `reseed`.
 
         Args:
-            known: the generation that the replica has recorded.
-            now: the log's present generation.
+            known: the generation that the replica has recorded; empty if it need not be changed.
+            now: the log's present generation, which the replica then records.
         """
         if known != now:
             with self._group.alone():
@@ -130,7 +131,7 @@ class Follower(threading.Thread):
             self._resumptions += 1
             self._group.writer.generation = now or self._group.writer.generation
             if self._group.refusal:
-                LOG.warning("%s: it contains %s again: writing goes on", self._log, self._replica.path)
+                LOG.warning("%s: the log contains the entries of %s again: writing continues", self._log, self._replica.path)
                 self._group.refusal = None
 
     def _refuse(self, refusal: Refusal) -> None:

@@ -1,9 +1,9 @@
-"""The state that a forked process gives up: locks of files, and connections to SQLite, of its parent.
+"""The state of its parent that a forked process must close: file locks, and connections to SQLite.
 
-A lock (flock) belongs to an open file, which a child process shares with its parent. As long as the child has the file open, the lock is
-held, also after its parent has released it. SQLite notes in its process's memory which locks the process holds of each database. A child
-that opens the database of its parent's connections would believe in locks that only its parent holds. So a child closes the files of locks
-and the connections, and opens its own.
+A file lock (flock) belongs to an open file, which a child process shares with its parent. As long as the child has the file open, the lock
+is held, even after the parent has released it. SQLite records in the memory of its process which locks the process holds on each database.
+A child that used its parent's connections would rely on locks that only its parent holds. So a child closes the files of locks and the
+connections, and opens its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _connections: WeakSet[apsw.Connection] = WeakSet()
 
 
 def open_lock(path: str) -> int:
-    """Open the file of a lock, make it if it is missing, and return its descriptor, which `release` closes."""
+    """Open the file of a lock, create it if it is missing, and return its descriptor, which `release` closes."""
     with _guard:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _locks.add(descriptor)
@@ -36,14 +36,14 @@ def release(descriptor: int) -> None:
 
 
 def watched(connection: apsw.Connection) -> apsw.Connection:
-    """Have a child process close this connection; return the connection."""
+    """Register a connection, so that a forked child process closes it; return the connection."""
     with _guard:
         _connections.add(connection)
     return connection
 
 
 def stop() -> None:
-    """Let no thread open or release a lock until `go_on` is called."""
+    """Block all threads that want to open or release a lock, until `go_on` is called."""
     _guard.acquire()
 
 
@@ -53,9 +53,9 @@ def go_on() -> None:
 
 
 def forget(*, connections: bool) -> None:
-    """Close the locks, and if `connections` is true the connections, of the parent of this process.
+    """Close the locks of this process's parent and, if `connections` is true, the parent's connections.
 
-    A connection that was writing must stay open: to close it would undo its transaction in the memory that parent and child share.
+    A connection that was writing must stay open, because closing it would undo its transaction in the memory that parent and child share.
     """
     for descriptor in _locks:
         os.close(descriptor)

@@ -50,22 +50,22 @@ STALL_S = 0.1
 
 
 class Group:
-    """The writers of one process to one replica."""
+    """The transactions of one process that write to one replica."""
 
     def __init__(self, replica: Replica, log: Log, metrics: Metrics, isolation: str) -> None:
         self.writer = Writer(replica, log, metrics, isolation)
         self.metrics = metrics
         self.refusal: StoreError | None = None
-        """Why nothing may be written, if so."""
+        """The reason why nothing may be written; `None` if writing is allowed."""
         self._replica, self._log = replica, log
         self._isolation = isolation
         self._turn = Turn()
         self.using = threading.RLock()
-        """Held while the connection is used: for a statement, or a commit."""
+        """A lock that is held while the connection executes a statement or a commit."""
         self._members: list[Transaction] = []
         self._current: Transaction | None = None
         self._last_size = 1
-        self._patience = 0.0  # seconds left of the group's rest
+        self._patience = 0.0  # seconds that the group may still wait for more writers
 
     def define(self, name: str, narg: int, function: Callable[..., Any] | None, *, deterministic: bool) -> None:
         """Define an SQL function on the writers' connection, unless it is defined already."""
@@ -77,14 +77,14 @@ class Group:
         """Number of threads that wait to write."""
         return self._turn.waiting
 
-    # A transaction's way
+    # Methods that a transaction calls, in this order
 
     def enter(self, transaction: Transaction) -> None:
-        """Give a transaction the turn to write.
+        """Wait until a transaction may write: it then has the *turn*.
 
         Raises:
-            Deadlock: rows that it has read have changed (at the level `serializable`).
-            StoreError: the store accepts no writes, or the turn did not come in time.
+            Deadlock: rows that the transaction has read have changed (at the level `serializable`).
+            StoreError: the store accepts no writes, or the transaction did not get the turn in time.
         """
         if self._turn.is_mine:
             raise StoreError(f"{self._replica.path}: this thread already writes in another transaction, and would wait for itself")
@@ -103,14 +103,14 @@ class Group:
     @staticmethod
     def _demand(objection: StoreError | None) -> None:
         if objection:
-            raise type(objection)(*objection.args)  # each thread has an error of its own
+            raise type(objection)(*objection.args)  # each thread must raise an error of its own
 
     def _admit(self, transaction: Transaction) -> None:
         first, seen = transaction.first_read, len(self._members)
         transaction.start(self.writer.db, self.writer.base.n, seen)
         self._current = transaction
         if first is not None and (first != self.writer.base.n or seen) and self._isolation != "galera":
-            try:  # what it has read must be so in the state on which it writes
+            try:  # the rows that the transaction has read must be unchanged in the state to which it writes
                 self.writer.replay(transaction)
             except BaseException:
                 self._current = None
@@ -129,7 +129,7 @@ class Group:
             try:
                 return transaction.write(sql, parameters, kind)
             except apsw.Error as error:
-                if not self.writer.db.in_transaction:  # a full disk, for instance: SQLite has undone the whole group
+                if not self.writer.db.in_transaction:  # SQLite has rolled back the whole group, for instance because the disk is full
                     transaction.doomed = StoreError(f"{self._replica.path}: can't be written: {error}")
                     members, self._members = self._members, []
                     self._fail(members, transaction.doomed)
@@ -146,9 +146,9 @@ class Group:
         """Commit a transaction that wrote, together with others.
 
         Raises:
-            Deadlock: a transaction of another site conflicts with it.
+            Deadlock: a transaction of another site conflicts with this one.
             OutcomeUnknown: the log did not answer.
-            StoreError: the log refuses, or the replica can't be written.
+            StoreError: the log refuses the transaction, or the replica can't be written.
         """
         try:
             with self.using:
@@ -162,10 +162,10 @@ class Group:
         self._pass_on()
         transaction.wait(STALL_S + 4 * self.metrics.round_trip_ms / 1000, self._set_aside)
 
-    # The group's way. The caller has the turn, or uses the connection while the one that has it rests.
+    # Steps of the group. The caller has the turn, or uses the connection while the thread that has the turn executes nothing.
 
     def _pass_on(self) -> None:
-        """Give the turn to the next writer; commit the group if there is none, or it is large."""
+        """Give the turn to the next writer; if no writer waits or the group is full, commit the group first."""
         try:
             if self._members and (len(self._members) >= MOST_MEMBERS or not self._awaits_more()):
                 with self.using:
@@ -229,14 +229,16 @@ class Group:
         for member in members:
             member.end(error)
 
-    # What comes from elsewhere
+    # Methods for work that does not come from the group's transactions
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[Position]:
-        """Hold the connection while no transaction is open and no other process writes. Transactions that asked to commit are sent first.
+        """Hold the connection while no transaction is open and no other process writes.
+
+        Transactions that asked to commit are sent to the log first.
 
         Raises:
-            StoreError: the turn did not come in time.
+            StoreError: this thread did not get the turn in time.
         """
         if not self.pause(BUSY_TIMEOUT_S):
             raise StoreError(f"{self._replica.path}: database is locked: another thread has been writing for {BUSY_TIMEOUT_S:.0f} s")
@@ -255,7 +257,10 @@ class Group:
         return self._turn.is_mine
 
     def pause(self, timeout_s: float) -> bool:
-        """Send what the group has, and keep all threads from the connection until `unpause`; return false if the turn did not come."""
+        """Commit the group, and keep all threads from the connection until `unpause`.
+
+        Return false, and pause nothing, if this thread did not get the turn within `timeout_s` seconds.
+        """
         if not self._turn.acquire(timeout_s):
             return False
         self.using.acquire()

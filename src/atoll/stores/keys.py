@@ -1,4 +1,4 @@
-"""Keys of a transaction's changes: the digests by which the log certifies it."""
+"""Keys of a transaction's changes: the digests by which the log checks the transaction for conflicts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from atoll.stores.shape import Shape, fold
 
 
 class Footprint(NamedTuple):
-    """Keys that one transaction writes, and keys that it relies on."""
+    """The keys that a transaction writes, and those that it relies on."""
 
     writes: set[bytes]
     """Keys of the rows, unique values and tables that the transaction wrote."""
     relies: set[bytes]
-    """Keys that no other site may have written meanwhile."""
+    """Keys that no other site may have written since the transaction began."""
 
 
 Row = tuple[Any, ...]
@@ -38,7 +38,7 @@ def of_changes(db: apsw.Connection, segments: Iterable[Segment], shapes: Mapping
         db: the connection.
         segments: the transaction's changes.
         shapes: the tables' shapes.
-        foreign_keys: whether SQLite enforces foreign keys, so that parents and children exclude each other.
+        foreign_keys: whether SQLite enforces foreign keys. If so, inserting a row conflicts with deleting the row to which it refers.
     """
     keys = Footprint(set(), {SCHEMA})
     for kind, what in segments:
@@ -56,7 +56,7 @@ def _add(keys: Footprint, db: apsw.Connection, change: apsw.TableChange, shape: 
     identity = [(old or new or ())[column] for column in shape.key or (0,)]
     keys.writes.add(entry.key(table, ""))
     both = {row_key(table, shape, identity)}
-    if not shape.key:  # a table without primary key: SQLite puts the rowid before the columns
+    if not shape.key:  # in a changeset of a table without primary key, SQLite puts the rowid before the columns
         old, new = old and old[1:], new and new[1:]
     if old and new and (shape.unique or foreign_keys):
         old, new = _complete(db, table, shape, identity, old)
@@ -73,9 +73,9 @@ def _add(keys: Footprint, db: apsw.Connection, change: apsw.TableChange, shape: 
 
 
 def _complete(db: apsw.Connection, table: str, shape: Shape, identity: list[Any], old: Row) -> tuple[Row | None, Row | None]:
-    """Return the whole row before and after an update; the changeset contains only the columns that differ.
+    """Return the whole row before and after an update, because the changeset contains only the columns that differ.
 
-    If a later part of the transaction deleted the row, only the columns in the changeset are returned; the later change has the rest.
+    If a later change of the transaction deleted the row, only the columns in the changeset are returned: the later change has the others.
     """
     where = " AND ".join(f'"{shape.names[column]}" IS ?' for column in shape.key) or "rowid = ?"
     now: Row | None = row(db, f'SELECT * FROM "{table}" WHERE {where}', identity)

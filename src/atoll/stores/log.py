@@ -1,7 +1,7 @@
 """The log of one database in Redis: a stream of transactions; each one is certified (checked for conflicts) before it is appended.
 
 The keys `{NAME}:log`, `:meta`, `:slots`, `:snapshot` and `:turn` share a hash tag, so that a Redis Cluster keeps them together. Each
-change of the log is one Lua script, which Redis runs atomically; lua/append.lua holds the protocol.
+change of the log is one Lua script, which Redis executes atomically; lua/append.lua describes the protocol.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from atoll.stores.metrics import Metrics
 from atoll.stores.url import Settings
 
 FORMAT = "1"
-"""Version of the log's encoding and protocol. Sites with different ones can't share a log."""
+"""Version of the log's encoding and protocol. Sites with different versions can't share a log."""
 
 MOST_ENTRIES = 10_000
 """Greatest number of entries that one certification checks; a replica that is further behind catches up first."""
@@ -33,14 +33,14 @@ READ_ENTRIES = 500
 
 RETRY_S = 0.05
 TURN_TRIPS = 8
-"""Duration of a turn (the time for which the next append is reserved for one site), in round trips: enough to catch up, replay and send."""
+"""Round trips for which the log reserves the next append for one site (a *turn*): enough to catch up, replay and send."""
 
 _TRANSIENT = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
 _TRANSIENT_WORDS = ("NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN")
 
 
 def _passes(error: redis.RedisError) -> bool:
-    """Return whether an error is likely to be temporary: a broken connection, a server that still loads its file, or a failover."""
+    """Return whether an error is likely to be temporary: a broken connection, a server that is still loading its data, or a failover."""
     if isinstance(error, redis.AuthenticationError):
         return False
     return isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_WORDS)
@@ -60,29 +60,29 @@ class Candidate(NamedTuple):
     payload: bytes
     """Encoded changes of the transaction; empty if it has changed nothing."""
     since: int
-    """Position after which `relies` must be unwritten."""
+    """Position in the log after which no other transaction may have written the keys in `relies`."""
     seen: int
-    """Number of transactions of the same group whose effects this one has seen."""
+    """Number of earlier transactions of the same group whose effects this transaction could read."""
 
 
 class Certificate(NamedTuple):
     """The log's answer to a group of candidates."""
 
     status: str
-    """Status that the script returned; lua/append.lua lists them."""
+    """Status that the script returned; lua/append.lua lists the possible ones."""
     head: int
     """Position of the log's last entry before the call."""
     accepted: int
     """Number of candidates, from the first, that are now in the log."""
     news: list[Entry]
-    """Entries that the replica lacks, apart from the entries that this call appended."""
+    """Entries of other sites that the replica lacks; without the entries that this call appended."""
 
 
 class Attached(NamedTuple):
     """The description of a log that a site receives when it opens the log."""
 
     slot: int
-    """Number of the site, from 0. The ids of rows that the site inserts are congruent to this number modulo `stride`."""
+    """Number that identifies the site in the log, from 0. The ids of rows that the site inserts are congruent to it modulo `stride`."""
     generation: str
     """Random name that changes when the log is made anew."""
     stride: int
@@ -95,7 +95,7 @@ def _lua(name: str) -> str:
 
 
 class Log:
-    """The log of one database, as one process sees it."""
+    """One process's client of the log of one database."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
@@ -112,7 +112,7 @@ class Log:
         return f"log {self.name} at {self.settings.server}"
 
     def attach(self, *, create: bool) -> Attached:
-        """Check server and log, create an absent log if `create` is true, and reserve the site's number.
+        """Check the server and the log, create a missing log if `create` is true, and reserve the site's number (`Attached.slot`).
 
         Raises:
             Refusal: the server or the log is not usable; nothing was changed.
@@ -126,7 +126,7 @@ class Log:
             case b"OK":
                 return Attached(rest[0], rest[1].decode(), rest[2])
             case b"ABSENT":
-                raise LostTail(f"{self}: there is no such log, and {settings.replica} is a replica of it: Redis has lost it: reseed it")
+                raise LostTail(f"{self}: this log is missing, but {settings.replica} is a replica of it: Redis has lost the log: reseed it")
             case b"ALIEN":
                 raise WrongLog(f"{self}: the key {self._log} or {self._meta} is not a log: choose another name or Redis database")
             case b"CLOUD":
@@ -137,19 +137,19 @@ class Log:
                 raise WrongLog(f"{self}: all {rest[0].decode()} slots are taken: a log with more sites is created with a larger stride")
 
     def append(self, generation: str, base: tuple[int, bytes], group: Sequence[Candidate], *, strict: bool) -> Certificate:
-        """Send a group in one round trip, again until an answer arrives, and return the log's certificate.
+        """Send a group of transactions in one round trip, and return the log's certificate. If no answer arrives, send the group again.
 
-        The log recognises transactions by name, and appends none twice.
+        The log recognises transactions by their ids, and appends none twice.
 
         Args:
             generation: the replica's generation.
-            base: the replica's position and the name of its last transaction.
-            group: transactions in order.
-            strict: whether a transaction that has seen the effects of another one in its group must also have seen all entries that the
-                log has before the group.
+            base: the replica's position and the id of its last transaction.
+            group: the transactions in order.
+            strict: whether the log must refuse a transaction that has read the effects of another one in its group, unless it has also read
+                all entries that the log has before the group.
 
         Raises:
-            OutcomeUnknown: Redis did not answer within `timeout` seconds. The log may or may not contain the group.
+            OutcomeUnknown: Redis did not answer within `Settings.timeout` seconds. The log may or may not contain the group.
         """
         arguments: list[Any] = [generation, *base, self._who, self._turn_ms, int(strict), MOST_ENTRIES]
         for candidate in group:
@@ -175,11 +175,11 @@ class Log:
         return Certificate(status.decode(), head, accepted, [Entry(*entry) for entry in news])
 
     def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Any], wait: int = 0) -> Any:
-        """Run a script, and have `wait` Redis replicas confirm it in the same round trip."""
+        """Run a script, and in the same round trip wait until `wait` Redis replicas have confirmed its changes."""
         digest = self._digests.get(name) or self._load(name)
         try:
             return self._run_digest(digest, keys, arguments, wait)
-        except redis.exceptions.NoScriptError:  # the server was restarted, or another one has taken its place
+        except redis.exceptions.NoScriptError:  # the server was restarted, or another server has replaced it
             return self._run_digest(self._load(name), keys, arguments, wait)
 
     def _load(self, name: str) -> str:
@@ -214,7 +214,7 @@ class Log:
             raise StoreError(f"{self}: Redis refuses: {error}") from error
 
     def has_news(self, after: int, block_ms: int) -> bool:
-        """Wait for an entry after a position, at most `block_ms` milliseconds; return whether there is one.
+        """Wait at most `block_ms` milliseconds for an entry after a position; return whether the log has one.
 
         Raises:
             RedisUnreachable: Redis does not answer.
@@ -226,10 +226,10 @@ class Log:
 
         Args:
             generation: the replica's generation.
-            position: the replica's position and the name of its last transaction.
+            position: the replica's position and the id of its last transaction.
 
         Raises:
-            Refusal: the log does not contain the replica.
+            Refusal: the log does not contain the replica's entries.
             RedisUnreachable: Redis does not answer.
         """
         arguments = (generation, *position, READ_ENTRIES)
@@ -248,7 +248,7 @@ class Log:
         return State(generation.decode(), head, first, txid)
 
     def snapshot(self) -> bytes | None:
-        """Return the newest snapshot, the content of a SQLite file; `None` if there is none.
+        """Return the newest snapshot, the content of a SQLite file; `None` if the log has no snapshot.
 
         Raises:
             RedisUnreachable: Redis does not answer.
@@ -261,12 +261,12 @@ class Log:
 
         Args:
             generation: the replica's generation.
-            position: the snapshot's position and the name of its last transaction.
+            position: the snapshot's position and the id of its last transaction.
             first: the first entry to keep.
             snapshot: a SQLite file.
 
         Returns:
-            The number of deleted entries; -1 if the snapshot is not of this log, and nothing was changed.
+            The number of deleted entries; -1 if the snapshot does not belong to this log, so that nothing was changed.
         """
         keys = (self._log, self._meta, self._snapshot)
         return int(self._ask(lambda: self._run("compact", keys, (generation, *position, first, snapshot))))
@@ -282,7 +282,7 @@ class Log:
         Args:
             generation: the new log's generation.
             stride: the new log's stride.
-            head: the position of the log's last entry; 0 for none.
+            head: the position that the log's last entry must have now; 0 if the log must have no entry.
             snapshot: a SQLite file.
             entries: the newest entries; the last one is the snapshot's position.
         """

@@ -1,4 +1,4 @@
-"""Operations of an operator on a log: create it from a database, compact it, verify a replica, and restore commits that Redis has lost."""
+"""Operations for the operator of a log: create it from a database, compact it, verify a replica, restore commits that Redis has lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reseeding(NamedTuple):
     restored: int
     """Number of entries that were restored to the log."""
     discarded: int
-    """Number of entries that the log had, that this replica lacked, and that were discarded."""
+    """Number of the log's entries that were discarded, because this replica lacked them."""
     anew: bool
     """True if the log was made anew. Then replicas with entries that the new log lacks must be deleted."""
 
@@ -46,7 +46,7 @@ def seed(settings: Settings, database: Path) -> int:
         Refusal: the server or the log is not usable.
     """
     if settings.replica.exists():
-        raise NotAReplica(f"{settings.replica}: exists already: a log begins with a new replica")
+        raise NotAReplica(f"{settings.replica} exists already: expected a new file, because a new log begins with a new replica")
     log = Log(settings, Metrics())
     attached = log.attach(create=True)
     if log.state(0).head:
@@ -67,7 +67,7 @@ def seed(settings: Settings, database: Path) -> int:
             raise
         if not done:
             _delete(settings.replica)
-            raise WrongLog(f"{log}: another site has begun it at this moment: nothing was changed")
+            raise WrongLog(f"{log}: another site has created it at the same moment: nothing was changed")
     return tables
 
 
@@ -98,7 +98,7 @@ def compact(store: Store, keep: int = KEEP_ENTRIES) -> int:
         keep: the number of newest entries to keep.
 
     Raises:
-        LostTail: the log does not contain this replica; nothing was changed.
+        LostTail: the log does not contain this replica's entries; nothing was changed.
         RedisUnreachable: Redis does not answer.
     """
     store.catch_up()
@@ -112,19 +112,19 @@ def compact(store: Store, keep: int = KEEP_ENTRIES) -> int:
     finally:
         db.close()
     if cut < 0:
-        raise LostTail(f"{store.log}: it does not contain {store.replica.path}: nothing was changed: reseed it, or delete the replica")
+        raise LostTail(f"{store.log}: it lacks entries of {store.replica.path}: nothing was changed: reseed the log, or delete the replica")
     return cut
 
 
 def reseed(store: Store, *, discard: bool = False) -> Reseeding:
-    """Restore to a log the lost commits that this replica holds. Run this at the site with the most advanced replica.
+    """Restore commits that the log has lost and this replica holds. Run this at the site whose replica has the most entries.
 
-    If the log is a prefix of this replica, the lost entries are appended, and all sites continue. If the log is gone, or has other entries
-    in place of the lost ones, it is made anew from this replica. A site whose replica is no prefix of the new log refuses writes until its
-    file is deleted.
+    If the log's entries are the first entries of this replica, the lost entries are appended, and all sites continue. If the log is
+    missing, or has other entries in place of the lost ones, it is made anew from this replica. A site whose replica has entries that the
+    new log lacks refuses writes until that replica's file is deleted.
 
     Args:
-        store: the store of the site with the most advanced replica.
+        store: the store of the site whose replica has the most entries.
         discard: whether entries of the log that this replica lacks may be discarded.
 
     Raises:
@@ -156,7 +156,7 @@ def _heal(store: Store, position: Position, history: list[Entry], head: int) -> 
 
 
 def _replace(store: Store, position: Position, history: list[Entry], head: int, *, discard: bool) -> Reseeding:
-    common = 0  # the last entry that log and replica share
+    common = 0  # the position of the last entry that log and replica share
     for kept in reversed(history):
         if kept.n <= head and store.log.state(kept.n).txid == kept.txid:
             common = kept.n
@@ -166,7 +166,7 @@ def _replace(store: Store, position: Position, history: list[Entry], head: int, 
         message = f"{store.log}: {where}: nothing was changed: discard them with --discard"
         raise LostTail(message)
     if not history:
-        raise NotAReplica(f"{store.replica.path}: it holds no entry that a log could begin with")
+        raise NotAReplica(f"{store.replica.path} has kept no entry: expected at least one, with which the new log can begin")
     generation = uuid.uuid4().hex
     db = store.replica.open()
     try:
@@ -181,10 +181,10 @@ def _replace(store: Store, position: Position, history: list[Entry], head: int, 
 
 
 def verify(store: Store) -> list[str]:
-    """Rebuild the replica from the log's snapshot and entries, and return the names of tables that differ.
+    """Make a second replica from the log's snapshot and entries, and return the names of the tables in which this replica differs from it.
 
     Raises:
-        ReplicaEdited: the log's own entries do not fit together.
+        ReplicaEdited: an entry of the log does not fit the entries before it.
         RedisUnreachable: Redis does not answer.
     """
     directory = Path(tempfile.mkdtemp(prefix="atoll-verify-", dir=store.replica.path.parent))

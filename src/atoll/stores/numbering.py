@@ -1,8 +1,8 @@
-"""Ids of rows: each site numbers the rows that it inserts in a series of its own, so that inserts at two sites never take one id.
+"""Ids of rows: each site numbers the rows that it inserts in a series of its own, so that two sites never give the same id.
 
 SQLite gives a new row the id `max + 1`, which two sites would both choose. So the store rewrites an INSERT that leaves the id to SQLite,
-and adds an id: the least number that is greater than all ids and congruent to the site's number modulo the log's stride. Only the form that
-SQLAlchemy writes is recognised. Any other INSERT works as well, but costs a replay if two sites insert at once.
+and adds an id: the least number that is greater than all ids and congruent to the site's number modulo the log's stride. Only INSERT
+statements as SQLAlchemy writes them are rewritten. Other INSERT statements work too, but if two sites insert at once, one must be replayed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Series(NamedTuple):
     """The ids that a site gives to rows: the numbers congruent to `slot` modulo `stride`."""
 
     slot: int
-    """Number of the site, from 0."""
+    """Number that identifies the site in the log, from 0."""
     stride: int
     """Greatest number of sites of the log."""
 

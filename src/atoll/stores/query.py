@@ -1,4 +1,4 @@
-"""Queries of the store itself."""
+"""Functions for queries that the store itself executes."""
 
 from __future__ import annotations
 

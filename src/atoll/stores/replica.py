@@ -1,8 +1,8 @@
-"""The replica: a SQLite file that holds the state after a prefix of the log.
+"""The replica: a SQLite file that holds the state of the database after the first n entries of the log.
 
-The file has two tables of the store's own, which are not in the log: `atoll_store` holds the replica's position, so that it commits with
-the rows; `atoll_store_log` holds the newest entries, so that they can be restored to a log that has lost them. The file is a cache: a site
-that deletes it downloads the log's snapshot and the entries after it.
+The file has two tables of the store's own, which are not in the log. `atoll_store` holds the replica's position n, so that it is committed
+together with the rows. `atoll_store_log` holds the newest entries, so that they can be restored to a log that has lost them. The file is a
+cache: if it is deleted, the site downloads the log's snapshot and the entries after it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Position(NamedTuple):
     """A replica's place in the log."""
 
     n: int
-    """Number of entries applied."""
+    """Number of applied entries."""
     last: bytes
-    """Name of the transaction in the last applied entry; empty at position 0."""
+    """Id of the transaction in the last applied entry; empty at position 0."""
 
 
 class Identity(NamedTuple):
@@ -61,13 +61,17 @@ class Replica:
         db = forks.watched(apsw.Connection(str(self.path)))
         db.set_busy_timeout(BUSY_TIMEOUT_MS)
         guard.admit(db)
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-256"):  # a cache need not be flushed: the log is
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-256"):  # a cache need not be flushed, because the log is
             db.execute(f"PRAGMA {pragma}").fetchall()
         return db
 
     @contextlib.contextmanager
     def exclusive(self, purpose: str = "write") -> Iterator[None]:
-        """Hold a lock among the site's processes; `purpose` is `write` or `open`. If the process dies, the kernel releases the lock."""
+        """Hold a lock that excludes the site's other processes. If this process dies, the kernel releases the lock.
+
+        Args:
+            purpose: the lock's name, `write` or `open`.
+        """
         descriptor = self.lock(purpose)
         try:
             yield
@@ -75,7 +79,7 @@ class Replica:
             forks.release(descriptor)
 
     def lock(self, purpose: str, *, wait: bool = True) -> int:
-        """Take a lock among the site's processes; `forks.release` of the returned descriptor releases the lock.
+        """Take a lock that excludes the site's other processes, and return its descriptor, which `forks.release` closes.
 
         Raises:
             BlockingIOError: another process holds the lock, and `wait` is false.
@@ -89,7 +93,7 @@ class Replica:
         return descriptor
 
     def initialise(self, db: apsw.Connection, identity: Identity, position: Position) -> None:
-        """Make an ordinary database file the replica of a log at a position."""
+        """Turn an ordinary database file into the replica of a log at a position."""
         with db:
             db.execute(_SCHEMA)
             db.execute("INSERT OR REPLACE INTO atoll_store VALUES (1, ?, ?, ?, ?, ?, 0)", (*identity, *position))
@@ -99,19 +103,19 @@ class Replica:
         """Return the log of which the file is a replica; `None` if the file is empty.
 
         Raises:
-            NotAReplica: the file is a database, but no replica.
+            NotAReplica: the file is a database, but not a replica.
         """
         if row(db, "SELECT 1 FROM sqlite_schema WHERE name = 'atoll_store'"):
             return Identity(*row(db, "SELECT cloud, log, generation FROM atoll_store"))
         if row(db, "SELECT 1 FROM sqlite_schema"):
-            raise NotAReplica(f"{self.path}: a database, but not the replica of a log: move it away, or begin a log with it (seed)")
+            raise NotAReplica(f"{self.path} is a database, but not the replica of a log: move it away, or create a log from it (seed)")
         return None
 
     def peek(self) -> Identity | None:
         """Return the log of which the file is a replica, without changing the file; `None` if the file is missing or empty.
 
         Raises:
-            NotAReplica: the file is no replica.
+            NotAReplica: the file is not a replica.
         """
         if not self.path.exists() or not self.path.stat().st_size:
             return None
@@ -122,15 +126,15 @@ class Replica:
             finally:
                 db.close()
         except apsw.NotADBError:
-            raise NotAReplica(f"{self.path}: not a SQLite database: move it away") from None
+            raise NotAReplica(f"{self.path} is not a SQLite database: move it away") from None
 
     def adopt(self, db: apsw.Connection, generation: str) -> None:
-        """Record the generation of a log that was made anew and still contains this replica."""
+        """Record the generation of a log that was made anew and still contains this replica's entries."""
         with db:
             db.execute("UPDATE atoll_store SET generation = ?", (generation,))
 
     def position(self, db: apsw.Connection) -> Position:
-        """Return the replica's position in the transaction of the connection."""
+        """Return the replica's position, as the connection's transaction sees it."""
         return Position(*row(db, "SELECT position, last FROM atoll_store"))
 
     def begin(self, db: apsw.Connection) -> Position:
@@ -162,10 +166,10 @@ class Replica:
         db.execute("DELETE FROM atoll_store_log WHERE n <= ?", (n - self._history,))
 
     def apply(self, db: apsw.Connection, entries: Sequence[Entry]) -> int:
-        """Apply entries within the open transaction, skip those that the replica has, and return how many were applied.
+        """Apply entries within the open transaction, skip those that the replica has already, and return the number of applied entries.
 
         Raises:
-            Trimmed: entries between the replica and the first one are missing.
+            Trimmed: entries between the replica's position and the first given entry are missing.
             ReplicaEdited: an entry does not fit the rows of this replica.
         """
         at = self.position(db).n
@@ -173,7 +177,7 @@ class Replica:
         if entries and entries[0].n != at + 1:
             raise Trimmed(f"{self.path}: entries {at + 1} to {entries[0].n - 1} are no longer in the log: delete the replica")
         triggers = db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)
-        db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)  # the effects of triggers are among the changes
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)  # entries contain the effects of triggers already
         try:
             for entry in entries:
                 self._apply_one(db, entry)
@@ -200,7 +204,7 @@ class Replica:
             self.reseal(db)
 
     def reseal(self, db: apsw.Connection) -> None:
-        """Guard new tables and store the schema's cookie, after the store itself has changed the schema."""
+        """After the store itself has changed the schema, guard new tables and store the schema's cookie; see `guard`."""
         guard.seal(db)
         self.forget_shapes()
 
@@ -219,7 +223,7 @@ class Replica:
         return [Entry(*kept) for kept in rows(db, "SELECT n, txid, keys, payload FROM atoll_store_log ORDER BY n")]
 
     def load(self, snapshot: bytes, identity: Identity) -> None:
-        """Replace the content by a snapshot, in one transaction: open connections see either the old or the new state."""
+        """Replace the content with a snapshot in one transaction, so that open connections see either the old or the new state."""
         part = Path(f"{self.path}.part")
         part.write_bytes(snapshot)
         try:

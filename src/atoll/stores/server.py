@@ -13,7 +13,7 @@ from atoll.stores.errors import NotDurable, WrongServer
 from atoll.stores.url import Settings
 
 OLDEST_REDIS = (6, 2)
-"""The oldest version of Redis with XTRIM MINID. Valkey forked from Redis 7.2, so each of its versions has the command."""
+"""The oldest version of Redis that has XTRIM MINID. Every version of Valkey, a fork of Redis 7.2, has the command."""
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 5.0
@@ -21,7 +21,7 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 def connect(settings: Settings) -> redis.Redis:
-    """Return a client, which connects at its first command. It retries no command: `Log` does, because it knows which may be repeated."""
+    """Return a client, which connects at its first command. It never repeats a command: only `Log` knows which commands may be repeated."""
     options: dict[str, Any] = {
         "db": settings.database, "username": settings.username, "password": settings.password,
         "socket_timeout": ANSWER_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -76,7 +76,7 @@ def check_information(information: dict[str, Any], fsync: str | None, settings: 
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers < OLDEST_REDIS:
             oldest = ".".join(map(str, OLDEST_REDIS))
-            raise WrongServer(f"{server}: Redis {version} can't carry a log: install Redis {oldest} or later, or Valkey")
+            raise WrongServer(f"{server}: Redis {version} is too old for a log: install Redis {oldest} or later, or Valkey")
     policy = information.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise WrongServer(f"{server}: maxmemory-policy is {policy}, which may evict the log: set it to noeviction")

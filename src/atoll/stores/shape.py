@@ -40,16 +40,16 @@ class Shape(NamedTuple):
     collations: tuple[str, ...]
     """Collating sequence of each column of the primary key."""
     rowid_alias: str | None
-    """Name of the column that SQLite numbers itself (INTEGER PRIMARY KEY)."""
+    """Name of the column whose ids SQLite assigns (INTEGER PRIMARY KEY); `None` if the table has none."""
     unique: tuple[Unique, ...]
     refers: tuple[Reference, ...]
     """Columns that refer to other tables."""
     referred: tuple[int, ...]
-    """Columns that other tables refer to."""
+    """Columns to which other tables refer."""
 
 
 def fold(value: Value, collation: str) -> Value:
-    """Return a canonical form of a value: values that a collating sequence treats as equal have the same."""
+    """Return a canonical form of a value, which is the same for all values that a collating sequence treats as equal."""
     if isinstance(value, str):
         if collation == "NOCASE":
             return "".join(c.lower() if c.isascii() else c for c in value)

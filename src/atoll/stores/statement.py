@@ -16,18 +16,18 @@ _WORD = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(\w*)", re.DOTALL)
 
 
 class StatementKind(enum.Enum):
-    """How a statement takes part in a transaction."""
+    """The kind of a statement, which determines how it takes part in a transaction."""
 
     READ = enum.auto()
     LOCK = enum.auto()
-    """SELECT … FOR UPDATE: a read that needs the turn to write."""
+    """SELECT … FOR UPDATE: a read that, like a write, needs the turn (`group`)."""
     WRITE = enum.auto()
     SCHEMA = enum.auto()
     """DDL, logged as text."""
     SAVEPOINT = enum.auto()
     """SAVEPOINT, RELEASE and ROLLBACK TO."""
     SETTING = enum.auto()
-    """PRAGMA and similar statements, which act on the connection, outside transactions."""
+    """PRAGMA and similar statements, which change the connection and do not belong to a transaction."""
     BEGIN = enum.auto()
     """BEGIN. The connection ignores the statement, and begins a transaction by itself at the first read or write."""
     COMMIT = enum.auto()
@@ -48,7 +48,7 @@ _WITH_WRITE = re.compile(r"\)\s*(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.IGNORECA
 
 
 class Statement(NamedTuple):
-    """Classification of one statement."""
+    """The kind of a statement, and the tables that it reads."""
 
     kind: StatementKind
     tables: frozenset[str]
@@ -70,7 +70,7 @@ def kind_of(sql: str) -> StatementKind:
 
 
 def tables_of(db: apsw.Connection, sql: str) -> frozenset[str]:
-    """Return the tables that a statement reads; none for an invalid statement, which fails when it runs."""
+    """Return the tables that a statement reads; an empty set for an invalid statement, which will fail when it is executed."""
     try:
         actions = apsw.ext.query_info(db, sql, actions=True).actions or ()
     except apsw.Error:

@@ -1,4 +1,4 @@
-"""A store: everything that the connections of one process to one database share."""
+"""A store: the replica, log, writers and follower that all connections of one process to one database share."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class Store:
     Opening a store brings its replica up to date. If Redis can't be reached, an existing replica can be read, and nothing can be written.
 
     Raises:
-        Refusal: server, log or replica are not usable; nothing was changed.
-        RedisUnreachable: Redis does not answer, and there is no replica yet.
+        Refusal: the server, the log or the replica is not usable; nothing was changed.
+        RedisUnreachable: Redis does not answer, and the site has no replica yet.
     """
 
     def __init__(self, settings: Settings, *, follow: bool = True) -> None:
         self.settings = settings
         self.inherited = False
-        """True if the process was forked after its parent had opened this store: the store is its parent's."""
+        """True if this process was forked after its parent had opened this store, so that the store belongs to the parent."""
         self.metrics = Metrics()
         self.log = Log(settings, self.metrics)
         self.replica = Replica(settings.replica, settings.history)
         self.series = Series(0, settings.stride)
         self._attached = False
-        self._cut: RedisUnreachable | None = None  # why it was opened without Redis
+        self._cut: RedisUnreachable | None = None  # the error because of which the store was opened without Redis
         self._statements: dict[str, Statement] = {}
         self._idle: list[apsw.Connection] = []
         if not settings.replica.parent.is_dir():
-            raise NotAReplica(f"{settings.replica}: its directory does not exist: create it")
+            raise NotAReplica(f"{settings.replica}: the file's directory does not exist: create it")
         refusal: StoreError | None = None
         with self.replica.exclusive("open"):
             try:
@@ -64,7 +64,7 @@ class Store:
         if attached:
             self._settle(attached)
         else:
-            self._refuse(refusal or RedisUnreachable(f"{self._cut}: this site can read and not write"))
+            self._refuse(refusal or RedisUnreachable(f"{self._cut}: this site can read but not write"))
         self.follower = Follower(self.replica, self.log, self.group, lambda: self._renew(self.group.writer.generation))
         if follow:
             self.follower.start()
@@ -87,7 +87,9 @@ class Store:
         wanted = (self.settings.cloud, self.settings.log)
         if identity and (identity.cloud, identity.log) != wanted:
             found = f"of log {identity.log!r} of cloud {identity.cloud!r}"
-            raise WrongLog(f"{self.replica.path}: a replica {found}, not of {wanted[1]!r} of {wanted[0]!r}: choose another file")
+            raise WrongLog(
+                f"{self.replica.path} is a replica {found}, not of log {wanted[1]!r} of cloud {wanted[0]!r}: choose another file"
+            )
         return identity
 
     def _prepare(self, attached: Attached) -> None:
@@ -107,8 +109,8 @@ class Store:
         self.log.close()
 
     def _renew(self, generation: str) -> None:
-        """Replace a replica that is older than the log's first entry by the log's snapshot."""
-        LOGGER.warning("%s: too old: it takes the log's snapshot", self.replica.path)
+        """Replace a replica that is older than the log's first entry with the log's snapshot."""
+        LOGGER.warning("%s: the replica is too old, and is replaced with the log's snapshot", self.replica.path)
         with self.group.alone():
             self._restore(generation)
 
@@ -153,15 +155,15 @@ class Store:
         more = True
         while more:
             entries = self.log.entries(self.group.writer.generation, position)
-            more = len(entries) >= READ_ENTRIES  # a short answer was the log's end
+            more = len(entries) >= READ_ENTRIES  # fewer entries mean that the log ends there
             position = self.group.absorb(entries) if entries else position
         self.metrics.position = position.n
 
     def ready(self) -> None:
-        """Attach a store that was opened without Redis, as soon as Redis answers; called before a transaction writes.
+        """If the store was opened without Redis, connect it to the log as soon as Redis answers; called before a transaction writes.
 
         Raises:
-            Refusal: server, log or replica are not usable.
+            Refusal: the server, the log or the replica is not usable.
         """
         if self._attached or not isinstance(self.group.refusal, RedisUnreachable | None):
             return
@@ -182,14 +184,14 @@ class Store:
         return found
 
     def reader(self) -> apsw.Connection:
-        """Return a connection for reading: an unused one if there is one, because a new connection has to parse the schema."""
+        """Return a connection for reading. An unused one is preferred, because a new connection has to parse the schema."""
         try:
             return self._idle.pop()
         except IndexError:
             return self.replica.open()
 
     def give_back(self, db: apsw.Connection) -> None:
-        """Keep a reader's connection for the next reader."""
+        """Keep a connection that `reader` returned for the next reader."""
         if not self.inherited:
             self._idle.append(db)
 
@@ -204,10 +206,10 @@ class Store:
 
 
 FORK_TIMEOUT_S = 60.0
-"""Greatest number of seconds that a fork waits for the ends of other threads' transactions."""
+"""Greatest number of seconds that a fork waits until the transactions of other threads have ended."""
 
 FORK_ATTEMPT_S = 0.05
-"""Seconds that a fork waits for one store before it lets all stores go on and begins again; threads may wait for each other."""
+"""Seconds that a fork waits for one store before it lets all stores continue and tries again, because threads may wait for each other."""
 
 _stores: dict[Path, Store] = {}
 _guard = threading.Lock()
@@ -220,13 +222,15 @@ def open_store(settings: Settings) -> Store:
     """Return the process's store of a replica; the first call opens it.
 
     Raises:
-        Refusal: server, log or replica are not usable, or the process has opened the replica with other settings.
-        RedisUnreachable: Redis does not answer, and there is no replica yet.
+        Refusal: the server, the log or the replica is not usable, or the process has opened the replica with other settings.
+        RedisUnreachable: Redis does not answer, and the site has no replica yet.
         StoreError: the process was forked while its parent was writing to the replica.
     """
     with _guard:
         if settings.replica in _busy:
-            raise StoreError(f"{settings.replica}: this process was forked within a transaction that writes: fork after its end")
+            raise StoreError(
+                f"{settings.replica}: this process was forked during a transaction that writes: fork after the transaction's end"
+            )
         store = _stores.get(settings.replica)
         if store is None:
             store = _stores[settings.replica] = Store(settings)
@@ -253,7 +257,7 @@ def _before_fork() -> None:
 
 
 def _pause(*, last: bool) -> bool:
-    """Pause the stores; return whether all that can be are paused, or this is the last attempt."""
+    """Pause the stores; return whether all stores are paused, or this is the last attempt, after which the fork proceeds anyway."""
     for store in _running():
         if store.group.pause(FORK_ATTEMPT_S):
             _paused.append(store)
@@ -285,7 +289,7 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
-    """Give up the parent's stores."""
+    """In a forked child process, forget the parent's stores and close their locks and connections."""
     _busy.update(path for path, store in _stores.items() if store not in _paused)
     for store in _stores.values():
         store.inherited = True

@@ -76,16 +76,16 @@ class Transaction:
     def __init__(self, replica: Replica) -> None:
         self.noted: list[Noted] = []
         self.tables: set[str] = set()
-        """Tables that it has read; filled at the level `serializable` only."""
+        """Tables that the transaction has read; filled at the level `serializable` only."""
         self.first_read: int | None = None
-        """The replica's position at its first read, if it read before it wrote."""
+        """The replica's position at the transaction's first read; `None` if it wrote before it read."""
         self.doomed: StoreError | None = None
-        """Why it can't go on, once its replay has failed behind the service's back, or SQLite has undone it."""
+        """The error that ends the transaction at its next statement, because a replay has failed or SQLite has undone the transaction."""
         self._replica = replica
         self._db: apsw.Connection | None = None
         self._session: apsw.Session | None = None
         self._segments: list[Segment] = []
-        self._savepoints: list[tuple[str, int]] = []  # names, and numbers of segments before them
+        self._savepoints: list[tuple[str, int]] = []  # for each savepoint, its name and the number of segments before it
         self._touched: set[tuple[str, int]] = set()
         self._since = self._seen = 0
         self._ended = threading.Event()
@@ -97,8 +97,8 @@ class Transaction:
 
         Args:
             db: the connection.
-            since: the position after which no other transaction may have written a key that this one writes.
-            seen: number of transactions of the group whose effects are visible.
+            since: the position in the log after which no other transaction may have written a key that this one writes.
+            seen: number of transactions of the group whose effects this transaction can read.
         """
         self._db, self._since, self._seen = db, since, seen
         self._segments, self._savepoints, self._touched = [], [], set()
@@ -110,14 +110,14 @@ class Transaction:
         self._session = apsw.Session(db, "main")
         self._session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, True)
         self._session.attach()
-        # An update that sets what is there already is no change in a changeset, but no less a write.
+        # A changeset omits an update that sets the present values, but the update counts as a write.
         touch = self._touched.add
         db.set_update_hook(lambda kind, _db, table, rowid: touch((table, rowid)) if kind == apsw.SQLITE_UPDATE else None)
 
     @property
     def _writer(self) -> apsw.Connection:
         if self._db is None:
-            raise RuntimeError("the transaction does not write")
+            raise RuntimeError("the transaction has not begun to write")
         return self._db
 
     def _stop_recording(self) -> None:
@@ -133,7 +133,7 @@ class Transaction:
             return self._savepoint(sql, parameters)
         if kind is not StatementKind.SCHEMA:
             return run(self._writer, sql, parameters, kind)
-        self._stop_recording()  # a changeset fits the tables as they were when it was made
+        self._stop_recording()  # DDL must begin a new changeset, because a changeset fits only the tables that existed when it was made
         try:
             result = run(self._writer, sql, parameters, kind)
             self._segments.append(("d", sql))
@@ -229,7 +229,7 @@ class Transaction:
             self._session.close()
             self._session = None
         if db.in_transaction:
-            # SQLite may have rolled the whole transaction back by itself, after a full disk for instance.
+            # SQLite may have rolled back the whole transaction by itself, for instance because the disk is full.
             with contextlib.suppress(apsw.SQLError):
                 db.execute(f"ROLLBACK TO {_SAVEPOINT}")
                 db.execute(f"RELEASE {_SAVEPOINT}")
@@ -254,7 +254,9 @@ class Transaction:
         while not self._ended.wait(seconds):
             overdue()
         if self._error:
-            raise type(self._error)(*self._error.args) from self._error  # several threads raise a group's error: each needs its own
+            raise type(self._error)(
+                *self._error.args
+            ) from self._error  # several threads may raise the same error, so each needs an object of its own
 
 
 class _Shapes(dict[str, Shape]):

@@ -8,7 +8,7 @@ from collections import deque
 
 
 class Turn:
-    """The right to use one connection. Threads get it in the order in which they asked."""
+    """A lock for one connection, which threads get in the order in which they asked for it. The thread that holds it *has the turn*."""
 
     def __init__(self) -> None:
         self._guard = threading.Condition()

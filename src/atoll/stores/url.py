@@ -15,7 +15,7 @@ ISOLATION = ("galera", "snapshot", "serializable")
 DURABILITY = ("full", "relaxed")
 READS = ("local", "fresh")
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "sqlite+redis", "sqlite+rediss")
-"""Schemes of the URL. oslo.db treats those that begin with `sqlite` as SQLite, foreign keys included."""
+"""Schemes of the URL. oslo.db treats a URL whose scheme begins with `sqlite` as SQLite, and then has it enforce foreign keys."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Settings:
     replica: Path
     """Path of the site's SQLite file, shared by all processes of the site."""
     log: str
-    """Name of the log in Redis: the database's name."""
+    """Name of the log in Redis, which is the name of the database."""
     cloud: str
     """Name of the cloud that owns the log. A log of another cloud is refused."""
     site: str
@@ -35,7 +35,7 @@ class Settings:
     durability: str = "full"
     """Required durability of the server: `full` requires `appendfsync always`, `relaxed` any append-only file."""
     reads: str = "local"
-    """Reads: `local` reads the replica as it is; `fresh` first applies the log's new entries, which costs a round trip."""
+    """The mode of reads: `local` reads the replica as it is; `fresh` first applies the log's new entries, which takes a round trip."""
     wait: int = 0
     """Number of Redis replicas that must confirm a commit (`WAIT`)."""
     timeout: float = 30.0
@@ -53,7 +53,7 @@ class Settings:
     """Path of a Unix socket, instead of host and port."""
     tls: bool = False
     ca: str | None = None
-    """Path of the authorities' certificates, one of which must have signed the server's certificate (PEM)."""
+    """Path of a PEM file with the certificates of authorities, one of which must have signed the server's certificate."""
     cert: str | None = None
     """Path of the client's certificate (PEM)."""
     key: str | None = None
@@ -123,7 +123,7 @@ def parse(url: URL) -> Settings:
         BadURL: a part is missing, unknown or wrong; the message names it.
     """
     if url.drivername not in SCHEMES:
-        raise BadURL(f"database URL: scheme {url.drivername!r}: expected {', '.join(SCHEMES)}")
+        raise BadURL(f"database URL: unknown scheme {url.drivername!r}: expected {', '.join(SCHEMES)}")
     found: dict[str, Any] = {}
     for name, value in url.query.items():
         if name == "sentinel":
@@ -137,7 +137,7 @@ def parse(url: URL) -> Settings:
     if missing := [name for name in _REQUIRED if name not in found]:
         raise BadURL(f"database URL: add the parameter{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
     if ("sentinel" in url.drivername and "service" not in found) or (url.drivername in {"redis", "rediss"} and "service" in found):
-        raise BadURL("database URL: redis+sentinel:// and the parameter service belong together")
+        raise BadURL("database URL: redis+sentinel:// and the parameter service belong together: expected both or neither")
     return Settings(**found, **_server(url, default_port=26379 if "service" in found else 6379))
 
 

@@ -17,7 +17,7 @@ _READS = frozenset(("GET", "HEAD", "SELECT"))
 
 
 def callee(node: Node) -> str:
-    """Return the place to which a call went: the place of the receiver's span, else the place that the caller recorded, else `SITE/?`."""
+    """Return the place to which a call went: that of the receiver's span; without one, the place that the caller recorded, or `SITE/?`."""
     for child in node.children:
         if child.span.kind in {"server", "consumer"}:
             return child.place
@@ -30,7 +30,7 @@ def callee(node: Node) -> str:
 
 
 def protocol(span: Span) -> str:
-    """Return how a call was made: `http`, `rpc`, `sql`, `ovsdb`, `libvirt` or `other`."""
+    """Return the protocol of a call: `http`, `rpc`, `sql`, `ovsdb`, `libvirt` or `other`."""
     attributes = span.attributes
     if "http.request.method" in attributes:
         return "http"
@@ -53,7 +53,7 @@ def identity(span: Span) -> str:
 
 
 def may_merge(span: Span) -> bool:
-    """Return whether one call could replace several calls like this one: it reads, or it saves objects one by one."""
+    """Return whether one call could replace several calls like this one, because it reads data or saves one object."""
     attributes = span.attributes
     verb = attributes.get("http.request.method") or attributes.get("db.operation.name")
     return verb in _READS or (verb is None and span.name.endswith((".save", ".refresh", "get_by_instance_uuid")))
@@ -65,15 +65,15 @@ class Operation:
 
     Attributes:
         caller, callee: the places of the two ends.
-        protocol: the result of `protocol`.
+        protocol: the protocol of the calls, as `protocol` returns it.
         name: the name of the operation.
         count: the number of calls.
         ms: the duration of all calls together, in milliseconds.
         request_bytes, response_bytes: the bytes of all requests and of all answers; unknown sizes count as 0.
         errors: the number of calls that failed.
-        duplicates: the number of calls that fulfil `may_merge` and repeat an earlier call exactly.
+        duplicates: the number of calls for which `may_merge` is true and that repeat an earlier call exactly.
         duplicate_ms: the duration of the duplicates, in milliseconds.
-        mergeable: the number of other calls that fulfil `may_merge`, beyond the first: one call with several ids could replace them all.
+        mergeable: the number of other calls for which `may_merge` is true, without the first: one call with several ids could replace all.
         mergeable_ms: the duration of the mergeable calls, in milliseconds.
         spans: ids of the calls, in the order in which they began.
     """
@@ -94,7 +94,7 @@ class Operation:
     spans: list[str] = field(default_factory=list)
 
     def add(self, other: Operation) -> None:
-        """Count the calls of another trace as well."""
+        """Add the counts of the same operation in another trace."""
         for name in ("count", "ms", "request_bytes", "response_bytes", "errors", "duplicates", "duplicate_ms", "mergeable", "mergeable_ms"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.spans += other.spans

@@ -77,7 +77,7 @@ class Background(SpanProcessor):
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                # Were this thread's own work recorded, each batch would cause another.
+                # This thread's own work must not be recorded, because each batch would cause another one.
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 

@@ -45,7 +45,7 @@ def text(value: str, most: int, digest: Digest) -> str:
 
 
 def bound(attributes: MutableMapping[str, Any], digest: Digest) -> None:
-    """Shorten attributes' values that are too long, in place, and turn a number of more than 63 bits into a text.
+    """Shorten attributes' values that are too long, in place, and replace numbers of more than 63 bits with texts.
 
     Args:
         attributes: the attributes of a span.

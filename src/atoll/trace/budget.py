@@ -1,4 +1,4 @@
-"""A budget of control traffic: the greatest amount that each operation may cause."""
+"""A budget of control traffic: the greatest number of calls, messages, statements and bytes that each operation may cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from atoll.trace.counts import Counts
 
 KINDS = {"http": "HTTP calls", "rpc": "messages", "sql": "statements"}
-"""The kinds of traffic that are counted for each pair of services or each service, with their names for people."""
+"""The kinds of traffic that are counted by service or by pair of services, with the words for them in messages."""
 
 TOTALS = ("commits", "bytes")
 
@@ -44,7 +44,7 @@ class Budget:
         operations: by operation and kind, the greatest counts by pair or service, and the greatest `commits` and `bytes`. Traffic
             without an entry must not occur.
         slack: by operation and `KIND NAME`, such as `sql neutron` or `bytes`, how many more are allowed because the count is not
-            deterministic: a number, or a text with a percent sign for a share of the budget. `*` stands for every operation.
+            deterministic: a number, or a text such as "10%" for a share of the budget. `*` stands for every operation.
     """
 
     operations: Mapping[str, Mapping[str, Any]]

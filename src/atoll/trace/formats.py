@@ -74,7 +74,7 @@ def from_otlp(data: Any) -> list[Span]:
             for span in scope["spans"]
         ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"no OTLP JSON: {type(error).__name__}: {error}") from None
+        raise ValueError(f"expected OTLP JSON: {type(error).__name__}: {error}") from None
 
 
 def _read(said: dict[str, Any], resource: dict[str, Any]) -> Span:

@@ -34,7 +34,7 @@ RESPONSE_BYTES = "atoll.response.bytes"
 PEER_SERVICE = "atoll.peer.service"
 PEER_SITE = "atoll.peer.site"
 FROM_OUTSIDE = "atoll.from_outside"
-"""Attribute of a server's span whose sender is no process of this project. No store has the sender's span."""
+"""Attribute of a server's span whose request came from a program outside this project. No store has the span of that program."""
 
 LINGER_NS = 60_000_000_000
 """Nanoseconds after the end of a request during which its remaining threads are still recorded as part of it. Without a limit, a thread
@@ -97,7 +97,7 @@ class Recorder:
         self.tracer = self.provider.get_tracer("atoll")
 
     def chance(self) -> bool:
-        """Decide at random whether to record a request whose sender has not decided."""
+        """Decide at random, with the probability `ratio`, whether to record a request whose sender has not decided."""
         return self.ratio > 0 and random.random() < self.ratio  # noqa: S311 - not a secret
 
     def digest(self, value: bytes) -> str:
@@ -210,7 +210,7 @@ def unrecorded() -> Iterator[None]:
 
 @contextmanager
 def nothing_current() -> Iterator[None]:
-    """Run the block as work for no request, which joins no trace."""
+    """Run the block as work that belongs to no request, so that it joins no trace."""
     token, attached = _SCOPE.set(None), contexts.attach(contexts.Context())
     try:
         yield
@@ -220,7 +220,7 @@ def nothing_current() -> Iterator[None]:
 
 
 def linked(name: str, to: trace.SpanContext) -> None:
-    """Record in the current trace that the span `to` of another trace did its work; do nothing if `to` is of the same trace."""
+    """Record in the current trace that the span `to`, which belongs to another trace, did its work; do nothing within one trace."""
     recorder = sampled()
     if recorder is not None and trace.get_current_span().get_span_context().trace_id != to.trace_id:
         recorder.tracer.start_span(name, kind=SpanKind.INTERNAL, links=[trace.Link(to)]).end()
@@ -424,7 +424,7 @@ def _described(describe: Callable[[], tuple[str, Attributes]]) -> tuple[str, Att
 
 
 def outgoing() -> dict[str, str]:
-    """Return the headers by which a receiver continues the current trace, or does not record; outside a request, return none."""
+    """Return the headers that make a receiver continue the current trace, or not record; return no headers outside a request."""
     scope, recorder = _SCOPE.get(), _Current.recorder
     if scope is None or recorder is None:
         return {}

@@ -1,6 +1,6 @@
 """The rule by which a full store makes room: a client that records more than others displaces only its own traces.
 
-One eighth of the spans goes at once:
+When the store is full, one eighth of its spans is deleted at once:
 
 1. A trace that has more than one eighth of all spans loses the spans that began last, until it has one eighth.
 2. Each trace belongs to the client that asked for it; all traces that were recorded by chance belong to one further client. The client with
@@ -25,7 +25,7 @@ class Held(NamedTuple):
 
     Attributes:
         trace: the id of the trace.
-        client: the user who had the trace recorded; `None` if chance did.
+        client: the user who asked for the recording; `None` if the trace was recorded by chance.
         spans: the number of spans.
         latest: the serial number of the span that was written last.
     """

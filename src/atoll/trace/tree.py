@@ -165,5 +165,5 @@ def _settle(node: Node) -> None:
     node.shift = parent.shift
     outside = node.start < parent.start or (parent.span.kind == "client" and node.end > parent.end)
     if span.site != parent.span.site and outside and parent.span.site:
-        # The middle of what the caller waited for: both ways take equally long.
+        # Put the call into the middle of the time that the caller waited, on the assumption that both directions take equally long.
         node.shift += parent.start + max(0, (parent.end - parent.start) - (node.end - node.start)) // 2 - node.start

@@ -40,7 +40,7 @@ class Prediction:
 
 @dataclass
 class _Growth:
-    """The delays of a span's beginning, of its end, and of the end of all work below it, in round trips."""
+    """The additional delays, in round trips, of a span's beginning, of its end, and of the end of all work below it."""
 
     start: float
     end: float
@@ -55,7 +55,7 @@ def predict(
     Args:
         trace: the recorded trace.
         rtt_ms: the round trip between any two sites, in milliseconds.
-        places: the assumed site of each service, or part of Nova, that is to be elsewhere.
+        places: for each service, or part of Nova, that is assumed to be at another site, the name of that site.
         recorded_rtt_ms: the round trip between the sites when the trace was recorded, in milliseconds.
         until: the end of a span's name, such as `Instance.save`. The operation is complete with the last span that has such a name; empty
             for the last span of all.
@@ -75,7 +75,7 @@ def predict(
     def predicted(recorded: int, before: float, after: float) -> float:
         return (recorded - start) / 1e6 - before * recorded_rtt_ms + after * rtt_ms
 
-    # The span that ends last may be another one then.
+    # With other delays, another span may end last.
     ends = [predicted(node.end, now[id(node)].end, then[id(node)].end) for node in last]
     crossings = [node for node in root.walk() if _crosses(node, moved)]
     return Prediction(
@@ -123,12 +123,12 @@ def _replay(root: Node, moved: Mapping[str, str]) -> dict[int, _Growth]:
             ends = growth.start + growth.end + (0.5 if far else 0.0)
             complete = max(complete, growth.start + growth.complete)
             if node.span.kind == "producer":
-                # The sender waits for the acknowledgement alone.
+                # The sender waits only for the acknowledgement, not for the receiver's work.
                 ends = late + (1.0 if far else 0.0)
                 grows = max(grows, ends)
                 continue
             ended.append((child.end, ends))
-            # A receiver may note its end a little after its answer has arrived: its caller has waited for it all the same.
+            # A receiver may record its end a little after its answer has arrived, although its caller has waited for it.
             answers = node.span.kind == "client" and child.span.kind in _SERVERS
             if answers or child.end <= node.end:
                 grows = max(grows, ends)

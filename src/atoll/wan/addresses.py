@@ -1,4 +1,4 @@
-"""The addresses of sites and routers: at most 256 nodes, each with a prefix of 256 addresses of which it uses one."""
+"""The addresses of sites and routers: at most 256 nodes, each with a prefix of 256 addresses, of which it uses one on the WAN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.wan.datapath import NODES
 
 
 class Addresses:
-    """Numbers and addresses of nodes. A node keeps its number; sites are numbered upwards, routers downwards."""
+    """Numbers and addresses of nodes. A node keeps its number. Sites get the lowest free number, routers the highest one."""
 
     network = RANGE
 
@@ -25,12 +25,12 @@ class Addresses:
             AtollError: `wan.unavailable`: more than 256 nodes; `wan.invalid`: two nodes have the same address.
         """
         if len(nodes) > NODES:
-            raise AtollError("wan.unavailable", f"{len(nodes)} sites and routers: the WAN holds at most {NODES}")
+            raise AtollError("wan.unavailable", f"{len(nodes)} sites and routers: expected at most {NODES}")
         asked = {node.name: number_of(node.address) for node in nodes if node.address is not None}
         kept = {node.name: self.numbers[node.name] for node in nodes if node.name in self.numbers}
         numbers = kept | {name: number for name, number in asked.items() if number is not None}
         if len(set(numbers.values())) < len(numbers):
-            raise AtollError("wan.invalid", "two sites or routers have one address: expected another for each")
+            raise AtollError("wan.invalid", "two sites or routers have the same address: expected different ones")
         for node in nodes:
             if node.name not in numbers:
                 taken = set(numbers.values())

@@ -1,4 +1,4 @@
-"""Compilation of the data path, for setuptools (see setup.py). It needs gcc and Python's headers."""
+"""The compilation of the userspace emulator's data path, called by setup.py. It needs gcc and Python's headers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ ffi.set_source(
     depends=[str(_FROM_ROOT / "datapath.h")],
     libraries=["pthread"],
     extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-fno-strict-aliasing"],
-    # Without a compiler, the package installs without the emulator; its first use reports that.
+    # Without a compiler, the package is installed without the userspace emulator, whose first use then reports the reason.
     optional=True,
 )

@@ -37,7 +37,7 @@ class WanOptions:
     """Options of a WAN.
 
     Attributes:
-        emulator: "auto" (the kernel's where it has one), "netem" or "userspace".
+        emulator: "netem", the kernel's emulator; "userspace", Atoll's own; or "auto": netem if the kernel has it, otherwise userspace.
         rerouting: whether packets take another way around links that are cut or have become slow; otherwise routes are fixed.
         seed: seed of the random numbers for loss and jitter, with the userspace emulator; random if `None`.
         tied_to: pid of the process with which the WAN ends.
@@ -53,7 +53,7 @@ class Wan:
     """The client of a running WAN.
 
     Args:
-        directory: the directory of its control socket.
+        directory: the directory of the WAN's control socket.
 
     Every method raises AtollError: `wan.not_running` if no WAN runs, `wan.failed` if it does not answer.
     """
@@ -72,7 +72,8 @@ class Wan:
             options: the WAN's options.
 
         Raises:
-            AtollError: `wan.unavailable`, `wan.invalid`, `wan.failed`; `state.busy` if the directory has a WAN already.
+            AtollError: `wan.unavailable`: this machine can't emulate a WAN, or the WAN has too many nodes; `wan.invalid`: an option or
+                address is not valid; `wan.failed`: the WAN did not start; `state.busy`: the directory has a WAN already.
         """
         made = cls(directory)
         request = {"network": network.to_json(), **asdict(options or WanOptions())}
@@ -80,14 +81,14 @@ class Wan:
         with (made.directory / LOG).open("ab") as log:
             pipe = subprocess.PIPE
             process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, cwd="/", start_new_session=True)
-            with process:  # its standard output ends as soon as it has reported
+            with process:  # the WAN closes its standard output as soon as it has reported
                 assert process.stdin is not None
                 assert process.stdout is not None
                 with suppress(BrokenPipeError):
                     process.stdin.write(json.dumps(request).encode())
                     process.stdin.close()
                 line = process.stdout.readline()
-                process.returncode = 0 if b'"ok"' in line else process.wait(_START_S)  # a WAN that runs is not waited for
+                process.returncode = 0 if b'"ok"' in line else process.wait(_START_S)  # do not wait for a running WAN
         if not line:
             raise AtollError("wan.failed", f"the WAN did not start: see {made.directory / LOG}")
         result(decode(line))
@@ -109,8 +110,8 @@ class Wan:
         """Return a description of the WAN.
 
         Returns:
-            `emulator` and the `reason` for it, `pid`, `tied_to`, `rootless`, `rerouting`, `addresses` by site, the present `wires` and
-            `cuts`, and in `asked` the round trip between every two sites, as the present links make it.
+            `emulator` and the `reason` for its choice, `pid`, `tied_to`, `rootless`, `rerouting`, `addresses` by site, the present `wires`
+            and `cuts`, and in `asked` the round trip between every two sites that follows from the present links.
         """
         described: dict[str, Any] = self._client.ask("show")
         return described
@@ -134,12 +135,12 @@ class Wan:
             one_way: whether to change only the direction from the first end to the second.
 
         Raises:
-            AtollError: `wan.unknown`, `wan.invalid`.
+            AtollError: `wan.unknown`: no link has the name; `wan.invalid`: a field or its value is not valid.
         """
         self._client.ask("set", link=link, changes=dict(changes), one_way=one_way)
 
     def tie(self, pid: int) -> None:
-        """Tie the WAN to another process, with which it ends."""
+        """Tie the WAN to another process: the WAN ends when that process ends."""
         self._client.ask("tie", pid=pid)
 
     def cut(self, name: str) -> None:
@@ -166,7 +167,7 @@ class Wan:
     def probe(
         self, pairs: Sequence[tuple[str, str]], count: int = 5, interval_s: float = 0.1, patience_s: float = 2.0
     ) -> dict[tuple[str, str], list[Echo]]:
-        """Measure round trips between sites, without a program in them.
+        """Measure round trips between sites, without running a program in the sites.
 
         Args:
             pairs: first and second site of each measurement.
@@ -193,14 +194,15 @@ class Wan:
         return Namespace(**self._client.ask("namespace", site=site))
 
     def listen(self, site: str, addresses: Sequence[tuple[str, int]]) -> list[socket.socket]:
-        """Return listening TCP sockets in a site's network; a process that has them serves there without entering it.
+        """Return listening TCP sockets in a site's network; with them a process can serve there without entering the network.
 
         Args:
             site: the site's name.
             addresses: hosts and ports, at most 200.
 
         Raises:
-            AtollError: `wan.unknown`; `port.in_use`, `port.unusable`, with no socket opened.
+            AtollError: `wan.unknown`: the WAN has no such site; `port.in_use`, `port.unusable`: the site can't listen at an address. On an
+                error, no socket is left open.
         """
         return self._client.ask_for_sockets("listen", site=site, addresses=list(addresses))
 
@@ -219,12 +221,12 @@ class Wan:
         return subprocess.Popen(command, preexec_fn=self.namespace(site).enter, **options)  # noqa: PLW1509 - only between fork and exec
 
     def close(self) -> None:
-        """End the WAN, and return when it has ended; a WAN that does not run is no error."""
+        """End the WAN, and return when it has ended; it is no error if no WAN runs."""
         try:
             pid = self.describe()["pid"]
             watched = os.pidfd_open(pid)
         except (AtollError, ProcessLookupError):
-            if not self._is_gone():  # it was about to end, as the process that it is tied to has ended
+            if not self._is_gone():  # the WAN may be ending already, because the process to which it is tied has ended
                 raise AtollError("wan.failed", f"the WAN did not end within {ANSWER_S:.0f} s") from None
             return
         try:

@@ -3,8 +3,8 @@
     python -m atoll.wan.daemon DIRECTORY
 
 reads one JSON object from standard input: the fields of `client.WanOptions`, and `network`. As soon as every link works, it writes one
-line to standard output: `{"ok": pid}` or `{"error": …}`. It ends at the request `end`, at SIGTERM, or with the process `tied_to`.
-Everything that it makes lives by descriptors of this process alone, so that nothing outlives a `kill -9`.
+line to standard output: `{"ok": pid}`; if the WAN can't be built, `{"error": …}`. The program ends at the request `end`, at SIGTERM, or
+with the process `tied_to`. Only descriptors of this process keep the networks and devices alive, so that nothing outlives a `kill -9`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOOK_S = 0.5
 def main() -> None:
     """Run the WAN of the directory in `argv[1]`, as the module describes; exit with code 1 if it can't be built."""
     directory, request, told = Path(sys.argv[1]), json.load(sys.stdin), os.dup(1)
-    os.dup2(2, 1)  # standard error is the log
+    os.dup2(2, 1)  # from now on, write standard output to the log too, which is standard error
     try:
         lock = _lock(directory)
         rootless = gain_networks()
@@ -57,7 +57,7 @@ def main() -> None:
     os.close(told)
     try:
         _await_end(server, fabric)
-    finally:  # a WAN whose emulator has failed ends, too
+    finally:  # the WAN ends here also if its emulator has failed
         server.close()
         fabric.close()
         os.close(lock)
@@ -68,7 +68,7 @@ def _told(error: Exception) -> AtollError:
 
 
 def _lock(directory: Path) -> int:
-    """Lock the directory, which has at most one WAN, and return the descriptor of the lock.
+    """Lock the directory, so that it has at most one WAN, and return the descriptor of the lock.
 
     Raises:
         AtollError: `state.busy`: the directory has a WAN already.

@@ -21,7 +21,7 @@ QUEUE_MS = 50.0
 """Milliseconds that a packet may wait for a link's rate; packets that would wait longer are dropped."""
 
 MTU = 1500
-_QUEUE_PACKETS = 20  # at least: a queue of 50 ms at 64 kbit/s would not hold one packet
+_QUEUE_PACKETS = 20  # least length of a queue in packets, because a queue of 50 ms at 64 kbit/s would not hold one packet
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Counters:
 
     Attributes:
         packets_in: packets that the sender offered.
-        bytes_in: the same, in bytes of IP packets.
+        bytes_in: bytes of the IP packets that the sender offered.
         packets_out: packets that the other end received.
-        bytes_out: the same, in bytes.
+        bytes_out: bytes of the IP packets that the other end received.
         lost: packets lost at random, as configured.
         overflowed: packets dropped because the queue was full.
         cut: packets dropped because the link was cut.
@@ -118,7 +118,14 @@ class Datapath:
         self._lib.dp_attach(self._dp, node, -1 if descriptor is None else descriptor)
 
     def wire(self, number: int, to: int, wire: Wire, *, up: bool) -> None:
-        """Set one direction of a link, with effect on packets in transit too; a cut drops them."""
+        """Set the properties of one direction of a link, also for packets in transit; a cut drops those packets.
+
+        Args:
+            number: the number of the wire.
+            to: the number of the node at its end.
+            wire: the properties.
+            up: False if the wire is cut.
+        """
         self._lib.dp_wire(self._dp, number, to, options(wire, up=up))
 
     def route(self, node: int, destination: int, wire: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The interface of both emulators, which follow the same model of links."""
+"""The interface that both emulators, netem and userspace, implement; both follow the same model of links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.cloud.network import Ends, Node, Wire
 from atoll.wan.datapath import Counters
 
 DEVICE = "wan0"
-"""The name of a site's TUN device, with the userspace emulator."""
+"""The name of a site's TUN device, which the userspace emulator uses."""
 
 
 REFUSALS = (OSError, NetlinkError)
@@ -28,7 +28,7 @@ class Emulator(Protocol):
     name: str
 
     def add(self, node: Node) -> None:
-        """Create a node, which has an address already."""
+        """Create a node, to which `Addresses` has assigned an address already."""
 
     def remove(self, name: str) -> None:
         """Remove a node that has no wires any more."""

@@ -1,4 +1,4 @@
-"""The fabric of a running WAN: its topology, its emulator, and the changes made since its start."""
+"""The fabric of a running WAN: the topology, the emulator, and the changes since the WAN's start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def choose(wanted: str, addresses: Addresses, seed: int | None = None) -> tuple[
         seed: seed of the random numbers for loss and jitter; netem ignores it.
 
     Raises:
-        AtollError: `wan.unavailable`, `wan.invalid`.
+        AtollError: `wan.unavailable`: no emulator works on this machine; `wan.invalid`: there is no such emulator.
     """
     if wanted not in CHOICES:
         raise AtollError("wan.invalid", f"no emulator is called {wanted}: expected one of {', '.join(CHOICES)}")
@@ -89,7 +89,7 @@ class Fabric:
                 self._emulator.remove(name)
             self.addresses.assign(network.nodes)
             for node in new:
-                if self._emulator.network(node.name) is None:  # otherwise only its location is new
+                if self._emulator.network(node.name) is None:  # the node is new; otherwise only its location has changed
                     self._emulator.add(node)
             self._lay(ends for ends in network.wires if before.get(ends) != (self.links.wire(ends), self.links.up(ends)))
             self._emulator.route(self.links.hops())
@@ -134,7 +134,7 @@ class Fabric:
         """
         descriptor = self._emulator.network(site) if site in self.links.network.sites else None
         if descriptor is None:
-            raise AtollError("wan.unknown", f"no site {site} in the WAN: expected one of {', '.join(self.links.network.sites)}")
+            raise AtollError("wan.unknown", f"the WAN has no site {site}: expected one of {', '.join(self.links.network.sites)}")
         return descriptor
 
     def namespace(self, site: str, *, rootless: bool) -> Namespace:

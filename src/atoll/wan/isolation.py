@@ -1,4 +1,4 @@
-"""Network namespaces that exist only by descriptors, so that none outlives the processes that use it."""
+"""Network namespaces that only open descriptors keep alive, so that none outlives the processes that use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atoll.errors import AtollError
 from atoll.namespaces import CLONE_NEWNET, CLONE_NEWUSER, set_namespace, unshare
 
 _SYSCTLS = "user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0"
-"""The options of several kernels and distributions that allow ordinary users to create namespaces."""
+"""The sysctl settings by which several kernels and distributions allow ordinary users to create namespaces."""
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class _ThrowawayThread(threading.Thread, Generic[T]):
-    """A thread that may end in another namespace, and is used only once."""
+    """A thread that runs one function and then ends, because the function may leave the thread in another namespace."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         super().__init__(name="throwaway")
@@ -41,7 +41,7 @@ class _ThrowawayThread(threading.Thread, Generic[T]):
 
 
 def in_throwaway_thread(work: Callable[[], T]) -> T:
-    """Run a function in a thread of its own, which may leave its namespaces; return its result.
+    """Run a function, which may enter other namespaces, in a thread of its own, and return its result.
 
     Raises:
         Whatever `work` raises.
@@ -76,7 +76,7 @@ def new_network() -> int:
     """Return the descriptor of a new network namespace, which lasts while the descriptor is open or a process is in it.
 
     Raises:
-        OSError: the kernel does not allow this user to do so.
+        OSError: the kernel does not allow this user to create network namespaces.
     """
 
     def make() -> int:
@@ -95,7 +95,7 @@ def gain_networks() -> bool:
         Whether the process is now in a user namespace of its own.
 
     Raises:
-        AtollError: `wan.unavailable`: the kernel allows neither.
+        AtollError: `wan.unavailable`: the kernel allows neither network namespaces nor a user namespace.
     """
     if _may_make_networks():
         return False
@@ -109,15 +109,16 @@ def gain_networks() -> bool:
     except OSError as error:
         hint = f"run as root, or allow user namespaces by sysctl, as far as this kernel has them: {_SYSCTLS}"
         why = "no more user namespaces are allowed" if error.errno == errno.ENOSPC else error.strerror or error
-        raise AtollError("wan.unavailable", f"no network namespaces for this user: {why}", hint) from error
+        raise AtollError("wan.unavailable", f"this user can't create network namespaces: {why}", hint) from error
     return True
 
 
 def _may_make_networks() -> bool:
     """Return whether this process may create and configure network namespaces.
 
-    A child tries it: in this process, a thread that has just ended might still count, which would prevent a user namespace. Root may
-    lack the capability to create namespaces, or to configure interfaces in them; in a user namespace it has both.
+    A child process tries both. A thread in this process would not do: even after its end the kernel might still count it, and a process
+    with several threads can't enter a user namespace. Root may lack the capability to create namespaces, or to configure interfaces in
+    them; in a user namespace it has both.
     """
     child = os.fork()
     if child == 0:

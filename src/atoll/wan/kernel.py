@@ -19,7 +19,7 @@ from atoll.wan.userspace import open_ports
 
 _LOOPBACK = 1
 _HEADER = 14  # bytes of the Ethernet header, which the kernel counts
-_ONLINK = 4  # RTNH_F_ONLINK: the neighbour has the address, though no prefix of the device contains it
+_ONLINK = 4  # RTNH_F_ONLINK: the neighbour can be reached directly, although no prefix of the device contains its address
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class KernelEmulator:
 
     Args:
         addresses: the addresses of the nodes.
-        shape: whether to use netem; without it, links are as fast as the kernel (for tests where the kernel lacks netem).
+        shape: whether to use netem. False is for tests on kernels without netem: links then have no delay, rate or loss.
     """
 
     name = "netem"
@@ -49,7 +49,7 @@ class KernelEmulator:
 
         def prepare(ip: IPRoute) -> None:
             set_sysctl("net/ipv4/ip_forward", "1")
-            set_sysctl("net/ipv4/conf/all/rp_filter", "0")  # the return path may be another one
+            set_sysctl("net/ipv4/conf/all/rp_filter", "0")  # packets may return on another path than they came
             set_sysctl("net/ipv4/conf/default/rp_filter", "0")
             set_sysctl("net/ipv6/conf/default/disable_ipv6", "1")
             open_ports()
@@ -63,7 +63,7 @@ class KernelEmulator:
         os.close(self._networks.pop(name))
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """Set netem of this direction, and create the veth pair if this is the first of the two directions."""
+        """Configure netem for this direction, and create the link's veth pair if the other direction does not exist yet."""
         if ends not in self._up and ends[::-1] not in self._up:
             self._lay(ends)
         was_up = self._up.get(ends, True)
@@ -81,7 +81,7 @@ class KernelEmulator:
         self._at(ends, shape)
 
     def unwire(self, ends: Ends) -> None:
-        """Remove the veth pair if this is the second of the two directions."""
+        """Remove one direction, and the link's veth pair if the other direction has been removed already."""
         del self._up[ends]
         self._before.pop(ends, None)
         if ends[::-1] not in self._up:
@@ -89,7 +89,7 @@ class KernelEmulator:
             self._routes = {key: hop for key, hop in self._routes.items() if (key[0], hop) not in (ends, ends[::-1])}
 
     def route(self, hops: Mapping[Ends, str]) -> None:
-        """Send the kernel the routes that differ."""
+        """Replace all routes: send the kernel only those that have changed."""
         names = {node for node, _to in (*hops, *self._routes) if node in self._networks}
         for name in sorted(names):
             wanted = {to: hop for (node, to), hop in hops.items() if node == name}
@@ -139,7 +139,7 @@ class KernelEmulator:
 
         self._inside(start, make)
         for name, neighbour in (ends, ends[::-1]):
-            # One segment a packet: otherwise netem would lose, or delay, 64 kB at once.
+            # Switch segmentation offload off, so that each packet has one segment: otherwise netem would delay or lose 64 kB at once.
             self._at((name, neighbour), lambda ip, index: ip.link("set", index=index, gso_max_segs=1, state="up"))
 
     def _reroute(self, ip: IPRoute, name: str, wanted: Mapping[str, str], had: Mapping[str, str]) -> None:
@@ -167,7 +167,7 @@ class KernelEmulator:
 
 
 def from_statistics(octets: int, packets: int, drops: int, waiting: int, *, up: bool) -> Counters:
-    """Return the kernel's statistics of one queue as counters.
+    """Convert the kernel's statistics of one queue to counters.
 
     Args:
         octets: bytes sent, with Ethernet headers.

@@ -1,4 +1,4 @@
-"""The state of the links of a running WAN: the topology, later changes, and cuts. Without input or output."""
+"""The state of the links of a running WAN: the topology, later changes, and cuts. This module has no input or output."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Links:
         return sorted(self._cut_sites) + links
 
     def wire(self, ends: Ends) -> Wire:
-        """Return the properties of a wire when it is up."""
+        """Return the present properties of a wire, which count while the wire is not cut."""
         return self._changed.get(ends, self.network.wires[ends])
 
     def up(self, ends: Ends) -> bool:
-        """Return False if the wire or one of its ends is cut."""
+        """Return whether a wire is up; False if the wire or one of its ends is cut."""
         return frozenset(ends) not in self._cut_links and not self._cut_sites.intersection(ends)
 
     def hops(self) -> dict[Ends, str]:
@@ -66,7 +66,7 @@ class Links:
 
     @staticmethod
     def _way(hops: Mapping[Ends, str], start: str, end: str) -> Iterator[Ends | None]:
-        """Yield the wires from one site to another; `None` stands for a missing one and ends the path."""
+        """Yield the wires on the path from one site to another; if a route is missing, yield `None` and stop."""
         while start != end:
             hop = hops.get((start, end))
             if hop is None:
@@ -85,7 +85,7 @@ class Links:
         if colon and ((start, end) in self.network.wires or (end, start) in self.network.wires):
             return start, end
         known = ", ".join(map(spell, self.network.links[:6])) + (", …" if len(self.network.links) > 6 else "")
-        raise AtollError("wan.unknown", f"no link {name}: expected one of {known}", "a link is named by its two ends: paris:lyon")
+        raise AtollError("wan.unknown", f"there is no link {name}: expected one of {known}", "a link is named by its two ends: paris:lyon")
 
     def set(self, name: str, changes: Mapping[str, Any], *, one_way: bool = False) -> list[Ends]:
         """Change the properties of a link.
@@ -99,12 +99,12 @@ class Links:
             The wires that changed.
 
         Raises:
-            AtollError: `wan.unknown`, `wan.invalid`.
+            AtollError: `wan.unknown`: no link has the name; `wan.invalid`: a field or its value is not valid.
         """
         ends = self.find(name)
         unknown = sorted(changes.keys() - Wire.__dataclass_fields__)
         if unknown or not changes:
-            text = f"no such property: {', '.join(unknown)}" if unknown else "nothing to set"
+            text = f"unknown property {', '.join(unknown)}" if unknown else "no property is given"
             raise AtollError("wan.invalid", f"{text}: expected one of {', '.join(Wire.__dataclass_fields__)}")
         wires = [each for each in ([ends] if one_way else [ends, ends[::-1]]) if each in self.network.wires]
         for each in wires:
@@ -148,7 +148,7 @@ class Links:
         return self._both(ends)
 
     def follow(self, network: Network) -> None:
-        """Adopt another topology. Changes and cuts stay for the links that both topologies have with the same properties."""
+        """Adopt another topology. Links that both topologies have, with the same properties, keep their changes and cuts."""
         kept = {ends for ends, wire in network.wires.items() if self.network.wires.get(ends) == wire}
         self._changed = {ends: wire for ends, wire in self._changed.items() if ends in kept}
         self._cut_sites &= {node.name for node in network.nodes}
@@ -166,7 +166,7 @@ class Links:
 
 
 def check(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that the changes of a request are values that a wire can have, and return them.
+    """Check that a wire can have the values of a request, and return them.
 
     Raises:
         AtollError: `wan.invalid`: a value is out of range.

@@ -20,10 +20,10 @@ from atoll.wan.emulator import REFUSALS
 from atoll.wan.isolation import in_throwaway_thread
 
 UNLIMITED = 4_000_000_000
-"""Bytes per second that stand for no limit: netem keeps packets in order under jitter only if a rate is set."""
+"""The rate, in bytes per second, of a link without a limit: netem keeps packets in order under jitter only if some rate is set."""
 
 _LONGEST_QUEUE = 1_000_000
-_SHORTEST_QUEUE = 1_000  # packets, netem's own default; packets in transit count too
+_SHORTEST_QUEUE = 1_000  # packets in the queue and in transit: netem's own default
 _LOOPBACK = 1
 _LACKING = (errno.ENOENT, errno.EOPNOTSUPP)  # no such kind of queue; no such kind of interface, or no queues at all
 _ANSWER = struct.Struct("=IHHIIi")  # a header, and the error
@@ -69,8 +69,8 @@ def replace(index: int, wire: Wire, *, up: bool) -> None:
 def message(index: int, wire: Wire, *, up: bool) -> bytes:
     """Return the netlink message that configures netem.
 
-    pyroute2 builds it, but doesn't send it: the `IPRoute.tc` of version 0.9.7 adds the rate a second time, as the rate of an
-    estimator, which the kernel refuses, and its `nlm_request` is broken.
+    pyroute2 builds the message, but does not send it: `IPRoute.tc` of version 0.9.7 adds the rate a second time, as the rate of an
+    estimator, which the kernel refuses, and `nlm_request` does not work.
     """
     made = tcmsg()
     made["index"], made["parent"] = index, TC_H_ROOT
@@ -81,7 +81,10 @@ def message(index: int, wire: Wire, *, up: bool) -> bytes:
 
 
 def parameters(wire: Wire, *, up: bool = True) -> dict[str, Any]:
-    """Return pyroute2's parameters: times in microseconds, probabilities in percent, rate in bytes per second, the queue in packets."""
+    """Return a wire as parameters for pyroute2.
+
+    Times are in microseconds, probabilities in percent, the rate in bytes per second, and the length of the queue in packets.
+    """
     if not up:
         return {"loss": 100, "limit": _SHORTEST_QUEUE}
     rate = UNLIMITED if wire.rate_mbit is None else wire.rate_mbit * 1e6 / 8
@@ -98,7 +101,7 @@ def parameters(wire: Wire, *, up: bool = True) -> dict[str, Any]:
 
 
 def _limit(wire: Wire) -> int:
-    """Return the most packets in transit and in the queue, if all have the largest size."""
+    """Return the greatest number of packets in transit and in the queue, for packets of the largest size."""
     if wire.rate_mbit is None:
         return _LONGEST_QUEUE
     seconds = (wire.delay_ms + wire.jitter_ms + queue_ms(wire)) / 1e3

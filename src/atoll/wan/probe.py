@@ -1,4 +1,4 @@
-"""Measurement of round trips between sites, without a program in them: one UDP socket in each, and one loop over all sockets."""
+"""Measurement of round trips between sites without running programs in them: one UDP socket in each site, and one loop over all sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 Pair = tuple[str, str]
 
-_MESSAGE = struct.Struct("!BIIQ")  # question or answer; which pair; which packet of it; when it was sent, in nanoseconds
+_MESSAGE = struct.Struct("!BIIQ")  # question or answer; number of the pair; number of the packet; time of sending, in nanoseconds
 _QUESTION, _ANSWER = 0, 1
 
 
@@ -36,7 +36,7 @@ class Echo(NamedTuple):
 
 
 class Probe:
-    """A measurement: packets from sites to sites, which return them.
+    """A measurement: sites send packets to other sites, which return them.
 
     Args:
         sockets: the sockets of the sites, by name.
@@ -48,7 +48,7 @@ class Probe:
     def __init__(self, sockets: Mapping[str, socket.socket], pairs: Sequence[Pair], count: int, interval_s: float) -> None:
         self._sockets, self._pairs = sockets, pairs
         self._addresses = {site: each.getsockname() for site, each in sockets.items()}
-        step = interval_s / max(1, len(pairs))  # spread over the interval, so that pairs do not delay one another
+        step = interval_s / max(1, len(pairs))  # spread the packets over the interval, so that pairs do not delay one another
         self._schedule = sorted((turn * interval_s + index * step, index, turn) for turn in range(count) for index in range(len(pairs)))
         self.echoes: dict[Pair, list[Echo]] = {pair: [Echo(0.0, None)] * count for pair in pairs}
         self._missing = count * len(pairs)

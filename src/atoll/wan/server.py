@@ -81,7 +81,7 @@ class WanServer:
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(_CLOSE_S)
 
     async def _in_turn(self, work: Callable[[_Request], Any], exchange: Exchange) -> Any:
-        """Do the work of a request while no other request is being worked on."""
+        """Carry out the work of a request, after that of all earlier requests; only one request is worked on at a time."""
 
         def one() -> Any:
             with self._turn:
@@ -101,12 +101,12 @@ class WanServer:
 
     async def _probe(self, exchange: Exchange) -> list[list[Echo]]:
         request = exchange.request
-        return await _in_thread(lambda: self._measure(request))  # takes long and changes nothing: not in turn
+        return await _in_thread(lambda: self._measure(request))  # outside the order of requests, because it takes long and changes nothing
 
     def _measure(self, request: _Request) -> list[list[Echo]]:
         pairs = [(str(start), str(end)) for start, end in request["pairs"]]
         if not pairs or not 1 <= request["count"] <= _MOST_PROBES:
-            raise AtollError("wan.invalid", f"nothing to measure, or more than {_MOST_PROBES} packets")
+            raise AtollError("wan.invalid", f"expected a measurement of 1 to {_MOST_PROBES} packets")
         sockets: dict[str, socket.socket] = {}
         try:
             with self._turn:
@@ -133,7 +133,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
         try:
             settle = partial(done.set_result, work())
         except (KeyError, TypeError, ValueError) as error:
-            settle = partial(done.set_exception, AtollError("wan.invalid", f"not a request: {error!r}"))
+            settle = partial(done.set_exception, AtollError("wan.invalid", f"the request is not valid: {error!r}"))
         except Exception as error:
             settle = partial(done.set_exception, error)
         loop.call_soon_threadsafe(settle)
@@ -146,7 +146,7 @@ def listeners(addresses: list[tuple[str, int]]) -> list[socket.socket]:
     """Return listening TCP sockets in the network of the calling thread: on all addresses, or on none.
 
     Raises:
-        AtollError: `port.in_use`, `port.unusable`.
+        AtollError: `port.in_use`, `port.unusable`: an address can't be listened on.
     """
     made: list[socket.socket] = []
     for host, port in addresses:
@@ -156,5 +156,5 @@ def listeners(addresses: list[tuple[str, int]]) -> list[socket.socket]:
             for each in made:
                 each.close()
             code = "port.in_use" if error.errno == errno.EADDRINUSE else "port.unusable"
-            raise AtollError(code, f"{host}:{port} of the site can't be listened on: {error.strerror}") from error
+            raise AtollError(code, f"the site can't listen on {host}:{port}: {error.strerror}") from error
     return made

@@ -25,7 +25,7 @@ _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _TUN = "/dev/net/tun"
 
 QUEUE_PACKETS = 10_000
-"""Packets that a device holds for the emulator, so that none is lost while the emulator waits for a processor."""
+"""Greatest number of packets that a device holds for the emulator, so that no packet is lost while the emulator waits for a processor."""
 
 
 class UserspaceEmulator:
@@ -36,7 +36,7 @@ class UserspaceEmulator:
         seed: seed of the random numbers for loss and jitter; random if `None`.
 
     Raises:
-        AtollError: `wan.unavailable`.
+        AtollError: `wan.unavailable`: TUN devices can't be created, or the emulator was not compiled.
     """
 
     name = "userspace"
@@ -52,7 +52,7 @@ class UserspaceEmulator:
         self._datapath.start()
 
     def add(self, node: Node) -> None:
-        """Create a site's namespace and device; a router needs none, as the loop forwards in its place."""
+        """Create a site's namespace and device. A router needs neither, because the loop forwards its packets."""
         if not node.site:
             return
         network = self._networks[node.name] = new_network()
@@ -68,7 +68,7 @@ class UserspaceEmulator:
             os.close(self._networks.pop(name))
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """Set the wire in the data path, with a number that no other wire has."""
+        """Set the wire in the data path; a new wire gets a number that no other wire has."""
         if ends not in self._numbers:
             taken = set(self._numbers.values())
             self._numbers[ends] = next(number for number in count() if number not in taken)
@@ -99,7 +99,7 @@ class UserspaceEmulator:
         return {ends: counted[number] for ends, number in self._numbers.items()}
 
     def check(self) -> None:
-        """Raise the error with which the loop has ended."""
+        """Raise the error with which the loop has ended; do nothing while it runs."""
         if self._datapath.failure is not None:
             raise self._datapath.failure
 
@@ -131,7 +131,7 @@ def check() -> None:
 
 
 def _open_device() -> int:
-    """Return the descriptor of a new device in the network of the calling thread; the device ends with the descriptor.
+    """Return the descriptor of a new TUN device in the network of the calling thread; the device exists while the descriptor is open.
 
     Raises:
         OSError: see `check`.
@@ -162,5 +162,5 @@ def _plug(address: str, whole: str) -> int:
 def open_ports() -> None:
     """Allow every user in this network to listen on all ports, and to ping."""
     set_sysctl("net/ipv4/ip_unprivileged_port_start", "0")
-    with suppress(OSError):  # the user namespace may not map the group
+    with suppress(OSError):  # in a user namespace, the group may not exist
         set_sysctl("net/ipv4/ping_group_range", f"{os.getegid()} {os.getegid()}")

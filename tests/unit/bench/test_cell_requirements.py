@@ -48,7 +48,7 @@ def test_an_ordinary_user_has_no_disk(monkeypatch, kind):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     error = refused(work(faults=[{"kind": kind}]))
     assert error.kind.code == "bench.requirement"
-    assert error.message == f"the faults {kind} need a file system on a loop device: only root mounts file systems"
+    assert error.message == f"the faults {kind} need a file system on a loop device: only root can mount file systems"
 
 
 def test_a_machine_without_loop_devices_has_no_disk(monkeypatch):

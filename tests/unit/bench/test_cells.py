@@ -167,7 +167,7 @@ def test_databases_that_flush_otherwise_than_the_others_fail_the_cell(events, mo
     monkeypatch.setitem(cells.WORKLOADS, "list", lambda *_arguments: None)
     monkeypatch.setattr(cells, "flush_policy", lambda _settings: FlushPolicy("synchronous_commit=off", each_commit=False))
     with pytest.raises(
-        AtollError, match=r"the database of paris \(synchronous_commit=off\) does not flush as other cells do: expected each"
+        AtollError, match=r"the database of paris \(synchronous_commit=off\) does not flush commits as `durability` requires: expected each"
     ):
         run(Work(DOCUMENT, "list", {}, 7))
     relaxed = {**DOCUMENT, "sites": [{**SITES[0], "durability": "relaxed"}]}

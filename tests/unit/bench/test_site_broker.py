@@ -87,5 +87,5 @@ def test_it_does_not_wait_for_the_network_of_a_cloud_that_failed(broker, monkeyp
 
 def test_an_ordinary_user_is_refused(broker, monkeypatch):
     wan(monkeypatch, looks=1, user="/proc/self/ns/user")
-    with pytest.raises(AtollError, match="needs the rights of root"):
+    with pytest.raises(AtollError, match="needs root"):
         broker.during_start(SimpleNamespace(root="state"), command([]))

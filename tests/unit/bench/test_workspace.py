@@ -60,5 +60,5 @@ def test_free_ports_are_free_and_apart(monkeypatch):
 
 def test_too_few_ports(monkeypatch):
     monkeypatch.setattr(workspace, "_is_free", lambda _port: False)
-    with pytest.raises(AtollError, match="there are no 20 free ports"):
+    with pytest.raises(AtollError, match="expected 2 times 10 ports in a row"):
         free_ports(2)

@@ -70,7 +70,7 @@ def test_interrupted(atoll, monkeypatch):
 
     monkeypatch.setattr(site, "run", interrupt)
     ran = atoll("bench", "site")
-    assert (ran.code, ran.err) == (130, "error: interrupted\nhint: nothing of the experiment is left\n")
+    assert (ran.code, ran.err) == (130, "error: interrupted\nhint: all processes and files of the experiment were removed\n")
 
 
 def test_churn(atoll, monkeypatch):

@@ -58,12 +58,12 @@ def test_members_are_shown_as_the_site_sees_them(atoll, asked):
 @pytest.mark.parametrize(("ahead_s", "told"), [(3600.2, "3600.2 s ahead of"), (-2.5, "2.5 s behind")])
 def test_a_clock_that_is_wrong_is_told(atoll, asked, ahead_s, told):
     asked.answer = MEMBERS | {"clock_ahead_s": ahead_s}
-    assert f"The clock of paris is {told} the other sites' clocks: set it right." in atoll("mesh").out
+    assert f"The clock of paris is {told} the other sites' clocks: correct it." in atoll("mesh").out
 
 
 def test_conflicts_are_told(atoll, asked):
     asked.answer = {"conflicts": []}
-    assert atoll("conflicts").out == "no name is used twice, and no id is of different things\n"
+    assert atoll("conflicts").out == "there are no conflicts: no two resources have the same name or id\n"
     different = {"kind": "image", "id": "i", "sites": ["lyon", "nice"], "why": "they differ in owner", "since": "2026-11-29T00:00:00+00:00"}
     asked.answer = {"conflicts": [], "differing": [different]}
     assert "they differ in owner" in atoll("conflicts").out

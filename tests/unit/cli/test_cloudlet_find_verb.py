@@ -129,7 +129,7 @@ def test_the_image_of_an_overlay_is_named_in_a_header(atoll, gateway):
 def test_a_device_is_an_address(atoll, address):
     ran = atoll("cloudlet", "find", "--device", address)
     assert ran.code == 2
-    assert "is no IPv4 or IPv6 address" in ran.err
+    assert "is not an IPv4 or IPv6 address" in ran.err
 
 
 REFUSAL = {"status": 422, "code": "UNNECESSARY_IDENTIFIER", "message": "this token asks about itself only"}
@@ -143,7 +143,7 @@ REFUSAL = {"status": 422, "code": "UNNECESSARY_IDENTIFIER", "message": "this tok
         ("right", (404, ["no such path"]), "HTTP 404, and no message: the gateway may be of an earlier version (Not Found)", ""),
         ("right", (200, {"edgeCloudZoneId": "1"}), "has no 'edgeCloudZoneName': expected an edge cloud zone", ""),
         ("wrong", None, "wrong password", "name a cloud"),
-        ("other", None, "expected that of a site's gateway", "name a cloud"),
+        ("other", None, "expected the URL of a site's gateway", "name a cloud"),
         ("absent", None, "Cloud absent was not found", "name a cloud"),
         ("away", None, "Unable to establish connection", ""),
     ],

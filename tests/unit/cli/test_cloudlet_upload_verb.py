@@ -95,9 +95,9 @@ def test_overlay(atoll, files, glance):
     (found,) = glance.images
     assert (found["min_ram"], found["atoll_keep"], found["visibility"], found["min_disk"]) == (128, "paris,lyon", "public", 1)
     again = atoll(*UPLOAD)
-    assert again.out == "image-1  there already\n"
+    assert again.out == "image-1  was uploaded before\n"
     assert made["properties"]["atoll_cloudlet_key"] in again.err
-    assert "is its base" in again.err, "the base was never uploaded"
+    assert "you can use no image with the overlay's base" in again.err, "the base was never uploaded"
     assert len(glance.images) == 1
 
 
@@ -107,7 +107,7 @@ def test_errors_are_one_line_and_leave_nothing(atoll, files, glance, monkeypatch
     assert (ran.code, ran.err.splitlines()[0].startswith("error: the cloud does not take the image: ")) == (1, True)
     assert glance.images == []
     monkeypatch.setattr(openstack, "connect", lambda cloud: Connection(glance, None))
-    assert "the token is of no project" in atoll(*UPLOAD).err
+    assert "the credentials name no project" in atoll(*UPLOAD).err
 
 
 def test_cloud_that_is_unknown(atoll, files, monkeypatch):
@@ -119,5 +119,5 @@ def test_cloud_that_is_unknown(atoll, files, monkeypatch):
 @pytest.mark.parametrize("words", [("cloudlet", "upload", "app.overlay"), ("cloudlet", "upload", "base", "--trust", "public.pem")])
 def test_key_goes_with_an_overlay_alone(atoll, files, glance, words):
     ran = atoll(*words)
-    assert (ran.code, "a base takes none" in ran.err) == (2, True)
+    assert (ran.code, "a base needs no --trust" in ran.err) == (2, True)
     assert glance.cloud == "unasked"

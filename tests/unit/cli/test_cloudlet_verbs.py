@@ -70,7 +70,7 @@ def test_the_whole_way(atoll, overlay):
 def test_verify(atoll, base, overlay):
     ran = atoll("cloudlet", "verify", "app.overlay", "--trust", "other-public.pem", "--trust", "public.pem", "--base", "base")
     assert ran.code == 0
-    assert f"a trusted key signed it, and all 2 segments are right; for base {base[:16]}" in ran.out
+    assert f"a trusted key signed this overlay, and all 2 segments are right; for base {base[:16]}" in ran.out
     found = json.loads(atoll("cloudlet", "verify", "app.overlay", "--trust", "public.pem", "--json").out)
     assert (found["base"], found["segments"], found["result"]["digest"]) == (base, 2, overlay)
     assert json.loads(atoll("cloudlet", "verify", "base", "--json").out)["digest"] == base
@@ -101,10 +101,10 @@ def damaged() -> None:
 
 REFUSED = {
     "damaged": (damaged, APPLY, "segment 1 of the overlay is damaged"),
-    "other key": (None, (*APPLY[:-1], "other-public.pem"), "no trusted key signed this overlay"),
-    "other base": (None, (*APPLY[:5], "other", *APPLY[6:]), "belongs to the base"),
-    "other CPU model": (None, (*APPLY, "--cpu", "EPYC"), "of the CPU model Haswell-v1, and this machine offers EPYC"),
-    "no base": (None, (*APPLY[:5], "nowhere", *APPLY[6:]), "nowhere: not an image"),
+    "other key": (None, (*APPLY[:-1], "other-public.pem"), "none of the trusted keys signed this overlay"),
+    "other base": (None, (*APPLY[:5], "other", *APPLY[6:]), "was made for the base"),
+    "other CPU model": (None, (*APPLY, "--cpu", "EPYC"), "of the CPU model Haswell-v1, but this machine offers EPYC"),
+    "no base": (None, (*APPLY[:5], "nowhere", *APPLY[6:]), "nowhere: this is not an image"),
     "no overlay": (None, (*APPLY[:2], "nothing", *APPLY[3:]), "nothing: no such file or directory"),
     "no key": (None, (*APPLY[:-1], "nothing"), "nothing: no such file or directory"),
     "no parent": (None, (*APPLY[:3], "no/app", *APPLY[4:]), "no such file or directory"),

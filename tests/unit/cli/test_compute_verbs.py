@@ -26,7 +26,7 @@ def coast(directory) -> Cloud:
 
 def test_env_leads_to_the_control_site_and_says_so(atoll, coast):
     first, *rest = atoll("env", "edge").out.splitlines()
-    assert first == "# edge is a compute site of paris, whose administrator this is."
+    assert first == "# edge is a compute site of paris: these are the credentials of the administrator of paris."
     assert rest == atoll("env", "paris").out.splitlines()
     assert json.loads(atoll("env", "--json", "edge").out) == json.loads(atoll("env", "--json").out)
 

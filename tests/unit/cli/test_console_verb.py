@@ -175,7 +175,11 @@ def attached(monkeypatch):
 
 def test_verb(atoll, cloud, attached):
     ran = atoll("console", "web")
-    assert (ran.code, ran.out, ran.err) == (0, "", "off the console of web at lyon: the guest's end of the console is closed\n")
+    assert (ran.code, ran.out, ran.err) == (
+        0,
+        "",
+        "disconnected from the console of web at lyon: the guest's end of the console is closed\n",
+    )
     assert attached == ["in paris", "ws://x/console/lyon/serial?token=t"]
     attached.clear()
     assert atoll("console", "--site", "lyon", "web").code == 0

@@ -31,7 +31,7 @@ def test_a_move_tells_what_to_do_next(atoll, moved):
     done = atoll("database", "move", "paris", "start:mariadb")
     assert done.code == 0, done.err
     first, *steps = done.out.splitlines()
-    assert first.endswith("paris, from sqlite to mariadb at db; 1000 rows of 50 tables are the same")
+    assert first.endswith("paris, from sqlite to mariadb at db; 1000 rows of 50 tables were compared")
     assert 'database: {"start": "mariadb"}' in steps[0]
     assert "site start paris" in steps[1]
     assert "database clean paris" in steps[2]
@@ -56,7 +56,7 @@ def test_the_file_of_a_password_belongs_to_a_url(atoll, moved, tmp_path, monkeyp
     assert atoll("database", "move", "paris", "redis://other", "--same-data").code == 0
     refused = atoll("database", "move", "paris", "sqlite", "--password-file", "secret")
     assert (refused.code, refused.out) == (1, "")
-    assert "expected a `url` with a user" in refused.err
+    assert "expected a `url` with the user" in refused.err
 
 
 @pytest.mark.parametrize("place", ["mariadb", "start:oracle", "mysql+pymysql://atoll:GEHEIM@db"])

@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on(file, ground, call):
     ground["fail"] = {3: KeyboardInterrupt()}
     done = CliRunner().invoke(cli, ["experiment", "--runs", f"{file}.runs", "run", file], standalone_mode=False)
     assert done.return_value == 130
-    assert "no process is left, and finished cells are kept" in done.stderr
+    assert "all processes have ended, and finished cells are kept" in done.stderr
     again = CliRunner().invoke(cli, ["experiment", "--runs", f"{file}.runs", "run", file])
     assert again.exception is None
     assert ground["ran"] == 3 + 4
@@ -148,11 +148,11 @@ def test_an_unknown_run_is_told(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{}", "no key `format`"),
-        ('{"format": 2}', "written by another version of atoll: its format is 2, not 1"),
+        ("{}", "the key `format` is missing"),
+        ('{"format": 2}', "the file was written by another version of atoll: its format is 2, not 1"),
         ("null", "expected a mapping"),
         ("{", "Expecting property name"),
-        ('{"format": 1, "name": "b"}', "no key `seed`"),
+        ('{"format": 1, "name": "b"}', "the key `seed` is missing"),
         ('{"format": 1, "name": "b", "seed": 1, "begun": "2026", "cells": []}', "cells: List should have at least 1 item"),
         ('{"format": 1, "name": "b", "seed": 1, "begun": "2026", "cells": [{}]}', "Cell.__init__() missing"),
         (None, "not a regular file"),
@@ -171,7 +171,7 @@ def test_a_damaged_run_is_told_once_and_blocks_no_other(file, ground, call, tmp_
         told = call(*words).stderr
         warnings = [line for line in told.splitlines() if line.startswith("warning: ")]
         assert warnings == [] if "--new" in words else len(warnings) == 1, told
-        assert all(line.startswith(f"warning: passed over: {damaged}: {reason}") for line in warnings), told
+        assert all(line.startswith(f"warning: a damaged run is skipped: {damaged}: {reason}") for line in warnings), told
 
 
 def test_a_damaged_run_that_is_asked_for_is_an_error_with_the_remedy(tmp_path, capsys):
@@ -180,7 +180,7 @@ def test_a_damaged_run_that_is_asked_for_is_an_error_with_the_remedy(tmp_path, c
     (damaged / "run.json").write_text("{}", encoding="utf-8")
     assert run(["experiment", "--runs", str(tmp_path), "show", "b"]) == 1
     hint = f"move the directory away, and run the experiment again: {damaged}"
-    assert capsys.readouterr().err == f"error: {damaged}/run.json: no key `format`\nhint: {hint}\n"
+    assert capsys.readouterr().err == f"error: {damaged}/run.json: the key `format` is missing\nhint: {hint}\n"
 
 
 def test_a_damaged_journal_hides_no_cell(file, ground, call):

@@ -72,9 +72,9 @@ def test_given_kernel(atoll, built, tmp_path):
 @pytest.mark.parametrize(
     ("words", "err"),
     [
-        (["--kernel", "/dev/null"], "a kernel and its modules go together: expected both --kernel and --modules, or none"),
-        (["--modules", "/"], "a kernel and its modules go together"),
-        (["--site", "paris"], "--site is the site to upload to: expected --upload NAME too"),
+        (["--kernel", "/dev/null"], "a kernel and its modules belong together: expected both --kernel and --modules, or neither"),
+        (["--modules", "/"], "a kernel and its modules belong together"),
+        (["--site", "paris"], "--site names the site to upload to: expected --upload NAME too"),
         (["--kernel", "/nowhere"], "Path '/nowhere' does not exist"),
     ],
 )
@@ -100,7 +100,7 @@ def test_upload_needs_a_cloud_that_runs(atoll, built, cloud):
 
 def test_upload(atoll, built, cloud, glance, tmp_path):
     assert atoll("image", "build", "--upload", "guest").out == f"{tmp_path}/cached.img\nuploaded to paris: guest  8c0a\n"
-    assert atoll("image", "build", "--upload", "guest", "--site", "lyon").out.endswith("there already at lyon: guest  8c0a\n")
+    assert atoll("image", "build", "--upload", "guest", "--site", "lyon").out.endswith("exists already at lyon: guest  8c0a\n")
     assert glance == [("paris", "cached.img", "guest"), ("lyon", "cached.img", "guest")]
 
 

@@ -39,7 +39,7 @@ def test_bug_is_told_from_failure(atoll, monkeypatch):
     monkeypatch.setattr(status, "status", raising(ZeroDivisionError("division\nby zero")))
     ran = atoll("status")
     assert ran.code == 70
-    assert ran.err.startswith("error: this is a bug in atoll: ZeroDivisionError: division by zero\nhint: run it again with --traceback")
+    assert ran.err.startswith("error: this is a bug in atoll: ZeroDivisionError: division by zero\nhint: run the command again as `")
     assert "Traceback" in atoll("--traceback", "status").err
 
 
@@ -47,7 +47,7 @@ def test_interrupted(atoll, monkeypatch):
     monkeypatch.setattr(lifecycle, "up", raising(KeyboardInterrupt()))
     ran = atoll("up")
     assert ran.code == 130
-    assert "error: interrupted\nhint: operations that have begun go on" in ran.err
+    assert "error: interrupted\nhint: operations that have begun continue" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_contradicting_bounds_are_one_line(tmp_path, capsys):
     assert run(["plan", str(file)]) == 1
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("error: no plan is possible: `within` of list (at shop-")
-    assert "`memory` (at shop-1: 540MB would do, not 300MB" in told[0]
+    assert "`memory` (at shop-1: 540MB would suffice instead of 300MB" in told[0]
     assert told[0].endswith("contradict")
     assert told[1] == "hint: change one of these bounds in the file"
 

@@ -72,7 +72,7 @@ def test_add_that_makes_no_sense(atoll, asked, words, text):
 def test_remove_asks_before_it_deletes(atoll, asked):
     ran = atoll("site", "remove", "lyon")
     assert (ran.code, asked) == (2, [])
-    assert "there is nobody to ask: expected --yes" in ran.err
+    assert "nobody can confirm this: expected --yes" in ran.err
     assert atoll("site", "remove", "--yes", "lyon", "rome").out == "removed: lyon\nnot there: rome\n"
     assert json.loads(atoll("site", "remove", "-y", "lyon", "--json").out) == {"removed": ["lyon"], "not_there": []}
 

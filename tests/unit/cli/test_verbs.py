@@ -90,7 +90,7 @@ def test_down_of_an_unknown_site(atoll, cloud):
 def test_destroy_needs_somebody_to_ask(atoll, cloud, directory):
     ran = atoll("destroy")
     assert ran.code == 2
-    assert "there is nobody to ask: expected --yes" in ran.err
+    assert "nobody can confirm this: expected --yes" in ran.err
     assert (directory / "sites/paris").exists()
 
 

@@ -67,14 +67,17 @@ def test_the_expanded_yaml_needs_no_file(cloud, tmp_path):
         ("backbone: {file: c.yaml}", "topology.backbone.file: {}/c.yaml: expected GraphML"),
         ("backbone: {file: backbone.graphml, places: {a: Rome}}", "no node is called Rome: expected one of Paris, St. Gallen, Paris 2"),
         ("backbone: {file: backbone.graphml, places: {x: Paris}}", "no site is called x: expected one of a, b, c, d"),
-        ("backbone: {file: backbone.graphml, places: {a: Paris, b: Paris}}", "two sites at one node"),
-        ("backbone: {file: backbone.graphml}", "topology.backbone: 4 sites for 3 nodes: expected a backbone with more of them"),
-        ("backbone: {file: backbone.graphml}\n  preset: mesh", "a backbone beside a preset or a matrix: expected one of them"),
+        ("backbone: {file: backbone.graphml, places: {a: Paris, b: Paris}}", "two sites are at one node"),
+        (
+            "backbone: {file: backbone.graphml}",
+            "topology.backbone: the backbone has 3 nodes for 4 sites: expected a backbone with more nodes",
+        ),
+        ("backbone: {file: backbone.graphml}\n  preset: mesh", "a backbone is given beside a preset or a matrix: expected one of them"),
         ("backbone: {flie: backbone.graphml}", "topology.backbone: `file` is missing"),
         ("backbone: {file: 'topohub:topozoo/Nowhere'}", "topology.backbone.file: topohub has no topology topozoo/Nowhere"),
         ("matrix: none.csv", "topology.matrix: {}/none.csv: no such file or directory"),
         ("matrix: c.yaml", "topology.matrix: {}/c.yaml: a is missing: expected a row and a column for each site"),
-        ("matrix: c.yaml\n  preset: mesh", "a matrix beside a preset: expected one of them"),
+        ("matrix: c.yaml\n  preset: mesh", "a matrix is given beside a preset: expected one of them"),
     ],
 )
 def test_files_that_can_not_be_used(cloud, tmp_path, monkeypatch, topology, said):

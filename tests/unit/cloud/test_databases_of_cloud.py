@@ -62,10 +62,10 @@ def test_a_site_without_the_field_has_sqlite():
         ("[redis]", "expected `sqlite`, the URL"),
         ("true", "expected `sqlite`, the URL"),
         ("{start: redis, url: 'redis://db'}", "expected either `url` or `start`"),
-        ("{url: 'redis://db', password_file: /p}", "expected a `url` with a user"),
-        ("{start: redis, password_file: /p}", "expected a `url` with a user"),
+        ("{url: 'redis://db', password_file: /p}", "expected a `url` with the user"),
+        ("{start: redis, password_file: /p}", "expected a `url` with the user"),
         ("{url: 'redis://a@db', password_file: p}", "the absolute path of a file"),
-        ("postgresql+psycopg://a@db?sslrootcert=/ca.pem", "sslrootcert has no effect: expected sslmode=verify-full"),
+        ("postgresql+psycopg://a@db?sslrootcert=/ca.pem", "sslrootcert has no effect without verification: expected sslmode=verify-full"),
         ("postgresql+psycopg://a@db?sslmode=require&sslrootcert=/ca.pem", "sslrootcert has no effect"),
         ("postgresql+psycopg://a@?host=10.0.0.1", "the parameter host is for Unix sockets: expected an absolute path"),
         ("mysql+pymysql://a@db?unix_socket=x", "the parameter unix_socket is for Unix sockets: expected an absolute path"),
@@ -77,7 +77,7 @@ def test_a_site_without_the_field_has_sqlite():
         ("mysql+pymysql://a@db?read_default_file=/x", "unknown parameter 'read_default_file'"),
         ("mysql+pymysql://a@db?local_infile=1", "unknown parameter 'local_infile'"),
         ("redis://db?replica=/x", "unknown parameter 'replica'"),
-        ("redis://db?wait=1&wait=2", "stands here twice"),
+        ("redis://db?wait=1&wait=2", "is given twice"),
         ("redis://db?wait=many", "wait=many: expected a whole number"),
         ("redis://db/abc", "expected the number of a Redis database"),
         ("redis+sentinel://db", "belong together"),
@@ -138,7 +138,7 @@ def test_a_compute_site_has_no_database():
 
 def test_load_balancers_are_in_sqlite_alone():
     text = "sites:\n- {name: paris, network_services: [load-balancer], database: {start: redis}}\ntopology: {preset: mesh}\n"
-    with pytest.raises(AtollError, match="load-balancer has its database in SQLite alone"):
+    with pytest.raises(AtollError, match="load-balancer works only with SQLite"):
         parse_cloud(text, "c.yaml")
 
 

@@ -25,8 +25,8 @@ def test_by_default_no_access_network_is_known_and_nobody_asks_about_others():
 @pytest.mark.parametrize(
     ("text", "line", "error"),
     [
-        ("discovery:\n  serves: {paris: [10.1.0.1/16]}\n", 6, "10.1.0.1/16 of paris is no prefix"),
-        ("discovery:\n  serves: {paris: [everything]}\n", 6, "everything of paris is no prefix"),
+        ("discovery:\n  serves: {paris: [10.1.0.1/16]}\n", 6, "10.1.0.1/16 of paris is not a prefix"),
+        ("discovery:\n  serves: {paris: [everything]}\n", 6, "everything of paris is not a prefix"),
         ("discovery:\n  serves: {paris: [10.0.0.0/8], lyon: [10.0.0.0/8]}\n", 6, "paris and lyon both serve 10.0.0.0/8"),
         ("discovery:\n  serves: {nice: [10.0.0.0/8]}\n", 6, "nice is a compute site"),
         ("discovery:\n  serves: {paris: 10.0.0.0/8}\n", 6, "expected"),

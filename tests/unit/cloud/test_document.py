@@ -11,7 +11,7 @@ KEYS = (
 URL = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/"
 
 BAD = {
-    "": "1: nothing here: expected a mapping with `sites`, such as {sites: [{name: paris}]}",
+    "": "1: the file is empty: expected a mapping with `sites`, such as {sites: [{name: paris}]}",
     "a": "1: expected a mapping with `sites`, got the text 'a'",
     "[1]": "1: expected a mapping with `sites`, got a list",
     "name: x": "1: `sites` is missing: expected a list of at least one site, such as [{name: paris}]",
@@ -26,8 +26,8 @@ BAD = {
     "sites:\n- name: a\n  services:\n    nova: 1": "4: sites[0].services.nova: expected true or false, got 1",
     "sites:\n- name: a\n  compute: kvm": "3: sites[0].compute: expected `libvirt` or `fake`, got the text 'kvm'",
     "sites:\n- name: a\n  durability: none": "3: sites[0].durability: expected `full` or `relaxed`, got the text 'none'",
-    "sites:\n- name: default": "2: sites[0].name: the name default is reserved: expected another",
-    "sites:\n- name: a\n  name: b": "3: a second `name` in one mapping: expected it once",
+    "sites:\n- name: default": "2: sites[0].name: the name default is reserved: expected another name",
+    "sites:\n- name: a\n  name: b": "3: the key `name` occurs twice in one mapping: expected it once",
     "sites: [a\nb: c": "2: not YAML: expected ',' or ']', but got ':'",
     "sites:\n\t- a": r"2: not YAML: found character '\t' that cannot start any token",
     "a: 1\n---\nb: 1": "2: not YAML: but found another document",
@@ -48,7 +48,7 @@ BAD = {
     "expected a mapping such as {url: rabbit://openstack@10.0.0.1:5672/}, got the text 'rabbit://…@h/'",
     "sites:\n- name: a\n  rabbit: {url: rabbit://u@h/, password_file: here}": "3: sites[0].rabbit.password_file: "
     "expected the absolute path of a file, such as /etc/rabbit.password, got the text 'here'",
-    "1: 2\nsites: [{name: a}]": "1: the key 1: expected a text as key",
+    "1: 2\nsites: [{name: a}]": "1: a key is 1: expected a text as key",
 }
 
 

@@ -63,11 +63,11 @@ def test_choice_is_written_down_and_read_again():
 @pytest.mark.parametrize(
     ("sites", "topology", "text"),
     [
-        ([{"name": "a", "compute": "libvirt", "network": "fake"}], MESH, "don't go together: expected `network: ovn`"),
-        ([{"name": "a", "compute": "fake", "network": "ovn"}], MESH, "don't go together: expected `network: fake`"),
+        ([{"name": "a", "compute": "libvirt", "network": "fake"}], MESH, "does not work with `network: fake`: expected `network: ovn`"),
+        ([{"name": "a", "compute": "fake", "network": "ovn"}], MESH, "expected `network: fake`"),
         ([{"name": "a", "network": "ovn"}], MESH, "expected `compute: libvirt` beside `network: ovn`"),
         ([{"name": "a", "network": "ovs"}], MESH, "expected `compute: libvirt` beside `network: ovs`"),
-        ([{"name": "a", "compute": "fake", "network": "ovs"}], MESH, "don't go together: expected `network: fake`"),
+        ([{"name": "a", "compute": "fake", "network": "ovs"}], MESH, "expected `network: fake`"),
         ([{"name": "a", "compute": "libvirt"}, {"name": "b", "compute": "libvirt"}], None, "expected a `topology`, or `compute: fake`"),
         (
             [{"name": "a", "compute": "libvirt"}, {"name": "b", "kind": "compute", "control": "a"}],

@@ -106,9 +106,9 @@ def test_other_urls_are_refused_and_not_shown(url):
 @pytest.mark.parametrize(
     ("site", "text"),
     [
-        ({"bus": "rabbit"}, "expected `rabbit` beside it"),
-        ({"rabbit": RABBIT}, "expected `bus: rabbit` beside it"),
-        ({"bus": "rabbit", "rabbit": {"url": "rabbit://h/", "password_file": "/x"}}, "expected a user in `url`"),
+        ({"bus": "rabbit"}, "`bus: rabbit` needs a `rabbit` beside it"),
+        ({"rabbit": RABBIT}, "`rabbit` has no effect without `bus: rabbit`: expected both or neither"),
+        ({"bus": "rabbit", "rabbit": {"url": "rabbit://h/", "password_file": "/x"}}, "expected a `url` with the user"),
         ({"control": "b"}, "a is a full site and its own control site"),
     ],
 )
@@ -174,7 +174,7 @@ def test_in_a_topology_a_known_site_keeps_its_address():
     ("site", "text"),
     [
         ({"name": "b", "port": 15000}, "expected no `port`"),
-        ({"name": "b", "host": "127.0.0.1"}, "expected an address in a topology, 10\\.77\\.N\\.1, got 127\\.0\\.0\\.1"),
+        ({"name": "b", "host": "127.0.0.1"}, "expected an address of the form 10\\.77\\.N\\.1 in a topology, got 127\\.0\\.0\\.1"),
         ({"name": "b", "host": "10.77.0.2"}, r"got 10\.77\.0\.2"),
         ({"name": "b", "host": "10.77.7.1"}, r"a second site at 10\.77\.7\.1"),
     ],

@@ -27,7 +27,7 @@ def test_list_is_kept():
     ("said", "meant"),
     [
         ("[firewal]", f"no network service is called firewal (did you mean firewall?): expected one of {', '.join(NETWORKS)}"),
-        ("[bgp, bgp]", "bgp stands here twice: expected it once"),
+        ("[bgp, bgp]", "bgp is in the list twice: expected it once"),
         ("firewall", "expected a list of network services, such as [firewall, bgp], got the text 'firewall'"),
         ("{bgp: true}", "expected a list of network services, such as [firewall, bgp], got a mapping"),
         ("[7]", "expected a list of network services, such as [firewall, bgp], got 7"),

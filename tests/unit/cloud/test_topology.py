@@ -16,7 +16,7 @@ DURATION = "expected a duration from 0 to 60s, such as 25ms"
 BAD = {
     "topology:\n  links:\n  - {between: [a, x]}": "4: topology.links[0].between: no site or router is called x: expected one of a, b, c",
     "topology:\n  links:\n  - {between: [a, a]}": "4: topology.links[0].between: a link from a to itself: expected two different ends",
-    "topology:\n  links:\n  - {between: [a, b]}": "2: topology: there is no way from a to c: expected links that connect all sites",
+    "topology:\n  links:\n  - {between: [a, b]}": "2: topology: no path leads from a to c: expected links that connect all sites",
     "topology:\n  defaults: {delay: -1ms}": f"3: topology.defaults.delay: {DURATION}, got the text '-1ms'",
     "topology:\n  defaults: {delay: 10}": f"3: topology.defaults.delay: {DURATION}, got 10",
     "topology:\n  defaults: {delay: 61s}": f"3: topology.defaults.delay: {DURATION}, got the text '61s'",
@@ -27,7 +27,7 @@ BAD = {
     "topology:\n  defaults: {dely: 1ms}": "3: topology.defaults: unknown key `dely` (did you mean `delay`?): "
     "expected one of delay, jitter, rate, loss, reorder",
     "topology:\n  preset: tree": "3: topology.preset: expected `mesh`, `star` or `ring`, got the text 'tree'",
-    "topology: {preset: mesh, center: a}": "2: topology.center: only a star has a center: expected `preset: star` beside it",
+    "topology: {preset: mesh, center: a}": "2: topology.center: only a star has a center: expected `preset: star`, or no `center`",
     "topology: {preset: star, center: x}": "2: topology.center: no site is called x: expected one of a, b, c",
     "topology:\n  constraints:\n  - {between: [a, nowhere]}": "4: topology.constraints[0].between: no group or site is called nowhere: "
     "expected one of a, b, c",

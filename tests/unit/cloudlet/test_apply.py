@@ -164,7 +164,7 @@ def test_damaged_segment(large, tmp_path):
 def test_another_base(machine, tmp_path):
     overlay = machine.overlay()
     base.make_base({"disk": machine.base / "disk"}, tmp_path / "other", "", "", quiet)
-    with pytest.raises(AtollError, match="belongs to the base") as caught:
+    with pytest.raises(AtollError, match="was made for the base") as caught:
         machine.apply(overlay, tmp_path / "launch", tmp_path / "other")
     assert caught.value.kind.code == "cloudlet.base"
     assert not (tmp_path / "launch").exists()
@@ -174,7 +174,7 @@ def test_another_base(machine, tmp_path):
 def test_cpu_model(machine):
     found = header.read_header(BytesIO(machine.overlay()).read, [machine.key.trusted], "overlay")
     apply.check_cpu(found, "Haswell-v1", "overlay")
-    with pytest.raises(AtollError, match=r"of the CPU model Haswell-v1, and this machine offers EPYC") as caught:
+    with pytest.raises(AtollError, match=r"of the CPU model Haswell-v1, but this machine offers EPYC") as caught:
         apply.check_cpu(found, "EPYC", "overlay")
     assert caught.value.kind.code == "cloudlet.cpu"
     machine.guest(disk=machine.content("disk"))
@@ -188,7 +188,7 @@ def test_damaged_base_page_that_the_overlay_refers_to(machine, tmp_path, kind):
     with (machine.base / kind).open("r+b") as file:
         file.seek({"disk": 30, "memory": 1}[kind] * PAGE)  # a copy's source, and a page that the overlay changes
         file.write(b"damaged")
-    with pytest.raises(AtollError, match=f"base/{kind}: damaged at byte"):
+    with pytest.raises(AtollError, match=f"base/{kind}: the content is damaged at byte"):
         machine.apply(overlay, tmp_path / "launch")
     assert not (tmp_path / "launch").exists()
 
@@ -280,7 +280,7 @@ def test_segments_that_write_more_pages_than_the_result_has(machine, tmp_path):
     """A few bytes may order thousands of pages to be written: without a bound, a small overlay would write for hours."""
     every = np.arange(40, dtype=np.uint32)
     empty = Segment(0, np.zeros(40, np.uint8), every, np.empty(0, np.uint32), as_pages(b""))
-    with pytest.raises(AtollError, match="segments that write more pages than the result has"):
+    with pytest.raises(AtollError, match="the segments write more pages than the result has"):
         machine.apply(forged(machine, *[empty] * 3), tmp_path / "launch")
     assert not (tmp_path / "launch").exists()
 
@@ -291,7 +291,7 @@ def test_all_pages_of_a_true_overlay_exist(machine):
 
 
 def test_a_result_that_is_not_what_was_signed(machine, tmp_path):
-    with pytest.raises(AtollError, match="the part disk differs from its signed digest"):
+    with pytest.raises(AtollError, match="the part disk has another digest than the signed one"):
         machine.apply(forged(machine, one(0, CONTENT, 3)), tmp_path / "launch")
     assert not (tmp_path / "launch").exists()
     assert hidden(tmp_path) == []

@@ -124,7 +124,7 @@ def test_image_whose_data_do_not_arrive_is_deleted(disk, error):
 
 def test_overlay_of_a_key_that_is_not_trusted(disk):
     glance = Glance()
-    with pytest.raises(AtollError, match="no trusted key signed"):
+    with pytest.raises(AtollError, match="none of the trusted keys signed"):
         overlay(disk, glance, STRANGER)
     assert glance.images == {}
 
@@ -150,10 +150,10 @@ def test_damaged_base_is_not_uploaded(disk):
 
 def test_memory_is_refused(machine):
     glance = Glance()
-    with pytest.raises(AtollError, match="disk, memory: expected the disk alone"):
+    with pytest.raises(AtollError, match="disk, memory: expected a disk alone"):
         Uploads(glance, "mine", quiet).base(machine.base, WISH)
     machine.overlay()
-    with pytest.raises(AtollError, match="expected the disk alone"):
+    with pytest.raises(AtollError, match="expected a disk alone"):
         overlay(machine, glance)
 
 

@@ -97,7 +97,7 @@ def test_launch_image_of_another_key_is_not_used(site):
     site.keep()
     synthesis.run(site.task())
     (site.directory / "disk").unlink()
-    site.refused("no trusted key signed this overlay", keys=[(STRANGER.trusted.name, OTHER)])
+    site.refused("none of the trusted keys signed this overlay", keys=[(STRANGER.trusted.name, OTHER)])
     assert synthesis.run(site.task(keys=[(STRANGER.trusted.name, OTHER), *site.task()["keys"]])) == site.machine.key.trusted.name
 
 
@@ -112,18 +112,18 @@ def test_overlay_is_opened_once_whichever_key_has_signed_it(site, monkeypatch):
 
 
 def test_base_with_another_digest_is_not_kept(site):
-    with pytest.raises(AtollError, match=f"its content is the base {site.digest[:16]}, not {OTHER[:16]}") as caught:
+    with pytest.raises(AtollError, match=f"content is the base {site.digest[:16]}, but its property names {OTHER[:16]}") as caught:
         site.keep(digest=OTHER)
     assert caught.value.kind.code == "cloudlet.base"
     assert site.names() == []
-    with pytest.raises(AtollError, match="its content is the base"):
+    with pytest.raises(AtollError, match="content is the base"):
         site.keep(machine="another")
 
 
 def test_base_larger_than_the_limit_is_not_read(site):
     with site.raw.open("r+b") as file:
         file.truncate(1 << 40)
-    with pytest.raises(AtollError, match="the base's disk: 1048576 MiB, expected at most 16"):
+    with pytest.raises(AtollError, match="the base's disk: 1048576 MiB: expected at most 16 MiB"):
         site.keep()
     assert not site.cache.exists() or site.names() == []
 
@@ -134,15 +134,15 @@ def test_overlay_of_another_base(site):
     other = Machine(site.directory, site.machine.key, {"disk": b"x" * PAGE})
     other.guest(disk=b"y" * PAGE)
     site.overlay.write_bytes(other.overlay())
-    site.refused("the overlay belongs to the base")
+    site.refused("the overlay was made for the base")
 
 
 def test_flavor_with_a_smaller_disk(site):
     site.keep()
-    site.refused("the overlay: the disk: 1 MiB, expected at most 0", most=PAGE)
+    site.refused("the overlay: the disk: 1 MiB: expected at most 0", most=PAGE)
     synthesis.run(site.task())
     (site.directory / "disk").unlink()
-    site.refused("the overlay: the disk: 1 MiB, expected at most 0", most=PAGE)  # the launch image is in the cache
+    site.refused("the overlay: the disk: 1 MiB: expected at most 0", most=PAGE)  # the launch image is in the cache
 
 
 def signed(site: Site, result: ImageDescription, entries: list[Entry]) -> None:
@@ -153,7 +153,7 @@ def signed(site: Site, result: ImageDescription, entries: list[Entry]) -> None:
 def test_overlay_that_claims_a_giant_disk(site):
     site.keep()
     signed(site, ImageDescription((Part("disk", 16 << 40, bytes(32)),)), [])
-    site.refused("the disk: 16777216 MiB, expected at most 16")
+    site.refused("the disk: 16777216 MiB: expected at most 16")
 
 
 def test_overlay_with_more_segments_than_pages(site):
@@ -167,7 +167,7 @@ def test_overlay_of_more_than_a_disk(site, names):
     site.keep()
     parts = tuple(Part(name, PAGE, bytes(32)) for name in sorted(names))
     signed(site, ImageDescription(parts, "Haswell-v1" if "memory" in names else ""), [])
-    site.refused("expected the disk alone, because memory is not resumed yet")
+    site.refused("expected a disk alone, because memory is not resumed yet")
 
 
 @pytest.mark.parametrize("place", [0, 100, 200, -100, -1])
@@ -202,7 +202,7 @@ def test_file_system_that_becomes_full(site, monkeypatch):
     usage = synthesis.shutil.disk_usage
     left = iter([LIMIT * 100, 10])
     monkeypatch.setattr(synthesis.shutil, "disk_usage", lambda path: usage(path)._replace(free=next(left)))
-    site.refused("no space left for the disk: 0 MiB are free, expected 95")
+    site.refused("too little space for the disk: 0 MiB are free: expected 95")
 
 
 def test_launch_image_that_leaves_before_it_is_copied(site, monkeypatch):
@@ -246,7 +246,7 @@ def test_least_recently_used_leaves(site):
     with site.raw.open("r+b") as file:
         file.write(b"another")
     (site.directory / "disk").unlink()
-    with pytest.raises(AtollError, match="its content is the base"):
+    with pytest.raises(AtollError, match="content is the base"):
         site.keep(name=OTHER, limit=size)
     assert site.names() == [BASE]
 
@@ -274,7 +274,7 @@ def test_as_a_program(site):
     assert ask(site.task()) == {"key": site.machine.key.trusted.name}
     site.overlay.write_bytes(b"x" * 500)
     answer = ask(site.task(keys=[(STRANGER.trusted.name, OTHER)], target=str(site.directory / "second")))
-    assert answer == {"error": {"code": "cloudlet.invalid", "message": "the overlay: not an overlay"}}
+    assert answer == {"error": {"code": "cloudlet.invalid", "message": "the overlay: this is not an overlay"}}
 
 
 RUN = "import resource\nfrom atoll.cloudlet import synthesis\nsynthesis.run = lambda task: {}\nsynthesis.main()\n"
@@ -284,7 +284,7 @@ def test_memory_and_processor_time_are_bounded():
     limits = "str([resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE)])"
     assert ask({}, RUN.replace("{}", limits)) == {"key": str([3 << 30, 1800, 0])}
     answer = ask({}, RUN.replace("{}", "bytes(4 << 30)"))
-    assert answer == {"error": {"code": "cloudlet.invalid", "message": "more memory is needed than the 3 GiB allowed"}}
+    assert answer == {"error": {"code": "cloudlet.invalid", "message": "the synthesis needs more than the allowed 3 GiB of memory"}}
 
 
 def test_end_of_the_processor_time_is_told():

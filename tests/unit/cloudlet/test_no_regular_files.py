@@ -30,7 +30,7 @@ def pipe(tmp_path):
 @pytest.mark.parametrize("read", [base.part_size, keys.read_trusted_key, keys.read_signing_key, open_source])
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_no_regular_file(pipe, read, kind):
-    with pytest.raises(AtollError, match="is no regular file") as caught:
+    with pytest.raises(AtollError, match="is not a regular file") as caught:
         read(pipe if kind == "pipe" else Path("/dev/zero"))
     assert caught.value.kind.code == "cloudlet.unusable"
 
@@ -39,12 +39,12 @@ def test_no_regular_file(pipe, read, kind):
 def test_image_with_a_pipe(machine, pipe, name):
     (machine.base / name).unlink()
     pipe.rename(machine.base / name)
-    with pytest.raises(AtollError, match=f"{name} is no regular file"):
+    with pytest.raises(AtollError, match=f"{name} is not a regular file"):
         open_image(machine.base)
 
 
 def test_base_of_a_pipe_leaves_nothing(pipe, tmp_path):
-    with pytest.raises(AtollError, match="is no regular file"):
+    with pytest.raises(AtollError, match="is not a regular file"):
         base.make_base({"disk": pipe}, tmp_path / "new", "", "", quiet)
     assert not (tmp_path / "new").exists()
 

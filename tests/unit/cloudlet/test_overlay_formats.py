@@ -255,7 +255,7 @@ def test_more_bytes_after_the_overlay(whole_overlay):
 @pytest.mark.parametrize("name", ["image", "state"])
 def test_part_with_the_name_of_a_file_of_the_image(name):
     made = ImageDescription((Part(name, 1, b"r" * 32),))
-    with pytest.raises(AtollError, match=f"a part {name}"):
+    with pytest.raises(AtollError, match=f"a part is called {name}"):
         description.parse(made.pack(), 1, "made")
 
 

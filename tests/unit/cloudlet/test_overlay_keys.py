@@ -54,7 +54,7 @@ def test_name_of_a_key_is_the_key(tmp_path, make):
     "name", ["", "ed25519", "ed25519:", "ed25519:00", "rsa:" + "0" * 64, "p256:02" + "0" * 63, "p256:05" + "1" * 64, "x\n:y"]
 )
 def test_name_of_no_key(name):
-    with pytest.raises(AtollError, match="names no key") as caught:
+    with pytest.raises(AtollError, match="is not the name of a key") as caught:
         parse_name(name)
     assert "\n" not in caught.value.message
 

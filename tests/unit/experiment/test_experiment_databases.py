@@ -56,7 +56,7 @@ def refusal(text, directory=None):
         ("redis://me:secret@localhost", "databases[0]: expected a URL without a password"),
         (
             "[sqlite, 'redis://10.0.0.1:6379']",
-            "databases[1]: cooperative with sites: 2 can't have redis at 10.0.0.1:6379: in a topology a site's network leads to other",
+            "databases[1]: cooperative with sites: 2 can't use the database redis at 10.0.0.1:6379: in a topology, a site's network",
         ),
     ],
     ids=lambda text: text[:40],
@@ -70,7 +70,7 @@ def test_a_wrong_database_is_refused_with_its_line(databases, expected):
 def test_standard_is_on_mariadb_alone():
     text = TEXT.replace("kind: centralised", "kind: standard")
     assert refusal(text).startswith(
-        "x.yaml:6: databases[0]: standard with sites: 2 is on MariaDB, not on sqlite: expected {start: mariadb}"
+        "x.yaml:6: databases[0]: standard with sites: 2 always uses MariaDB, not sqlite: expected {start: mariadb}"
     )
     made = cells(parse_experiment(text.replace(DATABASES, "{start: mariadb}"), "x"), Path())
     assert {cell.factors["database"] for cell in made} == {"mariadb"}
@@ -79,7 +79,7 @@ def test_standard_is_on_mariadb_alone():
 def test_the_cloud_of_a_file_has_databases_once(tmp_path):
     text = TEXT.replace("{kind: centralised, sites: 2}", "{kind: file, file: own.yaml}")
     (tmp_path / "own.yaml").write_text("sites: [{name: site-1, database: {start: redis}}]", encoding="utf-8")
-    assert refusal(text, tmp_path).startswith("x.yaml:6: databases: own has databases of its own (redis): expected none in its file, or")
+    assert refusal(text, tmp_path).startswith("x.yaml:6: databases: own names databases itself (redis): expected none in its file, or")
     (made, *_others) = [
         cell
         for cell in cells(parse_experiment(text.replace("databases", "# databases"), "x", tmp_path), tmp_path)
@@ -169,9 +169,9 @@ def test_the_page_has_columns_and_warns_of_databases_that_flush_otherwise(run, t
     page = render(run)
     assert "<th>Database</th><th>Flush</th>" in page
     assert f"<td>mariadb</td><td>{FLUSHES['mariadb']}</td>" in page
-    assert "their writes do not compare" not in page
+    assert "their writes cannot be compared" not in page
     lax = {**FLUSHES, "mariadb": "innodb_flush_log_at_trx_commit=2"}
-    assert "their writes do not compare" in render(make_run(tmp_path, text=COMPARED, flushes=lax, lax={"mariadb"}))
+    assert "their writes cannot be compared" in render(make_run(tmp_path, text=COMPARED, flushes=lax, lax={"mariadb"}))
 
 
 def test_a_comparison_tells_of_other_flushes(run, tmp_path):

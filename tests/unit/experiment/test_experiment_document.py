@@ -57,8 +57,12 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
             "kind: central",
             "x.yaml:6: architectures[1].kind: expected `cooperative`, `centralised`, `standard`, `regions` or ",
         ),
-        ("kind: centralised, sites: 3", "kind: file, file: x, traffic: stock", "x.yaml:6: architectures[1]: `traffic` beside `file`"),
-        ("sites: 3}", "sites: 3, ask: serial}", "x.yaml:6: architectures[1]: `ask` with `kind: centralised`, which has no broker"),
+        (
+            "kind: centralised, sites: 3",
+            "kind: file, file: x, traffic: stock",
+            "x.yaml:6: architectures[1]: `traffic` is given beside `file`",
+        ),
+        ("sites: 3}", "sites: 3, ask: serial}", "x.yaml:6: architectures[1]: `ask` is given for `kind: centralised`, which has no broker"),
         (
             "kind: centralised, sites: 3",
             "kind: regions, ask: often",
@@ -75,7 +79,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         ("times: [2, 5]", "times: 0", "x.yaml:10: workloads.boot.times: expected a whole number from 1 to 100000, got 0"),
         ("{times: [2, 5]}", "7", "x.yaml:10: workloads.boot: expected a mapping of parameters, got 7"),
         ("workloads:", "databases: mariadb\nworkloads:", "x.yaml:9: databases[0]: expected"),
-        ("times: [2, 5]", "times: []", "x.yaml:10: workloads.boot.times: expected a whole number from 1 to 100000, got a list of nothing"),
+        ("times: [2, 5]", "times: []", "x.yaml:10: workloads.boot.times: expected a whole number from 1 to 100000, got an empty list"),
         (
             "boot: {times: [2, 5]}",
             "open-load: {rate: []}",
@@ -95,10 +99,10 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         (
             "kind: centralised, sites: 3",
             "kind: cooperative, sites: 3",
-            "x.yaml:6: architectures[1]: a second cloud cooperative with sites: 3",
+            "x.yaml:6: architectures[1]: a second cloud called cooperative with sites: 3",
         ),
         ("delay: [0ms, 50ms]", "delay: [0ms, 0ms]", "x.yaml:8: links[0].delay: 0ms is in the list twice"),
-        ("workloads:", "- {loss: 1%, delay: 50ms}\nworkloads:", "x.yaml:9: links[1]: the same properties as in an item before"),
+        ("workloads:", "- {loss: 1%, delay: 50ms}\nworkloads:", "x.yaml:9: links[1]: an earlier item has the same properties"),
         ("times: [2, 5]", "times: [2, 5, 2]", "x.yaml:10: workloads.boot.times: 2 is in the list twice"),
         ("boot: {times: [2, 5]}", "open-load: {rate: [10, 10.0]}", "x.yaml:10: workloads.open-load.rate: 10.0 is in the list twice"),
         (
@@ -121,7 +125,7 @@ def test_a_wrong_file_is_refused_with_its_line(before, after, expected):
 def test_the_number_of_cells_is_bounded_before_any_is_made():
     numbers = list(range(1, 401))
     load = f"open-load: {{rate: {numbers}, seconds: {numbers}}}"
-    with pytest.raises(AtollError, match=r"x\.yaml:1: the lists make 1920000 cells: expected at most 100000"):
+    with pytest.raises(AtollError, match=r"x\.yaml:1: all combinations of the lists make 1920000 cells: expected at most 100000"):
         parse_experiment(TEXT.replace("boot: {times: [2, 5]}", load).replace("list:", "token:").replace("\n  token:", ""), "x.yaml")
 
 

@@ -142,6 +142,7 @@ def test_a_disk_without_the_databases_has_no_fault(kind):
     text = TEXT.replace(STEP, f"{{kind: {kind}, target: site-1, at: 1s}}")
     server = "databases: [sqlite, 'redis://localhost?socket=/run/redis.sock']\nworkloads:"
     assert refusal(text.replace("workloads:", server)) == (
-        "x.yaml:11: faults[1].steps[0]: the databases of site-1 are at /run/redis.sock, not on its disk: expected `sqlite` or {start: …}"
+        "x.yaml:11: faults[1].steps[0]: the databases of site-1 are at /run/redis.sock, not on its disk: "
+        "expected a database `sqlite` or {start: …}"
     )
     assert parse_experiment(text.replace("workloads:", "databases: [sqlite, {start: redis}]\nworkloads:"), "x")

@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     experiment = parse_experiment(TEXT, "x.yaml")
     made = create(tmp_path_factory.mktemp("runs"), {"name": "cut", "seed": 0, "machine": {}}, cells(experiment, Path()), TEXT)
 
-    def ground(cell, record, _say):
+    def run_cell(cell, record, _say):
         if cell.faults:
             record(EVENT)
         for site in ("site-1", "site-2"):
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
                 record(Sample("list", site, at, at, at + (0.1 if served else 10), served, "" if served else "TimeoutError"))
         return {}
 
-    execute(made, ground, lambda _text: None)
+    execute(made, run_cell, lambda _text: None)
     return load(made.directory)
 
 

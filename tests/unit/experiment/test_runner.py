@@ -11,7 +11,7 @@ from atoll.experiment.document import parse_experiment
 from atoll.experiment.machine import MachineWatch, describe
 from atoll.experiment.run import create, find, load, runs
 from atoll.experiment.runner import execute
-from atoll.experiment.samples import Look, Sample
+from atoll.experiment.samples import Reading, Sample
 from atoll.experiment.summary import cells as summary
 from atoll.experiment.sweep import cells
 
@@ -29,7 +29,7 @@ def run(tmp_path):
     return create(tmp_path / "runs", {"name": "small", "seed": 0, "machine": describe()}, made, TEXT)
 
 
-class Ground:
+class CellRunner:
     """Records three samples for a cell, unless it is to fail."""
 
     def __init__(self, **raises) -> None:
@@ -46,9 +46,9 @@ class Ground:
 
 def test_all_cells_run_in_their_order_and_are_kept(run):
     said = []
-    outcome = execute(run, ground := Ground(), said.append)
+    outcome = execute(run, run_cell := CellRunner(), said.append)
     assert (outcome.done, outcome.failed) == (4, 0)
-    assert ground.ran == [cell.id for cell in run.cells]
+    assert run_cell.ran == [cell.id for cell in run.cells]
     assert said[0].startswith("cell 1 of 4: cooperative, sites ")
     assert "left" not in said[0]
     assert "; about 0 s left" in said[1]
@@ -59,13 +59,13 @@ def test_all_cells_run_in_their_order_and_are_kept(run):
         state = again.states()[cell.id]
         assert state.facts["up_s"] == 1.0
         assert 0 <= state.facts["idle_share"] <= 1
-        assert again.looks(cell)
+        assert again.readings(cell)
     told = summary(again)
     assert [each["medians_s"] for each in told] == [{"list": pytest.approx(0.6)}] * 4
 
 
 def test_samples_say_all_that_is_needed_to_repeat_them(run):
-    execute(run, Ground(), lambda _text: None)
+    execute(run, CellRunner(), lambda _text: None)
     cell = run.cells[0]
     _rows, metadata = samples.read(run.directory / "samples" / f"{cell.id}.parquet")
     assert metadata["cell"] == json.loads(json.dumps(cell.to_json()))
@@ -78,47 +78,47 @@ def test_samples_say_all_that_is_needed_to_repeat_them(run):
 def test_a_failed_cell_is_told_and_does_not_end_the_run(run):
     said = []
     error = AtollError("bench.failed", "no site came up")
-    outcome = execute(run, Ground(**{"2": error, "3": ValueError("a bug")}), said.append)
+    outcome = execute(run, CellRunner(**{"2": error, "3": ValueError("a bug")}), said.append)
     assert (outcome.done, outcome.failed) == (2, 2)
     assert [line.partition("s: ")[2] for line in said if "failed" in line] == ["no site came up", "ValueError: a bug"]
     states = run.states()
     assert [states[cell.id].state for cell in run.cells] == ["done", "failed", "failed", "done"]
     assert states[run.cells[1].id].error == "no site came up"
-    ground = Ground()
-    assert execute(run, ground, said.append).failed == 2
-    assert ground.ran == []
-    assert execute(run, ground, said.append, again=True).done == 4
-    assert ground.ran == [run.cells[1].id, run.cells[2].id]
+    run_cell = CellRunner()
+    assert execute(run, run_cell, said.append).failed == 2
+    assert run_cell.ran == []
+    assert execute(run, run_cell, said.append, again=True).done == 4
+    assert run_cell.ran == [run.cells[1].id, run.cells[2].id]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_run_goes_on_where_it_was(run, kind):
     with pytest.raises(kind):
-        execute(run, Ground(**{"2": kind()}), lambda _text: None)
+        execute(run, CellRunner(**{"2": kind()}), lambda _text: None)
     assert [run.states()[cell.id].state for cell in run.cells] == ["done", "running", "waiting", "waiting"]
     assert len(run.samples(run.cells[0])) == 3
-    ground, said = Ground(), []
-    assert execute(load(run.directory), ground, said.append).done == 4
-    assert ground.ran == [cell.id for cell in run.cells[1:]]
+    run_cell, said = CellRunner(), []
+    assert execute(load(run.directory), run_cell, said.append).done == 4
+    assert run_cell.ran == [cell.id for cell in run.cells[1:]]
     assert said[0].endswith("1 of 4 cells are finished already")
 
 
 def test_two_commands_do_not_execute_one_run(run):
-    with run.locked(), pytest.raises(AtollError, match=f"another command executes {run.name} now") as raised:
-        execute(run, Ground(), lambda _text: None)
+    with run.locked(), pytest.raises(AtollError, match=f"another command executes the run {run.name} now") as raised:
+        execute(run, CellRunner(), lambda _text: None)
     assert raised.value.kind.code == "experiment.busy"
-    assert execute(run, Ground(), lambda _text: None).done == 4
+    assert execute(run, CellRunner(), lambda _text: None).done == 4
 
 
 def test_a_line_that_a_crash_cut_off_does_not_count(run):
-    execute(run, Ground(), lambda _text: None)
+    execute(run, CellRunner(), lambda _text: None)
     journal = run.directory / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
     states = [run.states()[cell.id].state for cell in run.cells]
     assert states == ["done", "done", "done", "running"]
-    ground = Ground()
-    assert execute(run, ground, lambda _text: None).done == 4
-    assert ground.ran == [run.cells[3].id]
+    run_cell = CellRunner()
+    assert execute(run, run_cell, lambda _text: None).done == 4
+    assert run_cell.ran == [run.cells[3].id]
     assert [run.states()[cell.id].state for cell in run.cells] == ["done"] * 4
 
 
@@ -142,26 +142,26 @@ def test_a_damaged_run_is_told(run):
 
 
 def test_damaged_samples_are_told(run):
-    execute(run, Ground(), lambda _text: None)
+    execute(run, CellRunner(), lambda _text: None)
     path = run.directory / "samples" / f"{run.cells[0].id}.parquet"
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(AtollError, match="no samples") as raised:
+    with pytest.raises(AtollError, match="expected a Parquet file written by a run") as raised:
         run.samples(run.cells[0])
     assert raised.value.kind.code == "experiment.damaged"
 
 
 def test_the_machine_is_watched():
     with MachineWatch(0.01) as watch:
-        while len(watch.looks) < 3:
+        while len(watch.readings) < 3:
             pass
-    assert all(0 <= look.idle <= 1 and look.available_mb > 0 for look in watch.looks)
+    assert all(0 <= reading.idle <= 1 and reading.available_mb > 0 for reading in watch.readings)
     assert watch.idle_share is not None
     assert MachineWatch().idle_share is None
 
 
 def test_idle_shares_count_by_their_time():
     watch = MachineWatch()
-    watch.looks = [Look(1.0, 1.0, 0), Look(4.0, 0.0, 0)]
+    watch.readings = [Reading(1.0, 1.0, 0), Reading(4.0, 0.0, 0)]
     assert watch.idle_share == 0.25
 
 
@@ -170,8 +170,8 @@ def test_a_missing_library_is_told_before_anything_runs(run, monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(samples, "import_module", missing)
-    ground = Ground()
+    run_cell = CellRunner()
     with pytest.raises(AtollError, match="arro3") as raised:
-        execute(run, ground, lambda _text: None)
+        execute(run, run_cell, lambda _text: None)
     assert raised.value.kind.code == "experiment.requirement"
-    assert ground.ran == []
+    assert run_cell.ran == []

@@ -34,7 +34,7 @@ def test_a_port_in_use_is_named_with_its_holder_and_nothing_is_bound(listeners):
 
 
 def test_two_processes_cannot_have_one_port(listeners):
-    with pytest.raises(AtollError, match=r"port 5 of b is the port of a as well"):
+    with pytest.raises(AtollError, match=r"b and a have the same port 5: expected different ports"):
         listeners.bind([process("a", 5), process("b", 5)])
 
 

@@ -61,14 +61,17 @@ def test_malformed_plans_are_refused(data):
 @pytest.mark.parametrize(
     ("plan", "expected"),
     [
-        (Plan((SERVER, SERVER)), "the name 'server' is taken twice, reserved or empty"),
-        (Plan((ForkServer("root"),)), "the name 'root' is taken twice, reserved or empty"),
-        (Plan((), (OTHER,)), "paris/two is to be forked from 'server', which is no fork server of the plan"),
-        (Plan((SERVER,), (PROCESS,)), "paris/one needs 'paris/two', which is no process of the plan"),
-        (Plan((ForkServer("a", None, "b"), ForkServer("b", None, "a"))), "these need one another in a circle: a, b"),
-        (Plan((SERVER,), (Process("x", "server", "module"),)), "x is to run 'module', expected module:function"),
-        (Plan((SERVER,), (Process("x", "server", "a:b", log="log"),)), "x has a log or a directory that is not an absolute path"),
-        (Plan((SERVER,), (Process("x", "server", "a:b", {"x": "x" * 70000}),)), "x has arguments of more than 65536 bytes"),
+        (Plan((SERVER, SERVER)), "the name 'server' is used twice, reserved or empty"),
+        (Plan((ForkServer("root"),)), "the name 'root' is used twice, reserved or empty"),
+        (Plan((), (OTHER,)), "paris/two names the fork server 'server', which the plan does not have"),
+        (Plan((SERVER,), (PROCESS,)), "paris/one needs the process 'paris/two', which the plan does not have"),
+        (Plan((ForkServer("a", None, "b"), ForkServer("b", None, "a"))), "these processes need one another in a circle: a, b"),
+        (Plan((SERVER,), (Process("x", "server", "module"),)), "the entry of x is 'module': expected module:function"),
+        (Plan((SERVER,), (Process("x", "server", "a:b", log="log"),)), "the log or the directory of x is not an absolute path"),
+        (
+            Plan((SERVER,), (Process("x", "server", "a:b", {"x": "x" * 70000}),)),
+            "the arguments of x are too long: expected at most 65536 bytes of JSON",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(plan, expected):

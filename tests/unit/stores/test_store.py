@@ -111,7 +111,7 @@ def test_a_replica_of_another_log(server, site, log, settings, tmp_path):
 
 def test_a_directory_that_is_not_there(server, log):
     settings = parse(make_url(server.url(Path("/nowhere/x.db"), log)))
-    assert "its directory does not exist" in refused(NotAReplica, lambda: Store(settings))
+    assert "the file's directory does not exist" in refused(NotAReplica, lambda: Store(settings))
 
 
 def test_one_file_with_two_urls(site, settings):

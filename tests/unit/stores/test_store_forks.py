@@ -86,7 +86,7 @@ def test_a_child_closes_its_parents_files(paris):
 def test_a_child_has_connections_of_its_own(paris):
     insert(paris, "parent")
     answer = in_child(lambda: insert(paris, "child"))
-    assert f"{parse(paris.url).replica}: this connection is of the process's parent: open one after the fork\n" in answer
+    assert f"{parse(paris.url).replica}: the process's parent opened this connection: open one after the fork\n" in answer
     assert answer.startswith("OperationalError: ")
     engine = sa.create_engine(paris.url, pool_pre_ping=True)
     insert(engine, "parent again")
@@ -124,5 +124,5 @@ def test_a_fork_within_a_transaction_that_writes(paris):
     with paris.begin() as connection:
         connection.execute(T.insert().values(name="parent"))
         answer = in_child(lambda: open_store(parse(paris.url)))
-    assert answer == f"StoreError: {path}: this process was forked within a transaction that writes: fork after its end"
+    assert answer == f"StoreError: {path}: this process was forked during a transaction that writes: fork after the transaction's end"
     assert names(paris) == ["parent"]

@@ -23,7 +23,7 @@ def test_usable_servers(version):
 @pytest.mark.parametrize(
     ("change", "fsync", "error", "message"),
     [
-        ({"redis_version": "6.0.16"}, "always", WrongServer, "Redis 6.0.16 can't carry a log: install Redis 6.2 or later"),
+        ({"redis_version": "6.0.16"}, "always", WrongServer, "Redis 6.0.16 is too old for a log: install Redis 6.2 or later"),
         ({"maxmemory_policy": "allkeys-lru"}, "always", WrongServer, "allkeys-lru, which may evict the log"),
         ({"aof_enabled": 0}, "always", NotDurable, "set appendonly to yes"),
         ({}, "everysec", NotDurable, "appendfsync is everysec"),

@@ -21,7 +21,7 @@ def test_too_many():
     addresses = Addresses()
     addresses.assign(nodes(map(str, range(256))))
     assert len(set(addresses.all().values())) == 256
-    with pytest.raises(AtollError, match="257 sites and routers: the WAN holds at most 256"):
+    with pytest.raises(AtollError, match="257 sites and routers: expected at most 256"):
         addresses.assign(nodes(map(str, range(257))))
 
 
@@ -32,5 +32,5 @@ def test_a_site_has_the_address_that_it_asks_for_and_routers_are_out_of_the_way(
 
 
 def test_two_nodes_cannot_have_one_address():
-    with pytest.raises(AtollError, match=r"two sites or routers have one address"):
+    with pytest.raises(AtollError, match=r"two sites or routers have the same address"):
         Addresses().assign([Node("a", address="10.77.1.1"), Node("b", address="10.77.1.1")])

@@ -1,4 +1,4 @@
-"""The account of numbered casts: how many were lost or executed twice. Pure functions."""
+"""The account of numbered casts: the numbers of lost casts and of casts that were executed twice. Pure functions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def numbers_in(paths: Iterable[Path]) -> array[int]:
         data = path.read_bytes()
         # Each record is written in one step, so a partial record means that the account would be wrong.
         if len(data) % NUMBER_BYTES:
-            message = f"{path}: {len(data)} bytes: expected a multiple of {NUMBER_BYTES}"
+            message = f"{path} has {len(data)} bytes: expected a multiple of {NUMBER_BYTES}"
             raise ValueError(message)
         found.frombytes(data)
     return found

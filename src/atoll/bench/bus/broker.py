@@ -1,4 +1,4 @@
-"""A RabbitMQ broker that lives as long as one experiment."""
+"""A RabbitMQ broker that runs as long as one experiment."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def check_requirements() -> None:
 
 @contextmanager
 def running(directory: Path, environment: Mapping[str, str]) -> Iterator[Broker]:
-    """Start a new RabbitMQ node with its default settings on the loopback interface, yield it, and stop it at the end.
+    """Start a new RabbitMQ node with its default settings on the loopback interface, yield it, and stop it when the context ends.
 
     Args:
         directory: the node's own directory; it must not exist.
-        environment: the environment of its processes.
+        environment: the environment of the node's processes.
 
     Raises:
         AtollError: `bench.failed`: the node did not start.

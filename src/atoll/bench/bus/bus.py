@@ -1,4 +1,4 @@
-"""A message bus to measure: its transport, and the processes that the transport needs."""
+"""The message bus that an experiment measures: a transport of oslo.messaging, and the processes that the transport needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.bench.bus import broker, transport
 from atoll.bench.bus.transport import Transport
 
 NAMES = ("zenoh", "rabbit")
-"""The transports: Atoll's, and the one that it is compared with."""
+"""The names of the transports: Atoll's own (Zenoh), and RabbitMQ's for comparison."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def opened(name: str, directory: Path, environment: Mapping[str, str], *, journa
     Args:
         name: one of `NAMES`.
         directory: the bus's own directory; it must not exist.
-        environment: the environment of its processes.
-        journal: see `transport.zenoh`; RabbitMQ ignores it.
+        environment: the environment of the bus's processes.
+        journal: whether servers keep a journal of acknowledged casts, as for `transport.zenoh`; without effect on RabbitMQ.
 
     Raises:
         AtollError: `bench.failed`: the bus could not be started.

@@ -1,4 +1,4 @@
-"""The client side of an experiment: many threads with an RPC client each, which share their process's transport."""
+"""The client side of an experiment: many threads, each with an RPC client, which share the transport of their process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clients:
         self._count = count
 
     def rehearse(self) -> None:
-        """Make calls and casts without a transport; see `rehearsal`."""
+        """Make calls and casts inside this process, so that only the transport adds memory later; see `rehearsal`."""
         server, _threads = rehearsal.serve()
         rehearsal.play(self._threads, self._payload)
         server.stop()
@@ -81,7 +81,7 @@ class Casters(Clients):
             first: the first number.
             last: the number after the last one.
             directory: the directory of the files `NAME.acknowledged` and `NAME.failed`, with 8 bytes for each number.
-            name: the name of these files.
+            name: the first part of the names of these files.
 
         Returns:
             The tally of the casts, and the time at which they ended, by `time.monotonic`.

@@ -10,7 +10,7 @@ from array import array
 from typing import Any
 
 NUMBER = struct.Struct("=Q")
-"""The format of a recorded number: 8 bytes in native byte order."""
+"""The format of a cast's number in the record files: 8 bytes in native byte order."""
 
 
 class Echo:
@@ -34,7 +34,7 @@ class Echo:
 
 
 class Gathering:
-    """An endpoint that holds each executing thread until all threads execute a call.
+    """An endpoint whose method blocks until all threads of the server execute it, so that each thread has executed a call.
 
     Args:
         count: the number of threads.
@@ -44,7 +44,7 @@ class Gathering:
         self._together = threading.Barrier(count, timeout=60)
 
     def meet(self, _context: Any) -> None:
-        """Return when all threads execute this method."""
+        """Block until all threads execute this method, and return."""
         self._together.wait()
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from atoll.bus import frames, journal, payload
 
 LATEST = 1_000
-"""The number of the latest begun casts that are considered; a server executes at most one cast for each of its threads at once."""
+"""Greatest number of casts that are read from the end of a journal. At most one cast for each thread of the server can be unfinished."""
 
 
 def journals(directory: Path, server: str) -> list[Path]:
-    """Return the journals of all processes with a server's name that no successor has removed.
+    """Return the journals that processes with a server's name have left: those that no later process of this name has removed.
 
     Args:
         directory: the value of the option `journal_dir`.
@@ -48,7 +48,7 @@ def _begun(data: bytes) -> Iterator[int]:
         elif record.kind is journal.EntryKind.BEGUN:
             started.append(record.id)
     for message in started[-LATEST:]:
-        # If the journal no longer has the request, the message was begun before the file was last rewritten.
+        # If the journal does not contain the request, the cast was begun before the file was last rewritten.
         if message in taken:
             request = frames.decode(taken[message])
             assert isinstance(request, frames.Request)

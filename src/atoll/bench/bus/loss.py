@@ -27,7 +27,7 @@ _SETTLE_S = 20.0
 """Seconds without an execution after which missing casts count as lost."""
 
 _SURE_S = 3.0
-"""Seconds without an execution after which the run ends if no cast is missing."""
+"""Seconds without an execution after which the run ends, if all casts have been executed."""
 
 _REPORT_S = 20.0
 _POLL_S = 0.05
@@ -40,7 +40,7 @@ class LossOptions:
     Attributes:
         casts: the number of casts.
         name: the name of the transport, "zenoh" or "rabbit".
-        journal: whether servers of Zenoh's transport write acknowledged casts to the disk until they begin them.
+        journal: whether servers of Zenoh's transport keep each acknowledged cast on the disk until they begin to execute it.
         interval_s: the mean number of seconds between two restarts.
         kill: the share of restarts by SIGKILL, 0 to 1; the others are graceful.
         seed: the seed of the random times and choices.
@@ -97,10 +97,10 @@ class Servers:
     """The servers of the experiment; a server that ends is replaced by one of the same name.
 
     Args:
-        template: the process that forks them.
+        template: the process that forks the servers.
         configuration: the configuration file of the transport.
-        directory: the directory of their records.
-        journals: the directory of their journals, or `None` without journals.
+        directory: the directory of the servers' records.
+        journals: the directory of the servers' journals; `None` if they keep none.
     """
 
     def __init__(self, template: WorkerTemplate, configuration: Path, directory: Path, journals: Path | None) -> None:
@@ -117,7 +117,7 @@ class Servers:
         """End one server by a signal and start its replacement."""
         self._running[index].end(number)
         if number == signal.SIGKILL and self._journals:
-            # The successor will remove the journals.
+            # Read the journals now, because the server's replacement removes them.
             self.begun |= evidence.begun(evidence.journals(self._journals, _name(index)))
         self._running[index] = self._serve(index)
         self.restarts[number] += 1
@@ -160,7 +160,7 @@ def plan(options: LossOptions, now: float) -> Callable[[float], tuple[int, signa
 
     Args:
         options: the mean interval, the share of kills and the seed.
-        now: the time of the beginning, in seconds.
+        now: the time at which the plan begins, in seconds.
 
     Returns:
         A function that takes the time in seconds and returns the server to restart now and the signal, or `None` for no restart.
@@ -201,7 +201,7 @@ def _run(bus: Bus, options: LossOptions, root: Path, environment: Mapping[str, s
     template.ask("load", modules=bus.transport.modules)
     servers = Servers(template, configuration, root, bus.transport.journals)
     clients = _clients(template, configuration)
-    say(f"{options.casts} casts from {CLIENTS} clients to {SERVERS} servers that are restarted")
+    say(f"{options.casts} casts from {CLIENTS} clients to {SERVERS} servers, which are restarted meanwhile")
     begun, first = time.monotonic(), 0
     for worker, count in zip(clients, share(options.casts, CLIENT_PROCESSES), strict=True):
         worker.tell("cast_numbers", first=first, last=first + count, directory=str(root), name=worker.name)
@@ -212,7 +212,7 @@ def _run(bus: Bus, options: LossOptions, root: Path, environment: Mapping[str, s
         tally, moment = worker.answer()
         total.add(tally)
         ended = max(ended, moment)
-    say("waiting for casts that are under way")
+    say("waiting for casts that are still being delivered")
     _await_quiet(servers, total.sent)
     end_all(clients)
     servers.end()
@@ -248,7 +248,7 @@ def _restart_until_done(clients: list[Worker], servers: Servers, options: LossOp
 
 def _await_quiet(servers: Servers, expected: int) -> None:
     count, changed = servers.executed(), time.monotonic()
-    # Even if enough casts were executed, a second delivery of one may be on its way.
+    # Wait even if enough casts were executed: a cast may be delivered a second time.
     while time.monotonic() - changed < (_SURE_S if count >= expected else _SETTLE_S):
         time.sleep(_POLL_S)
         before, count = count, servers.executed()

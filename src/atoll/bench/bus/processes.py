@@ -17,7 +17,7 @@ from typing import Any
 from atoll.bench.measure import failed
 
 PATIENCE_S = 120.0
-"""Seconds to wait for an answer beyond the length of the command: a thousand busy threads on two cores are slow."""
+"""Seconds to wait for an answer in addition to the command's own duration: a thousand busy threads on two cores are slow."""
 
 
 class Process:
@@ -25,11 +25,11 @@ class Process:
 
     Args:
         name: the name of the process in error messages.
-        log: the file with its output.
+        log: the file for the output of the process.
 
     Attributes:
         pid: the process id; 0 until it is known.
-        far: the end of the connection that the process uses.
+        far: the process's end of the connection.
     """
 
     def __init__(self, name: str, log: Path) -> None:
@@ -46,7 +46,9 @@ class Process:
             raise self._died() from error
 
     def answer(self, timeout_s: float = PATIENCE_S) -> Any:
-        """Return the result of the oldest unanswered command; the first answer of all says that the process is ready.
+        """Wait for the result of the oldest unanswered command, and return it.
+
+        A new process sends one answer without a command, when it is ready.
 
         Raises:
             AtollError: `bench.failed`: the command failed, there was no answer in time, or the process died.
@@ -67,7 +69,7 @@ class Process:
         return self.answer()
 
     def ready(self) -> bool:
-        """Return whether `answer` would return at once."""
+        """Return whether an answer has arrived, so that `answer` would not wait."""
         return self._connection.poll(0)
 
     def _died(self) -> Exception:
@@ -80,7 +82,7 @@ class Worker(Process):
 
     def __init__(self, name: str, log: Path) -> None:
         super().__init__(name, log)
-        self._descriptor = -1  # the process's pidfd; -1 before it is born and after it has ended
+        self._descriptor = -1  # the process's pidfd; -1 before it is forked and after it has ended
 
     def born(self, pid: int) -> None:
         """Record the pid and wait until the process is ready."""

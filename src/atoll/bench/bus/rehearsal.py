@@ -1,8 +1,8 @@
-"""A rehearsal without a transport, after which only the transport adds memory.
+"""A rehearsal inside each process, after which only the transport adds memory.
 
-Stacks of threads, objects of messages, and pages of the parent process that are copied when Python counts references in them exist
-with every transport. So each process first works for a second over oslo.messaging's `fake://`, which delivers messages inside a process.
-Memory that it needs after that is the transport's.
+Some memory is needed with every transport: stacks of threads, objects of messages, and pages shared with the parent process, which are
+copied when Python counts references in them. So each process first works for a second over oslo.messaging's `fake://`, which delivers
+messages inside a process. The memory that the process needs later, in addition, is the transport's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def serve() -> tuple[Any, int]:
 
 
 def play(threads: Threads, text: str) -> None:
-    """Make threads call and cast.
+    """Have threads make calls and casts over `fake://`.
 
     Args:
         threads: the clients' threads.
@@ -66,5 +66,5 @@ def play(threads: Threads, text: str) -> None:
 
 
 def tidy() -> None:
-    """Release the objects of the rehearsal."""
+    """Release the memory of the rehearsal's objects."""
     gc.collect()

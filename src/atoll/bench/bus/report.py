@@ -14,11 +14,11 @@ KEYS = (
     Key("casts_per_s", "casts per second, until executed"),
     Key("p50_ms", "a call, median, ms"),
     Key("p99_ms", "a call, 99th percentile, ms"),
-    Key("memory_mb", "memory of all that the transport needs, MB"),
-    Key("total_pss_mb", "memory of everything, MB"),
-    Key("cpu_s_per_1000_calls", "processor time of everything per 1,000 calls, s"),
+    Key("memory_mb", "memory that the transport adds, MB"),
+    Key("total_pss_mb", "memory of all processes, MB"),
+    Key("cpu_s_per_1000_calls", "processor time of all processes per 1,000 calls, s"),
 )
-"""The measured values. There is one for each number of clients, which is the end of its name in the JSON: `calls_per_s_100`."""
+"""The measured values. In the JSON, the number of clients is appended to the name: `calls_per_s_100` is with 100 clients."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ WANTED = {
     "memory_mb_100": _TENTH,
     "memory_mb_1000": _TENTH,
 }
-"""The targets by the name in the JSON; ratios are to RabbitMQ on the same machine in the same run."""
+"""The targets by the name of the value in the JSON. Ratios divide Atoll's value by RabbitMQ's on the same machine in the same run."""
 
 
 def summary(samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def targets(ours: Mapping[str, float], ratios: Mapping[str, float]) -> dict[str,
 
 
 def rows(report: Mapping[str, Any], clients: Iterable[int]) -> list[tuple[str, ...]]:
-    """Return a report as a table: clients, meaning, Atoll's value, RabbitMQ's, ratio, target; empty where there is no value."""
+    """Return the rows of the report's table: clients, meaning, Atoll's value, RabbitMQ's, ratio, target. A missing value is empty."""
     theirs, wanted = report.get("rabbit", {}), report["targets"]
     table = []
     for count in clients:

@@ -30,7 +30,7 @@ class Server:
         self._server.start()
 
     def close(self) -> None:
-        """Stop as a service does: accept no more messages and finish those that were begun."""
+        """Stop as a service does: accept no more messages, and finish the messages that were begun."""
         if self._server is not None:
             self._server.stop()
             self._server.wait()
@@ -45,7 +45,7 @@ class EchoServer(Server):
         self._endpoint = Echo()
 
     def rehearse(self, clients: int) -> None:
-        """Serve calls and casts without a transport; see `rehearsal`. The server used for that, and its threads, stay until `serve`.
+        """Serve calls and casts inside this process; see `rehearsal`. The rehearsal's server and its threads stay until `serve`.
 
         Args:
             clients: the number of clients that the server will have.
@@ -62,7 +62,7 @@ class EchoServer(Server):
         self.listen(configuration, name, self._endpoint)
 
     def casts(self) -> tuple[int, float]:
-        """Return the number of casts executed so far and the `time.monotonic` of the last; 0 if there was none."""
+        """Return the number of casts executed so far, and the `time.monotonic` of the last one; 0 if none was executed."""
         moments = self._endpoint.casts
         return len(moments), moments[-1] if moments else 0.0
 

@@ -14,10 +14,10 @@ from atoll.bench.bus.work import CallTally, Window
 from atoll.bench.measure import Say, failed, memory_mb, processor_seconds, wait_until
 
 SERVERS = 2
-"""Number of processes with an RPC server each."""
+"""Number of server processes; each has one RPC server."""
 
 CLIENT_PROCESSES = 4
-"""Greatest number of processes that the clients are spread over."""
+"""Greatest number of processes among which the clients are divided."""
 
 _WARM_UP_S = 1.0
 _LEAD_S = 0.3  # seconds from the command to all workers until they begin together
@@ -33,7 +33,7 @@ class SpeedOptions:
         clients: the numbers of clients; each is a measurement.
         rounds: the number of times that each measurement is repeated; the report has the medians.
         seconds: how long calls are measured, and then casts, in seconds.
-        against: the name of the transport to compare with, "rabbit", or `None`.
+        against: the name of the transport to compare with, "rabbit"; `None` means no comparison.
     """
 
     clients: tuple[int, ...] = (1, 10, 100, 1000)
@@ -46,10 +46,10 @@ class Crew:
     """Server and client processes that use one bus, and the process that forks them.
 
     Args:
-        bus: the bus that they use.
+        bus: the bus that the processes use.
         clients: the number of clients.
         directory: the processes' own directory; it must not exist.
-        environment: the environment of their processes.
+        environment: the environment of the processes.
     """
 
     def __init__(self, bus: Bus, clients: int, directory: Path, environment: Mapping[str, str]) -> None:
@@ -87,7 +87,7 @@ class Crew:
         self._template.end()
 
     def drive(self, command: str, warm_up_s: float, seconds: float) -> tuple[Window, CallTally, float]:
-        """Make the clients work.
+        """Make the clients send requests for a time.
 
         Args:
             command: the name of a method of `clients.Clients`.
@@ -125,7 +125,7 @@ class Crew:
         return max(last for _count, last in counts)
 
     def memory(self) -> dict[str, float]:
-        """Return the memory in MB, of the transport alone and of all processes, by the names of `report.KEYS`."""
+        """Return the memory of the transport alone and of all processes in MB, as `memory_mb` and `total_pss_mb`."""
         own, others = memory_mb(self._pids), memory_mb(self._bus.pids())
         return {
             "memory_mb": round(own - self._before_mb + self._modules_mb + others, 1),
@@ -148,7 +148,7 @@ def measure(bus: Bus, clients: int, seconds: float, directory: Path, environment
         environment: the environment of the processes.
 
     Returns:
-        The numbers, by the names of `report.KEYS`.
+        The measured values, by the names of `report.KEYS`.
 
     Raises:
         AtollError: `bench.failed`: a call or a cast failed.
@@ -169,13 +169,13 @@ def numbers_of(calls: CallTally, seconds: float, processor_s: float) -> dict[str
     Args:
         calls: the tally of all clients together.
         seconds: the length of the measurement in seconds.
-        processor_s: processor seconds that all processes used during it.
+        processor_s: processor seconds that all processes used during the measurement.
 
     Raises:
         AtollError: `bench.failed`: there were too few calls.
     """
     if len(calls.seconds) < 2 or not calls.counted:
-        raise failed(f"only {calls.counted} calls in {seconds:.0f} s")
+        raise failed(f"only {calls.counted} calls succeeded in {seconds:.0f} s: too few for a percentile")
     percentiles = statistics.quantiles(calls.seconds, n=100, method="inclusive")
     return {
         "calls_per_s": round(calls.counted / seconds, 1),

@@ -19,11 +19,11 @@ class Transport:
     """A transport of oslo.messaging with the options of a service's configuration file.
 
     Attributes:
-        name: the scheme of its URL.
+        name: the scheme of the transport's URL.
         url: the value of `transport_url`.
         options: further options of oslo.config, by group.
-        modules: the modules that its users need, imported before they are forked.
-        journals: the directory of the servers' journals, which hold acknowledged casts that were not begun; `None` if unknown or absent.
+        modules: the modules that processes with this transport need, imported before the processes are forked.
+        journals: the directory of the servers' journals, which hold acknowledged casts that were not begun; `None` if there is none.
     """
 
     name: str
@@ -47,8 +47,8 @@ def zenoh(directory: Path, *, journal: bool | None = None) -> Transport:
 
     Args:
         directory: the experiment's own directory, for sockets and journals.
-        journal: whether servers write acknowledged casts to the disk until they begin them; `None` means the driver's default.
-            The journal is not flushed: RabbitMQ with oslo.messaging's defaults does not survive a loss of power either.
+        journal: whether servers keep each acknowledged cast on the disk until they begin to execute it; `None` means the driver's default.
+            The journal is not flushed, for a fair comparison: with oslo.messaging's defaults, RabbitMQ does not survive a loss of power.
     """
     options = {"socket_dir": str(_made(directory / "sockets")), "durable": "false"}
     journals = _made(directory / "journal") if journal else None
@@ -80,6 +80,6 @@ def open_transport(configuration: str) -> Any:
     from oslo_config import cfg
     from oslo_messaging import get_rpc_transport
 
-    # The global configuration: oslo.messaging registers some of its options only there.
+    # Use the global configuration, because oslo.messaging registers some of its options only there.
     cfg.CONF([], project="atoll-bench", default_config_files=[configuration])
     return get_rpc_transport(cfg.CONF)

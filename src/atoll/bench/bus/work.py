@@ -16,7 +16,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Window:
-    """The times between which clients work, in seconds of `time.monotonic`.
+    """The beginning, middle and end of a measurement, in seconds of `time.monotonic`.
 
     Attributes:
         begin: the beginning of the warm-up.
@@ -87,7 +87,7 @@ def work(window: Window, request: Callable[[], Any], clock: Callable[[], float] 
 
 
 class Threads:
-    """Threads that wait for a task and then all execute it. They start before the transport opens, so as not to count as its cost.
+    """Threads that all execute each task. They start before the transport opens, so that their memory does not count as its cost.
 
     Args:
         count: the number of threads.

@@ -45,7 +45,7 @@ def obey(connection: Any, role: Any, *signals: int) -> None:
 
     Args:
         connection: the connection over which the commands arrive.
-        role: the object whose methods are the commands.
+        role: the object whose methods carry out the commands.
         signals: descriptors that become readable after a signal, so that the wait for a command ends and the signal's handler runs.
     """
     while True:
@@ -97,7 +97,7 @@ class WorkerForkServer:
 
 
 def _live(role_name: str, connection: Any, log: str, parent: int) -> None:
-    """Run a worker, and end it as a service ends: by a normal exit of the interpreter."""
+    """Run a worker until its connection closes or SIGTERM arrives; then leave the interpreter normally, as a service does."""
     die_with_parent(parent)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for standard in (1, 2):

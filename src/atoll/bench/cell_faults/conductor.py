@@ -1,7 +1,7 @@
-"""The conductor of the faults of a cell: waits for the time or the point of each, injects it, undoes it, and records when it did.
+"""The conductor of a cell's faults: waits for the time or the point of each fault, injects it, undoes it, and records these times.
 
 Each fault has a thread of its own. When the workload ends, faults that are still in effect are undone. If the cell fails or is
-interrupted, links and clocks are set right at once; killed sites are not started again, because their cloud is about to be destroyed.
+interrupted, links and clocks are corrected at once. Killed sites are not started again then, because their cloud is about to be destroyed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Record = Callable[..., None]
 
 
 class _Running:
-    """One step with the events that its thread and the processes of the cloud wait for.
+    """The progress of one fault, with the events that its thread and the processes of the cloud wait for.
 
     Attributes:
-        step: the step.
-        due: set when the step is to happen, or when the workload has ended.
-        settled: set when processes that wait at the step's point may go on.
+        step: the description of the fault.
+        due: set when the fault is to happen, or when the workload has ended.
+        settled: set when the processes that wait at the fault's point of a workflow may go on.
         seen: the number of times that the point was reached.
         happened: whether the injection began.
-        error: the reason why it could not be injected or undone; empty if it could.
+        error: the reason why the fault could not be injected or undone; empty if both succeeded.
     """
 
     def __init__(self, step: FaultStep) -> None:
@@ -44,7 +44,7 @@ class _Running:
 
 
 class Conductor:
-    """Has the faults of a cell happen inside its context.
+    """A context manager that injects and undoes the faults of a cell while the block runs.
 
     Args:
         stage: the running cloud.
@@ -76,7 +76,7 @@ class Conductor:
         self._end()
 
     def begin(self) -> None:
-        """Begin to count times and points: the measured operations begin now."""
+        """Start the clock and the count of points, because the measured operations begin now."""
         with self._lock:
             if self._begun is not None:
                 return
@@ -87,7 +87,7 @@ class Conductor:
             thread.start()
 
     def finish(self) -> None:
-        """Undo all faults that are in effect: the workload has ended.
+        """Undo all faults that are in effect, because the workload has ended.
 
         Raises:
             AtollError: `bench.failed`: a fault did not happen, or could not be injected or undone.
@@ -101,7 +101,11 @@ class Conductor:
                 raise failed(f"fault {each.step.number}, {each.step}, did not happen: the workload ended after {ended_s:.1f} s")
 
     def reach(self, number: int) -> None:
-        """Note that a process has reached the point of a step, and return when the process may go on."""
+        """Count that a process has reached a fault's point, and block until the process may go on.
+
+        Args:
+            number: the number of the fault.
+        """
         each = next((each for each in self._steps if each.step.number == number and each.step.when is not None), None)
         with self._lock:
             if each is None or each.step.when is None or self._begun is None or self._over.is_set():
@@ -141,7 +145,7 @@ class Conductor:
         each.happened = True
         self._say(f"fault {step.number}: {step}")
         started_s = self._now()
-        if step.kind == "restart":  # the process at the point is one of those that must stop
+        if step.kind == "restart":  # let the process leave the point, because it may be one that must stop
             each.settled.set()
         effective_s = undone_s = ended_s = started_s
         try:
@@ -162,7 +166,7 @@ class Conductor:
             self._record(step.number, step.kind, step.target, step.cause, *times, each.error)
 
     def _last(self, step: FaultStep) -> None:
-        """Wait until the fault is to be undone. A process that was killed or restarted comes back by itself."""
+        """Wait until the fault is to be undone; return at once for a killed or restarted process, which comes back by itself."""
         if step.process:
             return
         if step.kind == "restart" and step.lasts_s is None:
@@ -171,7 +175,7 @@ class Conductor:
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
-    """Answers the announcements of points, each in a thread of its own."""
+    """A server that answers processes' announcements of points, each in a thread of its own."""
 
     daemon_threads = True
     block_on_close = False  # a process may have died at its point
@@ -185,7 +189,7 @@ class _Announcement(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        """Call `reach` for each number of an announcement, and let the process go on."""
+        """Call the server's `reach` for each number in an announcement, then answer, which lets the process go on."""
         with suppress(OSError, ValueError, TypeError):
             for number in numbers_of(self.rfile.readline(4096)):
                 self.server.reach(number)

@@ -1,16 +1,16 @@
 """Disks of sites that can lose power or be full: an ext4 file system, with its journal, on a loop device.
 
-Killing processes leaves the kernel's page cache, so that whatever was written is still there. Here the file system itself ends between two
-moments (`EXT4_IOC_SHUTDOWN` without a flush of the journal, with which xfstests simulates a loss of power). From then on no byte reaches
-the device, neither by fsync nor by the kernel's write-back. The page cache is lost when the file system has
-been unmounted. It is mounted again as after a power cut, by replaying the journal.
+If only processes are killed, nothing written is lost, because it is still in the kernel's page cache. Here the file system itself is shut
+down at one moment, by `EXT4_IOC_SHUTDOWN` without a flush of the journal; xfstests simulates a loss of power in the same way. From then on
+no byte reaches the device, neither by fsync nor by the kernel's write-back. Unmounting the file system drops the page cache. The next mount
+replays the journal, as after a power cut.
 
-Why not copy the backing file? The copy takes a second, in which the kernel goes on writing even if all processes are stopped: it would have
-blocks of several moments, a state that no disk ever had. `fsfreeze` flushes everything first, so that nothing could be missing. A
+A copy of the backing file would not do: it takes a second, in which the kernel goes on writing even if all processes are stopped. The copy
+would mix blocks of several moments, a state that no disk ever had. `fsfreeze` would flush everything first, so that nothing were missing. A
 snapshot by device-mapper or reflinks would do, but not every machine has them.
 
-The device is the same after the cut, so what had reached it is there, also without the flush that should have followed. A disk with a
-volatile cache may lose that too; that flushes go down to it is the file system's business (its barriers).
+The device keeps all data that reached it before the cut, even if no flush followed them. A real disk with a volatile cache may lose such
+data as well. Atoll relies on the file system to send flushes to the disk (barriers).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHUTDOWN = 0x8004587D
 """`EXT4_IOC_SHUTDOWN`, `_IOR('X', 125, __u32)`."""
 
 NO_LOG_FLUSH = (2).to_bytes(4, "little")
-"""`EXT4_GOING_FLAGS_NOLOGFLUSH`: changes outside the journal are lost."""
+"""`EXT4_GOING_FLAGS_NOLOGFLUSH`: the shutdown does not flush the journal, so changes that the journal lacks are lost."""
 
 PATIENCE_S = 30.0
 """Seconds to wait until no process uses a disk any more."""
@@ -45,11 +45,11 @@ class Disk:
     """A disk whose power can be cut, and that can be filled.
 
     Args:
-        file: the new sparse file with its blocks.
-        at: the directory to mount it at, created if necessary.
-        size_mb: its size in megabytes (2^20 bytes).
+        file: the new sparse file that holds the disk's blocks.
+        at: the directory at which the disk is mounted, created if necessary.
+        size_mb: the size of the disk in megabytes (2^20 bytes).
 
-    Every method raises AtollError: `bench.failed`: a command of the machine failed.
+    Every method raises AtollError: `bench.failed`: a system command such as `mount` failed.
     """
 
     def __init__(self, file: Path, at: Path, size_mb: int = 2048) -> None:
@@ -58,7 +58,7 @@ class Disk:
         at.mkdir(parents=True, exist_ok=True)
         with file.open("wb") as blocks:
             blocks.truncate(size_mb * 1024 * 1024)
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", file)  # no blocks for root alone, who runs the sites
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", file)  # reserve no blocks for root, because the sites run as root
         self.mount()
         at.chmod(0o700)
         (at / "lost+found").rmdir()
@@ -68,7 +68,7 @@ class Disk:
         _run("mount", "-t", "ext4", "-o", "loop", self._file, self.at)
 
     def cut(self) -> None:
-        """Cut the power. Processes with open files get errors; end them, then call `restore`."""
+        """Cut the power. Processes with open files get errors from now on: end these processes, then call `restore`."""
         directory = os.open(self.at, os.O_RDONLY)
         try:
             fcntl.ioctl(directory, SHUTDOWN, NO_LOG_FLUSH)
@@ -114,7 +114,7 @@ class Disk:
         self.mount()
 
     def remove(self) -> None:
-        """Unmount the disk and delete its file. If a process still uses the disk, it goes with that process."""
+        """Unmount the disk and delete its file. If a process still uses the disk, the blocks are freed when that process ends."""
         try:
             self.unmount()
         except AtollError:
@@ -141,9 +141,9 @@ class SiteDisks(Companion):
         return self._disks[site]
 
     def before_start(self, state: State) -> None:
-        """Mount a disk in the place of the directory of each site."""
+        """Mount a disk at the directory of each site."""
         if self._sites:
-            state.stamp()  # `atoll up` takes no directory that has files of others
+            state.stamp()  # `atoll up` refuses a directory with files of other programs
         for site in self._sites:
             self._disks[site] = Disk(self._root / f"{site}.img", state.site(site))
 
@@ -159,18 +159,18 @@ class SiteDisks(Companion):
 
 
 def lacking(directory: Path) -> str:
-    """Return the reason why this machine can't have such a disk; empty if it can.
+    """Try to make such a disk, and return the reason why this machine can't; empty if it can.
 
     Args:
-        directory: a directory for the trial.
+        directory: an existing directory for the trial's files.
     """
     if os.geteuid():
-        return "only root mounts file systems"
+        return "only root can mount file systems"
     try:
         disk = Disk(directory / "probe.img", directory / "probe", size_mb=16)
     except (AtollError, OSError) as error:
         (directory / "probe.img").unlink(missing_ok=True)
-        return f"no ext4 on a loop device: {error.message if isinstance(error, AtollError) else error}"
+        return f"an ext4 file system on a loop device can't be made: {error.message if isinstance(error, AtollError) else error}"
     disk.remove()
     return ""
 

@@ -31,12 +31,12 @@ class Stage:
 
     Attributes:
         cloud: the cloud.
-        links: its links.
-        disks: the disks of the sites whose disk has a fault; `None` if none has.
-        broker: the RabbitMQ at one of the sites; `None` without one.
-        killed: the id of the process that each step killed, by the number of the step.
-        dark: the sites whose links a power cut has cut; their mark in the site's directory may be lost with the disk.
-        changing: held while sites stop or start, for only one may do so at a time.
+        links: the links of the cloud.
+        disks: the disks of the sites whose disk has a fault; `None` if no site has one.
+        broker: the RabbitMQ at one of the sites; `None` if the cloud has none.
+        killed: the id of the process that each fault killed, by the number of the fault.
+        dark: the sites whose links a power cut has cut. A file in the site's directory marks this too, but may be lost with the disk.
+        changing: held while a site stops or starts, because only one command may change the cloud at a time.
     """
 
     cloud: FaultyCloud
@@ -52,7 +52,7 @@ class Stage:
         """The supervisor of the cloud.
 
         Raises:
-            AtollError: `bench.failed`: it does not run.
+            AtollError: `bench.failed`: the supervisor does not run.
         """
         control = connect(self.cloud.state.root)
         if control is None:
@@ -80,13 +80,13 @@ Action = Callable[[Stage, FaultStep], None]
 
 @dataclass(frozen=True)
 class Injection:
-    """A kind of fault.
+    """The functions that inject and undo one kind of fault.
 
     Attributes:
         inject: injects the fault; it is in effect when the call returns.
-        undo: undoes it; it has no effect any more when the call returns.
-        only_cloud: True if the fault changes nothing but processes of the cloud. If the cell fails or is interrupted, the end of the cloud
-            undoes it.
+        undo: undoes the fault, which has no effect any more when the call returns.
+        only_cloud: True if the fault changes only processes of the cloud, so that it ends with the cloud if the cell fails or is
+            interrupted.
     """
 
     inject: Action
@@ -112,13 +112,13 @@ def _restore(stage: Stage, step: FaultStep) -> None:
 
 def _kill(stage: Stage, step: FaultStep) -> None:
     if not step.process:
-        # Not by a command, whose start takes a second: all processes must die at the given time.
+        # A command of `atoll` would take a second to start, but all processes must die at the given time.
         with stage.changing:
             _end_at_once(stage, step.target)
         return
     pid = stage.process(step.target).pid
     if pid is None:
-        raise failed(f"{step.target} did not run when it was to be killed")
+        raise failed(f"{step.target} was not running when it was to be killed")
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     stage.killed[step.number] = pid
@@ -132,7 +132,7 @@ def _end_at_once(stage: Stage, site: str) -> None:
 
 
 def _start_again(stage: Stage, site: str) -> None:
-    """Start a site that ended at once, after its broker."""
+    """Start the broker of a site, then the site, after `_end_at_once`."""
     if stage.broker is not None and stage.broker.site == site:
         stage.broker.start()
     stage.cloud.atoll("site", "start", site)
@@ -145,14 +145,14 @@ def _disk(stage: Stage, site: str) -> Disk:
 
 
 def _mark(stage: Stage, site: str) -> Path:
-    """Return the file that has the start of a site heal its links."""
+    """Return the path of the file whose existence makes the next start of a site heal its links."""
     return stage.cloud.state.site(site) / wan.DARK
 
 
 def _cut_power(stage: Stage, step: FaultStep) -> None:
     disk = _disk(stage, step.target)
     with stage.changing:
-        # The links first: from then on nothing is acknowledged to others that the disk might lose.
+        # Cut the links first, so that the site acknowledges nothing to other sites that the disk might lose.
         wan.power_off(stage.cloud.state, [step.target])
         if _mark(stage, step.target).exists():
             stage.dark.add(step.target)
@@ -175,7 +175,7 @@ def _fill_disk(stage: Stage, step: FaultStep) -> None:
 
 def _free_disk(stage: Stage, step: FaultStep) -> None:
     _disk(stage, step.target).free()
-    with stage.changing:  # processes that could not start without a disk
+    with stage.changing:  # start processes that could not start while the disk was full
         stage.cloud.atoll("site", "start", step.target)
 
 
@@ -208,7 +208,7 @@ def _start(stage: Stage, step: FaultStep) -> None:
 
 def _set_clock(stage: Stage, step: FaultStep) -> None:
     if stage.cloud.clocks is None:
-        raise failed("the clocks of this cloud can't be set")
+        raise failed("the clocks of this cloud can't be set: its processes run without the library for wrong clocks")
     stage.cloud.clocks.set(step.target, step.ahead_s)
 
 
@@ -227,7 +227,7 @@ KINDS: Mapping[str, Injection] = {
     "power-cut": Injection(_cut_power, _restore_power, only_cloud=True),
     "full-disk": Injection(_fill_disk, _free_disk, only_cloud=True),
 }
-"""The kinds by name."""
+"""The functions of each kind of fault, by the name of the kind."""
 
 DISK_KINDS = frozenset({"power-cut", "full-disk"})
-"""The kinds of faults of the disk of a site, which then is a file system of its own."""
+"""The kinds of faults that affect the disk of a site, for which the site's directory is a file system of its own."""

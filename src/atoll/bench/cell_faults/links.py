@@ -1,4 +1,4 @@
-"""The links of a cell's cloud under several faults at once: each link has its own properties, and over them those of the present faults."""
+"""The links of a cell's cloud under several faults at once: the properties that present faults set replace a link's own properties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.wan.client import Wan
 
 
 class FaultyLinks:
-    """Cuts and changes links. A fault that ends leaves the effects of the others.
+    """Cuts and changes links. When a fault ends, the effects of other faults on the same link remain.
 
     Args:
         wan: the emulated WAN.

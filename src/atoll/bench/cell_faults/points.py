@@ -1,7 +1,7 @@
-"""Points of a workflow inside the processes of a cloud: a process says that a span starts or ends, and waits until it may go on.
+"""Points of a workflow inside the processes of a cloud: a process announces that a span starts or ends, and waits until it may go on.
 
-The runtime calls `install` in each process that it forks, before the process's own entry; see `atoll.runtime.fork_server.HOOK`. Only
-spans that a fault waits for are announced, by one message on a Unix socket. So the fault is in effect before the process goes on.
+The runtime calls `install` in each process that it forks, before the process's own entry; see `atoll.runtime.fork_server.HOOK`. A process
+announces only spans that a fault waits for, by one message on a Unix socket. The answer arrives when the fault is in effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILE = "ATOLL_FAULT_POINTS"
 """The environment variable with the path of the file that `write` made."""
 
 HELD_S = 30.0
-"""Seconds that a process waits at a point at most."""
+"""Greatest number of seconds that a process waits at a point."""
 
 
 def write(path: Path, socket_path: Path, points: Mapping[int, SpanPoint]) -> None:
@@ -37,14 +37,14 @@ def write(path: Path, socket_path: Path, points: Mapping[int, SpanPoint]) -> Non
     Args:
         path: the file.
         socket_path: the socket on which points are announced.
-        points: the points by the number of their step.
+        points: the points by the number of their fault.
     """
     content = {"socket": str(socket_path), "points": {number: asdict(point) for number, point in points.items()}}
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def install(_child: Child) -> None:
-    """Have the recorder of this process announce the points, if the cloud has some."""
+    """Make the trace recorder of this process announce points, if faults of the cell wait for points."""
     if FILE not in os.environ:
         return
     content = json.loads(Path(os.environ[FILE]).read_bytes())
@@ -53,12 +53,12 @@ def install(_child: Child) -> None:
 
 
 class Announcer(SpanProcessor):
-    """Announces the spans of a process that faults wait for.
+    """A receiver of a process's spans that announces those that faults wait for.
 
     Args:
-        identity: the process.
+        identity: the identity of the process.
         socket_path: the socket on which points are announced.
-        points: the points by the number of their step.
+        points: the points by the number of their fault.
     """
 
     def __init__(self, identity: Identity, socket_path: str, points: Mapping[int, SpanPoint]) -> None:
@@ -80,15 +80,19 @@ class Announcer(SpanProcessor):
     def _announce(self, edge: str, name: str) -> None:
         numbers = [number for number, point in self._points if point.edge == edge and fnmatchcase(name, point.span.replace("[", "[[]"))]
         if numbers:
-            with suppress(OSError):  # the cell is about to end
+            with suppress(OSError):  # the conductor has ended, because the cell is about to end
                 announce(self._socket_path, numbers)
 
 
 def announce(socket_path: str, numbers: Sequence[int]) -> None:
-    """Announce a point of some steps, and return when the process may go on.
+    """Announce that this process is at the point of some faults, and block until the process may go on.
+
+    Args:
+        socket_path: the socket of the conductor.
+        numbers: the numbers of the faults.
 
     Raises:
-        OSError: nobody listens, or the answer took longer than `HELD_S`.
+        OSError: no conductor listens, or its answer took longer than `HELD_S`.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(HELD_S)
@@ -98,10 +102,10 @@ def announce(socket_path: str, numbers: Sequence[int]) -> None:
 
 
 def numbers_of(line: bytes) -> list[int]:
-    """Return the numbers of the steps in an announcement.
+    """Return the numbers of the faults in an announcement.
 
     Raises:
-        ValueError, TypeError: the line is no announcement.
+        ValueError, TypeError: the line is not an announcement.
     """
     said: Any = json.loads(line)
     return [int(number) for number in said]

@@ -1,4 +1,4 @@
-"""The preparation of a cell's cloud for faults: clocks that can be wrong, and points of workflows that processes announce."""
+"""The preparation of a cell's cloud for faults: clocks that can be set, a disk for a single site, and points that processes announce."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Setting:
     Attributes:
         steps: the faults.
         root: the cell's own directory.
-        clocks: the clocks of the sites; `None` if no fault sets one.
-        disks: the disks of the sites whose disk has a fault; `None` if none has.
+        clocks: the clocks of the sites; `None` if no fault sets a clock.
+        disks: the disks of the sites whose disk has a fault; `None` if no site has one.
     """
 
     steps: tuple[FaultStep, ...]
@@ -40,7 +40,7 @@ class Setting:
 
     @property
     def companions(self) -> Sequence[Companion]:
-        """The things that must be there before the cloud starts."""
+        """The companions that must be started before the cloud: the disks of sites, if faults need them."""
         return [] if self.disks is None else [self.disks]
 
     @property
@@ -53,20 +53,20 @@ class Setting:
 
     @contextmanager
     def conducted(self, own: OwnCloud, cloud: Cloud, broker: SiteBroker | None, record: Record, say: Say) -> Iterator[Conductor]:
-        """Have the faults happen inside the context.
+        """Return a context manager in which the faults happen, and yield their conductor.
 
         Args:
             own: the running cloud.
-            cloud: its model, with a topology.
-            broker: the RabbitMQ at one of the sites; `None` without one.
+            cloud: the model of the cloud, with a topology.
+            broker: the RabbitMQ at one of the sites; `None` if the cloud has none.
             record: called with the times of each fault that happened.
             say: called with a line about each fault.
         """
         if cloud.network is None:
-            raise failed("faults need a cloud with a topology")
+            raise failed("the cloud has no topology: expected one, because faults change its links")
         made = FaultyCloud(own.state, cloud.site_names, own.environment, own.log, self.clocks)
         if self.clocks is not None:
-            self.clocks.know({site: made.wan.namespace(site) for site in cloud.site_names})
+            self.clocks.register({site: made.wan.namespace(site) for site in cloud.site_names})
         stage = Stage(made, FaultyLinks(made.wan, cloud.network), self.disks, broker)
         with Conductor(stage, self.steps, self.root / "points.sock", record, say) as conductor:
             yield conductor
@@ -80,7 +80,7 @@ def prepare(root: Path, faults: Sequence[Mapping[str, Any]]) -> Setting:
         faults: the steps, as in the data of the cell.
 
     Raises:
-        AtollError: `bench.requirement`: a clock is to be wrong, and there is no C compiler.
+        AtollError: `bench.requirement`: a fault sets a clock, but this machine has no C compiler.
     """
     steps = tuple(FaultStep.from_json(number, each) for number, each in enumerate(faults, 1))
     waited = {step.number: step.when for step in steps if step.when is not None}

@@ -1,4 +1,4 @@
-"""One fault of a cell, read from the data of the cell. `atoll.experiment.faults` has checked it."""
+"""One fault of a cell, read from the data of the cell, which `atoll.experiment.faults` has checked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class SpanPoint:
 
     Attributes:
         span: the pattern of the span's name.
-        site: the site of the process; `None` means any.
-        service: the service that records the span; `None` means any.
+        site: the site of the process that records the span; `None` means any site.
+        service: the service that records the span; `None` means any service.
         edge: "start" or "end" of the span.
-        number: the number of the occurrence, from 1.
+        number: which of the matching spans is meant, from 1.
     """
 
     span: str
@@ -31,15 +31,15 @@ class FaultStep:
     """One fault of a cell.
 
     Attributes:
-        number: its number in the scenario, from 1.
+        number: the number of the fault in its scenario, from 1.
         kind: a key of `kinds.KINDS`.
         target: a site, a link such as `site-1:site-2`, or a process such as `site-1/nova`.
-        cause: the time or the point at which it is to happen, as text.
-        at_s: seconds from the start of the measured operations; `None` if it happens at a point.
-        when: the point; `None` if it happens at a time.
-        lasts_s: seconds until it is undone; `None` means until the end of the workload.
+        cause: the time or the point at which the fault is to happen, as text.
+        at_s: seconds from the start of the measured operations; `None` if the fault happens at a point.
+        when: the point of a workflow; `None` if the fault happens at a time.
+        lasts_s: seconds until the fault is undone; `None` means until the end of the workload.
         changes: fields of `atoll.cloud.network.Wire`, for degraded links.
-        ahead_s: seconds by which the clock is ahead.
+        ahead_s: seconds by which the clock is ahead of the right time; negative if it is behind.
     """
 
     number: int
@@ -54,7 +54,12 @@ class FaultStep:
 
     @classmethod
     def from_json(cls, number: int, data: Mapping[str, Any]) -> FaultStep:
-        """Return the step of a number from the data of a cell."""
+        """Return a fault from the data of a cell.
+
+        Args:
+            number: the number of the fault in its scenario, from 1.
+            data: the fault, as `atoll.experiment.faults.Step.to_json` returned it.
+        """
         when = data.get("when")
         return cls(number, **{**data, "when": SpanPoint(**when) if when else None})
 

@@ -1,4 +1,4 @@
-"""The time until sites agree: after one change, and after thousands of changes during a separation."""
+"""The time until all sites show the same: after one change, and after thousands of changes during a separation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _PATIENCE_S = 120.0
 
 
 def identity(cloud: MeasuredCloud, times: int) -> dict[str, float]:
-    """Return the median time from the answer to a change at one site until all others show it, in milliseconds."""
+    """Return the median time from the answer to a change at one site until all other sites show the change, in milliseconds.
+
+    Args:
+        cloud: the cloud that is measured.
+        times: the number of changes.
+    """
     samples = []
     for number in range(times):
         origin = cloud.names[number % len(cloud.names)]
@@ -50,7 +55,7 @@ def after_separation(cloud: MeasuredCloud, apart_s: float, changes: int, say: Sa
     Args:
         cloud: the cloud that is measured.
         apart_s: the least length of the separation, in seconds.
-        changes: the number of changes on each side: a quarter create a user, the others change one.
+        changes: the number of changes on each side: a quarter of them create a user, the others change a user.
         say: called with a line about the progress.
     """
     left, right = cloud.names[0], cloud.names[-1]
@@ -62,7 +67,7 @@ def after_separation(cloud: MeasuredCloud, apart_s: float, changes: int, say: Sa
     with ThreadPoolExecutor(2) as sides:
         running = {site: sides.submit(_change, cloud.api(site), site, changes) for site in (left, right)}
         made = {site: users.result() for site, users in running.items()}
-    say(f"{2 * changes} changes made, apart for {apart_s:.0f} s")
+    say(f"{2 * changes} changes are made; the halves have been separated for {apart_s:.0f} s")
     time.sleep(max(0.0, apart_s - (time.monotonic() - begun)))
     for first, second in pairs:
         cloud.wan.heal(f"{first}:{second}")
@@ -72,10 +77,10 @@ def after_separation(cloud: MeasuredCloud, apart_s: float, changes: int, say: Sa
 
 
 def _change(api: Api, site: str, changes: int) -> dict[str, str]:
-    """Create users and change them.
+    """Create users and change their descriptions, until `changes` requests were made.
 
     Returns:
-        The final description of each user by name.
+        The final description of each user, by the user's name.
     """
     made = [_make_user(api, f"{site}-{number}") for number in range(changes // 4)]
     wanted: dict[str, str] = {}
@@ -87,9 +92,9 @@ def _change(api: Api, site: str, changes: int) -> dict[str, str]:
 
 
 def _agrees(api: Api, made: dict[str, dict[str, str]]) -> bool:
-    """Return whether a site shows the users of each site.
+    """Return whether a site shows the final descriptions of all users that were created at each site.
 
-    Keystone reads at most a thousand users before it filters by name, so fewer must be created.
+    Keystone reads at most a thousand users before it filters by name, so the experiment must create fewer.
     """
     for site, wanted in made.items():
         answer = api.call("identity", "GET", f"/users?name__startswith={site}-")

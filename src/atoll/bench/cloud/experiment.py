@@ -22,14 +22,14 @@ class CloudOptions:
         sizes: the numbers of sites; each is measured in a new cloud.
         rtt_ms: the round trip between any two sites, in milliseconds.
         requests: the number of requests of each kind by which the gateway's own cost is measured.
-        boots: the number of boots of each kind.
+        boots: the number of boots of each kind: at the user's own site, and at another site.
         servers: the number of servers in the long list.
         idle_s: seconds of the measurement of background traffic.
         apart_s: seconds of the separation of two halves.
         changes: the number of changes on each side during the separation.
         image_mib: the size of the copied image in MiB.
         cut_s: seconds of the cut during the copy.
-        only: the names of the measurements of `MEASURES` to run; empty for all.
+        only: the names of the measurements to run, from `MEASURES`; empty for all.
     """
 
     sizes: tuple[int, ...] = (3, 10)
@@ -48,22 +48,28 @@ class CloudOptions:
 Measure = Callable[[MeasuredCloud, workload.Tenancy, CloudOptions, Say], dict[str, Any]]
 
 MEASURES: dict[str, tuple[str, Measure]] = {
-    "background": ("an idle cloud's background", lambda made, _tenancy, options, _say: gateway.background(made, options.idle_s)),
-    "gateway": ("the gateway's own cost", lambda made, _tenancy, options, _say: gateway.own_cost_ms(made, options.requests)),
-    "boots": ("boots here", lambda made, tenancy, options, _say: gateway.local_boots(made, tenancy, options.boots)),
+    "background": ("background traffic of an idle cloud", lambda made, _tenancy, options, _say: gateway.background(made, options.idle_s)),
+    "gateway": (
+        "the time that the gateway adds to a request",
+        lambda made, _tenancy, options, _say: gateway.own_cost_ms(made, options.requests),
+    ),
+    "boots": ("boots at the user's own site", lambda made, tenancy, options, _say: gateway.local_boots(made, tenancy, options.boots)),
     "remote-boots": ("boots at another site", lambda made, tenancy, options, _say: gateway.remote_boots(made, tenancy, options.boots)),
-    "identity": ("a change of identity", lambda made, _tenancy, _options, _say: agreement.identity(made, 10)),
+    "identity": (
+        "the time until a change of identity is seen everywhere",
+        lambda made, _tenancy, _options, _say: agreement.identity(made, 10),
+    ),
     "image": (
-        "an image for another site",
+        "the copy of an image to another site",
         lambda made, tenancy, options, say: images.pull(made, tenancy, options.image_mib, options.cut_s, say),
     ),
     "list": ("a list of {servers} servers", lambda made, tenancy, options, _say: lists.union(made, tenancy, options.servers, 5)),
     "apart": (
-        "two halves apart",
+        "changes while two halves are separated",
         lambda made, _tenancy, options, say: agreement.after_separation(made, options.apart_s, options.changes, say),
     ),
 }
-"""The measurements in order: name, description for the progress, and function."""
+"""The measurements in order, by name; each with its description in progress lines and its function."""
 
 
 def run(options: CloudOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:

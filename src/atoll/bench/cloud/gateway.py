@@ -15,7 +15,7 @@ from atoll.wan.isolation import within
 
 
 def own_cost_ms(cloud: MeasuredCloud, times: int) -> dict[str, float]:
-    """Return the milliseconds that the gateway adds to a local request.
+    """Return the milliseconds that the gateway adds to a request that its own site answers.
 
     Requests come in pairs, one direct and one through the gateway, for one flavor and on persistent connections.
     """
@@ -25,7 +25,7 @@ def own_cost_ms(cloud: MeasuredCloud, times: int) -> dict[str, float]:
     path = f"/v2.1/flavors/{flavor}"
     urls = {"direct": settings.url("compute", path), "gateway": settings.public_url("compute", path)}
     for url in urls.values():
-        _requests(api, url, 20)  # warm up
+        _requests(api, url, 20)  # fill caches
     samples: dict[str, list[float]] = {name: [] for name in urls}
     for _ in range(times // 10):
         for name, url in urls.items():
@@ -104,7 +104,13 @@ def local_boots(cloud: MeasuredCloud, tenancy: workload.Tenancy, times: int) -> 
 
 
 def remote_boots(cloud: MeasuredCloud, tenancy: workload.Tenancy, times: int) -> dict[str, float]:
-    """Measure boots for which the user's gateway is at another site than the server, as the number of additional round trips."""
+    """Measure boots at another site than the user's, and return the number of round trips that they take longer.
+
+    Args:
+        cloud: the cloud that is measured.
+        tenancy: the image, flavor and network of the servers.
+        times: the number of boots.
+    """
     here, there = cloud.names[0], cloud.names[1]
     samples: dict[str, list[float]] = {here: [], there: []}
     _boot_at(cloud, tenancy, here, there)  # copies the image and the network
@@ -118,7 +124,7 @@ def remote_boots(cloud: MeasuredCloud, tenancy: workload.Tenancy, times: int) ->
 def _boot_at(cloud: MeasuredCloud, tenancy: workload.Tenancy, asked: str, target: str) -> float:
     """Request a boot at one site for another, and return the seconds until the server is ACTIVE there.
 
-    The status is read by a client at the other site, so that it costs no round trip.
+    A client at the other site reads the server's status, so that reading takes no round trip.
     """
     body = workload.server_body(tenancy, f"at-{target}")
     body["server"]["availability_zone"] = target

@@ -28,7 +28,7 @@ def pull(cloud: MeasuredCloud, tenancy: workload.Tenancy, mebibytes: int, cut_s:
     here, there = cloud.names[0], cloud.names[1]
     line_s = mebibytes * 2**20 * 8 / RATE_BIT_S
     straight = _boot_there(cloud, tenancy, _upload(cloud, here, mebibytes), there)
-    say(f"{mebibytes} MiB in {straight:.1f} s, at line rate {line_s:.1f} s")
+    say(f"{mebibytes} MiB copied in {straight:.1f} s; at the link's full rate it would take {line_s:.1f} s")
     image = _upload(cloud, here, mebibytes)
     cutter = threading.Timer(line_s / 2, _interrupt, (cloud, f"{here}:{there}", cut_s))
     cutter.start()
@@ -39,7 +39,7 @@ def pull(cloud: MeasuredCloud, tenancy: workload.Tenancy, mebibytes: int, cut_s:
         "image_mib": mebibytes,
         "image_s": round(straight, 2),
         "image_cut_s": round(interrupted, 2),
-        # If a cut costs little more than its own length, no part is fetched twice.
+        # If a cut lengthens the copy by little more than the cut's own length, no part was fetched twice.
         "image_resumed": interrupted < straight + cut_s + line_s / 4,
     }
 

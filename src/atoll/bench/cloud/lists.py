@@ -1,4 +1,4 @@
-"""The list of the servers of all sites."""
+"""The duration of one list of the servers of all sites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atoll.bench.cloud.stage import MeasuredCloud
 from atoll.bench.measure import failed, wait_until
 
 _AT_ONCE = 50  # servers that one request creates
-_BATCH_S = 1200.0  # seconds to wait for them on a busy machine
+_BATCH_S = 1200.0  # seconds to wait until they are ACTIVE, on a busy machine
 
 
 def union(cloud: MeasuredCloud, tenancy: workload.Tenancy, servers: int, times: int) -> dict[str, float]:
@@ -40,9 +40,9 @@ def union(cloud: MeasuredCloud, tenancy: workload.Tenancy, servers: int, times: 
 
 
 def _own_lists_ms(cloud: MeasuredCloud) -> float:
-    """Return the milliseconds for simultaneous lists from the services of all sites: the lower bound for the union on this machine.
+    """Return the milliseconds in which the services of all sites answer lists at the same time, without gateways and WAN.
 
-    On separate machines the sites would not share processors.
+    This is a lower bound for the list of all sites on this machine. On separate machines the sites would not share processors.
     """
     apis = {site: cloud.api(site) for site in cloud.names}
 
@@ -65,7 +65,7 @@ def _fill(cloud: MeasuredCloud, tenancy: workload.Tenancy, site: str, count: int
     api = cloud.api(site)
     for begun in range(0, count, _AT_ONCE):
         body = workload.server_body(tenancy, f"{site}-{begun}")
-        # Without ports: a list does not show them, and they take most of the time of a boot.
+        # The servers have no ports, because a list does not show ports, and they take most of the time of a boot.
         body["server"] |= {"min_count": min(_AT_ONCE, count - begun), "availability_zone": site, "networks": "none"}
         api.expect("compute", "POST", "/servers", body)
         wait_until(lambda: not _building(cloud, site), f"servers of {site} ACTIVE", _BATCH_S, 1.0)

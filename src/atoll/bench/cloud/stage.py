@@ -25,7 +25,13 @@ JOINED_S = 120.0
 
 
 class SiteApi(Api):
-    """A client that opens each connection in the network of a site, which needs the rights of root."""
+    """A client that opens each connection in the network of a site. Entering that network needs root.
+
+    Args:
+        network: a descriptor of the site's network namespace.
+        url: the URL of the identity API, with `/v3`.
+        password: the password of the cloud's administrator.
+    """
 
     def __init__(self, network: int, url: str, password: str) -> None:
         super().__init__(url, password)
@@ -49,7 +55,7 @@ class MeasuredCloud:
     Attributes:
         state: the state directory.
         names: the names of the sites.
-        rtt_ms: the round trip between any two of them, in milliseconds.
+        rtt_ms: the round trip between any two sites, in milliseconds.
         environment: the environment of commands.
         log: the file for the output of commands.
     """
@@ -83,7 +89,7 @@ class MeasuredCloud:
         """
         namespace = self.wan.namespace(site)
         if namespace.user is not None:
-            raise failed("the clients of this experiment are in several networks at once, which needs the rights of root", "run it as root")
+            raise failed("the clients of this experiment enter the networks of several sites, which needs root", "run it as root")
         return os.open(namespace.network, os.O_RDONLY | os.O_CLOEXEC)
 
     def api(self, site: str) -> SiteApi:
@@ -95,7 +101,7 @@ class MeasuredCloud:
         return self._apis[site]
 
     def each_link(self, changes: Mapping[str, Any]) -> None:
-        """Change the properties of all links."""
+        """Change the same properties of all links; `changes` are fields of `atoll.cloud.network.Wire`."""
         for number, first in enumerate(self.names):
             for second in self.names[number + 1 :]:
                 self.wan.set(f"{first}:{second}", changes)
@@ -119,7 +125,7 @@ def measured_cloud(root: Path, size: int, rtt_ms: float, environment: Mapping[st
     Args:
         root: the experiment's own directory.
         size: the number of sites.
-        rtt_ms: the round trip between any two of them, in milliseconds.
+        rtt_ms: the round trip between any two sites, in milliseconds.
         environment: the environment of the commands.
     """
     root.mkdir()

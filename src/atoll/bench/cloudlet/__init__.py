@@ -1,1 +1,1 @@
-"""`atoll bench cloudlet`: the speed and size of overlays, beside `zstd --patch-from` in the same run."""
+"""`atoll bench cloudlet`: the speed and size of overlays, compared with `zstd --patch-from` in the same run."""

@@ -1,9 +1,9 @@
 """A synthetic virtual machine: its files resemble those of a Linux guest before and after the installation of an application.
 
-Pages of files are those of Python's own libraries on this machine, so that they compress like programs and text. Anonymous memory is made
-of small numbers, pointers and random words. The amounts are those of a measured Debian guest with 1 GiB of memory: the base uses 16 % of
-the memory, and the guest 36 %. Of the changed pages, some also occur in the base's disk, some differ from the base's page in a few bytes,
-and the rest are new. Four of five changed pages of the disk also occur in the memory.
+The contents of files are taken from Python's own libraries on this machine, so that they compress like programs and text. Anonymous memory
+consists of small numbers, pointers and random words. The amounts are those measured in a Debian guest with 1 GiB of memory: the base uses
+16 % of the memory, and the guest 36 %. Of the changed pages, some also occur in the base's disk, some differ from the base's page in a few
+bytes, and the rest are new. Four of five changed pages of the disk also occur in the memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SyntheticGuest:
     Attributes:
         disk: the file of the guest's disk.
         memory: the file of the guest's memory.
-        occupied_mib: the size of the memory without pages of zeros, in MiB.
+        occupied_mib: the size of the memory's pages that are not all zeros, in MiB.
     """
 
     disk: Path
@@ -48,14 +48,14 @@ def make(directory: Path, memory_mib: int, disk_mib: int, seed: int) -> tuple[Sy
         seed: seed of all random choices.
 
     Raises:
-        AtollError: `bench.failed`: the files of Python's libraries on this machine are too small in all to fill the guest.
+        AtollError: `bench.failed`: all files of Python's libraries on this machine together are too small to fill the guest.
     """
     random = np.random.default_rng(seed)
     unit = memory_mib * _MIB // 100  # pages of 1 % of the memory
     files = _files(30 * unit, random)
     old_files, new_files = files[: 20 * unit], files[20 * unit :]
     memory = np.zeros((memory_mib * _MIB, 512), np.uint64)
-    places = random.permutation(memory_mib * _MIB // 16) * 16  # runs of 64 KiB, as the kernel reads ahead
+    places = random.permutation(memory_mib * _MIB // 16) * 16  # runs of 64 KiB, because the kernel reads ahead by such runs
     runs = (places[:, None] + np.arange(16)).ravel()
     memory[runs[: 8 * unit]] = old_files[: 8 * unit]
     memory[runs[8 * unit : 16 * unit]] = _anonymous(8 * unit, random)
@@ -80,7 +80,7 @@ def _files(pages: int, random: np.random.Generator) -> Pages:
         missing -= len(taken)
         if not missing:
             return np.concatenate(found)
-    raise failed(f"Python's libraries have less than {pages // _MIB} MiB of files", "give a smaller --memory")
+    raise failed(f"Python's libraries on this machine have less than {pages // _MIB} MiB of files", "choose a smaller --memory")
 
 
 def _paths() -> Iterator[Path]:
@@ -102,7 +102,7 @@ def _anonymous(pages: int, random: np.random.Generator) -> Pages:
 
 
 def _write(prefix: Path, files: Pages, disk_mib: int, memory: Pages) -> SyntheticGuest:
-    """Write a disk with files behind its first 4 MiB, and a memory; both have holes."""
+    """Write a disk whose files begin after the first 4 MiB, and a memory; pages of zeros become holes in both files."""
     disk, held = prefix.with_name(f"{prefix.name}.disk"), prefix.with_name(f"{prefix.name}.memory")
     with disk.open("wb") as file:
         file.seek(4 * _MIB * PAGE)

@@ -51,7 +51,7 @@ class OverlayOptions:
 
     Attributes:
         memory_mib: memory of the synthetic guest, in MiB.
-        disk_mib: size of its disk, in MiB.
+        disk_mib: size of the synthetic guest's disk, in MiB.
         rounds: the number of rounds; the report has the fastest time of each step.
         seed: the seed of all random choices.
         jobs: the number of processes that encode.
@@ -74,7 +74,7 @@ def run(options: OverlayOptions, root: Path, cache: Path, say: Say) -> dict[str,
         say: called with a line about the progress.
 
     Raises:
-        AtollError: `bench.failed`: this machine lacks files for the synthetic guest; or making or applying an overlay failed.
+        AtollError: `bench.failed`: this machine has too few files to fill the synthetic guest, or making or applying an overlay failed.
     """
     say("writing the synthetic guest")
     old, new = data.make(_directory(root, "synthetic"), options.memory_mib, options.disk_mib, options.seed)
@@ -161,7 +161,10 @@ def _directory(root: Path, name: str) -> Path:
 
 
 def _guest_image(directory: Path, cache: Path, say: Say) -> Overlay | None:
-    """Return the project's guest image, and a copy with this program in its file system; `None` if this machine can't make the image."""
+    """Return an overlay whose base is the project's guest image, and whose guest is a copy of it with this program in its file system.
+
+    Return `None` if this machine can't make the image.
+    """
     try:
         image = build(cache, None, say).path
     except AtollError as error:

@@ -1,4 +1,4 @@
-"""The rival: `zstd --patch-from`, which compresses a file with another file as its dictionary."""
+"""The program that overlays are compared with: `zstd --patch-from`, which compresses a file with another file as its dictionary."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def measure(directory: Path, base: Path, new: Path, mib: float) -> dict[str, Any
 
     Args:
         directory: a directory for the encoded and decoded files.
-        base: the base's file.
-        new: the file.
+        base: the file of the base.
+        new: the file to encode.
         mib: the amount of changed pages, in MiB, to which the speed refers.
 
     Returns:
-        The size of the patch, the speeds, and whether the decoded file is exact; empty if `zstd` is missing, or the file too large for it.
+        The size of the patch, the speeds, and whether the decoded file is exact; empty if `zstd` is missing, or the file is too large.
 
     Raises:
         AtollError: `bench.failed`: `zstd` failed.

@@ -1,1 +1,1 @@
-"""`atoll bench crashes`: kill a process at a crash point during a request, and check that the request has no lasting damage."""
+"""`atoll bench crashes`: kill a process at a crash point during a request, and check that no lasting damage is left."""

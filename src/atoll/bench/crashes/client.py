@@ -18,24 +18,24 @@ from atoll.bench.measure import failed
 
 ASK_AGAIN_S = 0.3
 PATIENCE_S = 60.0
-"""Seconds during which a request is repeated; a killed service is back sooner."""
+"""Seconds during which a request is repeated. A killed service is restarted in less time."""
 
 GONE = (404, 410)
 CONFLICT = 409
 
 
 @dataclass
-class Insistent:
+class RetryingClient:
     """A client that repeats each request that was not acknowledged.
 
     Attributes:
-        api: a client of its site's gateway, signed in.
+        api: a client of the gateway of `site`, signed in.
         site: the site of the client.
         tenancy: the ids of the image, flavor and network of servers.
         sites: the names of all sites.
-        attempts: the log of its requests.
+        attempts: the log of the client's requests.
         networks: the ids of the networks that the client created.
-        undone: whether copies that its failed requests made at other sites must be removed at once.
+        expects_no_copies: whether other sites must hold no copies of these networks, because the requests that made the copies failed.
     """
 
     api: Client
@@ -44,7 +44,7 @@ class Insistent:
     sites: tuple[str, ...]
     attempts: list[Attempt] = field(default_factory=list)
     networks: list[str] = field(default_factory=list)
-    undone: bool = False
+    expects_no_copies: bool = False
 
     def __post_init__(self) -> None:
         self._session = Session(self.tenancy)
@@ -68,7 +68,14 @@ class Insistent:
         return str(network)
 
     def make(self, type_: str, name: str, **fields: Any) -> str:
-        """Create a resource. Each attempt uses another name, because an unanswered one may still succeed.
+        """Create a resource; repeat this until it is acknowledged.
+
+        Each attempt uses another name, because an attempt without an answer may still succeed.
+
+        Args:
+            type_: the type of the resource, such as `server`.
+            name: the first part of the name.
+            fields: the fields of the resource, besides the name.
 
         Returns:
             The name of the acknowledged resource.
@@ -83,7 +90,7 @@ class Insistent:
                 return thing
         raise AssertionError
 
-    def insist(self, kind: str, thing: str, **fields: Any) -> None:
+    def retry(self, kind: str, thing: str, **fields: Any) -> None:
         """Repeat an operation on a resource until it is acknowledged or the resource is gone.
 
         Raises:
@@ -103,8 +110,8 @@ class Insistent:
         """Make one request that is not part of a workload; return `None` if there is no answer."""
         return self._log(kind, thing, {}, self.id(thing), lambda: self.api.call(service, method, path, body))
 
-    def press(self, kind: str, thing: str, path: str, body: Any) -> None:
-        """Request an action on a server until there is an answer; a refusal is an answer too.
+    def act_until_answered(self, kind: str, thing: str, path: str, body: Any) -> None:
+        """Request an action on a server repeatedly, until the server's site answers; a refusal counts as an answer.
 
         Raises:
             AtollError: `bench.failed`: there was no answer in time.
@@ -172,7 +179,7 @@ class Insistent:
             self._session.learn(operation.thing, self.attempts[-1].id)
         return answer
 
-    def _log(  # noqa: PLR0913, PLR0917 - what a request is made of
+    def _log(  # noqa: PLR0913, PLR0917 - the parts of a request
         self,
         kind: str,
         thing: str,

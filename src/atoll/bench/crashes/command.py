@@ -1,4 +1,4 @@
-"""A command of `atoll` that dies at the crash points of the plan: `python -m atoll.bench.crashes.command site join …`."""
+"""The command `atoll` with crash points, at which it dies if the plan says so: `python -m atoll.bench.crashes.command site join …`."""
 
 from __future__ import annotations
 

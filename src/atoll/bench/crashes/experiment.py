@@ -1,4 +1,4 @@
-"""The experiment: runs a workflow once to record its crash points, then once for each point, and kills a process there."""
+"""The experiment: runs a workflow without a death to record its crash points, then once for each point, at which a process is killed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from atoll.bench.crashes.client import Insistent
-from atoll.bench.crashes.ground import SITES, Ground, ground
+from atoll.bench.crashes.client import RetryingClient
 from atoll.bench.crashes.join import JoinTester
 from atoll.bench.crashes.point import Plan, Point, distinct
 from atoll.bench.crashes.trial import Tester, Trial
+from atoll.bench.crashes.trial_sites import SITES, TrialSites, trial_sites
 from atoll.bench.crashes.workflow import JOIN, WORKFLOWS
 from atoll.bench.faults.violation import Violation
 from atoll.bench.measure import Say
 from atoll.errors import AtollError
 
 TRIES = 3
-"""Greatest number of runs of a workflow for a point that it always passes, until a process dies there."""
+"""Greatest number of trials of a point that the workflow always passes; further trials follow only until a process dies there."""
 
 QUIET = 2
-"""Number of runs without a death. The points that all these runs pass do not depend on timing, and each must be tried (`untried`)."""
+"""Number of runs without a death. Points that all these runs pass do not depend on timing, so a process must die at each (`untried`)."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class CrashOptions:
 
     Attributes:
         workflows: the names of the workflows.
-        sample: the number of points of all workflows together; 0 for all points.
+        sample: the number of points to choose at random from all workflows; 0 means all points.
         seed: the seed of the random sample.
-        only: a text that the chosen points contain; empty for all points.
-        again: the number of second deaths to try during the recovery from each death.
+        only: a text that the names of the chosen points contain; empty for all points.
+        again: the number of trials with a second death, during the recovery from the first, that follow each trial.
     """
 
     workflows: tuple[str, ...]
@@ -62,26 +62,26 @@ def run(options: CrashOptions, root: Path, environment: Mapping[str, str], say: 
             say(f"{len(sites)} {'sites' if len(sites) > 1 else 'site'}")
             place = root / f"of-{len(sites)}"
             place.mkdir()
-            with ground(place, sites, environment) as those:
+            with trial_sites(place, sites, environment) as those:
                 yield from _trials(_Tester(those), names, options, say)
     if JOIN in options.workflows:
-        say("a site, and sites that join it")
+        say("starting a site, which other sites will join")
         place = root / JOIN
         place.mkdir()
-        with ground(place, SITES[:1], environment) as those:
+        with trial_sites(place, SITES[:1], environment) as those:
             yield from _trials(JoinTester(those, place, environment), (JOIN,), options, say)
 
 
 def _trials(tester: Tester, names: Sequence[str], options: CrashOptions, say: Say) -> Iterator[Trial]:
     quiet = []
     for name in names:
-        tester.trial(name, ())  # fills caches, so that later runs reach the same points
+        tester.trial(name, ())  # fill caches, so that later runs reach the same points
         quiet += (runs := [tester.trial(name, ()) for _ in range(QUIET)])
         say(f"{name}: {len(_points(runs))} points")
         yield from runs
     for done, (name, point) in enumerate(planned := _chosen(quiet, options)):
         steady = all(point in each.points for each in quiet if each.workflow == name)
-        trial = _insistent_trial(tester, name, point, TRIES if steady else 1)
+        trial = _repeated_trial(tester, name, point, TRIES if steady else 1)
         wrong = f": {trial.violations[0].what}" if trial.violations else ""
         say(f"{done + 1}/{len(planned)} {name}: {point}{'' if trial.deaths else ' (not reached)'}{wrong}")
         yield trial
@@ -89,7 +89,7 @@ def _trials(tester: Tester, names: Sequence[str], options: CrashOptions, say: Sa
             yield from _second(tester, trial, options, say)
 
 
-def _insistent_trial(tester: Tester, name: str, point: Point, tries: int) -> Trial:
+def _repeated_trial(tester: Tester, name: str, point: Point, tries: int) -> Trial:
     """Try a point; repeat the trial if the point was not reached, because the order of processes' steps depends a little on timing."""
     for _ in range(tries - 1):
         trial = tester.trial(name, (point,))
@@ -129,12 +129,17 @@ class _Tester:
         site: the running sites.
     """
 
-    def __init__(self, site: Ground) -> None:
+    def __init__(self, site: TrialSites) -> None:
         self._site = site
         self._numbers = count(1)
 
     def trial(self, workflow: str, deaths: tuple[Point, ...]) -> Trial:
-        """Run a workflow, then clean the site, and return what was found; resources that cannot be removed are violations."""
+        """Run a workflow, delete the resources that are left, and return the result; resources that can't be removed are violations.
+
+        Args:
+            workflow: the name of the workflow.
+            deaths: the points at which a process dies, in order.
+        """
         site, client, steps = self._site, self._site.client(), WORKFLOWS[workflow]
         site.sign_in()
         round_ = f"round-{next(self._numbers)}"
@@ -156,9 +161,9 @@ class _Tester:
         return Trial(workflow, deaths, len(died), tuple(violations), tuple(client.attempts), points)
 
     def _recovered(
-        self, round_: str, deaths: tuple[Point, ...], restarts: Mapping[str, int], client: Insistent
+        self, round_: str, deaths: tuple[Point, ...], restarts: Mapping[str, int], client: RetryingClient
     ) -> tuple[list[str], list[Violation]]:
-        """Wait until the processes that died are back and no violations are left; further deaths may happen meanwhile.
+        """Wait until the processes that died are ready again and no violations are left; further planned deaths may happen meanwhile.
 
         Returns:
             The names of the processes that died, and the violations that are left.
@@ -167,7 +172,7 @@ class _Tester:
             died = [point.process for point in deaths[: self._site.board.deaths(round_)]]
             self._site.await_ready(restarts, died)
             if any(not name.startswith(f"{client.site}/") for name in died):
-                client.undone = False  # the process that would have removed the copies died: they stay until their original is deleted
+                client.expects_no_copies = False  # a process that removes copies died: the copies stay until the original is deleted
             wrong = self._site.settled(client)
             if self._site.board.deaths(round_) == len(died):
                 return died, wrong

@@ -1,7 +1,7 @@
 """The crash points of a service process: before and after each commit, RPC message and request.
 
-`install` is called by the runtime in each process that it forks, if the environment of the supervisor names it (`HOOK`), before the
-process's own entry. Requests that only read are no points: nothing has changed between one and the next.
+The runtime calls `install` in each process that it forks, before the process's own entry, if the environment of the supervisor names the
+function (`HOOK`). Requests that only read are not crash points, because a death there has the same effect as at the next point.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ ENVIRONMENT = {HOOK: f"{__name__}:install"}
 """The environment that the supervisor of the sites must be started with."""
 
 BOARD = "ATOLL_CRASHES"
-"""An environment variable of a site that joins: the directory of the site that has the crash point files."""
+"""An environment variable of a joining site: the directory of the site whose crash point files the joining site uses."""
 
 JOINING = "joining"
-"""The first part of the names of a joining site's processes in points; the site itself has another name in each trial."""
+"""The site's name in crash points of a joining site's processes, because the site's real name differs in each trial."""
 
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 BACKGROUND = frozenset({"UPDATE services", "UPDATE agents"})
-"""Commits of periodic heartbeats."""
+"""Commits of periodic heartbeats, which are not crash points."""
 
 _WRITES = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE)(?:\s+OR\s+\w+)?(?:\s+INTO|\s+FROM)?\s+[\"`]?(\w+)", re.IGNORECASE)
 
@@ -68,7 +68,7 @@ def install_in_command() -> None:
 
 
 def _calls(reach: Reach, owner: Any, name: str, what: Callable[..., str]) -> None:
-    """Watch the calls of a function.
+    """Make the calls of a function crash points: one before each call, and one after it.
 
     Args:
         reach: called with each point.
@@ -91,7 +91,7 @@ def _calls(reach: Reach, owner: Any, name: str, what: Callable[..., str]) -> Non
 
 
 def _written_files(reach: Reach) -> None:
-    """Watch the files that are written whole, except configuration files, which each command writes if they are missing."""
+    """Make the writing of whole files crash points, except configuration files, which each command writes if they are missing."""
 
     def what(_self: Path, target: Path) -> str:
         return "" if "etc" in target.parts else f"writing {target.name}"
@@ -101,7 +101,7 @@ def _written_files(reach: Reach) -> None:
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-    signal.pause()  # until the signal arrives
+    signal.pause()  # wait until the signal arrives
 
 
 def written(statement: str) -> str:
@@ -208,7 +208,7 @@ def _reaching(application: Any, reach: Reach) -> Any:
 
 
 class _Answer:
-    """The body of an answer, whose `close` is called after its last part was sent."""
+    """The body of an answer; it reports when the server has sent its last part and closes it."""
 
     def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
         self._parts = parts
@@ -260,7 +260,7 @@ def _gateway(reach: Reach) -> None:
 
 
 def _files(reach: Reach) -> None:
-    """Watch the gateway's own SQLite files, whose connections use explicit transactions or commit each statement."""
+    """Make commits in the gateway's own SQLite files crash points; its connections use explicit transactions or commit each statement."""
     connect = sqlite3.connect
 
     class Watched(sqlite3.Connection):

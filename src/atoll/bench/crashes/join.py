@@ -1,7 +1,8 @@
-"""The workflow `join`: a site of another state directory joins the cloud, while a process of either site or the command dies.
+"""The workflow `join`: a site with another state directory joins the cloud, while a process of either site, or the joining command, dies.
 
-Each trial has a new site, because a name can be used only once in a cloud. In the names of points its processes are called `joining/…`,
-and the command by which it joins is the process `joining/command`. A command that dies, or fails, is run again with the same token.
+Each trial has a new site, because a name can be used only once in a cloud. In crash points, the new site's processes are called
+`joining/…`, and the command by which it joins is the process `joining/command`. A command that dies or fails is run again with the same
+token.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pathlib import Path
 import psutil
 
 from atoll.bench.command import TIMEOUT_S, atoll, pids
-from atoll.bench.crashes.client import ASK_AGAIN_S, Insistent
-from atoll.bench.crashes.ground import PEACE_S, READY_S, Ground, view_of
+from atoll.bench.crashes.client import ASK_AGAIN_S, RetryingClient
 from atoll.bench.crashes.hooks import BOARD, ENVIRONMENT, JOINING
 from atoll.bench.crashes.point import Plan, Point
 from atoll.bench.crashes.remnants import remnants
 from atoll.bench.crashes.trial import Trial
+from atoll.bench.crashes.trial_sites import READY_S, SETTLED_S, TrialSites, view_of
 from atoll.bench.faults.checker import check
 from atoll.bench.faults.violation import Violation
 from atoll.bench.measure import failed, wait_until
@@ -37,7 +38,7 @@ from atoll.site.sites import site_settings
 from atoll.site.state import State
 
 RUNS = 5
-"""Greatest number of runs of the command that joins: each death of the plan ends one."""
+"""Greatest number of runs of the joining command: each planned death may end one of them."""
 
 _ENDS_S = 30.0
 """Seconds within which the processes of a destroyed site end."""
@@ -48,10 +49,10 @@ class Joiner:
     """A site that joins.
 
     Attributes:
-        state: its state directory.
-        name: its name.
-        environment: the environment of its commands.
-        log: the file for the output of its commands.
+        state: the state directory of the joining site.
+        name: the name of the joining site.
+        environment: the environment of the site's commands.
+        log: the file for the output of the site's commands.
     """
 
     state: State
@@ -60,14 +61,18 @@ class Joiner:
     log: Path
 
     def join(self, token: str, password: Path) -> None:
-        """Join with a token; a command that does not succeed is run again.
+        """Join with a token; run the command again if it does not succeed.
+
+        Args:
+            token: the token of the invitation.
+            password: the path of the file with the administrator's password.
 
         Raises:
             AtollError: `bench.failed`: the last command did not succeed.
         """
         port = 0
         for _ in range(RUNS):
-            if not self.state.root.exists():  # the command has begun nothing: another program may have taken the port
+            if not self.state.root.exists():  # the command stopped before it created anything: another program may have taken the port
                 (port,) = free_ports(1)
             status = self._run("site", "join", token, "--port", str(port), "--admin-password-file", str(password))
             if status == 0:
@@ -93,7 +98,7 @@ class Joiner:
         return {status.name.replace(site, f"{JOINING}/", 1): status for status in statuses if status.name.startswith(site)}
 
     def destroy(self) -> Iterator[Violation]:
-        """Leave the cloud, and destroy the site; yield the processes and files that are left, as violations."""
+        """Take the site out of the cloud and destroy it; yield a violation for each process and file that is left."""
         running = [psutil.Process(pid) for pid in pids(self.state) if psutil.pid_exists(pid)]
         atoll(self.state, self.log, self.environment, "site", "leave", self.name, "--yes")
         atoll(self.state, self.log, self.environment, "destroy", "--yes")
@@ -113,7 +118,7 @@ class JoinTester:
         environment: the environment of commands.
     """
 
-    def __init__(self, founder: Ground, root: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, founder: TrialSites, root: Path, environment: Mapping[str, str]) -> None:
         self._founder = founder
         self._root = root / JOINING
         make_directory(self._root)
@@ -123,7 +128,12 @@ class JoinTester:
         self._numbers = count(1)
 
     def trial(self, workflow: str, deaths: tuple[Point, ...]) -> Trial:
-        """Let a site join, check both sites, take the new one out again, and return what was found."""
+        """Let a site join, check both sites, take the new site out again, and return the result.
+
+        Args:
+            workflow: the name of the workflow, `join`.
+            deaths: the points at which a process dies, in order.
+        """
         founder, client = self._founder, self._founder.client()
         founder.sign_in()
         round_ = f"join-{(number := next(self._numbers))}"
@@ -147,13 +157,13 @@ class JoinTester:
             if not process.startswith(f"{JOINING}/"):
                 founder.relieve(process)
         for each in made:
-            client.insist("user.delete", each)
+            client.retry("user.delete", each)
         violations += [Violation(each.kind, f"after cleaning: {each.what}") for each in founder.clean()]
         return Trial(workflow, deaths, len(died), tuple(violations), tuple(client.attempts), points)
 
     @contextmanager
     def _joiner(self, number: int) -> Iterator[tuple[Joiner, list[Violation]]]:
-        """Yield a site to join, and a list for the violations that its removal finds."""
+        """Yield a site that can join, and a list to which its removal, when the context ends, adds violations."""
         root = self._root / str(number)
         joiner = Joiner(State(root), f"site-{number}", self._environment, self._root / "commands.log")
         left: list[Violation] = []
@@ -167,7 +177,7 @@ class JoinTester:
                 atoll(joiner.state, joiner.log, joiner.environment, "destroy", "--yes")
 
     def _invite(self, name: str) -> str:
-        """Return a token. If the member dies meanwhile, request another one: a token whose answer was lost is useless."""
+        """Return a token with which a site can join. If the inviting site's process dies meanwhile, request another token."""
         tokens: list[str] = []
 
         def invited() -> bool:
@@ -181,14 +191,14 @@ class JoinTester:
         return tokens[0]
 
     def _recovered(
-        self, round_: str, deaths: tuple[Point, ...], restarts: Mapping[str, int], client: Insistent, joiner: Joiner
+        self, round_: str, deaths: tuple[Point, ...], restarts: Mapping[str, int], client: RetryingClient, joiner: Joiner
     ) -> tuple[list[str], list[Violation]]:
         """Wait until all processes are ready and no violations are left.
 
         Returns:
             The names of the processes that died, and the violations that are left.
         """
-        deadline = time.monotonic() + READY_S + PEACE_S
+        deadline = time.monotonic() + READY_S + SETTLED_S
         while True:
             died = [point.process for point in deaths[: self._founder.board.deaths(round_)]]
             wrong = list(self._wrong(restarts, died, client, joiner))
@@ -196,7 +206,7 @@ class JoinTester:
                 return died, wrong
             time.sleep(0.5)
 
-    def _wrong(self, restarts: Mapping[str, int], died: list[str], client: Insistent, joiner: Joiner) -> Iterator[Violation]:
+    def _wrong(self, restarts: Mapping[str, int], died: list[str], client: RetryingClient, joiner: Joiner) -> Iterator[Violation]:
         founder = self._founder
         now = founder.processes() | joiner.processes()
         for name in {*now, *died} - {f"{JOINING}/command"}:
@@ -204,7 +214,7 @@ class JoinTester:
             if not back or now[name].state not in (ProcessState.READY, ProcessState.DONE):
                 yield Violation("unhealthy", f"{name} is {now[name].state if name in now else 'missing'}")
         if joiner.state.joining_file.exists():
-            yield Violation("unhealthy", f"{joiner.name} still has a note that it joins")
+            yield Violation("unhealthy", f"{joiner.name} still has the file that marks an unfinished join")
         try:
             settings = site_settings(joiner.state, joiner.name)
             for state, site in ((founder.state, founder.sites[0]), (joiner.state, joiner.name)):

@@ -1,7 +1,7 @@
 """The crash points that a site's processes reach, and the plan of the points at which a process dies.
 
-Both are files in the site's directory `crashes`. So the plan can change while the site runs. And a process that replaces a dead one
-knows the points of its predecessor:
+Both are files in the site's directory `crashes`, so that the plan can change while the site runs, and so that a process that replaces a
+dead one can read which points its predecessor reached:
 
     plan      JSON: a round, and the points at which a process dies in it, one after the other
     ROUND     a line for each point that a process reached in the round
@@ -32,7 +32,7 @@ class Point:
         process: the name of the process, such as `paris/nova`.
         name: the name of the point, such as `before commit UPDATE instances`, with masked ids. In a plan, an empty name matches any point.
         number: the number of times that the process has reached a point of this name in this round, from 1.
-        life: the number of the plan's deaths before this point.
+        life: the number of planned deaths that happened before this point was reached.
     """
 
     process: str
@@ -79,10 +79,10 @@ class Board:
         self.directory = directory / DIRECTORY
 
     def open(self, shared: Board | None = None) -> None:
-        """Create the directory, so that processes use it.
+        """Create the directory of the files, which makes processes record points.
 
         Args:
-            shared: the files of another site, which this site then shares.
+            shared: the files of another site, which this site is to use too; `None` means files of its own.
         """
         if shared is not None:
             self.directory.symlink_to(shared.directory)
@@ -108,7 +108,7 @@ class Board:
         """Return the number of the plan's points that were reached."""
         return len(list(self.directory.glob(f"{round_}.*")))
 
-    # Called by the processes
+    # Methods that the processes call
 
     def plan(self) -> Plan | None:
         """Return the plan of the round: the points at which processes die; `None` outside a round."""
@@ -133,10 +133,10 @@ class Board:
 
 
 class Watch:
-    """The record of a process's points; the process dies at a point of the plan.
+    """Records the points that a process reaches, and ends the process at a planned point.
 
     Args:
-        board: the files of its site.
+        board: the crash point files of the process's site.
         process: the name of the process.
         die: ends the process at once.
     """

@@ -1,4 +1,4 @@
-"""Remnants in a site's databases and directories that no API shows: records of resources that do not exist, and images without data."""
+"""Remnants of resources that no API shows: rows and files of resources that no longer exist, and images without data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMING = ("saving", "uploading", "importing")
 
 
 def remnants(data: Path, view: View) -> Iterator[Violation]:
-    """Yield the remnants of a site.
+    """Yield a violation for each remnant in a site's databases and directories.
 
     Args:
         data: the site's data directory.

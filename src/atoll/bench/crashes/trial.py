@@ -19,7 +19,7 @@ class Trial:
         workflow: the name of the workflow.
         planned: the points at which a process was to die.
         deaths: the number of these points that were reached.
-        violations: the violations that were left at the end.
+        violations: the violations that were left after the time limit.
         attempts: the client's requests and their outcomes.
         points: the points that were reached.
     """
@@ -32,7 +32,7 @@ class Trial:
     points: tuple[Point, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the trial as plain data for a report."""
+        """Return the trial, ready for `json.dumps`."""
         return {
             "workflow": self.workflow,
             "deaths": [str(point) for point in self.planned],
@@ -46,16 +46,17 @@ class Tester(Protocol):
     """An executor of trials."""
 
     def trial(self, workflow: str, deaths: tuple[Point, ...]) -> Trial:
-        """Execute a workflow with deaths at these points, remove its effects, and return what was found."""
+        """Execute a workflow, kill a process at each of these points in order, remove the workflow's effects, and return the result."""
 
 
 def untried(trials: Sequence[Trial], workflow: str) -> list[Point]:
-    """Return the points that a workflow always passes, and at which no process died in any trial.
+    """Return the points that a workflow always passes, but at which no process died in any trial.
 
-    A workflow always passes a point if each trial without a death passed it; others depend on timing, such as a periodic task's.
+    A workflow always passes a point if each trial without a death passed it. Other points, such as those of a periodic task, depend on
+    timing.
 
     Args:
-        trials: the trials, perhaps of several workflows.
+        trials: the trials, also of other workflows.
         workflow: the name of the workflow.
     """
     trials = [trial for trial in trials if trial.workflow == workflow]

@@ -1,1 +1,1 @@
-"""`atoll bench faults`: check that a cloud keeps every acknowledged change, whatever faults befall its sites and links."""
+"""`atoll bench faults`: check that a cloud keeps every acknowledged change, whatever faults its sites and links have."""

@@ -35,12 +35,12 @@ class Task:
     """The task of an agent.
 
     Attributes:
-        role: `prepare`, `work` or `look`.
+        role: the task's name: `prepare` creates the resources that servers need, `work` runs clients, and `look` reads the site's contents.
         site: the site of the agent.
         gateway: the URL of the identity API at the site's gateway.
         endpoints: the URLs of the site's own services by type.
         password: the password of the cloud's administrator.
-        details: for `work`, clients, tenancy, log and times; for `look`, the arguments of `observe.look`.
+        details: for `work`, the clients, tenancy, log and times; for `look`, the parameter `details` of `observe.look`.
     """
 
     role: str
@@ -52,14 +52,14 @@ class Task:
 
 
 def main() -> None:
-    """Execute the task on the standard input."""
+    """Read a task from standard input, execute it, and write its result to standard output."""
     task = Task(**json.load(sys.stdin))
     roles: dict[str, Callable[[Task], Any]] = {"prepare": _prepare, "work": _work, "look": _look}
     json.dump(roles[task.role](task), sys.stdout)
 
 
 def _prepare(task: Task) -> dict[str, str]:
-    """Create the image and the network of servers and, unless one exists, a flavor."""
+    """Create the image and the network that servers need and, unless a flavor exists, a flavor."""
     api = Client(task.gateway, task.password)
     api.sign_in()
     tenancy = workload.prepare(api)
@@ -91,14 +91,14 @@ def _work(task: Task) -> dict[str, int]:
 
 
 class WorkloadDriver:
-    """A client that executes its part of the schedule.
+    """Executes the operations of one client of the schedule.
 
     Args:
         name: the name of the client.
         api: a client of the APIs that has not signed in yet.
         tenancy: the ids of the image, flavor and network of servers.
         log: the log of its requests.
-        unasked: counts the operations that it could not request, by reason.
+        unasked: counts the operations that the client could not request, by reason.
     """
 
     def __init__(self, name: str, api: Client, tenancy: Mapping[str, str], log: Log, unasked: Counter[str]) -> None:

@@ -1,4 +1,4 @@
-"""The comparison of the contents of sites with the answers that clients got. Pure functions."""
+"""The comparison of the contents of sites with the answers that clients received. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
 
 SAMPLE = 40
-"""Number of images and servers that each gateway is asked for one by one; its lists must contain all of them."""
+"""Number of images and servers that are requested from each gateway one by one. The gateways' lists are checked for all of them."""
 
 USERS = 4
 """Number of users whose passwords are tried; each trial costs a slow hash at every site."""
@@ -23,7 +23,7 @@ def check(attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[V
 
     Args:
         attempts: the clients' log.
-        before: the contents of each site before the first request, which are equal.
+        before: the contents of each site before the first request, when all sites showed the same.
         after: the contents of each site now.
     """
     return list(_violations(things(attempts), before, after))
@@ -51,7 +51,12 @@ def _violations(known: Mapping[str, Thing], before: Sequence[View], after: Seque
 
 
 def questions(attempts: Sequence[Attempt], seed: int) -> dict[str, object]:
-    """Return the resources and passwords to check at each site besides its lists, as the details of `observe.look`."""
+    """Return the resources and passwords to check at each site besides its lists, as the parameter `details` of `observe.look`.
+
+    Args:
+        attempts: the clients' log.
+        seed: the seed by which a sample is chosen.
+    """
     known = things(attempts)
     asked = [thing for thing in known.values() if thing.type in resource_checks.PATHS and thing.id and thing.fate != "either"]
     asked = Random(seed).sample(asked, min(SAMPLE, len(asked)))

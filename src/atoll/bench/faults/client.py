@@ -9,7 +9,7 @@ from atoll.bench.api import Answer, Api
 from atoll.bench.faults.log import Outcome
 
 PATIENCE_S = 60.0
-"""Seconds to wait for an answer, in a cloud whose sites are partly unreachable, on a machine that is starting sites."""
+"""Seconds to wait for an answer while some sites are unreachable and the machine is busy starting sites."""
 
 UNAUTHORIZED = 401
 
@@ -40,7 +40,7 @@ class Insider(Client):
 
 
 def judged(answer: Answer) -> Outcome:
-    """Return the outcome that an answer shows; after a status of 500 or more it is unknown."""
+    """Return the outcome of a request by its answer; with a status of 500 or more, the outcome is unknown."""
     if answer.ok:
         return "acknowledged"
     return "failed" if answer.status < 500 else "unknown"

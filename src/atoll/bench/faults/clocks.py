@@ -1,7 +1,7 @@
 """Wrong clocks: each process of a site sees the site's own time of day, as if the site had its own machine.
 
-Linux has no namespace for the time of day. So the processes of the cloud run with a preloaded library (`clocks.c`), which adds an offset
-to the time; a table has the offset of each network namespace.
+Linux has no namespace for the time of day. So the processes of the cloud run with a preloaded library (`clocks.c`), which adds an offset to
+the time. The library reads the offset of the process's network namespace from a table in a file.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Clocks:
         """The environment variables that the processes of the cloud need."""
         return {"LD_PRELOAD": str(self._library), "ATOLL_CLOCKS": str(self._table_file)}
 
-    def know(self, networks: Mapping[str, Namespace]) -> None:
-        """Register the networks of the sites; their clocks are right at first."""
+    def register(self, networks: Mapping[str, Namespace]) -> None:
+        """Enter the network namespaces of the sites into the table; the sites' clocks are right at first."""
         for index, (site, network) in enumerate(networks.items()):
             self._index[site] = index
             _ENTRY.pack_into(self._table, index * _ENTRY.size, Path(network.network).stat().st_ino, 0)
@@ -63,7 +63,7 @@ class Clocks:
 def _compiled(directory: Path) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise AtollError("bench.requirement", "no C compiler: expected cc, for clocks that are wrong", "install gcc")
+        raise AtollError("bench.requirement", "wrong clocks need a C compiler: expected the program cc", "install gcc")
     library = directory / "clocks.so"
     words: Sequence[str] = [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC", "-o", str(library), str(_SOURCE)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

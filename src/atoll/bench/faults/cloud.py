@@ -1,4 +1,4 @@
-"""The cloud of the experiment: started, read, and healed."""
+"""The cloud of the experiment: its start, the reading of its contents, and the end of all faults."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DELAY_MS = 10.0
 """The one-way delay between any two sites, in milliseconds."""
 
 _AGENT_S = 900.0
-"""Seconds to wait for an agent. Its requests have time limits of their own; with a load of 20, reading a site takes minutes."""
+"""Seconds to wait for an agent. Its requests have time limits of their own; with a load average of 20, reading a site takes minutes."""
 
 _ASK_S = 10.0
 
@@ -51,7 +51,7 @@ def faulty_cloud(root: Path, sites: tuple[str, ...], environment: Mapping[str, s
     environment = {**environment, **clocks.environment, **ENVIRONMENT}
     with own_cloud(root, document, environment) as own:
         made = FaultyCloud(own.state, sites, environment, own.log, clocks)
-        clocks.know({site: made.wan.namespace(site) for site in sites})
+        clocks.register({site: made.wan.namespace(site) for site in sites})
         for site in sites:
             Board(own.state.site(site)).open()
         yield made
@@ -93,7 +93,7 @@ def agent(cloud: FaultyCloud, role: str, site: str, details: Mapping[str, Any]) 
     with log.open("ab") as errors:
         process = cloud.wan.popen(site, words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # the agent has ended: its log has the reason
+    with suppress(BrokenPipeError):  # the agent has ended already, and its log has the reason
         process.stdin.write(json.dumps(vars(task)).encode())
         process.stdin.close()
     process.stdin = None
@@ -146,6 +146,6 @@ def _of_gateway(cloud: FaultyCloud, site: str) -> Iterator[Violation]:
         return
     away = [f"{each['name']} {each['state']}" for each in members if each["state"] != "alive"]
     if away:
-        yield Violation("unhealthy", f"{site} considers unreachable: {', '.join(away)}")
+        yield Violation("unhealthy", f"{site} considers these sites unreachable: {', '.join(away)}")
     if pending:
         yield Violation("unhealthy", f"{len(pending)} operations are pending at {site}: {pending[:3]}")

@@ -1,4 +1,4 @@
-"""A run of a schedule against a cloud: clients at all sites, faults meanwhile, then peace and a check of the contents."""
+"""A run of a schedule: clients work at all sites while faults happen; then the faults are undone, and the sites' contents are checked."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from atoll.errors import AtollError
 CLIENTS_PER_SITE = 2
 
 JOINED_S = 180.0
-"""Seconds to wait until all sites of a new cloud hold the same."""
+"""Seconds to wait until all sites of a new cloud hold the same replicated data."""
 
 CONVERGED_S = 180.0
 """Seconds after the end of all faults within which all violations must disappear; sites that were just started are still busy."""
 
-LEAST_LOOKS = 3
-"""Least number of looks at the sites before violations are final: on a busy machine a single look takes longer than `CONVERGED_S`."""
+LEAST_READS = 3
+"""Least number of times that the sites are read before violations are final. One reading may take longer than `CONVERGED_S`."""
 
 _LAST_ANSWERS_S = 2 * PATIENCE_S
-_LOOK_S = 2.0
+_READ_AGAIN_S = 2.0
 _SHOWN = 50
 
 
@@ -49,9 +49,8 @@ class RoundOutcome:
         schedule: the schedule.
         attempts: the clients' log.
         violations: the violations that were left after the time limit.
-        converge_s: seconds from the end of all faults until the replicas of identity were seen to be equal; `None` if
-            they never were.
-        settle_s: seconds from the end of all faults until there were no violations; `None` if some were left.
+        converge_s: seconds from the end of all faults until the replicas of identity were found equal; `None` if they stayed different.
+        settle_s: seconds from the end of all faults until no violations were found; `None` if some were left.
         unasked: the number of operations that were not requested, by reason.
         failures: errors of faults that could not be injected.
     """
@@ -70,7 +69,7 @@ class RoundOutcome:
         return not self.violations and not self.failures
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report of the run."""
+        """Return the report of the run, ready for `json.dumps`."""
         kinds = count(self.violations)
         outcomes = Counter(attempt.outcome for attempt in self.attempts)
         operations: dict[str, dict[str, int]] = {}
@@ -107,33 +106,34 @@ def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, ke
         root: the experiment's own directory.
         environment: the environment of the commands.
         say: called with a line about the progress.
-        kept: the directory in which to keep the run; `None` keeps nothing.
+        kept: the directory to which the run is written, for a later replay; `None` means that it is not written.
 
     Raises:
-        AtollError: `bench.failed`, `bench.requirement`, `wan.unavailable`: the experiment could not be done.
+        AtollError: `bench.failed`: a step of the experiment failed; `bench.requirement`: this machine lacks a program, such as a C
+            compiler; `wan.unavailable`: this machine can't emulate a WAN.
     """
     say(f"{len(plan.sites)} sites")
     with faulty_cloud(root, plan.sites, environment) as cloud:
         _await_agreement(cloud, say)
-        say("images, flavors and networks for servers at each site")
+        say("creating images, flavors and networks for servers at each site")
         tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
         before = _await_agreement(cloud, say)
-        storm = Storm(cloud, plan, say)
-        unasked = _work(cloud, plan, tenancies, storm, say)
-        say("peace: all links healed, all sites started")
-        storm.end()
+        injector = FaultInjector(cloud, plan, say)
+        unasked = _work(cloud, plan, tenancies, injector, say)
+        say("the faults are over: healing all links, and starting all sites")
+        injector.end()
         heal(cloud)
         attempts = read(root.glob("log-*.jsonl"))
-        peace = Peace(cloud, plan, attempts, before, say)
-        peace.watch()
+        found = ConvergenceCheck(cloud, plan, attempts, before, say)
+        found.watch()
         if kept is not None:
-            keep(kept, plan, attempts, before, peace.views)
+            keep(kept, plan, attempts, before, found.views)
             keep_logs(kept, cloud.state.root)
-        return RoundOutcome(plan, attempts, peace.violations, peace.converge_s, peace.settle_s, unasked, storm.failures)
+        return RoundOutcome(plan, attempts, found.violations, found.converge_s, found.settle_s, unasked, injector.failures)
 
 
 def _await_agreement(cloud: FaultyCloud, say: Say) -> list[View]:
-    """Wait until all sites are healthy and hold the same."""
+    """Wait until all sites are healthy and hold the same replicated data; return the contents of each site."""
     begun = time.monotonic()
     while True:
         views = look(cloud, {})
@@ -141,13 +141,13 @@ def _await_agreement(cloud: FaultyCloud, say: Say) -> list[View]:
         if not wrong:
             return views
         if time.monotonic() - begun > JOINED_S:
-            raise failed(f"the sites do not agree after {JOINED_S:.0f} s: {wrong[0].what}")
+            raise failed(f"the sites still differ after {JOINED_S:.0f} s: {wrong[0].what}")
         say(f"waiting for the sites to agree ({len(wrong)} violations: {wrong[0].what[:160]})")
-        time.sleep(_LOOK_S)
+        time.sleep(_READ_AGAIN_S)
 
 
-def _work(cloud: FaultyCloud, plan: Schedule, tenancies: Mapping[str, Any], storm: Storm, say: Say) -> dict[str, int]:
-    """Run all clients while faults happen.
+def _work(cloud: FaultyCloud, plan: Schedule, tenancies: Mapping[str, Any], injector: FaultInjector, say: Say) -> dict[str, int]:
+    """Run all clients until the end of the schedule, while faults happen.
 
     Returns:
         The number of operations that were not requested, by reason.
@@ -159,18 +159,18 @@ def _work(cloud: FaultyCloud, plan: Schedule, tenancies: Mapping[str, Any], stor
         clients = {name: [each.to_json() for each in operations] for name, operations in plan.of(site).items()}
         details = {"clients": clients, "tenancy": tenancies[site], "begin_s": begin_s, "end_s": begin_s + plan.seconds}
         agents.append(agent(cloud, "work", site, {**details, "log": str(cloud.log.with_name(f"log-{site}.jsonl"))}))
-    storm.begin(begin_s)
+    injector.begin(begin_s)
     unasked: Counter[str] = Counter()
     for each in agents:
         unasked.update(each.result(max(0.0, begin_s + plan.seconds - time.monotonic()) + _LAST_ANSWERS_S))
     return dict(unasked)
 
 
-class Storm:
-    """The faults of a schedule; each is injected in its own thread.
+class FaultInjector:
+    """Injects and undoes the faults of a schedule, each in a thread of its own.
 
     Args:
-        cloud: the cloud that they befall.
+        cloud: the cloud that the faults affect.
         plan: the schedule.
         say: called with a line about each fault.
     """
@@ -207,14 +207,14 @@ class Storm:
 
 
 @dataclass
-class Peace:
-    """The time after the faults: repeated checks until no violation is left, or the time limit is reached.
+class ConvergenceCheck:
+    """The repeated check after the faults, until no violation is left or the time limit is reached.
 
     Attributes:
         cloud: the cloud after the faults.
         plan: the schedule.
         attempts: the clients' log.
-        before: the contents of the sites at first.
+        before: the contents of each site before the first request.
         say: called with lines about the violations that are left.
         views: the latest contents of the sites.
         violations: the latest violations.
@@ -235,17 +235,17 @@ class Peace:
     def watch(self) -> None:
         """Check until no violation is left, or the time limit is reached."""
         begun = time.monotonic()
-        for looks in count_from(1):
+        for reads in count_from(1):
             if self.converge_s is None and self._agree():
                 self.converge_s = round(time.monotonic() - begun, 1)
             self._look()
             looked_s = time.monotonic() - begun
             if not self.violations:
                 self.settle_s = round(looked_s, 1)
-            if not self.violations or (looked_s > CONVERGED_S and looks >= LEAST_LOOKS):
+            if not self.violations or (looked_s > CONVERGED_S and reads >= LEAST_READS):
                 return
             self.say(f"{len(self.violations)} violations are left: {self.violations[0].what[:200]}")
-            time.sleep(_LOOK_S)
+            time.sleep(_READ_AGAIN_S)
 
     def _agree(self) -> bool:
         views = look(self.cloud, {"identity_only": True})

@@ -1,4 +1,4 @@
-"""Faults, their kinds, and the cloud that they befall."""
+"""Faults, their kinds, and the cloud that they affect."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Fault:
     """One fault of a schedule.
 
     Attributes:
-        at_s: the time after the beginning, in seconds.
+        at_s: seconds from the beginning of the run until the fault happens.
         kind: a key of `kinds.KINDS`.
-        target: by kind, the site; the two ends of a link; or the site and one of its processes.
-        lasts_s: the time until it is undone, in seconds.
+        target: depending on the kind, a site, the two ends of a link, or a site and one of its processes.
+        lasts_s: seconds until the fault is undone.
         amount: a number whose meaning depends on the kind, such as the seconds that a clock is ahead.
     """
 
@@ -44,14 +44,14 @@ class Fault:
 
 @dataclass
 class FaultyCloud:
-    """A running cloud that faults befall.
+    """A running cloud in which faults are injected.
 
     Attributes:
         state: the state directory.
-        sites: the names of its sites.
+        sites: the names of the sites.
         environment: the environment of commands.
         log: the file for the output of commands.
-        clocks: the clocks of the sites; `None` if they cannot be set here.
+        clocks: the clocks of the sites; `None` if the cloud's processes run without the library for wrong clocks.
     """
 
     state: State
@@ -67,7 +67,7 @@ class FaultyCloud:
         return Wan(self.state.root)
 
     def atoll(self, *arguments: str) -> None:
-        """Run a command of `atoll`. Commands run one after the other, because only one may change the cloud at a time.
+        """Run a command of `atoll`. Only one command runs at a time, because two must not change the cloud at once.
 
         Raises:
             AtollError: `bench.failed`: the command failed.
@@ -86,9 +86,9 @@ class Kind:
 
     Attributes:
         name: the name in reports.
-        draw: chooses a target and an amount at random. A pure function.
-        claims: the parts of the cloud that no other fault may affect meanwhile.
-        inject: injects the fault, waits, and undoes it.
+        draw: returns a random target and amount, given a random generator and the names of the sites. A pure function.
+        claims: returns the parts of the cloud that no other fault may affect at the same time, given a target.
+        inject: injects a fault, waits for its end, and undoes it.
     """
 
     name: str
@@ -108,10 +108,10 @@ def a_link(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], flo
 
 
 def the_link(target: tuple[str, ...]) -> frozenset[str]:
-    """Claim the link between two sites, in both directions."""
+    """Return the part of the cloud that a fault of one link affects, whatever the link's direction; see `Kind.claims`."""
     return frozenset({f"link {':'.join(sorted(target))}"})
 
 
 def the_links(target: tuple[str, ...]) -> frozenset[str]:
-    """Claim all links of a site."""
+    """Return the part of the cloud that a fault of all links of a site affects; see `Kind.claims`."""
     return frozenset({f"links of {target[0]}"})

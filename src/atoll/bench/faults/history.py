@@ -10,7 +10,8 @@ from typing import Any, Literal
 from atoll.bench.faults.log import Attempt
 
 Fate = Literal["there", "gone", "either", "never"]
-"""The expected state of a resource: `either` if the outcome of its creation or deletion is unknown; `never` if no request created it."""
+"""Whether a resource is expected to exist: `there` or `gone`; `either` if the outcome of its creation or deletion is unknown; `never` if no
+request created it."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Thing:
     """A resource, and all requests about it.
 
     Attributes:
-        name: the resource's name in the plan.
-        attempts: the requests in the order in which they were sent.
+        name: the resource's name in the schedule.
+        attempts: all requests about the resource, in the order in which they were sent.
     """
 
     name: str
@@ -32,12 +33,12 @@ class Thing:
 
     @cached_property
     def id(self) -> str:
-        """The id; empty if no client got it."""
+        """The id of the resource; empty if no client received it in an answer."""
         return next((attempt.id for attempt in self.attempts if attempt.id), "")
 
     @cached_property
     def fate(self) -> Fate:
-        """Return the expected state."""
+        """Whether the resource is expected to exist, by the requests about it."""
         made = {attempt.outcome for attempt in self.attempts if attempt.verb == "create"}
         deleted = {attempt.outcome for attempt in self.attempts if attempt.verb == "delete"}
         if not made - {"failed"}:
@@ -48,7 +49,7 @@ class Thing:
 
     @property
     def maker(self) -> Attempt | None:
-        """Return the request that created it or may have created it."""
+        """The request that created the resource or may have created it; `None` if none did."""
         return next((attempt for attempt in self.attempts if attempt.verb == "create" and attempt.happened), None)
 
     def writes(self, field: str) -> list[Attempt]:
@@ -56,19 +57,19 @@ class Thing:
         return standing([attempt for attempt in self.attempts if field in attempt.fields and attempt.happened])
 
     def values(self, field: str) -> list[Any]:
-        """Return the values that a field may have; empty if no request wrote it."""
+        """Return the values that a field may have; empty if no request wrote the field."""
         return [attempt.fields[field] for attempt in self.writes(field)]
 
     def told(self, verb: str | None = None) -> str:
-        """Return a description of the last request about the resource, or of its last request with a verb."""
+        """Return a description of the last request about the resource, or of the last one with the action `verb`, such as `create`."""
         chosen = [attempt for attempt in self.attempts if verb in (None, attempt.verb) and attempt.happened]
         return str(chosen[-1]) if chosen else str(self.attempts[-1])
 
 
 def standing(writes: Sequence[Attempt]) -> list[Attempt]:
-    """Return the writes that may have been the last.
+    """Return those writes of a field that may have been the last.
 
-    At one site the later of two writes wins, even with a wrong clock: a request sent after another's answer is the later one.
+    At one site, a write that was requested after the answer to another write is later than that one, even if the site's clock is wrong.
     If two sites wrote while they may have been separated, either write may win. A write of unknown outcome may happen at any time.
     """
     return [write for write in writes if not any(_follows(later, write) for later in writes)]
@@ -80,7 +81,7 @@ def _follows(later: Attempt, write: Attempt) -> bool:
 
 
 def things(attempts: Iterable[Attempt]) -> dict[str, Thing]:
-    """Return all resources that requests were about, by name."""
+    """Group requests by the resource that they concern, and return the resources by name."""
     found: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         found.setdefault(attempt.thing, []).append(attempt)

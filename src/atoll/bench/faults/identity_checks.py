@@ -1,4 +1,4 @@
-"""Checks of users, projects and role assignments: equal at all sites, and as the clients' log says. Pure functions."""
+"""Checks that users, projects and role assignments are equal at all sites, and agree with the clients' log. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNIQUE = ("users", "projects", "domains", "groups", "roles")
 
 
 def replicas(views: Sequence[View]) -> Iterator[Violation]:
-    """Yield the differences between the sites."""
+    """Yield a violation for each kind of replicated data that differs between two sites."""
     first = views[0]
     for other in views[1:]:
         for kind in sorted(first.identity.keys() | other.identity.keys()):
@@ -31,7 +31,7 @@ def replicas(views: Sequence[View]) -> Iterator[Violation]:
 
 
 def names(view: View) -> Iterator[Violation]:
-    """Yield a violation for each name that two resources have in a site's replica."""
+    """Yield a violation for each name that two resources of one kind and domain share at a site."""
     for kind in _UNIQUE:
         rows = view.identity.get(kind, {}).values()
         # Names of projects are unique under each parent.
@@ -58,7 +58,7 @@ def kept(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
 
 
 def _names_wanted(known: Mapping[str, Thing]) -> Counter[str]:
-    """Return for each name the number of resources that requests gave it to."""
+    """Return, for each name, the number of resources to which requests gave that name."""
     return Counter(
         attempt.fields["name"] for thing in known.values() for attempt in thing.attempts if "name" in attempt.fields and attempt.happened
     )
@@ -76,14 +76,27 @@ def _fields(view: View, thing: Thing, row: Mapping[str, Any], wanted: Counter[st
 
 
 def _is_name(name: str, wanted: str, id_: str, count: Counter[str]) -> bool:
-    """Return whether a name is the requested one, or the form that Atoll gave to it because another site had used the name as well."""
+    """Return whether a resource has the requested name, or the form with a suffix that Atoll gives if two sites chose the same name.
+
+    Args:
+        name: the name of the resource at a site.
+        wanted: the requested name.
+        id_: the id of the resource, from which the suffix is derived.
+        count: the number of resources for which each name was requested.
+    """
     suffix = name.removeprefix(f"{wanted}-")
     renamed = name != suffix and len(suffix) >= _SHORTEST_SUFFIX and id_.startswith(suffix)
     return name == wanted or (renamed and count[wanted] > 1)
 
 
 def unowned(view: View, known: Mapping[str, Thing], before: View) -> Iterator[Violation]:
-    """Yield the resources that no request created or that have no owner."""
+    """Yield a violation for each user, project and assignment that no request created, or whose owner does not exist.
+
+    Args:
+        view: the contents of the site now.
+        known: the resources in the clients' log, by name.
+        before: the contents of the site before the first request.
+    """
     for type_, rows, there_before in (("user", view.users, before.users), ("project", view.projects, before.projects)):
         mine = [thing for thing in known.values() if thing.type == type_]
         ids = {thing.id for thing in mine}
@@ -104,7 +117,7 @@ def _could_be(name: str, wanted: str | None) -> bool:
 
 
 def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Yield granted roles that are missing and revoked roles that are still granted."""
+    """Yield a violation for each granted role that is missing at a site, and each revoked role that is still granted."""
     for thing in known.values():
         if thing.type != "grant" or any(known[each].fate != "there" for each in parties(thing.name) if each in known):
             continue  # the deletion of a user or project ends its grants
@@ -116,7 +129,7 @@ def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
 
 
 def _untouched(thing: Thing) -> bool:
-    """Return whether no request is certain to have changed the grant; then the grant may be absent, as it was at first."""
+    """Return whether no request certainly changed the grant, so that the grant may be absent, as it was at first."""
     return all(attempt.outcome != "acknowledged" for attempt in thing.attempts)
 
 
@@ -125,7 +138,7 @@ def _granted(attempt: Attempt) -> bool:
 
 
 def passwords(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Yield the users whose last password a site refuses, and those whose passwords differ between sites."""
+    """Yield a violation for each user whose last password a site refuses, or whose accepted passwords differ between sites."""
     by_id: Rows = {thing.id: {"thing": thing} for thing in known.values() if thing.type == "user" and thing.id}
     for view in views:
         for user, accepted in view.accepted.items():

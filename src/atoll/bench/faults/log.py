@@ -13,7 +13,7 @@ from typing import Any, Literal
 from atoll.bench.faults.operation import Operation
 
 Outcome = Literal["acknowledged", "failed", "unknown"]
-"""The outcome of a request: a `failed` one was certainly not executed; an `unknown` one may have been executed, or may be later."""
+"""The outcome of a request. A `failed` request was certainly not executed. An `unknown` one may have been executed, or may still be."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Attempt:
 
     Attributes:
         client: the name of the client.
-        number: the number among the client's requests.
-        kind: the kind of the operation.
-        thing: the plan's name of the resource.
+        number: the number of the request among those of its client.
+        kind: the kind of the operation, such as `user.create`.
+        thing: the name of the resource in the schedule.
         fields: the fields to write.
-        id: the id of the resource; empty if the client does not know it.
-        sent_s: the time before it was sent, in seconds of a clock that all clients share.
-        answered_s: the time after the answer, by the same clock; `None` without an answer.
-        outcome: the outcome.
-        why: the status and the message of the answer, or the error.
+        id: the id of the resource; empty if the client does not know the id.
+        sent_s: the time just before the request was sent, in seconds of a clock that all clients share.
+        answered_s: the time just after the answer arrived, by the same clock; `None` without an answer.
+        outcome: the outcome of the request.
+        why: the status and the message of the answer; the error if there was no answer.
     """
 
     client: str

@@ -30,8 +30,8 @@ def look(site: str, insider: Insider, client: Client, details: Mapping[str, Any]
         site: the name of the site.
         insider: a client of the site's own services, signed in.
         client: a client of the site's gateway, signed in.
-        details: `identity_only`, to read only what can be read quickly; `paths` of resources to request from the gateway, as (service,
-            path); `passwords` to be tried, by user.
+        details: `identity_only`: whether to read only Keystone, which is quick; `paths`: resources to request from the gateway, as pairs of
+            service and path; `passwords`: passwords to try, by user.
 
     Raises:
         AtollError, OSError, http.client.HTTPException: the site could not be read.
@@ -71,7 +71,7 @@ def _identity(api: Api, site: str) -> dict[str, dict[str, Any]]:
 
 
 def _spelled(assignment: Mapping[str, Any]) -> str:
-    """Return role, actor and target as one string; for a user in a project it equals the id in `grants`."""
+    """Return role, actor and target of an assignment as one string, in the form that `workloads.grants` uses as an id."""
     actor = assignment.get("user") or assignment.get("group") or {}
     scope = assignment["scope"]
     target = "/".join(each["id"] if isinstance(each, dict) and "id" in each else kind for kind, each in scope.items())

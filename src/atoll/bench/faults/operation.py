@@ -1,4 +1,4 @@
-"""Operations of clients, and the plan of a client, which knows only its own operations. Pure functions."""
+"""Operations of clients, and the state of a client's resources from which its next operation is chosen. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Operation:
     """An operation of one client.
 
     Attributes:
-        at_s: seconds after the beginning; it starts later if the previous operation takes longer.
+        at_s: seconds from the beginning of the run; the operation starts later if the previous one takes longer.
         kind: the type of the resource and the action, such as `user.create`.
         thing: the unique name of the resource, which all clients use.
         fields: the fields to write.
@@ -38,13 +38,13 @@ class Operation:
 
 @dataclass
 class Book:
-    """The resources that a client has at a moment of the plan, if all requests succeed.
+    """The resources that a client has at a moment of the schedule, if all requests succeed.
 
     Attributes:
         client: the name of the client, which is the prefix of the names of its resources.
         site: the site of the client.
         sites: the names of all sites.
-        now_s: the moment, in seconds after the beginning.
+        now_s: the moment, in seconds from the beginning of the run.
         things: the existing resources by type, in the order of their creation.
     """
 
@@ -60,7 +60,7 @@ class Book:
         return self.things.setdefault(type_, [])
 
     def new(self, type_: str) -> str:
-        """Add a resource and return its name."""
+        """Add a new resource of a type, and return the resource's name."""
         self._made += 1
         name = f"{type_}-{self.client}-{self._made}"
         self.live(type_).append(name)
@@ -82,7 +82,7 @@ class Request:
         path: the path below the service's endpoint.
         body: the body, sent as JSON.
         data: a body of bytes, which replaces `body`.
-        id: the id of the resource, if it has one already.
+        id: the id of the resource; empty if the request creates the resource.
     """
 
     service: str
@@ -121,13 +121,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Workload:
-    """A kind of work.
+    """The operations on one type of resources.
 
     Attributes:
-        type: the type of the resources that it creates.
-        weight: the relative frequency with which it is chosen.
-        draw: chooses the kind, resource and fields of the next operation at random, and updates the book.
-        request: returns the request; `None` if the resource was never created.
+        type: the type of the resources.
+        weight: the relative frequency of these operations.
+        draw: returns the kind, resource name and fields of a random next operation, and updates the client's `Book`.
+        request: returns the request of an operation; `None` if the resource was never created.
         made: returns the id of the created resource from an answer.
     """
 

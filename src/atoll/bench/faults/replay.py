@@ -1,4 +1,4 @@
-"""A run that is kept, to be judged or executed again: its schedule, the clients' log, and the contents of the sites."""
+"""A run that is kept in a directory, to be checked or executed again: its schedule, the clients' log, and the contents of the sites."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keep(directory: Path, schedule: Schedule, attempts: Sequence[Attempt], befor
 
 
 def keep_logs(directory: Path, state: Path) -> None:
-    """Copy the logs of all sites into a run that is kept."""
+    """Copy the logs of all sites into the directory of a run."""
     for log in state.rglob("*.log"):
         copy = directory / "logs" / log.relative_to(state)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def keep_logs(directory: Path, state: Path) -> None:
 
 
 def kept_schedule(directory: Path) -> Schedule:
-    """Return the schedule of a kept run. A newer version of this program might make another schedule from the same seed.
+    """Return the schedule of a kept run. It is read, not made from the seed, from which a newer version might make another schedule.
 
     Raises:
         AtollError: `bench.failed`: the directory contains no schedule.
@@ -46,6 +46,6 @@ def kept_schedule(directory: Path) -> Schedule:
 
 
 def kept_evidence(directory: Path) -> tuple[list[Attempt], list[View], list[View]]:
-    """Return the clients' log and the contents of the sites, before and after."""
+    """Return the clients' log of a kept run, and the contents of the sites before and after it."""
     log, before, after = (json.loads((directory / name).read_text(encoding="utf-8")) for name in (LOG, BEFORE, AFTER))
     return [Attempt(**each) for each in log], [View(**each) for each in before], [View(**each) for each in after]

@@ -1,4 +1,4 @@
-"""Checks of images and servers: each exists once, at its site, is found through every gateway, and has an owner. Pure functions."""
+"""Checks that each image and server exists once, at its site, can be found through every gateway, and has an owner. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.bench.faults.violation import Violation
 from atoll.bench.faults.workloads.images import checksum
 
 PATHS = {"image": ("image", "/v2/images/"), "server": ("compute", "/servers/")}
-"""The service and the path of one resource, by type."""
+"""The service and the path of a single resource, which the resource's id completes, by type."""
 
 NOT_FOUND = 404
 
@@ -25,7 +25,7 @@ def rows_of(view: View, type_: str) -> Rows:
 
 
 def kept(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
-    """Yield the acknowledged resources that are missing at their site or through a gateway."""
+    """Yield a violation for each acknowledged change of an image or server that a site or a gateway does not show."""
     for thing in known.values():
         if thing.type not in PATHS or not thing.id:
             continue
@@ -44,7 +44,7 @@ def _there(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iter
         yield Violation("lost", f"{thing.name} is at no site: {told}", thing.name)
         return
     for view in views:
-        # A list names the sites that are missing from it, and `checker` reports these.
+        # A list says which sites are missing from it, and `checker` reports these.
         lacking = any(holder.site in view.missing for holder in holders)
         if thing.id not in view.listed.get(thing.type, ()) and not lacking:
             yield Violation("lost", f"{thing.name} is not in the list of the gateway of {view.site}: {told}", thing.name)
@@ -92,7 +92,7 @@ def _server(thing: Thing, view: View) -> Iterator[Violation]:
 
 
 def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
-    """Yield the resources that are at two sites, except copied images, and the resources that occur twice in a list."""
+    """Yield a violation for each resource that is at two sites, except copied images, or that occurs twice in a list."""
     brought = {id_ for view in before for id_ in view.images}
     for type_ in PATHS:
         holders = Counter(id_ for view in views for id_ in rows_of(view, type_))
@@ -111,13 +111,19 @@ def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
 
 
 def unowned(view: View, known: Mapping[str, Thing], before: Sequence[View]) -> Iterator[Violation]:
-    """Yield the resources of a site that no request created or that have no owner."""
+    """Yield a violation for each resource of a site that no request created, or that has no owner.
+
+    Args:
+        view: the contents of the site now.
+        known: the resources in the clients' log, by name.
+        before: the contents of all sites before the first request.
+    """
     for type_ in PATHS:
         mine = [thing for thing in known.values() if thing.type == type_]
         ids = {thing.id for thing in mine} | {id_ for each in before for id_ in rows_of(each, type_)}
         unknown = {thing.name for thing in mine if not thing.id and thing.maker}
         for id_, row in rows_of(view, type_).items():
-            # Clients give resources their names in the plan.
+            # Clients give resources their names in the schedule.
             if id_ not in ids and row["name"] not in unknown:
                 yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: no request created it")
     yield from _without_owner(view)
@@ -149,7 +155,7 @@ def _without_server(view: View, before: Sequence[View]) -> Iterator[Violation]:
 
 
 def unfinished(view: View) -> Iterator[Violation]:
-    """Yield the servers with a task that no process is working on."""
+    """Yield a violation for each server with a task that no process carries out any more."""
     for id_, row in view.servers.items():
         if row["task"] or (row["status"] == "BUILD"):
             yield Violation("unhealthy", f"server {row['name']} {id_} at {view.site} is {row['status']}, {row['task'] or 'no task'}")

@@ -1,7 +1,7 @@
 """The schedule of a run: the operations of clients and the faults, all from one seed. Pure functions.
 
-The operations of a client depend only on its own random numbers and its own plan, never on the cloud's answers. So the same seed makes
-the same operations and faults in every run. Only operations on a resource that was never created are left out.
+The operations of a client depend only on its own random numbers and its earlier operations, never on the cloud's answers. So the same seed
+makes the same operations and faults in every run. A run leaves out only operations on a resource whose creation failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAULT_PAUSE_S = 4.0
 _SHORTEST_S, _LONGEST_S = 3.0, 20.0
 _FOREIGN_SHARE = 0.3  # the share of descriptions that concern other clients' users
 _DRAWS = 8
-_KNOWN_S = 5.0  # seconds after its creation at which another client's user should be known at this site
+_KNOWN_S = 5.0  # seconds after its creation by which a user should be replicated to all sites
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Schedule:
 
     Attributes:
         seed: the seed of its random choices.
-        seconds: the time in seconds during which clients work and faults happen.
+        seconds: the duration of the run, in which clients work and faults happen, in seconds.
         sites: the names of the sites.
         clients: the operations of each client, by the client's name.
         faults: the faults in the order of their beginnings.
@@ -89,7 +89,7 @@ def _operations(seed: int, seconds: float, sites: tuple[str, ...], client: str) 
 
 
 def _with_foreign(seed: int, clients: Mapping[str, tuple[Operation, ...]]) -> dict[str, tuple[Operation, ...]]:
-    """Let clients of other sites describe some users, so that two sites write one resource."""
+    """Let clients of other sites change the descriptions of some users, so that two sites write to one resource."""
     random = Random(f"{seed} foreign")
     users = sorted(
         (operation.at_s, operation.thing, site_of(client))
@@ -114,7 +114,7 @@ def _faults(seed: int, seconds: float, sites: tuple[str, ...]) -> tuple[Fault, .
     deck: list[str] = []
     at_s = FIRST_FAULT_S
     while at_s < seconds - _SHORTEST_S:
-        if not deck:  # each kind occurs once before any occurs twice
+        if not deck:  # each kind occurs once before any kind occurs twice
             deck = random.sample(list(KINDS), len(KINDS))
         kind = KINDS[deck.pop()]
         lasts_s = min(random.uniform(_SHORTEST_S, _LONGEST_S), seconds - at_s)

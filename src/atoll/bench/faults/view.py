@@ -1,4 +1,4 @@
-"""The contents of one site, and the contents of the whole cloud as its gateway shows them."""
+"""The contents of one site: the resources of its own services, and those of the whole cloud that its gateway shows."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class View:
     Attributes:
         site: the name of the site.
         error: the reason why the site could not be read; then the other fields are empty.
-        identity: the replicated contents of its Keystone by kind: users, projects, domains, groups, roles, assignments.
-        images: the images in its Glance.
-        servers: the servers in its Nova.
-        networks: the networks in its Neutron.
-        ports: the ports in its Neutron.
-        allocations: the consumers in its Placement.
-        listed: the ids in its gateway's list, by type (image, server), with repetitions.
+        identity: the replicated contents of the site's Keystone by kind: users, projects, domains, groups, roles, assignments.
+        images: the images in the site's Glance, by id.
+        servers: the servers in the site's Nova, by id.
+        networks: the networks in the site's Neutron, by id.
+        ports: the ports in the site's Neutron, by id.
+        allocations: the ids of the consumers in the site's Placement.
+        listed: the ids in the lists of the site's gateway, by type (image, server), with repetitions.
         missing: the sites that are missing from one of these lists.
-        shown: the status of its gateway's answers to GET, by path.
+        shown: the status of the gateway's answers to GET, by path.
         accepted: for each user, the tried passwords that the site's Keystone accepts.
     """
 

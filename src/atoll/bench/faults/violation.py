@@ -14,10 +14,10 @@ class Violation:
     """A difference between the expected and the actual state.
 
     Attributes:
-        kind: `lost`: an acknowledged write does not show; `duplicated`: a resource exists twice; `orphan`: a resource has no owner;
-            `different`: sites differ; `unhealthy`: a site does not work.
-        what: a description.
-        about: the affected resource; violations at several sites may be about the same one.
+        kind: `lost`: a site does not show an acknowledged write; `duplicated`: a resource exists twice; `orphan`: a resource has no owner;
+            `different`: replicated data differ between sites; `unhealthy`: a site does not work.
+        what: a description for people.
+        about: the name of the affected resource; violations at several sites may concern the same resource.
     """
 
     kind: Kind
@@ -26,7 +26,7 @@ class Violation:
 
 
 def count(violations: Iterable[Violation]) -> dict[Kind, int]:
-    """Return for each kind the number of affected resources, plus the number of violations without a resource."""
+    """Return, for each kind, the number of affected resources, plus the number of violations that concern no resource."""
     kinds: tuple[Kind, ...] = get_args(Kind)
     distinct = {(violation.kind, violation.about or violation.what) for violation in violations}
     return {kind: sum(each == kind for each, _about in distinct) for kind in kinds}

@@ -1,1 +1,1 @@
-"""`atoll bench flood`: the latency that honest clients see while the public ports of a cloud are flooded."""
+"""`atoll bench flood`: the latency of honest clients' requests while an attacker floods the public ports of a cloud."""

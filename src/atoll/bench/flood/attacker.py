@@ -1,7 +1,7 @@
 """The attacker, a separate process with a thread in the network of each site: `python -m atoll.bench.flood.attacker JSON`.
 
-Each line of its standard input names the sites to attack from then on, separated by commas; an empty line names none. It answers each
-line with a line of JSON: the counts of its requests since the previous line, by site.
+Each line of the process's standard input names the sites to attack from then on, separated by commas; an empty line stops all attacks. The
+process answers each line with a line of JSON: the counts of its requests since the previous line, by site.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from atoll.wan.isolation import within
 
 TICK_S = 0.02
 MOST_OPEN = 256
-"""Greatest number of connections to one site that wait for an answer; the oldest is closed for the next."""
+"""Greatest number of connections to one site that wait for an answer; a further one replaces the oldest, which is closed."""
 
 REOPENED = 2
 """Greatest number of slow connections that are opened in one tick."""
@@ -33,9 +33,9 @@ class AttackedPort:
     """One site under attack.
 
     Attributes:
-        network: a descriptor of its network namespace.
-        address: the host and port of its gateway.
-        on: whether the attack is on.
+        network: a descriptor of the site's network namespace.
+        address: the host and port of the site's gateway.
+        on: whether the attack is under way.
         counts: the counts of requests since they were last read.
     """
 
@@ -51,7 +51,7 @@ class Attack:
     Args:
         target: the site's port.
         rate: the number of requests per second.
-        slow: the number of slow connections to hold.
+        slow: the number of slow connections to keep open.
         sources: the number of source addresses.
     """
 
@@ -66,7 +66,7 @@ class Attack:
         self._held: list[socket.socket] = []
 
     def run(self) -> None:
-        """Attack while the attack is on, until the process ends."""
+        """Send requests and keep slow connections open whenever the attack is under way, until the process ends."""
         due = time.monotonic()
         while True:
             time.sleep(TICK_S)
@@ -75,7 +75,7 @@ class Attack:
                 due = now
                 self._close()
                 continue
-            if now - due > 1:  # this process is too slow: skip the missed requests
+            if now - due > 1:  # this process is more than a second late: skip the missed requests
                 self._target.counts["late"] += int((now - due) * self._rate)
                 due = now
             while due < now:
@@ -149,7 +149,11 @@ class Attack:
 
 
 def main(arguments: dict[str, Any]) -> None:
-    """Attack the sites that the standard input names."""
+    """Attack the sites that the lines of standard input name.
+
+    Args:
+        arguments: the decoded JSON of the command line: the sites' ports, and the parameters of `Attack`.
+    """
     targets = {name: AttackedPort(network, (host, port)) for name, (network, host, port) in arguments["targets"].items()}
     for target in targets.values():
         attack = Attack(target, arguments["rate"], arguments["slow"], arguments["sources"])

@@ -18,7 +18,7 @@ from atoll.bench.flood.honest import HonestClient, asking, quantiles
 from atoll.bench.measure import Say, failed
 
 SETTLE_S = 2.0
-"""Seconds after a change of the condition that are not measured."""
+"""Seconds after each change between calm and flood that are not measured."""
 
 MOST_LATE = 0.05
 """Greatest share of the attacker's requests that may be late, from 0 to 1; with more, the flood is weaker than requested."""
@@ -30,12 +30,12 @@ class FloodOptions:
 
     Attributes:
         sites: the number of sites.
-        rtt_ms: the round trip between any two of them, in milliseconds.
+        rtt_ms: the round trip between any two sites, in milliseconds.
         rounds: the number of rounds of the three conditions: calm, a flood at one site, a flood at each site.
         seconds: the length of each condition in seconds.
-        slow: the number of slow connections held at each attacked site.
+        slow: the number of slow connections that the attacker keeps open at each attacked site.
         rate: the number of requests per second at each attacked site.
-        sources: the number of source addresses.
+        sources: the number of the attacker's source addresses.
     """
 
     sites: int = 3

@@ -1,4 +1,4 @@
-"""The junk requests of a flood: one for each kind of work that a gateway can be made to do."""
+"""The junk requests of a flood, one for each kind of work that a request can cause in a gateway."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KINDS: tuple[Callable[[], bytes], ...] = (
     lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + uuid.uuid4().bytes * 8,
     lambda: b"\0" * 512,
 )
-"""Functions that return a request, a different one each time."""
+"""Functions that each return the bytes of a junk request; every call returns a different one."""
 
 SLOW: tuple[bytes, ...] = (
     b"",

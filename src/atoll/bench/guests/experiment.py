@@ -25,7 +25,7 @@ REAL, FAKE = "real", "fake"
 """The names of the sites."""
 
 PATIENCE_S = 180.0
-"""Seconds to wait for a guest's answer: without KVM, on a busy machine."""
+"""Seconds to wait for a guest's answer; enough for a guest without KVM on a busy machine."""
 
 SCRIPT = """#!/bin/sh
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
@@ -66,7 +66,8 @@ def run(options: GuestsOptions, root: Path, environment: Mapping[str, str], say:
         The measured values, by name.
 
     Raises:
-        AtollError: `guests.unavailable`, `image.*`, `bench.requirement`, `bench.failed`: the experiment could not be done.
+        AtollError: `guests.unavailable`: this machine can't run guests; `image.*`: the guest image can't be built; `bench.requirement`: a
+            program is missing, such as a C compiler; `bench.failed`: a measurement failed.
     """
     why_not = obstacle()
     if why_not is not None:
@@ -78,7 +79,7 @@ def run(options: GuestsOptions, root: Path, environment: Mapping[str, str], say:
         before = {site: memory.of_site(cloud.state, site) for site in cloud.names}
         real, fake = (GuestTenancy(cloud, site, image) for site in cloud.names)
         guests, boots = _boot(real, program, stack, options, say)
-        say(f"{options.guests} servers at the other site")
+        say(f"{options.guests} servers at the site with the fake hypervisor")
         for number in range(options.guests):
             fake.boot(f"guest-{number + 1}", PATIENCE_S)
         after = {site: memory.of_site(cloud.state, site) for site in cloud.names}
@@ -120,7 +121,7 @@ def _end(tenancy: GuestTenancy, guest: Guest) -> End:
 
 def _pairs(real: GuestTenancy, guests: list[Guest], program: Path, stack: ExitStack, say: Say) -> dict[str, places.Pair]:
     """Return the pairs of ends to compare by name, the longest paths first."""
-    say("a veth pair, a bridge and two ports")
+    say("preparing a veth pair, a bridge and two ports for comparison")
     for guest in guests[2:]:
         real.delete(guest)
     settings = real.settings

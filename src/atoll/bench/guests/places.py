@@ -1,4 +1,4 @@
-"""Pairs of ends for comparison: network namespaces joined by a veth pair, a bridge, or the data plane of a site."""
+"""Pairs of traffic ends without guests, for comparison: namespaces joined by a veth pair, a bridge, or the data plane of a site."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Port:
         id: the port's id.
         mac: the port's MAC address.
         address: the port's IPv4 address.
-        mtu: the MTU of its network in bytes; the subnet is a /24.
+        mtu: the MTU of the port's network in bytes; the subnet is a /24.
     """
 
     id: str
@@ -50,7 +50,7 @@ def veth(program: Path) -> Iterator[Pair]:
     """Make two namespaces with a veth pair between them, and yield its ends.
 
     Args:
-        program: the path that `traffic.compiled` returned.
+        program: the path of the traffic program, from `traffic.compiled`.
     """
     with ExitStack() as stack:
         first, second = (stack.enter_context(_network()) for _ in range(2))
@@ -89,7 +89,7 @@ def plugged(program: Path, settings: Settings, site: int, ports: tuple[Port, Por
     Args:
         program: the path that `traffic.compiled` returned.
         settings: the settings of the site.
-        site: a descriptor of its network namespace.
+        site: a descriptor of the site's network namespace.
         ports: the ports to use.
     """
     with ExitStack() as stack:

@@ -16,7 +16,7 @@ WANTED_MB = 120.0
 """Target for the memory of a site's data plane, in 10^6 bytes."""
 
 GUESTS, PORTS = "guests", "ports"
-"""The paths through the switch. In the report, values of the path `guests` have names without a prefix."""
+"""The names of the paths through the site's switch. In the report, values of the path `guests` have names without a prefix."""
 
 Traffic = Mapping[str, Mapping[str, Sequence[TrafficSample]]]
 """The samples by path and load."""
@@ -61,7 +61,11 @@ def summary(
 
 
 def ratios(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return the figures of each path divided by those of the shorter paths, which follow it in `figures`."""
+    """Divide the figures of each path by those of each shorter path, and return the ratios.
+
+    Args:
+        figures: the figures by path and name, the longest path first.
+    """
     paths = list(figures)
     return {
         f"{path}_to_{other}_{kind}": round(value / figures[other][kind], 4)

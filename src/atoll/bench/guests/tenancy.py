@@ -23,7 +23,7 @@ FLAVOR = "m1.tiny"
 CIDR = "10.90.0.0/24"
 
 _CONNECT_S = 0.5
-"""Seconds to wait for a connection. The kernel repeats a lost packet after 1 s; a new connection notices the answer earlier."""
+"""Seconds to wait for a connection. The kernel repeats a lost packet only after 1 s, so a new attempt may succeed earlier."""
 
 _ANSWER_S = 30.0
 
@@ -34,7 +34,7 @@ class Boot:
 
     Attributes:
         control_s: seconds from the request until the server was ACTIVE.
-        guest_s: seconds from then to the guest's first HTTP answer; `None` if no answer came in time.
+        guest_s: seconds from ACTIVE to the guest's first HTTP answer; `None` if no answer came in time.
     """
 
     control_s: float
@@ -52,7 +52,7 @@ class Guest:
 
     Attributes:
         id: the server's id.
-        name: the server's name, which its page shows.
+        name: the server's name, which the guest's web page shows.
         port: the server's port.
         floating: the server's floating IP, reachable from the site's network.
     """

@@ -1,4 +1,4 @@
-"""The program that sends and receives traffic (`traffic.c`), and its results."""
+"""Measurements of traffic with the program `traffic.c`, which runs as an agent at each end."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ STREAM = Load("tcp", "tcp", 131072)
 """One TCP connection at its full rate."""
 
 DATAGRAMS = Load("udp", "udp", 1400)
-"""Datagrams that fit the least MTU of all paths, sent as fast as possible."""
+"""Datagrams that fit the smallest MTU of all paths, sent as fast as possible."""
 
 PACKETS = Load("packets", "udp", 64)
-"""Small datagrams."""
+"""Datagrams of 64 bytes, sent as fast as possible: the rate of packets limits them."""
 
 LOADS = (STREAM, DATAGRAMS, PACKETS)
 """All kinds of traffic."""
@@ -59,12 +59,12 @@ LOADS = (STREAM, DATAGRAMS, PACKETS)
 
 @dataclass(frozen=True)
 class Count:
-    """The counts of one end.
+    """The counts that the agent at one end reports.
 
     Attributes:
         size: the number of bytes that were sent or received.
         packets: the number of datagrams that were sent or received.
-        seconds: the time from the first to the last of them, in seconds.
+        seconds: the time from the first to the last of these datagrams, in seconds.
     """
 
     size: int
@@ -96,9 +96,9 @@ class End:
     """A source or destination of traffic.
 
     Attributes:
-        network: a descriptor of the network namespace from which its agent is reachable.
-        agent: the address of its agent there.
-        address: the address at which the other end reaches this one.
+        network: a descriptor of the network namespace from which the end's agent is reachable.
+        agent: the address of the agent in that network.
+        address: the address at which the other end reaches this end.
     """
 
     network: int
@@ -117,7 +117,7 @@ def compiled(directory: Path) -> Path:
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise AtollError("bench.requirement", "no C compiler: expected cc, for the program that makes traffic", "install gcc and libc6-dev")
+        raise AtollError("bench.requirement", "traffic needs a C compiler: expected the program cc", "install gcc and libc6-dev")
     program = directory / "traffic"
     words: Sequence[str] = [compiler, "-O2", "-static", "-std=gnu11", "-Wall", "-Wextra", "-o", str(program), str(_SOURCE)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -130,11 +130,11 @@ def parse(line: str) -> Count:
     """Return the counts in an agent's output.
 
     Raises:
-        AtollError: `bench.failed`: the output has another form.
+        AtollError: `bench.failed`: the line contains no counts.
     """
     found = _REPORT.fullmatch(line.strip())
     if found is None:
-        raise failed(f"traffic: {line.strip() or 'the agent has ended'}")
+        raise failed(f"the traffic agent reports no counts: {line.strip() or 'the agent has ended'}")
     return Count(int(found[1]), int(found[2]), float(found[3]))
 
 

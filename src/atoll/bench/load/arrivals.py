@@ -19,7 +19,7 @@ def arrivals(kind: str, rate: float, seconds: float, seed: int) -> Iterator[floa
         seed: the seed of random gaps.
 
     Raises:
-        ValueError: there is no such kind, or the rate is not above 0.
+        ValueError: `kind` is not one of `ARRIVALS`, or the rate is not above 0.
     """
     if kind not in ARRIVALS or rate <= 0:
         raise ValueError(f"{kind} at {rate} requests a second: expected one of {', '.join(ARRIVALS)} at a rate above 0")
@@ -28,5 +28,5 @@ def arrivals(kind: str, rate: float, seconds: float, seed: int) -> Iterator[floa
     while at < seconds:
         yield at
         number += 1
-        # A product, not a sum, so that rounding does not add up.
+        # A product instead of a sum, so that rounding errors do not add up.
         at = at + chance.expovariate(rate) if kind == "poisson" else number / rate

@@ -79,7 +79,7 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Requests at a given rate at each site, independent of the duration of answers.
+    """A load of requests at a given rate at each site, whatever the duration of answers.
 
     Attributes:
         rate: requests per second at each site.
@@ -94,12 +94,12 @@ class OpenLoop:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """Users at each site; each waits for the answer, and then for a think time, before the next request.
+    """A load of users at each site; each waits for the answer, and then for a think time, before the next request.
 
     Attributes:
         users: the number of users at each site.
         seconds: the length of the load in seconds.
-        think_s: mean think time in seconds, exponentially distributed.
+        think_s: mean of the think times in seconds, which are exponentially distributed.
     """
 
     users: int
@@ -142,7 +142,7 @@ async def _generate(sources: Sequence[Source], loop: OpenLoop | ClosedLoop, seed
 def _session(source: Source, timeout_s: float) -> aiohttp.ClientSession:
     open_socket = source.open_socket
     factory = None if open_socket is None else lambda _address: open_socket()
-    # No limit: a request that waits for a connection would count as a slow answer.
+    # Without a limit of connections, because a request that waits for a connection would count as a slow answer.
     connector = aiohttp.TCPConnector(limit=0, socket_factory=factory, keepalive_timeout=60.0)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False)

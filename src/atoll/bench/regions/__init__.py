@@ -1,1 +1,1 @@
-"""Separate regions under a top-down broker: full sites that do not cooperate, and a proxy that asks all of them."""
+"""Separate regions under a broker: full sites that do not cooperate, and a proxy that forwards users' requests to all of them."""

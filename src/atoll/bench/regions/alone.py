@@ -1,4 +1,4 @@
-"""Sites that do not cooperate: the gateway of each learns of no other site.
+"""Sites that do not cooperate: the gateway of each site reads no member card but its own, and so finds no other site.
 
 The runtime calls `install` in each process that it forks, before the process's own entry; see `atoll.runtime.fork_server.HOOK`. Services,
 networks and links are those of a cooperative cloud, so that only the cooperation differs.
@@ -17,13 +17,13 @@ from atoll.gateway.options import Options
 from atoll.runtime.child import Child
 
 ALONE = "ATOLL_ALONE"
-"""The environment variable, with any text, that keeps sites from cooperating."""
+"""The environment variable that keeps sites from cooperating, if it is set to any text."""
 
 _FILE = "alone.json"
 
 
 def install(child: Child) -> None:
-    """Have the gateway of this process read the member card of its own site only, if the cloud is one of regions."""
+    """Make the gateway of this process read only the member card of its own site, if the environment variable `ALONE` is set."""
     if ALONE not in os.environ or not child.name.endswith("/gateway"):
         return
     load: Callable[[Path], Options] = Options.load

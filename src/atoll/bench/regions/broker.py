@@ -1,7 +1,8 @@
-"""The broker of separate regions: lists the servers of all regions, and creates servers at a named one.
+"""The broker of separate regions: lists the servers of all regions, and creates servers at a named region.
 
-It has no knowledge of the servers of its regions, so it asks all of them for a list and for a single server. It has an account at each
-region. An answer is whole or an error that names the region: a list without the servers of a region would look complete.
+The broker keeps no record of the regions' servers, so it asks all regions for a list, and for a single server. It has an account at each
+region. If a region does not answer, the broker answers with an error that names the region, because a list without that region's servers
+would look complete.
 
 `python -m atoll.bench.regions.broker` reads its task (`BrokerTask`) as one JSON object from the standard input, prints its port, and serves
 until it is ended. It answers only requests whose path begins with the task's secret.
@@ -60,13 +61,13 @@ class RegionAnswer:
 
 
 class Region:
-    """One region, as the broker sees it.
+    """The broker's client of one region.
 
     Args:
         name: the name of the region.
-        identity: the URL of its identity API, with `/v3`.
+        identity: the URL of the region's identity API, with `/v3`.
         credentials: the body of a request for a token.
-        session: the session of HTTP.
+        session: the HTTP session.
     """
 
     def __init__(self, name: str, identity: str, credentials: Any, session: aiohttp.ClientSession) -> None:
@@ -103,11 +104,11 @@ class Region:
 
 
 class RegionBroker:
-    """Answers requests of users with those of the regions.
+    """Answers requests of users with the answers of the regions.
 
     Args:
-        task: the task.
-        session: the session of HTTP.
+        task: the task of the broker.
+        session: the HTTP session.
     """
 
     def __init__(self, task: BrokerTask, session: aiohttp.ClientSession) -> None:
@@ -115,7 +116,7 @@ class RegionBroker:
         self._regions = {name: Region(name, *each, session) for name, each in task.regions.items()}
 
     def application(self, secret: str) -> web.Application:
-        """Return the application: `/SECRET/REGION/servers…`, whose region is the one where servers are created."""
+        """Return the web application, with paths such as `/SECRET/REGION/servers`. Servers are created at the region in the path."""
         made = web.Application()
         base = f"/{secret}/{{region}}"
         made.router.add_get(f"{base}/servers", self.list)
@@ -135,7 +136,7 @@ class RegionBroker:
         return web.json_response({"servers": [{**server, "region": each.region} for each in answers for server in each.body["servers"]]})
 
     async def create(self, request: web.Request) -> web.Response:
-        """Create a server at the region of the path."""
+        """Create a server at the region that the path names."""
         region = self._regions.get(request.match_info["region"])
         if region is None:
             known = ", ".join(self._regions)
@@ -144,7 +145,7 @@ class RegionBroker:
         return _response(await region.ask("POST", "/servers", _headers(request), await request.json()))
 
     async def one(self, request: web.Request) -> web.Response:
-        """Show or delete a server at whichever region has it; 504 if none has it and one does not answer."""
+        """Show or delete a server at the region that has it; answer 504 if no region has it and one does not answer."""
         path = f"/servers/{request.match_info['server']}{_query(request)}"
         answers = await self._ask_all(lambda region: region.ask(request.method, path, _headers(request)), until_found=True)
         found = [answer for answer in answers if answer.status != 404]
@@ -180,7 +181,7 @@ async def serve(task: BrokerTask, ready: Callable[[int], None]) -> None:
 
     Args:
         task: the task.
-        ready: called with the port.
+        ready: called with the port on which the broker listens.
     """
     timeout = aiohttp.ClientTimeout(total=task.timeout_s)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0), trust_env=False) as session:
@@ -196,7 +197,7 @@ async def serve(task: BrokerTask, ready: Callable[[int], None]) -> None:
 
 
 def main() -> None:
-    """Serve the task of the standard input."""
+    """Read a task from standard input, print the port, and serve."""
     data = json.load(sys.stdin)
 
     def ready(port: int) -> None:

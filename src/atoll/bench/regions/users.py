@@ -1,4 +1,4 @@
-"""The broker of a cell's regions as a process, and the users who reach servers through it."""
+"""The process of the broker of a cell's regions, and the clients of users who reach servers through the broker."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _END_S = 10.0
 
 
 class BrokeredApi(SiteApi):
-    """A client of the region of its site, which reaches servers through the broker.
+    """A client in the network of a site; it uses that site's region directly, but reaches servers through the broker.
 
     Args:
-        network: the network namespace of its site.
-        url: the URL of the identity API of its region, with `/v3`.
-        password: the password of its account in its region.
-        servers: the URL of the broker for this region.
+        network: a descriptor of the site's network namespace.
+        url: the URL of the region's identity API, with `/v3`.
+        password: the password of the user's account in the region.
+        servers: the URL at which the broker serves this region.
     """
 
     def __init__(self, network: int, url: str, password: str, servers: str) -> None:
@@ -33,7 +33,7 @@ class BrokeredApi(SiteApi):
         self._servers = servers
 
     def url(self, service: str, path: str) -> str:
-        """Return the URL of a path of a service: for servers that of the broker, for everything else that of the region."""
+        """Return the URL of a path of a service: at the broker for servers, at the region for everything else."""
         return self._servers + path if service == "compute" and path.startswith("/servers") else super().url(service, path)
 
 
@@ -84,7 +84,7 @@ def _user(made: MeasuredCloud, site: str, servers: str) -> Api:
 
 
 def _check_alone(apis: dict[str, SiteApi]) -> None:
-    """Check that each site knows only itself.
+    """Check that no site cooperates with another.
 
     Raises:
         AtollError: `bench.failed`: a site cooperates with another.
@@ -92,4 +92,4 @@ def _check_alone(apis: dict[str, SiteApi]) -> None:
     for site, api in apis.items():
         zones = {each["zoneName"] for each in api.expect("compute", "GET", "/os-availability-zone")["availabilityZoneInfo"]}
         if other := sorted(zones & set(apis) - {site}):
-            raise failed(f"{site} cooperates with {', '.join(other)}: expected regions that do not")
+            raise failed(f"{site} cooperates with {', '.join(other)}: expected separate regions")

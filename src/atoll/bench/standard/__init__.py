@@ -1,4 +1,4 @@
-"""The usual deployment of the same OpenStack: MariaDB, RabbitMQ, gunicorn with two workers for each API, Nova's daemons as processes."""
+"""The usual deployment of the same OpenStack, for comparison: MariaDB, RabbitMQ, two gunicorn workers for each API, Nova's daemons."""
 
 from atoll.bench.standard.deployment import run
 from atoll.bench.standard.servers import check_requirements

@@ -1,4 +1,4 @@
-"""The accounts of the services and the catalogue, which a deployment tool creates over HTTP."""
+"""The accounts of the services and the catalogue of the usual deployment, created over HTTP as a deployment tool does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CATALOGUE = {
     "network": ("network", ""),
     "compute": ("compute", "/v2.1"),
 }
-"""The name of the port and the path of each service, by type."""
+"""By type of service, the name of its port in `Settings`, and the path of its API."""
 
 
 def create(api: Api, settings: Settings) -> None:

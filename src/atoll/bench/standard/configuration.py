@@ -1,4 +1,4 @@
-"""The configuration of the usual deployment: a site's, with several processes per service and MariaDB instead of SQLite."""
+"""The configuration of the usual deployment: that of a site, but with several processes per service, and MariaDB instead of SQLite."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ DATABASES = ("keystone", "placement", "glance", "neutron", "nova_api", "nova", "
 """The names of the databases. `nova` belongs to the only cell; `nova-manage cell_v2 map_cell0` derives the name `nova_cell0` from it."""
 
 _UNCACHED: Sections = {
-    # Sites offer a cache of tokens under that name. Without it keystonemiddleware keeps one in each process.
+    # Only processes of sites provide a cache of tokens under this name. Without the option, keystonemiddleware keeps a cache in each
+    # process.
     "keystone_authtoken": {"cache": ""},
 }
 
@@ -36,7 +37,7 @@ _UNCACHED: Sections = {
 def write(settings: Settings, database: Callable[[str], str], transport_url: str) -> None:
     """Write the configuration of all services below `Settings.etc`.
 
-    It is the text of a site's configuration, followed by the differences: in oslo.config, the last value of an option wins.
+    Each file has the text of a site's configuration, followed by the differences, because in oslo.config the last value of an option wins.
 
     Args:
         settings: the settings of the services.
@@ -57,7 +58,7 @@ def overrides(data: Path, database: Callable[[str], str], transport_url: str) ->
     return {
         "keystone": {
             "database": {"connection": database("keystone")},
-            # Upstream's default: only sites need signatures that other sites can verify.
+            # Upstream's default, because only sites need tokens whose signatures other sites can verify.
             "token": {"provider": "fernet"},
             "fernet_tokens": {"key_repository": str(data / "keys/tokens")},
         },
@@ -82,7 +83,7 @@ def overrides(data: Path, database: Callable[[str], str], transport_url: str) ->
 def gunicorn(program: str, settings: Settings) -> str:
     """Return the gunicorn.conf.py of one program.
 
-    gunicorn finds the file in its working directory, and so needs no arguments, which Nova and Neutron would take for their own.
+    gunicorn finds the file in its working directory. So it needs no arguments, which Nova and Neutron would interpret as their own.
     """
     application, port = GUNICORN[program]
     options = {

@@ -35,7 +35,7 @@ class Daemons:
     Args:
         logs: the directory of their logs; it must exist.
         environment: the environment of all programs.
-        tied: whether the programs end with the thread that starts them.
+        tied: whether the kernel kills the programs when the thread that started them ends.
     """
 
     def __init__(self, logs: Path, environment: Mapping[str, str], *, tied: bool = True) -> None:
@@ -112,7 +112,7 @@ class Daemons:
                 stderr=log,
                 env={**self._environment, **program.environment},
                 cwd=program.directory or self._logs,
-                start_new_session=True,  # the experiment handles Ctrl-C, and stops them in order
+                start_new_session=True,  # Ctrl-C must reach only the experiment, which then stops the programs in order
             )
 
     def _log(self, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The usual deployment: set up, started, and measured by the same experiment as sites."""
+"""The usual deployment: its set-up, its start, and its measurement by the same experiment as for sites."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Deployment:
         return Target(url, self.settings.secrets["admin"], NAME, lambda: [*self._servers.pids(), *self._daemons.pids()])
 
     def prepare(self, say: Say) -> None:
-        """Create databases, schemas, keys, accounts and cells; all programs are stopped in the end.
+        """Create databases, schemas, keys, accounts and cells, then stop all programs again.
 
         Raises:
             AtollError: `bench.failed`: the experiment could not be done.
@@ -132,12 +132,12 @@ class Deployment:
         url = self.settings.url("identity", "/v3")
         urls = ("--bootstrap-public-url", url, "--bootstrap-internal-url", url, "--bootstrap-admin-url", url)
         bootstrap = self._manage("keystone", "bootstrap", *urls, "--bootstrap-region-id", self.settings.region)
-        # As root, the owner of the keys must be given.
+        # If this process is root, `keystone-manage` demands the owner of the keys.
         owner = ("--keystone-user", "root", "--keystone-group", "root") if os.geteuid() == 0 else ()
         return [
             *(self._manage("keystone", name, *owner) for name in ("fernet_setup", "receipt_setup", "credential_setup")),
             self._manage("keystone", "db_sync"),
-            # As a variable: other users could read a command line.
+            # Pass the password in an environment variable, because other users can read command lines.
             replace(bootstrap, environment={"OS_BOOTSTRAP_PASSWORD": self.settings.secrets["admin"]}),
         ]
 

@@ -56,7 +56,7 @@ def check_packages(who: str, packages: Iterable[str]) -> None:
 
 
 def _find(program: str) -> str | None:
-    # /usr/sbin is on root's path only.
+    # Search /usr/sbin too, which only root's PATH contains.
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin"]))
 
 
@@ -112,7 +112,7 @@ class MariaDB:
         statements.append(f"GRANT ALL ON *.* TO '{USER}'@'%' IDENTIFIED BY '{self._password}';")
         statements.append(f"SET PASSWORD FOR 'root'@'localhost' = PASSWORD('{self._password}');")
         script = self._socket.with_suffix(".sql")
-        # In a file: other users could read a command line.
+        # Write the statements to a file, because other users can read command lines.
         script.touch(mode=0o600)
         script.write_text("\n".join(statements), encoding="utf-8")
         command = f"exec {_program('mariadb')} --no-defaults --socket={self._socket} --user=root < {script}"
@@ -130,7 +130,7 @@ class RabbitMQ:
         directory: the node's own directory, accessible to its owner alone.
         ports: the ports of AMQP, of Erlang's distribution, and of its port mapper.
         password: the password of its account.
-        host: the address at which it serves AMQP.
+        host: the address at which the node serves AMQP.
     """
 
     def __init__(self, directory: Path, ports: tuple[int, int, int], password: str, host: str = HOST) -> None:
@@ -193,12 +193,12 @@ def _binary(text: str) -> str:
 
 
 def _as_root() -> tuple[str, ...]:
-    # Both refuse to run as root without this option.
+    # MariaDB's programs refuse to run as root without this option.
     return ("--user=root",) if os.geteuid() == 0 else ()
 
 
 def _greets(port: int, hello: bytes, host: str = HOST) -> bool:
-    """Return whether a server answers with at least one byte."""
+    """Return whether a server answers `hello` with at least one byte."""
     try:
         with socket.create_connection((host, port), timeout=5) as connection:
             connection.sendall(hello)

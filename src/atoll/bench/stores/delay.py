@@ -1,6 +1,6 @@
 """A proxy between Unix sockets that delays each byte, to emulate the distance between a site and its database server.
 
-It runs in a process of its own: `python -m atoll.bench.stores.delay LISTEN TARGET MILLISECONDS`.
+The proxy runs in a process of its own: `python -m atoll.bench.stores.delay LISTEN TARGET MILLISECONDS`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def delayed(target: Path, listen: Path, milliseconds: float) -> Iterator[Path]:
     """
     process = subprocess.Popen([sys.executable, "-m", "atoll.bench.stores.delay", str(listen), str(target), str(milliseconds)])
     try:
-        wait_until(listen.exists, "the delaying proxy did not start", _START_S, 0.02)
+        wait_until(listen.exists, "the delaying proxy listens", _START_S, 0.02)
         yield listen
     finally:
         process.kill()

@@ -35,7 +35,7 @@ class StoreOptions:
 
 
 def run(options: StoreOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, float]:
-    """Measure all engines in turns, and return the report, whose keys are `ENGINE_MEASURE_ROUNDTRIP`.
+    """Measure all engines in turns, and return the report: values by `ENGINE_MEASURE_ROUNDTRIP`, such as `redis_read_ms_50`.
 
     Args:
         options: the options.
@@ -74,15 +74,15 @@ def _measure(url: str, seconds: float, environment: Mapping[str, str]) -> dict[s
             command, env=dict(environment), capture_output=True, text=True, timeout=_PATIENCE_S + 2 * seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise failed(f"a worker did not end: {url}") from None
+        raise failed(f"the worker that measures {url} did not end in time") from None
     if done.returncode:
-        raise failed(f"a worker failed: {url}: {(done.stderr.strip().splitlines() or ['without a message'])[-1]}")
+        raise failed(f"the worker that measures {url} failed: {(done.stderr.strip().splitlines() or ['without a message'])[-1]}")
     measures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measures
 
 
 def ratios(report: Mapping[str, float], round_trips: Sequence[int]) -> dict[str, float]:
-    """Return Redis's read times as multiples of SQLite's in the same run: `redis_read_ratio_ROUNDTRIP`."""
+    """Return Redis's read time divided by SQLite's in the same run, for each round trip: `redis_read_ratio_ROUNDTRIP`."""
     return {
         f"redis_read_ratio_{milliseconds}": round(
             report[f"redis_read_p50_ms_{milliseconds}"] / report[f"sqlite_read_p50_ms_{milliseconds}"], 2
@@ -92,7 +92,7 @@ def ratios(report: Mapping[str, float], round_trips: Sequence[int]) -> dict[str,
 
 
 def rows(report: Mapping[str, float], round_trips: Sequence[int]) -> list[tuple[str, ...]]:
-    """Return the report as a table: a measure, the round trip, each engine's value, and the target if there is one."""
+    """Return the rows of the report's table: measure, round trip, each engine's value, and the target, which may be empty."""
     measures = [key.removeprefix("sqlite_").removesuffix(f"_{round_trips[0]}") for key in report if key.startswith("sqlite_")]
     measures = list(dict.fromkeys(measure for measure in measures if f"sqlite_{measure}_{round_trips[0]}" in report))
     table = []

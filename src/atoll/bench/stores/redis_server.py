@@ -17,14 +17,14 @@ _START_S = 20.0
 
 
 def check_requirements() -> str:
-    """Return the server program.
+    """Return the path of the server program.
 
     Raises:
         AtollError: `bench.requirement`: neither Redis nor Valkey is installed.
     """
     if found := shutil.which("redis-server") or shutil.which("valkey-server"):
         return found
-    hint = "`sudo apt-get install --no-install-recommends redis-server`; it need not be started"
+    hint = "`sudo apt-get install --no-install-recommends redis-server`; its service need not be started"
     raise AtollError("bench.requirement", "the comparison needs redis-server from Debian's packages", hint)
 
 
@@ -33,7 +33,7 @@ def running(directory: Path) -> Iterator[Path]:
     """Run a server and yield its Unix socket.
 
     Args:
-        directory: a directory for its files; it is created.
+        directory: the directory for the server's files; it is created.
 
     Raises:
         AtollError: `bench.requirement`: neither Redis nor Valkey is installed; `bench.failed`: the server did not start.
@@ -45,7 +45,7 @@ def running(directory: Path) -> Iterator[Path]:
     process = subprocess.Popen([check_requirements(), "--port", "0", "--unixsocket", str(socket), *files, *durable])
     try:
         client = redis.Redis(unix_socket_path=str(socket))
-        wait_until(lambda: _answers(client), "redis-server did not start", _START_S, 0.05)
+        wait_until(lambda: _answers(client), "redis-server answers", _START_S, 0.05)
         client.close()
         yield socket
     finally:

@@ -1,6 +1,6 @@
 """A stand-in for a site's service: measures read and write transactions on a database, and prints a JSON object.
 
-It runs in a process of its own: `python -m atoll.bench.stores.worker URL SECONDS WRITERS`.
+The worker runs in a process of its own: `python -m atoll.bench.stores.worker URL SECONDS WRITERS`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ class Times(NamedTuple):
 
 
 def repeat(work: Callable[[int], None], seconds: float, workers: int) -> Times:
-    """Repeat a transaction in threads for `seconds` seconds, and return the durations. Each thread passes numbers of its own to it."""
+    """Repeat a transaction in threads for `seconds` seconds, and return the durations.
+
+    Args:
+        work: carries out one transaction; its argument is a number that no other call gets.
+        seconds: the duration of the measurement.
+        workers: the number of threads.
+    """
     each: list[float] = []
     began = time.monotonic()
 

@@ -21,7 +21,7 @@ IDLE_S = 5.0
 """Seconds during which the processor time of the idle clouds is measured."""
 
 FAR = ("boot", "attach", "delete")
-"""The operations that are measured on the compute site."""
+"""The operations that are measured at the compute site."""
 
 Samples = dict[str, list[TracedOperation]]
 
@@ -32,7 +32,7 @@ class TrafficOptions:
 
     Attributes:
         rtts_ms: round trips between the compute site and its control site, in milliseconds.
-        guests: the numbers of guests on the compute site; its periodic task is measured with each number.
+        guests: the numbers of guests at the compute site; the periodic task of its host is measured with each number.
         repeats: the number of times that each operation is measured.
     """
 
@@ -51,9 +51,9 @@ def run(options: TrafficOptions, root: Path, environment: Mapping[str, str], say
         say: called with a line about the progress.
 
     Returns:
-        `operations`: the figures of each operation at the full site's host. `far`: latencies on the compute site by round-trip time,
+        `operations`: the figures of each operation at the full site's host. `far`: latencies at the compute site by round-trip time,
         and the number of sequential `round_trips`. `periodic`: the figures of the update of a host's resources, by number of guests.
-        Each is a mapping of `stock`, `reduced` and their `ratios`. `whatif`: the errors of `atoll trace whatif`, in percent.
+        Each of these is a mapping of `stock`, `reduced` and their `ratios`. `whatif`: the errors of `atoll trace whatif`, in percent.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
@@ -120,7 +120,7 @@ def _figures(actor: Actor, samples: Sequence[TracedOperation]) -> dict[str, Any]
 def _far(
     actors: Sequence[Actor], variants: Sequence[Variant], options: TrafficOptions, say: Say
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Measure on the compute site at all round-trip times, and compare with the predictions of `atoll trace whatif`."""
+    """Measure at the compute site with all round-trip times, and compare the results with the predictions of `atoll trace whatif`."""
     found = _at_edge(actors, variants, options, say)
     first = found[options.rtts_ms[0]]
     far = {}
@@ -135,13 +135,13 @@ def _far(
 
 
 def _at_edge(actors: Sequence[Actor], variants: Sequence[Variant], options: TrafficOptions, say: Say) -> dict[float, dict[str, Samples]]:
-    """Measure at each round trip in each of the rounds, so that other load on the machine affects all round trips alike."""
+    """Measure each round-trip time once in each round, so that other load on the machine affects all round-trip times alike."""
     found: dict[float, dict[str, Samples]] = {rtt: {each.name: {name: [] for name in FAR} for each in actors} for rtt in options.rtts_ms}
     say("warming up the compute site")
     for actor in actors:
         _on_edge(actor)
     for number in range(options.repeats):
-        say(f"on the compute site, round {number + 1} of {options.repeats}")
+        say(f"at the compute site, round {number + 1} of {options.repeats}")
         for rtt, actor in product(options.rtts_ms, actors if number % 2 else actors[::-1]):
             for variant in variants:
                 variant.set_rtt(rtt)

@@ -1,4 +1,4 @@
-"""Figures that are computed from samples."""
+"""Slopes, ratios and errors that are computed from measured values."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def ratios(reduced: Mapping[str, Any], stock: Mapping[str, Any]) -> dict[str, fl
 
 
 def error_percent(predicted: float, measured: float) -> float:
-    """Return by how much a prediction is off, in percent of the measured value; positive if it is too high."""
+    """Return the error of a prediction in percent of the measured value; positive if the prediction is too high."""
     return round(100 * (predicted - measured) / measured, 1)

@@ -53,13 +53,13 @@ class Actor:
         api: the client, signed in as an administrator.
         state: the state directory of the cloud, whose traces are read.
         tenancy: the resources that servers need.
-        network: a second network with a subnet, to attach.
-        name: a name of the cloud, for reports.
+        network: the id of a second network with a subnet, to which servers are attached.
+        name: the name of the cloud in reports.
         processor_s: returns the seconds of processor time that the cloud has used.
         idle: the processor time that the idle cloud uses, in seconds per second.
         server: the id of the server that is being measured; empty if there is none.
         port: the id of the last attached port; empty if there is none.
-        label: the name of the server.
+        label: the name of that server.
     """
 
     api: Api
@@ -100,7 +100,7 @@ class Actor:
         return self.api.call(service, method, path, body, headers=_traceparent(secrets.token_hex(16), "00"))
 
     def costed(self, act: Callable[[], TracedOperation]) -> TracedOperation:
-        """Run an operation and measure its processor time as well, including the events that it causes; a read causes none."""
+        """Carry out an operation, and measure its processor time too, including that of the events that the operation causes."""
         begun, used = time.monotonic(), self.processor_s()
         sample = act()
         time.sleep(RECORDED_S if sample.operation in READS else SETTLE_S)

@@ -12,7 +12,7 @@ from atoll.trace.tree import Trace
 from atoll.trace.whatif import predict
 
 UNTIL = {"boot": "Instance.save", "attach": "", "delete": "Instance.destroy"}
-"""The name of the span that completes each operation for its client; empty if the answer completes it. Clients wait for no later span."""
+"""By operation, the name of the span that completes the operation for its client; empty if the answer completes it."""
 
 
 def check(actor: Actor, found: Mapping[float, Mapping[str, Sequence[TracedOperation]]]) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def check(actor: Actor, found: Mapping[float, Mapping[str, Sequence[TracedOperat
         - `predicted_ms`, `measured_ms` and `error_percent`;
         - `round_trips` and `measured_round_trips`: the sequential round trips of the predicted and of the measured trace;
         - `base_work_ms` and `measured_work_ms`: the time without these round trips, which differs if other load disturbs one of the runs;
-        - `same_work_error_percent`: the error if that time had been the same in both runs;
+        - `same_work_error_percent`: the error that would remain if the time without round trips had been the same in both runs;
         - `crossing_ms`: the time that a call between sites takes in addition to its work; the model assumes one round trip.
     """
     told = []

@@ -27,8 +27,8 @@ class Variant:
     """One of the clouds, running.
 
     Args:
-        name: the value of its key `traffic`.
-        cloud: the cloud.
+        name: the value of the cloud's key `traffic`.
+        cloud: the running cloud.
     """
 
     def __init__(self, name: str, cloud: MeasuredCloud) -> None:
@@ -53,7 +53,7 @@ class Variant:
 def stage(root: Path, environment: Mapping[str, str]) -> Iterator[list[Variant]]:
     """Start both clouds, without delay between the sites; yield them, and destroy them when the context ends.
 
-    All work is recorded, periodic tasks included, except requests that ask not to be.
+    All work is recorded, including periodic tasks, except requests whose trace headers ask not to be recorded.
 
     Args:
         root: the experiment's own directory.

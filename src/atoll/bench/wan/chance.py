@@ -1,4 +1,4 @@
-"""The confidence interval of a number of losses, which tells whether chance explains a difference from the requested loss."""
+"""The range of numbers of lost packets that chance explains, for a comparison with the requested probability of loss."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class EmulationOptions:
 
     Attributes:
         rtts_ms: the round trips to request, in milliseconds.
-        losses: the one-way probabilities of loss.
+        losses: the one-way probabilities of loss, from 0 to 1.
         rates_mbit: the rates in megabits per second.
         packets: the number of pings for each round trip and each loss.
         seconds: the length of each measurement of a rate, in seconds.
@@ -149,10 +149,10 @@ def _ping(wan: Wan, rtt_ms: float, loss: float, count: int) -> dict[str, Any]:
 
 
 def _rate(wan: Wan, rate_mbit: float, rtt_ms: float, seconds: float) -> dict[str, Any]:
-    """Return the measured rate of a full link; repeat the measurement until more was sent than the link carries, as on a busy machine.
+    """Return the measured rate of a full link. On a busy machine, repeat the measurement until more is sent than the link can carry.
 
     Raises:
-        AtollError: `bench.failed`: no attempt sent enough.
+        AtollError: `bench.failed`: no attempt sent more than the link can carry.
     """
     _set(wan, Wire(delay_ms=rtt_ms / 2, rate_mbit=rate_mbit), Wire(delay_ms=rtt_ms / 2))
     for _attempt in range(_ATTEMPTS):
@@ -205,7 +205,7 @@ def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def _core(process: psutil.Process) -> Iterator[dict[str, float]]:
-    """Measure the share of one core that a process uses inside the context; yield a mapping that has it afterwards."""
+    """Yield a mapping to which the share of one core that a process used meanwhile is added when the context ends."""
     used: dict[str, float] = {}
     before, begun = process.cpu_times(), time.monotonic()
     yield used
@@ -243,12 +243,12 @@ def cut_times(found: Sequence[Echo], cut_s: float, heal_s: float) -> dict[str, f
         packet was sent.
 
     Raises:
-        AtollError: `bench.failed`: no packet arrived before, or after.
+        AtollError: `bench.failed`: no packet arrived before the cut, or none after the heal.
     """
     through = [(echo.sent_s, echo.rtt_ms) for echo in found if echo.rtt_ms is not None]
     before, after = [each for each in through if each[0] < heal_s], [sent for sent, _rtt in through if sent >= heal_s]
     if not before or not after:
-        raise failed("no packet arrived over a link that was connected or healed")
+        raise failed("no packet arrived before the link was cut, or none after it was healed")
     last = max(sent + rtt / 1e3 for sent, rtt in before)
     return {"cut_ms": max(0.0, 1e3 * (last - cut_s)), "heal_ms": 1e3 * (min(after) - heal_s)}
 

@@ -31,7 +31,7 @@ class Pings:
 
     Attributes:
         sent: the number of sent packets.
-        lost: the number of these that were lost.
+        lost: the number of sent packets that were lost.
         rtt_ms: the mean round trip in milliseconds; `None` if all packets were lost. (From 100 ms on, ping prints whole milliseconds.)
     """
 
@@ -55,8 +55,15 @@ def check_programs() -> None:
 def ping(wan: Wan, site: str, address: str, count: int, interval_s: float) -> Pings:
     """Ping an address from a site, and return the round trips.
 
+    Args:
+        wan: the emulated WAN.
+        site: the name of the site.
+        address: the address.
+        count: the number of packets.
+        interval_s: seconds between two packets.
+
     Raises:
-        AtollError: `bench.failed`: the experiment could not be done.
+        AtollError: `bench.failed`: ping printed no summary.
     """
     words = [*_URGENT, "ping", "-n", "-q", "-c", str(count), "-i", f"{interval_s:g}", "-W", "2", address]
     with wan.popen(site, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -65,14 +72,14 @@ def ping(wan: Wan, site: str, address: str, count: int, interval_s: float) -> Pi
 
 
 def parse_ping(said: str) -> Pings:
-    """Return the result in the output of ping.
+    """Return the result from the output of ping.
 
     Raises:
         AtollError: `bench.failed`: the output has no summary.
     """
     counts, rtt = _COUNTS.search(said), _RTT.search(said)
     if counts is None:
-        raise failed(f"ping: {' '.join(said.split())[-200:]}")
+        raise failed(f"ping printed no summary: {' '.join(said.split())[-200:]}")
     sent, received = int(counts[1]), int(counts[2])
     return Pings(sent, sent - received, float(rtt[1]) if rtt else None)
 
@@ -116,7 +123,7 @@ class Iperf:
             seconds: the length of its run.
 
         Raises:
-            AtollError: `bench.failed`: the experiment could not be done.
+            AtollError: `bench.failed`: the client did not end in time, or reports an error.
         """
         with client:
             out, _err = client.communicate(timeout=seconds + _PATIENCE_S)

@@ -20,9 +20,9 @@ RATE_ERROR_PERCENT = 5.0
 def summary(samples: Samples) -> dict[str, Any]:
     """Return the values of one emulator by name.
 
-    `worst_rtt_error_ms` is the greatest error of all round trips; `worst_rtt_error_percent` that of the long ones, to which the limit
-    `RTT_ERROR_PERCENT` applies because it is larger there than `RTT_ERROR_MS`.
-    `loss_ok` tells whether, for each requested probability, the losses of all pings together are within its 99 % confidence interval.
+    `worst_rtt_error_ms` is the greatest error of all round trips. `worst_rtt_error_percent` is the greatest error of the long round trips,
+    for which `RTT_ERROR_PERCENT` allows more than `RTT_ERROR_MS`. `loss_ok` is true if, for each requested probability, the losses of all
+    pings together are within the probability's 99 % confidence interval.
     """
     errors = [(item["rtt_ms"], abs(item["measured_ms"] - item["rtt_ms"])) for item in samples.pings]
     long = [100 * error / asked for asked, error in errors if asked * RTT_ERROR_PERCENT / 100 >= RTT_ERROR_MS]
@@ -52,7 +52,7 @@ def rtt_right(asked_ms: float, error_ms: float) -> bool:
 
 
 def pooled(pings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each probability of loss the losses of all its pings together, and their likely range."""
+    """Return, for each requested probability of loss, the losses of all pings together, and the range that chance explains."""
     found = []
     for loss in sorted({item["loss"] for item in pings}):
         same = [item for item in pings if item["loss"] == loss]

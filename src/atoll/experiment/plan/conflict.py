@@ -1,7 +1,8 @@
-"""The bounds that contradict each other when no plan keeps them all.
+"""Finds the bounds that contradict each other when no plan keeps them all.
 
-Bounds are left out one by one, and stay out while the rest is still infeasible. Those that remain contradict: without any one of them a
-plan exists. Each of them is then made elastic in turn; the smallest excess says how far it would have to give way.
+Bounds are left out one by one; a bound stays out if the others are infeasible without it. The bounds that remain contradict each other: if
+any one of them is left out, a plan exists. Then one of them after the other is made elastic, which means that a plan may exceed it at a
+cost. The smallest excess is the amount by which the bound would have to be relaxed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _LEAST = 1e-6
 
 
 def explain(problem: Problem, limit_s: float) -> str:
-    """Return one line that names the bounds that contradict, and what would do instead.
+    """Return one line that names the bounds that contradict each other, with values that would make a plan possible.
 
     Args:
         problem: a plan in numbers that is infeasible.
@@ -36,7 +37,14 @@ def explain(problem: Problem, limit_s: float) -> str:
 
 
 def _excess(problem: Problem, bound: Bound, out: frozenset[Bound], limit_s: float) -> str:
-    """Return the name of a bound, with the places where it would have to give way, and by how much."""
+    """Return the name of a bound, with the sites at which it would have to be relaxed, and the values that would suffice.
+
+    Args:
+        problem: a plan in numbers.
+        bound: the bound.
+        out: the bounds that are left out.
+        limit_s: seconds for the run of the solver.
+    """
     name = f"`{bound.kind}` of {bound.operation}" if bound.operation else f"`{bound.kind}`"
     model = Model(problem, out, bound)
     answer = solve(model.program, limit_s)
@@ -54,12 +62,12 @@ def _excess(problem: Problem, bound: Bound, out: frozenset[Bound], limit_s: floa
 def _spell(problem: Problem, bound: Bound, slack: Slack, excess: float) -> str:
     where = f"at {slack.subject}" if slack.subject else "of the cloud"
     if bound.kind == "kind":
-        return f"{where}: another kind would do"
+        return f"{where}: another kind would suffice"
     offset, spell = _UNITS[bound.kind]
     limit = slack.limit + offset(problem, bound)
     enough = limit + excess if slack.scale > 0 else limit - excess
     subject = where if bound.kind != "within" else f"at {slack.subject.rpartition(' at ')[2]}"
-    return f"{subject}: {spell(enough)} would do, not {spell(limit)}"
+    return f"{subject}: {spell(enough)} would suffice instead of {spell(limit)}"
 
 
 def _time(problem: Problem, bound: Bound) -> float:
@@ -78,4 +86,5 @@ _UNITS: dict[str, tuple[Callable[[Problem, Bound], float], Callable[[float], str
     "survive": (lambda _problem, _bound: -1.0, lambda count: f"{count:.0f}"),
     "full_sites": (lambda _problem, _bound: 0.0, lambda count: f"{count:.0f}"),
 }
-"""For each kind of bound, the part of the limit that the row lacks, and the spelling of an amount."""
+"""For each kind of bound, two functions: one returns the constant by which the limit in the file exceeds the limit of the program's row,
+the other returns an amount as text with its unit."""

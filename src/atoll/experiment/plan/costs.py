@@ -21,9 +21,9 @@ class Costs:
     """The costs of one operation.
 
     Attributes:
-        time_s: its duration with everything at one site, in seconds.
+        time_s: the duration of the operation if all its parts are at one site, in seconds.
         round_trips: sequential round trips between the compute site, where user and nova-compute are, and its control site.
-        bytes: bytes between the two, both directions together.
+        bytes: bytes between these two sites, both directions together.
     """
 
     time_s: float
@@ -35,12 +35,12 @@ def costs(name: str, operation: PlannedOperation, find: Callable[[str], Trace]) 
     """Return the costs of an operation.
 
     Args:
-        name: its name, for errors.
-        operation: as the plan's file describes it.
-        find: returns the trace of a file.
+        name: the name of the operation, for errors.
+        operation: the operation as the plan's file describes it.
+        find: returns the trace that a file, given by its path, holds.
 
     Raises:
-        AtollError: `trace.*`: there is no usable trace.
+        AtollError: `trace.*`: the operation's trace can't be read, or is not whole.
     """
     if operation.trace is None:
         assert operation.time is not None
@@ -61,8 +61,8 @@ def costs(name: str, operation: PlannedOperation, find: Callable[[str], Trace]) 
 def of_trace(trace: Trace, *, complete: bool = True, recorded_rtt_s: float = 0.0) -> Costs:
     """Derive costs from the trace of an operation whose client was at the control site.
 
-    The what-if model places the client and nova-compute at a compute site, and counts the round trips and bytes between the two sites. It
-    also says what the operation would take without the round trips that it had when it was recorded.
+    The what-if model (`atoll.trace.whatif`) places the client and nova-compute at a compute site, and counts the round trips and bytes
+    between the two sites. It also predicts the duration of the operation without the round trips that were recorded.
 
     Args:
         trace: a whole trace.
@@ -77,7 +77,7 @@ def of_trace(trace: Trace, *, complete: bool = True, recorded_rtt_s: float = 0.0
 
 
 def _with_client(trace: Trace) -> Trace:
-    """Return the trace with a client at the compute site as its root: the span that no store has."""
+    """Return the trace below an added root span for the client at the compute site, because no store has the client's own span."""
     root = trace.roots[0]
     if root.span.service == CLIENT:
         client = Node(root.span._replace(site=_FAR), role=CLIENT)
@@ -90,7 +90,7 @@ def _with_client(trace: Trace) -> Trace:
 
 
 def _copy(node: Node, parent: Node) -> Node:
-    """Return a copy of a tree, so that the caller's trace keeps its root."""
+    """Return a copy of a tree of spans below a new parent, so that the original tree does not change."""
     top = Node(node.span, parent, [], node.shift, node.role)
     waiting = [(node, top)]
     while waiting:

@@ -36,11 +36,12 @@ class PlannedSite(_Model):
     """A site for which a plan decides whether it is a full site or a compute site.
 
     Attributes:
-        name: its name, unique in the plan.
-        kind: the kind, if it is decided already.
-        memory: memory that Atoll's processes may use there. Default: unlimited.
+        name: the site's name, unique in the plan.
+        kind: "full" or "compute" if the kind is decided already; `None` leaves the decision to the plan.
+        memory: memory that Atoll's processes may use at the site. Default: unlimited.
         disk: disk space for kept copies of images. Default: unlimited.
-        wan: most bits per second of control traffic and images, both directions together, averaged over an hour. Default: unlimited.
+        wan: the greatest rate of control traffic and images in bits per second, both directions together, averaged over an hour. Default:
+            unlimited.
         load: operations per hour that users of this site start, by the name of the operation.
     """
 
@@ -56,14 +57,16 @@ class PlannedOperation(_Model):
     """The costs of one kind of operation: given here, or derived from a trace.
 
     Attributes:
-        time: its duration with everything at one site.
-        round_trips: sequential round trips between a compute site and its control site until it is complete, the client's included.
+        time: the duration of the operation if all its parts are at one site.
+        round_trips: sequential round trips between a compute site and its control site until the operation is complete, including those of
+            the client.
         bytes: bytes between the two sites, both directions together.
-        trace: a file of `atoll trace export` to derive these three from, relative to the plan's file.
-        recorded_rtt: the round trip between the sites when the trace was recorded, which is subtracted from its time.
-        until: the moment to which a trace is counted: the client has its `answer`, or the work is `complete`.
-        within: the longest time that it may take at any site with load. Default: unlimited.
-        image: the image that it needs at the site where it is started.
+        trace: the path of a file of `atoll trace export`, relative to the plan's file. `time`, `round_trips` and `bytes` are derived from
+            it.
+        recorded_rtt: the round trip between the sites when the trace was recorded; the recorded round trips are subtracted from the time.
+        until: the moment up to which a trace is counted: the client has its `answer`, or the work is `complete`.
+        within: the longest time that the operation may take at any site whose users start it. Default: unlimited.
+        image: the name of the image that the operation needs at the site where it is started.
     """
 
     time: Time | None = Field(default=None, description="a time from 0 to 24h, such as 900ms")
@@ -80,9 +83,9 @@ class PlannedOperation(_Model):
         table = {"time": self.time, "round_trips": self.round_trips, "bytes": self.bytes}
         given = [name for name, value in table.items() if value is not None]
         if self.trace is None and self.recorded_rtt is not None:
-            raise _costs_error("`recorded_rtt` without `trace`: expected both or neither")
+            raise _costs_error("`recorded_rtt` is given without `trace`: expected both or neither")
         if self.trace is not None and given:
-            raise _costs_error(f"`trace` beside `{given[0]}`: expected one of them")
+            raise _costs_error(f"`trace` is given beside `{given[0]}`: expected one of the two")
         if self.trace is None and (missing := [name for name in table if name not in given]):
             raise _costs_error(f"`{missing[0]}` is missing: expected `time`, `round_trips` and `bytes`, or a `trace`")
         return self
@@ -92,8 +95,8 @@ class PlannedImage(_Model):
     """An image that operations need.
 
     Attributes:
-        size: its size.
-        misses: share of the operations for which it must be fetched, because the compute host has it in no cache.
+        size: the size of the image.
+        misses: share of the operations for which the compute host must fetch the image, because it has no cached copy.
     """
 
     size: Size = Field(description="a size up to 1000TB, such as 400MB")
@@ -104,9 +107,9 @@ class Footprints(_Model):
     """Memory that the processes of a site use.
 
     Attributes:
-        full: that of a full site.
-        compute: that of a compute site.
-        controlled: that a full site uses besides for each of its compute sites.
+        full: the memory of a full site.
+        compute: the memory of a compute site.
+        controlled: the further memory that a full site uses for each of its compute sites.
     """
 
     full: Size = Field(description="a size up to 1000TB, such as 540MB")
@@ -115,13 +118,13 @@ class Footprints(_Model):
 
 
 class Budgets(_Model):
-    """Bounds on the whole cloud; those of single sites and operations stand beside them.
+    """Bounds on the whole cloud. Bounds on single sites and operations are fields of `PlannedSite` and `PlannedOperation`.
 
     Attributes:
-        wan: most bits per second between all sites together, averaged over an hour. Default: unlimited.
-        survive: failures of full sites after which every site still finds a full site within the bounds of its operations, and every
-            image a copy.
-        full_sites: most full sites. Default: unlimited.
+        wan: the greatest rate of traffic between all sites together, in bits per second, averaged over an hour. Default: unlimited.
+        survive: the number of full sites that may fail at the same time while each other site can still be served within the bounds of its
+            operations, and each image still has a copy.
+        full_sites: the greatest number of full sites. Default: unlimited.
     """
 
     wan: Rate | None = Field(default=None, description="a rate from 1kbit to 30gbit, such as 100mbit, or `unlimited`")
@@ -133,10 +136,10 @@ class Prices(_Model):
     """Prices of the resources that a plan weighs against each other, in one unit of your choice.
 
     Attributes:
-        waiting: for an hour of waiting users.
-        memory: for a gigabyte (10^9 bytes) of memory for an hour.
-        disk: for a gigabyte of kept image copies for an hour.
-        wan: for a gigabyte between sites.
+        waiting: the price of one user's waiting for an hour.
+        memory: the price of a gigabyte (10^9 bytes) of memory for an hour.
+        disk: the price of a gigabyte of kept image copies for an hour.
+        wan: the price of a gigabyte sent between sites.
     """
 
     waiting: Amount = Field(default=1.0, description=NOT_NEGATIVE)
@@ -146,7 +149,7 @@ class Prices(_Model):
 
 
 class PlacementPlan(_Model):
-    """The document: a cloud to be planned.
+    """The document of a plan: the cloud for which a placement is sought.
 
     Attributes:
         name: the cloud's name.
@@ -174,7 +177,7 @@ class PlacementPlan(_Model):
 
     @cached_property
     def network(self) -> Network | None:
-        """The expanded topology; `None` for a plan of one site without one."""
+        """The expanded topology; `None` if the plan has one site and no topology."""
         return None if self.topology is None else expand([site.name for site in self.sites], self.topology)
 
     @model_validator(mode="before")
@@ -198,7 +201,7 @@ class PlacementPlan(_Model):
             if name in names[:index]:
                 yield ("sites", index, "name"), f"a second site named {name}: expected another name"
             if name in RESERVED_NAMES:
-                yield ("sites", index, "name"), f"the name {name} is reserved: expected another"
+                yield ("sites", index, "name"), f"the name {name} is reserved: expected another name"
         if len(names) > 1 and self.topology is None:
             yield ("topology",), "expected a topology, from which the round trips between the sites follow"
         if self.mesh == "unlimited":
@@ -269,7 +272,7 @@ def read_plan(path: Path) -> PlacementPlan:
     """Read a plan from a YAML file.
 
     Raises:
-        AtollError: `plan.not_found`: the file does not exist; `plan.invalid`: it can't be read or is not valid.
+        AtollError: `plan.not_found`: the file does not exist; `plan.invalid`: the file can't be read or is not valid.
     """
     return parse_plan(yaml_errors.read(path, _FORM, "plan.not_found"), str(path), path.parent)
 
@@ -278,11 +281,11 @@ def parse_plan(content: str | bytes, source: str, directory: Path | None = None)
     """Parse the YAML text of a plan.
 
     Args:
-        content: the text.
-        source: its name in errors, such as the path of the file.
-        directory: the directory that paths are relative to; default: the current one.
+        content: the YAML text.
+        source: the name of the text in errors, such as the path of its file.
+        directory: the directory that paths in the text are relative to; default: the current directory.
 
     Raises:
-        AtollError: `plan.invalid`, one line with the place, the expected value and the value found.
+        AtollError: `plan.invalid`: the text is not valid; the message is one line with the place, the expected value and the value found.
     """
     return yaml_errors.parse(content, source, _FORM, {"directory": directory or Path()})

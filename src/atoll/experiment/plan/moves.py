@@ -12,7 +12,7 @@ from atoll.experiment.plan.placement import Placement, Usage, price, settle, usa
 from atoll.experiment.plan.problem import Problem
 
 _NEAREST = 8
-"""Places that are tried for an instance of a large plan; those with the shortest round trips."""
+"""Greatest number of sites to which a move of an instance is tried: those with the shortest round trips."""
 
 _LEAST = 1e-9
 
@@ -22,37 +22,37 @@ class Move:
     """One move from a plan.
 
     Attributes:
-        text: its description.
-        instance: the instance that it concerns, such as `paris` or `image debian at paris`; of an added one, its place.
-        more: the price per hour that it adds; negative if it makes the plan cheaper.
-        breaks: the bounds that it would break.
+        text: the description of the move for people.
+        instance: the instance that is removed, moved or added, such as `paris` (a full site) or `image debian at paris`.
+        extra_price: the price per hour that the move adds; negative if it makes the plan cheaper.
+        breaks: the bounds that the move would break.
     """
 
     text: str
     instance: str
-    more: float
+    extra_price: float
     breaks: tuple[Usage, ...]
 
 
 @dataclass(frozen=True)
 class Binding:
-    """A bound that binds.
+    """A bound that binds: without it, the plan could be cheaper.
 
     Attributes:
-        usage: the bound, as the move would use it.
-        move: the cheapest move that it forbids.
-        also: the number of other bounds that the move would break too.
+        usage: the bound, with its use after the move.
+        move: the cheapest move that the bound forbids.
+        other_bounds: the number of other bounds that the move would break too.
     """
 
     usage: Usage
     move: Move
-    also: int
+    other_bounds: int
 
 
 def moves(problem: Problem, placement: Placement) -> list[Move]:
-    """Return single moves, the cheapest first.
+    """Return single moves from a plan, the cheapest first.
 
-    The sites that the move concerns are served by the cheapest full site within bounds then.
+    After a move, each site that it concerns is served by the cheapest full site that keeps the bounds.
 
     Args:
         problem: the plan in numbers.
@@ -64,14 +64,14 @@ def moves(problem: Problem, placement: Placement) -> list[Move]:
         after = settle(problem, full, copies)
         broken = tuple(usage for usage in usages(problem, after) if usage.broken)
         made.append(Move(text, instance, price(problem, after) - before, broken))
-    return sorted(made, key=lambda move: move.more)
+    return sorted(made, key=lambda move: move.extra_price)
 
 
 def binding(found: list[Move]) -> list[Binding]:
     """Return the bounds that forbid cheaper plans, the most expensive bound first; each with the cheapest move that it forbids."""
     bounds: dict[tuple[str, str], Binding] = {}
     for move in found:
-        if move.more >= -_LEAST:
+        if move.extra_price >= -_LEAST:
             break
         for usage in move.breaks:
             bounds.setdefault((usage.bound, usage.subject), Binding(usage, move, len(move.breaks) - 1))

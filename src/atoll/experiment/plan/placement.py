@@ -1,4 +1,4 @@
-"""A placement and its evaluation: the price, the resources that it uses, and the bounds that it keeps or breaks."""
+"""A placement and its evaluation: the price, the used resources, and the bounds that are kept or broken."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from atoll.experiment.plan.problem import TOLERANCE, Problem
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the parts of a cloud are, by index of sites and images.
+    """The sites at which the parts of a cloud are placed. Sites and images are given by their index in `Problem`.
 
     Attributes:
-        controls: the control site of each site; that of a full site is the site itself.
+        controls: the control site of each site; a full site is its own control site.
         copies: for each image, the full sites that keep a copy.
-        sources: the site from which a site fetches an image, by image and site, for sites that need it.
+        sources: by image and site, the site from which that site fetches the image; only for sites that need the image.
     """
 
     controls: tuple[int, ...]
@@ -35,9 +35,9 @@ class Usage:
 
     Attributes:
         bound: the kind of the bound, as in the file: `memory`, `disk`, `wan`, `within`, `survive`, `kind` or `full_sites`.
-        subject: the site, image or operation that it concerns; empty for the whole cloud.
-        used, limit: both in bytes, bytes per hour, seconds, or numbers of sites.
-        least: whether `limit` is the least that is allowed, instead of the most.
+        subject: the site, image or operation that the bound concerns; empty for the whole cloud.
+        used, limit: the used and the allowed amount, both in bytes, bytes per hour, seconds, or numbers of sites.
+        least: whether `limit` is the least allowed amount, instead of the greatest.
     """
 
     bound: str
@@ -69,7 +69,7 @@ def memory(problem: Problem, placement: Placement, site: int) -> float:
 
 
 def traffic(problem: Problem, placement: Placement) -> tuple[list[float], float]:
-    """Return the bytes per hour of each site, both directions together, and those of all sites, each byte once."""
+    """Return the bytes per hour that each site sends and receives, and the bytes per hour of the cloud, in which each byte counts once."""
     full = placement.full
     used = [problem.mesh if site in full else 0.0 for site in range(problem.count)]
     total = problem.mesh * len(full)
@@ -89,7 +89,14 @@ def traffic(problem: Problem, placement: Placement) -> tuple[list[float], float]
 
 
 def latency_s(problem: Problem, placement: Placement, demand: int, site: int) -> float:
-    """Return the seconds that an operation of a site takes, with the transfer of its image if it needs one."""
+    """Return the seconds that an operation takes for a site's users, including the transfer of its image, if it needs one.
+
+    Args:
+        problem: the plan in numbers.
+        placement: the plan.
+        demand: the index of the operation.
+        site: the index of the site.
+    """
     each = problem.demands[demand]
     served = problem.served_s(each, site, placement.controls[site])
     if each.image is None or problem.images[each.image].misses == 0:
@@ -131,12 +138,12 @@ def disk(problem: Problem, placement: Placement, site: int) -> float:
 def settle(problem: Problem, full: frozenset[int], copies: tuple[frozenset[int], ...]) -> Placement:
     """Return the placement in which each site is served by the cheapest full site, and fetches images from the cheapest copy.
 
-    Full sites within the bounds of the site's operations come first. A full site serves itself.
+    Full sites that serve the site within the bounds of its operations are preferred to cheaper ones that don't. A full site serves itself.
 
     Args:
         problem: the plan in numbers.
         full: the full sites, at least one.
-        copies: as in `Placement`; at least one full site for each image.
+        copies: for each image, the full sites that keep a copy, at least one.
     """
     order = sorted(full)
     controls = tuple(site if site in full else _cheapest_control(problem, site, order) for site in range(problem.count))

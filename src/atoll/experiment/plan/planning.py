@@ -1,4 +1,4 @@
-"""The result of a plan: solved, evaluated, as JSON, and as the file of a cloud."""
+"""Solves and evaluates a plan, and writes the result as JSON and as the file of a cloud."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERVICES = ("keystone", "placement", "glance", "neutron", "nova")
 
 
 _START = 0.2
-"""Share of the time limit for finding a first placement."""
+"""Share of the time limit, from 0 to 1, that may be spent on finding a first placement."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Solved:
     Attributes:
         problem: the plan in numbers.
         placement: the best placement that was found.
-        gap: the proven bound of the difference to the optimum, as a share of the price; 0 means optimal, infinite that none is proven.
+        gap: a proven bound of the difference to the optimum, as a share of the price; 0 means optimal, infinity that no bound is proven.
         seconds: the time that the solver took.
         moves: single moves from the placement, the cheapest first.
         binding: the bounds that bind.
@@ -57,12 +57,13 @@ def solve_plan(plan: PlacementPlan, find: Callable[[str], Trace], limit_s: float
 
     Args:
         plan: the document.
-        find: returns the trace of a file that the document names.
+        find: returns the trace that a file, given by its path in the document, holds.
         limit_s: seconds after which the best placement found so far is taken.
-        gap: the relative gap at which a placement is good enough.
+        gap: the relative gap to the optimum at which the solver may stop.
 
     Raises:
-        AtollError: `plan.requirement`, `plan.infeasible`, `plan.unsolved`, `trace.*`.
+        AtollError: `plan.requirement`: the solver is not installed; `plan.infeasible`: the bounds contradict; `plan.unsolved`: no placement
+            was found in time; `trace.*`: a trace can't be read, or is not whole.
     """
     library()
     numbers = problem(plan, find)
@@ -83,8 +84,8 @@ def place(numbers: Problem, limit_s: float, gap: float = 0.0) -> tuple[Placement
     if answer.values is None and first is not None:
         return first, inf, time.monotonic() - begun
     if answer.values is None:
-        text = f"no plan was found in {limit_s:g} s, and it is not proven that none exists"
-        raise AtollError("plan.unsolved", text, "give it more time: --seconds")
+        text = f"no plan was found in {limit_s:g} s, but one may exist: the search was not complete"
+        raise AtollError("plan.unsolved", text, "give the solver more time: --seconds")
     placement = model.placement(answer.values)
     broken = [usage for usage in usages(numbers, placement) if usage.broken]
     assert not broken, broken
@@ -112,11 +113,11 @@ def to_json(solved: Solved) -> dict[str, Any]:
         "memory_bytes": sum(memory(numbers, placement, site) for site in range(numbers.count)),
         "bounds": [{**asdict(usage)} for usage in usages(numbers, placement)],
         "binding": [
-            {**asdict(each.usage), "forbids": each.move.text, "saves": -each.move.more, "other_bounds": each.also}
+            {**asdict(each.usage), "forbids": each.move.text, "saves": -each.move.extra_price, "other_bounds": each.other_bounds}
             for each in solved.binding
         ],
         "moves": [
-            {"move": move.text, "instance": move.instance, "more": move.more, "breaks": [asdict(usage) for usage in move.breaks]}
+            {"move": move.text, "instance": move.instance, "more": move.extra_price, "breaks": [asdict(usage) for usage in move.breaks]}
             for move in solved.moves
         ],
     }
@@ -144,7 +145,7 @@ def _site(numbers: Problem, placement: Placement, site: int, bytes_per_hour: flo
 
 
 def keep_commands(solved: Solved) -> list[str]:
-    """Return the commands that have images kept where the plan says, which a cloud's file can't say."""
+    """Return the commands that have each image kept at the planned sites, because a cloud's file can't describe images."""
     numbers = solved.problem
     return [
         f"atoll openstack image set --property atoll_keep={','.join(_names(numbers, sites))} {quote(image.name)}"
@@ -161,10 +162,10 @@ def cloud_file(plan: PlacementPlan, solved: Solved) -> str:
     data: dict[str, Any] = {"name": plan.name, "sites": sites}
     if plan.topology is not None:
         data["topology"] = plan.topology.model_dump(mode="json", exclude_defaults=True)
-    notes = ["# The plan of `atoll plan`.", *(f"# Once the images are there: {command}" for command in keep_commands(solved))]
+    notes = ["# The plan of `atoll plan`.", *(f"# Once the images are uploaded: {command}" for command in keep_commands(solved))]
     return "\n".join([*notes, dump_cloud(Cloud.model_validate(yaml.safe_load(yaml.safe_dump(data))))])
 
 
 def rate(bytes_per_hour: float) -> float:
-    """Return a number of bytes per hour in megabits (10^6) per second."""
+    """Convert a rate from bytes per hour to megabits (10^6 bits) per second."""
     return bytes_per_hour * 8 / HOUR_S / 1e6

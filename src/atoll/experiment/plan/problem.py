@@ -23,10 +23,10 @@ class Demand:
     """One kind of operation.
 
     Attributes:
-        name: its name.
-        costs: its costs.
-        within_s: the longest time that it may take, in seconds; infinite without a bound.
-        image: the index of the image that it needs; `None` means none.
+        name: the name of the operation.
+        costs: the costs of the operation.
+        within_s: the longest time that the operation may take, in seconds; infinity means no bound.
+        image: the index of the image that the operation needs; `None` means that it needs no image.
         load: operations per hour, by site.
     """
 
@@ -42,9 +42,9 @@ class Picture:
     """One image of a plan.
 
     Attributes:
-        name: its name.
-        bytes: its size.
-        misses: share of the operations that fetch it, 0 to 1.
+        name: the name of the image.
+        bytes: the size of the image in bytes.
+        misses: share of the operations that fetch the image, 0 to 1.
     """
 
     name: str
@@ -58,19 +58,19 @@ class Problem:
 
     Attributes:
         names: the names of the sites; all lists by site have this order.
-        kinds: the kind of each site, if it is decided already.
-        rtt_s: round trips between two sites, in seconds.
-        byte_s: seconds that one byte takes between two sites at the rate of their path.
+        kinds: the kind of each site; `None` if the plan is to decide it.
+        rtt_s: the round trip between each two sites, in seconds.
+        byte_s: the seconds that each byte takes between each two sites, which is the reciprocal of their path's rate.
         demands: the operations.
         images: the images.
         full, compute, controlled: bytes of memory of the processes; see `Footprints`.
-        memory, disk: bounds in bytes, by site.
-        wan: bound in bytes per hour, by site.
-        wan_total: bound in bytes per hour.
-        survive: failures of full sites to survive.
-        full_sites: the largest number of full sites.
-        mesh: bytes per hour that a full site sends while idle.
-        prices: the weights.
+        memory, disk: the greatest allowed memory and disk space in bytes, by site.
+        wan: the greatest allowed traffic in bytes per hour, by site.
+        wan_total: the greatest allowed traffic of the whole cloud in bytes per hour.
+        survive: the number of full sites that may fail; see `Budgets`.
+        full_sites: the greatest number of full sites.
+        mesh: bytes per hour that a full site sends to the others while it is idle.
+        prices: the prices of the resources.
     """
 
     names: tuple[str, ...]
@@ -97,15 +97,15 @@ class Problem:
         return len(self.names)
 
     def served_s(self, demand: Demand, site: int, control: int) -> float:
-        """Return the seconds that an operation of a site takes with a control site, without the transfer of an image."""
+        """Return the seconds that an operation takes for users of `site` if `control` serves it, without the transfer of an image."""
         return demand.costs.time_s + (demand.costs.round_trips * self.rtt_s[site][control] if site != control else 0.0)
 
     def fetch_s(self, image: int, site: int, source: int) -> float:
-        """Return the seconds in which a site fetches an image from the site of a copy; 0 if that is the site itself."""
+        """Return the seconds in which a site fetches an image from a source, a site with a copy; 0 if the site is its own source."""
         return 0.0 if site == source else self.rtt_s[site][source] + self.images[image].bytes * self.byte_s[site][source]
 
     def image_users(self, image: int) -> list[int]:
-        """Return the sites at which operations with an image are started."""
+        """Return the sites whose users start operations that need an image."""
         return [site for site in range(self.count) if self.image_load(image, site) > 0]
 
     def image_load(self, image: int, site: int) -> float:
@@ -126,27 +126,27 @@ class Problem:
         )
 
     def can_be_full(self, site: int) -> bool:
-        """Return whether a site has the memory for a full site, and is not to be a compute site."""
+        """Return whether a site has enough memory for a full site, and the file does not require it to be a compute site."""
         return self.kinds[site] != "compute" and self.memory[site] >= self.full
 
     def dominated(self, site: int, control: int) -> bool:
-        """Return whether a plan in which a control site serves a site gets cheaper, and breaks no bound, if the site is full itself."""
+        """Return whether no optimal plan has `control` serve `site`, because making `site` a full site is cheaper and breaks no bound."""
         free = self.can_be_full(site) and self.kinds[site] is None and self.full_sites == inf and self.mesh <= self.control_bytes(site)
         return free and self.control_prices[site][control] > self.full_price() + self.control_prices[site][site]
 
     @cached_property
     def control_prices(self) -> list[list[float]]:
-        """The results of `control_price`, by site and control site."""
+        """The price of each control site for each site (`control_price`): a list by site of lists by control site."""
         return [[self.control_price(site, control) for control in range(self.count)] for site in range(self.count)]
 
     @cached_property
     def reachable(self) -> list[list[bool]]:
-        """The results of `reaches`, by site and control site."""
+        """Whether each control site can serve each site (`reaches`): a list by site of lists by control site."""
         return [[self.reaches(site, control) for control in range(self.count)] for site in range(self.count)]
 
     @cached_property
     def source_prices(self) -> dict[tuple[int, int], list[float]]:
-        """The results of `source_price`, by image and site, for sites that need the image."""
+        """The price of each source (`source_price`), by image and site; only for sites that need the image."""
         return {
             (image, site): [self.source_price(image, site, source) for source in range(self.count)]
             for image in range(len(self.images))
@@ -154,7 +154,7 @@ class Problem:
         }
 
     def control_price(self, site: int, control: int) -> float:
-        """Return the price per hour of a site being served by a control site: waiting users, bytes, and memory at the control site."""
+        """Return the price per hour if `control` serves `site`: waiting users, bytes, and memory at the control site."""
         waiting = sum(demand.load[site] * self.served_s(demand, site, control) for demand in self.demands) / HOUR_S
         if site == control:
             return self.prices.waiting * waiting
@@ -165,17 +165,17 @@ class Problem:
         return sum(demand.load[site] * demand.costs.bytes for demand in self.demands)
 
     def source_price(self, image: int, site: int, source: int) -> float:
-        """Return the price per hour of a site fetching an image from the site of a copy."""
+        """Return the price per hour if a site fetches an image from `source`, a site with a copy."""
         load = self.image_load(image, site)
         waiting = self.prices.waiting * load * self.fetch_s(image, site, source) / HOUR_S
         return waiting + self.prices.wan * self.source_bytes(image, site, source) / 1e9
 
     def source_bytes(self, image: int, site: int, source: int) -> float:
-        """Return the bytes per hour in which a site fetches an image from the site of a copy."""
+        """Return the bytes per hour that flow if a site fetches an image from `source`, a site with a copy."""
         return 0.0 if site == source else self.image_load(image, site) * self.images[image].bytes
 
     def full_price(self) -> float:
-        """Return the price per hour that a full site costs more than a compute site."""
+        """Return the difference of the prices per hour of a full site and a compute site."""
         return self.prices.memory * (self.full - self.compute) / 1e9 + self.prices.wan * self.mesh / 1e9
 
     def copy_price(self, image: int) -> float:
@@ -188,18 +188,18 @@ class Problem:
 
 
 TOLERANCE = 1e-6
-"""Seconds, bytes and numbers by which a bound may be exceeded: the precision of the solver."""
+"""Amount by which a bound may be exceeded, in the unit of the bound: the precision of the solver."""
 
 
 def problem(plan: PlacementPlan, find: Callable[[str], Trace]) -> Problem:
-    """Return a plan in numbers.
+    """Convert the document of a plan to numbers.
 
     Args:
         plan: the document.
-        find: returns the trace of a file that the document names.
+        find: returns the trace that a file, given by its path in the document, holds.
 
     Raises:
-        AtollError: `trace.*`: there is no usable trace.
+        AtollError: `trace.*`: a trace can't be read, or is not whole.
     """
     names = tuple(site.name for site in plan.sites)
     images = tuple(Picture(name, size_bytes(image.size), probability(image.misses)) for name, image in plan.images.items())
@@ -241,7 +241,7 @@ def _size(text: str | None) -> float:
 
 
 def _hourly(text: str | None) -> float:
-    """Return a rate in bytes per hour; infinite without one."""
+    """Convert a rate given as text to bytes per hour; `None` becomes infinity."""
     rate = None if text is None else megabits(text)
     return inf if rate is None else rate * _BYTES_OF_MBIT * HOUR_S
 
@@ -250,7 +250,7 @@ _Matrix = tuple[tuple[float, ...], ...]
 
 
 def _distances(names: tuple[str, ...], network: Network | None) -> tuple[_Matrix, _Matrix]:
-    """Return the round trips in seconds, and the seconds of one byte towards each site from each other one."""
+    """Return two matrices: the round trip between each two sites, and the time that each byte takes to a site from another, in seconds."""
     if network is None:
         return ((0.0,),), ((0.0,),)
     delays: dict[tuple[str, str], tuple[float, float]] = {}
@@ -260,5 +260,5 @@ def _distances(names: tuple[str, ...], network: Network | None) -> tuple[_Matrix
             slowest = min((wire.rate_mbit for wire in wires if wire.rate_mbit is not None), default=None)
             delays[start, end] = sum(wire.delay_ms for wire in wires) / 1e3, 0.0 if slowest is None else 1 / (slowest * _BYTES_OF_MBIT)
     rtt = tuple(tuple(delays[a, b][0] + delays[b, a][0] for b in names) for a in names)
-    # An image travels from its source, the second index, to the site, the first.
+    # In the matrix of bytes, the first index is the receiving site, the second index the source of the image.
     return rtt, tuple(tuple(delays[b, a][1] for b in names) for a in names)

@@ -1,8 +1,8 @@
 """The mixed-integer program of a plan.
 
 Variables, all 0 or 1: a site is full; a site is served by another full site; a full site keeps a copy of an image; a site fetches an image
-from a copy. The formulation is that of facility location, in which one row for each pair makes the linear relaxation strong. Each row that
-stands for a bound of the file carries its name, so that it can be left out or made elastic when bounds contradict.
+from a copy. The formulation is that of facility location, in which one row for each pair makes the linear relaxation strong. A row that
+represents a bound of the file has the bound's name, so that it can be left out or made elastic when bounds contradict.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from atoll.experiment.plan.placement import Placement
 from atoll.experiment.plan.problem import Problem
 
 Terms = Iterable[tuple[int, float]]
-"""Columns with their coefficients."""
+"""The terms of a row: the indices of columns, each with its coefficient."""
 
 
 @dataclass
@@ -25,10 +25,10 @@ class IntegerProgram:
     Attributes:
         costs: the cost of each column.
         uppers: the upper bound of each column.
-        integers: whether each column is an integer.
-        starts, columns, coefficients: the rows, as in compressed sparse rows.
+        integers: whether the variable of each column is an integer.
+        starts, columns, coefficients: the rows, in the format of compressed sparse rows.
         row_lowers, row_uppers: the bounds of each row.
-        offset: a constant cost.
+        offset: a constant that is added to the cost of every solution.
     """
 
     costs: list[float] = field(default_factory=list)
@@ -65,11 +65,11 @@ class IntegerProgram:
 
 @dataclass(frozen=True)
 class Bound:
-    """A group of bounds that a person would change together.
+    """One bound of the file, which may stand for many rows of the program.
 
     Attributes:
         kind: the kind of the bound, as in the file.
-        operation: the operation of a bound `within`; otherwise empty.
+        operation: the operation that a bound `within` limits; empty for other kinds.
     """
 
     kind: str
@@ -78,12 +78,12 @@ class Bound:
 
 @dataclass(frozen=True)
 class Slack:
-    """The meaning of a column by which a bound may be exceeded.
+    """The meaning of a slack column, whose value is the amount by which an elastic bound is exceeded.
 
     Attributes:
         subject: the site, image or operation that the bound concerns; empty for the whole cloud.
         limit: the limit of the row.
-        scale: the change of the limit for a value of 1.
+        scale: the amount by which the limit changes if the column's value is 1.
     """
 
     subject: str
@@ -92,7 +92,7 @@ class Slack:
 
 
 class Model:
-    """The program of a problem, with the meaning of its columns.
+    """The integer program of a plan, with the meaning of its columns.
 
     Args:
         problem: the plan in numbers.
@@ -133,7 +133,7 @@ class Model:
             program.row([(self.full[site], 1.0), *((column, 1.0) for column in hosts[site])], 1.0, 1.0)
 
     def _useless(self, site: int, control: int) -> bool:
-        """Return whether a pair is in no optimal plan; while bounds are left out or elastic, every pair counts."""
+        """Return whether no optimal plan has `control` serve `site`; always false while bounds are left out or elastic."""
         return not self._without and self._elastic is None and self.problem.dominated(site, control)
 
     def _add_images(self) -> None:
@@ -230,7 +230,7 @@ class Model:
             self._bound(Bound("survive"), f"image {image.name}", [(column, 1.0) for column in copies], problem.survive + 1, least=True)
 
     def values(self, placement: Placement) -> list[float] | None:
-        """Return the values of all columns for a placement; `None` if it has a pair that is in no optimal plan."""
+        """Return the values of all columns for a placement; `None` if the program has no column for one of its pairs of sites."""
         chosen = [self.full[site] for site in placement.full]
         chosen += [self.copies[image][site] for image, sites in enumerate(placement.copies) for site in sites]
         chosen += [self.fetched[image, site, source] for (image, site), source in placement.sources.items()]
@@ -245,7 +245,7 @@ class Model:
         return made
 
     def placement(self, values: list[float]) -> Placement:
-        """Return the placement of the values of all columns."""
+        """Return the placement that the values of all columns describe."""
         problem = self.problem
         controls = list(range(problem.count))
         for (site, control), column in self.served.items():

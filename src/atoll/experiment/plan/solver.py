@@ -23,7 +23,7 @@ class Solution:
     """The answer of the solver.
 
     Attributes:
-        values: the value of each column in the best solution that was found; `None` without one.
+        values: the value of each column in the best solution that was found; `None` if no solution was found.
         cost: the cost of that solution.
         least: a proven lower bound of the cost of every solution.
         infeasible: True if it is proven that no solution exists.
@@ -38,7 +38,7 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """The difference between cost and lower bound, as a share of the cost; 0 means proven optimal, infinite that no bound is proven."""
+        """The difference between cost and lower bound, as a share of the cost; 0 means proven optimal, infinity that no bound is proven."""
         return 0.0 if self.cost <= self.least else (self.cost - self.least) / max(abs(self.cost), 1e-12)
 
 
@@ -46,7 +46,7 @@ def library() -> ModuleType:
     """Import and return the solver.
 
     Raises:
-        AtollError: `plan.requirement`: it is not installed.
+        AtollError: `plan.requirement`: the solver is not installed.
     """
     try:
         return import_module("highspy")
@@ -62,7 +62,7 @@ def solve(program: IntegerProgram, limit_s: float, gap: float = 0.0, start: list
         program: the program.
         limit_s: seconds after which the best solution found so far is returned.
         gap: the relative gap at which a solution is good enough.
-        start: the values of all columns of a first solution; `None` means none.
+        start: the values of all columns of a solution from which the solver starts; `None` means no such solution.
 
     Raises:
         AtollError: `plan.requirement`: HiGHS is not installed.
@@ -96,7 +96,7 @@ def solve(program: IntegerProgram, limit_s: float, gap: float = 0.0, start: list
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Discard standard output, where the solver prints its version before it can be told not to."""
+    """Discard standard output, because the solver prints its version before its output can be switched off."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:
@@ -109,7 +109,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _model(highspy: ModuleType, program: IntegerProgram) -> Any:
-    np = import_module("numpy")  # which HiGHS needs anyway
+    np = import_module("numpy")  # installed, because HiGHS depends on it
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = len(program.costs), len(program.row_lowers)
     model.offset_ = program.offset

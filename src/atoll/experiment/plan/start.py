@@ -1,7 +1,7 @@
 """A first placement for the solver, found by descent.
 
 The descent begins with as many full sites and copies as the bounds allow, and drops each one whose removal makes the plan cheaper. On a
-large plan the solver may need most of its time for the first relaxation. With a start it always has a placement to return.
+large plan the solver may need most of its time for the first relaxation. If it starts from this placement, it always has one to return.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from atoll.experiment.plan.problem import Problem
 
 
 def start(problem: Problem, limit_s: float) -> Placement | None:
-    """Return a placement that keeps all bounds; `None` if the descent finds none to begin with.
+    """Return a placement that keeps all bounds; `None` if even the placement with the most full sites and copies breaks a bound.
 
     Args:
         problem: the plan in numbers.
@@ -37,14 +37,17 @@ def start(problem: Problem, limit_s: float) -> Placement | None:
         tried = settle(problem, best.full - {site}, less)
         if (less_cost := price(problem, tried)) < cost and not _broken(problem, tried):
             best, cost = tried, less_cost
-    # The program leaves pairs out that are in no optimal plan.
+    # The program has no columns for pairs of sites that are in no optimal plan.
     better = frozenset(site for site, control in enumerate(best.controls) if site != control and problem.dominated(site, control))
     more = settle(problem, best.full | better, best.copies) if better else best
     return best if _broken(problem, more) else more
 
 
 def _copies(problem: Problem, full: frozenset[int]) -> tuple[frozenset[int], ...]:
-    """Return copies of each image at all sites with room for all images; otherwise at those with room for it."""
+    """Return the sites that keep a copy of each image at first: all full sites with room for all images.
+
+    If no site has so much room, an image is at all full sites that have room for it alone.
+    """
     total = sum(image.bytes for image in problem.images)
     roomy = frozenset(site for site in full if problem.disk[site] >= total)
     return tuple(roomy or frozenset(site for site in full if problem.disk[site] >= image.bytes) or full for image in problem.images)

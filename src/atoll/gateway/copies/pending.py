@@ -92,10 +92,10 @@ class Pending:
         self.wake()
 
     def hold(self, operations: Iterable[PendingOperation]) -> list[int]:
-        """Keep operations that this process may still drop; if it dies, its successor carries them out.
+        """Store operations without beginning them. This process may still drop them; if it dies, its successor carries them out.
 
         Returns:
-            Their numbers, for `release` and `drop`.
+            The numbers of the operations, for `release` and `drop`.
 
         Raises:
             sqlite3.Error: the operations can't be written.

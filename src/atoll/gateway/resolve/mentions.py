@@ -188,7 +188,7 @@ def _fields(call: Call) -> tuple[Field, ...]:
 
 
 def _items(call: Call, body: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects in a body that have the fields of the table."""
+    """Yield the objects in a body that may have fields which refer to other resources."""
     if call.service == "image":
         yield from _changed(body) if isinstance(body, list) else _mapping(body)
     elif call.service == "network" and call.path.removesuffix(".json").rpartition("/")[2].replace("-", "_") not in table.ACTIONS:

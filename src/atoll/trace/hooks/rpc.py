@@ -24,7 +24,7 @@ from atoll.trace.recorder import Hop, Recorder
 
 
 class _Sizes(threading.local):
-    """Bytes that this thread has encoded and decoded for the bus since `clear`; `None` if it has encoded or decoded nothing."""
+    """Sizes in bytes of the messages that this thread has encoded and decoded for the bus since `clear`; `None` means no message."""
 
     encoded: int | None = None
     decoded: int | None = None
@@ -69,7 +69,7 @@ def _send(original: Any) -> Any:
             try:
                 return original(self, target, ctxt, message, wait_for_reply, **options)
             finally:
-                # A message that stays in this process is decoded by this thread.
+                # If a message stays in this process, this thread decodes it too.
                 hop.sizes(_size(_SIZES.encoded, [ctxt, message]), _SIZES.decoded if wait_for_reply else None)
 
     return send

@@ -77,7 +77,7 @@ def _failed(failure: Any) -> None:
         del context._atoll_started
 
 
-def _finish(  # noqa: PLR0913, PLR0917 - what a statement is
+def _finish(  # noqa: PLR0913, PLR0917 - the parts of a statement
     connection: Any,
     statement: str,
     parameters: Any,

@@ -32,7 +32,7 @@ def test_numbers_of_calls():
 
 
 def test_too_few_calls_are_no_result():
-    with pytest.raises(AtollError, match="only 0 calls in 3 s"):
+    with pytest.raises(AtollError, match="only 0 calls succeeded in 3 s"):
         numbers_of(CallTally(), 3.0, 0.1)
 
 

@@ -104,4 +104,4 @@ def test_no_disk_needs_no_stop(tmp_path):
 
 def test_an_ordinary_user_has_none(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert lacking(tmp_path) == "only root mounts file systems"
+    assert lacking(tmp_path) == "only root can mount file systems"

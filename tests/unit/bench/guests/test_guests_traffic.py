@@ -70,7 +70,7 @@ def test_agent_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(AtollError, match="no C compiler") as caught:
+    with pytest.raises(AtollError, match="needs a C compiler") as caught:
         compiled(tmp_path)
     assert caught.value.kind.code == "bench.requirement"
 

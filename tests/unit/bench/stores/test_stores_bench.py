@@ -80,7 +80,7 @@ def test_the_report_has_medians_ratios_and_targets(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_fails():
-    with pytest.raises(AtollError, match="a worker failed: nonsense"):
+    with pytest.raises(AtollError, match="the worker that measures nonsense failed"):
         experiment._measure("nonsense", 1, {"PATH": ""})
 
 

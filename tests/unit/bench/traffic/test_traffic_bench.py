@@ -152,7 +152,7 @@ def test_a_crossing_takes_what_its_work_does_not():
 
 @pytest.mark.parametrize("text", ["", "x", "0,0", "-1", "20,abc"])
 def test_round_trips_that_are_none_are_refused(text):
-    with pytest.raises(click.BadParameter, match="expected different numbers with commas"):
+    with pytest.raises(click.BadParameter, match="expected different numbers separated by commas"):
         bench_traffic._numbers(text, "--rtt", 0)
 
 

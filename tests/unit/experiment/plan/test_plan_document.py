@@ -23,11 +23,11 @@ from atoll.experiment.plan.problem import problem
         ("topology: {defaults: {delay: 5ms}}\n", "", "plan.yaml:1: topology: expected a topology"),
         ("delay: 5ms", "delay: 5", "plan.yaml:4: topology.defaults.delay: expected a duration"),
         ("time: 900ms, ", "", "plan.yaml:6: operations.boot: `time` is missing: expected `time`, `round_trips` and `bytes`, or a `trace`"),
-        ("time: 900ms", "trace: a.json", "plan.yaml:6: operations.boot: `trace` beside `round_trips`: expected one of them"),
+        ("time: 900ms", "trace: a.json", "plan.yaml:6: operations.boot: `trace` is given beside `round_trips`: expected one of the two"),
         (
             "time: 900ms",
             "time: 900ms, recorded_rtt: 5ms",
-            "plan.yaml:6: operations.boot: `recorded_rtt` without `trace`: expected both or neither",
+            "plan.yaml:6: operations.boot: `recorded_rtt` is given without `trace`: expected both or neither",
         ),
         ("image: debian", "image: fedora", "plan.yaml:6: operations.boot.image: no image is called fedora: expected one of debian"),
         (
@@ -69,7 +69,7 @@ from atoll.experiment.plan.problem import problem
         ("boot: {time", '"a\\nb": {tima', "plan.yaml:6: operations.a\\nb: unknown key `tima` (did you mean `time`?)"),
         ("boot: {time", '"a\\nb": {time', "plan.yaml:6: operations.a\\nb: expected a name of 1 to 255 characters that can be printed"),
         ("debian: {", '"": {', "plan.yaml:7: images.: expected a name of 1 to 255 characters that can be printed"),
-        (PLAN, "", "plan.yaml:1: nothing here: expected a mapping with `sites`"),
+        (PLAN, "", "plan.yaml:1: the file is empty: expected a mapping with `sites`"),
         (PLAN, "sites: []\nfootprints: {full: 5MB, compute: 5MB}", "plan.yaml:1: sites: expected a list of at least one site"),
     ],
     ids=lambda text: text[:80],

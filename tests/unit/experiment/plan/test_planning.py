@@ -149,16 +149,28 @@ def test_without_any_of_the_bounds_that_contradict_a_plan_exists(problem):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"memory": (50.0, inf, inf)}, "no plan is possible: `memory` (at s0: 100B would do, not 50B) can't be kept"),
-        ({"memory": (300.0, 200.0, 200.0)}, "no plan is possible: `memory` (at s0: 520B would do, not 300B) can't be kept"),
+        ({"memory": (50.0, inf, inf)}, "no plan is possible: `memory` (at s0: 100B would suffice instead of 50B) can't be kept"),
+        ({"memory": (300.0, 200.0, 200.0)}, "no plan is possible: `memory` (at s0: 520B would suffice instead of 300B) can't be kept"),
         (
             {"memory": (inf, 300.0, 300.0), "demands": (Demand("list", Costs(0.1, 10, 0), 0.15, None, (1.0, 1.0, 0.0)),)},
-            "`within` of list (at s1: 200ms would do, not 150ms) and `memory` (at s1: 500B would do, not 300B) contradict",
+            (
+                "`within` of list (at s1: 200ms would suffice instead of 150ms) and "
+                "`memory` (at s1: 500B would suffice instead of 300B) contradict"
+            ),
         ),
-        ({"survive": 3}, "no plan is possible: `survive` (at s0: 2 would do, not 3, at s1: 2 would do, not 3, and 1 more) can't be kept"),
+        (
+            {"survive": 3},
+            (
+                "no plan is possible: `survive` (at s0: 2 would suffice instead of 3, "
+                "at s1: 2 would suffice instead of 3, and 1 more) can't be kept"
+            ),
+        ),
         (
             {"survive": 1, "full_sites": 1},
-            "no plan is possible: `full_sites` (of the cloud: 2 would do, not 1) and `survive` (at s0: 0 would do, not 1",
+            (
+                "no plan is possible: `full_sites` (of the cloud: 2 would suffice instead of 1) and "
+                "`survive` (at s0: 0 would suffice instead of 1"
+            ),
         ),
         ({"kinds": ("compute",) * 3}, "no plan is possible: `kind` (at s"),
     ],
@@ -177,7 +189,7 @@ def test_the_bound_that_forbids_a_cheaper_plan_binds():
     (bound,) = binding(moves(problem, found))
     assert (bound.usage.bound, bound.usage.subject, bound.usage.used, bound.usage.limit) == ("memory", "s1", 500, 300)
     assert bound.move.text == "make s1 a full site"
-    assert isclose(-bound.move.more, 60 * 10 * 0.01 / 3600)
+    assert isclose(-bound.move.extra_price, 60 * 10 * 0.01 / 3600)
 
 
 def test_no_move_that_keeps_the_bounds_is_cheaper_than_the_plan():
@@ -186,8 +198,8 @@ def test_no_move_that_keeps_the_bounds_is_cheaper_than_the_plan():
     assert gap <= 1e-9
     made = moves(problem, found)
     assert len(made) > 20
-    assert min(move.more for move in made if not move.breaks) >= -1e-9
-    assert [move.more for move in made] == sorted(move.more for move in made)
+    assert min(move.extra_price for move in made if not move.breaks) >= -1e-9
+    assert [move.extra_price for move in made] == sorted(move.extra_price for move in made)
 
 
 def test_moving_names_each_instance():

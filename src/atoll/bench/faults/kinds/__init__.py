@@ -1,4 +1,4 @@
-"""The kinds of faults, one module each."""
+"""The kinds of faults, with one module for each."""
 
 from __future__ import annotations
 

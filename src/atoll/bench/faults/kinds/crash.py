@@ -9,7 +9,7 @@ from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait
 from atoll.bench.faults.kinds import kill_process
 
 MOST = 60
-"""Greatest number of points that the process passes before it dies: as many as some requests reach."""
+"""Greatest number of crash points that the process passes before it dies; some requests reach so many."""
 
 
 def _draw(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:

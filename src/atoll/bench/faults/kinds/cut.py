@@ -1,4 +1,4 @@
-"""Cut sites and links: all packets are lost, without any error."""
+"""A site or link that is cut: all packets are lost, without any error."""
 
 from __future__ import annotations
 

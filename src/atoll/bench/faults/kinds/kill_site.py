@@ -6,7 +6,7 @@ from atoll.bench.faults.fault import Fault, FaultyCloud, Kind, Wait, a_site, the
 
 
 def _claims(target: tuple[str, ...]) -> frozenset[str]:
-    # One site at a time: a start takes most of a small machine's processor time.
+    # Only one site is killed at a time, because its start takes most of a small machine's processor time.
     return the_links(target) | {f"processes of {target[0]}", "starts"}
 
 

@@ -1,4 +1,4 @@
-"""The workloads of clients, one module each."""
+"""The workloads of clients, with one module for each type of resource."""
 
 from __future__ import annotations
 

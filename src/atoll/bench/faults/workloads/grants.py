@@ -1,4 +1,4 @@
-"""Role assignments: users of a client get the role `member` in its projects, and lose it."""
+"""Operations on role assignments: a client's users get the role `member` in the client's projects, and lose it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.bench.faults.workloads import projects, users
 from atoll.identifiers import identifier
 
 ROLE = identifier("role", "member")
-"""The id of the role, the same at all sites."""
+"""The id of the role `member`, which is the same at all sites."""
 
 
 def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:

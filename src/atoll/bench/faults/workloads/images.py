@@ -1,4 +1,4 @@
-"""Images: created, uploaded, deleted."""
+"""Operations on images: create, upload, delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projects: created, renamed, described, deleted."""
+"""Operations on projects: create, rename, describe, delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers: booted on the fake hypervisor of this site or of another, renamed, deleted."""
+"""Operations on servers: boot on the fake hypervisor of the client's site or of another site, rename, delete."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _request(session: Session, operation: Operation) -> Request | None:
 
 
 def _body(session: Session, operation: Operation) -> dict[str, Any]:
-    """Return the body of the request; image and network are of the client's site, also for a server at another site."""
+    """Return the body of the request; it names an image and a network of the client's site, even for a server at another site."""
     tenancy = session.tenancy
     body = {
         "name": operation.fields["name"],

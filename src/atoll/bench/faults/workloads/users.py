@@ -1,4 +1,4 @@
-"""Operations on users: create, rename, describe, set a password, disable, delete. Some names are given at two sites at the same time."""
+"""Operations on users: create, rename, describe, set a password, disable, delete. Two sites sometimes choose one name at the same time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOLD = 6
 
 _TWIN_SHARE = 0.4
 _TWIN_S = 15.0
-"""Seconds during which all sites use the same name: connected sites refuse it as taken."""
+"""Seconds during which all sites choose the same name for some users. Connected sites refuse it, because the name is taken."""
 
 _KINDS = {"rename": 2, "describe": 3, "password": 1, "enable": 1, "delete": 2}
 

@@ -52,7 +52,7 @@ class Images(Protocol):
         """Have another image that may be the base of an overlay brought to this site; raise `OverlayRefusal` if that fails."""
 
     def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, max_bytes: int) -> bool:
-        """Fetch the disk of a launch image from another site, unverified and of at most `max_bytes` bytes; return False if there is none."""
+        """Fetch the unverified disk of a launch image of another site, of at most `max_bytes` bytes; return False if there is none."""
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""
@@ -124,7 +124,7 @@ class Disks:
 
     @contextmanager
     def disk(self, image: Mapping[str, Any], caller: Caller, images: Images, max_bytes: int | None) -> Iterator[Disk]:
-        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; delete its file when the context ends.
+        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; its file exists only while the context lasts.
 
         Args:
             image: the overlay's image, as the caller reads it now.

@@ -106,7 +106,7 @@ class GatewayClient:
             if now - began > LONGEST_S:
                 raise OverlayRefusal(f"the overlay's base has not arrived in {LONGEST_S / 3600:.0f} hours")
 
-    def fetch_launch(self, overlay: str, creator: ServerCreator, keys: Sequence[str], path: Path, most: int) -> bool:
+    def fetch_launch(self, overlay: str, creator: ServerCreator, keys: Sequence[str], path: Path, max_bytes: int) -> bool:
         """Fetch the disk of an overlay's launch image from another site, if that has it and sends it sooner than the base would arrive.
 
         Args:
@@ -114,7 +114,7 @@ class GatewayClient:
             creator: the creator of the server.
             keys: the names of the keys that count.
             path: the file to make, with the records of the disk (`atoll.cloudlet.launch_stream`).
-            most: most bytes of the disk without holes.
+            max_bytes: the greatest size of the disk in bytes, without holes.
 
         Returns:
             False if there is no such disk, it is too large, or its transfer was cut. What the file holds is not verified.
@@ -132,7 +132,7 @@ class GatewayClient:
                         return False
                     size = int(reply.headers["X-Atoll-Size"])
                     until = self.clock() + SPARE_S + SLACK * float(reply.headers["X-Atoll-Expected-Seconds"])
-                    return size <= most and self._receive(reply, path, size + SPARE_BYTES, until)
+                    return size <= max_bytes and self._receive(reply, path, size + SPARE_BYTES, until)
         except (requests.RequestException, ValueError, KeyError):
             return False
 

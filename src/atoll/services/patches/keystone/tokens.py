@@ -80,7 +80,7 @@ def _digest(token_id: str) -> bytes:
 
 
 def install() -> None:
-    """Have Keystone's provider use the formatter (`Provider.__init__`)."""
+    """Have Keystone's token provider use `ManySitesFormatter` (`Provider.__init__`)."""
     core.JWSFormatter = ManySitesFormatter
 
 

@@ -34,6 +34,6 @@ class OnlyNode:
 
 
 def install() -> None:
-    """Have later connections to OVN's databases use the ring."""
+    """Have later connections to OVN's databases use `OnlyNode` instead of upstream's hash ring."""
     os.environ["ASGI_WORKERS"] = "1"  # Neutron's maintenance of the ring in the database reads it
     hash_ring_manager.HashRingManager = OnlyNode

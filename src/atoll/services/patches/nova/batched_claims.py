@@ -50,5 +50,5 @@ def claim(context: Any, server: str) -> BatchAction:
 
 
 def install() -> None:
-    """Have nova-compute use the client."""
+    """Have nova-compute use `BatchedClient` for its requests to Placement."""
     report.SchedulerReportClient = BatchedClient

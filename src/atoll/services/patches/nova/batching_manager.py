@@ -180,5 +180,5 @@ class _Ordered:
 
 
 def install() -> None:
-    """Have nova-compute use the manager (`SERVICE_MANAGERS` in nova/service.py)."""
+    """Have nova-compute use `BatchingManager` (`SERVICE_MANAGERS` in nova/service.py)."""
     nova.service.SERVICE_MANAGERS["nova-compute"] = f"{__name__}.{BatchingManager.__name__}"

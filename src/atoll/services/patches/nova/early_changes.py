@@ -126,5 +126,5 @@ def _delete_as_read(context: Any, uuid: str, seen: str) -> bool:
 
 
 def install() -> None:
-    """Have the conductor use the subclass (`ConductorManager.__init__` in nova/conductor/manager.py)."""
+    """Have the conductor use `CarryingManager` (`ConductorManager.__init__` in nova/conductor/manager.py)."""
     manager.ComputeTaskManager = CarryingManager

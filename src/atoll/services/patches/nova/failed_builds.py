@@ -31,5 +31,5 @@ class ReleasingManager(manager.ComputeTaskManager):
 
 
 def install() -> None:
-    """Have the conductor use the subclass (`ConductorManager.__init__` in nova/conductor/manager.py)."""
+    """Have the conductor use `ReleasingManager` (`ConductorManager.__init__` in nova/conductor/manager.py)."""
     manager.ComputeTaskManager = ReleasingManager

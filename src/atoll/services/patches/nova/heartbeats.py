@@ -41,6 +41,6 @@ def _moved(service_ref: Any, seconds: float) -> dict[str, Any]:
 
 
 def install() -> None:
-    """Have Nova's services use the driver (nova/servicegroup/api.py)."""
+    """Have Nova's services use `SteadyDriver` (nova/servicegroup/api.py)."""
     SteadyDriver._clock = ClockSteps()
     api._driver_name_class_mapping["db"] = f"{__name__}.{SteadyDriver.__name__}"

@@ -111,15 +111,15 @@ class CallersImages:
             raise OverlayRefusal("the overlay's base is not at this site, and no user asks for it: reboot or rebuild the server")
         self.gateway.bring_base(overlay, ServerCreator(token, str(self._context.request_id)), wrong)
 
-    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
-        """Fetch the disk of a launch image from another site, unverified and of at most `most` bytes; return False if there is none.
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, max_bytes: int) -> bool:
+        """Fetch the disk of a launch image from another site, unverified and of at most `max_bytes` bytes; return False if there is none.
 
         An administrator who rebuilds another project's server could read more there than the server's project.
         """
         token = str(self._context.auth_token or "")
         if not token or str(self._context.project_id) != self._project:
             return False
-        return self.gateway.fetch_launch(overlay, ServerCreator(token, str(self._context.request_id)), keys, path, most)
+        return self.gateway.fetch_launch(overlay, ServerCreator(token, str(self._context.request_id)), keys, path, max_bytes)
 
     def fetch(self, image: str, path: Path) -> None:
         """Fetch the data of an image into a new file."""

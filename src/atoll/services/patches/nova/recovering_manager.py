@@ -81,5 +81,5 @@ def prepare(redelivery: Redelivery, progress: Callable[[], None] = lambda: None)
 
 
 def install() -> None:
-    """Have nova-compute use the manager (`SERVICE_MANAGERS` in nova/service.py)."""
+    """Have nova-compute use `RecoveringManager` (`SERVICE_MANAGERS` in nova/service.py)."""
     nova.service.SERVICE_MANAGERS["nova-compute"] = f"{__name__}.{RecoveringManager.__name__}"

@@ -48,5 +48,5 @@ class _LeanClient:
 
 
 def install() -> None:
-    """Have nova-compute use the tracker (`ComputeManager.__init__` in nova/compute/manager.py)."""
+    """Have nova-compute use `LeanTracker` (`ComputeManager.__init__` in nova/compute/manager.py)."""
     manager.resource_tracker.ResourceTracker = LeanTracker

@@ -1,9 +1,9 @@
 """A cache in a service's process, in the place of memcached.
 
-It replaces oslo.cache's own dictionary (oslo_cache/backends/dictionary.py), which is made for tests. There, every write looks at all
-entries, and none is ever dropped unless the back end gets their lifetime separately. Two threads that write and delete concurrently may
-raise a KeyError. All readers of a value get the same object, so a change by one is seen by the others. Here the number of entries is
-bounded, a lock guards them, and values are pickled, as memcached would keep them.
+It replaces oslo.cache's own dictionary (oslo_cache/backends/dictionary.py), which is made for tests. In that dictionary, every write
+examines all entries, and entries expire only if the configuration of the back end gives a lifetime. Two threads that write and delete
+concurrently may raise a KeyError. All readers of a value get the same object, so a change by one reader is seen by the others. In the
+cache of this module, the number of entries is bounded, a lock guards them, and values are pickled, as memcached would keep them.
 """
 
 from __future__ import annotations

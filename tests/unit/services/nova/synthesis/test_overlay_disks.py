@@ -83,7 +83,7 @@ class Worker:
             return KEY
         names = dict(task["keys"])
         if KEY not in names:
-            raise OverlayRefusal("the overlay: no trusted key signed this overlay")
+            raise OverlayRefusal("the overlay: none of the trusted keys signed this overlay")
         if self.forgets:
             self.forgets -= 1
             return None
@@ -260,7 +260,7 @@ def test_no_more_than_some_images_are_tried(site):
 
 def test_disk_of_another_key_is_not_used(site):
     site.boot(Readable(base()))
-    site.refused(Readable(base()), "no trusted key signed", overlay(**{overlays.KEY: SECOND}))
+    site.refused(Readable(base()), "none of the trusted keys signed", overlay(**{overlays.KEY: SECOND}))
 
 
 def test_copy_of_the_base_with_the_same_data_serves(site):

@@ -1,4 +1,4 @@
-"""The sites whose processes are killed: started, read, cleaned, and destroyed at the end."""
+"""The sites at which trials kill processes. This module starts them, reads their contents, cleans them after a trial, and destroys them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from atoll.bench import workload
-from atoll.bench.crashes.client import GONE, Insistent
+from atoll.bench.crashes.client import GONE, RetryingClient
 from atoll.bench.crashes.hooks import ENVIRONMENT
 from atoll.bench.crashes.point import Board
 from atoll.bench.crashes.remnants import remnants
@@ -35,14 +35,14 @@ SITES = ("paris", "lyon")
 READY_S = 120.0
 """Seconds to wait until processes are ready again."""
 
-PEACE_S = 90.0
-"""Seconds after `READY_S` within which all violations must disappear: Nova cleans up allocations once a minute."""
+SETTLED_S = 90.0
+"""Seconds within which all violations must disappear once all processes are ready: Nova cleans up allocations once a minute."""
 
 REMOVE_S = 30.0
 """Seconds during which a deletion is repeated until the resource is gone."""
 
 STRIKES = 4
-"""Number of deaths after which a process is restarted gracefully: the supervisor doubles its delay with each death in a row."""
+"""Number of deaths after which a process is restarted gracefully, because the supervisor's delay doubles with each death in a row."""
 
 _CLEANED = (
     (
@@ -54,12 +54,12 @@ _CLEANED = (
     (("network", "/v2.0/ports/", "ports"),),
     (("network", "/v2.0/networks/", "networks"),),
 )
-"""The kinds that are deleted after a trial, in order: service, path, and field of a view."""
+"""The types of resources that are deleted after a trial, in order: the service, the path of the list, and the field of a `View`."""
 
 _NO_ANSWER = (OSError, HTTPException, AtollError)
 
 
-class Ground:
+class TrialSites:
     """Running sites with a fake hypervisor and without a topology.
 
     Args:
@@ -97,9 +97,9 @@ class Ground:
         for api in (*self._insiders.values(), *self._apis.values()):
             api.sign_in()
 
-    def client(self) -> Insistent:
+    def client(self) -> RetryingClient:
         """Return a client with an empty log."""
-        return Insistent(self._apis[self.sites[0]], self.sites[0], self._tenancy, self.sites)
+        return RetryingClient(self._apis[self.sites[0]], self.sites[0], self._tenancy, self.sites)
 
     def missing(self) -> list[str]:
         """Return the sites that are missing from the lists of another site's gateway."""
@@ -142,7 +142,7 @@ class Ground:
             raise failed("the supervisor has ended")
         return control
 
-    # What the sites hold
+    # Contents of the sites
 
     def views(self) -> list[View]:
         """Return the current contents of each site."""
@@ -154,17 +154,17 @@ class Ground:
         except _NO_ANSWER as error:
             return View(site, f"{type(error).__name__}: {error}")
 
-    def wrong(self, client: Insistent) -> list[Violation]:
-        """Return the current violations."""
+    def wrong(self, client: RetryingClient) -> list[Violation]:
+        """Compare the contents of the sites with the requests of a client, and return the violations."""
         views = self.views()
-        # The client's networks and images may be copied to other sites.
+        # Sites may hold copies of networks and images that the client created at its own site.
         made = View(
             self.sites[0], networks={id_: {} for id_ in client.networks}, images={each.id: {} for each in client.attempts if each.id}
         )
         found = check(client.attempts, [*self.before, *([made] if len(views) > 1 else [])], views)
         for view in views:
             found += [] if view.error else list(remnants(self._settings[view.site].data, view))
-        for view in views[1:] if client.undone else ():
+        for view in views[1:] if client.expects_no_copies else ():
             found += [
                 Violation("orphan", f"network {id_} at {view.site} is an unused copy") for id_ in client.networks if id_ in view.networks
             ]
@@ -180,7 +180,7 @@ class Ground:
             if pending:
                 yield Violation("unhealthy", f"{len(pending)} operations are pending at {site}: {pending[:3]}")
 
-    def settled(self, client: Insistent, patience_s: float = PEACE_S) -> list[Violation]:
+    def settled(self, client: RetryingClient, patience_s: float = SETTLED_S) -> list[Violation]:
         """Wait at most `patience_s` seconds until no violations are left, and return the violations that are left."""
         deadline = time.monotonic() + patience_s
         while (found := self.wrong(client)) and time.monotonic() < deadline:
@@ -188,7 +188,10 @@ class Ground:
         return found
 
     def clean(self) -> list[Violation]:
-        """Delete all resources that did not exist before the first trial, as a client would; return those that stay, as violations."""
+        """Delete all resources that did not exist before the first trial, as a client would.
+
+        Return the resources that could not be deleted, as violations.
+        """
         for kinds in _CLEANED:
             for view in self.views():
                 for service, path, field in kinds:
@@ -201,7 +204,7 @@ class Ground:
     def _new(self, view: View, field: str) -> list[str]:
         known = {id_ for each in self.before for id_ in getattr(each, field)}
         rows = getattr(view, field)
-        # A network's own ports are deleted with it.
+        # Ports of a network itself, such as those of DHCP, are deleted with the network.
         return [id_ for id_ in rows if id_ not in known and not str(rows[id_].get("device_owner", "")).startswith("network:")]
 
     def _remove(self, site: str, service: str, path: str) -> None:
@@ -216,7 +219,11 @@ class Ground:
 
 
 def view_of(settings: Settings) -> View:
-    """Return the contents of a site, read with new tokens."""
+    """Return the contents of a site, read with new tokens.
+
+    Args:
+        settings: the settings of the site's services.
+    """
     insider, client = _insider(settings), Client(settings.public_url("identity", "/v3"), settings.secrets["admin"])
     try:
         insider.sign_in()
@@ -232,8 +239,8 @@ def _insider(settings: Settings) -> Insider:
 
 
 @contextmanager
-def ground(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Ground]:
-    """Start sites, yield the ground of the trials, and destroy the sites when the context ends.
+def trial_sites(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[TrialSites]:
+    """Start sites for trials, yield them, and destroy them when the context ends.
 
     Args:
         root: the experiment's own directory.
@@ -243,4 +250,4 @@ def ground(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -
     named = zip(sites, free_ports(len(sites)), strict=True)
     document = {"name": "crashes", "sites": [{"name": name, "host": HOST, "port": port, "compute": "fake"} for name, port in named]}
     with own_cloud(root, document, {**environment, **ENVIRONMENT}) as own:
-        yield Ground(own.state, sites)
+        yield TrialSites(own.state, sites)

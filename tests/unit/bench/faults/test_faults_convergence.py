@@ -11,7 +11,7 @@ LEFT = [Violation("lost", "user coral is not at paris")]
 
 
 class Machine:
-    """A machine on which each look at the sites takes a while."""
+    """A machine on which each reading of the sites takes a while."""
 
     def __init__(self, monkeypatch, look_s: float, violations: list[list[Violation]]) -> None:
         self.now_s = 0.0
@@ -32,28 +32,28 @@ class Machine:
         self.looks += 1
         return self._violations[min(self.looks, len(self._violations)) - 1]
 
-    def peace(self) -> experiment.Peace:
-        made = experiment.Peace(None, SimpleNamespace(seed=0), [], [], lambda _text: None)
+    def convergence(self) -> experiment.ConvergenceCheck:
+        made = experiment.ConvergenceCheck(None, SimpleNamespace(seed=0), [], [], lambda _text: None)
         made.watch()
         return made
 
 
 def test_violations_that_go_away_are_none(monkeypatch):
     machine = Machine(monkeypatch, 1.0, [LEFT, LEFT, []])
-    peace = machine.peace()
-    assert (peace.violations, machine.looks) == ([], 3)
-    assert peace.settle_s == pytest.approx(machine.now_s)
+    convergence = machine.convergence()
+    assert (convergence.violations, machine.looks) == ([], 3)
+    assert convergence.settle_s == pytest.approx(machine.now_s)
 
 
 def test_violations_are_final_after_three_minutes(monkeypatch):
     machine = Machine(monkeypatch, 1.0, [LEFT])
-    assert machine.peace().violations == LEFT
+    assert machine.convergence().violations == LEFT
     assert machine.now_s == pytest.approx(experiment.CONVERGED_S, abs=5)
 
 
-def test_busy_machine_has_several_looks(monkeypatch):
+def test_busy_machine_has_several_readings(monkeypatch):
     machine = Machine(monkeypatch, 200.0, [LEFT, LEFT, []])
-    assert machine.peace().violations == []
+    assert machine.convergence().violations == []
     machine = Machine(monkeypatch, 200.0, [LEFT])
-    assert machine.peace().violations == LEFT
-    assert machine.looks == experiment.LEAST_LOOKS
+    assert machine.convergence().violations == LEFT
+    assert machine.looks == experiment.LEAST_READS
