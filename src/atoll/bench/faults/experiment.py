@@ -23,6 +23,7 @@ from atoll.bench.faults.schedule import Schedule
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation, count
 from atoll.bench.measure import Say, failed
+from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
 CLIENTS_PER_SITE = 2
@@ -99,32 +100,30 @@ class RoundOutcome:
         }
 
 
-def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, kept: Path | None = None) -> RoundOutcome:
+def run(plan: Schedule, work: Workspace, kept: Path | None = None) -> RoundOutcome:
     """Run the whole experiment, and return its outcome.
 
     Args:
         plan: the schedule to run.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
         kept: the directory in which to keep the run; `None` keeps nothing.
 
     Raises:
         AtollError: `bench.failed`, `bench.requirement`, `wan.unavailable`: the experiment could not be done.
     """
-    say(f"{len(plan.sites)} sites")
-    with faulty_cloud(root, plan.sites, environment) as cloud:
-        _await_agreement(cloud, say)
-        say("images, flavors and networks for servers at each site")
+    work.say(f"{len(plan.sites)} sites")
+    with faulty_cloud(work.root, plan.sites, work.environment) as cloud:
+        _await_agreement(cloud, work.say)
+        work.say("images, flavors and networks for servers at each site")
         tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
-        before = _await_agreement(cloud, say)
-        storm = Storm(cloud, plan, say)
-        unasked = _work(cloud, plan, tenancies, storm, say)
-        say("peace: all links healed, all sites started")
+        before = _await_agreement(cloud, work.say)
+        storm = Storm(cloud, plan, work.say)
+        unasked = _work(cloud, plan, tenancies, storm, work.say)
+        work.say("peace: all links healed, all sites started")
         storm.end()
         heal(cloud)
-        attempts = read(root.glob("log-*.jsonl"))
-        peace = Peace(cloud, plan, attempts, before, say)
+        attempts = read(work.root.glob("log-*.jsonl"))
+        peace = Peace(cloud, plan, attempts, before, work.say)
         peace.watch()
         if kept is not None:
             keep(kept, plan, attempts, before, peace.views)
