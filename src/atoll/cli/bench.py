@@ -17,11 +17,11 @@ from atoll.cli.bench_density import density
 from atoll.cli.bench_faults import faults
 from atoll.cli.bench_flood import flood
 from atoll.cli.bench_guests import guests
+from atoll.cli.bench_runs import measure, print_report, say
 from atoll.cli.bench_stores import stores
 from atoll.cli.bench_trace import trace
 from atoll.cli.bench_traffic import traffic
 from atoll.cli.bench_wan import wan
-from atoll.cli.experiment import measure, print_report, say
 from atoll.cli.verb import Group, group, json_option, verb
 
 if TYPE_CHECKING:

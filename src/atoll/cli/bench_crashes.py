@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import client_environment, say
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:

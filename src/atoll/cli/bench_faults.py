@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from atoll.cli.experiment import measure
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import measure, print_report
+from atoll.cli.bench_runs import measure, print_report
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:

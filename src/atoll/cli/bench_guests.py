@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import measure
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from atoll.cli.experiment import measure
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 _COUNT = click.IntRange(min=1)

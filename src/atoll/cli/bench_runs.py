@@ -1,4 +1,4 @@
-"""Functions that all experiments of `atoll bench` share."""
+"""Runs an experiment of `atoll bench` in a workspace of its own, and prints its report."""
 
 from __future__ import annotations
 
