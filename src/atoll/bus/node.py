@@ -23,24 +23,11 @@ from typing import Any, Protocol
 import zenoh
 from oslo_messaging import MessageDeliveryFailure
 
-from atoll.bus import peers
+from atoll.bus import frames, peers
 from atoll.bus.address import Address
 from atoll.bus.directory import Directory
 from atoll.bus.errors import Unreachable
-from atoll.bus.frames import (
-    Answer,
-    Frame,
-    Heartbeat,
-    Instance,
-    MalformedFrameError,
-    MessageId,
-    Question,
-    Reply,
-    Request,
-    Status,
-    decode,
-    encode,
-)
+from atoll.bus.frames import Answer, Frame, Heartbeat, Instance, MalformedFrameError, Question, Reply, Request, Status, decode, encode
 from atoll.bus.keys import Inbox, Keys, TopicKey
 from atoll.bus.realms import OWN, new_node, realm_of
 from atoll.zenoh_link.config import Tls, session_config
@@ -91,7 +78,7 @@ class WaitingMessage:
 
     __slots__ = ("frames", "id", "oldest", "realms")
 
-    def __init__(self, id: MessageId, oldest: int) -> None:
+    def __init__(self, id: frames.MessageId, oldest: int) -> None:
         self.id = id
         self.oldest = oldest
         self.realms: set[int] = set()
@@ -178,7 +165,7 @@ class Node:
         with self._waiting_lock:
             number = next(self._numbers)
             oldest = next(iter(self._waiting), number)
-            waiting = self._waiting[number] = WaitingMessage(MessageId(self.id, number), oldest)
+            waiting = self._waiting[number] = WaitingMessage(frames.MessageId(self.id, number), oldest)
         try:
             yield waiting
         finally:
