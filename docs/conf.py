@@ -8,6 +8,7 @@ html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
 html_use_index = False  # no page defines terms, so that an index would be empty
+smartquotes_action = "qe"  # quotes and ellipses, but not dashes: `--json` in a sentence is an option
 html_theme_options = {
     # The reader's own fonts: the site is read without a network.
     "light_css_variables": {

@@ -29,13 +29,6 @@ NEW = {"OpenStack-API-Version": "compute 2.69"}
 THROUGH = pytest.mark.parametrize("through", ["brest", "metz"])
 
 
-@pytest.fixture(scope="module")
-def prepared(built) -> Tenants:
-    tenants = Tenants(built, SITES)
-    tenants.prepare()
-    return tenants
-
-
 @pytest.fixture
 def tenants(cloud, prepared) -> Tenants:
     """Return the tenants of a cloud whose sites all reach each other."""

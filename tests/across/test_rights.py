@@ -19,13 +19,6 @@ KEYS = [f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43} {letter}" for lette
 CUT_S = 60
 
 
-@pytest.fixture(scope="module")
-def prepared(built) -> Tenants:
-    tenants = Tenants(built, SITES)
-    tenants.prepare()
-    return tenants
-
-
 @pytest.fixture
 def tenants(prepared) -> Tenants:
     """Reconnect all sites, whatever an earlier test did."""

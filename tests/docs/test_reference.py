@@ -44,7 +44,12 @@ GENERATED = (
     "resources.md",
     "sharing.md",
     "unique-names.md",
+    "upstream.md",
 )
+
+
+def test_every_generated_page_is_compared(generated):
+    assert set(GENERATED) == generated.keys()
 
 
 @pytest.mark.parametrize("name", GENERATED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +30,9 @@ from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Call, Reply, json_reply
 from atoll.gateway.request.target import SERVICES, Refused
 from atoll.gateway.resolve.routes import match
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from no_freshness import NoFreshness
 
 TURNS = 40
 """Number of rounds of the event loop after each piece."""
@@ -94,21 +98,6 @@ class Sites:
 
     async def open_socket(self, *_arguments: Any) -> Any:
         raise OSError("there is no other site here")
-
-
-class NoFreshness:
-    """Fetches no identity data."""
-
-    async def follow(self, _site: str, _digest: str) -> None:
-        """Do nothing for a request of another gateway."""
-
-    async def follow_token(self, _site: str, _token: str) -> None:
-        """Do nothing for a client's token."""
-
-    @staticmethod
-    def holds(_token: str) -> bool:
-        """Count everything that a token stands for as present."""
-        return True
 
 
 class Gateway:

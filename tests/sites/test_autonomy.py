@@ -9,11 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from deployment import Deployment, kill, until
+from clocked import ClockedCloud
+from deployment import kill, until
 
 from atoll.bench import workload
 from atoll.bench.api import Answer, Api
-from atoll.bench.faults.clocks import Clocks
 
 pytestmark = pytest.mark.long
 
@@ -28,12 +28,8 @@ BOUND_S = 20.0
 """Seconds that an answer may take on a busy machine. Where a site is waited for, it takes 30 s or more."""
 
 
-@dataclass(frozen=True)
-class Cloud:
+class Cloud(ClockedCloud):
     """The sites and their clocks."""
-
-    deployment: Deployment
-    clocks: Clocks
 
     def api(self, site: str) -> Api:
         return self.deployment.api_inside(site)
@@ -41,12 +37,7 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def cloud(make, tmp_path_factory) -> Cloud:
-    clocks = Clocks(tmp_path_factory.mktemp("clocks"))
-    deployment = make(**clocks.environment)
-    sites = [{"name": name, "compute": "fake", "network": "fake"} for name in SITES]
-    deployment.atoll("up", deployment.file(*sites, topology={"preset": "mesh", "defaults": {"delay": "5ms"}}))
-    clocks.register({site: deployment.wan().namespace(site) for site in SITES})
-    return Cloud(deployment, clocks)
+    return Cloud.start(make, tmp_path_factory.mktemp("clocks"), SITES)
 
 
 def image(api: Api, **more: str) -> str:

@@ -2,26 +2,21 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
+from clocked import ClockedCloud
 from deployment import Deployment, until
 
 from atoll.bench import workload
 from atoll.bench.api import Answer
-from atoll.bench.faults.clocks import Clocks
 
 SITES = ("brest", "metz", "pau")
 HOUR_S = 3600.0
 
 
-@dataclass(frozen=True)
-class Cloud:
+class Cloud(ClockedCloud):
     """The sites and their clocks."""
-
-    deployment: Deployment
-    clocks: Clocks
 
     def set(self, site: str, ahead_s: float) -> None:
         """Set the clock of a site, and wait until the site detects the difference."""
@@ -34,12 +29,7 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def built(make, tmp_path_factory) -> Cloud:
-    clocks = Clocks(tmp_path_factory.mktemp("clocks"))
-    deployment = make(**clocks.environment)
-    sites = [{"name": name, "compute": "fake", "network": "fake"} for name in SITES]
-    deployment.atoll("up", deployment.file(*sites, topology={"preset": "mesh", "defaults": {"delay": "5ms"}}))
-    clocks.register({site: deployment.wan().namespace(site) for site in SITES})
-    return Cloud(deployment, clocks)
+    return Cloud.start(make, tmp_path_factory.mktemp("clocks"), SITES)
 
 
 @pytest.fixture

@@ -9,49 +9,15 @@ from typing import Any
 
 import pytest
 from deployment import until
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    DateTime,
-    Enum,
-    Float,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    insert,
-    select,
-    text,
-)
-from sqlalchemy.dialects.mysql import LONGTEXT
+from moved_tables import MovedTables
+from sqlalchemy import create_engine, insert, select, text
 
 from atoll.files import make_directory, write_private
 from atoll.services import Settings, engines, places, servers
 from atoll.services.transfer import database, schema
 from atoll.services.transfer.errors import TransferError
 
-MODEL = MetaData()
-VERSION = Table("alembic_version", MODEL, Column("version_num", String(32), primary_key=True))
-PARENTS = Table("parents", MODEL, Column("id", Integer, primary_key=True), Column("above", ForeignKey("parents.id")))
-THINGS = Table(
-    "things",
-    MODEL,
-    Column("id", Integer, primary_key=True),
-    Column("parent", ForeignKey("parents.id")),
-    Column("yes", Boolean),
-    Column("at", DateTime),
-    Column("data", JSON(none_as_null=True)),
-    Column("text", Text().with_variant(LONGTEXT, "mysql", "mariadb")),
-    Column("name", String(255), unique=True),
-    Column("kind", Enum("a", "b", name="kinds")),
-    Column("blob", LargeBinary),
-    Column("ratio", Float),
-)
+TABLES = MovedTables(unique_names=True)
 
 NOW = datetime.fromisoformat("2026-11-30T17:00:01.999999")
 
@@ -119,17 +85,19 @@ def make(settings: Settings, name: str) -> None:
 
 def make_tables(url: str) -> None:
     engine = create_engine(url)
-    MODEL.create_all(engine)
+    TABLES.model.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(insert(VERSION).values(version_num="1"))
-        connection.execute(insert(PARENTS), [{"id": 3}, {"id": 5, "above": 3}])  # as migrations do
+        connection.execute(insert(TABLES.version).values(version_num="1"))
+        connection.execute(insert(TABLES.parents), [{"id": 3}, {"id": 5, "above": 3}])  # as migrations do
     engine.dispose()
 
 
 def content(settings: Settings, name: str) -> list[list[tuple[Any, ...]]]:
     engine = create_engine(settings.database(name))
     with engine.connect() as connection:
-        found = [[tuple(row) for row in connection.execute(select(table).order_by(table.c.id))] for table in (PARENTS, THINGS)]
+        found = [
+            [tuple(row) for row in connection.execute(select(table).order_by(table.c.id))] for table in (TABLES.parents, TABLES.things)
+        ]
     engine.dispose()
     return found
 
@@ -155,9 +123,9 @@ def source(paris, name) -> Settings:
     make(paris, name)
     engine = create_engine(paris.database(name))
     with engine.begin() as connection:
-        connection.execute(insert(PARENTS), [{"id": 8, "above": 9}, {"id": 9, "above": 8}])
+        connection.execute(insert(TABLES.parents), [{"id": 8, "above": 9}, {"id": 9, "above": 8}])
         for row in ROWS:
-            connection.execute(insert(THINGS).values(row))
+            connection.execute(insert(TABLES.things).values(row))
         connection.execute(text("update things set name = 'name' || id where name is null"))
         # MariaDB takes it for the same name as the one with a capital
         connection.execute(text("delete from things where name = 'ä'"))
@@ -193,7 +161,7 @@ def next_id(settings: Settings, name: str) -> int:
     """Return the id that the engine gives to a row, which is not committed."""
     engine = create_engine(settings.database(name))
     with engine.connect() as connection:
-        [number] = connection.execute(insert(THINGS).values(name="new")).inserted_primary_key
+        [number] = connection.execute(insert(TABLES.things).values(name="new")).inserted_primary_key
     engine.dispose()
     return int(number)
 

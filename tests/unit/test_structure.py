@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "atoll"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-LONGEST_MODULE, MEDIAN_MODULE = 500, 150
+LONGEST_MODULE, MEDIAN_MODULE = 500, 100
 LONGEST_FUNCTION, MEDIAN_FUNCTION = 50, 10
 
 
 PROGRAMS = [path for path in (ROOT / "scripts").iterdir() if path.is_file() and b"python" in path.read_bytes()[:80]]
 SUPPRESSION = re.compile(r"# (noqa|type: ignore)\b(?:: ?[A-Z0-9, ]+|\[[a-z, -]+\])?(?P<reason>.*)")
-MOST_NOQA, MOST_TYPE_IGNORES = 77, 28
+MOST_NOQA, MOST_TYPE_IGNORES = 76, 21
 """Lines on which a finding of ruff or mypy is suppressed. These numbers only fall."""
 
 

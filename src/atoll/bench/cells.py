@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from atoll.bench import command
@@ -85,11 +84,12 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
     run = WORKLOADS.get(work.workload)
     if run is None:
         raise failed(f"no workload is called {work.workload}: expected one of {', '.join(WORKLOADS)}")
-    with workspace(say) as root:
-        setting = prepare(Path(root), work.faults)
+    with workspace(environment, say) as space:
+        root = space.root
+        setting = prepare(root, work.faults)
         hooked = setting.environment | ({ALONE: "1"} if work.broker else {})
         environment = {**environment, **hooked, **(ENVIRONMENT if hooked else {})}
-        broker = SiteBroker(Path(root), work.rabbitmq, work.cloud, environment) if work.rabbitmq else None
+        broker = SiteBroker(root, work.rabbitmq, work.cloud, environment) if work.rabbitmq else None
         document = broker.document(work.cloud) if broker is not None else work.cloud
         with own_cloud(root, document, environment, [*setting.companions, *([broker] if broker is not None else [])]) as own:
             cloud = Cloud.model_validate(document)

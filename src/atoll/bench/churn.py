@@ -7,15 +7,15 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from atoll.bench import workload
 from atoll.bench.api import Api
-from atoll.bench.measure import Say
 from atoll.bench.site import Sites
+from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
 HOLD = 3
@@ -198,20 +198,18 @@ class ChurnClient:
             self._api.call("network", "DELETE", f"/v2.0/networks/{network}")
 
 
-def run(options: ChurnOptions, root: Path, environment: Mapping[str, str], say: Say) -> ChurnOutcome:
+def run(options: ChurnOptions, work: Workspace) -> ChurnOutcome:
     """Start a site, run the clients against it, and count the failures.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    sites = Sites(root, 1, environment)
-    say("starting a site")
+    sites = Sites(work.root, 1, work.environment)
+    work.say("starting a site")
     sites.up(1)
     target, tally = sites.target(), AnswerTally()
     api = target.api()
@@ -222,11 +220,11 @@ def run(options: ChurnOptions, root: Path, environment: Mapping[str, str], say: 
         own = Api(target.url, target.password, observe=tally.answer)
         own.sign_in()
         clients.append(ChurnClient(own, tenancy, f"client-{number}", options.seed * 1000 + number))
-    say(f"{options.clients} clients for {options.seconds:.0f} s")
+    work.say(f"{options.clients} clients for {options.seconds:.0f} s")
     deadline = time.monotonic() + options.seconds
     with ThreadPoolExecutor(options.clients) as pool:
         list(pool.map(lambda client: _drive(client, tally, deadline), clients))
-    say("deleting the resources that are left")
+    work.say("deleting the resources that are left")
     workload.delete_all(api, options.clients)
     outcome = tally.outcome()
     outcome.failed_servers = sum(client.failed_servers for client in clients)

@@ -13,6 +13,7 @@ from typing import Any
 from atoll.bench.command import pids
 from atoll.bench.measure import Say, memory_mb, processor_percent
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.workspace import Workspace
 
 FITTED = ("ready_s", "memory_mb", "idle_cpu_percent")
 """The costs for which a power law of their growth with the number of sites is fitted."""
@@ -63,14 +64,12 @@ class DensitySample:
         }
 
 
-def run(options: DensityOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: DensityOptions, work: Workspace) -> dict[str, Any]:
     """Measure clouds of each size.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         For one size, the measured values. For several sizes, `samples`, and the exponent of the growth of each cost in `FITTED`; 1 is
@@ -79,7 +78,7 @@ def run(options: DensityOptions, root: Path, environment: Mapping[str, str], say
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    samples = [_measure(size, options, root / f"{size}", environment, say) for size in options.sizes]
+    samples = [_measure(size, options, work.root / f"{size}", work.environment, work.say) for size in options.sizes]
     if len(samples) == 1:
         return samples[0].to_json()
     return {"samples": [sample.to_json() for sample in samples], "exponents": exponents(samples)}

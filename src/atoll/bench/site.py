@@ -13,7 +13,7 @@ from atoll.bench import workload
 from atoll.bench.command import atoll, await_end, begin, failure, pids
 from atoll.bench.measure import Say, failed, median, memory_mb, processor_percent
 from atoll.bench.target import Target, await_answers
-from atoll.bench.workspace import HOST, free_ports
+from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud import Cloud, dump_cloud
 from atoll.runtime.client import connect
 from atoll.services import SERVICES, template_key
@@ -135,14 +135,12 @@ class Sites:
             time.sleep(0.02)
 
 
-def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: SiteOptions, work: Workspace) -> dict[str, Any]:
     """Run the whole experiment; no other cloud may run on the machine meanwhile.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The measured values, by the names of `report.KEYS`.
@@ -150,30 +148,29 @@ def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: S
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    if options.fresh_templates:
-        environment = {**environment, "XDG_CACHE_HOME": str(root / "cache")}
-    sites = Sites(root, options.sites, environment)
+    own_cache = {"XDG_CACHE_HOME": str(work.root / "cache")} if options.fresh_templates else {}
+    sites = Sites(work.root, options.sites, {**work.environment, **own_cache})
     numbers: dict[str, Any] = {}
     if options.fresh_templates or not _templates_exist():
-        say("a first site, with no schema templates")
+        work.say("a first site, with no schema templates")
         numbers["first_site_no_template_s"] = round(sites.up(1), 3)
         sites.destroy()
-    say("a first site, fork servers cold")
+    work.say("a first site, fork servers cold")
     numbers["first_site_s"] = round(sites.up(1), 3)
     sites.stop()
-    say("the same site, fork servers warm")
+    work.say("the same site, fork servers warm")
     numbers["first_site_warm_s"] = round(sites.up(1), 3)
-    numbers |= under_load(sites.target(), options, say)
+    numbers |= under_load(sites.target(), options, work.say)
     time.sleep(options.settle_s)
     alone_mb = memory_mb(sites.pids())
-    further = _further_sites(sites, options, say)
+    further = _further_sites(sites, options, work.say)
     if further:
         numbers["next_site_s"] = median(further)
         numbers["samples"]["next_site_s"] = [round(seconds, 3) for seconds in further]
-    numbers |= at_rest(sites.target(), options, say)
+    numbers |= at_rest(sites.target(), options, work.say)
     if further:
         numbers["next_site_mb"] = round((numbers["total_pss_mb"] - alone_mb) / len(further), 1)
-    durability = _durability(sites, options, say)
+    durability = _durability(sites, options, work.say)
     samples = {**numbers["samples"], **durability.pop("samples")}
     return {**numbers, **durability, "samples": samples}
 

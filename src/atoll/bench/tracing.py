@@ -19,10 +19,10 @@ from typing import Any
 from atoll.bench import workload
 from atoll.bench.api import Api
 from atoll.bench.command import pids
-from atoll.bench.measure import Say, failed, memory_mb, processor_seconds
+from atoll.bench.measure import failed, memory_mb, processor_seconds
 from atoll.bench.own_cloud import own_cloud
 from atoll.bench.target import Target, await_answers
-from atoll.bench.workspace import HOST, free_ports
+from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.site import traces
 from atoll.site.sites import site_settings
 from atoll.site.state import State
@@ -75,14 +75,12 @@ class _Site:
     processor_s: list[float]
 
 
-def run(options: TraceOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: TraceOptions, work: Workspace) -> dict[str, Any]:
     """Run the whole experiment.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The medians of each mode's values and, for each mode but `off`, the ratios of its values to those of `off`.
@@ -93,14 +91,14 @@ def run(options: TraceOptions, root: Path, environment: Mapping[str, str], say: 
     with ExitStack() as held:
         sites = {}
         for (mode, trace), port in zip(MODES.items(), free_ports(len(MODES)), strict=True):
-            say(f"a site with tracing {mode.replace('_', ' ')}")
-            sites[mode] = held.enter_context(_site(mode, trace, port, root, environment))
-        say("a first turn of each cloud, which does not count")
+            work.say(f"a site with tracing {mode.replace('_', ' ')}")
+            sites[mode] = held.enter_context(_site(mode, trace, port, work.root, work.environment))
+        work.say("a first turn of each cloud, which does not count")
         for site in sites.values():
             _turn(site, options)
             _forget(site)
         for number in range(options.rounds):
-            say(f"round {number + 1} of {options.rounds}")
+            work.say(f"round {number + 1} of {options.rounds}")
             order = list(sites)[number % len(sites) :] + list(sites)[: number % len(sites)]
             for mode in order if number % 2 else reversed(order):
                 _turn(sites[mode], options)

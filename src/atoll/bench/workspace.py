@@ -7,8 +7,9 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -27,21 +28,37 @@ _FIRST_PORT, _LAST_PORT = 20000, 32000
 _PATIENCE_S = 20.0
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """The workspace of an experiment.
+
+    Attributes:
+        root: the experiment's own directory.
+        environment: the environment of the experiment's commands and other processes.
+        say: called with a line about the progress.
+    """
+
+    root: Path
+    environment: Mapping[str, str]
+    say: Say
+
+
 @contextmanager
-def workspace(say: Say) -> Iterator[Path]:
-    """Yield a temporary directory; when the context ends, delete it and end every process that was started meanwhile.
+def workspace(environment: Mapping[str, str], say: Say) -> Iterator[Workspace]:
+    """Yield a workspace with a temporary directory; at the end, delete the directory and end every process that was started meanwhile.
 
     Ctrl-C and SIGTERM end the context too. Enter the context in the main thread.
 
     Args:
-        say: called with a line when the clean-up begins.
+        environment: the environment of the experiment's processes.
+        say: called with a line about the progress, and when the clean-up begins.
     """
     adopt_orphans()  # daemons that leave their parents become children of this process, so that the clean-up finds them
     before = set(family([os.getpid()]))
     root = Path(tempfile.mkdtemp(prefix="atoll-bench-"))
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield root
+        yield Workspace(root, environment, say)
     finally:
         # A second Ctrl-C must not interrupt the clean-up.
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)

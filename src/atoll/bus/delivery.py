@@ -16,7 +16,7 @@ from oslo_messaging import MessageDeliveryFailure, MessagingTimeout
 
 from atoll.bus.directory import Topic
 from atoll.bus.errors import NobodyListens, ServerLost
-from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status
+from atoll.bus.frames import Answer, Heartbeat, Instance, Question, Reply, Request, Status
 from atoll.bus.node import Node, WaitingMessage
 
 
@@ -162,13 +162,12 @@ class Delivery:
         return instance
 
     def _send(self, waiting: WaitingMessage, instance: Instance) -> None:
-        message = MessageId(self._node.id, waiting.number)
-        request = Request(message, instance.listener, self._wants_reply, waiting.oldest, self._monitor_s, self._body)
+        request = Request(waiting.id, instance.listener, self._wants_reply, waiting.oldest, self._monitor_s, self._body)
         self._sent_at = time.monotonic()
         self._node.send(instance.node, request, self._topic.key)
         if self._nearest and self._wants_reply and self._topic.wants_measurement(instance):
             # Only the answer to a question measures the distance of the server: a reply includes the duration of the method.
-            self._node.send(instance.node, Question(message, instance.listener, instance), self._topic.key)
+            self._node.send(instance.node, Question(waiting.id, instance.listener, instance), self._topic.key)
         elif self._wants_reply:
             self._sent_at = None
 
@@ -213,18 +212,17 @@ class Delivery:
 
     def _ask(self, waiting: WaitingMessage, instance: Instance, name: str) -> None:
         """Ask the server or, if it has vanished, its successors what became of the message; raise an error if none appears in time."""
-        message = MessageId(self._node.id, waiting.number)
         self._sent_at = None
         if instance in self._topic:
             self._vanished_at = None
-            self._node.send(instance.node, Question(message, instance.listener, instance), self._topic.key)
+            self._node.send(instance.node, Question(waiting.id, instance.listener, instance), self._topic.key)
             return
         now = time.monotonic()
         self._vanished_at = self._vanished_at or now
         if now - self._vanished_at >= self._patience.lost_server_s:
             self._raise_lost(instance)
         for successor in self._topic.named(name):
-            self._node.send(successor.node, Question(message, successor.listener, instance), self._topic.key)
+            self._node.send(successor.node, Question(waiting.id, successor.listener, instance), self._topic.key)
 
     def _raise_lost(self, instance: Instance) -> NoReturn:
         text = f"server {instance}, which was sent a message for {self._to}, was lost; the message may have been executed"

@@ -16,7 +16,7 @@ from queue import Empty
 
 from atoll.bus.delivery import WaitingTimes
 from atoll.bus.directory import Topic
-from atoll.bus.frames import Answer, Heartbeat, Instance, MessageId, Question, Reply, Request, Status, encode
+from atoll.bus.frames import Answer, Heartbeat, Instance, Question, Reply, Request, Status, encode
 from atoll.bus.node import Node, WaitingMessage
 from atoll.bus.realms import realm_of
 
@@ -47,9 +47,8 @@ class Fanout:
             return
         with contextlib.ExitStack() as stack:
             waiting = stack.enter_context(self._node.waiting())
-            message = MessageId(self._node.id, waiting.number)
             waiting.realms.update(realm_of(instance.node) for instance in missing)
-            self._node.put(self._key, encode(Request(message, 0, False, waiting.oldest, 0, self._body)))
+            self._node.put(self._key, encode(Request(waiting.id, 0, False, waiting.oldest, 0, self._body)))
             threading.Thread(target=self._see_through, args=(stack.pop_all(), waiting, missing), name="zenoh-fanout", daemon=True).start()
 
     def _see_through(self, stack: contextlib.ExitStack, waiting: WaitingMessage, missing: Missing) -> None:
@@ -68,17 +67,15 @@ class Fanout:
 
         A server that vanished may also come back when its link heals; the wait is as long as for the server of a call.
         """
-        message = MessageId(self._node.id, waiting.number)
         for instance, name in missing.items():
             if instance in self._topic:
                 self._send(waiting, instance)
                 continue
             for successor in self._topic.named(name):
-                self._node.send(successor.node, Question(message, successor.listener, instance), self._topic.key)
+                self._node.send(successor.node, Question(waiting.id, successor.listener, instance), self._topic.key)
 
     def _send(self, waiting: WaitingMessage, instance: Instance) -> None:
-        message = MessageId(self._node.id, waiting.number)
-        self._node.send(instance.node, Request(message, instance.listener, False, waiting.oldest, 0, self._body), self._topic.key)
+        self._node.send(instance.node, Request(waiting.id, instance.listener, False, waiting.oldest, 0, self._body), self._topic.key)
 
     def _heard(self, waiting: WaitingMessage, frame: Answer | Reply | Heartbeat, missing: Missing) -> None:
         if not isinstance(frame, Answer):

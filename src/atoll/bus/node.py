@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import zenoh
 from oslo_messaging import MessageDeliveryFailure
 
-from atoll.bus import peers
+from atoll.bus import frames, peers
 from atoll.bus.address import Address
 from atoll.bus.directory import Directory
 from atoll.bus.errors import Unreachable
@@ -70,16 +70,16 @@ class WaitingMessage:
     """A message whose sender waits.
 
     Attributes:
-        number: the message's number.
+        id: the message's id.
         oldest: the number of the oldest message for whose answer this node waits.
         realms: the realms that the message was sent to; no other realm may answer.
         frames: the frames that arrived for it.
     """
 
-    __slots__ = ("frames", "number", "oldest", "realms")
+    __slots__ = ("frames", "id", "oldest", "realms")
 
-    def __init__(self, number: int, oldest: int) -> None:
-        self.number = number
+    def __init__(self, id: frames.MessageId, oldest: int) -> None:
+        self.id = id
         self.oldest = oldest
         self.realms: set[int] = set()
         self.frames: SimpleQueue[Answer | Reply | Heartbeat] = SimpleQueue()
@@ -161,11 +161,11 @@ class Node:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[WaitingMessage]:
-        """Yield a new number for a message to send, with a queue for the frames that arrive for it."""
+        """Yield a new id for a message to send, with a queue for the frames that arrive for it."""
         with self._waiting_lock:
             number = next(self._numbers)
             oldest = next(iter(self._waiting), number)
-            waiting = self._waiting[number] = WaitingMessage(number, oldest)
+            waiting = self._waiting[number] = WaitingMessage(frames.MessageId(self.id, number), oldest)
         try:
             yield waiting
         finally:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,12 +17,15 @@ from atoll.cli.bench_density import density
 from atoll.cli.bench_faults import faults
 from atoll.cli.bench_flood import flood
 from atoll.cli.bench_guests import guests
+from atoll.cli.bench_runs import measure, print_report, say
 from atoll.cli.bench_stores import stores
 from atoll.cli.bench_trace import trace
 from atoll.cli.bench_traffic import traffic
 from atoll.cli.bench_wan import wan
-from atoll.cli.experiment import client_environment, say
 from atoll.cli.verb import Group, group, json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _SECONDS = click.FloatRange(min=0)
 _COUNT = click.IntRange(min=1)
@@ -69,20 +71,16 @@ def site(*, as_json: bool, against: str | None, settle: float, idle: float, **co
     from atoll.bench import standard
     from atoll.bench.report import ratios
     from atoll.bench.site import SiteOptions, run
-    from atoll.bench.workspace import workspace
 
     options = SiteOptions(settle_s=settle, idle_s=idle, **counts)
     if against:
         standard.check_requirements()
-    with workspace(say) as root:
-        environment = client_environment(os.environ)
-        report: dict[str, Any] = run(options, root, environment, say)
+    report = measure(run, options)
     if against:
         say(f"measured so far: {json.dumps(report)}; now the usual deployment")
-        with workspace(say) as root:
-            report["standard"] = standard.run(options, root, environment, say)
+        report["standard"] = measure(standard.run, options)
         report["ratios"] = ratios(report, report["standard"])
-    _print(report, as_json=as_json)
+    print_report(report, lambda: _table(report), as_json=as_json)
 
 
 @verb("churn", "atoll bench churn --clients 10 --seconds 120")
@@ -97,10 +95,8 @@ def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
     """
     from atoll.bench.churn import ChurnOptions, run
     from atoll.bench.measure import failed
-    from atoll.bench.workspace import workspace
 
-    with workspace(say) as root:
-        outcome = run(ChurnOptions(clients, seconds, seed), root, client_environment(os.environ), say)
+    outcome = measure(run, ChurnOptions(clients, seconds, seed))
     if as_json:
         print(json.dumps(outcome.to_json()))
     else:
@@ -129,15 +125,12 @@ command.add_command(trace)
 command.add_command(traffic)
 
 
-def _print(report: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report))
-        return
+def _table(report: Mapping[str, Any]) -> Table:
     from atoll.bench.report import rows
-    from atoll.cli.output import data_console, new_table
+    from atoll.cli.output import new_table
 
     titles = ("ATOLL", "STANDARD", "RATIO") if "standard" in report else ("ATOLL",)
     table = new_table("", *titles, numbers=titles, wrapped=("",))
     for row in rows(report):
         table.add_row(*row[: len(table.columns)])
-    data_console().print(table)
+    return table

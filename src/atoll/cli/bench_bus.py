@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure, print_report
 from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class _Sizes(click.ParamType[tuple[int, ...]]):
@@ -50,17 +52,12 @@ def bus(*, as_json: bool, clients: tuple[int, ...], rounds: int, seconds: float,
     from atoll.bench.bus.broker import check_requirements
     from atoll.bench.bus.report import summary
     from atoll.bench.bus.speed import SpeedOptions, run
-    from atoll.bench.workspace import workspace
 
     if against == "rabbit":
         check_requirements()
     options = SpeedOptions(clients, rounds, seconds, None if against == "none" else against)
-    with workspace(say) as root:
-        report = summary(run(options, root, client_environment(os.environ), say))
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _print(report, clients)
+    report = summary(measure(run, options))
+    print_report(report, lambda: _table(report, clients), as_json=as_json)
 
 
 @verb("bus-loss", "atoll bench bus-loss\natoll bench bus-loss --casts 100000 --journal off --json")
@@ -85,13 +82,11 @@ def bus_loss(*, as_json: bool, transport: str, journal: str, interval_s: float, 
     from atoll.bench.bus.broker import check_requirements
     from atoll.bench.bus.loss import LossOptions, run
     from atoll.bench.measure import failed
-    from atoll.bench.workspace import workspace
 
     if transport == "rabbit":
         check_requirements()
     options = LossOptions(name=transport, journal=journal == "on", interval_s=interval_s, **counts)
-    with workspace(say) as root:
-        outcome = run(options, root, client_environment(os.environ), say)
+    outcome = measure(run, options)
     if as_json:
         print(json.dumps(outcome.to_json()))
     else:
@@ -102,13 +97,13 @@ def bus_loss(*, as_json: bool, transport: str, journal: str, interval_s: float, 
         raise failed("; ".join(outcome.bad))
 
 
-def _print(report: Mapping[str, Any], clients: tuple[int, ...]) -> None:
+def _table(report: Mapping[str, Any], clients: tuple[int, ...]) -> Table:
     from atoll.bench.bus.report import rows
-    from atoll.cli.output import data_console, new_table
+    from atoll.cli.output import new_table
 
     titles = ["CLIENTS", "", "ZENOH", "RABBIT", "RATIO", "WANTED"]
     chosen = [index for index in range(len(titles)) if index not in (3, 4) or "rabbit" in report]
     table = new_table(*(titles[index] for index in chosen), numbers=("CLIENTS", "ZENOH", "RABBIT", "RATIO"), wrapped=titles)
     for row in rows(report, clients):
         table.add_row(*(row[index] for index in chosen))
-    data_console().print(table)
+    return table

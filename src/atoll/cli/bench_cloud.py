@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, parse_sizes, say
+from atoll.cli.bench_runs import measure, parse_sizes, print_report
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:
@@ -57,17 +55,9 @@ def cloud(*, as_json: bool, sites: str, rtt: float, apart: float, **counts: Any)
     The defaults take about an hour on two cores. Results are printed as they are measured.
     """
     from atoll.bench.cloud.experiment import CloudOptions, run
-    from atoll.bench.workspace import workspace
 
-    options = CloudOptions(parse_sizes(sites), rtt_ms=rtt, apart_s=apart, **counts)
-    with workspace(say) as root:
-        report = run(options, root, client_environment(os.environ), say)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        from atoll.cli.output import data_console
-
-        data_console().print(_table(report["samples"]))
+    report = measure(run, CloudOptions(parse_sizes(sites), rtt_ms=rtt, apart_s=apart, **counts))
+    print_report(report, lambda: _table(report["samples"]), as_json=as_json)
 
 
 def _table(samples: list[dict[str, Any]]) -> Table:

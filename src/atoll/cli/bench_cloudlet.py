@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import say
+from atoll.cli.bench_runs import measure, print_report
 from atoll.cli.session import Session
 from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _COUNT = click.IntRange(min=1)
 
@@ -54,18 +56,13 @@ def cloudlet(session: Session, /, *, as_json: bool, **options: int) -> None:
     object.
     """
     from atoll.bench.cloudlet.experiment import OverlayOptions, run
-    from atoll.bench.workspace import workspace
 
-    with workspace(say) as root:
-        report = run(OverlayOptions(**options), root, session.cache, say)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _print(report)
+    report = measure(lambda options, work: run(options, work, session.cache), OverlayOptions(**options))
+    print_report(report, lambda: _table(report), as_json=as_json)
 
 
-def _print(report: Mapping[str, Any]) -> None:
-    from atoll.cli.output import data_console, new_table
+def _table(report: Mapping[str, Any]) -> Table:
+    from atoll.cli.output import new_table
 
     image = report.get("guest", {})
     titles = ("SYNTHETIC", *(("GUEST IMAGE",) if image else ()))
@@ -73,4 +70,4 @@ def _print(report: Mapping[str, Any]) -> None:
     for key, meaning in KEYS.items():
         if key in report:
             table.add_row(meaning, *[str(found.get(key, "")) for found in (report, image)[: len(titles)]])
-    data_console().print(table)
+    return table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import client_environment, say
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def crashes(*, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int
         raise click.BadParameter(f"expected some of {', '.join(NAMES)}, got {unknown[0]}", param_hint="--workflow")
     options = CrashOptions(workflows or NAMES, sample, seed, only, again)
     trials: list[Trial] = []
-    with workspace(say) as root:
-        for trial in run(options, root, client_environment(os.environ), say):
+    with workspace(client_environment(os.environ), say) as work:
+        for trial in run(options, work):
             trials.append(trial)
             _print(trial, as_json=as_json)
     reached, bad = sum(bool(trial.deaths) for trial in trials), sum(bool(trial.violations) for trial in trials)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, parse_sizes, say
+from atoll.cli.bench_runs import measure, parse_sizes, print_report
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:
@@ -30,21 +28,13 @@ def density(*, as_json: bool, sites: str, settle: float, idle: float, svg: Path 
     With several numbers of sites, the growth of each cost is fitted: an exponent of 1 means a cost in proportion to the sites.
     """
     from atoll.bench.density import DensityOptions, run
-    from atoll.bench.workspace import workspace
 
-    options = DensityOptions(parse_sizes(sites), settle, idle)
-    with workspace(say) as root:
-        report = run(options, root, client_environment(os.environ), say)
+    report = measure(run, DensityOptions(parse_sizes(sites), settle, idle))
     if svg is not None:
         from atoll.bench.density_plot import draw
 
         draw(report.get("samples", [report]), report.get("exponents", {}), svg)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        from atoll.cli.output import data_console
-
-        data_console().print(_table(report))
+    print_report(report, lambda: _table(report), as_json=as_json)
 
 
 def _table(report: dict[str, Any]) -> Table:

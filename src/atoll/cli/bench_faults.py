@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 
@@ -31,12 +30,10 @@ def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path |
     from atoll.bench.faults.replay import kept_schedule
     from atoll.bench.faults.schedule import schedule
     from atoll.bench.measure import failed
-    from atoll.bench.workspace import workspace
 
     names = tuple(f"site-{number}" for number in range(1, sites + 1))
     plan = kept_schedule(replay) if replay else schedule(seed, minutes * 60, names, CLIENTS_PER_SITE)
-    with workspace(say) as root:
-        outcome = run(plan, root, client_environment(os.environ), say, keep)
+    outcome = measure(lambda plan, work: run(plan, work, keep), plan)
     if as_json:
         print(json.dumps(outcome.to_json()))
     else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure, print_report
 from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _COUNT = click.IntRange(min=1)
 _SITES = click.IntRange(min=2)
@@ -44,16 +45,15 @@ def flood(*, as_json: bool, **options: Any) -> None:
     All traffic stays in the networks of the experiment's own sites. With --json, the last line is one JSON object.
     """
     from atoll.bench.flood.experiment import FloodOptions, run
-    from atoll.bench.workspace import workspace
 
-    with workspace(say) as root:
-        report = run(FloodOptions(**options), root, client_environment(os.environ), say)
-    if as_json:
-        print(json.dumps(report))
-        return
-    from atoll.cli.output import data_console, new_table
+    report = measure(run, FloodOptions(**options))
+    print_report(report, lambda: _table(report), as_json=as_json)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from atoll.cli.output import new_table
 
     table = new_table(header=False)
     for key, meaning in KEYS.items():
         table.add_row(meaning, str(report[key]))
-    data_console().print(table)
+    return table

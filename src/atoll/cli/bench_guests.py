@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 if TYPE_CHECKING:
@@ -45,10 +44,8 @@ def guests(*, as_json: bool, seconds: float, **counts: Any) -> None:
     experiment needs root and a C compiler.
     """
     from atoll.bench.guests.experiment import GuestsOptions, run
-    from atoll.bench.workspace import workspace
 
-    with workspace(say) as root:
-        report = run(GuestsOptions(seconds=seconds, **counts), root, client_environment(os.environ), say)
+    report = measure(run, GuestsOptions(seconds=seconds, **counts))
     if as_json:
         print(json.dumps(report))
         return

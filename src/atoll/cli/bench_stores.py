@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure, print_report
 from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class _RoundTrips(click.ParamType[tuple[int, ...]]):
@@ -41,23 +42,18 @@ def stores(*, as_json: bool, rtt: tuple[int, ...], rounds: int, seconds: float) 
     """
     from atoll.bench.stores.experiment import StoreOptions, run
     from atoll.bench.stores.redis_server import check_requirements
-    from atoll.bench.workspace import workspace
 
     check_requirements()
-    with workspace(say) as root:
-        report = run(StoreOptions(rtt, rounds, seconds), root, client_environment(os.environ), say)
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _print(report, rtt)
+    report = measure(run, StoreOptions(rtt, rounds, seconds))
+    print_report(report, lambda: _table(report, rtt), as_json=as_json)
 
 
-def _print(report: Mapping[str, float], round_trips: tuple[int, ...]) -> None:
+def _table(report: Mapping[str, float], round_trips: tuple[int, ...]) -> Table:
     from atoll.bench.stores.experiment import ENGINES, rows
-    from atoll.cli.output import data_console, new_table
+    from atoll.cli.output import new_table
 
     engines = [engine.upper() for engine in ENGINES]
     table = new_table("", "RTT MS", *engines, "WANTED", numbers=("RTT MS", *engines))
     for row in rows(report, round_trips):
         table.add_row(*row)
-    data_console().print(table)
+    return table

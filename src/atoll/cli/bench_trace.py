@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure, print_report
 from atoll.cli.verb import json_option, verb
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _COUNT = click.IntRange(min=1)
 
@@ -39,18 +40,18 @@ def trace(*, as_json: bool, **options: Any) -> None:
     Three sites do the same work in turns, so that other load affects them alike. The ratios mean most. With --json, the last line is one
     JSON object.
     """
-    from atoll.bench.tracing import MODES, TraceOptions, run
-    from atoll.bench.workspace import workspace
+    from atoll.bench.tracing import TraceOptions, run
 
-    with workspace(say) as root:
-        report = run(TraceOptions(**options), root, client_environment(os.environ), say)
-    if as_json:
-        print(json.dumps(report))
-        return
-    from atoll.cli.output import data_console, new_table
+    report = measure(run, TraceOptions(**options))
+    print_report(report, lambda: _table(report), as_json=as_json)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    from atoll.bench.tracing import MODES
+    from atoll.cli.output import new_table
 
     titles = [mode.upper().replace("_PERCENT", " %") for mode in MODES]
     table = new_table("", *titles, numbers=titles)
     for key, meaning in KEYS.items():
         table.add_row(meaning, *(str(report[mode].get(key, "")) for mode in MODES))
-    data_console().print(table)
+    return table

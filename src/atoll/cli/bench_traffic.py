@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from atoll.cli.experiment import client_environment, say
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 
@@ -38,11 +37,9 @@ def traffic(*, as_json: bool, rtt: str, guests: str, repeats: int) -> None:
     networks.
     """
     from atoll.bench.traffic.experiment import TrafficOptions, run
-    from atoll.bench.workspace import workspace
 
     options = TrafficOptions(_numbers(rtt, "--rtt", 0), tuple(map(int, _numbers(guests, "--guests", 1))), repeats)
-    with workspace(say) as root:
-        report = run(options, root, client_environment(os.environ), say)
+    report = measure(run, options)
     if as_json:
         print(json.dumps(report))
     else:

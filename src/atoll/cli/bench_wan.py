@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from atoll.cli.experiment import say
+from atoll.cli.bench_runs import measure
 from atoll.cli.verb import json_option, verb
 
 _COUNT = click.IntRange(min=1)
@@ -28,11 +28,9 @@ def wan(*, as_json: bool, packets: int, seconds: float, cuts: int, seed: int) ->
     """
     from atoll.bench.wan.experiment import EmulationOptions, run
     from atoll.bench.wan.programs import check_programs
-    from atoll.bench.workspace import workspace
 
     check_programs()
-    with workspace(say) as root:
-        report = run(EmulationOptions(packets=packets, seconds=seconds, cuts=cuts, seed=seed), root, say)
+    report = measure(run, EmulationOptions(packets=packets, seconds=seconds, cuts=cuts, seed=seed))
     if as_json:
         print(json.dumps(report))
     else:

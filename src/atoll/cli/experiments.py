@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.experiment import client_environment
+from atoll.cli.bench_runs import client_environment
 from atoll.cli.output import data_console, duration, new_table, plain, print_json
 from atoll.cli.verb import Finite, Group, group, json_option, verb
 

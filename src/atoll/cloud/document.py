@@ -58,6 +58,7 @@ _FORM = Form(
     mappings=_MAPPINGS,
     own_text=frozenset(_OWN_TEXT),
     code="cloud.invalid",
+    missing="cloud.not_found",
     kind="cloud",
     example="a mapping with `sites`, such as {sites: [{name: paris}]}",
     list_field="sites",
@@ -74,8 +75,7 @@ def read_cloud(path: Path, known: Mapping[str, Site] | None = None) -> Cloud:
     Raises:
         AtollError: `cloud.not_found`: the file does not exist; `cloud.invalid`: the file can't be read or is not valid.
     """
-    content = yaml_errors.read(path, _FORM, "cloud.not_found")
-    return parse_cloud(content, str(path), known, path.parent)
+    return yaml_errors.read(path, _FORM, known=known or {})
 
 
 def parse_cloud(content: str | bytes, source: str, known: Mapping[str, Site] | None = None, directory: Path | None = None) -> Cloud:
@@ -90,7 +90,7 @@ def parse_cloud(content: str | bytes, source: str, known: Mapping[str, Site] | N
     Raises:
         AtollError: `cloud.invalid`: the text is not valid; the message is one line with the place, the expected value and the value found.
     """
-    return yaml_errors.parse(content, source, _FORM, {"known": known or {}, "directory": directory or Path()})
+    return yaml_errors.parse(content, source, _FORM, directory, known=known or {})
 
 
 def dump_cloud(cloud: Cloud) -> str:

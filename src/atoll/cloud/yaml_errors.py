@@ -38,6 +38,7 @@ class Form(Generic[_Root]):
         mappings: the expected form of each model, for error messages.
         own_text: types of validation errors whose message is shown as it is, without "expected …".
         code: the code of errors in the file.
+        missing: the code of the error for a file that does not exist.
         kind: the noun for the thing that the file describes, such as `cloud`.
         example: the expected form of the document, with an example.
         list_field: the field to which an index at the top of an error's path belongs.
@@ -49,6 +50,7 @@ class Form(Generic[_Root]):
     mappings: Mapping[type[BaseModel], str]
     own_text: frozenset[str]
     code: str
+    missing: str
     kind: str
     example: str
     list_field: str = "sites"
@@ -60,21 +62,26 @@ class Form(Generic[_Root]):
         return f"an {self.kind}" if self.kind[0] in "aeiou" else f"a {self.kind}"
 
 
-def read(path: Path, form: Form[Any], missing: str) -> bytes:
-    """Return the content of a YAML file.
+def read(path: Path, form: Form[_Root], **context: Any) -> _Root:
+    """Read and validate a YAML file.
 
     Args:
-        path: the file.
+        path: the file; paths in it are relative to its directory.
         form: the form of the file.
-        missing: the error code if the file does not exist.
+        context: the context of the model's validators, besides `directory`.
 
     Raises:
-        AtollError: `missing`: the file does not exist; the form's code: the file can't be read, or is longer than 1,000,000 bytes.
+        AtollError: the form's `missing`: the file does not exist; the form's code: the file can't be read, is longer than 1,000,000
+            bytes, or is not valid.
     """
+    return parse(_content(path, form), str(path), form, path.parent, **context)
+
+
+def _content(path: Path, form: Form[Any]) -> bytes:
     try:
         content = read_regular(path, _MAX_BYTES)
     except FileNotFoundError:
-        raise AtollError(missing, f"{path}: no such file", f"give the path of {form.noun}'s YAML file") from None
+        raise AtollError(form.missing, f"{path}: no such file", f"give the path of {form.noun}'s YAML file") from None
     except OSError as error:
         raise AtollError(form.code, f"{path}: {(error.strerror or str(error)).lower()}: expected a file") from None
     if len(content) > _MAX_BYTES:
@@ -82,21 +89,22 @@ def read(path: Path, form: Form[Any], missing: str) -> bytes:
     return content
 
 
-def parse(content: str | bytes, source: str, form: Form[_Root], context: Mapping[str, Any]) -> _Root:
+def parse(content: str | bytes, source: str, form: Form[_Root], directory: Path | None, **context: Any) -> _Root:
     """Parse and validate the YAML text of a document.
 
     Args:
         content: the YAML text.
         source: the text's name in errors, such as the path of the file.
         form: the form of the text.
-        context: the context of the model's validators.
+        directory: the directory that paths are relative to; `None` for the current one.
+        context: the context of the model's validators, besides `directory`.
 
     Raises:
         AtollError: the form's code: the text is not valid; the message is one line with the place, the expected value and the value found.
     """
     node, data = _load(content, source, form)
     try:
-        return form.root.model_validate(data, context=dict(context))
+        return form.root.model_validate(data, context={"directory": directory or Path(), **context})
     except ValidationError as error:
         found = sorted(explanations(node, form, error))
     line, text = found[0]

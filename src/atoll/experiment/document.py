@@ -240,6 +240,7 @@ _FORM = Form(
     },
     own_text=frozenset({"experiment_inconsistent", "swept_twice", "database_invalid"}),
     code="experiment.invalid",
+    missing="experiment.not_found",
     kind="experiment",
     example="a mapping with `name`, `architectures` and `workloads`",
     list_field="architectures",
@@ -252,7 +253,7 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         AtollError: `experiment.not_found`: the file does not exist; `experiment.invalid`: the file can't be read or is not valid.
     """
-    return parse_experiment(yaml_errors.read(path, _FORM, "experiment.not_found"), str(path), path.parent)
+    return yaml_errors.read(path, _FORM)
 
 
 def parse_experiment(content: str | bytes, source: str, directory: Path | None = None) -> Experiment:
@@ -267,4 +268,4 @@ def parse_experiment(content: str | bytes, source: str, directory: Path | None =
         AtollError: `experiment.invalid`: the text is not valid; the message is one line with the place, the expected value and the value
             found.
     """
-    return yaml_errors.parse(content, source, _FORM, {"directory": directory or Path()})
+    return yaml_errors.parse(content, source, _FORM, directory)

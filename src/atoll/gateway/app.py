@@ -47,8 +47,9 @@ from atoll.identity.token_keys import TokenKeys
 from atoll.identity.trust import TrustPolicy
 from atoll.mesh import agreed_time
 from atoll.mesh.certificates import authority
+from atoll.mesh.entry import PRESENT
 from atoll.mesh.node import Mesh, MeshOptions
-from atoll.mesh.record import PRESENT, Change
+from atoll.mesh.record import Change
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from atoll.mesh.record import CREATED, PRESENT, Json
+from atoll.mesh.entry import CREATED, PRESENT, Json
 
 MAX_SHORT = 256
 """Greatest number of characters of a text in a VARCHAR column."""

@@ -10,7 +10,8 @@ from atoll.identity.names import NameClaim, NameScope
 from atoll.identity.references import Reference, References
 from atoll.identity.rows import Content, content
 from atoll.identity.tables import KINDS, PREFIX
-from atoll.mesh.record import CREATED, Json, Record
+from atoll.mesh.entry import CREATED, Json
+from atoll.mesh.record import Record
 
 
 class RecordSource(Protocol):

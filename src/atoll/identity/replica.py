@@ -29,7 +29,9 @@ from atoll.identity.tables import KINDS, NO_DOMAIN, PREFIX, Key, ReplicatedTable
 from atoll.identity.trust import TrustedRecords, TrustPolicy
 from atoll.mesh.clock import ms_of
 from atoll.mesh.document import Document
-from atoll.mesh.record import PRESENT, Change, Json, Refused
+from atoll.mesh.entry import PRESENT, Json
+from atoll.mesh.record import Change
+from atoll.mesh.refusals import Refused
 
 _LOG = logging.getLogger(__name__)
 

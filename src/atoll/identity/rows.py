@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from atoll.identity.tables import EXTRA, IntegerKey, Key, OneRow, ReplicatedTable, RowList, RowPerField, Value, field_name
-from atoll.mesh.record import Json
+from atoll.mesh.entry import Json
 
 Content = dict[str, Json]
 

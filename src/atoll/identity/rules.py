@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 
 from atoll.identity import bounds
 from atoll.identity.tables import EXTRA, KINDS, NO_DOMAIN, ReplicatedTable, RowList, RowPerField, decode, encode, field_name
-from atoll.mesh.record import CREATED, PRESENT, Json, Refused, Rule
+from atoll.mesh.entry import CREATED, PRESENT, Json
+from atoll.mesh.record import Rule
+from atoll.mesh.refusals import Refused
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?")
 _DATES = frozenset({"issued_before", "revoked_at"})

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import unquote
 
-from atoll.mesh.record import Json
+from atoll.mesh.entry import Json
 
 Value = str | int | float | None
 Key = tuple[Value, ...]

@@ -20,7 +20,8 @@ from atoll.identifiers import identifier
 from atoll.identity.rules import date_ms
 from atoll.identity.tables import KINDS, PREFIX, decode, encode
 from atoll.mesh.clock import MAX_AHEAD_MS, ms_of
-from atoll.mesh.record import PRESENT, Fields, Record, fold
+from atoll.mesh.entry import PRESENT, Fields
+from atoll.mesh.record import Record, fold
 
 PRIVILEGED_ROLES = frozenset(identifier("role", name) for name in ("admin", "service", "manager"))
 """Roles with rights beyond a project; the first two have them in the whole cloud."""

@@ -21,28 +21,10 @@ from cryptography import x509
 
 from atoll.mesh import tombstones
 from atoll.mesh.clock import HybridClock
+from atoll.mesh.entry import CREATED, PRESENT, Fields, Stamped, covers, entry_name, read_entry, settle, split_name, unite, write_entry
 from atoll.mesh.parts import Part, digest_of, pack_parts, pack_state, unpack_parts, unpack_state
-from atoll.mesh.record import (
-    CREATED,
-    PRESENT,
-    Behind,
-    Change,
-    Contradiction,
-    Fields,
-    Full,
-    Record,
-    Refused,
-    Rule,
-    Stamped,
-    UnknownAuthor,
-    covers,
-    entry_name,
-    read_entry,
-    settle,
-    split_name,
-    unite,
-    write_entry,
-)
+from atoll.mesh.record import Change, Record, Rule
+from atoll.mesh.refusals import Behind, Contradiction, Full, Refused, UnknownAuthor
 from atoll.mesh.signing import Signer, verify
 from atoll.mesh.store import Store
 from atoll.mesh.stream import ENTRY_WEIGHT, MAX_WEIGHT, Stream

@@ -19,8 +19,10 @@ from cryptography import x509
 from atoll.errors import AtollError
 from atoll.mesh.clock import HybridClock, ms_of
 from atoll.mesh.document import Document
+from atoll.mesh.entry import CREATED, PRESENT, Stamped, entry_name
 from atoll.mesh.members import Admission, Card, Roster, read_cards
-from atoll.mesh.record import CREATED, PRESENT, Change, Refused, Rule, Stamped, entry_name
+from atoll.mesh.record import Change, Rule
+from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 
 _LOG = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ from atoll.mesh.envelope import Envelopes
 from atoll.mesh.members import Card, Member, MemberState, Roster
 from atoll.mesh.membership import KINDS, Membership, former, rules
 from atoll.mesh.peer_protocol import PeerProtocol
-from atoll.mesh.record import Refused, Rule
+from atoll.mesh.record import Rule
+from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 from atoll.mesh.store import Store
 from atoll.zenoh_link.config import Tls

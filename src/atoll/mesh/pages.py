@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from atoll.mesh.parts import MAX_UPDATE_BYTES, Part
-from atoll.mesh.record import Refused
+from atoll.mesh.refusals import Refused
 
 PAGE_BYTES = 192 * 1024
 WINDOW = 4

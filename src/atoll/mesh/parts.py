@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from atoll.mesh.record import Refused
+from atoll.mesh.refusals import Refused
 
 MAX_UPDATE_BYTES = 64 * 1024 * 1024
 

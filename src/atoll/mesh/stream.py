@@ -17,8 +17,9 @@ from typing import Any
 
 from pycrdt import Doc, Map
 
+from atoll.mesh.entry import Fields
 from atoll.mesh.parts import Head, Part
-from atoll.mesh.record import Fields, Refused
+from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 
 _ROOT = "entries"

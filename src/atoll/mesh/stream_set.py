@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from atoll.mesh.record import Fields, Record, fold, split_name
+from atoll.mesh.entry import Fields, split_name
+from atoll.mesh.record import Record, fold
 from atoll.mesh.stream import MAX_WEIGHT, Stream
 
 

@@ -19,8 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from atoll.mesh.clock import COUNTER_BITS
+from atoll.mesh.entry import PRESENT, Fields, Stamped, entry_name, is_tombstone, settle
 from atoll.mesh.parts import Head
-from atoll.mesh.record import PRESENT, Fields, Record, Refused, Stamped, entry_name, is_tombstone, settle
+from atoll.mesh.record import Record
+from atoll.mesh.refusals import Refused
 
 STREAM = "stream"
 """The kind of the one record that a stream has about itself. Its key is the author."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from atoll.files import make_directory, write_private
-from atoll.services import common, places, servers
+from atoll.services import database_files, places, servers
 from atoll.services.contract import Settings
 from atoll.services.database_urls import REDIS, SQLITE
 
@@ -37,7 +37,7 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     names = list(names)
     engine = settings.engine_of(names[0])
     if engine == SQLITE:
-        common.databases(settings, service, names)
+        database_files.copy_templates(settings, service, names)
         return
     if engine == REDIS:
         make_directory(settings.database_file(names[0]).parent)  # a replica may be deleted, its directory too

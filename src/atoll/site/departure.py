@@ -93,9 +93,8 @@ def depart(control: Settings, host: str, session: Any = None, sleep: Callable[[f
 class _Compute:
     """The compute API, in a version where services have UUIDs and can be forced down."""
 
-    headers: dict[str, str] = {"OpenStack-API-Version": "compute 2.53"}  # noqa: RUF012 - constant
-
     def __init__(self, session: Any, url: str) -> None:
+        self.headers = {"OpenStack-API-Version": "compute 2.53"}
         self.session = session
         self.url = url
 

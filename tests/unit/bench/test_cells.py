@@ -1,6 +1,7 @@
 """A cell's cloud: started, joined, worked in and destroyed, with users in the networks of full sites and compute sites."""
 
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -51,17 +52,17 @@ def events(monkeypatch):
     told = []
 
     @contextmanager
-    def workspace(_say):
+    def workspace(_environment, _say):
         told.append("workspace")
         try:
-            yield "root"
+            yield SimpleNamespace(root=Path("root"))
         finally:
             told.append("cleaned")
 
     @contextmanager
     def own_cloud(root, document, environment, companions):
         told.extend(companions)
-        told.append(("up", root, document["name"]))
+        told.append(("up", str(root), document["name"]))
         told.extend(sorted(environment))
         try:
             yield OwnCloud(SimpleNamespace(root="state"), "log", 12.3456)

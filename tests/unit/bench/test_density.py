@@ -34,7 +34,7 @@ def test_the_picture_has_a_panel_for_each_cost(tmp_path):
 def test_sizes_that_are_none_are_refused(text):
     import click
 
-    from atoll.cli.experiment import parse_sizes
+    from atoll.cli.bench_runs import parse_sizes
 
     with pytest.raises(click.BadParameter, match="expected numbers of sites"):
         parse_sizes(text)

@@ -8,6 +8,7 @@ import yaml
 from atoll.bench import site, workload
 from atoll.bench.site import SiteOptions, Sites, run
 from atoll.bench.target import Target
+from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
 
@@ -59,7 +60,7 @@ SMALL = SiteOptions(sites=3, servers=4, at_once=2, boots=2, settle_s=0, idle_s=0
 
 
 def test_the_whole_experiment(fakes, tmp_path):
-    numbers = run(SMALL, tmp_path, {}, lambda _text: None)
+    numbers = run(SMALL, Workspace(tmp_path, {}, lambda _text: None))
     assert FakeSites.latest.done == ["up 1", "stop", "up 1", "up 2", "up 3", "up 3 full relaxed"]
     assert (numbers["first_site_s"], numbers["next_site_s"], numbers["samples"]["next_site_s"]) == (1.0, 2.5, [2.0, 3.0])
     assert (numbers["total_pss_mb"], numbers["site_pss_mb"], numbers["next_site_mb"]) == (160.0, 53.3, 20.0)
@@ -82,7 +83,7 @@ def test_durabilities_are_compared_in_turns(fakes, tmp_path, monkeypatch):
     monkeypatch.setattr(workload, "boot", boot)
     monkeypatch.setattr(workload, "delete", lambda _api, _servers: None)
     monkeypatch.setattr(workload, "boot_many", lambda *_: 1.0)
-    numbers = run(SiteOptions(boots=2, servers=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
+    numbers = run(SiteOptions(boots=2, servers=1, settle_s=0, idle_s=0), Workspace(tmp_path, {}, lambda _text: None))
     assert turns == ["relaxed", "full", "full", "relaxed", "relaxed", "full"]
     assert numbers["samples"]["boot_full_s"] == [1.0, 3.0]
     assert (numbers["boot_full_s"], numbers["boot_relaxed_s"], numbers["durability_ratio"]) == (2.0, 2.0, 1.0)
@@ -102,14 +103,13 @@ def test_the_sites_that_are_compared_are_described_so(tmp_path, monkeypatch):
 
 
 def test_one_site_has_no_next(fakes, tmp_path):
-    numbers = run(SiteOptions(servers=1, at_once=1, boots=1, settle_s=0, idle_s=0), tmp_path, {}, lambda _text: None)
+    numbers = run(SiteOptions(servers=1, at_once=1, boots=1, settle_s=0, idle_s=0), Workspace(tmp_path, {}, lambda _text: None))
     assert not {"next_site_s", "next_site_mb"} & numbers.keys()
 
 
 def test_fresh_templates_are_made_in_a_cache_of_its_own(fakes, tmp_path):
-    numbers = run(
-        SiteOptions(boots=1, servers=1, settle_s=0, idle_s=0, fresh_templates=True), tmp_path, {"PATH": "/bin"}, lambda _text: None
-    )
+    work = Workspace(tmp_path, {"PATH": "/bin"}, lambda _text: None)
+    numbers = run(SiteOptions(boots=1, servers=1, settle_s=0, idle_s=0, fresh_templates=True), work)
     assert FakeSites.latest.done[:3] == ["up 1", "destroy", "up 1"]
     assert FakeSites.latest.environment == {"PATH": "/bin", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     assert numbers["first_site_no_template_s"] == 1.0
@@ -118,7 +118,7 @@ def test_fresh_templates_are_made_in_a_cache_of_its_own(fakes, tmp_path):
 def test_a_leak_fails_the_experiment(fakes, tmp_path, monkeypatch):
     monkeypatch.setattr(workload, "leaks", lambda _api: workload.Leaks(0, 1, 0))
     with pytest.raises(AtollError, match=r"resources are left after everything was deleted: .*ports=1"):
-        run(SMALL, tmp_path, {}, lambda _text: None)
+        run(SMALL, Workspace(tmp_path, {}, lambda _text: None))
 
 
 def test_a_site_that_does_not_come_up_says_why(tmp_path, monkeypatch):

@@ -21,10 +21,10 @@ from atoll.bench.workspace import workspace
 # Like a daemon: its parent ends at once, it has a session of its own.
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
 daemon = f"import subprocess; print(subprocess.Popen({sleep}, start_new_session=True, stdout=subprocess.DEVNULL).pid)"
-with workspace(lambda text: None) as root:
+with workspace({}, lambda text: None) as work:
     pid = int(subprocess.run([sys.executable, "-c", daemon], stdout=subprocess.PIPE).stdout)
     child = subprocess.Popen(sleep)
-    print(root, pid, child.pid, flush=True)
+    print(work.root, pid, child.pid, flush=True)
     if sys.argv[1] != "end":
         time.sleep(600)
 """

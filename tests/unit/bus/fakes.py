@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from atoll.bus.frames import Frame, Instance, Question, Request
+from atoll.bus.frames import Frame, Instance, MessageId, Question, Request
 from atoll.bus.keys import Keys
 from atoll.bus.node import WaitingMessage
 
@@ -42,7 +42,7 @@ class FakeNode:
     @contextlib.contextmanager
     def waiting(self):
         number = next(self._numbers)
-        self._waiting[number] = WaitingMessage(number, next(iter(self._waiting), number))
+        self._waiting[number] = WaitingMessage(MessageId(self.id, number), next(iter(self._waiting), number))
         try:
             yield self._waiting[number]
         finally:

@@ -124,8 +124,8 @@ def test_client_calls_serves_and_is_answered(listed):
     until(lambda: edge.directory.topic(*CONDUCTOR).names() == {"paris"})
     until(lambda: paris.directory.topic(*COMPUTE).names() == {"edge"})
     with edge.waiting() as asked, paris.waiting() as told:
-        edge.send(paris.id, message(edge.id, theirs.listener, asked.number), CONDUCTOR)
-        paris.send(edge.id, message(paris.id, ours.listener, told.number), COMPUTE)
+        edge.send(paris.id, message(edge.id, theirs.listener, asked.id.number), CONDUCTOR)
+        paris.send(edge.id, message(paris.id, ours.listener, told.id.number), COMPUTE)
         until(lambda: conductor.got and compute.got)
         paris.send(edge.id, Reply(conductor.got[0].id, False, b"1"))
         edge.send(paris.id, Heartbeat(compute.got[0].id))

@@ -84,23 +84,23 @@ def test_sender_gets_the_frames_for_its_message_and_no_others(node, other):
     with node.waiting() as first, node.waiting() as second:
         for waiting in (second, first):
             waiting.realms.add(realm_of(other.id))
-            other.send(node.id, Reply(MessageId(node.id, waiting.number), False, b"%d" % waiting.number))
-        other.send(node.id, Heartbeat(MessageId(other.id, first.number)))
+            other.send(node.id, Reply(waiting.id, False, b"%d" % waiting.id.number))
+        other.send(node.id, Heartbeat(MessageId(other.id, first.id.number)))
         assert first.frames.get(timeout=PATIENCE_S).body == b"1"
         assert second.frames.get(timeout=PATIENCE_S).body == b"2"
         assert first.frames.empty()
-    node.send(node.id, Reply(MessageId(node.id, first.number), False, b"late"))
+    node.send(node.id, Reply(first.id, False, b"late"))
     assert first.frames.empty()
 
 
 def test_oldest_is_the_lowest_that_is_waited_for(node):
     with node.waiting() as first:
         with node.waiting() as second, node.waiting() as third:
-            assert [(w.number, w.oldest) for w in (first, second, third)] == [(1, 1), (2, 1), (3, 1)]
+            assert [(w.id.number, w.oldest) for w in (first, second, third)] == [(1, 1), (2, 1), (3, 1)]
         with node.waiting() as fourth:
-            assert (fourth.number, fourth.oldest) == (4, 1)
+            assert (fourth.id.number, fourth.oldest) == (4, 1)
     with node.waiting() as fifth:
-        assert (fifth.number, fifth.oldest) == (5, 5)
+        assert (fifth.id.number, fifth.oldest) == (5, 5)
 
 
 def test_node_answers_for_a_listener_that_has_gone(node, other):
@@ -108,7 +108,7 @@ def test_node_answers_for_a_listener_that_has_gone(node, other):
     register(node, receiver, other.session)
     node.unregister(1)
     with other.waiting() as waiting:
-        message = MessageId(other.id, waiting.number)
+        message = waiting.id
         other.send(node.id, request(1, *message[::-1]), TOPIC)
         assert waiting.frames.get(timeout=PATIENCE_S) == Answer(message, Status.REFUSED, Instance(node.id, 1))
         other.send(node.id, Question(message, 1, Instance(node.id, 1)), TOPIC)
@@ -221,7 +221,7 @@ def test_realm_that_may_send_anything_names_no_topic(node, stranger, caplog):
 
 def test_only_the_realm_that_a_message_was_sent_to_may_answer(node, stranger):
     with node.waiting() as waiting:
-        message = MessageId(node.id, waiting.number)
+        message = waiting.id
         node.send(EDGE << 40 | 1, request(1, *message[::-1]), TOPIC)
         for source in (COAST, 0):
             for forged in (Reply(message, False, b"1"), Heartbeat(message), Answer(message, Status.TAKEN, Instance(source << 40 | 1, 1))):

@@ -17,7 +17,7 @@ NUMBERS = {"first_site_s": 10.0, "boot_one_s": 1.0, "samples": {}}
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch, tmp_path):
     @contextmanager
-    def workspace(_say):
+    def workspace(_environment, _say):
         yield tmp_path
 
     monkeypatch.setattr("atoll.bench.workspace.workspace", workspace)

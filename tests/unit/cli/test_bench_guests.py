@@ -16,7 +16,7 @@ def options(monkeypatch, tmp_path):
     told = []
 
     @contextmanager
-    def workspace(_say):
+    def workspace(_environment, _say):
         yield tmp_path
 
     def run(options, *_args):

@@ -1,10 +1,12 @@
 """Clouds with added sites, and without removed ones."""
 
+from functools import partial
+
 import pytest
+from refusals import refusal
 
 from atoll.cloud import parse_cloud
 from atoll.cloud.changes import NewSite, with_site, without_sites
-from atoll.errors import AtollError
 
 
 def cloud(topology="", names="paris lyon nice"):
@@ -12,11 +14,7 @@ def cloud(topology="", names="paris lyon nice"):
     return parse_cloud(f"sites: [{sites}]\n{f'topology: {topology}' if topology else ''}", "c.yaml")
 
 
-def refused(call, *arguments):
-    with pytest.raises(AtollError) as caught:
-        call(*arguments)
-    assert caught.value.kind.code == "cloud.invalid"
-    return caught.value.message
+refused = partial(refusal, "cloud.invalid")
 
 
 def links(found):

@@ -1,4 +1,5 @@
 import pytest
+from refusals import refusal
 
 from atoll.cloud import Cloud, dump_cloud, parse_cloud, read_cloud
 from atoll.errors import AtollError
@@ -54,10 +55,7 @@ BAD = {
 
 @pytest.mark.parametrize("text", BAD)
 def test_bad_yaml_gets_one_line_with_place_and_expectation(text):
-    with pytest.raises(AtollError) as caught:
-        parse_cloud(text, "c.yaml")
-    assert caught.value.kind.code == "cloud.invalid"
-    assert caught.value.message == f"c.yaml:{BAD[text]}"
+    assert refusal("cloud.invalid", parse_cloud, text, "c.yaml") == f"c.yaml:{BAD[text]}"
 
 
 @pytest.mark.parametrize(

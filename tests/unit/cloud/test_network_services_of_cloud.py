@@ -1,19 +1,16 @@
 """The network services in a cloud's YAML."""
 
 import pytest
+from refusals import refusal
 
 from atoll.cloud import dump_cloud, parse_cloud
 from atoll.cloud.network_services import NETWORKS, complaints_of_network_services
-from atoll.errors import AtollError
 
 SITE = "sites:\n- name: a\n"
 
 
 def complaint(site: str) -> str:
-    with pytest.raises(AtollError) as caught:
-        parse_cloud(SITE + site, "c.yaml")
-    assert caught.value.kind.code == "cloud.invalid"
-    return caught.value.message
+    return refusal("cloud.invalid", parse_cloud, SITE + site, "c.yaml")
 
 
 def test_list_is_kept():

@@ -1,13 +1,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refusal
 
 from atoll.cloud import dump_cloud, parse_cloud
 from atoll.cloud.expansion import expand
 from atoll.cloud.geography import delay_ms, distance_km, route_km
 from atoll.cloud.network import Network, Wire
 from atoll.cloud.topology import Topology
-from atoll.errors import AtollError
 
 SITES = "sites: [{name: a}, {name: b}, {name: c}]\n"
 
@@ -48,10 +48,7 @@ BAD = {
 
 @pytest.mark.parametrize("text", BAD)
 def test_bad_topology_gets_one_line_with_place_and_expectation(text):
-    with pytest.raises(AtollError) as caught:
-        parse_cloud(SITES + text, "c.yaml")
-    assert caught.value.kind.code == "cloud.invalid"
-    assert caught.value.message == f"c.yaml:{BAD[text]}"
+    assert refusal("cloud.invalid", parse_cloud, SITES + text, "c.yaml") == f"c.yaml:{BAD[text]}"
 
 
 def network(text: str, sites: str = SITES) -> Network:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import TEXT as RUN_TEXT
 from made_runs import make_run
+from refusals import refusal
 
 from atoll.cloud import Cloud
 from atoll.cloud.databases import Database
-from atoll.errors import AtollError
 from atoll.experiment.compare import compare
 from atoll.experiment.databases import engines_of, name_of
 from atoll.experiment.document import parse_experiment
@@ -35,11 +35,8 @@ ENGINES = ["sqlite", "{start: redis}", "{start: mariadb}", "{start: postgresql}"
 RELAXED = "sites: [{name: site-1, durability: relaxed}]"
 
 
-def refusal(text, directory=None):
-    with pytest.raises(AtollError) as raised:
-        parse_experiment(text, "x.yaml", directory)
-    assert raised.value.kind.code == "experiment.invalid"
-    return raised.value.message
+def complaint(text, directory=None):
+    return refusal("experiment.invalid", parse_experiment, text, "x.yaml", directory)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +59,14 @@ def refusal(text, directory=None):
     ids=lambda text: text[:40],
 )
 def test_a_wrong_database_is_refused_with_its_line(databases, expected):
-    message = refusal(TEXT.replace(DATABASES, databases))
+    message = complaint(TEXT.replace(DATABASES, databases))
     assert message.startswith(f"x.yaml:6: {expected}"), message
     assert "secret" not in message
 
 
 def test_standard_is_on_mariadb_alone():
     text = TEXT.replace("kind: centralised", "kind: standard")
-    assert refusal(text).startswith(
+    assert complaint(text).startswith(
         "x.yaml:6: databases[0]: standard with sites: 2 always uses MariaDB, not sqlite: expected {start: mariadb}"
     )
     made = cells(parse_experiment(text.replace(DATABASES, "{start: mariadb}"), "x"), Path())
@@ -79,7 +76,7 @@ def test_standard_is_on_mariadb_alone():
 def test_the_cloud_of_a_file_has_databases_once(tmp_path):
     text = TEXT.replace("{kind: centralised, sites: 2}", "{kind: file, file: own.yaml}")
     (tmp_path / "own.yaml").write_text("sites: [{name: site-1, database: {start: redis}}]", encoding="utf-8")
-    assert refusal(text, tmp_path).startswith("x.yaml:6: databases: own names databases itself (redis): expected none in its file, or")
+    assert complaint(text, tmp_path).startswith("x.yaml:6: databases: own names databases itself (redis): expected none in its file, or")
     (made, *_others) = [
         cell
         for cell in cells(parse_experiment(text.replace("databases", "# databases"), "x", tmp_path), tmp_path)
@@ -91,7 +88,7 @@ def test_the_cloud_of_a_file_has_databases_once(tmp_path):
 def test_compared_databases_flush_alike(tmp_path):
     text = TEXT.replace("{kind: centralised, sites: 2}", "{kind: file, file: own.yaml}")
     (tmp_path / "own.yaml").write_text(RELAXED, encoding="utf-8")
-    assert refusal(text, tmp_path) == (
+    assert complaint(text, tmp_path) == (
         "x.yaml:6: databases: compared databases must flush commits alike: expected the same `durability` at all sites, "
         "got `full` at site-1 of cooperative with sites: 2, `relaxed` at site-1 of own"
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from refusals import refusal
 
 from atoll.bench.cell_workloads import WORKLOADS as RUNNABLE
 from atoll.cloud import Cloud
@@ -116,10 +117,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
 )
 def test_a_wrong_file_is_refused_with_its_line(before, after, expected):
     assert before in TEXT
-    with pytest.raises(AtollError) as raised:
-        parse_experiment(TEXT.replace(before, after), "x.yaml")
-    assert raised.value.kind.code == "experiment.invalid"
-    assert raised.value.message.startswith(expected), raised.value.message
+    assert refusal("experiment.invalid", parse_experiment, TEXT.replace(before, after), "x.yaml").startswith(expected)
 
 
 def test_the_number_of_cells_is_bounded_before_any_is_made():

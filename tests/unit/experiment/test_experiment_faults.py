@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from refusals import refusal
 
 from atoll.bench.cell_faults.kinds import DISK_KINDS
 from atoll.bench.cell_faults.kinds import KINDS as RUNNABLE
 from atoll.bench.cell_faults.step import FaultStep as RunnableStep
-from atoll.errors import AtollError
 from atoll.experiment.document import parse_experiment
 from atoll.experiment.estimate import seconds
 from atoll.experiment.faults import KINDS, ON_DISK
@@ -32,11 +32,8 @@ STEP = "{kind: cut, target: site-2, at: 20s, lasts: 1min}"
 POINT = "{kind: cut, target: site-2, when: {span: compute build_and_run_instance, service: nova, site: site-1, number: 2}}"
 
 
-def refusal(text):
-    with pytest.raises(AtollError) as raised:
-        parse_experiment(text, "x.yaml")
-    assert raised.value.kind.code == "experiment.invalid"
-    return raised.value.message
+def complaint(text):
+    return refusal("experiment.invalid", parse_experiment, text, "x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -78,11 +75,11 @@ def refusal(text):
     ids=lambda text: text[:70],
 )
 def test_a_wrong_fault_is_refused_with_its_line(step, expected):
-    assert refusal(TEXT.replace(STEP, step)).startswith(f"x.yaml:11: {expected}")
+    assert complaint(TEXT.replace(STEP, step)).startswith(f"x.yaml:11: {expected}")
 
 
 def test_a_second_scenario_of_a_name_is_refused():
-    assert refusal(TEXT.replace("name: none", "name: cut")).startswith("x.yaml:9: faults[1].name: a second scenario cut")
+    assert complaint(TEXT.replace("name: none", "name: cut")).startswith("x.yaml:9: faults[1].name: a second scenario cut")
 
 
 def test_a_link_may_be_named_from_either_end():
@@ -141,7 +138,7 @@ def test_both_sides_agree_on_the_faults_of_disks():
 def test_a_disk_without_the_databases_has_no_fault(kind):
     text = TEXT.replace(STEP, f"{{kind: {kind}, target: site-1, at: 1s}}")
     server = "databases: [sqlite, 'redis://localhost?socket=/run/redis.sock']\nworkloads:"
-    assert refusal(text.replace("workloads:", server)) == (
+    assert complaint(text.replace("workloads:", server)) == (
         "x.yaml:11: faults[1].steps[0]: the databases of site-1 are at /run/redis.sock, not on its disk: "
         "expected a database `sqlite` or {start: …}"
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from no_freshness import NoFreshness
 from no_parts import NoBringer, collaborators
 
 from atoll.gateway.console import Consoles
@@ -231,21 +232,6 @@ class Services:
             del held[rest[1]]
             return web.Response(status=204)
         return web.json_response({item: held[rest[1]]})
-
-
-class NoFreshness:
-    """Fetches no identity data."""
-
-    async def follow(self, _site: str, _digest: str) -> None:
-        """Do nothing for a request of another gateway."""
-
-    async def follow_token(self, _site: str, _token: str) -> None:
-        """Do nothing for a client's token."""
-
-    @staticmethod
-    def holds(_token: str) -> bool:
-        """Count everything that a token stands for as present, so that a refusal stands."""
-        return True
 
 
 class Site:

@@ -361,7 +361,8 @@ class Node:
             response = await handler(Request(peer, call, names))
         except web.HTTPException as error:
             return self._reply(error.status, {})
-        return Reply(response.status, CIMultiDict(), response.body, self.name)  # type: ignore[attr-defined]  # a response with a body
+        assert isinstance(response, web.Response)
+        return Reply(response.status, CIMultiDict(), response.body, self.name)
 
     def _chunk(self, call: Call, image: str) -> Reply:
         asked = {name: int(value) for name, value in parse_qsl(call.query)}

@@ -6,7 +6,8 @@ import pytest
 
 from atoll.gateway.identity.authority import Authority
 from atoll.identity.trust import TrustPolicy
-from atoll.mesh.record import Fields, Record, Stamped
+from atoll.mesh.entry import Fields, Stamped
+from atoll.mesh.record import Record
 
 ENTRIES = {
     ("identity.project", "physics"): {"domain_id": "<<keystone.domain.root>>"},

@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.identity.freshness import PATH, Freshness, IdentityState
 from atoll.gateway.request.call import Call, Reply, Unreachable
-from atoll.mesh.record import Refused
+from atoll.mesh.refusals import Refused
 
 
 class Identity:

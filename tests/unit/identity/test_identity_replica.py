@@ -13,7 +13,7 @@ from identities import Node, converge, exchange
 from atoll.identity.replica import KEEP_REVOCATIONS_MS
 from atoll.identity.tables import KINDS
 from atoll.mesh.document import Change
-from atoll.mesh.record import Refused
+from atoll.mesh.refusals import Refused
 
 MEMBER = "b" * 32
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from atoll.identity import bounds
 from atoll.identity.rules import rules
 from atoll.identity.tables import KINDS, decode, encode, field_name
-from atoll.mesh.record import Refused, entry_name
+from atoll.mesh.entry import entry_name
+from atoll.mesh.refusals import Refused
 
 RULES = rules()
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -12,11 +12,12 @@ from documents import Site, key_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atoll.mesh.entry import read_entry
 from atoll.mesh.envelope import Channel, Envelopes, Rejected, carried
 from atoll.mesh.pages import PAGE_BYTES, Page, PageReader, PageRequest, PageSender
 from atoll.mesh.parts import MAX_UPDATE_BYTES, Part, unpack_parts, unpack_state
 from atoll.mesh.probes import ProbeMessage
-from atoll.mesh.record import Refused, read_entry
+from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 from atoll.mesh.stream import Stream
 from atoll.mesh.sync import DocumentSync

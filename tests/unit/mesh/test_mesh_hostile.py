@@ -13,8 +13,8 @@ from pycrdt import Doc, Map
 
 from atoll.mesh.clock import COUNTER_BITS, MAX_AHEAD_MS
 from atoll.mesh.document import Behind, Contradiction, Refused, UnknownAuthor
+from atoll.mesh.entry import Stamped, read_entry, write_entry
 from atoll.mesh.parts import Part, pack_parts, unpack_parts
-from atoll.mesh.record import Stamped, read_entry, write_entry
 from atoll.mesh.signing import Signer
 from atoll.mesh.stream import Stream
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from atoll.mesh.certificates import authority
 from atoll.mesh.members import Admission, Card, Roster, read_cards
 from atoll.mesh.membership import rules
-from atoll.mesh.record import Refused
+from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 
 NAMES = ("paris", "lyon", "nice", "rome", "oslo")

@@ -19,7 +19,8 @@ from atoll.mesh.certificates import authority
 from atoll.mesh.envelope import Channel, Envelopes
 from atoll.mesh.node import Mesh
 from atoll.mesh.probes import ProbeMessage
-from atoll.mesh.record import Change, Refused
+from atoll.mesh.record import Change
+from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 from atoll.mesh.swim import Ping
 from atoll.mesh.vivaldi import Coordinate

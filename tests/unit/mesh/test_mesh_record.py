@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.mesh.record import Fields, Refused, Stamped, entry_name, fold, read_entry, write_entry
+from atoll.mesh.entry import Fields, Stamped, entry_name, read_entry, write_entry
+from atoll.mesh.record import fold
+from atoll.mesh.refusals import Refused
 
 ENTRIES = st.dictionaries(
     st.sampled_from(["paris", "lyon", "nice"]),

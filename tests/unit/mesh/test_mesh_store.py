@@ -11,7 +11,7 @@ import pytest
 from documents import Site
 
 from atoll.mesh.parts import Head, Part
-from atoll.mesh.record import Refused
+from atoll.mesh.refusals import Refused
 from atoll.mesh.store import Store
 
 

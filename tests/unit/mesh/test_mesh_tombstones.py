@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from atoll.mesh import document, stream, tombstones
 from atoll.mesh.clock import COUNTER_BITS
 from atoll.mesh.document import Behind, Change, Contradiction, Full, Refused
-from atoll.mesh.record import Stamped, covers, is_tombstone, settle, unite
+from atoll.mesh.entry import Stamped, covers, is_tombstone, settle, unite
 
 
 @pytest.fixture

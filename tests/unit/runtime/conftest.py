@@ -48,7 +48,7 @@ def process(tmp_path: Path) -> MakeProcess:
         fields.setdefault("fork_server", "server")
         fields.setdefault("arguments", {"file": str(tmp_path / "file")})
         fields.setdefault("log", str(tmp_path / "state" / "log" / f"{name}.log"))
-        return Process(name=name, entry=f"programs:{entry}", **fields)  # type: ignore[arg-type]  # any field
+        return Process(name=name, entry=f"programs:{entry}", **fields)
 
     return make
 

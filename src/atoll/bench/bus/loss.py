@@ -15,6 +15,7 @@ from atoll.bench.bus.bus import Bus, opened
 from atoll.bench.bus.processes import Worker, WorkerTemplate, end_all, share
 from atoll.bench.bus.work import CallTally
 from atoll.bench.measure import Say
+from atoll.bench.workspace import Workspace
 
 CLIENT_PROCESSES = 2
 CLIENTS = 16
@@ -178,20 +179,18 @@ def plan(options: LossOptions, now: float) -> Callable[[float], tuple[int, signa
     return choose
 
 
-def run(options: LossOptions, root: Path, environment: Mapping[str, str], say: Say) -> LossOutcome:
+def run(options: LossOptions, work: Workspace) -> LossOutcome:
     """Run the whole experiment, and return its outcome.
 
     Args:
         options: the size and the conditions of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the processes.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    with opened(options.name, root / "bus", environment, journal=options.journal) as bus:
-        return _run(bus, options, root, environment, say)
+    with opened(options.name, work.root / "bus", work.environment, journal=options.journal) as bus:
+        return _run(bus, options, work.root, work.environment, work.say)
 
 
 def _run(bus: Bus, options: LossOptions, root: Path, environment: Mapping[str, str], say: Say) -> LossOutcome:

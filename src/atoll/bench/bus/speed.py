@@ -11,7 +11,8 @@ from pathlib import Path
 from atoll.bench.bus.bus import Bus, opened
 from atoll.bench.bus.processes import WorkerTemplate, ask_all, end_all, share
 from atoll.bench.bus.work import CallTally, Window
-from atoll.bench.measure import Say, failed, memory_mb, processor_seconds, wait_until
+from atoll.bench.measure import failed, memory_mb, processor_seconds, wait_until
+from atoll.bench.workspace import Workspace
 
 SERVERS = 2
 """Number of server processes; each has one RPC server."""
@@ -185,14 +186,12 @@ def numbers_of(calls: CallTally, seconds: float, processor_s: float) -> dict[str
     }
 
 
-def run(options: SpeedOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, dict[str, list[float]]]:
+def run(options: SpeedOptions, work: Workspace) -> dict[str, dict[str, list[float]]]:
     """Run the whole experiment.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the processes.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The values of each round, by transport and by the names of `report.KEYS` with the number of clients.
@@ -205,10 +204,10 @@ def run(options: SpeedOptions, root: Path, environment: Mapping[str, str], say: 
     for number in range(options.rounds):
         # The transports take turns, so other load on the machine affects both alike.
         for name in names if number % 2 == 0 else reversed(names):
-            with opened(name, root / f"{name}-{number}", environment) as bus:
+            with opened(name, work.root / f"{name}-{number}", work.environment) as bus:
                 for clients in options.clients:
-                    say(f"round {number + 1} of {options.rounds}: {name}, {clients} clients")
-                    numbers = measure(bus, clients, options.seconds, root / f"{name}-{number}" / str(clients), environment)
+                    work.say(f"round {number + 1} of {options.rounds}: {name}, {clients} clients")
+                    numbers = measure(bus, clients, options.seconds, work.root / f"{name}-{number}" / str(clients), work.environment)
                     for key, value in numbers.items():
                         samples[name].setdefault(f"{key}_{clients}", []).append(value)
     return samples

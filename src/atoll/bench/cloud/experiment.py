@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.cloud import agreement, gateway, images, lists
 from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
 from atoll.bench.measure import Say
+from atoll.bench.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,12 @@ MEASURES: dict[str, tuple[str, Measure]] = {
 """The measurements in order, by name; each with its description in progress lines and its function."""
 
 
-def run(options: CloudOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: CloudOptions, work: Workspace) -> dict[str, Any]:
     """Measure clouds of each size.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The measured values of the largest cloud, and in `samples` the values of the cloud of each size.
@@ -89,9 +87,9 @@ def run(options: CloudOptions, root: Path, environment: Mapping[str, str], say: 
     """
     samples = []
     for size in options.sizes:
-        say(f"{size} sites")
-        with measured_cloud(root / str(size), size, options.rtt_ms, environment) as made:
-            samples.append({"sites": size, "rtt_ms": options.rtt_ms, **_measure(made, options, say)})
+        work.say(f"{size} sites")
+        with measured_cloud(work.root / str(size), size, options.rtt_ms, work.environment) as made:
+            samples.append({"sites": size, "rtt_ms": options.rtt_ms, **_measure(made, options, work.say)})
     return {**max(samples, key=lambda sample: sample["sites"]), "samples": samples}
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from atoll.bench.cloudlet import data, rival
 from atoll.bench.measure import Say
+from atoll.bench.workspace import Workspace
 from atoll.cloudlet import base, source
 from atoll.cloudlet.apply import apply
 from atoll.cloudlet.encode import Task, make_overlay
@@ -64,29 +65,28 @@ class OverlayOptions:
     jobs: int = 1
 
 
-def run(options: OverlayOptions, root: Path, cache: Path, say: Say) -> dict[str, Any]:
+def run(options: OverlayOptions, work: Workspace, cache: Path) -> dict[str, Any]:
     """Measure overlays of the synthetic guest and of the guest image.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
+        work: the experiment's workspace.
         cache: the user's cache directory, with the guest image.
-        say: called with a line about the progress.
 
     Raises:
         AtollError: `bench.failed`: this machine has too few files to fill the synthetic guest, or making or applying an overlay failed.
     """
-    say("writing the synthetic guest")
-    old, new = data.make(_directory(root, "synthetic"), options.memory_mib, options.disk_mib, options.seed)
-    overlay = Overlay(root / "synthetic", {"disk": old.disk, "memory": old.memory}, {"disk": new.disk, "memory": new.memory})
+    work.say("writing the synthetic guest")
+    old, new = data.make(_directory(work.root, "synthetic"), options.memory_mib, options.disk_mib, options.seed)
+    overlay = Overlay(work.root / "synthetic", {"disk": old.disk, "memory": old.memory}, {"disk": new.disk, "memory": new.memory})
     report: dict[str, Any] = {"memory_mib": options.memory_mib, "occupied_mib": new.occupied_mib, "jobs": options.jobs}
-    report |= overlay.measure(options, say)
-    say("comparing with zstd --patch-from")
+    report |= overlay.measure(options, work.say)
+    work.say("comparing with zstd --patch-from")
     report |= rival.measure(overlay.directory, overlay.old["memory"], overlay.new["memory"], overlay.changed_mib("memory"))
     shutil.rmtree(overlay.directory)
-    guest = _guest_image(_directory(root, "image"), cache, say)
+    guest = _guest_image(_directory(work.root, "image"), cache, work.say)
     if guest is not None:
-        report["guest"] = guest.measure(options, say)
+        report["guest"] = guest.measure(options, work.say)
     return report
 
 

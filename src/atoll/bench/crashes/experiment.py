@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from random import Random
 
 from atoll.bench.crashes.client import RetryingClient
@@ -16,6 +15,7 @@ from atoll.bench.crashes.trial_sites import SITES, TrialSites, trial_sites
 from atoll.bench.crashes.workflow import JOIN, WORKFLOWS
 from atoll.bench.faults.violation import Violation
 from atoll.bench.measure import Say
+from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
 TRIES = 3
@@ -44,14 +44,12 @@ class CrashOptions:
     again: int = 0
 
 
-def run(options: CrashOptions, root: Path, environment: Mapping[str, str], say: Say) -> Iterator[Trial]:
+def run(options: CrashOptions, work: Workspace) -> Iterator[Trial]:
     """Run the whole experiment; yield each trial, the first two of each workflow without a death.
 
     Args:
         options: the choice of the trials.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
@@ -59,17 +57,17 @@ def run(options: CrashOptions, root: Path, environment: Mapping[str, str], say: 
     for sites in SITES[:1], SITES:
         names = tuple(name for name in options.workflows if name in WORKFLOWS and WORKFLOWS[name].sites == len(sites))
         if names:
-            say(f"{len(sites)} {'sites' if len(sites) > 1 else 'site'}")
-            place = root / f"of-{len(sites)}"
+            work.say(f"{len(sites)} {'sites' if len(sites) > 1 else 'site'}")
+            place = work.root / f"of-{len(sites)}"
             place.mkdir()
-            with trial_sites(place, sites, environment) as those:
-                yield from _trials(_Tester(those), names, options, say)
+            with trial_sites(place, sites, work.environment) as those:
+                yield from _trials(_Tester(those), names, options, work.say)
     if JOIN in options.workflows:
-        say("starting a site, which other sites will join")
-        place = root / JOIN
+        work.say("starting a site, which other sites will join")
+        place = work.root / JOIN
         place.mkdir()
-        with trial_sites(place, SITES[:1], environment) as those:
-            yield from _trials(JoinTester(those, place, environment), (JOIN,), options, say)
+        with trial_sites(place, SITES[:1], work.environment) as those:
+            yield from _trials(JoinTester(those, place, work.environment), (JOIN,), options, work.say)
 
 
 def _trials(tester: Tester, names: Sequence[str], options: CrashOptions, say: Say) -> Iterator[Trial]:

@@ -23,6 +23,7 @@ from atoll.bench.faults.schedule import Schedule
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation, count
 from atoll.bench.measure import Say, failed
+from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
 CLIENTS_PER_SITE = 2
@@ -98,33 +99,31 @@ class RoundOutcome:
         }
 
 
-def run(plan: Schedule, root: Path, environment: Mapping[str, str], say: Say, kept: Path | None = None) -> RoundOutcome:
+def run(plan: Schedule, work: Workspace, kept: Path | None = None) -> RoundOutcome:
     """Run the whole experiment, and return its outcome.
 
     Args:
         plan: the schedule to run.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
         kept: the directory to which the run is written, for a later replay; `None` means that it is not written.
 
     Raises:
         AtollError: `bench.failed`: a step of the experiment failed; `bench.requirement`: this machine lacks a program, such as a C
             compiler; `wan.unavailable`: this machine can't emulate a WAN.
     """
-    say(f"{len(plan.sites)} sites")
-    with faulty_cloud(root, plan.sites, environment) as cloud:
-        _await_agreement(cloud, say)
-        say("creating images, flavors and networks for servers at each site")
+    work.say(f"{len(plan.sites)} sites")
+    with faulty_cloud(work.root, plan.sites, work.environment) as cloud:
+        _await_agreement(cloud, work.say)
+        work.say("creating images, flavors and networks for servers at each site")
         tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
-        before = _await_agreement(cloud, say)
-        injector = FaultInjector(cloud, plan, say)
-        unasked = _work(cloud, plan, tenancies, injector, say)
-        say("the faults are over: healing all links, and starting all sites")
+        before = _await_agreement(cloud, work.say)
+        injector = FaultInjector(cloud, plan, work.say)
+        unasked = _work(cloud, plan, tenancies, injector, work.say)
+        work.say("the faults are over: healing all links, and starting all sites")
         injector.end()
         heal(cloud)
-        attempts = read(root.glob("log-*.jsonl"))
-        found = ConvergenceCheck(cloud, plan, attempts, before, say)
+        attempts = read(work.root.glob("log-*.jsonl"))
+        found = ConvergenceCheck(cloud, plan, attempts, before, work.say)
         found.watch()
         if kept is not None:
             keep(kept, plan, attempts, before, found.views)

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
 from atoll.bench.flood.honest import HonestClient, asking, quantiles
-from atoll.bench.measure import Say, failed
+from atoll.bench.measure import failed
+from atoll.bench.workspace import Workspace
 
 SETTLE_S = 2.0
 """Seconds after each change between calm and flood that are not measured."""
@@ -100,14 +100,12 @@ def attacking(made: MeasuredCloud, options: FloodOptions) -> Iterator[Attacker]:
             os.close(network)
 
 
-def run(options: FloodOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: FloodOptions, work: Workspace) -> dict[str, Any]:
     """Run the whole experiment.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The report: latency ratios between a site under attack and a calm site, latencies in milliseconds, and numbers of requests.
@@ -115,7 +113,7 @@ def run(options: FloodOptions, root: Path, environment: Mapping[str, str], say: 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    with measured_cloud(root / "flood", options.sites, options.rtt_ms, environment) as made, attacking(made, options) as attacker:
+    with measured_cloud(work.root / "flood", options.sites, options.rtt_ms, work.environment) as made, attacking(made, options) as attacker:
         first = made.names[0]
         conditions: dict[str, tuple[str, ...]] = {"calm": (), "one": (first,), "each": made.names}
         samples: dict[str, dict[str, list[float]]] = {name: {site: [] for site in made.names} for name in conditions}
@@ -125,7 +123,7 @@ def run(options: FloodOptions, root: Path, environment: Mapping[str, str], say: 
             time.sleep(SETTLE_S)  # the first requests fill caches
             for round_ in range(options.rounds):
                 for condition, attacked in conditions.items():
-                    say(f"round {round_ + 1} of {options.rounds}: {condition}")
+                    work.say(f"round {round_ + 1} of {options.rounds}: {condition}")
                     attacker.attack(*attacked)
                     refused[condition] += _watch(clients, samples[condition], options.seconds)
                     for counts in attacker.attack(*attacked).values():

@@ -16,6 +16,7 @@ from atoll.bench.guests.tenancy import Boot, Guest, GuestTenancy
 from atoll.bench.guests.traffic import AGENT_PORT, LOADS, End, TrafficSample, await_agent, compiled, measure
 from atoll.bench.measure import Say, processor_seconds
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.workspace import Workspace
 from atoll.guest import build
 from atoll.services import Settings
 from atoll.site.machine import obstacle
@@ -53,14 +54,12 @@ class GuestsOptions:
     seconds: float = 3.0
 
 
-def run(options: GuestsOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: GuestsOptions, work: Workspace) -> dict[str, Any]:
     """Run the whole experiment.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The measured values, by name.
@@ -72,20 +71,20 @@ def run(options: GuestsOptions, root: Path, environment: Mapping[str, str], say:
     why_not = obstacle()
     if why_not is not None:
         raise why_not
-    program = compiled(root)
-    image = build(default_cache(), None, say).path
-    say("two sites")
-    with _measured_cloud(root, environment) as cloud, ExitStack() as stack:
+    program = compiled(work.root)
+    image = build(default_cache(), None, work.say).path
+    work.say("two sites")
+    with _measured_cloud(work.root, work.environment) as cloud, ExitStack() as stack:
         before = {site: memory.of_site(cloud.state, site) for site in cloud.names}
         real, fake = (GuestTenancy(cloud, site, image) for site in cloud.names)
-        guests, boots = _boot(real, program, stack, options, say)
-        say(f"{options.guests} servers at the site with the fake hypervisor")
+        guests, boots = _boot(real, program, stack, options, work.say)
+        work.say(f"{options.guests} servers at the site with the fake hypervisor")
         for number in range(options.guests):
             fake.boot(f"guest-{number + 1}", PATIENCE_S)
         after = {site: memory.of_site(cloud.state, site) for site in cloud.names}
-        pairs = _pairs(real, guests, program, stack, say)
+        pairs = _pairs(real, guests, program, stack, work.say)
         (switch,) = memory.processes(cloud.state, REAL)["vswitchd"]
-        traffic = _traffic(pairs, switch, options, say)
+        traffic = _traffic(pairs, switch, options, work.say)
         facts = _facts(cloud.settings(REAL))
     return summary(asdict(options) | facts, boots, traffic, before, after)
 

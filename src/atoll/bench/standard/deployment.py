@@ -17,7 +17,7 @@ from atoll.bench.standard import accounts, configuration
 from atoll.bench.standard.daemons import Daemons, Program
 from atoll.bench.standard.servers import MariaDB, RabbitMQ
 from atoll.bench.target import Target, await_answers
-from atoll.bench.workspace import HOST, free_ports
+from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud.model import PORT_OFFSETS
 from atoll.services import Settings
 
@@ -176,14 +176,12 @@ def _program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: SiteOptions, work: Workspace) -> dict[str, Any]:
     """Set up the usual deployment and measure it; no cloud may run on the machine meanwhile.
 
     Args:
         options: the size of the experiment; its number of sites is ignored.
-        root: the experiment's own directory.
-        environment: the environment of the programs.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         The numbers, by the names of `report.KEYS`.
@@ -192,10 +190,10 @@ def run(options: SiteOptions, root: Path, environment: Mapping[str, str], say: S
         AtollError: `bench.failed`: the experiment could not be done.
     """
     options = replace(options, sites=1)
-    deployment = Deployment(root, environment)
-    deployment.prepare(say)
-    say("the usual deployment: starting it")
+    deployment = Deployment(work.root, work.environment)
+    deployment.prepare(work.say)
+    work.say("the usual deployment: starting it")
     numbers: dict[str, Any] = {"first_site_s": round(deployment.start(), 3), "next_site_s": None}
     deployment.map_hosts()
-    numbers |= under_load(deployment.target, options, say)
-    return numbers | at_rest(deployment.target, options, say)
+    numbers |= under_load(deployment.target, options, work.say)
+    return numbers | at_rest(deployment.target, options, work.say)

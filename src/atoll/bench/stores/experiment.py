@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from atoll.bench.measure import Say, failed
+from atoll.bench.measure import failed
 from atoll.bench.stores import redis_server
 from atoll.bench.stores.delay import delayed
+from atoll.bench.workspace import Workspace
 
 ENGINES = ("sqlite", "redis")
 WRITERS = 16
@@ -34,27 +35,25 @@ class StoreOptions:
     """Seconds of one engine's measurement in one round."""
 
 
-def run(options: StoreOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, float]:
+def run(options: StoreOptions, work: Workspace) -> dict[str, float]:
     """Measure all engines in turns, and return the report: values by `ENGINE_MEASURE_ROUNDTRIP`, such as `redis_read_ms_50`.
 
     Args:
         options: the options.
-        root: a directory for the databases.
-        environment: the workers' environment.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Raises:
         AtollError: `bench.requirement`: a server program is not installed; `bench.failed`: a measurement failed.
     """
     found: dict[str, list[float]] = {}
-    with redis_server.running(root / "redis") as server:
+    with redis_server.running(work.root / "redis") as server:
         for number in range(options.rounds):
             for milliseconds in options.round_trips:
                 for engine in ENGINES if number % 2 == 0 else reversed(ENGINES):
-                    say(f"round {number + 1} of {options.rounds}: {engine} at {milliseconds} ms")
+                    work.say(f"round {number + 1} of {options.rounds}: {engine} at {milliseconds} ms")
                     name = f"{engine}{number}-{milliseconds}"
-                    with delayed(server, root / f"{name}.sock", milliseconds) as socket:
-                        measures = _measure(_url(engine, root / f"{name}.db", name, socket), options.seconds, environment)
+                    with delayed(server, work.root / f"{name}.sock", milliseconds) as socket:
+                        measures = _measure(_url(engine, work.root / f"{name}.db", name, socket), options.seconds, work.environment)
                     for measure, value in measures.items():
                         found.setdefault(f"{engine}_{measure}_{milliseconds}", []).append(value)
     report = {key: round(statistics.median(values), 3) for key, values in found.items()}

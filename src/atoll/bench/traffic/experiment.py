@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,6 +14,7 @@ from atoll.bench.traffic import periodic, predictions
 from atoll.bench.traffic.figures import ratios, slope
 from atoll.bench.traffic.operations import SETTLE_S, Actor, TracedOperation
 from atoll.bench.traffic.stage import CONTROL, EDGE, REDUCED, STOCK, Variant, stage
+from atoll.bench.workspace import Workspace
 from atoll.trace.counts import count
 
 IDLE_S = 5.0
@@ -41,14 +41,12 @@ class TrafficOptions:
     repeats: int = 2
 
 
-def run(options: TrafficOptions, root: Path, environment: Mapping[str, str], say: Say) -> dict[str, Any]:
+def run(options: TrafficOptions, work: Workspace) -> dict[str, Any]:
     """Run the whole experiment.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        environment: the environment of the commands.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         `operations`: the figures of each operation at the full site's host. `far`: latencies at the compute site by round-trip time,
@@ -58,13 +56,13 @@ def run(options: TrafficOptions, root: Path, environment: Mapping[str, str], say
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    say("two clouds, each of a full site and a compute site")
-    with stage(root, environment) as variants:
+    work.say("two clouds, each of a full site and a compute site")
+    with stage(work.root, work.environment) as variants:
         actors = [replace(Actor.prepare(each.api, each.cloud.state), name=each.name, processor_s=each.processor_s) for each in variants]
-        report: dict[str, Any] = {"options": asdict(options), "operations": _here(actors, options, say)}
-        far, found = _far(actors, variants, options, say)
+        report: dict[str, Any] = {"options": asdict(options), "operations": _here(actors, options, work.say)}
+        far, found = _far(actors, variants, options, work.say)
         report |= {"far": far, "whatif": found}
-        report["periodic"] = {str(guests): _compared(periodic.measure(actors, guests, say)) for guests in sorted(options.guests)}
+        report["periodic"] = {str(guests): _compared(periodic.measure(actors, guests, work.say)) for guests in sorted(options.guests)}
     return report
 
 

@@ -15,6 +15,7 @@ import psutil
 from atoll.bench.measure import Say, failed
 from atoll.bench.wan.programs import Iperf, ping, received_mbit_s
 from atoll.bench.wan.report import summary
+from atoll.bench.workspace import Workspace
 from atoll.cloud.network import Network, Node, Wire
 from atoll.errors import AtollError
 from atoll.wan.client import Wan, WanOptions
@@ -71,13 +72,12 @@ class Samples:
     cuts: list[dict[str, float]] = field(default_factory=list)
 
 
-def run(options: EmulationOptions, root: Path, say: Say) -> dict[str, Any]:
+def run(options: EmulationOptions, work: Workspace) -> dict[str, Any]:
     """Measure every emulator; the machine should otherwise be idle.
 
     Args:
         options: the size of the experiment.
-        root: the experiment's own directory.
-        say: called with a line about the progress.
+        work: the experiment's workspace.
 
     Returns:
         For each emulator, its values by name, or the reason why it was `skipped`; on the top level, the values of the emulator in use.
@@ -88,16 +88,16 @@ def run(options: EmulationOptions, root: Path, say: Say) -> dict[str, Any]:
     report: dict[str, Any] = {}
     reason: AtollError | None = None
     for name in EMULATORS:
-        directory = root / name
+        directory = work.root / name
         directory.mkdir(mode=0o700)
         try:
             with _wan(directory, name, options.seed) as wan:
-                say(f"emulator {name}")
-                report[name] = summary(_measure(wan, options, say))
+                work.say(f"emulator {name}")
+                report[name] = summary(_measure(wan, options, work.say))
         except AtollError as error:
             if error.kind.code != "wan.unavailable":
                 raise
-            say(f"emulator {name} skipped: {error.message}")
+            work.say(f"emulator {name} skipped: {error.message}")
             report[name], reason = {"skipped": error.message}, error
     used = next((name for name in EMULATORS if "skipped" not in report[name]), None)
     if used is None:

@@ -262,6 +262,7 @@ _FORM = Form(
     },
     own_text=frozenset({"plan_inconsistent", "cloud_inconsistent", "costs_invalid"}),
     code="plan.invalid",
+    missing="plan.not_found",
     kind="plan",
     example="a mapping with `sites`, such as {sites: [{name: paris}], footprints: {full: 540MB, compute: 160MB}}",
     named=frozenset({"operations", "images"}),
@@ -274,7 +275,7 @@ def read_plan(path: Path) -> PlacementPlan:
     Raises:
         AtollError: `plan.not_found`: the file does not exist; `plan.invalid`: the file can't be read or is not valid.
     """
-    return parse_plan(yaml_errors.read(path, _FORM, "plan.not_found"), str(path), path.parent)
+    return yaml_errors.read(path, _FORM)
 
 
 def parse_plan(content: str | bytes, source: str, directory: Path | None = None) -> PlacementPlan:
@@ -288,4 +289,4 @@ def parse_plan(content: str | bytes, source: str, directory: Path | None = None)
     Raises:
         AtollError: `plan.invalid`: the text is not valid; the message is one line with the place, the expected value and the value found.
     """
-    return yaml_errors.parse(content, source, _FORM, {"directory": directory or Path()})
+    return yaml_errors.parse(content, source, _FORM, directory)

@@ -27,8 +27,9 @@ from atoll.gateway.sites import Sites
 from atoll.identity.synchroniser import IdentitySynchroniser
 from atoll.identity.tables import PREFIX, encode
 from atoll.mesh.document import Document
+from atoll.mesh.entry import PRESENT
 from atoll.mesh.parts import Part, pack_parts, unpack_parts
-from atoll.mesh.record import PRESENT, Refused
+from atoll.mesh.refusals import Refused
 
 LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from atoll.runtime.child import Child
-from atoll.services import base, common, databases
+from atoll.services import base, common, database_files, databases
 from atoll.services.contract import DATABASE_SERVERS, Service, Settings
 from atoll.services.ini import Sections, render
 
@@ -72,12 +72,12 @@ def preload() -> None:
 
 def template(child: Child) -> None:
     """Make a template database with the schema and the metadata definitions that come with Glance."""
-    common.make_template(Path(child.arguments["directory"]), _make_template)
+    database_files.make_template(Path(child.arguments["directory"]), _make_template)
 
 
 def _make_template(directory: Path) -> None:
-    make_schema({"glance": common.template_database(directory, "glance")})
-    common.checkpoint(directory / "glance.db")
+    make_schema({"glance": database_files.template_url(directory, "glance")})
+    database_files.checkpoint(directory / "glance.db")
 
 
 def make_schema(urls: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from atoll.identifiers import (
     local_endpoint,
     local_user,
 )
-from atoll.services import common
+from atoll.services import common, database_files
 from atoll.services.contract import Settings
 
 CATALOGUE = {
@@ -66,7 +66,7 @@ def bootstrap(settings: Settings) -> None:
     finally:
         keystone.conf.CONF.clear_override("password_hash_rounds", group="identity")
     _make_catalogue(settings)
-    common.mark(mark, settings, "keystone")
+    database_files.mark(mark, settings, "keystone")
 
 
 def _providers() -> Any:

@@ -10,7 +10,7 @@ from atoll.files import flush, flush_tree
 from atoll.identifiers import gateway_role
 from atoll.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
 from atoll.runtime.child import Child
-from atoll.services import base, common
+from atoll.services import base, common, database_files
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.patches.keystone.bounds import CREDENTIALS_PER_USER
@@ -90,7 +90,7 @@ def preload() -> None:
 
 def template(child: Child) -> None:
     """Make a template database with the schema."""
-    common.make_template(Path(child.arguments["directory"]), _make_template)
+    database_files.make_template(Path(child.arguments["directory"]), _make_template)
 
 
 def _make_template(directory: Path) -> None:
@@ -98,10 +98,10 @@ def _make_template(directory: Path) -> None:
     from keystone.common.sql import upgrades
 
     conf = directory / "keystone.conf"
-    conf.write_text(render(_sections(directory, common.template_database(directory, "keystone"))), encoding="utf-8")
+    conf.write_text(render(_sections(directory, database_files.template_url(directory, "keystone"))), encoding="utf-8")
     keystone.server.configure(config_files=[str(conf)])
     upgrades.offline_sync_database_to_version()
-    common.checkpoint(directory / "keystone.db")
+    database_files.checkpoint(directory / "keystone.db")
 
 
 def run(child: Child) -> None:
@@ -110,7 +110,7 @@ def run(child: Child) -> None:
 
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings)
-    common.databases(settings, "keystone", ["keystone"])
+    database_files.copy_templates(settings, "keystone", ["keystone"])
     serve(child, application(settings))
 
 

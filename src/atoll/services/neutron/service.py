@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.runtime.child import Child
-from atoll.services import base, common, databases
+from atoll.services import base, common, database_files, databases
 from atoll.services.contract import DATABASE_SERVERS, Service, Settings
 from atoll.services.database_urls import MARIADB
 from atoll.services.ini import Sections, render
@@ -175,12 +175,12 @@ def preload() -> None:
 
 def template(child: Child) -> None:
     """Make a template database with the schema."""
-    common.make_template(Path(child.arguments["directory"]), _make_template)
+    database_files.make_template(Path(child.arguments["directory"]), _make_template)
 
 
 def _make_template(directory: Path) -> None:
-    _make_from_models(common.template_database(directory, "neutron"))
-    common.checkpoint(directory / "neutron.db")
+    _make_from_models(database_files.template_url(directory, "neutron"))
+    database_files.checkpoint(directory / "neutron.db")
 
 
 def _make_from_models(url: str) -> None:

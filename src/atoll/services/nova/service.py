@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from atoll.files import write_private
 from atoll.runtime.child import Child
-from atoll.services import base, common, databases
+from atoll.services import base, common, database_files, databases
 from atoll.services.contract import DATABASE_SERVERS, LOOPBACK, Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.neutron.ovn import layout
@@ -205,14 +205,14 @@ def preload() -> None:
 
 def template(child: Child) -> None:
     """Make template databases with the schemas of the API database and of the two cells."""
-    common.make_template(Path(child.arguments["directory"]), _make_template)
+    database_files.make_template(Path(child.arguments["directory"]), _make_template)
 
 
 def _make_template(directory: Path) -> None:
-    urls = {name: common.template_database(directory, name) for name in DATABASES}
+    urls = {name: database_files.template_url(directory, name) for name in DATABASES}
     make_schema(urls)
     for name in urls:
-        common.checkpoint(directory / f"{name}.db")
+        database_files.checkpoint(directory / f"{name}.db")
 
 
 def make_schema(urls: Mapping[str, str]) -> None:
@@ -288,7 +288,7 @@ def map_host(child: Child) -> None:
     _configure(settings)
     _map_hosts()
     objects.HostMapping.get_by_host(context.get_admin_context(), child.arguments["host"])
-    common.mark(Path(child.arguments["mark"]), settings, "nova_api")
+    database_files.mark(Path(child.arguments["mark"]), settings, "nova_api")
 
 
 def _configure(settings: Settings) -> None:

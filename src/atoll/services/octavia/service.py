@@ -14,7 +14,7 @@ from typing import Any
 
 from atoll.namespaces import private_mounts
 from atoll.runtime.child import Child
-from atoll.services import base, common
+from atoll.services import base, common, database_files
 from atoll.services.contract import Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.neutron.ovn import layout
@@ -97,7 +97,7 @@ def preload() -> None:
 
 def template(child: Child) -> None:
     """Make a template database with the schema."""
-    common.make_template(Path(child.arguments["directory"]), _make_template)
+    database_files.make_template(Path(child.arguments["directory"]), _make_template)
 
 
 def _make_template(directory: Path) -> None:
@@ -107,7 +107,7 @@ def _make_template(directory: Path) -> None:
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
 
-    engine = create_engine(common.template_database(directory, "octavia"))
+    engine = create_engine(database_files.template_url(directory, "octavia"))
     base_models.BASE.metadata.create_all(engine)
     with Session(engine) as session, session.begin():
         for constant, table in LOOKUPS.items():
@@ -115,7 +115,7 @@ def _make_template(directory: Path) -> None:
         _add_deleted(session, constants, models)
     engine.dispose()
     _stamp(directory)
-    common.checkpoint(directory / "octavia.db")
+    database_files.checkpoint(directory / "octavia.db")
 
 
 def _add_deleted(session: Any, constants: Any, models: Any) -> None:
@@ -138,7 +138,7 @@ def _stamp(directory: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migration.__file__).parent / "alembic_migrations"))
     head = ScriptDirectory.from_config(config).get_current_head()
-    engine = create_engine(common.template_database(directory, "octavia"))
+    engine = create_engine(database_files.template_url(directory, "octavia"))
     with engine.begin() as connection:
         connection.execute(text("create table alembic_version (version_num varchar(32) not null primary key)"))
         connection.execute(text("insert into alembic_version values (:head)"), {"head": head})
@@ -153,7 +153,7 @@ def run(child: Child) -> None:
 
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings)
-    common.databases(settings, "octavia", ["octavia"])
+    database_files.copy_templates(settings, "octavia", ["octavia"])
     private_mounts({SOCKETS: str(settings.sockets / "octavia")})
     listeners = _listen()
     application = app.setup_app(argv=["octavia-api", "--config-file", str(settings.etc / FILE)])

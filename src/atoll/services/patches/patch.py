@@ -10,6 +10,16 @@ UNIT = "tests/unit/services/"
 """The directory of most tests that entries name."""
 
 
+def fingerprints_in(prefix: str, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the fingerprints of several names whose paths begin alike.
+
+    Args:
+        prefix: the beginning of their paths, such as `nova/network/neutron.py:API.`.
+        names: the fingerprint of each name, without the prefix.
+    """
+    return {prefix + name: fingerprint for name, fingerprint in names.items()}
+
+
 class PatchKind(StrEnum):
     """The ways in which Atoll reaches into upstream."""
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from atoll.files import flush, make_directory, write_private
-from atoll.services import common, places, servers
+from atoll.services import database_files, places, servers
 from atoll.services.contract import Settings
 from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS
 from atoll.services.transfer import rows, schema, tables
@@ -90,7 +90,7 @@ def finish(source: Settings, target: Settings, name: str) -> None:
         return
     file = schema.staged(target, name)
     with translated(source, target, name):
-        common.checkpoint(file)
+        database_files.checkpoint(file)
         flush(file)
         if target.engine == REDIS:
             servers.clear(target, name, own=True)

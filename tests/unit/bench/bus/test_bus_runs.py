@@ -6,6 +6,7 @@ import pytest
 
 from atoll.bench.bus import loss, speed
 from atoll.bench.bus.report import KEYS, rows, summary
+from atoll.bench.workspace import Workspace
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def environment():
 def test_speed(tmp_path, environment):
     told = []
     options = speed.SpeedOptions(clients=(3,), rounds=1, seconds=0.2, against=None)
-    report = summary(speed.run(options, tmp_path, environment, told.append))
+    report = summary(speed.run(options, Workspace(tmp_path, environment, told.append)))
     assert set(report["zenoh"]) == {f"{key.name}_3" for key in KEYS}
     assert all(value > 0 for value in report["zenoh"].values())
     assert told == ["round 1 of 1: zenoh, 3 clients"]
@@ -24,6 +25,6 @@ def test_speed(tmp_path, environment):
 
 
 def test_loss(tmp_path, environment):
-    outcome = loss.run(loss.LossOptions(casts=4000, interval_s=0.5), tmp_path, environment, lambda _text: None)
+    outcome = loss.run(loss.LossOptions(casts=4000, interval_s=0.5), Workspace(tmp_path, environment, lambda _text: None))
     assert outcome.account.acknowledged + outcome.account.failed == 4000
     assert outcome.bad == []

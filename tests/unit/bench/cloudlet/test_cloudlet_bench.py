@@ -9,6 +9,7 @@ import pytest
 
 from atoll.bench.cloudlet import data, experiment, rival
 from atoll.bench.cloudlet.experiment import OverlayOptions, run
+from atoll.bench.workspace import Workspace
 from atoll.cli.main import run as atoll
 from atoll.errors import AtollError
 
@@ -25,7 +26,7 @@ def _no_guest_image(monkeypatch):
 
 def test_report(tmp_path):
     said: list[str] = []
-    report = run(TINY, tmp_path, tmp_path / "cache", said.append)
+    report = run(TINY, Workspace(tmp_path, {}, said.append), tmp_path / "cache")
     assert report["bit_exact"] is True
     assert 0 < report["overlay_mib"] < report["changed_mib"] < 64
     assert report["encode_mib_s"] > 0
@@ -46,7 +47,7 @@ def test_guest_image(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "build", build)
     monkeypatch.setattr(experiment.subprocess, "run", copy)
     monkeypatch.setattr(rival, "measure", lambda *_arguments: {})
-    report = run(TINY, tmp_path, tmp_path / "cache", lambda _text: None)
+    report = run(TINY, Workspace(tmp_path, {}, lambda _text: None), tmp_path / "cache")
     assert report["guest"]["bit_exact"] is True
     assert report["guest"]["changed_mib"] == 0.0
 
@@ -69,7 +70,7 @@ def test_a_seed_makes_the_same_guest(tmp_path):
 
 def test_command(tmp_path, monkeypatch, capsys):
     @contextmanager
-    def workspace(_say):
+    def workspace(_environment, _say):
         yield tmp_path
 
     monkeypatch.setattr("atoll.bench.workspace.workspace", workspace)

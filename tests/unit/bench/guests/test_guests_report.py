@@ -13,6 +13,7 @@ from atoll.bench.guests.report import ratios, summary
 from atoll.bench.guests.serving import served
 from atoll.bench.guests.tenancy import Boot
 from atoll.bench.guests.traffic import TrafficSample
+from atoll.bench.workspace import Workspace
 from atoll.cli.bench_guests import BOOTS, PATHS, TRAFFIC, _numbers, _traffic
 from atoll.errors import AtollError
 from atoll.site.state import State
@@ -111,7 +112,7 @@ def test_report_can_be_written_and_shown(report):
 def test_machine_that_runs_no_guests(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "obstacle", lambda: AtollError("guests.unavailable", "not installed: libvirtd", "apt-get install it"))
     with pytest.raises(AtollError, match="not installed: libvirtd"):
-        run(GuestsOptions(), tmp_path, {}, lambda _text: None)
+        run(GuestsOptions(), Workspace(tmp_path, {}, lambda _text: None))
     assert list(tmp_path.iterdir()) == []
 
 

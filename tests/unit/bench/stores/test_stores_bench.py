@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from atoll.bench.stores import experiment, redis_server, worker
 from atoll.bench.stores.delay import delayed
+from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
 MEASURES = {"read_p50_ms", "read_p99_ms", "write_p50_ms", "write_p99_ms", "writes_per_s_1", "writes_per_s_16"}
@@ -69,7 +70,7 @@ def test_the_report_has_medians_ratios_and_targets(tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, "_measure", measure)
     monkeypatch.setattr(redis_server, "running", lambda directory: delayed(directory, tmp_path / "none", 0))
-    report = experiment.run(experiment.StoreOptions((0, 50), 2, 1), tmp_path, {}, lambda _: None)
+    report = experiment.run(experiment.StoreOptions((0, 50), 2, 1), Workspace(tmp_path, {}, lambda _: None))
     assert {key for key in report if key.startswith("redis_read_p")} == {
         "redis_read_p50_ms_0", "redis_read_p99_ms_0", "redis_read_p50_ms_50", "redis_read_p99_ms_50",
     }  # fmt: skip

@@ -4,8 +4,8 @@ import os
 
 import pytest
 from planned_problems import PLAN
+from refusals import refusal
 
-from atoll.errors import AtollError
 from atoll.experiment.plan.costs import Costs
 from atoll.experiment.plan.document import parse_plan, read_plan
 from atoll.experiment.plan.problem import problem
@@ -76,16 +76,11 @@ from atoll.experiment.plan.problem import problem
 )
 def test_a_wrong_file_is_refused_with_its_line(before, after, expected):
     assert before in PLAN
-    with pytest.raises(AtollError) as raised:
-        parse_plan(PLAN.replace(before, after), "plan.yaml")
-    assert raised.value.kind.code == "plan.invalid"
-    assert raised.value.message.startswith(expected), raised.value.message
+    assert refusal("plan.invalid", parse_plan, PLAN.replace(before, after), "plan.yaml").startswith(expected)
 
 
 def test_a_file_that_is_missing_is_not_found(tmp_path):
-    with pytest.raises(AtollError, match="no such file") as raised:
-        read_plan(tmp_path / "plan.yaml")
-    assert raised.value.kind.code == "plan.not_found"
+    assert "no such file" in refusal("plan.not_found", read_plan, tmp_path / "plan.yaml")
 
 
 def test_the_numbers_of_a_plan():
@@ -110,6 +105,4 @@ def test_a_plan_of_one_site_needs_no_topology():
 
 def test_a_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "plan.yaml")
-    with pytest.raises(AtollError, match=r"plan\.yaml: not a regular file: expected a file") as raised:
-        read_plan(tmp_path / "plan.yaml")
-    assert raised.value.kind.code == "plan.invalid"
+    assert "plan.yaml: not a regular file: expected a file" in refusal("plan.invalid", read_plan, tmp_path / "plan.yaml")

@@ -6,47 +6,13 @@ from datetime import datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    DateTime,
-    Enum,
-    Float,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    insert,
-    select,
-    text,
-)
+from moved_tables import MovedTables
+from sqlalchemy import create_engine, insert, select, text
 
 from atoll.services.transfer import rows, tables
 from atoll.services.transfer.errors import TransferError
 
-MODEL = MetaData()
-VERSION = Table("alembic_version", MODEL, Column("version_num", String(32), primary_key=True))
-PARENTS = Table("parents", MODEL, Column("id", Integer, primary_key=True), Column("above", ForeignKey("parents.id")))
-THINGS = Table(
-    "things",
-    MODEL,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("parent", ForeignKey("parents.id")),
-    Column("yes", Boolean),
-    Column("at", DateTime),
-    Column("data", JSON(none_as_null=True)),
-    Column("text", Text),
-    Column("name", String(255)),
-    Column("kind", Enum("a", "b", name="kinds")),
-    Column("blob", LargeBinary),
-    Column("ratio", Float),
-)
+TABLES = MovedTables(unique_names=False)
 
 FIRST = datetime.fromisoformat("1990-01-01T00:00:00")
 NAMES = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs", "Cc"]), max_size=20)
@@ -72,8 +38,8 @@ def ends():
             stack.callback(engine.dispose)
         connections = [stack.enter_context(engine.connect()) for engine in made]
         for connection in connections:
-            MODEL.create_all(connection)
-            connection.execute(insert(VERSION).values(version_num="1"))
+            TABLES.model.create_all(connection)
+            connection.execute(insert(TABLES.version).values(version_num="1"))
         yield connections
 
 
@@ -92,27 +58,27 @@ def test_rows_of_all_types_are_the_same(made):
     one, other = create_engine("sqlite://"), create_engine("sqlite://")
     with one.connect() as source, other.connect() as target:
         for connection in (source, target):
-            MODEL.create_all(connection)
+            TABLES.model.create_all(connection)
         for row in made:
-            source.execute(insert(THINGS).values(row))
+            source.execute(insert(TABLES.things).values(row))
         moved(source, target)
-        assert source.execute(select(THINGS)).all() == target.execute(select(THINGS)).all()
+        assert source.execute(select(TABLES.things)).all() == target.execute(select(TABLES.things)).all()
     one.dispose()
     other.dispose()
 
 
 def test_rows_of_the_target_are_replaced(ends):
     source, target = ends
-    source.execute(insert(PARENTS), [{"id": 5, "above": 7}, {"id": 7, "above": None}])
-    target.execute(insert(PARENTS), [{"id": 1}, {"id": 2}])
+    source.execute(insert(TABLES.parents), [{"id": 5, "above": 7}, {"id": 7, "above": None}])
+    target.execute(insert(TABLES.parents), [{"id": 1}, {"id": 2}])
     assert moved(source, target) == ["parents", "things"]
-    assert [row.id for row in target.execute(select(PARENTS).order_by("id"))] == [5, 7]
+    assert [row.id for row in target.execute(select(TABLES.parents).order_by("id"))] == [5, 7]
 
 
 def test_more_rows_than_a_batch(ends, monkeypatch):
     monkeypatch.setattr(rows, "BATCH", 7)
     source, target = ends
-    source.execute(insert(THINGS), [{"id": number, "name": str(number)} for number in range(40)])
+    source.execute(insert(TABLES.things), [{"id": number, "name": str(number)} for number in range(40)])
     moved(source, target)
     assert rows.count(source, tables.pairs(source, target)) == 40
 
@@ -120,7 +86,7 @@ def test_more_rows_than_a_batch(ends, monkeypatch):
 @pytest.mark.parametrize("change", ["update things set name = 'y'", "delete from things", "insert into things (id) values (9)"])
 def test_a_difference_is_found(ends, change):
     source, target = ends
-    source.execute(insert(THINGS), [{"id": 1, "name": "x"}])
+    source.execute(insert(TABLES.things), [{"id": 1, "name": "x"}])
     moved(source, target)
     target.execute(text(change))
     found = tables.pairs(source, target)
@@ -148,7 +114,7 @@ def test_rows_without_a_place_at_the_target_are_refused(ends):
     assert refused(source, target) == "the target has no table old, which has rows at the source"
     source.execute(text("drop table old"))
     source.execute(text("alter table things add column more text"))
-    source.execute(insert(THINGS), [{"id": 1}])
+    source.execute(insert(TABLES.things), [{"id": 1}])
     tables.pairs(source, target)
     source.execute(text("update things set more = 'x'"))
     assert refused(source, target) == "the target has no column things.more, which has values at the source"
@@ -156,11 +122,11 @@ def test_rows_without_a_place_at_the_target_are_refused(ends):
 
 def test_dangling_references_are_refused(ends):
     source, target = ends
-    source.execute(insert(PARENTS), [{"id": 1}])
-    source.execute(insert(THINGS), [{"id": 1, "parent": 1}, {"id": 2, "parent": None}])
+    source.execute(insert(TABLES.parents), [{"id": 1}])
+    source.execute(insert(TABLES.things), [{"id": 1, "parent": 1}, {"id": 2, "parent": None}])
     found = tables.pairs(source, target)
     tables.check_references(source, found)
-    source.execute(insert(THINGS), [{"id": 3, "parent": 4}])
+    source.execute(insert(TABLES.things), [{"id": 3, "parent": 4}])
     with pytest.raises(TransferError, match="1 rows of things refer to rows of parents that do not exist"):
         tables.check_references(source, found)
 

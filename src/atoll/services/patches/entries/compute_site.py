@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.services.patches.patch import UNIT, Patch, PatchKind
+from atoll.services.patches.patch import UNIT, Patch, PatchKind, fingerprints_in
 
 _TESTS = f"{UNIT}patches/nova/"
 _MODULE = "atoll.services.patches.nova."
@@ -91,32 +91,32 @@ PATCHES = (
         _SAME,
         _NEEDED,
         traffic=True,
-        sources={
-            f"nova/compute/{name}": digest
-            for name, digest in (
-                ("manager.py:ComputeManager._do_build_and_run_instance", "996b7e2f"),
-                ("manager.py:ComputeManager._build_and_run_instance", "11ccae6e"),
-                ("manager.py:ComputeManager._build_resources", "b80269f8"),
-                ("manager.py:ComputeManager._allocate_network", "04a2fb84"),
-                ("manager.py:ComputeManager._allocate_network_async", "016a3341"),
-                ("manager.py:ComputeManager._default_block_device_names", "ec00a7a2"),
-                ("manager.py:ComputeManager.terminate_instance", "0e91ad9f"),
-                ("manager.py:ComputeManager._delete_instance", "e199b21e"),
-                ("manager.py:ComputeManager._shutdown_instance", "0246257a"),
-                ("manager.py:ComputeManager._try_deallocate_network", "80db8938"),
-                ("manager.py:ComputeManager._deallocate_network", "7e2a780a"),
-                ("manager.py:ComputeManager.attach_interface", "d5951f87"),
-                ("manager.py:ComputeManager.set_host_enabled", "3f4c5e08"),
-                ("resource_tracker.py:ResourceTracker.instance_claim", "b2b12ca3"),
-                ("resource_tracker.py:ResourceTracker._set_instance_host_and_node", "df282900"),
-                ("resource_tracker.py:ResourceTracker._get_usage_dict", "ebf1faac"),
-                ("resource_tracker.py:ResourceTracker._sync_compute_service_disabled_trait", "18a98ac8"),
-                ("utils.py:EventReporter", "2aa98036"),
-                ("utils.py:is_volume_backed_instance", "32a45f95"),
-                ("utils.py:refresh_info_cache_for_instance", "1d3ca0e3"),
-                ("share_management.py:ShareManager.get_share_info", "4d522106"),
-            )
-        },
+        sources=fingerprints_in(
+            "nova/compute/",
+            {
+                "manager.py:ComputeManager._do_build_and_run_instance": "996b7e2f",
+                "manager.py:ComputeManager._build_and_run_instance": "11ccae6e",
+                "manager.py:ComputeManager._build_resources": "b80269f8",
+                "manager.py:ComputeManager._allocate_network": "04a2fb84",
+                "manager.py:ComputeManager._allocate_network_async": "016a3341",
+                "manager.py:ComputeManager._default_block_device_names": "ec00a7a2",
+                "manager.py:ComputeManager.terminate_instance": "0e91ad9f",
+                "manager.py:ComputeManager._delete_instance": "e199b21e",
+                "manager.py:ComputeManager._shutdown_instance": "0246257a",
+                "manager.py:ComputeManager._try_deallocate_network": "80db8938",
+                "manager.py:ComputeManager._deallocate_network": "7e2a780a",
+                "manager.py:ComputeManager.attach_interface": "d5951f87",
+                "manager.py:ComputeManager.set_host_enabled": "3f4c5e08",
+                "resource_tracker.py:ResourceTracker.instance_claim": "b2b12ca3",
+                "resource_tracker.py:ResourceTracker._set_instance_host_and_node": "df282900",
+                "resource_tracker.py:ResourceTracker._get_usage_dict": "ebf1faac",
+                "resource_tracker.py:ResourceTracker._sync_compute_service_disabled_trait": "18a98ac8",
+                "utils.py:EventReporter": "2aa98036",
+                "utils.py:is_volume_backed_instance": "32a45f95",
+                "utils.py:refresh_info_cache_for_instance": "1d3ca0e3",
+                "share_management.py:ShareManager.get_share_info": "4d522106",
+            },
+        ),
     ),
     Patch(
         "nova-network-reads",

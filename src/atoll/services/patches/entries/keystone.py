@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.services.patches.patch import UNIT, Patch, PatchKind
+from atoll.services.patches.patch import UNIT, Patch, PatchKind, fingerprints_in
 
 _TESTS = f"{UNIT}patches/keystone/"
 _MODULE = "atoll.services.patches.keystone."
@@ -30,15 +30,15 @@ PATCHES = (
         f"{_MODULE}request_context",
         f"{_TESTS}test_keystone_context.py::test_each_thread_has_its_own_token_and_starts_without_one",
         f"{_TESTS}test_keystone_context.py::test_upstream_shares_a_token_between_threads",
-        sources={
-            f"keystone/server/flask/request_processing/middleware/auth_context.py:AuthContextMiddleware.{name}": digest
-            for name, digest in (
-                ("__init__", "07a07fff"),
-                ("fetch_token", "357d450b"),
-                ("fill_context", "5fe00693"),
-                ("process_request", "00291f9a"),
-            )
-        },
+        sources=fingerprints_in(
+            "keystone/server/flask/request_processing/middleware/auth_context.py:AuthContextMiddleware.",
+            {
+                "__init__": "07a07fff",
+                "fetch_token": "357d450b",
+                "fill_context": "5fe00693",
+                "process_request": "00291f9a",
+            },
+        ),
     ),
     Patch(
         "keystone-tokens",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.services.patches.patch import UNIT, Patch, PatchKind
+from atoll.services.patches.patch import UNIT, Patch, PatchKind, fingerprints_in
 
 _TESTS = f"{UNIT}patches/nova/"
 _MODULE = "atoll.services.patches.nova."
@@ -97,23 +97,23 @@ PATCHES = (
         f"{_TESTS}test_expanded_ports_client.py::test_nova_learns_the_same_with_two_requests",
         f"{_TESTS}test_expanded_ports_client.py::test_still_needed",
         traffic=True,
-        sources={
-            f"nova/network/neutron.py:{name}": digest
-            for name, digest in (
-                ("get_client", "0b9d4e34"),
-                ("API.validate_networks", "64f60a9f"),
-                ("API.create_resource_requests", "71d713b2"),
-                ("API.allocate_for_instance", "c1daf3a6"),
-                ("API._create_port_minimal", "86942a8c"),
-                ("API._update_ports_for_instance", "1a3bf855"),
-                ("API._populate_neutron_extension_values", "f274c283"),
-                ("API._build_network_info_model", "8d272de5"),
-                ("API._get_physnet_tunneled_info", "ff175534"),
-                ("API._get_subnets_from_port", "04a4c9a4"),
-                ("API._nw_info_get_ips", "68d9fcc9"),
-                ("API._refresh_neutron_extensions_cache", "ae1e95ed"),
-            )
-        },
+        sources=fingerprints_in(
+            "nova/network/neutron.py:",
+            {
+                "get_client": "0b9d4e34",
+                "API.validate_networks": "64f60a9f",
+                "API.create_resource_requests": "71d713b2",
+                "API.allocate_for_instance": "c1daf3a6",
+                "API._create_port_minimal": "86942a8c",
+                "API._update_ports_for_instance": "1a3bf855",
+                "API._populate_neutron_extension_values": "f274c283",
+                "API._build_network_info_model": "8d272de5",
+                "API._get_physnet_tunneled_info": "ff175534",
+                "API._get_subnets_from_port": "04a4c9a4",
+                "API._nw_info_get_ips": "68d9fcc9",
+                "API._refresh_neutron_extensions_cache": "ae1e95ed",
+            },
+        ),
     ),
     Patch(
         "nova-port-group-names",
@@ -125,14 +125,14 @@ PATCHES = (
         f"{_TESTS}test_expanded_ports_client.py::test_security_groups_of_servers_are_named_with_one_request",
         f"{_TESTS}test_expanded_ports_client.py::test_names_still_needed",
         traffic=True,
-        sources={
-            f"nova/network/security_group_api.py:{name}": digest
-            for name, digest in (
-                ("get_instances_security_groups_bindings", "6b4a1c39"),
-                ("_get_ports_from_server_list", "77a5dbaf"),
-                ("_get_secgroups_from_port_list", "6e3f269c"),
-            )
-        },
+        sources=fingerprints_in(
+            "nova/network/security_group_api.py:",
+            {
+                "get_instances_security_groups_bindings": "6b4a1c39",
+                "_get_ports_from_server_list": "77a5dbaf",
+                "_get_secgroups_from_port_list": "6e3f269c",
+            },
+        ),
     ),
     Patch(
         "nova-placement-claims",
@@ -144,17 +144,17 @@ PATCHES = (
         f"{_TESTS}test_placement_claims.py::test_a_new_server_is_claimed_with_one_request_and_read_without_one",
         f"{_TESTS}test_placement_claims.py::test_still_needed",
         traffic=True,
-        sources={
-            f"nova/scheduler/client/report.py:SchedulerReportClient.{name}": digest
-            for name, digest in (
-                ("claim_resources", "0675219e"),
-                ("get_allocations_for_consumer", "345e429b"),
-                ("get", "518e7233"),
-                ("put", "82b583e9"),
-                ("post", "bb4b3d8d"),
-                ("delete", "67c336b3"),
-            )
-        },
+        sources=fingerprints_in(
+            "nova/scheduler/client/report.py:SchedulerReportClient.",
+            {
+                "claim_resources": "0675219e",
+                "get_allocations_for_consumer": "345e429b",
+                "get": "518e7233",
+                "put": "82b583e9",
+                "post": "bb4b3d8d",
+                "delete": "67c336b3",
+            },
+        ),
     ),
     Patch(
         "nova-placement-moves",
