@@ -26,5 +26,5 @@ class ClockedCloud:
         deployment = make(**clocks.environment)
         sites = [{"name": name, "compute": "fake", "network": "fake"} for name in names]
         deployment.atoll("up", deployment.file(*sites, topology={"preset": "mesh", "defaults": {"delay": "5ms"}}))
-        clocks.know({site: deployment.wan().namespace(site) for site in names})
+        clocks.register({site: deployment.wan().namespace(site) for site in names})
         return cls(deployment, clocks)
