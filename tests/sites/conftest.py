@@ -35,9 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def base_ports(request) -> Iterator[int]:
-    """Yield base ports of sites, each only once, also among the workers of pytest-xdist (gw0, gw1, …)."""
+    """Yield base ports of sites, each only once, also among the workers of pytest-xdist (gw0, gw1, …); benchmarks take lower ones."""
     worker = getattr(request.config, "workerinput", {"workerid": "gw0"})["workerid"]
-    return iter(free_ports(12, first=20000 + 4000 * int(worker.removeprefix("gw"))))
+    return iter(free_ports(12, first=25000 + 2000 * int(worker.removeprefix("gw"))))
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,8 @@ class Deployment:
     def atoll(self, *arguments: str | Path) -> str:
         """Run a command that must succeed, and return its output."""
         done = self.run(*arguments)
+        if "the userspace emulator was not compiled" in done.stderr:
+            pytest.skip("no WAN can be emulated here: an ordinary user needs a C compiler at installation")
         assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.trouble()[-3000:]}"
         return done.stdout
 

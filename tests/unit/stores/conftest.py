@@ -19,8 +19,6 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    if redis_server.PROGRAM is None:
-        pytest.skip("redis-server is missing: scripts/packages redis-server")
     with redis_server.running(tmp_path_factory.mktemp("redis")) as running:
         yield running
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -23,6 +24,8 @@ class RedisServer:
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
+        if PROGRAM is None:
+            pytest.skip("redis-server is missing: scripts/packages redis-server")
         settings = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory), "--save", "", "--loglevel", "warning"]
         durable = ["--appendonly", "yes", "--appendfsync", "always"]
         self.process = subprocess.Popen([PROGRAM, *settings, *durable, *self.options], stdout=subprocess.DEVNULL)
