@@ -74,7 +74,7 @@ def test_a_trace_that_is_none_is_told_with_its_operation(tmp_path, capsys):
     file.write_text(text, encoding="utf-8")
     (tmp_path / "list.json").write_text("{}", encoding="utf-8")
     assert run(["plan", str(file)]) == 1
-    assert f"error: operations.list.trace: {tmp_path}/list.json: no OTLP JSON" in capsys.readouterr().err
+    assert f"error: operations.list.trace: {tmp_path}/list.json: expected OTLP JSON" in capsys.readouterr().err
 
 
 def test_a_name_of_an_image_is_one_word_of_its_command(tmp_path, capsys):

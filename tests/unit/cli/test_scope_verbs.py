@@ -29,7 +29,7 @@ def test_explain_says_what_goes_where(atoll, gateway):
     assert ran.code == 0
     assert "compute    created at paris and nice; listed from paris, nice; updated and deleted at all of them" in ran.out
     assert "network    refused: `paris % nice`: networks do not span sites yet" in ran.out
-    assert "nice can't be reached from paris now" in ran.out
+    assert "nice can't be reached from paris at present" in ran.out
     assert "identity   handled as without a scope, by paris" in ran.out
 
 

@@ -125,14 +125,14 @@ def test_hostile_records(sites):
 
 
 def test_bound_of_the_disk_and_a_full_file_system(sites, monkeypatch):
-    sites.refused(sites.sent(), "the disk: 2 MiB, expected at most 0", most=PAGE)
+    sites.refused(sites.sent(), "the disk: 2 MiB: expected at most 0", most=PAGE)
     monkeypatch.setattr(synthesis, "SPARE_BYTES", 1 << 60)
-    sites.refused(sites.sent(), "no space left")
+    sites.refused(sites.sent(), "too little space")
 
 
 def test_overlay_of_another_key_or_base_verifies_nothing(sites):
-    sites.refused(sites.sent(), "no trusted key signed", keys=[STRANGER.trusted.name])
-    sites.refused(sites.sent(), "the overlay belongs to the base", base="e" * 64)
+    sites.refused(sites.sent(), "none of the trusted keys signed", keys=[STRANGER.trusted.name])
+    sites.refused(sites.sent(), "the overlay was made for the base", base="e" * 64)
 
 
 def test_image_that_is_read_is_not_deleted(sites):
