@@ -43,7 +43,7 @@ from atoll.experiment.plan.problem import problem
         ),
         ("footprints", "mesh: unlimited\nfootprints", "plan.yaml:8: mesh: expected a rate from 1kbit to 30gbit, such as 2kbit"),
         ("footprints: {full: 540MB, compute: 160MB}\n", "", "plan.yaml:1: `footprints` is missing: expected a mapping such as"),
-        ("footprints", "footprints: {}\nfootprints", "plan.yaml:9: a second `footprints` in one mapping"),
+        ("footprints", "footprints: {}\nfootprints", "plan.yaml:9: the key `footprints` occurs twice in one mapping"),
         (
             "memory: 2GB",
             f"memory: {'9' * 400}GB",

@@ -184,7 +184,7 @@ def test_wrong_launch_image_of_another_site_is_replaced_by_the_base(site, key):
     images = Readable()
     images.launch, images.elsewhere = b"wrong" if key == KEY else b"launch", [base()]
     if key == SECOND:
-        site.refused(images, "no trusted key signed", overlay(**{overlays.KEY: SECOND}))
+        site.refused(images, "none of the trusted keys signed", overlay(**{overlays.KEY: SECOND}))
         return
     assert site.boot(images)
     assert (images.asked, images.launches) == ([("o", set())], 1)
