@@ -44,7 +44,7 @@ def complaint(text, directory=None):
     [
         (
             "[]",
-            "databases: expected `sqlite`, the URL of a server, or a mapping such as {start: mariadb}, or a list of them, got an empty list",
+            "databases: expected `sqlite`, the URL of a server, or a mapping such as {start: mariadb}, or a list of them, got an empty",
         ),
         ("oracle", "databases[0]: expected `sqlite`, a mapping such as {start: redis}, or a URL that begins with one of redis"),
         ("{start: oracle}", "databases[0].start: expected `redis`, `postgresql` or `mariadb`, got the text 'oracle'"),
