@@ -22,7 +22,7 @@ PATH = "/atoll/edge-zone"
 REMEMBERED_S = 5.0
 """Seconds for which a site's answer, whether it takes another server, is cached."""
 
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 """Seconds to wait for a site's answer whether it takes another server."""
 
 AT_ONCE = 4
