@@ -421,12 +421,14 @@ def identity(resource: Resource) -> Callable[[Item], Hashable]:
 
 async def _all(tasks: Iterable[Any]) -> None:
     """Run several coroutines at once, and return their results; the first error cancels the others."""
+    first: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             for task in tasks:
                 group.create_task(task)
     except* (_Refused, _NoMarker) as errors:
-        first: BaseException = errors
+        first = errors
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
-        raise first from None
+    if first is not None:
+        raise first  # not in the block above: Python 3.11.2 would wrap it into a group
