@@ -10,7 +10,7 @@ from typing import Any, Literal
 from atoll.bench.faults.log import Attempt
 
 Fate = Literal["there", "gone", "either", "never"]
-"""Whether a resource is expected to exist: `there` or `gone`; `either` if the outcome of its creation or deletion is unknown; `never` if no
+"""The expected existence of a resource: `there` or `gone`; `either` if the outcome of its creation or deletion is unknown; `never` if no
 request created it."""
 
 
@@ -38,7 +38,7 @@ class Thing:
 
     @cached_property
     def fate(self) -> Fate:
-        """Whether the resource is expected to exist, by the requests about it."""
+        """The expected existence of the resource, by the requests about it."""
         made = {attempt.outcome for attempt in self.attempts if attempt.verb == "create"}
         deleted = {attempt.outcome for attempt in self.attempts if attempt.verb == "delete"}
         if not made - {"failed"}:

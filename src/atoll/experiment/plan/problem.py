@@ -141,7 +141,7 @@ class Problem:
 
     @cached_property
     def reachable(self) -> list[list[bool]]:
-        """Whether each control site can serve each site (`reaches`): a list by site of lists by control site."""
+        """The answers of `reaches` for each site and each control site: a list by site of lists by control site."""
         return [[self.reaches(site, control) for control in range(self.count)] for site in range(self.count)]
 
     @cached_property
