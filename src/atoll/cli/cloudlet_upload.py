@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atoll import overlay_images
 from atoll.cli.bar import Bar
 from atoll.cli.output import print_json
 from atoll.cli.verb import json_option, verb
@@ -62,10 +63,10 @@ def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json
 
 
 def _hint(found: Uploaded) -> None:
-    base, key = found.properties.get("atoll_cloudlet_base"), found.properties.get("atoll_cloudlet_key")
+    base, key = found.properties.get(overlay_images.BASE), found.properties.get(overlay_images.KEY)
     if key:
         click.echo(f"key: {key}", err=True)
-    if base and "atoll_cloudlet_base_image" not in found.properties:
+    if base and overlay_images.BASE_IMAGE not in found.properties:
         click.echo(f"note: you can use no image with the overlay's base {base[:16]}: upload the base too", err=True)
 
 

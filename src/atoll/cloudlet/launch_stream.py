@@ -1,20 +1,8 @@
-"""Reads the disk of a launch image that another site has sent.
-
-The disk is a sequence of records, each of them one range of the disk that may hold data:
-
-    offset  bytes  field
-         0      8  offset in the disk, u64
-         8      4  length of the range, u32: at most 1 MiB
-        12      4  length of what follows, u32
-        16         the range, compressed by zstd
-
-The last record has the size of the disk as its offset, and twice 0. Ranges are in order. All numbers are little-endian.
-"""
+"""Reads the disk of a launch image that another site has sent; `atoll.overlay_images` describes the records."""
 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -24,12 +12,7 @@ import zstandard
 from atoll.cloudlet.failures import invalid, unusable
 from atoll.cloudlet.guarded import open_regular
 from atoll.errors import AtollError
-
-PIECE = 1 << 20
-"""Greatest number of bytes of a range."""
-
-RECORD = struct.Struct("<QII")
-"""The head of a record."""
+from atoll.overlay_images import PIECE, RECORD
 
 _MOST_PACKED = PIECE + (PIECE >> 8) + 64  # bytes of a range that zstd can't compress
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from atoll.cloudlet.pages import PAGE, Numbers, Pages, as_bytes, runs
+from atoll.files import data_ranges
 
 _WORDS = PAGE // 8
 _FICLONE = 0x40049409  # ioctl of linux/fs.h: share another file's content, on file systems that support it (XFS, Btrfs)
@@ -22,15 +22,7 @@ def extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
         descriptor: the open file.
         size: the file's size in bytes.
     """
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # the rest of the file is a hole
-                return
-            raise
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+    for start, end in data_ranges(descriptor, size):
         yield start // PAGE, -(-end // PAGE)
 
 

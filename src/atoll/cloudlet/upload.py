@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from atoll import overlay_images
 from atoll.cloudlet import image
 from atoll.cloudlet.base import Report, check_content
 from atoll.cloudlet.description import ImageDescription
@@ -136,9 +137,9 @@ class Uploads:
         """
         with image.opened(path) as found:
             _check_parts(found.description, str(path))
-            properties = {"atoll_cloudlet_digest": found.description.digest.hex()}
+            properties = {overlay_images.DIGEST: found.description.digest.hex()}
             if found.description.machine:
-                properties["atoll_cloudlet_machine"] = found.description.machine
+                properties[overlay_images.MACHINE] = found.description.machine
             held = self._held(properties)
             if held:
                 return Uploaded(str(held[0]["id"]), made=False, properties=properties)
@@ -162,10 +163,10 @@ class Uploads:
             AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: the overlay's result has more parts than a disk.
         """
         header, key = _verified(path, trusted, self._report)
-        described = {"atoll_cloudlet_base": header.base.hex(), "atoll_cloudlet_key": key.name}
-        query = {"atoll_cloudlet_digest": header.base.hex(), "status": "active"}
+        described = {overlay_images.BASE: header.base.hex(), overlay_images.KEY: key.name}
+        query = {overlay_images.DIGEST: header.base.hex(), "status": "active"}
         bases = self._glance.get("/images", params=query).json()["images"]
-        properties = described | ({"atoll_cloudlet_base_image": str(bases[0]["id"])} if bases else {})
+        properties = described | ({overlay_images.BASE_IMAGE: str(bases[0]["id"])} if bases else {})
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, _HASH).hexdigest()
         for held in self._held(described):

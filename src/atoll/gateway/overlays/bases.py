@@ -21,20 +21,9 @@ from atoll.gateway.bring.service_client import ServiceClient
 from atoll.gateway.bring.trust import MemberTrust
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.paths import is_uuid
+from atoll.overlay_images import BASE, BASE_IMAGE, DIGEST, MACHINE
 
 LOG = logging.getLogger(__name__)
-
-BASE = "atoll_cloudlet_base"
-"""Property of an overlay: the digest of its base, in hexadecimal."""
-
-BASE_IMAGE = "atoll_cloudlet_base_image"
-"""Property of an overlay: the id of an image that is its base; a hint."""
-
-DIGEST = "atoll_cloudlet_digest"
-"""Property of a base: its digest, in hexadecimal."""
-
-MACHINE = "atoll_cloudlet_machine"
-"""Property of a base: the machine type of its description, if it has one."""
 
 MOST_LISTED = 50
 """Greatest number of images that a site is asked for."""

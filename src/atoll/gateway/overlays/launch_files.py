@@ -1,24 +1,14 @@
 """Launch images of this site's cache (`atoll.cloudlet.cache`), read for other sites.
 
-A directory that is locked shared is not deleted; it is whole under its own name. The disk is sent as records, each of them one range of
-the disk that may hold data:
-
-    offset  bytes  field
-         0      8  offset in the disk, u64
-         8      4  length of the range, u32: at most 1 MiB
-        12      4  length of what follows, u32
-        16         the range, compressed by zstd
-
-The last record has the size of the disk as its offset, and twice 0. All numbers are little-endian.
+A directory that is locked shared is not deleted; it is whole under its own name. `atoll.overlay_images` describes the records in which a
+disk is sent.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,14 +16,11 @@ from pathlib import Path
 
 import zstandard
 
-PIECE = 1 << 20
-"""Greatest number of bytes of a range."""
+from atoll.files import data_ranges
+from atoll.overlay_images import PIECE, RECORD
 
 LEVEL = 2
 """Level of zstd's compression."""
-
-RECORD = struct.Struct("<QII")
-"""The head of a record."""
 
 _DISK = "disk"
 
@@ -54,15 +41,7 @@ class LaunchFile:
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges that may hold data: offset and length in bytes. Call this in a thread, because it waits for the disk."""
-        end = 0
-        while end < self.size:
-            try:
-                start = os.lseek(self.descriptor, end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # the rest is a hole
-                    return
-                raise
-            end = os.lseek(self.descriptor, start, os.SEEK_HOLE)
+        for start, end in data_ranges(self.descriptor, self.size):
             for offset in range(start, end, PIECE):
                 yield offset, min(PIECE, end - offset)
 

@@ -33,6 +33,7 @@ from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.request.target import Refused
 from atoll.gateway.sites import Sites, StreamedReply
 from atoll.identifiers import cached_base, cached_launch
+from atoll.overlay_images import KEY
 
 LOG = logging.getLogger(__name__)
 
@@ -56,9 +57,6 @@ MOST_KEYS = 8
 
 HOLDING = "/atoll/holdings/{overlay}"
 """Path at the peer port by which another gateway asks what this site holds of an overlay."""
-
-KEYS = "atoll_cloudlet_key"
-"""Property of an overlay: the names of keys, of which one has signed it, separated by commas."""
 
 LAUNCH, BASE, NOTHING = range(3)
 """Ranks of a site by its holding of an overlay, for a user who may read it: the launch image, the base, or neither."""
@@ -248,7 +246,7 @@ class LaunchImages:
             return _Readable("", (), ())
         claims = await claims_of(client, here, wanted)
         bases = tuple(cached_base(claim.hash, wanted.digest, claim.machine) for claim in claims if claim.hash)
-        keys = [key.strip() for key in str(shown.get(KEYS, "")).split(",")]
+        keys = [key.strip() for key in str(shown.get(KEY, "")).split(",")]
         return _Readable(data, bases, tuple(keys) if valid_keys(keys) else ())
 
 

@@ -137,7 +137,7 @@ class Disks:
         """
         overlay = read_overlay(image)
         keys = trusted_keys(overlay, caller.project, caller.metadata)
-        bases = _bases(images, overlay, caller)
+        bases = _bases(images, overlay, caller)[:MOST_BASES]
         for base in bases:
             cached = self._cached_disk({key: base.launch(overlay, key) for key in keys})
             if cached is not None:
@@ -308,7 +308,7 @@ class _Task:
 
 def _bases(images: Images, overlay: Overlay, caller: Caller) -> list[Base]:
     """Return the images of this site that may be the base of an overlay."""
-    return read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)[:MOST_BASES]
+    return read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)
 
 
 def _brought(images: Images, overlay: Overlay, caller: Caller, tried: Collection[Base] = (), wrong: WrongBase | None = None) -> list[Base]:
@@ -329,8 +329,7 @@ def _brought(images: Images, overlay: Overlay, caller: Caller, tried: Collection
         images.bring_base(overlay.data.image, names)
     except OverlayRefusal as error:
         raise wrong or error from None
-    found = read_bases(images.with_property(DIGEST, overlay.base), overlay, caller.project)
-    bases = [base for base in found if base.data.image not in names][: 1 if names else MOST_BASES]
+    bases = [base for base in _bases(images, overlay, caller) if base.data.image not in names][: 1 if names else MOST_BASES]
     if not bases:
         raise wrong or OverlayRefusal(
             f"no image that you can use is the overlay's base {overlay.base[:16]}: `atoll cloudlet upload` it, or have its owner share it"

@@ -15,21 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.identifiers import cached_base, cached_launch, fetched_launch
-
-BASE = "atoll_cloudlet_base"
-"""Property of an overlay: the digest of its base, in hexadecimal. An image that has it is an overlay."""
-
-BASE_IMAGE = "atoll_cloudlet_base_image"
-"""Property of an overlay: the id of an image that is its base; only a hint for people."""
-
-KEY = "atoll_cloudlet_key"
-"""Property of an overlay: the names of keys, separated by commas; one of these keys has signed the overlay."""
-
-DIGEST = "atoll_cloudlet_digest"
-"""Property of a base: its digest, in hexadecimal."""
-
-MACHINE = "atoll_cloudlet_machine"
-"""Property of a base: the machine type of its description, if it has one."""
+from atoll.overlay_images import BASE, BASE_IMAGE, DIGEST, KEY, MACHINE
 
 TRUST = "atoll_cloudlet_trust"
 """Key of a server's metadata: further keys that its creator trusts, separated by commas."""
