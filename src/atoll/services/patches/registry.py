@@ -7,7 +7,7 @@ packages than `services` are listed by name, because those packages cannot impor
 
 from __future__ import annotations
 
-from atoll.services.patches.entries import compute_site, elsewhere, glance, keystone, neutron, nova, octavia, shared, startup
+from atoll.services.patches.entries import compute_site, elsewhere, glance, keystone, neutron, nova, octavia, placement, shared, startup
 from atoll.services.patches.patch import Patch
 
 PATCHES: tuple[Patch, ...] = (
@@ -17,6 +17,7 @@ PATCHES: tuple[Patch, ...] = (
     *neutron.PATCHES,
     *nova.PATCHES,
     *compute_site.PATCHES,
+    *placement.PATCHES,
     *octavia.PATCHES,
     *elsewhere.PATCHES,
     *startup.PATCHES,
