@@ -334,14 +334,14 @@ def install_hypervisor(settings: Settings) -> None:
         accepted_deletion,
         console_log,
         fake_hypervisor,
-        placement_moves,
+        placement_writes,
         recovering_manager,
     )  # fmt: skip
     from atoll.services.patches.shared import privsep
 
     accepted_deletion.install()
     console_log.install()
-    placement_moves.install()
+    placement_writes.install()
     if settings.reduces_traffic:
         _reduce_traffic()
     recovering_manager.install()

@@ -157,15 +157,21 @@ PATCHES = (
         ),
     ),
     Patch(
-        "nova-placement-moves",
+        "nova-placement-writes",
         "nova",
         PatchKind.WRAPPER,
-        ("nova.scheduler.client.report.SchedulerReportClient.move_allocations",),
-        "If Placement is killed before it answers a move of allocations, the server holds nothing, and its ended migration all of it.",
-        f"{_MODULE}placement_moves",
-        f"{_TESTS}test_placement_moves.py::test_a_move_is_finished_when_placement_is_there_again",
-        f"{_TESTS}test_placement_moves.py::test_upstream_gives_up",
-        sources={"nova/scheduler/client/report.py:SchedulerReportClient.move_allocations": "e4cb76bb"},
+        (
+            "nova.scheduler.client.report.SchedulerReportClient.move_allocations",
+            "nova.scheduler.client.report.SchedulerReportClient.delete_allocation_for_instance",
+        ),
+        "If Placement is killed before it answers a move or a deletion of allocations, an ended migration keeps them.",
+        f"{_MODULE}placement_writes",
+        f"{_TESTS}test_placement_writes.py::test_a_write_is_finished_when_placement_is_there_again",
+        f"{_TESTS}test_placement_writes.py::test_upstream_gives_up",
+        sources=fingerprints_in(
+            "nova/scheduler/client/report.py:SchedulerReportClient.",
+            {"move_allocations": "e4cb76bb", "delete_allocation_for_instance": "35d3a6e5"},
+        ),
     ),
     Patch(
         "nova-image-schema",

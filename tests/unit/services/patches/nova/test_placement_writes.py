@@ -1,15 +1,15 @@
-"""Moves of allocations while Placement is killed, with upstream's real client over a double of its connection."""
+"""Moves and deletions of allocations while Placement is killed, with upstream's real client over a double of its connection."""
 
 import pytest
 from upstream import inside
 
-MOVES = """
+WRITES = """
     from nova import monkey_patch
     monkey_patch.patch(backend="threading")
     from keystoneauth1 import exceptions
     from nova import config, context
     from nova.scheduler.client import report
-    from atoll.services.patches.nova import placement_moves
+    from atoll.services.patches.nova import placement_writes
 
     config.parse_args(["nova"], default_config_files=[], init_rpc=False)
 
@@ -34,6 +34,10 @@ MOVES = """
             self.refuse()
             consumer = url.rpartition("/")[2]
             return Answer(200, {"allocations": self.held[consumer], "project_id": "p", "user_id": "u", "consumer_generation": 1})
+        def put(self, url, data):
+            return self.post(url, {url.rpartition("/")[2]: data})
+        def delete(self, url):
+            return self.post(url, {url.rpartition("/")[2]: {"allocations": {}}})
         def post(self, url, data):
             self.refuse()
             if self.dies == "before":
@@ -45,43 +49,59 @@ MOVES = """
                 raise exceptions.ConnectFailure("aborted")
             return Answer(204)
 
-    def tried(dies, away=2):
+    def move(client, context):
+        return client.move_allocations(context, "server", "migration")
+
+    def delete(client, context):
+        return client.delete_allocation_for_instance(context, "server", consumer_type="migration")
+
+    def force(client, context):
+        return client.delete_allocation_for_instance(context, "server", force=True)
+
+    def tried(write, dies, away=2):
         placement = Placement(dies, away)
         client = report.SchedulerReportClient.__new__(report.SchedulerReportClient)
         client.get = lambda url, *_rest, **_more: placement.get(url)
         client.post = lambda url, data, *_rest, **_more: placement.post(url, data)
+        client.put = lambda url, data, *_rest, **_more: placement.put(url, data)
+        client.delete = lambda url, *_rest, **_more: placement.delete(url)
         try:
-            result = client.move_allocations(context.RequestContext(user_id="u", project_id="p"), "server", "migration")
+            result = write(client, context.RequestContext(user_id="u", project_id="p"))
         except Exception as error:
             result = type(error).__name__
         return [result, bool(placement.held["server"]), bool(placement.held["migration"])]
 
-    placement_moves.RETRY_S = 0.01
-    cases = ("", "before", "after")
-    found = {"upstream": [tried(case) for case in cases]}
-    placement_moves.install()
-    found["ours"] = [tried(case) for case in cases]
-    placement_moves.RESTART_S = 0.05
-    found["away"] = tried("before", away=10**6)
+    placement_writes.RETRY_S = 0.01
+    def all_cases():
+        return {write.__name__: [tried(write, dies) for dies in ("", "before", "after")] for write in (move, delete, force)}
+
+    found = {"upstream": all_cases()}
+    placement_writes.install()
+    found["ours"] = all_cases()
+    placement_writes.RESTART_S = 0.05
+    found["away"] = [tried(write, "before", away=10**6) for write in (move, delete, force)]
     tell(found)
 """
 
 
 @pytest.fixture(scope="module")
 def found():
-    return inside(MOVES)
+    return inside(WRITES)
 
 
-def test_a_move_is_finished_when_placement_is_there_again(found):
-    assert found["ours"] == [[True, False, True]] * 3
+def test_a_write_is_finished_when_placement_is_there_again(found):
+    assert found["ours"]["move"] == [[True, False, True]] * 3
+    assert [held for _done, *held in found["ours"]["delete"] + found["ours"]["force"]] == [[False, False]] * 6
+    assert [done for done, *_held in found["ours"]["delete"]] == [True, True, False], "the last try finds nothing to delete"
 
 
 def test_upstream_gives_up(found):
-    """If this fails, upstream tries again itself, and services/patches/nova/placement_moves.py can go."""
-    assert [moved for moved, *_held in found["upstream"]] == [True, None, None]
-    assert found["upstream"][2] == [None, False, True], "nobody undoes it"
+    """If this fails, upstream tries again itself, and services/patches/nova/placement_writes.py can go."""
+    for write in ("move", "delete", "force"):
+        assert [done for done, *_held in found["upstream"][write]] == [True, None, None]
+    assert found["upstream"]["move"][2] == [None, False, True], "nobody undoes it"
+    assert found["upstream"]["delete"][1] == [None, True, False], "nobody deletes them"
 
 
 def test_a_placement_that_stays_away_is_given_up(found):
-    assert found["away"][1:] == [True, False]
-    assert found["away"][0] is None
+    assert found["away"] == [[None, True, False]] * 3
