@@ -22,7 +22,7 @@ from atoll.gateway.door.client_limiter import ClientLimiter
 from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.listener import Handler
 from atoll.gateway.door.server import MAX_BODY, Extensions, GatewayServer
-from atoll.gateway.edge import EdgeDiscovery, Zones
+from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.options import Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.request import body
@@ -200,7 +200,7 @@ class Port:
         gateway: Any = Gateway()
         freshness: Any = NoFreshness()
         edge, bases = (
-            EdgeDiscovery(options, sites, Zones(options, sites, mesh)),
+            edge_apis(options, sites, Zones(options, sites, mesh), gateway.answer),
             OverlayBases(sites, gateway, LaunchImages(sites, directory)),
         )
         extensions = Extensions(Consoles(sites, "192.0.2.2", directory), edge, bases, freshness, self._extend)

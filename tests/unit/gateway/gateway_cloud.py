@@ -21,7 +21,7 @@ from no_parts import NoBringer, collaborators
 from atoll.gateway.console import Consoles
 from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.server import Extensions, GatewayServer
-from atoll.gateway.edge import EdgeDiscovery, Zones
+from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
@@ -98,6 +98,7 @@ class Services:
         self.people: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Project and roles by token."""
         self.free_ram_mb = 1024
+        self.flavors: dict[str, dict] = {}
         self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
 
     def add_server(self, name: str, created: str, project: str = "p1") -> str:
@@ -144,6 +145,10 @@ class Services:
             return web.json_response({"availabilityZoneInfo": [{"zoneName": self.site, "zoneState": {"available": True}, "hosts": None}]})
         if rest == ["os-hypervisors", "statistics"] and request.headers.get("X-Auth-Token") == own_token(gateway_role("compute")):
             return web.json_response({"hypervisor_statistics": {"free_ram_mb": self.free_ram_mb}})
+        if rest == ["flavors", "detail"]:
+            return web.json_response({"flavors": list(self.flavors.values())})
+        if rest[0] == "flavors" and rest[1] in self.flavors:
+            return web.json_response({"flavor": self.flavors[rest[1]]})
         if rest[0] != "servers":
             return web.json_response({"itemNotFound": {"code": 404, "message": "no such path"}}, status=404)
         if request.method == "POST" and len(rest) == 1:
@@ -290,9 +295,8 @@ class Site:
             launches.attach(application)
 
         bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
-        extensions = Extensions(
-            self.consoles, EdgeDiscovery(self.options, self.sites, zones, launches.holding), bases, self.freshness, extend
-        )
+        edge = edge_apis(self.options, self.sites, zones, self.gateway.answer, launches.holding)
+        extensions = Extensions(self.consoles, edge, bases, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
 

@@ -1,6 +1,7 @@
-"""Edge discovery: the answer to a device, or to an application's server, which site is nearest (CAMARA Simple Edge Discovery 2.0.1)."""
+"""Edge APIs for devices and applications' servers (CAMARA): which site is nearest, and where an application's endpoints are."""
 
-from atoll.gateway.edge.discovery import Door, EdgeDiscovery, concerns
+from atoll.gateway.edge.front import Door, EdgeApis
+from atoll.gateway.edge.parts import concerns, edge_apis
 from atoll.gateway.edge.zones import Zones
 
-__all__ = ["Door", "EdgeDiscovery", "Zones", "concerns"]
+__all__ = ["Door", "EdgeApis", "Zones", "concerns", "edge_apis"]

@@ -1,0 +1,124 @@
+"""The answers of CAMARA's APIs, as JSON Schemas that were written from a reading of the published OpenAPI files.
+
+The published files are not part of this repository. If the environment variable `ATOLL_OPENAPI` names a directory that has them
+(`optimal-edge-discovery.yaml`, …, of the versions in docs/edge-discovery.md), each answer is checked against them too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+jsonschema: Any = import_module("jsonschema")
+
+Schema = dict[str, Any]
+
+CORRELATOR = re.compile(r"[a-zA-Z0-9\-_:;./<>{}]{0,256}")
+
+CODES: dict[int, set[str]] = {
+    400: {"INVALID_ARGUMENT", "OUT_OF_RANGE"},
+    401: {"UNAUTHENTICATED"},
+    403: {"PERMISSION_DENIED", "INVALID_TOKEN_CONTEXT"},
+    404: {"NOT_FOUND", "IDENTIFIER_NOT_FOUND"},
+    405: {"METHOD_NOT_ALLOWED"},
+    409: {"ABORTED", "ALREADY_EXISTS"},
+    415: {"UNSUPPORTED_MEDIA_TYPE"},
+    422: {"SERVICE_NOT_APPLICABLE", "MISSING_IDENTIFIER", "UNSUPPORTED_IDENTIFIER", "UNNECESSARY_IDENTIFIER"},
+    429: {"QUOTA_EXCEEDED", "TOO_MANY_REQUESTS"},
+    500: {"INTERNAL"},
+    501: {"NOT_IMPLEMENTED"},
+    503: {"UNAVAILABLE"},
+}
+
+
+def fields(needed: Mapping[str, Schema], **optional: Schema) -> Schema:
+    """Return the schema of an object that has the needed properties and may have the optional ones."""
+    return {"type": "object", "required": sorted(needed), "properties": {**needed, **optional}, "additionalProperties": False}
+
+
+def array(items: Schema, least: int = 0) -> Schema:
+    return {"type": "array", "items": items, "minItems": least}
+
+
+UUID: Schema = {"type": "string", "format": "uuid"}
+TEXT: Schema = {"type": "string"}
+LABEL: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,53}[A-Za-z0-9])?$"}
+PORT: Schema = {"type": "integer", "minimum": 0, "maximum": 65535}
+IPV4: Schema = {"type": "string", "format": "ipv4"}
+IPV6: Schema = {"type": "string", "format": "ipv6"}
+ZONE_STATUS: Schema = {"enum": ["active", "inactive", "unknown"]}
+DEVICE: Schema = {"type": "object", "minProperties": 1, "maxProperties": 1}
+ERROR = fields({"status": {"type": "integer"}, "code": TEXT, "message": {"type": "string", "minLength": 1, "maxLength": 512}})
+
+_ZONE_NAMES = {"edgeCloudZoneId": UUID, "edgeCloudZoneName": LABEL, "edgeCloudProvider": LABEL}
+
+ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
+    ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
+    ("optimal-edge-discovery", "POST", "/retrieve-optimal-edge-cloud-zones"): {
+        200: fields(
+            {"edgeCloudZones": array(fields(_ZONE_NAMES, edgeCloudRegion=TEXT, status=ZONE_STATUS), 1)},
+            applicationProfileId=UUID,
+            device=DEVICE,
+        )
+    },
+}
+"""Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""
+
+
+def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapping[str, str]) -> None:
+    """Check an answer of an operation against the schemas of the standard."""
+    assert CORRELATOR.fullmatch(headers["x-correlator"])
+    if status < 400:
+        expected = ANSWERS[operation]
+        assert status in expected
+        schema = expected[status]
+    else:
+        assert body["status"] == status
+        assert body["code"] in CODES[status]
+        schema = ERROR
+    if schema is not None:
+        assert headers["Content-Type"].startswith("application/json")
+        _validate(schema, body)
+    if (published := _published(operation, status)) is not None:
+        _validate(published, body)
+
+
+@cache
+def _registry() -> Registry[Any]:
+    directory = Path(os.environ["ATOLL_OPENAPI"])
+    files = {file.stem: yaml.safe_load(file.read_text()) for file in directory.glob("*.yaml")}
+    pairs = ((f"urn:{name}", DRAFT202012.create_resource(content)) for name, content in files.items())
+    return Registry().with_resources(pairs)
+
+
+def _published(operation: tuple[str, str, str], status: int) -> Schema | None:
+    """Return the published schema of an answer; `None` without the files, or if they describe no body for this status."""
+    if "ATOLL_OPENAPI" not in os.environ:
+        return None
+    api, method, path = operation
+    content = _registry().contents(f"urn:{api}")
+    answers = content["paths"][path][method.lower()]["responses"]
+    if status < 400:
+        assert str(status) in answers, f"{api} has no answer {status} to {method} {path}"
+    answer, pointer = answers.get(str(status)), f"/paths/{path.replace('/', '~1')}/{method.lower()}/responses/{status}"
+    if answer is not None and "$ref" in answer:
+        pointer = answer["$ref"].removeprefix("#")
+        answer = content["components"]["responses"][pointer.rpartition("/")[2]]
+    if answer is None or "content" not in answer:
+        return None
+    return {"$ref": f"urn:{api}#{pointer}/content/application~1json/schema"}
+
+
+def _validate(schema: Schema, body: Any) -> None:
+    registry = _registry() if "ATOLL_OPENAPI" in os.environ else Registry()
+    checker = jsonschema.FormatChecker()
+    jsonschema.Draft202012Validator(schema, registry=registry, format_checker=checker).validate(body)
