@@ -36,6 +36,11 @@ _OPTIMAL = (
     'Content-Type: application/json\r\nContent-Length: 63\r\n\r\n{"applicationProfileId":"0a0a0a0a-0000-4000-8000-000000000001"}'
 )
 
+_ENDPOINTS = (
+    "POST /application-endpoint-discovery/v0.1/retrieve-optimal-app-endpoints HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n"
+    'Content-Type: application/json\r\nContent-Length: 48\r\n\r\n{"appId":"0a0a0a0a-0000-4000-8000-000000000001"}'
+)
+
 _REQUESTS = (
     "GET /compute/v2.1/servers/detail?limit=2&marker=x HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n",
     'POST /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"server": {}}',
@@ -48,6 +53,7 @@ _REQUESTS = (
     "GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: X-A\r\nX-A: 1\r\n\r\nGET /network/v2.0/ports HTTP/1.1\r\nHost: x\r\n\r\n",
     _NEAREST,
     _OPTIMAL,
+    _ENDPOINTS,
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )

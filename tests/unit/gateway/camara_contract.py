@@ -61,8 +61,25 @@ ERROR = fields({"status": {"type": "integer"}, "code": TEXT, "message": {"type":
 
 _ZONE_NAMES = {"edgeCloudZoneId": UUID, "edgeCloudZoneName": LABEL, "edgeCloudProvider": LABEL}
 
+ENDPOINT = {
+    **fields(
+        {"port": PORT, "edgeCloudZone": fields(_ZONE_NAMES, edgeCloudZoneStatus=ZONE_STATUS, edgeCloudRegion=LABEL)},
+        ipv4Addresses=array(IPV4, 1),
+        ipv6Addresses=array(IPV6, 1),
+        applicationEndpointDescription=TEXT,
+    ),
+    "anyOf": [{"required": ["ipv4Addresses"]}, {"required": ["ipv6Addresses"]}],
+}
+
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
+    ("application-endpoint-discovery", "POST", "/retrieve-optimal-app-endpoints"): {
+        200: fields(
+            {"applicationEndpoints": array(ENDPOINT, 1), "appId": UUID},
+            applicationServerProviderName=TEXT,
+            device=DEVICE,
+        )
+    },
     ("optimal-edge-discovery", "POST", "/retrieve-optimal-edge-cloud-zones"): {
         200: fields(
             {"edgeCloudZones": array(fields(_ZONE_NAMES, edgeCloudRegion=TEXT, status=ZONE_STATUS), 1)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atoll.gateway.edge.discovery import ROOT as SIMPLE
 from atoll.gateway.edge.discovery import EdgeDiscovery, Holding
+from atoll.gateway.edge.endpoints import EndpointDiscovery
 from atoll.gateway.edge.front import EdgeApis
 from atoll.gateway.edge.location import Locator
 from atoll.gateway.edge.optimal import OptimalDiscovery
@@ -12,7 +13,7 @@ from atoll.gateway.edge.zones import Zones
 from atoll.gateway.options import Options
 from atoll.gateway.sites import Sites
 
-ROOTS = (SIMPLE, "/optimal-edge-discovery/")
+ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/")
 """First segments of the paths of the APIs."""
 
 
@@ -35,4 +36,5 @@ def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswe
     services = UserServices(answer, options.site)
     simple = EdgeDiscovery(options, zones, locator, holding)
     optimal = OptimalDiscovery(options, zones, locator, services, holding)
-    return EdgeApis(options, sites, (*simple.operations, *optimal.operations))
+    endpoints = EndpointDiscovery(options, zones, locator, services)
+    return EdgeApis(options, sites, (*simple.operations, *optimal.operations, *endpoints.operations))
