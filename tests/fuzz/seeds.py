@@ -41,6 +41,11 @@ _ENDPOINTS = (
     'Content-Type: application/json\r\nContent-Length: 48\r\n\r\n{"appId":"0a0a0a0a-0000-4000-8000-000000000001"}'
 )
 
+_APPS = (
+    "GET /edge-application-management/v0.1alpha1/appinstances?appId=0a0a0a0a-0000-4000-8000-000000000001&region=r HTTP/1.1\r\n"
+    "Host: x\r\nX-Auth-Token: t\r\n\r\n"
+)
+
 _REQUESTS = (
     "GET /compute/v2.1/servers/detail?limit=2&marker=x HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n",
     'POST /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"server": {}}',
@@ -54,6 +59,7 @@ _REQUESTS = (
     _NEAREST,
     _OPTIMAL,
     _ENDPOINTS,
+    _APPS,
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )

@@ -71,6 +71,53 @@ ENDPOINT = {
     "anyOf": [{"required": ["ipv4Addresses"]}, {"required": ["ipv6Addresses"]}],
 }
 
+EAM_ID: Schema = {"type": "string", "pattern": r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"}
+EAM_NAME: Schema = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{1,63}$"}
+EAM_PROVIDER: Schema = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{7,63}$"}
+INTERFACE_ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_]{2,30}[A-Za-z0-9]$"}
+APP_STATUS: Schema = {"enum": ["ready", "instantiating", "failed", "terminating", "unknown"]}
+
+ACCESS = fields({"port": PORT}, ipv4Addresses=array(IPV4, 1), ipv6Addresses=array(IPV6, 1))
+
+MANIFEST = fields(
+    {
+        "name": EAM_NAME,
+        "version": TEXT,
+        "appProvider": EAM_PROVIDER,
+        "packageType": {"enum": ["QCOW2"]},
+        "appRepo": fields({"type": {"enum": ["PRIVATEREPO", "PUBLICREPO"]}, "imagePath": TEXT}, checksum=TEXT, authType={"enum": ["NONE"]}),
+        "requiredResources": fields({"infraKind": {"enum": ["virtualMachine"]}, "numCPU": PORT, "memory": PORT}),
+        "componentSpec": array(
+            fields(
+                {
+                    "componentName": TEXT,
+                    "networkInterfaces": array(
+                        fields(
+                            {
+                                "interfaceId": INTERFACE_ID,
+                                "protocol": {"enum": ["TCP", "UDP", "ANY"]},
+                                "port": PORT,
+                                "visibilityType": {"enum": ["VISIBILITY_EXTERNAL", "VISIBILITY_INTERNAL"]},
+                            }
+                        ),
+                        1,
+                    ),
+                }
+            )
+        ),
+        "appId": EAM_ID,
+    },
+    operatingSystem=fields(dict.fromkeys(("architecture", "family", "version", "license"), TEXT)),
+)
+
+APP_INSTANCE = fields(
+    {"name": EAM_NAME, "appId": EAM_ID, "appInstanceId": EAM_ID, "appProvider": EAM_PROVIDER, "edgeCloudZoneId": EAM_ID},
+    status=APP_STATUS,
+    componentEndpointInfo=array(fields({"interfaceId": INTERFACE_ID, "accessPoints": ACCESS}), 1),
+)
+
+_EAM = "edge-application-management"
+
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
     ("application-endpoint-discovery", "POST", "/retrieve-optimal-app-endpoints"): {
@@ -86,6 +133,19 @@ ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
             applicationProfileId=UUID,
             device=DEVICE,
         )
+    },
+    (_EAM, "POST", "/apps"): {201: fields({"appId": EAM_ID})},
+    (_EAM, "GET", "/apps"): {200: array(MANIFEST)},
+    (_EAM, "GET", "/apps/{appId}"): {200: fields({"appManifest": MANIFEST})},
+    (_EAM, "DELETE", "/apps/{appId}"): {204: None},
+    (_EAM, "POST", "/appinstances"): {202: APP_INSTANCE},
+    (_EAM, "GET", "/appinstances"): {200: array(APP_INSTANCE)},
+    (_EAM, "DELETE", "/appinstances/{appInstanceId}"): {202: None},
+    (_EAM, "POST", "/deployments"): {},
+    (_EAM, "GET", "/deployments"): {200: {"maxItems": 0}},
+    (_EAM, "GET", "/clusters"): {200: {"maxItems": 0}},
+    (_EAM, "GET", "/edge-cloud-zones"): {
+        200: array(fields(_ZONE_NAMES, edgeCloudZoneStatus=ZONE_STATUS, edgeCloudRegion=TEXT), 1),
     },
 }
 """Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""

@@ -83,6 +83,16 @@ def own_token(account: str) -> str:
     return f"token of {account}"
 
 
+def patch(image: dict[str, Any], changes: list[dict[str, str]]) -> None:
+    """Change an image as Glance does."""
+    for change in changes:
+        name = change["path"].removeprefix("/")
+        if change["op"] == "add":
+            image[name] = change["value"]
+        else:
+            del image[name]
+
+
 class Services:
     """A double of Nova, Glance, Neutron and Keystone of one site, with the features that the tests need."""
 
@@ -152,8 +162,11 @@ class Services:
         if rest[0] != "servers":
             return web.json_response({"itemNotFound": {"code": 404, "message": "no such path"}}, status=404)
         if request.method == "POST" and len(rest) == 1:
-            body = await request.json()
-            key = self.add_server(body["server"]["name"], "2026-01-01T00:00:00Z")
+            wanted = (await request.json())["server"]
+            project, _roles = self.people.get(request.headers.get("X-Auth-Token", ""), ("p1", ()))
+            key = self.add_server(wanted["name"], "2026-01-01T00:00:00Z", project)
+            self.servers[key] |= {name: wanted[name] for name in ("metadata", "flavorRef", "networks") if name in wanted}
+            self.servers[key]["OS-EXT-AZ:availability_zone"] = self.site
             return web.json_response({"server": {"id": key}}, status=202)
         if rest[1:] in ([], ["detail"]):
             return self.server_list(request, detail=bool(rest[1:]))
@@ -213,6 +226,8 @@ class Services:
             self.images[key] = {"id": key, "name": "new", "created_at": "2026-01-01"}
             return web.json_response(self.images[key], status=201)
         if rest[1] in self.images:
+            if request.method == "PATCH":
+                patch(self.images[rest[1]], await request.json())
             return web.json_response(self.images[rest[1]])
         return web.Response(status=404, text="<html>no image</html>")
 

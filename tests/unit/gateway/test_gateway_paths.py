@@ -46,6 +46,8 @@ TRUSTED = {
     ("zones.py", "member.public_port"): "a number",
     ("zones.py", "self._options.host"): "of the site's own settings",
     ("zones.py", "self._options.public_port"): "a number",
+    ("management.py", "base"): "of the site's own settings",
+    ("management.py", "ROOT"): "a constant",
     ("user_services.py", "path"): "one of the constants of the edge APIs",
     ("sites.py", "peer.url"): "of a member's card",
     ("sites.py", "call.target"): "built by these builders, or checked by target.parse",

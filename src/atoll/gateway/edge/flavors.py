@@ -24,6 +24,15 @@ class Needs:
     memory_mb: int = 0
     disk_gb: int = 0
 
+    def and_image(self, image: Mapping[str, Any]) -> Needs:
+        """Return these needs, raised to those that an image's fields name."""
+        memory_mb, disk_gb = image.get("min_ram"), image.get("min_disk")
+        return Needs(
+            self.cpus,
+            max(self.memory_mb, memory_mb if type(memory_mb) is int else 0),
+            max(self.disk_gb, disk_gb if type(disk_gb) is int else 0),
+        )
+
 
 @dataclass(frozen=True, order=True)
 class Flavor:

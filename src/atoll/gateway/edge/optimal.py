@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.gateway.edge.applications import application_of
 from atoll.gateway.edge.device import MOST_BYTES, device_of, fields_of, uuid_of
 from atoll.gateway.edge.discovery import ZONE_URL, Holding
 from atoll.gateway.edge.flavors import Needs, flavor_of, smallest_for
@@ -149,6 +150,6 @@ class OptimalDiscovery:
 
 
 def _needs_of(image: dict[str, Any]) -> Needs:
-    """Return what a server from an image needs at least, as Glance's fields say."""
-    memory_mb, disk_gb = image.get("min_ram"), image.get("min_disk")
-    return Needs(1, memory_mb if type(memory_mb) is int else 0, disk_gb if type(disk_gb) is int else 0)
+    """Return the least resources of a server from an image, by its manifest or by Glance's fields."""
+    application = application_of(image)
+    return application.needs if application is not None else Needs().and_image(image)

@@ -7,13 +7,14 @@ from atoll.gateway.edge.discovery import EdgeDiscovery, Holding
 from atoll.gateway.edge.endpoints import EndpointDiscovery
 from atoll.gateway.edge.front import EdgeApis
 from atoll.gateway.edge.location import Locator
+from atoll.gateway.edge.management import ApplicationManagement
 from atoll.gateway.edge.optimal import OptimalDiscovery
 from atoll.gateway.edge.user_services import GatewayAnswer, UserServices
 from atoll.gateway.edge.zones import Zones
 from atoll.gateway.options import Options
 from atoll.gateway.sites import Sites
 
-ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/")
+ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/", "/edge-application-management/")
 """First segments of the paths of the APIs."""
 
 
@@ -37,4 +38,5 @@ def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswe
     simple = EdgeDiscovery(options, zones, locator, holding)
     optimal = OptimalDiscovery(options, zones, locator, services, holding)
     endpoints = EndpointDiscovery(options, zones, locator, services)
-    return EdgeApis(options, sites, (*simple.operations, *optimal.operations, *endpoints.operations))
+    management = ApplicationManagement(options, sites, UserServices(answer, options.site, strict=options.lists == "strict"))
+    return EdgeApis(options, sites, [each for api in (simple, optimal, endpoints, management) for each in api.operations])
