@@ -1,4 +1,4 @@
-"""CAMARA's APIs at three sites: an application is submitted, started near a device, found by the device, and removed."""
+"""The edge APIs of CAMARA and ETSI at three sites: an application is submitted, started near a device, found by it, and removed."""
 
 import json
 from typing import Any
@@ -13,6 +13,7 @@ from atoll.identifiers import edge_zone
 ROOT = "/edge-application-management/v0.1alpha1"
 OPTIMAL = "/optimal-edge-discovery/v0.1"
 ENDPOINTS = "/application-endpoint-discovery/v0.1/retrieve-optimal-app-endpoints"
+DEVICE = "/dev_app/v1"
 CIDR = "10.44.0.0/24"
 
 
@@ -44,6 +45,22 @@ def image(victim: Tenant) -> str:
     network = brest.expect("network", "POST", "/v2.0/networks", {"network": {"name": "edge"}})["network"]["id"]
     brest.expect("network", "POST", "/v2.0/subnets", {"subnet": {"network_id": network, "ip_version": 4, "cidr": CIDR}})
     return made
+
+
+def check_device(near: Api, far: Api, others: Api) -> None:
+    """Have a device at metz start and delete an instance of its own."""
+    names = {"appName": "fire_map", "appProvider": "Forest_Watch", "appDVersion": "1", "userAppInstanceInfo": []}
+    body = {"AppContext": {"associateDevAppId": "viewer", "appInfo": names}}
+    assert edge(others, "POST", f"{DEVICE}/app_contexts", body).status == 404
+    made = edge(near, "POST", f"{DEVICE}/app_contexts", body)
+    assert made.status == 201, made.body
+    context = made.body["AppContext"]["contextId"]
+    (started,) = made.body["AppContext"]["appInfo"]["userAppInstanceInfo"]
+    assert started["appLocation"] == {"civicAddressElement": [{"caType": 23, "caValue": "metz"}]}
+    assert started["referenceURI"].startswith("tcp://10.44.0.")
+    assert edge(others, "DELETE", f"{DEVICE}/app_contexts/{context}").status == 404
+    assert edge(far, "DELETE", f"{DEVICE}/app_contexts/{context}").status == 204
+    until(lambda: len(edge(far, "GET", f"{ROOT}/appinstances").body) == 1, "the context's server is gone", 60)
 
 
 def test_application_from_its_submission_to_its_removal(victim: Tenant, attacker: Tenant, image: str) -> None:
@@ -87,6 +104,7 @@ def test_application_from_its_submission_to_its_removal(victim: Tenant, attacker
     assert edge(others, "DELETE", f"{ROOT}/appinstances/{instance}").status == 404
     assert edge(others, "DELETE", f"{ROOT}/apps/{image}").status == 404
 
+    check_device(metz, pau, others)
     assert edge(brest, "POST", f"{ROOT}/appinstances", wanted).body["code"] == "ALREADY_EXISTS"
     assert edge(brest, "DELETE", f"{ROOT}/apps/{image}").body["code"] == "ABORTED"
     assert edge(brest, "DELETE", f"{ROOT}/appinstances/{instance}").status == 202

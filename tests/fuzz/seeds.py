@@ -46,6 +46,11 @@ _APPS = (
     "Host: x\r\nX-Auth-Token: t\r\n\r\n"
 )
 
+_CONTEXT = (
+    "PUT /dev_app/v1/app_contexts/0a0a0a0a000040008000000000000001 HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n"
+    "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+)
+
 _REQUESTS = (
     "GET /compute/v2.1/servers/detail?limit=2&marker=x HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n",
     'POST /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"server": {}}',
@@ -60,6 +65,7 @@ _REQUESTS = (
     _OPTIMAL,
     _ENDPOINTS,
     _APPS,
+    _CONTEXT,
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )

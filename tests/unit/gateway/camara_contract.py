@@ -1,7 +1,7 @@
-"""The answers of CAMARA's APIs, as JSON Schemas that were written from a reading of the published OpenAPI files.
+"""The answers of the edge APIs of CAMARA and ETSI, as JSON Schemas that were written from a reading of the published OpenAPI files.
 
 The published files are not part of this repository. If the environment variable `ATOLL_OPENAPI` names a directory that has them
-(`optimal-edge-discovery.yaml`, …, of the versions in docs/edge-discovery.md), each answer is checked against them too.
+(`optimal-edge-discovery.yaml`, …, `dev_app.yaml`, of the versions in docs/), each answer is checked against them too.
 """
 
 from __future__ import annotations
@@ -118,6 +118,33 @@ APP_INSTANCE = fields(
 
 _EAM = "edge-application-management"
 
+PLACE = fields({"civicAddressElement": array(fields({"caType": {"type": "integer"}, "caValue": TEXT}), 1)})
+_NAMES = dict.fromkeys(("appName", "appProvider", "appSoftVersion", "appDVersion", "appDescription"), TEXT)
+_CHARACTERISTICS = fields(
+    {},
+    memory={"type": "integer"},
+    storage={"type": "integer"},
+    latency={"type": "integer"},
+    bandwidth={"type": "integer"},
+    serviceCont={"enum": [0, 1]},
+)
+AVAILABLE = fields({"appInfo": fields({"appDId": TEXT} | _NAMES, appCharcs=_CHARACTERISTICS)})
+CONTEXT = fields(
+    {
+        "contextId": {"type": "string", "maxLength": 32},
+        "associateDevAppId": TEXT,
+        "appInfo": fields(
+            _NAMES | {"userAppInstanceInfo": array(fields({"appInstanceId": TEXT}, referenceURI={"format": "uri"}, appLocation=PLACE))},
+            appDId=TEXT,
+        ),
+    },
+    appAutoInstantiation={"type": "boolean"},
+)
+LOCATIONS = fields({"associateDevAppId": TEXT, "appInfo": fields(_NAMES, availableLocations=array(fields({"appLocation": PLACE})))})
+DETAILS = fields({"title": TEXT, "status": {"type": "integer"}, "detail": {"type": "string", "minLength": 1}})
+
+_MEC = "dev_app"
+
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
     ("application-endpoint-discovery", "POST", "/retrieve-optimal-app-endpoints"): {
@@ -147,6 +174,11 @@ ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     (_EAM, "GET", "/edge-cloud-zones"): {
         200: array(fields(_ZONE_NAMES, edgeCloudZoneStatus=ZONE_STATUS, edgeCloudRegion=TEXT), 1),
     },
+    (_MEC, "GET", "/app_list"): {200: fields({"ApplicationList": fields({"appList": array(AVAILABLE)})})},
+    (_MEC, "POST", "/app_contexts"): {201: fields({"AppContext": CONTEXT})},
+    (_MEC, "PUT", "/app_contexts/{contextId}"): {204: None},
+    (_MEC, "DELETE", "/app_contexts/{contextId}"): {204: None},
+    (_MEC, "POST", "/obtain_app_loc_availability"): {200: fields({"ApplicationLocationAvailability": LOCATIONS})},
 }
 """Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""
 
@@ -154,18 +186,20 @@ ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
 def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapping[str, str]) -> None:
     """Check an answer of an operation against the schemas of the standard."""
     assert CORRELATOR.fullmatch(headers["x-correlator"])
+    media_type = "application/json"
     if status < 400:
         expected = ANSWERS[operation]
         assert status in expected
         schema = expected[status]
     else:
         assert body["status"] == status
-        assert body["code"] in CODES[status]
-        schema = ERROR
+        etsi = operation[0] == _MEC
+        assert body["title" if etsi else "code"] in CODES[status]
+        schema, media_type = (DETAILS, "application/problem+json") if etsi else (ERROR, "application/json")
     if schema is not None:
-        assert headers["Content-Type"].startswith("application/json")
+        assert headers["Content-Type"].startswith(media_type)
         _validate(schema, body)
-    if (published := _published(operation, status)) is not None:
+    if body is not None and (published := _published(operation, status)) is not None:
         _validate(published, body)
 
 
@@ -192,7 +226,8 @@ def _published(operation: tuple[str, str, str], status: int) -> Schema | None:
         answer = content["components"]["responses"][pointer.rpartition("/")[2]]
     if answer is None or "content" not in answer:
         return None
-    return {"$ref": f"urn:{api}#{pointer}/content/application~1json/schema"}
+    media_type = next(iter(answer["content"])).replace("/", "~1")
+    return {"$ref": f"urn:{api}#{pointer}/content/{media_type}/schema"}
 
 
 def _validate(schema: Schema, body: Any) -> None:

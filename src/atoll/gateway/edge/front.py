@@ -1,4 +1,4 @@
-"""The front of CAMARA's APIs: admits a request, confirms its caller, finds its operation, and answers errors in the standard's form.
+"""The front of edge APIs: admits a request, confirms its caller, finds its operation, and answers errors in the standard's form.
 
 All APIs share this part, so that limits, tokens, `x-correlator` and the form of errors are the same at each path.
 """
@@ -94,6 +94,7 @@ class EdgeOperation:
         body: whether a request has a body.
         most_bytes: greatest number of bytes of the body.
         query: the parameters that the query may have, each at most once.
+        repeated: those of them that may occur several times; their values are joined by commas.
         show: the operation for people, in the message for a path that does not exist.
     """
 
@@ -104,21 +105,28 @@ class EdgeOperation:
     body: Body = Body.NONE
     most_bytes: int = 0
     query: frozenset[str] = frozenset()
+    repeated: frozenset[str] = frozenset()
+
+
+ErrorForm = Callable[[Problem, str], Reply]
+"""A function that returns an error as an answer of a site."""
 
 
 class EdgeApis:
-    """All of CAMARA's APIs of one site's gateway.
+    """Edge APIs of one site's gateway, whose errors have one form.
 
     Args:
         options: the gateway's settings.
         sites: sends requests to this site's Keystone.
         operations: the operations of the APIs.
+        form: the form of errors.
     """
 
-    def __init__(self, options: Options, sites: Sites, operations: Sequence[EdgeOperation]) -> None:
+    def __init__(self, options: Options, sites: Sites, operations: Sequence[EdgeOperation], form: ErrorForm = Problem.reply) -> None:
         self._site = options.site
         self._sites = sites
         self._operations = tuple(operations)
+        self._form = form
 
     async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
         """Answer a request, also a wrong one.
@@ -134,13 +142,13 @@ class EdgeApis:
         try:
             reply = await self._answer(request, door, valid=valid)
         except Problem as problem:
-            reply = problem.reply(self._site)
+            reply = self._form(problem, self._site)
         except Refused as refused:
-            reply = Problem(refused.status, refused.message).reply(self._site)
+            reply = self._form(Problem(refused.status, refused.message), self._site)
         except web.RequestPayloadError as error:
-            reply = invalid(f"the body of the request is malformed: {error}").reply(self._site)
+            reply = self._form(invalid(f"the body of the request is malformed: {error}"), self._site)
         except Unreachable as error:
-            reply = Problem(503, str(error)).reply(self._site)
+            reply = self._form(Problem(503, str(error)), self._site)
         reply.headers[CORRELATOR] = correlator
         return reply
 
@@ -209,12 +217,14 @@ def _query(operation: EdgeOperation, mark: str, text: str) -> Mapping[str, str]:
         if mark:
             raise invalid("the operation has no query parameters")
         return {}
-    expected = f"expected {', '.join(sorted(operation.query))}, each at most once"
+    expected = f"expected {', '.join(sorted(operation.query))}"
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors="strict")
     except ValueError:
         raise invalid(f"the query is malformed: {expected}") from None
-    query = dict(pairs)
-    if len(query) != len(pairs) or not query.keys() <= operation.query:
-        raise invalid(f"the query has an unknown or a repeated parameter: {expected}")
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in operation.query or (name in query and name not in operation.repeated):
+            raise invalid(f"the query has an unknown or a repeated parameter: {expected}")
+        query[name] = f"{query[name]},{value}" if name in query else value
     return query

@@ -1,9 +1,12 @@
-"""The errors of CAMARA's APIs: a JSON object with `status`, `code` and `message`, and the header `x-correlator`."""
+"""The errors of edge APIs: CAMARA's JSON object with `status`, `code` and `message`, or the problem details of ETSI's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
+
+from multidict import CIMultiDict
 
 from atoll.gateway.answers import error_text
 from atoll.gateway.request.call import Reply, json_reply
@@ -60,6 +63,15 @@ class Problem(Exception):
             reply.headers[header[0]] = header[1]
         reply.headers.update(self.headers)
         return reply
+
+
+def problem_details(problem: Problem, site: str) -> Reply:
+    """Return an error in the form of ETSI's APIs, a problem details object (RFC 9457), as an answer of a site."""
+    body = {"title": problem.code, "status": problem.status, "detail": problem.message}
+    reply = problem.reply(site)
+    headers = CIMultiDict(reply.headers)
+    headers["Content-Type"] = "application/problem+json"
+    return Reply(problem.status, headers, json.dumps(body).encode(), site)
 
 
 def invalid(message: str) -> Problem:
