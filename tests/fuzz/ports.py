@@ -91,9 +91,15 @@ class Sites:
     def everywhere(self) -> list[str]:
         return ["paris", "lyon"]
 
+    def reachable(self) -> list[str]:
+        return ["lyon"]
+
+    def near_first(self, sites: list[str]) -> list[str]:
+        return sites
+
     async def send(self, _site: str, call: Call, *_ignored: float) -> Reply:
         good = call.service == "identity" and call.headers.get("X-Subject-Token") != "bad"
-        told = {"token": {"roles": [{"name": "member"}]}} if call.service == "identity" else {}
+        told = {"token": {"roles": [{"name": "member"}], "project": {"id": "p"}}} if call.service == "identity" else {}
         return json_reply(200 if good else 404, told, "paris")
 
     async def open_socket(self, *_arguments: Any) -> Any:
@@ -101,7 +107,7 @@ class Sites:
 
 
 class Gateway:
-    """A gateway that checks the requests it gets, and sends empty answers."""
+    """A gateway that checks the requests it gets, and sends empty answers and lists."""
 
     def __init__(self) -> None:
         self.sites = Sites()
@@ -119,7 +125,7 @@ class Gateway:
                     pass
             except ConnectionResetError as error:  # as the real class does
                 raise Refused(400, str(error)) from error
-        return json_reply(200, {}, "paris")
+        return json_reply(200, {"images": [], "servers": [], "flavors": []}, "paris")
 
 
 def check(call: Call) -> None:

@@ -46,6 +46,17 @@ _APPS = (
     "Host: x\r\nX-Auth-Token: t\r\n\r\n"
 )
 
+_ZONES = "GET /edge-application-management/v0.1alpha1/edge-cloud-zones?status=active HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n"
+
+_MANIFEST = (
+    '{"name":"map","appProvider":"Provider1","version":"1","packageType":"QCOW2","appRepo":{"type":"PUBLICREPO","imagePath":"urn:uuid:'
+    '0a0a0a0a-0000-4000-8000-000000000001"},"requiredResources":{"infraKind":"virtualMachine","numCPU":1,"memory":9},"componentSpec":[]}'
+)
+_SUBMISSION = (
+    "POST /edge-application-management/v0.1alpha1/apps HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(_MANIFEST)}\r\n\r\n{_MANIFEST}"
+)
+
 _CONTEXT = (
     "PUT /dev_app/v1/app_contexts/0a0a0a0a000040008000000000000001 HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n"
     "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -66,6 +77,8 @@ _REQUESTS = (
     _ENDPOINTS,
     _APPS,
     _CONTEXT,
+    _ZONES,
+    _SUBMISSION,
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )

@@ -147,6 +147,7 @@ _MEC = "dev_app"
 
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
+    ("simple-edge-discovery", "POST", "/retrieve-closest-edge-cloud-zone"): {200: fields(_ZONE_NAMES, device=DEVICE)},
     ("application-endpoint-discovery", "POST", "/retrieve-optimal-app-endpoints"): {
         200: fields(
             {"applicationEndpoints": array(ENDPOINT, 1), "appId": UUID},

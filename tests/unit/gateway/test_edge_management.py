@@ -331,7 +331,9 @@ def test_too_many_requests(tmp_path: Path) -> None:
     run(tmp_path, ROOT, test, limits=Limits(strangers_requests_s=0.001, strangers_requests=2))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", json.dumps(changed("name", "1")), None, 5, "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", json.dumps(changed("name", "1")), None, 5, "\ud800", " " * 40000 + json.dumps(APPLICATION)]
+)
 def test_damaged_manifest_is_none(text: Any) -> None:
     assert stored(text) is None
 

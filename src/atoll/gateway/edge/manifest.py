@@ -160,8 +160,10 @@ def parse(body: bytes) -> Manifest:
 
 def stored(text: Any) -> Manifest | None:
     """Return the manifest in a property of an image; `None` if there is none, or somebody has damaged it."""
+    if not isinstance(text, str) or not 0 < len(text) <= MOST_BYTES:
+        return None
     try:
-        return parse(text.encode()) if isinstance(text, str) and text else None
+        return parse(text.encode())
     except (Problem, UnicodeEncodeError):
         return None
 
