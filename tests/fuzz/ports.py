@@ -22,7 +22,7 @@ from atoll.gateway.door.client_limiter import ClientLimiter
 from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.listener import Handler
 from atoll.gateway.door.server import MAX_BODY, Extensions, GatewayServer
-from atoll.gateway.edge import EdgeDiscovery, Zones
+from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.options import Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.request import body
@@ -91,9 +91,15 @@ class Sites:
     def everywhere(self) -> list[str]:
         return ["paris", "lyon"]
 
+    def reachable(self) -> list[str]:
+        return ["lyon"]
+
+    def near_first(self, sites: list[str]) -> list[str]:
+        return sites
+
     async def send(self, _site: str, call: Call, *_ignored: float) -> Reply:
         good = call.service == "identity" and call.headers.get("X-Subject-Token") != "bad"
-        told = {"token": {"roles": [{"name": "member"}]}} if call.service == "identity" else {}
+        told = {"token": {"roles": [{"name": "member"}], "project": {"id": "p"}}} if call.service == "identity" else {}
         return json_reply(200 if good else 404, told, "paris")
 
     async def open_socket(self, *_arguments: Any) -> Any:
@@ -101,7 +107,7 @@ class Sites:
 
 
 class Gateway:
-    """A gateway that checks the requests it gets, and sends empty answers."""
+    """A gateway that checks the requests it gets, and sends empty answers and lists."""
 
     def __init__(self) -> None:
         self.sites = Sites()
@@ -119,7 +125,7 @@ class Gateway:
                     pass
             except ConnectionResetError as error:  # as the real class does
                 raise Refused(400, str(error)) from error
-        return json_reply(200, {}, "paris")
+        return json_reply(200, {"images": [], "servers": [], "flavors": []}, "paris")
 
 
 def check(call: Call) -> None:
@@ -200,7 +206,7 @@ class Port:
         gateway: Any = Gateway()
         freshness: Any = NoFreshness()
         edge, bases = (
-            EdgeDiscovery(options, sites, Zones(options, sites, mesh)),
+            edge_apis(options, sites, Zones(options, sites, mesh), gateway.answer),
             OverlayBases(sites, gateway, LaunchImages(sites, directory)),
         )
         extensions = Extensions(Consoles(sites, "192.0.2.2", directory), edge, bases, freshness, self._extend)

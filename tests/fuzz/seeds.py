@@ -31,6 +31,37 @@ _NEAREST = (
     'Content-Type: application/json\r\nContent-Length: 43\r\n\r\n{"device":{"ipv6Address":"2001:db8:0:1::"}}'
 )
 
+_OPTIMAL = (
+    "POST /optimal-edge-discovery/v0.1/retrieve-optimal-edge-cloud-zones HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n"
+    'Content-Type: application/json\r\nContent-Length: 63\r\n\r\n{"applicationProfileId":"0a0a0a0a-0000-4000-8000-000000000001"}'
+)
+
+_ENDPOINTS = (
+    "POST /application-endpoint-discovery/v0.1/retrieve-optimal-app-endpoints HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n"
+    'Content-Type: application/json\r\nContent-Length: 48\r\n\r\n{"appId":"0a0a0a0a-0000-4000-8000-000000000001"}'
+)
+
+_APPS = (
+    "GET /edge-application-management/v0.1alpha1/appinstances?appId=0a0a0a0a-0000-4000-8000-000000000001&region=r HTTP/1.1\r\n"
+    "Host: x\r\nX-Auth-Token: t\r\n\r\n"
+)
+
+_ZONES = "GET /edge-application-management/v0.1alpha1/edge-cloud-zones?status=active HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n"
+
+_MANIFEST = (
+    '{"name":"map","appProvider":"Provider1","version":"1","packageType":"QCOW2","appRepo":{"type":"PUBLICREPO","imagePath":"urn:uuid:'
+    '0a0a0a0a-0000-4000-8000-000000000001"},"requiredResources":{"infraKind":"virtualMachine","numCPU":1,"memory":9},"componentSpec":[]}'
+)
+_SUBMISSION = (
+    "POST /edge-application-management/v0.1alpha1/apps HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(_MANIFEST)}\r\n\r\n{_MANIFEST}"
+)
+
+_CONTEXT = (
+    "PUT /dev_app/v1/app_contexts/0a0a0a0a000040008000000000000001 HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n"
+    "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+)
+
 _REQUESTS = (
     "GET /compute/v2.1/servers/detail?limit=2&marker=x HTTP/1.1\r\nHost: x\r\nX-Auth-Token: t\r\n\r\n",
     'POST /compute/v2.1/servers HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{"server": {}}',
@@ -42,6 +73,12 @@ _REQUESTS = (
     "GET / HTTP/1.0\r\n\r\n",
     "GET /healthcheck HTTP/1.1\r\nHost: x\r\nConnection: X-A\r\nX-A: 1\r\n\r\nGET /network/v2.0/ports HTTP/1.1\r\nHost: x\r\n\r\n",
     _NEAREST,
+    _OPTIMAL,
+    _ENDPOINTS,
+    _APPS,
+    _CONTEXT,
+    _ZONES,
+    _SUBMISSION,
     "POST /atoll/join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
     "GET /atoll/ping HTTP/1.1\r\nHost: x\r\nX-Atoll-Hop: 1\r\nX-Roles: admin\r\nX_Auth_Token: a\r\n\r\n",
 )

@@ -27,7 +27,7 @@ from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.door.server import JOIN, Extensions, GatewayServer
-from atoll.gateway.edge import EdgeDiscovery, Zones
+from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Collaborators, Gateway
 from atoll.gateway.identity.authority import Authority
 from atoll.gateway.identity.freshness import Freshness, IdentityState
@@ -97,7 +97,7 @@ class GatewayApp:
         self._gateway = Gateway(self._sites, self._mesh, self._collaborators(trust))
         self._launches = LaunchImages(self._sites, options.launch_images)
         self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
-        edge = EdgeDiscovery(options, self._sites, self._zones, self._launches.holding)
+        edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
         extensions = Extensions(self._consoles, edge, self._bases, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self._mesh, extensions)
         self._control = ControlServer(

@@ -21,7 +21,7 @@ from no_parts import NoBringer, collaborators
 from atoll.gateway.console import Consoles
 from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.server import Extensions, GatewayServer
-from atoll.gateway.edge import EdgeDiscovery, Zones
+from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.options import Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
@@ -83,6 +83,16 @@ def own_token(account: str) -> str:
     return f"token of {account}"
 
 
+def patch(image: dict[str, Any], changes: list[dict[str, str]]) -> None:
+    """Change an image as Glance does."""
+    for change in changes:
+        name = change["path"].removeprefix("/")
+        if change["op"] == "add":
+            image[name] = change["value"]
+        else:
+            del image[name]
+
+
 class Services:
     """A double of Nova, Glance, Neutron and Keystone of one site, with the features that the tests need."""
 
@@ -98,6 +108,7 @@ class Services:
         self.people: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Project and roles by token."""
         self.free_ram_mb = 1024
+        self.flavors: dict[str, dict] = {}
         self.refuse: Callable[[web.Request], web.Response | None] = lambda _request: None
 
     def add_server(self, name: str, created: str, project: str = "p1") -> str:
@@ -144,11 +155,18 @@ class Services:
             return web.json_response({"availabilityZoneInfo": [{"zoneName": self.site, "zoneState": {"available": True}, "hosts": None}]})
         if rest == ["os-hypervisors", "statistics"] and request.headers.get("X-Auth-Token") == own_token(gateway_role("compute")):
             return web.json_response({"hypervisor_statistics": {"free_ram_mb": self.free_ram_mb}})
+        if rest == ["flavors", "detail"]:
+            return web.json_response({"flavors": list(self.flavors.values())})
+        if rest[0] == "flavors" and rest[1] in self.flavors:
+            return web.json_response({"flavor": self.flavors[rest[1]]})
         if rest[0] != "servers":
             return web.json_response({"itemNotFound": {"code": 404, "message": "no such path"}}, status=404)
         if request.method == "POST" and len(rest) == 1:
-            body = await request.json()
-            key = self.add_server(body["server"]["name"], "2026-01-01T00:00:00Z")
+            wanted = (await request.json())["server"]
+            project, _roles = self.people.get(request.headers.get("X-Auth-Token", ""), ("p1", ()))
+            key = self.add_server(wanted["name"], "2026-01-01T00:00:00Z", project)
+            self.servers[key] |= {name: wanted[name] for name in ("metadata", "flavorRef", "networks") if name in wanted}
+            self.servers[key]["OS-EXT-AZ:availability_zone"] = self.site
             return web.json_response({"server": {"id": key}}, status=202)
         if rest[1:] in ([], ["detail"]):
             return self.server_list(request, detail=bool(rest[1:]))
@@ -208,6 +226,8 @@ class Services:
             self.images[key] = {"id": key, "name": "new", "created_at": "2026-01-01"}
             return web.json_response(self.images[key], status=201)
         if rest[1] in self.images:
+            if request.method == "PATCH":
+                patch(self.images[rest[1]], await request.json())
             return web.json_response(self.images[rest[1]])
         return web.Response(status=404, text="<html>no image</html>")
 
@@ -290,9 +310,8 @@ class Site:
             launches.attach(application)
 
         bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
-        extensions = Extensions(
-            self.consoles, EdgeDiscovery(self.options, self.sites, zones, launches.holding), bases, self.freshness, extend
-        )
+        edge = edge_apis(self.options, self.sites, zones, self.gateway.answer, launches.holding)
+        extensions = Extensions(self.consoles, edge, bases, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
 

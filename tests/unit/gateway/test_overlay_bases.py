@@ -97,8 +97,8 @@ class Gateway:
         request: Any = SimpleNamespace(raw_path=path, method="POST", headers={"X-Auth-Token": token})
         said = json.dumps({"wrong": wrong}).encode() if body is None else body
 
-        async def admit(_token: str) -> None:
-            """Admit the client without limits."""
+        async def admit(_token: str) -> str:
+            return ""
 
         async def read(_limit: int) -> bytes:
             return said

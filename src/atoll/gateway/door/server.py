@@ -30,7 +30,7 @@ from atoll.gateway.door.limited import LimitedLog
 from atoll.gateway.door.limits import CLIENT_LIMITS, Limits
 from atoll.gateway.door.listener import Handler, Listener
 from atoll.gateway.door.respond import HELD, SMALL, respond
-from atoll.gateway.edge import Door, EdgeDiscovery, concerns
+from atoll.gateway.edge import Door, EdgeFronts, concerns
 from atoll.gateway.faults import fault, unproven, unreachable
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity.freshness import PATH as FRESHNESS
@@ -76,7 +76,7 @@ PING = "/atoll/ping"
 OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
 """Services to which nova-compute at a compute site sends requests."""
 
-OwnApi = EdgeDiscovery | overlays.OverlayBases
+OwnApi = EdgeFronts | overlays.OverlayBases
 """An API that the gateway answers by itself, and not from a service of OpenStack."""
 
 PeerHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -88,14 +88,14 @@ class Extensions:
 
     Attributes:
         consoles: carries the consoles of guests.
-        edge: finds the site nearest to a device.
+        edge: answers the APIs of CAMARA and ETSI.
         bases: brings the bases of overlays to this site.
         freshness: fetches identity data that another site had when it sent a request or issued a token.
         extend: adds handlers to the application of the peer port, below `/atoll/`.
     """
 
     consoles: Consoles
-    edge: EdgeDiscovery
+    edge: EdgeFronts
     bases: overlays.OverlayBases
     freshness: Freshness
     extend: Callable[[web.Application], None]
@@ -231,11 +231,12 @@ class GatewayServer:
     ) -> web.StreamResponse:
         """Answer a request for an API of the gateway's own, such as that of a device that looks for the nearest site."""
 
-        async def admit(token: str) -> None:
-            self._admit(token, handler, limiter)
+        async def admit(token: str) -> str:
+            user = self._admit(token, handler, limiter)
             _check(request)
             if issuer := self._tokens.issuer(token):
                 await self._freshness.follow_token(issuer, token)
+            return user
 
         async def body(limit: int) -> bytes:
             held.enter_context(limiter.body(handler.address, check_size(request, limit)))

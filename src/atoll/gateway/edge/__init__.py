@@ -1,6 +1,7 @@
-"""Edge discovery: the answer to a device, or to an application's server, which site is nearest (CAMARA Simple Edge Discovery 2.0.1)."""
+"""Edge APIs of CAMARA and ETSI: the nearest sites, an application's endpoints, and applications with their instances."""
 
-from atoll.gateway.edge.discovery import Door, EdgeDiscovery, concerns
+from atoll.gateway.edge.front import Door
+from atoll.gateway.edge.parts import EdgeFronts, concerns, edge_apis
 from atoll.gateway.edge.zones import Zones
 
-__all__ = ["Door", "EdgeDiscovery", "Zones", "concerns"]
+__all__ = ["Door", "EdgeFronts", "Zones", "concerns", "edge_apis"]

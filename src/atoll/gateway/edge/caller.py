@@ -17,9 +17,11 @@ class ConfirmedCaller:
 
     Attributes:
         roles: the names of the roles in the token's project, domain or system; at least one.
+        project: the id of the token's project; empty if the token belongs to a domain or the system.
     """
 
     roles: frozenset[str]
+    project: str = ""
 
 
 def token_of(headers: Mapping[str, str]) -> str:
@@ -64,6 +66,7 @@ async def confirm(sites: Sites, token: str, request_id: str) -> ConfirmedCaller:
     try:
         told = reply.json()["token"]
         roles = frozenset(str(role["name"]) for role in told.get("roles", ()))
+        project = str((told.get("project") or {}).get("id") or "")
         limited = "access_rules" in (told.get("application_credential") or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreachable(sites.here, "Keystone's answer about a token is malformed") from error
@@ -71,4 +74,4 @@ async def confirm(sites: Sites, token: str, request_id: str) -> ConfirmedCaller:
         raise Problem(403, "the token is limited by access rules, which allow no edge discovery")
     if not roles:
         raise Problem(403, "the token has no role: expected one that is scoped to a project")
-    return ConfirmedCaller(roles)
+    return ConfirmedCaller(roles, project)

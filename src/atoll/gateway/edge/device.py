@@ -1,4 +1,4 @@
-"""Parses the body of a discovery request, which names a device or nothing."""
+"""Parses the body of a discovery request, above all the device that it may name."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MOST_BYTES = 8192
 LOWEST_PORT, HIGHEST_PORT = 1024, 65535
 """The ports that the standard accepts."""
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PHONE = re.compile(r"\+[1-9][0-9]{4,14}")
 
 
@@ -36,17 +37,54 @@ class Identifier:
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
 
-def parse(body: bytes) -> tuple[Identifier, ...]:
-    """Return the identifiers of the device that a body names; an empty tuple if it names none.
+def fields_of(body: bytes, *known: str) -> Mapping[str, Any]:
+    """Return the properties of a body; none for an empty body.
+
+    Args:
+        body: the body.
+        known: the properties that the standard knows.
 
     Raises:
-        Problem: the body does not match the standard's schema, or has a property that the standard does not know.
+        Problem: the body is no JSON object, or has a property that the standard does not know.
     """
+    if not body:
+        return {}
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise invalid("the body is not JSON: expected an object, such as {}") from None
-    fields = _object(value, "the body", ("device",))
+    return _object(value, "the body", known)
+
+
+def uuid_of(fields: Mapping[str, Any], name: str) -> str:
+    """Return the UUID in a property, in lower case; empty if the property is absent.
+
+    Raises:
+        Problem: the property is no UUID.
+    """
+    value = fields.get(name, "")
+    if name in fields and not (isinstance(value, str) and _UUID.fullmatch(value.lower())):
+        raise invalid(f"{name} is no UUID")
+    return str(value).lower()
+
+
+def parse(body: bytes) -> tuple[Identifier, ...]:
+    """Return the identifiers of the device that a body with no other property names; an empty tuple if it names none.
+
+    Raises:
+        Problem: the body does not match the standard's schema, or has a property that the standard does not know.
+    """
+    if not body:
+        raise invalid("the body is empty: expected an object, such as {}")
+    return device_of(fields_of(body, "device"))
+
+
+def device_of(fields: Mapping[str, Any]) -> tuple[Identifier, ...]:
+    """Return the identifiers of the device that a body names in its property `device`; an empty tuple if it names none.
+
+    Raises:
+        Problem: the device does not match the standard's schema, or has a property that the standard does not know.
+    """
     if "device" not in fields:
         return ()
     device = _object(fields["device"], "device", tuple(_PARSERS))

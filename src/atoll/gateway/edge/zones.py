@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -17,13 +17,13 @@ from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
 PATH = "/atoll/edge-zone"
-"""Path at the peer port by which another gateway asks whether this site takes another server."""
+"""Path at the peer port by which another gateway asks how much memory this site has left for another server."""
 
 REMEMBERED_S = 5.0
-"""Seconds for which a site's answer, whether it takes another server, is cached."""
+"""Seconds for which a site's answer, how much memory it has left, is cached."""
 
 ANSWER_S = 5.0
-"""Seconds to wait for a site's answer whether it takes another server."""
+"""Seconds to wait for a site's answer how much memory it has left."""
 
 AT_ONCE = 4
 """Number of sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
@@ -59,8 +59,8 @@ class Zones:
         self._sites = sites
         self._mesh = mesh
         self._clock = clock
-        self._known: dict[str, tuple[float, bool]] = {}
-        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._known: dict[str, tuple[float, int]] = {}
+        self._asking: dict[str, asyncio.Task[int]] = {}
 
     def attach(self, application: web.Application) -> None:
         """Add the handler to the application of the peer port."""
@@ -71,25 +71,45 @@ class Zones:
 
         Args:
             site: the given site.
-            rank: ranks the sites that are about as near as the nearest one; of these, the first by rank and then by distance is returned.
+            rank: see `best`.
         """
-        if rank is not None and (preferred := await self._preferred(site, rank)) is not None:
-            return preferred
-        order = self._near(site)[:MAX_SITES_ASKED]
-        first, size = 0, 1
-        while asked := order[first : first + size]:
-            takes = await asyncio.gather(*map(self._takes, asked))
-            if found := [name for name, free in zip(asked, takes, strict=True) if free]:
-                return found[0]
-            first, size = first + size, AT_ONCE
-        return None
+        found = await self.best(site, 1, rank=rank)
+        return found[0] if found else None
 
-    async def _preferred(self, site: str, rank: Rank) -> str | None:
-        """Return the first site by rank of those that are about as near as the nearest one and take another server."""
-        near = [name for name in self._near(site)[:MOST_COMPARED] if self._distance_ms(name, site) <= NEAR_MS]
-        takes, ranks = await asyncio.gather(asyncio.gather(*map(self._takes, near)), asyncio.gather(*map(rank, near)))
-        found = [(place, number) for number, (place, free) in enumerate(zip(ranks, takes, strict=True)) if free]
-        return near[min(found)[1]] if found else None
+    async def best(self, site: str, most: int, *, need_mb: int = FREE_MB, rank: Rank | None = None) -> list[str]:
+        """Return reachable sites that take another server, the nearest to a given site first.
+
+        Args:
+            site: the given site; it comes first itself if it takes a server.
+            most: the greatest number of sites to return.
+            need_mb: the memory of the server in megabytes.
+            rank: ranks the sites that are about as near as the nearest one; these come in the order of their ranks, and then by distance.
+        """
+        order = self._near(site)[:MAX_SITES_ASKED]
+        if rank is not None:
+            order = await self._ranked(site, order, rank)
+        found: list[str] = []
+        first, size = 0, most
+        while len(found) < most and (asked := order[first : first + size]):
+            free = await asyncio.gather(*map(self._free_mb, asked))
+            found += [name for name, free_mb in zip(asked, free, strict=True) if free_mb >= need_mb]
+            first, size = first + size, AT_ONCE
+        return found[:most]
+
+    def by_distance(self, start: str, sites: Iterable[str]) -> list[str]:
+        """Return sites in the order of their round trips to a site, which comes first itself; unknown round trips come last."""
+
+        def distance(name: str) -> tuple[bool, bool, float, str]:
+            rtt_ms = self._mesh.rtt_ms(name, start)
+            return name != start, rtt_ms is None, rtt_ms or 0.0, name
+
+        return sorted(sites, key=distance)
+
+    async def _ranked(self, site: str, order: list[str], rank: Rank) -> list[str]:
+        """Return sites with those that are about as near as the nearest one in the order of their ranks."""
+        near = [name for name in order[:MOST_COMPARED] if self._distance_ms(name, site) <= NEAR_MS]
+        ranks = dict(zip(near, await asyncio.gather(*map(rank, near)), strict=True))
+        return sorted(near, key=ranks.__getitem__) + [name for name in order if name not in ranks]
 
     def _distance_ms(self, name: str, start: str) -> float:
         rtt_ms = 0.0 if name == start else self._mesh.rtt_ms(name, start)
@@ -103,15 +123,11 @@ class Zones:
         return f"http://{member.host}:{member.public_port}/identity/v3" if member is not None else None
 
     def _near(self, start: str) -> list[str]:
-        """Return this site and those that it can reach, in the order of their round trips to a site; unknown round trips come last."""
+        """Return this site and those that it can reach, in the order of their round trips to a site."""
+        return self.by_distance(start, {self._sites.here, *self._mesh.reachable()})
 
-        def distance(name: str) -> tuple[bool, bool, float, str]:
-            rtt_ms = self._mesh.rtt_ms(name, start)
-            return name != start, rtt_ms is None, rtt_ms or 0.0, name
-
-        return sorted({self._sites.here, *self._mesh.reachable()}, key=distance)
-
-    async def _takes(self, site: str) -> bool:
+    async def _free_mb(self, site: str) -> int:
+        """Return the megabytes of memory that a site has left for another server, as cached; 0 if it takes none."""
         known = self._known.get(site)
         if known is not None and self._clock() - known[0] < REMEMBERED_S:
             return known[1]
@@ -121,28 +137,32 @@ class Zones:
             asking.add_done_callback(lambda _task: self._asking.pop(site, None))
         return await asyncio.shield(asking)
 
-    async def _find_out(self, site: str) -> bool:
-        """Ask a site whether it takes another server, and remember the answer."""
+    async def _find_out(self, site: str) -> int:
+        """Ask a site how much memory it has left for another server, and remember the answer."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                takes = await (self._has_room() if site == self._sites.here else self._ask(site))
+                free_mb = await (self._own_free_mb() if site == self._sites.here else self._ask(site))
         except (Unreachable, Refused, TimeoutError, ValueError, KeyError, TypeError):
-            takes = False
-        self._known[site] = self._clock(), takes
-        return takes
+            free_mb = 0
+        self._known[site] = self._clock(), free_mb
+        return free_mb
 
-    async def _ask(self, site: str) -> bool:
+    async def _ask(self, site: str) -> int:
         reply = await self._sites.send(site, to_gateway("GET", PATH), ANSWER_S)
-        return reply.status == 200 and reply.json()["takes"] is True
+        told = reply.json() if reply.status == 200 else {"takes": False}
+        # A gateway of an earlier version does not tell how much memory is left.
+        return int(told.get("free_mb", FREE_MB)) if told["takes"] is True else 0
 
-    async def _has_room(self) -> bool:
-        """Return whether this site runs Nova, and its enabled hosts have memory left for another server (`FREE_MB`)."""
+    async def _own_free_mb(self) -> int:
+        """Return the megabytes of memory that this site's enabled hosts have left; 0 if that is less than `FREE_MB`, or without Nova."""
         if "compute" not in self._options.services:
-            return False
+            return 0
         headers = CIMultiDict({"X-Auth-Token": await self._sites.own_token("compute")})
         call = Call("GET", "compute", "/v2.1/os-hypervisors/statistics", "", headers, None, request_id(None))
         reply = await self._sites.send(self._sites.here, call)
-        return reply.ok and int(reply.json()["hypervisor_statistics"]["free_ram_mb"]) >= FREE_MB
+        free_mb = int(reply.json()["hypervisor_statistics"]["free_ram_mb"]) if reply.ok else 0
+        return free_mb if free_mb >= FREE_MB else 0
 
     async def _answer(self, _request: web.Request) -> web.StreamResponse:
-        return web.json_response({"takes": await self._takes(self._sites.here)})
+        free_mb = await self._free_mb(self._sites.here)
+        return web.json_response({"takes": free_mb > 0, "free_mb": free_mb})

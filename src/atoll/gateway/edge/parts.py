@@ -1,0 +1,73 @@
+"""Constructs the APIs, recognises their paths, and passes each request to the front of its API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from atoll.gateway.edge.device_applications import ROOT as DEVICE
+from atoll.gateway.edge.device_applications import DeviceApplications
+from atoll.gateway.edge.discovery import ROOT as SIMPLE
+from atoll.gateway.edge.discovery import EdgeDiscovery, Holding
+from atoll.gateway.edge.endpoints import EndpointDiscovery
+from atoll.gateway.edge.front import Door, EdgeApis
+from atoll.gateway.edge.location import Locator
+from atoll.gateway.edge.management import ApplicationManagement
+from atoll.gateway.edge.optimal import OptimalDiscovery
+from atoll.gateway.edge.placement import Placement
+from atoll.gateway.edge.problem import problem_details
+from atoll.gateway.edge.user_services import GatewayAnswer, UserServices
+from atoll.gateway.edge.zones import Zones
+from atoll.gateway.options import Options
+from atoll.gateway.request.call import Reply
+from atoll.gateway.sites import Sites
+
+ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/", "/edge-application-management/", DEVICE)
+"""First segments of the paths of the APIs."""
+
+
+def concerns(raw_path: str) -> bool:
+    """Return whether the target of a request belongs to one of the APIs."""
+    return raw_path.startswith(ROOTS)
+
+
+@dataclass(frozen=True)
+class EdgeFronts:
+    """The fronts of all edge APIs of one site's gateway.
+
+    Attributes:
+        camara: CAMARA's APIs.
+        etsi: ETSI's APIs.
+    """
+
+    camara: EdgeApis
+    etsi: EdgeApis
+
+    async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
+        """Answer a request, also a wrong one; see `EdgeApis.answer`."""
+        front = self.etsi if request.raw_path.startswith(DEVICE) else self.camara
+        return await front.answer(request, door)
+
+
+def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswer, holding: Holding | None = None) -> EdgeFronts:
+    """Return the APIs of one site's gateway.
+
+    Args:
+        options: the gateway's settings.
+        sites: sends requests to this site's Keystone.
+        zones: chooses sites.
+        answer: the gateway's answer to a client's request.
+        holding: ranks sites by what they hold of an overlay.
+    """
+    locator = Locator(options)
+    services = UserServices(answer, options.site)
+    lists = UserServices(answer, options.site, strict=options.lists == "strict")
+    simple = EdgeDiscovery(options, zones, locator, holding)
+    optimal = OptimalDiscovery(options, zones, locator, services, holding)
+    endpoints = EndpointDiscovery(options, zones, locator, services)
+    management = ApplicationManagement(options, sites, lists)
+    camara = [each for api in (simple, optimal, endpoints, management) for each in api.operations]
+    placement = Placement(sites, zones, locator, services, holding)
+    device = DeviceApplications(options, lists, placement)
+    return EdgeFronts(EdgeApis(options, sites, camara), EdgeApis(options, sites, device.operations, problem_details))

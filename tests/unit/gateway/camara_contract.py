@@ -1,0 +1,237 @@
+"""The answers of the edge APIs of CAMARA and ETSI, as JSON Schemas that were written from a reading of the published OpenAPI files.
+
+The published files are not part of this repository. If the environment variable `ATOLL_OPENAPI` names a directory that has them
+(`optimal-edge-discovery.yaml`, …, `dev_app.yaml`, of the versions in docs/), each answer is checked against them too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+jsonschema: Any = import_module("jsonschema")
+
+Schema = dict[str, Any]
+
+CORRELATOR = re.compile(r"[a-zA-Z0-9\-_:;./<>{}]{0,256}")
+
+CODES: dict[int, set[str]] = {
+    400: {"INVALID_ARGUMENT", "OUT_OF_RANGE"},
+    401: {"UNAUTHENTICATED"},
+    403: {"PERMISSION_DENIED", "INVALID_TOKEN_CONTEXT"},
+    404: {"NOT_FOUND", "IDENTIFIER_NOT_FOUND"},
+    405: {"METHOD_NOT_ALLOWED"},
+    409: {"ABORTED", "ALREADY_EXISTS"},
+    415: {"UNSUPPORTED_MEDIA_TYPE"},
+    422: {"SERVICE_NOT_APPLICABLE", "MISSING_IDENTIFIER", "UNSUPPORTED_IDENTIFIER", "UNNECESSARY_IDENTIFIER"},
+    429: {"QUOTA_EXCEEDED", "TOO_MANY_REQUESTS"},
+    500: {"INTERNAL"},
+    501: {"NOT_IMPLEMENTED"},
+    503: {"UNAVAILABLE"},
+}
+
+
+def fields(needed: Mapping[str, Schema], **optional: Schema) -> Schema:
+    """Return the schema of an object that has the needed properties and may have the optional ones."""
+    return {"type": "object", "required": sorted(needed), "properties": {**needed, **optional}, "additionalProperties": False}
+
+
+def array(items: Schema, least: int = 0) -> Schema:
+    return {"type": "array", "items": items, "minItems": least}
+
+
+UUID: Schema = {"type": "string", "format": "uuid"}
+TEXT: Schema = {"type": "string"}
+LABEL: Schema = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]{0,53}[A-Za-z0-9])?$"}
+PORT: Schema = {"type": "integer", "minimum": 0, "maximum": 65535}
+IPV4: Schema = {"type": "string", "format": "ipv4"}
+IPV6: Schema = {"type": "string", "format": "ipv6"}
+ZONE_STATUS: Schema = {"enum": ["active", "inactive", "unknown"]}
+DEVICE: Schema = {"type": "object", "minProperties": 1, "maxProperties": 1}
+ERROR = fields({"status": {"type": "integer"}, "code": TEXT, "message": {"type": "string", "minLength": 1, "maxLength": 512}})
+
+_ZONE_NAMES = {"edgeCloudZoneId": UUID, "edgeCloudZoneName": LABEL, "edgeCloudProvider": LABEL}
+
+ENDPOINT = {
+    **fields(
+        {"port": PORT, "edgeCloudZone": fields(_ZONE_NAMES, edgeCloudZoneStatus=ZONE_STATUS, edgeCloudRegion=LABEL)},
+        ipv4Addresses=array(IPV4, 1),
+        ipv6Addresses=array(IPV6, 1),
+        applicationEndpointDescription=TEXT,
+    ),
+    "anyOf": [{"required": ["ipv4Addresses"]}, {"required": ["ipv6Addresses"]}],
+}
+
+EAM_ID: Schema = {"type": "string", "pattern": r"^[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"}
+EAM_NAME: Schema = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{1,63}$"}
+EAM_PROVIDER: Schema = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{7,63}$"}
+INTERFACE_ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_]{2,30}[A-Za-z0-9]$"}
+APP_STATUS: Schema = {"enum": ["ready", "instantiating", "failed", "terminating", "unknown"]}
+
+ACCESS = fields({"port": PORT}, ipv4Addresses=array(IPV4, 1), ipv6Addresses=array(IPV6, 1))
+
+MANIFEST = fields(
+    {
+        "name": EAM_NAME,
+        "version": TEXT,
+        "appProvider": EAM_PROVIDER,
+        "packageType": {"enum": ["QCOW2"]},
+        "appRepo": fields({"type": {"enum": ["PRIVATEREPO", "PUBLICREPO"]}, "imagePath": TEXT}, checksum=TEXT, authType={"enum": ["NONE"]}),
+        "requiredResources": fields({"infraKind": {"enum": ["virtualMachine"]}, "numCPU": PORT, "memory": PORT}),
+        "componentSpec": array(
+            fields(
+                {
+                    "componentName": TEXT,
+                    "networkInterfaces": array(
+                        fields(
+                            {
+                                "interfaceId": INTERFACE_ID,
+                                "protocol": {"enum": ["TCP", "UDP", "ANY"]},
+                                "port": PORT,
+                                "visibilityType": {"enum": ["VISIBILITY_EXTERNAL", "VISIBILITY_INTERNAL"]},
+                            }
+                        ),
+                        1,
+                    ),
+                }
+            )
+        ),
+        "appId": EAM_ID,
+    },
+    operatingSystem=fields(dict.fromkeys(("architecture", "family", "version", "license"), TEXT)),
+)
+
+APP_INSTANCE = fields(
+    {"name": EAM_NAME, "appId": EAM_ID, "appInstanceId": EAM_ID, "appProvider": EAM_PROVIDER, "edgeCloudZoneId": EAM_ID},
+    status=APP_STATUS,
+    componentEndpointInfo=array(fields({"interfaceId": INTERFACE_ID, "accessPoints": ACCESS}), 1),
+)
+
+_EAM = "edge-application-management"
+
+PLACE = fields({"civicAddressElement": array(fields({"caType": {"type": "integer"}, "caValue": TEXT}), 1)})
+_NAMES = dict.fromkeys(("appName", "appProvider", "appSoftVersion", "appDVersion", "appDescription"), TEXT)
+_CHARACTERISTICS = fields(
+    {},
+    memory={"type": "integer"},
+    storage={"type": "integer"},
+    latency={"type": "integer"},
+    bandwidth={"type": "integer"},
+    serviceCont={"enum": [0, 1]},
+)
+AVAILABLE = fields({"appInfo": fields({"appDId": TEXT} | _NAMES, appCharcs=_CHARACTERISTICS)})
+CONTEXT = fields(
+    {
+        "contextId": {"type": "string", "maxLength": 32},
+        "associateDevAppId": TEXT,
+        "appInfo": fields(
+            _NAMES | {"userAppInstanceInfo": array(fields({"appInstanceId": TEXT}, referenceURI={"format": "uri"}, appLocation=PLACE))},
+            appDId=TEXT,
+        ),
+    },
+    appAutoInstantiation={"type": "boolean"},
+)
+LOCATIONS = fields({"associateDevAppId": TEXT, "appInfo": fields(_NAMES, availableLocations=array(fields({"appLocation": PLACE})))})
+DETAILS = fields({"title": TEXT, "status": {"type": "integer"}, "detail": {"type": "string", "minLength": 1}})
+
+_MEC = "dev_app"
+
+ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
+    ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
+    ("simple-edge-discovery", "POST", "/retrieve-closest-edge-cloud-zone"): {200: fields(_ZONE_NAMES, device=DEVICE)},
+    ("application-endpoint-discovery", "POST", "/retrieve-optimal-app-endpoints"): {
+        200: fields(
+            {"applicationEndpoints": array(ENDPOINT, 1), "appId": UUID},
+            applicationServerProviderName=TEXT,
+            device=DEVICE,
+        )
+    },
+    ("optimal-edge-discovery", "POST", "/retrieve-optimal-edge-cloud-zones"): {
+        200: fields(
+            {"edgeCloudZones": array(fields(_ZONE_NAMES, edgeCloudRegion=TEXT, status=ZONE_STATUS), 1)},
+            applicationProfileId=UUID,
+            device=DEVICE,
+        )
+    },
+    (_EAM, "POST", "/apps"): {201: fields({"appId": EAM_ID})},
+    (_EAM, "GET", "/apps"): {200: array(MANIFEST)},
+    (_EAM, "GET", "/apps/{appId}"): {200: fields({"appManifest": MANIFEST})},
+    (_EAM, "DELETE", "/apps/{appId}"): {204: None},
+    (_EAM, "POST", "/appinstances"): {202: APP_INSTANCE},
+    (_EAM, "GET", "/appinstances"): {200: array(APP_INSTANCE)},
+    (_EAM, "DELETE", "/appinstances/{appInstanceId}"): {202: None},
+    (_EAM, "POST", "/deployments"): {},
+    (_EAM, "GET", "/deployments"): {200: {"maxItems": 0}},
+    (_EAM, "GET", "/clusters"): {200: {"maxItems": 0}},
+    (_EAM, "GET", "/edge-cloud-zones"): {
+        200: array(fields(_ZONE_NAMES, edgeCloudZoneStatus=ZONE_STATUS, edgeCloudRegion=TEXT), 1),
+    },
+    (_MEC, "GET", "/app_list"): {200: fields({"ApplicationList": fields({"appList": array(AVAILABLE)})})},
+    (_MEC, "POST", "/app_contexts"): {201: fields({"AppContext": CONTEXT})},
+    (_MEC, "PUT", "/app_contexts/{contextId}"): {204: None},
+    (_MEC, "DELETE", "/app_contexts/{contextId}"): {204: None},
+    (_MEC, "POST", "/obtain_app_loc_availability"): {200: fields({"ApplicationLocationAvailability": LOCATIONS})},
+}
+"""Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""
+
+
+def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapping[str, str]) -> None:
+    """Check an answer of an operation against the schemas of the standard."""
+    assert CORRELATOR.fullmatch(headers["x-correlator"])
+    media_type = "application/json"
+    if status < 400:
+        expected = ANSWERS[operation]
+        assert status in expected
+        schema = expected[status]
+    else:
+        assert body["status"] == status
+        etsi = operation[0] == _MEC
+        assert body["title" if etsi else "code"] in CODES[status]
+        schema, media_type = (DETAILS, "application/problem+json") if etsi else (ERROR, "application/json")
+    if schema is not None:
+        assert headers["Content-Type"].startswith(media_type)
+        _validate(schema, body)
+    if body is not None and (published := _published(operation, status)) is not None:
+        _validate(published, body)
+
+
+@cache
+def _registry() -> Registry[Any]:
+    directory = Path(os.environ["ATOLL_OPENAPI"])
+    files = {file.stem: yaml.safe_load(file.read_text()) for file in directory.glob("*.yaml")}
+    pairs = ((f"urn:{name}", DRAFT202012.create_resource(content)) for name, content in files.items())
+    return Registry().with_resources(pairs)
+
+
+def _published(operation: tuple[str, str, str], status: int) -> Schema | None:
+    """Return the published schema of an answer; `None` without the files, or if they describe no body for this status."""
+    if "ATOLL_OPENAPI" not in os.environ:
+        return None
+    api, method, path = operation
+    content = _registry().contents(f"urn:{api}")
+    answers = content["paths"][path][method.lower()]["responses"]
+    if status < 400:
+        assert str(status) in answers, f"{api} has no answer {status} to {method} {path}"
+    answer, pointer = answers.get(str(status)), f"/paths/{path.replace('/', '~1')}/{method.lower()}/responses/{status}"
+    if answer is not None and "$ref" in answer:
+        pointer = answer["$ref"].removeprefix("#")
+        answer = content["components"]["responses"][pointer.rpartition("/")[2]]
+    if answer is None or "content" not in answer:
+        return None
+    media_type = next(iter(answer["content"])).replace("/", "~1")
+    return {"$ref": f"urn:{api}#{pointer}/content/{media_type}/schema"}
+
+
+def _validate(schema: Schema, body: Any) -> None:
+    registry = _registry() if "ATOLL_OPENAPI" in os.environ else Registry()
+    checker = jsonschema.FormatChecker()
+    jsonschema.Draft202012Validator(schema, registry=registry, format_checker=checker).validate(body)
