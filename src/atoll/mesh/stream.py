@@ -23,7 +23,6 @@ from atoll.mesh.signing import Signer
 
 _ROOT = "entries"
 _CLIENT = 1
-_BUCKETS = 256
 
 MAX_WEIGHT = 60 * 1024 * 1024
 """The greatest weight of a stream in bytes. A whole stream is then smaller than `MAX_UPDATE_BYTES`, the bound for reading."""
@@ -179,20 +178,21 @@ class _Digest:
     """An incremental digest of named texts: hashes in buckets, a Merkle tree of two levels."""
 
     def __init__(self) -> None:
-        self._buckets: list[dict[str, bytes]] = [{} for _ in range(_BUCKETS)]
-        self._values = [b""] * _BUCKETS
+        # Most streams of a large cloud have a few entries: empty buckets are not kept.
+        self._buckets: dict[int, dict[str, bytes]] = {}
+        self._values: dict[int, bytes] = {}
 
     def add(self, texts: Mapping[str, str]) -> None:
         touched = set()
         for name, text in texts.items():
             key = hashlib.sha256(name.encode()).digest()
-            self._buckets[key[0]][name] = hashlib.sha256(key + text.encode()).digest()
+            self._buckets.setdefault(key[0], {})[name] = hashlib.sha256(key + text.encode()).digest()
             touched.add(key[0])
         for bucket in touched:
             self._values[bucket] = _hash(sorted(self._buckets[bucket].values()))
 
     def value(self) -> bytes:
-        return _hash(self._values)
+        return _hash(value for _, value in sorted(self._values.items()))
 
 
 def _hash(parts: Iterable[bytes]) -> bytes:

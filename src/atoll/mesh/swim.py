@@ -7,86 +7,42 @@ three points:
 - Dead members are not removed: the roster decides which sites belong to the cloud. They are still probed, and come back.
 - Two opinions are kept apart. The group's opinion (`state`) is whether a site is alive. For requests, another opinion counts: whether the
   site is reached *from here* (`reachable`). A site may be well while the link to it is cut.
-- A suspicion is sent to all at once, since there are few sites, and each checks for itself.
+- In a small cloud, a suspicion is sent to all at once, and each checks for itself.
+
+In a large cloud (`neighbours`), a member probes its neighbours alone, and rarer. News are passed on from neighbour to neighbour, several in
+one message, at most every `SPREAD_S` seconds. A member that becomes a neighbour's neighbour again is sent all opinions. Of the others, the
+group's opinion counts, as long as one neighbour is reached: a member that nobody has reported is not reachable. A request that fails makes
+any member be probed.
 
 The module does no I/O: the clock is an argument, and messages are returned.
 """
 
 from __future__ import annotations
 
-import enum
+import heapq
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 
-MAX_INCARNATION = (1 << 32) - 1
+from atoll.mesh.neighbours import Rings, rings_of
+from atoll.mesh.swim_messages import MAX_INCARNATION, Ack, Ask, Gossip, Message, News, Outgoing, PeerState, Ping
+
+__all__ = ["MAX_INCARNATION", "Ack", "Ask", "Gossip", "Message", "News", "Outgoing", "PeerState", "Ping", "Swim", "SwimSettings"]
+
 _MAX_LATE = 64
 
+SPREAD_S = 0.5
+"""Seconds for which a member of a large cloud collects news before it passes them on to its neighbours."""
 
-class PeerState(enum.IntEnum):
-    """The group's opinion of a member; of two opinions with one incarnation, the greater overrides."""
+_BATCH = 200
+"""The greatest number of opinions in one message of news."""
 
-    ALIVE = 0
-    SUSPECT = 1
-    DEAD = 2
-
-
-@dataclass(frozen=True)
-class News:
-    """An opinion about a member.
-
-    Attributes:
-        name: the member's name.
-        state: the opinion.
-        incarnation: a number that only the member itself increases, to contradict an opinion.
-    """
-
-    name: str
-    state: PeerState
-    incarnation: int
-
-    @property
-    def rank(self) -> tuple[int, PeerState]:
-        """The rank of an opinion; one of higher rank overrides."""
-        return self.incarnation, self.state
-
-
-@dataclass(frozen=True)
-class Ping:
-    """A request for an `Ack` with the same number."""
-
-    number: int
-    news: tuple[News, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ack:
-    """The answer to a `Ping`, or to an `Ask` if the target answered."""
-
-    number: int
-    news: tuple[News, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A request to ping `target` on the sender's behalf."""
-
-    number: int
-    target: str
-    news: tuple[News, ...] = ()
-
-
-@dataclass(frozen=True)
-class Gossip:
-    """Opinions that do not wait for a probe."""
-
-    news: tuple[News, ...] = ()
-
-
-Message = Ping | Ack | Ask | Gossip
-Outgoing = list[tuple[str, Message]]
+_MEMBERS_PER_S = 40
+"""In a large cloud, a member waits one second between two probes for each so many members, but at most `_MAX_PERIOD_S`. So the traffic of
+an idle member does not exceed 250 bit/s at 1,000 members."""
+_MAX_PERIOD_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -112,10 +68,12 @@ class SwimSettings:
     max_news: int = 6
 
 
-@dataclass
+@dataclass(slots=True)
 class _Peer:
     state: PeerState = PeerState.ALIVE
     incarnation: int = 0
+    known: bool = False  # some member has reported its state, or it has answered
+    direct: bool = False  # this site itself has tried to reach it: `reached` counts
     reached: bool = False
     misses: int = 0
     suspected_until: float = math.inf
@@ -166,6 +124,13 @@ class Swim:
         self._late: OrderedDict[int, _Probe] = OrderedDict()  # given up; but an answer may still come
         self._rumours: dict[str, _Rumour] = {}
         self._changed: set[str] = set()
+        self._rings: Rings | None = None
+        self._near: frozenset[str] = frozenset()
+        self._doubted: set[str] = set()  # probed although they are no neighbours
+        self._joined = False  # a neighbour is reached
+        self._outbox: dict[str, tuple[News, str]] = {}  # news to pass on, and the member that sent them
+        self._newcomers: set[str] = set()  # neighbours that are to be sent all opinions
+        self._spread_at = math.inf
 
     # State of the members
 
@@ -176,12 +141,24 @@ class Swim:
     def reachable(self, name: str) -> bool:
         """Return whether a member answers this site itself."""
         peer = self._peers.get(name)
-        return peer is not None and peer.reached
+        if peer is None:
+            return False
+        if self._rings is None or peer.direct:
+            return peer.reached
+        return self._joined and peer.known and peer.state is not PeerState.DEAD
+
+    def near(self) -> Set[str]:
+        """Return the members to keep links to: the neighbours, and those that are in doubt."""
+        return self._peers.keys() if self._rings is None else self._near | self._doubted
+
+    def is_wide(self) -> bool:
+        """Return whether the cloud is so large that only neighbours are probed."""
+        return self._rings is not None
 
     def doubtful(self, name: str) -> bool:
         """Return whether a member does not answer this site, but was not found dead yet."""
         peer = self._peers.get(name)
-        return peer is not None and not peer.reached and peer.state is not PeerState.DEAD and peer.misses < 2
+        return peer is not None and not self.reachable(name) and peer.state is not PeerState.DEAD and peer.misses < 2
 
     def changed(self) -> frozenset[str]:
         """Return the members whose state or reachability has changed since the last call."""
@@ -194,18 +171,27 @@ class Swim:
         for name in set(self._peers) - wanted:
             del self._peers[name]
             self._rumours.pop(name, None)
+            self._outbox.pop(name, None)
             self._changed.add(name)
         for name in sorted(wanted - set(self._peers)):
             self._peers[name] = _Peer()
             self._changed.add(name)
+        self._doubted &= wanted
+        self._newcomers &= wanted
+        rings = rings_of({*wanted, self.name})
+        if (rings is None) != (self._rings is None):
+            self._changed |= wanted
+        self._rings = rings
+        self._find_neighbours()
 
     # Events
 
     def next_tick(self) -> float:
         """Return the time at which `tick` has work to do."""
         probed = {probe.target for probe in self._probes.values() if probe.asker is None}
-        times = [self._next_round, *(probe.deadline for probe in self._probes.values())]
-        for name, peer in self._peers.items():
+        times = [self._next_round, self._spread_at, *(probe.deadline for probe in self._probes.values())]
+        for name in self.near():
+            peer = self._peers[name]
             times.append(peer.suspected_until)
             if not peer.reached and name not in probed:
                 times.append(peer.last_ping + self.settings.retry_s)
@@ -217,14 +203,21 @@ class Swim:
         for number, probe in [(number, probe) for number, probe in self._probes.items() if probe.deadline <= now]:
             self._give_up(number, probe)
             out += self._on_silence(probe, now)
-        for name, peer in self._peers.items():
+        for name in list(self.near()):
+            peer = self._peers[name]
             if peer.suspected_until <= now:
                 out += self._spread(News(name, PeerState.DEAD, peer.incarnation), now)
+        for name in self.near():  # others than before, if a neighbour has died
+            peer = self._peers[name]
             if not peer.reached and peer.last_ping + self.settings.retry_s <= now:
                 out += self.probe(name, now)
         if self._next_round <= now:
-            self._next_round = now + self.settings.period_s
+            self._next_round = now + self._period_s()
             out += self.probe(self._next_target(), now) if self._peers else []
+        if self._spread_at <= now:
+            out += self._pass_on()
+        elif self._spread_at == math.inf and (self._outbox or self._newcomers):
+            self._spread_at = now + SPREAD_S
         return out
 
     def probe(self, name: str, now: float) -> Outgoing:
@@ -239,6 +232,8 @@ class Swim:
         if peer is None:
             return []
         peer.misses = max(peer.misses, 1)
+        if self._rings is not None and name not in self._near and peer.state is not PeerState.DEAD:
+            self._doubted.add(name)
         self._reached(name, peer, yes=False)
         return self.probe(name, now)
 
@@ -248,6 +243,9 @@ class Swim:
         if peer is not None:
             peer.misses = 0
             self._reached(name, peer, yes=True)
+            self._doubted.discard(name)
+            if name not in self._near and peer.known and peer.state is not PeerState.DEAD:
+                peer.direct = False  # it is not probed: from now on the group's opinion counts again
 
     def receive(self, sender: str, message: Message, now: float) -> Outgoing:
         """Handle a message of another member, and return the messages to send in answer."""
@@ -256,10 +254,12 @@ class Swim:
         out: Outgoing = []
         for news in message.news:
             out += self._learn(sender, news, now)
+        if self._outbox and self._spread_at == math.inf:
+            self._spread_at = now + SPREAD_S
         if isinstance(message, Ping):
             out.append((sender, Ack(message.number, self._news_for(sender))))
             peer = self._peers[sender]
-            if not peer.reached and now - peer.last_ping > 1:  # the member reaches this site: does this site reach it?
+            if not peer.reached and now - peer.last_ping > 1 and sender in self.near():  # does this site reach it, too?
                 out += self.probe(sender, now)
         elif isinstance(message, Ack):
             out += self._on_ack(sender, message, now)
@@ -272,11 +272,16 @@ class Swim:
     def _next_target(self) -> str:
         while self._round:
             name = self._round.pop()
-            if name in self._peers:
+            if name in self._peers and (self._rings is None or name in self._near):
                 return name
-        self._round = sorted(self._peers)
+        self._round = sorted(self._peers if self._rings is None else self._near)
         self.rng.shuffle(self._round)
         return self._round.pop()
+
+    def _period_s(self) -> float:
+        if self._rings is None:
+            return self.settings.period_s
+        return max(self.settings.period_s, min(len(self._peers) / _MEMBERS_PER_S, _MAX_PERIOD_S))
 
     def _timeout(self, name: str) -> float:
         rtt = self.rtt_s(name)
@@ -307,6 +312,7 @@ class Swim:
         self._late.pop(ack.number, None)
         self.on_rtt(sender, now - probe.sent)
         self.vouch(sender)
+        self._witness(sender, now)
         if probe.asker is None:
             return []
         asker, number = probe.asker
@@ -331,16 +337,24 @@ class Swim:
         out = self._ping(target, now)
         probe = self._probes[self._number]
         probe.helped = True
-        others = [name for name, peer in self._peers.items() if name != target and peer.reached]
+        others = [name for name in self.near() if name != target and self._peers[name].reached]
         for name in self.rng.sample(others, min(self.settings.helpers, len(others))):
             out.append((name, Ask(self._number, target, self._news_for(name))))
             probe.deadline = max(probe.deadline, now + self._timeout(name) + self.settings.min_timeout_s)
         return out
 
     def _reached(self, name: str, peer: _Peer, *, yes: bool) -> None:
-        if peer.reached != yes:
-            peer.reached = yes
+        before = self.reachable(name)
+        peer.reached, was, peer.direct = yes, peer.reached, True
+        if was != yes or before != yes:
             self._changed.add(name)
+        if was != yes and name in self._near:
+            if yes:
+                self._newcomers.add(name)
+            joined = any(self._peers[each].reached for each in self._near)
+            if joined != self._joined:
+                self._joined = joined
+                self._changed |= self._peers.keys()
 
     # Opinions
 
@@ -351,31 +365,99 @@ class Swim:
             self.incarnation = min(news.incarnation + 1, MAX_INCARNATION)
             return self._tell_all(News(self.name, PeerState.ALIVE, self.incarnation))
         peer = self._peers.get(news.name)
-        if peer is None or news.rank <= (peer.incarnation, peer.state):
+        if peer is None:
             return []
-        out = self._adopt(news, now)
-        if news.state is not PeerState.ALIVE and news.name != sender:
+        if news.rank <= (peer.incarnation, peer.state) and (peer.known or self._rings is None):
+            return []
+        self._adopt(news, now, sender)
+        out: Outgoing = []
+        if news.state is not PeerState.ALIVE and news.name != sender and (self._rings is None or news.name in self._near):
             out += self.probe(news.name, now)
         return out
 
-    def _adopt(self, news: News, now: float) -> Outgoing:
+    def _adopt(self, news: News, now: float, sender: str) -> None:
         peer = self._peers[news.name]
-        if peer.state is not news.state:
+        wide, far = self._rings is not None, self._rings is not None and news.name not in self._near
+        if peer.state is not news.state or not peer.known:
             self._changed.add(news.name)
+        died, peer.known = (peer.state is PeerState.DEAD) != (news.state is PeerState.DEAD), True
         peer.state, peer.incarnation = news.state, news.incarnation
-        peer.suspected_until = now + self.settings.suspicion_s if news.state is PeerState.SUSPECT else math.inf
+        # In a large cloud, its neighbours judge a member that is suspected.
+        peer.suspected_until = now + self.settings.suspicion_s if news.state is PeerState.SUSPECT and not far else math.inf
         if news.state is PeerState.DEAD and peer.misses:
             self._reached(news.name, peer, yes=False)
-        self._rumours[news.name] = _Rumour(news, 3 * math.ceil(math.log2(len(self._peers) + 2)))
-        return []
+        if far and died:  # what its neighbours have found counts more than this site's last attempt
+            peer.direct, peer.reached, peer.misses = False, False, 0
+            self._doubted.discard(news.name)
+        self._rumour(news)
+        if wide:
+            self._outbox[news.name] = news, sender
+            if died:
+                self._find_neighbours()
+
+    def _rumour(self, news: News) -> None:
+        times = 1 if self._rings is not None else 3 * math.ceil(math.log2(len(self._peers) + 2))
+        if self._rings is None or news.incarnation:
+            self._rumours[news.name] = _Rumour(news, times)
 
     def _spread(self, news: News, now: float) -> Outgoing:
         """Adopt an opinion of this site's own, and send it to all."""
-        return self._adopt(news, now) + self._tell_all(news)
+        self._adopt(news, now, self.name)
+        self._outbox.pop(news.name, None)
+        return self._tell_all(news)
 
     def _tell_all(self, news: News) -> Outgoing:
-        self._rumours[news.name] = _Rumour(news, 3 * math.ceil(math.log2(len(self._peers) + 2)))
-        return [(name, Gossip((news,))) for name, peer in self._peers.items() if peer.reached or name == news.name]
+        self._rumour(news)
+        return [(name, Gossip((news,))) for name in self.near() if self._peers[name].reached or name == news.name]
+
+    # Large clouds
+
+    def _find_neighbours(self) -> None:
+        if self._rings is None:
+            self._near, self._joined = frozenset(), False
+            self._doubted.clear()
+            self._outbox.clear()
+            self._newcomers.clear()
+            return
+        near = self._rings.neighbours(self.name, lambda name: self._peers[name].state is PeerState.DEAD)
+        for name in (self._near - near) & self._peers.keys():
+            peer = self._peers[name]
+            peer.direct = peer.reached = False
+            peer.misses, peer.suspected_until = 0, math.inf
+            self._changed.add(name)
+        for name in near - self._near:
+            if self._peers[name].reached:
+                self._newcomers.add(name)
+            self._changed.add(name)
+        self._near = near
+        self._doubted -= near
+        self._joined = any(self._peers[name].reached for name in near)
+
+    def _witness(self, name: str, now: float) -> None:
+        """Report a member that has answered, if nobody has reported it yet."""
+        peer = self._peers[name]
+        if self._rings is not None and not peer.known:
+            self._adopt(News(name, peer.state, peer.incarnation), now, name)
+        if self._spread_at == math.inf and (self._outbox or self._newcomers):
+            self._spread_at = now + SPREAD_S
+
+    def _pass_on(self) -> Outgoing:
+        """Return the messages that pass the collected news on, and those that tell newcomers everything."""
+        known = self._peers.items() if self._newcomers else ()
+        everything = [News(name, peer.state, peer.incarnation) for name, peer in known if peer.known]
+        out: Outgoing = []
+        for receiver in self._near:
+            if not self._peers[receiver].reached:
+                continue
+            if receiver in self._newcomers:
+                batch = [news for news in everything if news.name != receiver]
+            else:
+                batch = [news for news, sender in self._outbox.values() if receiver not in {sender, news.name}]
+            out += [(receiver, Gossip(tuple(batch[start : start + _BATCH]))) for start in range(0, len(batch), _BATCH)]
+        self._outbox.clear()
+        self._newcomers.clear()
+        self._spread_at = math.inf
+        return out
 
     def _news_for(self, receiver: str) -> tuple[News, ...]:
         """Return the opinions for a message: first the one that the receiver must contradict, if any, then those sent least often."""
@@ -383,9 +465,11 @@ class Swim:
         peer = self._peers[receiver]
         if peer.state is not PeerState.ALIVE:
             found.append(News(receiver, peer.state, peer.incarnation))
-        for rumour in sorted(self._rumours.values(), key=lambda rumour: -rumour.left)[: self.settings.max_news - len(found)]:
+        for rumour in heapq.nlargest(self.settings.max_news - len(found), self._rumours.values(), key=lambda rumour: rumour.left):
             if rumour.news.name != receiver:
                 found.append(rumour.news)
                 rumour.left -= 1
-        self._rumours = {name: rumour for name, rumour in self._rumours.items() if rumour.left > 0}
+        for news in found:
+            if (spread := self._rumours.get(news.name)) is not None and spread.left <= 0:
+                del self._rumours[news.name]
         return tuple(found)
