@@ -39,9 +39,9 @@ SPREAD_S = 0.5
 _BATCH = 200
 """The greatest number of opinions in one message of news."""
 
-_MEMBERS_PER_S = 40
+_MEMBERS_PER_S = 33
 """In a large cloud, a member waits one second between two probes for each so many members, but at most `_MAX_PERIOD_S`. So the traffic of
-an idle member does not exceed 250 bit/s at 1,000 members."""
+an idle member is to stay below 250 bit/s at 1,000 members."""
 _MAX_PERIOD_S = 30.0
 
 
