@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -93,7 +94,8 @@ async def claims_of(client: ServiceClient, site: str, wanted: WantedBase) -> lis
     query = urlencode({DIGEST: wanted.digest, "status": "active", "limit": MOST_LISTED})
     try:
         found = await client.get(site, "image", f"/v2/images?{query}")
-        return [claim for image in (found or {}).get("images", ())[:MOST_LISTED] if (claim := _claim(site, image, wanted)) is not None]
+        images = islice((found or {}).get("images", ()), MOST_LISTED)
+        return [claim for image in images if (claim := _claim(site, image, wanted)) is not None]
     except (ValueError, TypeError, AttributeError) as error:
         raise Unreachable(site, "its list of images is malformed") from error
 
