@@ -323,8 +323,8 @@ class Swim:
         if news.name == self.name:
             return self._answer(sender, news)
         peer = self._peers.get(news.name)
-        if peer is None:
-            return []
+        if peer is None or (news.state is not PeerState.ALIVE and news.incarnation == MAX_INCARNATION):
+            return []  # nobody could contradict the greatest number, so that a member which lies would silence another for ever
         if news.rank <= (peer.incarnation, peer.state) and (peer.known or self._rings is None):
             if (waiting := self._outbox.get(news.name)) is not None and waiting[0] == news:
                 waiting[1].add(sender)

@@ -10,7 +10,7 @@ from test_mesh_swim import Cloud
 
 from atoll.mesh import neighbours
 from atoll.mesh.neighbours import RINGS
-from atoll.mesh.swim import Ack, Ask, Gossip, News, PeerState, Ping, Swim
+from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, PeerState, Ping, Swim
 
 FULL, COUNT = 20, 40
 
@@ -159,6 +159,16 @@ def test_an_opinion_that_was_contradicted_is_contradicted_again(cloud):
     site.receive(near, Ping(1, (News("s0", PeerState.DEAD, 3),)), cloud.now)
     answers = site.receive(near, Ping(2, (News("s0", PeerState.DEAD, 3),)), cloud.now)
     assert (near, Gossip((News("s0", PeerState.ALIVE, 4),))) in answers
+
+
+def test_a_lie_about_another_member_is_contradicted_whatever_its_incarnation(cloud):
+    site = cloud.sites["s0"]
+    far = next(name for name in cloud.sites if name != "s0" and name not in site.near())
+    for incarnation in (MAX_INCARNATION, MAX_INCARNATION - 1):
+        for name in cloud.sites.keys() - {far}:
+            cloud.send(name, cloud.sites[name].receive(far, Gossip((News(far, PeerState.DEAD, incarnation),)), cloud.now))
+        assert cloud.run(60, cloud.all_reach) < 30
+    assert cloud.sites[far].incarnation == MAX_INCARNATION
 
 
 def test_a_restarted_member_takes_its_incarnation_from_the_others(cloud):
