@@ -17,6 +17,7 @@ from atoll.cli.bench_density import density
 from atoll.cli.bench_faults import faults
 from atoll.cli.bench_flood import flood
 from atoll.cli.bench_guests import guests
+from atoll.cli.bench_hollow import hollow
 from atoll.cli.bench_runs import measure, print_report, say
 from atoll.cli.bench_stores import stores
 from atoll.cli.bench_trace import trace
@@ -121,6 +122,7 @@ command.add_command(cloud)
 command.add_command(cloudlet)
 command.add_command(flood)
 command.add_command(guests)
+command.add_command(hollow)
 command.add_command(trace)
 command.add_command(traffic)
 

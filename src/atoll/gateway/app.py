@@ -50,6 +50,7 @@ from atoll.mesh.certificates import authority
 from atoll.mesh.entry import PRESENT
 from atoll.mesh.node import Mesh, MeshOptions
 from atoll.mesh.record import Change
+from atoll.mesh.transport import MakeTransport, Transport
 
 LOG = logging.getLogger(__name__)
 
@@ -65,24 +66,28 @@ class GatewayApp:
 
     Args:
         options: the gateway's settings.
+        make_transport: constructs the mesh node's links to other sites.
+
+    Attributes:
+        mesh: the site's mesh node.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, make_transport: MakeTransport = Transport) -> None:
         make_directory(options.data)
         self._options = options
         # A site that the cloud was created with has the authority's key; a site that joined has only the authority's certificate.
         founder = options.authority is not None and (options.authority / "ca.key").exists()
         policy = TrustPolicy.of(options.site, options.trust, options.homed)
         self._keys = TokenKeys(options.token_keys, options.data)
-        self._mesh = Mesh(_mesh_options(options, self._keys.own(), certifies=founder))
-        document = self._mesh.document
+        self.mesh = Mesh(_mesh_options(options, self._keys.own(), certifies=founder), make_transport=make_transport)
+        document = self.mesh.document
         authority = Authority(document, policy)
         trust = MemberTrust(authority.limited, authority.speaks_for)
         local = (*options.local_users, *options.local_endpoints)
         settings = IdentitySettings(options.identity_database, options.sockets, local, policy, founder=founder)
         self._identity = IdentitySynchroniser(settings, document)
         state = IdentityState(document, self._identity)
-        self._sites = Sites(options, self._mesh, state.digest)
+        self._sites = Sites(options, self.mesh, state.digest)
         self._freshness = Freshness(self._sites, document, self._identity, state)
         self._conflicts = Conflicts(options.data / "conflicts.db", durable=options.durable)
         self._bringer = Bringer(self._sites, options.data, self._conflicts, trust, durable=options.durable)
@@ -93,13 +98,13 @@ class GatewayApp:
         self._clashes = NameClashes(self._sites, self._conflicts, options.data / "names.db", durable=options.durable)
         self._servers = ServerCache(options.data / "seen.db")
         self._consoles = Consoles(self._sites, options.host)
-        self._zones = Zones(options, self._sites, self._mesh)
-        self._gateway = Gateway(self._sites, self._mesh, self._collaborators(trust))
+        self._zones = Zones(options, self._sites, self.mesh)
+        self._gateway = Gateway(self._sites, self.mesh, self._collaborators(trust))
         self._launches = LaunchImages(self._sites, options.launch_images)
         self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
         edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
         extensions = Extensions(self._consoles, edge, self._bases, self._freshness, self._extend_peer_port)
-        self._server = GatewayServer(options, self._gateway, self._mesh, extensions)
+        self._server = GatewayServer(options, self._gateway, self.mesh, extensions)
         self._control = ControlServer(
             options.sockets / CONTROL_SOCKET, self._handlers(), name="the gateway", invalid="gateway.failed", failed="gateway.failed"
         )
@@ -111,7 +116,7 @@ class GatewayApp:
 
         def replicas(create_at: CreateAt, local: LocalServices) -> ReplicatedResources:
             context = ChangeContext(self._conflicts, local.answer, trust.speaks_for)
-            return ReplicatedResources(self._sites, self._mesh.document, self._pending, create_at, context)
+            return ReplicatedResources(self._sites, self.mesh.document, self._pending, create_at, context)
 
         return Collaborators(
             bringer=self._bringer,
@@ -128,11 +133,11 @@ class GatewayApp:
             public: the listening socket for clients.
             peer: the listening socket for the gateways of other sites.
         """
-        self._mesh.on_members(self._on_members)
+        self.mesh.on_members(self._on_members)
         self._sites.on_write(self._bringer.loans.on_write)
         self._sites.on_write(self._clashes.on_write)
         await self._sites.start()
-        await self._mesh.start()
+        await self.mesh.start()
         bringer = self._bringer
         for part in (self._identity, self._pending, self._keeper, bringer.loans, bringer.moves, bringer.abandoned, self._clashes):
             self._begin(part.run())
@@ -149,7 +154,7 @@ class GatewayApp:
         await self._bases.stop()
         await self._bringer.stop()
         await self._sites.stop()
-        await self._mesh.stop()
+        await self.mesh.stop()
         self._bringer.close()
         self._clashes.close()
         self._conflicts.close()
@@ -161,7 +166,7 @@ class GatewayApp:
         self._tasks.append(task)
 
     def _on_members(self, _changed: frozenset[str]) -> None:
-        members = self._mesh.members()
+        members = self.mesh.members()
         trusted = {
             name: each.token_key
             for name, each in members.items()
@@ -195,7 +200,7 @@ class GatewayApp:
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await whole(request, _MOST_JOIN_BYTES)
-            return web.Response(body=orjson.dumps(self._mesh.redeem(orjson.loads(body))), content_type="application/json")
+            return web.Response(body=orjson.dumps(self.mesh.redeem(orjson.loads(body))), content_type="application/json")
         except orjson.JSONDecodeError:
             error = AtollError("join.refused", "the body of the request is not JSON")
         except AtollError as refused:
@@ -218,7 +223,7 @@ class GatewayApp:
         }
 
     async def _show_members(self, _exchange: Exchange) -> Any:
-        return self._mesh.status()
+        return self.mesh.status()
 
     async def _show_conflicts(self, _exchange: Exchange) -> Any:
         return {"conflicts": self._identity.conflicts(), "differing": self._conflicts.list()}
@@ -228,23 +233,23 @@ class GatewayApp:
 
     async def _explain(self, exchange: Exchange) -> Any:
         here = self._options.site
-        return scopes.explain(exchange.request["text"], here, self._sites.everywhere(), self._sites.reachable(), self._mesh.rtt_ms)
+        return scopes.explain(exchange.request["text"], here, self._sites.everywhere(), self._sites.reachable(), self.mesh.rtt_ms)
 
     async def _invite(self, exchange: Exchange) -> Any:
-        return {"token": self._mesh.invite(exchange.request["name"], exchange.request["lifetime_s"])}
+        return {"token": self.mesh.invite(exchange.request["name"], exchange.request["lifetime_s"])}
 
     async def _revoke(self, exchange: Exchange) -> Any:
         site = str(exchange.request["revoked"])
-        await self._mesh.revoke(site)
+        await self.mesh.revoke(site)
         # The mesh no longer accepts the site's certificate; this deletes the account that the site has in every Keystone.
-        self._mesh.document.write([Change(f"{PREFIX}user", encode([gateway_user(site)]), {PRESENT: False})])
+        self.mesh.document.write([Change(f"{PREFIX}user", encode([gateway_user(site)]), {PRESENT: False})])
         return {"revoked": site}
 
     async def _reload(self, _exchange: Exchange) -> Any:
-        return {"changed": self._mesh.reload()}
+        return {"changed": self.mesh.reload()}
 
     async def _leave(self, _exchange: Exchange) -> Any:
-        await self._mesh.leave()
+        await self.mesh.leave()
         return {"left": self._options.site}
 
 

@@ -22,7 +22,7 @@ from cryptography import x509
 from atoll.mesh import tombstones
 from atoll.mesh.clock import HybridClock
 from atoll.mesh.entry import CREATED, PRESENT, Fields, Stamped, covers, entry_name, read_entry, settle, split_name, unite, write_entry
-from atoll.mesh.parts import Part, digest_of, pack_parts, pack_state, unpack_parts, unpack_state
+from atoll.mesh.parts import Part, pack_parts, unpack_parts, unpack_state
 from atoll.mesh.record import Change, Record, Rule
 from atoll.mesh.refusals import Behind, Contradiction, Full, Refused, UnknownAuthor
 from atoll.mesh.signing import Signer, verify
@@ -45,6 +45,7 @@ class Document:
     """One site's copy of the document.
 
     Attributes:
+        stream_set: the streams of all authors.
         judge: returns the record as the sites that are trusted for it see it, which decides whether this site's entry may be reduced.
     """
 
@@ -79,8 +80,8 @@ class Document:
         self._former = former
         self._rules = {**(rules or {}), tombstones.STREAM: tombstones.check_stream}
         self._tombstones = tombstones.Tombstones(author)
-        self._stream_set = StreamSet()
-        self._streams = self._stream_set.streams
+        self.stream_set = StreamSet()
+        self._streams = self.stream_set.streams
         self._on_change: list[Callable[[Touched], None]] = []
         self._on_update: list[Callable[[Part], None]] = []
         for name in store.authors():
@@ -90,11 +91,11 @@ class Document:
 
     def record(self, kind: str, key: str) -> Record | None:
         """Return a record, even if it is deleted (`Record.present`); `None` if no site has an entry about it."""
-        return self._stream_set.record(kind, key)
+        return self.stream_set.record(kind, key)
 
     def entries(self, kind: str, key: str) -> dict[str, Fields]:
         """Return the entries about a record by author, without those that are ignored."""
-        return self._stream_set.entries_about(kind, key)
+        return self.stream_set.entries_about(kind, key)
 
     def records(self, kind: str, *, deleted: bool = False) -> Iterator[Record]:
         """Yield the present records of a kind, in no order.
@@ -103,14 +104,14 @@ class Document:
             kind: the kind.
             deleted: yield deleted records too.
         """
-        for key in self._stream_set.keys(kind):
+        for key in self.stream_set.keys(kind):
             record = self.record(kind, key)
             if record is not None and (deleted or record.present):
                 yield record
 
     def kinds(self) -> frozenset[str]:
         """Return the kinds of all records, deleted ones included."""
-        return self._stream_set.kinds()
+        return self.stream_set.kinds()
 
     def on_change(self, callback: Callable[[Touched], None]) -> None:
         """Call `callback` after each write and merge with the (kind, key) of the records that may have changed."""
@@ -122,7 +123,7 @@ class Document:
 
     def size(self) -> dict[str, int]:
         """Return the size of the document: authors, entries, bytes, and the fullness of the fullest stream in percent."""
-        return self._stream_set.size()
+        return self.stream_set.size()
 
     @property
     def fullness(self) -> float:
@@ -177,7 +178,7 @@ class Document:
         if buried := self._tombstones.to_reduce(own.entries, lambda name: self.judge(*split_name(name)), now):
             self._write(own, buried, now)
         if own.waste + ENTRY_WEIGHT * self._tombstones.count() > tombstones.MIN_WASTE:
-            ended = self._tombstones.droppable(own.entries, lambda name: self._stream_set.others(name, self.author), acknowledged, now)
+            ended = self._tombstones.droppable(own.entries, lambda name: self.stream_set.others(name, self.author), acknowledged, now)
             if tombstones.is_worthwhile(own.waste + ENTRY_WEIGHT * len(ended), own.weight):
                 self._renew(own, ended)
 
@@ -195,7 +196,7 @@ class Document:
             sqlite3.Error: the write to the disk failed.
         """
         changes = []
-        for name in self._stream_set.entries(author):
+        for name in self.stream_set.entries(author):
             kind, key = split_name(name)
             record = self.record(kind, key)
             for field, writer in record.authors.items() if record else ():
@@ -207,25 +208,24 @@ class Document:
 
     def ignored(self, author: str, after_stamp: int) -> None:
         """Ignore the entries that a revoked author wrote after a stamp."""
-        if self._stream_set.ignored.get(author) == after_stamp:
+        if self.stream_set.ignored.get(author) == after_stamp:
             return
-        self._stream_set.ignored[author] = after_stamp
+        self.stream_set.ignored[author] = after_stamp
         stream = self._streams.get(author)
         entries = stream.entries.items() if stream else ()
         self._tell_touched(name for name, fields in entries if any(item.stamp > after_stamp for item in fields.values()))
 
     def digest(self) -> bytes:
         """Return 8 bytes that two documents share if, and (but for collisions) only if, they are equal."""
-        return digest_of(self.state_vector())
+        return self.stream_set.digest()
 
     def state_vector(self) -> bytes:
         """Return the versions of all streams, packed."""
-        return self.state_without(())
+        return self.stream_set.state()
 
     def state_without(self, authors: Collection[str]) -> bytes:
         """Return the versions of all streams, packed, without the streams of some authors, so that a peer sends these whole."""
-        streams = ((author, stream) for author, stream in self._streams.items() if author not in authors)
-        return pack_state({author: stream.head.version for author, stream in streams if stream.head})
+        return self.stream_set.state_without(authors)
 
     def difference(self, state_vector: bytes) -> bytes:
         """Return the parts that a document with a state vector lacks, packed.
@@ -320,7 +320,7 @@ class Document:
     # --- Internal
 
     def _own_entries(self) -> Mapping[str, Fields]:
-        return self._stream_set.entries(self.author)
+        return self.stream_set.entries(self.author)
 
     def _renew(self, own: Stream, without: Collection[str]) -> None:
         """Begin a new generation of this site's stream, without overwritten values and without some entries."""
@@ -446,13 +446,13 @@ class Document:
                 _LOG.warning("the stored stream of %s could not be compacted", stream.author, exc_info=True)
 
     def _show(self, stream: Stream, names: Iterable[str]) -> None:
-        self._stream_set.put(stream, names)
+        self.stream_set.put(stream, names)
         if stream.head:
             self._clock.observe(stream.head.stamp)
 
     def _load(self, author: str) -> None:
         """Read a stream from the store."""
-        self._stream_set.drop(author)
+        self.stream_set.drop(author)
         stream = Stream(author)
         try:
             for part in self._store.parts(author):

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from cryptography import x509
@@ -26,6 +26,8 @@ from atoll.mesh.signing import Signer, fingerprint, verify
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 _MAX_PEM = 8192
+_CACHED = 2048
+"""The number of cards, and of certificates, that are checked and decoded once. Every change of a member has all of them read again."""
 _PORTS = ("public_port", "peer_port", "mesh_port")
 
 
@@ -89,9 +91,7 @@ class Card:
         ports: dict[str, Any] = {name: data.get(name) for name in _PORTS}
         if not all(type(port) is int and 0 < port < 65536 for port in ports.values()):
             raise ValueError("a port of the card is not between 1 and 65535")
-        card = cls(**{**texts, **ports})
-        card._check(authority)
-        return card
+        return _checked(cls(**{**texts, **ports}), authority)
 
     def _check(self, authority: x509.Certificate) -> None:
         if not NAME.fullmatch(self.name):
@@ -354,5 +354,17 @@ def read_cards(text: str, authority: x509.Certificate, on_error: Callable[[str],
     return cards
 
 
+@lru_cache(maxsize=_CACHED)
+def _checked(card: Card, authority: x509.Certificate) -> Card:
+    """Return a card that is valid; equal cards are checked and kept once."""
+    card._check(authority)
+    return card
+
+
 def _load(card: Card) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(card.certificate.encode("ascii"))
+    return _certificate(card.certificate)
+
+
+@lru_cache(maxsize=_CACHED)
+def _certificate(pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem.encode("ascii"))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from atoll.mesh.record import Rule
 from atoll.mesh.refusals import Refused
 from atoll.mesh.signing import Signer
 from atoll.mesh.store import Store
+from atoll.mesh.transport import MakeTransport, Transport
 from atoll.zenoh_link.config import Tls
 
 _LOG = logging.getLogger(__name__)
@@ -104,13 +106,20 @@ class Mesh:
         options: the node's settings.
         now_ms: the time of day, in milliseconds since 1970.
         rng: source of the random order of probes.
+        make_transport: constructs the links to other sites.
 
     Attributes:
         site: this site's name.
         document: the replicated document.
     """
 
-    def __init__(self, options: MeshOptions, now_ms: Callable[[], int] = _now_ms, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        options: MeshOptions,
+        now_ms: Callable[[], int] = _now_ms,
+        rng: random.Random | None = None,
+        make_transport: MakeTransport = Transport,
+    ) -> None:
         self.site = options.site
         self._options = options
         tls, own = options.tls, options.card()
@@ -138,25 +147,30 @@ class Mesh:
             options.cloud, own, authority_pem, signer, self._invitations,
             roster.cards, roster.is_active, self._membership.admit, options.sign,
         )  # fmt: skip
-        self._protocol = PeerProtocol(
-            self.site,
-            Envelopes(options.cloud, own.fingerprint, signer, roster.by_short, roster.fingerprint, os.urandom),
-            self.document,
-            self._membership,
-            Tls(str(tls / "ca.pem"), str(tls / "cert.pem"), str(tls / "key.pem")),
-            time=self._time,
-            pace=options.pace,
-            rng=rng or random.Random(),  # noqa: S311 - it makes no secrets
-            on_change=self._notify,
-            on_stranger=self._read_file,
-            on_vouched=self._conclude,
-        )
+        self._protocol = self._make_protocol(own, signer, rng or random.Random(), make_transport)  # noqa: S311 - it makes no secrets
         self._apart = False
         self._tidier: asyncio.TimerHandle | None = None
         self._timekeeper: asyncio.TimerHandle | None = None
         self._clock_is_wrong = False
         self._notified: dict[str, tuple[Card, MemberState]] = {}
         self._on_members: list[Callable[[frozenset[str]], None]] = []
+
+    def _make_protocol(self, own: Card, signer: Signer, rng: random.Random, make_transport: MakeTransport) -> PeerProtocol:
+        tls = self._options.tls
+        return PeerProtocol(
+            self.site,
+            Envelopes(self._options.cloud, own.fingerprint, signer, self._roster.by_short, self._roster.fingerprint, os.urandom),
+            self.document,
+            self._membership,
+            Tls(str(tls / "ca.pem"), str(tls / "cert.pem"), str(tls / "key.pem")),
+            time=self._time,
+            pace=self._options.pace,
+            rng=rng,
+            on_change=self._notify,
+            on_stranger=self._read_file,
+            on_vouched=self._conclude,
+            make_transport=make_transport,
+        )
 
     # Start and stop
 
@@ -196,7 +210,16 @@ class Mesh:
     def reachable(self) -> list[str]:
         """Return the other sites that answer this one, nearest first."""
         names = [name for name in self._active() if self._protocol.reachable(name)]
-        return sorted(names, key=lambda name: (self.rtt_ms(name) or 0.0, name))
+        rtts = {name: self.rtt_ms(name) for name in names}
+        return sorted(names, key=lambda name: (math.inf if (rtt := rtts[name]) is None else rtt, name))
+
+    def reaches(self, site: str) -> bool:
+        """Return whether another site counts as reachable from this one."""
+        return self._protocol.reachable(site)
+
+    def neighbours(self) -> list[str]:
+        """Return the sites to which this one keeps links: all others, but in a large cloud."""
+        return self._protocol.neighbours()
 
     def rtt_ms(self, site: str, other: str | None = None) -> float | None:
         """Return the round trip between two sites in milliseconds, measured or else estimated by coordinates.
@@ -280,7 +303,7 @@ class Mesh:
         self._membership.leave()
         loop = asyncio.get_running_loop()
         until = loop.time() + patience_s
-        while loop.time() < until and (waiting := [name for name in self.reachable() if not self._protocol.equal(name)]):
+        while loop.time() < until and (waiting := self._unequal()):
             for name in waiting:
                 self._protocol.probe(name)
             await asyncio.sleep(0.2)
@@ -288,6 +311,10 @@ class Mesh:
         self._conclude()
 
     # Internal
+
+    def _unequal(self) -> list[str]:
+        """Return the reachable sites with a link from here whose documents differ from this site's."""
+        return [name for name in self._protocol.neighbours() if self._protocol.reachable(name) and not self._protocol.equal(name)]
 
     def _active(self) -> list[str]:
         """Return the other members to exchange messages with."""
@@ -358,14 +385,22 @@ class Mesh:
         """Follow the roster: probe its members and connect to them, and to nobody else."""
         cards = self._roster.cards()
         self._protocol.follow({name: cards[name] for name in self._active()})
-        self._notify()
+        self._notify(cards.keys() | self._notified.keys())
 
-    def _notify(self) -> None:
-        now = {name: (card, self._state(name)) for name, card in self._roster.cards().items()}
-        changed = frozenset(name for name in now.keys() | self._notified.keys() if now.get(name) != self._notified.get(name))
-        self._notified = now
+    def _notify(self, names: Collection[str]) -> None:
+        """Call the callbacks with those of the sites whose card or state has changed."""
+        cards, changed = self._roster.cards(), set()
+        for name in names:
+            now = (card, self._state(name)) if (card := cards.get(name)) is not None else None
+            if now == self._notified.get(name):
+                continue
+            changed.add(name)
+            if now is None:
+                del self._notified[name]
+            else:
+                self._notified[name] = now
         for callback in self._on_members if changed else ():
             try:
-                callback(changed)
+                callback(frozenset(changed))
             except Exception:
                 _LOG.exception("a callback for a change of the members failed")

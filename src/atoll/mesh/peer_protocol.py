@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from atoll.mesh.parts import Part
 from atoll.mesh.probes import ProbeMessage
 from atoll.mesh.sync import DocumentSync
 from atoll.mesh.sync import Message as Said
-from atoll.mesh.transport import Transport
+from atoll.mesh.transport import MakeTransport, Transport
 from atoll.mesh.vivaldi import Coordinate, Vivaldi
 from atoll.zenoh_link.config import Tls
 
@@ -35,9 +35,13 @@ _LOG_S = 10.0
 _HOLD_S = 2.0
 """Seconds for which answers to a member are kept while this site's own link to it is being made; after that they would be useless."""
 _SAMPLES = 4
+_MAX_HELD = 64
+
+_SPARE_S = 60.0
+"""Seconds without a message after which a large cloud's site ends its link to a site that is not its neighbour."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Peer:
     """The state of another site.
 
@@ -52,12 +56,13 @@ class _Peer:
         renew_at: the time at which the link to the site is to be replaced.
         hello: a HELLO from the site that could not be answered for lack of a link.
         heard: the time of its last message.
+        wanted: the time of the last message from or to the site; see `_SPARE_S`.
         held: messages that wait until the site has answered this one's HELLO, and their times.
     """
 
     card: Card
     coordinate: Coordinate | None = None
-    samples: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    samples: tuple[float, ...] = ()
     digest: bytes = b""
     clock_ms: int = 0
     acknowledged: int = 0
@@ -65,7 +70,8 @@ class _Peer:
     renew_at: float | None = None
     hello: Opened | None = None
     heard: float = -_HOLD_S
-    held: deque[tuple[float, Channel, bytes]] = field(default_factory=lambda: deque(maxlen=64))
+    wanted: float = -_SPARE_S
+    held: list[tuple[float, Channel, bytes]] = field(default_factory=list)
 
 
 class PeerProtocol:
@@ -80,9 +86,10 @@ class PeerProtocol:
         time: receives the others' clocks.
         pace: the pace of the probes.
         rng: source of the random order of probes.
-        on_change: called when a site's reachability may have changed.
+        on_change: called with the sites whose reachability may have changed.
         on_stranger: called on a message of an unknown site; returns True if more sites are known after it.
         on_vouched: called when vouchers have made a site known.
+        make_transport: constructs the links to other sites.
 
     Attributes:
         unknown: unknown authors of received parts of the document.
@@ -100,16 +107,17 @@ class PeerProtocol:
         time: AgreedTime,
         pace: swim.SwimSettings,
         rng: random.Random,
-        on_change: Callable[[], None],
+        on_change: Callable[[frozenset[str]], None],
         on_stranger: Callable[[], bool],
         on_vouched: Callable[[], None],
+        make_transport: MakeTransport = Transport,
     ) -> None:
         self.unknown: set[str] = set()
         self.refused: Counter[str] = Counter()
         self._site = site
         self._envelopes = envelopes
         self._document = document
-        self._document_sync = DocumentSync(document)
+        self._document_sync = DocumentSync(document, relay=self._relays)
         self._membership = membership
         self._time = time
         self._vivaldi = Vivaldi(rng)
@@ -118,12 +126,13 @@ class PeerProtocol:
         self._on_stranger = on_stranger
         self._on_vouched = on_vouched
         self._peers: dict[str, _Peer] = {}
+        self._linked: set[str] = set()  # sites to which links are kept
         self._asked_for: dict[str, float] = {}
         self._logged: dict[tuple[str, str | None], float] = {}
         self._stranger_at = -_FILE_S
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
-        self.transport = Transport(site, tls, self._on_message, self._on_link, rng)
+        self.transport = make_transport(site, tls, self._on_message, self._on_link, rng)
         self._handlers: dict[Channel, Callable[[str, bytes], None]] = {
             Channel.WELCOME: self._on_welcome,
             Channel.PROBE: self._on_probe,
@@ -155,14 +164,39 @@ class PeerProtocol:
         for name, peer in list(self._peers.items()):
             if name not in cards or cards[name].fingerprint != peer.card.fingerprint:
                 self.transport.disconnect(name)
+                self._linked.discard(name)
                 self._envelopes.forget(name)
                 del self._peers[name]
         self._swim.set_members(cards)
         self._time.keep(cards)
         for name, card in cards.items():
-            self._peers.setdefault(name, _Peer(card)).card = card
-            self.transport.connect(name, card.host, card.mesh_port)
+            if name not in self._peers:
+                self._peers[name] = _Peer(card)
+            elif self._peers[name].card != card:
+                self._peers[name].card = card
+                if name in self._linked:
+                    self._link(name)
+        self._follow_neighbours()
         self._settle()
+
+    def _follow_neighbours(self) -> None:
+        """Keep links to the sites that are to be probed, and for some time to others to which messages were sent."""
+        now, near = self._loop.time(), self._swim.near()
+        for name in [name for name in self._linked if name not in near and now - self._peers[name].wanted > _SPARE_S]:
+            self._linked.discard(name)
+            self.transport.disconnect(name)
+        for name in near - self._linked:
+            self._link(name)
+
+    def _link(self, name: str) -> None:
+        peer = self._peers[name]
+        peer.wanted = self._loop.time()
+        self._linked.add(name)
+        self.transport.connect(name, peer.card.host, peer.card.mesh_port)
+
+    def neighbours(self) -> list[str]:
+        """Return the sites to which links are kept: all but in a large cloud."""
+        return sorted(self._linked)
 
     # State of the other sites
 
@@ -217,7 +251,7 @@ class PeerProtocol:
     def _measured(self, name: str, rtt_s: float) -> None:
         peer = self._peers[name]
         self._time.observe(name, peer.clock_ms, rtt_s * 1000)  # only of an answer is the age known
-        peer.samples.append(max(rtt_s * 1000, 0.001))
+        peer.samples = (*peer.samples, max(rtt_s * 1000, 0.001))[-_SAMPLES:]
         if peer.coordinate is not None:
             self._vivaldi.update(min(peer.samples), peer.coordinate)
 
@@ -226,7 +260,9 @@ class PeerProtocol:
     def _tick(self) -> None:
         now = self._loop.time()
         self._send_probes(self._swim.tick(now))
-        for name, peer in self._peers.items():
+        self._follow_neighbours()
+        for name in sorted(self._linked):
+            peer = self._peers[name]
             if self.transport.linked(name) and not self._envelopes.ready(name):
                 self._send_hello(name)
             if peer.renew_at is not None and peer.renew_at <= now:
@@ -240,11 +276,13 @@ class PeerProtocol:
         changed = self._swim.changed()
         for name in changed & self._peers.keys():
             self._peers[name].renew_at = None if self._swim.reachable(name) else now + _RENEW_S
+        if changed and self._swim.is_wide():
+            self._follow_neighbours()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(max(min(self._swim.next_tick(), now + 1.0), now + 0.01), self._tick)
         if changed:
-            self._on_change()
+            self._on_change(changed)
 
     # Sending
 
@@ -252,17 +290,28 @@ class PeerProtocol:
         peer = self._peers.get(name)
         if peer is None:
             return
+        on_demand = self._swim.is_wide() and name not in self._swim.near()
+        if on_demand:
+            self._want(name, peer)
         data = self._envelopes.seal(name, channel, payload) if self.transport.linked(name) else None
         if data is None:
             now = self._loop.time()
-            if now - peer.heard < _HOLD_S:
-                peer.held.append((now, channel, payload))
+            if on_demand or now - peer.heard < _HOLD_S:
+                peer.held = [*peer.held, (now, channel, payload)][-_MAX_HELD:]
         elif channel is Channel.PROBE:
             self.transport.send(name, data)
         else:
             self.transport.queue(name, data)
 
+    def _want(self, name: str, peer: _Peer) -> None:
+        """Keep a link to a site that is no neighbour for `_SPARE_S` seconds; make it if there is none."""
+        peer.wanted = self._loop.time()
+        if name not in self._linked:
+            self._link(name)
+
     def _send_probes(self, outgoing: swim.Outgoing) -> None:
+        if not outgoing:
+            return
         coordinate, digest, clock_ms = self._vivaldi.coordinate, self._document_sync.hello(), self._time.own_ms()
         for name, message in outgoing:
             self._send(name, Channel.PROBE, ProbeMessage(message, coordinate, digest, clock_ms).encode())
@@ -273,8 +322,12 @@ class PeerProtocol:
 
     def _on_update(self, part: Part) -> None:
         messages = self._document_sync.live(part)
-        for name in self._peers:
+        for name in self._linked & self._swim.near():
             self._exchange_with([(name, message) for message in messages])
+
+    def _relays(self) -> list[str]:
+        """Return the sites to which others' changes of the document are to be passed on: a large cloud's neighbours."""
+        return sorted(self._linked & self._swim.near()) if self._swim.is_wide() else []
 
     def _send_hello(self, name: str) -> None:
         peer, now = self._peers[name], self._loop.time()
@@ -355,6 +408,8 @@ class PeerProtocol:
         peer = self._peers.get(name)
         if peer is None:
             return
+        if self._swim.is_wide() and name not in self._swim.near():
+            self._want(name, peer)
         if self.transport.send(name, welcome):
             self._send_hello(name)  # the site may have been restarted, and not know this one any more
         else:
@@ -363,12 +418,12 @@ class PeerProtocol:
 
     def _on_welcome(self, name: str, _payload: bytes) -> None:
         peer, now = self._peers.get(name), self._loop.time()
-        held = list(peer.held) if peer else []
+        held = peer.held if peer else []
         for since, channel, payload in held:
             if now - since < _HOLD_S:
                 self._send(name, channel, payload)
         if peer:
-            peer.held.clear()
+            peer.held = []
         self.probe(name)
 
     def _on_probe(self, name: str, payload: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from atoll.mesh.swim import Ack, Ask, Gossip, Message, News, PeerState, Ping
+from atoll.mesh.swim_messages import Ack, Ask, Gossip, Message, News, PeerState, Ping
 from atoll.mesh.vivaldi import Coordinate
 
 _KINDS: tuple[type[Message], ...] = (Ping, Ack, Ask, Gossip)
@@ -41,6 +41,9 @@ class ProbeMessage:
         ]
         if isinstance(message, Ask):
             parts.append(_text(message.target.encode()))
+        if isinstance(message, Ping | Ack) and message.digest is not None:
+            # News about a member without a name: versions without such digests ignore it.
+            parts += [_NEWS.pack(PeerState.ALIVE, message.digest), _text(b"")]
         for news in message.news:
             parts += [_NEWS.pack(news.state, news.incarnation), _text(news.name.encode())]
         return b"".join(parts)
@@ -65,16 +68,20 @@ class ProbeMessage:
         digest = reader.text()
         target = reader.text().decode() if _KINDS[kind] is Ask else ""
         news: list[News] = []
+        opinions: int | None = None
         while reader.left:
             state, incarnation = reader.unpack(_NEWS)
-            news.append(News(reader.text().decode(), PeerState(state), incarnation))
-        return cls(_message(_KINDS[kind], number, target, tuple(news)), coordinate, digest, clock_ms)
+            if name := reader.text().decode():
+                news.append(News(name, PeerState(state), incarnation))
+            else:
+                opinions = incarnation
+        return cls(_message(_KINDS[kind], number, target, tuple(news), opinions), coordinate, digest, clock_ms)
 
 
-def _message(kind: type[Message], number: int, target: str, news: tuple[News, ...]) -> Message:
+def _message(kind: type[Message], number: int, target: str, news: tuple[News, ...], opinions: int | None) -> Message:
     if kind is Ask:
         return Ask(number, target, news)
-    return Ping(number, news) if kind is Ping else Ack(number, news) if kind is Ack else Gossip(news)
+    return Ping(number, news, opinions) if kind is Ping else Ack(number, news, opinions) if kind is Ack else Gossip(news)
 
 
 def _text(data: bytes) -> bytes:

@@ -180,20 +180,21 @@ class _Digest:
     """An incremental digest of named texts: hashes in buckets, a Merkle tree of two levels."""
 
     def __init__(self) -> None:
-        self._buckets: list[dict[str, bytes]] = [{} for _ in range(_BUCKETS)]
-        self._values = [b""] * _BUCKETS
+        # Most streams of a large cloud have a few entries: empty buckets are not kept.
+        self._buckets: dict[int, dict[str, bytes]] = {}
+        self._values: dict[int, bytes] = {}
 
     def add(self, texts: Mapping[str, str]) -> None:
         touched = set()
         for name, text in texts.items():
             key = hashlib.sha256(name.encode()).digest()
-            self._buckets[key[0]][name] = hashlib.sha256(key + text.encode()).digest()
+            self._buckets.setdefault(key[0], {})[name] = hashlib.sha256(key + text.encode()).digest()
             touched.add(key[0])
         for bucket in touched:
             self._values[bucket] = _hash(sorted(self._buckets[bucket].values()))
 
     def value(self) -> bytes:
-        return _hash(self._values)
+        return _hash(self._values.get(bucket, b"") for bucket in range(_BUCKETS))
 
 
 def _hash(parts: Iterable[bytes]) -> bytes:

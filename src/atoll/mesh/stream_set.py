@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from atoll.mesh.entry import Fields, split_name
+from atoll.mesh.parts import digest_of, pack_state
 from atoll.mesh.record import Record, fold
 from atoll.mesh.stream import MAX_WEIGHT, Stream
 
@@ -21,11 +22,36 @@ class StreamSet:
         self.streams: dict[str, Stream] = {}
         self.ignored: dict[str, int] = {}
         self._holders: dict[str, dict[str, set[str]]] = {}
+        self._state: tuple[bytes, bytes] | None = None  # the packed versions of all streams and their digest, until one changes
 
     def entries(self, author: str) -> Mapping[str, Fields]:
         """Return the entries of an author; empty if there is no stream."""
         stream = self.streams.get(author)
         return stream.entries if stream else {}
+
+    def share(self, other: StreamSet) -> None:
+        """Show the streams of another set of this process without a copy; neither document may merge a change of them after that."""
+        for stream in other.streams.values():
+            self.put(stream, stream.entries)
+
+    def digest(self) -> bytes:
+        """Return the digest of the versions of all streams. Each probe carries it."""
+        return self._stated()[1]
+
+    def state(self) -> bytes:
+        """Return the versions of all streams, packed."""
+        return self._stated()[0]
+
+    def state_without(self, authors: Collection[str]) -> bytes:
+        """Return the versions of all streams, packed, without those of some authors."""
+        streams = ((author, stream) for author, stream in self.streams.items() if author not in authors)
+        return pack_state({author: stream.head.version for author, stream in streams if stream.head})
+
+    def _stated(self) -> tuple[bytes, bytes]:
+        if self._state is None:
+            state = self.state_without(())
+            self._state = state, digest_of(state)
+        return self._state
 
     def others(self, name: str, author: str) -> Iterator[Fields]:
         """Yield the entries under a name of all authors but one."""
@@ -74,6 +100,7 @@ class StreamSet:
             stream: the stream.
             names: the names of the new entries, if `stream` is the stored object with entries added.
         """
+        self._state = None
         before = self.streams.get(stream.author)
         self.streams[stream.author] = stream
         if before is not None and before is not stream:
@@ -86,6 +113,7 @@ class StreamSet:
 
     def drop(self, author: str) -> None:
         """Remove the stream of an author."""
+        self._state = None
         stream = self.streams.pop(author, None)
         for name in stream.entries if stream else ():
             self._forget(name, author)

@@ -7,135 +7,47 @@ three points:
 - Dead members are not removed: the roster decides which sites belong to the cloud. They are still probed, and come back.
 - Two opinions are kept apart. The group's opinion (`state`) is whether a site is alive. For requests, another opinion counts: whether the
   site is reached *from here* (`reachable`). A site may be well while the link to it is cut.
-- A suspicion is sent to all at once, since there are few sites, and each checks for itself.
+- In a small cloud, a suspicion is sent to all at once, and each checks for itself.
+
+In a large cloud (`neighbours`), a member probes its neighbours alone, and less often. It passes news on to them, several in one message, at
+most every `SPREAD_S` seconds. It sends all its opinions to a neighbour that it reaches again, and to one whose digest of opinions differs
+(`opinion_digest`). For a member that is no neighbour, the group's opinion counts, as long as this site reaches one of its own neighbours; a
+member that nobody has reported is not reachable. After a failed request, a member is probed even if it is no neighbour.
 
 The module does no I/O: the clock is an argument, and messages are returned.
 """
 
 from __future__ import annotations
 
-import enum
+import heapq
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 
-MAX_INCARNATION = (1 << 32) - 1
+from atoll.mesh.neighbours import Rings, rings_of
+from atoll.mesh.opinion_digest import OpinionDigest
+from atoll.mesh.swim_messages import MAX_INCARNATION, Ack, Ask, Gossip, Message, News, Outgoing, PeerState, Ping
+from atoll.mesh.swim_state import PeerRecord, PendingProbe, Rumour, SwimSettings
+
+__all__ = ["MAX_INCARNATION", "Ack", "Ask", "Gossip", "Message", "News", "Outgoing", "PeerState", "Ping", "Swim", "SwimSettings"]
+
 _MAX_LATE = 64
 
+SPREAD_S = 0.5
+"""Seconds for which a member of a large cloud collects news before it passes them on to its neighbours."""
 
-class PeerState(enum.IntEnum):
-    """The group's opinion of a member; of two opinions with the same incarnation number, that with the greater value overrides."""
+_TELL_S = 10.0
+"""The shortest time between two messages with all opinions to the same neighbour because its digest of them differs, in seconds."""
 
-    ALIVE = 0
-    SUSPECT = 1
-    DEAD = 2
+_BATCH = 200
+"""The greatest number of opinions in one message of news."""
 
-
-@dataclass(frozen=True)
-class News:
-    """An opinion about a member.
-
-    Attributes:
-        name: the member's name.
-        state: the opinion.
-        incarnation: a number that only the member itself increases, to contradict an opinion.
-    """
-
-    name: str
-    state: PeerState
-    incarnation: int
-
-    @property
-    def rank(self) -> tuple[int, PeerState]:
-        """The rank of this news; news of a higher rank about the same peer replaces news of a lower rank."""
-        return self.incarnation, self.state
-
-
-@dataclass(frozen=True)
-class Ping:
-    """A request for an `Ack` with the same number."""
-
-    number: int
-    news: tuple[News, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ack:
-    """The answer to a `Ping`, or to an `Ask` if the target answered."""
-
-    number: int
-    news: tuple[News, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A request to ping `target` on the sender's behalf."""
-
-    number: int
-    target: str
-    news: tuple[News, ...] = ()
-
-
-@dataclass(frozen=True)
-class Gossip:
-    """Opinions that do not wait for a probe."""
-
-    news: tuple[News, ...] = ()
-
-
-Message = Ping | Ack | Ask | Gossip
-Outgoing = list[tuple[str, Message]]
-
-
-@dataclass(frozen=True)
-class SwimSettings:
-    """The pace of the protocol.
-
-    Attributes:
-        period_s: seconds between two probes of the round.
-        min_timeout_s: the shortest wait for the answer to a probe, in seconds.
-        max_timeout_s: the longest wait, in seconds, also while the round trip is unknown.
-        retry_s: seconds between two probes of a member that does not answer.
-        suspicion_s: seconds that a member has to contradict a suspicion.
-        helpers: the number of other members that are asked to probe.
-        max_news: the greatest number of opinions in one message.
-    """
-
-    period_s: float = 5.0
-    min_timeout_s: float = 0.8
-    max_timeout_s: float = 1.5
-    retry_s: float = 2.0
-    suspicion_s: float = 5.0
-    helpers: int = 3
-    max_news: int = 6
-
-
-@dataclass
-class _Peer:
-    state: PeerState = PeerState.ALIVE
-    incarnation: int = 0
-    reached: bool = False
-    misses: int = 0
-    suspected_until: float = math.inf
-    last_ping: float = -math.inf
-
-
-@dataclass
-class _Probe:
-    target: str
-    sent: float
-    deadline: float
-    helped: bool = False  # other members were asked to ping it, too
-    alive: bool = False  # one of them reported that it answers
-    asker: tuple[str, int] | None = None  # the member that asked for the probe, and its number
-
-
-@dataclass
-class _Rumour:
-    news: News
-    left: int
+_MEMBERS_PER_S = 33
+"""In a large cloud, a member waits one second between two probes for each so many members, but at most `_MAX_PERIOD_S`. So the traffic of
+an idle member is to stay below 250 bit/s at 1,000 members."""
+_MAX_PERIOD_S = 30.0
 
 
 @dataclass
@@ -158,14 +70,24 @@ class Swim:
 
     def __post_init__(self) -> None:
         self.incarnation = 0
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, PeerRecord] = {}
         self._round: list[str] = []
         self._next_round = -math.inf
         self._number = self.rng.randrange(1 << 24)
-        self._probes: dict[int, _Probe] = {}
-        self._late: OrderedDict[int, _Probe] = OrderedDict()  # given up; but an answer may still come
-        self._rumours: dict[str, _Rumour] = {}
+        self._probes: dict[int, PendingProbe] = {}
+        self._late: OrderedDict[int, PendingProbe] = OrderedDict()  # given up; but an answer may still come
+        self._rumours: dict[str, Rumour] = {}
         self._changed: set[str] = set()
+        self._rings: Rings | None = None
+        self._near: frozenset[str] = frozenset()
+        self._candidates: frozenset[str] = frozenset()  # members that are neighbours, or may be if others are dead
+        self._doubted: set[str] = set()  # probed although they are no neighbours
+        self._joined = False  # a neighbour is reached
+        self._outbox: dict[str, tuple[News, set[str]]] = {}  # news to pass on, and the members that know them
+        self._newcomers: set[str] = set()  # neighbours that are to be sent all opinions
+        self._opinions = OpinionDigest()
+        self._opinions.put(self._own())
+        self._spread_at = math.inf
 
     # State of the members
 
@@ -176,12 +98,24 @@ class Swim:
     def reachable(self, name: str) -> bool:
         """Return whether a member answers this site itself."""
         peer = self._peers.get(name)
-        return peer is not None and peer.reached
+        if peer is None:
+            return False
+        if self._rings is None or peer.direct:
+            return peer.reached
+        return self._joined and peer.known and peer.state is not PeerState.DEAD
+
+    def near(self) -> Set[str]:
+        """Return the members to keep links to: the neighbours, and those that are in doubt."""
+        return self._peers.keys() if self._rings is None else self._near | self._doubted
+
+    def is_wide(self) -> bool:
+        """Return whether the cloud is so large that only neighbours are probed."""
+        return self._rings is not None
 
     def doubtful(self, name: str) -> bool:
         """Return whether a member does not answer this site, but was not found dead yet."""
         peer = self._peers.get(name)
-        return peer is not None and not peer.reached and peer.state is not PeerState.DEAD and peer.misses < 2
+        return peer is not None and not self.reachable(name) and peer.state is not PeerState.DEAD and peer.misses < 2
 
     def changed(self) -> frozenset[str]:
         """Return the members whose state or reachability has changed since the last call."""
@@ -194,18 +128,29 @@ class Swim:
         for name in set(self._peers) - wanted:
             del self._peers[name]
             self._rumours.pop(name, None)
+            self._outbox.pop(name, None)
+            self._opinions.drop(name)
             self._changed.add(name)
         for name in sorted(wanted - set(self._peers)):
-            self._peers[name] = _Peer()
+            self._peers[name] = PeerRecord()
             self._changed.add(name)
+        self._doubted &= wanted
+        self._newcomers &= wanted
+        rings = rings_of({*wanted, self.name})
+        if (rings is None) != (self._rings is None):
+            self._changed |= wanted
+        self._rings = rings
+        self._candidates = rings.neighbours(self.name, lambda _name: True) if rings is not None else frozenset()
+        self._find_neighbours()
 
     # Events
 
     def next_tick(self) -> float:
         """Return the time at which `tick` has work to do."""
         probed = {probe.target for probe in self._probes.values() if probe.asker is None}
-        times = [self._next_round, *(probe.deadline for probe in self._probes.values())]
-        for name, peer in self._peers.items():
+        times = [self._next_round, self._spread_at, *(probe.deadline for probe in self._probes.values())]
+        for name in self.near():
+            peer = self._peers[name]
             times.append(peer.suspected_until)
             if not peer.reached and name not in probed:
                 times.append(peer.last_ping + self.settings.retry_s)
@@ -217,14 +162,21 @@ class Swim:
         for number, probe in [(number, probe) for number, probe in self._probes.items() if probe.deadline <= now]:
             self._give_up(number, probe)
             out += self._on_silence(probe, now)
-        for name, peer in self._peers.items():
+        for name in list(self.near()):
+            peer = self._peers[name]
             if peer.suspected_until <= now:
                 out += self._spread(News(name, PeerState.DEAD, peer.incarnation), now)
+        for name in self.near():  # others than before, if a neighbour has died
+            peer = self._peers[name]
             if not peer.reached and peer.last_ping + self.settings.retry_s <= now:
                 out += self.probe(name, now)
         if self._next_round <= now:
-            self._next_round = now + self.settings.period_s
+            self._next_round = now + self._period_s()
             out += self.probe(self._next_target(), now) if self._peers else []
+        if self._spread_at <= now:
+            out += self._pass_on()
+        elif self._spread_at == math.inf and (self._outbox or self._newcomers):
+            self._spread_at = now + SPREAD_S
         return out
 
     def probe(self, name: str, now: float) -> Outgoing:
@@ -239,6 +191,8 @@ class Swim:
         if peer is None:
             return []
         peer.misses = max(peer.misses, 1)
+        if self._rings is not None and name not in self._near and peer.state is not PeerState.DEAD:
+            self._doubted.add(name)
         self._set_reached(name, peer, reached=False)
         return self.probe(name, now)
 
@@ -248,6 +202,9 @@ class Swim:
         if peer is not None:
             peer.misses = 0
             self._set_reached(name, peer, reached=True)
+            self._doubted.discard(name)
+            if name not in self._near and peer.known and peer.state is not PeerState.DEAD:
+                peer.direct = False  # it is not probed: from now on the group's opinion counts again
 
     def receive(self, sender: str, message: Message, now: float) -> Outgoing:
         """Handle a message of another member, and return the messages to send in answer."""
@@ -256,10 +213,14 @@ class Swim:
         out: Outgoing = []
         for news in message.news:
             out += self._learn(sender, news, now)
+        if isinstance(message, Ping | Ack):
+            self._compare(sender, message.digest, now)
+        if (self._outbox or self._newcomers) and self._spread_at == math.inf:
+            self._spread_at = now + SPREAD_S
         if isinstance(message, Ping):
-            out.append((sender, Ack(message.number, self._news_for(sender))))
+            out.append((sender, Ack(message.number, self._news_for(sender), self._digest())))
             peer = self._peers[sender]
-            if not peer.reached and now - peer.last_ping > 1:  # the member reaches this site: does this site reach it?
+            if not peer.reached and now - peer.last_ping > 1 and sender in self.near():  # does this site reach it, too?
                 out += self.probe(sender, now)
         elif isinstance(message, Ack):
             out += self._on_ack(sender, message, now)
@@ -272,11 +233,16 @@ class Swim:
     def _next_target(self) -> str:
         while self._round:
             name = self._round.pop()
-            if name in self._peers:
+            if name in self._peers and (self._rings is None or name in self._near):
                 return name
-        self._round = sorted(self._peers)
+        self._round = sorted(self._peers if self._rings is None else self._near)
         self.rng.shuffle(self._round)
         return self._round.pop()
+
+    def _period_s(self) -> float:
+        if self._rings is None:
+            return self.settings.period_s
+        return max(self.settings.period_s, min(len(self._peers) / _MEMBERS_PER_S, _MAX_PERIOD_S))
 
     def _timeout(self, name: str) -> float:
         rtt = self.rtt_s(name)
@@ -285,11 +251,11 @@ class Swim:
 
     def _ping(self, name: str, now: float, asker: tuple[str, int] | None = None) -> Outgoing:
         self._number = (self._number + 1) & 0xFFFFFFFF
-        self._probes[self._number] = _Probe(name, now, now + self._timeout(name), asker=asker)
+        self._probes[self._number] = PendingProbe(name, now, now + self._timeout(name), asker=asker)
         self._peers[name].last_ping = now
-        return [(name, Ping(self._number, self._news_for(name)))]
+        return [(name, Ping(self._number, self._news_for(name), self._digest()))]
 
-    def _give_up(self, number: int, probe: _Probe) -> None:
+    def _give_up(self, number: int, probe: PendingProbe) -> None:
         del self._probes[number]
         self._late[number] = probe
         while len(self._late) > _MAX_LATE:
@@ -307,15 +273,16 @@ class Swim:
         self._late.pop(ack.number, None)
         self.on_rtt(sender, now - probe.sent)
         self.vouch(sender)
+        self._witness(sender, now)
         if probe.asker is None:
             return []
         asker, number = probe.asker
-        return [(asker, Ack(number, self._news_for(asker)))] if asker in self._peers else []
+        return [(asker, Ack(number, self._news_for(asker), self._digest()))] if asker in self._peers else []
 
-    def _on_silence(self, probe: _Probe, now: float) -> Outgoing:
+    def _on_silence(self, probe: PendingProbe, now: float) -> Outgoing:
         """Handle a missing answer: first other members are asked, then the member is suspected."""
         peer = self._peers.get(probe.target)
-        if peer is None or probe.asker is not None:
+        if peer is None or probe.asker is not None or probe.target not in self.near():
             return []
         peer.misses += 1
         if peer.misses >= 2 or peer.state is not PeerState.ALIVE:
@@ -331,51 +298,154 @@ class Swim:
         out = self._ping(target, now)
         probe = self._probes[self._number]
         probe.helped = True
-        others = [name for name, peer in self._peers.items() if name != target and peer.reached]
+        others = [name for name in self.near() if name != target and self._peers[name].reached]
         for name in self.rng.sample(others, min(self.settings.helpers, len(others))):
             out.append((name, Ask(self._number, target, self._news_for(name))))
             probe.deadline = max(probe.deadline, now + self._timeout(name) + self.settings.min_timeout_s)
         return out
 
-    def _set_reached(self, name: str, peer: _Peer, *, reached: bool) -> None:
-        if peer.reached != reached:
-            peer.reached = reached
+    def _set_reached(self, name: str, peer: PeerRecord, *, reached: bool) -> None:
+        before = self.reachable(name)
+        peer.reached, was, peer.direct = reached, peer.reached, True
+        if was != reached or before != reached:
             self._changed.add(name)
+        if was != reached and name in self._near:
+            if reached:
+                self._newcomers.add(name)
+            joined = any(self._peers[each].reached for each in self._near)
+            if joined != self._joined:
+                self._joined = joined
+                self._changed |= self._peers.keys()
 
     # Opinions
 
     def _learn(self, sender: str, news: News, now: float) -> Outgoing:
         if news.name == self.name:
-            if news.state is PeerState.ALIVE or news.incarnation < self.incarnation:
-                return []
-            self.incarnation = min(news.incarnation + 1, MAX_INCARNATION)
-            return self._tell_all(News(self.name, PeerState.ALIVE, self.incarnation))
+            return self._answer(sender, news)
         peer = self._peers.get(news.name)
-        if peer is None or news.rank <= (peer.incarnation, peer.state):
+        if peer is None or (news.state is not PeerState.ALIVE and news.incarnation == MAX_INCARNATION):
+            return []  # nobody could contradict the greatest number, so that a member which lies would silence another for ever
+        if news.rank <= (peer.incarnation, peer.state) and (peer.known or self._rings is None):
+            if (waiting := self._outbox.get(news.name)) is not None and waiting[0] == news:
+                waiting[1].add(sender)
             return []
-        out = self._adopt(news, now)
-        if news.state is not PeerState.ALIVE and news.name != sender:
+        self._adopt(news, now, sender)
+        out: Outgoing = []
+        if news.state is not PeerState.ALIVE and news.name != sender and (self._rings is None or news.name in self._near):
             out += self.probe(news.name, now)
         return out
 
-    def _adopt(self, news: News, now: float) -> Outgoing:
+    def _answer(self, sender: str, news: News) -> Outgoing:
+        """Contradict an opinion about this site itself that it is suspected or dead."""
+        if news.state is PeerState.ALIVE:
+            self._set_incarnation(max(self.incarnation, news.incarnation))  # this site was restarted
+            return []
+        if news.incarnation < self.incarnation:  # the sender missed the contradiction
+            return [(sender, Gossip((self._own(),)))]
+        self._set_incarnation(min(news.incarnation + 1, MAX_INCARNATION))
+        return self._tell_all(self._own())
+
+    def _own(self) -> News:
+        return News(self.name, PeerState.ALIVE, self.incarnation)
+
+    def _set_incarnation(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self._opinions.put(self._own())
+
+    def _adopt(self, news: News, now: float, sender: str) -> None:
         peer = self._peers[news.name]
-        if peer.state is not news.state:
+        wide, far = self._rings is not None, self._rings is not None and news.name not in self._near
+        if peer.state is not news.state or not peer.known:
             self._changed.add(news.name)
+        died, peer.known = (peer.state is PeerState.DEAD) != (news.state is PeerState.DEAD), True
         peer.state, peer.incarnation = news.state, news.incarnation
-        peer.suspected_until = now + self.settings.suspicion_s if news.state is PeerState.SUSPECT else math.inf
+        self._opinions.put(news)
+        # In a large cloud, its neighbours judge a member that is suspected.
+        peer.suspected_until = now + self.settings.suspicion_s if news.state is PeerState.SUSPECT and not far else math.inf
         if news.state is PeerState.DEAD and peer.misses:
             self._set_reached(news.name, peer, reached=False)
-        self._rumours[news.name] = _Rumour(news, 3 * math.ceil(math.log2(len(self._peers) + 2)))
-        return []
+        if far and died:  # what its neighbours have found counts more than this site's last attempt
+            peer.direct, peer.reached, peer.misses = False, False, 0
+            self._doubted.discard(news.name)
+        self._rumour(news)
+        if wide:
+            self._outbox[news.name] = news, {sender, news.name}
+            if died and news.name in self._candidates:
+                self._find_neighbours()
+
+    def _rumour(self, news: News) -> None:
+        times = 1 if self._rings is not None else 3 * math.ceil(math.log2(len(self._peers) + 2))
+        if self._rings is None or news.incarnation:
+            self._rumours[news.name] = Rumour(news, times)
 
     def _spread(self, news: News, now: float) -> Outgoing:
         """Adopt an opinion of this site's own, and send it to all."""
-        return self._adopt(news, now) + self._tell_all(news)
+        self._adopt(news, now, self.name)
+        self._outbox.pop(news.name, None)
+        return self._tell_all(news)
 
     def _tell_all(self, news: News) -> Outgoing:
-        self._rumours[news.name] = _Rumour(news, 3 * math.ceil(math.log2(len(self._peers) + 2)))
-        return [(name, Gossip((news,))) for name, peer in self._peers.items() if peer.reached or name == news.name]
+        self._rumour(news)
+        return [(name, Gossip((news,))) for name in self.near() if self._peers[name].reached or name == news.name]
+
+    # Large clouds
+
+    def _find_neighbours(self) -> None:
+        if self._rings is None:
+            self._near, self._joined = frozenset(), False
+            self._doubted.clear()
+            self._outbox.clear()
+            self._newcomers.clear()
+            return
+        near = self._rings.neighbours(self.name, lambda name: self._peers[name].state is PeerState.DEAD)
+        for name in (self._near - near) & self._peers.keys():
+            peer = self._peers[name]
+            peer.direct = peer.reached = False
+            peer.misses, peer.suspected_until = 0, math.inf
+            self._changed.add(name)
+        for name in near - self._near:
+            if self._peers[name].reached:
+                self._newcomers.add(name)
+            self._changed.add(name)
+        self._near = near
+        self._doubted -= near
+        self._joined = any(self._peers[name].reached for name in near)
+
+    def _witness(self, name: str, now: float) -> None:
+        """Report a member that has answered, if nobody has reported it yet."""
+        peer = self._peers[name]
+        if self._rings is not None and not peer.known:
+            self._adopt(News(name, peer.state, peer.incarnation), now, name)
+        if self._spread_at == math.inf and (self._outbox or self._newcomers):
+            self._spread_at = now + SPREAD_S
+
+    def _digest(self) -> int | None:
+        return None if self._rings is None else self._opinions.value
+
+    def _compare(self, name: str, digest: int | None, now: float) -> None:
+        """Arrange for all opinions to be sent to a neighbour whose digest differs from this site's."""
+        peer = self._peers[name]
+        if digest not in {None, self._digest()} and name in self._near and now - peer.told >= _TELL_S:
+            peer.told = now
+            self._newcomers.add(name)
+
+    def _pass_on(self) -> Outgoing:
+        """Return the messages that pass the collected news on, and those that tell newcomers everything."""
+        known = self._peers.items() if self._newcomers else ()
+        everything = [self._own(), *(News(name, peer.state, peer.incarnation) for name, peer in known if peer.known)]
+        out: Outgoing = []
+        for receiver in self._near:
+            if not self._peers[receiver].reached:
+                continue
+            if receiver in self._newcomers:
+                batch = [news for news in everything if news.name != receiver]
+            else:
+                batch = [news for news, knowing in self._outbox.values() if receiver not in knowing]
+            out += [(receiver, Gossip(tuple(batch[start : start + _BATCH]))) for start in range(0, len(batch), _BATCH)]
+        self._outbox.clear()
+        self._newcomers.clear()
+        self._spread_at = math.inf
+        return out
 
     def _news_for(self, receiver: str) -> tuple[News, ...]:
         """Return the opinions for a message: first the one that the receiver must contradict, if any, then those sent least often."""
@@ -383,9 +453,11 @@ class Swim:
         peer = self._peers[receiver]
         if peer.state is not PeerState.ALIVE:
             found.append(News(receiver, peer.state, peer.incarnation))
-        for rumour in sorted(self._rumours.values(), key=lambda rumour: -rumour.left)[: self.settings.max_news - len(found)]:
+        for rumour in heapq.nlargest(self.settings.max_news - len(found), self._rumours.values(), key=lambda rumour: rumour.left):
             if rumour.news.name != receiver:
                 found.append(rumour.news)
                 rumour.left -= 1
-        self._rumours = {name: rumour for name, rumour in self._rumours.items() if rumour.left > 0}
+        for news in found:
+            if (spread := self._rumours.get(news.name)) is not None and spread.left <= 0:
+                del self._rumours[news.name]
         return tuple(found)

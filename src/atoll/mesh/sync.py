@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,14 +88,16 @@ class _Peer:
 class DocumentSync:
     """The synchronisation of one document with those of other sites."""
 
-    def __init__(self, document: Document, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, document: Document, now: Callable[[], float] = time.monotonic, relay: Callable[[], Iterable[str]] = tuple) -> None:
         """Start without any peer.
 
         Args:
             document: this site's document.
             now: a monotonic clock, in seconds.
+            relay: returns the sites to which new entries of others are to be passed on, since their author does not send to all.
         """
         self._document = document
+        self._relay = relay
         self._now = now
         self._peers: dict[str, _Peer] = {}
         self._asking: str | None = None
@@ -269,6 +271,9 @@ class DocumentSync:
         try:
             if self._document.merge_part(part):
                 self._learned = self._learned or self._asking == peer
+                if self._asking != peer:
+                    pieces = self._pieces(_pack(_Kind.PART, data))
+                    return [(other, piece) for other in self._relay() if other not in {peer, part.author} for piece in pieces]
             elif part.base == 0 and self._document.overtaken(part) and part.author != peer:
                 # This site can't judge an older state of a stream; its author can.
                 return self._to({part.author}, data)

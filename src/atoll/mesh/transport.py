@@ -28,7 +28,7 @@ from atoll.zenoh_link.config import Tls, session_config
 
 _LOG = logging.getLogger(__name__)
 
-_LEASE_S = 600.0
+LEASE_S = 600.0
 """Seconds of Zenoh's lease; it sends a keep-alive four times in a lease. Probes detect whether a member answers, so this may be rare."""
 _PROBE_S = 1.5
 """Seconds that a TCP connection may take. The kernel repeats its first packet after 1 s, so an attempt succeeds within 1 s after the link
@@ -209,6 +209,10 @@ class Transport:
         self._on_message(data)
 
 
+MakeTransport = Callable[[str, Tls, Callable[[bytes], None], Callable[[str, bool], None], random.Random], Transport]
+"""Constructs a transport; its arguments are those of `Transport`."""
+
+
 class _Link:
     """The link to one member."""
 
@@ -332,7 +336,7 @@ class _Link:
 
 
 def _config(tls: Tls, *, mode: str, listen: list[str] | None = None, connect: list[str] | None = None) -> zenoh.Config:
-    config = session_config(mode=mode, listen=listen or [], connect=connect or [], lease_s=_LEASE_S, tls=tls)
+    config = session_config(mode=mode, listen=listen or [], connect=connect or [], lease_s=LEASE_S, tls=tls)
     config.insert_json5("transport/link/rx/max_message_size", str(_MAX_MESSAGE))
     config.insert_json5("transport/link/tx/queue/congestion_control/drop/wait_before_drop", "0")
     return config

@@ -121,7 +121,7 @@ class Ending(RuleBasedStateMachine):
     def check(self, site: Site) -> None:
         there = {record.key: record.fields["value"] for record in site.document.records("thing")}
         assert there == {key: value for key, (_, _, value) in self.model.items() if value is not None}
-        left = {name for author in NAMES for name in site.document._stream_set.entries(author) if "thing" in name}
+        left = {name for author in NAMES for name in site.document.stream_set.entries(author) if "thing" in name}
         assert left == {f"thing/{key}" for key in there}, "no site may keep an entry of a deleted record"
 
     def teardown(self) -> None:

@@ -23,7 +23,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entry_of(site: Site, key: str = "1", author: str = "") -> dict[str, Stamped] | None:
-    return site.document._stream_set.entries(author or site.name).get(f"thing/{key}")
+    return site.document.stream_set.entries(author or site.name).get(f"thing/{key}")
 
 
 def tidy(*sites: Site, acknowledged: int | None = None) -> None:
