@@ -11,7 +11,10 @@ from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.command import atoll, await_end, begin, failure, pids
-from atoll.bench.measure import Say, failed, median, memory_mb, processor_percent
+from atoll.bench.failure import failed
+from atoll.bench.processes import memory_mb, processor_percent
+from atoll.bench.progress import Say
+from atoll.bench.samples import median
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud import Cloud, dump_cloud

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from atoll.bench.api import Api
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.waiting import wait_until
 
 POLL_S = 0.1
 """Seconds between two requests for the status of a booting server; each request costs the deployment milliseconds of processor time."""

@@ -40,7 +40,7 @@ def crashes(*, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int
     from atoll.bench.crashes.experiment import CrashOptions, run
     from atoll.bench.crashes.trial import untried
     from atoll.bench.crashes.workflow import NAMES
-    from atoll.bench.measure import failed
+    from atoll.bench.failure import failed
     from atoll.bench.workspace import workspace
 
     unknown = sorted(set(workflows) - set(NAMES))

@@ -33,7 +33,7 @@ from atoll.cloudlet.keys import parse_name
 from atoll.cloudlet.pages import count
 from atoll.cloudlet.source import FileSource, opened
 from atoll.errors import AtollError
-from atoll.runtime.linux import die_with_parent
+from atoll.runtime.parents import die_with_parent
 
 DISK = "disk"
 """The only part of an image that is used: a server boots from its disk, and memory is not resumed."""

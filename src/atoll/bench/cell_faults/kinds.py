@@ -14,9 +14,10 @@ from pathlib import Path
 from atoll.bench.cell_faults.disks import Disk, SiteDisks
 from atoll.bench.cell_faults.links import FaultyLinks
 from atoll.bench.cell_faults.step import FaultStep
+from atoll.bench.failure import failed
 from atoll.bench.faults.fault import FaultyCloud
-from atoll.bench.measure import failed, wait_until
 from atoll.bench.site_broker import SiteBroker
+from atoll.bench.waiting import wait_until
 from atoll.runtime.client import SupervisorClient, connect
 from atoll.runtime.events import Event, ProcessStatus
 from atoll.site import operations, wan

@@ -10,11 +10,11 @@ from http.client import HTTPException
 from typing import Any
 
 from atoll.bench.api import Answer
+from atoll.bench.failure import failed
 from atoll.bench.faults.client import Client, judged, judged_error
 from atoll.bench.faults.log import Attempt, Outcome
 from atoll.bench.faults.operation import Operation, Session
 from atoll.bench.faults.workloads import WORKLOADS
-from atoll.bench.measure import failed
 
 ASK_AGAIN_S = 0.3
 PATIENCE_S = 60.0

@@ -14,7 +14,7 @@ from atoll.bench.crashes.trial import Tester, Trial
 from atoll.bench.crashes.trial_sites import SITES, TrialSites, trial_sites
 from atoll.bench.crashes.workflow import JOIN, WORKFLOWS
 from atoll.bench.faults.violation import Violation
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
