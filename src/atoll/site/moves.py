@@ -28,8 +28,8 @@ from atoll.services.transfer.errors import TransferError
 from atoll.site import cache, databases
 from atoll.site.composition import load_settings
 from atoll.site.databases import database_of
-from atoll.site.lifecycle import ENDED, Observer, start_plan
 from atoll.site.move_plan import plan_of, write_configuration
+from atoll.site.processes import ENDED, Observer, start_plan
 from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State, check_space, locked, translated
 

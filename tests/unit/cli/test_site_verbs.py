@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from atoll.site import operations
-from atoll.site.lifecycle import Outcome
+from atoll.site import single_sites
+from atoll.site.up import Outcome
 
 
 @pytest.fixture
@@ -18,15 +18,15 @@ def asked(monkeypatch, cloud):
             calls.append((verb, names))
             return ran
 
-        monkeypatch.setattr(operations, verb, end)
+        monkeypatch.setattr(single_sites, verb, end)
 
     ends("stop", ("lyon",))
     ends("kill", ("lyon",))
     ends("remove", ("lyon",))
     monkeypatch.setattr(
-        operations, "start", lambda _s, _c, names, _o: calls.append(("start", names)) or Outcome(cloud, ("lyon/nova", "paris/bus"))
+        single_sites, "start", lambda _s, _c, names, _o: calls.append(("start", names)) or Outcome(cloud, ("lyon/nova", "paris/bus"))
     )
-    monkeypatch.setattr(operations, "add", lambda _s, _c, new, _o: calls.append(("add", new)) or Outcome(cloud, ("lyon/nova",)))
+    monkeypatch.setattr(single_sites, "add", lambda _s, _c, new, _o: calls.append(("add", new)) or Outcome(cloud, ("lyon/nova",)))
     return calls
 
 

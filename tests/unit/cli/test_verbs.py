@@ -10,8 +10,8 @@ import pytest
 from atoll.cli import openstack as openstack_verb
 from atoll.runtime import client
 from atoll.runtime.client import ProcessState, ProcessStatus
-from atoll.site import lifecycle, status
-from atoll.site.lifecycle import Outcome
+from atoll.site import status
+from atoll.site.up import Outcome
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def process(name: str, kind: str, state: str = "ready", pid: int | None = 42) ->
 
 
 def test_up_says_how_to_go_on(atoll, cloud, directory, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone", "paris/nova")))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, ("lyon/keystone", "paris/nova")))
     ran = atoll("up")
     assert ran.code == 0
     urls = "paris  http://127.0.0.1:15001/identity/v3\nlyon   http://127.0.0.1:15011/identity/v3\n\n"
@@ -47,17 +47,17 @@ def test_up_says_how_to_go_on(atoll, cloud, directory, monkeypatch):
 
 
 def test_up_says_why_servers_are_records(atoll, cloud, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, (), obstacle="root lacks CAP_NET_RAW here"))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, (), obstacle="root lacks CAP_NET_RAW here"))
     assert atoll("up").out.endswith("they become ACTIVE, but no guest runs (root lacks CAP_NET_RAW here).\n")
 
 
 def test_up_with_all_up_says_so(atoll, cloud, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ()))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, ()))
     assert atoll("up").out.startswith("already up, nothing to do: paris, lyon\n")
 
 
 def test_up_marks_what_was_up_already(atoll, cloud, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone",)))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, ("lyon/keystone",)))
     assert "paris  http://127.0.0.1:15001/identity/v3  (was up already)\nlyon   http://127.0.0.1:15011/identity/v3\n" in atoll("up").out
 
 

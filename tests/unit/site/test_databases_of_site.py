@@ -8,9 +8,10 @@ from atoll.errors import AtollError
 from atoll.services import engines, places, servers
 from atoll.site import databases
 from atoll.site.composition import load_settings
-from atoll.site.lifecycle import destroy, up
+from atoll.site.destroy import destroy
 from atoll.site.sites import site_settings
 from atoll.site.status import status
+from atoll.site.up import up
 
 
 @pytest.fixture

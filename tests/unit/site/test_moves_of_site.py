@@ -15,8 +15,10 @@ from atoll.services.transfer.database import Copied
 from atoll.services.transfer.errors import TransferError
 from atoll.site import moves
 from atoll.site.composition import load_settings
-from atoll.site.lifecycle import destroy, down, up
+from atoll.site.destroy import destroy
+from atoll.site.down import down
 from atoll.site.sites import applied_cloud
+from atoll.site.up import up
 
 NAMES = [name for names in schema.DATABASES.values() for name in names]
 

@@ -10,9 +10,11 @@ from atoll.cloud.changes import NewSite, with_site
 from atoll.errors import AtollError
 from atoll.runtime.client import Event, SupervisorClient, connect
 from atoll.site import guests, wan
-from atoll.site.lifecycle import Observer, Outcome, bring_up, destroy, running_sites
+from atoll.site.destroy import destroy
+from atoll.site.processes import Observer, running_sites
 from atoll.site.sites import check_known, known_sites, wanted_cloud
 from atoll.site.state import State, locked, translated
+from atoll.site.up import Outcome, bring_up
 
 
 def start(state: State, cache_directory: Path, names: Sequence[str], observe: Observer) -> Outcome:
