@@ -145,7 +145,7 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
         print_json({**found, "seconds": round(seconds, 2), "started": list(outcome.started)})
         return
     what = f"compute site of {found['control']}" if found["control"] else str(found["url"])
-    click.echo(f"added in {seconds:.1f} s: {name}  {what}" if outcome.started else f"{name} is there already, and up: {what}")
+    click.echo(f"added in {seconds:.1f} s: {name}  {what}" if outcome.started else f"{name} exists already, and is up: {what}")
     _tell_restarted(outcome, [name])
 
 
@@ -157,7 +157,7 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
 def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Remove sites from the cloud, and delete their data.
 
-    The links of the sites are removed too. The last site can't be removed, and neither can a site without which others were not connected.
+    The links of the sites are removed too. The last site can't be removed, nor a site that connects other sites which have no other path.
     """
     from atoll.cli.destroy import confirm
     from atoll.cli.progress import Progress
@@ -204,5 +204,5 @@ def _tell_restarted(outcome: Outcome, asked: Sequence[str]) -> None:
     """Print the processes of other sites that were started, such as the bus of a site that became a control site."""
     others = [name for name in outcome.started if name.partition("/")[0] not in (*asked, "template")]
     if others:
-        click.echo(f"started with it: {', '.join(others)}")
+        click.echo(f"also started: {', '.join(others)}")
     sys.stdout.flush()

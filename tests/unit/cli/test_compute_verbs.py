@@ -60,7 +60,7 @@ def test_status_names_the_control_site(atoll, coast, monkeypatch):
     monkeypatch.setattr(status, "connect", lambda _root: Fake())
     lines = [" ".join(line.split()) for line in atoll("status").out.splitlines()]
     assert "edge/nova-compute ready 42 60 MB 5s 0" in lines
-    assert "edge, of paris, in all up 60 MB" in lines
+    assert "edge, of paris: total up 60 MB" in lines
     assert "paris/bus stopped 0" in lines
     site = json.loads(atoll("status", "--json", "edge").out)["sites"][0]
     assert (site["kind"], site["control"]) == ("compute", "paris")

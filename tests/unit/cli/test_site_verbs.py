@@ -40,7 +40,7 @@ def test_stop_and_kill_tell_who_ran(atoll, asked, verb, word):
 def test_start_tells_who_was_up_and_what_else_was_started(atoll, asked):
     out = atoll("site", "start", "lyon", "paris").out
     assert out == "started in 0.0 s: lyon, paris\n"
-    assert atoll("site", "start", "lyon").out.splitlines()[1] == "started with it: paris/bus"
+    assert atoll("site", "start", "lyon").out.splitlines()[1] == "also started: paris/bus"
     found = json.loads(atoll("site", "start", "lyon", "rome", "--json").out)
     assert (found["started"], found["already_up"]) == (["lyon"], ["rome"])
 

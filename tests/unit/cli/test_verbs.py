@@ -84,7 +84,7 @@ def test_down_when_nothing_runs(atoll, cloud):
 def test_down_of_an_unknown_site(atoll, cloud):
     ran = atoll("down", "rome")
     assert ran.code == 1
-    assert ran.err.startswith("error: no site is called rome: expected one of paris, lyon\n")
+    assert "error: no site is called rome: expected one of paris, lyon\n" in ran.err  # on a busy machine, after a line of progress
 
 
 def test_destroy_needs_somebody_to_ask(atoll, cloud, directory):
@@ -131,11 +131,11 @@ def test_status_table(atoll, cloud, running):
     assert lines[0] == "SERVICE STATE PID MEMORY UPTIME RESTARTS"
     assert "paris/keystone ready 42 70 MB 3m 20s 1" in lines
     assert "paris/nova restarting 1" in lines
-    assert "paris in all partial 70 MB" in lines
-    assert "lyon in all stopped 0 MB" in lines
+    assert "paris: total partial 70 MB" in lines
+    assert "lyon: total stopped 0 MB" in lines
     assert "fork server nova ready 42 70 MB 3m 20s 1" in lines
     assert "supervisor ready 42 70 MB 3m 20s 1" in lines
-    assert lines[-1] == "everything 211 MB"
+    assert lines[-1] == "total 211 MB"
 
 
 def test_status_json(atoll, cloud, running):
@@ -161,7 +161,7 @@ def test_logs_of_many_say_whose(atoll, cloud, directory):
 
 def test_logs_when_there_are_none(atoll, cloud):
     ran = atoll("logs", "lyon/glance")
-    assert (ran.code, ran.out, ran.err) == (0, "", "nothing was logged yet: lyon/glance\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no log has been written yet: lyon/glance\n")
 
 
 # env
