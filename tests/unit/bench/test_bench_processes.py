@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -29,9 +30,15 @@ def test_memory_of_a_process(child):
     assert memory_mb([os.getpid(), NOBODY]) == pytest.approx(alone, rel=0.2)
 
 
-def test_processor_time_of_the_idle_and_of_the_dead(child):
-    assert processor_seconds([NOBODY]) == {}
-    assert processor_percent(lambda: [child.pid], 0.2) < 50
+def test_processor_time_of_the_busy_the_idle_and_the_dead(child):
+    pids = [os.getpid(), child.pid, NOBODY]
+    before, begun = processor_seconds(pids), time.process_time()
+    while time.process_time() - begun < 0.2:
+        pass
+    after = processor_seconds(pids)
+    assert before.keys() == after.keys() == {os.getpid(), child.pid}
+    assert after[os.getpid()] - before[os.getpid()] >= 0.18  # the kernel counts in ticks of 10 ms
+    assert after[child.pid] - before[child.pid] < 0.1
 
 
 def test_processor_time_counts_who_was_born_meanwhile(monkeypatch):
