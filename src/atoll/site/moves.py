@@ -20,7 +20,7 @@ from atoll.cloud.databases import Database
 from atoll.errors import AtollError
 from atoll.files import write_private
 from atoll.runtime.client import Event, ProcessState, SupervisorClient, connect, ensure_supervisor
-from atoll.services import DATABASE_SERVERS, Settings, code_key, places, servers, template_key
+from atoll.services import DATABASE_SERVERS, Settings, code_key, database_servers, places, template_key
 from atoll.services.database_urls import SQLITE
 from atoll.services.transfer import database, schema
 from atoll.services.transfer.database import Copied
@@ -176,8 +176,8 @@ def _check_free(target: Settings, names: Sequence[str]) -> None:
     try:
         for name in names:
             if name not in places.made(target):
-                servers.clear(target, name, own=False)
-    except servers.ServerError as error:
+                database_servers.clear(target, name, own=False)
+    except database_servers.ServerError as error:
         hint = "if this is the server that the site uses, at another address, add --same-data: then remove nothing there"
         raise AtollError("database.occupied", str(error), hint) from None
 
@@ -193,8 +193,8 @@ def _check_same(route: _Route) -> None:
         message = f"{places.described(target)} can't have the data of {places.described(source)} already: expected another address of it"
         raise AtollError("cloud.invalid", message, "leave out --same-data to copy the data")
     try:
-        missing = [name for name in route.names if not servers.has(target, name)]
-    except servers.ServerError as error:
+        missing = [name for name in route.names if not database_servers.has(target, name)]
+    except database_servers.ServerError as error:
         raise AtollError("database.unavailable", str(error)) from None
     if missing:
         message = f"{places.described(target)} has no {' and no '.join(missing)} of {source.site}"
