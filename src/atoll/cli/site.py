@@ -133,14 +133,14 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
     """
     from atoll.cli.progress import Progress
     from atoll.cloud.changes import NewSite
+    from atoll.cloud.summary import summary_of_site
     from atoll.site.single_sites import add as added
-    from atoll.site.single_sites import described
 
     begun = time.monotonic()
     with Progress("adding a site") as progress:
         outcome = added(session.state, session.cache, NewSite(name=name, links=dict(links), **said), progress.event)
     seconds = time.monotonic() - begun
-    found = described(outcome.cloud, name)
+    found = summary_of_site(outcome.cloud, name)
     if as_json:
         print_json({**found, "seconds": round(seconds, 2), "started": list(outcome.started)})
         return

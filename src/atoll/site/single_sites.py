@@ -141,21 +141,3 @@ def remove(state: State, names: Sequence[str], observe: Observer) -> tuple[str, 
         message = f"{', '.join(going)}: no site of the cloud would be left: expected at least one to remain"
         raise AtollError("cloud.invalid", message, "`atoll destroy` deletes all of it")
     return destroy(state, going, observe) if going else ()
-
-
-def links_of(cloud: Cloud, name: str) -> list[str]:
-    """Return the names of the links of a site; none without a topology."""
-    return [":".join(link) for link in cloud.network.links if name in link] if cloud.network else []
-
-
-def described(cloud: Cloud, name: str) -> dict[str, object]:
-    """Return the description of a site for JSON output: kind, control site, address, URL and links."""
-    site = next(each for each in cloud.sites if each.name == name)
-    return {
-        "name": name,
-        "kind": site.kind,
-        "control": site.control,
-        "address": site.host,
-        "url": cloud.control_of(site).url,
-        "links": links_of(cloud, name),
-    }

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from atoll.cloud.changes import NewSite
+from atoll.cloud.summary import links_of, summary_of_site
 from atoll.errors import AtollError
 from atoll.site import wan
 from atoll.site.down import down
-from atoll.site.single_sites import add, described, kill, links_of, remove, start, stop
+from atoll.site.single_sites import add, kill, remove, start, stop
 from atoll.site.sites import applied_cloud, known_sites
 from atoll.site.up import up
 
@@ -105,8 +106,8 @@ def test_added_site_comes_up_and_the_others_are_left_alone(state, cache, coast):
     outcome = add(state, cache, NewSite("rome"), observe)
     assert outcome.started == tuple(sorted(f"rome/{name}" for name in FULL))
     assert sites(coast.signatures) == {"paris", "edge", "rome"}
-    assert described(applied_cloud(state), "rome")["url"] == "http://127.0.0.1:15031/identity/v3"
-    assert json.loads(json.dumps(described(outcome.cloud, "edge")))["control"] == "paris"
+    assert summary_of_site(applied_cloud(state), "rome")["url"] == "http://127.0.0.1:15031/identity/v3"
+    assert json.loads(json.dumps(summary_of_site(outcome.cloud, "edge")))["control"] == "paris"
     assert add(state, cache, NewSite("rome"), observe).started == ()
 
 
@@ -231,4 +232,4 @@ def test_added_site_is_linked(state, cache, triangle):
     assert "would have no link" in error.message
     outcome = add(state, cache, NewSite("rome", links={"nice": {"delay": "7ms"}}), observe)
     assert links_of(outcome.cloud, "rome") == ["nice:rome"]
-    assert described(outcome.cloud, "rome")["address"] == "10.77.3.1"
+    assert summary_of_site(outcome.cloud, "rome")["address"] == "10.77.3.1"
