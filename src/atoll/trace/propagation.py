@@ -112,8 +112,8 @@ def _described(describe: Callable[[], tuple[str, Attributes]]) -> tuple[str, Att
 
 def outgoing() -> dict[str, str]:
     """Return the headers that make a receiver continue the current trace, or not record; return no headers outside a request."""
-    scope, recorder = SCOPE.get(), installed()
-    if scope is None or recorder is None:
+    scope = SCOPE.get()
+    if scope is None or (recorder := installed()) is None:
         return {}
     if scope.root is None:
         return scope.unsampled
