@@ -186,7 +186,7 @@ def test_f_a_resource_in_use_at_metz_alone(tenants):
     for path in paths:
         assert "metz" in refusal(u1.call("network", "DELETE", f"/v2.0/{path}"), 409)
     assert {path: holders(tenants, path) for path in paths} == before
-    assert tenants.cloud.atoll("pending") == "nothing waits\n"
+    assert tenants.cloud.atoll("pending") == "no operation waits for another site\n"
     tenants.delete(u1, made)
     for path in (paths[2], paths[0]):
         assert u1.call("network", "DELETE", f"/v2.0/{path}").status == 204
@@ -230,7 +230,7 @@ def test_h_a_condition(tenants, through):
     number = u1.expect("network", "GET", path)["security_group"]["revision_number"]
     assert (change(number, "first"), descriptions()) == (200, {"first"})
     assert (change(number, "second"), descriptions()) == (412, {"first"})
-    assert tenants.cloud.atoll("pending") == "nothing waits\n"
+    assert tenants.cloud.atoll("pending") == "no operation waits for another site\n"
     tenants.delete(u1, made)
 
 

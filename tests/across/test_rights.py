@@ -144,7 +144,7 @@ def test_right_that_is_taken_back_is_gone_at_every_site(tenants, kind):
         for site in SITES:
             policies = tenants.admin[site].expect("network", "GET", f"/v2.0/rbac-policies?object_id={shared.id}")["rbac_policies"]
             assert policies == []
-    assert tenants.cloud.atoll("pending") == "nothing waits\n"
+    assert tenants.cloud.atoll("pending") == "no operation waits for another site\n"
 
 
 @pytest.mark.usefixtures("own")
@@ -161,7 +161,7 @@ def test_right_that_is_taken_back_while_a_site_is_cut_off_is_gone_there_when_it_
     assert waiting.count("metz") >= len(all_), waiting
     tenants.cloud.wan().heal()
     until(lambda: all(each.nowhere() for each in all_), "metz has taken it all back", CUT_S)
-    until(lambda: tenants.cloud.atoll("pending") == "nothing waits\n", "nothing is left to be done", CUT_S)
+    until(lambda: tenants.cloud.atoll("pending") == "no operation waits for another site\n", "nothing is left to be done", CUT_S)
 
 
 def test_policy_is_made_where_its_object_is(tenants):

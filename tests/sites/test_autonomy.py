@@ -255,7 +255,7 @@ def test_site_that_was_away_for_a_day_is_as_it_was(cloud):
         until(lambda service=service, path=path: away.call(service, "GET", path).status == 404, f"{path} is deleted at {AWAY}")
         assert cloud.api(OTHER).call(service, "GET", path).status == 404, f"{path} is back"
     until(lambda: away.call("identity", "GET", f"/users/{made}").ok, "a new user is known")
-    until(lambda: "nothing waits" in cloud.deployment.atoll("pending"), "all is done")
+    until(lambda: "no operation waits" in cloud.deployment.atoll("pending"), "all is done")
     assert (servers(away), ports(away, tenancy.network)) == before
     until(lambda: servers(here) == before[0], f"{HERE} lists the servers of {AWAY}")
     again = workload.boot(away, tenancy, "again")[0]

@@ -13,7 +13,7 @@ from moved_tables import MovedTables
 from sqlalchemy import create_engine, insert, select, text
 
 from atoll.files import make_directory, write_private
-from atoll.services import Settings, engines, places, servers
+from atoll.services import Settings, database_servers, engines, places
 from atoll.services.transfer import database, schema
 from atoll.services.transfer.errors import TransferError
 
@@ -79,7 +79,7 @@ def make(settings: Settings, name: str) -> None:
     if settings.engine in schema.FILES:
         schema.make_file(settings, "any", name)
         return
-    servers.create(settings, name)
+    database_servers.create(settings, name)
     make_tables(settings.database(name))
 
 

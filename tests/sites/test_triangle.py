@@ -204,7 +204,7 @@ def test_sites_are_added_and_removed_while_others_go_on(triangle, tenancies):
     assert (found["address"], sorted(found["links"])) == ("10.77.3.1", ["edge:nice", "lyon:nice", "paris:nice"])
     assert wan.probe([("paris", "nice")])["paris", "nice"][0].rtt_ms >= 14
     made = boot(triangle, tenancies, "paris", "nice")
-    assert "nice is there already, and up" in triangle.atoll("site", "add", "nice", *thin)
+    assert "nice exists already, and is up" in triangle.atoll("site", "add", "nice", *thin)
     assert triangle.atoll("site", "remove", "--yes", "nice", "rome") == "removed: nice\nnot there: rome\n"
     assert "nice" not in wan.addresses
     api = triangle.api_inside("paris")

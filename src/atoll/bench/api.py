@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 
 TIMEOUT_S = 120.0
 """Seconds to wait for an answer."""

@@ -18,8 +18,9 @@ from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.api import Api
+from atoll.bench.failure import failed
 from atoll.bench.load.generator import TIMEOUT_S, Call, ClosedLoop, OpenLoop, Source, Timed, generate
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.waiting import wait_until
 from atoll.bench.workload import Tenancy
 from atoll.errors import AtollError
 

@@ -18,8 +18,10 @@ from atoll.bench.cell_faults.setting import prepare
 from atoll.bench.cell_hooks import ENVIRONMENT
 from atoll.bench.cell_workloads import WORKLOADS, CellRecorder, Place
 from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
-from atoll.bench.measure import Say, failed, memory_mb
+from atoll.bench.failure import failed
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.processes import memory_mb
+from atoll.bench.progress import Say
 from atoll.bench.regions.alone import ALONE
 from atoll.bench.regions.users import brokered
 from atoll.bench.site_broker import SiteBroker

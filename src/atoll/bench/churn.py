@@ -14,6 +14,7 @@ from pathlib import Path
 
 from atoll.bench import workload
 from atoll.bench.api import Api
+from atoll.bench.leaks import Leaks, count_leaks
 from atoll.bench.site import Sites
 from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
@@ -59,7 +60,7 @@ class ChurnOutcome:
     errors_other: int = 0
     failed_servers: int = 0
     locked: int = 0
-    leaks: workload.Leaks = field(default_factory=lambda: workload.Leaks(0, 0, 0))
+    leaks: Leaks = field(default_factory=lambda: Leaks(0, 0, 0))
     examples: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
@@ -228,7 +229,7 @@ def run(options: ChurnOptions, work: Workspace) -> ChurnOutcome:
     workload.delete_all(api, options.clients)
     outcome = tally.outcome()
     outcome.failed_servers = sum(client.failed_servers for client in clients)
-    outcome.leaks = workload.leaks(api)
+    outcome.leaks = count_leaks(api)
     outcome.locked = _count(sites.state.site("site-1") / "log")
     return outcome
 

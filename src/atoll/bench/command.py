@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from atoll.bench.measure import failed, family
+from atoll.bench.failure import failed
+from atoll.bench.processes import family
 from atoll.errors import AtollError
 from atoll.runtime.client import connect
 from atoll.site.state import State

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.command import pids
-from atoll.bench.measure import Say, memory_mb, processor_percent
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.processes import memory_mb, processor_percent
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 
 FITTED = ("ready_s", "memory_mb", "idle_cpu_percent")

@@ -11,7 +11,11 @@ from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.command import atoll, await_end, begin, failure, pids
-from atoll.bench.measure import Say, failed, median, memory_mb, processor_percent
+from atoll.bench.failure import failed
+from atoll.bench.leaks import count_leaks
+from atoll.bench.processes import memory_mb, processor_percent
+from atoll.bench.progress import Say
+from atoll.bench.samples import median
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud import Cloud, dump_cloud
@@ -231,7 +235,7 @@ def under_load(target: Target, options: SiteOptions, say: Say) -> dict[str, Any]
     seconds = workload.boot_many(api, tenancy, options.servers, options.at_once)
     say("deleting the servers")
     workload.delete_all(api, options.at_once)
-    found = workload.leaks(api)
+    found = count_leaks(api)
     if found.any:
         raise failed(f"resources are left after everything was deleted: {found}")
     return {

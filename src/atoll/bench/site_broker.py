@@ -16,10 +16,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
 from atoll.bench.own_cloud import Companion
 from atoll.bench.standard.daemons import Daemons
 from atoll.bench.standard.servers import RabbitMQ
+from atoll.bench.waiting import wait_until
 from atoll.cloud import Cloud
 from atoll.files import write_private
 from atoll.site.state import State

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from atoll.bench.api import Api
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 from atoll.errors import AtollError
 
 _INTERVAL_S = 0.1

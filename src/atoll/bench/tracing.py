@@ -19,8 +19,9 @@ from typing import Any
 from atoll.bench import workload
 from atoll.bench.api import Api
 from atoll.bench.command import pids
-from atoll.bench.measure import failed, memory_mb, processor_seconds
+from atoll.bench.failure import failed
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.processes import memory_mb, processor_seconds
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.site import traces

@@ -15,9 +15,11 @@ from types import FrameType
 
 import psutil
 
-from atoll.bench.measure import Say, failed, family
+from atoll.bench.failure import failed
+from atoll.bench.processes import family
+from atoll.bench.progress import Say
 from atoll.cloud.model import PORT_STEP
-from atoll.runtime.linux import adopt_orphans
+from atoll.runtime.parents import adopt_orphans
 
 HOST = "127.0.0.1"
 """The address of an experiment's servers: its traffic stays on this machine."""

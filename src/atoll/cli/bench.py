@@ -95,7 +95,7 @@ def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
     The exit code is 1 if an API answered with an internal error, a database was locked, or a resource was not deleted.
     """
     from atoll.bench.churn import ChurnOptions, run
-    from atoll.bench.measure import failed
+    from atoll.bench.failure import failed
 
     outcome = measure(run, ChurnOptions(clients, seconds, seed))
     if as_json:

@@ -81,7 +81,7 @@ def bus_loss(*, as_json: bool, transport: str, journal: str, interval_s: float, 
     """
     from atoll.bench.bus.broker import check_requirements
     from atoll.bench.bus.loss import LossOptions, run
-    from atoll.bench.measure import failed
+    from atoll.bench.failure import failed
 
     if transport == "rabbit":
         check_requirements()

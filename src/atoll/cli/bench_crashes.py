@@ -40,7 +40,7 @@ def crashes(*, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int
     from atoll.bench.crashes.experiment import CrashOptions, run
     from atoll.bench.crashes.trial import untried
     from atoll.bench.crashes.workflow import NAMES
-    from atoll.bench.measure import failed
+    from atoll.bench.failure import failed
     from atoll.bench.workspace import workspace
 
     unknown = sorted(set(workflows) - set(NAMES))
@@ -55,7 +55,7 @@ def crashes(*, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int
     reached, bad = sum(bool(trial.deaths) for trial in trials), sum(bool(trial.violations) for trial in trials)
     missed = [] if sample or only else [f"{name}: {point}" for name in options.workflows for point in untried(trials, name)]
     for line in missed:
-        say(f"never tried, {line}")
+        say(f"never tried: {line}")
     if not as_json:
         click.echo(f"{len(trials)} trials, {reached} with a death, {bad} with violations, {len(missed)} points never tried")
     if bad or missed:

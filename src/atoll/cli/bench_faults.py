@@ -22,14 +22,14 @@ from atoll.cli.verb import json_option, verb
 def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path | None, replay: Path | None) -> int:  # noqa: PLR0913 - each is an option
     """Run clients at all sites while sites and links fail, and check that no acknowledged change is lost.
 
-    Sites and links are cut, flap and lose packets, processes and whole sites are killed, clocks jump by up to an hour. Then all faults are
-    healed, and the resources at the sites are compared with the clients' own logs. The exit code is 1 if an acknowledged write is lost, a
+    Links are cut, flap and lose packets; processes and whole sites are killed; clocks jump by up to an hour. Then all faults are healed,
+    and the resources at the sites are compared with the clients' own logs. The exit code is 1 if an acknowledged write is lost, a
     resource is duplicated or orphaned, sites do not converge, or a site is not healthy.
     """
+    from atoll.bench.failure import failed
     from atoll.bench.faults.experiment import CLIENTS_PER_SITE, run
     from atoll.bench.faults.replay import kept_schedule
     from atoll.bench.faults.schedule import schedule
-    from atoll.bench.measure import failed
 
     names = tuple(f"site-{number}" for number in range(1, sites + 1))
     plan = kept_schedule(replay) if replay else schedule(seed, minutes * 60, names, CLIENTS_PER_SITE)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _Options = TypeVar("_Options")
 _Report = TypeVar("_Report")
 
-_LEADING_ASTRAY = ("OS_", "ATOLL_", "RABBITMQ_", "MYSQL_", "GUNICORN_")
+_FOREIGN_PREFIXES = ("OS_", "ATOLL_", "RABBITMQ_", "MYSQL_", "GUNICORN_")
 
 
 def client_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for an experiment's processes: the user's own, without variables of a cloud, a broker or a database."""
-    return {name: value for name, value in environment.items() if not name.startswith(_LEADING_ASTRAY)}
+    return {name: value for name, value in environment.items() if not name.startswith(_FOREIGN_PREFIXES)}
 
 
 def say(text: str) -> None:

@@ -35,10 +35,10 @@ KEYS = {
 @click.option("--boots", type=_COUNT, default=4, show_default=True, help="Number of servers that are booted and deleted in a turn.")
 @json_option
 def trace(*, as_json: bool, **options: Any) -> None:
-    """Measure the throughput and the memory of a site that records no requests, 1 % and 100 % of the requests.
+    """Measure the throughput and the memory of sites that record 0 %, 1 % and 100 % of the requests.
 
-    Three sites do the same work in turns, so that other load affects them alike. The ratios mean most. With --json, the last line is one
-    JSON object.
+    Three sites do the same work in turns, so that other load affects them alike. Compare the ratios: the times depend on the machine.
+    With --json, the last line is one JSON object.
     """
     from atoll.bench.tracing import TraceOptions, run
 

@@ -45,7 +45,7 @@ def _print(report: Mapping[str, Any]) -> None:
         if "skipped" in report[name]:
             click.echo(f"emulator {name}: skipped: {report[name]['skipped']}")
     click.echo(f"emulator {report['emulator']}:")
-    table = new_table("", "ASKED", "MEASURED", numbers=("ASKED", "MEASURED"), wrapped=("",))
+    table = new_table("", "EXPECTED", "MEASURED", numbers=("EXPECTED", "MEASURED"), wrapped=("",))
     for row in as_table(report):
         table.add_row(*row)
     for key, value in report.items():

@@ -168,8 +168,7 @@ def verify(name: str, trust: tuple[Path, ...], base_: Path | None, *, as_json: b
         counted = {"bytes": header.head_length + header.length, "segments": header.segments, "base": header.base.hex()}
         print_json(counted | {"result": _described(header.result)})
     else:
-        right = "its segment is" if header.segments == 1 else f"all {header.segments} segments are"
-        click.echo(f"{name}: a trusted key signed this overlay, and {right} right; for base {header.base.hex()[:16]}")
+        click.echo(f"{name}: signed by a trusted key, {_segments(header.segments)} verified, for base {header.base.hex()[:16]}")
 
 
 @verb(

@@ -30,7 +30,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--trust", type=_FILE, multiple=True, metavar="PEM", help="The key of the overlay's maker; repeatable, if you trust several keys."
 )
-@click.option("--visibility", type=click.Choice(["private", "shared", "community", "public"]), help="Who can use it. [default: Glance's]")
+@click.option(
+    "--visibility", type=click.Choice(["private", "shared", "community", "public"]), help="Who can use the image. [default: Glance's]"
+)
 @click.option("--min-ram", type=click.IntRange(min=0), metavar="MIB", help="Least memory of a server from the image.")
 @click.option("--keep", metavar="SITES", help="Sites that keep a copy, such as `everywhere` or `paris,lyon` (the property atoll_keep).")
 @click.option("--os-cloud", metavar="NAME", help="The cloud of clouds.yaml. [default: $OS_CLOUD, or the OS_* variables]")
@@ -58,7 +60,7 @@ def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json
     if as_json:
         print_json({"image": found.id, "name": wanted.name, "uploaded": found.made, "properties": dict(found.properties)})
         return
-    click.echo(f"{found.id}  {wanted.name if found.made else 'was uploaded before'}")
+    click.echo(f"{found.id}  {wanted.name if found.made else 'exists already'}")
     _hint(found)
 
 
@@ -67,7 +69,7 @@ def _hint(found: Uploaded) -> None:
     if key:
         click.echo(f"key: {key}", err=True)
     if base and overlay_images.BASE_IMAGE not in found.properties:
-        click.echo(f"note: you can use no image with the overlay's base {base[:16]}: upload the base too", err=True)
+        click.echo(f"note: no image that you can use holds the overlay's base {base[:16]}: upload the base too", err=True)
 
 
 class _Checked:
@@ -112,4 +114,4 @@ def _glance(cloud: str | None) -> Iterator[tuple[Glance, str]]:
         yield _Checked(connection.image), str(project)
     except (ClientException, SDKException) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise AtollError("cloudlet.upload", f"the cloud does not take the image: {line}", "see `openstack image list`") from error
+        raise AtollError("cloudlet.upload", f"the cloud refused the image: {line}", "see `openstack image list`") from error

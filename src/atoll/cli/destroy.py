@@ -20,7 +20,7 @@ def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
     The servers, images, networks, users and passwords of these sites are deleted for good.
     """
     from atoll.cli.progress import Progress
-    from atoll.site.lifecycle import destroy, destroyable
+    from atoll.site.destroy import destroy, destroyable
     from atoll.site.sites import check_known
 
     existing = destroyable(session.state)

@@ -17,7 +17,7 @@ def command(session: Session, sites: tuple[str, ...]) -> None:
     `atoll up` starts them again with their servers, images and networks.
     """
     from atoll.cli.progress import Progress
-    from atoll.site.lifecycle import down
+    from atoll.site.down import down
 
     with Progress("stopping") as progress:
         stopped = down(session.state, sites, progress.event)

@@ -241,7 +241,7 @@ def compare(first: str, second: str, confidence: float, *, as_json: bool) -> Non
         return
     for each in found:
         if each.differs or each.uneven:
-            click.echo(comparison.words(each))
+            click.echo(comparison.describe(each))
     quiet = sum(not each.differs for each in found)
     click.echo(f"{quiet} of {len(found)} compared operations show no difference at {confidence:g} %")
     if alone := len({*left} ^ {*right}):

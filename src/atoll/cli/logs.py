@@ -51,4 +51,5 @@ def _write(log: Log, line: str, width: int) -> None:
 
 
 def _say_nothing(logs: Sequence[Log]) -> None:
-    click.echo(f"nothing was logged yet: {', '.join(log.name for log in logs) or 'there is no such log'}", err=True)
+    names = ", ".join(log.name for log in logs)
+    click.echo(f"no log has been written yet{f': {names}' if names else ''}", err=True)

@@ -44,7 +44,7 @@ def invite(session: Session, name: str, at: str | None, minutes: float, *, as_js
 @click.option(
     "--admin-password-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A file with the password of the cloud's user admin, for `clouds.yaml`. Without it, the password there is not valid.",
+    help="A file with the password of the cloud's user admin, for `clouds.yaml`; without it, the password there is invalid.",
 )
 @json_option
 @click.argument("token")
@@ -54,8 +54,8 @@ def join(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Create a site that joins the cloud that TOKEN names.
 
-    The site is brought up, and receives the cloud's users. From then on, all sites list one another's servers. If TOKEN is `-`, it is read
-    from standard input, which hides it from other users.
+    The command starts the site, which receives the cloud's users. From then on, each site lists the servers of all sites. If TOKEN is `-`,
+    the command reads the token from standard input, so that other users of this machine can't see it.
     """
     from atoll.cli.progress import Progress
     from atoll.site.joining import join as joined
@@ -87,12 +87,12 @@ def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
     from atoll.site.gateway_client import ask
 
     if not yes:
-        confirm(f"Take {site} out of the cloud?")
+        confirm(f"Remove {site} from the cloud?")
     ask(session.state, site, "leave")
     if as_json:
         print_json({"left": site})
     else:
-        click.echo(f"left: {site}")
+        click.echo(f"{site} has left the cloud")
 
 
 @verb("revoke", "atoll site revoke nice --at paris")

@@ -16,8 +16,9 @@ from atoll.cli.verb import complete_site, json_option, verb
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """List the operations that wait for other sites.
 
-    If a resource has copies at several sites, a change reaches sites that are unreachable now later. So does the removal of copies, if a
-    new resource could be created only at some of its sites. Each gateway retries the operations that it accepted until they are done.
+    If a resource has copies at several sites, and some of these sites are unreachable, the gateway changes the copies there later. If a
+    new resource could be created at some of its sites only, the gateway removes the copies there, later if necessary. Each gateway retries
+    its operations until they are done.
     """
     from atoll.site.gateway_client import ask
 
@@ -26,9 +27,9 @@ def command(session: Session, site: str | None, *, as_json: bool) -> None:
         print_json(found)
         return
     if not found["pending"]:
-        click.echo("nothing waits")
+        click.echo("no operation waits for another site")
         return
-    table = new_table("SITE", "WHAT", "SINCE", "REFUSED", "WHY")
+    table = new_table("SITE", "OPERATION", "SINCE", "REFUSALS", "REASON", numbers=("REFUSALS",))
     for each in found["pending"]:
         table.add_row(each["site"], each["what"], each["since"], str(each["attempts"]), each["error"])
     data_console().print(table)

@@ -12,7 +12,7 @@ from atoll.cli.verb import complete_site, verb
 
 
 @verb("shell", "atoll shell paris\natoll shell paris -c 'openstack server list | wc -l'")
-@click.option("-c", "said", metavar="TEXT", help="Run this command line in the shell, and exit.")
+@click.option("-c", "said", metavar="COMMAND", help="Run COMMAND in the shell, and exit.")
 @click.argument("site", shell_complete=complete_site)
 @click.pass_obj
 def command(session: Session, site: str, said: str | None) -> None:

@@ -16,7 +16,7 @@ from atoll.cli.verb import complete_site, group, json_option, verb
 from atoll.cli.wan import parse_changes
 
 if TYPE_CHECKING:
-    from atoll.site.lifecycle import Outcome
+    from atoll.site.up import Outcome
 
 
 @group("site", "atoll site kill paris\natoll site start paris\natoll site add nice --link lyon:delay=3ms")
@@ -40,7 +40,7 @@ def start(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     The sites keep their data, and the other sites do not change. A compute site needs a running control site.
     """
     from atoll.cli.progress import Progress
-    from atoll.site.operations import start as started
+    from atoll.site.single_sites import start as started
 
     begun = time.monotonic()
     with Progress("starting") as progress:
@@ -58,7 +58,7 @@ def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     `atoll site start` starts them again. In a topology, the network of a stopped site still forwards packets.
     """
     from atoll.cli.progress import Progress
-    from atoll.site.operations import stop as stopped
+    from atoll.site.single_sites import stop as stopped
 
     with Progress("stopping") as progress:
         ran = stopped(session.state, sites, progress.event)
@@ -76,7 +76,7 @@ def kill(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     are cut first, so that no site is notified; the start heals them.
     """
     from atoll.cli.progress import Progress
-    from atoll.site.operations import kill as killed
+    from atoll.site.single_sites import kill as killed
 
     with Progress("killing") as progress:
         ran = killed(session.state, sites, progress.event)
@@ -133,19 +133,19 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
     """
     from atoll.cli.progress import Progress
     from atoll.cloud.changes import NewSite
-    from atoll.site.operations import add as added
-    from atoll.site.operations import described
+    from atoll.cloud.summary import summary_of_site
+    from atoll.site.single_sites import add as added
 
     begun = time.monotonic()
     with Progress("adding a site") as progress:
         outcome = added(session.state, session.cache, NewSite(name=name, links=dict(links), **said), progress.event)
     seconds = time.monotonic() - begun
-    found = described(outcome.cloud, name)
+    found = summary_of_site(outcome.cloud, name)
     if as_json:
         print_json({**found, "seconds": round(seconds, 2), "started": list(outcome.started)})
         return
     what = f"compute site of {found['control']}" if found["control"] else str(found["url"])
-    click.echo(f"added in {seconds:.1f} s: {name}  {what}" if outcome.started else f"{name} is there already, and up: {what}")
+    click.echo(f"added in {seconds:.1f} s: {name}  {what}" if outcome.started else f"{name} exists already, and is up: {what}")
     _tell_restarted(outcome, [name])
 
 
@@ -157,11 +157,11 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
 def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Remove sites from the cloud, and delete their data.
 
-    The links of the sites are removed too. The last site can't be removed, and neither can a site without which others were not connected.
+    The links of the sites are removed too. The last site can't be removed, nor a site that connects other sites which have no other path.
     """
     from atoll.cli.destroy import confirm
     from atoll.cli.progress import Progress
-    from atoll.site.operations import remove as removed
+    from atoll.site.single_sites import remove as removed
     from atoll.site.sites import known_sites
 
     there = [name for name in known_sites(session.state) if name in sites]
@@ -204,5 +204,5 @@ def _tell_restarted(outcome: Outcome, asked: Sequence[str]) -> None:
     """Print the processes of other sites that were started, such as the bus of a site that became a control site."""
     others = [name for name in outcome.started if name.partition("/")[0] not in (*asked, "template")]
     if others:
-        click.echo(f"started with it: {', '.join(others)}")
+        click.echo(f"also started: {', '.join(others)}")
     sys.stdout.flush()

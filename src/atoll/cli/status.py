@@ -44,17 +44,17 @@ def _table(found: CloudStatus) -> Table:
     for each in found.sites:
         for row in each.processes:
             _add(table, row.name, row)
-        what = f"{each.name}, of {each.control}," if each.control else each.name
+        what = f"{each.name}, of {each.control}" if each.control else each.name
         if each.database not in {"", "sqlite"}:
-            table.add_row(f"{each.name} databases: {each.database}", *[""] * 5)
-        _add_total(table, f"{what} in all", each.state, each.memory_bytes)
+            table.add_row(f"{each.name}: databases in {each.database}", *[""] * 5)
+        _add_total(table, f"{what}: total", each.state, each.memory_bytes)
     for row in found.jobs:
         _add(table, row.name, row)
     for row in found.fork_servers:
         _add(table, f"fork server {row.name}", row)
     if found.supervisor:
         _add(table, "supervisor", found.supervisor)
-    _add_total(table, "everything", "", found.memory_bytes)
+    _add_total(table, "total", "", found.memory_bytes)
     return table
 
 

@@ -111,7 +111,7 @@ def _print(trace: Trace, table: Sequence[Operation], limit: int | None) -> None:
     click.echo(f"answered after {told['answered_ms']:.0f} ms, complete after {told['complete_ms']:.0f} ms; {told['spans']} spans: {calls}")
     click.echo(f"{told['duplicates']} calls are duplicates, {told['mergeable']} could be merged with others of their kind")
     if told["orphans"]:
-        click.echo(f"the trace is not whole: the parents of {told['orphans']} spans are in no store")
+        click.echo(f"the trace is incomplete: the parents of {told['orphans']} spans are in no store")
     data_console().print(_operations(table[:limit]))
     if limit is not None and len(table) > limit:
         click.echo(f"… and {len(table) - limit} more: --all")
@@ -185,7 +185,7 @@ def diff(session: Session, before: str, after: str, *, as_json: bool) -> None:
             numbers = (*map(str, row["calls"]), f"{row['more_calls']:+}", *(f"{ms:.1f}" for ms in row["ms"]))
             table.add_row(row["caller"], row["callee"], row["name"], *numbers)
     if not table.row_count:
-        click.echo("both make the same calls equally often")
+        click.echo("both traces make the same calls, equally often")
         return
     data_console().print(table)
 

@@ -13,7 +13,7 @@ from atoll.cli.verb import verb
 
 if TYPE_CHECKING:
     from atoll.cloud import Cloud
-    from atoll.site.lifecycle import Outcome
+    from atoll.site.up import Outcome
 
 _NETWORKS = {"ovn": "OVN's", "ovs": "ML2/OVS's"}
 
@@ -31,7 +31,7 @@ def command(session: Session, file: Path | None) -> None:
     site are records of Nova's fake driver, of which one machine holds thousands.
     """
     from atoll.cli.progress import Progress
-    from atoll.site.lifecycle import up
+    from atoll.site.up import up
 
     begun = time.monotonic()
     with Progress("bringing the cloud up") as progress:

@@ -102,9 +102,9 @@ def ping(session: Session, start: str, end: str, count: int, interval: float) ->
         click.echo("lost" if rtt is None else f"{rtt:.2f} ms")
     came = [rtt for rtt in rtts if rtt is not None]
     if came:
-        click.echo(f"{len(came)} of {count} came back, median {statistics.median(came):.2f} ms")
+        click.echo(f"{len(came)} of {count} packets came back, median round trip {statistics.median(came):.2f} ms")
         return 0
-    click.echo(f"0 of {count} came back")
+    click.echo(f"none of {count} packets came back")
     return 1
 
 
@@ -116,14 +116,14 @@ def test(session: Session, count: int, *, as_json: bool) -> int:
     """Compare the round trips between all sites with those of the topology; the exit code is 1 if one is wrong.
 
     The fastest packet counts. A round trip may differ by 1 ms or 2 %, whichever is more, plus the jitter of the links. If sites are cut off
-    from each other, no packet may arrive.
+    from each other, the test expects that no packet arrives.
     """
     wan = _wan(session)
     rows = compare(wan, count)
     if as_json:
         print_json(rows)
     else:
-        table = new_table("FROM", "TO", "ASKED ms", "MEASURED ms", "LOST", "")
+        table = new_table("FROM", "TO", "EXPECTED ms", "MEASURED ms", "LOST", "")
         for row in rows:
             asked, measured = (_number(row[key]) for key in ("asked_ms", "measured_ms"))
             table.add_row(row["from"], row["to"], asked, measured, str(row["lost"]), "" if row["ok"] else "WRONG")

@@ -58,7 +58,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Made:
+class EncodedOverlay:
     """A summary of a new overlay.
 
     Attributes:
@@ -76,7 +76,7 @@ class Made:
     pages: Mapping[str, int]
 
 
-def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) -> Made:
+def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) -> EncodedOverlay:
     """Make an overlay from the files of a stopped guest.
 
     Args:
@@ -110,7 +110,7 @@ def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) 
     except OSError as error:
         raise unusable(error.filename or task.target, error) from None
     length = start + sum(entry.length for entry in entries)
-    return Made(base.description.digest, result, length, len(entries), _counted(plans))
+    return EncodedOverlay(base.description.digest, result, length, len(entries), _counted(plans))
 
 
 def _describe(task: Task, base: ImageDescription, roots: Mapping[str, bytes], sizes: Mapping[str, int]) -> ImageDescription:

@@ -17,13 +17,13 @@ from atoll.overlay_images import PIECE, RECORD
 _MOST_PACKED = PIECE + (PIECE >> 8) + 64  # bytes of a range that zstd can't compress
 
 
-def unpack(stream: Path, target: Path, most: int, check_space: Callable[[], None]) -> None:
+def unpack(stream: Path, target: Path, max_bytes: int, check_space: Callable[[], None]) -> None:
     """Write a disk from its records, with holes where no range is.
 
     Args:
         stream: the file with the records.
         target: the file to make.
-        most: most bytes of the disk.
+        max_bytes: the greatest size of the disk in bytes.
         check_space: called for each record; raises an error if the file system is nearly full.
 
     Raises:
@@ -33,7 +33,7 @@ def unpack(stream: Path, target: Path, most: int, check_space: Callable[[], None
     try:
         with os.fdopen(open_regular(stream), "rb") as source, target.open("xb") as made:
             try:
-                _unpack(source, made, most, check_space)
+                _unpack(source, made, max_bytes, check_space)
             except (AtollError, OSError):
                 target.unlink(missing_ok=True)
                 raise
@@ -41,15 +41,15 @@ def unpack(stream: Path, target: Path, most: int, check_space: Callable[[], None
         raise unusable(error.filename or target, error) from None
 
 
-def _unpack(source: BinaryIO, made: BinaryIO, most: int, check_space: Callable[[], None]) -> None:
-    """Write the ranges in order; as none overlaps another one, no more than `most` bytes are written."""
+def _unpack(source: BinaryIO, made: BinaryIO, max_bytes: int, check_space: Callable[[], None]) -> None:
+    """Write the ranges in order; as none overlaps another one, no more than `max_bytes` bytes are written."""
     decompressor, end = zstandard.ZstdDecompressor(max_window_size=PIECE << 3), 0
     while True:
         head = source.read(RECORD.size)
         if len(head) != RECORD.size:
             raise _damaged("it ends in the middle")
         offset, length, packed = RECORD.unpack(head)
-        if offset < end or offset + length > most or length > PIECE or packed > _MOST_PACKED:
+        if offset < end or offset + length > max_bytes or length > PIECE or packed > _MOST_PACKED:
             raise _damaged("a range in an impossible place")
         if length == packed == 0:
             made.truncate(offset)

@@ -166,14 +166,14 @@ class UrlSource:
         if more:
             raise invalid(self.name, f"more bytes follow the overlay, which ends at byte {self._offset}", "expected the overlay alone")
 
-    def _piece(self, most: int) -> bytes:
+    def _piece(self, max_bytes: int) -> bytes:
         while True:
             try:
                 if self._answer is None:
                     self._answer = self._connect()
-                piece = self._answer.read(min(most, _PIECE), decode_content=False)
+                piece = self._answer.read(min(max_bytes, _PIECE), decode_content=False)
                 if not piece:
-                    raise urllib3.exceptions.IncompleteRead(self._offset, most)
+                    raise urllib3.exceptions.IncompleteRead(self._offset, max_bytes)
             except ValueError as error:
                 raise self._refused(f"this URL can't be fetched: {_first_line(error)}") from None
             except (urllib3.exceptions.HTTPError, OSError) as error:

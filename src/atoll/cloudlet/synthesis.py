@@ -33,7 +33,7 @@ from atoll.cloudlet.keys import parse_name
 from atoll.cloudlet.pages import count
 from atoll.cloudlet.source import FileSource, opened
 from atoll.errors import AtollError
-from atoll.runtime.linux import die_with_parent
+from atoll.runtime.parents import die_with_parent
 
 DISK = "disk"
 """The only part of an image that is used: a server boots from its disk, and memory is not resumed."""
@@ -85,7 +85,7 @@ class LaunchTask:
         overlay: the file of the overlay; `None` means to use only launch images that the cache has.
         title: the overlay's name, for errors.
         keys: for each trusted key, its name (`TrustedKey.name`), and the name in the cache of the launch image if this key has signed it.
-        most: the greatest size of the disk in bytes.
+        max_bytes: the greatest size of the disk in bytes.
         target: the file to make.
     """
 
@@ -95,7 +95,7 @@ class LaunchTask:
     overlay: Path | None
     title: str
     keys: Sequence[tuple[str, bytes]]
-    most: int
+    max_bytes: int
     target: Path
 
 
@@ -109,7 +109,7 @@ class FetchedTask:
         title: the overlay's name, for errors.
         keys: the names of the keys that count.
         base: the digest of the base that the overlay's property names.
-        most: most bytes of the disk.
+        max_bytes: the greatest size of the disk in bytes.
         directory: a directory for files of the task.
         target: the file to make.
     """
@@ -119,7 +119,7 @@ class FetchedTask:
     title: str
     keys: Sequence[str]
     base: bytes
-    most: int
+    max_bytes: int
     directory: Path
     target: Path
 
@@ -231,14 +231,14 @@ def _check_result(header: Header, task: LaunchTask | FetchedTask) -> None:
     names = [part.name for part in header.result.parts]
     if names != [DISK]:
         raise invalid(task.title, f"the image has the parts {', '.join(names)}: expected a disk alone, because memory is not resumed yet")
-    _check_size(f"{task.title}: the disk", header.result.size, task.most)
+    _check_size(f"{task.title}: the disk", header.result.size, task.max_bytes)
     if header.segments > count(header.result.size):
         raise invalid(task.title, "the overlay has more segments than its result has pages", "make the overlay again")
 
 
-def _check_size(what: str, size: int, most: int) -> None:
-    if size > most:
-        raise invalid(what, f"{-(-size >> 20)} MiB: expected at most {most >> 20} MiB")
+def _check_size(what: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise invalid(what, f"{-(-size >> 20)} MiB: expected at most {max_bytes >> 20} MiB")
 
 
 def _require_space(directory: Path, needed: int) -> None:
@@ -275,7 +275,7 @@ def _copy(launch: Path, task: LaunchTask) -> None:
         AtollError: `cloudlet.invalid`: the disk is too large; `state.space`: the file system has too little space; `cloudlet.unusable`: the
             disk can't be read or written. Nothing is left.
     """
-    _check_size(f"{task.title}: the disk", image.describe(launch).size, task.most)
+    _check_size(f"{task.title}: the disk", image.describe(launch).size, task.max_bytes)
     _require_space(task.target.parent, occupied(launch))
     try:
         with (launch / DISK).open("rb") as source, task.target.open("xb") as target:
@@ -344,7 +344,7 @@ def run(task: Mapping[str, Any]) -> str | None:
     if "stream" in task:
         places = {name: Path(task[name]) for name in ("stream", "overlay", "directory", "target")}
         keys, base = list(task["keys"]), bytes.fromhex(task["base"])
-        return verify_fetched(FetchedTask(**places, title=task["title"], keys=keys, base=base, most=int(task["most"])))
+        return verify_fetched(FetchedTask(**places, title=task["title"], keys=keys, base=base, max_bytes=int(task["max_bytes"])))
     cache, limit = Path(task["cache"]), int(task["limit"])
     if "digest" in task:
         names = bytes.fromhex(task["name"]), bytes.fromhex(task["digest"])
@@ -353,7 +353,7 @@ def run(task: Mapping[str, Any]) -> str | None:
     overlay = Path(task["overlay"]) if task["overlay"] else None
     keys = [(key, bytes.fromhex(name)) for key, name in task["keys"]]
     base = bytes.fromhex(task["base"])
-    return make_disk(LaunchTask(cache, limit, base, overlay, task["title"], keys, int(task["most"]), Path(task["target"])))
+    return make_disk(LaunchTask(cache, limit, base, overlay, task["title"], keys, int(task["max_bytes"]), Path(task["target"])))
 
 
 def main() -> None:

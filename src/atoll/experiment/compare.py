@@ -84,7 +84,7 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Return the difference, ready for `json.dumps`; the bounds are `None` if there is no confidence interval."""
-        told = asdict(self) | {"differs": self.differs, "uneven": self.uneven, "words": words(self)}
+        told = asdict(self) | {"differs": self.differs, "uneven": self.uneven, "words": describe(self)}
         if told["ratio"] is not None:
             told["ratio"] = {name: value if math.isfinite(value) else None for name, value in told["ratio"].items()}
         return told
@@ -186,7 +186,7 @@ def fisher(first: int, first_of: int, second: int, second_of: int) -> float:
     return sum(way for way in ways if way <= found) / math.comb(first_of + second_of, failures)
 
 
-def words(difference: Difference) -> str:
+def describe(difference: Difference) -> str:
     """Return a difference as a sentence for people."""
     at = f" at {difference.place} sites" if difference.place else ""
     where = f"{difference.operation}{at} ({difference.label})"

@@ -54,7 +54,7 @@ def _head(run: Run, cells: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _changes(run: Run, against: Run) -> Iterator[str]:
     found = compare.compare(summary.groups(against), summary.groups(run))
-    changed = [compare.words(each) for each in found if each.differs or each.uneven]
+    changed = [compare.describe(each) for each in found if each.differs or each.uneven]
     yield f"<h2>Changes since {escape(against.name)}</h2>"
     yield "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in changed) + "</ul>" if changed else ""
     level = f"{100 * compare.CONFIDENCE:.0f} %"

@@ -13,9 +13,11 @@ from opentelemetry.trace import SpanKind
 
 from atoll.gateway.options import Options
 from atoll.gateway.request.call import Call
-from atoll.trace import headers, names, process, recorder, store, tree
+from atoll.trace import headers, names, process, propagation, sampling, spans, store, tree
+from atoll.trace.attributes import PEER_SERVICE, PEER_SITE
 from atoll.trace.hooks import threads
-from atoll.trace.recorder import PEER_SERVICE, PEER_SITE, Hop, Identity, Recorder
+from atoll.trace.recorder import Identity, Recorder
+from atoll.trace.spans import Hop
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -50,7 +52,7 @@ async def answered(
             asking for it, `None` if chance decides. A client may not name a service of the cloud as the sender.
         peer: if another site sent the request: that site; all traces of one site share their space in the store.
     """
-    current = recorder.installed()
+    current = sampling.installed()
     if current is None:
         return await answer()
     sent = request.headers
@@ -60,7 +62,7 @@ async def answered(
         incoming, asked_by = _of_client(incoming, client, current)
     # A console is open for hours, and no message of it is a request.
     may_begin = "Upgrade" not in sent
-    entered = recorder.enter(current, incoming, SpanKind.SERVER, lambda: _describe(request, asked_by), may_begin=may_begin)
+    entered = propagation.enter(current, incoming, SpanKind.SERVER, lambda: _describe(request, asked_by), may_begin=may_begin)
     hop = entered.hop
     if hop is None:
         try:
@@ -71,7 +73,7 @@ async def answered(
         response = await answer()
         hop.status(response.status)
         hop.sizes(
-            _size(sent) + len(request.raw_path) + 16 + recorder.length(sent.get("Content-Length")),
+            _size(sent) + len(request.raw_path) + 16 + spans.length(sent.get("Content-Length")),
             _size(response.headers) + response.body_length + 17,
         )
     except BaseException as error:
@@ -109,7 +111,7 @@ def outgoing(given: CIMultiDict[str]) -> CIMultiDict[str]:
     Args:
         given: the headers without this gateway's part in the trace; they are not changed.
     """
-    told = recorder.outgoing()
+    told = propagation.outgoing()
     if not told:
         return given
     result = CIMultiDict(given)
@@ -129,14 +131,14 @@ async def asked(
         given: the call's headers.
         ask: sends the call with the headers that it gets as an argument.
     """
-    current = recorder.sampled()
+    current = sampling.sampled()
     if current is None:
         return await ask(outgoing(given))
     peer = SERVICES.get(call.service, call.service) if site == current.identity.site else "gateway"
     attributes = {"http.request.method": call.method, "url.path": names.safe_path(call.path), PEER_SERVICE: peer, PEER_SITE: site}
     if call.query:
         attributes["url.query"] = names.safe_query(call.query)
-    hop = recorder.begin(current, names.http(call.method, call.path), SpanKind.CLIENT, attributes)
+    hop = spans.begin(current, names.http(call.method, call.path), SpanKind.CLIENT, attributes)
     try:
         response = await ask(outgoing(given))
     except BaseException as error:
@@ -145,7 +147,7 @@ async def asked(
         raise
     hop.leave()
     hop.status(response.status)
-    size = len(call.body) if isinstance(call.body, bytes) else recorder.length(given.get("Content-Length"))
+    size = len(call.body) if isinstance(call.body, bytes) else spans.length(given.get("Content-Length"))
     hop.sizes(_size(given) + len(call.target) + 16 + size, None)
     _HOPS[response] = hop
     return response

@@ -15,7 +15,7 @@ from typing import Any
 from atoll.control.client import ControlClient
 from atoll.control.messages import decode, result
 from atoll.errors import AtollError
-from atoll.runtime import linux
+from atoll.runtime import proc
 from atoll.runtime.events import Event, ProcessState, ProcessStatus
 from atoll.runtime.spec import Plan
 
@@ -118,7 +118,7 @@ class SupervisorClient:
         if memory:
             # The client reads the memory, because the supervisor has more urgent work.
             statuses = [
-                replace(status, memory_bytes=linux.proportional_set_size(status.pid)) if status.pid else status for status in statuses
+                replace(status, memory_bytes=proc.proportional_set_size(status.pid)) if status.pid else status for status in statuses
             ]
         return statuses
 

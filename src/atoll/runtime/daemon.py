@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from atoll.control.messages import encode, failure
 from atoll.errors import AtollError
-from atoll.runtime import linux
+from atoll.runtime import parents, this_process
 from atoll.runtime.client import SOCKET
 from atoll.runtime.server import SupervisorServer
 from atoll.runtime.supervisor import Supervisor
@@ -54,7 +54,7 @@ def daemonize(directory: Path) -> NoReturn:
             os.write(writing, failure(_unusable(directory, error)))
     except BaseException:
         logging.exception("the supervisor ends")
-    linux.flush()
+    this_process.flush()
     os._exit(code)
 
 
@@ -98,7 +98,7 @@ async def serve(directory: Path, lock: int, told: int) -> None:
         lock: descriptor of the lock file.
         told: descriptor to which the report is written that the control socket is open; it is closed afterwards.
     """
-    linux.adopt_orphans()
+    parents.adopt_orphans()
     supervisor = Supervisor(directory, lock)
     server = SupervisorServer(supervisor, directory / SOCKET)
     loop = asyncio.get_running_loop()
@@ -120,14 +120,14 @@ def _detach(directory: Path) -> None:
     os.chdir("/")
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    linux.raise_file_limit()
+    this_process.raise_file_limit()
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open(directory / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for source, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.close(null)
     os.close(log)
-    linux.set_title(f"atoll: supervisor {directory}")
+    this_process.set_title(f"atoll: supervisor {directory}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 

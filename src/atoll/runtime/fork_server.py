@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 from atoll.namespaces import Namespace
 from atoll.runtime import child as child_module
-from atoll.runtime import linux, memory
+from atoll.runtime import memory, parents, this_process
 
 # The descriptors at which the root fork server finds its socket and its pipe.
 ROOT_CHANNEL, ROOT_STATUS = 3, 4
@@ -140,7 +140,7 @@ def run_forked(forked: ForkedProcess) -> NoReturn:
 def _leave(code: int) -> NoReturn:
     if "logging" in sys.modules:
         sys.modules["logging"].shutdown()
-    linux.flush()
+    this_process.flush()
     os._exit(code)
 
 
@@ -174,7 +174,7 @@ def _preload(forked: ForkedProcess) -> None:
     memory.fill_holes()
     memory.fill_heap()
     gc.freeze()
-    if linux.thread_count() > 1:
+    if this_process.thread_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
         message = f"{forked.request.entry} has started threads ({names or 'not by Python'}), so that its process cannot be forked safely"
         raise RuntimeError(message)
@@ -207,7 +207,7 @@ def _serve(forked: ForkedProcess) -> ForkedProcess:
 def _fork(data: bytes, descriptors: list[int]) -> ForkedProcess | None:
     """Fork twice; return the new process's `ForkedProcess` in the new process, and `None` in the fork server."""
     request = Request(**json.loads(data))
-    linux.flush()
+    this_process.flush()
     intermediate = os.fork()
     if intermediate:
         os.waitpid(intermediate, 0)
@@ -219,14 +219,14 @@ def _fork(data: bytes, descriptors: list[int]) -> ForkedProcess | None:
         return _settle(request, intermediate, descriptors)
     except BaseException:  # the child must not continue as a second copy of the fork server
         traceback.print_exc()
-        linux.flush()
+        this_process.flush()
         os._exit(1)
 
 
 def _settle(request: Request, intermediate: int, descriptors: list[int]) -> ForkedProcess:
     """Detach a newly forked process from the fork server: parent, session, output, signals, title."""
-    linux.await_death(intermediate)
-    linux.die_with_parent(request.supervisor)
+    parents.await_death(intermediate)
+    parents.die_with_parent(request.supervisor)
     os.setsid()
     log, status, *rest = descriptors
     os.dup2(log, 1)
@@ -234,7 +234,7 @@ def _settle(request: Request, intermediate: int, descriptors: list[int]) -> Fork
     os.close(log)
     os.write(status, b"pid %d\n" % os.getpid())
     _reset_signals()
-    linux.set_title(request.title)
+    this_process.set_title(request.title)
     faulthandler.enable()
     return ForkedProcess(request, status, [socket.socket(fileno=descriptor) for descriptor in rest])
 
@@ -249,7 +249,7 @@ def _reset_signals() -> None:
 def main() -> NoReturn:
     """Run the root fork server, whose descriptors the supervisor has set up."""
     supervisor = int(sys.argv[1])
-    linux.die_with_parent(supervisor)
+    parents.die_with_parent(supervisor)
     for descriptor in (ROOT_CHANNEL, ROOT_STATUS, LOCK):
         os.set_inheritable(descriptor, False)  # programs that a service runs must not inherit these descriptors
     for stream in (sys.stdout, sys.stderr):
@@ -260,7 +260,7 @@ def main() -> NoReturn:
     os.write(ROOT_STATUS, b"pid %d\n" % os.getpid())
     _reset_signals()
     title = sys.argv[2]
-    linux.set_title(title)
+    this_process.set_title(title)
     faulthandler.enable()
     memory.share_heap()
     request = Request(supervisor, "root", title, "fork_server", None, {}, "/")

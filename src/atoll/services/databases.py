@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from atoll.files import make_directory, write_private
-from atoll.services import database_files, places, servers
+from atoll.services import database_files, database_servers, places
 from atoll.services.contract import Settings
 from atoll.services.database_urls import REDIS, SQLITE
 
@@ -49,15 +49,15 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     try:
         for name in missing:
             begun = directory / f"{name}{places.BEGUN}"
-            servers.clear(settings, name, own=begun.exists())
+            database_servers.clear(settings, name, own=begun.exists())
             _mark(begun, settings)
             if engine == REDIS:
-                servers.seed(settings, name, settings.templates / service / f"{name}.db")
+                database_servers.seed(settings, name, settings.templates / service / f"{name}.db")
             else:
-                servers.create(settings, name)
+                database_servers.create(settings, name)
         if engine != REDIS:
             _in_process(make, {name: settings.database(name) for name in names})
-    except servers.ServerError as error:
+    except database_servers.ServerError as error:
         raise SystemExit(str(error)) from None
     for name in missing:
         _mark(directory / name, settings)
@@ -65,7 +65,7 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
 
 
 def _mark(path: Path, settings: Settings) -> None:
-    write_private(path, servers.address(settings))
+    write_private(path, database_servers.address(settings))
 
 
 def _in_process(make: Make, urls: Mapping[str, str]) -> None:

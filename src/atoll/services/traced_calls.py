@@ -19,7 +19,8 @@ from typing import Any
 from opentelemetry.trace import SpanKind
 
 from atoll.services.contract import Settings
-from atoll.trace import recorder
+from atoll.trace import sampling, spans
+from atoll.trace.attributes import PEER_SERVICE
 
 _UNRECORDED = ("virEvent", "virInitialize", "virRegisterErrorHandler", "virGetLastError", "virResetLastError", "virConnectDomainEvent")
 """Prefixes of the names of libvirt's functions that wait for events or only read the process's own memory."""
@@ -52,11 +53,11 @@ class _Recorded:
 def _recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(*args: Any) -> Any:
-        current = recorder.sampled()
+        current = sampling.sampled()
         if current is None:
             return function(*args)
-        attributes = {"rpc.system": "libvirt", "rpc.method": name, recorder.PEER_SERVICE: "libvirt"}
-        with recorder.span(current, f"libvirt {name}", SpanKind.CLIENT, attributes) as hop:
+        attributes = {"rpc.system": "libvirt", "rpc.method": name, PEER_SERVICE: "libvirt"}
+        with spans.span(current, f"libvirt {name}", SpanKind.CLIENT, attributes) as hop:
             result = function(*args)
             texts = [len(each) for each in args if isinstance(each, str | bytes)]
             hop.sizes(sum(texts), len(result) if isinstance(result, str | bytes) else None)
@@ -91,13 +92,13 @@ def _record_ovsdb() -> None:
 
     @wraps(commit)
     def recorded_commit(self: Any) -> Any:
-        current = recorder.sampled()
+        current = sampling.sampled()
         if current is None or not self.commands:
             return commit(self)
         names = [type(command).__name__ for command in self.commands]
         attributes = {"db.system.name": "ovsdb", "db.operation.batch.size": len(names), "atoll.ovsdb.commands": names[:50]}
-        attributes[recorder.PEER_SERVICE] = "ovsdb"
-        with recorder.span(current, f"ovsdb {names[0]}", SpanKind.CLIENT, attributes) as hop:
+        attributes[PEER_SERVICE] = "ovsdb"
+        with spans.span(current, f"ovsdb {names[0]}", SpanKind.CLIENT, attributes) as hop:
             self._atoll_sent = 0
             try:
                 return commit(self)
@@ -153,10 +154,10 @@ def _record_events() -> None:
 
     @wraps(queue_event)
     def queue(self: Any, event: Any) -> None:
-        if event and recorder.sampled() is not None:
+        if event and sampling.sampled() is not None:
             waiting.put(event, contextvars.copy_context())
         # This may start a thread, which also sends the events of other requests.
-        with recorder.nothing_current():
+        with sampling.nothing_current():
             queue_event(self, event)
 
     @wraps(begin)
@@ -173,11 +174,11 @@ def _record_events() -> None:
 
 
 def _send(callback: Callable[[list[Any]], Any], events: list[Any], others: list[contextvars.Context]) -> Any:
-    current = recorder.sampled()
+    current = sampling.sampled()
     if current is None:
         return callback(events)
-    with recorder.span(current, "send events to nova", SpanKind.INTERNAL, {"atoll.events": len(events)}) as hop:
+    with spans.span(current, "send events to nova", SpanKind.INTERNAL, {"atoll.events": len(events)}) as hop:
         here = hop.span.get_span_context()
         for context in others:
-            context.run(recorder.linked, "send events to nova", here)
+            context.run(spans.linked, "send events to nova", here)
         return callback(events)

@@ -351,3 +351,20 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         with suppress(OSError):  # the first `up` computes digests before it creates the certificate
             told.append((settings.tls / "cert.pem").read_text(encoding="ascii"))
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def render_sites(state: State, cloud: Cloud, templates: Path, machine: Machine | None = None) -> list[Rendered]:
+    """Render all sites of a cloud; new sites get the administrator's password of an existing one.
+
+    Args:
+        state: the state directory.
+        cloud: the cloud.
+        templates: the directory of the templates.
+        machine: abilities of this machine for guests; `None` if no site runs guests.
+    """
+    secrets: dict[str, dict[str, str]] = {}
+    # Existing sites first, because new sites get their password.
+    for site in sorted(cloud.full_sites, key=lambda each: not state.site(each.name).exists()):
+        admin = next((known["admin"] for known in secrets.values()), None)
+        secrets[site.name] = load_secrets(state.site(site.name), admin)
+    return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name], machine) for site in cloud.sites]

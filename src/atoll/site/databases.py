@@ -12,8 +12,8 @@ from atoll.cloud import Cloud, Site
 from atoll.cloud.databases import SQLITE, with_password, without_password
 from atoll.db.address import address
 from atoll.errors import AtollError
-from atoll.services import Settings, engines, places, servers
-from atoll.services.servers import FlushPolicy
+from atoll.services import Settings, database_servers, engines, places
+from atoll.services.database_servers import FlushPolicy
 from atoll.site.passwords import read_password
 from atoll.site.state import State
 
@@ -98,8 +98,8 @@ def check_servers(sites: Iterable[Settings]) -> None:
     for settings in sites:
         if settings.server:
             try:
-                servers.check(settings)
-            except servers.ServerError as error:
+                database_servers.check(settings)
+            except database_servers.ServerError as error:
                 raise AtollError("database.unavailable", f"the databases of {settings.site}: {error}") from None
 
 
@@ -113,8 +113,8 @@ def flush_policy(settings: Settings) -> FlushPolicy:
         setting = "a flush for each group of commits" if settings.durable else "synchronous=NORMAL, no flush of commits"
         return FlushPolicy(setting, settings.durable)
     try:
-        return servers.flush_policy(settings)
-    except servers.ServerError as error:
+        return database_servers.flush_policy(settings)
+    except database_servers.ServerError as error:
         raise AtollError("database.unavailable", f"the databases of {settings.site}: {error}") from None
 
 
@@ -138,7 +138,7 @@ def remove_from_server(settings: Settings) -> list[str]:
     left = [f"{settings.site}: {name}: made at {place or 'an unknown address'}" for name, place in made.items() if name not in here]
     if here:
         try:
-            servers.drop(settings, here)
-        except servers.ServerError as error:
+            database_servers.drop(settings, here)
+        except database_servers.ServerError as error:
             left.insert(0, f"{settings.site}: {', '.join(here)}: {error}")
     return left

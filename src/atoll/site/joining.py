@@ -22,10 +22,13 @@ from atoll.errors import AtollError
 from atoll.files import make_directory, write_private
 from atoll.mesh.admission import Application, Joined, Token
 from atoll.mesh.admission import join as redeem
+from atoll.site.destroy import delete_all
 from atoll.site.gateway import MEMBERS_FILE
-from atoll.site.lifecycle import Observer, Outcome, bring_up, check_startable, delete_all
+from atoll.site.preflight import check_startable
+from atoll.site.processes import Observer
 from atoll.site.sites import applied_cloud
 from atoll.site.state import State, locked, translated
+from atoll.site.up import Outcome, bring_up
 
 
 def join(  # noqa: PLR0913, PLR0917 - each argument is a part of the site

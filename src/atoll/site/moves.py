@@ -20,7 +20,7 @@ from atoll.cloud.databases import Database
 from atoll.errors import AtollError
 from atoll.files import write_private
 from atoll.runtime.client import Event, ProcessState, SupervisorClient, connect, ensure_supervisor
-from atoll.services import DATABASE_SERVERS, Settings, code_key, places, servers, template_key
+from atoll.services import DATABASE_SERVERS, Settings, code_key, database_servers, places, template_key
 from atoll.services.database_urls import SQLITE
 from atoll.services.transfer import database, schema
 from atoll.services.transfer.database import Copied
@@ -28,8 +28,8 @@ from atoll.services.transfer.errors import TransferError
 from atoll.site import cache, databases
 from atoll.site.composition import load_settings
 from atoll.site.databases import database_of
-from atoll.site.lifecycle import ENDED, Observer, start_plan
 from atoll.site.move_plan import plan_of, write_configuration
+from atoll.site.processes import ENDED, Observer, start_plan
 from atoll.site.sites import applied_cloud, check_known
 from atoll.site.state import State, check_space, locked, translated
 
@@ -176,8 +176,8 @@ def _check_free(target: Settings, names: Sequence[str]) -> None:
     try:
         for name in names:
             if name not in places.made(target):
-                servers.clear(target, name, own=False)
-    except servers.ServerError as error:
+                database_servers.clear(target, name, own=False)
+    except database_servers.ServerError as error:
         hint = "if this is the server that the site uses, at another address, add --same-data: then remove nothing there"
         raise AtollError("database.occupied", str(error), hint) from None
 
@@ -193,8 +193,8 @@ def _check_same(route: _Route) -> None:
         message = f"{places.described(target)} can't have the data of {places.described(source)} already: expected another address of it"
         raise AtollError("cloud.invalid", message, "leave out --same-data to copy the data")
     try:
-        missing = [name for name in route.names if not servers.has(target, name)]
-    except servers.ServerError as error:
+        missing = [name for name in route.names if not database_servers.has(target, name)]
+    except database_servers.ServerError as error:
         raise AtollError("database.unavailable", str(error)) from None
     if missing:
         message = f"{places.described(target)} has no {' and no '.join(missing)} of {source.site}"

@@ -26,15 +26,15 @@ import apsw
 from atoll.stores.certify import Writer
 from atoll.stores.entry import Entry
 from atoll.stores.errors import Deadlock, LostTail, OutcomeUnknown, Reseeded, StoreError, Trimmed
+from atoll.stores.fair_lock import FairLock
 from atoll.stores.log import Log
 from atoll.stores.metrics import Metrics
 from atoll.stores.replica import Position, Replica
 from atoll.stores.statement import StatementKind
 from atoll.stores.transaction import Result, Transaction
-from atoll.stores.turn import Turn
 
 BUSY_TIMEOUT_S = 60.0
-"""Seconds that a writer waits for its turn before it fails."""
+"""Seconds that a writer waits for the writers' lock before it fails."""
 
 MOST_MEMBERS = 128
 """Greatest number of transactions in one call."""
@@ -59,7 +59,7 @@ class Group:
         """The reason why nothing may be written; `None` if writing is allowed."""
         self._replica, self._log = replica, log
         self._isolation = isolation
-        self._turn = Turn()
+        self._writers_lock = FairLock()  # the thread that holds it may write on the connection
         self.using = threading.RLock()
         """A lock that is held while the connection executes a statement or a commit."""
         self._members: list[Transaction] = []
@@ -75,20 +75,20 @@ class Group:
     @property
     def waiting(self) -> int:
         """Number of threads that wait to write."""
-        return self._turn.waiting
+        return self._writers_lock.waiting
 
     # Methods that a transaction calls, in this order
 
     def enter(self, transaction: Transaction) -> None:
-        """Wait until a transaction may write: it then has the *turn*.
+        """Wait until a transaction may write: its thread then holds the *writers' lock*.
 
         Raises:
             Deadlock: rows that the transaction has read have changed (at the level `serializable`).
-            StoreError: the store accepts no writes, or the transaction did not get the turn in time.
+            StoreError: the store accepts no writes, or the transaction's thread did not get the writers' lock in time.
         """
-        if self._turn.is_mine:
+        if self._writers_lock.is_mine:
             raise StoreError(f"{self._replica.path}: this thread already writes in another transaction, and would wait for itself")
-        if not self._turn.acquire(BUSY_TIMEOUT_S):
+        if not self._writers_lock.acquire(BUSY_TIMEOUT_S):
             raise StoreError(f"{self._replica.path}: database is locked: another thread has been writing for {BUSY_TIMEOUT_S:.0f} s")
         try:
             with self.using:
@@ -118,7 +118,7 @@ class Group:
                 raise
 
     def write(self, transaction: Transaction, sql: str, parameters: Sequence[Any], kind: StatementKind) -> Result:
-        """Run a statement of the transaction that has the turn to write.
+        """Run a statement of the transaction whose thread holds the writers' lock.
 
         Raises:
             Deadlock: the transaction had been set aside, and its replay has failed.
@@ -162,10 +162,10 @@ class Group:
         self._pass_on()
         transaction.wait(STALL_S + 4 * self.metrics.round_trip_ms / 1000, self._set_aside)
 
-    # Steps of the group. The caller has the turn, or uses the connection while the thread that has the turn executes nothing.
+    # Steps of the group. The caller holds the writers' lock, or uses the connection while the thread that holds it executes nothing.
 
     def _pass_on(self) -> None:
-        """Give the turn to the next writer; if no writer waits or the group is full, commit the group first."""
+        """Give the writers' lock to the next writer; if no writer waits or the group is full, commit the group first."""
         try:
             if self._members and (len(self._members) >= MOST_MEMBERS or not self._awaits_more()):
                 with self.using:
@@ -174,16 +174,16 @@ class Group:
                 with self.using:
                     self.writer.close()
         finally:
-            self._turn.release()
+            self._writers_lock.release()
 
     def _awaits_more(self) -> bool:
-        if self._turn.waiting:
+        if self._writers_lock.waiting:
             return True
         if len(self._members) >= self._last_size:
             return False
         began = time.monotonic()
         try:
-            return self._turn.await_company(self._patience)
+            return self._writers_lock.await_company(self._patience)
         finally:
             self._patience -= time.monotonic() - began
 
@@ -238,7 +238,7 @@ class Group:
         Transactions that asked to commit are sent to the log first.
 
         Raises:
-            StoreError: this thread did not get the turn in time.
+            StoreError: this thread did not get the writers' lock in time.
         """
         if not self.pause(BUSY_TIMEOUT_S):
             raise StoreError(f"{self._replica.path}: database is locked: another thread has been writing for {BUSY_TIMEOUT_S:.0f} s")
@@ -254,14 +254,14 @@ class Group:
     @property
     def is_mine(self) -> bool:
         """True if the calling thread is writing."""
-        return self._turn.is_mine
+        return self._writers_lock.is_mine
 
     def pause(self, timeout_s: float) -> bool:
         """Commit the group, and keep all threads from the connection until `unpause`.
 
-        Return false, and pause nothing, if this thread did not get the turn within `timeout_s` seconds.
+        Return false, and pause nothing, if this thread did not get the writers' lock within `timeout_s` seconds.
         """
-        if not self._turn.acquire(timeout_s):
+        if not self._writers_lock.acquire(timeout_s):
             return False
         self.using.acquire()
         try:
@@ -276,7 +276,7 @@ class Group:
     def unpause(self) -> None:
         """Let the threads write again, after `pause`."""
         self.using.release()
-        self._turn.release()
+        self._writers_lock.release()
 
     def absorb(self, entries: Sequence[Entry]) -> Position:
         """Apply entries, except those that the replica already has; return the replica's new position.

@@ -20,7 +20,7 @@ class StatementKind(enum.Enum):
 
     READ = enum.auto()
     LOCK = enum.auto()
-    """SELECT … FOR UPDATE: a read that, like a write, needs the turn (`group`)."""
+    """SELECT … FOR UPDATE: a read that, like a write, needs the writers' lock (`group`)."""
     WRITE = enum.auto()
     SCHEMA = enum.auto()
     """DDL, logged as text."""

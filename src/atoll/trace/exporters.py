@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import StatusCode
 
 from atoll.trace import store
-from atoll.trace.recorder import REQUEST_BYTES, RESPONSE_BYTES, unrecorded
+from atoll.trace.attributes import REQUEST_BYTES, RESPONSE_BYTES
+from atoll.trace.sampling import unrecorded
 
 OTLP_TIMEOUT_S = 5.0
 """Seconds to wait for an endpoint to accept a batch, including retries, before the batch is dropped."""

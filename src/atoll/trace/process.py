@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from atoll.trace import recorder
+from atoll.trace import sampling
 from atoll.trace.background import Background
 from atoll.trace.exporters import OtlpSink, StoreSink
 from atoll.trace.recorder import Identity, Recorder
@@ -36,12 +36,12 @@ def start(identity: Identity, options: Mapping[str, Any], directory: Path) -> Re
     if options.get("endpoint"):
         processors.append(Background(OtlpSink(options["endpoint"]), "trace-otlp"))
     made = Recorder(identity, float(options["sample"]), *processors, *(further(identity) for further in FURTHER))
-    recorder.install(made)
+    sampling.install(made)
     return made
 
 
 def stop(made: Recorder | None) -> None:
     """End recording, and write the queued spans."""
     if made is not None:
-        recorder.install(None)
+        sampling.install(None)
         made.stop()

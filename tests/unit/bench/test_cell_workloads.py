@@ -9,7 +9,7 @@ import pytest
 from atoll.bench import cell_workloads
 from atoll.bench.api import Answer
 from atoll.bench.cell_workloads import WORKLOADS, CellRecorder, Place
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 
 
 class MemoryApi:

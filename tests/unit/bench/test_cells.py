@@ -12,7 +12,7 @@ from atoll.bench.cells import Records, Work, places, run_cell
 from atoll.bench.own_cloud import OwnCloud
 from atoll.cloud import Cloud
 from atoll.errors import AtollError
-from atoll.services.servers import FlushPolicy
+from atoll.services.database_servers import FlushPolicy
 
 SITES = [{"name": "paris", "compute": "fake"}, {"name": "lyon", "compute": "fake", "kind": "compute", "control": "paris"}]
 DOCUMENT = {"name": "x", "sites": SITES, "topology": {"preset": "mesh"}}

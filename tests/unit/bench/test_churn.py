@@ -1,7 +1,8 @@
 import pytest
 
-from atoll.bench import churn, workload
+from atoll.bench import churn
 from atoll.bench.churn import HOLD, AnswerTally, ChurnClient, ChurnOutcome
+from atoll.bench.leaks import Leaks
 from atoll.errors import AtollError
 
 
@@ -17,7 +18,7 @@ def test_tally_tells_errors_from_what_a_client_may_meet():
 
 def test_outcome_names_what_is_bad():
     assert ChurnOutcome(operations=1000).bad == []
-    bad = ChurnOutcome(1000, locked=2, leaks=workload.Leaks(servers=0, ports=1, allocations=0)).bad
+    bad = ChurnOutcome(1000, locked=2, leaks=Leaks(servers=0, ports=1, allocations=0)).bad
     assert bad == ["locked: 2", "leaked_ports: 1"]
 
 

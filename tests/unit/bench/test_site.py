@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from atoll.bench import site, workload
+from atoll.bench.leaks import Leaks
 from atoll.bench.site import SiteOptions, Sites, run
 from atoll.bench.target import Target
 from atoll.bench.workspace import Workspace
@@ -52,7 +53,7 @@ def fakes(monkeypatch, api):
     monkeypatch.setattr(site, "memory_mb", lambda pids: 100.0 + 20.0 * len(pids))
     monkeypatch.setattr(site, "processor_percent", lambda _pids, _seconds: 3.0)
     monkeypatch.setattr(site, "_templates_exist", lambda: True)
-    monkeypatch.setattr(workload, "leaks", lambda _api: workload.Leaks(0, 0, 0))
+    monkeypatch.setattr("atoll.bench.site.count_leaks", lambda _api: Leaks(0, 0, 0))
     return api
 
 
@@ -116,7 +117,7 @@ def test_fresh_templates_are_made_in_a_cache_of_its_own(fakes, tmp_path):
 
 
 def test_a_leak_fails_the_experiment(fakes, tmp_path, monkeypatch):
-    monkeypatch.setattr(workload, "leaks", lambda _api: workload.Leaks(0, 1, 0))
+    monkeypatch.setattr("atoll.bench.site.count_leaks", lambda _api: Leaks(0, 1, 0))
     with pytest.raises(AtollError, match=r"resources are left after everything was deleted: .*ports=1"):
         run(SMALL, Workspace(tmp_path, {}, lambda _text: None))
 

@@ -1,6 +1,7 @@
 import pytest
 
 from atoll.bench import workload
+from atoll.bench.leaks import count_leaks
 from atoll.errors import AtollError
 
 
@@ -60,7 +61,7 @@ def test_boot_many_gives_up_on_one_that_never_comes(api, tenancy, monkeypatch):
 def test_delete_all(api, tenancy):
     workload.boot_many(api, tenancy, 4, 2)
     workload.delete_all(api, 2)
-    assert not workload.leaks(api, 0).any
+    assert not count_leaks(api, 0).any
 
 
 def test_delete_of_what_has_gone_already(api):
@@ -77,5 +78,5 @@ def test_leaks_are_counted(api, tenancy):
     workload.create(api, tenancy, "left")
     api.ports = [{"device_owner": "compute:nova"}, {"device_owner": "network:router_interface"}]
     api.allocations = {"a": {}, "b": {}}
-    found = workload.leaks(api, 0)
+    found = count_leaks(api, 0)
     assert found.to_json() == {"leaked_servers": 1, "leaked_ports": 1, "leaked_allocations": 2}

@@ -6,8 +6,9 @@ import pytest
 
 from atoll.cli.main import run
 from atoll.cloud import Cloud, parse_cloud
-from atoll.site import lifecycle
+from atoll.site.composition import render_sites
 from atoll.site.state import State
+from atoll.site.up import write_sites
 
 
 @dataclass
@@ -44,6 +45,6 @@ def cloud(directory: Path) -> Cloud:
     """Write the files of a cloud of two sites that does not run."""
     state = State(directory)
     made = parse_cloud("sites:\n- name: paris\n- {name: lyon, services: {nova: false}}\n", "c.yaml")
-    sites = lifecycle._render(state, made, directory / "templates")
-    lifecycle._write(state, made, sites, "key")
+    sites = render_sites(state, made, directory / "templates")
+    write_sites(state, made, sites, "key")
     return made

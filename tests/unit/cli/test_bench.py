@@ -3,11 +3,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from atoll.bench import churn, site, standard, workload
+from atoll.bench import churn, site, standard
 from atoll.bench.bus import broker, loss, speed
 from atoll.bench.bus.accounting import Account
 from atoll.bench.bus.report import KEYS
 from atoll.bench.churn import ChurnOutcome
+from atoll.bench.leaks import Leaks
 from atoll.bench.standard import servers
 from atoll.errors import AtollError
 
@@ -81,7 +82,7 @@ def test_churn(atoll, monkeypatch):
 
 
 def test_churn_that_went_wrong(atoll, monkeypatch):
-    outcome = ChurnOutcome(1000, errors_5xx=2, leaks=workload.Leaks(1, 0, 0))
+    outcome = ChurnOutcome(1000, errors_5xx=2, leaks=Leaks(1, 0, 0))
     monkeypatch.setattr(churn, "run", lambda *_args: outcome)
     ran = atoll("bench", "churn", "--json")
     assert ran.code == 1

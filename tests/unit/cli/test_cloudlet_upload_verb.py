@@ -95,16 +95,16 @@ def test_overlay(atoll, files, glance):
     (found,) = glance.images
     assert (found["min_ram"], found["atoll_keep"], found["visibility"], found["min_disk"]) == (128, "paris,lyon", "public", 1)
     again = atoll(*UPLOAD)
-    assert again.out == "image-1  was uploaded before\n"
+    assert again.out == "image-1  exists already\n"
     assert made["properties"]["atoll_cloudlet_key"] in again.err
-    assert "you can use no image with the overlay's base" in again.err, "the base was never uploaded"
+    assert "no image that you can use holds the overlay's base" in again.err, "the base was never uploaded"
     assert len(glance.images) == 1
 
 
 def test_errors_are_one_line_and_leave_nothing(atoll, files, glance, monkeypatch):
     glance.status = 413
     ran = atoll(*UPLOAD)
-    assert (ran.code, ran.err.splitlines()[0].startswith("error: the cloud does not take the image: ")) == (1, True)
+    assert (ran.code, ran.err.splitlines()[0].startswith("error: the cloud refused the image: ")) == (1, True)
     assert glance.images == []
     monkeypatch.setattr(openstack, "connect", lambda cloud: Connection(glance, None))
     assert "the credentials name no project" in atoll(*UPLOAD).err

@@ -9,9 +9,10 @@ from atoll.cli.verb import complete_site
 from atoll.cloud import Cloud, parse_cloud
 from atoll.runtime import client
 from atoll.runtime.client import ProcessState, ProcessStatus
-from atoll.site import lifecycle, status
-from atoll.site.lifecycle import Outcome
+from atoll.site import status
+from atoll.site.composition import render_sites
 from atoll.site.state import State
+from atoll.site.up import Outcome, write_sites
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def coast(directory) -> Cloud:
     """Write the files of a cloud with a compute site, which comes first, and its control site; it does not run."""
     state = State(directory)
     made = parse_cloud("sites:\n- {name: edge, kind: compute, control: paris}\n- name: paris\n", "c.yaml")
-    sites = lifecycle._render(state, made, directory / "templates")
-    lifecycle._write(state, made, sites, "key")
+    sites = render_sites(state, made, directory / "templates")
+    write_sites(state, made, sites, "key")
     return made
 
 
@@ -40,7 +41,7 @@ def test_openstack_speaks_to_the_control_site(atoll, coast, monkeypatch):
 
 
 def test_up_names_the_control_site(atoll, coast, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(coast, ("edge/nova-compute", "edge/map-host")))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(coast, ("edge/nova-compute", "edge/map-host")))
     out = atoll("up").out
     assert "\nedge   compute site of paris\nparis  http://127.0.0.1:15011/identity/v3  (was up already)\n" in out
     assert "env paris)" in out
@@ -59,7 +60,7 @@ def test_status_names_the_control_site(atoll, coast, monkeypatch):
     monkeypatch.setattr(status, "connect", lambda _root: Fake())
     lines = [" ".join(line.split()) for line in atoll("status").out.splitlines()]
     assert "edge/nova-compute ready 42 60 MB 5s 0" in lines
-    assert "edge, of paris, in all up 60 MB" in lines
+    assert "edge, of paris: total up 60 MB" in lines
     assert "paris/bus stopped 0" in lines
     site = json.loads(atoll("status", "--json", "edge").out)["sites"][0]
     assert (site["kind"], site["control"]) == ("compute", "paris")

@@ -5,8 +5,10 @@ import os
 import pytest
 
 from atoll.cloud import parse_cloud
-from atoll.site import inside, lifecycle
+from atoll.site import inside
+from atoll.site.composition import render_sites
 from atoll.site.state import State
+from atoll.site.up import Outcome, write_sites
 
 TRIANGLE = "sites: [{name: paris}, {name: lyon}]\ntopology: {defaults: {delay: 5ms}}\n"
 
@@ -73,7 +75,7 @@ def test_program_gets_the_persons_own_umask_back(directory):
 def triangle(directory):
     state = State(directory)
     made = parse_cloud(TRIANGLE, "c.yaml")
-    lifecycle._write(state, made, lifecycle._render(state, made, directory / "templates"), "key")
+    write_sites(state, made, render_sites(state, made, directory / "templates"), "key")
     return made
 
 
@@ -85,7 +87,7 @@ def test_env_of_a_site_with_a_network_of_its_own_says_what_reaches_it(atoll, tri
 
 
 def test_up_with_a_topology_leads_into_the_sites(atoll, triangle, directory, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: lifecycle.Outcome(triangle, ("lyon/keystone",)))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(triangle, ("lyon/keystone",)))
     out = atoll("up").out
     assert "lyon   http://10.77.1.1:8080/identity/v3\n" in out
     for step in ("wan show", "openstack server list", "shell paris"):

@@ -8,7 +8,7 @@ import pytest
 from atoll.cli.group import EXIT_CODES, VERBS, cli
 from atoll.cli.main import find_system_programs
 from atoll.errors import AtollError
-from atoll.site import lifecycle, status
+from atoll.site import status
 
 
 def raising(error: BaseException):
@@ -44,7 +44,7 @@ def test_bug_is_told_from_failure(atoll, monkeypatch):
 
 
 def test_interrupted(atoll, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("atoll.site.up.up", raising(KeyboardInterrupt()))
     ran = atoll("up")
     assert ran.code == 130
     assert "error: interrupted\nhint: operations that have begun continue" in ran.err

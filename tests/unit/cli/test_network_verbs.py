@@ -103,7 +103,7 @@ def test_wan_test_tells_what_is_wrong(atoll, wan):
 def test_wan_ping(atoll, wan):
     wan()
     ran = atoll("wan", "ping", "paris", "lyon", "--count", "3")
-    assert (ran.code, ran.out.splitlines()) == (0, ["10.20 ms", "10.30 ms", "lost", "2 of 3 came back, median 10.25 ms"])
+    assert (ran.code, ran.out.splitlines()) == (0, ["10.20 ms", "10.30 ms", "lost", "2 of 3 packets came back, median round trip 10.25 ms"])
     wan(rtts=(None,))
     assert atoll("wan", "ping", "paris", "lyon", "--count", "1").code == 1
 

@@ -62,7 +62,7 @@ def test_a_scope_that_makes_no_sense_needs_no_cloud(atoll):
 
 
 def test_pending(atoll, gateway):
-    assert atoll("pending").out == "nothing waits\n"
+    assert atoll("pending").out == "no operation waits for another site\n"
     operation = {
         "site": "lyon",
         "what": "DELETE image/v2/images/1",
@@ -72,6 +72,6 @@ def test_pending(atoll, gateway):
     }
     gateway[1].append(operation)
     ran = atoll("pending", "--site", "paris")
-    assert ran.out.split()[:5] == ["SITE", "WHAT", "SINCE", "REFUSED", "WHY"]
-    assert "lyon  DELETE image/v2/images/1  2027-01-15T08:00:00+00:00  2        HTTP 409" in ran.out
+    assert ran.out.split()[:5] == ["SITE", "OPERATION", "SINCE", "REFUSALS", "REASON"]
+    assert "lyon  DELETE image/v2/images/1  2027-01-15T08:00:00+00:00         2  HTTP 409" in ran.out
     assert json.loads(atoll("pending", "--json").out) == {"pending": [operation]}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from atoll.site import operations
-from atoll.site.lifecycle import Outcome
+from atoll.site import single_sites
+from atoll.site.up import Outcome
 
 
 @pytest.fixture
@@ -18,15 +18,15 @@ def asked(monkeypatch, cloud):
             calls.append((verb, names))
             return ran
 
-        monkeypatch.setattr(operations, verb, end)
+        monkeypatch.setattr(single_sites, verb, end)
 
     ends("stop", ("lyon",))
     ends("kill", ("lyon",))
     ends("remove", ("lyon",))
     monkeypatch.setattr(
-        operations, "start", lambda _s, _c, names, _o: calls.append(("start", names)) or Outcome(cloud, ("lyon/nova", "paris/bus"))
+        single_sites, "start", lambda _s, _c, names, _o: calls.append(("start", names)) or Outcome(cloud, ("lyon/nova", "paris/bus"))
     )
-    monkeypatch.setattr(operations, "add", lambda _s, _c, new, _o: calls.append(("add", new)) or Outcome(cloud, ("lyon/nova",)))
+    monkeypatch.setattr(single_sites, "add", lambda _s, _c, new, _o: calls.append(("add", new)) or Outcome(cloud, ("lyon/nova",)))
     return calls
 
 
@@ -40,7 +40,7 @@ def test_stop_and_kill_tell_who_ran(atoll, asked, verb, word):
 def test_start_tells_who_was_up_and_what_else_was_started(atoll, asked):
     out = atoll("site", "start", "lyon", "paris").out
     assert out == "started in 0.0 s: lyon, paris\n"
-    assert atoll("site", "start", "lyon").out.splitlines()[1] == "started with it: paris/bus"
+    assert atoll("site", "start", "lyon").out.splitlines()[1] == "also started: paris/bus"
     found = json.loads(atoll("site", "start", "lyon", "rome", "--json").out)
     assert (found["started"], found["already_up"]) == (["lyon"], ["rome"])
 

@@ -10,8 +10,8 @@ import pytest
 from atoll.cli import openstack as openstack_verb
 from atoll.runtime import client
 from atoll.runtime.client import ProcessState, ProcessStatus
-from atoll.site import lifecycle, status
-from atoll.site.lifecycle import Outcome
+from atoll.site import status
+from atoll.site.up import Outcome
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def process(name: str, kind: str, state: str = "ready", pid: int | None = 42) ->
 
 
 def test_up_says_how_to_go_on(atoll, cloud, directory, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone", "paris/nova")))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, ("lyon/keystone", "paris/nova")))
     ran = atoll("up")
     assert ran.code == 0
     urls = "paris  http://127.0.0.1:15001/identity/v3\nlyon   http://127.0.0.1:15011/identity/v3\n\n"
@@ -47,17 +47,17 @@ def test_up_says_how_to_go_on(atoll, cloud, directory, monkeypatch):
 
 
 def test_up_says_why_servers_are_records(atoll, cloud, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, (), obstacle="root lacks CAP_NET_RAW here"))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, (), obstacle="root lacks CAP_NET_RAW here"))
     assert atoll("up").out.endswith("they become ACTIVE, but no guest runs (root lacks CAP_NET_RAW here).\n")
 
 
 def test_up_with_all_up_says_so(atoll, cloud, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ()))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, ()))
     assert atoll("up").out.startswith("already up, nothing to do: paris, lyon\n")
 
 
 def test_up_marks_what_was_up_already(atoll, cloud, monkeypatch):
-    monkeypatch.setattr(lifecycle, "up", lambda *_args: Outcome(cloud, ("lyon/keystone",)))
+    monkeypatch.setattr("atoll.site.up.up", lambda *_args: Outcome(cloud, ("lyon/keystone",)))
     assert "paris  http://127.0.0.1:15001/identity/v3  (was up already)\nlyon   http://127.0.0.1:15011/identity/v3\n" in atoll("up").out
 
 
@@ -84,7 +84,7 @@ def test_down_when_nothing_runs(atoll, cloud):
 def test_down_of_an_unknown_site(atoll, cloud):
     ran = atoll("down", "rome")
     assert ran.code == 1
-    assert ran.err.startswith("error: no site is called rome: expected one of paris, lyon\n")
+    assert "error: no site is called rome: expected one of paris, lyon\n" in ran.err  # on a busy machine, after a line of progress
 
 
 def test_destroy_needs_somebody_to_ask(atoll, cloud, directory):
@@ -131,11 +131,11 @@ def test_status_table(atoll, cloud, running):
     assert lines[0] == "SERVICE STATE PID MEMORY UPTIME RESTARTS"
     assert "paris/keystone ready 42 70 MB 3m 20s 1" in lines
     assert "paris/nova restarting 1" in lines
-    assert "paris in all partial 70 MB" in lines
-    assert "lyon in all stopped 0 MB" in lines
+    assert "paris: total partial 70 MB" in lines
+    assert "lyon: total stopped 0 MB" in lines
     assert "fork server nova ready 42 70 MB 3m 20s 1" in lines
     assert "supervisor ready 42 70 MB 3m 20s 1" in lines
-    assert lines[-1] == "everything 211 MB"
+    assert lines[-1] == "total 211 MB"
 
 
 def test_status_json(atoll, cloud, running):
@@ -161,7 +161,7 @@ def test_logs_of_many_say_whose(atoll, cloud, directory):
 
 def test_logs_when_there_are_none(atoll, cloud):
     ran = atoll("logs", "lyon/glance")
-    assert (ran.code, ran.out, ran.err) == (0, "", "nothing was logged yet: lyon/glance\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no log has been written yet: lyon/glance\n")
 
 
 # env

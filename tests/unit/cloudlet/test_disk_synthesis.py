@@ -42,7 +42,7 @@ class Site:
     def task(self, **more: object) -> dict[str, Any]:
         keys = [(self.machine.key.trusted.name, LAUNCH)]
         given = {"cache": str(self.cache), "limit": LIMIT, "base": BASE, "overlay": str(self.overlay), "title": "the overlay", "keys": keys}
-        return {**given, "most": LIMIT, "target": str(self.directory / "disk"), **more}
+        return {**given, "max_bytes": LIMIT, "target": str(self.directory / "disk"), **more}
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.cache.iterdir() if path.name != "lock")
@@ -139,10 +139,10 @@ def test_overlay_of_another_base(site):
 
 def test_flavor_with_a_smaller_disk(site):
     site.keep()
-    site.refused("the overlay: the disk: 1 MiB: expected at most 0", most=PAGE)
+    site.refused("the overlay: the disk: 1 MiB: expected at most 0", max_bytes=PAGE)
     synthesis.run(site.task())
     (site.directory / "disk").unlink()
-    site.refused("the overlay: the disk: 1 MiB: expected at most 0", most=PAGE)  # the launch image is in the cache
+    site.refused("the overlay: the disk: 1 MiB: expected at most 0", max_bytes=PAGE)  # the launch image is in the cache
 
 
 def signed(site: Site, result: ImageDescription, entries: list[Entry]) -> None:

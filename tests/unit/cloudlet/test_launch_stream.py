@@ -47,7 +47,7 @@ class Sites:
     def verify(self, stream: bytes, **more: Any) -> str | None:
         (self.work / "stream").write_bytes(stream)
         places = {name: str(self.work / name) for name in ("stream", "target")}
-        given = {**places, "overlay": str(self.overlay), "directory": str(self.work), "title": "the overlay", "most": LIMIT}
+        given = {**places, "overlay": str(self.overlay), "directory": str(self.work), "title": "the overlay", "max_bytes": LIMIT}
         keys, named = [self.machine.key.trusted.name], image.describe(self.machine.base).digest.hex()
         return synthesis.run({**given, "keys": keys, "base": named, **more})
 
@@ -125,7 +125,7 @@ def test_hostile_records(sites):
 
 
 def test_bound_of_the_disk_and_a_full_file_system(sites, monkeypatch):
-    sites.refused(sites.sent(), "the disk: 2 MiB: expected at most 0", most=PAGE)
+    sites.refused(sites.sent(), "the disk: 2 MiB: expected at most 0", max_bytes=PAGE)
     monkeypatch.setattr(synthesis, "SPARE_BYTES", 1 << 60)
     sites.refused(sites.sent(), "too little space")
 

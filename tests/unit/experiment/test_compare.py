@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.errors import AtollError
-from atoll.experiment.compare import Difference, Ratio, compare, design_effect, fisher, ratio, words
+from atoll.experiment.compare import Difference, Ratio, compare, describe, design_effect, fisher, ratio
 from atoll.experiment.summary import Group
 
 TRIES = 20
@@ -38,15 +38,15 @@ def test_a_slow_down_of_10_percent_is_found(number):
     assert difference.ratio.low <= 1.13
     assert difference.ratio.high >= 1.07
     assert difference.to_json()["words"].startswith("boot (x): ")
-    assert " % slower (" in words(difference)
+    assert " % slower (" in describe(difference)
 
 
 @pytest.mark.parametrize("number", range(TRIES))
 def test_two_equal_runs_stay_quiet(number):
     chance = random.Random(f"equal {number}")
     difference = found(made(chance, between=0.01), made(chance, between=0.01))
-    assert not difference.differs, words(difference)
-    assert words(difference) == "boot (x): no difference"
+    assert not difference.differs, describe(difference)
+    assert describe(difference) == "boot (x): no difference"
 
 
 @pytest.mark.parametrize("between", [0.0, 0.03], ids=["equal cells", "cells that differ"])
@@ -122,7 +122,7 @@ def test_fishers_test_counts_all_tables(first, second):
 def test_failures_are_told():
     latencies = made(random.Random(8))
     (difference,) = compare({("x", "boot", "compute"): group(latencies)}, {("x", "boot", "compute"): group(latencies, failures=30)})
-    assert words(difference) == "boot at compute sites (x): 0 of 100 failed, then 30 of 130"
+    assert describe(difference) == "boot at compute sites (x): 0 of 100 failed, then 30 of 130"
 
 
 def test_a_run_without_successes_has_no_ratio():

@@ -27,7 +27,7 @@ from atoll.gateway.request import body
 from atoll.gateway.request.target import Refused
 from atoll.services.wsgi import THREADS
 from atoll.services.wsgi import Server as Service
-from atoll.trace import recorder
+from atoll.trace import sampling
 from atoll.trace.recorder import Identity, Recorder
 
 
@@ -208,7 +208,7 @@ def test_the_requests_that_a_client_has_recorded_are_bounded_by_user_and_by_addr
 def test_a_flood_of_requests_that_ask_to_be_recorded_is_answered(tmp_path: Path) -> None:
     async def test(cloud: Cloud) -> None:
         kept = InMemorySpanExporter()
-        recorder.install(Recorder(Identity("gateway", "paris"), 0.0, SimpleSpanProcessor(kept)))
+        sampling.install(Recorder(Identity("gateway", "paris"), 0.0, SimpleSpanProcessor(kept)))
         try:
             parent = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
             url = f"http://127.0.0.1:{cloud['paris'].public_port}/"
@@ -217,7 +217,7 @@ def test_a_flood_of_requests_that_ask_to_be_recorded_is_answered(tmp_path: Path)
                     async with session.get(url) as response:
                         assert response.status == 200
         finally:
-            recorder.install(None)
+            sampling.install(None)
         assert len(kept.get_finished_spans()) == 4
 
     run(tmp_path, test, limits=Limits(strangers_traces=4, strangers_traces_s=0))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from atoll.services import databases, places, servers
+from atoll.services import database_servers, databases, places
 from atoll.services.contract import Settings
-from atoll.services.servers import ServerError
+from atoll.services.database_servers import ServerError
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ class Server:
 def server(monkeypatch) -> Server:
     made = Server()
     for name in ("clear", "create", "seed"):
-        monkeypatch.setattr(servers, name, getattr(made, name))
+        monkeypatch.setattr(database_servers, name, getattr(made, name))
     monkeypatch.setattr(databases, "_in_process", lambda make, urls: make(urls))
     return made
 
@@ -119,7 +119,7 @@ def test_a_schema_that_cannot_be_made_is_told(paris):
 )
 def test_a_missing_file_of_a_certificate_is_one_line(settings, engine, url):
     with pytest.raises(ServerError, match=r"127\.0\.0\.1:1") as caught:
-        servers.check(replace(settings, engine=engine, server=url))
+        database_servers.check(replace(settings, engine=engine, server=url))
     assert "GEHEIM" not in str(caught.value)
 
 
@@ -130,7 +130,7 @@ def test_a_server_that_does_not_answer_is_told_without_its_password(settings):
         ("postgresql", "postgresql+psycopg://atoll:GEHEIM@127.0.0.1:1"),
     ):
         with pytest.raises(ServerError) as caught:
-            servers.check(replace(settings, engine=engine, server=url))
+            database_servers.check(replace(settings, engine=engine, server=url))
         assert "GEHEIM" not in str(caught.value)
         assert "127.0.0.1:1" in str(caught.value)
         assert "\n" not in str(caught.value)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.services import Settings, servers
+from atoll.services import Settings
+from atoll.services.database_servers import FlushPolicy, flush_policy, redis_logs, relational
 from atoll.services.engines import mariadb, postgresql, redis
-from atoll.services.servers import FlushPolicy, flush_policy
 from atoll.site import databases
 
 
@@ -35,9 +35,9 @@ def answering(values):
         yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(servers, "_connected", connected)
-        patch.setattr(servers, "_translated", translated)
-        patch.setattr(servers, "_redis", lambda _settings: SimpleNamespace(config_get=lambda name: {name: values[name]}))
+        patch.setattr(relational, "_connected", connected)
+        patch.setattr(redis_logs, "_translated", translated)
+        patch.setattr(redis_logs, "_redis", lambda _settings: SimpleNamespace(config_get=lambda name: {name: values[name]}))
         yield
 
 

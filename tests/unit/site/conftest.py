@@ -9,7 +9,7 @@ import pytest
 from atoll.errors import AtollError
 from atoll.runtime.client import Event, ProcessState, ProcessStatus
 from atoll.runtime.spec import Plan
-from atoll.site import departure, lifecycle, moves, operations, status
+from atoll.site import departure, down, moves, preflight, processes, single_sites, status, up
 from atoll.site.state import State
 
 
@@ -98,14 +98,15 @@ def taken() -> Iterator[int]:
 @pytest.fixture
 def runtime(state: State, monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     fake = FakeRuntime(state.root)
-    for module in (departure, lifecycle, moves, operations, status):
+    for module in (departure, down, moves, preflight, processes, single_sites, status, up):
         monkeypatch.setattr(module, "connect", fake.connect)
-    for module in (lifecycle, moves):
+    for module in (up, moves):
         monkeypatch.setattr(module, "ensure_supervisor", fake.ensure)
+    for module in (up, moves, preflight):
         for name in ("code_key", "template_key"):
             monkeypatch.setattr(module, name, lambda: "key-1")
     # The free memory depends on the machine.
-    monkeypatch.setattr(lifecycle, "check_memory", lambda _sites, *, warm: None)
+    monkeypatch.setattr(preflight, "check_memory", lambda _sites, *, warm: None)
     # A real cloud may use the ports of these clouds.
-    monkeypatch.setattr(lifecycle.Listeners, "bind", lambda _self, processes: list(processes))
+    monkeypatch.setattr(preflight.Listeners, "bind", lambda _self, processes: list(processes))
     return fake

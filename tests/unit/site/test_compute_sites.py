@@ -9,12 +9,13 @@ from atoll.errors import AtollError
 from atoll.mesh.compute_sites import FILE, load
 from atoll.runtime.listeners import Listeners
 from atoll.services import Settings, bus_router
-from atoll.site import lifecycle
-from atoll.site.lifecycle import destroy, down, up
+from atoll.site.destroy import destroy
+from atoll.site.down import down
 from atoll.site.logs import logs_of
 from atoll.site.revocation import revoke
 from atoll.site.sites import known_sites, site_settings
 from atoll.site.status import status
+from atoll.site.up import up
 
 BIND = Listeners.bind
 
@@ -30,7 +31,7 @@ def file(tmp_path):
 def departed(monkeypatch):
     """Return the list of the compute sites that were removed from their control sites, in order."""
     gone: list[tuple[str, str]] = []
-    monkeypatch.setattr(lifecycle, "depart", lambda control, name: gone.append((control.site, name)))
+    monkeypatch.setattr("atoll.site.destroy.depart", lambda control, name: gone.append((control.site, name)))
     return gone
 
 

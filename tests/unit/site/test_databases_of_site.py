@@ -5,12 +5,13 @@ import json
 import pytest
 
 from atoll.errors import AtollError
-from atoll.services import engines, places, servers
+from atoll.services import database_servers, engines, places
 from atoll.site import databases
 from atoll.site.composition import load_settings
-from atoll.site.lifecycle import destroy, up
+from atoll.site.destroy import destroy
 from atoll.site.sites import site_settings
 from atoll.site.status import status
+from atoll.site.up import up
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def file(tmp_path):
 def checked(monkeypatch) -> list[str]:
     """Every server is usable, and every program is installed."""
     done: list[str] = []
-    monkeypatch.setattr(servers, "check", lambda settings: done.append(settings.server))
+    monkeypatch.setattr(database_servers, "check", lambda settings: done.append(settings.server))
     monkeypatch.setattr(engines, "obstacle", lambda _engine: ("", ""))
     return done
 
@@ -61,9 +62,9 @@ def test_a_site_on_sqlite_says_so(state, cache, runtime, file):
 
 def test_a_server_is_checked_before_anything_starts(state, cache, runtime, file, monkeypatch):
     def check(_settings):
-        raise servers.ServerError("db:6379: Redis keeps no append-only file")
+        raise database_servers.ServerError("db:6379: Redis keeps no append-only file")
 
-    monkeypatch.setattr(servers, "check", check)
+    monkeypatch.setattr(database_servers, "check", check)
     message = refused("database.unavailable", state, cache, file("redis://db:6379"))
     assert message == "the databases of paris: db:6379: Redis keeps no append-only file"
     assert not runtime.plans
@@ -139,7 +140,7 @@ def make(state, cache, file) -> None:
 def test_destroy_removes_the_databases_at_a_server(state, cache, runtime, file, monkeypatch):
     make(state, cache, file)
     gone: list[list[str]] = []
-    monkeypatch.setattr(servers, "drop", lambda _settings, names: gone.append(names))
+    monkeypatch.setattr(database_servers, "drop", lambda _settings, names: gone.append(names))
     destroy(state)
     assert gone == [["glance", "nova_api"]]
     assert not state.root.exists()
@@ -150,7 +151,7 @@ def test_destroy_removes_nothing_at_an_address_where_the_site_has_made_nothing(s
     make(state, cache, file)
     for path in places.marks(site_settings(state, "paris")).iterdir():
         path.write_text("elsewhere")
-    monkeypatch.setattr(servers, "drop", lambda _settings, names: pytest.fail(f"removed {names}"))
+    monkeypatch.setattr(database_servers, "drop", lambda _settings, names: pytest.fail(f"removed {names}"))
     with pytest.raises(AtollError) as caught:
         destroy(state)
     assert caught.value.kind.code == "database.left"
@@ -161,9 +162,9 @@ def test_destroy_tells_which_databases_it_could_not_remove(state, cache, runtime
     make(state, cache, file)
 
     def drop(_settings, _names):
-        raise servers.ServerError("db: Redis can't be used: no answer")
+        raise database_servers.ServerError("db: Redis can't be used: no answer")
 
-    monkeypatch.setattr(servers, "drop", drop)
+    monkeypatch.setattr(database_servers, "drop", drop)
     with pytest.raises(AtollError) as caught:
         destroy(state)
     assert caught.value.kind.code == "database.left"

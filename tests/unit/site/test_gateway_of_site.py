@@ -9,9 +9,9 @@ from atoll.gateway.options import FILE, Options
 from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
 from atoll.services.keystone.bootstrap import BESIDES
 from atoll.site.gateway import MEMBERS_FILE
-from atoll.site.lifecycle import up
-from atoll.site.operations import add
+from atoll.site.single_sites import add
 from atoll.site.sites import site_settings
+from atoll.site.up import up
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from atoll.errors import AtollError
 from atoll.site import inside, wan
 from atoll.site.inside import BASHRC, place, shell_command
-from atoll.site.lifecycle import up
+from atoll.site.up import up
 
 CLOUD = """
 sites: [{name: paris}, {name: lyon}, {name: edge, kind: compute, control: paris}]

@@ -10,9 +10,10 @@ from inviting import Paris
 
 from atoll.errors import AtollError
 from atoll.mesh import admission
-from atoll.site import joining, lifecycle
-from atoll.site.lifecycle import destroy, up
+from atoll.site import joining, preflight
+from atoll.site.destroy import destroy
 from atoll.site.sites import applied_cloud
+from atoll.site.up import up
 
 HOUR_S = 3600.0
 PORT = 21000
@@ -219,8 +220,8 @@ def test_repeated_join_is_planned_with_the_hypervisor_of_the_first(join, state, 
         fake.append(more["fake"])
         return original(cloud, **more)
 
-    original = lifecycle.with_default_hypervisors
-    monkeypatch.setattr(lifecycle, "with_default_hypervisors", planned)
+    original = preflight.with_default_hypervisors
+    monkeypatch.setattr(preflight, "with_default_hypervisors", planned)
     _die_at(reaper, "after write settings.json", join)
     assert state.existing_sites() == ["nice"]
     fake.clear()
@@ -234,7 +235,7 @@ def test_port_in_use_is_found_before_the_token_is_used(join, state, paris, monke
         raise AtollError("port.in_use", "port 21001 is in use")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle.Listeners, "bind", bind)
+        patch.setattr(preflight.Listeners, "bind", bind)
         refused("port.in_use", join)
     assert set(paris.cards) == {"paris"}
     assert not state.root.exists()

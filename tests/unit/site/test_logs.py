@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from atoll.errors import AtollError
-from atoll.site import lifecycle
 from atoll.site.logs import Log, follow, logs_of
+from atoll.site.up import up
 
 
 def test_tail_gives_the_last_lines_and_added_goes_on_there(tmp_path):
@@ -57,7 +57,7 @@ def test_follow_waits_between_looks(tmp_path):
 def test_names_of_logs(state, cache, tmp_path: Path):
     file = tmp_path / "c.yaml"
     file.write_text("sites:\n- name: paris\n- {name: lyon, services: {nova: false}}\n")
-    lifecycle.up(state, cache, file)
+    up(state, cache, file)
     assert len(logs_of(state, None)) == 11
     assert [log.name for log in logs_of(state, "lyon")] == [
         "lyon/keystone",

@@ -9,14 +9,16 @@ import pytest
 
 from atoll.cloud.databases import parse_database
 from atoll.errors import AtollError
-from atoll.services import engines, places, servers
+from atoll.services import database_servers, engines, places
 from atoll.services.transfer import database, schema
 from atoll.services.transfer.database import Copied
 from atoll.services.transfer.errors import TransferError
 from atoll.site import moves
 from atoll.site.composition import load_settings
-from atoll.site.lifecycle import destroy, down, up
+from atoll.site.destroy import destroy
+from atoll.site.down import down
 from atoll.site.sites import applied_cloud
+from atoll.site.up import up
 
 NAMES = [name for names in schema.DATABASES.values() for name in names]
 
@@ -41,8 +43,8 @@ def copied(monkeypatch) -> list[str]:
     monkeypatch.setattr(database, "transfer", transfer)
     monkeypatch.setattr(database, "finish", lambda *_arguments: None)
     monkeypatch.setattr(schema, "make_file", lambda *_arguments: None)
-    monkeypatch.setattr(servers, "check", lambda _settings: None)
-    monkeypatch.setattr(servers, "clear", lambda _settings, _name, *, own: None)
+    monkeypatch.setattr(database_servers, "check", lambda _settings: None)
+    monkeypatch.setattr(database_servers, "clear", lambda _settings, _name, *, own: None)
     monkeypatch.setattr(engines, "obstacle", lambda _engine: ("", ""))
     return done
 
@@ -132,9 +134,9 @@ def test_compute_sites_and_unknown_ones_are_refused(state, cache, runtime, copie
 def test_a_server_that_holds_other_data_is_refused(state, cache, runtime, paris, copied, monkeypatch):
     def clear(_settings, name: str, *, own: bool) -> None:
         assert not own
-        raise servers.ServerError(f"db has a database {name} already")
+        raise database_servers.ServerError(f"db has a database {name} already")
 
-    monkeypatch.setattr(servers, "clear", clear)
+    monkeypatch.setattr(database_servers, "clear", clear)
     plans = len(runtime.plans)
     wanted = parse_database("mysql+pymysql://atoll@db")
     assert refused("database.occupied", lambda: moves.move(state, cache, "paris", wanted)) == "db has a database placement already"
@@ -174,7 +176,7 @@ def test_a_server_at_another_address_keeps_its_data(state, cache, runtime, paris
     moves.move(state, cache, "paris", parse_database("redis://db"))
     copied.clear()
     there = set(NAMES) - {"neutron"}
-    monkeypatch.setattr(servers, "has", lambda _settings, name: name in there)
+    monkeypatch.setattr(database_servers, "has", lambda _settings, name: name in there)
 
     def readdress(place: str) -> moves.Moved:
         return moves.readdress(state, cache, "paris", parse_database(place))
@@ -258,7 +260,7 @@ def test_destroy_removes_what_moves_have_left_at_servers(state, cache, runtime, 
     moves.move(state, cache, "paris", parse_database("redis://db"))
     moves.move(state, cache, "paris", parse_database("redis://other"))
     gone: list[tuple[str, int]] = []
-    monkeypatch.setattr(servers, "drop", lambda settings, names: gone.append((settings.server, len(names))))
+    monkeypatch.setattr(database_servers, "drop", lambda settings, names: gone.append((settings.server, len(names))))
     for path in (paris / "databases").glob("*/[!.]*"):
         path.write_text(path.parent.name.partition("@")[2])
     destroy(state)

@@ -7,12 +7,11 @@ import pytest
 
 from atoll.cloud import parse_cloud
 from atoll.errors import AtollError
-from atoll.services.neutron import network_services
-from atoll.services.neutron.network_services import REGISTRY, Implementation, Obstacle, bgp_agent
-from atoll.site import lifecycle
+from atoll.services.neutron.network_services import REGISTRY, Implementation, Obstacle, bgp_agent, installation
+from atoll.site import preflight
 from atoll.site.composition import SECRETS, _digest, log_names, render, services_of
-from atoll.site.lifecycle import up
 from atoll.site.machine import Machine
+from atoll.site.up import up
 
 MACHINE = Machine("qemu", "netdev")
 
@@ -20,10 +19,8 @@ MACHINE = Machine("qemu", "netdev")
 @pytest.fixture
 def everywhere(monkeypatch):
     """Simulate a machine with all programs, on which the service `bgp` needs no packets."""
-    monkeypatch.setattr(
-        network_services, "installed", lambda: {each: "1" for service in REGISTRY.values() for each in service.distributions}
-    )
-    monkeypatch.setitem(lifecycle.complaints_of_network_services.__globals__["NETWORKS"], "bgp", ("fake",))
+    monkeypatch.setattr(installation, "installed", lambda: {each: "1" for service in REGISTRY.values() for each in service.distributions})
+    monkeypatch.setitem(preflight.complaints_of_network_services.__globals__["NETWORKS"], "bgp", ("fake",))
     implementation = Implementation(plugins=("bgp",), processes=(bgp_agent.SERVICE,), rpc=True)
     monkeypatch.setitem(REGISTRY, "bgp", replace(REGISTRY["bgp"], implementations={"fake": implementation, "ovn": implementation}))
 

@@ -10,12 +10,13 @@ import yaml
 from atoll.errors import AtollError
 from atoll.namespaces import Namespace
 from atoll.runtime.listeners import Listeners
-from atoll.site import lifecycle
 from atoll.site import state as state_module
-from atoll.site.lifecycle import destroy, destroyable, down, up
+from atoll.site.destroy import destroy, destroyable
+from atoll.site.down import down
 from atoll.site.sites import known_sites, site_settings
 from atoll.site.state import locked
 from atoll.site.status import status
+from atoll.site.up import up
 from atoll.wan.client import LOG, Wan
 
 UPSTREAM = ["keystone", "placement", "glance", "neutron", "nova"]
@@ -87,7 +88,7 @@ def test_everything_is_private(state, cache, runtime):
 def unable(monkeypatch):
     """Simulate a machine that can't run guests."""
     monkeypatch.delenv("ATOLL_COMPUTE")
-    monkeypatch.setattr(lifecycle, "obstacle", lambda *_networks: AtollError("guests.unavailable", "no wings"))
+    monkeypatch.setattr("atoll.site.preflight.obstacle", lambda *_networks: AtollError("guests.unavailable", "no wings"))
 
 
 @pytest.mark.usefixtures("unable")
@@ -107,7 +108,7 @@ def test_why_servers_are_records_is_not_told_where_that_was_asked_for(state, cac
 
 def test_memory_is_asked_for_those_sites_that_do_not_run(state, cache, runtime, file, monkeypatch):
     asked = []
-    monkeypatch.setattr(lifecycle, "check_memory", lambda sites, *, warm: asked.append((sites, warm)))
+    monkeypatch.setattr("atoll.site.preflight.check_memory", lambda sites, *, warm: asked.append((sites, warm)))
     up(state, cache, file)
     up(state, cache, file)
     file.write_text("sites: [{name: paris}, {name: lyon}, {name: nice, kind: compute, control: paris}, {name: rome}]\n")
@@ -119,7 +120,7 @@ def test_too_little_memory_is_told_before_anything_is_made(state, cache, runtime
     def check(_sites, *, warm):
         raise AtollError("machine.limit", "no room")
 
-    monkeypatch.setattr(lifecycle, "check_memory", check)
+    monkeypatch.setattr("atoll.site.preflight.check_memory", check)
     assert refused("machine.limit", state, cache) == "no room"
 
 
@@ -279,7 +280,7 @@ def test_failure_names_the_cause_and_not_its_consequences(state, cache, runtime)
 def test_other_code_ends_the_old_supervisor_first(state, cache, runtime, monkeypatch):
     up(state, cache)
     for name in ("code_key", "template_key"):
-        monkeypatch.setattr(lifecycle, name, lambda: "key-2")
+        monkeypatch.setattr(f"atoll.site.up.{name}", lambda: "key-2")
     assert len(up(state, cache).started) == 11  # five templates, five services, a gateway
     assert runtime.shutdowns == 1
     assert [path.name for path in (cache / "templates").iterdir()] == ["key-2"]

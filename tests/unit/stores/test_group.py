@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from atoll.bench.stores.delay import delayed
 from atoll.stores import group
+from atoll.stores.fair_lock import FairLock
 from atoll.stores.store import close_stores, open_store
-from atoll.stores.turn import Turn
 from atoll.stores.url import parse
 
 META = sa.MetaData()
@@ -305,36 +305,36 @@ def test_savepoints_do_not_reach_into_the_group(site):
     assert numbers(engine, 1, 2, 3) == [1, 0, 1]
 
 
-def test_the_turn_is_fair():
-    turn, order = Turn(), []
-    assert turn.acquire(1)
-    assert turn.is_mine
-    assert not turn.await_company(0.01)
+def test_the_writers_lock_is_fair():
+    lock, order = FairLock(), []
+    assert lock.acquire(1)
+    assert lock.is_mine
+    assert not lock.await_company(0.01)
 
     def wait(place):
-        assert turn.acquire(10)
+        assert lock.acquire(10)
         order.append(place)
-        turn.release()
+        lock.release()
 
     threads = []
     for place in range(5):
         threads.append(threading.Thread(target=wait, args=(place,)))
         threads[-1].start()
-        while turn.waiting <= place:
+        while lock.waiting <= place:
             time.sleep(0.001)
-    assert turn.await_company(0)
-    turn.release()
+    assert lock.await_company(0)
+    lock.release()
     for thread in threads:
         thread.join()
     assert order == list(range(5))
-    assert turn.acquire(1)
+    assert lock.acquire(1)
     late = []
-    thread = threading.Thread(target=lambda: late.append(turn.acquire(0.01)))
+    thread = threading.Thread(target=lambda: late.append(lock.acquire(0.01)))
     thread.start()
     thread.join()
     assert late == [False]
-    turn.release()
-    assert turn.acquire(1)
+    lock.release()
+    assert lock.acquire(1)
 
 
 def test_sqlite_has_sessions():

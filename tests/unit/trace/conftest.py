@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import native_threads
 import pytest
 
-from atoll.trace import hooks, process, recorder, store
+from atoll.trace import hooks, process, sampling, store
 from atoll.trace.recorder import Identity, Recorder
 
 native_threads.load()
@@ -40,4 +40,4 @@ def record(tmp_path) -> Iterator[Callable[..., Recording]]:
     yield record_
     for each in made:
         process.stop(each)
-    recorder.install(None)
+    sampling.install(None)

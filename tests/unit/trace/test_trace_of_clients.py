@@ -7,8 +7,8 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from atoll.gateway import tracing
-from atoll.trace import recorder, store
-from atoll.trace.recorder import FROM_OUTSIDE, PEER_SERVICE
+from atoll.trace import propagation, store
+from atoll.trace.attributes import FROM_OUTSIDE, PEER_SERVICE
 
 PARENT = f"00-{'1' * 32}-{'2' * 16}-01"
 
@@ -43,7 +43,7 @@ def test_a_client_that_asks_too_often_is_recorded_by_chance_and_answered(record,
     told = []
 
     async def answer() -> web.StreamResponse:
-        told.append(recorder.outgoing())
+        told.append(propagation.outgoing())
         return await reply()
 
     for _ in range(10):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from atoll.trace import headers, recorder
+from atoll.trace import headers, sampling, spans
 from atoll.trace.hooks.wsgi import traced
 
 
@@ -96,7 +96,7 @@ def test_a_receiver_gets_statements_below_their_request(record, receive):
     receiver = receive()
     recording = record(endpoint=receiver.url)
     failure = LookupError("no such table")
-    ask(work=lambda: recorder.finished(recorder.sampled(), "SELECT ports", 5, {"db.system.name": "sqlite"}, failure))
+    ask(work=lambda: spans.finished(sampling.sampled(), "SELECT ports", 5, {"db.system.name": "sqlite"}, failure))
     assert receiver.come.acquire(timeout=20)
     (_, statement), (_, request) = receiver.spans
     assert (statement.name, statement.trace_id, statement.parent_span_id) == ("SELECT ports", request.trace_id, request.span_id)

@@ -7,12 +7,12 @@ from opentelemetry.trace import SpanKind
 from oslo_config import cfg
 from oslo_service import loopingcall, periodic_task
 
-from atoll.trace import recorder
+from atoll.trace import propagation, sampling, spans
 
 
 def inner():
-    if current := recorder.sampled():
-        with recorder.span(current, "inner", SpanKind.CLIENT):
+    if current := sampling.sampled():
+        with spans.span(current, "inner", SpanKind.CLIENT):
             pass
 
 
@@ -74,7 +74,7 @@ def test_a_loop_is_recorded_and_its_end_is_no_failure(record):
 def test_a_loop_of_a_request_stays_part_of_it(record):
     """Nova waits for a guest by a loop."""
     recording = record(1.0)
-    with recorder.work("request"):
+    with propagation.work("request"):
         assert loop(ends=True).wait() == "result"
     request, below = recording.spans()
     assert (request.name, below.name, below.parent) == ("request", "inner", request.span)
@@ -82,7 +82,7 @@ def test_a_loop_of_a_request_stays_part_of_it(record):
 
 def test_without_a_recorder_work_is_just_done():
     done = threading.Event()
-    with recorder.work("x"):
+    with propagation.work("x"):
         done.set()
     assert done.is_set()
-    assert recorder.outgoing() == {}
+    assert propagation.outgoing() == {}

@@ -23,7 +23,7 @@ from oslo_messaging import Target
 from sqlalchemy.pool import StaticPool
 
 from atoll.bus import options
-from atoll.trace import bounds, headers, names, recorder, store
+from atoll.trace import bounds, headers, names, propagation, sampling, spans, store
 from atoll.trace.background import QUEUE, Background
 from atoll.trace.exporters import record_of
 from atoll.trace.hooks.wsgi import traced
@@ -89,7 +89,7 @@ def test_a_request_that_does_not_ask_is_recorded_by_chance(record):
 def test_a_request_that_is_not_to_be_recorded_is_not(record, flags):
     recording = record(1.0)
     told = []
-    ask(application(lambda: told.append(recorder.outgoing())), HTTP_TRACEPARENT=f"00-{TRACE:032x}-{7:016x}-{flags}")
+    ask(application(lambda: told.append(propagation.outgoing())), HTTP_TRACEPARENT=f"00-{TRACE:032x}-{7:016x}-{flags}")
     assert recording.spans() == []
     assert headers.read(told[0]["traceparent"]) == (TRACE, 7, False, "", "", ""), "who is asked in turn is told so"
 
@@ -110,10 +110,10 @@ HOSTILE = st.text(st.characters(exclude_categories=()), max_size=30) | st.just("
 @given(path=HOSTILE, query=HOSTILE, method=HOSTILE, request_id=HOSTILE, times=st.sampled_from((1, 200)))
 def test_whatever_a_client_sends_its_span_is_short_and_kept(tmp_path_factory, path, query, method, request_id, times):
     kept = InMemorySpanExporter()
-    recorder.install(Recorder(Identity("nova", "paris"), 0.0, SimpleSpanProcessor(kept)))
+    sampling.install(Recorder(Identity("nova", "paris"), 0.0, SimpleSpanProcessor(kept)))
     environ = {"REQUEST_METHOD": method * times, "PATH_INFO": f"/{path}" * times, "QUERY_STRING": query * times}
     ask(application(), **ASKED, **environ, HTTP_X_OPENSTACK_REQUEST_ID=request_id * times)
-    recorder.install(None)
+    sampling.install(None)
     (ended,) = kept.get_finished_spans()
     written = record_of(ended)
     with closing(store.Writer(tmp_path_factory.mktemp("spans") / "spans.db", 1_000_000)) as writer:
@@ -127,9 +127,9 @@ def test_all_attributes_have_one_bound(record):
     recording = record()
 
     def work():
-        with recorder.span(recorder.sampled(), "n" * 10_000, SpanKind.CLIENT, {"a": "x" * 10_000, "b": ["y" * 1000] * 1000, "c": 1 << 80}):
+        with spans.span(sampling.sampled(), "n" * 10_000, SpanKind.CLIENT, {"a": "x" * 10_000, "b": ["y" * 1000] * 1000, "c": 1 << 80}):
             pass
-        recorder.finished(recorder.sampled(), "m" * 10_000, 1, {"d": "z" * 10_000})
+        spans.finished(sampling.sampled(), "m" * 10_000, 1, {"d": "z" * 10_000})
 
     ask(application(work), **ASKED)
     told = {name: value for each in recording.spans() for name, value in each.attributes.items()}
@@ -151,8 +151,8 @@ def test_without_a_recorder_nothing_is_in_the_way():
         return []
 
     assert traced(answer) is answer
-    assert recorder.sampled() is None
-    assert recorder.outgoing() == {}
+    assert sampling.sampled() is None
+    assert propagation.outgoing() == {}
 
 
 def test_a_failure_is_recorded_and_goes_on(record):
@@ -299,8 +299,8 @@ def test_a_thread_that_stays_is_recorded_only_for_a_while(record, monkeypatch):
 
     def stay():
         assert go_on.wait(20)
-        if current := recorder.sampled():
-            with recorder.span(current, "late", SpanKind.INTERNAL):
+        if current := sampling.sampled():
+            with spans.span(current, "late", SpanKind.INTERNAL):
                 pass
 
     threads = []
@@ -310,7 +310,7 @@ def test_a_thread_that_stays_is_recorded_only_for_a_while(record, monkeypatch):
         threads[-1].start()
 
     ask(application(work), **ASKED)
-    monkeypatch.setattr(recorder, "LINGER_NS", 0)
+    monkeypatch.setattr(sampling, "LINGER_NS", 0)
     go_on.set()
     threads[0].join()
     assert len(recording.spans()) == 1

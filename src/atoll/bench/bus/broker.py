@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
-from atoll.bench.measure import wait_until
 from atoll.bench.standard.daemons import Daemons
 from atoll.bench.standard.servers import RabbitMQ, check_packages
+from atoll.bench.waiting import wait_until
 from atoll.bench.workspace import free_ports
 
 _START_TIMEOUT_S = 120.0

@@ -14,7 +14,7 @@ from atoll.bench.bus.accounting import NUMBER_BYTES, Account, numbers_in, settle
 from atoll.bench.bus.bus import Bus, opened
 from atoll.bench.bus.processes import Worker, WorkerTemplate, end_all, share
 from atoll.bench.bus.work import CallTally
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 
 CLIENT_PROCESSES = 2

@@ -14,7 +14,7 @@ from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 
 PATIENCE_S = 120.0
 """Seconds to wait for an answer in addition to the command's own duration: a thousand busy threads on two cores are slow."""

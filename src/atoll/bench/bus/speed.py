@@ -11,7 +11,9 @@ from pathlib import Path
 from atoll.bench.bus.bus import Bus, opened
 from atoll.bench.bus.processes import WorkerTemplate, ask_all, end_all, share
 from atoll.bench.bus.work import CallTally, Window
-from atoll.bench.measure import failed, memory_mb, processor_seconds, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.processes import memory_mb, processor_seconds
+from atoll.bench.waiting import wait_until
 from atoll.bench.workspace import Workspace
 
 SERVERS = 2

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from atoll.bench.bus.clients import Casters, Clients
 from atoll.bench.bus.servers import EchoServer, RecordingServer
-from atoll.runtime.linux import die_with_parent
+from atoll.runtime.parents import die_with_parent
 
 
 class Role(Protocol):

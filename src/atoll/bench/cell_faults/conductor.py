@@ -18,7 +18,8 @@ from typing import Self
 from atoll.bench.cell_faults.kinds import KINDS, Stage
 from atoll.bench.cell_faults.points import HELD_S, numbers_of
 from atoll.bench.cell_faults.step import FaultStep
-from atoll.bench.measure import Say, failed
+from atoll.bench.failure import failed
+from atoll.bench.progress import Say
 from atoll.errors import AtollError
 
 Record = Callable[..., None]

@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
 from atoll.bench.own_cloud import Companion
+from atoll.bench.waiting import wait_until
 from atoll.errors import AtollError
 from atoll.site.state import State
 

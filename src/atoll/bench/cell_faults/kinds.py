@@ -14,12 +14,13 @@ from pathlib import Path
 from atoll.bench.cell_faults.disks import Disk, SiteDisks
 from atoll.bench.cell_faults.links import FaultyLinks
 from atoll.bench.cell_faults.step import FaultStep
+from atoll.bench.failure import failed
 from atoll.bench.faults.fault import FaultyCloud
-from atoll.bench.measure import failed, wait_until
 from atoll.bench.site_broker import SiteBroker
+from atoll.bench.waiting import wait_until
 from atoll.runtime.client import SupervisorClient, connect
 from atoll.runtime.events import Event, ProcessStatus
-from atoll.site import operations, wan
+from atoll.site import single_sites, wan
 
 READY_S = 120.0
 """Seconds to wait until a killed process is ready again."""
@@ -126,7 +127,7 @@ def _kill(stage: Stage, step: FaultStep) -> None:
 
 def _end_at_once(stage: Stage, site: str) -> None:
     """Cut the links of a site, and kill its processes and its broker."""
-    operations.kill(stage.cloud.state, [site], _unseen)
+    single_sites.kill(stage.cloud.state, [site], _unseen)
     if stage.broker is not None and stage.broker.site == site:
         stage.broker.kill()
 
@@ -197,7 +198,7 @@ def _restart(stage: Stage, step: FaultStep) -> None:
         stage.control.restart(step.target)
     else:
         with stage.changing:
-            operations.stop(stage.cloud.state, [step.target], _unseen)
+            single_sites.stop(stage.cloud.state, [step.target], _unseen)
 
 
 def _start(stage: Stage, step: FaultStep) -> None:

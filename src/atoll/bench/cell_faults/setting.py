@@ -14,10 +14,11 @@ from atoll.bench.cell_faults.disks import SiteDisks
 from atoll.bench.cell_faults.kinds import DISK_KINDS, Stage
 from atoll.bench.cell_faults.links import FaultyLinks
 from atoll.bench.cell_faults.step import FaultStep
+from atoll.bench.failure import failed
 from atoll.bench.faults.clocks import Clocks
 from atoll.bench.faults.fault import FaultyCloud
-from atoll.bench.measure import Say, failed
 from atoll.bench.own_cloud import Companion, OwnCloud
+from atoll.bench.progress import Say
 from atoll.bench.site_broker import SiteBroker
 from atoll.cloud import Cloud
 

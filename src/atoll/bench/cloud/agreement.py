@@ -12,7 +12,9 @@ from typing import Any
 
 from atoll.bench.api import Api
 from atoll.bench.cloud.stage import MeasuredCloud
-from atoll.bench.measure import Say, failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.progress import Say
+from atoll.bench.waiting import wait_until
 
 _LOOK_S = 0.01
 _PATIENCE_S = 120.0

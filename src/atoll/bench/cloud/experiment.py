@@ -10,7 +10,7 @@ from typing import Any
 from atoll.bench import workload
 from atoll.bench.cloud import agreement, gateway, images, lists
 from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 
 

@@ -10,7 +10,8 @@ from pyroute2 import DiagSocket
 
 from atoll.bench import workload
 from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.waiting import wait_until
 from atoll.wan.isolation import within
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.cloud.stage import MeasuredCloud
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 
 RATE_BIT_S = 100e6
 """The rate of each link in bits per second."""

@@ -11,7 +11,8 @@ from atoll.bench import workload
 from atoll.bench.api import Api
 from atoll.bench.cloud.agreement import spread
 from atoll.bench.cloud.stage import MeasuredCloud
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.waiting import wait_until
 
 _AT_ONCE = 50  # servers that one request creates
 _BATCH_S = 1200.0  # seconds to wait until they are ACTIVE, on a busy machine

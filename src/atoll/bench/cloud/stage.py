@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.api import TIMEOUT_S, Api
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.waiting import wait_until
 from atoll.services import Settings
 from atoll.site.state import State
 from atoll.wan.client import Wan

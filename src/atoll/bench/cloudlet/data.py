@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 from atoll.cloudlet.pages import PAGE, Pages, as_bytes, as_pages
 
 _MIB = (1 << 20) // PAGE  # pages

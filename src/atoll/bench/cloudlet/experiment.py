@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from atoll.bench.cloudlet import data, rival
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 from atoll.cloudlet import base, source
 from atoll.cloudlet.apply import apply

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 
 _MOST = 2_000_000_000
 """Greatest size of a file in bytes: `zstd --patch-from` accepts no file above 2 GiB."""

@@ -10,11 +10,11 @@ from http.client import HTTPException
 from typing import Any
 
 from atoll.bench.api import Answer
+from atoll.bench.failure import failed
 from atoll.bench.faults.client import Client, judged, judged_error
 from atoll.bench.faults.log import Attempt, Outcome
 from atoll.bench.faults.operation import Operation, Session
 from atoll.bench.faults.workloads import WORKLOADS
-from atoll.bench.measure import failed
 
 ASK_AGAIN_S = 0.3
 PATIENCE_S = 60.0
@@ -49,9 +49,9 @@ class RetryingClient:
     def __post_init__(self) -> None:
         self._session = Session(self.tenancy)
 
-    def id(self, thing: str) -> str:
+    def id(self, resource: str) -> str:
         """Return the id of a resource that the client created."""
-        return self._session.id(thing)
+        return self._session.id(resource)
 
     def use_network(self) -> str:
         """Create a network with a subnet, and use it for later servers.
@@ -84,52 +84,52 @@ class RetryingClient:
             AtollError: `bench.failed`: no attempt was acknowledged in time.
         """
         for number in self._tries(f"{type_} {name}"):
-            thing = f"{name}-{number}"
-            answer = self._planned(Operation(0.0, f"{type_}.create", thing, {"name": thing, **fields}))
+            resource = f"{name}-{number}"
+            answer = self._planned(Operation(0.0, f"{type_}.create", resource, {"name": resource, **fields}))
             if answer is not None and answer.ok:
-                return thing
+                return resource
         raise AssertionError
 
-    def retry(self, kind: str, thing: str, **fields: Any) -> None:
+    def retry(self, kind: str, resource: str, **fields: Any) -> None:
         """Repeat an operation on a resource until it is acknowledged or the resource is gone.
 
         Raises:
             AtollError: `bench.failed`: the operation was refused, or not acknowledged in time.
         """
-        for _number in self._tries(f"{kind} {thing}"):
-            answer = self._planned(Operation(0.0, kind, thing, fields))
+        for _number in self._tries(f"{kind} {resource}"):
+            answer = self._planned(Operation(0.0, kind, resource, fields))
             done = answer is not None and (answer.ok or answer.status in GONE)
             # A repeated request whose first attempt succeeded is refused as a conflict.
-            if done or (answer is not None and answer.status == CONFLICT and self._unknown(kind, thing)):
+            if done or (answer is not None and answer.status == CONFLICT and self._unknown(kind, resource)):
                 return
 
-    def _unknown(self, kind: str, thing: str) -> bool:
-        return any((each.kind, each.thing, each.outcome) == (kind, thing, "unknown") for each in self.attempts)
+    def _unknown(self, kind: str, resource: str) -> bool:
+        return any((each.kind, each.resource, each.outcome) == (kind, resource, "unknown") for each in self.attempts)
 
-    def act(self, kind: str, thing: str, service: str, method: str, path: str, body: Any) -> Answer | None:  # noqa: PLR0913, PLR0917 - the parts of a request
+    def act(self, kind: str, resource: str, service: str, method: str, path: str, body: Any) -> Answer | None:  # noqa: PLR0913, PLR0917 - the parts of a request
         """Make one request that is not part of a workload; return `None` if there is no answer."""
-        return self._log(kind, thing, {}, self.id(thing), lambda: self.api.call(service, method, path, body))
+        return self._log(kind, resource, {}, self.id(resource), lambda: self.api.call(service, method, path, body))
 
-    def act_until_answered(self, kind: str, thing: str, path: str, body: Any) -> None:
+    def act_until_answered(self, kind: str, resource: str, path: str, body: Any) -> None:
         """Request an action on a server repeatedly, until the server's site answers; a refusal counts as an answer.
 
         Raises:
             AtollError: `bench.failed`: there was no answer in time.
         """
-        for _number in self._tries(f"{kind} {thing}"):
-            answer = self.act(kind, thing, "compute", "POST", path, body)
+        for _number in self._tries(f"{kind} {resource}"):
+            answer = self.act(kind, resource, "compute", "POST", path, body)
             if answer is not None and answer.status < 500:
                 return
 
-    def server(self, thing: str) -> Mapping[str, Any]:
+    def server(self, resource: str) -> Mapping[str, Any]:
         """Return a server that the client created; empty if the server does not exist, or there is no answer."""
         try:
-            answer = self.api.call("compute", "GET", f"/servers/{self.id(thing)}")
+            answer = self.api.call("compute", "GET", f"/servers/{self.id(resource)}")
         except (OSError, HTTPException):
             return {}
         return answer.body["server"] if answer.ok else {}
 
-    def await_server(self, thing: str, good: Callable[[Mapping[str, Any]], bool], patience_s: float = PATIENCE_S) -> Mapping[str, Any]:
+    def await_server(self, resource: str, good: Callable[[Mapping[str, Any]], bool], patience_s: float = PATIENCE_S) -> Mapping[str, Any]:
         """Wait until a server satisfies a condition, or can no longer satisfy it.
 
         Returns:
@@ -137,19 +137,19 @@ class RetryingClient:
         """
         deadline = time.monotonic() + patience_s
         while True:
-            server = self.server(thing)
+            server = self.server(resource)
             if server and good(server):
                 return server
             if time.monotonic() > deadline or (server and server["status"] == "ERROR"):
                 return server
             time.sleep(0.1)
 
-    def await_gone(self, thing: str, patience_s: float = PATIENCE_S) -> None:
+    def await_gone(self, resource: str, patience_s: float = PATIENCE_S) -> None:
         """Wait until a server is gone, at most `patience_s` seconds."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             try:
-                if self.api.call("compute", "GET", f"/servers/{self.id(thing)}").status in GONE:
+                if self.api.call("compute", "GET", f"/servers/{self.id(resource)}").status in GONE:
                     return
             except (OSError, HTTPException):
                 pass
@@ -166,23 +166,23 @@ class RetryingClient:
     def _planned(self, operation: Operation) -> Answer | None:
         work = WORKLOADS[operation.type]
         asked = work.request(self._session, operation)
-        assert asked is not None, f"{operation.thing} was never made"
+        assert asked is not None, f"{operation.resource} was never made"
         answer = self._log(
             operation.kind,
-            operation.thing,
+            operation.resource,
             operation.fields,
             asked.id,
             lambda: self.api.call(asked.service, asked.method, asked.path, asked.body, asked.data),
             work.made,
         )
         if answer is not None and answer.ok and not asked.id:
-            self._session.learn(operation.thing, self.attempts[-1].id)
+            self._session.learn(operation.resource, self.attempts[-1].id)
         return answer
 
     def _log(  # noqa: PLR0913, PLR0917 - the parts of a request
         self,
         kind: str,
-        thing: str,
+        resource: str,
         fields: Mapping[str, Any],
         id_: str,
         ask: Callable[[], Answer],
@@ -196,11 +196,11 @@ class RetryingClient:
             id_ = id_ or (made(answer) if answer.ok else "")
         except (OSError, HTTPException) as error:
             outcome, why = judged_error(error), f"{type(error).__name__}: {error}"
-        self.attempts.append(self._attempt(kind, thing, fields, id_, sent, outcome, why))
+        self.attempts.append(self._attempt(kind, resource, fields, id_, sent, outcome, why))
         return answer
 
     def _attempt(  # noqa: PLR0913, PLR0917 - the parts of a request
-        self, kind: str, thing: str, fields: Mapping[str, Any], id_: str, sent: float, outcome: Outcome, why: str
+        self, kind: str, resource: str, fields: Mapping[str, Any], id_: str, sent: float, outcome: Outcome, why: str
     ) -> Attempt:
         client, number = f"{self.site}/0", len(self.attempts)
-        return Attempt(client, number, kind, thing, fields, id_, sent, time.monotonic(), outcome, why)
+        return Attempt(client, number, kind, resource, fields, id_, sent, time.monotonic(), outcome, why)

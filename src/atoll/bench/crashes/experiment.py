@@ -14,7 +14,7 @@ from atoll.bench.crashes.trial import Tester, Trial
 from atoll.bench.crashes.trial_sites import SITES, TrialSites, trial_sites
 from atoll.bench.crashes.workflow import JOIN, WORKFLOWS
 from atoll.bench.faults.violation import Violation
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 
@@ -141,12 +141,12 @@ class _Tester:
         site, client, steps = self._site, self._site.client(), WORKFLOWS[workflow]
         site.sign_in()
         round_ = f"round-{next(self._numbers)}"
-        thing = steps.prepare(client)
+        resource = steps.prepare(client)
         restarts = {name: status.restarts for name, status in site.processes().items()}
         site.board.begin(Plan(round_, deaths))
         violations: list[Violation] = []
         try:
-            steps.run(client, thing)
+            steps.run(client, resource)
         except AtollError as error:
             violations.append(Violation("unhealthy", error.message))
         died, wrong = self._recovered(round_, deaths, restarts, client)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from atoll.bench.crashes.point import Board, Watch, masked
 from atoll.runtime.child import Child
 from atoll.runtime.fork_server import HOOK
-from atoll.site import lifecycle
+from atoll.site import up
 
 ENVIRONMENT = {HOOK: f"{__name__}:install"}
 """The environment that the supervisor of the sites must be started with."""
@@ -63,8 +63,8 @@ def install_in_command() -> None:
     _written_files(reach)
     _calls(reach, http.client.HTTPSConnection, "request", lambda *_: "request")
     _calls(reach, http.client.HTTPSConnection, "getresponse", lambda *_: "answer")
-    _calls(reach, lifecycle, "ensure_supervisor", lambda *_: "start of the supervisor")
-    _calls(reach, lifecycle, "_start", lambda *_: "start of the processes")
+    _calls(reach, up, "ensure_supervisor", lambda *_: "start of the supervisor")
+    _calls(reach, up, "start_plan", lambda *_: "start of the processes")
 
 
 def _calls(reach: Reach, owner: Any, name: str, what: Callable[..., str]) -> None:

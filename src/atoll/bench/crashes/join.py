@@ -26,9 +26,10 @@ from atoll.bench.crashes.point import Plan, Point
 from atoll.bench.crashes.remnants import remnants
 from atoll.bench.crashes.trial import Trial
 from atoll.bench.crashes.trial_sites import READY_S, SETTLED_S, TrialSites, view_of
+from atoll.bench.failure import failed
 from atoll.bench.faults.checker import check
 from atoll.bench.faults.violation import Violation
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.waiting import wait_until
 from atoll.bench.workspace import free_ports
 from atoll.errors import AtollError
 from atoll.files import make_directory, write_private

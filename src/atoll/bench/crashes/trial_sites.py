@@ -13,13 +13,14 @@ from atoll.bench.crashes.client import GONE, RetryingClient
 from atoll.bench.crashes.hooks import ENVIRONMENT
 from atoll.bench.crashes.point import Board
 from atoll.bench.crashes.remnants import remnants
+from atoll.bench.failure import failed
 from atoll.bench.faults.checker import check
 from atoll.bench.faults.client import Client, Insider
 from atoll.bench.faults.observe import look
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
-from atoll.bench.measure import failed, wait_until
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.waiting import wait_until
 from atoll.bench.workspace import HOST, free_ports
 from atoll.errors import AtollError
 from atoll.runtime.client import ProcessState, ProcessStatus, SupervisorClient, connect

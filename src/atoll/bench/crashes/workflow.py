@@ -31,9 +31,9 @@ def _nothing(_client: RetryingClient) -> str:
 
 
 def _booted(client: RetryingClient) -> str:
-    thing = client.make("server", "server", zone="")
-    client.await_server(thing, active)
-    return thing
+    resource = client.make("server", "server", zone="")
+    client.await_server(resource, active)
+    return resource
 
 
 def active(server: Mapping[str, Any]) -> bool:
@@ -45,9 +45,9 @@ def _boot(client: RetryingClient, _thing: str) -> None:
     _booted(client)
 
 
-def _delete(client: RetryingClient, thing: str) -> None:
-    client.retry("server.delete", thing)
-    client.await_gone(thing)
+def _delete(client: RetryingClient, resource: str) -> None:
+    client.retry("server.delete", resource)
+    client.await_gone(resource)
 
 
 def _delete_at_once(client: RetryingClient, _thing: str) -> None:
@@ -56,32 +56,32 @@ def _delete_at_once(client: RetryingClient, _thing: str) -> None:
 
 def _delete_on_host(client: RetryingClient, _thing: str) -> None:
     """Delete a server while it is being built on its host."""
-    thing = client.make("server", "server", zone="")
-    client.await_server(thing, lambda server: bool(server.get("OS-EXT-SRV-ATTR:host")), 10)
-    _delete(client, thing)
+    resource = client.make("server", "server", zone="")
+    client.await_server(resource, lambda server: bool(server.get("OS-EXT-SRV-ATTR:host")), 10)
+    _delete(client, resource)
 
 
-def _resize(client: RetryingClient, thing: str) -> None:
-    path = f"/servers/{client.id(thing)}/action"
-    client.act_until_answered("server.resize", thing, path, {"resize": {"flavorRef": "2"}})
-    server = client.await_server(thing, lambda each: each["status"] in ("VERIFY_RESIZE", "ACTIVE") and not _task(each))
+def _resize(client: RetryingClient, resource: str) -> None:
+    path = f"/servers/{client.id(resource)}/action"
+    client.act_until_answered("server.resize", resource, path, {"resize": {"flavorRef": "2"}})
+    server = client.await_server(resource, lambda each: each["status"] in ("VERIFY_RESIZE", "ACTIVE") and not _task(each))
     if server.get("status") == "VERIFY_RESIZE":
-        client.act_until_answered("server.confirm", thing, path, {"confirmResize": None})
-        client.await_server(thing, active)
+        client.act_until_answered("server.confirm", resource, path, {"confirmResize": None})
+        client.await_server(resource, active)
 
 
 def _task(server: Mapping[str, Any]) -> Any:
     return server.get("OS-EXT-STS:task_state")
 
 
-def _attach(client: RetryingClient, thing: str) -> None:
+def _attach(client: RetryingClient, resource: str) -> None:
     """Attach an interface, and detach it if the attachment was acknowledged."""
-    path = f"/servers/{client.id(thing)}/os-interface"
+    path = f"/servers/{client.id(resource)}/os-interface"
     body = {"interfaceAttachment": {"net_id": client.tenancy["network"]}}
-    answer = client.act("server.attach", thing, "compute", "POST", path, body)
+    answer = client.act("server.attach", resource, "compute", "POST", path, body)
     if answer is not None and answer.ok:
         port = answer.body["interfaceAttachment"]["port_id"]
-        client.act("server.detach", thing, "compute", "DELETE", f"{path}/{port}", None)
+        client.act("server.detach", resource, "compute", "DELETE", f"{path}/{port}", None)
 
 
 def _upload(client: RetryingClient, _thing: str) -> None:
@@ -89,14 +89,14 @@ def _upload(client: RetryingClient, _thing: str) -> None:
 
 
 def _uploaded(client: RetryingClient) -> str:
-    thing = client.make("image", "image")
-    client.retry("image.upload", thing, seed=1, size=50_000)
-    return thing
+    resource = client.make("image", "image")
+    client.retry("image.upload", resource, seed=1, size=50_000)
+    return resource
 
 
-def _delete_image(client: RetryingClient, thing: str) -> None:
+def _delete_image(client: RetryingClient, resource: str) -> None:
     """Request the deletion of an image only once: after a crash, the image must be whole or gone without another request."""
-    client.act("image.delete", thing, "image", "DELETE", f"/v2/images/{client.id(thing)}", None)
+    client.act("image.delete", resource, "image", "DELETE", f"/v2/images/{client.id(resource)}", None)
 
 
 def _identity(client: RetryingClient, _thing: str) -> None:

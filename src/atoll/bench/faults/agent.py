@@ -141,7 +141,7 @@ class WorkloadDriver:
         id_ = request.id
         if answer.ok and not id_:
             id_ = work.made(answer)
-            self._session.learn(operation.thing, id_)
+            self._session.learn(operation.resource, id_)
         said = "" if answer.ok else f" {json.dumps(answer.body)[:200]}"
         self._log.answered(self._name, self._number, judged(answer), f"{answer.status}{said}", id_)
         if answer.status == UNAUTHORIZED:

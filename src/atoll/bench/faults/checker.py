@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 from atoll.bench.faults import identity_checks, resource_checks
-from atoll.bench.faults.history import Thing, things
+from atoll.bench.faults.history import ResourceHistory, histories
 from atoll.bench.faults.log import Attempt
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
@@ -26,10 +26,10 @@ def check(attempts: Sequence[Attempt], before: Sequence[View], after: Sequence[V
         before: the contents of each site before the first request, when all sites showed the same.
         after: the contents of each site now.
     """
-    return list(_violations(things(attempts), before, after))
+    return list(_violations(histories(attempts), before, after))
 
 
-def _violations(known: Mapping[str, Thing], before: Sequence[View], after: Sequence[View]) -> Iterator[Violation]:
+def _violations(known: Mapping[str, ResourceHistory], before: Sequence[View], after: Sequence[View]) -> Iterator[Violation]:
     blind = [view for view in after if view.error]
     for view in blind:
         yield Violation("unhealthy", f"{view.site} could not be read: {view.error}")
@@ -57,14 +57,16 @@ def questions(attempts: Sequence[Attempt], seed: int) -> dict[str, object]:
         attempts: the clients' log.
         seed: the seed by which a sample is chosen.
     """
-    known = things(attempts)
-    asked = [thing for thing in known.values() if thing.type in resource_checks.PATHS and thing.id and thing.fate != "either"]
+    known = histories(attempts)
+    asked = [
+        history for history in known.values() if history.type in resource_checks.PATHS and history.id and history.existence != "unknown"
+    ]
     asked = Random(seed).sample(asked, min(SAMPLE, len(asked)))
-    paths = [(resource_checks.PATHS[thing.type][0], resource_checks.PATHS[thing.type][1] + thing.id) for thing in asked]
-    users = [thing for thing in known.values() if thing.type == "user" and thing.fate == "there" and _enabled(thing)]
-    users.sort(key=lambda thing: -len([each for each in thing.attempts if "password" in each.fields]))
-    return {"paths": paths, "passwords": {thing.id: thing.values("password") for thing in users[:USERS]}}
+    paths = [(resource_checks.PATHS[history.type][0], resource_checks.PATHS[history.type][1] + history.id) for history in asked]
+    users = [history for history in known.values() if history.type == "user" and history.existence == "exists" and _enabled(history)]
+    users.sort(key=lambda history: -len([each for each in history.attempts if "password" in each.fields]))
+    return {"paths": paths, "passwords": {history.id: history.values("password") for history in users[:USERS]}}
 
 
-def _enabled(thing: Thing) -> bool:
-    return all(thing.values("enabled"))
+def _enabled(history: ResourceHistory) -> bool:
+    return all(history.values("enabled"))

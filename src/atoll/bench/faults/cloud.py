@@ -14,12 +14,12 @@ from typing import Any
 
 from atoll.bench.crashes.hooks import ENVIRONMENT
 from atoll.bench.crashes.point import Board
+from atoll.bench.failure import failed
 from atoll.bench.faults.agent import Task
 from atoll.bench.faults.clocks import Clocks
 from atoll.bench.faults.fault import FaultyCloud
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
-from atoll.bench.measure import failed
 from atoll.bench.own_cloud import own_cloud
 from atoll.errors import AtollError
 from atoll.services.keystone.bootstrap import CATALOGUE

@@ -11,6 +11,7 @@ from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
+from atoll.bench.failure import failed
 from atoll.bench.faults.checker import check, questions
 from atoll.bench.faults.client import PATIENCE_S
 from atoll.bench.faults.cloud import Agent, agent, ask_all, faulty_cloud, heal, health, look
@@ -22,7 +23,7 @@ from atoll.bench.faults.replay import keep, keep_logs
 from atoll.bench.faults.schedule import Schedule
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation, count
-from atoll.bench.measure import Say, failed
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
 

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from atoll.bench.faults.log import Attempt
 
-Fate = Literal["there", "gone", "either", "never"]
-"""The expected existence of a resource: `there` or `gone`; `either` if the outcome of its creation or deletion is unknown; `never` if no
-request created it."""
+Existence = Literal["exists", "deleted", "unknown", "never"]
+"""The expected existence of a resource: `exists` or `deleted`; `unknown` if the outcome of its creation or deletion is unknown; `never` if
+no request created it."""
 
 
 @dataclass(frozen=True)
-class Thing:
+class ResourceHistory:
     """A resource, and all requests about it.
 
     Attributes:
@@ -37,36 +37,36 @@ class Thing:
         return next((attempt.id for attempt in self.attempts if attempt.id), "")
 
     @cached_property
-    def fate(self) -> Fate:
+    def existence(self) -> Existence:
         """The expected existence of the resource, by the requests about it."""
         made = {attempt.outcome for attempt in self.attempts if attempt.verb == "create"}
         deleted = {attempt.outcome for attempt in self.attempts if attempt.verb == "delete"}
         if not made - {"failed"}:
             return "never"
         if "acknowledged" in deleted:
-            return "gone"
-        return "there" if "acknowledged" in made and "unknown" not in deleted else "either"
+            return "deleted"
+        return "exists" if "acknowledged" in made and "unknown" not in deleted else "unknown"
 
     @property
-    def maker(self) -> Attempt | None:
+    def creation(self) -> Attempt | None:
         """The request that created the resource or may have created it; `None` if none did."""
         return next((attempt for attempt in self.attempts if attempt.verb == "create" and attempt.happened), None)
 
     def writes(self, field: str) -> list[Attempt]:
         """Return the requests that may have been the last write of a field."""
-        return standing([attempt for attempt in self.attempts if field in attempt.fields and attempt.happened])
+        return possible_last_writes([attempt for attempt in self.attempts if field in attempt.fields and attempt.happened])
 
     def values(self, field: str) -> list[Any]:
         """Return the values that a field may have; empty if no request wrote the field."""
         return [attempt.fields[field] for attempt in self.writes(field)]
 
-    def told(self, verb: str | None = None) -> str:
+    def describe(self, verb: str | None = None) -> str:
         """Return a description of the last request about the resource, or of the last one with the action `verb`, such as `create`."""
         chosen = [attempt for attempt in self.attempts if verb in (None, attempt.verb) and attempt.happened]
         return str(chosen[-1]) if chosen else str(self.attempts[-1])
 
 
-def standing(writes: Sequence[Attempt]) -> list[Attempt]:
+def possible_last_writes(writes: Sequence[Attempt]) -> list[Attempt]:
     """Return those writes of a field that may have been the last.
 
     At one site, a write that was requested after the answer to another write is later than that one, even if the site's clock is wrong.
@@ -80,9 +80,9 @@ def _follows(later: Attempt, write: Attempt) -> bool:
     return known and later.site == write.site and later.sent_s >= (write.answered_s or 0.0)
 
 
-def things(attempts: Iterable[Attempt]) -> dict[str, Thing]:
+def histories(attempts: Iterable[Attempt]) -> dict[str, ResourceHistory]:
     """Group requests by the resource that they concern, and return the resources by name."""
     found: dict[str, list[Attempt]] = {}
     for attempt in attempts:
-        found.setdefault(attempt.thing, []).append(attempt)
-    return {name: Thing(name, sorted(of_it, key=lambda attempt: attempt.sent_s)) for name, of_it in found.items()}
+        found.setdefault(attempt.resource, []).append(attempt)
+    return {name: ResourceHistory(name, sorted(of_it, key=lambda attempt: attempt.sent_s)) for name, of_it in found.items()}

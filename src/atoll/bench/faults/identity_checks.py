@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from atoll.bench.faults.history import Thing, standing
+from atoll.bench.faults.history import ResourceHistory, possible_last_writes
 from atoll.bench.faults.log import Attempt
 from atoll.bench.faults.view import Rows, View
 from atoll.bench.faults.violation import Violation
@@ -41,38 +41,45 @@ def names(view: View) -> Iterator[Violation]:
                 yield Violation("duplicated", f"{count} {kind} called {name} in domain {domain} at {view.site}")
 
 
-def kept(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
+def kept(view: View, known: Mapping[str, ResourceHistory]) -> Iterator[Violation]:
     """Yield a violation for each acknowledged change that a site does not show."""
     rows = {"user": view.users, "project": view.projects}
     wanted = _names_wanted(known)
-    for thing in known.values():
-        if thing.type not in rows or not thing.id:
+    for history in known.values():
+        if history.type not in rows or not history.id:
             continue
-        row = rows[thing.type].get(thing.id)
-        if row is None and thing.fate == "there":
-            yield Violation("lost", f"{thing.name} is not at {view.site}: {thing.told('create')}", thing.name)
-        elif row is not None and thing.fate == "gone":
-            yield Violation("lost", f"{thing.name} is still at {view.site}: {thing.told('delete')}", thing.name)
+        row = rows[history.type].get(history.id)
+        if row is None and history.existence == "exists":
+            yield Violation("lost", f"{history.name} is not at {view.site}: {history.describe('create')}", history.name)
+        elif row is not None and history.existence == "deleted":
+            yield Violation("lost", f"{history.name} is still at {view.site}: {history.describe('delete')}", history.name)
         elif row is not None:
-            yield from _fields(view, thing, row, wanted)
+            yield from _fields(view, history, row, wanted)
 
 
-def _names_wanted(known: Mapping[str, Thing]) -> Counter[str]:
+def _names_wanted(known: Mapping[str, ResourceHistory]) -> Counter[str]:
     """Return, for each name, the number of resources to which requests gave that name."""
     return Counter(
-        attempt.fields["name"] for thing in known.values() for attempt in thing.attempts if "name" in attempt.fields and attempt.happened
+        attempt.fields["name"]
+        for history in known.values()
+        for attempt in history.attempts
+        if "name" in attempt.fields and attempt.happened
     )
 
 
-def _fields(view: View, thing: Thing, row: Mapping[str, Any], wanted: Counter[str]) -> Iterator[Violation]:
-    for field in FIELDS[thing.type]:
-        values = thing.values(field)
+def _fields(view: View, history: ResourceHistory, row: Mapping[str, Any], wanted: Counter[str]) -> Iterator[Violation]:
+    for field in FIELDS[history.type]:
+        values = history.values(field)
         if values and row[field] not in values:
-            last = standing(thing.writes(field))[-1]
-            yield Violation("lost", f"{field} of {thing.name} is {row[field]!r} at {view.site}, not one of {values}: {last}", thing.name)
-    allowed = thing.values("name")
-    if not any(_is_name(row["name"], name, thing.id, wanted) for name in allowed):
-        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {allowed}: {thing.told()}", thing.name)
+            last = possible_last_writes(history.writes(field))[-1]
+            yield Violation(
+                "lost", f"{field} of {history.name} is {row[field]!r} at {view.site}, not one of {values}: {last}", history.name
+            )
+    allowed = history.values("name")
+    if not any(_is_name(row["name"], name, history.id, wanted) for name in allowed):
+        yield Violation(
+            "lost", f"{history.name} is called {row['name']} at {view.site}, not one of {allowed}: {history.describe()}", history.name
+        )
 
 
 def _is_name(name: str, wanted: str, id_: str, count: Counter[str]) -> bool:
@@ -89,7 +96,7 @@ def _is_name(name: str, wanted: str, id_: str, count: Counter[str]) -> bool:
     return name == wanted or (renamed and count[wanted] > 1)
 
 
-def unowned(view: View, known: Mapping[str, Thing], before: View) -> Iterator[Violation]:
+def unowned(view: View, known: Mapping[str, ResourceHistory], before: View) -> Iterator[Violation]:
     """Yield a violation for each user, project and assignment that no request created, or whose owner does not exist.
 
     Args:
@@ -98,9 +105,9 @@ def unowned(view: View, known: Mapping[str, Thing], before: View) -> Iterator[Vi
         before: the contents of the site before the first request.
     """
     for type_, rows, there_before in (("user", view.users, before.users), ("project", view.projects, before.projects)):
-        mine = [thing for thing in known.values() if thing.type == type_]
-        ids = {thing.id for thing in mine}
-        unknown = {thing.attempts[0].fields.get("name") for thing in mine if not thing.id and thing.maker}
+        mine = [history for history in known.values() if history.type == type_]
+        ids = {history.id for history in mine}
+        unknown = {history.attempts[0].fields.get("name") for history in mine if not history.id and history.creation}
         for id_, row in rows.items():
             if id_ not in ids and id_ not in there_before and not any(_could_be(row["name"], name) for name in unknown):
                 yield Violation("orphan", f"{type_} {row['name']} {id_} at {view.site}: no request created it")
@@ -116,36 +123,36 @@ def _could_be(name: str, wanted: str | None) -> bool:
     return wanted is not None and (name == wanted or name.startswith(f"{wanted}-"))
 
 
-def grants(view: View, known: Mapping[str, Thing]) -> Iterator[Violation]:
+def grants(view: View, known: Mapping[str, ResourceHistory]) -> Iterator[Violation]:
     """Yield a violation for each granted role that is missing at a site, and each revoked role that is still granted."""
-    for thing in known.values():
-        if thing.type != "grant" or any(known[each].fate != "there" for each in parties(thing.name) if each in known):
+    for history in known.values():
+        if history.type != "grant" or any(known[each].existence != "exists" for each in parties(history.name) if each in known):
             continue  # the deletion of a user or project ends its grants
-        last = standing([attempt for attempt in thing.attempts if attempt.happened])
-        allowed = {_granted(attempt) for attempt in last} | ({False} if _untouched(thing) else set())
-        there = thing.id in view.assignments
+        last = possible_last_writes([attempt for attempt in history.attempts if attempt.happened])
+        allowed = {_granted(attempt) for attempt in last} | ({False} if _untouched(history) else set())
+        there = history.id in view.assignments
         if allowed and there not in allowed:
-            yield Violation("lost", f"{thing.name} is {'' if there else 'not '}granted at {view.site}: {last[-1]}", thing.name)
+            yield Violation("lost", f"{history.name} is {'' if there else 'not '}granted at {view.site}: {last[-1]}", history.name)
 
 
-def _untouched(thing: Thing) -> bool:
+def _untouched(history: ResourceHistory) -> bool:
     """Return whether no request certainly changed the grant, so that the grant may be absent, as it was at first."""
-    return all(attempt.outcome != "acknowledged" for attempt in thing.attempts)
+    return all(attempt.outcome != "acknowledged" for attempt in history.attempts)
 
 
 def _granted(attempt: Attempt) -> bool:
     return attempt.verb == "create"
 
 
-def passwords(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
+def passwords(views: Sequence[View], known: Mapping[str, ResourceHistory]) -> Iterator[Violation]:
     """Yield a violation for each user whose last password a site refuses, or whose accepted passwords differ between sites."""
-    by_id: Rows = {thing.id: {"thing": thing} for thing in known.values() if thing.type == "user" and thing.id}
+    by_id: Rows = {history.id: {"history": history} for history in known.values() if history.type == "user" and history.id}
     for view in views:
         for user, accepted in view.accepted.items():
-            thing = by_id[user]["thing"]
+            history = by_id[user]["history"]
             if not accepted:
                 yield Violation(
-                    "lost", f"{view.site} doesn't accept the password of {thing.name}: {thing.writes('password')[-1]}", thing.name
+                    "lost", f"{view.site} doesn't accept the password of {history.name}: {history.writes('password')[-1]}", history.name
                 )
             elif tuple(accepted) != tuple(views[0].accepted.get(user, ())):
-                yield Violation("different", f"{view.site} and {views[0].site} accept different passwords of {thing.name}", thing.name)
+                yield Violation("different", f"{view.site} and {views[0].site} accept different passwords of {history.name}", history.name)

@@ -24,7 +24,7 @@ class Attempt:
         client: the name of the client.
         number: the number of the request among those of its client.
         kind: the kind of the operation, such as `user.create`.
-        thing: the name of the resource in the schedule.
+        resource: the name of the resource in the schedule.
         fields: the fields to write.
         id: the id of the resource; empty if the client does not know the id.
         sent_s: the time just before the request was sent, in seconds of a clock that all clients share.
@@ -36,7 +36,7 @@ class Attempt:
     client: str
     number: int
     kind: str
-    thing: str
+    resource: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
     sent_s: float = 0.0
@@ -65,7 +65,7 @@ class Attempt:
         return self.outcome != "failed"
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.thing} {self.id} by {self.client} ({self.number}) at {self.sent_s:.1f} s: {self.outcome} ({self.why})"
+        return f"{self.kind} {self.resource} {self.id} by {self.client} ({self.number}) at {self.sent_s:.1f} s: {self.outcome} ({self.why})"
 
 
 class Log:
@@ -81,7 +81,7 @@ class Log:
 
     def sent(self, client: str, number: int, operation: Operation, id_: str) -> None:
         """Record a request before it is sent."""
-        known = {"kind": operation.kind, "thing": operation.thing, "fields": dict(operation.fields), "id": id_}
+        known = {"kind": operation.kind, "resource": operation.resource, "fields": dict(operation.fields), "id": id_}
         self._write({"client": client, "number": number, **known, "sent_s": time.monotonic()})
 
     def answered(self, client: str, number: int, outcome: Outcome, why: str, id_: str) -> None:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from atoll.bench.api import Answer, Api
+from atoll.bench.failure import failed
 from atoll.bench.faults.client import Client, Insider
-from atoll.bench.measure import failed
 from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_user
 
 _LISTS = {

@@ -17,13 +17,13 @@ class Operation:
     Attributes:
         at_s: seconds from the beginning of the run; the operation starts later if the previous one takes longer.
         kind: the type of the resource and the action, such as `user.create`.
-        thing: the unique name of the resource, which all clients use.
+        resource: the unique name of the resource, which all clients use.
         fields: the fields to write.
     """
 
     at_s: float
     kind: str
-    thing: str
+    resource: str
     fields: Mapping[str, Any]
 
     @property
@@ -37,7 +37,7 @@ class Operation:
 
 
 @dataclass
-class Book:
+class ClientModel:
     """The resources that a client has at a moment of the schedule, if all requests succeed.
 
     Attributes:
@@ -45,19 +45,19 @@ class Book:
         site: the site of the client.
         sites: the names of all sites.
         now_s: the moment, in seconds from the beginning of the run.
-        things: the existing resources by type, in the order of their creation.
+        resources: the existing resources by type, in the order of their creation.
     """
 
     client: str
     site: str
     sites: tuple[str, ...]
     now_s: float = 0.0
-    things: dict[str, list[str]] = field(default_factory=dict)
+    resources: dict[str, list[str]] = field(default_factory=dict)
     _made: int = 0
 
     def live(self, type_: str) -> list[str]:
         """Return the existing resources of a type."""
-        return self.things.setdefault(type_, [])
+        return self.resources.setdefault(type_, [])
 
     def new(self, type_: str) -> str:
         """Add a new resource of a type, and return the resource's name."""
@@ -66,10 +66,10 @@ class Book:
         self.live(type_).append(name)
         return name
 
-    def drop(self, thing: str) -> None:
+    def drop(self, resource: str) -> None:
         """Remove a resource and those that depend on it."""
-        for kept in self.things.values():
-            kept[:] = [each for each in kept if each != thing and thing not in each.split("/")]
+        for kept in self.resources.values():
+            kept[:] = [each for each in kept if each != resource and resource not in each.split("/")]
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,17 @@ class Session:
         self._look_up = look_up
         self._ids: dict[str, str] = {}
 
-    def learn(self, thing: str, id_: str) -> None:
+    def learn(self, resource: str, id_: str) -> None:
         """Record the id of a created resource."""
-        self._ids[thing] = id_
+        self._ids[resource] = id_
 
-    def id(self, thing: str) -> str:
+    def id(self, resource: str) -> str:
         """Return the id of a resource that this client created; empty if it has none."""
-        return self._ids.get(thing, "")
+        return self._ids.get(resource, "")
 
-    def found(self, thing: str) -> str:
+    def found(self, resource: str) -> str:
         """Return the id of a resource of this or another client; empty if it has none."""
-        return self.id(thing) or self._look_up(thing)
+        return self.id(resource) or self._look_up(resource)
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,13 @@ class Workload:
     Attributes:
         type: the type of the resources.
         weight: the relative frequency of these operations.
-        draw: returns the kind, resource name and fields of a random next operation, and updates the client's `Book`.
+        draw: returns the kind, resource name and fields of a random next operation, and updates the client's `ClientModel`.
         request: returns the request of an operation; `None` if the resource was never created.
         made: returns the id of the created resource from an answer.
     """
 
     type: str
     weight: float
-    draw: Callable[[Random, Book], tuple[str, str, dict[str, Any]]]
+    draw: Callable[[Random, ClientModel], tuple[str, str, dict[str, Any]]]
     request: Callable[[Session, Operation], Request | None]
     made: Callable[[Answer], str]

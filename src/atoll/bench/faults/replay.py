@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from atoll.bench.faults.log import Attempt
 from atoll.bench.faults.schedule import Schedule
@@ -40,12 +41,19 @@ def kept_schedule(directory: Path) -> Schedule:
         AtollError: `bench.failed`: the directory contains no schedule.
     """
     try:
-        return Schedule.from_json(json.loads((directory / SCHEDULE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = json.loads((directory / SCHEDULE).read_text(encoding="utf-8"))
+        clients = {name: [_with_present_names(each) for each in operations] for name, operations in data["clients"].items()}
+        return Schedule.from_json(data | {"clients": clients})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AtollError("bench.failed", f"{directory} holds no run: {error}", "give the directory of an earlier --keep") from error
 
 
 def kept_evidence(directory: Path) -> tuple[list[Attempt], list[View], list[View]]:
     """Return the clients' log of a kept run, and the contents of the sites before and after it."""
     log, before, after = (json.loads((directory / name).read_text(encoding="utf-8")) for name in (LOG, BEFORE, AFTER))
-    return [Attempt(**each) for each in log], [View(**each) for each in before], [View(**each) for each in after]
+    return [Attempt(**_with_present_names(each)) for each in log], [View(**each) for each in before], [View(**each) for each in after]
+
+
+def _with_present_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an operation or attempt with the present names of its fields; versions before 0.3 called the resource `thing`."""
+    return {"resource" if name == "thing" else name: value for name, value in record.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from atoll.bench.faults.history import Thing
+from atoll.bench.faults.history import ResourceHistory
 from atoll.bench.faults.view import Rows, View
 from atoll.bench.faults.violation import Violation
 from atoll.bench.faults.workloads.images import checksum
@@ -24,71 +24,73 @@ def rows_of(view: View, type_: str) -> Rows:
     return view.images if type_ == "image" else view.servers
 
 
-def kept(views: Sequence[View], known: Mapping[str, Thing]) -> Iterator[Violation]:
+def kept(views: Sequence[View], known: Mapping[str, ResourceHistory]) -> Iterator[Violation]:
     """Yield a violation for each acknowledged change of an image or server that a site or a gateway does not show."""
-    for thing in known.values():
-        if thing.type not in PATHS or not thing.id:
+    for history in known.values():
+        if history.type not in PATHS or not history.id:
             continue
-        holders = [view for view in views if thing.id in rows_of(view, thing.type)]
-        if thing.fate == "there":
-            yield from _there(thing, holders, views)
-        elif thing.fate == "gone":
-            yield from _gone(thing, holders, views)
-        for view in holders if thing.fate in ("there", "either") else ():
-            yield from (_image(thing, view) if thing.type == "image" else _server(thing, view))
+        holders = [view for view in views if history.id in rows_of(view, history.type)]
+        if history.existence == "exists":
+            yield from _there(history, holders, views)
+        elif history.existence == "deleted":
+            yield from _gone(history, holders, views)
+        for view in holders if history.existence in ("exists", "unknown") else ():
+            yield from (_image(history, view) if history.type == "image" else _server(history, view))
 
 
-def _there(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
-    told = thing.told("create")
+def _there(history: ResourceHistory, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
+    described = history.describe("create")
     if not holders:
-        yield Violation("lost", f"{thing.name} is at no site: {told}", thing.name)
+        yield Violation("lost", f"{history.name} is at no site: {described}", history.name)
         return
     for view in views:
         # A list says which sites are missing from it, and `checker` reports these.
         lacking = any(holder.site in view.missing for holder in holders)
-        if thing.id not in view.listed.get(thing.type, ()) and not lacking:
-            yield Violation("lost", f"{thing.name} is not in the list of the gateway of {view.site}: {told}", thing.name)
-        status = view.shown.get(PATHS[thing.type][1] + thing.id, 200)
+        if history.id not in view.listed.get(history.type, ()) and not lacking:
+            yield Violation("lost", f"{history.name} is not in the list of the gateway of {view.site}: {described}", history.name)
+        status = view.shown.get(PATHS[history.type][1] + history.id, 200)
         if status == UNAVAILABLE:
-            yield _unavailable(thing, view)
+            yield _unavailable(history, view)
         elif status != 200:
-            yield Violation("lost", f"{thing.name} is not shown by the gateway of {view.site} ({status}): {told}", thing.name)
+            yield Violation("lost", f"{history.name} is not shown by the gateway of {view.site} ({status}): {described}", history.name)
 
 
-def _gone(thing: Thing, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
-    told = thing.told("delete")
+def _gone(history: ResourceHistory, holders: Sequence[View], views: Sequence[View]) -> Iterator[Violation]:
+    described = history.describe("delete")
     for view in holders:
-        row = rows_of(view, thing.type)[thing.id]
-        yield Violation("lost", f"{thing.name} is still at {view.site} ({dict(row)}): {told}", thing.name)
+        row = rows_of(view, history.type)[history.id]
+        yield Violation("lost", f"{history.name} is still at {view.site} ({dict(row)}): {described}", history.name)
     for view in views:
-        if thing.id in view.listed.get(thing.type, ()):
-            yield Violation("lost", f"{thing.name} is still in the list of the gateway of {view.site}: {told}", thing.name)
-        status = view.shown.get(PATHS[thing.type][1] + thing.id, NOT_FOUND)
+        if history.id in view.listed.get(history.type, ()):
+            yield Violation("lost", f"{history.name} is still in the list of the gateway of {view.site}: {described}", history.name)
+        status = view.shown.get(PATHS[history.type][1] + history.id, NOT_FOUND)
         if status == UNAVAILABLE:
-            yield _unavailable(thing, view)
+            yield _unavailable(history, view)
         elif status != NOT_FOUND:
-            yield Violation("lost", f"{thing.name} is still shown by the gateway of {view.site} ({status}): {told}", thing.name)
+            yield Violation("lost", f"{history.name} is still shown by the gateway of {view.site} ({status}): {described}", history.name)
 
 
-def _unavailable(thing: Thing, view: View) -> Violation:
-    return Violation("unhealthy", f"the gateway of {view.site} does not reach a site that may have {thing.name}")
+def _unavailable(history: ResourceHistory, view: View) -> Violation:
+    return Violation("unhealthy", f"the gateway of {view.site} does not reach a site that may have {history.name}")
 
 
-def _image(thing: Thing, view: View) -> Iterator[Violation]:
-    uploads = [attempt for attempt in thing.attempts if attempt.verb == "upload" and attempt.outcome == "acknowledged"]
-    row = view.images[thing.id]
+def _image(history: ResourceHistory, view: View) -> Iterator[Violation]:
+    uploads = [attempt for attempt in history.attempts if attempt.verb == "upload" and attempt.outcome == "acknowledged"]
+    row = view.images[history.id]
     if uploads and (row["status"], row["checksum"]) != ("active", checksum(**uploads[-1].fields)):
-        yield Violation("lost", f"{thing.name} at {view.site} is not what was uploaded ({dict(row)}): {uploads[-1]}", thing.name)
+        yield Violation("lost", f"{history.name} at {view.site} is not what was uploaded ({dict(row)}): {uploads[-1]}", history.name)
 
 
-def _server(thing: Thing, view: View) -> Iterator[Violation]:
-    row, names = view.servers[thing.id], thing.values("name")
+def _server(history: ResourceHistory, view: View) -> Iterator[Violation]:
+    row, names = view.servers[history.id], history.values("name")
     if row["name"] not in names:
-        yield Violation("lost", f"{thing.name} is called {row['name']} at {view.site}, not one of {names}: {thing.told()}", thing.name)
-    maker = thing.maker
-    asked = (maker.fields["zone"] or maker.site) if maker else view.site
+        yield Violation(
+            "lost", f"{history.name} is called {row['name']} at {view.site}, not one of {names}: {history.describe()}", history.name
+        )
+    creation = history.creation
+    asked = (creation.fields["zone"] or creation.site) if creation else view.site
     if asked != view.site:
-        yield Violation("lost", f"{thing.name} is at {view.site}, not at {asked}: {maker}", thing.name)
+        yield Violation("lost", f"{history.name} is at {view.site}, not at {asked}: {creation}", history.name)
 
 
 def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
@@ -110,7 +112,7 @@ def twice(views: Sequence[View], before: Sequence[View]) -> Iterator[Violation]:
                     yield Violation("duplicated", f"{type_} {id_} is {count} times in the list of the gateway of {view.site}")
 
 
-def unowned(view: View, known: Mapping[str, Thing], before: Sequence[View]) -> Iterator[Violation]:
+def unowned(view: View, known: Mapping[str, ResourceHistory], before: Sequence[View]) -> Iterator[Violation]:
     """Yield a violation for each resource of a site that no request created, or that has no owner.
 
     Args:
@@ -119,9 +121,9 @@ def unowned(view: View, known: Mapping[str, Thing], before: Sequence[View]) -> I
         before: the contents of all sites before the first request.
     """
     for type_ in PATHS:
-        mine = [thing for thing in known.values() if thing.type == type_]
-        ids = {thing.id for thing in mine} | {id_ for each in before for id_ in rows_of(each, type_)}
-        unknown = {thing.name for thing in mine if not thing.id and thing.maker}
+        mine = [history for history in known.values() if history.type == type_]
+        ids = {history.id for history in mine} | {id_ for each in before for id_ in rows_of(each, type_)}
+        unknown = {history.name for history in mine if not history.id and history.creation}
         for id_, row in rows_of(view, type_).items():
             # Clients give resources their names in the schedule.
             if id_ not in ids and row["name"] not in unknown:

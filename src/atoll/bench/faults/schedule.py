@@ -14,7 +14,7 @@ from typing import Any
 
 from atoll.bench.faults.fault import Fault, Kind
 from atoll.bench.faults.kinds import KINDS
-from atoll.bench.faults.operation import Book, Operation
+from atoll.bench.faults.operation import ClientModel, Operation
 from atoll.bench.faults.workloads import WORKLOADS
 
 PAUSE_S = 3.0
@@ -78,13 +78,13 @@ def schedule(seed: int, seconds: float, sites: tuple[str, ...], clients_per_site
 
 def _operations(seed: int, seconds: float, sites: tuple[str, ...], client: str) -> tuple[Operation, ...]:
     random = Random(f"{seed} {client}")
-    book = Book(client.replace("/", "-"), site_of(client), sites)
+    model = ClientModel(client.replace("/", "-"), site_of(client), sites)
     weights = [workload.weight for workload in WORKLOADS.values()]
     made = []
-    while (at_s := book.now_s + random.expovariate(1 / PAUSE_S)) < seconds:
-        book.now_s = at_s
+    while (at_s := model.now_s + random.expovariate(1 / PAUSE_S)) < seconds:
+        model.now_s = at_s
         workload = random.choices(list(WORKLOADS.values()), weights)[0]
-        made.append(Operation(round(at_s, 3), *workload.draw(random, book)))
+        made.append(Operation(round(at_s, 3), *workload.draw(random, model)))
     return tuple(made)
 
 
@@ -92,18 +92,18 @@ def _with_foreign(seed: int, clients: Mapping[str, tuple[Operation, ...]]) -> di
     """Let clients of other sites change the descriptions of some users, so that two sites write to one resource."""
     random = Random(f"{seed} foreign")
     users = sorted(
-        (operation.at_s, operation.thing, site_of(client))
+        (operation.at_s, operation.resource, site_of(client))
         for client, operations in clients.items()
         for operation in operations
-        if operation.kind == "user.create" and operation.fields["name"] == operation.thing
+        if operation.kind == "user.create" and operation.fields["name"] == operation.resource
     )
 
     def chosen(client: str, operation: Operation) -> Operation:
         if operation.kind != "user.describe" or random.random() > _FOREIGN_SHARE:
             return operation
         known = users[: bisect(users, (operation.at_s - _KNOWN_S,))]
-        others = [thing for _at_s, thing, site in known if site != site_of(client)]
-        return replace(operation, thing=random.choice(others)) if others else operation
+        others = [resource for _at_s, resource, site in known if site != site_of(client)]
+        return replace(operation, resource=random.choice(others)) if others else operation
 
     return {client: tuple(chosen(client, each) for each in operations) for client, operations in clients.items()}
 

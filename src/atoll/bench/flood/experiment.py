@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
+from atoll.bench.failure import failed
 from atoll.bench.flood.honest import HonestClient, asking, quantiles
-from atoll.bench.measure import failed
 from atoll.bench.workspace import Workspace
 
 SETTLE_S = 2.0

@@ -14,8 +14,9 @@ from atoll.bench.guests.report import GUESTS, PORTS, summary
 from atoll.bench.guests.serving import served
 from atoll.bench.guests.tenancy import Boot, Guest, GuestTenancy
 from atoll.bench.guests.traffic import AGENT_PORT, LOADS, End, TrafficSample, await_agent, compiled, measure
-from atoll.bench.measure import Say, processor_seconds
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.processes import processor_seconds
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 from atoll.guest import build
 from atoll.services import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from atoll.bench.command import pids
-from atoll.runtime.linux import proportional_set_size
+from atoll.runtime.proc import proportional_set_size
 from atoll.site import guests
 from atoll.site.state import State
 from atoll.site.status import status

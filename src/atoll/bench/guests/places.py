@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from atoll.bench.failure import failed
 from atoll.bench.guests.traffic import AGENT_PORT, End, await_agent
-from atoll.bench.measure import failed
 from atoll.services import Settings
 from atoll.services.neutron.ovn import layout
 from atoll.services.neutron.ovn.offload import send_whole_packets

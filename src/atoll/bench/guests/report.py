@@ -10,7 +10,7 @@ from typing import Any
 from atoll.bench.guests.memory import Memory, difference, total
 from atoll.bench.guests.tenancy import Boot
 from atoll.bench.guests.traffic import TrafficSample
-from atoll.bench.measure import median
+from atoll.bench.samples import median
 
 WANTED_MB = 120.0
 """Target for the memory of a site's data plane, in 10^6 bytes."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.cloud.stage import MeasuredCloud
+from atoll.bench.failure import failed
 from atoll.bench.guests.places import Port
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.waiting import wait_until
 from atoll.bench.workload import BOOT_TIMEOUT_S, POLL_S, delete
 from atoll.cloud.network import outside_of
 from atoll.services import Settings

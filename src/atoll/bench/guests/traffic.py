@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.waiting import wait_until
 from atoll.errors import AtollError
 from atoll.wan.isolation import within
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from atoll.bench.api import Api
 from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 from atoll.bench.regions.broker import BrokerTask
 
 _END_S = 10.0

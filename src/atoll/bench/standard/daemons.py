@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atoll.bench.measure import failed, family
+from atoll.bench.failure import failed
+from atoll.bench.processes import family
 
 _PATIENCE_S = 30.0
 

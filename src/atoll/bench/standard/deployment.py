@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from atoll.bench.measure import Say, wait_until
+from atoll.bench.progress import Say
 from atoll.bench.site import SiteOptions, at_rest, under_load
 from atoll.bench.standard import accounts, configuration
 from atoll.bench.standard.daemons import Daemons, Program
 from atoll.bench.standard.servers import MariaDB, RabbitMQ
 from atoll.bench.target import Target, await_answers
+from atoll.bench.waiting import wait_until
 from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud.model import PORT_OFFSETS
 from atoll.services import Settings

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from atoll.bench.measure import wait_until
+from atoll.bench.waiting import wait_until
 
 _START_S = 20.0
 _CHUNK_BYTES = 1 << 16

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 from atoll.bench.stores import redis_server
 from atoll.bench.stores.delay import delayed
 from atoll.bench.workspace import Workspace

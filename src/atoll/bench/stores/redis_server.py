@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from atoll.bench.measure import wait_until
+from atoll.bench.waiting import wait_until
 from atoll.errors import AtollError
 
 _START_S = 20.0

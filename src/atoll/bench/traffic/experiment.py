@@ -9,7 +9,7 @@ from itertools import product
 from statistics import median
 from typing import Any
 
-from atoll.bench.measure import Say
+from atoll.bench.progress import Say
 from atoll.bench.traffic import periodic, predictions
 from atoll.bench.traffic.figures import ratios, slope
 from atoll.bench.traffic.operations import SETTLE_S, Actor, TracedOperation

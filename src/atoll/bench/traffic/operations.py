@@ -11,7 +11,8 @@ from typing import Any
 
 from atoll.bench import workload
 from atoll.bench.api import Answer, Api, refused
-from atoll.bench.measure import failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.waiting import wait_until
 from atoll.site import traces
 from atoll.site.state import State
 from atoll.trace.tree import Trace

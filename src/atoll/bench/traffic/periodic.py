@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from atoll.bench import workload
-from atoll.bench.measure import Say, failed, wait_until
+from atoll.bench.failure import failed
+from atoll.bench.progress import Say
 from atoll.bench.traffic.operations import SETTLE_S, Actor
 from atoll.bench.traffic.stage import EDGE
+from atoll.bench.waiting import wait_until
 from atoll.site import traces
 from atoll.trace.counts import count
 from atoll.trace.tree import Trace

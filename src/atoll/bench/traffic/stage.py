@@ -9,8 +9,9 @@ from pathlib import Path
 
 from atoll.bench import command
 from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
-from atoll.bench.measure import processor_seconds, wait_until
 from atoll.bench.own_cloud import own_cloud
+from atoll.bench.processes import processor_seconds
+from atoll.bench.waiting import wait_until
 
 CONTROL, EDGE = "control", "edge"
 """Names of the full site and of its compute site."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from atoll.bench.measure import Say, failed
+from atoll.bench.failure import failed
+from atoll.bench.progress import Say
 from atoll.bench.wan.programs import Iperf, ping, received_mbit_s
 from atoll.bench.wan.report import summary
 from atoll.bench.workspace import Workspace

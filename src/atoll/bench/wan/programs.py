@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 from atoll.errors import AtollError
 from atoll.wan.client import Wan
 

@@ -12,7 +12,7 @@ from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.copies.perform import Outcome, Performer
 from atoll.gateway.request.call import GATEWAY, Call, Unreachable
 from atoll.gateway.sites import Sites
-from atoll.trace import recorder
+from atoll.trace import propagation
 
 SETTLED_S = 30.0
 """Seconds after a site is reachable again during which an earlier request of unknown outcome may still arrive from a buffer."""
@@ -70,7 +70,7 @@ class Deliverer:
             PermanentlyRefused: the operation will never be done.
         """
         try:
-            with recorder.work(f"deliver {operation.service} {operation.method}"):
+            with propagation.work(f"deliver {operation.service} {operation.method}"):
                 outcome = await self._ask(operation)
         except Unreachable as error:
             raise RetryLater(error.why, refused=False) from error

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from atoll.files import flush, make_directory, write_private
-from atoll.services import database_files, places, servers
+from atoll.services import database_files, database_servers, places
 from atoll.services.contract import Settings
 from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS
 from atoll.services.transfer import rows, schema, tables
@@ -93,11 +93,11 @@ def finish(source: Settings, target: Settings, name: str) -> None:
         database_files.checkpoint(file)
         flush(file)
         if target.engine == REDIS:
-            servers.clear(target, name, own=True)
-            servers.seed(target, name, file)
+            database_servers.clear(target, name, own=True)
+            database_servers.seed(target, name, file)
             with _connected(source.database(name)) as there, _connected(target.database(name)) as here:
                 _check(there, here, tables.pairs(there, here))
-            write_private(places.marks(target) / name, servers.address(target))
+            write_private(places.marks(target) / name, database_servers.address(target))
             schema.remove_file(file)
         (places.marks(target) / f"{name}{places.BEGUN}").unlink(missing_ok=True)
         flush(places.marks(target))  # otherwise a loss of power could bring the mark back, when the database is in use
@@ -131,8 +131,8 @@ def translated(source: Settings, target: Settings, name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SAWarning)
             yield
-    except (TransferError, servers.ServerError) as error:
+    except (TransferError, database_servers.ServerError) as error:
         raise TransferError(f"{route}: {error}") from None
     except (SQLAlchemyError, StoreError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        raise TransferError(f"{route}: {servers.one_line(cause)}") from None
+        raise TransferError(f"{route}: {database_servers.one_line(cause)}") from None

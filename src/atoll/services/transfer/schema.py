@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atoll.files import flush, make_directory, write_private
 from atoll.runtime.child import Child
-from atoll.services import databases, places, servers
+from atoll.services import database_servers, databases, places
 from atoll.services.contract import Settings
 from atoll.services.database_urls import REDIS, SQLITE
 from atoll.services.nova.service import DATABASES as NOVA
@@ -46,7 +46,7 @@ def make_file(settings: Settings, service: str, name: str) -> None:
     if begun.exists() and file.exists():
         return
     make_directory(begun.parent)
-    write_private(begun, "" if settings.engine == SQLITE else servers.address(settings))
+    write_private(begun, "" if settings.engine == SQLITE else database_servers.address(settings))
     remove_file(file)
     temporary = file.with_name(f"{file.name}.new")
     shutil.copyfile(settings.templates / service / f"{name}.db", temporary)

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import requests
 from opentelemetry.trace import SpanKind
 
-from atoll.trace import names, recorder
-from atoll.trace.recorder import PEER_SERVICE, Recorder
+from atoll.trace import names, propagation, sampling, spans
+from atoll.trace.attributes import PEER_SERVICE
+from atoll.trace.recorder import Recorder
 
 
 def install() -> None:
@@ -25,15 +26,15 @@ def install() -> None:
 
     @wraps(original)
     def send(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        if recorder.installed() is None:
+        if sampling.installed() is None:
             return original(self, request, **options)
-        current = recorder.sampled()
+        current = sampling.sampled()
         if current is None:
-            request.headers.update(recorder.outgoing())
+            request.headers.update(propagation.outgoing())
             return original(self, request, **options)
         name, attributes = describe(current, request.method or "", request.url or "")
-        with recorder.span(current, name, SpanKind.CLIENT, attributes) as hop:
-            request.headers.update(recorder.outgoing())
+        with spans.span(current, name, SpanKind.CLIENT, attributes) as hop:
+            request.headers.update(propagation.outgoing())
             hop.sizes(_sent(request), None)
             response = original(self, request, **options)
             hop.status(response.status_code)

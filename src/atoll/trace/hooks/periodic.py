@@ -15,7 +15,7 @@ from oslo_service import periodic_task
 from oslo_service.backend._common.loopingcall import LoopingCallDone
 from oslo_service.backend._threading.loopingcall import LoopingCallBase
 
-from atoll.trace import recorder
+from atoll.trace import propagation
 
 _OF_TASKS = frozenset(("periodic_tasks", "run_periodic_tasks"))
 """Functions that only call periodic tasks, which are recorded one by one."""
@@ -58,7 +58,7 @@ def _run_loop(original: Callable[..., Any]) -> Callable[..., Any]:
 def _recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
-        with recorder.work(name):
+        with propagation.work(name):
             try:
                 return function(*arguments, **keywords)
             except LoopingCallDone as error:  # no failure: the loop ends

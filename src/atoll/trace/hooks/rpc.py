@@ -19,8 +19,9 @@ from oslo_messaging.rpc import dispatcher, server
 from oslo_serialization import jsonutils
 
 from atoll.bus import payload
-from atoll.trace import headers, names, recorder
-from atoll.trace.recorder import Hop, Recorder
+from atoll.trace import headers, names, propagation, sampling, spans
+from atoll.trace.recorder import Recorder
+from atoll.trace.spans import Hop
 
 
 class _Sizes(threading.local):
@@ -58,13 +59,13 @@ def _decoded(size: int) -> None:
 def _send(original: Any) -> Any:
     @wraps(original)
     def send(self: Any, target: Any, ctxt: dict[str, Any], message: dict[str, Any], wait_for_reply: Any = None, **options: Any) -> Any:
-        current = recorder.sampled()
+        current = sampling.sampled()
         if current is None:
             return original(self, target, ctxt, message, wait_for_reply, **options)
         name, attributes = _describe(target, message)
         kind = SpanKind.CLIENT if wait_for_reply else SpanKind.PRODUCER
-        with recorder.span(current, name, kind, attributes) as hop:
-            ctxt = {**ctxt, **recorder.outgoing()}
+        with spans.span(current, name, kind, attributes) as hop:
+            ctxt = {**ctxt, **propagation.outgoing()}
             _SIZES.clear()
             try:
                 return original(self, target, ctxt, message, wait_for_reply, **options)
@@ -78,12 +79,12 @@ def _send(original: Any) -> Any:
 def _send_notification(original: Any) -> Any:
     @wraps(original)
     def send(self: Any, target: Any, ctxt: dict[str, Any], message: dict[str, Any], *more: Any, **options: Any) -> Any:
-        current = recorder.sampled()
+        current = sampling.sampled()
         if current is None:
             return original(self, target, ctxt, message, *more, **options)
         event = str(message.get("event_type", ""))
         attributes = {"messaging.system": "oslo", "messaging.destination.name": str(target.topic), "messaging.operation.name": "notify"}
-        with recorder.span(current, f"notify {event}", SpanKind.PRODUCER, attributes) as hop:
+        with spans.span(current, f"notify {event}", SpanKind.PRODUCER, attributes) as hop:
             _SIZES.clear()
             try:
                 return original(self, target, ctxt, message, *more, **options)
@@ -115,12 +116,12 @@ def _size(known: int | None, message: Any) -> int | None:
 def _process_incoming(original: Any) -> Any:
     @wraps(original)
     def process(self: Any, incoming: Any) -> Any:
-        current, context = recorder.installed(), incoming[0].ctxt
+        current, context = sampling.installed(), incoming[0].ctxt
         if current is None or not isinstance(context, dict):
             return original(self, incoming)
         parent = headers.read(_text(context.pop(headers.TRACEPARENT, None)), _text(context.pop(headers.TRACESTATE, None)))
         message = incoming[0]
-        entered = recorder.enter(current, parent, SpanKind.SERVER, lambda: _describe(self._target, message.message), may_begin=False)
+        entered = propagation.enter(current, parent, SpanKind.SERVER, lambda: _describe(self._target, message.message), may_begin=False)
         try:
             return _processed(original, self, incoming, entered.hop)
         finally:
@@ -153,7 +154,7 @@ def _dispatch(original: Any) -> Any:
         try:
             return original(self, incoming)
         except BaseException as error:
-            if recorder.sampled() is not None:
+            if sampling.sampled() is not None:
                 cause = error.exc_info[1] if isinstance(error, dispatcher.ExpectedException) else error
                 Hop(trace.get_current_span()).failed(cause)
             raise

@@ -17,8 +17,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
-from atoll.trace import names, recorder
-from atoll.trace.recorder import REQUEST_BYTES
+from atoll.trace import names, sampling, spans
+from atoll.trace.attributes import REQUEST_BYTES
 
 _STARTED = "_atoll_started"
 
@@ -34,7 +34,7 @@ def install() -> None:
 
     @wraps(original)
     def do_commit(self: DefaultDialect, dbapi_connection: Any) -> None:
-        current = recorder.sampled()
+        current = sampling.sampled()
         if current is None:
             original(self, dbapi_connection)
             return
@@ -47,13 +47,13 @@ def install() -> None:
             raise
         finally:
             attributes = {"db.system.name": self.name, "db.operation.name": "COMMIT"}
-            recorder.finished(current, "COMMIT", started, attributes, failure)
+            spans.finished(current, "COMMIT", started, attributes, failure)
 
     DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]  # put around upstream's
 
 
 def _before(_connection: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
-    if context is not None and recorder.sampled() is not None:
+    if context is not None and sampling.sampled() is not None:
         context._atoll_started = time.time_ns()
 
 
@@ -85,7 +85,7 @@ def _finish(  # noqa: PLR0913, PLR0917 - the parts of a statement
     attributes: dict[str, Any],
     error: BaseException | None = None,
 ) -> None:
-    current = recorder.sampled()
+    current = sampling.sampled()
     if current is None:
         return
     verb, table, text = names.sql(statement)
@@ -102,4 +102,4 @@ def _finish(  # noqa: PLR0913, PLR0917 - the parts of a statement
         attributes["db.namespace"] = str(database.database).rpartition("/")[2]
     if table:
         attributes["db.collection.name"] = table
-    recorder.finished(current, f"{verb} {table}".strip(), started, attributes, error)
+    spans.finished(current, f"{verb} {table}".strip(), started, attributes, error)

@@ -14,7 +14,7 @@ from concurrent import futures
 from functools import partial, wraps
 from typing import Any
 
-from atoll.trace import recorder
+from atoll.trace import sampling
 
 _WORKERS = ("concurrent.futures", "futurist", "atoll.trace")
 """Modules whose threads serve many requests, one after the other."""
@@ -33,7 +33,7 @@ def install() -> None:
 def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if recorder.in_request():
+        if sampling.in_request():
             fn = partial(contextvars.copy_context().run, fn)
         return original(self, fn, *args, **kwargs)
 
@@ -43,7 +43,7 @@ def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
 def _start(original: Callable[..., None]) -> Callable[[threading.Thread], None]:
     @wraps(original)
     def start(self: threading.Thread) -> None:
-        if recorder.in_request() and not _is_worker(self):
+        if sampling.in_request() and not _is_worker(self):
             self.run = partial(contextvars.copy_context().run, self.run)  # type: ignore[method-assign]  # wraps it
         original(self)
 

@@ -7,21 +7,21 @@ from typing import Any
 
 from opentelemetry.trace import SpanKind
 
-from atoll.trace import headers, names, recorder
-from atoll.trace.recorder import Entered
+from atoll.trace import headers, names, propagation, sampling, spans
+from atoll.trace.propagation import Entered
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def traced(application: Application) -> Application:
     """Return an application that records the requests to `application`; without a recorder, return `application` itself."""
-    current = recorder.installed()
+    current = sampling.installed()
     if current is None:
         return application
 
     def record(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         incoming = headers.read(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"), environ.get("HTTP_X_TRACE_INFO"))
-        entered = recorder.enter(current, incoming, SpanKind.SERVER, lambda: _describe(environ))
+        entered = propagation.enter(current, incoming, SpanKind.SERVER, lambda: _describe(environ))
         if entered.hop is None:
             try:
                 return application(environ, start_response)
@@ -98,4 +98,4 @@ def _end(entered: Entered, received: int, sent: int) -> None:
 
 def _received(environ: dict[str, Any]) -> int:
     head = sum(len(name) - 1 + len(value) for name, value in environ.items() if name.startswith("HTTP_"))
-    return head + len(environ.get("PATH_INFO", "")) + 16 + recorder.length(environ.get("CONTENT_LENGTH"))
+    return head + len(environ.get("PATH_INFO", "")) + 16 + spans.length(environ.get("CONTENT_LENGTH"))

@@ -36,7 +36,7 @@ def told(monkeypatch):
     monkeypatch.setattr(kinds, "connect", lambda _root: calls.supervisor)
     monkeypatch.setattr(kinds.os, "kill", lambda pid, number: calls.signals.append((pid, number)))
     for verb in ("kill", "stop"):
-        monkeypatch.setattr(kinds.operations, verb, lambda _state, names, _seen, verb=verb: calls.commands.append((verb, *names)))
+        monkeypatch.setattr(kinds.single_sites, verb, lambda _state, names, _seen, verb=verb: calls.commands.append((verb, *names)))
     return calls
 
 

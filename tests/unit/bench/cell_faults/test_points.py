@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from atoll.bench.cell_faults import points
 from atoll.bench.cell_faults.step import SpanPoint
-from atoll.trace import process, recorder
+from atoll.trace import process, propagation, spans
 from atoll.trace.recorder import Identity, Recorder
 
 CHILD: Any = None
@@ -78,8 +78,8 @@ def test_brackets_are_no_pattern(installed):
 
 def test_a_statement_has_an_end(installed):
     made, told = installed("nova", "lyon", p1=SpanPoint("UPDATE instances", edge="end"))
-    with recorder.work("boot"):
-        recorder.finished(made, "UPDATE instances", 0, {})
+    with propagation.work("boot"):
+        spans.finished(made, "UPDATE instances", 0, {})
     assert told == [[1]]
 
 

@@ -1,8 +1,11 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from atoll.bench.crashes.hooks import written
+from atoll.bench.crashes.hooks import BOARD, written
 from atoll.bench.crashes.point import Board, Plan, Point, Watch, distinct, masked
 
 
@@ -105,3 +108,15 @@ def test_points_are_the_same_each_time():
 )
 def test_statements_that_write_are_known(statement, what):
     assert written(statement) == what
+
+
+def test_the_command_that_joins_a_site_has_all_its_crash_points(tmp_path):
+    """The hooks find every function that they watch; a process of its own has them, because they stay."""
+    program = (
+        "from atoll.bench.crashes.hooks import install_in_command; from atoll.site import up;"
+        "install_in_command(); print(up.start_plan.__name__)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {BOARD: str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "watched\n"), ran.stderr

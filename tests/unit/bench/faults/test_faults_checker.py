@@ -7,7 +7,7 @@ import pytest
 
 from atoll.bench.faults import resource_checks
 from atoll.bench.faults.checker import check, questions
-from atoll.bench.faults.history import things
+from atoll.bench.faults.history import histories
 from atoll.bench.faults.log import Attempt
 from atoll.bench.faults.replay import keep, kept_evidence, kept_schedule
 from atoll.bench.faults.schedule import schedule
@@ -26,10 +26,10 @@ PORT = {"device_id": "s1", "device_owner": "compute:lyon", "project_id": "admins
 GRANT = "member/u1/p1"
 
 
-def attempt(kind: str, thing: str, id_: str = "", at: float = 0.0, **said: Any) -> Attempt:
+def attempt(kind: str, resource: str, id_: str = "", at: float = 0.0, **said: Any) -> Attempt:
     """Return an attempt of a client at paris, acknowledged by default; other keywords are its fields."""
     outcome, client = said.pop("outcome", "acknowledged"), said.pop("client", "paris/0")
-    return Attempt(client, int(at * 10), kind, thing, said, id_, at, at + 0.5, outcome, "200")
+    return Attempt(client, int(at * 10), kind, resource, said, id_, at, at + 0.5, outcome, "200")
 
 
 LOG = [
@@ -241,7 +241,7 @@ def test_sites_are_asked_for_what_is_certain():
     )
     assert sorted(asked["paths"]) == [("compute", "/servers/s1"), ("image", "/v2/images/i1"), ("image", "/v2/images/i2")]
     assert asked["passwords"] == {"u1": ["latest"]}
-    assert {thing.fate for thing in things(LOG).values()} == {"there", "gone", "never"}
+    assert {history.existence for history in histories(LOG).values()} == {"exists", "deleted", "never"}
     assert set(resource_checks.PATHS) == {"image", "server"}
 
 

@@ -27,7 +27,7 @@ def test_a_request_and_its_answer_are_one_attempt(tmp_path):
 def test_a_line_is_on_the_disk_before_the_request_is_made(tmp_path):
     with closing(Log(tmp_path / "log")) as log:
         log.sent("paris/0", 1, Operation(1.0, "image.create", "image-1", {}), "")
-        assert json.loads((tmp_path / "log").read_text())["thing"] == "image-1"
+        assert json.loads((tmp_path / "log").read_text())["resource"] == "image-1"
 
 
 STATUSES = {"acknowledged": (200, 202, 204), "failed": (400, 404, 409), "unknown": (500, 502, 503, 504)}

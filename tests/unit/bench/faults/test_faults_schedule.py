@@ -54,22 +54,22 @@ def test_nothing_is_done_twice_to_one_thing_at_the_same_time(plan):
 
 def test_names_are_unique_but_for_twins_which_other_sites_have_too(plan):
     made = [(client, each) for client, of_client in plan.clients.items() for each in of_client if each.kind.endswith(".create")]
-    things = [each.thing for _client, each in made if each.type != "grant"]
-    assert len(things) == len(set(things))
+    resources = [each.resource for _client, each in made if each.type != "grant"]
+    assert len(resources) == len(set(resources))
     twins: dict[str, set[str]] = {}
     for client, each in made:
-        if each.type == "user" and each.fields["name"] != each.thing:
+        if each.type == "user" and each.fields["name"] != each.resource:
             twins.setdefault(each.fields["name"], set()).add(site_of(client))
     assert any(len(sites) > 1 for sites in twins.values())
 
 
 def test_some_users_are_written_by_clients_of_two_sites_after_they_were_made(plan):
-    made = {each.thing: (each.at_s, site_of(client)) for client, of in plan.clients.items() for each in of if each.kind == "user.create"}
+    made = {each.resource: (each.at_s, site_of(client)) for client, of in plan.clients.items() for each in of if each.kind == "user.create"}
     foreign = [
-        (each, made[each.thing][0])
+        (each, made[each.resource][0])
         for client, of in plan.clients.items()
         for each in of
-        if each.kind == "user.describe" and made[each.thing][1] != site_of(client)
+        if each.kind == "user.describe" and made[each.resource][1] != site_of(client)
     ]
     assert foreign
     assert all(each.at_s > made_s for each, made_s in foreign)
@@ -82,19 +82,19 @@ def test_a_client_does_nothing_to_what_it_has_not_made_or_has_deleted(seed):
         live: set[str] = set()
         for each in of_client:
             if each.kind.endswith(".create"):
-                live.add(each.thing)
+                live.add(each.resource)
                 continue
-            foreign = f"-{client.replace('/', '-')}-" not in each.thing
-            assert foreign or each.thing in live, each
+            foreign = f"-{client.replace('/', '-')}-" not in each.resource
+            assert foreign or each.resource in live, each
             if each.kind.endswith(".delete"):
-                live = {thing for thing in live if thing != each.thing and each.thing not in thing.split("/")}
+                live = {resource for resource in live if resource != each.resource and each.resource not in resource.split("/")}
 
 
 def test_operations_on_missing_resources_are_left_out_and_all_others_have_requests(plan):
     nobody, somebody = Session({}), Session({"image": "i", "flavor": "f", "network": "n"}, lambda name: f"id-of-{name}")
     for each in operations(plan):
-        for thing in (each.thing, *each.thing.split("/")):
-            somebody.learn(thing, f"id-of-{thing}")
+        for resource in (each.resource, *each.resource.split("/")):
+            somebody.learn(resource, f"id-of-{resource}")
         request = WORKLOADS[each.type].request(somebody, each)
         assert request is not None
         json.dumps(request.body)

@@ -17,7 +17,7 @@ import redis as client
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from atoll.services import DATABASE_SERVERS, engines, servers
+from atoll.services import DATABASE_SERVERS, database_servers, engines
 from atoll.services.contract import Settings
 from atoll.services.database_urls import USER, own_directory
 from atoll.services.engines import mariadb, postgresql, redis
@@ -230,7 +230,7 @@ def connected(url: str | URL) -> Iterator[Connection]:
 
 
 def test_postgresql_gives_the_site_no_more_than_its_own_databases(lyon):
-    servers.create(lyon, "nova")
+    database_servers.create(lyon, "nova")
     with connected(lyon.database("nova")) as connection:
         connection.execute(text("create table t (x text)"))
         rights = "rolsuper, rolcreaterole, rolreplication, rolbypassrls, rolcreatedb"
@@ -248,8 +248,8 @@ def test_postgresql_gives_the_site_no_more_than_its_own_databases(lyon):
             with pytest.raises(DBAPIError, match=r"permission denied|must be"):
                 connection.execute(text(statement))
             connection.rollback()
-        servers.drop(lyon, ["nova"])  # although there is a connection
-        assert not servers.has(lyon, "nova")
+        database_servers.drop(lyon, ["nova"])  # although there is a connection
+        assert not database_servers.has(lyon, "nova")
     superuser = make_url(lyon.database_server).set(database="postgres", username=postgresql.SUPERUSER)
     with pytest.raises(DBAPIError, match=r"pg_hba\.conf"), connected(superuser):
         pass

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from atoll.namespaces import CLONE_NEWNET, unshare
-from atoll.runtime.linux import adopt_orphans
+from atoll.runtime.parents import adopt_orphans
 from atoll.services.nova import libvirtd
 from atoll.services.nova.libvirtd import PROGRAMS
 

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from atoll.bench.api import Answer
-from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
+from atoll.bench.faults.operation import ClientModel, Operation, Request, Session, Workload
 from atoll.bench.faults.workloads import projects, users
 from atoll.identifiers import identifier
 
@@ -14,31 +14,31 @@ ROLE = identifier("role", "member")
 """The id of the role `member`, which is the same at all sites."""
 
 
-def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
+def _draw(random: Random, model: ClientModel) -> tuple[str, str, dict[str, Any]]:
     # The user and the project of a grant must exist first.
-    if not book.live("user"):
-        return users.USERS.draw(random, book)
-    if not book.live("project"):
-        return projects.PROJECTS.draw(random, book)
-    granted = book.live("grant")
+    if not model.live("user"):
+        return users.USERS.draw(random, model)
+    if not model.live("project"):
+        return projects.PROJECTS.draw(random, model)
+    granted = model.live("grant")
     if granted and random.random() < 0.4:
-        thing = random.choice(granted)
-        book.drop(thing)
-        return "grant.delete", thing, {}
-    thing = f"{random.choice(book.live('user'))}/{random.choice(book.live('project'))}"
-    if thing not in granted:
-        granted.append(thing)
-    return "grant.create", thing, {}
+        resource = random.choice(granted)
+        model.drop(resource)
+        return "grant.delete", resource, {}
+    resource = f"{random.choice(model.live('user'))}/{random.choice(model.live('project'))}"
+    if resource not in granted:
+        granted.append(resource)
+    return "grant.create", resource, {}
 
 
-def parties(thing: str) -> tuple[str, str]:
+def parties(resource: str) -> tuple[str, str]:
     """Return the user and the project of a grant."""
-    user, _, project = thing.partition("/")
+    user, _, project = resource.partition("/")
     return user, project
 
 
 def _request(session: Session, operation: Operation) -> Request | None:
-    user, project = (session.id(each) for each in parties(operation.thing))
+    user, project = (session.id(each) for each in parties(operation.resource))
     if not user or not project:
         return None
     method = "PUT" if operation.kind == "grant.create" else "DELETE"

@@ -7,23 +7,23 @@ from random import Random
 from typing import Any
 
 from atoll.bench.api import Answer
-from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
+from atoll.bench.faults.operation import ClientModel, Operation, Request, Session, Workload
 
 HOLD = 4
 """Greatest number of images that one client keeps."""
 
 
-def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
-    live, empty = book.live("image"), book.live("empty-image")
+def _draw(random: Random, model: ClientModel) -> tuple[str, str, dict[str, Any]]:
+    live, empty = model.live("image"), model.live("empty-image")
     if empty:
         return "image.upload", empty.pop(), {"seed": random.getrandbits(32), "size": random.randrange(1, 200_000)}
     if not live or (len(live) < HOLD and random.random() < 0.5):
-        thing = book.new("image")
-        empty.append(thing)
-        return "image.create", thing, {"name": thing}
-    thing = random.choice(live)
-    book.drop(thing)
-    return "image.delete", thing, {}
+        resource = model.new("image")
+        empty.append(resource)
+        return "image.create", resource, {"name": resource}
+    resource = random.choice(live)
+    model.drop(resource)
+    return "image.delete", resource, {}
 
 
 def content(seed: int, size: int) -> bytes:
@@ -40,7 +40,7 @@ def _request(session: Session, operation: Operation) -> Request | None:
     if operation.kind == "image.create":
         fields = {**operation.fields, "disk_format": "raw", "container_format": "bare"}
         return Request("image", "POST", "/v2/images", fields)
-    image = session.id(operation.thing)
+    image = session.id(operation.resource)
     if not image:
         return None
     if operation.kind == "image.delete":

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from atoll.bench.api import Answer
-from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
+from atoll.bench.faults.operation import ClientModel, Operation, Request, Session, Workload
 
 HOLD = 3
 """Greatest number of servers that one client keeps: enough for non-empty lists, too few for any quota."""
@@ -14,24 +14,24 @@ HOLD = 3
 _ELSEWHERE_SHARE = 0.4
 
 
-def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
-    live = book.live("server")
+def _draw(random: Random, model: ClientModel) -> tuple[str, str, dict[str, Any]]:
+    live = model.live("server")
     if not live or (len(live) < HOLD and random.random() < 0.4):
-        elsewhere = [site for site in book.sites if site != book.site]
+        elsewhere = [site for site in model.sites if site != model.site]
         zone = random.choice(elsewhere) if elsewhere and random.random() < _ELSEWHERE_SHARE else ""
-        thing = book.new("server")
-        return "server.create", thing, {"name": thing, "zone": zone}
-    thing = random.choice(live)
+        resource = model.new("server")
+        return "server.create", resource, {"name": resource, "zone": zone}
+    resource = random.choice(live)
     if random.random() < 0.3:
-        return "server.rename", thing, {"name": f"{thing}-{random.getrandbits(20):05x}"}
-    book.drop(thing)
-    return "server.delete", thing, {}
+        return "server.rename", resource, {"name": f"{resource}-{random.getrandbits(20):05x}"}
+    model.drop(resource)
+    return "server.delete", resource, {}
 
 
 def _request(session: Session, operation: Operation) -> Request | None:
     if operation.kind == "server.create":
         return Request("compute", "POST", "/servers", {"server": _body(session, operation)})
-    server = session.id(operation.thing)
+    server = session.id(operation.resource)
     if not server:
         return None
     if operation.kind == "server.delete":

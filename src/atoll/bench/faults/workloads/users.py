@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from atoll.bench.api import Answer
-from atoll.bench.faults.operation import Book, Operation, Request, Session, Workload
+from atoll.bench.faults.operation import ClientModel, Operation, Request, Session, Workload
 
 HOLD = 6
 """Greatest number of users that one client keeps."""
@@ -18,24 +18,24 @@ _TWIN_S = 15.0
 _KINDS = {"rename": 2, "describe": 3, "password": 1, "enable": 1, "delete": 2}
 
 
-def _draw(random: Random, book: Book) -> tuple[str, str, dict[str, Any]]:
-    live = book.live("user")
+def _draw(random: Random, model: ClientModel) -> tuple[str, str, dict[str, Any]]:
+    live = model.live("user")
     if len(live) < 2 or (len(live) < HOLD and random.random() < 0.4):
-        thing = book.new("user")
+        resource = model.new("user")
         twin = random.random() < _TWIN_SHARE
-        name = f"twin-{int(book.now_s / _TWIN_S)}" if twin else thing
-        return "user.create", thing, {"name": name, "password": _word(random), "description": _word(random), "enabled": True}
-    thing = random.choice(live)
+        name = f"twin-{int(model.now_s / _TWIN_S)}" if twin else resource
+        return "user.create", resource, {"name": name, "password": _word(random), "description": _word(random), "enabled": True}
+    resource = random.choice(live)
     kind = random.choices(list(_KINDS), list(_KINDS.values()))[0]
     if kind == "delete":
-        book.drop(thing)
-    return f"user.{kind}", thing, _fields(kind, thing, random)
+        model.drop(resource)
+    return f"user.{kind}", resource, _fields(kind, resource, random)
 
 
-def _fields(kind: str, thing: str, random: Random) -> dict[str, Any]:
+def _fields(kind: str, resource: str, random: Random) -> dict[str, Any]:
     word = _word(random)
     if kind == "rename":
-        return {"name": f"{thing}-{word}"}
+        return {"name": f"{resource}-{word}"}
     if kind == "enable":
         return {"enabled": random.random() < 0.5}
     return {} if kind == "delete" else {{"describe": "description"}.get(kind, kind): word}
@@ -48,7 +48,7 @@ def _word(random: Random) -> str:
 def _request(session: Session, operation: Operation) -> Request | None:
     if operation.kind == "user.create":
         return Request("identity", "POST", "/users", {"user": {**operation.fields, "domain_id": "default"}})
-    user = session.found(operation.thing)
+    user = session.found(operation.resource)
     if not user:
         return None
     if operation.kind == "user.delete":

@@ -116,7 +116,7 @@ def _start_agent_of_metadata() -> None:
         try:
             proxy.run()
         finally:
-            lifetime.end("the agent of metadata has ended")
+            lifetime.exit_now("the agent of metadata has ended")
 
     threading.Thread(target=serve, name="metadata", daemon=True).start()
 
@@ -151,7 +151,7 @@ def _start_agent_of_switch(started: Callable[[Any], object]) -> None:
 
 def _end_after(thread: threading.Thread) -> None:
     thread.join()
-    lifetime.end("the agent of the switch has ended")
+    lifetime.exit_now("the agent of the switch has ended")
 
 
 SERVICE = Service(NAME, __name__, configuration.agents, listens=(), needs=("vswitchd", "neutron", "bagpipe-bgp"), forked_from="neutron")

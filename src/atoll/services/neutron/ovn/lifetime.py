@@ -27,12 +27,12 @@ def end_with(pid: int, why: str) -> None:
 
     def watch() -> None:
         select.select([other], [], [])
-        end(why)
+        exit_now(why)
 
     threading.Thread(target=watch, name=f"end-with-{pid}", daemon=True).start()
 
 
-def end(why: str) -> None:
+def exit_now(why: str) -> None:
     """End this process at once, and log the reason."""
     print(why, file=sys.stderr, flush=True)  # noqa: T201 - standard error is the log here
     os._exit(1)

@@ -178,7 +178,13 @@ class Disks:
             if not task.images.fetch_launch(task.overlay.data.image, task.keys, stream, max_bytes):
                 return None
             self._fetch_overlay(task)
-            common = {"title": "the overlay", "overlay": str(task.file), "stream": str(stream), "keys": list(names), "most": task.max_bytes}
+            common = {
+                "title": "the overlay",
+                "overlay": str(task.file),
+                "stream": str(stream),
+                "keys": list(names),
+                "max_bytes": task.max_bytes,
+            }
             key = self._run({**common, "base": task.overlay.base, "directory": str(task.directory), "target": str(task.disk)})
             task.images.check_raw(task.overlay.data.image, task.disk)
         except (OverlayRefusal, OSError) as error:
@@ -238,7 +244,7 @@ class Disks:
                 "overlay": str(task.file) if task.file.exists() else "",
                 "title": "the overlay",
                 "keys": list(launches.items()),
-                "most": task.max_bytes,
+                "max_bytes": task.max_bytes,
                 "target": str(task.disk),
             }
         )

@@ -136,13 +136,13 @@ class GatewayClient:
         except (requests.RequestException, ValueError, KeyError):
             return False
 
-    def _receive(self, reply: requests.Response, path: Path, most: int, until: float) -> bool:
+    def _receive(self, reply: requests.Response, path: Path, max_bytes: int, until: float) -> bool:
         """Write an answer to a file; return False if it is too large or too slow."""
         count = 0
         with path.open("xb") as file:
             for piece in reply.iter_content(_PIECE):
                 count += len(piece)
-                if count > most or self.clock() > until:
+                if count > max_bytes or self.clock() > until:
                     return False
                 file.write(piece)
         return True

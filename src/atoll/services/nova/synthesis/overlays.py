@@ -28,7 +28,6 @@ MOST_KEYS = 8
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"ed25519:[0-9a-f]{64}|p256:0[23][0-9a-f]{64}")
-_ID = re.compile(r"[0-9a-f-]{36}")
 _HASH = re.compile(r"[0-9a-f]{32,128}")
 
 
@@ -63,13 +62,11 @@ class Overlay:
         data: its data.
         base: the digest of its base in hexadecimal, according to a property.
         keys: the names of keys, according to a property.
-        base_image: the id of its base's image, according to a property; may be empty.
     """
 
     data: Data
     base: str
     keys: tuple[str, ...]
-    base_image: str
 
 
 @dataclass(frozen=True)
@@ -128,8 +125,7 @@ def read_overlay(image: Mapping[str, Any]) -> Overlay:
     base, keys = str(properties[BASE]), _listed(properties.get(KEY, ""), f"property {KEY} of the image")
     if not _DIGEST.fullmatch(base):
         raise OverlayRefusal(f"property {BASE} of the image: expected the 64 hexadecimal digits of a base's digest")
-    hint = str(properties.get(BASE_IMAGE, ""))
-    return Overlay(_data(image), base, keys, hint if _ID.fullmatch(hint) else "")
+    return Overlay(_data(image), base, keys)
 
 
 def read_bases(images: Iterable[Mapping[str, Any]], overlay: Overlay, project: str) -> list[Base]:

@@ -23,7 +23,7 @@ from oslo_serialization import jsonutils
 
 from atoll.mesh.compute_sites import ComputeSiteList
 from atoll.services.patches.nova import batch_format, placement_actions
-from atoll.trace import recorder
+from atoll.trace import sampling, spans
 
 
 class BatchEndpoint:
@@ -69,10 +69,10 @@ class BatchEndpoint:
 
     def _answer(self, context: RequestContext, action: dict[str, Any]) -> dict[str, str]:
         try:
-            current = recorder.sampled()
+            current = sampling.sampled()
             if current is None:
                 return {"result": batch_format.dump(context, self._perform(context, action))}
-            with recorder.span(current, action["name"], SpanKind.INTERNAL):
+            with spans.span(current, action["name"], SpanKind.INTERNAL):
                 return {"result": batch_format.dump(context, self._perform(context, action))}
         except oslo_messaging.ExpectedException as expected:
             return {"failure": common.serialize_remote_exception(expected.exc_info)}

@@ -4,8 +4,8 @@ import pytest
 from neutron_api import API, CONFIGURATION, EXTENSIONS
 from upstream import inside
 
-from atoll.services.neutron import network_services
 from atoll.services.neutron import service as neutron
+from atoll.services.neutron.network_services.registry import implementations_of
 
 ASK = (
     API.partition("    network = create(")[0]
@@ -83,9 +83,7 @@ ASK = (
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     directory = tmp_path_factory.mktemp("neutron")
-    plugins = ",".join(
-        (*(implementation.plugins[0] for implementation in network_services._implementations((), "fake")), *neutron.OWN_PLUGINS)
-    )
+    plugins = ",".join((*(implementation.plugins[0] for implementation in implementations_of((), "fake")), *neutron.OWN_PLUGINS))
     text = CONFIGURATION.format(plugin=plugins, extensions=EXTENSIONS, directory=directory)
     settings = directory / "neutron.conf"
     settings.write_text(text.replace("[ml2]", "[ml2]\nextension_drivers = " + ",".join(neutron.EXTENSION_DRIVERS)))

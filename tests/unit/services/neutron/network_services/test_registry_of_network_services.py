@@ -11,7 +11,7 @@ from atoll.cloud.network_services import NETWORKS
 from atoll.services import Service
 from atoll.services.neutron import ml2ovs, network_services, ovn
 from atoll.services.neutron import service as neutron
-from atoll.services.neutron.network_services import REGISTRY, Implementation, Obstacle, sfc, vpn
+from atoll.services.neutron.network_services import REGISTRY, Implementation, Obstacle, installation, sfc, vpn
 from atoll.services.neutron.network_services.contract import NetworkService
 
 AGENTS = {
@@ -126,21 +126,21 @@ def test_upstream_has_what_is_named(service, network):
 
 
 def test_missing_package_is_told_with_the_extra(monkeypatch):
-    monkeypatch.setattr(network_services, "installed", dict)
+    monkeypatch.setattr(installation, "installed", dict)
     found = dict(network_services.obstacles(["qos", "firewall"], "ovn"))
     hint = "`pip install 'atoll[network]'`, or leave out `firewall`"
     assert found == {"firewall": Obstacle("the Python package neutron-fwaas is not installed", hint)}
 
 
 def test_missing_program_is_told_with_its_package(monkeypatch):
-    monkeypatch.setattr(network_services, "installed", lambda: {"neutron-vpnaas": "29.0.0"})
+    monkeypatch.setattr(installation, "installed", lambda: {"neutron-vpnaas": "29.0.0"})
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "ipsec" else name)
     [(name, obstacle)] = network_services.obstacles(["vpn"], "ovn")
     assert (name, obstacle) == ("vpn", Obstacle("not installed: ipsec", "apt-get install strongswan-starter"))
 
 
 def test_kernel_without_encryption_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(network_services, "installed", lambda: {"neutron-vpnaas": "29.0.0"})
+    monkeypatch.setattr(installation, "installed", lambda: {"neutron-vpnaas": "29.0.0"})
     monkeypatch.setattr(shutil, "which", lambda name: name)
     monkeypatch.setattr(vpn, "kernel_encrypts", lambda: False)
     monkeypatch.setattr(vpn.vpn_agent, "USER_SPACE", tmp_path / "plugin.so")
@@ -151,7 +151,7 @@ def test_kernel_without_encryption_is_told(monkeypatch, tmp_path):
 
 
 def test_kernel_without_filters_for_bridges_is_told(monkeypatch):
-    monkeypatch.setattr(network_services, "installed", lambda: {"networking-sfc": "23.0.0"})
+    monkeypatch.setattr(installation, "installed", lambda: {"networking-sfc": "23.0.0"})
     monkeypatch.setattr(shutil, "which", lambda name: name)
     monkeypatch.setattr(sfc, "kernel_filters_bridges", lambda: False)
     [(name, obstacle)] = network_services.obstacles(["sfc"], "ovs")

@@ -143,9 +143,9 @@ def test_disk_that_is_absent_too_large_or_too_slow_is_not_used(gateway, tmp_path
         ((200, b"disk"), sized(4, "x"), 1000),
         ((302, b""), {}, 1000),
     ]
-    for number, (answer, more, most) in enumerate(rows):
+    for number, (answer, more, max_bytes) in enumerate(rows):
         handler.answers, handler.more = [answer], more
-        assert client.fetch_launch("o", CREATOR, ["k"], tmp_path / str(number), most) is False, number
+        assert client.fetch_launch("o", CREATOR, ["k"], tmp_path / str(number), max_bytes) is False, number
     handler.answers, handler.more = [(200, large)], sized(len(large))
     time.clock = iter((0.0, 1.0, SPARE_S + 5)).__next__
     slow = GatewayClient(client.url, sleep=time.sleep, clock=time.clock)

@@ -39,8 +39,8 @@ class Readable:
             raise OverlayRefusal("no site that can be reached has an image that you can use as the overlay's base")
         self.found.append(self.elsewhere.pop(0))
 
-    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, most: int) -> bool:
-        assert (overlay, most) == ("o", LIMIT)
+    def fetch_launch(self, overlay: str, keys: Sequence[str], path: Path, max_bytes: int) -> bool:
+        assert (overlay, max_bytes) == ("o", LIMIT)
         self.launches += 1
         if self.launch is not None:
             path.write_bytes(self.launch)
@@ -50,8 +50,8 @@ class Readable:
         self.fetched.append(image)
         path.write_bytes(b"overlay")
 
-    def fetch_raw(self, image: str, path: Path, most: int) -> None:
-        assert most == LIMIT
+    def fetch_raw(self, image: str, path: Path, max_bytes: int) -> None:
+        assert max_bytes == LIMIT
         self.fetched.append(image)
         path.write_bytes(b"base")
 
@@ -103,9 +103,9 @@ class Site:
         self.worker = Worker(directory)
         self.disks = Disks(directory / "cloudlet", LIMIT, self.held, lambda _name: nullcontext(), self.worker)
 
-    def boot(self, images: Readable, image: dict[str, Any] | None = None, caller: Caller = MINE, most: int | None = None) -> str:
+    def boot(self, images: Readable, image: dict[str, Any] | None = None, caller: Caller = MINE, max_bytes: int | None = None) -> str:
         """Make a disk as the driver does, and return its name."""
-        with self.disks.disk(image or overlay(), caller, images, most) as disk:
+        with self.disks.disk(image or overlay(), caller, images, max_bytes) as disk:
             if disk.made is not None:
                 assert not (self.held / disk.name).exists()
                 disk.made.rename(self.held / disk.name)
@@ -310,12 +310,12 @@ def test_disk_of_another_format_is_refused(site):
 
 
 def test_size_of_the_disk_is_bounded_by_the_flavor_and_by_the_cache(site):
-    site.boot(Readable(base()), most=1000)
-    assert site.worker.tasks[-1]["most"] == 1000
+    site.boot(Readable(base()), max_bytes=1000)
+    assert site.worker.tasks[-1]["max_bytes"] == 1000
     for path in site.held.iterdir():
         path.unlink()
-    site.boot(Readable(base()), most=LIMIT * 9)
-    assert site.worker.tasks[-1]["most"] == LIMIT
+    site.boot(Readable(base()), max_bytes=LIMIT * 9)
+    assert site.worker.tasks[-1]["max_bytes"] == LIMIT
 
 
 def test_files_of_an_interrupted_process_are_deleted(site):

@@ -1,23 +1,13 @@
-"""Measurements of memory and processor time, and waiting with a time limit."""
+"""The memory and processor time of processes."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import psutil
 
-from atoll.errors import AtollError
-from atoll.runtime.linux import proportional_set_size
-
-Say = Callable[[str], None]
-"""A function that shows a line about the progress of an experiment."""
-
-
-def failed(message: str, hint: str | None = None) -> AtollError:
-    """Return a `bench.failed` error for the caller to raise."""
-    return AtollError("bench.failed", message, hint)
+from atoll.runtime.proc import proportional_set_size
 
 
 def family(pids: Iterable[int]) -> list[int]:
@@ -61,27 +51,3 @@ def processor_percent(pids: Callable[[], list[int]], seconds: float) -> float:
     after, elapsed = processor_seconds(pids()), time.monotonic() - begun
     used = sum(spent - before.get(pid, 0.0) for pid, spent in after.items())
     return round(100 * used / elapsed, 2)
-
-
-def wait_until(check: Callable[[], bool], what: str, timeout_s: float, interval_s: float = 0.1) -> None:
-    """Wait until a condition holds.
-
-    Args:
-        check: tests the condition; an exception ends the waiting.
-        what: a description of the condition for the error message.
-        timeout_s: seconds to wait.
-        interval_s: seconds between two tests.
-
-    Raises:
-        AtollError: `bench.failed`: the condition did not hold in time.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        if time.monotonic() > deadline:
-            raise failed(f"{what}: not true after {timeout_s:.0f} s")
-        time.sleep(interval_s)
-
-
-def median(samples: Sequence[float]) -> float | None:
-    """Return the median rounded to three decimals, or `None` without samples."""
-    return round(statistics.median(samples), 3) if samples else None

@@ -5,11 +5,13 @@ import json
 import pytest
 
 from atoll.cloud.changes import NewSite
+from atoll.cloud.summary import links_of, summary_of_site
 from atoll.errors import AtollError
-from atoll.site import lifecycle, wan
-from atoll.site.lifecycle import up
-from atoll.site.operations import add, described, kill, links_of, remove, start, stop
+from atoll.site import wan
+from atoll.site.down import down
+from atoll.site.single_sites import add, kill, remove, start, stop
 from atoll.site.sites import applied_cloud, known_sites
+from atoll.site.up import up
 
 FULL = {"keystone", "placement", "glance", "neutron", "nova", "gateway"}
 
@@ -65,7 +67,7 @@ def test_started_site_leaves_stopped_ones_alone(state, cache, coast):
 
 
 def test_start_brings_a_whole_cloud_that_is_down_up_in_part(state, cache, coast):
-    lifecycle.down(state)
+    down(state)
     assert not coast.alive
     assert sites(start(state, cache, ["paris"], observe).started) == {"paris"}
     assert known_sites(state) == ["paris", "lyon", "edge"]
@@ -95,7 +97,7 @@ def test_killed_sites_are_killed_at_once_and_come_back_with_start(state, cache, 
 @pytest.mark.parametrize("verb", [stop, kill])
 def test_unknown_site_is_refused_and_a_cloud_that_is_down_is_no_error(state, coast, verb):
     refused("site.unknown", verb, state, ["rome"], observe)
-    lifecycle.down(state)
+    down(state)
     assert verb(state, ["lyon"], observe) == ()
 
 
@@ -104,8 +106,8 @@ def test_added_site_comes_up_and_the_others_are_left_alone(state, cache, coast):
     outcome = add(state, cache, NewSite("rome"), observe)
     assert outcome.started == tuple(sorted(f"rome/{name}" for name in FULL))
     assert sites(coast.signatures) == {"paris", "edge", "rome"}
-    assert described(applied_cloud(state), "rome")["url"] == "http://127.0.0.1:15031/identity/v3"
-    assert json.loads(json.dumps(described(outcome.cloud, "edge")))["control"] == "paris"
+    assert summary_of_site(applied_cloud(state), "rome")["url"] == "http://127.0.0.1:15031/identity/v3"
+    assert json.loads(json.dumps(summary_of_site(outcome.cloud, "edge")))["control"] == "paris"
     assert add(state, cache, NewSite("rome"), observe).started == ()
 
 
@@ -133,7 +135,7 @@ def test_site_that_can_not_be_added_changes_nothing(state, cache, coast, new, te
 
 
 def test_site_is_added_to_a_cloud_that_runs(state, cache, coast):
-    lifecycle.down(state)
+    down(state)
     refused("site.not_running", add, state, cache, NewSite("rome"), observe)
 
 
@@ -182,9 +184,9 @@ def triangle(state, cache, runtime, tmp_path, monkeypatch):
     """Bring a cloud with a topology up, and return the calls to its WAN."""
     fake = FakeWan()
     monkeypatch.setattr(wan.Wan, "connect", lambda _directory: fake)
-    monkeypatch.setattr(lifecycle.wan, "ensure", lambda *_arguments: {})
-    monkeypatch.setattr(lifecycle.wan, "tie", lambda *_arguments: None)
-    monkeypatch.setattr(lifecycle.wan, "close", lambda _state: None)
+    monkeypatch.setattr(wan, "ensure", lambda *_arguments: {})
+    monkeypatch.setattr(wan, "tie", lambda *_arguments: None)
+    monkeypatch.setattr(wan, "close", lambda _state: None)
     path = tmp_path / "cloud.yaml"
     links = "{between: [paris, lyon]}, {between: [lyon, nice]}"
     path.write_text(f"sites: [{{name: paris}}, {{name: lyon}}, {{name: nice}}]\ntopology: {{links: [{links}]}}\n")
@@ -230,4 +232,4 @@ def test_added_site_is_linked(state, cache, triangle):
     assert "would have no link" in error.message
     outcome = add(state, cache, NewSite("rome", links={"nice": {"delay": "7ms"}}), observe)
     assert links_of(outcome.cloud, "rome") == ["nice:rome"]
-    assert described(outcome.cloud, "rome")["address"] == "10.77.3.1"
+    assert summary_of_site(outcome.cloud, "rome")["address"] == "10.77.3.1"

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from atoll.runtime import linux
+from atoll.runtime import this_process
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,5 @@ def test_soft_limit_is_raised(monkeypatch, before, after):
     told = []
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: before)
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, both: told.append(both))
-    linux.raise_file_limit()
+    this_process.raise_file_limit()
     assert told == ([after] if after else [])

@@ -10,9 +10,11 @@ from atoll.cloud.changes import NewSite, with_site
 from atoll.errors import AtollError
 from atoll.runtime.client import Event, SupervisorClient, connect
 from atoll.site import guests, wan
-from atoll.site.lifecycle import Observer, Outcome, bring_up, destroy, running_sites
+from atoll.site.destroy import destroy
+from atoll.site.processes import Observer, running_sites
 from atoll.site.sites import check_known, known_sites, wanted_cloud
 from atoll.site.state import State, locked, translated
+from atoll.site.up import Outcome, bring_up
 
 
 def start(state: State, cache_directory: Path, names: Sequence[str], observe: Observer) -> Outcome:
@@ -139,21 +141,3 @@ def remove(state: State, names: Sequence[str], observe: Observer) -> tuple[str, 
         message = f"{', '.join(going)}: no site of the cloud would be left: expected at least one to remain"
         raise AtollError("cloud.invalid", message, "`atoll destroy` deletes all of it")
     return destroy(state, going, observe) if going else ()
-
-
-def links_of(cloud: Cloud, name: str) -> list[str]:
-    """Return the names of the links of a site; none without a topology."""
-    return [":".join(link) for link in cloud.network.links if name in link] if cloud.network else []
-
-
-def described(cloud: Cloud, name: str) -> dict[str, object]:
-    """Return the description of a site for JSON output: kind, control site, address, URL and links."""
-    site = next(each for each in cloud.sites if each.name == name)
-    return {
-        "name": name,
-        "kind": site.kind,
-        "control": site.control,
-        "address": site.host,
-        "url": cloud.control_of(site).url,
-        "links": links_of(cloud, name),
-    }

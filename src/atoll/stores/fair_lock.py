@@ -7,8 +7,8 @@ import time
 from collections import deque
 
 
-class Turn:
-    """A lock for one connection, which threads get in the order in which they asked for it. The thread that holds it *has the turn*."""
+class FairLock:
+    """A lock that threads get in the order in which they asked for it."""
 
     def __init__(self) -> None:
         self._guard = threading.Condition()
@@ -18,7 +18,7 @@ class Turn:
 
     @property
     def is_mine(self) -> bool:
-        """True if the calling thread holds the turn."""
+        """True if the calling thread holds the lock."""
         return self._owner == threading.get_ident()
 
     @property
@@ -27,7 +27,7 @@ class Turn:
         return len(self._queue)
 
     def acquire(self, timeout: float) -> bool:
-        """Wait for the turn, at most `timeout` seconds; return whether the thread has it."""
+        """Wait for the lock, at most `timeout` seconds; return whether the thread holds it."""
         with self._guard:
             if not self._held:
                 self._held = True
@@ -45,7 +45,7 @@ class Turn:
         return True
 
     def release(self) -> None:
-        """Give the turn to the thread that has waited longest."""
+        """Give the lock to the thread that has waited longest."""
         with self._guard:
             self._owner = None
             if self._queue:
@@ -54,7 +54,7 @@ class Turn:
                 self._held = False
 
     def await_company(self, timeout: float) -> bool:
-        """Wait, holding the turn, until another thread asks for it or `timeout` seconds have passed; return whether a thread asked."""
+        """Wait, holding the lock, until another thread asks for it or `timeout` seconds have passed; return whether a thread asked."""
         until = time.monotonic() + timeout
         with self._guard:
             while not self._queue and (left := until - time.monotonic()) > 0:
