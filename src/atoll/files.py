@@ -84,7 +84,7 @@ def write_private(path: Path, text: str, *, durable: bool = True) -> bool:
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file; pipes and devices, which may never end, are refused at once.
+    """Return the content of a regular file; pipes and devices, which may never end, are refused without being read.
 
     Args:
         path: the file; links are followed.

@@ -48,7 +48,7 @@ class Namespace:
 
 
 def same(left: str, right: str) -> bool:
-    """Return whether two paths lead to the same namespace."""
+    """Return whether two paths refer to the same namespace."""
     return os.path.samestat(os.stat(left), os.stat(right))
 
 

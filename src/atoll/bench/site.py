@@ -217,7 +217,7 @@ def _durability(sites: Sites, options: SiteOptions, say: Say) -> dict[str, Any]:
 
 
 def under_load(target: Target, options: SiteOptions, say: Say) -> dict[str, Any]:
-    """Boot servers, one by one and many at once, delete them, and check that nothing is left.
+    """Boot servers, one by one and many at the same time, delete them, and check that nothing is left.
 
     Raises:
         AtollError: `bench.failed`: an API gave an unexpected answer, or a resource leaked.

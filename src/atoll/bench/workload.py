@@ -1,4 +1,4 @@
-"""The load on a measured deployment: clients boot servers, one after the other or many at once, and delete them."""
+"""The load on a measured deployment: clients boot servers, one after the other or many at the same time, and delete them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Keys:
         return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
 
     def from_clients(self, node: int) -> str:
-        """Return the pattern of all keys of frames for a node from other realms than 0."""
+        """Return the pattern of all keys of frames for a node from realms other than 0."""
         return f"{self._prefix}/client/{node:016x}/**"
 
     def fanout(self, exchange: str, topic: str) -> str:
@@ -88,7 +88,7 @@ def read_listener(key: str) -> tuple[str, Instance]:
 
 
 class Inbox:
-    """A reader of the keys of frames that come for a node from other realms than 0.
+    """A reader of the keys of frames that arrive at a node from realms other than 0.
 
     Args:
         keys: the bus's key expressions.

@@ -228,7 +228,7 @@ class Mailbox:
             self.accept(frame)
 
     def answer(self, question: Question) -> None:
-        """Answer what became of a message that was sent to this listener, or to one whose journal it took over."""
+        """Answer a question about a message that was sent to this listener, or to one whose journal it took over."""
         if question.instance == self.instance:
             with self._lock:
                 known = self._seen.ask(question.id)

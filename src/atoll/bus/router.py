@@ -43,7 +43,7 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
         connect: Zenoh endpoints of other sites' routers; those that don't answer are tried again without end.
         socket_dir: the directory of this machine's peers; `None` for no Unix socket.
         tls: files for the endpoints that begin with `tls/`.
-        lease_s: seconds of silence after which a link counts as broken.
+        lease_s: seconds without a message after which a link is considered broken.
         clients: the access list: the certificates that open a TLS link, in either direction.
 
     Raises:

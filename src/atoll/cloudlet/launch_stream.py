@@ -23,7 +23,7 @@ def unpack(stream: Path, target: Path, most: int, check_space: Callable[[], None
     Args:
         stream: the file with the records.
         target: the file to make.
-        most: most bytes of the disk.
+        most: the greatest size of the disk in bytes.
         check_space: called for each record; raises an error if the file system is nearly full.
 
     Raises:

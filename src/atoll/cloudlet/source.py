@@ -1,4 +1,4 @@
-"""Sources of overlays: a file, standard input, or a URL. The transfer from a URL continues after a cut."""
+"""Sources of overlays: a file, standard input, or a URL. An interrupted transfer from a URL continues where it stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ATTEMPTS = 6
 """Number of successive connections to a URL's server without a received byte, after which the command ends with an error."""
 
 TIMEOUT_S = 30.0
-"""Seconds without a received byte after which a connection counts as interrupted."""
+"""Seconds without a received byte after which a connection is considered interrupted."""
 
 _FIRST_PAUSE_S = 0.5  # seconds before the second attempt; doubled with each further one
 _PIECE = 1 << 16  # bytes
@@ -156,7 +156,7 @@ class UrlSource:
         return True
 
     def expect_end(self) -> None:
-        """Check that the server sends no further byte; a failure or silence counts as the end. See `Source.expect_end`."""
+        """Check that the server sends no further byte; a failure or a timeout is treated as the end. See `Source.expect_end`."""
         try:
             if self._answer is None:  # nothing was requested, because an interrupted command had fetched everything
                 self._answer = self._request()

@@ -107,9 +107,9 @@ class FetchedTask:
         stream: the file with its records (`launch_stream`).
         overlay: the file of the overlay.
         title: the overlay's name, for errors.
-        keys: the names of the keys that count.
+        keys: the names of the keys whose signatures are accepted.
         base: the digest of the base that the overlay's property names.
-        most: most bytes of the disk.
+        most: the greatest size of the disk in bytes.
         directory: a directory for files of the task.
         target: the file to make.
     """
@@ -125,7 +125,7 @@ class FetchedTask:
 
 
 def verify_fetched(task: FetchedTask) -> str:
-    """Make a disk from its records, if it is what the overlay's signed header says.
+    """Make a disk from its records, and verify it by the overlay's signed header.
 
     Returns:
         The name of the key that has signed the overlay.

@@ -30,7 +30,7 @@ class ControlClient:
     Args:
         path: the path of the server's socket.
         lost: makes the error for a server that does not answer, or ends while it answers.
-        absent: makes the error for a path where nothing listens; without it, `lost` does.
+        absent: makes the error for a path where nothing listens; by default, `lost`.
         answer_s: seconds to wait for an answer.
         unknown: the code to use instead of an error code that this version does not have.
     """

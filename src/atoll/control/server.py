@@ -23,7 +23,7 @@ class HungUpError(Exception):
 
 
 class Exchange:
-    """One request, and what its handler may do besides returning the result.
+    """One request, with the operations that its handler may use besides returning the result.
 
     Attributes:
         request: the message.
@@ -153,7 +153,7 @@ class ControlServer:
         return True
 
     def _failure(self, error: BaseException) -> bytes:
-        """Return the answer that tells an error; raise it if it is none of the request, such as the end of the server."""
+        """Return the answer for an error of a request; raise an exception that ends the server again."""
         if isinstance(error, AtollError):
             return failure(error)
         if not isinstance(error, Exception):

@@ -1,21 +1,20 @@
-"""A SQLAlchemy URL plugin that makes SQLite fit for a service with many threads: `sqlite:///x.db?plugin=atoll`.
+"""A SQLAlchemy URL plugin that makes SQLite suitable for a service with many threads: `sqlite:///x.db?plugin=atoll`.
 
 A commit returns when it is on the disk, so that a loss of power does not undo it (`group_flush.py`). With `&durability=relaxed` in the
 URL, a commit survives the death of the process, but a loss of power may undo the last commits.
 
-SQLite in WAL mode lets any number of readers run beside one writer. Two things spoil this for software written for MySQL:
+SQLite in WAL mode lets any number of readers run beside one writer. Two properties of SQLite make this fail for software written for MySQL:
 
 - By default, a transaction begins as a reader. If it reads and then writes, and another transaction has committed in between, SQLite
-refuses
-  the write at once ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN
-  IMMEDIATE` avoids that, but then readers queue behind one another and behind writers.
+  refuses the write immediately ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with
+  `BEGIN IMMEDIATE` avoids that, but then readers queue behind one another and behind writers.
 - SQLite waits for the write lock by polling with growing sleeps (sqlite3BusyHandler), which is slow and unfair.
 
 So with this plugin a transaction begins as a reader, and becomes a writer at its first statement that may write: the read transaction ends,
 and `BEGIN IMMEDIATE` starts a writing one. Nothing was written before, so nothing is lost. Rows that the transaction read before may have
 changed when it writes, as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT`
-count as writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's busy
-timeout applies.
+are treated as writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's
+busy timeout applies.
 
 Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.html#busy_snapshot, sqlalchemy/engine/interfaces.py
 (CreateEnginePlugin), oslo_db/sqlalchemy/engines.py (how oslo.db begins transactions).

@@ -77,7 +77,7 @@ class Creations:
         """Return whether a request's user may create these names; if not, the service refuses the request, and no site is asked.
 
         Each user owns the names of its key pairs. All other names of the whole cloud are for administrators: the refusal would tell another
-        user that a name exists, and the request would reserve the name as long as it lasts.
+        user that a name exists, and the request would reserve the name until it ends.
         """
         requester = await self._requesters.of(call)
         return requester is not None and (requester.is_admin or all(name.owner == requester.user for name in names))

@@ -46,9 +46,9 @@ async def answered(
     Args:
         request: the request, as it arrived.
         answer: answers it.
-        client: if a client sent the request: returns the client's user (empty for a stranger) if the client may have requests recorded by
-            asking for it, `None` if chance decides. A client may not name a service of the cloud as the sender.
-        peer: if another site sent the request: that site; all traces of one site share their space in the store.
+        client: for a request of a client. Returns the client's user, empty for a stranger, if the request is recorded because the client
+            asks for it; `None` if chance decides. A client may not name a service of the cloud as the sender.
+        peer: the site that sent the request, if another site did; all traces of one site share their space in the store.
     """
     current = recorder.installed()
     if current is None:
@@ -84,7 +84,7 @@ async def answered(
 
 
 def _of_client(incoming: headers.Incoming, client: Callable[[], str | None], current: Recorder) -> tuple[headers.Incoming, str | None]:
-    """Return a client's trace headers without what only services set, and the user who asks for the record; `None` if nobody may."""
+    """Return a client's trace headers without those of services, and the user who asked for the recording; `None` if chance decides."""
     if incoming.service != tree.CLIENT:
         incoming = incoming._replace(service="", site="")
     if not incoming.sampled:

@@ -23,7 +23,7 @@ MAX_DOCUMENT = 64 * 1024
 
 MAX_RECORD_BYTES = 32 * 1024
 MAX_LARGE_RECORD_BYTES = 96 * 1024
-"""Greatest number of bytes of a record with documents, in JSON; also of a project, which may have 80 tags of 255 characters."""
+"""Greatest number of bytes, in JSON, of a record with documents, and of a project, which may have 80 tags of 255 characters."""
 
 MAX_ROWS = 64
 """Greatest number of rows in a field that holds several rows, such as the former passwords of a user."""

@@ -23,7 +23,7 @@ class RecordSource(Protocol):
 
 @dataclass(frozen=True)
 class Conflict:
-    """Two records of one name, and how the conflict was settled.
+    """Two records of one name, and the resolution of the conflict.
 
     Attributes:
         kind: the kind of the records: project, user, group, role, application_credential.
@@ -65,7 +65,7 @@ class DesiredState:
         return record in self._references
 
     def note(self, touched: Iterable[Reference]) -> set[Reference]:
-        """Consider records that have changed.
+        """Update the desired state for records that have changed.
 
         Returns:
             All records whose content may have changed.

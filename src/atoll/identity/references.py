@@ -59,9 +59,9 @@ class References:
         return changed
 
     def _exists(self, record: Reference) -> bool:
-        """Return whether a record and all its ancestors are entered, generation by generation.
+        """Return whether a record and all its ancestors are not deleted, generation by generation.
 
-        A record that is its own ancestor, as a hostile site may claim, is not entered.
+        A record that is its own ancestor, as a hostile site may claim, does not exist.
         """
         generation = {record}
         for _ in range(_MAX_GENERATIONS):

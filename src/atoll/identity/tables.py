@@ -61,7 +61,7 @@ def field_name(prefix: str, key: Sequence[Value]) -> str:
 
 @dataclass(frozen=True)
 class IntegerKey:
-    """A table with an integer key, which other tables refer to, beside the columns of the record's key.
+    """A table with an integer key, which other tables refer to, in addition to the columns of the record's key.
 
     Attributes:
         table: the table's name.

@@ -76,7 +76,7 @@ class Token:
         return f"Token(name={self.name!r}, host={self.host!r}, port={self.port}, id={self.id!r})"
 
     def dump(self) -> str:
-        """Return the token as text, for a person to carry."""
+        """Return the token as text that a person can copy."""
         secret = base64.b64encode(self.secret).decode("ascii")
         data = json.dumps([self.name, self.host, self.port, self.authority, self.id, secret], separators=(",", ":"))
         return _PREFIX + base64.urlsafe_b64encode(data.encode()).decode("ascii").rstrip("=")

@@ -139,7 +139,7 @@ def authority(directory: Path, cloud: str, clock: Clock = _now) -> CertificateAu
 
     Args:
         directory: the directory of `ca.pem` and `ca.key`.
-        cloud: the cloud's name, for a person who looks into a certificate.
+        cloud: the cloud's name, which only serves people who read a certificate.
         clock: returns the time.
 
     Raises:

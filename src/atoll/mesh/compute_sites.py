@@ -1,7 +1,7 @@
 """A control site's list of its compute sites, whose certificates admit them to its bus and, on its gateway's peer port, to internal APIs.
 
 The list is a file of the control site. It is written when sites are created, removed or revoked. The bus's router and the gateway read it,
-and follow its changes at once. A certificate that is not on the list gives no access, whoever signed it.
+and apply its changes immediately. A certificate that is not on the list gives no access, whoever signed it.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Opened:
-    """A message whose signature is genuine."""
+    """The content of a message whose signature was verified."""
 
     sender: str
     channel: Channel
@@ -154,7 +154,7 @@ class Envelopes:
         return self._seal(name, channel, peer.counter, peer.challenge, payload)
 
     def open(self, data: bytes) -> Opened:
-        """Check a message, and return it opened. The payload of a HELLO comes without the nonce; answer a HELLO with `welcome`.
+        """Verify a message, and return its content. The payload of a HELLO is returned without the nonce; answer a HELLO with `welcome`.
 
         Raises:
             Rejected: the message is malformed, from no member, not signed by that member for this site, or repeated.

@@ -292,7 +292,7 @@ class Roster:
         found = True
         while found:
             found = False
-            for admission in [a for a in pending if self._counts(a, certificates)]:
+            for admission in [a for a in pending if self._is_valid(a, certificates)]:
                 pending.remove(admission)
                 found = True
                 name = admission.card.name
@@ -303,7 +303,7 @@ class Roster:
             cards.setdefault(name, admission.card)
         self._adopt({name: self._newest(name, card) for name, card in cards.items()})
 
-    def _counts(self, admission: Admission, certificates: Mapping[str, list[x509.Certificate]]) -> bool:
+    def _is_valid(self, admission: Admission, certificates: Mapping[str, list[x509.Certificate]]) -> bool:
         if admission.stamp > self.revoked.get(admission.by, admission.stamp):
             return False
         return any(self._genuine(admission, certificate) for certificate in certificates.get(admission.by, ()))

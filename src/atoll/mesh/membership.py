@@ -188,7 +188,7 @@ class Membership:
     # Vouchers, which make an unknown site known
 
     def own_vouchers(self) -> bytes:
-        """Return the vouchers that this site sends to sites that do not know it."""
+        """Return this site's vouchers: the admissions by which a site that does not know it can verify its membership."""
         chain = self._roster.chain(self._roster.own.name)
         return json.dumps([admission.dump() for admission in chain]).encode() if chain else b""
 
@@ -206,7 +206,7 @@ class Membership:
 
         Args:
             data: the vouchers.
-            of_member: whether a member sent them; of a stranger's vouchers, only those that others have signed count.
+            of_member: whether a member sent them; of a stranger's vouchers, only those that others have signed are accepted.
 
         Returns:
             True if the vouchers have made a site a member.

@@ -241,7 +241,7 @@ class Mesh:
         self._on_members.append(callback)
 
     def report(self, site: str, ok: bool) -> None:
-        """Record that a request of the gateway to a site succeeded or failed. After a failure the site is probed at once."""
+        """Record that a request of the gateway to a site succeeded or failed. After a failure the site is probed immediately."""
         self._protocol.report(site, ok=ok)
 
     def reload(self) -> bool:

@@ -192,7 +192,7 @@ class PeerProtocol:
         return first.distance(second) if first and second else None
 
     def report(self, name: str, *, ok: bool) -> None:
-        """Record that a request to a site succeeded or failed. After a failure the site is probed at once."""
+        """Record that a request to a site succeeded or failed. After a failure the site is probed immediately."""
         if ok:
             self._swim.vouch(name)
         else:

@@ -4,10 +4,11 @@ The protocol is SWIM (Das, Gupta, Motivala: "SWIM: Scalable Weakly-consistent In
 with suspicion and incarnation numbers (section 4.2), probes in round-robin order (4.3) and gossip that rides on probes (4.1). It differs in
 three points:
 
-- Dead members are not removed: the roster decides which sites belong to the cloud. They are still probed, and come back.
-- Two opinions are kept apart. The group's opinion (`state`) is whether a site is alive. For requests, another opinion counts: whether the
-  site is reached *from here* (`reachable`). A site may be well while the link to it is cut.
-- A suspicion is sent to all at once, since there are few sites, and each checks for itself.
+- Dead members are not removed: the roster decides which sites belong to the cloud. They are still probed, and become alive again when they
+  answer.
+- Two states are distinguished. The group's opinion (`state`) is whether a site is alive. For requests, it matters whether the site is
+  reached *from here* (`reachable`): a site may be alive while the link to it is cut.
+- A suspicion is sent to all members at the same time, since there are few sites, and each member probes the suspect itself.
 
 The module does no I/O: the clock is an argument, and messages are returned.
 """
@@ -80,7 +81,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Gossip:
-    """Opinions that do not wait for a probe."""
+    """Opinions that are sent without waiting for the next probe."""
 
     news: tuple[News, ...] = ()
 
@@ -96,7 +97,7 @@ class SwimSettings:
     Attributes:
         period_s: seconds between two probes of the round.
         min_timeout_s: the shortest wait for the answer to a probe, in seconds.
-        max_timeout_s: the longest wait, in seconds, also while the round trip is unknown.
+        max_timeout_s: the longest wait, in seconds; also the wait while the round trip is unknown.
         retry_s: seconds between two probes of a member that does not answer.
         suspicion_s: seconds that a member has to contradict a suspicion.
         helpers: the number of other members that are asked to probe.
@@ -170,16 +171,16 @@ class Swim:
     # State of the members
 
     def state(self, name: str) -> PeerState:
-        """Return the group's opinion of a member, as far as it is known here."""
+        """Return the group's opinion of a member, as far as this site has learnt it."""
         return self._peers[name].state
 
     def reachable(self, name: str) -> bool:
-        """Return whether a member answers this site itself."""
+        """Return whether a member answers this site's own probes, not only those of other members."""
         peer = self._peers.get(name)
         return peer is not None and peer.reached
 
     def doubtful(self, name: str) -> bool:
-        """Return whether a member does not answer this site, but was not found dead yet."""
+        """Return whether a member does not answer this site, but the group has not declared it dead yet."""
         peer = self._peers.get(name)
         return peer is not None and not peer.reached and peer.state is not PeerState.DEAD and peer.misses < 2
 
@@ -234,7 +235,7 @@ class Swim:
         return self._ping(name, now)
 
     def doubt(self, name: str, now: float) -> Outgoing:
-        """Record a failed request to a member, and return a probe of it; it counts as unreachable until it answers the probe."""
+        """Record a failed request to a member, which is unreachable until it answers a probe; return that probe."""
         peer = self._peers.get(name)
         if peer is None:
             return []

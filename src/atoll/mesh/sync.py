@@ -38,7 +38,7 @@ Message = tuple[str, bytes]
 
 MAX_MESSAGE_BYTES = 256 * 1024
 ANSWER_S = 3.0
-"""Seconds of silence after which an asked site counts as not reached."""
+"""Seconds without an answer after which an asked site is considered unreachable."""
 
 PAUSE_S = 2.0
 MAX_PAUSE_S = 60.0

@@ -32,7 +32,7 @@ _LEASE_S = 600.0
 """Seconds of Zenoh's lease; it sends a keep-alive four times in a lease. Probes detect whether a member answers, so this may be rare."""
 _PROBE_S = 1.5
 """Seconds that a TCP connection may take. The kernel repeats its first packet after 1 s, so an attempt succeeds within 1 s after the link
-is back."""
+works again."""
 _PAUSE_S = 0.7
 _MAX_MESSAGE = 64 * 1024 * 1024
 _MAX_WAITING = 64 * 1024 * 1024
@@ -136,7 +136,7 @@ class Transport:
             link.end()
 
     def renew(self, name: str) -> None:
-        """Replace a link over which no answers come, or try to connect at once if there is none."""
+        """Replace a link over which no answers come, or try to connect now if there is none."""
         link = self._links.get(name)
         if link is not None:
             link.renew()
@@ -147,7 +147,7 @@ class Transport:
         return link is not None and link.up
 
     def send(self, name: str, data: bytes) -> bool:
-        """Send a small message at once, past the queue; it is dropped if the link is busy.
+        """Send a small message immediately, ahead of the queue; it is dropped if the link is busy.
 
         Returns:
             False if there is no link.

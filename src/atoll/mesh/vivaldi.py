@@ -68,7 +68,7 @@ class Vivaldi:
     """The coordinate of this site.
 
     Args:
-        rng: source of the random direction in which two sites at the same place move apart.
+        rng: source of the random direction in which the coordinates of two sites at the same place diverge.
 
     Attributes:
         coordinate: this site's place.

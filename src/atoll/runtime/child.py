@@ -97,7 +97,7 @@ class Child:
             timeout_s: the longest time to wait, in seconds.
 
         Returns:
-            False if this process has to stop; `wait` then returns at once.
+            False if this process has to stop; `wait` then returns immediately.
         """
         poll = select.poll()
         for descriptor in (self._wakeup, readable):
@@ -135,7 +135,7 @@ def run(entry: Callable[[Child], object], child: Child) -> int:
     """Call an entry function, and return the exit code of the process.
 
     Returns:
-        0 if a job returned, or a service that was asked to stop; otherwise 1, and the log says why.
+        0 if a job returned, or a service that was asked to stop; otherwise 1, and the reason is in the log.
     """
     try:
         entry(child)

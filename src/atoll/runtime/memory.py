@@ -39,7 +39,7 @@ _IMMORTAL = 0xFFFF_FFFF
 """The lower half of an immortal object's reference count in CPython 3.12 and 3.13 (`_Py_IMMORTAL_REFCNT`)."""
 
 _BATCH = 20_000
-"""Number of objects that `immortalize` handles at once; a higher number temporarily needs more memory."""
+"""Number of objects that `immortalize` handles at a time; a higher number temporarily needs more memory."""
 
 _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename", "co_linetable", "co_exceptiontable")
 """Attributes of a code object with objects that the garbage collector does not report."""

@@ -57,7 +57,10 @@ POSTGRESQL_SOCKET = ".s.PGSQL.5432"
 
 
 def own_directory(engine: str, sockets: Path) -> Path:
-    """Return the directory of the socket of a server that a site starts, apart from the bus's, which tries every socket in its own."""
+    """Return the directory of the socket of a server that a site starts.
+
+    It is separate from the directory of the bus, which tries to connect to every socket in its own.
+    """
     return sockets / engine
 
 
@@ -78,7 +81,7 @@ def of_store(server: str, replica: Path, owner: DatabaseOwner, name: str, *, dur
         replica: the path of the site's replica.
         owner: the site.
         name: the name of the database in the site, such as `nova_api`.
-        durable: whether a commit must be on Redis's disk when it returns.
+        durable: whether a commit must be on Redis's disk when COMMIT returns.
     """
     parts = urlsplit(server)
     own = {"replica": str(replica), "log": owner.log_name(name), "cloud": owner.cloud, "site": owner.site}

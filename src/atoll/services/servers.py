@@ -50,7 +50,7 @@ _DROP = {
 }
 
 _KEEPING = frozenset({"on", "local", "remote_write", "remote_apply"})
-"""The values of PostgreSQL's `synchronous_commit` with which a commit is on the server's own disk when it returns."""
+"""The values of PostgreSQL's `synchronous_commit` with which a commit is on the server's own disk when COMMIT returns."""
 
 
 class ServerError(Exception):
@@ -63,7 +63,7 @@ class FlushPolicy:
 
     Attributes:
         setting: the engine's own options with their values, such as `innodb_flush_log_at_trx_commit=1`.
-        each_commit: whether a commit is on the disk when it returns.
+        each_commit: whether a commit is on the disk when COMMIT returns.
     """
 
     setting: str

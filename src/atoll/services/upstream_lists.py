@@ -225,7 +225,7 @@ def read() -> list[UpstreamList]:
     """Return the lists of all services, each read by a process of its own, because the services share one global configuration.
 
     Raises:
-        subprocess.CalledProcessError: the sources of a service have changed; its standard error says how.
+        subprocess.CalledProcessError: the sources of a service have changed; the reason is on its standard error.
     """
     command = [sys.executable, "-W", "ignore", "-m", __name__]
     printed = [subprocess.run([*command, service], check=True, capture_output=True, text=True).stdout for service in _READERS]

@@ -220,7 +220,7 @@ def nothing_current() -> Iterator[None]:
 
 
 def linked(name: str, to: trace.SpanContext) -> None:
-    """Record in the current trace that the span `to`, which belongs to another trace, did its work; do nothing within one trace."""
+    """Record in the current trace a span with a link to `to`, the span of another trace that did the work; do nothing within one trace."""
     recorder = sampled()
     if recorder is not None and trace.get_current_span().get_span_context().trace_id != to.trace_id:
         recorder.tracer.start_span(name, kind=SpanKind.INTERNAL, links=[trace.Link(to)]).end()

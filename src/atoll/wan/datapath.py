@@ -118,7 +118,7 @@ class Datapath:
         self._lib.dp_attach(self._dp, node, -1 if descriptor is None else descriptor)
 
     def wire(self, number: int, to: int, wire: Wire, *, up: bool) -> None:
-        """Set the properties of one direction of a link, also for packets in transit; a cut drops those packets.
+        """Set the properties of one direction of a link, which apply even to packets in transit; a cut drops those packets.
 
         Args:
             number: the number of the wire.

@@ -174,7 +174,7 @@ def from_statistics(octets: int, packets: int, drops: int, waiting: int, *, up: 
         packets: packets sent.
         drops: packets lost, or dropped because of a full queue or a cut.
         waiting: packets in the queue and in transit.
-        up: whether the link is up; if it is cut, every drop counts as cut.
+        up: whether the link is up; if it is cut, every drop is counted as `cut`.
     """
     delivered = octets - _HEADER * packets
     counted = Counters(packets_in=packets + drops + waiting, bytes_in=delivered, packets_out=packets, bytes_out=delivered)

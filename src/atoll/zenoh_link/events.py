@@ -1,4 +1,4 @@
-"""Follows the events of a session's links in a thread of its own."""
+"""Follows the events of a Zenoh session's links in a thread of its own."""
 
 from __future__ import annotations
 

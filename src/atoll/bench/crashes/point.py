@@ -138,7 +138,7 @@ class Watch:
     Args:
         board: the crash point files of the process's site.
         process: the name of the process.
-        die: ends the process at once.
+        die: ends the process immediately.
     """
 
     def __init__(self, board: Board, process: str, die: Callable[[], object]) -> None:

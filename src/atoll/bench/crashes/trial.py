@@ -56,7 +56,7 @@ def untried(trials: Sequence[Trial], workflow: str) -> list[Point]:
     timing.
 
     Args:
-        trials: the trials, also of other workflows.
+        trials: the trials, which may include those of other workflows.
         workflow: the name of the workflow.
     """
     trials = [trial for trial in trials if trial.workflow == workflow]

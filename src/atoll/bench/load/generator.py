@@ -1,7 +1,7 @@
 """Open and closed loops of HTTP requests, from one thread with asyncio and aiohttp.
 
-Latencies count from the intended start of a request. If the generator or the server is late, the latencies of requests that should have
-started meanwhile include their waiting. Otherwise a stall would appear in only one sample (coordinated omission). In a closed loop, a
+Latencies are measured from the intended start of a request. If the generator or the server is late, the latencies of requests that should
+have started meanwhile include their waiting. Otherwise a stall would appear in only one sample (coordinated omission). In a closed loop, a
 request should start when the user's think time is over.
 """
 
@@ -108,7 +108,7 @@ class ClosedLoop:
 
 
 TIMEOUT_S = 120.0
-"""Seconds to wait for an answer, after which the request counts as failed."""
+"""Seconds to wait for an answer, after which the request is recorded as failed."""
 
 
 def generate(sources: Sequence[Source], loop: OpenLoop | ClosedLoop, seed: int = 0, timeout_s: float = TIMEOUT_S) -> list[Timed]:

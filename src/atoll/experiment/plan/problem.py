@@ -118,7 +118,7 @@ class Problem:
         Args:
             site: the index of the site.
             control: the index of the control site.
-            ignoring: names of operations whose bounds do not count.
+            ignoring: names of operations whose bounds are ignored.
         """
         return all(
             demand.name in ignoring or demand.load[site] == 0 or self.served_s(demand, site, control) <= demand.within_s + TOLERANCE

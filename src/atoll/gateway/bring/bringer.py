@@ -1,10 +1,11 @@
-"""Bring the resources that a request refers to, and delete them again if the request fails all the same.
+"""Bring the resources that a request refers to, and delete them again if the request still fails.
 
 The request goes to this site's service first. Only if the service refuses it, the gateway looks for the resources that the request refers
-to, so that a resource of this site costs nothing.
+to, so that a request whose resources are all here causes no further requests.
 
 The gateway sends two questions to the other sites: it asks their services, with the user's token, whether the user may see the resource;
-and it asks their gateways how they hold it. It brings only resources that the user may see and that all reachable sites describe alike.
+and it asks their gateways for a description of it. It brings only resources that the user may see and that all reachable sites describe
+alike.
 """
 
 from __future__ import annotations
@@ -319,7 +320,7 @@ class Bringer:
             request_id: the id of the user's request.
 
         Returns:
-            The resources, to be kept or undone. An undo leaves images, since Glance never takes an id twice, and ports that have moved.
+            The resources, to be kept or undone. An undo keeps images, since Glance never accepts an id twice, and ports that have moved.
             `None` if a resource is at no site.
 
         Raises:
@@ -430,7 +431,7 @@ class Bringer:
     def _agree(self, reference: Reference, found: list[RemoteResource]) -> None:
         """Check that all descriptions that the user sees under an id or name describe one resource.
 
-        Nova accepts the name of a security group, which several groups may have: those of the nearest site count.
+        Nova accepts the name of a security group, which several groups may have: then the groups of the nearest site are taken.
         """
         if reference.kind == kinds.SECURITY_GROUP:
             return

@@ -1,4 +1,4 @@
-"""Ask the gateways of all reachable sites how they hold a resource, and answer the same question from them.
+"""Ask the gateways of all reachable sites for their descriptions of a resource, and answer such questions from them.
 
 A user sees only some of the resources: another project's private image under the same id is hidden from the user. So the gateways ask one
 another, each with its own account at its own site. No client sees any part of these answers.
@@ -57,7 +57,7 @@ RBAC: Mapping[str, str] = {kinds.NETWORK: "network", kinds.SECURITY_GROUP: "secu
 
 
 def question(kind: str, identifier: str, project: str = "") -> str:
-    """Return the path, with query, by which another site's gateway is asked how the site holds a resource.
+    """Return the path, with query, by which another site's gateway is asked for its description of a resource.
 
     Raises:
         ValueError: no resource can have this id.

@@ -62,9 +62,10 @@ _FLAGS = frozenset(("vlan_transparent", "qinq", "pvlan", "project_default", "lea
 
 
 async def bring_network(client: ServiceClient, found: RemoteResource, undo_log: UndoLog, context: BringContext) -> None:
-    """Create a network and its subnets. Grant a project that does not own it the access that its owner grants it elsewhere.
+    """Create a network and its subnets.
 
-    The attributes that tie a network to the hardware of its site (provider attributes, segments) are this site's own.
+    If the user's project does not own the network, it gets the access that the owner has granted elsewhere. The attributes that tie a
+    network to the hardware of its site (provider attributes, segments) are this site's own.
 
     Args:
         client: the client of the user's request.

@@ -3,7 +3,7 @@
 The port must never stay at both sites, and never be lost. So the gateway first records the move in the ledger and creates the copy here.
 Then it deletes the port at its site, with the user's token and only if its revision is still the copied one. Then it removes the ledger
 entry. Until that deletion is confirmed, the copy here is provisional: if the deletion is refused, or the port turns out to be still there,
-the copy is deleted. `run` settles the moves that a crash or a cut left open.
+the copy is deleted. `run` completes or undoes the moves that a crash or a lost connection left open.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _USUAL: Mapping[str, Any] = {
     "propagate_uplink_status": True,
     "trusted": False,
 }
-"""Default values of a port, which are not sent: that would need rights or extensions that may be missing."""
+"""Default values of a port, which are not sent, because sending them requires rights or extensions that may be missing."""
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
@@ -187,19 +187,17 @@ class PortMoves:
     # Moves that were left open
 
     async def run(self) -> None:
-        """Settle the moves that a crash or a cut left open, until cancelled."""
+        """Complete or undo the moves that a crash or a lost connection left open, until cancelled."""
         while True:
             for port, site in self._due(time.monotonic()):
                 await self._settle(port, site)
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _due(self, now_s: float) -> list[tuple[str, str]]:
-        """Return the ports and sites of the open moves that this process has known for so long that no request about them is under way.
+        """Return the ports and sites of the moves that this process has seen open for longer than any request about them can take.
 
-        The ledger's times do not count: the clock may have been set since, and a move that is settled too early loses a port.
-
-        Args:
-            now_s: the time by a monotonic clock, in seconds.
+        The times in the ledger are not used: the clock may have been set since. Settling a move while its request still runs could delete a
+        port that is in use.
         """
         sites = {port: site for port, site, _since in self._ledger.moves() if port not in self._active}
         self._seen_s = {port: self._seen_s.get(port, now_s) for port in sites}

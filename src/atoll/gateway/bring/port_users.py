@@ -1,6 +1,6 @@
 """Find the resources that use a port at its site.
 
-The site's gateway looks with its own account, because a resource of another project may use the port.
+The site's gateway searches with its own account, because a resource of another project may use the port.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def requests_console(call: Call) -> bool:
 
 
 def through_gateway(reply: Reply, host: str) -> Reply:
-    """Return Nova's answer with a URL that leads through the client's gateway.
+    """Return Nova's answer with a URL that passes through the client's gateway.
 
     Args:
         reply: the answer to a request for which `requests_console` is true.

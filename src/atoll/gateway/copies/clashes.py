@@ -1,9 +1,9 @@
-"""Find names that two sites gave to different resources while they were apart, report them, and keep them from being confused.
+"""Find names that two sites gave to different resources while they were separated, report them, and prevent mix-ups.
 
 A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
-are compared. If they differ, both are kept, as Keystone's users of one name from two sites are; all sites are told, and `atoll conflicts`
-lists the name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A
-request that would mean another resource than the one that this gateway shows is refused.
+are compared. If they differ, both are kept, like two users of one name in Keystone. All sites are informed, and `atoll conflicts` lists the
+name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A request is
+refused if its name means another resource at the site that would carry it out than at this gateway's site.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class NameClashes:
             self._forget(suspect)
 
     def wake(self, *_ignored: object) -> None:
-        """Compare the names at once; a callback for `Mesh.on_members`."""
+        """Compare the names now; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def on_write(self, call: Call) -> None:
@@ -177,7 +177,7 @@ class NameClashes:
                 await self._found(suspect)
 
     async def _found(self, suspect: Suspect) -> None:
-        """Record that two sites have given a name to different resources, and tell all sites."""
+        """Record that two sites have given a name to different resources, and inform all sites."""
         name = suspect.name
         self._watch(suspect, clashes=True)
         why = f"{' and '.join(suspect.sites)} have given this name to different resources: delete or replace one of them"

@@ -25,7 +25,7 @@ COPIED_S = 3600.0
 
 
 _PASSING = frozenset((401, 403, 408, 423, 425, 429))
-"""Statuses of refusals that may pass. The gateway's own account may lack a right for a moment, when its token expires."""
+"""Statuses of refusals that may be temporary. The gateway's own account may briefly lack a right, when its token expires."""
 
 
 class RetryLater(Exception):
@@ -110,8 +110,8 @@ class Deliverer:
 def _is_final(operation: PendingOperation, status: int) -> bool:
     """Return whether a refusal is the site's final one, such as for a network in use or an invalid value.
 
-    A refusal about a server may pass, because the server may be busy (409). The undoing of a creation is tried until it succeeds, because
-    somebody would pay for the resources that are left.
+    A refusal about a server may be temporary, because the server may be busy (409). The undoing of a creation is retried until it succeeds,
+    because the project would otherwise pay for the resources that are left.
     """
     if operation.unsure or status in GONE or status in _PASSING or not 400 <= status < 500:
         return False

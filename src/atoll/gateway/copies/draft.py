@@ -70,7 +70,7 @@ class Draft:
         return self.resource.service == "network"
 
     def for_others(self, first: Reply) -> Draft:
-        """Return the creation for the other sites, with the id that the first site's answer has; it is sent with the user's own rights."""
+        """Return the creation request for the other sites, with the ids from the first site's answer; it is sent with the user's rights."""
         body, made = self.call.json(), items_of(first.json(), self.resource)
         for wanted, has in zip(items_of(body, self.resource), made, strict=True):
             self._pin(wanted, has)

@@ -169,7 +169,10 @@ class InUseCheck:
         return reply
 
     async def _refusal(self, look: Call, shown: Reply) -> InUseRefusal | None:
-        """Return the refusal of a deletion, or `None`. Ports of other projects count too; the client learns no more than from Neutron."""
+        """Return the refusal of a deletion; `None` if no port prevents it.
+
+        Ports of other projects may prevent it too; the client learns no more than from Neutron.
+        """
         rule = _RULES.get(collection_of(look.service, look.path)) if look.service == "network" else None
         if rule is None:
             return None

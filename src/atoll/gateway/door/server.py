@@ -363,7 +363,7 @@ class GatewayServer:
 
     @web.middleware
     async def _check_peer(self, request: web.Request, handler: PeerHandler) -> web.StreamResponse:
-        """Refuse requests of sites that are not members now, also on connections that were opened before a site was revoked."""
+        """Refuse requests of sites that are not members now, even on connections that were opened before a site was revoked."""
         connection = _handler(request)
         connection.request_began()
         try:

@@ -112,4 +112,4 @@ _PARSERS: dict[str, Callable[[Any], tuple[IPv4Address | IPv6Address, ...]]] = {
     "phoneNumber": _phone,
     "networkAccessIdentifier": _network_access,
 }
-"""The parsers of identifiers. The first identifier that can be looked up is the one that counts."""
+"""The parsers of identifiers. Of several identifiers, the first one that can be looked up is used."""

@@ -2,7 +2,8 @@
 
 The standard knows two kinds of tokens. A *three-legged* one identifies the device itself: the body must not name a device. A *two-legged*
 one belongs to an application's server: the body must name one. Keystone's tokens identify no device. So a token with the role that the
-operator names counts as two-legged, and any other one as three-legged, whose device is the one at the other end of the connection.
+operator names is treated as two-legged. Any other token is treated as three-legged; its device is the one at the other end of the
+connection.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ OVERLAY = "X-Atoll-Overlay"
 """Set by a client: the id of the image of an overlay from which it is about to start a server. The standard has no field for it."""
 
 Holding = Callable[[str, str, str, str], Awaitable[int]]
-"""A function that ranks a site by what it holds of an overlay: given the site, the user's token, the id of the request, and the overlay."""
+"""A function that ranks a site by the parts of an overlay that it has, given the site, the user's token, the id of the request, and the
+overlay."""
 
 _CORRELATOR = re.compile(r"[a-zA-Z0-9\-_:;./<>{}]{0,256}")
 
@@ -75,7 +77,7 @@ class EdgeDiscovery:
         options: the gateway's settings.
         sites: sends requests to this site's Keystone.
         zones: chooses the site.
-        holding: ranks sites by what they hold of an overlay.
+        holding: ranks sites by the parts of an overlay that they have.
     """
 
     def __init__(self, options: Options, sites: Sites, zones: Zones, holding: Holding | None = None) -> None:
@@ -87,7 +89,7 @@ class EdgeDiscovery:
         self._networks = AccessNetworks(options.discovery.get("serves", {}))
 
     async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
-        """Answer a request, also a wrong one.
+        """Answer a request, valid or not.
 
         Args:
             request: the request.
@@ -133,7 +135,7 @@ class EdgeDiscovery:
         return await self._zone(site, used, self._rank(request, token, request_id))
 
     def _rank(self, request: web.BaseRequest, token: str, request_id: str) -> Rank | None:
-        """Return the function that ranks sites by what they hold of the overlay that a request names; `None` if it names none."""
+        """Return the function that ranks sites by their parts of the overlay that a request names; `None` if it names none."""
         overlay = request.headers.get(OVERLAY, "")
         if not overlay or self._holding is None:
             return None

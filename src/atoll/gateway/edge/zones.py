@@ -1,4 +1,4 @@
-"""Chooses the site that is nearest to a device and takes another server."""
+"""Chooses the site that is nearest to a device and has room for another server."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
 PATH = "/atoll/edge-zone"
-"""Path at the peer port by which another gateway asks whether this site takes another server."""
+"""Path at the peer port by which another gateway asks whether this site has room for another server."""
 
 REMEMBERED_S = 5.0
-"""Seconds for which a site's answer, whether it takes another server, is cached."""
+"""Seconds for which a site's answer, whether it has room for another server, is cached."""
 
 ANSWER_S = 5.0
-"""Seconds to wait for a site's answer whether it takes another server."""
+"""Seconds to wait for a site's answer whether it has room for another server."""
 
 AT_ONCE = 4
-"""Number of sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
+"""Number of sites that are asked at the same time, the nearest first, if the device's own site has no room."""
 
 MAX_SITES_ASKED = 16
-"""Greatest number of sites, the nearest ones, that are asked for one request. If none takes a server, the device has no edge site."""
+"""Greatest number of sites, the nearest ones, that are asked for one request. If none has room for a server, the device has no edge
+site."""
 
 NEAR_MS = 5.0
-"""Milliseconds of a round trip between the device's site and another one, up to which the other one counts as near as the device's own."""
+"""Greatest round trip, in milliseconds, between the device's site and another site that is considered as near as the device's own."""
 
 MOST_COMPARED = 4
 """Greatest number of sites that are ranked for one request."""
@@ -41,7 +42,7 @@ Rank = Callable[[str], Awaitable[int]]
 """A function that ranks a site; lower ranks come first."""
 
 FREE_MB = 64
-"""Megabytes of memory that a site's hosts must have left to take another server: those of the smallest useful flavor."""
+"""Megabytes of memory that a site's hosts must have left for another server: those of the smallest useful flavor."""
 
 
 class Zones:
@@ -67,7 +68,7 @@ class Zones:
         application.router.add_get(PATH, self._answer)
 
     async def nearest(self, site: str, rank: Rank | None = None) -> str | None:
-        """Return the reachable site nearest to a given one, preferably itself, that takes another server; `None` if no site does.
+        """Return the site nearest to a given one, or that one itself, that is reachable and has room for a server; `None` if there is none.
 
         Args:
             site: the given site.
@@ -85,7 +86,7 @@ class Zones:
         return None
 
     async def _preferred(self, site: str, rank: Rank) -> str | None:
-        """Return the first site by rank of those that are about as near as the nearest one and take another server."""
+        """Return the first site by rank of those that are about as near as the nearest one and have room for another server."""
         near = [name for name in self._near(site)[:MOST_COMPARED] if self._distance_ms(name, site) <= NEAR_MS]
         takes, ranks = await asyncio.gather(asyncio.gather(*map(self._takes, near)), asyncio.gather(*map(rank, near)))
         found = [(place, number) for number, (place, free) in enumerate(zip(ranks, takes, strict=True)) if free]
@@ -122,7 +123,7 @@ class Zones:
         return await asyncio.shield(asking)
 
     async def _find_out(self, site: str) -> bool:
-        """Ask a site whether it takes another server, and remember the answer."""
+        """Ask a site whether it has room for another server, and cache the answer."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 takes = await (self._has_room() if site == self._sites.here else self._ask(site))

@@ -28,8 +28,7 @@ DEBIAN = Path("/usr/lib/postgresql")
 """Directory with the programs of each version."""
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven SQLAlchemy engines may have 55 for a moment (oslo.db's pool), and has five as a
-rule."""
+"""Greatest number of connections; each of a site's seven SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
 
 NOBODY = 65534
 

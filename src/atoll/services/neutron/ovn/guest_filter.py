@@ -37,7 +37,7 @@ def install(settings: Settings) -> None:
     """Create or replace the chain of iptables, and send guests' packets through it.
 
     Raises:
-        subprocess.CalledProcessError: the kernel cannot filter; `iptables` has said why on standard error.
+        subprocess.CalledProcessError: the kernel cannot filter; `iptables` has printed the reason on standard error.
     """
     for tool, errors in TOOLS.items():
         rules = "".join(f"-A {CHAIN} {rule}\n" for rule in _rules(settings, errors))

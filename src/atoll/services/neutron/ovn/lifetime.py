@@ -33,6 +33,6 @@ def end_with(pid: int, why: str) -> None:
 
 
 def end(why: str) -> None:
-    """End this process at once, and log the reason."""
+    """Log the reason, and end this process immediately."""
     print(why, file=sys.stderr, flush=True)  # noqa: T201 - standard error is the log here
     os._exit(1)

@@ -36,7 +36,7 @@ MOST_BASES = 4
 """Greatest number of images that are tried as the base of an overlay."""
 
 MOST_WORKERS = 2
-"""Greatest number of processes that apply overlays at once: each may take the memory and the processor time of a whole site."""
+"""Greatest number of processes that apply overlays at the same time: each may take the memory and the processor time of a whole site."""
 
 SPARE_BYTES = 100_000_000
 """Bytes that must remain free on the file system after an image was fetched."""
@@ -283,7 +283,7 @@ class _Task:
 
     Attributes:
         overlay: the overlay.
-        keys: the names of the keys that count.
+        keys: the names of the keys whose signatures are accepted.
         images: the caller's images.
         max_bytes: the greatest size of the disk in bytes.
         directory: a directory for its files.
@@ -319,7 +319,7 @@ def _brought(images: Images, overlay: Overlay, caller: Caller, tried: Collection
         overlay: the overlay.
         caller: the creator of the server.
         tried: images of this site whose data are not the base.
-        wrong: what was wrong with the last of them.
+        wrong: the reason why the last of them was rejected.
 
     Raises:
         OverlayRefusal: no image can be brought.

@@ -5,7 +5,7 @@ member's key can sign tokens for every administrator of the cloud. Three measure
 
 - Each use of another site's administrator's token here is a line of the audit log.
 - Such a token of a site with `trust: local-admin` (docs/cloud.md) is refused.
-- A change of a domain or project that is homed at other sites is refused at once, because it would have no effect.
+- A change of a domain or project that is homed at other sites is refused, because it would have no effect.
 
 The first two wrap `Manager.validate_token` (keystone/token/provider.py), through which every validation of a token passes; the third is a
 middleware behind the one that identifies the caller.
@@ -110,7 +110,7 @@ def guarded(validate: Callable[..., Any], judge: Judge, site_of: Callable[[str],
 
     Args:
         validate: upstream's `Manager.validate_token`.
-        judge: decides whether a valid token counts here.
+        judge: decides whether a valid token is accepted here.
         site_of: returns the site that issued a valid token.
     """
 

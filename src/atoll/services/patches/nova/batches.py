@@ -82,7 +82,7 @@ class Batch:
         fresh_cache: True if the server's network information is as the request's message carried it, so that it needs no refresh.
 
     Attributes:
-        prompt: True if the start of an event is sent at once, because the thread may wait for a lock after it.
+        prompt: True if the start of an event is sent immediately, because the thread may wait for a lock after it.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Batch:
     def _settle(self) -> None:
         """Update the objects of calls that were sent, as the calls would have done; only the batch's own thread does this.
 
-        Changes that were not saved count as unsaved again.
+        Changes that were not saved are marked as unsaved again.
         """
         self._on_its_way = False
         updates, self._updates = self._updates, []

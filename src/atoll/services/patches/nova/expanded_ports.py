@@ -261,7 +261,7 @@ class Client:
 class _Extensions:
     """The extensions of Neutron, which are the same for everybody.
 
-    Upstream asks for them with the client that is at hand, a user's as well, once in each of its API objects.
+    Upstream asks for them once in each of its API objects, with the client of that object, which may be a user's.
     """
 
     def __init__(self) -> None:

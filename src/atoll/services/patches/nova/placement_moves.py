@@ -1,8 +1,8 @@
 """Moves of allocations that are tried again if Placement ends before it answers.
 
-A resize first moves what the server holds in Placement to its migration (`replace_allocation_with_migration` in
+A resize first moves the server's allocations in Placement to its migration (`replace_allocation_with_migration` in
 nova/conductor/tasks/migrate.py), and a failure moves it back. If Placement is killed after the commit and before the answer, the resize
-fails, and nothing undoes the move: the server holds nothing, and the ended migration holds the server's resources for ever. Upstream's
+fails, and nothing undoes the move: the server has no allocations, and the ended migration keeps them for ever. Upstream's
 `SchedulerReportClient.move_allocations` finds out itself whether the allocations were moved already, so it may be called again.
 """
 
