@@ -94,7 +94,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         The content; of a longer file, one byte more than was expected.
 
     Raises:
-        OSError: the file can't be read, or is no regular one.
+        OSError: the file can't be read, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:

@@ -139,7 +139,7 @@ class Delivery:
                     return answer
                 if answer.status is Status.TAKEN:
                     return None
-                # Refused: another server may take the message. If all have refused it, they are stopping: wait for a new one.
+                # Refused: another server may take the message. If all servers have refused it, they are stopping: wait for a new server.
                 self._refused_by.add(answer.instance)
 
     def _find(self) -> Instance:

@@ -20,7 +20,7 @@ MAGIC = 0xA1
 
 
 class MalformedFrameError(ValueError):
-    """Bytes that are no frame, or a frame that was cut short."""
+    """Bytes that are not a frame, or a frame that was cut short."""
 
 
 class MessageId(NamedTuple):
@@ -138,7 +138,7 @@ def decode(data: bytes) -> Frame:
     """Return the frame in `data`, without reading the JSON inside.
 
     Raises:
-        MalformedFrameError: `data` is no frame.
+        MalformedFrameError: `data` is not a frame.
     """
     if len(data) < _HEAD.size:
         raise MalformedFrameError(f"{len(data)} bytes are fewer than a frame has")

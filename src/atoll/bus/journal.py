@@ -186,7 +186,7 @@ class JournalHistory:
                     self._learn(record, taken)
             left = {message: frame for message, frame in taken.items() if message not in self._begun}
             if len(self._begun) > MAX_PAST:
-                # Both are dropped: if the instances were kept without their begun messages, a begun message would count as not begun.
+                # Both are dropped: if the instances were kept without their begun messages, a begun message would be considered not begun.
                 self._instances.clear()
                 self._begun.clear()
             yield left

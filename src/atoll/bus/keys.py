@@ -79,7 +79,7 @@ def read_listener(key: str) -> tuple[str, Instance]:
     """Return the name and the instance in a presence token.
 
     Raises:
-        ValueError: the key is no presence token.
+        ValueError: the key is not a presence token.
     """
     found = _LISTENER.search(key)
     if found is None or (listener := int(found["listener"])) > _MAX_LISTENER:

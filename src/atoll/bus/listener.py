@@ -150,7 +150,7 @@ class Mailbox:
             self._tokens.append(session.liveliness().declare_token(keys.listener(*subject, self.instance)))
             known = self.node.directory.known(subject.kind, subject.exchange, subject.topic)
             if known is not None:
-                # Zenoh announces it a moment later; a sender in this process finds it at once.
+                # Zenoh announces the listener a moment later, but a sender in this process must find it immediately.
                 known.add(subject.name, self.instance)
 
     def close(self) -> None:
@@ -281,7 +281,7 @@ def _read(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the context and the message of a request.
 
     Raises:
-        ValueError: the body is no JSON, or no list of these two.
+        ValueError: the body is not JSON, or not a list of these two.
     """
     match payload.decode(body):
         case [dict() as context, dict() as message]:

@@ -87,7 +87,7 @@ def _close_links(info: Any, listed: Collection[str]) -> None:
     if not unlisted:
         return
     for connection in linger.connections():
-        with contextlib.suppress(OSError):  # it is closed meanwhile
+        with contextlib.suppress(OSError):  # it was closed meanwhile
             host, port, *_ = connection.getpeername()
             if f"{host}:{port}" in unlisted or f"[{host}]:{port}" in unlisted:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """Stop, start, add, remove sites; join or leave a cloud.
 
-    The other sites keep running. It is no error if a site is in the requested state already.
+    The other sites keep running. It is not an error if a site is in the requested state already.
     """
 
 

@@ -190,7 +190,7 @@ def _check(path: Path, descriptor: int, digest: bytes | None) -> None:
     Args:
         path: the directory of the image.
         descriptor: the open directory.
-        digest: the digest that is the image's name; `None` if the name is no digest.
+        digest: the digest that is the image's name; `None` if the name is not a digest.
 
     Raises:
         AtollError: as for `LaunchCache.held`.

@@ -167,7 +167,7 @@ def _root(base: Image, name: str, size: int, changes: PageChanges) -> bytes:
 
 
 def _write_segments(file: BinaryIO, start: int, jobs: Sequence[Job], workers: Workers, report: Report) -> list[Entry]:
-    """Write the segments from the offset `start` on, which leaves room for the head; return the table of segments."""
+    """Write the segments at the offset `start`, after the room for the head; return the table of segments."""
     entries = []
     file.seek(start)
     for number, data in enumerate(workers.map(compress, jobs), 1):

@@ -17,7 +17,7 @@ ANSWER_S = 30.0
 """Seconds to wait for an answer, unless the client or the request gives another time."""
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
-_MOST_SOCKETS = 200  # of one answer; the kernel passes at most 253 descriptors at once
+_MOST_SOCKETS = 200  # of one answer; the kernel passes at most 253 descriptors in one message
 _SHORT_ANSWER = 65536  # bytes of an answer that carries sockets
 
 Failure = Callable[[str], AtollError]
@@ -60,7 +60,7 @@ class ControlClient:
 
         Args:
             verb: the verb of the request.
-            timeout_s: seconds to wait for the answer, if not the client's own.
+            timeout_s: seconds to wait for the answer; by default, the client's `answer_s`.
             fields: the fields of the request.
 
         Raises:
@@ -70,7 +70,7 @@ class ControlClient:
             return result(next(messages), self._unknown)
 
     def follow(self, verb: str, **fields: object) -> Generator[Any, None, None]:
-        """Send a request now, and return its events as they come, for as long as it takes.
+        """Send a request now, and return its events as they arrive, without a time limit.
 
         Raises:
             AtollError: as `ask`; from the iterator if it comes after an event.

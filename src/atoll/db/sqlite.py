@@ -49,7 +49,7 @@ BUSY_TIMEOUT_S = 60.0
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    # NORMAL keeps the database whole, but does not flush commits: `GroupFlush` flushes many commits at once, outside the write lock.
+    # NORMAL keeps the database whole, but does not flush commits: `GroupFlush` flushes many commits together, outside the write lock.
     "PRAGMA synchronous=NORMAL",
     # 256 KiB for a connection instead of 2 MiB: all connections share the kernel's page cache, but not SQLite's.
     "PRAGMA cache_size=-256",

@@ -211,7 +211,7 @@ def _check(content: Any) -> None:
     """Check the content of `run.json`, and remove the key `format`.
 
     Raises:
-        TypeError: the content is no mapping.
+        TypeError: the content is not a mapping.
         ValueError: the content lacks a key, or another version of Atoll wrote it.
     """
     if not isinstance(content, dict):

@@ -118,7 +118,7 @@ class Creations:
 
     async def _at_parent(self, made: Creation, resource: Resource, home: str) -> Reply:
         """Create a part of a resource that is at one site, such as a floating IP of a port, at the site of that resource."""
-        # A parent that has copies may be here as well, wherever it was seen.
+        # A parent that has copies may be at this site too, wherever it was seen.
         single = [parent for parent in made.parents if not parent.resource.copies]
         known = next((site for parent in single if (site := self._locations.get(parent.resource, parent.id))), None)
         reply = await self.at(known or home, made.call, resource)

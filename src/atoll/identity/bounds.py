@@ -51,7 +51,7 @@ _LARGE = frozenset({"project", "mapping", "policy", "endpoint_group", "whitelist
 
 
 def text_fits(column: str, value: Json) -> bool:
-    """Return whether a value is not too long for its column; a value that is no text always fits."""
+    """Return whether a value is not too long for its column; a value that is not text always fits."""
     if not isinstance(value, str):
         return True
     return len(value) <= (MAX_DOCUMENT if column in _DOCUMENTS else MAX_LONG if column in _LONG else MAX_SHORT)

@@ -228,7 +228,9 @@ class IdentityReplica:
             if not (scanning and agreed is None and record is not None):
                 stamp = 0 if scanning and agreed is None else None
                 fields = _fields(agreed, here)
-                if record is not None and record.present == (here is not None):  # a process that died here may have written it already
+                if record is not None and record.present == (
+                    here is not None
+                ):  # a process that died here may have written this already
                     own = self._document.author
                     fields = {
                         each: value for each, value in fields.items() if (record.fields.get(each), record.authors.get(each)) != (value, own)
@@ -261,7 +263,7 @@ class IdentityReplica:
                 yield change.kind, change.key
 
     def _settle(self, agreements: Iterable[Agreement]) -> None:
-        """Remove the records whose rows already equal the document from those to be written, which saves a transaction."""
+        """Remove the records whose rows already equal the document from the records to be written, to save a transaction."""
         for kind, key, here in agreements:
             if self._desired.content(kind, name := encode(key)) == here:
                 self._todo.pop((kind, name), None)

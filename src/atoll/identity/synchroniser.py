@@ -125,7 +125,7 @@ class IdentitySynchroniser:
                     await self._work()
                 except (sqlite3.Error, OSError):
                     LOG.exception("Keystone's tables and the document could not be synchronised; trying again")
-                    self._wake.set()  # until then, `pull` must not take the document for complete
+                    self._wake.set()  # until then, `pull` must not assume that the document is complete
                     await asyncio.sleep(AGAIN_S)
                     continue
                 with suppress(TimeoutError):

@@ -98,7 +98,7 @@ class EntrySource(Protocol):
 
 
 class TrustedRecords:
-    """The records of the document, as the trusted entries give them."""
+    """The records of the document, computed from the entries of trusted sites only."""
 
     def __init__(self, document: EntrySource, policy: TrustPolicy) -> None:
         """Prepare to read records.
@@ -158,7 +158,7 @@ class TrustedRecords:
         for owner, homes in self._policy.homed.items():  # in the order of the YAML
             if any(claim == owner and author in homes for author, claim in claims.items()):
                 return owner
-        # No home site says so: others must not claim it.
+        # No home site claims the record for this owner, and other sites must not.
         return next((owner for owner in self._policy.homed if owner in claims.values()), "")
 
     def _claim(self, kind: str, key: str, fields: Fields, known: dict[tuple[str, str], str]) -> str | None:

@@ -86,7 +86,7 @@ class Token:
         """Return the token in a text.
 
         Raises:
-            AtollError: `join.refused`: the text is no token.
+            AtollError: `join.refused`: the text is not a token.
         """
         try:
             token = cls._parse(text.strip())
@@ -350,7 +350,7 @@ class Application:
         """Return the application from the JSON of `dump`.
 
         Raises:
-            ValueError: the JSON is no application.
+            ValueError: the JSON is not an application.
         """
         if not isinstance(data, dict) or data.keys() != {"key", "body"} or not isinstance(data["key"], str):
             raise ValueError("an application is an object with key and body")
@@ -368,7 +368,7 @@ def join(token: Token, application: Application, post: Post | None = None) -> Jo
         post: sends the request.
 
     Raises:
-        AtollError: `join.refused`, `join.unreachable`: the site is no member; `join.unanswered`: the site may be a member.
+        AtollError: `join.refused`, `join.unreachable`: the site is not a member; `join.unanswered`: the site may be a member.
     """
     answer = (post or _post)(token.host, token.port, application.body)
     try:

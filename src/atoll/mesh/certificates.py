@@ -73,7 +73,7 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(key.public_key(), name, host, clock(), unique=unique)
         make_directory(directory)
-        # The certificate last: without one that fits the others, all of them are created again.
+        # The certificate last: if it is missing or does not match the other files, all of them are created again.
         write_private(directory / "ca.pem", _pem(self.certificate))
         write_private(directory / "key.pem", _private(key))
         write_private(directory / "cert.pem", _pem(certificate))

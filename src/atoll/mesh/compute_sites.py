@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from atoll.files import write_private
 
 FILE = "computes.json"
-"""The file's name in the control site's directory. It is no part of the configuration: it may change while its readers run."""
+"""The file's name in the control site's directory. It is not part of the configuration: it may change while its readers run."""
 
 LOG = logging.getLogger(__name__)
 

@@ -103,7 +103,7 @@ def read_entry(name: str, text: object, latest: int) -> Fields:
         latest: the greatest stamp allowed.
 
     Raises:
-        Refused: the text is no entry.
+        Refused: the text is not an entry.
     """
     if not isinstance(text, str) or len(text.encode()) > MAX_ENTRY_BYTES:
         raise Refused(f"the entry {name!r:.100} is no text of at most {MAX_ENTRY_BYTES} bytes")

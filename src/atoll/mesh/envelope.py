@@ -137,7 +137,7 @@ class Envelopes:
             KeyError: no member has that name.
         """
         peer = self._peer(name)
-        # Until it is answered, the nonce stays: the answer to an earlier HELLO is valid as well.
+        # Until it is answered, the nonce stays: the answer to an earlier HELLO is valid too.
         peer.nonce = peer.nonce or self.random_bytes(_NONCE_BYTES)
         return self._seal(name, Channel.HELLO, 0, b"", peer.nonce + payload)
 
@@ -222,7 +222,7 @@ def carried(data: bytes) -> bytes:
     """Return the payload of a HELLO without its nonce. Neither is verified.
 
     Raises:
-        Rejected: the message is no HELLO.
+        Rejected: the message is not a HELLO.
     """
     head, _, payload = _split(data)
     if head[0] != Channel.HELLO:

@@ -216,7 +216,7 @@ class PeerProtocol:
 
     def _measured(self, name: str, rtt_s: float) -> None:
         peer = self._peers[name]
-        self._time.observe(name, peer.clock_ms, rtt_s * 1000)  # only of an answer is the age known
+        self._time.observe(name, peer.clock_ms, rtt_s * 1000)  # the age is known only for an answer
         peer.samples.append(max(rtt_s * 1000, 0.001))
         if peer.coordinate is not None:
             self._vivaldi.update(min(peer.samples), peer.coordinate)
@@ -341,7 +341,7 @@ class PeerProtocol:
         if now - self._logged.get((reason, sender), -_LOG_S) >= _LOG_S:
             self._logged[reason, sender] = now
             _LOG.log(
-                logging.DEBUG if reason == "late" else logging.WARNING,  # late: the second of two answers to one HELLO is of no use
+                logging.DEBUG if reason == "late" else logging.WARNING,  # late: the second of two answers to one HELLO is ignored
                 "refused a message that claims to be from %s: %s %s(%s so far)",
                 sender or "an unknown site",
                 reason,
@@ -359,7 +359,7 @@ class PeerProtocol:
             self._send_hello(name)  # the site may have been restarted, and not know this one any more
         else:
             peer.hello = opened
-            self.transport.renew(name)  # the site reaches this one: try at once
+            self.transport.renew(name)  # the site reaches this one: try now
 
     def _on_welcome(self, name: str, _payload: bytes) -> None:
         peer, now = self._peers.get(name), self._loop.time()

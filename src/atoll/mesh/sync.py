@@ -251,7 +251,7 @@ class DocumentSync:
             return []
         self._asking = None
         news: list[Message] = []
-        if self._learned:  # the part did not come from its author: other sites may lack it as well
+        if self._learned:  # the part did not come from its author: other sites may lack it too
             self._learned = False
             hello, since = _pack(_Kind.HELLO, self._document.digest()), self._now() - _HEARD_S
             news = [(other, hello) for other, state in self._peers.items() if other != peer and state.heard > since]
@@ -312,7 +312,7 @@ class DocumentSync:
         return [_pack(_Kind.CHUNK, self._number, index, len(chunks), chunk) for index, chunk in enumerate(chunks)]
 
     def _collect(self, peer: str, number: int, index: int, length: int, chunk: bytes) -> bytes | None:
-        """Add a chunk; return the message if that was the last one. If a chunk is lost, the next hello leads to another exchange."""
+        """Add a chunk; return the message if this was its last chunk. If a chunk is lost, the next hello starts another exchange."""
         if not 0 <= index < length <= _MAX_CHUNKS or len(chunk) > _CHUNK_BYTES:
             raise Refused("a chunk is malformed")
         state = self._peer(peer)

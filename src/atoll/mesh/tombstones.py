@@ -56,7 +56,7 @@ def is_worthwhile(waste: int, weight: int) -> bool:
 
 
 def check_stream(author: str, key: str, fields: Mapping[str, object]) -> None:
-    """Check a record of kind `STREAM`, as a rule of the document.
+    """Check a record of kind `STREAM`; a `Rule` of the document.
 
     Raises:
         Refused: the record is another author's, or no list of ancestors.

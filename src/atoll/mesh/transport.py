@@ -1,8 +1,8 @@
 """The transport between sites, over Zenoh and mutual TLS.
 
-A site has one Zenoh session that listens, and another one for each member, by which it sends to that member. So links do not
-affect each other: a link that is broken, or that hangs because TCP still repeats lost packets, is replaced alone. These sessions cost no
-threads and 0.3 MB of memory each. No site forwards messages.
+A site has one Zenoh session to listen, and one session for each member to send to that member. So links do not affect each other: a link
+that is broken, or that hangs because TCP still repeats lost packets, is replaced alone. These sessions cost no threads and 0.3 MB of memory
+each. No site forwards messages.
 
 Zenoh's access control restricts a listener to messages to this site: a peer can subscribe to nothing, and so sees no message between
 others.

@@ -53,7 +53,7 @@ class Coordinate:
         """Return the coordinate that `pack` wrote.
 
         Raises:
-            ValueError: the bytes are no valid coordinate.
+            ValueError: the bytes are not a valid coordinate.
         """
         if len(data) != cls.SIZE:
             raise ValueError(f"a coordinate has {cls.SIZE} bytes, not {len(data)}")

@@ -63,7 +63,7 @@ class Child:
         # Objects that exist when a service becomes ready live until it ends, so the garbage collector need not examine them again.
         gc.collect()
         gc.freeze()
-        # A broken pipe means that the supervisor has died: the kernel is about to kill this process as well.
+        # A broken pipe means that the supervisor has died: the kernel is about to kill this process too.
         with suppress(BrokenPipeError):
             os.write(self._status, b"ready\n")
         os.close(self._status)

@@ -108,7 +108,7 @@ class Launcher:
         if instance.pid is not None:
             _kill(instance.pid, signum)
         elif signum == signal.SIGKILL and instance.origin:
-            # The fork server does not answer, so kill it: then the pipe ends, and the launch counts as failed.
+            # The fork server does not answer, so kill it: then the pipe ends, and the launch has failed.
             self.signal(instance.origin, signal.SIGKILL)
         else:
             instance.signum = signum

@@ -65,7 +65,7 @@ def share_heap() -> None:
 def immortalize() -> int:
     """Make every object immortal that the collector can reach, and return the number of objects.
 
-    An immortal object is never freed. That is no loss, because its memory belongs to the fork server. CPython's header promises correct
+    An immortal object is never freed. This loses nothing, because its memory belongs to the fork server. CPython's header promises correct
     execution for objects that become immortal at run time, even with extension modules that were built without immortality, and the garbage
     collector skips immortal objects. Objects that were frozen before (`gc.freeze`) are not examined again.
 

@@ -76,7 +76,7 @@ def begin_move(settings: Settings) -> None:
 
 
 def end_move(settings: Settings) -> None:
-    """Record that the site uses the place, so that its data are no remainder of a move."""
+    """Record that the site uses the place, so that its data are not the remainder of a move."""
     (marks(settings) / MOVING).unlink(missing_ok=True)
 
 

@@ -138,7 +138,7 @@ def clear(settings: Settings, name: str, *, own: bool) -> None:
             there = client.exists(*keys)
             if there and own:
                 client.delete(*keys)
-        if own:  # a replica that was begun as well
+        if own:  # and a replica that was begun
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{settings.database_file(name)}{suffix}").unlink(missing_ok=True)
     else:
@@ -192,7 +192,7 @@ def create(settings: Settings, name: str) -> None:
 
 
 def drop(settings: Settings, names: list[str]) -> None:
-    """Remove databases of a site from its server, with all that they hold; those that do not exist are no error.
+    """Remove databases of a site from its server, with all that they hold; those that do not exist are ignored.
 
     Raises:
         ServerError: the server refuses, or does not answer.

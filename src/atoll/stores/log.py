@@ -145,8 +145,8 @@ class Log:
             generation: the replica's generation.
             base: the replica's position and the id of its last transaction.
             group: the transactions in order.
-            strict: whether the log must refuse a transaction that has read the effects of another one in its group, unless it has also read
-                all entries that the log has before the group.
+            strict: whether the log must refuse a transaction that has read the effects of another transaction in its group, unless it has
+                also read all entries that the log has before the group.
 
         Raises:
             OutcomeUnknown: Redis did not answer within `Settings.timeout` seconds. The log may or may not contain the group.

@@ -183,7 +183,7 @@ class _Configuration:
     """A rendered configuration file of a service."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        # The last section and the last option of a name hold, as for oslo.config.
+        # If a section or an option occurs twice, the last one applies, as in oslo.config.
         self._parser = configparser.RawConfigParser(strict=False, default_section="")
         self._parser.read(settings.etc / name, encoding="utf-8")
 

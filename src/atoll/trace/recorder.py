@@ -227,7 +227,7 @@ def linked(name: str, to: trace.SpanContext) -> None:
 
 
 def length(told: object) -> int:
-    """Return the number of bytes that a `Content-Length` header states; 0 if the value is no number, or too large for the store."""
+    """Return the number of bytes that a `Content-Length` header states; 0 if the value is not a number, or too large for the store."""
     text = str(told or "")
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 

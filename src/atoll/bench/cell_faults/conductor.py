@@ -157,7 +157,7 @@ class Conductor:
             if not (self._abandoned and KINDS[step.kind].only_cloud):
                 KINDS[step.kind].undo(self._stage, step)
             ended_s = self._now()
-        except Exception as error:  # of a thread: `finish` raises it
+        except Exception as error:  # an error in a thread: `finish` raises it
             each.error = error.message if isinstance(error, AtollError) else f"{type(error).__name__}: {error}"
         finally:
             each.settled.set()

@@ -142,7 +142,7 @@ async def _generate(sources: Sequence[Source], loop: OpenLoop | ClosedLoop, seed
 def _session(source: Source, timeout_s: float) -> aiohttp.ClientSession:
     open_socket = source.open_socket
     factory = None if open_socket is None else lambda _address: open_socket()
-    # Without a limit of connections, because a request that waits for a connection would count as a slow answer.
+    # Without a limit of connections, because the wait for a connection would appear as a slow answer.
     connector = aiohttp.TCPConnector(limit=0, socket_factory=factory, keepalive_timeout=60.0)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False)

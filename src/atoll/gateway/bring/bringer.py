@@ -331,7 +331,7 @@ class Bringer:
         if pairs is None:
             return None
         brought = BroughtResources()
-        # Ports need their networks. Images take longest, so they come when all else has succeeded.
+        # Ports need their networks. Images take longest, so they are brought last, when everything else has succeeded.
         for phase in sorted({_phase(reference) for reference, _found in pairs}):
             some = [pair for pair in pairs if _phase(pair[0]) == phase]
             bringings = await asyncio.gather(*(self._join(client, reference, found) for reference, found in some))
@@ -381,7 +381,7 @@ class Bringer:
         return [credible(reference, sites, self._trust.speaks_for) for reference, sites in zip(wanted, found, strict=True)]
 
     def _check_away(self, nowhere: Sequence[Reference]) -> None:
-        """Check that no unreachable site may have a resource that no other site has.
+        """Check that a resource which no reachable site has can't be at an unreachable site.
 
         Raises:
             BringRefused: an unreachable site may have one of the resources.

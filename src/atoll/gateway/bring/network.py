@@ -94,7 +94,7 @@ async def bring_network(client: ServiceClient, found: RemoteResource, undo_log: 
     body = {"network": copied(network, "networks")}
     answer = await undo_log.create(creation, "/v2.0/networks", body, absent=here is None, exists=True)
     if answer is not None:
-        # Neutron takes a missing gateway for the default one, so `None` must be sent.
+        # Neutron replaces a missing gateway with the default one, so `None` must be sent.
         bodies = [copied(subnet, "subnets") | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
         if bodies:
             await client.make("POST", "network", "/v2.0/subnets", {"subnets": bodies})

@@ -109,7 +109,7 @@ class PortMoves:
                 raise
         finally:
             self._active.discard(identifier)
-            self._seen_s.pop(identifier, None)  # an earlier move of the port is not this one
+            self._seen_s.pop(identifier, None)  # an earlier move of the port must not be mistaken for this one
         self._ledger.end_move(identifier)
         LOG.info("%s: port %s has moved here from %s", client.request_id, identifier, found.site)
 
@@ -169,7 +169,7 @@ class PortMoves:
         except Unreachable as error:
             if not error.sent:
                 raise BringRefused(f"port {port['id']} is at {site}, which can't be reached now", 503) from error
-            raise  # the outcome is unknown: `run` settles the move
+            raise  # the outcome is unknown: `run` completes or undoes the move
         if not reply.ok:
             raise BringRefused(f"port {port['id']} is at {site} and can't be moved to {self._sites.here}: {_why(reply)}")
 

@@ -170,7 +170,7 @@ class Changes:
         name = resource_of(call.path).rpartition("/")[2]
         if not any(site in scope for site in change.calls):
             return faults.fault(call.service, 404, f"{name} is not at {' or '.join(scope)}", self._sites.here)
-        # The record is told only to a client that sees one of the copies.
+        # Only a client that sees one of the copies may learn of the record.
         holders = [site for site in change.calls if site in change.items or (change.items and site in recorded and _may_have(change, site))]
         if set(holders) <= set(scope):
             return None

@@ -321,7 +321,7 @@ def _told_as(name: Name) -> str:
 
 
 def _named(call: Call, route: Route) -> Name | None:
-    """Return the cloud-wide name that a request is about; `None` if it is about none that a client chooses."""
+    """Return the cloud-wide name by which a request identifies its resource; `None` if it uses an id, or a name that the service chose."""
     if route.resource is None or route.resource.service != "compute" or not route.id:
         return None
     if route.resource.key == "keypairs":

@@ -42,7 +42,7 @@ class RetryLater(Exception):
 
 
 class PermanentlyRefused(Exception):
-    """The site will never carry out the operation: the requester has no right to it, or the object is another one or has changed."""
+    """The site will never carry out the operation: the requester has no right to it, or its object has been replaced or changed."""
 
 
 class Deliverer:

@@ -234,7 +234,7 @@ class ClientLimiter:
                 del self._transfers[user]
 
     def _make_room(self, connections: Iterable[Connection]) -> bool:
-        """Close the oldest of some connections without a request under way; return False if there is none.
+        """Close the oldest of the given connections that has no request under way; return False if all have one.
 
         The connection is closed a moment later, and makes room for exactly one new connection.
         """

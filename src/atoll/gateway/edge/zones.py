@@ -97,7 +97,7 @@ class Zones:
         return float("inf") if rtt_ms is None else rtt_ms
 
     def url(self, site: str) -> str | None:
-        """Return the URL of Keystone behind a site's gateway; `None` if the site is no member now."""
+        """Return the URL of Keystone behind a site's gateway; `None` if the site is not a member now."""
         if site == self._sites.here:
             return f"http://{self._options.host}:{self._options.public_port}/identity/v3"
         member = self._mesh.members().get(site)

@@ -288,7 +288,7 @@ class Lists:
         limit = listing.page.limit
         assert limit is not None
         positions = {site: start[site] for site in sites if site in start} if start is not None else dict.fromkeys(sites)
-        # The items of a site that missed earlier pages would come at the wrong place.
+        # The items of a site that was missing from earlier pages would appear at the wrong place.
         listing.missing |= set(sites) - positions.keys()
         walk = PagedMerge(listing.page.order, listing.identifier, positions)
         chosen: list[tuple[str, Item]] = []

@@ -196,7 +196,7 @@ class OverlayBases:
 
     def _forget_later(self, order: _Order, task: asyncio.Task[str]) -> None:
         if not task.cancelled():
-            task.exception()  # nobody may ever ask for it
+            task.exception()  # a client may never ask for the result
             asyncio.get_running_loop().call_later(COLLECTED_S, self._forget, order, task)
 
     def _forget(self, order: _Order, task: asyncio.Task[str]) -> None:

@@ -72,7 +72,7 @@ class Claim:
 
 
 def wanted_base(overlay: Mapping[str, Any], project: str) -> WantedBase | None:
-    """Return the base that an image needs; `None` if the image is no overlay, or the property that marks it as one is malformed.
+    """Return the base that an image needs; `None` if the image is not an overlay, or the property that marks it as one is malformed.
 
     Args:
         overlay: the image, as this site's Glance shows it to the caller.

@@ -138,7 +138,8 @@ class Field:
         when: a sibling field and its value; this row applies only if the sibling field has the value.
         ahead: whether the service would accept the request without the resource, so that the gateway examines the field beforehand.
         implied: whether the field stands for a resource when it is left out or has a special value.
-        by_value: whether the resource keeps the value that it got from the referenced resource, so that its copy does not need the latter.
+        by_value: whether the resource keeps the value that it got from the referenced resource, so that a copy does not need the referenced
+            resource.
         hint: an alternative for the user, for the message of a refusal; `{here}` and `{site}` stand for the two sites.
     """
 

@@ -79,7 +79,7 @@ class Column:
 
         Args:
             value: the value that an engine returned.
-            of_target: True if that was the target.
+            of_target: True if this engine is the target.
 
         Raises:
             ValueError, TypeError: the value is not of the column's kind.

@@ -61,7 +61,7 @@ def _recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         with recorder.work(name):
             try:
                 return function(*arguments, **keywords)
-            except LoopingCallDone as error:  # no failure: the loop ends
+            except LoopingCallDone as error:  # not a failure: the loop ends
                 done = error
         raise done
 

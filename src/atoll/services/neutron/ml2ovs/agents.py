@@ -48,7 +48,7 @@ def run(child: Child) -> None:
     _start_l3_agent(settings)  # started only now, because this agent creates ports on the switch's bridges
     _agent("neutron-dhcp-agent", "dhcp_agent", DHCP).start()
     _start_metadata_agent()
-    _await(lambda: bool(switches[0].iter_num))  # until the switch's agent has processed all ports once
+    _await(lambda: bool(switches[0].iter_num))  # until the Open vSwitch agent has processed all ports once
     child.ready()
     child.wait()
     orphans.kill_orphans(layout.agents_state(settings))

@@ -140,7 +140,7 @@ def persistent(template: str) -> str:
 
 
 def end_daemons(state: Path) -> None:
-    """Kill the daemons of an earlier agent, whose network namespaces ended with its mounts.
+    """Kill the daemons of an earlier agent. Their network namespaces ended with the agent's mounts.
 
     Args:
         state: the agent's directory.

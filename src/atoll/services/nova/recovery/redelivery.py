@@ -18,7 +18,7 @@ class Redelivery:
     """The casts that the bus will deliver again.
 
     Attributes:
-        frames: the messages as the bus has them.
+        frames: the messages in the format of the bus.
     """
 
     frames: tuple[bytes, ...] = ()

@@ -101,7 +101,10 @@ def _forget_unmapped(admin: Any, _cells: list[Any], later: frozenset[str]) -> No
 
 
 def _count_deleted(admin: Any, cells: list[Any], _later: frozenset[str]) -> None:
-    """Mark servers that are being deleted, as the API does after it has sent the message (`API._update_queued_for_deletion`)."""
+    """Mark servers that are being deleted as queued for deletion, as the API does after it has sent the message.
+
+    See `API._update_queued_for_deletion` in nova/compute/api.py.
+    """
     from nova import objects
 
     for cell in cells:

@@ -164,7 +164,7 @@ class Disks:
         names = fetched_names(task.overlay, task.keys)
         with ExitStack() as trial:
             trial.enter_context(self._lock(fetched_launch(task.overlay.data.hash, "")))
-            # For a second server, the base is brought: from then on, this site needs no other one.
+            # For a second server, the base is brought, so that this site needs no other site from then on.
             if self._cached_disk(names) is None and (disk := self._fetched(task, names)) is not None:
                 stack.enter_context(trial.pop_all())
                 return disk

@@ -144,7 +144,7 @@ def read_bases(images: Iterable[Mapping[str, Any]], overlay: Overlay, project: s
     for image in images:
         machine = str(image["properties"].get(MACHINE, ""))
         if image.get("status") == "active" and str(image["properties"].get(DIGEST)) == overlay.base and len(machine.encode()) <= 64:
-            with suppress(OverlayRefusal):  # one without a hash does not stand in the way of the others
+            with suppress(OverlayRefusal):  # an image without a hash is skipped, and does not prevent the use of the others
                 found.append(Base(_data(image), overlay.base, machine))
     return sorted(found, key=lambda base: (base.data.owner != project, not base.data.public, base.data.image))
 

@@ -99,7 +99,7 @@ def _rights(token: Any) -> list[str]:
     """Return the administrators' roles that a token gives; empty if it gives none."""
     try:
         names = {role["name"] for role in token.roles or ()}
-    except Exception:  # its user or project is gone: Keystone itself refuses it
+    except Exception:  # its user or project was deleted: Keystone itself refuses the token
         LOG.debug("the roles of a token can't be determined", exc_info=True)
         return []
     return sorted(names if token.system else names & _ADMINISTRATORS)
@@ -167,7 +167,7 @@ def _owners(path: list[str], environ: dict[str, Any]) -> Iterable[str]:
         try:
             yield from _with_parents(kind, key)
         except exception.Error:
-            continue  # there is none: Keystone says so
+            continue  # it does not exist, and Keystone itself answers 404
 
 
 def _with_parents(kind: str, key: str) -> Iterable[str]:

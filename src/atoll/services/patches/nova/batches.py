@@ -118,7 +118,7 @@ class Batch:
             self._pending.append(action)
 
     def run(self, action: BatchAction, plain: Plain) -> Any:
-        """Send the waiting calls and a further call, and return the result of the latter.
+        """Send the waiting calls and then `action`, and return the result of `action`.
 
         Raises:
             Exception: that of the first call that failed.
@@ -305,7 +305,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
         contexts = [each.context.to_dict() for each in actions]
         unique = [each for number, each in enumerate(contexts) if each not in contexts[:number]]
         texts = [action.text(unique.index(context)) for action, context in zip(actions, contexts, strict=True)]
-        # Upgrade levels concern upstream's methods: a conductor without batches says so itself.
+        # Upgrade levels concern upstream's methods: a conductor without batches answers `UnsupportedVersion`.
         client = self.client.prepare(namespace=batch_format.NAMESPACE, version=batch_format.VERSION, version_cap=None)
         try:
             answers = client.call(actions[-1].context, "object_actions", contexts=unique, actions=texts)

@@ -185,7 +185,7 @@ class Client:
         return {"ports": deepcopy(found)}
 
     def _counted(self) -> list[Resource] | None:
-        """Return as many empty ports as the project has; upstream only counts them."""
+        """Return one empty port for each of the project's ports, because upstream only counts them."""
         quota = self._operation.networks.quota
         return None if quota is None or self._admin else [{}] * quota["used"]
 

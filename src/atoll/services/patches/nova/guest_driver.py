@@ -112,7 +112,7 @@ class GuestDriver(OverlayImages):
             guest_faults.check_space(CONF.instances_path)
             super().spawn(context, instance, *arguments, **keywords)
         except (exception.InstanceNotFound, exception.UnexpectedDeletingTaskStateError):
-            raise  # the server is being deleted, which is no fault
+            raise  # the server is being deleted, which is not a fault
         except Exception as error:
             raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=guest_faults.reason(error)) from error
 

@@ -122,7 +122,7 @@ class ReadingAPI(ExpandingAPI):
         if len(ports) < 2:
             super()._delete_ports(client, instance, ports, raise_if_fail)
             return
-        batches.flush()  # the threads have no part in the batch of this one
+        batches.flush()  # the other threads do not use the batch of this thread
         delete = super()._delete_ports
         with ThreadPoolExecutor(AT_ONCE) as pool:
             deletions = [pool.submit(delete, client, instance, [port], raise_if_fail) for port in ports]

@@ -129,7 +129,7 @@ class CallersImages:
         """Fetch a disk into a new file, in raw format, with all of upstream's checks.
 
         Raises:
-            ImageUnacceptable: it is no disk that upstream accepts, or larger than `max_bytes` bytes.
+            ImageUnacceptable: it is not a disk that upstream accepts, or larger than `max_bytes` bytes.
         """
         with image_check.limited(max_bytes):
             images.fetch_to_raw(self._context, image, str(path), self._trusted_certs)
@@ -140,7 +140,7 @@ class CallersImages:
         As in upstream's `fetch_to_raw`, Nova's inspection and QEMU must agree: QEMU supports more formats.
 
         Raises:
-            OverlayRefusal: it is no raw disk.
+            OverlayRefusal: it is not a raw disk.
         """
         try:
             images.do_image_deep_inspection({"disk_format": "raw"}, image, str(path))
@@ -205,7 +205,7 @@ class OverlayImages(driver.LibvirtDriver):
             max_bytes: the greatest size of the disk in bytes.
 
         Yields:
-            A function that moves the disk to its name in Nova's cache, and that name; `None` if the image is no overlay.
+            A function that moves the disk to its name in Nova's cache, and that name; `None` if the image is not an overlay.
 
         Raises:
             OverlayRefused: no disk can be made.
