@@ -228,9 +228,7 @@ class IdentityReplica:
             if not (scanning and agreed is None and record is not None):
                 stamp = 0 if scanning and agreed is None else None
                 fields = _fields(agreed, here)
-                if record is not None and record.present == (
-                    here is not None
-                ):  # a process that died here may have written this already
+                if record is not None and record.present == (here is not None):  # a process that died here may have written this already
                     own = self._document.author
                     fields = {
                         each: value for each, value in fields.items() if (record.fields.get(each), record.authors.get(each)) != (value, own)

@@ -35,7 +35,7 @@ def test_processor_time_of_the_idle_and_of_the_dead(child):
     assert processor_percent(lambda: [child.pid], 0.2) < 50
 
 
-def test_processor_time_counts_who_was_born_meanwhile(monkeypatch):
+def test_processor_time_includes_processes_started_meanwhile(monkeypatch):
     looks = iter([{1: 5.0}, {1: 6.0, 2: 0.5}])
     monkeypatch.setattr("atoll.bench.measure.processor_seconds", lambda _pids: next(looks))
     clock = iter([0.0, 10.0])

@@ -140,7 +140,7 @@ def test_another_overlay_begins_anew(large, tmp_path):
     large.check(tmp_path / "launch")
 
 
-def test_two_at_once(large, tmp_path):
+def test_two_commands_at_the_same_time(large, tmp_path):
     (tmp_path / ".launch.partial").mkdir(0o700)
     other = os.open(tmp_path / ".launch.partial", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
