@@ -1,4 +1,4 @@
-"""`atoll bench site`: the time, memory and processor time that the sites of a cloud cost."""
+"""`atoll bench site`: measures the time, memory and processor time that the sites of a cloud cost."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Leaks:
 
 
 def prepare(api: Api) -> Tenancy:
-    """Upload an image, create a network and, if no flavor fits, a flavor; return them as a tenancy.
+    """Upload an image, create a network and, if no flavor is suitable, a flavor; return them as a tenancy.
 
     Args:
         api: a client that is signed in as an administrator.

@@ -101,7 +101,7 @@ class Topic:
         return instance in self._names
 
     def name_of(self, instance: Instance) -> str | None:
-        """Return the name of a present server, or `None`."""
+        """Return the name of a server that listens; `None` if it does not listen."""
         return self._names.get(instance)
 
     def named(self, name: str | None) -> list[Instance]:

@@ -242,7 +242,7 @@ class Mailbox:
             self._send(question.id, Status.LOST if self._past.was_begun(question.id) else Status.UNKNOWN)
 
     def _tell(self, message: MessageId, known: RequestState | Reply) -> None:
-        """Answer with the state of a message; a message that is still new was refused."""
+        """Answer with the status of a message. For a message in the state `NEW`, which was refused, that is `REFUSED`."""
         if isinstance(known, Reply) and known.body:
             self.node.send(message.origin, known)
         else:

@@ -1,4 +1,4 @@
-"""`atoll bench`: experiments on this machine, each with a cloud of its own."""
+"""`atoll bench`: runs experiments on this machine, each with a cloud of its own."""
 
 from __future__ import annotations
 

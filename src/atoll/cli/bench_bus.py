@@ -1,4 +1,4 @@
-"""`atoll bench bus` and `atoll bench bus-loss`: the message bus, measured through oslo.messaging."""
+"""`atoll bench bus` and `atoll bench bus-loss`: measure the message bus through oslo.messaging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`atoll bench stores`: engines of databases, measured at several distances from their servers."""
+"""`atoll bench stores`: measures database engines at several distances from their servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`atoll wan`: the emulated network between the sites of a running cloud."""
+"""`atoll wan`: shows, changes and measures the emulated network between the sites of a running cloud."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class FileSource:
     """An overlay in an open file, or on standard input.
 
     Args:
-        file: the file, open to read.
+        file: the file, open for reading.
         name: the file's name, for errors.
     """
 

@@ -131,8 +131,8 @@ def verify_fetched(task: FetchedTask) -> str:
         The name of the key that has signed the overlay.
 
     Raises:
-        AtollError: as for `keys.parse_name`, `read_signed` and `launch_stream.unpack`; `cloudlet.base`: the overlay is of another base than
-            its property says; `cloudlet.invalid`: the disk has another digest. Nothing is left.
+        AtollError: as for `keys.parse_name`, `read_signed` and `launch_stream.unpack`; `cloudlet.base`: the overlay was made for a base
+            other than that of its property; `cloudlet.invalid`: the disk has another digest. Nothing is left.
     """
     with opened(str(task.overlay), None) as source:
         header, signer = read_signed(source.read, (parse_name(key) for key in task.keys), task.title)
@@ -160,7 +160,7 @@ def keep_base(task: BaseTask) -> None:
     """Put a base into the cache, unless the cache has it.
 
     Raises:
-        AtollError: `cloudlet.base`: the disk has another digest than the task requires; `cloudlet.invalid`: the disk is too large;
+        AtollError: `cloudlet.base`: the disk does not have the digest that the task requires; `cloudlet.invalid`: the disk is too large;
             `state.space`: the cache or the disk is full; `cloudlet.unusable`: the disk fails. Nothing is left.
     """
     cache = LaunchCache(task.cache, task.limit, by_content=False)

@@ -235,7 +235,7 @@ class SQLitePlugin(CreateEnginePlugin):
         return url.difference_update_query([DURABILITY])
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
-        """Have the pool keep a few connections, and open any number of further ones when they are needed."""
+        """Have the pool keep a few connections, and open any number of further connections when they are needed."""
         pool_args.update(pool_size=4, max_overflow=-1)
 
     def engine_created(self, engine: Engine) -> None:

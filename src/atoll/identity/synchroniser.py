@@ -1,4 +1,4 @@
-"""The synchroniser of identity: a task that keeps Keystone's tables equal to the mesh's document, and tells caches when they are stale."""
+"""The synchroniser of identity: a task that keeps Keystone's tables equal to the mesh's document, and has stale caches emptied."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 No answer is larger than `MAX_ANSWER_BYTES`, however large the documents: the reader asks again, or fetches a large part page by page. An
 update that is too large to be sent to all is not sent: the others notice it by the digest.
 
-A site asks one other site at a time, so that missing entries arrive once. A site that is asked, and itself lacks something, asks back. Two
+A site asks one other site at a time, so that missing entries arrive once. If the asked site itself lacks something, it asks back. Two
 documents in the same two states are compared again only after a pause that doubles: a part that was refused once would be refused again.
 """
 
@@ -47,7 +47,8 @@ _CHUNK_BYTES = MAX_MESSAGE_BYTES - 64
 _MAX_CHUNKS = 16
 
 MAX_WHOLE_BYTES = 3 * 1024 * 1024
-"""The greatest size of a part in one message, in bytes; a larger one goes by pages. It fits `_MAX_CHUNKS`."""
+"""The greatest size of a part in one message, in bytes; a larger part is sent in pages. A part of this size needs at most `_MAX_CHUNKS`
+chunks."""
 MAX_ANSWER_BYTES = 2 * MAX_WHOLE_BYTES
 
 

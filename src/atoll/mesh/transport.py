@@ -180,7 +180,7 @@ class Transport:
         self._loop.run_in_executor(self._threads, _close, session)
 
     def close_late(self, opening: asyncio.Future[zenoh.Session]) -> None:
-        """Close a session that is no longer wanted, if it was opened."""
+        """Close a session that is no longer needed, if it was opened."""
         if not opening.cancelled() and opening.exception() is None:
             self.close(opening.result())
 

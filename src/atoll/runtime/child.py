@@ -20,9 +20,9 @@ from typing import Any
 class Child:
     """The object by which a process's entry function communicates with the supervisor.
 
-    A service calls `ready` when it can serve, and then `wait`, which returns when the service has to stop. A job returns or raises.
-    SIGTERM before `ready`, and in a job at any time, raises SystemExit in the main thread: a start that is no longer wanted ends at
-    once, and `finally` blocks run.
+    A service calls `ready` when it can serve, and then `wait`, which returns when the service has to stop. A job returns or raises. SIGTERM
+    before `ready`, and in a job at any time, raises SystemExit in the main thread: a start that is no longer needed ends immediately, and
+    `finally` blocks run.
 
     Args:
         name: the name of the process, such as `paris/nova`.

@@ -93,7 +93,7 @@ class Writer:
         """Run a transaction again.
 
         Raises:
-            Deadlock: a statement had another result than at first.
+            Deadlock: a statement had a result other than the first time.
         """
         self._metrics.replays += 1
         try:

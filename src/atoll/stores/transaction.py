@@ -170,7 +170,7 @@ class Transaction:
         """Run the recorded statements again.
 
         Raises:
-            Deadlock: a statement had another result than at first.
+            Deadlock: a statement had a result other than the first time.
         """
         for sql, parameters, kind, outcome in self.noted:
             again: Outcome

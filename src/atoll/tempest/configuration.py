@@ -1,7 +1,8 @@
 """The tempest.conf of a site, for OpenStack's own test suite.
 
 Accounts and addresses come from the site's settings, feature flags from its configuration files, and ids from its APIs. Options whose
-default fits are left out. Sources: tempest/config.py (the meaning of each option), python-tempestconf (the resources that Tempest needs).
+default is right are left out. Sources: tempest/config.py (the meaning of each option), python-tempestconf (the resources that Tempest
+needs).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Keep images where their owners want them: the property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
+"""Keep copies of images at the sites that their owners choose.
+
+The property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
 
 With `pull`, the default, a site fetches an image when it is first used there. Each site reads all policies in the document that the mesh
 replicates, and pulls the images that it is to keep, even after it has been cut off.

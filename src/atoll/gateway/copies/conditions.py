@@ -44,7 +44,10 @@ def shown(items: Mapping[str, Mapping[str, Any]], here: str) -> str:
 
 
 def oldest(items: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the site with the oldest copy. All gateways begin conditional changes there, so that one of two fails at all sites."""
+    """Return the site with the oldest copy.
+
+    All gateways begin conditional changes there, so that of two concurrent changes one fails at all sites.
+    """
     return shown(items, "")
 
 

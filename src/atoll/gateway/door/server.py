@@ -468,7 +468,7 @@ def _check_version(request: web.BaseRequest) -> None:
 
 
 async def _expect(_request: web.Request) -> None:
-    """Send no `100 Continue` yet; `_go_on` does once the body is wanted."""
+    """Send no `100 Continue` yet; `_go_on` sends it once the body is needed."""
 
 
 async def _go_on(request: web.BaseRequest) -> None:

@@ -126,8 +126,8 @@ class TokenRefusals:
 def _refused(call: Call, status: int) -> Iterator[str]:
     """Yield the tokens in a request to which a refusal with this status may refer.
 
-    These are the client's own; the one that Keystone is asked about; and the one with which the client signs in. Keystone answers 404 to a
-    client with a token whose user or project it does not have.
+    These are the client's own token, the token about which the client asks Keystone, and the token with which the client signs in. Keystone
+    answers 404 to a client with a token whose user or project it does not have.
     """
     if call.token and (status == 401 or (status == 404 and call.service == "identity")):
         yield call.token

@@ -156,7 +156,7 @@ def _claim(site: str, image: Mapping[str, Any], wanted: WantedBase) -> Claim | N
 
 
 def data_hash(image: Mapping[str, Any]) -> str:
-    """Return the algorithm and the hash of an image's data, as Glance has computed them; empty if it has not."""
+    """Return the algorithm and the hash of an image's data, as Glance has computed them; empty if Glance shows no hash."""
     value = image.get("os_hash_value")
     return f"{image.get('os_hash_algo')}:{value}" if isinstance(value, str) and value else ""
 

@@ -27,12 +27,12 @@ _DISK = "disk"
 
 @dataclass(frozen=True)
 class LaunchFile:
-    """The disk of a launch image, open to read.
+    """The disk of a launch image, open for reading.
 
     Attributes:
         descriptor: the descriptor of the file.
         size: its size in bytes.
-        occupied: its bytes on the disk.
+        occupied: the number of bytes that it occupies on the disk.
     """
 
     descriptor: int

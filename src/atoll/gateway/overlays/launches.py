@@ -95,7 +95,7 @@ class _Readable:
     keys: tuple[str, ...]
 
     def names(self, key: str) -> list[str]:
-        """Return the names in the cache of the launch images from an overlay that a key has signed."""
+        """Return the cache names of the launch images that the bases make with this overlay, if the given key has signed it."""
         return [cached_launch(base, self.data, key) for base in self.bases]
 
 

@@ -136,7 +136,7 @@ class Field:
         action: the gateway's action if only another site holds that resource.
         leads: whether a creation request is sent to the site of that resource.
         when: a sibling field and its value; this row applies only if the sibling field has the value.
-        ahead: whether the service would accept the request without the resource, so that the gateway examines the field beforehand.
+        ahead: whether the service would accept the request without the resource, so that the gateway must examine the field first.
         implied: whether the field stands for a resource when it is left out or has a special value.
         by_value: whether the resource keeps the value that it got from the referenced resource, so that a copy does not need the referenced
             resource.

@@ -110,7 +110,7 @@ _KINDS: tuple[tuple[tuple[type[Any], ...], Kind], ...] = (
     ((postgresql.INET, postgresql.CIDR), Kind.ADDRESS),
     ((types.CHAR,), Kind.PADDED),
 )
-"""The kind of a column of which either engine declares one of these types; the first that fits."""
+"""The kind of a column, by the types that either engine declares; the first entry that matches applies."""
 
 
 def _kind(*pair: types.TypeEngine[Any]) -> Kind:

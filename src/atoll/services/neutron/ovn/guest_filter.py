@@ -1,7 +1,7 @@
 """A packet filter between guests and sites: at the sites' own addresses, guests reach only the gateways' public ports.
 
 Packets of guests leave the external bridge into the site's network, whose kernel accepts those for the site's own addresses, and in a
-topology forwards packets for other sites. A chain of iptables drops new connections to any other port than the public one, at this site
+topology forwards packets for other sites. A chain of iptables drops new connections to any port other than the public one, at this site
 and, before the packets leave, at any other site. Packets of connections that the site's own processes have opened pass, and so does ICMP.
 
 Open vSwitch in user space gets a copy of the packets that guests send to their interfaces; the kernel gets the packets too. A guest that

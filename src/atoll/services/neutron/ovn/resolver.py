@@ -66,7 +66,7 @@ Ask = Callable[[dns.message.Message], dns.message.Message | None]
 
 
 def answer(query: dns.message.Message, known: Names, domain: str) -> dns.message.Message | None:
-    """Return the answer to a query that OVN passed on, from OVN's records; a refusal for a query of another class than IN.
+    """Return the answer to a query that OVN passed on, from OVN's records; a refusal for a query of a class other than IN.
 
     Args:
         query: a message with one question.

@@ -61,7 +61,7 @@ class Images(Protocol):
         """Fetch a disk into a new file, in raw format and of at most `max_bytes` bytes."""
 
     def check_raw(self, image: str, path: Path) -> None:
-        """Refuse a disk that QEMU could take for another format than raw."""
+        """Refuse a disk that QEMU could take for a format other than raw."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Patches of Neutron, its agents and its network services."""
+"""Registry entries of the patches of Neutron, its agents and its network services."""
 
 from __future__ import annotations
 

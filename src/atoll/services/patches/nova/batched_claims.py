@@ -3,7 +3,7 @@
 nova-compute asks Placement for the claim that the scheduler has made for a new server, and deletes it when the server is deleted: a round
 trip each. In a build the conductor reads the claim as part of the batch's first message. In a deletion it deletes the allocations in their
 place in the batch: after the server was saved as deleted, and before the server's record is deleted (`ComputeManager._delete_instance` in
-nova/compute/manager.py). If that fails, the record stays, as upstream wants it.
+nova/compute/manager.py). If that fails, the record stays, as with upstream's code.
 """
 
 from __future__ import annotations

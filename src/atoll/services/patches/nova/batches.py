@@ -12,7 +12,7 @@ Nothing becomes visible out of order, and no step happens before the writes that
 - Other threads of the process send the batch first, if they may read data that it writes, and wait for a batch that is on its way.
 - A batch ends with its first call that fails; its error is raised by the call that the thread made last.
 
-A batch also reads ahead: reads that will follow in any case are part of its first message.
+A batch also *reads ahead*: its first message contains the reads that the thread will make later in any case.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class BatchingManager(RecoveringManager):
             network_reads.forget_ports(instance.uuid)
 
     def attach_interface(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Attach an interface; meanwhile, a deletion of the server does not list the ports ahead."""
+        """Attach an interface; until that is done, a deletion of the server does not list its ports in advance."""
         with self._attachment(instance.uuid):
             return super().attach_interface(context, instance, *arguments, **keywords)
 

@@ -14,8 +14,8 @@ not check whether the caller can read the images from which the file was made. S
 - `LibvirtDriver._rebase_original_qcow2_image` makes the cached image the backing file of an unshelved guest's snapshot again. The cache has
   no file of that name for an overlay, so the disk becomes complete in itself.
 
-Glance is asked whether an image is an overlay in two cases: the properties that Nova has kept with the server say so, or a new disk is not
-from the server's own image, as in a rescue. So servers from other images cause no further request.
+Glance is asked whether an image is an overlay in two cases: if the properties that Nova has kept with the server mark it as one, or if a
+new disk is not from the server's own image, as in a rescue. So servers from other images cause no further request.
 
 Whether upstream gains an extension point for other sources of images is an open question; its hypervisors' drivers have none.
 """
@@ -135,7 +135,7 @@ class CallersImages:
             images.fetch_to_raw(self._context, image, str(path), self._trusted_certs)
 
     def check_raw(self, image: str, path: Path) -> None:
-        """Refuse a disk that QEMU could take for another format than raw: in other formats, a disk can refer to files of this machine.
+        """Refuse a disk that QEMU could take for a format other than raw: in other formats, a disk can refer to files of this machine.
 
         As in upstream's `fetch_to_raw`, Nova's inspection and QEMU must agree: QEMU supports more formats.
 
