@@ -284,7 +284,7 @@ def _kill(pid: int, signum: int) -> None:
 
 
 def describe(code: int) -> str:
-    """Return an exit code as text for people."""
+    """Return a description of an exit code, as text."""
     if code >= 0:
         return f"exit status {code}"
     try:

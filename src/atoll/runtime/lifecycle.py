@@ -223,7 +223,7 @@ class Lifecycle:
         Args:
             name: name of the unit.
             code: the exit code, or the negative number of a signal; `None` if the process could not be started.
-            detail: a description of the process's end, with the last lines of its log, for people.
+            detail: a description of the process's end, with the last lines of its log.
             now: the time, in seconds of the monotonic clock.
 
         Returns:

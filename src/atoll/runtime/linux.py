@@ -69,7 +69,7 @@ def proportional_set_size(pid: int) -> int | None:
 
 def set_title(title: str) -> None:
     """Set the title of this process in `ps` and `top`."""
-    import setproctitle  # noqa: PLC0415 - the import changes a process, and some that import this module are not the supervisor's
+    import setproctitle  # noqa: PLC0415 - the import itself changes a process, and other processes import this module
 
     setproctitle.setproctitle(title)
 

@@ -23,7 +23,7 @@ class Capability:
 
     Attributes:
         number: the capability's bit, as in `linux/capability.h`.
-        purpose: the reason why guests need it, for a person.
+        purpose: the reason why guests need it, for messages.
         networks: the data planes that need it.
     """
 
@@ -51,7 +51,7 @@ class Feature:
     """A feature of the kernel.
 
     Attributes:
-        name: the feature's name for a person, in the plural.
+        name: the feature's name for messages, in the plural.
         trial: a command that uses the feature, in namespaces that end with the command.
         hint: the remedy if the command fails.
     """

@@ -1,6 +1,4 @@
-"""The check that a replica belongs to its log. If a replica's entries are not the first entries of the log, nothing may be written to
-it.
-"""
+"""The check that a replica belongs to its log: its entries must be the first entries of the log, or nothing may be written to it."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class SharedType:
         collection: the path of the collection.
         actions: the actions that a policy of this type may grant.
         copied: `True` if the gateway brings such objects to other sites.
-        across: the meaning of a policy at other sites, for people.
+        across: the meaning of a policy at other sites, as text for the documentation.
     """
 
     collection: str

@@ -61,7 +61,7 @@ class _Change:
     Attributes:
         calls: the request for each site, nearest first.
         requester: the user who made the request; `None` if Keystone does not confirm the token.
-        seen: each site's answer to the question for its copy.
+        seen: each site's answer when it was asked for its copy.
         items: the copies, by site.
         outcomes: each site's answer to the request itself.
     """

@@ -32,7 +32,7 @@ class RetryLater(Exception):
     """The operation is not done yet.
 
     Args:
-        why: the reason, for people.
+        why: the reason, as text.
         refused: `True` if the site was reached and refused the operation, so that the next attempt waits longer.
     """
 

@@ -94,7 +94,7 @@ class InUseRefusal:
 
     Attributes:
         error: the service's name of the error.
-        message: one sentence for people, which names the site.
+        message: the reason as one sentence, which names the site.
     """
 
     error: str

@@ -52,7 +52,7 @@ class Outcome:
 
     Attributes:
         status: the service's HTTP status; 409 if the operation fails a check.
-        message: the service's message, for people.
+        message: the service's message, as text.
         refused: `True` if the operation failed a check, and is not to be tried again.
         waits: `True` if it can't be carried out yet, for a reason outside this site.
     """

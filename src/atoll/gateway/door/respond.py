@@ -1,4 +1,4 @@
-"""Sends answers to clients: small ones whole, others as they arrive, and at a minimum rate."""
+"""Sends answers to clients, at a minimum rate: small answers in one piece, large ones as they arrive from the service."""
 
 from __future__ import annotations
 

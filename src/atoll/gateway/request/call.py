@@ -20,7 +20,7 @@ class Unreachable(Exception):
 
     Args:
         site: the site's name.
-        why: the reason, for people.
+        why: the reason, as text.
         sent: False if the request certainly did not reach the site.
     """
 

@@ -36,7 +36,7 @@ class Refused(Exception):
 
     Args:
         status: the HTTP status.
-        message: one sentence for people.
+        message: the reason, as one sentence.
     """
 
     def __init__(self, status: int, message: str) -> None:

@@ -18,7 +18,7 @@ MOST_PARENTS = 64
 
 
 class Unplaceable(ValueError):
-    """A request names several sites or too many parents; the message is for people."""
+    """A request names several sites or too many parents; the message is shown to the client."""
 
 
 WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
