@@ -40,7 +40,7 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
 
     Args:
         listen: Zenoh endpoints for other sites (`tls/0.0.0.0:7447`).
-        connect: Zenoh endpoints of other sites' routers; those that don't answer are tried again without end.
+        connect: Zenoh endpoints of other sites' routers; the connection to one that does not answer is retried for ever.
         socket_dir: the directory of this machine's peers; `None` for no Unix socket.
         tls: files for the endpoints that begin with `tls/`.
         lease_s: seconds without a message after which a link is considered broken.

@@ -72,8 +72,8 @@ def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 def kill(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     """Kill sites, like a power cut.
 
-    All processes of the sites get SIGKILL at once, and only `atoll site start` starts them again. In a topology, all links of the sites
-    are cut first, so that no site is notified; the start heals them.
+    All processes of the sites get SIGKILL at the same time, and only `atoll site start` starts them again. In a topology, all links of the
+    sites are cut first, so that no site is notified; the start heals them.
     """
     from atoll.cli.progress import Progress
     from atoll.site.operations import kill as killed

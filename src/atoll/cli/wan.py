@@ -30,7 +30,7 @@ _PROBES_PER_S = 2000
 def command() -> None:
     """Show and change the network between sites.
 
-    Changes take effect at once. A link is named by its two ends: paris:lyon.
+    Changes take effect immediately. A link is named by its two ends: paris:lyon.
     """
 
 

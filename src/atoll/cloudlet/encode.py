@@ -63,7 +63,7 @@ class Made:
 
     Attributes:
         base: the digest of the base.
-        result: the description of the image that base and overlay make.
+        result: the description of the image that results from base and overlay.
         length: the length of the overlay in bytes.
         segments: the number of segments.
         pages: the number of pages of each kind: `zeros`, `content`, `changed`, `from_base`, `from_result`.
@@ -114,7 +114,7 @@ def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) 
 
 
 def _describe(task: Task, base: ImageDescription, roots: Mapping[str, bytes], sizes: Mapping[str, int]) -> ImageDescription:
-    """Return the description of the image that base and overlay make; refuse another CPU model than the base's."""
+    """Return the description of the resulting image; refuse a CPU model other than the base's."""
     cpu = (base.cpu if task.cpu is None else task.cpu) if MEMORY in sizes else ""
     if cpu and base.cpu and cpu != base.cpu:
         message = f"{task.base} has memory of the CPU model {base.cpu}: expected a guest with that model, not {cpu}"

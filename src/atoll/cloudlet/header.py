@@ -72,7 +72,7 @@ class Header:
 
     Attributes:
         base: the digest of the base image.
-        result: the description of the image that base and overlay make.
+        result: the description of the image that results from base and overlay.
         segments: the number of segments.
         length: the sum of the segments' lengths, in bytes.
         root: the root of the Merkle tree over the segments.

@@ -121,10 +121,10 @@ def outgoing(given: CIMultiDict[str]) -> CIMultiDict[str]:
 async def asked(
     site: str, call: Call, given: CIMultiDict[str], ask: Callable[[CIMultiDict[str]], Awaitable[ClientResponse]]
 ) -> ClientResponse:
-    """Send a request, and record it if it is part of a trace; its span ends with `ended`.
+    """Send a request, and record it if it is part of a trace; `ended` ends the span.
 
     Args:
-        site: the site that is asked: a service of this site, or the gateway of another one.
+        site: the site that gets the request: this site, for one of its services, or another site.
         call: the request.
         given: the call's headers.
         ask: sends the call with the headers that it gets as an argument.

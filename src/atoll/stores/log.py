@@ -284,7 +284,7 @@ class Log:
             stride: the new log's stride.
             head: the position that the log's last entry must have now; 0 if the log must have no entry.
             snapshot: a SQLite file.
-            entries: the newest entries; the last one is the snapshot's position.
+            entries: the newest entries; the position of the last entry is that of the snapshot.
         """
         arguments = [self.settings.cloud, FORMAT, generation, stride, head or "", snapshot, entries[0].n]
         arguments += [part for entry in entries for part in (entry.txid, entry.keys, entry.payload)]

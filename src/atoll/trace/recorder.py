@@ -424,7 +424,7 @@ def _described(describe: Callable[[], tuple[str, Attributes]]) -> tuple[str, Att
 
 
 def outgoing() -> dict[str, str]:
-    """Return the headers that make a receiver continue the current trace, or not record; return no headers outside a request."""
+    """Return the headers by which a receiver continues the current trace, or does not record; none outside a request."""
     scope, recorder = _SCOPE.get(), _Current.recorder
     if scope is None or recorder is None:
         return {}

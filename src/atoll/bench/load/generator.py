@@ -23,7 +23,7 @@ from atoll.bench.load.arrivals import arrivals
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is sent again and again.
+    """A request that is sent repeatedly.
 
     Attributes:
         name: the name of the operation, for the samples.
@@ -46,7 +46,7 @@ class Source:
 
     Attributes:
         site: the name of the site.
-        calls: the requests, sent in this order again and again.
+        calls: the requests, sent repeatedly in this order.
         open_socket: makes a socket in the site's network; `None` means this process's own network.
     """
 

@@ -250,7 +250,7 @@ _Matrix = tuple[tuple[float, ...], ...]
 
 
 def _distances(names: tuple[str, ...], network: Network | None) -> tuple[_Matrix, _Matrix]:
-    """Return two matrices: the round trip between each two sites, and the time that each byte takes to a site from another, in seconds."""
+    """Return two matrices, in seconds: the round trip between each two sites, and the time that a byte takes from one site to another."""
     if network is None:
         return ((0.0,),), ((0.0,),)
     delays: dict[tuple[str, str], tuple[float, float]] = {}

@@ -1,7 +1,7 @@
 """The API by which nova-compute gets the data that a site lacks to make the disk of an overlay, below `/cloudlet/v1/overlays/IMAGE`.
 
-`POST …/base` has the base of the overlay brought to this site. `POST …/launch-image` answers with the disk that base and overlay make, from
-the cache of another site, if it arrives sooner than the base would; otherwise with 404.
+`POST …/base` has the base of the overlay brought to this site. `POST …/launch-image` answers with the disk that results from base and
+overlay, from the cache of another site, if it arrives sooner than the base would; otherwise with 404.
 
 The request has the token of the server's creator, with which the gateway does all work. So any user may send the request, and gets only
 data that the user may read. A transfer may take hours, so the gateway answers 202 after `WAIT_S`, and the same request waits for the rest.

@@ -95,7 +95,7 @@ class _Readable:
     keys: tuple[str, ...]
 
     def names(self, key: str) -> list[str]:
-        """Return the cache names of the launch images that the bases make with this overlay, if the given key has signed it."""
+        """Return the cache names of the launch images that result from the bases and this overlay, if the given key has signed it."""
         return [cached_launch(base, self.data, key) for base in self.bases]
 
 

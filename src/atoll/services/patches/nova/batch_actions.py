@@ -56,12 +56,12 @@ class BatchAction:
 
     @classmethod
     def ahead(cls, context: Any, kind: str, method: str, *args: Any) -> BatchAction:
-        """Return a call that reads data which the thread will need later."""
+        """Return the action that reads data in advance which the thread will need later."""
         return cls.of_class(context, kind, method, (obj_tree_get_versions(kind), args, {}), optional=True)
 
     @classmethod
     def of_placement(cls, context: Any, method: str, *args: Any, optional: bool = False, **kwargs: Any) -> BatchAction:
-        """Return a call of Nova's client of Placement."""
+        """Return the action that calls a method of Nova's client of Placement."""
         return cls(context, f"Placement.{method}", {"method": method, "args": list(args), "kwargs": kwargs}, optional=optional)
 
     @property
