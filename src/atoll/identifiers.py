@@ -63,7 +63,7 @@ def gateway_user(site: str) -> str:
 
 
 def gateway_role(service: str) -> str:
-    """Return the name of the role, and of its account, that administers one service and nothing else.
+    """Return the name of the role that administers one service and nothing else; the account with this role has the same name.
 
     Args:
         service: one of `GATEWAY_SERVICES`.

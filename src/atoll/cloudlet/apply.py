@@ -92,7 +92,7 @@ def check_base(header: Header, base: ImageDescription, path: Path, where: str) -
 
 
 def check_cpu(header: Header, cpu: str, where: str) -> None:
-    """Refuse an overlay with memory of another CPU model than the machine's.
+    """Refuse an overlay with memory of a CPU model other than the machine's.
 
     Args:
         header: the overlay's header.

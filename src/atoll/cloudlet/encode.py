@@ -87,8 +87,8 @@ def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) 
 
     Raises:
         AtollError: `cloudlet.exists`: the target exists; `cloudlet.invalid`: a file's size, a part's name, the CPU model or the machine
-            type is not valid; `cloudlet.cpu`: the guest has another CPU model than the base; `cloudlet.changed`: a file was written to
-            meanwhile; `state.space`; `cloudlet.unusable`. On an error, nothing is left.
+            type is not valid; `cloudlet.cpu`: the CPU models of guest and base differ; `cloudlet.changed`: a file was written to meanwhile;
+            `state.space`; `cloudlet.unusable`. On an error, nothing is left.
     """
     refuse_existing(task.target)
     sizes = {name: part_size(path) for name, path in sorted(task.parts.items())}

@@ -15,7 +15,7 @@ from atoll.mesh.record import Record
 
 
 class RecordSource(Protocol):
-    """The interface to the document."""
+    """The interface by which records of the replicated document are read."""
 
     def record(self, kind: str, key: str) -> Record | None:
         """Return a record; `None` if nothing was ever written about it."""

@@ -1,4 +1,4 @@
-"""The existing records: those that are not deleted and whose parents exist. Each site computes the same ones from the same records.
+"""The existing records: those that are not deleted and whose parents exist. From the same records, each site computes the same result.
 
 A record may arrive before its parent does, and a parent may be deleted at one site while a child is created at another. Keystone deletes
 the grants of a user with the user, and the users of a domain with the domain. By this rule, children that Keystone could not see at that

@@ -96,11 +96,11 @@ class ComputeSiteList:
         self._admitted: tuple[ComputeSite, ...] = ()
 
     def name_of(self, fingerprint: str) -> str | None:
-        """Return the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` for an unknown or revoked one."""
+        """Return the name of the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` if unknown or revoked."""
         return next((site.name for site in self._read() if site.fingerprint == fingerprint), None)
 
     def name_of_realm(self, realm: int) -> str | None:
-        """Return the compute site that has a number on the bus; `None` for an unknown or revoked one."""
+        """Return the name of the compute site with a realm (its number on the bus); `None` for an unknown or revoked site."""
         return next((site.name for site in self._read() if site.realm == realm), None)
 
     def _read(self) -> tuple[ComputeSite, ...]:

@@ -115,5 +115,5 @@ def least_visible(bodies: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value; 0 for an empty text, by which Nova shows that a flavor has no swap."""
+    """Return a value; 0 for an empty string, by which Nova shows that a flavor has no swap."""
     return 0 if value == "" else value

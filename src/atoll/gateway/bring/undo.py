@@ -170,7 +170,7 @@ class AbandonedCreations:
                 LOG.warning("%s was created for a request that never ended, and can't be settled now: %s", creation.target, why)
 
     async def _settle(self, creation: CopyCreation) -> str:
-        """Delete an unused resource; return the reason why its creation can't be settled now, or an empty text if it is settled.
+        """Delete an unused resource; return the reason why its creation can't be settled now, or an empty string if it is settled.
 
         Raises:
             Unreachable: the service does not answer.

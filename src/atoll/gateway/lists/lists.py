@@ -420,7 +420,7 @@ def identity(resource: Resource) -> Callable[[Item], Hashable]:
 
 
 async def _all(tasks: Iterable[Any]) -> None:
-    """Run several coroutines concurrently, and return their results; the first error cancels the others."""
+    """Run several coroutines concurrently, and wait until all have ended; the first error cancels the others, and is raised."""
     first: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:

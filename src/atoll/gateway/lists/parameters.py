@@ -107,7 +107,7 @@ def concrete(path: str) -> str:
 
 
 def handling(service: str, path: str) -> tuple[Handling, str]:
-    """Return the source of the answer to a list, and the reason if only this site answers; otherwise an empty text.
+    """Return the source of the answer to a list, and the reason if only this site answers; otherwise an empty string.
 
     Args:
         service: the service.

@@ -18,7 +18,7 @@ from atoll.services.patches.nova.placement_claims import ClaimingClient
 
 
 class BatchedClient(ClaimingClient):
-    """The client of Placement of a compute site."""
+    """The client that nova-compute of a compute site uses for Placement."""
 
     def get_allocations_for_consumer(self, context: Any, consumer: str) -> Any:
         """Return the allocations of a server: those that the batch has read ahead, otherwise Placement's answer."""

@@ -176,7 +176,7 @@ class Manager(connections.ConnectionManager):
         self._wait(conn, 1)
 
     def arrived(self, conn: WatchedConnection) -> None:
-        """Give a connection that is new or readable to a thread, or wait for the rest of its request."""
+        """Handle a connection that is new or has become readable: give it to a thread, or wait for the rest of its request."""
         if not conn.since:
             conn.since = time.monotonic()
             conn.socket.settimeout(0)
