@@ -1,4 +1,4 @@
-"""The properties of bases and overlays in Glance, and the form in which a site sends the disk of a launch image to another one.
+"""The properties of bases and overlays in Glance, and the form in which a site sends the disk of a launch image to another site.
 
 Clients, gateways and nova-compute read and write both. The disk is a sequence of records, each of them one range of the disk that may hold
 data:

@@ -66,7 +66,7 @@ class LaunchCache:
             digest: the digest of the image.
 
         Raises:
-            AtollError: `cloudlet.invalid`: the image is not whole; `cloudlet.unusable`: the image belongs to another user, or can't be
+            AtollError: `cloudlet.invalid`: the image is incomplete; `cloudlet.unusable`: the image belongs to another user, or can't be
                 read.
         """
         path = self.path(digest)

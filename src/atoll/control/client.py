@@ -73,7 +73,7 @@ class ControlClient:
         """Send a request now, and return its events as they arrive, without a time limit.
 
         Raises:
-            AtollError: as `ask`; from the iterator if it comes after an event.
+            AtollError: as for `ask`; from the iterator if it comes after an event.
         """
         events = self._events(verb, fields)
         for first in events:  # the request is sent now, and may be refused now
@@ -84,7 +84,7 @@ class ControlClient:
         """Return the sockets that the answer to a request carries.
 
         Raises:
-            AtollError: as `ask`.
+            AtollError: as for `ask`.
         """
         with self._connection(verb, fields, self._answer_s) as connection:
             line, descriptors, _flags, _address = socket.recv_fds(connection, _SHORT_ANSWER, _MOST_SOCKETS)
@@ -98,7 +98,7 @@ class ControlClient:
         """Send a request that ends the server, and return when the server's process has ended.
 
         Raises:
-            AtollError: as `ask`.
+            AtollError: as for `ask`.
         """
         with self._request(verb, fields, None) as messages:
             result(next(messages), self._unknown)

@@ -266,7 +266,7 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
 def _forestall_begin(conn: Connection) -> None:
     """Keep oslo.db from executing BEGIN through SQLAlchemy, which took a seventh of nova-api's time: `enter` executes BEGIN directly.
 
-    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) checks this mark, and removes it at the end of the transaction.
+    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) checks `in_transaction`, and removes it at the end of the transaction.
     """
     conn.info["in_transaction"] = True
 

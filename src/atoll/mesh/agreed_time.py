@@ -43,7 +43,7 @@ FILE_SIZE = _FORM.size
 
 
 def since_boot_ns() -> int:
-    """Return the nanoseconds since the machine was started, its sleep included."""
+    """Return the nanoseconds since the machine was started, including the time for which it was suspended."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 

@@ -324,7 +324,7 @@ class Document:
         return self._stream_set.entries(self.author)
 
     def _renew(self, own: Stream, without: Collection[str]) -> None:
-        """Begin a new generation of this site's stream, without overwritten values and without some entries."""
+        """Begin a new generation of this site's stream, without overwritten values and without the named entries."""
         assert own.head is not None
         stamp = self._clock.tick()
         entries = {name: settle(fields) for name, fields in own.entries.items() if name not in without}

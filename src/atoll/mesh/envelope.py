@@ -109,7 +109,7 @@ class Envelopes:
         cloud: the cloud's name; messages of another cloud do not verify.
         fingerprint: the fingerprint of this site's certificate (SHA-256, hexadecimal).
         signer: this site's key.
-        member: returns the name and certificate of the admitted, unrevoked member whose certificate 8 bytes identify (`short`).
+        member: returns the name and the certificate of the admitted member with a fingerprint, given as `short` returns it.
         fingerprint_of: returns the fingerprint of a member.
         random_bytes: returns a number of random bytes.
     """

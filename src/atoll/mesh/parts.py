@@ -22,7 +22,7 @@ class Head(NamedTuple):
     Attributes:
         generation: the stamp at which the author began this generation of its stream.
         writes: the number of writes so far; Yjs's clock of the only client.
-        stamp: a bound of the entries' stamps.
+        stamp: an upper bound of the entries' stamps.
         digest: the digest of all entries.
         signature: the author's signature over all other fields.
     """

@@ -87,7 +87,7 @@ class _Peer:
 
 
 class DocumentSync:
-    """The synchronisation of one document with those of other sites."""
+    """Synchronises this site's copy of one document with the copies of other sites."""
 
     def __init__(self, document: Document, now: Callable[[], float] = time.monotonic) -> None:
         """Start without any peer.

@@ -59,7 +59,7 @@ POSTGRESQL_SOCKET = ".s.PGSQL.5432"
 def own_directory(engine: str, sockets: Path) -> Path:
     """Return the directory of the socket of a server that a site starts.
 
-    It is separate from the directory of the bus, which tries to connect to every socket in its own.
+    It is not the directory of the bus's sockets, because the bus tries to connect to every socket in that directory.
     """
     return sockets / engine
 

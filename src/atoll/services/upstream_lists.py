@@ -1,6 +1,6 @@
 """The lists that the installed Nova, Glance and Neutron serve, with their query parameters, from upstream's schemas.
 
-No service runs this code. It serves the page docs/reference/lists.md and the test that the gateway knows each list.
+No service runs this code. It is used for the page docs/reference/lists.md, and in the test that the gateway knows each list.
 """
 
 from __future__ import annotations

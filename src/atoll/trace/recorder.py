@@ -416,7 +416,7 @@ def work(name: str) -> Iterator[None]:
 
 
 def _described(describe: Callable[[], tuple[str, Attributes]]) -> tuple[str, Attributes]:
-    """Return the name and the attributes of a span. If `describe` fails, an attribute has the error, and the request continues."""
+    """Return the name and the attributes of a span. If `describe` fails, an attribute contains the error, and the request continues."""
     try:
         return describe()
     except Exception as error:

@@ -199,7 +199,7 @@ def problem(plan: PlacementPlan, find: Callable[[str], Trace]) -> Problem:
         find: returns the trace that a file, given by its path in the document, holds.
 
     Raises:
-        AtollError: `trace.*`: a trace can't be read, or is not whole.
+        AtollError: `trace.*`: a trace can't be read, or is incomplete.
     """
     names = tuple(site.name for site in plan.sites)
     images = tuple(Picture(name, size_bytes(image.size), probability(image.misses)) for name, image in plan.images.items())

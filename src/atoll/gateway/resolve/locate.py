@@ -1,6 +1,6 @@
 """Finds the site that holds a resource.
 
-Locations are not replicated: a resource that is created, used and deleted at one site causes no traffic to another one. The gateway asks
+Locations are not replicated: a resource that is created, used and deleted at one site causes no traffic to other sites. The gateway asks
 its own site first, then all others at the same time, and remembers the site that answered.
 """
 

@@ -31,7 +31,7 @@ AGENTS = "agents"
 
 
 def directory(settings: Settings) -> Path:
-    """Return the directory of OVN's sockets, separate from that of the bus, which tries to connect to every socket in its own."""
+    """Return the directory of OVN's sockets. The bus has another directory, because it tries to connect to every socket there."""
     return settings.sockets / "ovs"
 
 

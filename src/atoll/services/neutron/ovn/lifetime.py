@@ -17,7 +17,7 @@ def switch(settings: Settings) -> int:
 
 
 def end_with(pid: int, why: str) -> None:
-    """Start a thread that ends this process when another one ends.
+    """Start a thread that ends this process when another process ends.
 
     Args:
         pid: the pid of the other process.
