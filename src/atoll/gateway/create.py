@@ -112,7 +112,7 @@ class Creations:
         return made.site
 
     def _ambiguous(self, made: Creation, plan: Plan | None) -> Reply | None:
-        """Return 409 if a name in the request means another resource at the site of the creation than at this site; else `None`."""
+        """Return 409 if a name in the request means different resources at the site of the creation and at this site; else `None`."""
         sites = [made.site] if made.site is not None else plan.sites if plan else [self._sites.here]
         return next((refused for site in sites if (refused := self._clashes.refusal(made.call, site)) is not None), None)
 

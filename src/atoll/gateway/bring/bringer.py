@@ -166,7 +166,7 @@ class Bringer:
         """
         if call.user == "":
             return None  # no site has signed the token, so the service refuses it
-        fields = mentions.looks_ahead(call)
+        fields = mentions.early_fields(call)
         client = ServiceClient(self._sites, call.token, call.request_id)
         brought = BroughtResources()
         try:

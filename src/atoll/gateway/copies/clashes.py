@@ -269,7 +269,7 @@ class NameClashes:
         return self._ambiguous(call, name, differing)
 
     def refusal(self, call: Call, site: str) -> Reply | None:
-        """Return 409 if a name in a request means another resource at its site than the one that this gateway shows.
+        """Return 409 if a name in a request means different resources at its site and at this gateway.
 
         Args:
             call: the client's request.

@@ -129,7 +129,7 @@ def _compute_template(parts: Sequence[str]) -> str:
 _PROJECT = re.compile(r"[0-9a-f-]{32,36}")
 
 
-def looks_ahead(call: Call) -> tuple[Field, ...]:
+def early_fields(call: Call) -> tuple[Field, ...]:
     """Return the fields of a request that must be examined before the request is sent to its service."""
     return tuple(field for field in fields_of(call) if field.ahead)
 

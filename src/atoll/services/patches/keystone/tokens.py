@@ -1,4 +1,4 @@
-"""Tokens of other sites, whose clocks may be ahead, and the site that issued a token.
+"""Accepts tokens of sites whose clocks are ahead, and finds the site that issued a token.
 
 In Keystone's JWS provider (`JWSFormatter._decode_token_from_id` in keystone/token/providers/jws/core.py), PyJWT refuses a token that was
 issued in the future with an exception that Keystone does not expect: status 500. Here that check is off, because a wrong clock at the
