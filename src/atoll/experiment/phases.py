@@ -1,4 +1,4 @@
-"""Operations before, during and after the faults of a cell, at the sites that a fault concerns and elsewhere."""
+"""Summarises operations before, during and after the faults of a cell, at the sites that a fault concerns and elsewhere."""
 
 from __future__ import annotations
 

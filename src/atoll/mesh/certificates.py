@@ -214,7 +214,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _usage(*, signature: bool) -> x509.KeyUsage:
-    """Return the permitted uses of a key: to sign messages (a site's), or certificates (the authority's)."""
+    """Return the permitted uses of a key: a site's key signs messages, the authority's key signs certificates."""
     return x509.KeyUsage(
         digital_signature=signature, key_cert_sign=not signature, crl_sign=not signature, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,

@@ -280,7 +280,7 @@ class _Link:
                     self._transport.link_changed(self, up=False)
 
     async def _connect(self, address: tuple[str, int]) -> zenoh.Session | None:
-        """Return a session, if the member answers. A thread is taken only if it does."""
+        """Return a session, if the member answers. A thread is used only if the member answers."""
         try:
             async with asyncio.timeout(_PROBE_S):
                 _, writer = await asyncio.open_connection(*address)

@@ -102,7 +102,7 @@ class Vivaldi:
         )
 
     def _direction(self, remote: Coordinate) -> tuple[float, float, float]:
-        """Return the unit vector from the peer to here; heights add up (section 5.4 of the paper)."""
+        """Return the unit vector from the peer to this site; the heights are added (section 5.4 of the paper)."""
         here = self.coordinate
         x, y, height = here.x - remote.x, here.y - remote.y, here.height + remote.height
         flat = math.hypot(x, y)

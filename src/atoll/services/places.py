@@ -45,7 +45,7 @@ def marks(settings: Settings) -> Path:
 
 
 def made(settings: Settings) -> dict[str, str]:
-    """Return the databases that the site has completed or begun at the place, each with the server's address when it was begun."""
+    """Return the names of the databases that the site has completed or begun at the place, and the server's address at that time."""
     return {path.name.removesuffix(BEGUN): path.read_text(encoding="utf-8") for path in sorted(marks(settings).glob("[!.]*"))}
 
 

@@ -105,7 +105,7 @@ class Draft:
         return replace(self, call=self.call.with_(json=body), ids=ids)
 
     def one_by_one(self) -> list[Draft]:
-        """Return a request of its own for the creation of each resource."""
+        """Return one request for each resource to create."""
         if self.single:
             return [self]
         items = self.call.json()[self.resource.key]

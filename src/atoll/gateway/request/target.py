@@ -107,7 +107,7 @@ def parse(raw: str, *, of_service: bool = False) -> Target:
 
 
 def _is_internal(path: str) -> bool:
-    """Return whether a path of Neutron is below a collection that only services use, and not its description below `extensions`."""
+    """Return whether a path of Neutron is below a collection that only services use; False for its description below `extensions`."""
     # A collection may stand behind a prefix, such as `fwaas`.
     collections = path.split("/")[1:3]
     return collections[:1] != ["extensions"] and any(_INTERNAL.fullmatch(part) for part in collections)
