@@ -115,7 +115,7 @@ class Inbox:
     def _remember(self, text: str) -> None:
         parts = text.split("/") if text else []
         if len(parts) not in {0, 3}:
-            raise ValueError(f"{text} is no topic")
+            raise ValueError(f"{text} is not a topic")
         if len(self._topics) >= _MOST_TOPICS:
             self._topics.clear()
         kind, exchange, topic = (unquote(part.removeprefix(_EMPTY)) for part in parts) if parts else ("", "", "")

@@ -297,7 +297,7 @@ def _left(mailbox: Mailbox, message: MessageId, frame: bytes) -> Incoming | None
             case Request() as request:
                 return Incoming(mailbox, request, *_read(request.body))
             case other:
-                raise MalformedFrameError(f"a {type(other).__name__} is no request")
+                raise MalformedFrameError(f"a {type(other).__name__} is not a request")
     except ValueError as error:
         LOG.warning("dropped message %s of a predecessor's journal: %s", message, error)
         return None

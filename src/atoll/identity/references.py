@@ -59,7 +59,7 @@ class References:
         return changed
 
     def _exists(self, record: Reference) -> bool:
-        """Return whether a record and all its ancestors are not deleted, generation by generation.
+        """Return whether neither a record nor any of its ancestors is deleted.
 
         A record that is its own ancestor, as a hostile site may claim, does not exist.
         """

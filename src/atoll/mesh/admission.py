@@ -224,7 +224,7 @@ class InvitationService:
         """
         self._can_sign()
         if not NAME.fullmatch(name):
-            raise AtollError("mesh.refused", f"{name!r} is no valid site name: expected 1 to 32 lower-case letters, digits and hyphens")
+            raise AtollError("mesh.refused", f"{name!r} is not a valid site name: expected 1 to 32 lower-case letters, digits and hyphens")
         if name in self.known():
             raise AtollError("mesh.refused", f"a site {name} exists or existed: a name can be used only once", "choose another name")
         identifier, secret = self.invitations.issue(name, lifetime_s)
@@ -405,7 +405,7 @@ def _post(host: str, port: int, body: Any) -> Any:
     except (OSError, http.client.HTTPException) as error:
         raise _unanswered(f"{host}:{port}, which issued the token, has not answered: {error or type(error).__name__}") from None
     except ValueError:
-        raise _unanswered(f"the server at {host}:{port} is no gateway") from None
+        raise _unanswered(f"the server at {host}:{port} is not a gateway") from None
     finally:
         connection.close()
     if status == http.client.OK:

@@ -85,7 +85,7 @@ class Card:
             raise ValueError("a card is an object with the fields " + ", ".join(cls.__dataclass_fields__))
         texts = {name: data.get(name, "") for name in ("name", "host", "certificate", "token_key")}
         if not all(isinstance(text, str) and len(text) <= _MAX_PEM for text in texts.values()):
-            raise ValueError("a field of the card is no text, or too long")
+            raise ValueError("a field of the card is not a text, or is too long")
         ports: dict[str, Any] = {name: data.get(name) for name in _PORTS}
         if not all(type(port) is int and 0 < port < 65536 for port in ports.values()):
             raise ValueError("a port of the card is not between 1 and 65535")
@@ -95,10 +95,10 @@ class Card:
 
     def _check(self, authority: x509.Certificate) -> None:
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r:.40} is no valid site name")
+            raise ValueError(f"{self.name!r:.40} is not a valid site name")
         # A zone may consist of any characters, even line breaks, and has a meaning on one machine only.
         if "%" in self.host or self.host != str(ipaddress.ip_address(self.host)):
-            raise ValueError(f"{self.host!r:.40} is no IP address")
+            raise ValueError(f"{self.host!r:.40} is not an IP address")
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii"))
             certificate.verify_directly_issued_by(authority)

@@ -63,7 +63,7 @@ class KernelEmulator:
         os.close(self._networks.pop(name))
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """Configure netem for this direction, and create the link's veth pair if the other direction does not exist yet."""
+        """Configure netem for one direction of a link, and create the link's veth pair if the other direction does not exist yet."""
         if ends not in self._up and ends[::-1] not in self._up:
             self._lay(ends)
         was_up = self._up.get(ends, True)

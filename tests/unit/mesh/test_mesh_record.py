@@ -49,7 +49,7 @@ def test_properties_of_a_record() -> None:
 
 @pytest.mark.parametrize(("kind", "key"), [("", "1"), ("Thing", "1"), ("a/b", "1"), ("thing", ""), ("thing", "a\nb"), ("thing", "x" * 513)])
 def test_kinds_and_keys_have_a_form(kind: str, key: str) -> None:
-    with pytest.raises(ValueError, match="is no valid"):
+    with pytest.raises(ValueError, match="is not a valid"):
         entry_name(kind, key)
 
 

@@ -59,8 +59,8 @@ class Problem:
     Attributes:
         names: the names of the sites; all lists by site have this order.
         kinds: the kind of each site; `None` if the plan is to decide it.
-        rtt_s: the round trip between each two sites, in seconds.
-        byte_s: the seconds that each byte takes between each two sites, which is the reciprocal of their path's rate.
+        rtt_s: the round trip between every two sites, in seconds.
+        byte_s: the seconds that each byte takes between every two sites, which is the reciprocal of their path's rate.
         demands: the operations.
         images: the images.
         full, compute, controlled: bytes of memory of the processes; see `Footprints`.
@@ -250,7 +250,7 @@ _Matrix = tuple[tuple[float, ...], ...]
 
 
 def _distances(names: tuple[str, ...], network: Network | None) -> tuple[_Matrix, _Matrix]:
-    """Return two matrices, in seconds: the round trip between each two sites, and the time that a byte takes from one site to another."""
+    """Return two matrices, in seconds: the round trip between every two sites, and the time that a byte takes from one site to another."""
     if network is None:
         return ((0.0,),), ((0.0,),)
     delays: dict[tuple[str, str], tuple[float, float]] = {}

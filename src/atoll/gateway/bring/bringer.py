@@ -93,7 +93,7 @@ class _Bringing:
 
 
 class Bringer:
-    """The resources that this site gets from others.
+    """Brings resources from other sites to this site.
 
     Args:
         sites: sends requests to this site and the others.
@@ -152,7 +152,7 @@ class Bringer:
         return {"images": self.images.status()}
 
     async def ahead(self, call: Call) -> BroughtResources | None:
-        """Bring the resources without which a service would not refuse the request, but carry it out differently.
+        """Bring the resources whose absence a service would not answer with a refusal, but with a different result.
 
         Args:
             call: a request that has not been sent yet.

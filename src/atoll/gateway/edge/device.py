@@ -91,7 +91,7 @@ def _address(kind: type[IPv4Address | IPv6Address], value: Any, name: str) -> IP
             return kind(value)
         except ValueError:
             pass
-    raise invalid(f"{name} is no IPv{4 if kind is IPv4Address else 6} address")
+    raise invalid(f"{name} is not an IPv{4 if kind is IPv4Address else 6} address")
 
 
 def _phone(value: Any) -> tuple[()]:

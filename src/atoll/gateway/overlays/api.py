@@ -229,7 +229,7 @@ class OverlayBases:
             raise Refused(404, f"{self._sites.here} has no active image {order.overlay} that you can read")
         wanted = wanted_base(overlay, order.project)
         if wanted is None:
-            raise Refused(409, f"image {order.overlay} is no overlay, or its property names no base")
+            raise Refused(409, f"image {order.overlay} is not an overlay, or its property names no base")
         return wanted
 
     async def _launch(self, order: _Order, keys: Sequence[str]) -> StreamedReply:

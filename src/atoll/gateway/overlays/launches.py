@@ -214,7 +214,7 @@ class LaunchImages:
         raise web.HTTPNotFound
 
     async def _names(self, request: web.Request) -> list[tuple[str, str]]:
-        """Return the keys of a request, each with a name that a launch image has in the cache if the user may have it.
+        """Return pairs of a key of the request, and the cache name of a launch image that it has signed and the user may have.
 
         Raises:
             web.HTTPNotFound: the user may read no such overlay or base at this site, or the request is malformed.

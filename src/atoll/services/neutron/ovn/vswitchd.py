@@ -18,7 +18,7 @@ from atoll.services.neutron.ovn import guest_filter, layout
 
 
 def configuration(_settings: Settings) -> dict[str, str]:
-    """Return no files: the database has the configuration."""
+    """Return no files: the database contains the configuration."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""The client of this site's gateway for the data that are missing for the disk of an overlay, with the token of the server's creator."""
+"""Requests missing data for the disk of an overlay from this site's gateway, with the token of the server's creator."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Batch:
         """Append a call whose result nobody reads.
 
         Raises:
-            Exception: that of an earlier call, which another thread has sent.
+            Exception: the exception of an earlier call, which another thread has sent.
         """
         with self._lock:
             self._settle()

@@ -170,7 +170,7 @@ class OverlayImages(driver.LibvirtDriver):
 
         if not kept and own and not exists and overlays.TRUST in instance.metadata:
             with _refusing(image_id):
-                raise OverlayRefusal(f"the image is no overlay, so no key that metadata {overlays.TRUST} names has signed it")
+                raise OverlayRefusal(f"the image is not an overlay, so no key that metadata {overlays.TRUST} names has signed it")
         if not kept and (own or exists):
             make_over(fetch_func, filename)
             return

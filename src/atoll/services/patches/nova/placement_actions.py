@@ -38,7 +38,7 @@ def sender(sites: ComputeSiteList) -> str | None:
         return None
     name = sites.name_of_realm(realm)
     if name is None:
-        raise exception.Forbidden(f"the sender of the batch, realm {realm:x} of the bus, is no compute site of this control site")
+        raise exception.Forbidden(f"the sender of the batch, realm {realm:x} of the bus, is not a compute site of this control site")
     return name
 
 

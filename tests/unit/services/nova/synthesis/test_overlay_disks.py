@@ -302,10 +302,10 @@ def test_disk_of_another_format_is_refused(site):
     images = Readable(base())
 
     def refuse(path: Path) -> None:
-        raise OverlayRefusal(f"{path.name} is no raw disk")
+        raise OverlayRefusal(f"{path.name} is not a raw disk")
 
     images.check = refuse
-    site.refused(images, "disk is no raw disk")
+    site.refused(images, "disk is not a raw disk")
     assert list(site.held.iterdir()) == []
 
 

@@ -208,7 +208,7 @@ def test_server_that_trusts_a_key_is_not_started_from_an_unsigned_image(tmp_path
     """,
         tmp_path,
     )
-    assert refused == ["the image is no overlay, so no key that metadata atoll_cloudlet_trust names has signed it"]
+    assert refused == ["the image is not an overlay, so no key that metadata atoll_cloudlet_trust names has signed it"]
     assert left == [rescued], "another image that the user names for a rescue is no image of the server's own"
 
 
