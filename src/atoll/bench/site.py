@@ -193,7 +193,7 @@ def _further_sites(sites: Sites, options: SiteOptions, say: Say) -> list[float]:
 
 
 def _durability(sites: Sites, options: SiteOptions, say: Say) -> dict[str, Any]:
-    """Boot servers on a site with `durability: full` and on one with `relaxed` in turns, so that other load affects both alike."""
+    """Boot servers alternately on a site with `durability: full` and on one with `relaxed`, so that other load affects both alike."""
     say("two more sites, with durability full and relaxed")
     sites.up(options.sites, DURABILITIES)
     apis = {name: sites.named(name).api() for name in DURABILITIES}

@@ -37,7 +37,7 @@ KEYS = {
 def trace(*, as_json: bool, **options: Any) -> None:
     """Measure the throughput and the memory of a site that records no requests, 1 % and 100 % of the requests.
 
-    Three sites do the same work in turns, so that other load affects them alike. The ratios mean most. With --json, the last line is one
+    Three sites do the same work in turn, so that other load affects them alike. The ratios mean most. With --json, the last line is one
     JSON object.
     """
     from atoll.bench.tracing import TraceOptions, run

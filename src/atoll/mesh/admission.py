@@ -60,7 +60,7 @@ class Token:
         name: the name of the joining site.
         host: the host of the member that issued the token.
         port: the port of that member's gateway for sites.
-        authority: the SHA-256 of the cloud's authority's certificate (DER), in hexadecimal.
+        authority: the SHA-256 of the certificate (DER) of the cloud's authority, in hexadecimal.
         id: the id of the invitation.
         secret: an Ed25519 key, 32 bytes.
     """

@@ -47,7 +47,7 @@ class ChunkServer:
         self._slots = asyncio.Semaphore(SLOTS)
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get("/atoll/images/{id}/chunks", self._chunk)
 
     async def _chunk(self, request: web.Request) -> web.StreamResponse:

@@ -81,7 +81,7 @@ class Holders:
         self._conflicts = conflicts
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
     async def agreed(self, kind: str, identifier: str, project: str = "") -> tuple[Description | None, list[Description]]:

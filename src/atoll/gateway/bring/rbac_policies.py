@@ -110,7 +110,7 @@ class RbacPolicies:
         self._holders = holders
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
     async def site_for(self, call: Call) -> str:

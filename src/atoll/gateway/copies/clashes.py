@@ -89,7 +89,7 @@ class NameClashes:
         self._clashing = {suspect for suspect, clashes in self._suspects.items() if clashes}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handlers to the application of the peer port."""
+        """Add the handlers of other gateways' requests to the application of the peer port."""
         self.names.attach(application)
         application.router.add_post(DESCRIBE, self._describe)
         application.router.add_post(CLASH, self._told)

@@ -71,7 +71,7 @@ class NameClaims:
         self._claims: dict[Name, list[_Claim]] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def create(self, call: Call, names: Sequence[Name], make: Callable[[], Awaitable[Reply]]) -> Reply:

@@ -99,7 +99,7 @@ class Performer:
         self._speaks_for = speaks_for
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -64,7 +64,7 @@ class Zones:
         self._asking: dict[str, asyncio.Task[bool]] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
     async def nearest(self, site: str, rank: Rank | None = None) -> str | None:

@@ -105,7 +105,7 @@ class Freshness:
         self._in_vain: dict[str, float] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def follow(self, site: str, digest: str) -> None:

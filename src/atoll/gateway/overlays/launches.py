@@ -119,7 +119,7 @@ class LaunchImages:
         self._asking = asyncio.Semaphore(QUESTIONS)
 
     def attach(self, application: web.Application) -> None:
-        """Add the handlers to the application of the peer port."""
+        """Add the handlers of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._offer)
         application.router.add_get(f"{PATH}/data", self._send)
         application.router.add_get(HOLDING, self._tell)

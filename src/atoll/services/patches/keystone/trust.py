@@ -3,7 +3,7 @@
 A token names its bearer, and is signed by the site that issued it; the site that gets it looks up the bearer's rights. So a thief of a
 member's key can sign tokens for every administrator of the cloud. Three measures narrow this:
 
-- Each use of another site's administrator's token here is a line of the audit log.
+- Each use of a token of another site's administrator at this site is a line of the audit log.
 - Such a token of a site with `trust: local-admin` (docs/cloud.md) is refused.
 - A change of a domain or project that is homed at other sites is refused, because it would have no effect.
 
