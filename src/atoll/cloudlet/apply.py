@@ -150,7 +150,5 @@ def _finish(made: Partial, header: Header, target: Path) -> None:
     for part, output in zip(header.result.parts, made.outputs, strict=True):
         if output.list.root() != part.root:
             made.discard()
-            raise invalid(
-                str(target), f"the content of the part {part.name} has another digest than the signed one", "make the overlay again"
-            )
+            raise invalid(str(target), f"the digest of the part {part.name} differs from the signed one", "make the overlay again")
     image.finish(made.directory, header.result, target)

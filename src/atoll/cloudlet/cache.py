@@ -202,7 +202,7 @@ def _check(path: Path, descriptor: int, digest: bytes | None) -> None:
     except AtollError as error:
         raise AtollError(error.kind.code, error.message, f"`rm -r {path}`, and run the same command again") from None
     if digest is not None and found != digest:
-        raise AtollError("cloudlet.invalid", f"{path} holds another image than that of its name", f"`rm -r {path}`")
+        raise AtollError("cloudlet.invalid", f"{path} does not hold the image of its name", f"`rm -r {path}`")
 
 
 def occupied(directory: Path) -> int:

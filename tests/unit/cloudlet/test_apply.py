@@ -291,7 +291,7 @@ def test_all_pages_of_a_true_overlay_exist(machine):
 
 
 def test_a_result_that_is_not_what_was_signed(machine, tmp_path):
-    with pytest.raises(AtollError, match="the part disk has another digest than the signed one"):
+    with pytest.raises(AtollError, match="the digest of the part disk differs from the signed one"):
         machine.apply(forged(machine, one(0, CONTENT, 3)), tmp_path / "launch")
     assert not (tmp_path / "launch").exists()
     assert hidden(tmp_path) == []

@@ -60,7 +60,7 @@ def test_names_of_the_callers_own(tmp_path, one):
         assert path == cache.path(name)
     with cache.held(digest) as path:
         assert path is None
-    with pytest.raises(AtollError, match="another image than that of its name"), LaunchCache(tmp_path / "cache", 3 * one).held(name):
+    with pytest.raises(AtollError, match="does not hold the image of its name"), LaunchCache(tmp_path / "cache", 3 * one).held(name):
         pass
 
 

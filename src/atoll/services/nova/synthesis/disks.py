@@ -1,4 +1,4 @@
-"""Disks of servers from overlays: from the images that the caller can read and from the site's cache of bases and launch images.
+"""Makes disks of servers from overlays, with the images that the caller can read, and the site's cache of bases and launch images.
 
 All images are read as the caller. A base or a launch image of the cache is used only if the caller can read, at that moment, images with
 the data from which it was made (`overlays`).
