@@ -149,7 +149,7 @@ class UrlSource:
         self.reread(offset)
 
     def reread(self, offset: int) -> bool:
-        """Go back to an offset, and return True: a new request may return other bytes."""
+        """Go back to an offset, to request the bytes again; return True, because the server may then send different bytes."""
         if offset != self._offset:
             self.close()
             self._offset = offset

@@ -130,7 +130,7 @@ class Draft:
         return replace(operation, about=self._path(identifier))
 
     def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, list[PendingOperation]]:
-        """Return the operations that delete the resources at sites whose answer is unknown; none if they could not be found."""
+        """Return, by site, the operations that delete the created resources at sites that gave no answer; none if not `traceable`."""
         if not self.traceable:
             return {}
         if self.tag:
