@@ -43,7 +43,7 @@ class Trial:
 
 
 class Tester(Protocol):
-    """Executes trials."""
+    """Executes the trials of a workflow."""
 
     def trial(self, workflow: str, deaths: tuple[Point, ...]) -> Trial:
         """Execute a workflow, kill a process at each of these points in order, remove the workflow's effects, and return the result."""

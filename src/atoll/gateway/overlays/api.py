@@ -181,7 +181,7 @@ class OverlayBases:
         return project
 
     async def _wait(self, order: _Order) -> Reply:
-        """Begin or continue to bring a base, and wait for it, but not for ever."""
+        """Begin or continue to bring a base, and return the answer: 200 when the base is here, 202 after `WAIT_S`."""
         task = self._tasks.get(order.key)
         if task is None:
             if sum(key[0] == order.project and not each.done() for key, each in self._tasks.items()) >= MOST_OF_PROJECT:

@@ -3,7 +3,7 @@
 Nova answers 204 to a deletion as soon as `task_state` is DELETING in the database. If nova-compute is killed before it has deleted the
 server, it deletes the server at its next start, provided that the row still has this state. But `Instance.save` (nova/objects/instance.py)
 writes all unsaved fields of the object, and most of its callers do not name an expected state. If the last save of a build is refused by
-compare-and-swap, the refused `ACTIVE, None` stays in the object, and its next save writes these values; a failed build, resize or
+compare-and-swap, the refused `ACTIVE, None` stays in the object, and its next save writes these values. A failed build, resize or
 attachment resets `task_state`, and may clear the host. docs/upstream/nova-accepted-deletion.md lists these callers.
 
 In the registry of nova.objects, a subclass replaces `Instance`. It records whether the object belongs to a deletion: whether it was read or
