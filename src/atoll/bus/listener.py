@@ -114,7 +114,7 @@ class Mailbox:
         Args:
             node: this process.
             subjects: the subjects that the listener listens to, all with the same name.
-            deliver: called with each `Incoming`, in an order that keeps that of each sender.
+            deliver: called with each `Incoming`; the messages of one sender are delivered in the order in which they were sent.
             seen_per_sender: the number of messages of one sender to remember.
             journal_dir: the root directory of the journals; `None` means that no journal is kept.
             durable: flush journals to the disk, so that they survive a loss of power.

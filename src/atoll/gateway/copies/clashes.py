@@ -3,7 +3,7 @@
 A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
 are compared. If they differ, both are kept, like two users of one name in Keystone. All sites are informed, and `atoll conflicts` lists the
 name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway gets the request. A request
-is refused if its name means another resource at the site that would carry it out than at this gateway's site.
+is refused if its name means one resource at the site that would carry it out, and another one at this gateway's site.
 """
 
 from __future__ import annotations

@@ -262,10 +262,10 @@ class OverlayBases:
         return answer
 
     async def _first(self, client: ServiceClient, claims: Collection[Claim]) -> str | None:
-        """Bring the first image that can be brought, and return its id; `None` if no site has one of them any more.
+        """Bring the first claimed image that can be brought, and return its id; `None` if no site has any of these images.
 
         Raises:
-            BringRefused: none of them can be brought.
+            BringRefused: none of these images can be brought.
         """
         refusal: BringRefused | None = None
         for claim in claims:
