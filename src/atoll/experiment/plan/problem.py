@@ -154,7 +154,7 @@ class Problem:
         }
 
     def control_price(self, site: int, control: int) -> float:
-        """Return the price per hour if `control` serves `site`: waiting users, bytes, and memory at the control site."""
+        """Return the price per hour if `control` serves `site`: of users' waiting time, traffic, and memory at the control site."""
         waiting = sum(demand.load[site] * self.served_s(demand, site, control) for demand in self.demands) / HOUR_S
         if site == control:
             return self.prices.waiting * waiting

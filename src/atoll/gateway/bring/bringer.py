@@ -1,4 +1,4 @@
-"""Bring the resources that a request refers to, and delete them again if the request still fails.
+"""Brings the resources that a request refers to, and deletes them again if the request still fails.
 
 The request goes to this site's service first. Only if the service refuses it, the gateway looks for the resources that the request refers
 to, so that a request whose resources are all here causes no further requests.

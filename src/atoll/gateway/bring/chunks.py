@@ -1,4 +1,4 @@
-"""Serve the data of this site's images to other sites' gateways on the peer port, in chunks with checksums.
+"""Serves the data of this site's images to other sites' gateways on the peer port, in chunks with checksums.
 
 Before a gateway pulls an image, it asks the holder's Glance with the user's token whether the user may see it. Only gateways may request
 chunks.

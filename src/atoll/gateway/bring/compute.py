@@ -1,4 +1,4 @@
-"""Bring flavors and key pairs to this site."""
+"""Brings flavors and key pairs to this site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask the gateways of all reachable sites for their descriptions of a resource, and answer such questions from them.
+"""Asks the gateways of all reachable sites for their descriptions of a resource, and answers such questions from them.
 
 A user sees only some of the resources: another project's private image under the same id is hidden from the user. So the gateways ask one
 another, each with its own account at its own site. No client sees any part of these answers.

@@ -1,4 +1,4 @@
-"""Bring images: fetch their data once, however many requests wait for it, and upload it to this site's Glance under the same id."""
+"""Brings images: fetches their data once, however many requests wait for it, and uploads it to this site's Glance under the same id."""
 
 from __future__ import annotations
 

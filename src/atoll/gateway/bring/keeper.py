@@ -1,4 +1,4 @@
-"""Keep copies of images at the sites that their owners choose.
+"""Keeps copies of images at the sites that their owners choose.
 
 The property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
 

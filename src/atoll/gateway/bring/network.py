@@ -1,4 +1,4 @@
-"""Bring networks with their subnets, and security groups with their rules, through Neutron's extension `given-id`.
+"""Brings networks with their subnets, and security groups with their rules, through Neutron's extension `given-id`.
 
 A copy of a network is a separate network of its site: it has the same prefixes, and its site assigns addresses by itself.
 """

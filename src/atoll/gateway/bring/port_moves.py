@@ -1,4 +1,4 @@
-"""Move an unused port from the site where it was made to the site where it is needed, under the same id and address.
+"""Moves an unused port from the site where it was made to the site where it is needed, under the same id and address.
 
 The port must never stay at both sites, and never be lost. So the gateway first records the move in the ledger and creates the copy here.
 Then it deletes the port at its site, with the user's token and only if its revision is still the copied one. Then it removes the ledger

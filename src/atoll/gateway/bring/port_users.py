@@ -1,4 +1,4 @@
-"""Find the resources that use a port at its site.
+"""Finds the resources that use a port at its site.
 
 The site's gateway searches with its own account, because a resource of another project may use the port.
 """

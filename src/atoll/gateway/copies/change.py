@@ -1,4 +1,4 @@
-"""Change and delete resources of which several sites have a copy: all copies, or none.
+"""Changes and deletes resources of which several sites have a copy: all copies, or none.
 
 First the gateway asks all sites at the same time for their copy and, before a deletion, whether the copy is in use. Then one site carries
 out the request alone: if that site refuses, no site carries it out. Then the others carry it out at the same time. A site that can't be

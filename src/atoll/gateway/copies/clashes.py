@@ -1,4 +1,4 @@
-"""Find names that two sites gave to different resources while they were separated, report them, and prevent mix-ups.
+"""Finds names that two sites gave to different resources while they were separated, reports them, and prevents mix-ups.
 
 A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
 are compared. If they differ, both are kept, like two users of one name in Keystone. All sites are informed, and `atoll conflicts` lists the

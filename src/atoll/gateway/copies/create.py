@@ -1,4 +1,4 @@
-"""Create resources at the sites that a scope names: at all sites of one of its choices, or at none."""
+"""Creates resources at the sites that a scope names: at all sites of one of its choices, or at none."""
 
 from __future__ import annotations
 

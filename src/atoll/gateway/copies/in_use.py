@@ -1,4 +1,4 @@
-"""Check whether this site would refuse to delete a resource, or to end its sharing, because it is in use.
+"""Checks whether this site would refuse to delete a resource, or to end its sharing, because it is in use.
 
 Before several sites delete their copies of a network, each is asked whether it would refuse, since a deletion can't be undone. The
 rules are those of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_remove_subnet_ip_allocations_from_ports`;

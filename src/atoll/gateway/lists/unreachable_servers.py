@@ -1,4 +1,4 @@
-"""Show the servers of unreachable sites, as Nova shows those of cells that are down.
+"""Shows the servers of unreachable sites, as Nova shows those of cells that are down.
 
 Nova's microversion 2.69 (`nova.api.openstack.compute.servers._is_cell_down_supported`, `views.servers._show_from_down_cell`) lists a server
 of such a cell with the status UNKNOWN and the few fields that Nova has in its API database. It does so if the request has no filter but

@@ -1,4 +1,4 @@
-"""Find the images at other sites that may be the base of an overlay.
+"""Finds the images at other sites that may be the base of an overlay.
 
 Each site's Glance is asked with the user's token, so that it answers with images that the user can read there. The answer is a claim: a
 property of the image names the base, and the owner of the image chooses its properties. The site that makes the server computes the digest

@@ -1,4 +1,4 @@
-"""Copy and comparison of all rows of a database."""
+"""Copies and compares all rows of a database."""
 
 from __future__ import annotations
 
