@@ -21,7 +21,7 @@ def end_with(pid: int, why: str) -> None:
 
     Args:
         pid: the pid of the other process.
-        why: the reason to log then.
+        why: the reason, which is logged when the other process ends.
     """
     other = os.pidfd_open(pid)
 
