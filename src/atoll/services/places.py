@@ -50,7 +50,7 @@ def made(settings: Settings) -> dict[str, str]:
 
 
 def has(settings: Settings, name: str) -> bool:
-    """Return whether the place has the database `name`, complete."""
+    """Return whether the place has the complete database `name`."""
     if settings.engine_of(name) == SQLITE:
         return settings.database_file(name).exists() and not (marks(settings) / f"{name}{BEGUN}").exists()
     return (marks(settings) / name).exists()

@@ -89,7 +89,7 @@ def test_missing_and_wrong_images(tmp_path):
         assert path is None
     digest = put(cache, tmp_path / "made", b"1")
     cache.path(digest).rename(cache.path(b"w" * 32))
-    with pytest.raises(AtollError, match="another image"), cache.held(b"w" * 32):
+    with pytest.raises(AtollError, match="does not hold the image of its name"), cache.held(b"w" * 32):
         pass
 
 

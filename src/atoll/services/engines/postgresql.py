@@ -40,7 +40,7 @@ ACCESS_FILE = "postgresql/pg_hba.conf"
 
 
 def installed() -> bool:
-    """Return whether this machine has the programs."""
+    """Return whether the programs of PostgreSQL are installed on this machine."""
     return bool(_versions()) or all(map(shutil.which, (PROGRAM, "initdb", "pg_isready")))
 
 
