@@ -28,7 +28,7 @@ SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
 
 
 def installed() -> bool:
-    """Return whether this machine has the programs."""
+    """Return whether the programs of MariaDB are installed on this machine."""
     return all(shutil.which(name, path=SBIN) for name in (PROGRAM, INSTALL))
 
 

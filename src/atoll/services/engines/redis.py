@@ -29,7 +29,7 @@ ANSWER_S = 1.0
 
 
 def installed() -> bool:
-    """Return whether this machine has the program."""
+    """Return whether one of `PROGRAMS` is installed on this machine."""
     return any(map(shutil.which, PROGRAMS))
 
 
