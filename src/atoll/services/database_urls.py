@@ -1,4 +1,4 @@
-"""SQLAlchemy URLs of a site's databases at a server. Without input or output."""
+"""SQLAlchemy URLs of a site's databases at a server. Pure functions."""
 
 from __future__ import annotations
 
