@@ -2,7 +2,7 @@
 
 Each engine reads the same column as another type of Python: SQLite and PostgreSQL have booleans where MariaDB has `TINYINT(1)`,
 PostgreSQL has `JSON` and `INET` where the others have text, MariaDB keeps whole seconds in `DATETIME` and six digits in `FLOAT`. The two
-declared types together decide the kind of a column. Without input or output.
+declared types together decide the kind of a column. Pure functions.
 """
 
 from __future__ import annotations
