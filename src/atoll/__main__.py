@@ -1,4 +1,4 @@
-"""Run the command line with `python -m atoll`."""
+"""Runs the command line with `python -m atoll`."""
 
 from atoll.cli import main
 

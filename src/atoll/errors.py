@@ -114,12 +114,12 @@ REGISTRY = {kind.code: kind for kind in _KINDS}
 
 
 class AtollError(Exception):
-    """An expected failure: one line for a person, and a hint of what to do.
+    """An expected failure: a message in one line, and a hint for a remedy.
 
     Args:
         code: a code of `REGISTRY`.
-        message: what is wrong, where, and what was expected.
-        hint: what to do about it, best a command.
+        message: the error, its place, and the expected value or state.
+        hint: a remedy, preferably a command.
 
     Raises:
         KeyError: the code is not registered.

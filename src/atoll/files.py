@@ -84,7 +84,7 @@ def write_private(path: Path, text: str, *, durable: bool = True) -> bool:
 
 
 def read_regular(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a regular file; pipes and devices, which may never end, are refused at once.
+    """Return the content of a regular file; pipes and devices, which may never end, are refused without being read.
 
     Args:
         path: the file; links are followed.
@@ -94,7 +94,7 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         The content; of a longer file, one byte more than was expected.
 
     Raises:
-        OSError: the file can't be read, or is no regular one.
+        OSError: the file can't be read, or is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:

@@ -63,7 +63,7 @@ def gateway_user(site: str) -> str:
 
 
 def gateway_role(service: str) -> str:
-    """Return the name of the role, and of its account, that administers one service and nothing else.
+    """Return the name of the role that administers one service and nothing else; the account with this role has the same name.
 
     Args:
         service: one of `GATEWAY_SERVICES`.
@@ -87,7 +87,7 @@ GATEWAY_PROJECT = identifier("project", "service")
 
 
 def cached_base(data: str, digest: str, machine: str) -> str:
-    """Return the name of a base in a site's cache: 64 hexadecimal digits, which only those can compute who know the hash of its data.
+    """Return the name of a base in a site's cache: 64 hexadecimal digits, which can be computed only with the hash of its data.
 
     Args:
         data: the algorithm and the hash of the image's data, as Glance has computed them.
@@ -119,5 +119,5 @@ def fetched_launch(overlay: str, key: str) -> str:
 
 
 def _joined(*words: str) -> str:
-    """Return 64 hexadecimal digits that differ if any of the words does."""
+    """Return a digest of some words, as 64 hexadecimal digits."""
     return hashlib.sha256("".join(f"{len(word)}:{word}" for word in ("atoll cloudlet", *words)).encode()).hexdigest()

@@ -35,7 +35,7 @@ class Namespace:
     def enter(self) -> None:
         """Move the calling thread into this network; sockets that it opens from now on belong to the site.
 
-        With a user namespace, the process must have one thread; it cannot return, and loses its capabilities.
+        With a user namespace, the process must have only one thread; it cannot leave the network again, and loses its capabilities.
 
         Raises:
             OSError: the WAN has ended, or this user may not enter the network.
@@ -48,7 +48,7 @@ class Namespace:
 
 
 def same(left: str, right: str) -> bool:
-    """Return whether two paths lead to the same namespace."""
+    """Return whether two paths refer to the same namespace."""
     return os.path.samestat(os.stat(left), os.stat(right))
 
 

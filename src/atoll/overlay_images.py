@@ -1,4 +1,4 @@
-"""The properties of bases and overlays in Glance, and the form in which a site sends the disk of a launch image to another one.
+"""The properties of bases and overlays in Glance, and the form in which a site sends the disk of a launch image to another site.
 
 Clients, gateways and nova-compute read and write both. The disk is a sequence of records, each of them one range of the disk that may hold
 data:
@@ -6,10 +6,9 @@ data:
     offset  bytes  field
          0      8  offset in the disk, u64
          8      4  length of the range, u32: at most 1 MiB
-        12      4  length of what follows, u32
-        16         the range, compressed by zstd
+        12      4  length of the compressed range, u32 16         the range, compressed by zstd
 
-The last record has the size of the disk as its offset, and twice 0. Ranges are in order. All numbers are little-endian.
+The last record has the size of the disk as its offset, and 0 as both lengths. Ranges are in order. All numbers are little-endian.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pokes between the processes of one site: empty datagrams on Unix sockets in the site's directory `run`.
 
-No process waits for a poke, and a lost one does no harm: its receiver also looks from time to time.
+No process waits for a poke, and a lost one does no harm: its receiver also checks for changes periodically.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def receiver(path: Path) -> socket.socket:
 
 
 def drain(poked: socket.socket) -> bool:
-    """Take all waiting pokes, which count as one; return whether there was any."""
+    """Take all waiting pokes; return whether there was any."""
     found = False
     with suppress(BlockingIOError):
         while True:

@@ -29,7 +29,7 @@ def test_caller_of_a_killed_server_hears_of_it_soon(stage):
     assert "the message may have been executed" in error.text
 
 
-def test_successor_with_the_journal_tells_at_once(stage, client, journal):
+def test_successor_with_the_journal_answers_immediately(stage, client, journal):
     client = stage.process(lost_server_timeout=3600)
     server = stage.server(**journal)
     answer = client.begin("call", method="hold", what="x", gate=str(stage.gate("never")), timeout=3600)

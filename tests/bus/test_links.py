@@ -45,7 +45,7 @@ def test_large_messages_cross_the_link(machines, size):
     assert machines.client.do("exchange", size=size) == [size, size]
 
 
-def test_large_messages_cross_both_ways_at_once(machines):
+def test_large_messages_cross_both_ways_at_the_same_time(machines):
     """The messages exceed the queues of a link: a router must continue to receive while it waits to send."""
     machines.server()
     machines.stage.server("here", machine="here")

@@ -75,7 +75,7 @@ class User:
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
-def test_the_password_that_was_set_last_counts(cloud, ahead_s):
+def test_the_password_that_was_set_last_is_accepted(cloud, ahead_s):
     deployment = cloud.deployment
     cloud.set("metz", ahead_s)
     user = User(deployment, "metz")
@@ -104,7 +104,7 @@ def test_a_token_of_a_site_whose_clock_is_wrong_is_revoked_at_another(cloud, ahe
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
-def test_servers_boot_at_once_after_the_clock_was_set(cloud, ahead_s):
+def test_servers_boot_immediately_after_the_clock_was_set(cloud, ahead_s):
     api = cloud.deployment.api_inside("metz")
     tenancy = workload.prepare(api)
     first, _ = workload.boot(api, tenancy, "before")

@@ -203,7 +203,7 @@ def test_same_name_at_two_sites_apart_keeps_both_users(cloud, apis):
     until(lambda: not json.loads(cloud.atoll("conflicts", "paris", "--json"))["conflicts"], "no conflict is left", 10)
 
 
-def test_replicas_are_kept_together_also_by_a_site_that_was_cut_off(cloud, apis):
+def test_replicas_are_kept_together_even_by_a_site_that_was_cut_off(cloud, apis):
     scope = {"X-Scope": "{image: paris & nice}"}
     body = {"name": "both", "disk_format": "raw", "container_format": "bare"}
     image = apis["paris"].call("image", "POST", "/v2/images", body, headers=scope)

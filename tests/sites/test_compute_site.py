@@ -231,7 +231,7 @@ def test_destroyed_compute_site_is_forgotten_by_its_control_site(coast, tenancy)
     workload.delete(api, [new])
 
 
-def test_revoked_compute_site_is_shut_out_at_once(coast, tenancy):
+def test_revoked_compute_site_is_shut_out_immediately(coast, tenancy):
     """Open links and sessions end; a new site of the same name has another certificate."""
     old = coast.root / "stolen"
     old.mkdir(mode=0o700)

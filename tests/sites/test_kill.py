@@ -65,7 +65,7 @@ def test_killed_supervisor_leaves_nothing_running_and_up_loses_nothing(paris, ke
     kept.manage()
 
 
-def test_everything_killed_at_once_comes_back_with_up(paris, kept):
+def test_everything_killed_together_is_restored_by_up(paris, kept):
     kill(*paris.pids().values())
     assert paris.processes() == {}
     paris.atoll("up")

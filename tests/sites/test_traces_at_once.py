@@ -41,7 +41,7 @@ def three(make, base_ports) -> Iterator[Deployment]:
     made.atoll("down")
 
 
-def test_boots_at_once_are_as_many_trees(three):
+def test_concurrent_boots_are_separate_trees(three):
     apis = {name: three.api(name) for name in SITES}
     tenancies = {name: workload.prepare(api) for name, api in apis.items()}
 

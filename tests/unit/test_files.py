@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_flushed_is_an_error_and_keeps_its_content(tmp_pat
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
+def test_a_pipe_and_a_device_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     for name in ("pipe", "link"):

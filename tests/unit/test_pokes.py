@@ -40,7 +40,7 @@ def test_many_are_taken_as_one(tmp_path, poker):
         assert waiting(poked) == 0
 
 
-def test_nobody_there_is_no_harm(tmp_path, poker):
+def test_a_missing_receiver_is_not_an_error(tmp_path, poker):
     poker.poke(tmp_path / "nobody")
     receiver(tmp_path / "killed").close()
     poker.poke(tmp_path / "killed")

@@ -72,7 +72,7 @@ def test_long_sentences_are_counted_in_docstrings_and_comments(words):
     assert code(words, f"one = 1  # {half}\ntwo = 2  # {half}\n") == [("long", 1)], "aligned comments must count as one"
 
 
-def test_lists_and_code_in_docstrings_are_no_sentence(words):
+def test_lists_and_code_in_docstrings_are_not_sentences(words):
     half = " ".join(["word"] * 30)
     assert code(words, f'"""Return the sites of a link.\n\n    {LONG}\n\n- {half}\n- {half}\n"""') == []
 

@@ -172,7 +172,7 @@ class Api:
 
 
 def refused(what: str, answer: Answer) -> Exception:
-    """Return the `bench.failed` error for an answer that is no success.
+    """Return the `bench.failed` error for an answer that is not a success.
 
     Args:
         what: the description of the request, such as its method and path.

@@ -1,4 +1,4 @@
-"""The requirements that the cells of an experiment have of this machine and user, checked before the first cell starts."""
+"""Checks, before the first cell of an experiment starts, that this machine and this user meet the requirements of all cells."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
 
 
 def flushes(made: MeasuredCloud, cloud: Cloud) -> dict[str, Any]:
-    """Return the settings by which the databases of the full sites flush commits, and whether a commit is on the disk when it returns.
+    """Return the settings by which the databases of the full sites flush commits, and whether a commit is on the disk when COMMIT returns.
 
     Raises:
         AtollError: `bench.failed`: a database server flushes otherwise than its site's `durability` requires; `database.unavailable`: a

@@ -1,4 +1,4 @@
-"""`atoll bench churn`: many clients create, list and delete resources; failures are counted."""
+"""`atoll bench churn`: has many clients create, list and delete resources, and counts failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`atoll bench density`: the number of full sites, each in its own network, that fit on one machine, and the growth of their costs."""
+"""`atoll bench density`: measures how many full sites, each in its own network, one machine can run, and how their costs grow."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ _PANELS = (("ready_s", "seconds to all ready"), ("memory_mb", "memory, MB"), ("i
 
 
 def draw(samples: Sequence[Mapping[str, Any]], exponents: Mapping[str, float], path: Path) -> None:
-    """Plot each cost over the number of sites on logarithmic axes, where a power law is a straight line.
+    """Plot each cost against the number of sites on logarithmic axes, where a power law is a straight line.
 
     Args:
         samples: the samples that `density.run` returns.

@@ -43,7 +43,7 @@ def processor_percent(pids: Callable[[], list[int]], seconds: float) -> float:
     """Return the processor time of processes as a percentage of one core.
 
     Args:
-        pids: returns the ids of the processes; called again at the end, so that new processes count too.
+        pids: returns the ids of the processes; called again at the end, so that new processes are included.
         seconds: the length of the measurement in seconds.
     """
     begun, before = time.monotonic(), processor_seconds(pids())

@@ -1,4 +1,4 @@
-"""`atoll bench site`: the time, memory and processor time that the sites of a cloud cost."""
+"""`atoll bench site`: measures the time, memory and processor time that the sites of a cloud cost."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def _further_sites(sites: Sites, options: SiteOptions, say: Say) -> list[float]:
 
 
 def _durability(sites: Sites, options: SiteOptions, say: Say) -> dict[str, Any]:
-    """Boot servers on a site with `durability: full` and on one with `relaxed` in turns, so that other load affects both alike."""
+    """Boot servers alternately on a site with `durability: full` and on one with `relaxed`, so that other load affects both alike."""
     say("two more sites, with durability full and relaxed")
     sites.up(options.sites, DURABILITIES)
     apis = {name: sites.named(name).api() for name in DURABILITIES}
@@ -221,7 +221,7 @@ def _durability(sites: Sites, options: SiteOptions, say: Say) -> dict[str, Any]:
 
 
 def under_load(target: Target, options: SiteOptions, say: Say) -> dict[str, Any]:
-    """Boot servers, one by one and many at once, delete them, and check that nothing is left.
+    """Boot servers, one by one and many at the same time, delete them, and check that nothing is left.
 
     Raises:
         AtollError: `bench.failed`: an API gave an unexpected answer, or a resource leaked.

@@ -1,4 +1,4 @@
-"""`atoll bench trace`: the throughput, processor time and memory that recording requests costs.
+"""`atoll bench trace`: measures the throughput, processor time and memory that recording requests costs.
 
 Three clouds of one site each run side by side. They record no requests, 1 % and 100 % of the requests. The clouds do the same work in
 turns, in an order that changes from round to round, and a ratio compares the turns of one round. So other load on the machine affects all

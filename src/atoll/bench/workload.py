@@ -1,4 +1,4 @@
-"""The load on a measured deployment: clients boot servers, one after the other or many at once, and delete them."""
+"""The load on a measured deployment: clients boot servers, one after the other or many at the same time, and delete them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Tenancy:
 
 
 def prepare(api: Api) -> Tenancy:
-    """Upload an image, create a network and, if no flavor fits, a flavor; return them as a tenancy.
+    """Upload an image, create a network and, if no flavor is suitable, a flavor; return them as a tenancy.
 
     Args:
         api: a client that is signed in as an administrator.

@@ -126,7 +126,7 @@ def free_ports(count: int, step: int = PORT_STEP, first: int = _FIRST_PORT) -> l
 
 def _is_free(port: int) -> bool:
     with socket.socket() as trial:
-        # Servers bind with this option too, so a port with connections in TIME_WAIT counts as free.
+        # Servers bind with this option too, so a port with connections in TIME_WAIT is considered free.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((HOST, port))

@@ -1,8 +1,8 @@
 """The sender's side of the bus: the delivery of one message to one server.
 
 A message goes to one instance of a server. It goes to another instance only after the first one has answered that it did not take the
-message, so no message is executed twice. If no answer comes, the sender asks what became of the message (`Question`). It asks the instance
-or, if the instance has vanished, the processes that were started under its name and may have read its journal.
+message, so no message is executed twice. If no answer arrives, the sender asks for the status of the message (`Question`). It asks the
+instance or, if the instance has vanished, the processes that were started under its name and may have read its journal.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Delivery:
                     return answer
                 if answer.status is Status.TAKEN:
                     return None
-                # Refused: another server may take the message. If all have refused it, they are stopping: wait for a new one.
+                # Refused: another server may take the message. If all servers have refused it, they are stopping: wait for a new server.
                 self._refused_by.add(answer.instance)
 
     def _find(self) -> Instance:
@@ -211,7 +211,11 @@ class Delivery:
             raise MessagingTimeout(f"timed out waiting for a reply of {instance}, to which a message for {self._to} was sent")
 
     def _ask(self, waiting: WaitingMessage, instance: Instance, name: str) -> None:
-        """Ask the server or, if it has vanished, its successors what became of the message; raise an error if none appears in time."""
+        """Ask the server for the status of the message; if the server has vanished, ask its successors.
+
+        Raises:
+            ServerLost, MessageDeliveryFailure: no successor appeared in time; see `run`.
+        """
         self._sent_at = None
         if instance in self._topic:
             self._vanished_at = None

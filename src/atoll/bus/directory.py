@@ -1,7 +1,7 @@
 """The directory of the bus: for each topic that this node sends to, the servers that listen now.
 
-A server declares a Zenoh liveliness token for each topic. The token goes when the server's process dies or its link breaks (after the
-lease). A sender watches only the tokens of the topics that it uses.
+A server declares a Zenoh liveliness token for each topic. Zenoh removes the token when the server's process dies or, after the lease, when
+its link breaks. A sender watches only the tokens of the topics that it uses.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Topic:
         return instance in self._names
 
     def name_of(self, instance: Instance) -> str | None:
-        """Return the name of a present server, or `None`."""
+        """Return the name of a server that listens; `None` if it does not listen."""
         return self._names.get(instance)
 
     def named(self, name: str | None) -> list[Instance]:
@@ -142,7 +142,7 @@ class Topic:
         return measured_at is None or time.monotonic() - measured_at > _MEASURE_EVERY_S
 
     def wait_for_change(self, seconds: float | None) -> None:
-        """Wait until a server comes or goes, at most `seconds`."""
+        """Wait until a server appears or disappears, at most `seconds` seconds."""
         with self._changed:
             self._changed.wait(seconds)
 

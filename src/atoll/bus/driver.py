@@ -63,7 +63,7 @@ class ZenohDriver(base.BaseDriver):
             return self._joined
 
     def _join(self, retry: int | None, timeout_s: float | None = None) -> Node:
-        """Return the node; while no router answers, try again as often and as long as for a message to which nobody listens.
+        """Return the node. While no router answers, try again as often and as long as for a message that has no listener.
 
         Raises:
             Unreachable: the attempts are used up, or the time is over.

@@ -2,8 +2,8 @@
 
 One publication reaches all servers, and routers copy it as late as possible. Each server acknowledges the message. The message is sent
 again, individually, to each server that is present and has not acknowledged it. If such a server has vanished, the processes that were
-started under its name are asked what became of the message, as in a delivery. The process that has the server's journal gets the message,
-unless the server had begun it. A thread of the node does this; the sender does not wait.
+started under its name are asked for the status of the message, as in a delivery. The process that has the server's journal gets the
+message, unless the server had begun it. A thread of the node does this; the sender does not wait.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Fanout:
             LOG.warning("a message for all of %s was not acknowledged by %s", self._to, ", ".join(map(str, missing)))
 
     def _repeat(self, waiting: WaitingMessage, missing: Missing) -> None:
-        """Send the message again to servers that are present, and ask the successors of the others what became of it.
+        """Send the message again to servers that are present, and ask the successors of the others for its status.
 
-        A server that vanished may also come back when its link heals; the wait is as long as for the server of a call.
+        A server that vanished may also reappear when its link heals; the wait is as long as for the server of a call.
         """
         for instance, name in missing.items():
             if instance in self._topic:

@@ -3,12 +3,9 @@
 Each frame begins with the identity of the message that it is about: the node that sent the message (a number for each run of a process)
 and the number that the node gave to the message. All numbers are in network byte order.
 
-    magic 0xA1 | kind | origin u64 | number u64 | …
-    REQUEST    flags u8 | listener u32 | oldest u64 | monitor u32 | JSON [context, message]
-    QUESTION   listener u32 | node u64 | its listener u32         what became of the message that was sent to that listener?
-    ANSWER     status u8 | node u64 | listener u32                the listener that answers
-    REPLY      failed u8 | JSON
-    HEARTBEAT
+    magic 0xA1 | kind | origin u64 | number u64 | … REQUEST    flags u8 | listener u32 | oldest u64 | monitor u32 | JSON [context, message]
+    QUESTION   listener u32 | node u64 | its listener u32         asks for the status of the message that was sent to that listener ANSWER
+    status u8 | node u64 | listener u32                the listener that answers REPLY      failed u8 | JSON HEARTBEAT
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ MAGIC = 0xA1
 
 
 class MalformedFrameError(ValueError):
-    """Bytes that are no frame, or a frame that was cut short."""
+    """Bytes that are not a frame, or a frame that was cut short."""
 
 
 class MessageId(NamedTuple):
@@ -47,18 +44,18 @@ class Instance(NamedTuple):
 
 
 class Status(IntEnum):
-    """The status of a message at a listener."""
+    """The answer of a listener that is asked for the status of a message."""
 
     TAKEN = 1
-    """The server has the message: it is acknowledged."""
+    """The listener has taken the message, and acknowledges it."""
     REFUSED = 2
     """The listener will not take the message: it may be sent to another server."""
     UNKNOWN = 3
-    """The message never arrived here; it can be sent again."""
+    """The message never arrived at the listener; it can be sent again."""
     NO_MEMORY = 4
-    """The listener that had the message left no record that the answering one can read."""
+    """Another listener took the message, and left no record that the answering listener can read."""
     LOST = 5
-    """The message may have been executed, which can't be determined: the process that began it died, or its record was dropped."""
+    """The message may or may not have been executed: the process that took it died, or its record was dropped."""
 
 
 class Request(NamedTuple):
@@ -141,7 +138,7 @@ def decode(data: bytes) -> Frame:
     """Return the frame in `data`, without reading the JSON inside.
 
     Raises:
-        MalformedFrameError: `data` is no frame.
+        MalformedFrameError: `data` is not a frame.
     """
     if len(data) < _HEAD.size:
         raise MalformedFrameError(f"{len(data)} bytes are fewer than a frame has")

@@ -174,7 +174,8 @@ class JournalHistory:
     def take_over(self, directory: Path) -> Iterator[dict[MessageId, bytes]]:
         """Yield the requests (frames) that dead processes acknowledged and never began; their files are removed when the context ends.
 
-        All files count together: a process that was killed during a takeover has recorded in its own file the messages that it began.
+        The files are evaluated together: a process that was killed during a takeover has recorded in its own file the messages that it
+        began.
         """
         with contextlib.ExitStack() as stack:
             paths = [path for path in sorted(directory.glob("????????????????.*.journal")) if _take(path, stack)]
@@ -185,7 +186,7 @@ class JournalHistory:
                     self._learn(record, taken)
             left = {message: frame for message, frame in taken.items() if message not in self._begun}
             if len(self._begun) > MAX_PAST:
-                # Both are dropped: if the instances were kept without their begun messages, a begun message would count as not begun.
+                # Both are dropped: if the instances were kept without their begun messages, a begun message would be considered not begun.
                 self._instances.clear()
                 self._begun.clear()
             yield left

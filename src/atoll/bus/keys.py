@@ -42,7 +42,7 @@ class Keys:
         return f"{key}/{'/'.join(map(_part, topic))}" if topic else key
 
     def from_clients(self, node: int) -> str:
-        """Return the pattern of all keys of frames for a node from other realms than 0."""
+        """Return the pattern of all keys of frames for a node from realms other than 0."""
         return f"{self._prefix}/client/{node:016x}/**"
 
     def fanout(self, exchange: str, topic: str) -> str:
@@ -79,7 +79,7 @@ def read_listener(key: str) -> tuple[str, Instance]:
     """Return the name and the instance in a presence token.
 
     Raises:
-        ValueError: the key is no presence token.
+        ValueError: the key is not a presence token.
     """
     found = _LISTENER.search(key)
     if found is None or (listener := int(found["listener"])) > _MAX_LISTENER:
@@ -88,7 +88,7 @@ def read_listener(key: str) -> tuple[str, Instance]:
 
 
 class Inbox:
-    """A reader of the keys of frames that come for a node from other realms than 0.
+    """A reader of the keys of frames that arrive at a node from realms other than 0.
 
     Args:
         keys: the bus's key expressions.
@@ -115,7 +115,7 @@ class Inbox:
     def _remember(self, text: str) -> None:
         parts = text.split("/") if text else []
         if len(parts) not in {0, 3}:
-            raise ValueError(f"{text} is no topic")
+            raise ValueError(f"{text} is not a topic")
         if len(self._topics) >= _MOST_TOPICS:
             self._topics.clear()
         kind, exchange, topic = (unquote(part.removeprefix(_EMPTY)) for part in parts) if parts else ("", "", "")

@@ -114,7 +114,7 @@ class Mailbox:
         Args:
             node: this process.
             subjects: the subjects that the listener listens to, all with the same name.
-            deliver: called with each `Incoming`, in an order that keeps that of each sender.
+            deliver: called with each `Incoming`; the messages of one sender are delivered in the order in which they were sent.
             seen_per_sender: the number of messages of one sender to remember.
             journal_dir: the root directory of the journals; `None` means that no journal is kept.
             durable: flush journals to the disk, so that they survive a loss of power.
@@ -150,7 +150,7 @@ class Mailbox:
             self._tokens.append(session.liveliness().declare_token(keys.listener(*subject, self.instance)))
             known = self.node.directory.known(subject.kind, subject.exchange, subject.topic)
             if known is not None:
-                # Zenoh announces it a moment later; a sender in this process finds it at once.
+                # Zenoh announces the listener a moment later, but a sender in this process must find it immediately.
                 known.add(subject.name, self.instance)
 
     def close(self) -> None:
@@ -228,7 +228,7 @@ class Mailbox:
             self.accept(frame)
 
     def answer(self, question: Question) -> None:
-        """Answer what became of a message that was sent to this listener, or to one whose journal it took over."""
+        """Answer a question about a message that was sent to this listener, or to one whose journal it took over."""
         if question.instance == self.instance:
             with self._lock:
                 known = self._seen.ask(question.id)
@@ -242,7 +242,7 @@ class Mailbox:
             self._send(question.id, Status.LOST if self._past.was_begun(question.id) else Status.UNKNOWN)
 
     def _tell(self, message: MessageId, known: RequestState | Reply) -> None:
-        """Answer with the state of a message; a message that is still new was refused."""
+        """Answer with the status of a message. For a message in the state `NEW`, which was refused, that is `REFUSED`."""
         if isinstance(known, Reply) and known.body:
             self.node.send(message.origin, known)
         else:
@@ -281,7 +281,7 @@ def _read(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the context and the message of a request.
 
     Raises:
-        ValueError: the body is no JSON, or no list of these two.
+        ValueError: the body is not JSON, or not a list of these two.
     """
     match payload.decode(body):
         case [dict() as context, dict() as message]:
@@ -297,7 +297,7 @@ def _left(mailbox: Mailbox, message: MessageId, frame: bytes) -> Incoming | None
             case Request() as request:
                 return Incoming(mailbox, request, *_read(request.body))
             case other:
-                raise MalformedFrameError(f"a {type(other).__name__} is no request")
+                raise MalformedFrameError(f"a {type(other).__name__} is not a request")
     except ValueError as error:
         LOG.warning("dropped message %s of a predecessor's journal: %s", message, error)
         return None

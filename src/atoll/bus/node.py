@@ -274,7 +274,7 @@ class Node:
     def _receive_for_listener(self, frame: Request | Question, topic: TopicKey | None) -> None:
         receiver, topics = self._receivers.get(frame.listener, (None, ()))
         if receiver is None or (topic is not None and topic not in topics):
-            # The listener has gone. A request is refused. For a question, this node no longer knows whether the message was taken.
+            # The listener is closed. A request is refused. For a question, this node no longer knows whether the message was taken.
             status = Status.REFUSED if isinstance(frame, Request) else Status.NO_MEMORY
             self.send(frame.id.origin, Answer(frame.id, status, Instance(self.id, frame.listener)))
         elif isinstance(frame, Request):
@@ -312,7 +312,7 @@ class _Nodes:
             Unreachable: the router of a client does not answer.
         """
         if self._forked_too_late:
-            # Zenoh starts its threads once for a process, and a fork does not have them: connecting would never end.
+            # Zenoh starts its threads once for a process, and a forked process does not have them: connecting would never end.
             raise MessageDeliveryFailure(
                 "this process was forked from one that had joined the bus, and can't join; fork before the first message"
             )

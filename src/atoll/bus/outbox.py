@@ -1,8 +1,8 @@
 """The outbox: notifications that wait on the sender's disk while nobody listens.
 
 One SQLite file serves all processes of a machine that use the same virtual host. The process that holds the lock forwards the messages,
-oldest first for each topic, including those of processes that have ended. SQLite's limit on a file's pages
-bounds the file: when it is full, the oldest tenth is dropped, and the log gives the number.
+oldest first for each topic, including those of processes that have ended. SQLite's limit on a file's pages bounds
+the file: when it is full, the oldest tenth is dropped, and the number is logged.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def decode(data: bytes | memoryview) -> Any:
     """Return the value in `data`.
 
     Raises:
-        ValueError: `data` is no JSON.
+        ValueError: `data` is not JSON.
     """
     if _Observers.decoded is not None:
         _Observers.decoded(len(data))

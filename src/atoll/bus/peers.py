@@ -1,7 +1,8 @@
 """Peers on one machine, which find each other by a directory that holds a Unix socket of each process.
 
 A process that joins connects to all others, and is found there by all that join later. The directory is locked meanwhile, so that of two
-processes that join at once, the later one finds the earlier. No process is special, and none needs to run all the time.
+processes that join at the same time, the second one to lock the directory finds the first. No process has a special role, and none needs to
+run all the time.
 """
 
 from __future__ import annotations

@@ -40,10 +40,10 @@ def router(  # noqa: PLR0913, PLR0917 - each is one of a router's settings
 
     Args:
         listen: Zenoh endpoints for other sites (`tls/0.0.0.0:7447`).
-        connect: Zenoh endpoints of other sites' routers; those that don't answer are tried again without end.
+        connect: Zenoh endpoints of other sites' routers; the connection to one that does not answer is retried for ever.
         socket_dir: the directory of this machine's peers; `None` for no Unix socket.
         tls: files for the endpoints that begin with `tls/`.
-        lease_s: seconds of silence after which a link counts as broken.
+        lease_s: seconds without a message after which a link is considered broken.
         clients: the access list: the certificates that open a TLS link, in either direction.
 
     Raises:
@@ -87,7 +87,7 @@ def _close_links(info: Any, listed: Collection[str]) -> None:
     if not unlisted:
         return
     for connection in linger.connections():
-        with contextlib.suppress(OSError):  # it is closed meanwhile
+        with contextlib.suppress(OSError):  # it was closed meanwhile
             host, port, *_ = connection.getpeername()
             if f"{host}:{port}" in unlisted or f"[{host}]:{port}" in unlisted:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -15,7 +15,7 @@ from enum import Enum
 from atoll.bus.frames import MessageId, Reply
 
 MAX_SENDERS = 10_000
-"""The greatest number of senders that are remembered; beyond it, the sender that was silent for longest is forgotten."""
+"""The greatest number of senders that are remembered; beyond it, the sender whose last message is oldest is forgotten."""
 
 
 class RequestState(Enum):

@@ -1,4 +1,4 @@
-"""`atoll bench`: experiments on this machine, each with a cloud of its own."""
+"""`atoll bench`: runs experiments on this machine, each with a cloud of its own."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def site(*, as_json: bool, against: str | None, settle: float, idle: float, **co
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the clients' random choices.")
 @json_option
 def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
-    """Create, list and delete resources with many clients at once, and count errors.
+    """Create, list and delete resources with many concurrent clients, and count errors.
 
     The exit code is 1 if an API answered with an internal error, a database was locked, or a resource was not deleted.
     """

@@ -1,4 +1,4 @@
-"""`atoll bench bus` and `atoll bench bus-loss`: the message bus, measured through oslo.messaging."""
+"""`atoll bench bus` and `atoll bench bus-loss`: measure the message bus through oslo.messaging."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 def bus(*, as_json: bool, clients: tuple[int, ...], rounds: int, seconds: float, against: str) -> None:
     """Compare the transports zenoh:// and rabbit://: the rates and times of calls and casts of 1 kB, memory, and processor time.
 
-    The same code uses both transports through oslo.messaging, in turns. With --json, the last line is one JSON object.
+    The same code uses both transports through oslo.messaging, alternately. With --json, the last line is one JSON object.
     """
     from atoll.bench.bus.broker import check_requirements
     from atoll.bench.bus.report import summary

@@ -1,4 +1,4 @@
-"""`atoll bench cloudlet`: the speed and size of overlays."""
+"""`atoll bench cloudlet`: measures the speed and size of overlays."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """Parse the value of `--sites`, and return the numbers of sites.
 
     Raises:
-        click.BadParameter: the text is no list of numbers with commas.
+        click.BadParameter: the text is not a list of numbers with commas.
     """
     try:
         sizes = tuple(int(part) for part in text.split(","))

@@ -1,4 +1,4 @@
-"""`atoll bench stores`: engines of databases, measured at several distances from their servers."""
+"""`atoll bench stores`: measures database engines at several distances from their servers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _RoundTrips(click.ParamType[tuple[int, ...]]):
 def stores(*, as_json: bool, rtt: tuple[int, ...], rounds: int, seconds: float) -> None:
     """Compare database engines: SQLite, and Redis with a replica at the site (docs/stores.md).
 
-    The same code uses both engines through SQLAlchemy, in turns, with one writer and with 16. With --json, the last line is one JSON
+    The same code uses both engines through SQLAlchemy, alternately, with one writer and with 16. With --json, the last line is one JSON
     object.
     """
     from atoll.bench.stores.experiment import StoreOptions, run

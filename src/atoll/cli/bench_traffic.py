@@ -32,9 +32,9 @@ def _numbers(text: str, option: str, least: float) -> tuple[float, ...]:
 def traffic(*, as_json: bool, rtt: str, guests: str, repeats: int) -> None:
     """Count calls, messages, statements and bytes of operations, with upstream's own control traffic and with Atoll's reduced traffic.
 
-    Two clouds run at the same time, and are measured in turns. The counts are from traces (`atoll trace`). At a compute site, the slope of
-    the latency over the round trip is the number of sequential round trips. The command needs root, because its clients enter the clouds'
-    networks.
+    Two clouds run at the same time, and are measured alternately. The counts are from traces (`atoll trace`). At a compute site, the slope
+    of the latency over the round trip is the number of sequential round trips. The command needs root, because its clients enter the
+    clouds' networks.
     """
     from atoll.bench.traffic.experiment import TrafficOptions, run
 

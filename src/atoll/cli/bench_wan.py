@@ -1,4 +1,4 @@
-"""`atoll bench wan`: the emulated links, measured with ping and iperf3."""
+"""`atoll bench wan`: measures the emulated links with ping and iperf3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`atoll cloudlet`: bases, overlays, launch images, and the site nearest to a device."""
+"""`atoll cloudlet`: makes and checks bases, overlays and launch images, and finds the site nearest to a device."""
 
 from __future__ import annotations
 

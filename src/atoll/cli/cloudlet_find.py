@@ -1,4 +1,4 @@
-"""`atoll cloudlet find`: the site nearest to a device."""
+"""`atoll cloudlet find`: finds the site nearest to a device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`atoll cloudlet upload`: a base or an overlay as an image of Glance, by openstacksdk."""
+"""`atoll cloudlet upload`: uploads a base or an overlay to Glance, by openstacksdk."""
 
 from __future__ import annotations
 

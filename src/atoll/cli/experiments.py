@@ -1,4 +1,4 @@
-"""`atoll experiment`: experiments from files, in clouds of their own."""
+"""`atoll experiment`: runs experiments from files, in clouds of their own, and reports their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`atoll image`: the guest image."""
+"""`atoll image`: builds the image for guests."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def command(session: Session, site: str | None, arguments: tuple[str, ...]) -> N
     settings = site_settings(state, site)
     if connect(state.root) is None:
         raise AtollError("site.not_running", f"{settings.site} is not running", "bring it up with `atoll up`")
-    # The client is beside the interpreter. Links are not resolved, because they lead out of the virtual environment.
+    # The client is beside the interpreter. Links are not resolved: their targets are outside of the environment.
     program = Path(sys.executable).with_name("openstack")
     if not program.exists():
         raise AtollError("cloud.not_found", f"{program} is missing: expected OpenStack's client beside atoll", "`make install`")

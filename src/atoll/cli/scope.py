@@ -1,4 +1,4 @@
-"""`atoll scope`: explanation of expressions of the scope language."""
+"""`atoll scope`: explains expressions of the scope language."""
 
 from __future__ import annotations
 

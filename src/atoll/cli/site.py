@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """Stop, start, add, remove sites; join or leave a cloud.
 
-    The other sites keep running. It is no error if a site is in the requested state already.
+    The other sites keep running. It is not an error if a site is in the requested state already.
     """
 
 
@@ -72,8 +72,8 @@ def stop(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
 def kill(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     """Kill sites, like a power cut.
 
-    All processes of the sites get SIGKILL at once, and only `atoll site start` starts them again. In a topology, all links of the sites
-    are cut first, so that no site is notified; the start heals them.
+    All processes of the sites get SIGKILL at the same time, and only `atoll site start` starts them again. In a topology, all links of the
+    sites are cut first, so that no site is notified; the start heals them.
     """
     from atoll.cli.progress import Progress
     from atoll.site.single_sites import kill as killed

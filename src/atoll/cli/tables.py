@@ -19,7 +19,7 @@ class Table(RichTable):
 
 
 def styled(text: str, style: str | None) -> Text:
-    """Return a cell with a style of rich's, such as `bold red`.
+    """Return a table cell with a style of the library `rich`, such as `bold red`.
 
     Args:
         text: the text of the cell.

@@ -1,4 +1,4 @@
-"""`atoll topology`: the network between sites, as the cloud's YAML describes it."""
+"""`atoll topology`: shows the network between sites, as the cloud's YAML describes it."""
 
 from __future__ import annotations
 

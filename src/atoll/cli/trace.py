@@ -1,4 +1,4 @@
-"""`atoll trace`: the recorded requests."""
+"""`atoll trace`: shows and analyses recorded requests."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _next_steps(program: str, cloud: Cloud) -> list[str]:
 
 
 def _about_servers(outcome: Outcome) -> list[str]:
-    """Return lines that name the sites where servers are real guests, and the reason why servers elsewhere are not."""
+    """Return lines that name the sites whose servers are virtual machines, and the reason why those of other sites are simulated."""
     sites = outcome.cloud.sites
     fake = [site.name for site in sites if not site.runs_guests]
     lines = []

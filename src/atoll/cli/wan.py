@@ -1,4 +1,4 @@
-"""`atoll wan`: the emulated network between the sites of a running cloud."""
+"""`atoll wan`: shows, changes and measures the emulated network between the sites of a running cloud."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROBES_PER_S = 2000
 def command() -> None:
     """Show and change the network between sites.
 
-    Changes take effect at once. A link is named by its two ends: paris:lyon.
+    Changes take effect immediately. A link is named by its two ends: paris:lyon.
     """
 
 

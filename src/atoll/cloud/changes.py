@@ -106,7 +106,7 @@ def _unlink(topology: _Topology, names: Collection[str], left: Sequence[str]) ->
     for key in ("links", "constraints"):
         kept = [entry for entry in topology.get(key, []) if not _names_any(entry["between"], names, groups)]
         _put(topology, key, kept)
-    if only_listed and "links" not in topology and len(left) > 1:  # a topology without links would mean a mesh
+    if only_listed and "links" not in topology and len(left) > 1:  # a topology without any links would default to a mesh
         raise AtollError("cloud.invalid", f"no path leads from {left[0]} to {left[1]}: expected links that connect all sites")
     _put(topology, "locations", {name: place for name, place in topology.get("locations", {}).items() if name not in names})
     _put(topology, "exempt", [name for name in topology.get("exempt", []) if not _names_any([name], names, groups)])

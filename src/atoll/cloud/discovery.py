@@ -20,7 +20,7 @@ class Discovery(BaseModel):
 
     Attributes:
         serves: the access networks of sites. A device whose address is in one of them is nearest to that site; of nested prefixes, the
-            longest counts. A device that asks from any other address is nearest to the site that it asks.
+            longest applies. A device that asks from any other address is nearest to the site that it asks.
         device_role: the name of a role of Keystone. A user whose token has this role may ask about any device, and must name one. Default:
             nobody may.
     """

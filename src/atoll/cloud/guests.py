@@ -1,4 +1,4 @@
-"""Checks of the hypervisors and data planes of a cloud's sites: whether they fit each other, and can run real guests."""
+"""Checks of the hypervisors and data planes of a cloud's sites: whether they can be combined, and can run real guests."""
 
 from __future__ import annotations
 

@@ -35,5 +35,5 @@ def with_default_hypervisors(cloud: Cloud, *, able: bool, fake: Collection[str])
 def _with(site: Site, compute: str) -> Site:
     if site.kind == "compute":
         return site if site.compute else site.model_copy(update={"compute": compute})
-    # A field that `model_copy` sets counts as set by the user, so that it is written to the YAML.
+    # pydantic treats a field that `model_copy` sets like one that the user set, so that it is written to the YAML.
     return site.model_copy(update={"compute": compute, "network": site.network or DATA_PLANES[compute][0]})

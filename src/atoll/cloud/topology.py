@@ -135,9 +135,9 @@ class Topology(_Model):
         preset: "mesh" links every two sites, "star" each to `center`, "ring" each to the next in the file's order. Default: a mesh,
             unless links, a backbone or a matrix are given.
         center: the site in the middle of a star; default: the first site.
-        backbone: a real network, which reading the file turns into routers and links.
-        matrix: the path of a CSV file of round trips in milliseconds, relative to the cloud's file. The first row and the first column have
-            the names; an empty cell means no link. Reading it turns it into links.
+        backbone: a real network; it is replaced by routers and links when the file is read.
+        matrix: the path of a CSV file of round trips in milliseconds, relative to the cloud's file. The first row and the first column
+            contain the names; an empty cell means no link. The matrix is replaced by links when the file is read.
         distance: whether to derive the delay of a link from the locations of its ends, unless a link or constraint gives the delay.
         defaults: properties of all links.
         links: single links.

@@ -92,7 +92,7 @@ def check_base(header: Header, base: ImageDescription, path: Path, where: str) -
 
 
 def check_cpu(header: Header, cpu: str, where: str) -> None:
-    """Refuse an overlay with memory of another CPU model than the machine's.
+    """Refuse an overlay with memory of a CPU model other than the machine's.
 
     Args:
         header: the overlay's header.
@@ -150,7 +150,5 @@ def _finish(made: Partial, header: Header, target: Path) -> None:
     for part, output in zip(header.result.parts, made.outputs, strict=True):
         if output.list.root() != part.root:
             made.discard()
-            raise invalid(
-                str(target), f"the content of the part {part.name} has another digest than the signed one", "make the overlay again"
-            )
+            raise invalid(str(target), f"the digest of the part {part.name} differs from the signed one", "make the overlay again")
     image.finish(made.directory, header.result, target)

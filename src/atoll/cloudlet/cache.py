@@ -66,7 +66,7 @@ class LaunchCache:
             digest: the digest of the image.
 
         Raises:
-            AtollError: `cloudlet.invalid`: the image is not whole; `cloudlet.unusable`: the image belongs to another user, or can't be
+            AtollError: `cloudlet.invalid`: the image is incomplete; `cloudlet.unusable`: the image belongs to another user, or can't be
                 read.
         """
         path = self.path(digest)
@@ -190,7 +190,7 @@ def _check(path: Path, descriptor: int, digest: bytes | None) -> None:
     Args:
         path: the directory of the image.
         descriptor: the open directory.
-        digest: the digest that is the image's name; `None` if the name is no digest.
+        digest: the digest that is the image's name; `None` if the name is not a digest.
 
     Raises:
         AtollError: as for `LaunchCache.held`.
@@ -202,7 +202,7 @@ def _check(path: Path, descriptor: int, digest: bytes | None) -> None:
     except AtollError as error:
         raise AtollError(error.kind.code, error.message, f"`rm -r {path}`, and run the same command again") from None
     if digest is not None and found != digest:
-        raise AtollError("cloudlet.invalid", f"{path} holds another image than that of its name", f"`rm -r {path}`")
+        raise AtollError("cloudlet.invalid", f"{path} does not hold the image of its name", f"`rm -r {path}`")
 
 
 def occupied(directory: Path) -> int:

@@ -1,4 +1,4 @@
-"""Synthesis into a cache of launch images."""
+"""Makes launch images from overlays, and keeps them in a cache."""
 
 from __future__ import annotations
 

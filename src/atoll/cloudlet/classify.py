@@ -26,7 +26,7 @@ class PagePlan:
         part: the number of the part in the result.
         kinds: the kind of each page, as in a segment.
         pages: the numbers of the pages, in order.
-        sources: for each page, the number of the page from which it is copied; 0 if it is no copy.
+        sources: for each page, the number of the page from which it is copied; 0 if it is not a copy.
     """
 
     part: int

@@ -32,7 +32,7 @@ class Job:
 
 
 def compress(job: Job) -> bytes:
-    """Return a segment as bytes.
+    """Make a segment, and return it as compressed bytes.
 
     Raises:
         OSError: a file can't be read.

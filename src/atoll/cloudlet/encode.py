@@ -63,7 +63,7 @@ class EncodedOverlay:
 
     Attributes:
         base: the digest of the base.
-        result: the description of the image that base and overlay make.
+        result: the description of the image that results from base and overlay.
         length: the length of the overlay in bytes.
         segments: the number of segments.
         pages: the number of pages of each kind: `zeros`, `content`, `changed`, `from_base`, `from_result`.
@@ -87,8 +87,8 @@ def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) 
 
     Raises:
         AtollError: `cloudlet.exists`: the target exists; `cloudlet.invalid`: a file's size, a part's name, the CPU model or the machine
-            type is not valid; `cloudlet.cpu`: the guest has another CPU model than the base; `cloudlet.changed`: a file was written to
-            meanwhile; `state.space`; `cloudlet.unusable`. On an error, nothing is left.
+            type is not valid; `cloudlet.cpu`: the CPU models of guest and base differ; `cloudlet.changed`: a file was written to meanwhile;
+            `state.space`; `cloudlet.unusable`. On an error, nothing is left.
     """
     refuse_existing(task.target)
     sizes = {name: part_size(path) for name, path in sorted(task.parts.items())}
@@ -114,7 +114,7 @@ def make_overlay(task: Task, key: SigningKey, workers: Workers, report: Report) 
 
 
 def _describe(task: Task, base: ImageDescription, roots: Mapping[str, bytes], sizes: Mapping[str, int]) -> ImageDescription:
-    """Return the description of the image that base and overlay make; refuse another CPU model than the base's."""
+    """Return the description of the resulting image; refuse a CPU model other than the base's."""
     cpu = (base.cpu if task.cpu is None else task.cpu) if MEMORY in sizes else ""
     if cpu and base.cpu and cpu != base.cpu:
         message = f"{task.base} has memory of the CPU model {base.cpu}: expected a guest with that model, not {cpu}"
@@ -167,7 +167,7 @@ def _root(base: Image, name: str, size: int, changes: PageChanges) -> bytes:
 
 
 def _write_segments(file: BinaryIO, start: int, jobs: Sequence[Job], workers: Workers, report: Report) -> list[Entry]:
-    """Write the segments from the offset `start` on, which leaves room for the head; return the table of segments."""
+    """Write the segments at the offset `start`, after the room for the head; return the table of segments."""
     entries = []
     file.seek(start)
     for number, data in enumerate(workers.map(compress, jobs), 1):

@@ -1,4 +1,4 @@
-"""Functions that make this package's errors; each message is one line for people."""
+"""Functions that make this package's errors; each message is one line of text."""
 
 from __future__ import annotations
 

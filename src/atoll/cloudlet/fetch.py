@@ -14,7 +14,7 @@ from atoll.cloudlet.header import Entry
 from atoll.cloudlet.source import Source
 
 AHEAD = 4
-"""Number of segments that are fetched ahead, 5 MiB if all have the greatest length."""
+"""Number of segments that are fetched before they are needed; 5 MiB if all have the greatest length."""
 
 _REREADS = 2
 

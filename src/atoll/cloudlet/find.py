@@ -63,7 +63,7 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
 
     Raises:
         AtollError: `discovery.credentials`: the credentials are missing or not those of a gateway; `discovery.refused`: the gateway refuses
-            the request, or its answer is no zone; `discovery.unreachable`: the gateway does not answer.
+            the request, or its answer is not a zone; `discovery.unreachable`: the gateway does not answer.
     """
     try:
         config = OpenStackConfig().get_one(cloud=cloud)

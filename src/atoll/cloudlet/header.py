@@ -13,7 +13,7 @@
         64     32  root of the Merkle tree over the segments
         96      n  description of the result (`description`), n = 128 + 56 for each part
       96+n     64  signature of "atoll cloudlet overlay 1", a zero byte and everything before
-     160+n         table: for each segment its length in bytes, u32, and its BLAKE3, 32 bytes
+     160+n         table: for each segment its length in bytes, u32, and its BLAKE3 digest, 32 bytes
                    the segments
 
 All numbers are little-endian.
@@ -72,7 +72,7 @@ class Header:
 
     Attributes:
         base: the digest of the base image.
-        result: the description of the image that base and overlay make.
+        result: the description of the image that results from base and overlay.
         segments: the number of segments.
         length: the sum of the segments' lengths, in bytes.
         root: the root of the Merkle tree over the segments.

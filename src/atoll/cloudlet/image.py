@@ -48,7 +48,7 @@ class OpenPart:
     Attributes:
         name: the part's name.
         size: the part's size in bytes.
-        descriptor: the descriptor of the part's file, open to read.
+        descriptor: the descriptor of the part's file, open for reading.
         list: the digests of the part's pages.
     """
 

@@ -16,7 +16,7 @@ _EMPTY = "atoll cloudlet 1 empty tree"
 
 
 def leaf(length: int, digest: bytes) -> bytes:
-    """Return the leaf of a segment: a digest of its length in bytes and its BLAKE3."""
+    """Return the leaf of a segment: a digest of its length in bytes and its BLAKE3 digest."""
     return blake3(length.to_bytes(4, "little") + digest, derive_key_context=_LEAF).digest()
 
 

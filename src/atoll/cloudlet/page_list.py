@@ -6,7 +6,7 @@
         10      6  0
         16      8  size of the part in bytes, u64
         24      8  0
-        32     32  for each page its BLAKE3, or 32 zero bytes for a page of zeros
+        32     32  for each page its BLAKE3 digest, or 32 zero bytes for a page of zeros
 
 The list has 0.8 % of the part's size. It is read in pieces. Where the part has a hole, the list has one too.
 """

@@ -20,7 +20,7 @@ DIGEST = 32
 """Size of a digest in bytes."""
 
 ZERO = bytes(DIGEST)
-"""The digest of a page of zeros; the digest of every other page is its BLAKE3."""
+"""The digest of a page of zeros; the digest of every other page is its BLAKE3 digest."""
 
 Digests = NDArray[np.uint8]
 """Digests of pages: one row of `DIGEST` bytes each."""

@@ -53,7 +53,7 @@ class Output:
     """A part that is being made.
 
     Attributes:
-        descriptor: the descriptor of the part's file, open to read and write.
+        descriptor: the descriptor of the part's file, open for reading and writing.
         list: the digests of the part's pages.
         base: the same part of the base; `None` if the base has no such part.
         written: a mask of the pages that the overlay has written.

@@ -81,7 +81,7 @@ class Segment:
 
     @property
     def copies(self) -> NDArray[np.bool_]:
-        """A mask of the pages that are copies."""
+        """A mask of the pages that are copies of other pages."""
         return self.kinds >= FROM_BASE
 
     @property

@@ -1,4 +1,4 @@
-"""Sources of overlays: a file, standard input, or a URL. The transfer from a URL continues after a cut."""
+"""Sources of overlays: a file, standard input, or a URL. An interrupted transfer from a URL continues where it stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ATTEMPTS = 6
 """Number of successive connections to a URL's server without a received byte, after which the command ends with an error."""
 
 TIMEOUT_S = 30.0
-"""Seconds without a received byte after which a connection counts as interrupted."""
+"""Seconds without a received byte after which a connection is considered interrupted."""
 
 _FIRST_PAUSE_S = 0.5  # seconds before the second attempt; doubled with each further one
 _PIECE = 1 << 16  # bytes
@@ -65,7 +65,7 @@ class FileSource:
     """An overlay in an open file, or on standard input.
 
     Args:
-        file: the file, open to read.
+        file: the file, open for reading.
         name: the file's name, for errors.
     """
 
@@ -149,14 +149,14 @@ class UrlSource:
         self.reread(offset)
 
     def reread(self, offset: int) -> bool:
-        """Go back to an offset, and return True: a new request may return other bytes."""
+        """Go back to an offset, to request the bytes again; return True, because the server may then send different bytes."""
         if offset != self._offset:
             self.close()
             self._offset = offset
         return True
 
     def expect_end(self) -> None:
-        """Check that the server sends no further byte; a failure or silence counts as the end. See `Source.expect_end`."""
+        """Check that the server sends no further byte; a failure or a timeout is treated as the end. See `Source.expect_end`."""
         try:
             if self._answer is None:  # nothing was requested, because an interrupted command had fetched everything
                 self._answer = self._request()

@@ -107,7 +107,7 @@ class FetchedTask:
         stream: the file with its records (`launch_stream`).
         overlay: the file of the overlay.
         title: the overlay's name, for errors.
-        keys: the names of the keys that count.
+        keys: the names of the keys whose signatures are accepted.
         base: the digest of the base that the overlay's property names.
         max_bytes: the greatest size of the disk in bytes.
         directory: a directory for files of the task.
@@ -125,14 +125,14 @@ class FetchedTask:
 
 
 def verify_fetched(task: FetchedTask) -> str:
-    """Make a disk from its records, if it is what the overlay's signed header says.
+    """Make a disk from its records, and verify it by the overlay's signed header.
 
     Returns:
         The name of the key that has signed the overlay.
 
     Raises:
-        AtollError: as for `keys.parse_name`, `read_signed` and `launch_stream.unpack`; `cloudlet.base`: the overlay is of another base than
-            its property says; `cloudlet.invalid`: the disk has another digest. Nothing is left.
+        AtollError: as for `keys.parse_name`, `read_signed` and `launch_stream.unpack`; `cloudlet.base`: the overlay was made for a base
+            other than that of its property; `cloudlet.invalid`: the disk has another digest. Nothing is left.
     """
     with opened(str(task.overlay), None) as source:
         header, signer = read_signed(source.read, (parse_name(key) for key in task.keys), task.title)
@@ -160,7 +160,7 @@ def keep_base(task: BaseTask) -> None:
     """Put a base into the cache, unless the cache has it.
 
     Raises:
-        AtollError: `cloudlet.base`: the disk has another digest than the task requires; `cloudlet.invalid`: the disk is too large;
+        AtollError: `cloudlet.base`: the disk does not have the digest that the task requires; `cloudlet.invalid`: the disk is too large;
             `state.space`: the cache or the disk is full; `cloudlet.unusable`: the disk fails. Nothing is left.
     """
     cache = LaunchCache(task.cache, task.limit, by_content=False)

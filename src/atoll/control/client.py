@@ -17,7 +17,7 @@ ANSWER_S = 30.0
 """Seconds to wait for an answer, unless the client or the request gives another time."""
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
-_MOST_SOCKETS = 200  # of one answer; the kernel passes at most 253 descriptors at once
+_MOST_SOCKETS = 200  # of one answer; the kernel passes at most 253 descriptors in one message
 _SHORT_ANSWER = 65536  # bytes of an answer that carries sockets
 
 Failure = Callable[[str], AtollError]
@@ -30,7 +30,7 @@ class ControlClient:
     Args:
         path: the path of the server's socket.
         lost: makes the error for a server that does not answer, or ends while it answers.
-        absent: makes the error for a path where nothing listens; without it, `lost` does.
+        absent: makes the error for a path where nothing listens; by default, `lost`.
         answer_s: seconds to wait for an answer.
         unknown: the code to use instead of an error code that this version does not have.
     """
@@ -60,7 +60,7 @@ class ControlClient:
 
         Args:
             verb: the verb of the request.
-            timeout_s: seconds to wait for the answer, if not the client's own.
+            timeout_s: seconds to wait for the answer; by default, the client's `answer_s`.
             fields: the fields of the request.
 
         Raises:
@@ -70,10 +70,10 @@ class ControlClient:
             return result(next(messages), self._unknown)
 
     def follow(self, verb: str, **fields: object) -> Generator[Any, None, None]:
-        """Send a request now, and return its events as they come, for as long as it takes.
+        """Send a request now, and return its events as they arrive, without a time limit.
 
         Raises:
-            AtollError: as `ask`; from the iterator if it comes after an event.
+            AtollError: as for `ask`; from the iterator if it comes after an event.
         """
         events = self._events(verb, fields)
         for first in events:  # the request is sent now, and may be refused now
@@ -84,7 +84,7 @@ class ControlClient:
         """Return the sockets that the answer to a request carries.
 
         Raises:
-            AtollError: as `ask`.
+            AtollError: as for `ask`.
         """
         with self._connection(verb, fields, self._answer_s) as connection:
             line, descriptors, _flags, _address = socket.recv_fds(connection, _SHORT_ANSWER, _MOST_SOCKETS)
@@ -98,7 +98,7 @@ class ControlClient:
         """Send a request that ends the server, and return when the server's process has ended.
 
         Raises:
-            AtollError: as `ask`.
+            AtollError: as for `ask`.
         """
         with self._request(verb, fields, None) as messages:
             result(next(messages), self._unknown)

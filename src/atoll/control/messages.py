@@ -63,7 +63,7 @@ def result(message: Message, unknown: str = "runtime.invalid") -> Any:
 
     Raises:
         AtollError: the error that the line describes.
-        KeyError: the line is no last line of an answer.
+        KeyError: the line is not the last line of an answer.
     """
     if "error" in message:
         raise error_from_json(message["error"], unknown)

@@ -23,7 +23,7 @@ class HungUpError(Exception):
 
 
 class Exchange:
-    """One request, and what its handler may do besides returning the result.
+    """One request, with the operations that its handler may use besides returning the result.
 
     Attributes:
         request: the message.
@@ -69,7 +69,7 @@ class ControlServer:
         path: the path of the socket.
         handlers: the handlers by verb.
         name: the name of the server for messages, such as "the supervisor".
-        invalid: the error code for a message that is no request.
+        invalid: the error code for a message that is not a request.
         failed: the error code for a handler that raises anything but AtollError.
     """
 
@@ -88,7 +88,7 @@ class ControlServer:
             OSError: the directory cannot be written to.
         """
         self._users = sockets.trusted_users()
-        # Not `start_unix_server`: from Python 3.13 on that looks up the path of the socket, which is another one by then.
+        # Not `start_unix_server`: from Python 3.13 on that looks up the path of the socket, which is another path by then.
         self._listener = await asyncio.start_server(self._serve, sock=sockets.listen(self._path), limit=LINE_LIMIT)
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class ControlServer:
             carried = exchange.sockets
             answer = encode({"ok": await self._handler(exchange)(exchange)})
         except BaseException as error:
-            # Sockets go out with a result alone.
+            # Sockets are sent only with a result.
             _close(carried)
             if isinstance(error, HungUpError):
                 return False
@@ -153,7 +153,7 @@ class ControlServer:
         return True
 
     def _failure(self, error: BaseException) -> bytes:
-        """Return the answer that tells an error; raise it if it is none of the request, such as the end of the server."""
+        """Return the answer for an error of a request; raise an exception that ends the server again."""
         if isinstance(error, AtollError):
             return failure(error)
         if not isinstance(error, Exception):

@@ -18,7 +18,7 @@ def at(path: Path, use: Callable[[str], None]) -> None:
     The address of a Unix socket holds 108 bytes, so this one goes through an open descriptor of the directory.
 
     Raises:
-        OSError: as `use` does, or the directory does not exist.
+        OSError: as for `use`, or the directory does not exist.
     """
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

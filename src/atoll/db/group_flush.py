@@ -7,8 +7,8 @@ of the log that began after its commit. One of the waiting threads flushes for a
 A commit is durable when `GroupFlush.wait` returns, for these reasons (wal.c and os_unix.c of SQLite 3.40; https://www.sqlite.org/wal.html):
 
 - COMMIT has written all frames of the transaction into the `-wal` file with write(2), in the order of the commits (`sqlite3WalFrames`). A
-  `fdatasync` of that file by any process brings them to the disk, with the file's new length. Later frames, even half a transaction, may go
-  along: recovery reads the log up to the last whole commit.
+  `fdatasync` of that file by any process brings them to the disk, with the file's new length. Later frames, even of an incomplete
+  transaction, may be flushed with them: recovery reads the log up to the last whole commit.
 - NORMAL omits only the flush at the commit. A checkpoint flushes the log before it copies pages into the database, and flushes the database
   before it marks the log as copied (`walCheckpoint`). Only a log with that mark is restarted, with another salt and a header that is
   flushed before the first new frame (`walRestartLog`, `syncHeader`). So if the log was restarted between a commit and its flush, the commit

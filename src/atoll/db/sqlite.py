@@ -1,21 +1,20 @@
-"""A SQLAlchemy URL plugin that makes SQLite fit for a service with many threads: `sqlite:///x.db?plugin=atoll`.
+"""A SQLAlchemy URL plugin that makes SQLite suitable for a service with many threads: `sqlite:///x.db?plugin=atoll`.
 
 A commit returns when it is on the disk, so that a loss of power does not undo it (`group_flush.py`). With `&durability=relaxed` in the
 URL, a commit survives the death of the process, but a loss of power may undo the last commits.
 
-SQLite in WAL mode lets any number of readers run beside one writer. Two things spoil this for software written for MySQL:
+SQLite in WAL mode lets any number of readers run beside one writer. Two properties of SQLite make this fail for software written for MySQL:
 
 - By default, a transaction begins as a reader. If it reads and then writes, and another transaction has committed in between, SQLite
-refuses
-  the write at once ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with `BEGIN
-  IMMEDIATE` avoids that, but then readers queue behind one another and behind writers.
+  refuses the write immediately ("database is locked", SQLITE_BUSY_SNAPSHOT), whatever the busy timeout. Beginning every transaction with
+  `BEGIN IMMEDIATE` avoids that, but then readers queue behind one another and behind writers.
 - SQLite waits for the write lock by polling with growing sleeps (sqlite3BusyHandler), which is slow and unfair.
 
 So with this plugin a transaction begins as a reader, and becomes a writer at its first statement that may write: the read transaction ends,
 and `BEGIN IMMEDIATE` starts a writing one. Nothing was written before, so nothing is lost. Rows that the transaction read before may have
 changed when it writes, as with the snapshot reads of InnoDB, for which these services are written. `SELECT … FOR UPDATE` and `SAVEPOINT`
-count as writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's busy
-timeout applies.
+are treated as writes. Writers of one process queue on a lock of their own and wake without polling; for writers of other processes SQLite's
+busy timeout applies.
 
 Sources: https://www.sqlite.org/isolation.html, https://www.sqlite.org/rescode.html#busy_snapshot, sqlalchemy/engine/interfaces.py
 (CreateEnginePlugin), oslo_db/sqlalchemy/engines.py (how oslo.db begins transactions).
@@ -50,7 +49,7 @@ BUSY_TIMEOUT_S = 60.0
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
-    # NORMAL keeps the database whole, but does not flush commits: `GroupFlush` flushes many commits at once, outside the write lock.
+    # NORMAL keeps the database whole, but does not flush commits: `GroupFlush` flushes many commits together, outside the write lock.
     "PRAGMA synchronous=NORMAL",
     # 256 KiB for a connection instead of 2 MiB: all connections share the kernel's page cache, but not SQLite's.
     "PRAGMA cache_size=-256",
@@ -236,7 +235,7 @@ class SQLitePlugin(CreateEnginePlugin):
         return url.difference_update_query([DURABILITY])
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
-        """Have the pool keep a few connections, and open any number of further ones when they are needed."""
+        """Have the pool keep a few connections, and open any number of further connections when they are needed."""
         pool_args.update(pool_size=4, max_overflow=-1)
 
     def engine_created(self, engine: Engine) -> None:
@@ -267,7 +266,7 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
 def _forestall_begin(conn: Connection) -> None:
     """Keep oslo.db from executing BEGIN through SQLAlchemy, which took a seventh of nova-api's time: `enter` executes BEGIN directly.
 
-    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) checks this mark, and removes it at the end of the transaction.
+    oslo_db/sqlalchemy/engines.py (`_sqlite_emit_begin`) checks `in_transaction`, and removes it at the end of the transaction.
     """
     conn.info["in_transaction"] = True
 

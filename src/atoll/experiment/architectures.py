@@ -34,7 +34,7 @@ class Architecture(BaseModel):
             through a RabbitMQ in the network of the full site. "regions" are full sites that do not cooperate, under a broker at the first
             of them, through which users reach the compute services. "file" is the cloud of a file.
         sites: the number of sites; each item of a list makes a cloud.
-        ask: the order in which the broker asks the regions for a list: "parallel" is all at once, "serial" one after the other.
+        ask: the order in which the broker asks the regions for a list: "parallel" is all at the same time, "serial" one after the other.
         traffic: the control traffic between services of full sites: "reduced" by Atoll's patches, or "stock", that of upstream's own code.
         file: the path of the cloud's YAML file, relative to the experiment's file.
     """

@@ -187,7 +187,7 @@ def fisher(first: int, first_of: int, second: int, second_of: int) -> float:
 
 
 def describe(difference: Difference) -> str:
-    """Return a difference as a sentence for people."""
+    """Return a difference as a sentence."""
     at = f" at {difference.place} sites" if difference.place else ""
     where = f"{difference.operation}{at} ({difference.label})"
     parts = []

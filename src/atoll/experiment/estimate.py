@@ -20,7 +20,7 @@ _BOOT_S, _BOOT_ROUND_TRIPS = 2.7, 31
 """Seconds to boot and delete one server, and the sequential round trips that this takes at a compute site (docs/benchmarks.md)."""
 
 _OPERATION_S: Mapping[str, float] = {"token": 0.1, "list": 0.2, "network": 1.0}
-_MANY_S = 0.3  # seconds that each server adds if many boot at once
+_MANY_S = 0.3  # seconds that each server adds if many boot at the same time
 _WARM_UP_S, _START_OF_SITE_S = 2.0, 12.0
 
 

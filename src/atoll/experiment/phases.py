@@ -1,4 +1,4 @@
-"""Operations before, during and after the faults of a cell, at the sites that a fault concerns and elsewhere."""
+"""Summarises operations before, during and after the faults of a cell, at the sites that a fault concerns and elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.experiment.samples import FaultEvent, Sample
 from atoll.experiment.sweep import Cell
 
 PHASES = ("before", "during", "after")
-"""The phases in their order. A time between two faults counts as "after"."""
+"""The phases in their order. A time between two faults belongs to "after"."""
 
 CONCERNED, ELSEWHERE = "concerned", "elsewhere"
 

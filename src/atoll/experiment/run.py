@@ -1,6 +1,6 @@
 """The directory of a run: its experiment, its cells, the journal of their states, and their samples.
 
-- `experiment.yaml`: the file that the run came from, for people. The run itself needs only `run.json`.
+- `experiment.yaml`: a copy of the experiment's file, which only serves readers: the run itself needs only `run.json`.
 - `run.json`: name, seed, versions, machine, and all cells in their order, each with the document of its cloud.
 - `journal.jsonl`: a line for each change of a cell's state, flushed to the disk before the run goes on.
 - `samples/CELL.parquet`: the samples of a finished cell.
@@ -211,7 +211,7 @@ def _check(content: Any) -> None:
     """Check the content of `run.json`, and remove the key `format`.
 
     Raises:
-        TypeError: the content is no mapping.
+        TypeError: the content is not a mapping.
         ValueError: the content lacks a key, or another version of Atoll wrote it.
     """
     if not isinstance(content, dict):

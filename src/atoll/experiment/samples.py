@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
     @property
     def latency_s(self) -> float:
-        """Seconds from the intended start to the end: waiting before a late start counts."""
+        """Seconds from the intended start to the end: it includes the wait before a late start."""
         return self.ended_s - self.intended_s
 
 

@@ -30,7 +30,7 @@ class Group:
         database: the databases of the full sites, such as `mariadb`.
         flush: the settings by which these databases flush commits to the disk, as the running servers reported them; empty in runs of older
             versions.
-        each_commit: whether a commit was on the disk when it returned; `None` if `flush` is empty.
+        each_commit: whether a commit was on the disk when COMMIT returned; `None` if `flush` is empty.
     """
 
     factors: dict[str, Any]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from atoll.gateway.request.call import Reply
 
 GONE = (404, 410)
-"""Statuses of an answer about a resource that does not exist: its deletion is done, and its change is not needed."""
+"""Statuses of an answer about a resource that does not exist: its deletion is complete, and its change is not needed."""
 
 REPLICA_TAG = "atoll_replica"
 """Key in a server's metadata. Its value identifies a server whose creation was not answered."""

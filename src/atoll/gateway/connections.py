@@ -98,7 +98,8 @@ async def _no_redirected_socket(request: aiohttp.ClientRequest, handler: aiohttp
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """Return a socket that is closed if sent data is not acknowledged in time.
 
-    Otherwise the kernel would keep sending for minutes, even after the connection is closed, and an update could arrive after later ones.
+    Otherwise the kernel would keep sending for minutes, even after the connection is closed, and an update could arrive after later
+    updates.
     """
     family, kind, protocol, _name, _address = address
     made = socket.socket(family, kind, protocol)

@@ -77,7 +77,7 @@ class Creations:
         """Return whether a request's user may create these names; if not, the service refuses the request, and no site is asked.
 
         Each user owns the names of its key pairs. All other names of the whole cloud are for administrators: the refusal would tell another
-        user that a name exists, and the request would reserve the name as long as it lasts.
+        user that a name exists, and the request would reserve the name until it ends.
         """
         requester = await self._requesters.of(call)
         return requester is not None and (requester.is_admin or all(name.owner == requester.user for name in names))
@@ -112,13 +112,13 @@ class Creations:
         return made.site
 
     def _ambiguous(self, made: Creation, plan: Plan | None) -> Reply | None:
-        """Return 409 if a name in the request means another resource at the site of the creation than at this site; else `None`."""
+        """Return 409 if a name in the request means different resources at the site of the creation and at this site; else `None`."""
         sites = [made.site] if made.site is not None else plan.sites if plan else [self._sites.here]
         return next((refused for site in sites if (refused := self._clashes.refusal(made.call, site)) is not None), None)
 
     async def _at_parent(self, made: Creation, resource: Resource, home: str) -> Reply:
         """Create a part of a resource that is at one site, such as a floating IP of a port, at the site of that resource."""
-        # A parent that has copies may be here as well, wherever it was seen.
+        # A parent that has copies may be at this site too, wherever it was seen.
         single = [parent for parent in made.parents if not parent.resource.copies]
         known = next((site for parent in single if (site := self._locations.get(parent.resource, parent.id))), None)
         reply = await self.at(known or home, made.call, resource)

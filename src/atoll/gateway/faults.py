@@ -18,7 +18,7 @@ def fault(service: str, status: int, message: str, site: str) -> Reply:
     Args:
         service: the service whose client reads the answer; empty if it is not known.
         status: the HTTP status.
-        message: one sentence for people.
+        message: the error, as one sentence.
         site: the site that answers.
     """
     title = HTTPStatus(status).phrase

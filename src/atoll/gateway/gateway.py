@@ -2,7 +2,7 @@
 
 A request enters each stage once. `resolve.recognise` parses it into a request context. Then one handler finds the sites that it concerns
 and has them carry it out: `local`, `item`, `create`, `lists` (lists, and other answers merged from all sites), or `copies` (resources that
-several sites hold). This module chooses the handler, and adds to the answer what all answers have in common.
+several sites hold). This module chooses the handler, and adds to the answer the headers that all answers have.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MakeReplicas = Callable[[CreateAt, LocalServices], ReplicatedResources]
 
 @dataclass(frozen=True)
 class Collaborators:
-    """Parts that outlive a request, keep files or have work of their own, and that the gateway calls.
+    """Parts that the gateway calls, and that outlive a request, keep files or run tasks of their own.
 
     Attributes:
         bringer: brings to this site the resources that a request refers to.

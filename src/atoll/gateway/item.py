@@ -110,7 +110,7 @@ class Items:
         return not_found
 
     async def _holder(self, request: Request, among: Sequence[str]) -> SearchResult:
-        """Find the site that holds a resource by a request that changes nothing."""
+        """Find, with a request that changes nothing, the site that holds a resource."""
         return await search(self._sites, request.call.look(request.route.base), among)
 
     def _note(self, route: Route, status: int, site: str) -> None:

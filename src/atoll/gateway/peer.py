@@ -12,7 +12,7 @@ PEER: web.RequestKey[str] = web.RequestKey("peer", str)
 
 
 async def peer_body(request: web.Request, limit: int) -> bytes:
-    """Read the body of another gateway's request whole.
+    """Read the whole body of another gateway's request.
 
     Args:
         request: the request.

@@ -41,7 +41,7 @@ PATIENCE_S = 0.9
 A request to a site that is cut off fails within two seconds, while a request that takes long at a site that can be reached may go on."""
 
 IDLE_S = 10.0
-"""Seconds without a further piece after which another site's answer counts as broken off."""
+"""Seconds without a further piece after which another site's answer is considered interrupted."""
 
 _FORMER = frozenset(("left", "revoked"))
 """States of sites that are no longer members."""
@@ -53,14 +53,14 @@ class StreamedReply:
     Args:
         response: the answer of aiohttp's client.
         site: the site that answers.
-        idle_s: seconds without a further piece after which the answer counts as broken off; `None` sets no limit.
+        idle_s: seconds without a further piece after which the answer is considered interrupted; `None` sets no limit.
         ended: called once, when the body has been read or the answer was closed or dropped.
 
     Attributes:
         status: the HTTP status.
         headers: the headers, without those that belong to one connection.
         site: the site that answers.
-        length: bytes of the body; `None` if the head does not say.
+        length: bytes of the body; `None` if the head does not contain it.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Sites:
         options: the gateway's settings.
         mesh: the members of the cloud, and which of them can be reached.
         identity_digest: returns the digest of this site's identity data, which other gateways get with each request; empty for none.
-        limits: the number of requests of one user that a service answers at once.
+        limits: the number of requests of one user that a service answers at the same time.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Sites:
         return self._mesh.reachable()
 
     def near_first(self, sites: list[str]) -> list[str]:
-        """Return sites in the order of their round trips, this site first; an unknown round trip counts as 0 ms."""
+        """Return sites in the order of their round trips, this site first; an unknown round trip is taken as 0 ms."""
         return sorted(sites, key=lambda site: (site != self.here, self._mesh.rtt_ms(site) or 0.0, site))
 
     def rtt_ms(self, site: str) -> float:

@@ -48,9 +48,9 @@ async def answered(
     Args:
         request: the request, as it arrived.
         answer: answers it.
-        client: if a client sent the request: returns the client's user (empty for a stranger) if the client may have requests recorded by
-            asking for it, `None` if chance decides. A client may not name a service of the cloud as the sender.
-        peer: if another site sent the request: that site; all traces of one site share their space in the store.
+        client: for a request of a client. Returns the client's user, empty for a stranger, if the request is recorded because the client
+            asks for it; `None` if chance decides. A client may not name a service of the cloud as the sender.
+        peer: the site that sent the request, if another site did; all traces of one site share their space in the store.
     """
     current = sampling.installed()
     if current is None:
@@ -86,7 +86,7 @@ async def answered(
 
 
 def _of_client(incoming: headers.Incoming, client: Callable[[], str | None], current: Recorder) -> tuple[headers.Incoming, str | None]:
-    """Return a client's trace headers without what only services set, and the user who asks for the record; `None` if nobody may."""
+    """Return a client's trace headers without those of services, and the user who asked for the recording; `None` if chance decides."""
     if incoming.service != tree.CLIENT:
         incoming = incoming._replace(service="", site="")
     if not incoming.sampled:
@@ -123,10 +123,10 @@ def outgoing(given: CIMultiDict[str]) -> CIMultiDict[str]:
 async def asked(
     site: str, call: Call, given: CIMultiDict[str], ask: Callable[[CIMultiDict[str]], Awaitable[ClientResponse]]
 ) -> ClientResponse:
-    """Send a request, and record it if it is part of a trace; its span ends with `ended`.
+    """Send a request, and record it if it is part of a trace; `ended` ends the span.
 
     Args:
-        site: the site that is asked: a service of this site, or the gateway of another one.
+        site: the site that gets the request: this site, for one of its services, or another site.
         call: the request.
         given: the call's headers.
         ask: sends the call with the headers that it gets as an argument.

@@ -78,7 +78,7 @@ def key(source: Source) -> str:
 
 
 def copy(image: Path, target: Path, umask: int) -> None:
-    """Copy an image to a file, which is replaced at once or stays as it is.
+    """Copy an image to a file atomically: if the copy fails, an existing file is unchanged.
 
     Args:
         image: an image of the cache.

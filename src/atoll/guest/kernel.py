@@ -68,7 +68,7 @@ class Given:
         """Check that the file is a kernel, and that the modules are its own.
 
         Raises:
-            AtollError: `image.kernel`: the file is no kernel, or the modules have another version.
+            AtollError: `image.kernel`: the file is not a kernel, or the modules have another version.
         """
         version = _version(self.image)
         if version != self.modules.resolve().name:

@@ -23,7 +23,7 @@ MAX_DOCUMENT = 64 * 1024
 
 MAX_RECORD_BYTES = 32 * 1024
 MAX_LARGE_RECORD_BYTES = 96 * 1024
-"""Greatest number of bytes of a record with documents, in JSON; also of a project, which may have 80 tags of 255 characters."""
+"""Greatest number of bytes, in JSON, of a record with documents, and of a project, which may have 80 tags of 255 characters."""
 
 MAX_ROWS = 64
 """Greatest number of rows in a field that holds several rows, such as the former passwords of a user."""
@@ -51,7 +51,7 @@ _LARGE = frozenset({"project", "mapping", "policy", "endpoint_group", "whitelist
 
 
 def text_fits(column: str, value: Json) -> bool:
-    """Return whether a value is not too long for its column; a value that is no text always fits."""
+    """Return whether a value is not too long for its column; a value that is not text always fits."""
     if not isinstance(value, str):
         return True
     return len(value) <= (MAX_DOCUMENT if column in _DOCUMENTS else MAX_LONG if column in _LONG else MAX_SHORT)

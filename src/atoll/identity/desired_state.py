@@ -15,7 +15,7 @@ from atoll.mesh.record import Record
 
 
 class RecordSource(Protocol):
-    """The interface to the document."""
+    """The interface by which records of the replicated document are read."""
 
     def record(self, kind: str, key: str) -> Record | None:
         """Return a record; `None` if nothing was ever written about it."""
@@ -23,7 +23,7 @@ class RecordSource(Protocol):
 
 @dataclass(frozen=True)
 class Conflict:
-    """Two records of one name, and how the conflict was settled.
+    """Two records of one name, and the resolution of the conflict.
 
     Attributes:
         kind: the kind of the records: project, user, group, role, application_credential.
@@ -65,7 +65,7 @@ class DesiredState:
         return record in self._references
 
     def note(self, touched: Iterable[Reference]) -> set[Reference]:
-        """Consider records that have changed.
+        """Update the desired state for records that have changed.
 
         Returns:
             All records whose content may have changed.

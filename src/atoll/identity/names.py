@@ -1,4 +1,4 @@
-"""Conflicts of names that two sites gave while they were apart, settled from the records alone and so alike at every site.
+"""Conflicts of names that two sites gave while they were separated. Every site resolves them alike, from the records alone.
 
 Of the records of one kind that claim one name in one scope, the one created first keeps it: the lowest (stamp of its creation, id). Each
 other is called `NAME-` and the first eight digits of its id; more digits if another record claims that name too. The document keeps the
@@ -68,7 +68,7 @@ class NameScope:
             del self._by_name[claim.name]
 
     def settle(self) -> set[str]:
-        """Settle the contested names.
+        """Resolve the conflicts of names.
 
         Returns:
             The ids of the records whose name has changed.

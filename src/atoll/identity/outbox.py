@@ -1,12 +1,12 @@
-"""The outbox: a table, filled by triggers, of changes to Keystone's tables that have yet to go into the document.
+"""The outbox: a table, filled by triggers, of changes to Keystone's tables that are not in the replicated document yet.
 
 A trigger writes in the writer's own transaction, whether that is Keystone's mapper, one of its bulk statements, `keystone-manage` or an
 administrator at an SQL prompt: every committed change is in the outbox, and every change in the outbox is committed. Events of SQLAlchemy
 would miss bulk deletions, and other processes' changes.
 
 Other triggers carry out the cascades of Keystone's foreign keys (ON DELETE CASCADE), which SQLite performs only for a connection that asks
-for them. Without these triggers, bulk deletions would leave rows behind, such as the roles of an application credential. The next
-credential would get the old integer key, and with it the roles that were left.
+for them. Without these triggers, bulk deletions would leave dependent rows behind, such as the roles of an application credential. The next
+credential could get the same integer key, and with it those roles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The existing records: those that are not deleted and whose parents exist. Each site computes the same ones from the same records.
+"""The existing records: those that are not deleted and whose parents exist. From the same records, each site computes the same result.
 
 A record may arrive before its parent does, and a parent may be deleted at one site while a child is created at another. Keystone deletes
 the grants of a user with the user, and the users of a domain with the domain. By this rule, children that Keystone could not see at that
@@ -59,9 +59,9 @@ class References:
         return changed
 
     def _exists(self, record: Reference) -> bool:
-        """Return whether a record and all its ancestors are entered, generation by generation.
+        """Return whether neither a record nor any of its ancestors is deleted.
 
-        A record that is its own ancestor, as a hostile site may claim, is not entered.
+        A record that is its own ancestor, as a hostile site may claim, does not exist.
         """
         generation = {record}
         for _ in range(_MAX_GENERATIONS):

@@ -78,7 +78,7 @@ class IdentityReplica:
                 accepted.
             applied: called with the kinds of pushed records after the commit, since caches hold older ones.
             now_s: the time of day, in seconds since 1970.
-            policy: the sites whose entries count; `None` for all.
+            policy: the sites whose entries are accepted; `None` for all.
         """
         self._path = database
         self._document = document
@@ -167,7 +167,7 @@ class IdentityReplica:
         return sum(self.steps(touched))
 
     def steps(self, touched: Iterable[Reference]) -> Iterator[int]:
-        """Do what `push` does without pulling first, and yield the number of written records after each transaction."""
+        """Apply changed records like `push`, but without `pull`; yield the number of written records after each transaction."""
         self._note(touched)
         self._todo |= self._failed
         self._failed = {}
@@ -175,7 +175,7 @@ class IdentityReplica:
         while self._todo:
             chunk = list(islice(self._todo, CHUNK))
             for reference in chunk:
-                del self._todo[reference]  # it may be noted again meanwhile
+                del self._todo[reference]  # so that a change during the transaction can add it again
             try:
                 written = self._apply(chunk)
             except BaseException:
@@ -209,7 +209,7 @@ class IdentityReplica:
     def _changes(
         self, connection: sqlite3.Connection, kind: str, keys: list[Key], *, scanning: bool = False
     ) -> tuple[list[Change], list[Agreement]]:
-        """Return the changes that this site made to some records, and the contents that they lead to.
+        """Return the changes that this site made to some records, and the resulting contents.
 
         Args:
             connection: a connection that is in a transaction.
@@ -228,7 +228,7 @@ class IdentityReplica:
             if not (scanning and agreed is None and record is not None):
                 stamp = 0 if scanning and agreed is None else None
                 fields = _fields(agreed, here)
-                if record is not None and record.present == (here is not None):  # a process that died here may have written it already
+                if record is not None and record.present == (here is not None):  # a process that died here may have written this already
                     own = self._document.author
                     fields = {
                         each: value for each, value in fields.items() if (record.fields.get(each), record.authors.get(each)) != (value, own)
@@ -261,7 +261,7 @@ class IdentityReplica:
                 yield change.kind, change.key
 
     def _settle(self, agreements: Iterable[Agreement]) -> None:
-        """Remove the records whose rows already equal the document from those to be written, which saves a transaction."""
+        """Remove the records whose rows already equal the document from the records to be written, to save a transaction."""
         for kind, key, here in agreements:
             if self._desired.content(kind, name := encode(key)) == here:
                 self._todo.pop((kind, name), None)

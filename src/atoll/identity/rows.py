@@ -23,7 +23,7 @@ def quoted(name: str) -> str:
 
 
 def content(table: ReplicatedTable, fields: Mapping[str, Json]) -> Content:
-    """Return the content that a record's fields make, without fields that this version does not know."""
+    """Return the content that corresponds to a record's fields, without fields that this version does not know."""
     prefixes = tuple(f"{prefix}." for prefix in table.prefixes)
     found = {name: value for name, value in fields.items() if value is not None and name.startswith(prefixes)}
     return {name: fields.get(name) for name in table.plain} | found

@@ -24,7 +24,7 @@ _DATES_OR_NONE = frozenset({"expires_at"})
 
 
 def date_ms(text: str | None) -> int | None:
-    """Return the milliseconds since 1970 of a date in the format of Keystone's tables; `None` if the text is no date."""
+    """Return the milliseconds since 1970 of a date in the format of Keystone's tables; `None` if the text is not a date."""
     if text is None or not _DATE.fullmatch(text):
         return None
     try:

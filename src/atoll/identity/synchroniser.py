@@ -1,4 +1,4 @@
-"""The synchroniser of identity: a task that keeps Keystone's tables equal to the mesh's document, and tells caches when they are stale."""
+"""The synchroniser of identity: a task that keeps Keystone's tables equal to the mesh's document, and has stale caches emptied."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from atoll.mesh.document import Document
 LOG = logging.getLogger(__name__)
 
 _TOKENS = frozenset(PREFIX + kind for kind in ("revocation", "assignment", "system_assignment", "membership"))
-"""Kinds of records whose change may make a token invalid, or reduce its rights. Keystone writes a revocation whenever a user is disabled
-or gets another password. Other kinds don't count: checking all tokens again costs each service some milliseconds for each token."""
+"""Kinds of records whose change may make a token invalid, or reduce its rights. Keystone writes a revocation whenever a user is disabled or
+gets another password. Other kinds are left out, because checking all tokens again costs each service some milliseconds for each token."""
 
 _KEYSTONE = "keystone"
 """The process whose caches hold more than tokens."""
 
 LOOK_S = 5.0
-"""Seconds after which the synchroniser looks into the outbox without a poke: not every writer pokes."""
+"""Seconds after which the synchroniser reads the outbox even without a poke: not every writer pokes."""
 
 APPLY_S = 2.0
 """Seconds that a request waits at most until the records that it needs are in Keystone's tables."""
@@ -80,7 +80,7 @@ class IdentitySettings:
         database: Keystone's SQLite file.
         sockets: the directory of the Unix sockets of the site's processes.
         local: the ids of the site's own service accounts and endpoints, which are not replicated.
-        policy: the sites whose entries count, by the cloud's YAML.
+        policy: the sites whose entries are accepted, by the cloud's YAML.
         founder: True for a site that the cloud was created with. Any other site waits for the document before it publishes its own data.
     """
 
@@ -125,7 +125,7 @@ class IdentitySynchroniser:
                     await self._work()
                 except (sqlite3.Error, OSError):
                     LOG.exception("Keystone's tables and the document could not be synchronised; trying again")
-                    self._wake.set()  # until then, `pull` must not take the document for complete
+                    self._wake.set()  # until then, `pull` must not assume that the document is complete
                     await asyncio.sleep(AGAIN_S)
                     continue
                 with suppress(TimeoutError):

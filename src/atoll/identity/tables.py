@@ -1,4 +1,4 @@
-"""The replicated tables of Keystone, and the rows that make one record of the document.
+"""The replicated tables of Keystone, and the rows that belong to one record of the document.
 
 A record is a row of a *main* table together with the rows of other tables that belong to it: a user with its name, its passwords and its
 options. Sites merge its fields one by one:
@@ -61,7 +61,7 @@ def field_name(prefix: str, key: Sequence[Value]) -> str:
 
 @dataclass(frozen=True)
 class IntegerKey:
-    """A table with an integer key, which other tables refer to, beside the columns of the record's key.
+    """A table with an integer key, which other tables refer to, in addition to the columns of the record's key.
 
     Attributes:
         table: the table's name.
@@ -141,7 +141,7 @@ class RequiredParent:
 
     Attributes:
         kind: the kind of the parent.
-        columns: the child's key columns or fields that make the parent's key.
+        columns: the child's key columns or fields whose values are the parent's key.
         unless: the value of the first column that means that there is no parent.
         when: a column and the beginning of its value for which the parent is needed.
     """

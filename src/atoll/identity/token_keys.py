@@ -28,10 +28,10 @@ class TokenKeys:
         return (self._directory / OWN).read_text(encoding="ascii")
 
     def follow(self, keys: Mapping[str, str]) -> bool:
-        """Trust the tokens of these sites, and of no others.
+        """Accept the tokens of these sites, and of no others.
 
         Args:
-            keys: the public key of each other site whose tokens count (PEM).
+            keys: the public key of each other site whose tokens are accepted (PEM).
 
         Returns:
             True if any key was added, changed or removed.

@@ -1,13 +1,14 @@
 """Trust between sites: domains and projects that are homed at some sites, and sites with `trust: local-admin`.
 
-Each site writes into a stream of its own, signed with its key, so the author of each entry is known. The entries that count are chosen when
-a record is read, from the entries and the cloud's YAML alone, in whatever order they arrived. The document is the same at all sites.
+Each site writes into a stream of its own, signed with its key, so the author of each entry is known. The entries that are valid are chosen
+when a record is read, from the entries and the cloud's YAML alone, in whatever order they arrived. The document is the same at all sites.
 
-- For a record of a homed domain or project, only the entries of its home sites count. The record belongs to the domain or project if an
+- For a record of a homed domain or project, only the entries of its home sites are valid. The record belongs to the domain or project if an
   entry of a home site says so, whatever entries of other sites say. If only other sites claim that a record belongs there, the record does
   not exist.
-- Of a site with `trust: local-admin`, entries about things homed at it count elsewhere, except grants of an administrator's role. Its
-  revocations of issued tokens count too, since they take rights away; revocations of tokens yet to be issued do not.
+- Of a site with `trust: local-admin`, entries about users, projects and domains homed at it are valid elsewhere, except grants of an
+  administrator's role. Its revocations of issued tokens are valid too, since they take rights away; revocations of tokens yet to be issued
+  are not.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ class TrustPolicy:
 
     @property
     def is_unrestricted(self) -> bool:
-        """True if every site's entries count for everything."""
+        """True if every site's entries about every record are valid."""
         return not self.limited and not self.homed
 
 
 class EntrySource(Protocol):
-    """The interface to the document."""
+    """The interface by which records of the replicated document are read."""
 
     def record(self, kind: str, key: str) -> Record | None:
         """Return a record; `None` if nothing was ever written about it."""
@@ -97,7 +98,7 @@ class EntrySource(Protocol):
 
 
 class TrustedRecords:
-    """The records of the document, as the trusted entries give them."""
+    """The records of the document, computed from the entries of trusted sites only."""
 
     def __init__(self, document: EntrySource, policy: TrustPolicy) -> None:
         """Prepare to read records.
@@ -115,8 +116,8 @@ class TrustedRecords:
             return self._document.record(kind, key)
         homes = self.homes_of(kind, key)
         entries = self._document.entries(kind, key).items()
-        counting = ((author, fields) for author, fields in entries if self._counts(kind, key, author, fields, homes))
-        return fold(kind, key, counting, {})
+        valid = ((author, fields) for author, fields in entries if self._is_valid(kind, key, author, fields, homes))
+        return fold(kind, key, valid, {})
 
     def homes_of(self, kind: str, key: str) -> frozenset[str] | None:
         """Return the sites that administer a record; `None` if all do."""
@@ -125,7 +126,7 @@ class TrustedRecords:
         owner = self._owner(kind, key, {})
         return self._policy.homed[owner] if owner else None
 
-    def _counts(self, kind: str, key: str, author: str, fields: Fields, homes: frozenset[str] | None) -> bool:
+    def _is_valid(self, kind: str, key: str, author: str, fields: Fields, homes: frozenset[str] | None) -> bool:
         if homes is not None and author not in homes:
             return False
         if author not in self._policy.limited or author == self._policy.here:
@@ -157,7 +158,7 @@ class TrustedRecords:
         for owner, homes in self._policy.homed.items():  # in the order of the YAML
             if any(claim == owner and author in homes for author, claim in claims.items()):
                 return owner
-        # No home site says so: others must not claim it.
+        # No home site claims the record for this owner, and other sites must not.
         return next((owner for owner in self._policy.homed if owner in claims.values()), "")
 
     def _claim(self, kind: str, key: str, fields: Fields, known: dict[tuple[str, str], str]) -> str | None:

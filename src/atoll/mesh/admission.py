@@ -60,7 +60,7 @@ class Token:
         name: the name of the joining site.
         host: the host of the member that issued the token.
         port: the port of that member's gateway for sites.
-        authority: the SHA-256 of the cloud's authority's certificate (DER), in hexadecimal.
+        authority: the SHA-256 of the certificate (DER) of the cloud's authority, in hexadecimal.
         id: the id of the invitation.
         secret: an Ed25519 key, 32 bytes.
     """
@@ -76,7 +76,7 @@ class Token:
         return f"Token(name={self.name!r}, host={self.host!r}, port={self.port}, id={self.id!r})"
 
     def dump(self) -> str:
-        """Return the token as text, for a person to carry."""
+        """Return the token as text that a person can copy."""
         secret = base64.b64encode(self.secret).decode("ascii")
         data = json.dumps([self.name, self.host, self.port, self.authority, self.id, secret], separators=(",", ":"))
         return _PREFIX + base64.urlsafe_b64encode(data.encode()).decode("ascii").rstrip("=")
@@ -86,7 +86,7 @@ class Token:
         """Return the token in a text.
 
         Raises:
-            AtollError: `join.refused`: the text is no token.
+            AtollError: `join.refused`: the text is not a token.
         """
         try:
             token = cls._parse(text.strip())
@@ -224,7 +224,7 @@ class InvitationService:
         """
         self._can_sign()
         if not NAME.fullmatch(name):
-            raise AtollError("mesh.refused", f"{name!r} is no valid site name: expected 1 to 32 lower-case letters, digits and hyphens")
+            raise AtollError("mesh.refused", f"{name!r} is not a valid site name: expected 1 to 32 lower-case letters, digits and hyphens")
         if name in self.known():
             raise AtollError("mesh.refused", f"a site {name} exists or existed: a name can be used only once", "choose another name")
         identifier, secret = self.invitations.issue(name, lifetime_s)
@@ -350,7 +350,7 @@ class Application:
         """Return the application from the JSON of `dump`.
 
         Raises:
-            ValueError: the JSON is no application.
+            ValueError: the JSON is not an application.
         """
         if not isinstance(data, dict) or data.keys() != {"key", "body"} or not isinstance(data["key"], str):
             raise ValueError("an application is an object with key and body")
@@ -368,7 +368,7 @@ def join(token: Token, application: Application, post: Post | None = None) -> Jo
         post: sends the request.
 
     Raises:
-        AtollError: `join.refused`, `join.unreachable`: the site is no member; `join.unanswered`: the site may be a member.
+        AtollError: `join.refused`, `join.unreachable`: the site is not a member; `join.unanswered`: the site may be a member.
     """
     answer = (post or _post)(token.host, token.port, application.body)
     try:
@@ -405,7 +405,7 @@ def _post(host: str, port: int, body: Any) -> Any:
     except (OSError, http.client.HTTPException) as error:
         raise _unanswered(f"{host}:{port}, which issued the token, has not answered: {error or type(error).__name__}") from None
     except ValueError:
-        raise _unanswered(f"the server at {host}:{port} is no gateway") from None
+        raise _unanswered(f"the server at {host}:{port} is not a gateway") from None
     finally:
         connection.close()
     if status == http.client.OK:

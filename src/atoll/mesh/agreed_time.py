@@ -6,7 +6,8 @@ takes the median of all clocks, its own among them. A site keeps its own clock a
 that a cloud with right clocks uses them alone. A minority of wrong or lying clocks moves nothing. (Marzullo, Owicki: "Maintaining the Time
 in a Distributed System", PODC 1983, has servers send intervals and intersects them; the clocks of machines give no intervals.)
 
-Only answers to probes count: the age of any other message is unknown, and an attacker who delays packets would set clocks back.
+Only the times in answers to probes are used: the age of any other message is unknown, and an attacker who delays packets could set clocks
+back.
 
 The clock of another site is kept as a distance to this machine's clock since its start, `CLOCK_BOOTTIME`, which can't be set. So it stays
 valid when this site's own clock is set, and while the others can't be reached.
@@ -42,7 +43,7 @@ FILE_SIZE = _FORM.size
 
 
 def since_boot_ns() -> int:
-    """Return the nanoseconds since the machine was started, its sleep included."""
+    """Return the nanoseconds since the machine was started, including the time for which it was suspended."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
@@ -65,8 +66,8 @@ class AgreedTime:
         """Record the clock of another site in its answer to a message.
 
         The answer took half of the round trip, plus or minus that half (F. Cristian: "Probabilistic clock synchronization", Distributed
-        Computing 3, 1989). If half of the round trip may be more than `TOLERATED_S`, as for an answer that a cut delayed, the answer is
-        ignored.
+        Computing 3, 1989). If half of the round trip may be more than `TOLERATED_S`, as for an answer that an interrupted link delayed, the
+        answer is ignored.
 
         Args:
             site: the site's name.
@@ -98,8 +99,8 @@ class AgreedTime:
     def distance_ns(self) -> int:
         """Return the agreed time minus the steady clock, in nanoseconds.
 
-        Of an even number of clocks, the later of the two in the middle counts: a machine that has lost its date is behind. Clocks more than
-        a day from this site's own are ignored, as the mesh refuses such stamps (`clock.MAX_AHEAD_MS`).
+        Of an even number of clocks, the later of the two middle ones is the median: a machine that has lost its date is behind. Clocks more
+        than a day from this site's own are ignored, as the mesh refuses such stamps (`clock.MAX_AHEAD_MS`).
         """
         return self._judged(self._own_ns() - self._steady_ns())
 

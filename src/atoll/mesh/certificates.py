@@ -73,7 +73,7 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(key.public_key(), name, host, clock(), unique=unique)
         make_directory(directory)
-        # The certificate last: without one that fits the others, all of them are created again.
+        # The certificate last: if it is missing or does not match the other files, all of them are created again.
         write_private(directory / "ca.pem", _pem(self.certificate))
         write_private(directory / "key.pem", _private(key))
         write_private(directory / "cert.pem", _pem(certificate))
@@ -139,7 +139,7 @@ def authority(directory: Path, cloud: str, clock: Clock = _now) -> CertificateAu
 
     Args:
         directory: the directory of `ca.pem` and `ca.key`.
-        cloud: the cloud's name, for a person who looks into a certificate.
+        cloud: the cloud's name, which only serves people who read a certificate.
         clock: returns the time.
 
     Raises:
@@ -214,7 +214,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _usage(*, signature: bool) -> x509.KeyUsage:
-    """Return the permitted uses of a key: to sign messages (a site's), or certificates (the authority's)."""
+    """Return the permitted uses of a key: a site's key signs messages, the authority's key signs certificates."""
     return x509.KeyUsage(
         digital_signature=signature, key_cert_sign=not signature, crl_sign=not signature, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,

@@ -1,7 +1,7 @@
 """A control site's list of its compute sites, whose certificates admit them to its bus and, on its gateway's peer port, to internal APIs.
 
 The list is a file of the control site. It is written when sites are created, removed or revoked. The bus's router and the gateway read it,
-and follow its changes at once. A certificate that is not on the list gives no access, whoever signed it.
+and apply its changes immediately. A certificate that is not on the list gives no access, whoever signed it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from atoll.files import write_private
 
 FILE = "computes.json"
-"""The file's name in the control site's directory. It is no part of the configuration: it may change while its readers run."""
+"""The file's name in the control site's directory. It is not part of the configuration: it may change while its readers run."""
 
 LOG = logging.getLogger(__name__)
 
@@ -96,11 +96,11 @@ class ComputeSiteList:
         self._admitted: tuple[ComputeSite, ...] = ()
 
     def name_of(self, fingerprint: str) -> str | None:
-        """Return the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` for an unknown or revoked one."""
+        """Return the name of the compute site whose certificate has a fingerprint (SHA-256, hexadecimal); `None` if unknown or revoked."""
         return next((site.name for site in self._read() if site.fingerprint == fingerprint), None)
 
     def name_of_realm(self, realm: int) -> str | None:
-        """Return the compute site that has a number on the bus; `None` for an unknown or revoked one."""
+        """Return the name of the compute site with a realm (its number on the bus); `None` for an unknown or revoked site."""
         return next((site.name for site in self._read() if site.realm == realm), None)
 
     def _read(self) -> tuple[ComputeSite, ...]:

@@ -185,7 +185,8 @@ class Document:
     def adopt(self, author: str, until: int) -> None:
         """Re-publish another site's accepted entries in this site's stream, with their original stamps.
 
-        Otherwise a thief of the site's key could overwrite these entries by later ones, which are ignored, and their values would be lost.
+        Otherwise a thief of the site's key could overwrite these entries with later entries. Those are ignored, so the values would be
+        lost.
 
         Args:
             author: the other site.
@@ -231,7 +232,7 @@ class Document:
         """Return the parts that a document with a state vector lacks, packed.
 
         Raises:
-            Refused: the bytes are no state vector.
+            Refused: the bytes are not a state vector.
         """
         return pack_parts(self.parts(state_vector))
 
@@ -239,7 +240,7 @@ class Document:
         """Yield the parts that a document with a state vector lacks, the smallest streams first. Each is created when the caller takes it.
 
         Raises:
-            Refused: the bytes are no state vector.
+            Refused: the bytes are not a state vector.
         """
         state = unpack_state(state_vector)
         for author, stream in sorted(self._streams.items(), key=lambda each: each[1].weight):
@@ -252,7 +253,7 @@ class Document:
         """Return whether a document with a state vector has entries that this document lacks.
 
         Raises:
-            Refused: the bytes are no state vector.
+            Refused: the bytes are not a state vector.
         """
         return any(
             (stream := self._streams.get(author)) is None or stream.head is None or stream.head.version < version
@@ -311,7 +312,7 @@ class Document:
             if part.base == 0:
                 raise
             self._load(part.author)
-            # The sender's copy of earlier entries differs from this one. Whichever copy is wrong, the whole stream settles the difference.
+            # The sender's copy of earlier entries differs from this one. Whichever copy is wrong, the whole stream resolves the difference.
             raise (refusal if isinstance(refusal, Contradiction) else Behind(part.author, wholly=True)) from refusal
         self._keep(stream, part, names)
         self._tell_touched(names)
@@ -323,7 +324,7 @@ class Document:
         return self.stream_set.entries(self.author)
 
     def _renew(self, own: Stream, without: Collection[str]) -> None:
-        """Begin a new generation of this site's stream, without overwritten values and without some entries."""
+        """Begin a new generation of this site's stream, without overwritten values and without the named entries."""
         assert own.head is not None
         stamp = self._clock.tick()
         entries = {name: settle(fields) for name, fields in own.entries.items() if name not in without}

@@ -77,9 +77,9 @@ def entry_name(kind: str, key: str) -> str:
         ValueError: the kind or the key is invalid.
     """
     if not _KIND.fullmatch(kind):
-        raise ValueError(f"{kind!r} is no valid kind of record")
+        raise ValueError(f"{kind!r} is not a valid kind of record")
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no valid key of a record")
+        raise ValueError(f"{key!r} is not a valid key of a record")
     return f"{kind}/{key}"
 
 
@@ -103,10 +103,10 @@ def read_entry(name: str, text: object, latest: int) -> Fields:
         latest: the greatest stamp allowed.
 
     Raises:
-        Refused: the text is no entry.
+        Refused: the text is not an entry.
     """
     if not isinstance(text, str) or len(text.encode()) > MAX_ENTRY_BYTES:
-        raise Refused(f"the entry {name!r:.100} is no text of at most {MAX_ENTRY_BYTES} bytes")
+        raise Refused(f"the entry {name!r:.100} is not a text of at most {MAX_ENTRY_BYTES} bytes")
     try:
         entry_name(*split_name(name))
         content = orjson.loads(text)

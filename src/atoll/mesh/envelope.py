@@ -57,7 +57,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Opened:
-    """A message whose signature is genuine."""
+    """The content of a message whose signature was verified."""
 
     sender: str
     channel: Channel
@@ -109,7 +109,7 @@ class Envelopes:
         cloud: the cloud's name; messages of another cloud do not verify.
         fingerprint: the fingerprint of this site's certificate (SHA-256, hexadecimal).
         signer: this site's key.
-        member: returns the name and certificate of the admitted, unrevoked member whose certificate 8 bytes identify (`short`).
+        member: returns the name and the certificate of the admitted member with a fingerprint, given as `short` returns it.
         fingerprint_of: returns the fingerprint of a member.
         random_bytes: returns a number of random bytes.
     """
@@ -137,7 +137,7 @@ class Envelopes:
             KeyError: no member has that name.
         """
         peer = self._peer(name)
-        # Until it is answered, the nonce stays: the answer to an earlier HELLO is valid as well.
+        # Until it is answered, the nonce stays: the answer to an earlier HELLO is valid too.
         peer.nonce = peer.nonce or self.random_bytes(_NONCE_BYTES)
         return self._seal(name, Channel.HELLO, 0, b"", peer.nonce + payload)
 
@@ -154,7 +154,7 @@ class Envelopes:
         return self._seal(name, channel, peer.counter, peer.challenge, payload)
 
     def open(self, data: bytes) -> Opened:
-        """Check a message, and return it opened. The payload of a HELLO comes without the nonce; answer a HELLO with `welcome`.
+        """Verify a message, and return its content. The payload of a HELLO is returned without the nonce; answer a HELLO with `welcome`.
 
         Raises:
             Rejected: the message is malformed, from no member, not signed by that member for this site, or repeated.
@@ -222,7 +222,7 @@ def carried(data: bytes) -> bytes:
     """Return the payload of a HELLO without its nonce. Neither is verified.
 
     Raises:
-        Rejected: the message is no HELLO.
+        Rejected: the message is not a HELLO.
     """
     head, _, payload = _split(data)
     if head[0] != Channel.HELLO:

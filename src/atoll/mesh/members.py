@@ -81,13 +81,13 @@ class Card:
             authority: the certificate of the cloud's authority, which must have issued the card's.
 
         Raises:
-            ValueError: the JSON is no card of this cloud; the text gives the reason.
+            ValueError: the JSON is not a card of this cloud; the text gives the reason.
         """
         if not isinstance(data, dict) or not data.keys() <= cls.__dataclass_fields__.keys():
             raise ValueError("a card is an object with the fields " + ", ".join(cls.__dataclass_fields__))
         texts = {name: data.get(name, "") for name in ("name", "host", "certificate", "token_key")}
         if not all(isinstance(text, str) and len(text) <= _MAX_PEM for text in texts.values()):
-            raise ValueError("a field of the card is no text, or too long")
+            raise ValueError("a field of the card is not a text, or is too long")
         ports: dict[str, Any] = {name: data.get(name) for name in _PORTS}
         if not all(type(port) is int and 0 < port < 65536 for port in ports.values()):
             raise ValueError("a port of the card is not between 1 and 65535")
@@ -95,10 +95,10 @@ class Card:
 
     def _check(self, authority: x509.Certificate) -> None:
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r:.40} is no valid site name")
-        # A zone may consist of any characters, also line breaks, and has a meaning at one machine alone.
+            raise ValueError(f"{self.name!r:.40} is not a valid site name")
+        # A zone may consist of any characters, even line breaks, and has a meaning on one machine only.
         if "%" in self.host or self.host != str(ipaddress.ip_address(self.host)):
-            raise ValueError(f"{self.host!r:.40} is no IP address")
+            raise ValueError(f"{self.host!r:.40} is not an IP address")
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate.encode("ascii"))
             certificate.verify_directly_issued_by(authority)
@@ -169,7 +169,7 @@ class Admission:
         """Return an admission from JSON, which may be hostile. Its signature is not checked.
 
         Raises:
-            ValueError: the JSON is no admission.
+            ValueError: the JSON is not an admission.
         """
         if not isinstance(data, dict) or data.keys() != {"card", "by", "stamp", "signature"}:
             raise ValueError("an admission is an object with card, by, stamp, signature")
@@ -196,7 +196,7 @@ class Roster:
         revoked: by revoked site, the stamp after which its entries are ignored.
         left: the sites that left of their own accord.
         stated: members' own statements of their cards, with their times; they may be newer than the admissions.
-        former: cards of sites that are no members any more, but whose entries remain in the document.
+        former: cards of sites that are no longer members, but whose entries remain in the document.
     """
 
     cloud: str
@@ -239,7 +239,7 @@ class Roster:
         return _load(self.former[name]) if name in self.former else None
 
     def fingerprint(self, name: str) -> str | None:
-        """Return the fingerprint of a member's certificate; `None` for a site that is no member."""
+        """Return the fingerprint of a member's certificate; `None` for a site that is not a member."""
         return self._cards[name].fingerprint if self.is_member(name) else None
 
     def by_short(self, sender: bytes) -> tuple[str, x509.Certificate] | None:
@@ -248,7 +248,7 @@ class Roster:
         return (name, self._certificates[name]) if name is not None and self.is_member(name) else None
 
     def by_fingerprint(self, fingerprint: str) -> str | None:
-        """Return the member with a certificate; `None` if there is none, or if it was revoked or has left."""
+        """Return the member with a certificate; `None` if no member has it, or if the member was revoked or has left."""
         name = self._by_fingerprint.get(fingerprint.lower())
         return name if name is not None and self.is_active(name) else None
 
@@ -292,7 +292,7 @@ class Roster:
         found = True
         while found:
             found = False
-            for admission in [a for a in pending if self._counts(a, certificates)]:
+            for admission in [a for a in pending if self._is_valid(a, certificates)]:
                 pending.remove(admission)
                 found = True
                 name = admission.card.name
@@ -303,7 +303,7 @@ class Roster:
             cards.setdefault(name, admission.card)
         self._adopt({name: self._newest(name, card) for name, card in cards.items()})
 
-    def _counts(self, admission: Admission, certificates: Mapping[str, list[x509.Certificate]]) -> bool:
+    def _is_valid(self, admission: Admission, certificates: Mapping[str, list[x509.Certificate]]) -> bool:
         if admission.stamp > self.revoked.get(admission.by, admission.stamp):
             return False
         return any(self._genuine(admission, certificate) for certificate in certificates.get(admission.by, ()))

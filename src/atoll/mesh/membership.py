@@ -128,7 +128,7 @@ class Membership:
         roster.admit(Admission.parse(text, authority) for record in document.records(ADMISSION) if (text := record.fields.get("admission")))
         roster.former |= {name: card for name, (_, card) in stated.items() if name not in roster.cards()}
         for name in before.keys() | revoked.keys():
-            # A revocation is void if its author turns out to have been revoked before.
+            # A revocation is void if its author was revoked at an earlier time.
             document.ignored(name, revoked.get(name, _NEVER))
 
     def read_file(self) -> bool:
@@ -156,7 +156,7 @@ class Membership:
         own = self._roster.own
         record = self._document.record(MEMBER, own.name)
         fields = {PRESENT: True, "card": own.dump()}
-        if record is None:  # a site that was created anew is back, although the earlier site of its name has left
+        if record is None:  # a site was created anew under the name of a site that has left
             fields["left"] = False
         if record is None or any(record.fields.get(name) != value for name, value in fields.items()):
             self._document.write([Change(MEMBER, own.name, fields)])
@@ -188,12 +188,12 @@ class Membership:
     # Vouchers, which make an unknown site known
 
     def own_vouchers(self) -> bytes:
-        """Return the vouchers that this site sends to sites that do not know it."""
+        """Return this site's vouchers: the admissions by which a site that does not know it can verify its membership."""
         chain = self._roster.chain(self._roster.own.name)
         return json.dumps([admission.dump() for admission in chain]).encode() if chain else b""
 
     def vouchers_for(self, name: str) -> bytes:
-        """Return the vouchers for a site, for a peer that knows this one; empty if the site is no member."""
+        """Return the vouchers for a site, for a peer that knows this one; empty if the site is not a member."""
         if name in self._roster.former and name not in self._roster.cards():
             return json.dumps({"former": self._roster.former[name].dump()}).encode()
         if not self._roster.is_member(name):
@@ -206,7 +206,7 @@ class Membership:
 
         Args:
             data: the vouchers.
-            of_member: whether a member sent them; of a stranger's vouchers, only those that others have signed count.
+            of_member: whether a member sent them; of a stranger's vouchers, only those that others have signed are accepted.
 
         Returns:
             True if the vouchers have made a site a member.
@@ -221,7 +221,7 @@ class Membership:
         return self._roster.admit(admissions)
 
     def _take_former(self, card: Card) -> bool:
-        """Record a former member: its old entries stay valid when others relay them, but it is no member."""
+        """Record a former member: its old entries stay valid when others relay them, but it is not a member."""
         if card.name in self._roster.cards() or card.name in self._roster.former:
             return False
         self._roster.former[card.name] = card

@@ -238,7 +238,7 @@ class Mesh:
         return self._roster.certificate(site) if self._roster.is_member(site) else None
 
     def site_of_fingerprint(self, fingerprint: str) -> str | None:
-        """Return the member whose certificate has this SHA-256 (hexadecimal); `None` if there is none, or it left or was revoked."""
+        """Return the present member whose certificate has this SHA-256 (hexadecimal); `None` if there is no such member."""
         found = self._roster.by_fingerprint(fingerprint)
         if found is None and self._read_file():
             found = self._roster.by_fingerprint(fingerprint)
@@ -264,7 +264,7 @@ class Mesh:
         self._on_members.append(callback)
 
     def report(self, site: str, ok: bool) -> None:
-        """Record that a request of the gateway to a site succeeded or failed. After a failure the site is probed at once."""
+        """Record that a request of the gateway to a site succeeded or failed. After a failure the site is probed immediately."""
         self._protocol.report(site, ok=ok)
 
     def reload(self) -> bool:

@@ -21,8 +21,8 @@ class Head(NamedTuple):
 
     Attributes:
         generation: the stamp at which the author began this generation of its stream.
-        writes: the number of writes that led to this state; Yjs's clock of the only client.
-        stamp: a bound of the entries' stamps.
+        writes: the number of writes so far; Yjs's clock of the only client.
+        stamp: an upper bound of the entries' stamps.
         digest: the digest of all entries.
         signature: the author's signature over all other fields.
     """
@@ -67,7 +67,7 @@ class Part(NamedTuple):
         """Return a part from bytes, which may be hostile.
 
         Raises:
-            Refused: the bytes are no part.
+            Refused: the bytes are not a part.
         """
         try:
             author, base, update, head = _unpack(data)
@@ -91,7 +91,7 @@ def unpack_parts(update: bytes) -> list[Part]:
     """Return the parts of an update.
 
     Raises:
-        Refused: the bytes are no update.
+        Refused: the bytes are not an update.
     """
     parts = _unpack(update)
     if not isinstance(parts, list) or not all(isinstance(part, bytes) for part in parts):
@@ -113,7 +113,7 @@ def unpack_state(data: bytes) -> dict[str, Version]:
     """Return the versions in a state vector.
 
     Raises:
-        Refused: the bytes are no state vector.
+        Refused: the bytes are not a state vector.
     """
     state = _unpack(data)
     if not isinstance(state, dict) or not all(isinstance(author, str) and _is_version(version) for author, version in state.items()):

@@ -226,7 +226,7 @@ class PeerProtocol:
         return first.distance(second) if first and second else None
 
     def report(self, name: str, *, ok: bool) -> None:
-        """Record that a request to a site succeeded or failed. After a failure the site is probed at once."""
+        """Record that a request to a site succeeded or failed. After a failure the site is probed immediately."""
         if ok:
             self._swim.vouch(name)
         else:
@@ -250,7 +250,7 @@ class PeerProtocol:
 
     def _measured(self, name: str, rtt_s: float) -> None:
         peer = self._peers[name]
-        self._time.observe(name, peer.clock_ms, rtt_s * 1000)  # only of an answer is the age known
+        self._time.observe(name, peer.clock_ms, rtt_s * 1000)  # the age is known only for an answer
         peer.samples = (*peer.samples, max(rtt_s * 1000, 0.001))[-_SAMPLES:]
         if peer.coordinate is not None:
             self._vivaldi.update(min(peer.samples), peer.coordinate)
@@ -394,7 +394,7 @@ class PeerProtocol:
         if now - self._logged.get((reason, sender), -_LOG_S) >= _LOG_S:
             self._logged[reason, sender] = now
             _LOG.log(
-                logging.DEBUG if reason == "late" else logging.WARNING,  # late: the second of two answers to one HELLO is of no use
+                logging.DEBUG if reason == "late" else logging.WARNING,  # late: the second of two answers to one HELLO is ignored
                 "refused a message that claims to be from %s: %s %s(%s so far)",
                 sender or "an unknown site",
                 reason,
@@ -414,7 +414,7 @@ class PeerProtocol:
             self._send_hello(name)  # the site may have been restarted, and not know this one any more
         else:
             peer.hello = opened
-            self.transport.renew(name)  # the site reaches this one: try at once
+            self.transport.renew(name)  # the site reaches this one: try now
 
     def _on_welcome(self, name: str, _payload: bytes) -> None:
         peer, now = self._peers.get(name), self._loop.time()

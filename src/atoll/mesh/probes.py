@@ -53,7 +53,7 @@ class ProbeMessage:
         """Return the probe that `encode` wrote.
 
         Raises:
-            ValueError: the bytes are no probe.
+            ValueError: the bytes are not a probe.
         """
         try:
             return cls._decode(_Reader(data))

@@ -23,7 +23,7 @@ class Signer:
             key_pem: a private key on P-256, PEM, not encrypted.
 
         Raises:
-            ValueError: the text is no unencrypted P-256 key.
+            ValueError: the text is not an unencrypted P-256 key.
         """
         key = load_pem_private_key(key_pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -51,7 +51,7 @@ def fingerprint(cert_pem: str | bytes) -> str:
     """Return the SHA-256 of a certificate's DER form, in hexadecimal.
 
     Raises:
-        ValueError: the text is no certificate.
+        ValueError: the text is not a certificate.
     """
     pem = cert_pem.encode() if isinstance(cert_pem, str) else cert_pem
     return hashlib.sha256(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)).hexdigest()

@@ -29,7 +29,7 @@ class Store:
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open the file, or create it.
 
-        A damaged file is put aside: its content comes back from the other sites.
+        A damaged file is renamed: the other sites send its content again.
 
         Args:
             path: the SQLite file, in an existing directory.
@@ -57,8 +57,8 @@ class Store:
 
         Args:
             part: the part.
-            durable: whether the part outlives a crash of the machine at once; otherwise it outlives a crash of the process alone, until the
-                next durable part.
+            durable: whether the part is flushed to the disk before the method returns. Otherwise it survives a crash of the process, but a
+                crash of the machine only once a later durable part was appended.
 
         Raises:
             sqlite3.Error: the part could not be written, and is not kept.

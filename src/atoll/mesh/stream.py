@@ -2,8 +2,8 @@
 
 Only its author writes into a stream, so it has no internal conflicts. Yjs computes the entries that a reader lacks from the number of
 writes that the reader has. The structure of a Yjs update is not signed: a relay could omit or alter parts of it. So the author signs a
-digest of all its entries, with the number of writes that led there. An update that does not give exactly the signed digest is refused, and
-one signature covers any number of entries.
+digest of all its entries, with the number of writes so far. An update that does not give exactly the signed digest is refused, and one
+signature covers any number of entries.
 
 A stream has a *weight*, an upper bound of its size in memory and on the wire. Writer and readers apply the same bound: readers accept
 every stream that an author can write, and a stored stream can be read again.
@@ -131,7 +131,7 @@ class Stream:
             The new values by their names.
 
         Raises:
-            Refused: the update can't be applied, removes entries, or does not lead to `writes` writes.
+            Refused: the update can't be applied, removes entries, or does not result in `writes` writes.
         """
         changes: dict[str, Any] = {}
         removed: list[str] = []

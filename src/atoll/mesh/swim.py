@@ -92,11 +92,11 @@ class Swim:
     # State of the members
 
     def state(self, name: str) -> PeerState:
-        """Return the group's opinion of a member, as far as it is known here."""
+        """Return the group's opinion of a member, as far as this site has learnt it."""
         return self._peers[name].state
 
     def reachable(self, name: str) -> bool:
-        """Return whether a member answers this site itself."""
+        """Return whether a member answers this site's own probes, not only those of other members."""
         peer = self._peers.get(name)
         if peer is None:
             return False
@@ -113,7 +113,7 @@ class Swim:
         return self._rings is not None
 
     def doubtful(self, name: str) -> bool:
-        """Return whether a member does not answer this site, but was not found dead yet."""
+        """Return whether a member does not answer this site, but the group has not declared it dead yet."""
         peer = self._peers.get(name)
         return peer is not None and not self.reachable(name) and peer.state is not PeerState.DEAD and peer.misses < 2
 
@@ -186,7 +186,7 @@ class Swim:
         return self._ping(name, now)
 
     def doubt(self, name: str, now: float) -> Outgoing:
-        """Record a failed request to a member, and return a probe of it; it counts as unreachable until it answers the probe."""
+        """Record a failed request to a member, which is unreachable until it answers a probe; return that probe."""
         peer = self._peers.get(name)
         if peer is None:
             return []

@@ -78,7 +78,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Gossip:
-    """Opinions that do not wait for a probe."""
+    """Opinions that are sent without waiting for the next probe."""
 
     news: tuple[News, ...] = ()
 

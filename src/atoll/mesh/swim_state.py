@@ -15,7 +15,7 @@ class SwimSettings:
     Attributes:
         period_s: seconds between two probes of the round.
         min_timeout_s: the shortest wait for the answer to a probe, in seconds.
-        max_timeout_s: the longest wait, in seconds, also while the round trip is unknown.
+        max_timeout_s: the longest wait, in seconds; also the wait while the round trip is unknown.
         retry_s: seconds between two probes of a member that does not answer.
         suspicion_s: seconds that a member has to contradict a suspicion.
         helpers: the number of other members that are asked to probe.

@@ -12,7 +12,7 @@
 No answer is larger than `MAX_ANSWER_BYTES`, however large the documents: the reader asks again, or fetches a large part page by page. An
 update that is too large to be sent to all is not sent: the others notice it by the digest.
 
-A site asks one other site at a time, so that missing entries arrive once. A site that is asked, and itself lacks something, asks back. Two
+A site asks one other site at a time, so that missing entries arrive once. If the asked site itself lacks something, it asks back. Two
 documents in the same two states are compared again only after a pause that doubles: a part that was refused once would be refused again.
 """
 
@@ -38,7 +38,7 @@ Message = tuple[str, bytes]
 
 MAX_MESSAGE_BYTES = 256 * 1024
 ANSWER_S = 3.0
-"""Seconds of silence after which an asked site counts as not reached."""
+"""Seconds without an answer after which an asked site is considered unreachable."""
 
 PAUSE_S = 2.0
 MAX_PAUSE_S = 60.0
@@ -47,7 +47,8 @@ _CHUNK_BYTES = MAX_MESSAGE_BYTES - 64
 _MAX_CHUNKS = 16
 
 MAX_WHOLE_BYTES = 3 * 1024 * 1024
-"""The greatest size of a part in one message, in bytes; a larger one goes by pages. It fits `_MAX_CHUNKS`."""
+"""The greatest size of a part in one message, in bytes; a larger part is sent in pages. A part of this size needs at most `_MAX_CHUNKS`
+chunks."""
 MAX_ANSWER_BYTES = 2 * MAX_WHOLE_BYTES
 
 
@@ -86,7 +87,7 @@ class _Peer:
 
 
 class DocumentSync:
-    """The synchronisation of one document with those of other sites."""
+    """Synchronises this site's copy of one document with the copies of other sites."""
 
     def __init__(self, document: Document, now: Callable[[], float] = time.monotonic, relay: Callable[[], Iterable[str]] = tuple) -> None:
         """Start without any peer.
@@ -253,7 +254,7 @@ class DocumentSync:
             return []
         self._asking = None
         news: list[Message] = []
-        if self._learned:  # the part did not come from its author: other sites may lack it as well
+        if self._learned:  # the part did not come from its author: other sites may lack it too
             self._learned = False
             hello, since = _pack(_Kind.HELLO, self._document.digest()), self._now() - _HEARD_S
             news = [(other, hello) for other, state in self._peers.items() if other != peer and state.heard > since]
@@ -317,7 +318,7 @@ class DocumentSync:
         return [_pack(_Kind.CHUNK, self._number, index, len(chunks), chunk) for index, chunk in enumerate(chunks)]
 
     def _collect(self, peer: str, number: int, index: int, length: int, chunk: bytes) -> bytes | None:
-        """Add a chunk; return the message if that was the last one. If a chunk is lost, the next hello leads to another exchange."""
+        """Add a chunk; return the message if this was its last chunk. If a chunk is lost, the next hello starts another exchange."""
         if not 0 <= index < length <= _MAX_CHUNKS or len(chunk) > _CHUNK_BYTES:
             raise Refused("a chunk is malformed")
         state = self._peer(peer)

@@ -3,14 +3,14 @@
 A deletion travels as an entry `present: false` of the site that deleted the record. Everything else about the record is then dropped step
 by step:
 
-1. The site that deletes drops all other fields of its own entry at once.
-2. Each other site that has an entry about the record reduces it to a tombstone as well, `REDUCE_AFTER_MS` after the deletion. The delay is
-   for a deletion by a site that was broken into: if it is revoked meanwhile, the deletion is void, and nothing was lost.
+1. The site that deletes the record drops all other fields of its own entry immediately.
+2. Each other site that has an entry about the record reduces it to a tombstone as well, `REDUCE_AFTER_MS` after the deletion. The delay
+protects against a deletion by a compromised site: if that site is revoked meanwhile, the deletion is void, and nothing was lost.
 3. A site drops a tombstone from its stream when that is safe: every member has received it (`acknowledged`), it is older than
    `DROP_AFTER_MS`, and each other site's entry about the record is a tombstone too, or creates the record anew later.
 
 Step 3 can't bring a record back. Every member has received the tombstone. An entry that a member wrote about the record before is a
-tombstone too; an entry that it writes later has a later stamp, and makes a new record by the rules. A member that is away delays step 3; a
+tombstone too; an entry that it writes later has a later stamp, and makes a new record by the rules. An unreachable member delays step 3; a
 revoked one does not.
 """
 
@@ -56,7 +56,7 @@ def is_worthwhile(waste: int, weight: int) -> bool:
 
 
 def check_stream(author: str, key: str, fields: Mapping[str, object]) -> None:
-    """Check a record of kind `STREAM`, as a rule of the document.
+    """Check a record of kind `STREAM`; a `Rule` of the document.
 
     Raises:
         Refused: the record is another author's, or no list of ancestors.

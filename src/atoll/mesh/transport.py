@@ -1,8 +1,8 @@
 """The transport between sites, over Zenoh and mutual TLS.
 
-A site has one Zenoh session that listens, and another one for each member, by which it sends to that member. So links do not
-affect each other: a link that is broken, or that hangs because TCP still repeats lost packets, is replaced alone. These sessions cost no
-threads and 0.3 MB of memory each. No site forwards messages.
+A site has one Zenoh session to listen, and one session for each member to send to that member. So links do not affect each other: a link
+that is broken, or that hangs because TCP still repeats lost packets, is replaced alone. These sessions cost no threads and 0.3 MB of memory
+each. No site forwards messages.
 
 Zenoh's access control restricts a listener to messages to this site: a peer can subscribe to nothing, and so sees no message between
 others.
@@ -32,7 +32,7 @@ LEASE_S = 600.0
 """Seconds of Zenoh's lease; it sends a keep-alive four times in a lease. Probes detect whether a member answers, so this may be rare."""
 _PROBE_S = 1.5
 """Seconds that a TCP connection may take. The kernel repeats its first packet after 1 s, so an attempt succeeds within 1 s after the link
-is back."""
+works again."""
 _PAUSE_S = 0.7
 _MAX_MESSAGE = 64 * 1024 * 1024
 _MAX_WAITING = 64 * 1024 * 1024
@@ -136,7 +136,7 @@ class Transport:
             link.end()
 
     def renew(self, name: str) -> None:
-        """Replace a link over which no answers come, or try to connect at once if there is none."""
+        """Replace a link over which no answers come, or try to connect now if there is none."""
         link = self._links.get(name)
         if link is not None:
             link.renew()
@@ -147,7 +147,7 @@ class Transport:
         return link is not None and link.up
 
     def send(self, name: str, data: bytes) -> bool:
-        """Send a small message at once, past the queue; it is dropped if the link is busy.
+        """Send a small message immediately, ahead of the queue; it is dropped if the link is busy.
 
         Returns:
             False if there is no link.
@@ -180,7 +180,7 @@ class Transport:
         self._loop.run_in_executor(self._threads, _close, session)
 
     def close_late(self, opening: asyncio.Future[zenoh.Session]) -> None:
-        """Close a session that is no longer wanted, if it was opened."""
+        """Close a session that is no longer needed, if it was opened."""
         if not opening.cancelled() and opening.exception() is None:
             self.close(opening.result())
 
@@ -284,7 +284,7 @@ class _Link:
                     self._transport.link_changed(self, up=False)
 
     async def _connect(self, address: tuple[str, int]) -> zenoh.Session | None:
-        """Return a session, if the member answers. A thread is taken only if it does."""
+        """Return a session, if the member answers. A thread is used only if the member answers."""
         try:
             async with asyncio.timeout(_PROBE_S):
                 _, writer = await asyncio.open_connection(*address)

@@ -53,7 +53,7 @@ class Coordinate:
         """Return the coordinate that `pack` wrote.
 
         Raises:
-            ValueError: the bytes are no valid coordinate.
+            ValueError: the bytes are not a valid coordinate.
         """
         if len(data) != cls.SIZE:
             raise ValueError(f"a coordinate has {cls.SIZE} bytes, not {len(data)}")
@@ -68,7 +68,7 @@ class Vivaldi:
     """The coordinate of this site.
 
     Args:
-        rng: source of the random direction in which two sites at the same place move apart.
+        rng: source of the random direction in which the coordinates of two sites at the same place diverge.
 
     Attributes:
         coordinate: this site's place.
@@ -102,7 +102,7 @@ class Vivaldi:
         )
 
     def _direction(self, remote: Coordinate) -> tuple[float, float, float]:
-        """Return the unit vector from the peer to here; heights add up (section 5.4 of the paper)."""
+        """Return the unit vector from the peer to this site; the heights are added (section 5.4 of the paper)."""
         here = self.coordinate
         x, y, height = here.x - remote.x, here.y - remote.y, here.height + remote.height
         flat = math.hypot(x, y)

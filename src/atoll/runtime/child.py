@@ -20,9 +20,9 @@ from typing import Any
 class Child:
     """The object by which a process's entry function communicates with the supervisor.
 
-    A service calls `ready` when it can serve, and then `wait`, which returns when the service has to stop. A job returns or raises.
-    SIGTERM before `ready`, and in a job at any time, raises SystemExit in the main thread: a start that is no longer wanted ends at
-    once, and `finally` blocks run.
+    A service calls `ready` when it can serve, and then `wait`, which returns when the service has to stop. A job returns or raises. SIGTERM
+    before `ready`, and in a job at any time, raises SystemExit in the main thread: a start that is no longer needed ends immediately, and
+    `finally` blocks run.
 
     Args:
         name: the name of the process, such as `paris/nova`.
@@ -63,7 +63,7 @@ class Child:
         # Objects that exist when a service becomes ready live until it ends, so the garbage collector need not examine them again.
         gc.collect()
         gc.freeze()
-        # A broken pipe means that the supervisor has died: the kernel is about to kill this process as well.
+        # A broken pipe means that the supervisor has died: the kernel is about to kill this process too.
         with suppress(BrokenPipeError):
             os.write(self._status, b"ready\n")
         os.close(self._status)
@@ -97,7 +97,7 @@ class Child:
             timeout_s: the longest time to wait, in seconds.
 
         Returns:
-            False if this process has to stop; `wait` then returns at once.
+            False if this process has to stop; `wait` then returns immediately.
         """
         poll = select.poll()
         for descriptor in (self._wakeup, readable):
@@ -135,7 +135,7 @@ def run(entry: Callable[[Child], object], child: Child) -> int:
     """Call an entry function, and return the exit code of the process.
 
     Returns:
-        0 if a job returned, or a service that was asked to stop; otherwise 1, and the log says why.
+        0 if a job returned, or a service that was asked to stop; otherwise 1, and the reason is in the log.
     """
     try:
         entry(child)

@@ -85,7 +85,7 @@ class SupervisorClient:
         return self._follow("stop", names=None if names is None else list(names))
 
     def kill(self, names: Sequence[str]) -> Iterator[Event]:
-        """Kill processes by SIGKILL, all at once, and forget them: only a `start` starts them again.
+        """Kill processes by SIGKILL, all at the same time, and forget them: only a `start` starts them again.
 
         Args:
             names: the names of processes, which need not run.

@@ -96,7 +96,7 @@ async def serve(directory: Path, lock: int, told: int) -> None:
     Args:
         directory: the state directory.
         lock: descriptor of the lock file.
-        told: descriptor to which the report is written that the control socket is open; it is closed afterwards.
+        told: descriptor to which a report is written when the control socket is open, and which is closed then.
     """
     parents.adopt_orphans()
     supervisor = Supervisor(directory, lock)

@@ -35,7 +35,7 @@ class Event:
         process: name of the process or fork server.
         state: the new state.
         seconds: seconds spent in the previous state; for `ready`, the seconds that the start took.
-        detail: the reason as text for people; for `failed` it ends with the last lines of the log.
+        detail: the reason as text; for `failed` it ends with the last lines of the log.
     """
 
     process: str

@@ -108,7 +108,7 @@ class Launcher:
         if instance.pid is not None:
             _kill(instance.pid, signum)
         elif signum == signal.SIGKILL and instance.origin:
-            # The fork server does not answer, so kill it: then the pipe ends, and the launch counts as failed.
+            # The fork server does not answer, so kill it: then the pipe ends, and the launch has failed.
             self.signal(instance.origin, signal.SIGKILL)
         else:
             instance.signum = signum
@@ -284,7 +284,7 @@ def _kill(pid: int, signum: int) -> None:
 
 
 def describe(code: int) -> str:
-    """Return an exit code as text for people."""
+    """Return a description of an exit code, as text."""
     if code >= 0:
         return f"exit status {code}"
     try:

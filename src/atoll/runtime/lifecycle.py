@@ -23,7 +23,7 @@ class Policy:
         first_delay_s: seconds before the first restart; each further restart waits twice as long. A higher value saves processor time if a
             program is broken, but slows the recovery from a single crash.
         longest_delay_s: the longest delay before a restart, in seconds.
-        healthy_after_s: seconds of readiness after which earlier crashes no longer count.
+        healthy_after_s: seconds of readiness after which earlier crashes are forgotten.
         attempts: number of deaths while starting after which a process that was never ready has failed.
         abort_grace_s: seconds that a process which hangs while starting has to write its stacks to its log.
     """
@@ -174,7 +174,7 @@ class Lifecycle:
         return self._advance(now)
 
     def kill(self, names: Iterable[str], now: float) -> list[Action]:
-        """Kill these units at once, in no order, as a power cut would, and remove them."""
+        """Kill these units immediately, in no order, as a power cut would, and remove them."""
         for name in names:
             record = self.records.get(name)
             if record is None:
@@ -223,7 +223,7 @@ class Lifecycle:
         Args:
             name: name of the unit.
             code: the exit code, or the negative number of a signal; `None` if the process could not be started.
-            detail: a description of the process's end, with the last lines of its log, for people.
+            detail: a description of the process's end, with the last lines of its log.
             now: the time, in seconds of the monotonic clock.
 
         Returns:

@@ -39,7 +39,7 @@ _IMMORTAL = 0xFFFF_FFFF
 """The lower half of an immortal object's reference count in CPython 3.12 and 3.13 (`_Py_IMMORTAL_REFCNT`)."""
 
 _BATCH = 20_000
-"""Number of objects that `immortalize` handles at once; a higher number temporarily needs more memory."""
+"""Number of objects that `immortalize` handles at a time; a higher number temporarily needs more memory."""
 
 _CODE_PARTS = ("co_consts", "co_names", "co_name", "co_qualname", "co_filename", "co_linetable", "co_exceptiontable")
 """Attributes of a code object with objects that the garbage collector does not report."""
@@ -65,7 +65,7 @@ def share_heap() -> None:
 def immortalize() -> int:
     """Make every object immortal that the collector can reach, and return the number of objects.
 
-    An immortal object is never freed. That is no loss, because its memory belongs to the fork server. CPython's header promises correct
+    An immortal object is never freed. This loses nothing, because its memory belongs to the fork server. CPython's header promises correct
     execution for objects that become immortal at run time, even with extension modules that were built without immortality, and the garbage
     collector skips immortal objects. Objects that were frozen before (`gc.freeze`) are not examined again.
 

@@ -92,7 +92,7 @@ class SupervisorServer:
             final: the states in which a process has completed the change.
 
         Raises:
-            AtollError: `state.busy`: another command changes the processes; `site.failed`: a process did not become ready; and as `begin`.
+            AtollError: `state.busy`: another command changes the processes; `site.failed`: a process did not become ready; as for `begin`.
         """
         if self.shutdown.is_set():
             raise AtollError("state.busy", "the supervisor is shutting down", "try again in a moment")

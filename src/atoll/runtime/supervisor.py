@@ -67,7 +67,7 @@ class Supervisor:
         return lambda: self._watchers.remove(watcher)
 
     def start(self, plan: Plan) -> set[str]:
-        """Apply a plan, and return at once.
+        """Begin to apply a plan, and return without waiting for its processes.
 
         Returns:
             The names of its processes, each of which will become ready, done, failed or (if a client stops it) stopped.
@@ -97,7 +97,7 @@ class Supervisor:
         return going
 
     def kill(self, names: Iterable[str]) -> set[str]:
-        """Kill processes at once, in no order; they stay stopped until a client starts them.
+        """Kill processes immediately, in no order; they stay stopped until a client starts them.
 
         Returns:
             The names of the processes that will be stopped; unknown names and names of fork servers are left out.

@@ -15,7 +15,7 @@ def thread_count() -> int:
 
 def set_title(title: str) -> None:
     """Set the title of this process in `ps` and `top`."""
-    import setproctitle  # noqa: PLC0415 - the import changes a process, and some that import this module are not the supervisor's
+    import setproctitle  # noqa: PLC0415 - the import itself changes a process, and other processes import this module
 
     setproctitle.setproctitle(title)
 

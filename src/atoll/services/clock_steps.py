@@ -7,7 +7,7 @@ from collections import deque
 from threading import Lock
 
 MIN_STEP_S = 1.0
-"""Least change, in seconds, of the clock relative to the monotonic clock that counts as a step."""
+"""Least change of the clock relative to the monotonic clock, in seconds, that is treated as a step."""
 
 
 class ClockSteps:

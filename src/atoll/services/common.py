@@ -16,7 +16,7 @@ from atoll.services.ini import Sections
 DOMAIN = "default"
 SERVICE_PROJECT = "service"
 RETURN_S = 30
-"""Seconds that a message waits for a compute site that is away: long enough for a restart of the site or of the router.
+"""Seconds that a message waits for an unreachable compute site: long enough for a restart of the site or of the router.
 
 Nova records that a server is being stopped, then sends the message, and leaves the record if nobody receives the message. With a higher
 value, fewer servers stay in that state; but an operation on a server of a compute site that is cut off fails later.

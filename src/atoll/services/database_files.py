@@ -74,7 +74,7 @@ def copy_templates(settings: Settings, service: str, names: Iterable[str]) -> bo
 def mark(path: Path, settings: Settings, database: str) -> None:
     """Create a file that records that a step of the preparation of a database is complete.
 
-    The file must not outlive the change that it records, so SQLite's log is flushed first, also where `durability` is relaxed. A database
+    The file must not outlive the change that it records, so SQLite's log is flushed first, even if `durability` is relaxed. A database
     server flushes its commits by itself.
 
     Args:

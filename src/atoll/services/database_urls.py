@@ -1,4 +1,4 @@
-"""SQLAlchemy URLs of a site's databases at a server. Without input or output."""
+"""SQLAlchemy URLs of a site's databases at a server. Pure functions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ POSTGRESQL_SOCKET = ".s.PGSQL.5432"
 
 
 def own_directory(engine: str, sockets: Path) -> Path:
-    """Return the directory of the socket of a server that a site starts, apart from the bus's, which tries every socket in its own."""
+    """Return the directory of the socket of a server that a site starts.
+
+    It is not the directory of the bus's sockets, because the bus tries to connect to every socket in that directory.
+    """
     return sockets / engine
 
 
@@ -78,7 +81,7 @@ def of_store(server: str, replica: Path, owner: DatabaseOwner, name: str, *, dur
         replica: the path of the site's replica.
         owner: the site.
         name: the name of the database in the site, such as `nova_api`.
-        durable: whether a commit must be on Redis's disk when it returns.
+        durable: whether a commit must be on Redis's disk when COMMIT returns.
     """
     parts = urlsplit(server)
     own = {"replica": str(replica), "log": owner.log_name(name), "cloud": owner.cloud, "site": owner.site}

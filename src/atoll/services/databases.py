@@ -32,7 +32,7 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
         make: makes their schemas at a server of MariaDB or PostgreSQL; called in a process of its own.
 
     Raises:
-        SystemExit: the server refuses, or has a database of that name already; one line says which.
+        SystemExit: the server refuses, or has a database of that name already; the message is one line with the reason.
     """
     names = list(names)
     engine = settings.engine_of(names[0])

@@ -19,10 +19,11 @@ def render(*parts: Sections) -> str:
     """Render an oslo.config file.
 
     Args:
-        parts: values by option by section; a later part adds to the sections of an earlier one, and overrides its options.
+        parts: sections by name, each a mapping of options to values. A later part adds to the sections of an earlier part, and overrides
+            its options.
 
     Returns:
-        the text; a list becomes a comma-separated value, or a line for each value if it is `Repeated`. `$`, blanks at the ends and a pair
+        The text. A list becomes a comma-separated value, or a line for each value if it is `Repeated`. `$`, blanks at the ends and a pair
             of quotes are escaped, because oslo.config would interpret or strip them.
     """
     merged: dict[str, dict[str, Value]] = {}

@@ -1,7 +1,7 @@
 """The places where a site has databases: its files of SQLite, a server that it starts, or its part of an existing server.
 
-A site uses one place, which its settings name. After a move it also has the place that it came from, and during a move the one that it goes
-to. Each place has a directory of marks, `data/databases/PLACE`:
+A site uses one place, which its settings name. During a move, and after it until `clean`, it also has a second place: the target or the
+source of the move. Each place has a directory of marks, `data/databases/PLACE`:
 
 - `NAME.begun` is written before the site makes a database, `NAME` once its schema is complete. Both contain the server's address.
 - `.access` contains the engine and the URL of the server, so that the databases can be removed when the site uses another place.
@@ -33,7 +33,7 @@ ACCESS, MOVING, BEGUN = ".access", ".moving", ".begun"
 
 
 def described(settings: Settings) -> str:
-    """Return the place in words: `sqlite`, `a mariadb of its own`, or `mariadb at 10.0.0.1:3306`."""
+    """Return the place as text: `sqlite`, `a mariadb of its own`, or `mariadb at 10.0.0.1:3306`."""
     if settings.engine == SQLITE:
         return SQLITE
     return f"{settings.engine} at {address(settings.server)}" if settings.server else f"a {settings.engine} of its own"
@@ -45,12 +45,12 @@ def marks(settings: Settings) -> Path:
 
 
 def made(settings: Settings) -> dict[str, str]:
-    """Return the databases that the site has made or begun at the place, with the address of the server at that time."""
+    """Return the names of the databases that the site has completed or begun at the place, and the server's address at that time."""
     return {path.name.removesuffix(BEGUN): path.read_text(encoding="utf-8") for path in sorted(marks(settings).glob("[!.]*"))}
 
 
 def has(settings: Settings, name: str) -> bool:
-    """Return whether the place has the database `name`, complete."""
+    """Return whether the place has the complete database `name`."""
     if settings.engine_of(name) == SQLITE:
         return settings.database_file(name).exists() and not (marks(settings) / f"{name}{BEGUN}").exists()
     return (marks(settings) / name).exists()
@@ -76,7 +76,7 @@ def begin_move(settings: Settings) -> None:
 
 
 def end_move(settings: Settings) -> None:
-    """Record that the site uses the place, so that its data are no remainder of a move."""
+    """Record that the site uses the place, so that its data are not the remainder of a move."""
     (marks(settings) / MOVING).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Keys that tell which template databases belong to the installed packages."""
+"""Keys that identify the template databases of the installed packages."""
 
 from __future__ import annotations
 

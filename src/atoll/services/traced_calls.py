@@ -143,7 +143,7 @@ class _Waiting:
 def _record_events() -> None:
     """Have a request's events for Nova sent as part of the request's trace, so that the trace also has the work that they cause in Nova.
 
-    A batch of several requests' events belongs to the first of them; the others get a span that links to it.
+    A batch of several requests' events belongs to the first of them; the other requests get a span that links to it.
     """
     from neutron.notifiers.batch_notifier import BatchNotifier
 

@@ -1,6 +1,6 @@
 """The lists that the installed Nova, Glance and Neutron serve, with their query parameters, from upstream's schemas.
 
-No service runs this code. It serves the page docs/reference/lists.md and the test that the gateway knows each list.
+No service runs this code. It is used for the page docs/reference/lists.md, and in the test that the gateway knows each list.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def read() -> list[UpstreamList]:
     """Return the lists of all services, each read by a process of its own, because the services share one global configuration.
 
     Raises:
-        subprocess.CalledProcessError: the sources of a service have changed; its standard error says how.
+        subprocess.CalledProcessError: the sources of a service have changed; the reason is on its standard error.
     """
     command = [sys.executable, "-W", "ignore", "-m", __name__]
     printed = [subprocess.run([*command, service], check=True, capture_output=True, text=True).stdout for service in _READERS]

@@ -23,7 +23,7 @@ from atoll.services.patches.shared import access_rules, slow_clients
 from atoll.trace.hooks.wsgi import traced
 
 THREADS = 16
-"""Number of requests that are served at once; further ones wait in a queue. A site has few clients and few cores."""
+"""Number of requests that are served at the same time; further ones wait in a queue. A site has few clients and few cores."""
 
 _FAILURE = "The service failed to answer this request. Its log has the cause."
 _FAILED = json.dumps({"error": {"code": 500, "title": "Internal Server Error", "message": _FAILURE}}).encode()
@@ -68,7 +68,7 @@ class Server(wsgi.Server):
     Args:
         listener: the listening socket.
         application: the WSGI application.
-        threads: number of requests that are served at once.
+        threads: number of requests that are served at the same time.
     """
 
     ConnectionClass = slow_clients.WatchedConnection

@@ -23,7 +23,7 @@ class Capability:
 
     Attributes:
         number: the capability's bit, as in `linux/capability.h`.
-        purpose: the reason why guests need it, for a person.
+        purpose: the reason why guests need it, for messages.
         networks: the data planes that need it.
     """
 
@@ -51,7 +51,7 @@ class Feature:
     """A feature of the kernel.
 
     Attributes:
-        name: the feature's name for a person, in the plural.
+        name: the feature's name for messages, in the plural.
         trial: a command that uses the feature, in namespaces that end with the command.
         hint: the remedy if the command fails.
     """
@@ -97,7 +97,7 @@ def missing_capabilities(networks: Collection[str]) -> Iterator[tuple[str, str]]
         networks: the data planes, `ovn` or `ovs`.
     """
     found = re.search(r"(?m)^CapEff:\s*([0-9a-f]+)$", _STATUS.read_text(encoding="ascii", errors="replace"))
-    effective = int(found[1], 16) if found else -1  # a kernel that does not report capabilities counts as one that grants all
+    effective = int(found[1], 16) if found else -1  # a kernel that does not report capabilities is assumed to grant all
     for name, capability in CAPABILITIES.items():
         if not effective >> capability.number & 1 and not set(networks).isdisjoint(capability.networks):
             yield name, capability.purpose

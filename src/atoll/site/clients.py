@@ -113,7 +113,7 @@ def without_other_clouds(environment: Mapping[str, str], hosts: Iterable[str]) -
         environment: the user's own environment.
         hosts: addresses of the sites.
     """
-    # OS_* variables override clouds.yaml: another cloud's variables would lead the client to that cloud.
+    # OS_* variables override clouds.yaml: another cloud's variables would direct the client to that cloud.
     clean = {
         name: value
         for name, value in environment.items()

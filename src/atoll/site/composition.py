@@ -253,7 +253,7 @@ def compose(sites: Iterable[Rendered], state: State, templates: Path, code: str,
 
 
 def parent_of(service: Service) -> str:
-    """Return the fork server from which a service's own is forked; if the service shares few imports with others, this is the root."""
+    """Return the parent of a service's fork server: the root, if the service shares few imports with others."""
     return BASE_SERVER if service.upstream else ROOT
 
 

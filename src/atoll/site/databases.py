@@ -32,7 +32,7 @@ def database_of(site: Site) -> dict[str, Any]:
 
 
 def described(site: Site) -> str:
-    """Return the engine of a site's databases for a person, without passwords; empty for a compute site."""
+    """Return a description of a site's databases, without passwords; empty for a compute site."""
     if site.kind != "full":
         return ""
     database = site.database

@@ -95,7 +95,7 @@ def _destroy(directory: Path) -> str:
 
 
 def _delete(directory: Path) -> None:
-    # Renamed first, so that a half-deleted site is never taken for a site.
+    # Renamed first, so that a half-deleted site is never mistaken for a site.
     doomed = directory.with_name(f".{directory.name}.destroyed")
     shutil.rmtree(doomed, ignore_errors=True)
     with suppress(FileNotFoundError):
@@ -107,7 +107,7 @@ def _without(state: State, names: Sequence[str]) -> Cloud | None:
     """Return the cloud without some of its sites; `None` if no site remains.
 
     Raises:
-        AtollError: `cloud.invalid`: the remaining sites are no valid cloud.
+        AtollError: `cloud.invalid`: the remaining sites are not a valid cloud.
     """
     cloud = applied_cloud(state)
     if cloud is None or set(cloud.site_names) <= set(names):

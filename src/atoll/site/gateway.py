@@ -16,7 +16,7 @@ from atoll.services.keystone.bootstrap import BESIDES, CATALOGUE, catalogue
 from atoll.site.state import State
 
 MEMBERS_FILE = "members.json"
-"""The file of member cards, below the site's directory. It is no configuration file, because members change while the gateway runs."""
+"""The file of member cards, below the site's directory. It is not a configuration file, because members change while the gateway runs."""
 
 
 def configuration(settings: Settings) -> dict[str, str]:

@@ -42,7 +42,7 @@ def ask_any(state: State, site: str | None, verb: str, *, but: str = "", **field
         fields: the fields of the request.
 
     Raises:
-        AtollError: as `ask`.
+        AtollError: as for `ask`.
     """
     if site is None and (cloud := applied_cloud(state)):
         names = [each.name for each in cloud.full_sites if each.name != but]

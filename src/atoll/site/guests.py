@@ -83,7 +83,7 @@ def power_off(sites: Iterable[Path], grace_s: float = GRACE_S) -> None:
 
 
 def kill(sites: Iterable[Path]) -> None:
-    """End all guests at once, as a power cut would."""
+    """End all guests immediately, as a power cut would."""
     sites = tuple(sites)
     _end_daemons(sites)
     for site in sites:
@@ -103,7 +103,7 @@ def _end_daemons(sites: Iterable[Path]) -> None:
 
 
 class _Watched:
-    """A process that is not a child of this one, watched by a pidfd, which never comes to mean another process."""
+    """A process that is not a child of this one, watched by a pidfd, which never refers to another process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid

@@ -20,7 +20,7 @@ from atoll.site.sites import applied_cloud, site_settings
 from atoll.site.state import State
 
 SITE_VARIABLE = "ATOLL_SITE"
-"""The environment variable that tells a program the name of the site in which it runs."""
+"""The environment variable with the name of the site in which a program runs."""
 
 BASHRC = Path(__file__).with_name("inside.bashrc")
 """The file that bash reads instead of ~/.bashrc. It sources ~/.bashrc and sets the prompt."""

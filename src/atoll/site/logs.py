@@ -109,7 +109,7 @@ def _templates(state: State) -> list[tuple[str, Path]]:
 
 
 def follow(logs: Sequence[Log], sleep: Callable[[float], None] = time.sleep) -> Iterator[tuple[Log, str]]:
-    """Yield lines as they are written, without end."""
+    """Yield lines as they are written, for ever."""
     while True:
         for log in logs:
             for line in log.added():

@@ -40,8 +40,8 @@ class Moved:
 
     Attributes:
         site: the name of the site.
-        before: the place where the databases were, in words.
-        now: the place where they are, in words.
+        before: the place where the databases were, as text.
+        now: the place where they are, as text.
         moved: False if the databases were at that place already.
         databases: the tables and rows that were copied, by database.
         field: the value of the field `database` for the user's YAML.
@@ -68,7 +68,7 @@ class _Route:
         return [name for names in schema.DATABASES.values() for name in names if places.has(self.source, name)]
 
     @property
-    def is_short(self) -> bool:
+    def is_same_place(self) -> bool:
         """True if both are the same place."""
         return self.source.place == self.target.place
 
@@ -94,7 +94,7 @@ def move(state: State, cache_directory: Path, name: str, wanted: Database, obser
             changed; `database.failed`: the site still uses the old place.
     """
     with _locked_route(state, name, wanted) as (changed, route):
-        if route.is_short:
+        if route.is_same_place:
             return route.result(wanted)
         _check(state, cache_directory, route)
         _check_free(route.target, route.names)
@@ -113,10 +113,11 @@ def readdress(state: State, cache_directory: Path, name: str, wanted: Database) 
         wanted: the server, at its new address.
 
     Raises:
-        AtollError: as for `move`, with nothing changed; `database.unavailable` also if the server there lacks a database of the site.
+        AtollError: as for `move`, with nothing changed; in addition, `database.unavailable` if the server at the new address lacks a
+            database of the site.
     """
     with _locked_route(state, name, wanted) as (changed, route):
-        if route.is_short:
+        if route.is_same_place:
             return route.result(wanted)
         _check(state, cache_directory, route)
         _check_same(route)
@@ -128,7 +129,7 @@ def readdress(state: State, cache_directory: Path, name: str, wanted: Database) 
 
 @contextmanager
 def _locked_route(state: State, name: str, wanted: Database) -> Iterator[tuple[Cloud, _Route]]:
-    """Yield the cloud with the wanted place and the settings of both places, with the state directory locked."""
+    """Lock the state directory, and yield the changed cloud with the settings of the site before and after the move."""
     state.check()
     check_known(state, [name])
     with locked(state, "database move"), translated(state.root):
@@ -270,7 +271,7 @@ def _switch(state: State, cloud: Cloud, target: Settings) -> None:
 
 
 def left_behind(state: State, name: str) -> tuple[str, ...]:
-    """Return the places of a site that it does not use and that may still have its data, in words.
+    """Return, as text, the places of a site that it does not use and that may still have its data.
 
     Raises:
         AtollError: `site.unknown`, `cloud.*`, `state.*`.
@@ -288,7 +289,7 @@ def clean(state: State, name: str) -> tuple[str, ...]:
     """Remove the data that moves of a site have left at other places, for good.
 
     Returns:
-        The places in words; empty if there were none.
+        The places as text; empty if there were none.
 
     Raises:
         AtollError: `site.unknown`, `cloud.*`, `state.*`; `database.left`: databases at a server could not be removed.

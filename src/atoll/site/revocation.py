@@ -34,7 +34,7 @@ def revoke(state: State, name: str, at: str | None = None) -> None:
 
 
 def _revoke_compute_site(state: State, site: Site) -> None:
-    """Remove the site's certificate from the list of its control site, which the router and the gateway apply at once."""
+    """Remove the site's certificate from the list of its control site, which the router and the gateway apply immediately."""
     assert site.control is not None
     control = load_settings(state.site(site.control))
     file = control.directory / compute_sites.FILE

@@ -51,9 +51,9 @@ def stop(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ..
 
 
 def kill(state: State, names: Sequence[str], observe: Observer) -> tuple[str, ...]:
-    """Kill all processes of sites at once, as a power cut would; in a topology, cut the sites' links first, so that no packet leaves.
+    """Kill all processes of sites immediately, as a power cut would.
 
-    Only `start` or `up` starts them again.
+    In a topology, the sites' links are cut first, so that no packet leaves. Only `start` or `up` starts the sites again.
 
     Args:
         state: the state directory.

@@ -53,7 +53,7 @@ def wanted_cloud(state: State, file: Path | None) -> Cloud:
 
 
 def _check_kinds(applied: Cloud, cloud: Cloud, source: str) -> None:
-    """Check that existing sites keep their kind and control site, because a site's data fit no other kind."""
+    """Check that existing sites keep their kind and control site, because a site's data can't be used for another kind."""
     before = {site.name: site for site in applied.sites}
     for site in cloud.sites:
         old = before.get(site.name, site)

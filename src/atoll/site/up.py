@@ -124,7 +124,7 @@ def _chosen(cloud: Cloud, only: Collection[str] | None, running: Collection[str]
 
 
 def _retire_other_code(state: State, code: str, observe: Observer) -> None:
-    """End the supervisor and fork servers if they have loaded other code than is installed now."""
+    """End the supervisor and the fork servers if the code that they have loaded is not the installed code."""
     with suppress(FileNotFoundError):
         if state.code_file.read_text(encoding="utf-8") == code:
             return

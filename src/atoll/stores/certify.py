@@ -93,7 +93,7 @@ class Writer:
         """Run a transaction again.
 
         Raises:
-            Deadlock: a statement had another result than at first.
+            Deadlock: a statement had a result other than the first time.
         """
         self._metrics.replays += 1
         try:
@@ -188,7 +188,7 @@ class Writer:
             entries = self._log.entries(self.generation, self._replica.position(self.db)) if len(entries) >= READ_ENTRIES else []
 
     def _adopts(self) -> bool:
-        """Use the new generation of a log that was made anew but contains this replica's entries; return whether it does.
+        """Use the new generation of a log that was made anew but contains this replica's entries; return False if it lacks some.
 
         The follower records the new generation in the replica.
         """

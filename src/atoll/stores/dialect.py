@@ -82,7 +82,7 @@ def _disconnected(error: Exception, _match: object, _engine_name: str, _is_disco
     raise oslo_exception.DBConnectionError(error)
 
 
-with contextlib.suppress(ImportError):  # the dialect works without oslo.db; if oslo.db is there, teach it the store's deadlocks
+with contextlib.suppress(ImportError):  # the dialect works without oslo.db; make it, if installed, recognise the store's deadlocks
     from oslo_db import exception as oslo_exception
     from oslo_db.sqlalchemy import exc_filters
 

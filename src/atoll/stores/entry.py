@@ -16,7 +16,8 @@ SCHEMA = b"\0" * KEY_BYTES
 """Key of the whole schema: DDL writes it, and every transaction relies on it."""
 
 ANY = b"\xff" * KEY_BYTES
-"""Key that counts as written by every transaction. DDL, which may copy whole tables, relies on it: so DDL conflicts with every write."""
+"""Key that is treated as written by every transaction. DDL, which may copy whole tables, relies on it: so DDL conflicts with every
+write."""
 
 Segment = tuple[Literal["c", "d"], bytes | str]
 """Part of a transaction, in order: a changeset of rows (`c`) or the text of a DDL statement (`d`)."""

@@ -1,4 +1,4 @@
-"""Errors of the store. Each message is one line for people. Unless the message says otherwise, nothing was changed."""
+"""Errors of the store. Each message is one line of text. Unless the message says otherwise, nothing was changed."""
 
 from __future__ import annotations
 

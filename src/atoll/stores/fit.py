@@ -1,4 +1,4 @@
-"""The check that a replica fits its log. If a replica's entries are not the first entries of the log, nothing may be written to it."""
+"""The check that a replica belongs to its log: its entries must be the first entries of the log, or nothing may be written to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class State(NamedTuple):
 
 
 def objection(status: str, log: object, path: Path, n: int, head: int) -> Refusal | None:
-    """Return the refusal that follows from a script's status; `None` if the replica fits the log.
+    """Return the refusal that follows from a script's status; `None` if the replica belongs to the log.
 
     Args:
         status: the status, as in lua/append.lua.
@@ -44,7 +44,7 @@ def objection(status: str, log: object, path: Path, n: int, head: int) -> Refusa
 
 
 def judge(log: object, path: Path, position: tuple[int, bytes], generation: str, state: State) -> Refusal | None:
-    """Return the refusal if a replica does not fit its log; `None` if the replica's entries are the first entries of the log.
+    """Return the refusal if a replica does not belong to its log; `None` if the replica's entries are the first entries of the log.
 
     Args:
         log: the log, for messages.

@@ -77,7 +77,7 @@ class Follower(threading.Thread):
         """Wait for new entries and apply them; if none arrive, check the log.
 
         Raises:
-            StoreError: the log can't be reached or does not fit, or the replica can't be written.
+            StoreError: the log can't be reached or is not the replica's, or the replica can't be written.
         """
         position = self._position()
         if self._group.refusal is None and self._log.has_news(position.n, BLOCK_MS):

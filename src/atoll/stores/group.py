@@ -282,7 +282,7 @@ class Group:
         """Apply entries, except those that the replica already has; return the replica's new position.
 
         Raises:
-            StoreError: the entries do not follow the replica's last entry, or do not fit its rows.
+            StoreError: the entries do not follow the replica's last entry, or contradict its rows.
         """
         with self.alone():
             self.writer.apply(entries)

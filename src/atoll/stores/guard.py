@@ -2,7 +2,7 @@
 
 Each table has triggers that call a function that only this store's connections define. A write by another program, such as the sqlite3
 shell, fails with "no such function: written_past_the_store". Changes of the schema, which start no trigger, are detected by SQLite's schema
-cookie, of which the replica keeps a copy. A change that escapes both is detected when an entry of the log does not fit the row that it
+cookie, of which the replica keeps a copy. A change that escapes both is detected when an entry of the log contradicts the row that it
 changes.
 """
 

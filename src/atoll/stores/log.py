@@ -145,8 +145,8 @@ class Log:
             generation: the replica's generation.
             base: the replica's position and the id of its last transaction.
             group: the transactions in order.
-            strict: whether the log must refuse a transaction that has read the effects of another one in its group, unless it has also read
-                all entries that the log has before the group.
+            strict: whether the log must refuse a transaction that has read the effects of another transaction in its group, unless it has
+                also read all entries that the log has before the group.
 
         Raises:
             OutcomeUnknown: Redis did not answer within `Settings.timeout` seconds. The log may or may not contain the group.
@@ -284,7 +284,7 @@ class Log:
             stride: the new log's stride.
             head: the position that the log's last entry must have now; 0 if the log must have no entry.
             snapshot: a SQLite file.
-            entries: the newest entries; the last one is the snapshot's position.
+            entries: the newest entries; the position of the last entry is that of the snapshot.
         """
         arguments = [self.settings.cloud, FORMAT, generation, stride, head or "", snapshot, entries[0].n]
         arguments += [part for entry in entries for part in (entry.txid, entry.keys, entry.payload)]

@@ -184,7 +184,7 @@ def verify(store: Store) -> list[str]:
     """Make a second replica from the log's snapshot and entries, and return the names of the tables in which this replica differs from it.
 
     Raises:
-        ReplicaEdited: an entry of the log does not fit the entries before it.
+        ReplicaEdited: an entry of the log contradicts the entries before it.
         RedisUnreachable: Redis does not answer.
     """
     directory = Path(tempfile.mkdtemp(prefix="atoll-verify-", dir=store.replica.path.parent))

@@ -2,7 +2,8 @@
 
 SQLite gives a new row the id `max + 1`, which two sites would both choose. So the store rewrites an INSERT that leaves the id to SQLite,
 and adds an id: the least number that is greater than all ids and congruent to the site's number modulo the log's stride. Only INSERT
-statements as SQLAlchemy writes them are rewritten. Other INSERT statements work too, but if two sites insert at once, one must be replayed.
+statements as SQLAlchemy writes them are rewritten. Other INSERT statements work too, but if two sites insert at the same time, one
+transaction must be replayed.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class Replica:
 
         Raises:
             Trimmed: entries between the replica's position and the first given entry are missing.
-            ReplicaEdited: an entry does not fit the rows of this replica.
+            ReplicaEdited: an entry contradicts the rows of this replica.
         """
         at = self.position(db).n
         entries = [entry for entry in entries if entry.n > at]

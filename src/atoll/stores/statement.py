@@ -56,7 +56,7 @@ class Statement(NamedTuple):
 
 
 def kind_of(sql: str) -> StatementKind:
-    """Return the kind of a statement; a statement that is not recognised counts as DDL."""
+    """Return the kind of a statement; a statement that is not recognised is treated as DDL."""
     found = _WORD.match(sql)
     word = found[1].upper() if found else ""
     kind = _KINDS.get(word, StatementKind.SCHEMA)

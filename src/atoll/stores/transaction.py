@@ -110,7 +110,7 @@ class Transaction:
         self._session = apsw.Session(db, "main")
         self._session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, True)
         self._session.attach()
-        # A changeset omits an update that sets the present values, but the update counts as a write.
+        # A changeset omits an update that sets the present values, but the update is treated as a write.
         touch = self._touched.add
         db.set_update_hook(lambda kind, _db, table, rowid: touch((table, rowid)) if kind == apsw.SQLITE_UPDATE else None)
 
@@ -170,7 +170,7 @@ class Transaction:
         """Run the recorded statements again.
 
         Raises:
-            Deadlock: a statement had another result than at first.
+            Deadlock: a statement had a result other than the first time.
         """
         for sql, parameters, kind, outcome in self.noted:
             again: Outcome

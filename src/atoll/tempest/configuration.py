@@ -1,7 +1,8 @@
 """The tempest.conf of a site, for OpenStack's own test suite.
 
 Accounts and addresses come from the site's settings, feature flags from its configuration files, and ids from its APIs. Options whose
-default fits are left out. Sources: tempest/config.py (the meaning of each option), python-tempestconf (the resources that Tempest needs).
+default is right are left out. Sources: tempest/config.py (the meaning of each option), python-tempestconf (the resources that Tempest
+needs).
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ class _Configuration:
     """A rendered configuration file of a service."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        # The last section and the last option of a name hold, as for oslo.config.
+        # If a section or an option occurs twice, the last one applies, as in oslo.config.
         self._parser = configparser.RawConfigParser(strict=False, default_section="")
         self._parser.read(settings.etc / name, encoding="utf-8")
 

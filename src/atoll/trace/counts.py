@@ -56,8 +56,8 @@ class Counts:
 def count(traces: Iterable[Trace]) -> Counts:
     """Return counts of the control traffic of traces.
 
-    A service's request that a gateway forwards counts once, as a call of the service that answers it. A client's request does not count,
-    neither its arrival at the gateway nor the gateway's forwarding of it.
+    A service's request that a gateway forwards is counted once, as a call of the service that answers it. A client's request is not
+    counted, neither when it arrives at the gateway nor when the gateway forwards it.
 
     Args:
         traces: the traces of one operation.

@@ -68,7 +68,7 @@ def read(traceparent: str | None, tracestate: str | None = None, profile: str | 
 
 def _valid(found: re.Match[str]) -> bool:
     version, trace, span, _flags, rest = found.groups()
-    # Later versions may append fields; version 00 has none, and ff is forbidden.
+    # Later versions may append fields; version 00 has no further fields, and ff is forbidden.
     return version != "ff" and bool(int(trace, 16)) and bool(int(span, 16)) and not (version == "00" and rest)
 
 

@@ -103,7 +103,7 @@ def work(name: str) -> Iterator[None]:
 
 
 def _described(describe: Callable[[], tuple[str, Attributes]]) -> tuple[str, Attributes]:
-    """Return the name and the attributes of a span. If `describe` fails, an attribute has the error, and the request continues."""
+    """Return the name and the attributes of a span. If `describe` fails, an attribute contains the error, and the request continues."""
     try:
         return describe()
     except Exception as error:
@@ -111,7 +111,7 @@ def _described(describe: Callable[[], tuple[str, Attributes]]) -> tuple[str, Att
 
 
 def outgoing() -> dict[str, str]:
-    """Return the headers that make a receiver continue the current trace, or not record; return no headers outside a request."""
+    """Return the headers by which a receiver continues the current trace, or does not record; none outside a request."""
     scope = SCOPE.get()
     if scope is None or (recorder := installed()) is None:
         return {}

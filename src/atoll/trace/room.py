@@ -1,6 +1,6 @@
 """The rule by which a full store makes room: a client that records more than others displaces only its own traces.
 
-When the store is full, one eighth of its spans is deleted at once:
+When the store is full, one eighth of its spans is deleted:
 
 1. A trace that has more than one eighth of all spans loses the spans that began last, until it has one eighth.
 2. Each trace belongs to the client that asked for it; all traces that were recorded by chance belong to one further client. The client with
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 PART = 8
-"""Divisor of the number of spans: one eighth is deleted at once, and one trace may have at most one eighth."""
+"""Divisor of the number of spans: one eighth is deleted each time, and one trace may have at most one eighth."""
 
 
 class Held(NamedTuple):

@@ -33,14 +33,14 @@ _SAMPLED, _OK, _SCOPE_OF_SDK = trace.TraceFlags(trace.TraceFlags.SAMPLED), Statu
 
 
 def linked(name: str, to: trace.SpanContext) -> None:
-    """Record in the current trace that the span `to`, which belongs to another trace, did its work; do nothing within one trace."""
+    """Record in the current trace a span with a link to `to`, the span of another trace that did the work; do nothing within one trace."""
     recorder = sampled()
     if recorder is not None and trace.get_current_span().get_span_context().trace_id != to.trace_id:
         recorder.tracer.start_span(name, kind=SpanKind.INTERNAL, links=[trace.Link(to)]).end()
 
 
 def length(told: object) -> int:
-    """Return the number of bytes that a `Content-Length` header states; 0 if the value is no number, or too large for the store."""
+    """Return the number of bytes that a `Content-Length` header states; 0 if the value is not a number, or too large for the store."""
     text = str(told or "")
     return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 

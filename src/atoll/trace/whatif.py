@@ -109,7 +109,7 @@ def _bytes(node: Node) -> int:
 
 
 def _replay(root: Node, moved: Mapping[str, str]) -> dict[int, _Growth]:
-    """Return how much later each span begins and ends, in round trips between sites."""
+    """Return the delay of each span's begin and end if services move to other sites, in round trips between sites."""
     own: dict[int, _Growth] = {}
     # First relative to each span's own start, from the leaves up.
     for node in reversed(list(root.walk())):

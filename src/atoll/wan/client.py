@@ -221,7 +221,7 @@ class Wan:
         return subprocess.Popen(command, preexec_fn=self.namespace(site).enter, **options)  # noqa: PLW1509 - only between fork and exec
 
     def close(self) -> None:
-        """End the WAN, and return when it has ended; it is no error if no WAN runs."""
+        """End the WAN, and return when it has ended; it is not an error if no WAN runs."""
         try:
             pid = self.describe()["pid"]
             watched = os.pidfd_open(pid)

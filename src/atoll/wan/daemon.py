@@ -57,7 +57,7 @@ def main() -> None:
     os.close(told)
     try:
         _await_end(server, fabric)
-    finally:  # the WAN ends here also if its emulator has failed
+    finally:  # the WAN also ends here if its emulator has failed
         server.close()
         fabric.close()
         os.close(lock)

@@ -18,7 +18,7 @@ NODES = 256
 WIRES = 16384
 
 QUEUE_MS = 50.0
-"""Milliseconds that a packet may wait for a link's rate; packets that would wait longer are dropped."""
+"""Milliseconds that a packet may wait in the queue of a link with a limited rate; packets that would wait longer are dropped."""
 
 MTU = 1500
 _QUEUE_PACKETS = 20  # least length of a queue in packets, because a queue of 50 ms at 64 kbit/s would not hold one packet
@@ -65,7 +65,7 @@ def library() -> Any:
 
 
 def queue_ms(wire: Wire) -> float:
-    """Return the milliseconds that a packet may wait for the rate of a link."""
+    """Return the milliseconds that a packet may wait in the queue of a link with a limited rate."""
     if wire.rate_mbit is None:
         return QUEUE_MS
     return max(QUEUE_MS, _QUEUE_PACKETS * MTU * 8 / (wire.rate_mbit * 1e3))
@@ -118,7 +118,7 @@ class Datapath:
         self._lib.dp_attach(self._dp, node, -1 if descriptor is None else descriptor)
 
     def wire(self, number: int, to: int, wire: Wire, *, up: bool) -> None:
-        """Set the properties of one direction of a link, also for packets in transit; a cut drops those packets.
+        """Set the properties of one direction of a link, which apply even to packets in transit; a cut drops those packets.
 
         Args:
             number: the number of the wire.

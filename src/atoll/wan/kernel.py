@@ -63,7 +63,7 @@ class KernelEmulator:
         os.close(self._networks.pop(name))
 
     def wire(self, ends: Ends, wire: Wire, *, up: bool) -> None:
-        """Configure netem for this direction, and create the link's veth pair if the other direction does not exist yet."""
+        """Configure netem for one direction of a link, and create the link's veth pair if the other direction does not exist yet."""
         if ends not in self._up and ends[::-1] not in self._up:
             self._lay(ends)
         was_up = self._up.get(ends, True)
@@ -174,7 +174,7 @@ def from_statistics(octets: int, packets: int, drops: int, waiting: int, *, up: 
         packets: packets sent.
         drops: packets lost, or dropped because of a full queue or a cut.
         waiting: packets in the queue and in transit.
-        up: whether the link is up; if it is cut, every drop counts as cut.
+        up: whether the link is up; if it is cut, every drop is counted as `cut`.
     """
     delivered = octets - _HEADER * packets
     counted = Counters(packets_in=packets + drops + waiting, bytes_in=delivered, packets_out=packets, bytes_out=delivered)

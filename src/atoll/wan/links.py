@@ -38,7 +38,7 @@ class Links:
         return sorted(self._cut_sites) + links
 
     def wire(self, ends: Ends) -> Wire:
-        """Return the present properties of a wire, which count while the wire is not cut."""
+        """Return the present properties of a wire, which apply while the wire is not cut."""
         return self._changed.get(ends, self.network.wires[ends])
 
     def up(self, ends: Ends) -> bool:

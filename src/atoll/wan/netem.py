@@ -35,7 +35,7 @@ def available() -> bool:
     The process must be allowed to make network namespaces; see `isolation.gain_networks`.
 
     Raises:
-        OSError, NetlinkError: the kernel refuses for another reason.
+        OSError, NetlinkError: the kernel refuses for a reason other than that it lacks one of them.
     """
 
     def ask() -> bool:

@@ -81,7 +81,7 @@ class Probe:
         message = _MESSAGE.pack(_QUESTION, index, turn, now_ns)
         try:
             self._sockets[start].sendto(message, self._addresses[end])
-        except OSError:  # an unreachable site counts as a lost packet
+        except OSError:  # an unreachable site is recorded as a lost packet
             return
 
     def _receive(self, at: socket.socket) -> None:

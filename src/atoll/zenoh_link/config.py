@@ -58,7 +58,7 @@ def session_config(  # noqa: PLR0913 - each is one of Zenoh's own settings
         mode: peer, client or router.
         listen: endpoints to listen at (`tcp/0.0.0.0:7447`, `unixsock-stream//run/x.sock`).
         connect: endpoints to connect to, tried again for as long as the session lives.
-        lease_s: seconds of silence after which a link counts as broken.
+        lease_s: seconds without a message after which a link is considered broken.
         tls: files for endpoints that begin with `tls/`.
         multicast: whether to look for others by multicast.
 

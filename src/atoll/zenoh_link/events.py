@@ -1,4 +1,4 @@
-"""Follows the events of a session's links in a thread of its own."""
+"""Follows the events of a Zenoh session's links in a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import zenoh
 class Follower:
     """A thread that calls a function whenever a link or transport of a session was opened or closed.
 
-    A callback of Zenoh can deadlock: Zenoh's thread waits for the interpreter, and if nothing in this process refers to a router's session
-    any more, the interpreter waits for all of Zenoh's threads.
+    It replaces a callback of Zenoh, which can deadlock: Zenoh's thread waits for the interpreter, and if nothing in this process refers to
+    a router's session any more, the interpreter waits for all of Zenoh's threads.
     """
 
     def __init__(self, declare: Callable[[Any], Any], handle: Callable[[], None], name: str) -> None:

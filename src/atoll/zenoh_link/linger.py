@@ -1,9 +1,9 @@
 """Switches off lingering for Zenoh's sockets.
 
 Zenoh makes its sockets linger for ten seconds: closing one waits until the other side has acknowledged everything (`TLS_LINGER_TIMEOUT` in
-io/zenoh-links/zenoh-link-tls/src/lib.rs, a constant). On Linux that also holds for non-blocking sockets. So when a cut link is given up, it
-stops the thread that carries the messages of all other links; five such links stop it for most of a minute. Without lingering the kernel
-still sends the remaining data, and nothing waits.
+io/zenoh-links/zenoh-link-tls/src/lib.rs, a constant). On Linux that also holds for non-blocking sockets. So when an interrupted link is
+given up, it blocks the thread that carries the messages of all other links; five such links block it for most of a minute. Without
+lingering the kernel still sends the remaining data, and nothing waits.
 """
 
 from __future__ import annotations

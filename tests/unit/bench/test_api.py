@@ -85,7 +85,7 @@ def test_expect_tells_what_was_answered(cloud):
         api.expect("compute", "GET", "/nowhere")
 
 
-def test_answer_that_is_no_json(cloud):
+def test_answer_that_is_not_json(cloud):
     cloud.answers["/v3/text"] = (503, "<html>busy</html>")
     answer = Api(cloud.url, "secret").call("identity", "GET", "/text")
     assert (answer.status, answer.ok, answer.body) == (503, False, "<html>busy</html>")
@@ -115,7 +115,7 @@ def test_await_answers(cloud):
         ("/compute/os-services?binary=nova-compute", (200, {"services": [{"host": "paris", "state": "down"}]}), "compute"),
     ],
 )
-def test_a_wrong_answer_does_not_count(cloud, path, answer, name):
+def test_a_wrong_answer_is_ignored(cloud, path, answer, name):
     cloud.answers[path] = answer
     with pytest.raises(AtollError, match=f"the {name} API .* has not answered correctly"):
         await_answers(target(cloud), lambda: None, 0)

@@ -41,7 +41,7 @@ def test_processor_time_of_the_busy_the_idle_and_the_dead(child):
     assert after[child.pid] - before[child.pid] < 0.1
 
 
-def test_processor_time_counts_who_was_born_meanwhile(monkeypatch):
+def test_processor_time_includes_processes_started_meanwhile(monkeypatch):
     looks = iter([{1: 5.0}, {1: 6.0, 2: 0.5}])
     monkeypatch.setattr("atoll.bench.processes.processor_seconds", lambda _pids: next(looks))
     clock = iter([0.0, 10.0])

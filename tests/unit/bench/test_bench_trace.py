@@ -47,7 +47,7 @@ def test_ratios_compare_the_turns_of_one_round(sites, monkeypatch):
 
 
 @pytest.mark.parametrize("counts", [(3, 1, 700), (0, 1, 0)], ids=["off-records", "all-records-none"])
-def test_a_mode_that_is_none_is_no_result(sites, monkeypatch, counts):
+def test_a_mode_that_is_none_is_not_a_result(sites, monkeypatch, counts):
     monkeypatch.setattr(tracing.traces, "summaries", spans(counts))
     with pytest.raises(AtollError, match="recorded"):
         tracing._report(sites, TraceOptions())

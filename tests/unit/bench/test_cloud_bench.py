@@ -22,7 +22,7 @@ def test_table_shows_each_size():
     assert table.row_count == len(KEYS)
 
 
-def test_only_what_connections_carried_meanwhile_counts():
+def test_only_bytes_between_the_two_readings_are_counted():
     before = {(8443, 1): 100, (8443, 2): 50}
     assert carried(before, {(8443, 1): 130, (8443, 3): 7}) == 37
     assert carried(before, before) == 0
@@ -35,7 +35,7 @@ def test_parts_that_can_be_chosen_are_those_that_there_are():
     assert tuple(MEASURES) == PARTS
 
 
-def test_only_what_was_chosen_is_measured_and_told_at_once(monkeypatch):
+def test_only_chosen_measurements_run_and_each_is_reported_immediately(monkeypatch):
     from types import SimpleNamespace
 
     from atoll.bench.cloud import experiment

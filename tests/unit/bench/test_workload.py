@@ -28,7 +28,7 @@ def test_boot_that_fails_says_why(api, tenancy):
         workload.boot(api, tenancy, "one")
 
 
-def test_boot_one_does_not_count_the_first_and_deletes_each(api, tenancy):
+def test_boot_one_leaves_out_the_first_boot_and_deletes_each_server(api, tenancy):
     assert len(workload.boot_one(api, tenancy, 3)) == 3
     assert [method for _service, method, path in api.requests if path == "/servers"] == ["POST"] * 4
     assert api.servers == {}

@@ -129,7 +129,7 @@ def test_listener_that_comes_so_gets_the_waiting_messages(serve, transport):
     assert answers == ["agent"]
 
 
-def test_fanout_reaches_all_and_nobody_is_no_error(serve, client):
+def test_fanout_reaches_all_and_no_listener_is_not_an_error(serve, client):
     client.prepare(fanout=True).cast({}, "tell", what="early")
     endpoints = [Endpoint(), Endpoint()]
     for index, endpoint in enumerate(endpoints):
@@ -180,7 +180,7 @@ def test_server_that_stops_finishes_what_it_took(serve, client):
         assert waiting.result(PATIENCE_S) == "done"
 
 
-def test_threads_that_use_a_transport_first_at_once_join_once(transport, short_dir):
+def test_threads_that_first_use_a_transport_together_join_once(transport, short_dir):
     barrier, driver = threading.Barrier(8), transport._driver
 
     def use(_):

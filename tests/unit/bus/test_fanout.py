@@ -35,7 +35,7 @@ def two() -> Topic:
     return topic
 
 
-def test_to_nobody_is_no_error(node):
+def test_a_topic_without_listeners_is_not_an_error(node):
     send(node, Topic())
     assert (node.sent, node.published) == ([], [])
 

@@ -119,7 +119,7 @@ def test_rpc_and_notifications_are_apart():
         "oslo/x/rpc/e/t/name/00000000000000ff/\u0661",
     ],
 )
-def test_key_that_is_no_presence_token_is_an_error(key):
+def test_key_that_is_not_a_presence_token_is_an_error(key):
     """An instance out of range could not be encoded in a frame: it would raise in the sender's thread."""
     with pytest.raises(ValueError):  # noqa: PT011 - logged with the key
         read_listener(key)

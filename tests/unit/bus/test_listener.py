@@ -90,7 +90,7 @@ def test_the_thread_that_executes_a_message_knows_the_realm_of_its_sender(server
     assert found == [None, 3, 4]
 
 
-def test_failure_is_sent_and_reply_that_is_no_json_is_a_failure(server, caplog):
+def test_failure_is_sent_and_reply_that_is_not_json_is_a_failure(server, caplog):
     server.mailbox.accept(request(call=True))
     server.delivered[0].reply(object())
     assert server.node.frames(Reply)[-1].failed
@@ -296,7 +296,7 @@ def notifications(journals=None, node=1) -> tuple[Server, NotificationListener]:
     return server, listener
 
 
-def test_notifications_are_polled_in_order_also_after_the_stop():
+def test_notifications_are_polled_in_order_even_after_the_stop():
     server, listener = notifications()
     for number in (1, 2, 3):
         server.mailbox.accept(request(number, oldest=1))

@@ -159,7 +159,7 @@ def test_receiver_that_fails_harms_no_other_message(node, stranger, caplog):
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-def test_wrong_presence_token_is_dropped_with_one_line_and_the_good_one_counts(node, stranger, caplog):
+def test_wrong_presence_token_is_dropped_with_one_line_and_the_valid_one_is_used(node, stranger, caplog):
     topic = node.directory.topic("rpc", "e", "t")
     tokens = [stranger.liveliness().declare_token(f"oslo/v/rpc/e/t/{end}") for end in ("nonsense", "name/node/x", f"good/{7:016x}/1")]
     while not topic.names():

@@ -66,7 +66,7 @@ def test_directories_are_of_this_user(monkeypatch):
     assert options.default_outbox_dir() == "/srv/ann/.local/state/oslo-zenoh"
 
 
-def test_none_is_no_directory():
+def test_none_is_not_a_directory():
     assert options.directory("none", "/default") is None
     assert options.directory("", "/default") == Path("/default")
     assert options.directory("/given", "/default") == Path("/given")

@@ -41,7 +41,7 @@ def test_sockets_of_dead_processes_are_removed(short_dir):
     assert sorted(path.name for path in short_dir.iterdir()) == ["lock"]
 
 
-def test_two_who_join_at_once_do_so_one_after_the_other(short_dir):
+def test_two_processes_that_join_at_the_same_time_take_turns(short_dir):
     with peers.joining(short_dir, "a"), (short_dir / "lock").open("w") as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -34,7 +34,7 @@ def test_peers_of_two_machines_meet_through_their_routers(short_dir, port):
     assert list(short_dir.rglob("*.sock")) == []
 
 
-def test_port_can_be_taken_again_at_once(port):
+def test_port_can_be_used_again_immediately(port):
     for _ in range(3):
         with router.router([f"tcp/127.0.0.1:{port}"]), socket.create_connection(("127.0.0.1", port)):
             pass

@@ -210,7 +210,7 @@ def test_overlay_with_memory_over_a_base_without(atoll, files):
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/"])
-def test_no_hint_removes_what_is_no_image(atoll, overlay, name):
+def test_no_hint_removes_an_entry_that_is_not_an_image(atoll, overlay, name):
     ran = atoll(*APPLY[:3], name, *APPLY[4:])
     assert (ran.code, "rm -r" in ran.err) == (1, False)
 

@@ -156,7 +156,7 @@ def test_mistakes_are_one_line(atoll, recorded, arguments, code, text):
 
 
 @pytest.mark.parametrize("device", [None, "/dev/zero"], ids=["pipe", "device"])
-def test_a_pipe_and_a_device_are_no_traces(atoll, recorded, tmp_path, device):
+def test_a_pipe_and_a_device_are_not_traces(atoll, recorded, tmp_path, device):
     file = tmp_path / "x.json"
     os.mkfifo(file) if device is None else file.symlink_to(device)
     ran = atoll("trace", "show", str(file))
@@ -165,7 +165,7 @@ def test_a_pipe_and_a_device_are_no_traces(atoll, recorded, tmp_path, device):
 
 
 @pytest.mark.parametrize("content", ["{}", "[1, 2", "null", '{"resourceSpans": []}', '{"resourceSpans": [{"scopeSpans": 5}]}'])
-def test_a_file_that_is_no_trace(atoll, recorded, tmp_path, content):
+def test_a_file_that_is_not_a_trace(atoll, recorded, tmp_path, content):
     file = tmp_path / "x.json"
     file.write_text(content)
     ran = atoll("trace", "show", str(file))

@@ -30,7 +30,7 @@ def test_list_is_kept():
         ("[7]", "expected a list of network services, such as [firewall, bgp], got 7"),
     ],
 )
-def test_a_value_that_is_no_list_of_names_is_refused(said, meant):
+def test_a_value_that_is_not_a_list_of_names_is_refused(said, meant):
     message = complaint(f"  network_services: {said}")
     assert message.startswith("c.yaml:3: sites[0].network_services")
     assert message.endswith(f": {meant}")

@@ -140,7 +140,7 @@ def test_another_overlay_begins_anew(large, tmp_path):
     large.check(tmp_path / "launch")
 
 
-def test_two_at_once(large, tmp_path):
+def test_two_commands_at_the_same_time(large, tmp_path):
     (tmp_path / ".launch.partial").mkdir(0o700)
     other = os.open(tmp_path / ".launch.partial", os.O_RDONLY)
     fcntl.flock(other, fcntl.LOCK_EX)
@@ -291,7 +291,7 @@ def test_all_pages_of_a_true_overlay_exist(machine):
 
 
 def test_a_result_that_is_not_what_was_signed(machine, tmp_path):
-    with pytest.raises(AtollError, match="the part disk has another digest than the signed one"):
+    with pytest.raises(AtollError, match="the digest of the part disk differs from the signed one"):
         machine.apply(forged(machine, one(0, CONTENT, 3)), tmp_path / "launch")
     assert not (tmp_path / "launch").exists()
     assert hidden(tmp_path) == []

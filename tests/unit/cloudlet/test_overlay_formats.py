@@ -116,7 +116,7 @@ def test_head_that_ends_early(cut):
     assert caught.value.kind.code == "cloudlet.source"
 
 
-def test_a_key_inside_the_file_or_of_another_maker_does_not_count():
+def test_a_key_in_the_file_or_of_another_maker_is_not_trusted():
     packed = header.write_head(b"b" * 32, ImageDescription((Part("disk", 1, b"r" * 32),)), [], KEY)
     other = SigningKey(ed25519.Ed25519PrivateKey.generate())
     for trusted in ([], [other.trusted]):
@@ -135,7 +135,7 @@ def test_the_header_is_read_once_whichever_key_has_signed_it():
     assert source.read() == b"more"
 
 
-def test_signature_under_another_algorithm_does_not_count():
+def test_signature_under_another_algorithm_is_not_accepted():
     packed = bytearray(header.write_head(b"b" * 32, ImageDescription((Part("disk", 1, b"r" * 32),)), [], KEY))
     for algorithm in (0, 2, 3):
         packed[10] = algorithm
@@ -259,6 +259,6 @@ def test_part_with_the_name_of_a_file_of_the_image(name):
         description.parse(made.pack(), 1, "made")
 
 
-def test_model_that_is_no_text():
+def test_model_that_is_not_text():
     with pytest.raises(AtollError, match="CPU model or machine type"):
         ImageDescription((Part("memory", 1, b"r" * 32),), "a\udcff").check("made")

@@ -124,7 +124,7 @@ def cached(machine, tmp_path) -> tuple[LaunchCache, bytes]:
 
 
 @pytest.mark.parametrize("damage", ["no disk", "short disk", "list", "another user", "writable", "link", "file"])
-def test_damaged_or_planted_image_of_a_cache_is_no_success(cached, tmp_path, monkeypatch, damage):
+def test_damaged_or_planted_image_of_a_cache_is_not_a_success(cached, tmp_path, monkeypatch, damage):
     cache, digest = cached
     image = cache.path(digest)
     if damage == "no disk":

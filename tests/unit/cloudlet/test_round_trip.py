@@ -185,7 +185,7 @@ def test_a_killed_command_leaves_nothing_for_long(machine, tmp_path):
     machine.apply(overlay, tmp_path / "launch")
 
 
-def test_two_commands_at_once(machine, tmp_path):
+def test_two_concurrent_commands(machine, tmp_path):
     (tmp_path / ".new.new").mkdir()
     holder = os.open(tmp_path / ".new.new", os.O_RDONLY)
     other = os.open(tmp_path / ".overlay.new", os.O_RDWR | os.O_CREAT)

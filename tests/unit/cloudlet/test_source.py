@@ -121,7 +121,7 @@ LOCATIONS = {
 
 
 @pytest.mark.parametrize(("location", "said"), LOCATIONS.values(), ids=LOCATIONS)
-def test_redirections_that_are_refused_at_once(server, location, said):
+def test_redirections_that_are_refused_without_a_retry(server, location, said):
     server.status, server.headers = 302, {"Location": location}
     with server.running() as url, pytest.raises(AtollError, match=said) as caught:
         UrlSource(url, pytest.fail).read(1)
@@ -129,7 +129,7 @@ def test_redirections_that_are_refused_at_once(server, location, said):
     assert len(server.requests) == (6 if location == "/overlay" else 1)
 
 
-def test_malformed_redirection_is_refused_at_once(monkeypatch):
+def test_malformed_redirection_is_refused_without_a_retry(monkeypatch):
     found = UrlSource("http://localhost/", pytest.fail)
 
     def refuse(*_arguments, **_options):
@@ -141,7 +141,7 @@ def test_malformed_redirection_is_refused_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["http://[::bad", "http://", "http://host:port/"])
-def test_malformed_urls_are_refused_at_once(name):
+def test_malformed_urls_are_refused_without_a_retry(name):
     with pytest.raises(AtollError, match="this URL can't be fetched") as caught:
         UrlSource(name, pytest.fail).read(1)
     assert "\n" not in caught.value.message

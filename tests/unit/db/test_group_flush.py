@@ -140,7 +140,7 @@ def test_any_other_durability_is_refused() -> None:
         create_engine("sqlite:///x.db?plugin=atoll&durability=some")
 
 
-def test_a_commit_that_cannot_be_flushed_is_no_success_and_nothing_is_written_after_it(engine: Engine, disk: Disk) -> None:
+def test_a_commit_that_cannot_be_flushed_is_not_a_success_and_nothing_is_written_after_it(engine: Engine, disk: Disk) -> None:
     disk.go.clear()
     disk.failure = OSError(errno.EIO, os.strerror(errno.EIO))
     with ThreadPoolExecutor(4) as pool:

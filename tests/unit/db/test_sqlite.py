@@ -134,7 +134,7 @@ def test_thread_that_would_wait_for_itself_is_told(engine: Engine) -> None:
     assert balance(engine) == 1
 
 
-def test_many_readers_run_at_once(engine: Engine) -> None:
+def test_many_readers_run_at_the_same_time(engine: Engine) -> None:
     """Eight readers are in their transactions at the same time: the barrier passes only if none waits for another."""
     barrier = threading.Barrier(8, timeout=10)
 

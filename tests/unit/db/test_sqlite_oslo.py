@@ -33,7 +33,7 @@ def test_oslo_db_honours_the_mark_of_the_plugin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_transaction_is_open_all_the_same(tmp_path: Path, end: str) -> None:
+def test_transaction_is_open_nevertheless(tmp_path: Path, end: str) -> None:
     engine = engines.create_engine(f"sqlite:///{tmp_path}/x.db?plugin=atoll")
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (x)"))

@@ -110,7 +110,7 @@ def test_fishers_test(counts, expected):
 
 
 @given(st.integers(0, 6), st.integers(0, 6))
-def test_fishers_test_counts_all_tables(first, second):
+def test_fishers_test_sums_all_tables(first, second):
     failures, tables = first + second, list(combinations(range(12), first + second))
     share = [sum(number < 6 for number in table) for table in tables]
     weight = {count: share.count(count) for count in set(share)}

@@ -110,7 +110,7 @@ def test_two_commands_do_not_execute_one_run(run):
     assert execute(run, CellRunner(), lambda _text: None).done == 4
 
 
-def test_a_line_that_a_crash_cut_off_does_not_count(run):
+def test_a_line_that_a_crash_cut_off_is_ignored(run):
     execute(run, CellRunner(), lambda _text: None)
     journal = run.directory / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
@@ -159,7 +159,7 @@ def test_the_machine_is_watched():
     assert MachineWatch().idle_share is None
 
 
-def test_idle_shares_count_by_their_time():
+def test_idle_shares_are_weighted_by_their_time():
     watch = MachineWatch()
     watch.readings = [Reading(1.0, 1.0, 0), Reading(4.0, 0.0, 0)]
     assert watch.idle_share == 0.25

@@ -88,7 +88,7 @@ def test_a_client_that_accepts_no_data_is_dropped(monkeypatch: pytest.MonkeyPatc
     hold_the_only_slot(lambda _reader, _writer: asyncio.sleep(0.3))
 
 
-def test_a_client_that_hangs_up_is_no_error_of_this_site(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+def test_a_client_that_hangs_up_is_not_an_error_of_this_site(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     """Gateways close their connections when they give a site up, also in the middle of a chunk."""
     monkeypatch.setattr(chunks, "SLOTS", 1)
 

@@ -48,7 +48,7 @@ def test_rules_that_the_request_itself_makes_are_left_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "counts"),
+    ("found", "compared"),
     [
         (group("metz"), True),
         (group("metz", revision=1), False),
@@ -56,5 +56,5 @@ def test_rules_that_the_request_itself_makes_are_left_to_it() -> None:
         (group("guest"), False),
     ],
 )
-def test_whose_rules_count(found: Description, counts: bool) -> None:
-    assert defaults(Conflicts(), "guest")._counts(found, "p") is counts
+def test_which_groups_are_compared(found: Description, compared: bool) -> None:
+    assert defaults(Conflicts(), "guest")._is_compared(found, "p") is compared

@@ -52,7 +52,7 @@ def test_file_that_was_begun_for_another_image_is_begun_again(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xff", b"[1]\n0 x\n"])
-def test_journal_that_is_no_journal_counts_for_nothing(tmp_path: Path, damage: bytes):
+def test_a_file_that_is_not_a_journal_is_ignored(tmp_path: Path, damage: bytes):
     partial = opened(tmp_path / "image")
     receive(partial, 3)
     partial.close()
@@ -75,7 +75,7 @@ def test_torn_last_line_is_ignored(tmp_path: Path):
     again.close()
 
 
-def test_journal_without_its_file_counts_for_nothing(tmp_path: Path):
+def test_a_journal_without_its_file_is_ignored(tmp_path: Path):
     partial = opened(tmp_path / "image")
     receive(partial, 3)
     partial.close()

@@ -174,7 +174,7 @@ def test_every_kind_that_may_be_elsewhere_can_be_looked_for():
         field.hint.format(here="a", site="b")
 
 
-def test_a_body_that_is_no_json_has_no_references():
+def test_a_body_that_is_not_json_has_no_references():
     bare = call("compute", "/v2.1/servers", None)
     assert references(bare.with_(body=b"{")) == []
     assert references(bare.with_(body=None)) == []

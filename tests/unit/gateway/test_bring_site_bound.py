@@ -57,7 +57,7 @@ def held(site: str, body: dict[str, Any]) -> RemoteResource:
         ),
     ],
 )
-def test_sites_whose_description_counts(found: list[RemoteResource], speaks_for: SpeaksFor, expected: list[str]) -> None:
+def test_sites_whose_description_is_credible(found: list[RemoteResource], speaks_for: SpeaksFor, expected: list[str]) -> None:
     assert [each.site for each in credible(REFERENCE, found, speaks_for)] == expected
 
 

@@ -112,7 +112,7 @@ def test_key_pair_that_the_user_makes_here_meanwhile(tmp_path: Path, key: str, b
     trial(tmp_path, act)
 
 
-def test_network_and_its_subnet_that_are_wanted_at_once_are_made_once(tmp_path: Path):
+def test_network_and_its_subnet_that_are_wanted_at_the_same_time_are_made_once(tmp_path: Path):
     """Neutron takes a minute to refuse the second of two networks of one id, since it retries."""
 
     async def act(here: Cloud, lyon: Cloud, bringer: Bringer, _view: Sites) -> None:

@@ -70,7 +70,7 @@ def test_a_compute_site_has_the_base_of_an_overlay_brought(tmp_path, cloud):
     asyncio.run(run())
 
 
-def test_certificate_that_is_not_listed_or_revoked_opens_nothing_at_once(tmp_path, cloud):
+def test_an_unlisted_or_revoked_certificate_gives_no_access_immediately(tmp_path, cloud):
     """Refuse the compute site also on a connection that is open already."""
 
     async def run() -> None:
@@ -87,7 +87,7 @@ def test_certificate_that_is_not_listed_or_revoked_opens_nothing_at_once(tmp_pat
     asyncio.run(run())
 
 
-def test_compute_site_is_no_gateway(tmp_path, cloud):
+def test_compute_site_is_not_a_gateway(tmp_path, cloud):
     """Drop the headers of a compute site that only gateways may set."""
 
     async def run() -> None:

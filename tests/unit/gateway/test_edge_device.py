@@ -23,7 +23,7 @@ def test_a_body_may_name_no_device(body):
     assert parse(body) == ()
 
 
-def test_the_addresses_of_a_device_are_found_in_the_order_in_which_they_count():
+def test_the_addresses_of_a_device_are_found_in_the_order_of_their_use():
     body = device(
         networkAccessIdentifier="1@example.org",
         phoneNumber="+123456789",
@@ -127,7 +127,7 @@ SERVES = {"10.0.0.0/8": "brest", "10.1.0.0/16": "metz", "10.1.2.3/32": "pau", "2
         *(("2001:db8:1::1", "metz"), ("2001:db9::1", "brest"), ("::1", "brest"), ("::ffff:10.1.2.3", "pau"), ("::ffff:11.0.0.1", None)),
     ],
 )
-def test_the_longest_prefix_counts(address, site):
+def test_the_longest_prefix_applies(address, site):
     assert AccessNetworks(SERVES).site_of(ip_address(address)) == site
 
 
@@ -138,7 +138,7 @@ PREFIXES = st.ip_addresses().flatmap(
 
 @settings(max_examples=40)
 @given(st.dictionaries(PREFIXES, st.sampled_from(["brest", "metz", "pau"]), max_size=8), st.ip_addresses())
-def test_the_longest_prefix_counts_among_any(serves, address):
+def test_the_longest_prefix_among_any_applies(serves, address):
     mapped = getattr(address, "ipv4_mapped", None) or address
     fits = [ip_network(prefix) for prefix in serves if mapped in ip_network(prefix)]
     longest = max(fits, key=lambda network: network.prefixlen, default=None)

@@ -153,7 +153,7 @@ def test_requests_at_the_same_time_ask_each_site_once(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_a_prefix_of_a_site_that_is_no_member_leads_to_the_site_that_is_asked(tmp_path: Path) -> None:
+def test_for_a_prefix_of_a_site_that_is_not_a_member_the_asked_site_is_returned(tmp_path: Path) -> None:
     async def test(cloud: Cloud, ask: Ask) -> None:
         for name in ("brest", "metz", "pau"):
             cloud[name].mesh.rtts_ms |= {frozenset((other, "gone")): None for other in ("brest", "metz", "pau")}
@@ -227,7 +227,7 @@ def test_without_a_role_in_the_yaml_nobody_asks_about_another_device(tmp_path: P
     run(tmp_path, test, role="")
 
 
-def test_no_header_of_a_client_changes_the_address_that_counts(tmp_path: Path) -> None:
+def test_no_header_of_a_client_changes_its_address(tmp_path: Path) -> None:
     async def test(_cloud: Cloud, ask: Ask) -> None:
         forged = {"X-Forwarded-For": "10.1.0.7", "Forwarded": "for=10.1.0.7", "X-Real-IP": "10.1.0.7", "X-Roles": ROLE, "X-Scope": "metz"}
         assert (await ask(headers=OWN | forged))[:2] == (200, "brest")

@@ -101,7 +101,7 @@ def test_user_without_a_right_sees_the_nearest_site_as_without_an_overlay(tmp_pa
         world.keep("metz", launch=True)
         world.keep("pau")
         assert (await world.ask(), await world.ask("stranger"), await world.ask("stranger", None)) == ("metz", "brest", "brest")
-        # Somebody else's image that has the id of the overlay at the holder is no right either.
+        # Another user's image with the id of the overlay at the holder gives no right either.
         world.cloud["metz"].services.images[ID] = {**IMAGES[ID], "os_hash_value": "c" * 128}
         world.cloud["metz"].services.images.pop(BASE)
         assert await world.ask() == "pau"
@@ -110,7 +110,7 @@ def test_user_without_a_right_sees_the_nearest_site_as_without_an_overlay(tmp_pa
 
 
 @pytest.mark.parametrize("overlay", ["x", "../images", ID + "/x", "%2e"])
-def test_overlay_that_is_no_id(tmp_path: Path, overlay: str) -> None:
+def test_overlay_that_is_not_an_id(tmp_path: Path, overlay: str) -> None:
     async def trial(world: World) -> None:
         assert await world.ask(overlay=overlay) == (400, "INVALID_ARGUMENT")
 

@@ -320,7 +320,7 @@ def test_screens_are_shared_by_a_few(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_a_gateway_that_stops_ends_them_at_once(tmp_path: Path, way) -> None:
+def test_a_gateway_that_stops_ends_consoles_immediately(tmp_path: Path, way) -> None:
     gateway, site = way
 
     async def test(cloud: ConsoleCloud) -> None:

@@ -225,7 +225,7 @@ def test_messages_have_an_end(tmp_path: Path) -> None:
     run(tmp_path, test, "paris", "lyon")
 
 
-def test_peers_are_members_also_here(tmp_path: Path) -> None:
+def test_peers_are_members_here_too(tmp_path: Path) -> None:
     async def test(cloud: ConsoleCloud) -> None:
         async with listening(echo) as port:
             _guest, token = cloud.guest("paris", port)

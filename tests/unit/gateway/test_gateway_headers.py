@@ -203,7 +203,7 @@ def test_the_tokens_of_a_site_that_was_revoked_are_nobodys(tmp_path: Path) -> No
     assert callers.user(token) == ""
 
 
-def test_a_token_counts_no_longer_than_it_lives(tmp_path: Path) -> None:
+def test_a_token_is_not_accepted_after_its_expiry(tmp_path: Path) -> None:
     clock = [time.time()]
     paris = Issuer(tmp_path, "public")
     callers = TokenVerifier(tmp_path, now=lambda: clock[0])
@@ -247,7 +247,7 @@ def test_a_length_is_spelled_in_one_way(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(cloud: Cloud) -> None:
         for name in (b"X-A", b"Expect", b"X-Auth-Token", b"Content-Type"):
             head = (

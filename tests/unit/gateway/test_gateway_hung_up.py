@@ -10,7 +10,7 @@ from atoll.gateway.door.respond import respond
 from atoll.gateway.request.call import Reply
 
 
-def test_a_client_that_hangs_up_before_the_answer_is_no_error(monkeypatch):
+def test_a_client_that_hangs_up_before_the_answer_is_not_an_error(monkeypatch):
     tried = []
 
     async def closed(response: web.Response, _data: bytes = b"") -> None:

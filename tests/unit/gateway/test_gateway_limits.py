@@ -59,7 +59,7 @@ async def connect(cloud: Cloud, data: bytes = b"", site: str = "paris") -> tuple
 # --- Buckets, turns, limiter
 
 
-def test_a_bucket_gives_so_many_at_once_and_then_so_many_a_second() -> None:
+def test_a_bucket_allows_a_burst_and_then_its_rate() -> None:
     bucket = Bucket(2, 5, 0.0)
     assert [bucket.take(0.0) for _ in range(7)] == [True] * 5 + [False] * 2
     assert [bucket.take(1.0) for _ in range(3)] == [True, True, False]
@@ -127,7 +127,7 @@ def test_the_oldest_stranger_makes_room() -> None:
     assert limiter.admit("10.0.0.9") is None, "the port has reached its limit of connections"
 
 
-def test_of_many_that_arrive_at_once_each_takes_the_place_of_another() -> None:
+def test_of_many_that_arrive_together_each_takes_the_place_of_another() -> None:
     """Let a dropped connection, which closes a moment later, make room for one new connection only."""
     limiter = ClientLimiter(Limits(connections_of_address=4), now=lambda: 0.0)
     lines = [Line() for _ in range(10)]

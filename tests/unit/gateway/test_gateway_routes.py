@@ -149,7 +149,7 @@ def test_targets_that_are_strict(raw: str, expected: tuple[object, ...]) -> None
 
 
 @pytest.mark.parametrize("raw", ["/strict", "/strictly/compute", "/strict/strict/compute", "/scope/x/strict/compute", "/strict/console/x"])
-def test_targets_that_are_no_strict_ones(raw: str) -> None:
+def test_targets_that_are_not_strict_ones(raw: str) -> None:
     with pytest.raises(Refused) as refused:
         parse(raw)
     assert refused.value.status == 404
@@ -253,13 +253,13 @@ def test_microversion_that_is_asked_for(headers, version):
     assert microversion(CIMultiDict(headers)) == version
 
 
-def test_ids_that_each_site_counts_are_nobodys_elsewhere():
+def test_types_whose_ids_were_numbers_before_a_microversion():
     assert match("GET", "compute", "/v2.1/os-hypervisors/1").resource.counted_before == (2, 53)
     assert match("GET", "compute", "/v2.1/servers").resource.counted_before == (0, 0)
 
 
 @pytest.mark.parametrize("second", [1, None, "x", {"availability_zone_hints": 5}, ["paris"]])
-def test_a_list_with_what_is_no_resource_is_left_to_the_service(second: object) -> None:
+def test_a_list_with_an_item_that_is_not_a_resource_is_left_to_the_service(second: object) -> None:
     import json
 
     body = json.dumps({"subnets": [{"network_id": "n", "availability_zone_hints": ["paris"]}, second]}).encode()

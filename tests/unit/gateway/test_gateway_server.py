@@ -85,7 +85,7 @@ def test_nobody_has_it(tmp_path: Path) -> None:
         status, body, headers = await cloud.ask("paris", "GET", path)
         assert (status, headers["X-Atoll-Missing"]) == (503, "lyon")
         assert body["serviceUnavailable"]["message"] == "site lyon can't be reached from paris"
-        # A name is no id: the look-up with which a client begins must not fail because another site is away.
+        # A name is not an id: the first look-up of a client must not fail because another site is unreachable.
         assert (await cloud.ask("paris", "GET", "/compute/v2.1/servers/web"))[0] == 404
 
     run(tmp_path, test)

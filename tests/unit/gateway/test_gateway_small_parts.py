@@ -94,7 +94,7 @@ def test_the_gateway_vouches_for_an_id_with_a_token_of_its_own_and_tells_of_writ
     asyncio.run(main())
 
 
-def test_a_flood_of_mistakes_is_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flood_of_mistakes_is_not_a_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     log = LimitedLog(logging.getLogger("test"), lambda: now[0])
     for index in range(100):

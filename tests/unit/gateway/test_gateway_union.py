@@ -106,7 +106,7 @@ def test_a_page_after_any_marker_without_a_cursor(
 
 
 @given(items, st.lists(st.sets(st.integers(0, len(SITES) - 1), min_size=1), min_size=30, max_size=30), orders, st.integers(1, 8))
-def test_copies_count_once(held: list[Item], places: list[set[int]], sorting: Order, limit: int) -> None:
+def test_copies_are_counted_once(held: list[Item], places: list[set[int]], sorting: Order, limit: int) -> None:
     lists = {
         site: OneSite([item for item, where in zip(held, places, strict=False) if index in where], sorting).held
         for index, site in enumerate(SITES)

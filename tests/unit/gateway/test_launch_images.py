@@ -151,7 +151,7 @@ def test_user_without_a_right_to_both_images_learns_nothing_and_gets_nothing(tmp
 
 
 def test_overlay_that_the_holder_does_not_show_to_the_user_leads_to_nothing(tmp_path):
-    """The id of an overlay is no right: at the holder, another project's image may have it."""
+    """The id of an overlay gives no right: at the holder, another project's image may have it."""
 
     async def trial(cloud: Cloud) -> None:
         overlay, base = cloud.here.overlay(), cloud.lyon.base(b"base" * 500_000)

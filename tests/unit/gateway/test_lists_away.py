@@ -253,7 +253,7 @@ def test_a_list_with_a_filter_or_a_page_makes_nothing_be_forgotten(tmp_path):
     run(tmp_path, test)
 
 
-def test_a_strict_client_is_refused_all_the_same(tmp_path):
+def test_a_strict_client_is_still_refused(tmp_path):
     async def test(cloud):
         cloud["lyon"].services.add_server("there", "2026-01-01T00:00:00Z")
         await listed(cloud, "u1")

@@ -288,7 +288,7 @@ def test_a_marker_that_nobody_has_is_refused_as_one_site_does(name: str) -> None
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "1.5", "٣"])
-def test_a_limit_that_is_no_number_is_left_to_the_service(limit: str) -> None:
+def test_a_limit_that_is_not_a_number_is_left_to_the_service(limit: str) -> None:
     fake = Fake(lambda _site, _call: None)
     assert ask(fake, "compute", "/v2.1/servers", [("limit", limit)]).status == 400
 
@@ -395,7 +395,7 @@ def test_numbers_that_an_answer_spells_out_are_sorted_as_numbers() -> None:
     assert [item["swap"] for item in found] == ["", 64, 512]
 
 
-def test_paging_counts_only_in_the_microversions_that_have_it() -> None:
+def test_paging_applies_only_in_the_microversions_that_have_it() -> None:
     items = {site: [{"id": index, "created_at": site, "name": site}] for index, site in enumerate(SITES)}
     assert len(listed("/v2.1/os-migrations", "migrations", items, [("limit", "1")], "2.58")) == 3
     assert len(listed("/v2.1/os-migrations", "migrations", items, [("limit", "1")], "2.59")) == 1
@@ -403,7 +403,7 @@ def test_paging_counts_only_in_the_microversions_that_have_it() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(SITES), max_size=8), st.integers(1, 4) | st.none(), st.booleans())
-def test_usage_counts_each_server_once_over_all_pages(split: list[str], limit: int | None, detailed: bool) -> None:
+def test_usage_counts_each_server_once_in_all_pages(split: list[str], limit: int | None, detailed: bool) -> None:
     held = {site: [IDS[index] for index, at in enumerate(split) if at == site] for site in SITES}
 
     def answers(site: str, call: Call) -> dict[str, Any] | None:

@@ -164,7 +164,7 @@ def test_of_simultaneous_creations_exactly_one_succeeds():
     trial(act)
 
 
-def test_name_that_is_being_made_counts():
+def test_a_name_that_is_being_created_is_taken():
     async def act(brest: Nova, metz: Nova, _pau: Nova, _cut: set[str]) -> None:
         metz.slow = asyncio.Event()
         making = asyncio.create_task(metz.key_pair())
@@ -226,7 +226,7 @@ def test_names_given_while_apart_are_kept_and_told_at_all_sites_until_one_goes()
     trial(act)
 
 
-def test_same_thing_made_while_apart_is_no_clash():
+def test_the_same_resource_created_while_separated_is_not_a_clash():
     async def act(brest: Nova, metz: Nova, _pau: Nova, cut: set[str]) -> None:
         await apart(brest, metz, cut, "same", "same")
         await brest.clashes.compare()

@@ -38,7 +38,7 @@ def test_identity(service: str, path: str, body: Any, expected: dict[str, str]):
 
 
 @pytest.mark.parametrize("path", ["/v2.1/os-quota-sets/p", "/v2.0/quotas/p", "/v2.0/quotas/p.json", "/"])
-def test_setting_is_no_object(path: str):
+def test_setting_is_not_an_object(path: str):
     assert ownership.collection_of("network", path) == ""
 
 

@@ -233,7 +233,7 @@ def test_servers_are_found_by_their_tag(tmp_path):
     asyncio.run(main())
 
 
-def test_the_name_that_servers_are_found_by_is_no_pattern():
+def test_the_name_that_servers_are_found_by_is_not_a_pattern():
     assert query_by_name("web.1") == "all_tenants=1&name=%5Eweb%5C.1%24"
 
 

@@ -158,7 +158,7 @@ def test_a_creation_that_is_interrupted_is_undone_later_at_all_sites(tmp_path):
     asyncio.run(main())
 
 
-def test_of_alternatives_the_first_that_works_counts(tmp_path):
+def test_the_first_alternative_that_works_is_taken(tmp_path):
     async def main() -> None:
         async with cloud(tmp_path) as at:
             at.sites.cut.add("lyon")

@@ -78,7 +78,7 @@ def test_a_copy_that_can_not_be_written(tmp_path):
         image.copy(tmp_path / "made", tmp_path / "nowhere" / "guest.img", 0o022)
 
 
-def test_missing_packages_are_named_at_once(tmp_path, monkeypatch):
+def test_missing_packages_are_named_together(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "_SYSTEM", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AtollError) as caught:

@@ -74,7 +74,7 @@ def test_a_given_kernel_and_modules_of_another(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no kernel" * 1000])
-def test_a_file_that_is_no_kernel(tmp_path, content):
+def test_a_file_that_is_not_a_kernel(tmp_path, content):
     (tmp_path / "k").write_bytes(content)
     with pytest.raises(AtollError) as caught:
         kernel.Given(tmp_path / "k", tmp_path).check()

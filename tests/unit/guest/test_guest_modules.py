@@ -41,7 +41,7 @@ def test_each_module_comes_after_what_it_needs():
     assert [modules.name(path) for path in found] == ["net_failover", "virtio_ring", "virtio", "virtio_net", "virtio_rng"]
 
 
-def test_modules_that_need_each_other_are_no_trouble():
+def test_modules_that_need_each_other_are_listed_once():
     needs = {"a.ko": ("b.ko",), "b.ko": ("a.ko",)}
     assert sorted(modules.closure(needs, ["a"])) == ["a.ko", "b.ko"]
 
@@ -52,7 +52,7 @@ def test_choice_leaves_out_what_no_guest_wants(directory):
     assert "ntfs3" not in names
 
 
-def test_built_in_modules_count_as_there(directory):
+def test_built_in_modules_are_considered_present(directory):
     text = "".join(line for line in DEP.splitlines(keepends=True) if "virtio_blk" not in line)
     (directory / "modules.dep").write_text(text)
     with pytest.raises(AtollError, match="has no virtio_blk") as caught:

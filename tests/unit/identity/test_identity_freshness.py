@@ -249,7 +249,7 @@ def test_a_site_that_lacks_more_than_one_answer_holds_goes_on_without(three, mon
     assert not world.state["lyon"].holds(world.state["paris"].digest()), "the state must not count as held, so that the site is asked again"
 
 
-def test_a_request_waits_also_for_entries_that_the_document_has_and_the_tables_have_not(three):
+def test_a_request_waits_for_entries_of_the_document_that_the_tables_lack(three):
     """The mesh may bring the entries to the document just before the request arrives."""
     paris, lyon, _nice = three
     world = World(*three)

@@ -175,7 +175,7 @@ def revoke(node, ahead_h: float) -> None:
 
 
 @pytest.mark.parametrize("ahead_h", [0, 1])
-def test_revocations_of_a_limited_site_count(limited, ahead_h):
+def test_revocations_of_a_limited_site_are_valid(limited, ahead_h):
     paris, lyon = limited
     revoke(lyon, ahead_h)
     exchange(limited)

@@ -40,6 +40,6 @@ def test_changed_key_takes_the_place_of_the_old_one(keys, directory):
     assert (directory / "paris.pem").stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_new_is_no_change(keys):
+def test_nothing_new_is_not_a_change(keys):
     keys.follow({"paris": "P"})
     assert not keys.follow({"paris": "P"})

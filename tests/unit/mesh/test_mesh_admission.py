@@ -68,7 +68,7 @@ def test_a_request_whose_answer_was_lost_is_answered_again(paris):
 
 
 def test_a_site_that_was_revoked_gets_no_answer_again(paris):
-    """The answer lists the members, and would let the site be built though it is no member."""
+    """The answer lists the members, and would let the site be built although it is not a member."""
     text = paris.service.invite("nice", HOUR_S)
     application = Application.make(Token.parse(text), "127.0.0.2", PORTS, "")
     paris.join(text, application=application)
@@ -161,7 +161,7 @@ def test_an_earlier_versions_invitations_stay_good(paris):
 
 
 @pytest.mark.parametrize("text", [None, [], {}, {"key": "k", "body": []}, {"key": 1, "body": {}}])
-def test_text_that_is_no_application_is_refused(text):
+def test_text_that_is_not_an_application_is_refused(text):
     with pytest.raises(ValueError, match="application"):
         Application.parse(text)
 
@@ -301,7 +301,7 @@ def test_no_request_breaks_the_service(paris):
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_no_token(text):
+def test_arbitrary_text_is_not_a_token(text):
     for form in (text, "atoll1." + text):
         refused(Token.parse, form)
 

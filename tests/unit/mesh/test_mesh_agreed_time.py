@@ -83,7 +83,7 @@ def test_a_clock_that_is_set_moves_nothing_while_others_are_known(agreed, machin
     assert agreed.distance_ns() == pytest.approx(before, abs=0.01 * S)
 
 
-def test_of_two_the_later_counts(agreed, machine):
+def test_of_two_clocks_the_later_is_taken(agreed, machine):
     hear(agreed, machine, 3600)
     assert seconds_ahead(agreed) == pytest.approx(3600, abs=0.01)
     hear(agreed, machine, -3600)
@@ -109,7 +109,7 @@ def test_sites_of_limited_trust_have_no_say(machine):
     assert seconds_ahead(agreed) == 0
 
 
-def test_clock_of_a_former_member_does_not_count(agreed, machine):
+def test_clock_of_a_former_member_is_ignored(agreed, machine):
     hear(agreed, machine, 3600, 3600)
     assert seconds_ahead(agreed) == pytest.approx(3600, abs=0.01)
     agreed.keep([])
@@ -142,7 +142,7 @@ def test_written_time_is_read(tmp_path):
     assert reader.now_ns() == pytest.approx(time.time_ns() - 3600 * S, abs=S)
 
 
-def test_time_written_before_the_last_boot_does_not_count(tmp_path):
+def test_time_written_before_the_last_boot_is_ignored(tmp_path):
     TimeWriter(tmp_path / "time").write(12345)
     data = bytearray((tmp_path / "time").read_bytes())
     data[0] ^= 1

@@ -40,7 +40,7 @@ def test_only_the_fields_that_are_named_change() -> None:
     assert after.created == before.created
 
 
-def test_changes_of_one_record_in_one_call_count_in_their_order() -> None:
+def test_changes_of_one_record_in_one_call_apply_in_their_order() -> None:
     paris = Site("paris")
     paris.document.write([Change("thing", "1", {"a": 1, "b": 1}), Change("thing", "1", {"a": 2})])
     record = paris.document.record("thing", "1")
@@ -170,7 +170,7 @@ def test_the_difference_is_what_is_lacking() -> None:
     assert lyon.view() == paris.view()
 
 
-def test_relayed_entries_count_like_those_of_their_author() -> None:
+def test_relayed_entries_are_accepted_like_those_of_their_author() -> None:
     paris, lyon, nice = Site("paris"), Site("lyon"), Site("nice")
     paris.write("1", present=True)
     lyon.catch_up(paris)
@@ -216,7 +216,7 @@ def test_a_machine_that_forgot_the_date_over_a_restart_goes_on() -> None:
     assert record.fields["name"] == "c"
 
 
-def test_of_a_revoked_author_nothing_later_counts() -> None:
+def test_later_entries_of_a_revoked_author_are_ignored() -> None:
     paris, lyon = Site("paris"), Site("lyon")
     lyon.document.merge(paris.write("1", present=True, name="before"))
     after = paris.clock.ms << COUNTER_BITS

@@ -84,7 +84,7 @@ def test_garbage(lyon: Site, update: bytes) -> None:
 
 
 @pytest.mark.parametrize("vector", [b"", b"\x00", msgpack.packb([]), msgpack.packb({"a": 1}), msgpack.packb({"a": [1, -1, b""]})])
-def test_bytes_that_are_no_state_vector(lyon: Site, vector: bytes) -> None:
+def test_bytes_that_are_not_a_state_vector(lyon: Site, vector: bytes) -> None:
     with pytest.raises(Refused):
         lyon.document.difference(vector)
 
@@ -115,7 +115,7 @@ def test_leaving_out_what_the_author_wrote(paris: Site) -> None:
     assert_refused(Site("lyon"), pack_parts([Part("paris", 0, doc.get_update(), head)]))
 
 
-def test_known_part_is_no_news(paris: Site, lyon: Site) -> None:
+def test_a_known_part_changes_nothing(paris: Site, lyon: Site) -> None:
     old = paris.updates[0]
     lyon.document.merge(paris.write("1", name="b"))
     view, changes = lyon.view(), len(lyon.touched)
@@ -194,7 +194,7 @@ def test_names_that_are_none(lyon: Site, name: str) -> None:
     assert_refused(lyon, forge("nice", {name: entry()}))
 
 
-def test_an_entry_that_is_no_text(lyon: Site) -> None:
+def test_an_entry_that_is_not_text(lyon: Site) -> None:
     doc: Doc[Map[object]] = Doc(client_id=1)
     doc.get("entries", type=Map)["thing/9"] = Map({"a": 1})
     part = only(forge("nice", {"thing/9": entry()}))

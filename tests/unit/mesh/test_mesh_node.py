@@ -161,7 +161,7 @@ def test_a_site_that_stops_is_missed_and_one_that_starts_is_found(sites):
     asyncio.run(main())
 
 
-def test_a_failed_request_has_the_site_asked_at_once(sites):
+def test_a_site_is_probed_immediately_after_a_failed_request(sites):
     async def main():
         sites.introduce("paris", "lyon")
         async with running(sites, "paris", "lyon") as nodes:

@@ -37,7 +37,7 @@ def test_any_bytes_are_a_probe_or_refused(data):
 
 
 @given(messages, st.data())
-def test_half_a_probe_is_no_other_message(message, data):
+def test_half_a_probe_is_not_another_message(message, data):
     whole = ProbeMessage(message, Coordinate(), b"12345678", 1_700_000_000_000).encode()
     half = whole[: data.draw(st.integers(0, len(whole) - 1))]
     try:

@@ -33,7 +33,7 @@ def test_a_field_has_the_value_of_the_greatest_stamp_and_then_of_the_greatest_na
             assert record is None or name not in record.fields
 
 
-def test_of_an_ignored_author_nothing_counts_after_the_stamp() -> None:
+def test_entries_of_an_ignored_author_after_the_stamp_are_ignored() -> None:
     entries = [("paris", {"a": Stamped(5, "old"), "b": Stamped(9, "late")}), ("lyon", {"b": Stamped(2, "lyon's")})]
     record = fold("thing", "1", entries, {"paris": 5})
     assert record is not None
@@ -49,7 +49,7 @@ def test_properties_of_a_record() -> None:
 
 @pytest.mark.parametrize(("kind", "key"), [("", "1"), ("Thing", "1"), ("a/b", "1"), ("thing", ""), ("thing", "a\nb"), ("thing", "x" * 513)])
 def test_kinds_and_keys_have_a_form(kind: str, key: str) -> None:
-    with pytest.raises(ValueError, match="is no valid"):
+    with pytest.raises(ValueError, match="is not a valid"):
         entry_name(kind, key)
 
 
@@ -84,7 +84,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_text_that_is_no_entry_is_refused(text: object) -> None:
+def test_text_that_is_not_an_entry_is_refused(text: object) -> None:
     with pytest.raises(Refused):
         read_entry("thing/1", text, 10)
 

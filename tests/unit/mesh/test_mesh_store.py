@@ -131,7 +131,7 @@ def test_a_damaged_part_costs_that_author_only(caplog: pytest.LogCaptureFixture)
     assert {key for _, key in paris.view()} == {"1", "lyon", "nice"}
 
 
-def test_a_part_that_is_no_bytes_is_damage(tmp_path: Path) -> None:
+def test_a_part_that_is_not_bytes_is_damage(tmp_path: Path) -> None:
     store = Store(tmp_path / "document.db")
     database = sqlite3.connect(tmp_path / "document.db")
     database.execute("INSERT INTO part (author, base, data) VALUES ('paris', 0, 'text')")

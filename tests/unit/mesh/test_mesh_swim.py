@@ -84,7 +84,7 @@ def test_a_dead_site_is_found_by_all(seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_failed_request_finds_it_at_once(seed):
+def test_a_failed_request_is_followed_by_a_probe_immediately(seed):
     cloud = Cloud(10, seed)
     cloud.run(30)
     cloud.down = {"s3"}
@@ -157,7 +157,7 @@ def test_loss_kills_nobody(seed):
     assert all(site.state(name) is PeerState.ALIVE for site in cloud.up for name in cloud.sites if name != site.name)
 
 
-def test_a_late_answer_counts():
+def test_a_late_answer_is_accepted():
     cloud = Cloud(2, delay_s=2.0)
     assert cloud.run(30, cloud.all_reach) < 10
 

@@ -139,7 +139,7 @@ def test_two_sites_apart_agree_after_one_exchange() -> None:
     assert len(cloud.messages(since)) == 6
 
 
-def test_both_ask_at_once_and_nothing_is_sent_twice() -> None:
+def test_both_ask_at_the_same_time_and_nothing_is_sent_twice() -> None:
     a, b = Site("a"), Site("b")
     a.write("1", present=True)
     b.write("2", present=True)

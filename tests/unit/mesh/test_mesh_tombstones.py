@@ -41,7 +41,7 @@ def exchange(*sites: Site) -> None:
                     one.document.merge(other.document.difference(one.document.state_without([refusal.author])))
 
 
-def test_own_deletion_shrinks_the_entry_at_once() -> None:
+def test_own_deletion_shrinks_the_entry_immediately() -> None:
     paris, lyon = Site("paris"), Site("lyon")
     lyon.document.merge(paris.write("1", present=True, text="x" * 100_000))
     before = paris.document.size()["bytes"]

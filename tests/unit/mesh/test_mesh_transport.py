@@ -44,7 +44,7 @@ def place(sites, name: str) -> tuple[str, int]:
     return options.host, options.mesh_port
 
 
-def test_a_link_whose_other_end_is_gone_is_down_at_once(sites):
+def test_a_link_is_down_as_soon_as_its_other_end_is_closed(sites):
     """Otherwise the member would count as linked until probes have failed."""
 
     async def scene() -> None:

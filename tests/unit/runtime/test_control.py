@@ -33,7 +33,7 @@ def test_no_supervisor_exists_before_it_is_started(directory):
     assert connect(directory / "deeper") is None
 
 
-def test_two_that_start_it_at_once_get_the_same(directory):
+def test_two_callers_that_start_it_at_the_same_time_get_the_same(directory):
     found = []
     threads = [threading.Thread(target=lambda: found.append(ensure_supervisor(directory).ping()["pid"])) for _ in range(4)]
     for thread in threads:

@@ -235,7 +235,7 @@ def kills(actions):
     return [action.name for action in actions if isinstance(action, Kill)]
 
 
-def test_killed_units_go_at_once_and_stay_away():
+def test_killed_units_are_removed_immediately_and_stay_removed():
     life = running(SERVER, ONE, TWO)
     actions = life.kill(["one", "two", "nobody"], 1.0)
     assert (kills(actions), signals(actions)) == (["one", "two"], [])
@@ -304,7 +304,7 @@ def test_a_crashed_process_waits_for_its_fork_server():
     assert launches(life.ready("server", 2.0)) == ["one"]
 
 
-def test_a_need_that_was_stopped_is_no_obstacle():
+def test_a_need_that_was_stopped_is_not_an_obstacle():
     life = running(SERVER, ONE, TWO)
     life.stop(["one"], 1.0)
     life.exited("one", 0, "", 1.0)

@@ -31,7 +31,7 @@ def test_template_that_exists_is_left_alone(tmp_path):
     database_files.make_template(tmp_path / "nova", lambda _directory: pytest.fail("made twice"))
 
 
-def test_failed_build_is_no_template(tmp_path):
+def test_failed_build_is_not_a_template(tmp_path):
     def fail(directory: Path) -> None:
         fill(directory)
         raise ZeroDivisionError
@@ -54,7 +54,7 @@ KILLED = """
 """
 
 
-def test_killed_build_is_no_template_and_does_not_matter(tmp_path):
+def test_killed_build_is_not_a_template_and_does_not_matter(tmp_path):
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), tmp_path / "nova"], stdin=pipe, stdout=pipe, text=True) as build:
         assert build.stdout is not None
@@ -121,7 +121,7 @@ def test_checkpointed_database_is_whole_alone(tmp_path):
         assert copy.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
-def test_two_clouds_may_make_the_same_template_at_once(tmp_path):
+def test_two_clouds_may_make_the_same_template_at_the_same_time(tmp_path):
     """The later cloud uses the template of the earlier one."""
 
     def fill_while_another_does(directory):

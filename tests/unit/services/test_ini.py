@@ -57,7 +57,7 @@ def test_number_and_boolean_come_back(tmp_path, value):
     assert round_trip(tmp_path, option, value) is value or round_trip(tmp_path, option, value) == value
 
 
-def test_dollar_is_no_reference(tmp_path):
+def test_dollar_is_not_a_reference(tmp_path):
     assert round_trip(tmp_path, cfg.StrOpt("o"), "a$b${c}$$") == "a$b${c}$$"
     assert round_trip(tmp_path, cfg.ListOpt("o"), ["$a", "b$"]) == ["$a", "b$"]
 

@@ -192,7 +192,7 @@ def test_answer_without_length_is_chunked(start, client):
     assert get(connection) == (200, b"onetwo")
 
 
-def test_answers_leave_at_once(start, client):
+def test_answers_are_sent_immediately(start, client):
     """Accepted sockets have TCP_NODELAY, so that an answer of two writes does not wait for the client's acknowledgement."""
     seen: list[int] = []
 
@@ -208,7 +208,7 @@ def test_answers_leave_at_once(start, client):
     assert all(seen)
 
 
-def test_requests_run_at_once(start, client):
+def test_requests_run_concurrently(start, client):
     """Six requests are inside the application at the same time."""
     barrier = threading.Barrier(6, timeout=PATIENCE_S)
 

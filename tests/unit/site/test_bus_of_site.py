@@ -63,7 +63,7 @@ def test_password_file_that_cannot_be_read(tmp_path, name):
         transport_url(made, made.sites[0])
 
 
-def test_password_that_is_no_text(password):
+def test_password_that_is_not_text(password):
     password.write_bytes(b"\xff\xfe")
     made = cloud("rabbit://u@h/", str(password))
     with pytest.raises(AtollError, match="not text: expected the password of RabbitMQ"):

@@ -44,12 +44,12 @@ def test_too_little_memory_is_told_with_what_is_needed(free):
     assert refusal(3, warm=True) == "390 MB of memory are available: 3 sites need at least 600 MB"
 
 
-def test_tightest_control_group_counts(free):
+def test_tightest_control_group_applies(free):
     free(8000, 5000, 300, 2000)
     assert refusal(1, warm=False).startswith("300 MB")
 
 
-def test_swap_counts(monkeypatch, tmp_path):
+def test_swap_is_included(monkeypatch, tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  1000 kB\nSwapFree:   24 kB\nHugePages_Total:  0\n")
     real = limits.Path
     monkeypatch.setattr(limits, "Path", lambda *parts: tmp_path / "meminfo" if parts == ("/proc/meminfo",) else real(*parts))

@@ -41,7 +41,7 @@ def test_log_that_was_cut_or_replaced_is_read_from_its_start(tmp_path):
     assert log.added() == ["replaced by a longer one"]
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_bytes_that_are_not_text(tmp_path):
     log = Log("a/nova", tmp_path / "log")
     log.path.write_bytes(b"\xff\r\n")
     assert log.tail(5) == ["\ufffd"]

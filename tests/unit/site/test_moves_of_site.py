@@ -96,7 +96,7 @@ def test_all_databases_move_and_the_place_is_recorded(state, cache, runtime, par
     assert "paris/mariadb" in runtime.signatures
 
 
-def test_a_move_to_where_the_data_are_is_no_error(state, cache, runtime, paris, copied):
+def test_a_move_to_where_the_data_are_is_not_an_error(state, cache, runtime, paris, copied):
     plans = len(runtime.plans)
     found = moves.move(state, cache, "paris", parse_database("sqlite"))
     assert (found.moved, found.now, found.databases, copied) == (False, "sqlite", {}, [])

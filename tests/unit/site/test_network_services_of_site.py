@@ -75,7 +75,7 @@ def test_service_with_an_api_restarts_who_tells_of_it_and_nobody_else():
     assert {name for name in before if before[name] != after[name]} == {"keystone", "gateway"}
 
 
-def test_data_plane_that_was_chosen_for_the_site_counts(state, cache, runtime, tmp_path, monkeypatch):
+def test_data_plane_that_was_chosen_for_the_site_is_used(state, cache, runtime, tmp_path, monkeypatch):
     monkeypatch.setenv("ATOLL_COMPUTE", "fake")
     path = tmp_path / "cloud.yaml"
     path.write_text("sites:\n- {name: paris, network_services: [firewall]}\n")

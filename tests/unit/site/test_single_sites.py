@@ -86,7 +86,7 @@ def test_compute_site_goes_on_while_others_start_without_its_control_site(state,
     assert sites(coast.signatures) == {"lyon", "edge"}
 
 
-def test_killed_sites_are_killed_at_once_and_come_back_with_start(state, cache, coast):
+def test_killed_sites_end_immediately_and_return_with_start(state, cache, coast):
     assert kill(state, ["paris", "lyon"], observe) == ("paris", "lyon")
     assert [sites(names) for names in coast.killed] == [{"paris", "lyon"}]
     assert len(coast.killed[0]) == 13  # five services and a gateway each, and the bus of paris
@@ -95,7 +95,7 @@ def test_killed_sites_are_killed_at_once_and_come_back_with_start(state, cache, 
 
 
 @pytest.mark.parametrize("verb", [stop, kill])
-def test_unknown_site_is_refused_and_a_cloud_that_is_down_is_no_error(state, coast, verb):
+def test_unknown_site_is_refused_and_a_cloud_that_is_down_is_not_an_error(state, coast, verb):
     refused("site.unknown", verb, state, ["rome"], observe)
     down(state)
     assert verb(state, ["lyon"], observe) == ()
@@ -144,7 +144,7 @@ def test_without_a_cloud_there_is_nothing_to_add_to_or_to_remove_from(state, cac
     refused("cloud.not_found", remove, state, ["rome"], observe)
 
 
-def test_removed_site_is_gone_and_removing_it_again_is_no_error(state, coast):
+def test_removed_site_is_gone_and_removing_it_again_is_not_an_error(state, coast):
     assert remove(state, ["lyon", "rome"], observe) == ("lyon",)
     assert known_sites(state) == ["paris", "edge"]
     assert not state.site("lyon").exists()

@@ -47,7 +47,7 @@ def test_directory_of_another_openstack_is_refused(state):
         state.check()
 
 
-def test_patch_release_is_no_other_version(state):
+def test_patch_release_is_not_another_version(state):
     state.stamp()
     versions = json.loads(state.version_file.read_text()) | {"nova": "34.9.9"}
     state.version_file.write_text(json.dumps(versions))

@@ -66,7 +66,7 @@ def test_a_log_of_another_format(server, site, log, settings):
     assert "its format is 99, and this version reads 1" in refused(WrongLog, lambda: Store(settings("lyon")))
 
 
-def test_a_key_that_is_no_log(server, log, settings):
+def test_a_key_that_is_not_a_log(server, log, settings):
     server.client().set(f"{{{log}}}:log", "theirs")
     assert "is not a log" in refused(WrongLog, lambda: Store(settings()))
     assert server.client().get(f"{{{log}}}:log") == b"theirs"
@@ -93,7 +93,7 @@ def test_a_server_without_persistence(tmp_path, log):
     ],
     ids=["text", "database"],
 )
-def test_a_file_that_is_no_replica(settings, make, message):
+def test_a_file_that_is_not_a_replica(settings, make, message):
     path = settings().replica
     make(path)
     before = path.read_bytes()

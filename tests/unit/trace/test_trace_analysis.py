@@ -59,7 +59,7 @@ def test_a_span_whose_parent_is_lost_is_an_orphan(make):
     assert (len(make.trace.roots), make.trace.orphans) == (2, 1)
 
 
-def test_a_parent_outside_the_cloud_is_no_loss_and_joins_its_requests(make):
+def test_a_parent_outside_the_cloud_is_not_an_orphan_and_joins_its_requests(make):
     make.span("c" * 16, 0, 10, "server", **{"atoll.from_outside": True})
     assert (make.trace.roots[0].span.kind, make.trace.orphans) == ("server", 0)
     make.span("c" * 16, 20, 10, "server", **{"atoll.from_outside": True})
@@ -238,7 +238,7 @@ def test_formats_for_other_viewers(make):
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(("resourceSpans", "scopeSpans", "spans", "traceId")), inner),
     )
 )
-def test_what_is_no_otlp_is_refused(data):
+def test_data_that_is_not_otlp_is_refused(data):
     with contextlib.suppress(ValueError):
         assert formats.from_otlp(data) == []
 

@@ -55,7 +55,7 @@ def test_an_operation_without_a_budget_may_cause_nothing(budget):
     assert len(budget.excesses("attach", COUNTS)) == 5
 
 
-def test_less_is_no_excess(budget):
+def test_a_lower_count_is_not_an_excess(budget):
     assert budget.excesses("boot", Counts({}, {}, {}, 0, 0)) == []
 
 
@@ -66,21 +66,21 @@ def test_slack_needs_a_reason(tmp_path):
         Budget.read(path)
 
 
-def test_a_written_budget_allows_just_its_counts(tmp_path):
+def test_a_written_budget_allows_exactly_its_counts(tmp_path):
     path = tmp_path / "budget.yaml"
     path.write_text(written({"boot": COUNTS}))
     assert Budget.read(path).excesses("boot", COUNTS) == []
     assert len(Budget.read(path).excesses("boot", replace(COUNTS, bytes=1001))) == 1
 
 
-def test_the_least_of_several_rounds_counts():
+def test_the_least_of_several_rounds_is_taken():
     """The first round had to ask Keystone, because a cache had lapsed."""
     cold = replace(COUNTS, http={"nova-api -> neutron": 1, "neutron -> keystone": 1}, sql={"neutron": 20, "keystone": 9}, bytes=3000)
     assert least([cold, COUNTS]) == COUNTS
 
 
 def test_calls_are_counted_where_they_are_answered():
-    """The gateway of the control site passes on what a compute site asks; what it does for a client is no control traffic."""
+    """The gateway of the control site passes on what a compute site asks; its work for a client is not control traffic."""
     make = Maker()
     entered = make.span("", 0, 100, "server", "POST /compute/servers", "gateway", "paris", **{"http.request.method": "POST"})
     api = make.call(entered, 1, 98, "POST /servers", service="gateway", to="nova-api")

@@ -26,7 +26,7 @@ async def reply() -> web.StreamResponse:
         ("client@", True, "client"),
     ],
 )
-def test_a_client_is_no_service_of_the_cloud(record, sender, of_client, shown):
+def test_a_client_is_not_a_service_of_the_cloud(record, sender, of_client, shown):
     recording = record(service="gateway")
     request = make_mocked_request("GET", "/compute/v2.1/servers", {"traceparent": PARENT, "tracestate": f"atoll={sender}"})
     asyncio.run(tracing.answered(request, reply, client=(lambda: "ann") if of_client else None))

@@ -58,7 +58,7 @@ def loop(ends):
     return loopingcall.FixedIntervalLoopingCall(report).start(interval=1)
 
 
-def test_a_loop_is_recorded_and_its_end_is_no_failure(record):
+def test_a_loop_is_recorded_and_its_end_is_not_a_failure(record):
     recording = record(1.0)
     assert loop(ends=True).wait() == "result"
     with pytest.raises(LookupError):

@@ -440,7 +440,7 @@ def test_a_method_that_fails_is_recorded_at_both_ends(record, bus):
     assert [each.error for each in recording.spans()] == [None, "ValueError: deep", "ValueError: deep"]
 
 
-def test_a_thousand_requests_at_once_are_a_thousand_trees(record, bus):
+def test_a_thousand_concurrent_requests_are_a_thousand_trees(record, bus):
     recording, (client, _endpoint) = record(1.0), bus
     serve = application(lambda: client.call({}, "inner", deep=False))
     with ThreadPoolExecutor(16) as pool:
@@ -490,7 +490,7 @@ def test_a_sink_that_is_stuck_or_fails_stops_nobody(record, fails, caplog):
     assert caplog.text.count("the disk is full") == fails, "said once"
 
 
-def test_a_full_queue_drops_and_counts(record, monkeypatch):
+def test_a_full_queue_drops_spans_and_counts_them(record, monkeypatch):
     monkeypatch.setattr("atoll.trace.background.QUEUE", 10)
     made, sink = record().recorder, Stuck()
     background = Background(sink, "full")

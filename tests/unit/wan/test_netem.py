@@ -48,7 +48,7 @@ def test_all_at_once():
     assert struct.unpack("=IiIi", more[6]) == (12_500_000, 0, 0, 0)  # TCA_NETEM_RATE, in bytes per second
 
 
-def test_unlimited_rate_is_told_all_the_same_as_it_keeps_the_order():
+def test_an_unlimited_rate_is_configured_too_because_it_keeps_the_order():
     _fixed, more = sent(Wire(delay_ms=1))
     assert struct.unpack_from("=I", more[6])[0] == netem.UNLIMITED
 

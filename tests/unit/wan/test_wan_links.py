@@ -128,7 +128,7 @@ def test_after_healing_everything_is_as_before(actions, rerouting):
 
 
 @given(ACTIONS)
-def test_last_word_on_a_name_counts(actions):
+def test_the_last_change_of_a_name_applies(actions):
     links, cut = Links(mesh()), set()
     for action, name in actions:
         getattr(links, action)(name)

@@ -104,7 +104,7 @@ def test_queue_is_bounded():
     assert len(arrived) == made.counters.packets_in - made.counters.overflowed == 51
 
 
-def test_slow_link_holds_some_packets_all_the_same():
+def test_slow_link_still_holds_some_packets():
     made = scheduler(Wire(rate_mbit=0.064))
     assert sum(at is not None for _length, _now, at in offered(made, [(1500, 0)] * 100)) == 21
 
@@ -159,7 +159,7 @@ def test_cut_drops_everything_and_what_is_under_way():
     assert made.offer(100, 0) == 100 * MS
 
 
-def test_shorter_delay_counts_at_once():
+def test_shorter_delay_applies_immediately():
     made = scheduler(Wire(delay_ms=300))
     assert made.offer(100, 0) == 300 * MS
     made.set(Wire(delay_ms=1))

@@ -25,7 +25,7 @@ SERVERS = 3
 """Number of servers on the topic: while one restarts, the others serve."""
 
 _SETTLE_S = 20.0
-"""Seconds without an execution after which missing casts count as lost."""
+"""Seconds without an execution after which missing casts are considered lost."""
 
 _SURE_S = 3.0
 """Seconds without an execution after which the run ends, if all casts have been executed."""

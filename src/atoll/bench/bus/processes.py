@@ -175,7 +175,7 @@ def share(total: int, parts: int) -> list[int]:
 
 
 def ask_all(workers: Iterable[Worker], command: str, **arguments: object) -> list[Any]:
-    """Send a command to several workers at once and return their results in the same order."""
+    """Send a command to several workers at the same time, and return their results in the order of the workers."""
     chosen = list(workers)
     for worker in chosen:
         worker.tell(command, **arguments)

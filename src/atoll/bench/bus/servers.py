@@ -62,7 +62,7 @@ class EchoServer(Server):
         self.listen(configuration, name, self._endpoint)
 
     def casts(self) -> tuple[int, float]:
-        """Return the number of casts executed so far, and the `time.monotonic` of the last one; 0 if none was executed."""
+        """Return the number of casts executed so far, and the `time.monotonic` of the last execution; 0 if none was executed."""
         moments = self._endpoint.casts
         return len(moments), moments[-1] if moments else 0.0
 

@@ -1,4 +1,4 @@
-"""`atoll bench bus`: measures calls and casts over two transports in turns, with the same code."""
+"""`atoll bench bus`: measures calls and casts over two transports alternately, with the same code."""
 
 from __future__ import annotations
 

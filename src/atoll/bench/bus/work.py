@@ -87,7 +87,9 @@ def work(window: Window, request: Callable[[], Any], clock: Callable[[], float] 
 
 
 class Threads:
-    """Threads that all execute each task. They start before the transport opens, so that their memory does not count as its cost.
+    """Threads that all execute each task.
+
+    They start before the transport opens, so that its measured cost does not include their memory.
 
     Args:
         count: the number of threads.

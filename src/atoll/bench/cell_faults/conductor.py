@@ -1,7 +1,7 @@
 """The conductor of a cell's faults: waits for the time or the point of each fault, injects it, undoes it, and records these times.
 
-Each fault has a thread of its own. When the workload ends, faults that are still in effect are undone. If the cell fails or is
-interrupted, links and clocks are corrected at once. Killed sites are not started again then, because their cloud is about to be destroyed.
+Each fault has a thread of its own. When the workload ends, faults that are still in effect are undone. If the cell fails or is interrupted,
+links and clocks are corrected immediately. Killed sites are not started again then, because their cloud is about to be destroyed.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Conductor:
             if not (self._abandoned and KINDS[step.kind].only_cloud):
                 KINDS[step.kind].undo(self._stage, step)
             ended_s = self._now()
-        except Exception as error:  # of a thread: `finish` raises it
+        except Exception as error:  # an error in a thread: `finish` raises it
             each.error = error.message if isinstance(error, AtollError) else f"{type(error).__name__}: {error}"
         finally:
             each.settled.set()
@@ -167,7 +167,7 @@ class Conductor:
             self._record(step.number, step.kind, step.target, step.cause, *times, each.error)
 
     def _last(self, step: FaultStep) -> None:
-        """Wait until the fault is to be undone; return at once for a killed or restarted process, which comes back by itself."""
+        """Wait until the fault is to be undone; return immediately for a killed or restarted process, which comes back by itself."""
         if step.process:
             return
         if step.kind == "restart" and step.lasts_s is None:

@@ -115,7 +115,7 @@ def _kill(stage: Stage, step: FaultStep) -> None:
     if not step.process:
         # A command of `atoll` would take a second to start, but all processes must die at the given time.
         with stage.changing:
-            _end_at_once(stage, step.target)
+            _end_immediately(stage, step.target)
         return
     pid = stage.process(step.target).pid
     if pid is None:
@@ -125,7 +125,7 @@ def _kill(stage: Stage, step: FaultStep) -> None:
     stage.killed[step.number] = pid
 
 
-def _end_at_once(stage: Stage, site: str) -> None:
+def _end_immediately(stage: Stage, site: str) -> None:
     """Cut the links of a site, and kill its processes and its broker."""
     single_sites.kill(stage.cloud.state, [site], _unseen)
     if stage.broker is not None and stage.broker.site == site:
@@ -133,7 +133,7 @@ def _end_at_once(stage: Stage, site: str) -> None:
 
 
 def _start_again(stage: Stage, site: str) -> None:
-    """Start the broker of a site, then the site, after `_end_at_once`."""
+    """Start the broker of a site, then the site, after `_end_immediately`."""
     if stage.broker is not None and stage.broker.site == site:
         stage.broker.start()
     stage.cloud.atoll("site", "start", site)
@@ -158,7 +158,7 @@ def _cut_power(stage: Stage, step: FaultStep) -> None:
         if _mark(stage, step.target).exists():
             stage.dark.add(step.target)
         disk.cut()
-        _end_at_once(stage, step.target)
+        _end_immediately(stage, step.target)
 
 
 def _restore_power(stage: Stage, step: FaultStep) -> None:

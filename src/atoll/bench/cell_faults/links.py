@@ -1,4 +1,4 @@
-"""The links of a cell's cloud under several faults at once: the properties that present faults set replace a link's own properties."""
+"""The links of a cell's cloud when several faults overlap: the properties that present faults set replace a link's own properties."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Setting:
 
     @contextmanager
     def conducted(self, own: OwnCloud, cloud: Cloud, broker: SiteBroker | None, record: Record, say: Say) -> Iterator[Conductor]:
-        """Return a context manager in which the faults happen, and yield their conductor.
+        """Inject the faults while the context lasts, and yield their conductor.
 
         Args:
             own: the running cloud.

@@ -1,4 +1,4 @@
-"""The time until all sites show the same: after one change, and after thousands of changes during a separation."""
+"""The time until all sites show the same data: after one change, and after thousands of changes during a separation."""
 
 from __future__ import annotations
 

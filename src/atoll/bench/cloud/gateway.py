@@ -105,7 +105,7 @@ def local_boots(cloud: MeasuredCloud, tenancy: workload.Tenancy, times: int) -> 
 
 
 def remote_boots(cloud: MeasuredCloud, tenancy: workload.Tenancy, times: int) -> dict[str, float]:
-    """Measure boots at another site than the user's, and return the number of round trips that they take longer.
+    """Measure boots at a site other than the user's, and return their additional duration in round trips.
 
     Args:
         cloud: the cloud that is measured.

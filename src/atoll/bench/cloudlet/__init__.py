@@ -1,1 +1,1 @@
-"""`atoll bench cloudlet`: the speed and size of overlays, compared with `zstd --patch-from` in the same run."""
+"""`atoll bench cloudlet`: measures the speed and size of overlays, and compares them with `zstd --patch-from` in the same run."""

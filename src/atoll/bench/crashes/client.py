@@ -111,7 +111,7 @@ class RetryingClient:
         return self._log(kind, resource, {}, self.id(resource), lambda: self.api.call(service, method, path, body))
 
     def act_until_answered(self, kind: str, resource: str, path: str, body: Any) -> None:
-        """Request an action on a server repeatedly, until the server's site answers; a refusal counts as an answer.
+        """Request an action on a server repeatedly, until the server's site answers; a refusal is an answer too.
 
         Raises:
             AtollError: `bench.failed`: there was no answer in time.

@@ -121,7 +121,7 @@ def _points(trials: Sequence[Trial]) -> list[Point]:
 
 
 class _Tester:
-    """The executor of trials.
+    """Executes the trials of workflows at running sites.
 
     Args:
         site: the running sites.

@@ -74,7 +74,7 @@ def _calls(reach: Reach, owner: Any, name: str, what: Callable[..., str]) -> Non
         reach: called with each point.
         owner: the module or class of the function.
         name: the name of the function.
-        what: returns the event for the arguments of a call; empty if it is no event.
+        what: returns the event for the arguments of a call; empty if it is not an event.
     """
     call = getattr(owner, name)
 

@@ -111,7 +111,7 @@ class Joiner:
 
 
 class JoinTester:
-    """The executor of trials of joining.
+    """Executes trials in which a process dies while a site joins a cloud.
 
     Args:
         founder: the cloud that sites join.

@@ -79,7 +79,7 @@ class Board:
         self.directory = directory / DIRECTORY
 
     def open(self, shared: Board | None = None) -> None:
-        """Create the directory of the files, which makes processes record points.
+        """Create the directory of the files. From then on, processes record points.
 
         Args:
             shared: the files of another site, which this site is to use too; `None` means files of its own.
@@ -138,7 +138,7 @@ class Watch:
     Args:
         board: the crash point files of the process's site.
         process: the name of the process.
-        die: ends the process at once.
+        die: ends the process immediately.
     """
 
     def __init__(self, board: Board, process: str, die: Callable[[], object]) -> None:

@@ -43,7 +43,7 @@ class Trial:
 
 
 class Tester(Protocol):
-    """An executor of trials."""
+    """Executes the trials of a workflow."""
 
     def trial(self, workflow: str, deaths: tuple[Point, ...]) -> Trial:
         """Execute a workflow, kill a process at each of these points in order, remove the workflow's effects, and return the result."""
@@ -56,7 +56,7 @@ def untried(trials: Sequence[Trial], workflow: str) -> list[Point]:
     timing.
 
     Args:
-        trials: the trials, also of other workflows.
+        trials: the trials, which may include those of other workflows.
         workflow: the name of the workflow.
     """
     trials = [trial for trial in trials if trial.workflow == workflow]

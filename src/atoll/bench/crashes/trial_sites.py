@@ -132,7 +132,7 @@ class TrialSites:
         wait_until(back, f"{', '.join(died) or 'the site'} ready again", READY_S, 0.05)
 
     def relieve(self, process: str) -> None:
-        """Count a death, and restart the process gracefully after `STRIKES` deaths, which resets the supervisor's delay."""
+        """Count a death; after `STRIKES` deaths, restart the process gracefully, to reset the supervisor's delay."""
         self._deaths[process] = self._deaths.get(process, 0) + 1
         if self._deaths[process] % STRIKES == 0:
             self._control().restart(process)

@@ -1,4 +1,4 @@
-"""API clients with a short time limit, and the judgement whether a request was executed."""
+"""API clients with a short time limit, and a function that judges whether a request was executed."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class FaultInjector:
         self.failures: list[str] = []
 
     def begin(self, begin_s: float) -> None:
-        """Start the threads; the times of the faults count from `begin_s` of the monotonic clock."""
+        """Start the threads; the times of the faults are relative to `begin_s` of the monotonic clock."""
         for fault in self._plan.faults:
             thread = threading.Thread(target=self._happen, args=(fault, begin_s), name=str(fault), daemon=True)
             self._threads.append(thread)

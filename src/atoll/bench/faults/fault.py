@@ -67,7 +67,7 @@ class FaultyCloud:
         return Wan(self.state.root)
 
     def atoll(self, *arguments: str) -> None:
-        """Run a command of `atoll`. Only one command runs at a time, because two must not change the cloud at once.
+        """Run a command of `atoll`. Only one command runs at a time, because two commands must not change the cloud at the same time.
 
         Raises:
             AtollError: `bench.failed`: the command failed.
@@ -98,12 +98,12 @@ class Kind:
 
 
 def a_site(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
-    """Choose a site at random."""
+    """Return a random site, and the amount 0; see `Kind.draw`."""
     return (random.choice(sites),), 0.0
 
 
 def a_link(random: Random, sites: tuple[str, ...]) -> tuple[tuple[str, ...], float]:
-    """Choose a link and its direction at random."""
+    """Return the two sites of a random link, in random order, and the amount 0; see `Kind.draw`."""
     return tuple(random.sample(sites, 2)), 0.0
 
 

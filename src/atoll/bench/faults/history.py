@@ -61,7 +61,7 @@ class ResourceHistory:
         return [attempt.fields[field] for attempt in self.writes(field)]
 
     def describe(self, verb: str | None = None) -> str:
-        """Return a description of the last request about the resource, or of the last one with the action `verb`, such as `create`."""
+        """Return a description of the last request about the resource, or of the last request with the action `verb`, such as `create`."""
         chosen = [attempt for attempt in self.attempts if verb in (None, attempt.verb) and attempt.happened]
         return str(chosen[-1]) if chosen else str(self.attempts[-1])
 

@@ -136,7 +136,7 @@ def grants(view: View, known: Mapping[str, ResourceHistory]) -> Iterator[Violati
 
 
 def _untouched(history: ResourceHistory) -> bool:
-    """Return whether no request certainly changed the grant, so that the grant may be absent, as it was at first."""
+    """Return whether none of the grant's requests was acknowledged, so that the grant may still be absent, as it was at first."""
     return all(attempt.outcome != "acknowledged" for attempt in history.attempts)
 
 

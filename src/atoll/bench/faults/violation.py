@@ -16,7 +16,7 @@ class Violation:
     Attributes:
         kind: `lost`: a site does not show an acknowledged write; `duplicated`: a resource exists twice; `orphan`: a resource has no owner;
             `different`: replicated data differ between sites; `unhealthy`: a site does not work.
-        what: a description for people.
+        what: a description of the difference, as text.
         about: the name of the affected resource; violations at several sites may concern the same resource.
     """
 

@@ -1,4 +1,4 @@
-"""`atoll bench flood`: honest clients' latency during a flood of slow connections and junk requests at the public ports."""
+"""`atoll bench flood`: measures honest clients' latency during a flood of slow connections and junk requests at the public ports."""
 
 from __future__ import annotations
 

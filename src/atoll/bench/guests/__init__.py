@@ -1,1 +1,1 @@
-"""`atoll bench guests`: boot times, throughput and memory of real guests on real networks."""
+"""`atoll bench guests`: measures the boot times, throughput and memory of real guests on real networks."""

@@ -138,7 +138,7 @@ def _pairs(real: GuestTenancy, guests: list[Guest], program: Path, stack: ExitSt
 
 
 def _traffic(pairs: Mapping[str, places.Pair], switch: int, options: GuestsOptions, say: Say) -> dict[str, dict[str, list[TrafficSample]]]:
-    """Measure all loads on all paths in turns, so that other load on the machine affects all alike."""
+    """Measure all loads on all paths in turn, so that other load on the machine affects all alike."""
     found: dict[str, dict[str, list[TrafficSample]]] = {path: {load.name: [] for load in LOADS} for path in pairs}
     for number in range(options.rounds):
         say(f"traffic, round {number + 1} of {options.rounds}")

@@ -172,7 +172,7 @@ class GuestTenancy:
         return str(self.api.expect("network", "POST", "/v2.0/floatingips", {"floatingip": fields})["floatingip"]["floating_ip_address"])
 
     def _way_out(self) -> str:
-        """Create an external network and a router to it."""
+        """Create an external network, and a router to it; return the network's id."""
         base = self.outside.rpartition(".")[0]
         fields = {"provider:network_type": "flat", "provider:physical_network": "public", "router:external": True}
         outside = self._neutron("network", name="bench-outside", **fields)

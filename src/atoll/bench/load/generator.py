@@ -1,7 +1,7 @@
 """Open and closed loops of HTTP requests, from one thread with asyncio and aiohttp.
 
-Latencies count from the intended start of a request. If the generator or the server is late, the latencies of requests that should have
-started meanwhile include their waiting. Otherwise a stall would appear in only one sample (coordinated omission). In a closed loop, a
+Latencies are measured from the intended start of a request. If the generator or the server is late, the latencies of requests that should
+have started meanwhile include their waiting. Otherwise a stall would appear in only one sample (coordinated omission). In a closed loop, a
 request should start when the user's think time is over.
 """
 
@@ -23,7 +23,7 @@ from atoll.bench.load.arrivals import arrivals
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is sent again and again.
+    """A request that is sent repeatedly.
 
     Attributes:
         name: the name of the operation, for the samples.
@@ -46,7 +46,7 @@ class Source:
 
     Attributes:
         site: the name of the site.
-        calls: the requests, sent in this order again and again.
+        calls: the requests, sent repeatedly in this order.
         open_socket: makes a socket in the site's network; `None` means this process's own network.
     """
 
@@ -108,7 +108,7 @@ class ClosedLoop:
 
 
 TIMEOUT_S = 120.0
-"""Seconds to wait for an answer, after which the request counts as failed."""
+"""Seconds to wait for an answer, after which the request is recorded as failed."""
 
 
 def generate(sources: Sequence[Source], loop: OpenLoop | ClosedLoop, seed: int = 0, timeout_s: float = TIMEOUT_S) -> list[Timed]:
@@ -142,7 +142,7 @@ async def _generate(sources: Sequence[Source], loop: OpenLoop | ClosedLoop, seed
 def _session(source: Source, timeout_s: float) -> aiohttp.ClientSession:
     open_socket = source.open_socket
     factory = None if open_socket is None else lambda _address: open_socket()
-    # Without a limit of connections, because a request that waits for a connection would count as a slow answer.
+    # Without a limit of connections, because the wait for a connection would appear as a slow answer.
     connector = aiohttp.TCPConnector(limit=0, socket_factory=factory, keepalive_timeout=60.0)
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False)

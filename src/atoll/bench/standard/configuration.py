@@ -12,7 +12,7 @@ WORKERS = 2
 """Number of processes of each API, of the conductor and of the scheduler."""
 
 THREADS = 8
-"""Number of requests that one API process serves at once."""
+"""Number of requests that one API process serves at the same time."""
 
 GUNICORN = {
     "keystone": ("keystone.wsgi.api:application", "identity"),

@@ -1,1 +1,1 @@
-"""`atoll bench stores`: database engines, measured through SQLAlchemy at several round-trip times to the database server."""
+"""`atoll bench stores`: measures database engines through SQLAlchemy, at several round-trip times to the database server."""

@@ -1,4 +1,4 @@
-"""The experiment: measures database engines in turns, at several round-trip times between site and database server."""
+"""The experiment: measures database engines in turn, at several round-trip times between site and database server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoreOptions:
 
 
 def run(options: StoreOptions, work: Workspace) -> dict[str, float]:
-    """Measure all engines in turns, and return the report: values by `ENGINE_MEASURE_ROUNDTRIP`, such as `redis_read_ms_50`.
+    """Measure all engines in turn, and return the report: values by `ENGINE_MEASURE_ROUNDTRIP`, such as `redis_read_ms_50`.
 
     Args:
         options: the options.

@@ -1,1 +1,1 @@
-"""`atoll bench traffic`: the control traffic of operations, with and without the patches that reduce it."""
+"""`atoll bench traffic`: measures the control traffic of operations, with and without the patches that reduce it."""

@@ -1,4 +1,4 @@
-"""The experiment: each operation at a full site's host, some at a compute site with several round-trip times, and periodic tasks."""
+"""The experiment: measures each operation at a full site, some at a compute site with several round-trip times, and periodic tasks."""
 
 from __future__ import annotations
 

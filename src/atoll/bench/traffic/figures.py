@@ -14,7 +14,7 @@ COMPARED = (*COUNTED, "cpu_s", "wall_s", "round_trips")
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
     """Return the slope of the line that fits points best, by least squares.
 
-    With latencies over round-trip times, in the same unit, this is the number of sequential round trips.
+    With latencies against round-trip times, in the same unit, this is the number of sequential round trips.
 
     Args:
         points: pairs of a round trip and a latency.

@@ -1,1 +1,1 @@
-"""`atoll bench wan`: the requested properties of an emulated link compared with those that ping and iperf3 measure."""
+"""`atoll bench wan`: compares the requested properties of an emulated link with those that ping and iperf3 measure."""

@@ -206,7 +206,7 @@ def _capacity(wan: Wan, seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def _core(process: psutil.Process) -> Iterator[dict[str, float]]:
-    """Yield a mapping to which the share of one core that a process used meanwhile is added when the context ends."""
+    """Yield a mapping; when the context ends, add the share of one core that a process has used in the context."""
     used: dict[str, float] = {}
     before, begun = process.cpu_times(), time.monotonic()
     yield used

@@ -32,7 +32,7 @@ class Pings:
     Attributes:
         sent: the number of sent packets.
         lost: the number of sent packets that were lost.
-        rtt_ms: the mean round trip in milliseconds; `None` if all packets were lost. (From 100 ms on, ping prints whole milliseconds.)
+        rtt_ms: the mean round trip in milliseconds; `None` if all packets were lost. From 100 ms on, ping prints whole milliseconds.
     """
 
     sent: int

@@ -40,7 +40,7 @@ def costs(name: str, operation: PlannedOperation, find: Callable[[str], Trace]) 
         find: returns the trace that a file, given by its path, holds.
 
     Raises:
-        AtollError: `trace.*`: the operation's trace can't be read, or is not whole.
+        AtollError: `trace.*`: the operation's trace can't be read, or is incomplete.
     """
     if operation.trace is None:
         assert operation.time is not None

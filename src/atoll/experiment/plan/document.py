@@ -64,7 +64,8 @@ class PlannedOperation(_Model):
         trace: the path of a file of `atoll trace export`, relative to the plan's file. `time`, `round_trips` and `bytes` are derived from
             it.
         recorded_rtt: the round trip between the sites when the trace was recorded; the recorded round trips are subtracted from the time.
-        until: the moment up to which a trace is counted: the client has its `answer`, or the work is `complete`.
+        until: the moment at which the operation ends in a trace: `answer` is when the client has its answer, `complete` when all work is
+            done.
         within: the longest time that the operation may take at any site whose users start it. Default: unlimited.
         image: the name of the image that the operation needs at the site where it is started.
     """

@@ -22,7 +22,7 @@ class Move:
     """One move from a plan.
 
     Attributes:
-        text: the description of the move for people.
+        text: a sentence that describes the move.
         instance: the instance that is removed, moved or added, such as `paris` (a full site) or `image debian at paris`.
         extra_price: the price per hour that the move adds; negative if it makes the plan cheaper.
         breaks: the bounds that the move would break.

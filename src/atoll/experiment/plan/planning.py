@@ -63,7 +63,7 @@ def solve_plan(plan: PlacementPlan, find: Callable[[str], Trace], limit_s: float
 
     Raises:
         AtollError: `plan.requirement`: the solver is not installed; `plan.infeasible`: the bounds contradict; `plan.unsolved`: no placement
-            was found in time; `trace.*`: a trace can't be read, or is not whole.
+            was found in time; `trace.*`: a trace can't be read, or is incomplete.
     """
     library()
     numbers = problem(plan, find)

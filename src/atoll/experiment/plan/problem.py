@@ -59,8 +59,8 @@ class Problem:
     Attributes:
         names: the names of the sites; all lists by site have this order.
         kinds: the kind of each site; `None` if the plan is to decide it.
-        rtt_s: the round trip between each two sites, in seconds.
-        byte_s: the seconds that each byte takes between each two sites, which is the reciprocal of their path's rate.
+        rtt_s: the round trip between every two sites, in seconds.
+        byte_s: the seconds that each byte takes between every two sites, which is the reciprocal of their path's rate.
         demands: the operations.
         images: the images.
         full, compute, controlled: bytes of memory of the processes; see `Footprints`.
@@ -118,7 +118,7 @@ class Problem:
         Args:
             site: the index of the site.
             control: the index of the control site.
-            ignoring: names of operations whose bounds do not count.
+            ignoring: names of operations whose bounds are ignored.
         """
         return all(
             demand.name in ignoring or demand.load[site] == 0 or self.served_s(demand, site, control) <= demand.within_s + TOLERANCE
@@ -154,7 +154,7 @@ class Problem:
         }
 
     def control_price(self, site: int, control: int) -> float:
-        """Return the price per hour if `control` serves `site`: waiting users, bytes, and memory at the control site."""
+        """Return the price per hour if `control` serves `site`: of users' waiting time, traffic, and memory at the control site."""
         waiting = sum(demand.load[site] * self.served_s(demand, site, control) for demand in self.demands) / HOUR_S
         if site == control:
             return self.prices.waiting * waiting
@@ -199,7 +199,7 @@ def problem(plan: PlacementPlan, find: Callable[[str], Trace]) -> Problem:
         find: returns the trace that a file, given by its path in the document, holds.
 
     Raises:
-        AtollError: `trace.*`: a trace can't be read, or is not whole.
+        AtollError: `trace.*`: a trace can't be read, or is incomplete.
     """
     names = tuple(site.name for site in plan.sites)
     images = tuple(Picture(name, size_bytes(image.size), probability(image.misses)) for name, image in plan.images.items())
@@ -250,7 +250,7 @@ _Matrix = tuple[tuple[float, ...], ...]
 
 
 def _distances(names: tuple[str, ...], network: Network | None) -> tuple[_Matrix, _Matrix]:
-    """Return two matrices: the round trip between each two sites, and the time that each byte takes to a site from another, in seconds."""
+    """Return two matrices, in seconds: the round trip between every two sites, and the time that a byte takes from one site to another."""
     if network is None:
         return ((0.0,),), ((0.0,),)
     delays: dict[tuple[str, str], tuple[float, float]] = {}

@@ -27,7 +27,7 @@ def start(problem: Problem, limit_s: float) -> Placement | None:
     if _broken(problem, best):
         return None
     cost = price(problem, best)
-    # Sites with little load first: their full sites are worth least.
+    # Sites with little load first, because making them full sites saves least.
     for site in sorted(full, key=lambda each: problem.control_price(each, each)):
         if time.monotonic() > until:
             break

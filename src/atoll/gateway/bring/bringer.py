@@ -1,10 +1,11 @@
-"""Bring the resources that a request refers to, and delete them again if the request fails all the same.
+"""Brings the resources that a request refers to, and deletes them again if the request still fails.
 
 The request goes to this site's service first. Only if the service refuses it, the gateway looks for the resources that the request refers
-to, so that a resource of this site costs nothing.
+to, so that a request whose resources are all here causes no further requests.
 
 The gateway sends two questions to the other sites: it asks their services, with the user's token, whether the user may see the resource;
-and it asks their gateways how they hold it. It brings only resources that the user may see and that all reachable sites describe alike.
+and it asks their gateways for a description of it. It brings only resources that the user may see and that all reachable sites describe
+alike.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class _Bringing:
 
 
 class Bringer:
-    """The resources that this site gets from others.
+    """Brings resources from other sites to this site.
 
     Args:
         sites: sends requests to this site and the others.
@@ -151,7 +152,7 @@ class Bringer:
         return {"images": self.images.status()}
 
     async def ahead(self, call: Call) -> BroughtResources | None:
-        """Bring the resources without which a service would not refuse the request, but carry it out differently.
+        """Bring the resources whose absence a service would not answer with a refusal, but with a different result.
 
         Args:
             call: a request that has not been sent yet.
@@ -165,7 +166,7 @@ class Bringer:
         """
         if call.user == "":
             return None  # no site has signed the token, so the service refuses it
-        fields = mentions.looks_ahead(call)
+        fields = mentions.early_fields(call)
         client = ServiceClient(self._sites, call.token, call.request_id)
         brought = BroughtResources()
         try:
@@ -319,7 +320,7 @@ class Bringer:
             request_id: the id of the user's request.
 
         Returns:
-            The resources, to be kept or undone. An undo leaves images, since Glance never takes an id twice, and ports that have moved.
+            The resources, to be kept or undone. An undo keeps images, since Glance never accepts an id twice, and ports that have moved.
             `None` if a resource is at no site.
 
         Raises:
@@ -330,7 +331,7 @@ class Bringer:
         if pairs is None:
             return None
         brought = BroughtResources()
-        # Ports need their networks. Images take longest, so they come when all else has succeeded.
+        # Ports need their networks. Images take longest, so they are brought last, when everything else has succeeded.
         for phase in sorted({_phase(reference) for reference, _found in pairs}):
             some = [pair for pair in pairs if _phase(pair[0]) == phase]
             bringings = await asyncio.gather(*(self._join(client, reference, found) for reference, found in some))
@@ -380,7 +381,7 @@ class Bringer:
         return [credible(reference, sites, self._trust.speaks_for) for reference, sites in zip(wanted, found, strict=True)]
 
     def _check_away(self, nowhere: Sequence[Reference]) -> None:
-        """Check that no unreachable site may have a resource that no other site has.
+        """Check that a resource which no reachable site has can't be at an unreachable site.
 
         Raises:
             BringRefused: an unreachable site may have one of the resources.
@@ -430,7 +431,7 @@ class Bringer:
     def _agree(self, reference: Reference, found: list[RemoteResource]) -> None:
         """Check that all descriptions that the user sees under an id or name describe one resource.
 
-        Nova accepts the name of a security group, which several groups may have: those of the nearest site count.
+        Nova accepts the name of a security group, which several groups may have: then the groups of the nearest site are taken.
         """
         if reference.kind == kinds.SECURITY_GROUP:
             return

@@ -1,4 +1,4 @@
-"""Serve the data of this site's images to other sites' gateways on the peer port, in chunks with checksums.
+"""Serves the data of this site's images to other sites' gateways on the peer port, in chunks with checksums.
 
 Before a gateway pulls an image, it asks the holder's Glance with the user's token whether the user may see it. Only gateways may request
 chunks.
@@ -47,7 +47,7 @@ class ChunkServer:
         self._slots = asyncio.Semaphore(SLOTS)
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get("/atoll/images/{id}/chunks", self._chunk)
 
     async def _chunk(self, request: web.Request) -> web.StreamResponse:

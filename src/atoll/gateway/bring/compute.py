@@ -1,4 +1,4 @@
-"""Bring flavors and key pairs to this site."""
+"""Brings flavors and key pairs to this site."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def bring_flavor(client: ServiceClient, found: RemoteResource, undo_log: U
 
 
 async def bring_key_pair(client: ServiceClient, found: RemoteResource, undo_log: UndoLog, _context: BringContext) -> None:
-    """Import a key pair's public key with the user's token, since a key pair is its user's own.
+    """Import a key pair's public key with the user's token, since a key pair belongs to its user.
 
     Args:
         client: sends requests to the services, on behalf of the user's request.

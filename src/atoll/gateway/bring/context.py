@@ -15,7 +15,7 @@ class BringContext:
     """The parts that the functions which bring a resource share.
 
     Attributes:
-        holders: asks all sites how they hold a resource, and whether they agree.
+        holders: asks all sites for their descriptions of a resource, and checks that these agree.
         grants: gives the user's project the access to a copy that its owner has granted.
         default_groups: gives a project's group `default` the rules that it has at other sites.
         speaks_for: the trust in other sites' statements.

@@ -3,8 +3,8 @@
 Each site's Neutron creates the group when a user of the project first asks for groups or creates a port, under the same id everywhere and
 with rules of the same ids (`services.patches.neutron.default_groups`). The gateways make later changes at all sites. A site whose Neutron
 creates the group after such a change has the initial rules only. So before a site first uses the group of a project, its gateway gives it
-the rules that the other sites have. If these differ, it gets the rules that all of them have, and `atoll conflicts` lists the group: no
-site opens a group that others keep closed. The rules of a site with `trust: local-admin` do not count.
+the rules that the other sites have. If these differ, it gets the rules that all of them have, and `atoll conflicts` lists the group: so no
+site allows traffic that another site's group denies. The rules of a site with `trust: local-admin` are ignored.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class DefaultGroups:
         ledger: records the groups that have been compared with those of the other sites.
         holders: asks the other sites for their groups.
         conflicts: records that the sites' rules differ.
-        limited: the sites whose rules do not count.
+        limited: the sites whose rules are ignored.
     """
 
     def __init__(self, sites: Sites, ledger: Ledger, holders: Holders, conflicts: Conflicts, limited: Collection[str] = ()) -> None:
@@ -103,10 +103,10 @@ class DefaultGroups:
     async def _compare(
         self, project: str, client: ServiceClient, undo_log: UndoLog, context: BringContext, besides: Collection[str]
     ) -> bool:
-        """Give a project's group the rules of the other sites; return False if a site that was not reached may have further ones."""
+        """Give a project's group the rules of the other sites; return False if an unreachable site may have further rules."""
         missing = set(self._sites.others()) - set(self._sites.reachable())
         elsewhere = await self._holders.elsewhere(SECURITY_GROUP, default_group(project))
-        changed = [each for each in elsewhere if self._counts(each, project)]
+        changed = [each for each in elsewhere if self._is_compared(each, project)]
         if changed:
             # Neutron creates the group when it is asked for groups.
             query = urlencode({"id": default_group(project), "project_id": project})
@@ -117,8 +117,8 @@ class DefaultGroups:
                     await self._take_over(client, group, self._agreed(changed, besides), undo_log, context)
         return not missing or bool(changed)
 
-    def _counts(self, group: Description, project: str) -> bool:
-        """Return whether another site's group belongs to the project and was changed there, and the site's rules count."""
+    def _is_compared(self, group: Description, project: str) -> bool:
+        """Return whether another site's group is to be compared: it belongs to the project, was changed there, and the site is trusted."""
         return group.body.get("project_id") == project and _changes(group.body) > 1 and group.site not in self._limited
 
     def _agreed(self, changed: Sequence[Description], besides: Collection[str]) -> Description:

@@ -67,7 +67,7 @@ class Disagreement(BringFailed):
         kind: the kind of the resource.
         identifier: the id.
         sites: the sites that disagree.
-        why: one sentence for people.
+        why: one sentence for the operator.
     """
 
     def __init__(self, kind: str, identifier: str, sites: Iterable[str], why: str) -> None:
@@ -85,7 +85,7 @@ def lasting(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
 def differences(kind: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return the names of the lasting fields in which two descriptions differ.
 
-    A field that one of them lacks, such as the hash of a queued image, is no difference.
+    A field that one of them lacks, such as the hash of a queued image, is not a difference.
     """
     pairs = ((name, one.get(name), other.get(name)) for name in _LASTING[kind])
     return [name for name, mine, theirs in pairs if mine is not None and theirs is not None and _plain(mine) != _plain(theirs)]
@@ -115,5 +115,5 @@ def least_visible(bodies: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value; 0 for an empty text, by which Nova shows that a flavor has no swap."""
+    """Return a value; 0 for an empty string, by which Nova shows that a flavor has no swap."""
     return 0 if value == "" else value

@@ -52,7 +52,7 @@ class Grants:
         self._holders = holders
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._withdraw)
 
     async def ensure(self, client: ServiceClient, reference: Reference, seen: Sequence[Description]) -> None:

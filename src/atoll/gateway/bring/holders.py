@@ -1,4 +1,4 @@
-"""Ask the gateways of all reachable sites how they hold a resource, and answer the same question from them.
+"""Asks the gateways of all reachable sites for their descriptions of a resource, and answers such questions from them.
 
 A user sees only some of the resources: another project's private image under the same id is hidden from the user. So the gateways ask one
 another, each with its own account at its own site. No client sees any part of these answers.
@@ -57,7 +57,7 @@ RBAC: Mapping[str, str] = {kinds.NETWORK: "network", kinds.SECURITY_GROUP: "secu
 
 
 def question(kind: str, identifier: str, project: str = "") -> str:
-    """Return the path, with query, by which another site's gateway is asked how the site holds a resource.
+    """Return the path, with query, by which another site's gateway is asked for its description of a resource.
 
     Raises:
         ValueError: no resource can have this id.
@@ -81,7 +81,7 @@ class Holders:
         self._conflicts = conflicts
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
     async def agreed(self, kind: str, identifier: str, project: str = "") -> tuple[Description | None, list[Description]]:

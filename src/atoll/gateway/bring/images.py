@@ -1,4 +1,4 @@
-"""Bring images: fetch their data once, however many requests wait for it, and upload it to this site's Glance under the same id."""
+"""Brings images: fetches their data once, however many requests wait for it, and uploads it to this site's Glance under the same id."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class ImageTransfers:
             holders: the descriptions of the sites that have it, nearest first.
 
         Raises:
-            Disagreement: the sites describe different images, or another one than this site has or is fetching.
+            Disagreement: the sites describe different images, or an image other than the one that this site has or is fetching.
             PullFailed: the image's data could not be fetched.
             BringFailed: Glance refuses the image.
             Unreachable: Glance does not answer.
@@ -109,7 +109,7 @@ class ImageTransfers:
             task = asyncio.get_running_loop().create_task(self._bring(pull))
             self._pulls[image_id] = pull, task
             task.add_done_callback(lambda _: self._pulls.pop(image_id))
-        # A transfer goes on without the request that began it: others wait for it, and the client will ask again.
+        # A transfer continues without the request that began it: other requests may wait for it, and the client will ask again.
         await asyncio.shield(self._pulls[image_id][1])
 
     def status(self) -> list[dict[str, Any]]:

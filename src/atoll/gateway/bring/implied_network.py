@@ -1,4 +1,4 @@
-"""Find the network of a server that names none: the only one that its project may use, at any site.
+"""Finds the network of a server that names none: the only one that its project may use, at any site.
 
 Nova attaches a server without a network, or with `auto`, to the only network of its project, and refuses the server if there are several.
 Nova knows only the networks of its own site: without this module, a server would run without any network if the project's only one is at

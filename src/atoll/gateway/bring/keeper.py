@@ -1,7 +1,9 @@
-"""Keep images where their owners want them: the property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
+"""Keeps copies of images at the sites that their owners choose.
+
+The property `atoll_keep` of an image is `pull`, `everywhere`, or a list of sites.
 
 With `pull`, the default, a site fetches an image when it is first used there. Each site reads all policies in the document that the mesh
-replicates, and pulls the images that it is to keep, also when it has been cut off.
+replicates, and pulls the images that it is to keep, even after it has been cut off.
 
 A record of the document is only a hint. The property of the image itself decides, which Glance lets only the image's owner and
 administrators change. It is read at sites that hold the same image, with the same owner and the same data. If they differ, or if another
@@ -92,7 +94,7 @@ class Keeper:
             self._document.write([Change(KIND, image["id"], fields)])
 
     def wake(self, *_ignored: object) -> None:
-        """Follow the policies at once, since a site may have come back; a callback for `Mesh.on_members`."""
+        """Check the policies now, since a site may be reachable again; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def _on_change(self, touched: frozenset[tuple[str, str]]) -> None:

@@ -8,7 +8,7 @@ ASSUMED = 5_000_000.0
 """Bytes per second of a link that no transfer has measured yet."""
 
 LEAST_BYTES = 1 << 20
-"""Bytes of the smallest transfer that counts; the round trips of a smaller one would."""
+"""Least number of bytes of a transfer from which the rate is measured: a smaller one mostly measures round trips."""
 
 _WEIGHT = 0.5  # of the latest transfer
 
@@ -25,7 +25,7 @@ class LinkRates:
         self._rates: dict[str, float] = {}
 
     def note(self, site: str, count: int, seconds: float) -> None:
-        """Count a transfer from a site.
+        """Update the rate of the link to a site after a transfer.
 
         Args:
             site: the site.

@@ -2,7 +2,7 @@
 
 A loan is recorded when another site asks (`holders`). Each write at this site that concerns a lent resource, and a periodic check of all
 loans, compares the loans with the present grants of the site's services. A loan that has ended stays in the ledger until its borrower has
-revoked the grant, also if the borrower is cut off at first. Nothing is sent for resources that are not lent.
+revoked the grant, however long the borrower is cut off. Nothing is sent for resources that are not lent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from atoll.gateway.sites import Sites
 LOG = logging.getLogger(__name__)
 
 LOOK_S = 60.0
-"""Seconds between two checks of all loans: a grant may also end without passing the gateway. A check asks this site's services only."""
+"""Seconds between two checks of all loans: a grant may also end without a request to the gateway. A check asks this site's services
+only."""
 
 AGAIN_S = 5.0
 """Seconds until an unanswered withdrawal is sent again."""
@@ -71,7 +72,7 @@ class Loans:
             self._wake.set()
 
     def wake(self, *_ignored: object) -> None:
-        """Send the waiting withdrawals at once, since a site may have come back; a callback for `Mesh.on_members`."""
+        """Send the waiting withdrawals now, since a site may be reachable again; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def list(self) -> list[dict[str, Any]]:

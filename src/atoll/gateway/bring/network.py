@@ -1,4 +1,4 @@
-"""Bring networks with their subnets, and security groups with their rules, through Neutron's extension `given-id`.
+"""Brings networks with their subnets, and security groups with their rules, through Neutron's extension `given-id`.
 
 A copy of a network is a separate network of its site: it has the same prefixes, and its site assigns addresses by itself.
 """
@@ -62,9 +62,10 @@ _FLAGS = frozenset(("vlan_transparent", "qinq", "pvlan", "project_default", "lea
 
 
 async def bring_network(client: ServiceClient, found: RemoteResource, undo_log: UndoLog, context: BringContext) -> None:
-    """Create a network and its subnets. Grant a project that does not own it the access that its owner grants it elsewhere.
+    """Create a network and its subnets.
 
-    The attributes that tie a network to the hardware of its site (provider attributes, segments) are this site's own.
+    If the user's project does not own the network, it gets the access that the owner has granted elsewhere. The attributes that tie a
+    network to the hardware of its site (provider attributes, segments) are this site's own.
 
     Args:
         client: the client of the user's request.
@@ -93,7 +94,7 @@ async def bring_network(client: ServiceClient, found: RemoteResource, undo_log: 
     body = {"network": copied(network, "networks")}
     answer = await undo_log.create(creation, "/v2.0/networks", body, absent=here is None, exists=True)
     if answer is not None:
-        # Neutron takes a missing gateway for the default one, so `None` must be sent.
+        # Neutron replaces a missing gateway with the default one, so `None` must be sent.
         bodies = [copied(subnet, "subnets") | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
         if bodies:
             await client.make("POST", "network", "/v2.0/subnets", {"subnets": bodies})

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 4 << 20
-"""Bytes of a chunk. At 100 Mbit/s, one takes a third of a second: a cut loses little, and a round trip between chunks costs little."""
+"""Bytes of a chunk. At 100 Mbit/s, one takes a third of a second: an interruption loses little, and a round trip between chunks costs
+little."""
 
 
 class PartialFile:

@@ -1,9 +1,9 @@
-"""Move an unused port from the site where it was made to the site where it is needed, under the same id and address.
+"""Moves an unused port from the site where it was made to the site where it is needed, under the same id and address.
 
 The port must never stay at both sites, and never be lost. So the gateway first records the move in the ledger and creates the copy here.
 Then it deletes the port at its site, with the user's token and only if its revision is still the copied one. Then it removes the ledger
 entry. Until that deletion is confirmed, the copy here is provisional: if the deletion is refused, or the port turns out to be still there,
-the copy is deleted. `run` settles the moves that a crash or a cut left open.
+the copy is deleted. `run` completes or undoes the moves that a crash or a lost connection left open.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _USUAL: Mapping[str, Any] = {
     "propagate_uplink_status": True,
     "trusted": False,
 }
-"""Default values of a port, which are not sent: that would need rights or extensions that may be missing."""
+"""Default values of a port, which are not sent, because sending them requires rights or extensions that may be missing."""
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
@@ -109,7 +109,7 @@ class PortMoves:
                 raise
         finally:
             self._active.discard(identifier)
-            self._seen_s.pop(identifier, None)  # an earlier move of the port is not this one
+            self._seen_s.pop(identifier, None)  # an earlier move of the port must not be mistaken for this one
         self._ledger.end_move(identifier)
         LOG.info("%s: port %s has moved here from %s", client.request_id, identifier, found.site)
 
@@ -169,7 +169,7 @@ class PortMoves:
         except Unreachable as error:
             if not error.sent:
                 raise BringRefused(f"port {port['id']} is at {site}, which can't be reached now", 503) from error
-            raise  # the outcome is unknown: `run` settles the move
+            raise  # the outcome is unknown: `run` completes or undoes the move
         if not reply.ok:
             raise BringRefused(f"port {port['id']} is at {site} and can't be moved to {self._sites.here}: {_why(reply)}")
 
@@ -187,19 +187,17 @@ class PortMoves:
     # Moves that were left open
 
     async def run(self) -> None:
-        """Settle the moves that a crash or a cut left open, until cancelled."""
+        """Complete or undo the moves that a crash or a lost connection left open, until cancelled."""
         while True:
             for port, site in self._due(time.monotonic()):
                 await self._settle(port, site)
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _due(self, now_s: float) -> list[tuple[str, str]]:
-        """Return the ports and sites of the open moves that this process has known for so long that no request about them is under way.
+        """Return the ports and sites of the moves that this process has seen open for longer than any request about them can take.
 
-        The ledger's times do not count: the clock may have been set since, and a move that is settled too early loses a port.
-
-        Args:
-            now_s: the time by a monotonic clock, in seconds.
+        The times in the ledger are not used: the clock may have been set since. Settling a move while its request still runs could delete a
+        port that is in use.
         """
         sites = {port: site for port, site, _since in self._ledger.moves() if port not in self._active}
         self._seen_s = {port: self._seen_s.get(port, now_s) for port in sites}

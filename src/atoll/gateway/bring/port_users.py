@@ -1,6 +1,6 @@
-"""Find the resources that use a port at its site.
+"""Finds the resources that use a port at its site.
 
-The site's gateway looks with its own account, because a resource of another project may use the port.
+The site's gateway searches with its own account, because a resource of another project may use the port.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ USERS: Mapping[str, tuple[str, str]] = {
     "local_ips": ("a local IP", "/v2.0/local-ips"),
     "ndp_proxies": ("an NDP proxy", "/v2.0/ndp-proxies"),
 }
-"""The resources that may refer to a port: a name for people and the path of the list, by the collection's name in `resolve.references`."""
+"""The resources that may refer to a port: a name for messages and the path of the list, by the collection's name in
+`resolve.references`."""
 
 
 async def user_of(client: ServiceClient, port: str) -> str:

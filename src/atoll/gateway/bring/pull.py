@@ -111,7 +111,7 @@ class ImagePull:
     Args:
         sites: sends requests to the sites.
         image: the image, as all its holders describe it.
-        holders: the sites that have it, nearest first. If one fails, the next one is used, and after the last one the first again.
+        holders: the sites that have it, nearest first. If a site fails, the next site is used, and after the last site the first again.
         directory: the directory of the partial file.
         patience_s: seconds without progress after which the transfer fails.
     """

@@ -47,7 +47,7 @@ class SharedType:
         collection: the path of the collection.
         actions: the actions that a policy of this type may grant.
         copied: `True` if the gateway brings such objects to other sites.
-        across: the meaning of a policy at other sites, for people.
+        across: the meaning of a policy at other sites, as text for the documentation.
     """
 
     collection: str
@@ -86,7 +86,7 @@ RIGHTS: Mapping[str, str] = {
     "ownership of a server group": "The project alone owns it, at the site of the group; server groups can't be shared.",
     "ownership of everything else": "The project owns the resource, and every copy of it.",
 }
-"""How each right to use another project's resource holds across sites; for docs/reference/sharing.md."""
+"""The effect at other sites of each right to use another project's resource; for docs/reference/sharing.md."""
 
 _KINDS = {kind: name for name, kind in RBAC.items()}
 """The kind of the resource, by `object_type`."""
@@ -110,7 +110,7 @@ class RbacPolicies:
         self._holders = holders
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
     async def site_for(self, call: Call) -> str:
@@ -147,7 +147,7 @@ class RbacPolicies:
         return [site for site in self._sites.others() if site not in there]
 
     async def _natives(self, kind: str, identifier: str) -> list[str]:
-        """Return the sites where an object was created; if no member is one, this site if it has a copy, else the sites with a copy.
+        """Return the sites where an object was created; if there is none, this site if it has a copy, else the sites with a copy.
 
         Raises:
             BringRefused: the object is here as a copy, and may belong to a site that can't be reached. A policy of the copy alone would
@@ -225,7 +225,7 @@ class RbacPolicies:
         return fault(call.service, 409, f"{message}\nDetails: at {', '.join(used)}", self._sites.here)
 
     async def _users(self, shared: Reference, owner: str, target: str, action: str, without: Collection[str] = ()) -> list[str]:
-        """Return the reachable sites at which the target of a policy (or any project but `without`, for `*`) uses an object."""
+        """Return the reachable sites at which the target of a policy uses an object; the target `*` means every project but `without`."""
         there = {site for site in self._sites.reachable() if self._speaks_for(site, owner)}
         loans = [
             loan

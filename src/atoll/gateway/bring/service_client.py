@@ -1,4 +1,4 @@
-"""Send the gateway's own questions about references to services, with the user's token or the gateway's own account."""
+"""Sends the gateway's own questions about references to services, with the user's token or the gateway's own account."""
 
 from __future__ import annotations
 

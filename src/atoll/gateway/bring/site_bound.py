@@ -1,9 +1,9 @@
-"""Resources that are used at their own site alone, and the sites whose description of them counts.
+"""Resources that can be used at their own site alone, and the check of other sites' claims to have one.
 
-An external network leads out by the hardware of its site: a copy would lead nowhere. A site that was broken into must not be able to make
-another site's network count as external, since every request that names the network would then be refused. So a site's claim counts only if
-the site speaks for the project that the other holders name as the owner (`identity.authority`), or if no other site has the network. Pure
-functions.
+An external network is connected to the hardware of its site, so a copy at another site would have no connection. A compromised site must
+not be able to make another site's network appear external, since every request that names the network would then be refused. So a site's
+claim is valid only if the site speaks for the project that the other holders name as the owner (`identity.authority`), or if no other site
+has the network. Pure functions.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def credible(reference: Reference, found: Sequence[RemoteResource], speaks_for: 
         found: the sites that have it, nearest first.
         speaks_for: the trust in other sites.
     """
-    return [each for each in found if not is_external(reference, each.body) or _counts(each, found, speaks_for)]
+    return [each for each in found if not is_external(reference, each.body) or _is_credible(each, found, speaks_for)]
 
 
-def _counts(claim: RemoteResource, found: Sequence[RemoteResource], speaks_for: SpeaksFor) -> bool:
+def _is_credible(claim: RemoteResource, found: Sequence[RemoteResource], speaks_for: SpeaksFor) -> bool:
     """Return whether a site speaks for every project that the other holders name as the owner; its own statement does not count."""
     return all(speaks_for(claim.site, str(each.body.get("project_id") or "")) for each in found if each is not claim)
 
 
 def refusal_text(mention: Mention, found: Sequence[RemoteResource], here: str) -> str:
-    """Return the sentence that says where a site-bound resource is and what the client can do.
+    """Return a sentence with the site of a site-bound resource, and with an alternative for the client.
 
     Args:
         mention: the field that names the resource.

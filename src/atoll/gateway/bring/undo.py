@@ -1,8 +1,8 @@
 """Resources that the gateway creates at its own site for a request, and their deletion if the request fails.
 
-Each creation is written to the ledger before the service is asked. Its entry is removed when the request has succeeded or the resource
-has been deleted. If the gateway dies in between, the next process finds the entry and settles it: it deletes the resource unless something
-uses it. The gateway must not delete a resource that somebody else made. So an entry is made only if the resource did not exist when the
+Each creation is written to the ledger before the service is asked. Its entry is removed when the request has succeeded or the resource has
+been deleted. If the gateway dies in between, the next process finds the entry and *settles* it: it deletes the resource unless something
+uses it. The gateway must not delete a resource that another client created. So an entry is made only if the resource did not exist when the
 gateway looked for it, and the resource is deleted only if its lasting fields are those of the creation.
 """
 
@@ -62,7 +62,7 @@ class UndoLog:
 
         Raises:
             ServiceRefused: the service refuses.
-            Unreachable: the service does not answer. If it created the resource all the same, the resource is deleted later.
+            Unreachable: the service does not answer. If it nevertheless created the resource, the resource is deleted later.
         """
         entry = self.begin(creation) if absent else None
         try:
@@ -170,7 +170,7 @@ class AbandonedCreations:
                 LOG.warning("%s was created for a request that never ended, and can't be settled now: %s", creation.target, why)
 
     async def _settle(self, creation: CopyCreation) -> str:
-        """Delete an unused resource; return the reason why its creation can't be settled now, or an empty text if it is settled.
+        """Delete an unused resource; return the reason why its creation can't be settled now, or an empty string if it is settled.
 
         Raises:
             Unreachable: the service does not answer.

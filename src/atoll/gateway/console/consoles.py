@@ -137,7 +137,7 @@ async def _carry(request: web.BaseRequest, far: End, session: Session) -> web.St
         client.notice_loss()
     except (OSError, web.HTTPException) as error:
         await far.close(far.farewell)
-        # The client's handshake is malformed, or the client is gone.
+        # The client's handshake is malformed, or the client has disconnected.
         raise Refused(400, "the WebSocket can't be opened: its handshake is malformed") from error
     except BaseException:
         await far.close(far.farewell)

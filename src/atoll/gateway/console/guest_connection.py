@@ -12,7 +12,7 @@ from atoll.gateway.request.target import Refused
 LOG = logging.getLogger(__name__)
 
 CHUNK = 64 << 10
-"""Greatest number of bytes that are read at once."""
+"""Greatest number of bytes of one read."""
 
 CONNECT_S = 5.0
 """Seconds to connect to a console."""

@@ -1,4 +1,4 @@
-"""Serves noVNC, the browser's viewer of a guest's screen: the unchanged files of Debian's package."""
+"""Serves noVNC, a web page that shows a guest's screen: the unchanged files of Debian's package."""
 
 from __future__ import annotations
 

@@ -37,6 +37,6 @@ async def join(client: End, guest: End, ended: asyncio.Future[Farewell]) -> Fare
 
 
 async def _copy(source: End, sink: End) -> None:
-    with suppress(OSError, RuntimeError, aiohttp.ClientError):  # one of the ends is gone
+    with suppress(OSError, RuntimeError, aiohttp.ClientError):  # one of the ends has disconnected
         while data := await source.read():
             await sink.write(data)

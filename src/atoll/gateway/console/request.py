@@ -19,7 +19,7 @@ def refusal(status: int, why: str, headers: Mapping[str, str]) -> web.Response:
 
     Args:
         status: the HTTP status.
-        why: one sentence for people.
+        why: the reason, as one sentence.
         headers: additional headers.
     """
     response = web.Response(status=status, text=f"{why}\n", headers={**headers, WHY: why})

@@ -19,7 +19,7 @@ class Session:
     """A console that is open or about to open.
 
     Args:
-        peer: the other site to which the console leads or from which it comes; empty if there is none.
+        peer: the other site, which has the server or the client of the console; empty if there is none.
         where: the address of the console; `None` if the server is at the other site.
 
     Attributes:

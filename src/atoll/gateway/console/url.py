@@ -70,9 +70,9 @@ def shown(target: str) -> str:
 
 
 def same_origin(origins: Sequence[str], host: str) -> bool:
-    """Return whether a page of this gateway, or a client that is no browser, opens a WebSocket.
+    """Return whether a request to open a WebSocket comes from a page of this gateway, or from a client that is not a browser.
 
-    Any page may open WebSockets to any host; the browser only sends the page's origin along. Nova's proxy checks the origin as well
+    Any page may open WebSockets to any host; the browser only sends the page's origin with the request. Nova's proxy checks the origin too
     (nova/console/websocketproxy.py).
     """
     try:
@@ -95,7 +95,7 @@ def requests_console(call: Call) -> bool:
 
 
 def through_gateway(reply: Reply, host: str) -> Reply:
-    """Return Nova's answer with a URL that leads through the client's gateway.
+    """Return Nova's answer with a URL that passes through the client's gateway.
 
     Args:
         reply: the answer to a request for which `requests_console` is true.

@@ -1,1 +1,1 @@
-"""The same resource at several sites: made, changed and deleted together, also at sites that are cut off."""
+"""The same resource at several sites: created, changed and deleted together, even at sites that are cut off at the time."""

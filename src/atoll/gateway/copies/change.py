@@ -1,9 +1,9 @@
-"""Change and delete resources of which several sites have a copy: all copies, or none.
+"""Changes and deletes resources of which several sites have a copy: all copies, or none.
 
-First the gateway asks all sites at once for their copy and, before a deletion, whether it is in use there. Then one site carries the
-request out alone: if that site refuses, no site carries it out. Then the others carry it out at once. A site that can't be reached carries
-it out later (`pending`). If one of the others refuses all the same, the changed copies get their old values back. Where that is impossible,
-as after a deletion, the answer is the refusal and `atoll conflicts` lists the resource.
+First the gateway asks all sites at the same time for their copy and, before a deletion, whether the copy is in use. Then one site carries
+out the request alone: if that site refuses, no site carries it out. Then the others carry it out at the same time. A site that can't be
+reached carries it out later (`pending`). If one of the other sites refuses, although the first one did not, the changed copies get their
+old values back. Where that is impossible, as after a deletion, the answer is the refusal, and `atoll conflicts` lists the resource.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ChangeContext:
     Attributes:
         conflicts: records copies that differ.
         local: sends a request to this site's services; `None` sends it without bringing the resources that the request refers to.
-        may_block: returns whether a site's (first argument) report that a resource of a project (second argument) is in use keeps the other
-            sites from changing the resource.
+        may_block: returns whether a site (first argument) that reports that a resource of a project (second argument) is in use can prevent
+            the change at the other sites.
     """
 
     conflicts: Conflicts = field(default_factory=Conflicts)
@@ -61,7 +61,7 @@ class _Change:
     Attributes:
         calls: the request for each site, nearest first.
         requester: the user who made the request; `None` if Keystone does not confirm the token.
-        seen: each site's answer to the question for its copy.
+        seen: each site's answer when it was asked for its copy.
         items: the copies, by site.
         outcomes: each site's answer to the request itself.
     """
@@ -159,7 +159,7 @@ class Changes:
         return refusal if refusal is not None else await self._apply(change)
 
     async def _unseen(self, change: _Change) -> Reply:
-        """Send the request to the nearest site although no site shows the resource: the service may refuse the request itself."""
+        """Send the request to the nearest site although no site shows the resource, so that the service itself gives the refusal."""
         site, call = next(iter(change.calls.items()))
         outcome = await self._ask(site, call)
         return outcome if isinstance(outcome, Reply) else faults.unreachable(call.service, [site], self._sites.here)
@@ -170,7 +170,7 @@ class Changes:
         name = resource_of(call.path).rpartition("/")[2]
         if not any(site in scope for site in change.calls):
             return faults.fault(call.service, 404, f"{name} is not at {' or '.join(scope)}", self._sites.here)
-        # The record is told only to a client that sees one of the copies.
+        # Only a client that sees one of the copies may learn of the record.
         holders = [site for site in change.calls if site in change.items or (change.items and site in recorded and _may_have(change, site))]
         if set(holders) <= set(scope):
             return None
@@ -222,7 +222,7 @@ class Changes:
         return all(item.get("project_id") == requester.project for item in change.items.values())
 
     def _blocks(self, change: _Change, site: str) -> bool:
-        """Return whether a site's refusal stops the change at the other sites, too: if it may speak for the owner that they name."""
+        """Return whether a site's refusal prevents the change at the other sites: only if it may speak for the owner that they name."""
         others = [item for other, item in change.items.items() if other != site]
         owner = next((str(item.get("owner") or item.get("project_id") or "") for item in others), None)
         return owner is None or self._may_block(site, owner)
@@ -298,7 +298,11 @@ class Changes:
         return ownership.read(change.calls[site], reply) if site is not None and isinstance(reply, Reply) else {}
 
     async def _end(self, change: _Change, intents: Intents) -> Reply:
-        """Settle the answers of all sites."""
+        """Evaluate the answers of all sites, and return the answer for the client.
+
+        The operation of a site is dropped, or left to be carried out later. If another site's refusal prevents the change, the changed
+        copies get their old values back.
+        """
         done, refused = change.done(), {}
         for site, outcome in change.outcomes.items():
             why = _why_later(outcome)
@@ -326,7 +330,7 @@ class Changes:
         return replace(answer, site=",".join(order), identity=self._identity(change))
 
     async def _take_back(self, change: _Change, site: str) -> bool:
-        """Give a copy its old values; return `False` if that is impossible or somebody has changed the copy since."""
+        """Give a copy its old values; return `False` if that is impossible or the copy has been changed since."""
         call, outcome, item = change.calls[site], change.outcomes[site], change.items.get(site)
         before = _before(call, item) if item is not None and call.method in {"PUT", "PATCH"} and change.is_whole else {}
         if not before or call.service != "network":

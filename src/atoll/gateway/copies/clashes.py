@@ -1,9 +1,9 @@
-"""Find names that two sites gave to different resources while they were apart, report them, and keep them from being confused.
+"""Finds names that two sites gave to different resources while they were separated, reports them, and prevents mix-ups.
 
 A name that was used while a site could not be asked is recorded on disk. As soon as both sites can be reached, their resources of that name
-are compared. If they differ, both are kept, as Keystone's users of one name from two sites are; all sites are told, and `atoll conflicts`
-lists the name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway is asked. A
-request that would mean another resource than the one that this gateway shows is refused.
+are compared. If they differ, both are kept, like two users of one name in Keystone. All sites are informed, and `atoll conflicts` lists the
+name until one of the two resources is deleted. Until then the name means the resource of the site whose gateway gets the request. A request
+is refused if its name means one resource at the site that would carry it out, and another one at this gateway's site.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class NameClashes:
         self._clashing = {suspect for suspect, clashes in self._suspects.items() if clashes}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handlers to the application of the peer port."""
+        """Add the handlers of other gateways' requests to the application of the peer port."""
         self.names.attach(application)
         application.router.add_post(DESCRIBE, self._describe)
         application.router.add_post(CLASH, self._told)
@@ -129,7 +129,7 @@ class NameClashes:
             self._forget(suspect)
 
     def wake(self, *_ignored: object) -> None:
-        """Compare the names at once; a callback for `Mesh.on_members`."""
+        """Compare the names now; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     def on_write(self, call: Call) -> None:
@@ -177,7 +177,7 @@ class NameClashes:
                 await self._found(suspect)
 
     async def _found(self, suspect: Suspect) -> None:
-        """Record that two sites have given a name to different resources, and tell all sites."""
+        """Record that two sites have given a name to different resources, and inform all sites."""
         name = suspect.name
         self._watch(suspect, clashes=True)
         why = f"{' and '.join(suspect.sites)} have given this name to different resources: delete or replace one of them"
@@ -269,7 +269,7 @@ class NameClashes:
         return self._ambiguous(call, name, differing)
 
     def refusal(self, call: Call, site: str) -> Reply | None:
-        """Return 409 if a name in a request means another resource at its site than the one that this gateway shows.
+        """Return 409 if a name in a request means different resources at its site and at this gateway.
 
         Args:
             call: the client's request.
@@ -321,7 +321,7 @@ def _told_as(name: Name) -> str:
 
 
 def _named(call: Call, route: Route) -> Name | None:
-    """Return the cloud-wide name that a request is about; `None` if it is about none that a client chooses."""
+    """Return the cloud-wide name by which a request identifies its resource; `None` if it uses an id, or a name that the service chose."""
     if route.resource is None or route.resource.service != "compute" or not route.id:
         return None
     if route.resource.key == "keypairs":

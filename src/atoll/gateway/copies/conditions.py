@@ -1,8 +1,8 @@
-"""Conditions on changes: Neutron's `If-Match: revision_number=R`, whose numbers are each site's own.
+"""Conditions on changes: Neutron's `If-Match: revision_number=R`, where the numbers differ from site to site.
 
 A client knows the number of the copy that its gateway shows: this site's copy or, if there is none, the oldest one. The gateway compares
-the condition with that copy. Then it makes a condition for each other copy from the number that the copy had when it was looked at, so that
-a change in between is noticed there too. Pure functions.
+the condition with that copy. Then it makes a condition for each other copy from the number that the copy had when it was read, so that a
+change in between is noticed there too. Pure functions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def shown(items: Mapping[str, Mapping[str, Any]], here: str) -> str:
 
 
 def oldest(items: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the site with the oldest copy. All gateways begin conditional changes there, so that one of two fails at all sites."""
+    """Return the site with the oldest copy.
+
+    All gateways begin conditional changes there, so that of two concurrent changes one fails at all sites.
+    """
     return shown(items, "")
 
 

@@ -50,7 +50,7 @@ class Conflicts:
             kind: the kind of the resource.
             identifier: the resource's id.
             sites: the sites that disagree.
-            why: one sentence for people.
+            why: the reason, as one sentence.
         """
         names = ",".join(sorted(set(sites)))
         known = self._database.execute("SELECT sites, why FROM conflict WHERE kind = ? AND id = ?", (kind, identifier)).fetchone()

@@ -1,4 +1,4 @@
-"""Create resources at the sites that a scope names: at all sites of one of its choices, or at none."""
+"""Creates resources at the sites that a scope names: at all sites of one of its choices, or at none."""
 
 from __future__ import annotations
 
@@ -186,10 +186,10 @@ class Creator:
 
 @dataclass(frozen=True)
 class _Together:
-    """A creation at several sites at once.
+    """A creation at several sites at the same time.
 
     Attributes:
-        made: the resource.
+        made: the prepared creation of the resource.
         sites: the sites; the first is asked first.
         later: see `Creator.create`.
         parts: see `Parts`.
@@ -207,7 +207,7 @@ class _Failed(Exception):
     """A resource could not be created at all sites.
 
     Args:
-        outcome: the refusal of a site, or its silence.
+        outcome: the refusal of a site, or the error that it did not answer.
         done: the deletions of the resource at the sites that created it.
     """
 

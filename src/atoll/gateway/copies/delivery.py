@@ -25,14 +25,14 @@ COPIED_S = 3600.0
 
 
 _PASSING = frozenset((401, 403, 408, 423, 425, 429))
-"""Statuses of refusals that may pass. The gateway's own account may lack a right for a moment, when its token expires."""
+"""Statuses of refusals that may be temporary. The gateway's own account may briefly lack a right, when its token expires."""
 
 
 class RetryLater(Exception):
     """The operation is not done yet.
 
     Args:
-        why: the reason, for people.
+        why: the reason, as text.
         refused: `True` if the site was reached and refused the operation, so that the next attempt waits longer.
     """
 
@@ -42,7 +42,7 @@ class RetryLater(Exception):
 
 
 class PermanentlyRefused(Exception):
-    """The site will never carry out the operation: the requester has no right to it, or the object is another one or has changed."""
+    """The site will never carry out the operation: the requester has no right to it, or its object has been replaced or changed."""
 
 
 class Deliverer:
@@ -110,8 +110,8 @@ class Deliverer:
 def _is_final(operation: PendingOperation, status: int) -> bool:
     """Return whether a refusal is the site's final one, such as for a network in use or an invalid value.
 
-    A refusal about a server may pass, because the server may be busy (409). The undoing of a creation is tried until it succeeds, because
-    somebody would pay for the resources that are left.
+    A refusal about a server may be temporary, because the server may be busy (409). The undoing of a creation is retried until it succeeds,
+    because the project would otherwise pay for the resources that are left.
     """
     if operation.unsure or status in GONE or status in _PASSING or not 400 <= status < 500:
         return False

@@ -70,7 +70,7 @@ class Draft:
         return self.resource.service == "network"
 
     def for_others(self, first: Reply) -> Draft:
-        """Return the creation for the other sites, with the id that the first site's answer has; it is sent with the user's own rights."""
+        """Return the creation request for the other sites, with the ids from the first site's answer; it is sent with the user's rights."""
         body, made = self.call.json(), items_of(first.json(), self.resource)
         for wanted, has in zip(items_of(body, self.resource), made, strict=True):
             self._pin(wanted, has)
@@ -105,7 +105,7 @@ class Draft:
         return replace(self, call=self.call.with_(json=body), ids=ids)
 
     def one_by_one(self) -> list[Draft]:
-        """Return a request of its own for the creation of each resource."""
+        """Return one request for each resource to create."""
         if self.single:
             return [self]
         items = self.call.json()[self.resource.key]
@@ -130,7 +130,7 @@ class Draft:
         return replace(operation, about=self._path(identifier))
 
     def removals(self, sites: Iterable[str], requester: Requester | None) -> dict[str, list[PendingOperation]]:
-        """Return the operations that delete the resources at sites whose answer is unknown; none if they could not be found."""
+        """Return, by site, the operations that delete the created resources at sites that gave no answer; none if not `traceable`."""
         if not self.traceable:
             return {}
         if self.tag:

@@ -1,4 +1,4 @@
-"""Check whether this site would refuse to delete a resource, or to end its sharing, because it is in use.
+"""Checks whether this site would refuse to delete a resource, or to end its sharing, because it is in use.
 
 Before several sites delete their copies of a network, each is asked whether it would refuse, since a deletion can't be undone. The
 rules are those of Neutron 29 (`neutron.db.db_base_plugin_v2`: `_ensure_network_not_in_use`, `_remove_subnet_ip_allocations_from_ports`;
@@ -94,7 +94,7 @@ class InUseRefusal:
 
     Attributes:
         error: the service's name of the error.
-        message: one sentence for people, which names the site.
+        message: the reason as one sentence, which names the site.
     """
 
     error: str
@@ -169,7 +169,10 @@ class InUseCheck:
         return reply
 
     async def _refusal(self, look: Call, shown: Reply) -> InUseRefusal | None:
-        """Return the refusal of a deletion, or `None`. Ports of other projects count too; the client learns no more than from Neutron."""
+        """Return the refusal of a deletion; `None` if no port prevents it.
+
+        Ports of other projects may prevent it too; the client learns no more than from Neutron.
+        """
         rule = _RULES.get(collection_of(look.service, look.path)) if look.service == "network" else None
         if rule is None:
             return None

@@ -37,7 +37,7 @@ class Intents:
             self._pending.release({number: self._reasons.get(site, why) for site, numbers in left.items() for number in numbers})
 
     def keep(self, operations: Mapping[str, Sequence[PendingOperation]]) -> None:
-        """Write the operations of sites to disk, except of those that are settled already.
+        """Write the operations of sites to disk, except for sites that are settled or whose operations were written before.
 
         Raises:
             sqlite3.Error: the intents can't be written.

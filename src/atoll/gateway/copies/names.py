@@ -3,7 +3,7 @@
 A gateway records its claim before it asks. If two gateways claim a name at the same time, at least one of them is asked after it has
 recorded its own claim. In that case both gateways let the claim of the site whose name sorts first win. So of two sites that reach each
 other only one creates the resource, and nothing has to be undone. Sites that are cut off can't be asked: `clashes` finds differences when
-they are back.
+they can be reached again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Claim:
 
     Attributes:
         made: `True` once all sites have allowed the creation.
-        lost: `True` if another site's claim counts.
+        lost: `True` if another site's claim has won.
     """
 
     made: bool = False
@@ -71,7 +71,7 @@ class NameClaims:
         self._claims: dict[Name, list[_Claim]] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def create(self, call: Call, names: Sequence[Name], make: Callable[[], Awaitable[Reply]]) -> Reply:
@@ -137,22 +137,22 @@ class NameClaims:
             names = read(orjson.loads(await peer_body(request, MAX_NAMES_BYTES))["names"])
         except (ValueError, KeyError, TypeError) as error:
             raise web.HTTPBadRequest(text="expected a JSON object with names") from error
-        claimed = [name for name in names if self._counts(name, request[PEER])]
+        claimed = [name for name in names if self._wins(name, request[PEER])]
         try:
             held = [name for name in names if name not in claimed and await self.describe(name) is not None]
         except Unreachable as error:
             raise web.HTTPServiceUnavailable(text=str(error)) from error
         return web.json_response({"taken": [[name.kind, name.value, name.owner] for name in (*claimed, *held)]})
 
-    def _counts(self, name: Name, peer: str) -> bool:
+    def _wins(self, name: Name, peer: str) -> bool:
         """Return whether this gateway's claim wins against another gateway's; if it loses, give it up."""
-        counts = False
+        wins = False
         for claim in self._claims.get(name, ()):
             if not claim.lost and (claim.made or self._sites.here < peer):
-                counts = True
+                wins = True
             else:
                 claim.lost = True
-        return counts
+        return wins
 
     async def describe(self, name: Name) -> Mapping[str, Any] | None:
         """Return the fields of a named resource of this site by which copies of it are recognised; `None` if there is none.

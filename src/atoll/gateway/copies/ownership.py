@@ -34,7 +34,7 @@ _SETTINGS = frozenset(("os-quota-sets", "os-quota-class-sets", "quotas"))
 def collection_of(service: str, path: str) -> str:
     """Return the name of the collection of a request's object (`images`).
 
-    The name is empty for a setting such as a quota, which is no object.
+    The name is empty for a setting such as a quota, which is not an object.
     """
     found = _PATH.match(path)
     name = found[1].removesuffix(".json") if found else ""
@@ -65,7 +65,7 @@ def identity(service: str, path: str, body: Any) -> dict[str, str]:
 def differences(one: Identity, other: Identity) -> list[str]:
     """Return the fields in which two identities differ.
 
-    A field that one of them lacks, such as the hash of an image without data, is no difference.
+    A field that one of them lacks, such as the hash of an image without data, is not a difference.
     """
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
 

@@ -1,9 +1,9 @@
 """Operations that sites carry out later, because they could not be reached, or failed when other sites succeeded.
 
 They are kept in an SQLite file until each site has carried them out, and are tried again as soon as the mesh reaches the site. The order of
-the operations on one resource at one site is kept. A site has confirmed the requester's right before an operation comes here. A user's
-token ends, so each operation carries the requester and the identity of the object, and the site that carries it out checks both
-(`perform`). An operation that does not fit is given up, and `atoll conflicts` lists its object.
+the operations on one resource at one site is kept. Before an operation is stored here, a site has confirmed the requester's right. The
+user's token may expire meanwhile, so each operation carries the requester and the identity of the object, and the site that carries it out
+checks both (`perform`). If a check fails, the operation is given up, and `atoll conflicts` lists its object.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ LONGEST_DELAY_S = 600.0
 """Longest delay in seconds. A refused operation is tried again after 10 s, then after twice as long each time."""
 
 MOST_REFUSALS = 10
-"""Refusals (in about an hour) after which a change is given up and logged. A deletion is never given up, because somebody would pay for the
-resource."""
+"""Refusals (in about an hour) after which a change is given up and logged. A deletion is never given up, because the project would
+otherwise pay for the resource."""
 
 AT_ONCE = 8
 """Number of resources whose operations are carried out at the same time, so that others do not wait for a large image."""
@@ -50,9 +50,9 @@ class Pending:
     Args:
         file: the SQLite file, in an existing directory.
         sites: sends requests to the sites.
-        now: returns the time in seconds since 1970, for people.
+        now: returns the time in seconds since 1970, for display.
         performer: carries out the operations of this site; by default, one that pulls no images.
-        conflicts: records the operations that do not fit; by default, in memory.
+        conflicts: records the operations that failed a check; by default, in memory.
         durable: see `opened`.
 
     Raises:
@@ -108,7 +108,7 @@ class Pending:
         """Release held operations, so that they are carried out.
 
         Args:
-            reasons: the reason why each operation could not be carried out at once, by its number.
+            reasons: the reason why each operation could not be carried out immediately, by its number.
         """
         for number, why in reasons.items():
             operation = self._store.failed(number, why, refused=False)
@@ -148,7 +148,7 @@ class Pending:
         self._store.forget(site)
 
     def wake(self, *_ignored: object) -> None:
-        """Try the waiting operations at once, since a site may have come back; a callback for `Mesh.on_members`."""
+        """Try the waiting operations now, since a site may be reachable again; a callback for `Mesh.on_members`."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -212,7 +212,7 @@ class Pending:
                 self._not_before.pop((site, resource), None)
 
     def _refuse(self, operation: PendingOperation, why: str) -> None:
-        """Give up an operation that does not fit, and record a conflict for the operator."""
+        """Give up an operation that failed a check, and record a conflict for the operator."""
         LOG.error("%s refuses for good: %s (%s)", operation.site, operation, why)
         kind = f"pending {operation.service} {operation.method}"
         self._conflicts.note(kind, operation.tag or operation.resource.rpartition("/")[2], [self._sites.here, operation.site], why)

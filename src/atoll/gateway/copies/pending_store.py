@@ -36,7 +36,7 @@ class PendingStore:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self._database = opened(self, path, _SCHEMA, durable=durable)
-        # A file of an earlier version names no requesters: no site carries its operations out, and the operator is told.
+        # A file of an earlier version names no requesters: no site carries its operations out, and a conflict is recorded for the operator.
         there = {row[1] for row in self._database.execute("PRAGMA table_info(operation)")}
         for name, default in {"requester": "''", "identity": "'{}'", "before": "'{}'"}.items():
             if name not in there:

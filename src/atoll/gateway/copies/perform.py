@@ -1,8 +1,9 @@
 """Carry out an operation that another site's gateway accepted while this site could not be reached.
 
-The user's token has ended, so this site's own account for the service is used. Before that, the gateway makes the service's checks itself:
-whether the requester may change this very object. The object must have the identity that was recorded where the request was carried out,
-and it must belong to the requester's project unless the requester was an administrator. An operation that does not fit is refused for good.
+The user's token may have expired, so this site's own account for the service is used. Before that, the gateway makes the service's checks
+itself: whether the requester may change this very object. The object must have the identity that was recorded where the request was carried
+out, and it must belong to the requester's project unless the requester was an administrator. An operation that fails a check is refused for
+good.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class Outcome:
     """The outcome of an operation.
 
     Attributes:
-        status: the service's HTTP status; 409 if the operation does not fit.
-        message: the service's message, for people.
-        refused: `True` if the operation does not fit, and is not to be tried again.
+        status: the service's HTTP status; 409 if the operation fails a check.
+        message: the service's message, as text.
+        refused: `True` if the operation failed a check, and is not to be tried again.
         waits: `True` if it can't be carried out yet, for a reason outside this site.
     """
 
@@ -72,7 +73,7 @@ class Outcome:
 
 
 class OperationRefused(Exception):
-    """An operation does not fit its requester or its object."""
+    """The requester may not carry out an operation, or its object is not the recorded one."""
 
 
 class Performer:
@@ -98,7 +99,7 @@ class Performer:
         self._speaks_for = speaks_for
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Resources that exist at several sites: created, changed and deleted together, also at sites that are cut off at the time.
+"""Resources that exist at several sites: created, changed and deleted together, even at sites that are cut off at the time.
 
 Types whose API lets the caller choose the id have the same id at all sites. Servers can't: each has an id of its own, and a record of the
 replicated document ties them together; the record's key is the first site's id, which the client was given. A request about any of these
@@ -113,7 +113,7 @@ class ReplicatedResources:
         return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites, scope)
 
     async def _may_know(self, request: Request, clashes: NameClashes) -> bool:
-        """Return whether a client may learn that a name clashes: its own name, or any name as an administrator."""
+        """Return whether a client may learn that a name clashes: its own name or, if it is an administrator, any name."""
         owner = clashes.owner(request.call, request.route)
         if owner is None or (owner and owner == request.call.user):
             return True
@@ -123,8 +123,9 @@ class ReplicatedResources:
     async def _is_meant(self, group: ReplicaGroup, request: Request) -> bool:
         """Return whether a request is about a replicated resource. Data can be sent to one site only, so the scope decides.
 
-        An image of another owner may have the id of a replicated one at another site, from earlier times. An upload is about that image if
-        the scope leads to none of the replicas, or if this site has it: a client that may write to both would otherwise fill the wrong one.
+        An image of another owner that was created earlier may have the id of a replicated image at another site. An upload goes to that
+        image if the scope contains no site of the replicas, or if this site has it: otherwise, a client that may write to both images could
+        write to the wrong one.
         """
         if request.call.repeatable:
             return True

@@ -39,7 +39,7 @@ class Connection(Protocol):
         """True if one of its requests is being answered."""
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
 
 
 class Address:
@@ -234,7 +234,7 @@ class ClientLimiter:
                 del self._transfers[user]
 
     def _make_room(self, connections: Iterable[Connection]) -> bool:
-        """Close the oldest of some connections without a request under way; return False if there is none.
+        """Close the oldest of the given connections that has no request under way; return False if all have one.
 
         The connection is closed a moment later, and makes room for exactly one new connection.
         """
@@ -253,7 +253,7 @@ class ClientLimiter:
 
 
 def _network(host: str) -> str:
-    """Return the address by which limits are counted: an IPv4 address, or the first 64 bits of an IPv6 address."""
+    """Return the address to which limits apply: an IPv4 address, or the first 64 bits of an IPv6 address."""
     if ":" not in host:
         return host
     try:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 BURST = 20
-"""Lines that are logged at once; after them, one per second."""
+"""Lines that may be logged in one burst; after them, one per second."""
 
 
 class LimitedLog:

@@ -13,12 +13,12 @@ class Limits:
     """The limits of a port's clients.
 
     A stranger is a client that has not shown a token signed by a site, or a certificate. An address is known for `known_s` after one of its
-    clients has shown one. IPv6 addresses count by their first 64 bits.
+    clients has shown one. IPv6 addresses with the same first 64 bits are treated as one address.
 
     Attributes:
         connections: open connections of all clients.
         connections_of_address: open connections of one address.
-        accepts_s: new connections per second of one unknown address, which may open ten times as many at once.
+        accepts_s: new connections per second of one unknown address; a burst may have ten times as many.
         head_s: seconds within which the head of a request must arrive.
         idle_s: seconds between two requests on a connection that has shown a token.
         stranger_idle_s: seconds between two requests on any other connection.
@@ -27,21 +27,21 @@ class Limits:
         bytes: bytes of request bodies in memory from all clients.
         stranger_body: bytes of the body of a stranger's request; Keystone accepts no larger one.
         requests_s: strangers' requests per second from one address.
-        requests: strangers' requests at once from one address.
+        requests: strangers' requests in one burst from one address.
         strangers_requests_s: strangers' requests per second from all unknown addresses.
-        strangers_requests: strangers' requests at once from all unknown addresses.
-        refusal: number of requests that a refused sign-in counts for, because the check of a password is costly.
+        strangers_requests: strangers' requests in one burst from all unknown addresses.
+        refusal: number of requests as which a refused sign-in is charged, because the check of a password is costly.
         user_requests_s: requests per second of one user.
-        user_requests: requests at once of one user.
-        uploads_of_user: images that one user uploads or downloads at once.
-        turns_of_user: requests of one user that one service answers at once.
-        turns_of_strangers: strangers' requests that one service answers at once.
+        user_requests: requests of one user in one burst.
+        uploads_of_user: images that one user uploads or downloads at the same time.
+        turns_of_user: requests of one user that one service answers at the same time.
+        turns_of_strangers: strangers' requests that one service answers at the same time.
         turn_s: seconds to wait for a turn at a service.
         known_s: seconds for which an address remains known.
         traces_s: requests per second of one user that are recorded because they ask for it (`atoll.trace`).
-        traces: such requests at once of one user.
+        traces: such requests of one user in one burst.
         strangers_traces_s: strangers' requests per second from one address that are recorded because they ask for it.
-        strangers_traces: such requests at once from one address.
+        strangers_traces: such requests from one address in one burst.
     """
 
     connections: int = 2048
@@ -124,7 +124,9 @@ _MOST_WAITING = 256
 
 
 class Turns:
-    """Limits how many requests of a user a service answers at once; further requests wait in the order of their arrival.
+    """Limits the number of requests of one user that a service answers at the same time.
+
+    Further requests wait in the order of their arrival.
 
     Args:
         limits: the number of turns, and how long a request waits for one.

@@ -71,7 +71,7 @@ class Handler(RequestHandler):
         return self._request_in_progress
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -159,7 +159,7 @@ class _Opening:
         self._task = task
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         self._task.cancel()
 
 

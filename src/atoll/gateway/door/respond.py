@@ -1,4 +1,4 @@
-"""Sends answers to clients: small ones whole, others as they arrive, and at a minimum rate."""
+"""Sends answers to clients, at a minimum rate: small answers in one piece, large ones as they arrive from the service."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ SMALL = 64 << 10
 """Greatest size, in bytes, of an answer that is sent in one piece."""
 
 HELD = 4 << 20
-"""Bytes of an answer that are read from a service at once, so that a slow client occupies none of the service's threads.
-
-Image data are not held."""
+"""Bytes of an answer that the gateway reads from a service without waiting for the client, so that a slow client occupies none of the
+service's threads. Image data are not held."""
 
 LEAST_BYTES_S = 16 << 10
 """Bytes per second at which a client must read an answer that is sent in one piece; in addition, it has `listener.WRITE_S`."""

@@ -182,7 +182,7 @@ class GatewayServer:
             handler.request_ended()
 
     def _asker(self, request: web.BaseRequest, handler: Handler) -> str | None:
-        # The signature of a new token is checked only after the limits of strangers: its first request counts as one of a stranger.
+        # The signature of a new token is checked only after the limits of strangers: its first request is a stranger's.
         user = self._tokens.remembered(request.headers.get("X-Auth-Token", ""))
         return user if self._limiter.may_trace(handler.address, user) else None
 
@@ -320,7 +320,7 @@ class GatewayServer:
         await _go_on(request)
         body = await whole(request, limit, limiter.limits.body_s)
         if "Content-Length" in call.headers:
-            call.headers["Content-Length"] = str(len(body))  # the client may have spelled it differently, such as 007
+            call.headers["Content-Length"] = str(len(body))  # the client may have written the number differently, such as 007
         return replace(call, body=body)
 
     async def _peer(self, request: web.Request, compute_site: str = "") -> web.StreamResponse:
@@ -364,7 +364,7 @@ class GatewayServer:
 
     @web.middleware
     async def _check_peer(self, request: web.Request, handler: PeerHandler) -> web.StreamResponse:
-        """Refuse requests of sites that are not members now, also on connections that were opened before a site was revoked."""
+        """Refuse requests of sites that are not members now, even on connections that were opened before a site was revoked."""
         connection = _handler(request)
         connection.request_began()
         try:
@@ -469,7 +469,7 @@ def _check_version(request: web.BaseRequest) -> None:
 
 
 async def _expect(_request: web.Request) -> None:
-    """Send no `100 Continue` yet; `_go_on` does once the body is wanted."""
+    """Send no `100 Continue` yet; `_go_on` sends it once the body is needed."""
 
 
 async def _go_on(request: web.BaseRequest) -> None:

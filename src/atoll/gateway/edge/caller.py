@@ -28,7 +28,7 @@ def token_of(headers: Mapping[str, str]) -> str:
     """Return the token of a request: `Authorization: Bearer TOKEN`, as the standard says, or `X-Auth-Token`, as OpenStack does.
 
     Raises:
-        Problem: there is none, or there are two different ones.
+        Problem: the request has no token, or two different tokens.
     """
     token = headers.get("X-Auth-Token", "")
     if (credentials := headers.get("Authorization")) is not None:

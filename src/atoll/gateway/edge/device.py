@@ -129,7 +129,7 @@ def _address(kind: type[IPv4Address | IPv6Address], value: Any, name: str) -> IP
             return kind(value)
         except ValueError:
             pass
-    raise invalid(f"{name} is no IPv{4 if kind is IPv4Address else 6} address")
+    raise invalid(f"{name} is not an IPv{4 if kind is IPv4Address else 6} address")
 
 
 def _phone(value: Any) -> tuple[()]:
@@ -150,4 +150,4 @@ _PARSERS: dict[str, Callable[[Any], tuple[IPv4Address | IPv6Address, ...]]] = {
     "phoneNumber": _phone,
     "networkAccessIdentifier": _network_access,
 }
-"""The parsers of identifiers. The first identifier that can be looked up is the one that counts."""
+"""The parsers of identifiers. Of several identifiers, the first one that can be looked up is used."""

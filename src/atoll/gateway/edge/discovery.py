@@ -28,7 +28,8 @@ OVERLAY = "X-Atoll-Overlay"
 """Set by a client: the id of the image of an overlay from which it is about to start a server. The standard has no field for it."""
 
 Holding = Callable[[str, str, str, str], Awaitable[int]]
-"""A function that ranks a site by what it holds of an overlay: given the site, the user's token, the id of the request, and the overlay."""
+"""A function that ranks a site by the parts of an overlay that it has, given the site, the user's token, the id of the request, and the
+overlay."""
 
 
 class EdgeDiscovery:
@@ -53,7 +54,7 @@ class EdgeDiscovery:
         return await self._zone(location, self._rank(question))
 
     def _rank(self, question: Question) -> Rank | None:
-        """Return the function that ranks sites by what they hold of the overlay that a request names; `None` if it names none."""
+        """Return the function that ranks sites by their parts of the overlay that a request names; `None` if it names none."""
         overlay = question.headers.get(OVERLAY, "")
         if not overlay or self._holding is None:
             return None

@@ -129,7 +129,7 @@ class EdgeApis:
         self._form = form
 
     async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
-        """Answer a request, also a wrong one.
+        """Answer a request, valid or not.
 
         Args:
             request: the request.

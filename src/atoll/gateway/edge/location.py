@@ -2,7 +2,8 @@
 
 The standards know two kinds of tokens. A *three-legged* one identifies the device itself: the body must not name a device. A *two-legged*
 one belongs to an application's server: the body must name one. Keystone's tokens identify no device. So a token with the role that the
-operator names counts as two-legged, and any other one as three-legged, whose device is the one at the other end of the connection.
+operator names is treated as two-legged. Any other token is treated as three-legged; its device is the one at the other end of the
+connection.
 """
 
 from __future__ import annotations

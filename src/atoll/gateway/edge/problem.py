@@ -44,7 +44,7 @@ class Problem(Exception):
 
     Args:
         status: the HTTP status.
-        message: one sentence for people.
+        message: the error, as one sentence.
         code: the standard's name of the error; by default the usual one of the status.
         headers: further headers of the answer.
     """

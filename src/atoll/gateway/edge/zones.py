@@ -1,4 +1,4 @@
-"""Chooses the site that is nearest to a device and takes another server."""
+"""Chooses the site that is nearest to a device and has room for another server."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ ANSWER_S = 5.0
 """Seconds to wait for a site's answer how much memory it has left."""
 
 AT_ONCE = 4
-"""Number of sites that are asked at the same time, the nearest first, if the device's own site takes no server."""
+"""Number of sites that are asked at the same time, the nearest first, if the device's own site has no room."""
 
 MAX_SITES_ASKED = 16
-"""Greatest number of sites, the nearest ones, that are asked for one request. If none takes a server, the device has no edge site."""
+"""Greatest number of sites, the nearest ones, that are asked for one request. If none has room for a server, the device has no edge
+site."""
 
 NEAR_MS = 5.0
-"""Milliseconds of a round trip between the device's site and another one, up to which the other one counts as near as the device's own."""
+"""Greatest round trip, in milliseconds, between the device's site and another site that is considered as near as the device's own."""
 
 MOST_COMPARED = 4
 """Greatest number of sites that are ranked for one request."""
@@ -41,7 +42,7 @@ Rank = Callable[[str], Awaitable[int]]
 """A function that ranks a site; lower ranks come first."""
 
 FREE_MB = 64
-"""Megabytes of memory that a site's hosts must have left to take another server: those of the smallest useful flavor."""
+"""Megabytes of memory that a site's hosts must have left for another server: those of the smallest useful flavor."""
 
 
 class Zones:
@@ -63,11 +64,11 @@ class Zones:
         self._asking: dict[str, asyncio.Task[int]] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._answer)
 
     async def nearest(self, site: str, rank: Rank | None = None) -> str | None:
-        """Return the reachable site nearest to a given one, preferably itself, that takes another server; `None` if no site does.
+        """Return the site nearest to a given one, or that one itself, that is reachable and has room for a server; `None` if there is none.
 
         Args:
             site: the given site.
@@ -116,7 +117,7 @@ class Zones:
         return float("inf") if rtt_ms is None else rtt_ms
 
     def url(self, site: str) -> str | None:
-        """Return the URL of Keystone behind a site's gateway; `None` if the site is no member now."""
+        """Return the URL of Keystone behind a site's gateway; `None` if the site is not a member now."""
         if site == self._sites.here:
             return f"http://{self._options.host}:{self._options.public_port}/identity/v3"
         member = self._mesh.members().get(site)

@@ -1,4 +1,4 @@
-"""The trust in other members' statements, by `trust` and `homed` of the cloud's YAML, as for identity data (`atoll.identity.trust`)."""
+"""Decides which statements of other members to believe, by `trust` and `homed` of the cloud's YAML; see also `atoll.identity.trust`."""
 
 from __future__ import annotations
 

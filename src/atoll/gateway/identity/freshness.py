@@ -1,14 +1,16 @@
 """Keeps this site's identity data at least as recent as the requests and tokens that arrive here.
 
-A token is valid at all sites at once. The data behind it (a user, a credential with its rules, a role or a trust) is replicated over the
-WAN. If a request with the token arrived earlier, it would get 401 or fewer rights. Gateways preserve cause and effect:
+A token is valid at all sites as soon as it is issued. The data behind it (a user, a credential with its rules, a role or a trust) is
+replicated over the WAN. A request with the token that arrived before these data would get 401 or fewer rights. Gateways preserve cause and
+effect:
 
 - A request from another gateway carries the digest of that site's document (`X-Atoll-Seen`). Unless this site is known to hold all of that
   document, it fetches the missing entries from that gateway. It handles the request once Keystone's tables hold them.
 - On a client's first request with a token of another site, this site fetches the missing entries from that site, if the mesh can reach it.
-  If a service refuses the token all the same, `refusals` has that site asked even if the mesh can't reach it.
+  If a service then still refuses the token, `refusals` asks that site again, even if the mesh considers it unreachable.
 
-Otherwise nothing is sent: the documents of two sites are nearly always equal, and this site holds every earlier state of its own document.
+In all other cases nothing is sent: the documents of two sites are nearly always equal, and this site holds every earlier state of its own
+document.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ AGAIN_S = 5.0
 """Seconds before a site that did not answer is asked again; otherwise a site that can send but not answer would delay all its requests."""
 
 MOST_BYTES = 3 << 20
-"""Greatest size, in bytes, of an answer with missing entries. A site that lacks more was away for long; the mesh brings it up to date."""
+"""Greatest size, in bytes, of an answer with missing entries. A site that lacks more was unreachable for long; the mesh brings it up to
+date."""
 
 REMEMBERED = 4096
 """Number of digests (of states that this site holds) and of tokens (whose entries it has fetched) that are remembered."""
@@ -102,7 +105,7 @@ class Freshness:
         self._in_vain: dict[str, float] = {}
 
     def attach(self, application: web.Application) -> None:
-        """Add the handler to the application of the peer port."""
+        """Add the handler of other gateways' requests to the application of the peer port."""
         application.router.add_post(PATH, self._answer)
 
     async def follow(self, site: str, digest: str) -> None:
@@ -144,7 +147,7 @@ class Freshness:
             token: a token that a service has refused.
 
         Returns:
-            False if the site does not answer, or its answer is of no use, or this was so less than `AGAIN_S` ago.
+            False if the site does not answer or its answer is unusable, or if that happened less than `AGAIN_S` ago.
         """
         last = max(self._failed.get(site, -AGAIN_S), self._in_vain.get(site, -AGAIN_S))
         if time.monotonic() - last < AGAIN_S:

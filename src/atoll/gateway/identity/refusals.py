@@ -1,4 +1,4 @@
-"""Looks again at a service's refusal of another site's token, because this site may lack the data behind the token.
+"""Re-examines a service's refusal of another site's token, because this site may lack the data behind the token.
 
 Keystone refuses a token whose user, role, credential or trust it does not have. If another site issued the token, these may still be on
 their way here (`freshness`): the client would get 401 for a token that is valid. So after the refusal of such a token:
@@ -6,9 +6,9 @@ their way here (`freshness`): the client would get 401 for a token that is valid
 1. The issuer is asked for the identity data that this site lacks, even if the mesh can't reach it. If it answers, the request is repeated.
 2. Otherwise the refusal stands if this site knows its reason: Keystone accepts the token and the service's own rules do not, or the token
    was revoked, or something that it names was deleted.
-3. Otherwise nobody here can know whether the token is valid, and the answer is 503. A client keeps its token then, and tries again.
+3. Otherwise this site can't determine whether the token is valid, and the answer is 503: the client keeps its token, and tries again.
 
-Nothing is ever allowed here: each repetition is decided by the service.
+This module never allows a request itself: the service decides about each repetition.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TokenRefusals:
         self._freshness = freshness
 
     async def settle(self, call: Call, answer: Answer, again: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Return the answer to a request, in place of one that may have refused a valid token.
+        """Return the final answer to a request whose first answer may have refused a valid token.
 
         Args:
             call: the request.
@@ -124,10 +124,10 @@ class TokenRefusals:
 
 
 def _refused(call: Call, status: int) -> Iterator[str]:
-    """Yield the tokens of a request that a status may refuse.
+    """Yield the tokens in a request to which a refusal with this status may refer.
 
-    These are the client's own; the one that Keystone is asked about; and the one with which the client signs in. Keystone answers 404 to a
-    client with a token whose user or project it does not have.
+    These are the client's own token, the token about which the client asks Keystone, and the token with which the client signs in. Keystone
+    answers 404 to a client with a token whose user or project it does not have.
     """
     if call.token and (status == 401 or (status == 404 and call.service == "identity")):
         yield call.token

@@ -159,7 +159,7 @@ class _Pages:
 def _servers(body: Any) -> int:
     """Return the number of servers that an answer lists.
 
-    If an answer shows only the total of a project's servers, they are not counted, and the page becomes longer.
+    Servers of a project for which the answer shows only a total are not counted, so that the page becomes longer.
     """
     usages = body.get("tenant_usages") or [body.get("tenant_usage") or {}]
     return sum(len(usage.get("server_usages", ())) for usage in usages)

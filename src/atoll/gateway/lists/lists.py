@@ -1,4 +1,4 @@
-"""Lists of all sites as one: ask all sites at once, merge their answers, and name the sites that did not answer."""
+"""Lists of all sites as one: ask all sites at the same time, merge their answers, and name the sites that did not answer."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _Listing:
         without: the sites that have no such list, each with its answer.
         read: the items in each site's answers, from the beginning of its list.
         ended: the sites of `read` whose list is complete.
-        shown: the fields that decide the order and that an item has.
+        shown: of the fields that decide the order, those that some item has.
     """
 
     call: Call
@@ -180,7 +180,7 @@ class Lists:
         return self._reply(listing, chosen, [site for site in sites if site not in listing.missing], unknown)
 
     async def _unknown(self, listing: _Listing) -> list[Item]:
-        """Cache the servers in the answers, and return the cached servers of sites that are away."""
+        """Cache the servers in the answers, and return the cached servers of unreachable sites."""
         if listing.resource.style is not Style.SERVERS:
             return []
         query = listing.page.query
@@ -248,7 +248,7 @@ class Lists:
         return found
 
     def _age(self, site: str, item: Item) -> str:
-        """Return the time when an item was created; of a Neutron resource, this site's own copy counts as the oldest.
+        """Return the time when an item was created; for this site's own copy of a Neutron resource, a time before all others.
 
         A request for the single resource shows that copy too.
         """
@@ -288,7 +288,7 @@ class Lists:
         limit = listing.page.limit
         assert limit is not None
         positions = {site: start[site] for site in sites if site in start} if start is not None else dict.fromkeys(sites)
-        # The items of a site that missed earlier pages would come at the wrong place.
+        # The items of a site that was missing from earlier pages would appear at the wrong place.
         listing.missing |= set(sites) - positions.keys()
         walk = PagedMerge(listing.page.order, listing.identifier, positions)
         chosen: list[tuple[str, Item]] = []
@@ -420,7 +420,7 @@ def identity(resource: Resource) -> Callable[[Item], Hashable]:
 
 
 async def _all(tasks: Iterable[Any]) -> None:
-    """Run several coroutines at once, and return their results; the first error cancels the others."""
+    """Run several coroutines concurrently, and wait until all have ended; the first error cancels the others, and is raised."""
     first: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:

@@ -20,7 +20,7 @@ GLANCE_PAGE = 25
 """Glance's `limit_param_default`."""
 
 _AGE = ("created_at", "revision_number")
-"""Fields by which the gateway chooses the one of several copies of a resource that a list shows: its age and its revision."""
+"""Fields by which the gateway chooses which of several copies of a resource a list shows: the age and the revision of a copy."""
 
 _PAGING = frozenset(("limit", "marker", "page_reverse", "offset"))
 

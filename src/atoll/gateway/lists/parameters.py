@@ -50,7 +50,7 @@ FILTERS: Mapping[str, frozenset[str]] = {
             *("image_ref", "ip", "ip6", "kernel_id", "key_name", "launch_index", "launched_at", "locked", "locked_by", "node"),
             *("not-tags", "not-tags-any", "power_state", "progress", "project_id", "ramdisk_id", "reservation_id", "root_device_name"),
             *("soft_deleted", "status", "tags", "tags-any", "task_state", "tenant_id", "terminated_at", "user_id", "vm_state"),
-            # Nova recognises these to refuse them.
+            # Nova knows these parameters only to refuse them.
             *("block_device_mapping", "info_cache", "metadata", "pci_devices", "security_groups", "services", "system_metadata"),
         )
     ),
@@ -107,7 +107,7 @@ def concrete(path: str) -> str:
 
 
 def handling(service: str, path: str) -> tuple[Handling, str]:
-    """Return the source of the answer to a list, and the reason if only this site answers; otherwise an empty text.
+    """Return the source of the answer to a list, and the reason if only this site answers; otherwise an empty string.
 
     Args:
         service: the service.

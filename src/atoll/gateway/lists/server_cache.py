@@ -1,9 +1,9 @@
-"""A cache of other sites' servers, filled from answers and shown while a site is away.
+"""A cache of other sites' servers, filled from answers and shown while a site is unreachable.
 
 The file is a cache: it may lag behind or be deleted. No request waits for it, and it only affects the servers that answers show for a site
 that does not answer. The servers of each project are bounded separately: one project has at most `MAX_OF_PROJECT`, and displaces the
-servers of another only when the cache holds `MAX_SERVERS` in all. A server stays at its site and in its
-project: another site's statement about its id is ignored.
+servers of another only when the cache holds `MAX_SERVERS` in all. A server stays at its site and in its project: another site's statement
+about its id is ignored.
 """
 
 from __future__ import annotations

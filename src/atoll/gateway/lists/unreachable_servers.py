@@ -1,4 +1,4 @@
-"""Show the servers of sites that are away, as Nova shows those of cells that are down.
+"""Shows the servers of unreachable sites, as Nova shows those of cells that are down.
 
 Nova's microversion 2.69 (`nova.api.openstack.compute.servers._is_cell_down_supported`, `views.servers._show_from_down_cell`) lists a server
 of such a cell with the status UNKNOWN and the few fields that Nova has in its API database. It does so if the request has no filter but
@@ -172,7 +172,7 @@ class UnreachableServers:
         return reply
 
     async def _may_ask(self, call: Call) -> bool:
-        """Return whether the user may request a server: this site's Nova, which lacks the server, answers 404 only to a user who may."""
+        """Return whether policy lets the user show servers: this site's Nova, which lacks this one, then answers 404, and otherwise 403."""
         try:
             return (await self._sites.send(self._here, call)).status == 404
         except Unreachable:

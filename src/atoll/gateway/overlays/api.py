@@ -1,11 +1,10 @@
-"""The API by which nova-compute gets what a site lacks to make the disk of an overlay, below `/cloudlet/v1/overlays/IMAGE`.
+"""The API by which nova-compute gets the data that a site lacks to make the disk of an overlay, below `/cloudlet/v1/overlays/IMAGE`.
 
-`POST …/base` has the base of the overlay brought to this site. `POST …/launch-image` answers with the disk that base and overlay make, from
-the cache of another site, if that is there sooner than the base; otherwise with 404.
+`POST …/base` has the base of the overlay brought to this site. `POST …/launch-image` answers with the disk that results from base and
+overlay, from the cache of another site, if it arrives sooner than the base would; otherwise with 404.
 
-The request has the token of the server's creator, and everything is done with it: any user could send the request as well, and would get
-nothing that the user has no right to. A transfer may take hours, so the gateway answers 202 after `WAIT_S`, and the same request waits
-for the rest.
+The request has the token of the server's creator, with which the gateway does all work. So any user may send the request, and gets only
+data that the user may read. A transfer may take hours, so the gateway answers 202 after `WAIT_S`, and the same request waits for the rest.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ MOST_OF_PROJECT = 8
 """Greatest number of bases that are brought at the same time for one project."""
 
 MOST_TRIED = 2
-"""Greatest number of images that one request brings: the data of the first may be at no site any more."""
+"""Greatest number of images that one request tries to bring: the data of the first may not exist at any site any more."""
 
 MOST_WRONG = 16
 """Greatest number of images that a request may name as wrong."""
@@ -60,10 +59,10 @@ MOST_BYTES = 4096
 """Greatest size of a request's body in bytes."""
 
 KEY = "X-Atoll-Key"
-"""Set in an answer with a disk: the name of the key that has signed the overlay, as the other site says."""
+"""Set in an answer with a disk: the name of the key that has signed the overlay, according to the other site."""
 
 SIZE = "X-Atoll-Size"
-"""Set in an answer with a disk: bytes of the disk without holes, as the other site says."""
+"""Set in an answer with a disk: bytes of the disk without holes, according to the other site."""
 
 SECONDS = "X-Atoll-Expected-Seconds"
 """Set in an answer with a disk: seconds that the transfer is expected to take, a decimal number."""
@@ -126,7 +125,7 @@ class OverlayBases:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def answer(self, request: web.BaseRequest, door: Door) -> Reply | StreamedReply:
-        """Answer a request, also a wrong one.
+        """Answer a request, valid or not.
 
         Args:
             request: the request.
@@ -182,7 +181,7 @@ class OverlayBases:
         return project
 
     async def _wait(self, order: _Order) -> Reply:
-        """Begin or continue to bring a base, and wait for it, but not for ever."""
+        """Begin or continue to bring a base, and return the answer: 200 when the base is here, 202 after `WAIT_S`."""
         task = self._tasks.get(order.key)
         if task is None:
             if sum(key[0] == order.project and not each.done() for key, each in self._tasks.items()) >= MOST_OF_PROJECT:
@@ -197,7 +196,7 @@ class OverlayBases:
 
     def _forget_later(self, order: _Order, task: asyncio.Task[str]) -> None:
         if not task.cancelled():
-            task.exception()  # nobody may ever ask for it
+            task.exception()  # a client may never ask for the result
             asyncio.get_running_loop().call_later(COLLECTED_S, self._forget, order, task)
 
     def _forget(self, order: _Order, task: asyncio.Task[str]) -> None:
@@ -230,14 +229,14 @@ class OverlayBases:
             raise Refused(404, f"{self._sites.here} has no active image {order.overlay} that you can read")
         wanted = wanted_base(overlay, order.project)
         if wanted is None:
-            raise Refused(409, f"image {order.overlay} is no overlay, or its property names no base")
+            raise Refused(409, f"image {order.overlay} is not an overlay, or its property names no base")
         return wanted
 
     async def _launch(self, order: _Order, keys: Sequence[str]) -> StreamedReply:
-        """Return the disk of a launch image from the site that sends it soonest, if that is sooner than the base.
+        """Return the disk of a launch image from the site that sends it soonest, if it arrives sooner than the base would.
 
         Raises:
-            Refused: there is no such overlay or launch image, or the base is here sooner.
+            Refused: there is no such overlay or launch image, or the base would arrive sooner.
             Unreachable: a service of this site, or the site with the launch image, does not answer.
         """
         client, wanted, rates = order.client, await self._wanted(order), self._bringer.images.rates
@@ -263,10 +262,10 @@ class OverlayBases:
         return answer
 
     async def _first(self, client: ServiceClient, claims: Collection[Claim]) -> str | None:
-        """Bring the first image that can be brought, and return its id; `None` if no site has one of them any more.
+        """Bring the first claimed image that can be brought, and return its id; `None` if no site has any of these images.
 
         Raises:
-            BringRefused: none of them can be brought.
+            BringRefused: none of these images can be brought.
         """
         refusal: BringRefused | None = None
         for claim in claims:

@@ -1,10 +1,10 @@
-"""Find the images at other sites that may be the base of an overlay.
+"""Finds the images at other sites that may be the base of an overlay.
 
-Each site's Glance is asked with the user's token, so that it answers with images that the user can read there. The answer is a claim: the
-property of an image says which base its data are, and whoever owns the image chooses its properties. The site that makes a server computes
-the digest from the data, before it uses them. Here, claims are dropped that would only waste a transfer or take the place of a right one: a
-site whose trust is limited is asked only about the images of projects for which it speaks, and of these only the caller's project and the
-overlay's owner count.
+Each site's Glance is asked with the user's token, so that it answers with images that the user can read there. The answer is a claim: a
+property of the image names the base, and the owner of the image chooses its properties. The site that makes the server computes the digest
+from the data before it uses them. This module drops claims that would only waste a transfer, or take the place of a correct one: a site
+whose trust is limited is asked only about images of projects for which it speaks, and only if the project is the caller's or the overlay
+owner's.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class WantedBase:
     """A base that an overlay needs.
 
     Attributes:
-        digest: the digest of the base, as a property of the overlay says.
-        hint: the id of an image that is the base, as another property says; may be empty.
+        digest: the digest of the base, from a property of the overlay.
+        hint: the id of an image that is the base, from another property; may be empty.
         owner: the project that owns the overlay.
         project: the caller's project.
     """
@@ -73,7 +73,7 @@ class Claim:
 
 
 def wanted_base(overlay: Mapping[str, Any], project: str) -> WantedBase | None:
-    """Return the base that an image needs; `None` if the image is no overlay, or the property that says so is malformed.
+    """Return the base that an image needs; `None` if the image is not an overlay, or the property that marks it as one is malformed.
 
     Args:
         overlay: the image, as this site's Glance shows it to the caller.
@@ -101,7 +101,7 @@ async def claims_of(client: ServiceClient, site: str, wanted: WantedBase) -> lis
 
 
 async def claims_elsewhere(client: ServiceClient, wanted: WantedBase, trust: MemberTrust) -> tuple[list[Claim], list[str]]:
-    """Return the claims of the other sites that count, the best first, and the sites that could not be asked.
+    """Return the accepted claims of the other sites, the best first, and the sites that could not be asked.
 
     Args:
         client: sends requests with the user's token.
@@ -111,7 +111,7 @@ async def claims_elsewhere(client: ServiceClient, wanted: WantedBase, trust: Mem
     sites = client.sites.reachable()
     answers = await asyncio.gather(*(claims_of(client, site, wanted) for site in sites), return_exceptions=True)
     away = set(client.sites.others()) - set(sites)
-    counted: list[Claim] = []
+    accepted: list[Claim] = []
     for site, answer in zip(sites, answers, strict=True):
         if isinstance(answer, Unreachable):
             LOG.info("%s: %s can't be asked for a base: %s", client.request_id, site, answer)
@@ -119,8 +119,8 @@ async def claims_elsewhere(client: ServiceClient, wanted: WantedBase, trust: Mem
         elif isinstance(answer, BaseException):
             raise answer
         else:
-            counted += [claim for claim in answer if _counts(claim, wanted, trust)]
-    return ranked(counted, wanted), sorted(away)
+            accepted += [claim for claim in answer if _is_accepted(claim, wanted, trust)]
+    return ranked(accepted, wanted), sorted(away)
 
 
 def ranked(claims: Sequence[Claim], wanted: WantedBase) -> list[Claim]:
@@ -158,12 +158,12 @@ def _claim(site: str, image: Mapping[str, Any], wanted: WantedBase) -> Claim | N
 
 
 def data_hash(image: Mapping[str, Any]) -> str:
-    """Return the algorithm and the hash of an image's data, as Glance has computed them; empty if it has not."""
+    """Return the algorithm and the hash of an image's data, as Glance has computed them; empty if Glance shows no hash."""
     value = image.get("os_hash_value")
     return f"{image.get('os_hash_algo')}:{value}" if isinstance(value, str) and value else ""
 
 
-def _counts(claim: Claim, wanted: WantedBase, trust: MemberTrust) -> bool:
+def _is_accepted(claim: Claim, wanted: WantedBase, trust: MemberTrust) -> bool:
     if claim.site not in trust.limited:
         return True
     return claim.owner in {wanted.project, wanted.owner} and trust.speaks_for(claim.site, claim.owner)

@@ -1,7 +1,7 @@
 """Launch images of this site's cache (`atoll.cloudlet.cache`), read for other sites.
 
-A directory that is locked shared is not deleted; it is whole under its own name. `atoll.overlay_images` describes the records in which a
-disk is sent.
+While a shared lock is held on the directory of a launch image, the image is not deleted. A directory under its final name is complete.
+`atoll.overlay_images` describes the records in which a disk is sent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _DISK = "disk"
 
 @dataclass(frozen=True)
 class LaunchFile:
-    """The disk of a launch image, open to read.
+    """The disk of a launch image, open for reading.
 
     Attributes:
         descriptor: the descriptor of the file.
         size: its size in bytes.
-        occupied: its bytes on the disk.
+        occupied: the number of bytes that it occupies on the disk.
     """
 
     descriptor: int

@@ -1,10 +1,10 @@
-"""Launch images of other sites: each gateway offers those of its cache to other gateways, for users who may read what they were made from.
+"""Launch images of other sites: each gateway offers those of its cache to users who may read the overlay and the base.
 
 The holder decides with the user's token: its own Glance must show the user the overlay and the base. From Glance's hashes of both, it
 computes the name that the launch image has in its cache, as nova-compute does for a server. A user without such a right gets the same
-answer as for an image that is not in the cache, before anything looks into the cache.
+answer as for an image that is not in the cache, before the cache is read.
 
-A holder is trusted no more than a stranger: nova-compute compares the disk with the digest in the overlay's signed header.
+The data of another site are not trusted: nova-compute compares the disk with the digest in the overlay's signed header.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PATH = "/atoll/launch-images/{overlay}"
 """Path at the peer port by which another gateway asks for a launch image; `/data` behind it asks for its disk."""
 
 OFFER_S = 3.0
-"""Seconds to wait for a site's answer whether it has a launch image; a base is brought instead."""
+"""Seconds to wait for a site's answer whether it has a launch image; after that, a base is brought instead."""
 
 WRITE_S = 30.0
 """Seconds within which the other site must accept a record."""
@@ -50,23 +50,24 @@ STREAMS = 2
 """Greatest number of disks that are sent at the same time."""
 
 QUESTIONS = 8
-"""Greatest number of questions at the same time what a site holds: each of them leads to requests of its Glance."""
+"""Greatest number of requests about this site's parts of an overlay that are answered at the same time: each causes requests to its
+Glance."""
 
 MOST_KEYS = 8
 """Greatest number of keys that a request names."""
 
 HOLDING = "/atoll/holdings/{overlay}"
-"""Path at the peer port by which another gateway asks what this site holds of an overlay."""
+"""Path at the peer port by which another gateway asks which parts of an overlay this site has."""
 
 LAUNCH, BASE, NOTHING = range(3)
-"""Ranks of a site by its holding of an overlay, for a user who may read it: the launch image, the base, or neither."""
+"""Ranks of a site by its part of an overlay, for a user who may read it: the launch image, the base, or neither."""
 
 _KEY = re.compile(r"ed25519:[0-9a-f]{64}|p256:0[23][0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A launch image that a site has, and says that the user may have.
+    """A launch image that a site offers to a user.
 
     Attributes:
         site: the site.
@@ -86,7 +87,7 @@ class _Readable:
     Attributes:
         data: the algorithm and the hash of the overlay's data; empty if the user can't read them.
         bases: the names in the cache of the images that may be its base.
-        keys: the names of keys, as a property of the overlay says.
+        keys: the names of keys in a property of the overlay.
     """
 
     data: str
@@ -94,7 +95,7 @@ class _Readable:
     keys: tuple[str, ...]
 
     def names(self, key: str) -> list[str]:
-        """Return the names in the cache of the launch images from an overlay that a key has signed."""
+        """Return the cache names of the launch images that result from the bases and this overlay, if the given key has signed it."""
         return [cached_launch(base, self.data, key) for base in self.bases]
 
 
@@ -118,13 +119,13 @@ class LaunchImages:
         self._asking = asyncio.Semaphore(QUESTIONS)
 
     def attach(self, application: web.Application) -> None:
-        """Add the handlers to the application of the peer port."""
+        """Add the handlers of other gateways' requests to the application of the peer port."""
         application.router.add_get(PATH, self._offer)
         application.router.add_get(f"{PATH}/data", self._send)
         application.router.add_get(HOLDING, self._tell)
 
     async def holding(self, site: str, token: str, request_id: str, overlay: str) -> int:
-        """Return what a site holds of an overlay: `LAUNCH`, `BASE`, or `NOTHING`, which is also the answer without a right to it.
+        """Return a site's part of an overlay: `LAUNCH`, `BASE`, or `NOTHING`, which is also the answer for a user without a right to it.
 
         Args:
             site: this site or another one.
@@ -213,7 +214,7 @@ class LaunchImages:
         raise web.HTTPNotFound
 
     async def _names(self, request: web.Request) -> list[tuple[str, str]]:
-        """Return the keys of a request, each with a name that a launch image has in the cache if the user may have it.
+        """Return pairs of a key of the request, and the cache name of a launch image that it has signed and the user may have.
 
         Raises:
             web.HTTPNotFound: the user may read no such overlay or base at this site, or the request is malformed.

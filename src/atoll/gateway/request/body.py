@@ -23,7 +23,7 @@ LEAST_BYTES_S = 4096
 class Upload(AsyncIterator[bytes]):
     """The data of an image that a client uploads.
 
-    Only the time spent waiting for the client counts; a service may read slowly.
+    The rate is measured only over the time spent waiting for the client; a service may read slowly.
 
     Args:
         content: the body of the client's request.

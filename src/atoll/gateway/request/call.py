@@ -16,11 +16,11 @@ GATEWAY = "atoll"
 
 
 class Unreachable(Exception):
-    """A site did not answer. Unless `sent` is false, it may have carried out the request all the same.
+    """A site did not answer. Unless `sent` is false, it may nevertheless have carried out the request.
 
     Args:
         site: the site's name.
-        why: the reason, for people.
+        why: the reason, as text.
         sent: False if the request certainly did not reach the site.
     """
 

@@ -23,7 +23,7 @@ ACCEPTS = "X-Atoll-Accepts"
 """Set by a gateway on a request that reads a resource: a method; the answer then also says whether the method would be refused."""
 
 REFUSAL = "X-Atoll-Refusal"
-"""Set in the answer to a request with `ACCEPTS`: the reason why the method would be refused, for people; see `copies.in_use`."""
+"""Set in the answer to a request with `ACCEPTS`: the reason why the method would be refused; see `copies.in_use`."""
 
 STRICT = "X-Atoll-Strict"
 """Set by a client: `1` asks for complete lists or an error, `0` for lists of the sites that answer."""

@@ -36,7 +36,7 @@ class Refused(Exception):
 
     Args:
         status: the HTTP status.
-        message: one sentence for people.
+        message: the reason, as one sentence.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -107,7 +107,7 @@ def parse(raw: str, *, of_service: bool = False) -> Target:
 
 
 def _is_internal(path: str) -> bool:
-    """Return whether a path of Neutron leads to a collection that only services use, not to a description of it below `extensions`."""
+    """Return whether a path of Neutron is below a collection that only services use; False for its description below `extensions`."""
     # A collection may stand behind a prefix, such as `fwaas`.
     collections = path.split("/")[1:3]
     return collections[:1] != ["extensions"] and any(_INTERNAL.fullmatch(part) for part in collections)

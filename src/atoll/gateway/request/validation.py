@@ -48,7 +48,7 @@ async def ask(sites: Sites, token: str, request_id: str) -> Reply:
 
 
 def unanswered(sites: Sites, reply: Reply) -> Unreachable:
-    """Return the error for an answer of Keystone that does not tell whether a token is valid."""
+    """Return the error for an answer of Keystone that does not show whether a token is valid."""
     return Unreachable(sites.here, f"Keystone does not answer whether a token is valid (HTTP {reply.status})")
 
 

@@ -1,7 +1,7 @@
 """Finds the site that holds a resource.
 
-Locations are not replicated: a resource that is created, used and deleted at one site causes no traffic to another one. The gateway asks
-its own site first, then all others at once, and remembers the site that answered.
+Locations are not replicated: a resource that is created, used and deleted at one site causes no traffic to other sites. The gateway asks
+its own site first, then all others at the same time, and remembers the site that answered.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def proves(route: Route, status: int) -> bool:
 
 
 async def search(sites: Sites, call: Call, among: Sequence[str], *, oldest: bool = False) -> SearchResult:
-    """Ask several sites for a resource at once.
+    """Ask several sites for a resource at the same time.
 
     Args:
         sites: sends requests to the sites of the cloud.
@@ -123,8 +123,8 @@ class _Answers:
         refusals: by site, refusals that do not reveal whether the site holds the resource.
         missing: the sites that do not answer, or fail, and may hold the resource.
         second_best: any other refusal.
-        reason: the 503 in which a site's gateway names the reason itself; the client then gets its sentence, not that the site can't be
-            reached.
+        reason: the 503 in which a site's gateway gives a reason of its own, which the client gets instead of the message that the site
+            can't be reached.
     """
 
     held: list[Reply] = field(default_factory=list)

@@ -116,7 +116,7 @@ def template(service: str, path: str) -> str:
     if service == "network":
         name = [part.removesuffix(".json").replace("-", "_") for part in name]
         name = name[1:] if name and name[0] in table.PREFIXES and len(name) > 1 else name
-    # Every second part is an id. The path of a single resource has the fields of its collection.
+    # Every second segment is an id. The path of a single resource has the fields of its collection.
     shown = [part if index % 2 == 0 else "{}" for index, part in enumerate(name)]
     return "/".join(shown[:-1] if service == "network" and len(shown) % 2 == 0 else shown)
 
@@ -129,7 +129,7 @@ def _compute_template(parts: Sequence[str]) -> str:
 _PROJECT = re.compile(r"[0-9a-f-]{32,36}")
 
 
-def looks_ahead(call: Call) -> tuple[Field, ...]:
+def early_fields(call: Call) -> tuple[Field, ...]:
     """Return the fields of a request that must be examined before the request is sent to its service."""
     return tuple(field for field in fields_of(call) if field.ahead)
 

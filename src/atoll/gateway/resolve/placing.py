@@ -18,7 +18,7 @@ MOST_PARENTS = 64
 
 
 class Unplaceable(ValueError):
-    """A request names several sites or too many parents; the message is for people."""
+    """A request names several sites or too many parents; the message is shown to the client."""
 
 
 WHOLES = {"subnets": NETWORK, "security_group_rules": SECURITY_GROUP}
@@ -115,7 +115,7 @@ def _parents(items: Sequence[Mapping[str, Any]], resource: Resource) -> tuple[tu
 
 
 def _sites(named: Any, members: Collection[str]) -> list[str]:
-    """Return, as a list, the site that a zone (`ZONE:HOST:NODE`) or a list of zone hints names; for several hints, the first one's site."""
+    """Return, as a list, the site that a zone (`ZONE:HOST:NODE`) or a list of zone hints names; of several hints, the first applies."""
     if isinstance(named, str):
         return [site] if (site := named.partition(":")[0]) in members else []
     if isinstance(named, list):

@@ -133,13 +133,14 @@ class Field:
     Attributes:
         path: the path of the field in the body or the resource: names joined by dots, `[]` after the name of a list, `*` for any name.
         kind: the kind of the resource that the field names.
-        action: what the gateway does if only another site holds that resource.
+        action: the gateway's action if only another site holds that resource.
         leads: whether a creation request is sent to the site of that resource.
         when: a sibling field and its value; this row applies only if the sibling field has the value.
-        ahead: whether the service would accept the request without the resource, so that the gateway examines the field beforehand.
+        ahead: whether the service would accept the request without the resource, so that the gateway must examine the field first.
         implied: whether the field stands for a resource when it is left out or has a special value.
-        by_value: whether the resource keeps the value that it got from the referenced resource, so that its copy does not need the latter.
-        hint: what a user may do instead, for the message of a refusal; `{here}` and `{site}` stand for the two sites.
+        by_value: whether the resource keeps the value that it got from the referenced resource, so that a copy does not need the referenced
+            resource.
+        hint: an alternative for the user, for the message of a refusal; `{here}` and `{site}` stand for the two sites.
     """
 
     path: str

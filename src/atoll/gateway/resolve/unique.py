@@ -31,7 +31,7 @@ class Rule:
     """One uniqueness rule, or several of one kind.
 
     Attributes:
-        what: the unique value, for people.
+        what: a description of the unique value, for the documentation.
         how: the scope of the rule in the cloud.
         upstream: upstream's constraints.
         refusal: the message of upstream's 409 with `{}` for the value; for rules of the whole cloud only.

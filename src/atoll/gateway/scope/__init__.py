@@ -1,7 +1,7 @@
 """The scope language, in which a client names the sites that a request concerns.
 
-`parser` parses a text into a `model.Scope`; `evaluate` turns a scope into a plan for one service; `explain` describes a scope for people;
-`url` puts scopes into URLs.
+`parser` parses a text into a `model.Scope`; `evaluate` turns a scope into a plan for one service; `explain` describes the effect of a
+scope; `url` puts scopes into URLs.
 """
 
 from atoll.gateway.scope.evaluate import Plan, evaluate

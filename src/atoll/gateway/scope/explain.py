@@ -1,4 +1,4 @@
-"""Describes for people what a scope means at this site now."""
+"""Explains the present meaning of a scope at this site."""
 
 from __future__ import annotations
 

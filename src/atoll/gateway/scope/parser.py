@@ -143,7 +143,7 @@ class _ToScope(Transformer[Token, Scope]):
         return scope
 
     def _check_once(self, value: Expression) -> None:
-        """Check that `&` and `%` join no site with itself.
+        """Check that `&` and `%` do not join a site with itself.
 
         Raises:
             ScopeError: a site occurs twice.

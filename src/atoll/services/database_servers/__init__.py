@@ -66,7 +66,7 @@ def has(settings: Settings, name: str) -> bool:
 
 
 def drop(settings: Settings, names: list[str]) -> None:
-    """Remove databases of a site from its server, with all that they hold; those that do not exist are no error.
+    """Remove databases of a site from its server, with all that they hold; those that do not exist are ignored.
 
     Raises:
         ServerError: the server refuses, or does not answer.

@@ -19,7 +19,7 @@ class FlushPolicy:
 
     Attributes:
         setting: the engine's own options with their values, such as `innodb_flush_log_at_trx_commit=1`.
-        each_commit: whether a commit is on the disk when it returns.
+        each_commit: whether a commit is on the disk when COMMIT returns.
     """
 
     setting: str

@@ -42,7 +42,7 @@ _DROP = {
 }
 
 _KEEPING = frozenset({"on", "local", "remote_write", "remote_apply"})
-"""The values of PostgreSQL's `synchronous_commit` with which a commit is on the server's own disk when it returns."""
+"""The values of PostgreSQL's `synchronous_commit` with which a commit is on the server's own disk when COMMIT returns."""
 
 
 def flush_policy(settings: Settings) -> FlushPolicy:

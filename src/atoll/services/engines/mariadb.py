@@ -19,8 +19,7 @@ PROGRAM, PACKAGE = "mariadbd", "mariadb-server"
 INSTALL = "mariadb-install-db"
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven SQLAlchemy engines may have 55 for a moment (oslo.db's pool), and has five as a
-rule."""
+"""Greatest number of connections; each of a site's seven SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
 
 FILE = "mariadb/my.cnf"
 
@@ -29,7 +28,7 @@ SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
 
 
 def installed() -> bool:
-    """Return whether this machine has the programs."""
+    """Return whether the programs of MariaDB are installed on this machine."""
     return all(shutil.which(name, path=SBIN) for name in (PROGRAM, INSTALL))
 
 

@@ -28,8 +28,7 @@ DEBIAN = Path("/usr/lib/postgresql")
 """Directory with the programs of each version."""
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven SQLAlchemy engines may have 55 for a moment (oslo.db's pool), and has five as a
-rule."""
+"""Greatest number of connections; each of a site's seven SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
 
 NOBODY = 65534
 
@@ -41,7 +40,7 @@ ACCESS_FILE = "postgresql/pg_hba.conf"
 
 
 def installed() -> bool:
-    """Return whether this machine has the programs."""
+    """Return whether the programs of PostgreSQL are installed on this machine."""
     return bool(_versions()) or all(map(shutil.which, (PROGRAM, "initdb", "pg_isready")))
 
 

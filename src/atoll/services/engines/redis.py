@@ -29,7 +29,7 @@ ANSWER_S = 1.0
 
 
 def installed() -> bool:
-    """Return whether this machine has the program."""
+    """Return whether one of `PROGRAMS` is installed on this machine."""
     return any(map(shutil.which, PROGRAMS))
 
 
@@ -52,7 +52,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         "maxmemory-policy noeviction",
         'save ""',  # the append-only file has everything
         # Nobody can sign in as this user. Redis 7.0 replays transactions from its append-only file with the user's rights, and without them
-        # it ignores these transactions: all data would be gone after a restart.
+        # it ignores these transactions: all data would be lost after a restart.
         "user default off resetpass ~* &* +@all",
         f"user {USER} on #{password} ~{{{settings.cloud}.{settings.site}.* {RIGHTS}",
     )

@@ -81,7 +81,7 @@ def _make_template(directory: Path) -> None:
 
 
 def make_schema(urls: Mapping[str, str]) -> None:
-    """Make the schema of the database `glance` by Glance's migrations, and load its definitions; sets options of the whole process.
+    """Make the schema of the database `glance`, and load its metadata definitions; this sets options of the whole process.
 
     Args:
         urls: the URL of the database, by its name.

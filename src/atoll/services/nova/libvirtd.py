@@ -113,7 +113,7 @@ COMMAND = ("libvirtd", "--config", "/etc/libvirt/libvirtd.conf", "--pid-file", "
 
 
 def move_in(settings: Settings) -> None:
-    """Give this process, which must have one thread, a mount namespace with the site's directories where libvirtd expects them.
+    """Give this process, which must have only one thread, a mount namespace with the site's directories where libvirtd expects them.
 
     QEMU sees no other part of the state directory in that namespace.
     """

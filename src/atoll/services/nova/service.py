@@ -138,7 +138,7 @@ def _guests(settings: Settings) -> Sections:
         "DEFAULT": {
             "compute_driver": "libvirt.GuestDriver",
             "vif_plugging_timeout": 60,
-            # Guests go on without nova-compute, which recovers its tasks from their task states at its next start.
+            # Guests continue without nova-compute, which recovers its tasks from their task states at its next start.
             "manager_shutdown_timeout": 2,
             # Guests that ran before a power cut run after it.
             "resume_guests_state_on_host_boot": True,
@@ -396,7 +396,7 @@ def start(binary: str, topic: str, second_topic: str | None = None) -> Any:
 
     daemon = service.Service.create(binary=binary, topic=topic, topic_alt=second_topic)
     daemon.start()
-    # The first report comes after seconds; until then, a service that was away for a minute is down, and a boot finds no host.
+    # The first report comes after seconds; until then, a service that was stopped for a minute is down, and a boot finds no host.
     daemon.service_ref.report_count += 1
     daemon.service_ref.save()
     return daemon
@@ -449,7 +449,7 @@ def _flavors(admin: Any) -> Iterator[Any]:
 def _map_hosts() -> None:
     """Map all compute hosts to their cell, without which the scheduler ignores them.
 
-    Compute sites that start together run this at the same time. A host that another of them maps first is no error.
+    Compute sites that start together run this at the same time. A host that another of them maps first is not an error.
 
     Raises:
         HostMappingExists: this has happened more often than a cloud has sites.

@@ -178,7 +178,7 @@ def _agent(end: threading.Event) -> None:
 
 
 class _Listener(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """A listener for provider drivers with a thread for each request; upstream's forks, which a process with threads must not."""
+    """A listener for provider drivers, with a thread for each request. Upstream's forks: a process with threads must not do that."""
 
     daemon_threads = True
     request_queue_size = 64

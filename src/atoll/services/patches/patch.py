@@ -42,7 +42,7 @@ class Patch:
         name: a unique name.
         distribution: the distribution that the patched code belongs to.
         how: the way in which Atoll reaches into upstream.
-        replaces: dotted paths of the upstream objects that are replaced, wrapped, set, called back from or repeated.
+        replaces: dotted paths of the upstream objects that Atoll replaces, wraps, sets or repeats, or that call Atoll.
         why: one sentence that says why Atoll needs it.
         module: the dotted path of Atoll's module.
         sources: fingerprints of the upstream code that the patch relies on, by `PATH:QUALIFIED_NAME`; the path begins at `site-packages`.

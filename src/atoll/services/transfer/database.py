@@ -100,7 +100,7 @@ def finish(source: Settings, target: Settings, name: str) -> None:
             write_private(places.marks(target) / name, database_servers.address(target))
             schema.remove_file(file)
         (places.marks(target) / f"{name}{places.BEGUN}").unlink(missing_ok=True)
-        flush(places.marks(target))  # otherwise a loss of power could bring the mark back, when the database is in use
+        flush(places.marks(target))  # otherwise the mark could reappear after a loss of power, when the database is in use
 
 
 def working_url(target: Settings, name: str) -> str:

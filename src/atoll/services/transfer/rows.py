@@ -1,4 +1,4 @@
-"""Copy and comparison of all rows of a database."""
+"""Copies and compares all rows of a database."""
 
 from __future__ import annotations
 
@@ -93,5 +93,5 @@ def _digest(pair: Pair, row: Sequence[Any], *, of_target: bool) -> bytes:
     try:
         values = [column.canonical(value, of_target=of_target) for column, value in zip(pair.columns, row, strict=True)]
     except (ValueError, TypeError) as error:
-        raise TransferError(f"{pair.name} has a value of another type than its column: {error}") from None
+        raise TransferError(f"{pair.name} has a value whose type is not its column's: {error}") from None
     return hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()

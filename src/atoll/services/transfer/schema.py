@@ -57,6 +57,6 @@ def make_file(settings: Settings, service: str, name: str) -> None:
 
 
 def remove_file(file: Path) -> None:
-    """Remove a database of SQLite, with its log; one that does not exist is no error."""
+    """Remove a database of SQLite, with its log; one that does not exist is not an error."""
     for suffix in ("-wal", "-shm", ""):
         file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)

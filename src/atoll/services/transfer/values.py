@@ -2,7 +2,7 @@
 
 Each engine reads the same column as another type of Python: SQLite and PostgreSQL have booleans where MariaDB has `TINYINT(1)`,
 PostgreSQL has `JSON` and `INET` where the others have text, MariaDB keeps whole seconds in `DATETIME` and six digits in `FLOAT`. The two
-declared types together decide the kind of a column. Without input or output.
+declared types together decide the kind of a column. Pure functions.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Column:
 
         Args:
             value: the value that an engine returned.
-            of_target: True if that was the target.
+            of_target: True if this engine is the target.
 
         Raises:
             ValueError, TypeError: the value is not of the column's kind.
@@ -110,7 +110,7 @@ _KINDS: tuple[tuple[tuple[type[Any], ...], Kind], ...] = (
     ((postgresql.INET, postgresql.CIDR), Kind.ADDRESS),
     ((types.CHAR,), Kind.PADDED),
 )
-"""The kind of a column of which either engine declares one of these types; the first that fits."""
+"""The kind of a column, by the types that either engine declares; the first entry that matches applies."""
 
 
 def _kind(*pair: types.TypeEngine[Any]) -> Kind:

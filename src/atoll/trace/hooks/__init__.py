@@ -1,7 +1,7 @@
 """Hooks that record the calls of libraries: one module for each library, installed once in a process that has a recorder.
 
 Each hook wraps a function of its library; the hook's module names the function. In a process without a recorder, or for a request that is
-not recorded, the hook calls the original function at once.
+not recorded, the hook only calls the original function.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from atoll.trace.recorder import Recorder
 
 
 def install() -> None:
-    """Replace the function, once in a process."""
+    """Replace the function that the module's description names; a second call in one process has no effect."""
     original = requests.Session.send
     if hasattr(original, "__wrapped__"):
         return

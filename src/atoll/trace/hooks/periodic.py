@@ -25,7 +25,7 @@ _MARK = "_atoll_recorded"
 
 
 def install() -> None:
-    """Replace the functions, once in a process."""
+    """Replace the functions that the module's description names; a second call in one process has no effect."""
     if hasattr(LoopingCallBase._run_loop, "__wrapped__"):
         return
     LoopingCallBase._run_loop = _run_loop(LoopingCallBase._run_loop)
@@ -61,7 +61,7 @@ def _recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         with propagation.work(name):
             try:
                 return function(*arguments, **keywords)
-            except LoopingCallDone as error:  # no failure: the loop ends
+            except LoopingCallDone as error:  # not a failure: the loop ends
                 done = error
         raise done
 

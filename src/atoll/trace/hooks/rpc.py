@@ -38,7 +38,7 @@ _SIZES = _Sizes()
 
 
 def install() -> None:
-    """Replace the functions, once in a process."""
+    """Replace the functions that the module's description names; a second call in one process has no effect."""
     if hasattr(transport.Transport._send, "__wrapped__"):
         return
     transport.Transport._send = _send(transport.Transport._send)

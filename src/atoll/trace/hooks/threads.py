@@ -21,7 +21,7 @@ _WORKERS = ("concurrent.futures", "futurist", "atoll.trace")
 
 
 def install() -> None:
-    """Replace the functions, once in a process."""
+    """Replace the functions that the module's description names; a second call in one process has no effect."""
     if hasattr(threading.Thread.start, "__wrapped__"):
         return
     futures.ThreadPoolExecutor.submit = _submit(futures.ThreadPoolExecutor.submit)  # type: ignore[method-assign]  # wraps it

@@ -22,12 +22,12 @@ def test_casts_begun_by_a_killed_server_are_not_lost():
     assert (account.lost, account.begun_when_killed) == (1, 1)
 
 
-def test_twice_counts_whatever_the_client_was_told():
+def test_a_second_execution_is_counted_whatever_the_client_received():
     account = settle(4, acknowledged=[0, 1], failed=[2, 3], executed=[0, 0, 1, 2, 2, 2])
     assert (account.executed_twice, account.failed_executed, account.lost) == (2, 1, 0)
 
 
-def test_more_often_than_a_byte_can_count():
+def test_more_executions_than_a_byte_can_count():
     assert settle(1, [0], [], [0] * 1000).executed_twice == 1
 
 

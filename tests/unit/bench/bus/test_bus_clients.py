@@ -22,7 +22,7 @@ class Clock:
         self.now += next(self._takes)
 
 
-def test_requests_count_if_they_end_in_the_window():
+def test_requests_are_counted_if_they_end_in_the_window():
     clock = Clock(0.5, 1.0, 1.0, 2.0)
     tally = work(Window(0.0, 1.0, 3.0), clock.request, clock)
     assert tally.sent == 4
@@ -52,7 +52,7 @@ def test_tallies_add_up():
     assert (one.sent, one.counted, list(one.seconds), one.errors, one.examples) == (5, 4, [1.0, 2.0], {"OSError": 1}, ["OSError: no"])
 
 
-def test_threads_all_work_at_once():
+def test_all_threads_work_at_the_same_time():
     together = threading.Barrier(3, timeout=30)
     threads = Threads(3)
     for _ in range(2):  # the same threads again

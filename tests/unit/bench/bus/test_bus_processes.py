@@ -31,7 +31,7 @@ def test_numbers_of_calls():
     assert numbers_of(tally, 2.0, 0.1) == {"calls_per_s": 100.0, "p50_ms": 51.0, "p99_ms": 100.0, "cpu_s_per_1000_calls": 0.5}
 
 
-def test_too_few_calls_are_no_result():
+def test_too_few_calls_are_not_a_result():
     with pytest.raises(AtollError, match="only 0 calls succeeded in 3 s"):
         numbers_of(CallTally(), 3.0, 0.1)
 

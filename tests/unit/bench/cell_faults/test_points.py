@@ -68,7 +68,7 @@ def test_only_processes_of_the_point_announce(installed):
     assert told == [[3]]
 
 
-def test_brackets_are_no_pattern(installed):
+def test_brackets_are_not_a_pattern(installed):
     made, told = installed("nova", "lyon", p1=SpanPoint("call [a]"))
     made.start("call a", SpanKind.CLIENT).end()
     assert told == []

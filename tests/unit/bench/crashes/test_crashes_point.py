@@ -42,7 +42,7 @@ def test_points_of_all_processes_are_recorded_in_order(board):
     assert board.reached("one") == [Point("nova", "a", 1), Point("neutron", "a", 1), Point("nova", "a", 2)]
 
 
-def test_each_round_counts_anew(board):
+def test_each_round_starts_its_counts_at_zero(board):
     nova = watch(board)
     for name in ("one", "two"):
         board.begin(Plan(name))

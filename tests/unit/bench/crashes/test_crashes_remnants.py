@@ -23,7 +23,7 @@ def found(data: Path, **images: str) -> list[tuple[str, str]]:
     return [(each.kind, each.what.partition(" at paris ")[2]) for each in remnants(data, View("paris", images=rows))]
 
 
-def test_whole_images_are_no_remnants(data):
+def test_whole_images_are_not_remnants(data):
     (data / "images" / "coral").write_bytes(b"data")
     assert found(data, coral="active", anemone="queued") == []
 

@@ -14,7 +14,7 @@ def test_point_at_which_nothing_died_is_untried():
     assert untried([quiet, trial(A, deaths=1, points=(A, B, C)), trial(C, deaths=1)], "boot") == [B]
 
 
-def test_planned_death_that_was_not_reached_is_no_trial():
+def test_planned_death_that_was_not_reached_is_not_a_trial():
     quiet = trial(points=(A, B))
     assert untried([quiet, trial(A, deaths=0), trial(B, A, deaths=1)], "boot") == [A]
 
@@ -27,6 +27,6 @@ def test_points_of_a_recovery_need_no_trial():
     assert untried([trial(points=(A,)), trial(A, deaths=1, points=(A, Point("paris/nova", "d", 1, 1)))], "boot") == []
 
 
-def test_points_of_other_workflows_do_not_count():
+def test_points_of_other_workflows_are_ignored():
     other = Trial("delete", (A,), 1, (), (), (A, B))
     assert untried([trial(points=(A,)), other], "boot") == [A]

@@ -229,7 +229,7 @@ def test_unknown_grants_may_exist_or_not():
     assert found(both(assignments=before("paris").assignments), log) == []
 
 
-def test_violations_of_one_resource_at_several_sites_count_once():
+def test_violations_of_one_resource_at_several_sites_are_counted_once():
     violations = check(LOG, BEFORE, both(users={"admin": ADMIN}, assignments=before("paris").assignments))
     assert len(violations) > 2
     assert count(violations) == {"lost": 2, "duplicated": 0, "orphan": 0, "different": 0, "unhealthy": 0}

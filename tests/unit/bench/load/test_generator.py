@@ -93,7 +93,7 @@ def test_200_requests_a_second_take_less_than_one_core(server):
     assert used < elapsed, f"{used:.2f} s of processor time in {elapsed:.2f} s"
 
 
-def test_a_stall_counts_for_all_requests_that_should_have_started(server):
+def test_a_stall_lengthens_all_requests_that_should_have_started(server):
     stall = threading.Timer(0.5, lambda: generate([Source("x", [Call("stall", "GET", f"{server}/stall/1000")])], ClosedLoop(1, 0.01)))
     stall.start()
     samples = generate([Source("paris", [Call("get", "GET", f"{server}/1")])], OpenLoop(50, 2.5, "constant"))
@@ -103,7 +103,7 @@ def test_a_stall_counts_for_all_requests_that_should_have_started(server):
     assert 15 <= len(late) <= 75
 
 
-def test_a_late_generator_counts_its_own_lateness(server, monkeypatch):
+def test_latencies_include_the_lateness_of_the_generator(server, monkeypatch):
     original, blocked = generator._Sender.wait_until, []
 
     async def late(sender, at):

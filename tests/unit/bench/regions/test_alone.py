@@ -57,7 +57,7 @@ def test_users_reach_servers_through_the_broker_and_all_else_in_their_region():
     assert api.url("network", "/v2.0/networks") == "http://region/network/v2.0/networks"
 
 
-def test_sites_that_cooperate_are_no_regions():
+def test_sites_that_cooperate_are_not_regions():
     def api(*zones) -> Any:
         return SimpleNamespace(expect=lambda *_words: {"availabilityZoneInfo": [{"zoneName": zone} for zone in zones]})
 

@@ -117,7 +117,7 @@ def test_servers_are_created_at_one_region_and_listed_from_all(ask):
     asyncio.run(run())
 
 
-def test_regions_are_asked_at_once_or_one_after_the_other():
+def test_regions_are_asked_in_parallel_or_serially():
     async def run(ask):
         north, south = MemoryRegion("north"), MemoryRegion("south")
         north.slow.clear()

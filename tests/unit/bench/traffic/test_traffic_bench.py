@@ -88,12 +88,12 @@ def test_attach_and_event_concern_one_port():
 
 
 @pytest.mark.parametrize("act", ["boot", "boot_on_port"])
-def test_a_refused_request_is_no_result(act):
+def test_a_refused_request_is_not_a_result(act):
     with pytest.raises(AtollError, match="HTTP 409"):
         getattr(actor(Api(status=409)), act)("edge")
 
 
-def test_a_server_that_fails_is_no_result():
+def test_a_server_that_fails_is_not_a_result():
     with pytest.raises(AtollError, match="went to ERROR: no disk"):
         actor(Api(fault={"message": "no disk"})).boot("edge")
 

@@ -28,7 +28,7 @@ def test_ping_that_fails():
         parse_ping("ping: unknown host\n")
 
 
-def test_median_of_the_intervals_that_count():
+def test_median_without_the_omitted_intervals():
     intervals = [{"sum": {"bits_per_second": rate * 1e6, "omitted": rate == 99}} for rate in (99, 9, 10, 11)]
     assert received_mbit_s({"intervals": intervals}) == 10
 
@@ -54,7 +54,7 @@ def test_more_confidence_needs_more_room(count, probability):
     assert narrow[1] <= wide[1]
 
 
-def test_losses_of_one_probability_count_together():
+def test_losses_of_one_probability_are_pooled():
     pings = [{"loss": 0.5, "sent": 100, "lost": 90}, {"loss": 0.5, "sent": 100, "lost": 12}, {"loss": 0, "sent": 10, "lost": 1}]
     assert [(item["loss"], item["lost"], item["ok"]) for item in pooled(pings)] == [(0, 1, False), (0.5, 102, True)]
 

@@ -103,6 +103,6 @@ def test_a_plan_of_one_site_needs_no_topology():
     assert numbers.rtt_s == ((0.0,),)
 
 
-def test_a_pipe_is_refused_at_once(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "plan.yaml")
     assert "plan.yaml: not a regular file: expected a file" in refusal("plan.invalid", read_plan, tmp_path / "plan.yaml")

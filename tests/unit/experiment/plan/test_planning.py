@@ -235,7 +235,7 @@ def test_the_time_limit_is_told_as_a_gap():
     assert not any(usage.broken for usage in usages(problem, found))
 
 
-def test_too_little_time_is_no_plan(monkeypatch):
+def test_too_little_time_gives_no_plan(monkeypatch):
     monkeypatch.setattr(planning, "start", lambda *_arguments: None)
     with pytest.raises(AtollError, match=r"no plan was found in 0\.001 s") as raised:
         place(make_large(80, 3, seed=1, survive=1), 0.001)

@@ -73,7 +73,7 @@ MAPPINGS = """
 """
 
 
-def test_hosts_that_compute_sites_map_at_the_same_time_are_no_error():
+def test_hosts_that_compute_sites_map_at_the_same_time_are_not_an_error():
     assert inside(MAPPINGS, "10") == ["mapped", 11]
 
 

@@ -1,7 +1,7 @@
 """An ML2 mechanism driver that binds ports without agents, for sites with Nova's fake hypervisor.
 
-A port of such a site is a record: it has addresses, a MAC and a status, and carries no packets. So any port of any host can be bound at
-once, and is up as soon as it is bound. Real networks use a real mechanism driver instead.
+A port of such a site is a record: it has addresses, a MAC and a status, and carries no packets. So any port of any host can be bound
+without an agent, and is up as soon as it is bound. Real networks use a real mechanism driver instead.
 """
 
 from __future__ import annotations

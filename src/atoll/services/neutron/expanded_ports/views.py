@@ -55,7 +55,7 @@ def expand(reader: context.Context, ports: list[Resource], *, with_port: bool, n
     Args:
         reader: the context whose rights decide.
         ports: the ports that the core plug-in returned; they are changed in place.
-        with_port: whether `reader` is another user than the caller.
+        with_port: whether `reader` is a user other than the caller.
         new: whether the ports were just created.
     """
     nets = networks(reader, {port["network_id"] for port in ports}) if ports else {}

@@ -4,10 +4,10 @@ A network that is brought to another site must keep its id. Neutron's API has no
 the request's body if there is one (`n.get('id') or generate_uuid()`). Nova and Glance let the caller choose the id of a flavor and of an
 image in the same way.
 
-Policy refuses an id of a caller who is no administrator (`create_network:id` and the like), unless the site's gateway confirms it with
+Policy refuses an id of a caller who is not an administrator (`create_network:id` and the like), unless the site's gateway confirms it with
 a service token. The gateway does so when it creates a user's network at several sites in the user's name. The ids of security groups
-`default` and of their rules are computed (`patches.neutron.default_groups`). No gateway confirms such an id: another project could take
-it, and the group's own project could then not create its group.
+`default` and of their rules are computed (`patches.neutron.default_groups`). No gateway confirms such an id: another project could take it,
+and the group's own project could then not create its group.
 
 The extension is enabled by `service_plugins` (entry point `given-id`) and `api_extensions_path` (the directory `extensions`). Its policies
 are loaded by the entry point `neutron.policies`.

@@ -1,4 +1,4 @@
-"""Neutron's agents of a site, for the switch, routers, DHCP and metadata, as threads of one process.
+"""Neutron's agents of a site, for Open vSwitch, routers (L3), DHCP and metadata, as threads of one process.
 
 The module repeats `main` of neutron/cmd/agents/{l3,dhcp,metadata,ovs_neutron_agent}.py, without process managers and without a privileged
 helper, because the process is root. The agents create named network namespaces in /run/netns. Resources that were brought from another
@@ -31,7 +31,7 @@ DHCP = "neutron.agent.dhcp.agent.DhcpAgentWithStateReport"
 SWITCH = "neutron.plugins.ml2.drivers.openvswitch.agent.openflow.native.ovs_oskenapp"
 
 POLL_S = 0.05
-"""Seconds between checks of the progress of the switch's agent."""
+"""Seconds between checks of the progress of the Open vSwitch agent."""
 
 
 def run(child: Child) -> None:
@@ -43,12 +43,12 @@ def run(child: Child) -> None:
     configuration.dnsmasq_file(settings).write_text(configuration.DNSMASQ, encoding="ascii")
     _configure(settings)
     switches: list[Any] = []
-    _start_agent_of_switch(switches.append)
+    _start_switch_agent(switches.append)
     _await(lambda: bool(switches))
-    _start_agent_of_routers(settings)  # started only now, because this agent creates ports on the switch's bridges
+    _start_l3_agent(settings)  # started only now, because this agent creates ports on the switch's bridges
     _agent("neutron-dhcp-agent", "dhcp_agent", DHCP).start()
-    _start_agent_of_metadata()
-    _await(lambda: bool(switches[0].iter_num))  # until the switch's agent has processed all ports once
+    _start_metadata_agent()
+    _await(lambda: bool(switches[0].iter_num))  # until the Open vSwitch agent has processed all ports once
     child.ready()
     child.wait()
     orphans.kill_orphans(layout.agents_state(settings))
@@ -90,8 +90,8 @@ def _await(condition: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
-def _start_agent_of_routers(settings: Settings) -> None:
-    """Start the agent of routers. It reads its extensions from the same option as the switch's agent, which must have read it before."""
+def _start_l3_agent(settings: Settings) -> None:
+    """Start the L3 agent. It reads its extensions from the same option as the Open vSwitch agent, which must have read it before."""
     from oslo_config import cfg
 
     cfg.CONF.set_override("extensions", network_services.agent_extensions(settings, configuration.ROUTER_AGENT), group="agent")
@@ -106,7 +106,7 @@ def _agent(binary: str, topic: str, manager: str) -> Any:
     return service.Service.create(binary=binary, topic=topic, report_interval=cfg.CONF.AGENT.report_interval, manager=manager)
 
 
-def _start_agent_of_metadata() -> None:
+def _start_metadata_agent() -> None:
     from neutron.agent.metadata import agent
     from oslo_config import cfg
 
@@ -121,8 +121,8 @@ def _start_agent_of_metadata() -> None:
     threading.Thread(target=serve, name="metadata", daemon=True).start()
 
 
-def _start_agent_of_switch(started: Callable[[Any], object]) -> None:
-    """Start the switch's agent, an os-ken application with threads of its own.
+def _start_switch_agent(started: Callable[[Any], object]) -> None:
+    """Start the Open vSwitch agent, an os-ken application with threads of its own.
 
     Its `start` replaces the signal handlers, which are restored so that SIGTERM ends this process.
 

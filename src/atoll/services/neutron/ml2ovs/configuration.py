@@ -12,10 +12,10 @@ from atoll.services.neutron import network_services
 from atoll.services.neutron.ovn import layout
 
 SWITCH_AGENT = "ovs-agent"
-"""The name by which network services refer to the switch's agent."""
+"""The name by which network services refer to the Open vSwitch agent."""
 
 ROUTER_AGENT = "l3-agent"
-"""The name by which network services refer to the agent of routers."""
+"""The name by which network services refer to the L3 agent."""
 
 THREADS = 8
 """Number of threads for each listener that answer messages; upstream's default suits a hundred agents."""
@@ -88,7 +88,7 @@ def agents(settings: Settings) -> dict[str, str]:
 
 
 def _logging(settings: Settings) -> Sections:
-    """Return the logging options, without the line that the switch's agent writes every second."""
+    """Return the logging options, without the message that the Open vSwitch agent logs every second."""
     general = common.logging(settings)
     levels = general["DEFAULT"]["default_log_levels"]
     assert isinstance(levels, Iterable)

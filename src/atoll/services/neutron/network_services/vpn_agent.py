@@ -129,7 +129,7 @@ def _upstream_template() -> Path:
 
 
 def persistent(template: str) -> str:
-    """Return upstream's template of ipsec.conf with connections that start at once and are re-established whenever they break.
+    """Return upstream's template of ipsec.conf with connections that start immediately and are re-established whenever they break.
 
     Upstream relies on the kernel to request a connection when it has a packet for it; strongSwan's own encryption never makes such
     requests.
@@ -140,7 +140,7 @@ def persistent(template: str) -> str:
 
 
 def end_daemons(state: Path) -> None:
-    """Kill the daemons of an earlier agent, whose network namespaces ended with its mounts.
+    """Kill the daemons of an earlier agent. Their network namespaces ended with the agent's mounts.
 
     Args:
         state: the agent's directory.

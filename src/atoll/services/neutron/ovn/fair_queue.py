@@ -80,8 +80,8 @@ class FairQueue(Generic[T]):
         """Queue an item, and displace another one if the queue is full.
 
         Returns:
-            The item that has no place: the new one, if its guest or network holds as many places as any other; else the newest item of the
-                guest that holds most. `None` if all items have a place.
+            The item without a place: the new item, if its guest or network holds as many places as any other; else the newest item of the
+            guest that holds most. `None` if all items have a place.
         """
         with self._changed:
             guest = self._guest(work)
@@ -144,7 +144,7 @@ class FairQueue(Generic[T]):
         return self._networks.setdefault(work.network, _Network()).guests.setdefault(work.guest, _Guest())
 
     def _displace(self, work: Work[T], name: str) -> Work[T]:
-        """Return the item to displace: the newest one of the network's guest with most places; or the new one, if its guest has as many."""
+        """Return the item to displace: the newest of the network's guest with most places, or the new item if its guest has as many."""
         network = self._networks[name]
         own = self._networks[work.network]
         if name != work.network and own.waiting + 1 >= network.waiting:

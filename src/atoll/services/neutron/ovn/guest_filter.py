@@ -1,7 +1,7 @@
 """A packet filter between guests and sites: at the sites' own addresses, guests reach only the gateways' public ports.
 
 Packets of guests leave the external bridge into the site's network, whose kernel accepts those for the site's own addresses, and in a
-topology forwards packets for other sites. A chain of iptables drops new connections to any other port than the public one, at this site
+topology forwards packets for other sites. A chain of iptables drops new connections to any port other than the public one, at this site
 and, before the packets leave, at any other site. Packets of connections that the site's own processes have opened pass, and so does ICMP.
 
 Open vSwitch in user space gets a copy of the packets that guests send to their interfaces; the kernel gets the packets too. A guest that
@@ -37,7 +37,7 @@ def install(settings: Settings) -> None:
     """Create or replace the chain of iptables, and send guests' packets through it.
 
     Raises:
-        subprocess.CalledProcessError: the kernel cannot filter; `iptables` has said why on standard error.
+        subprocess.CalledProcessError: the kernel cannot filter; `iptables` has printed the reason on standard error.
     """
     for tool, errors in TOOLS.items():
         rules = "".join(f"-A {CHAIN} {rule}\n" for rule in _rules(settings, errors))

@@ -18,7 +18,7 @@ INTEGRATION_BRIDGE = "br-int"
 """The bridge with guests' interfaces, which ovn-controller creates."""
 
 EXTERNAL_BRIDGE = "br-ex"
-"""The bridge that leads out of the cloud; its internal port is in the site's network."""
+"""The bridge to the networks outside of the cloud; its internal port is in the site's network."""
 
 PHYSICAL_NETWORK = "public"
 """Neutron's name of the network behind `EXTERNAL_BRIDGE`."""
@@ -31,7 +31,7 @@ AGENTS = "agents"
 
 
 def directory(settings: Settings) -> Path:
-    """Return the directory of OVN's sockets, apart from the bus's directory, because the bus tries every socket in its own."""
+    """Return the directory of OVN's sockets. The bus has another directory, because it tries to connect to every socket there."""
     return settings.sockets / "ovs"
 
 

@@ -17,11 +17,11 @@ def switch(settings: Settings) -> int:
 
 
 def end_with(pid: int, why: str) -> None:
-    """Start a thread that ends this process when another one ends.
+    """Start a thread that ends this process when another process ends.
 
     Args:
         pid: the pid of the other process.
-        why: the reason to log then.
+        why: the reason, which is logged when the other process ends.
     """
     other = os.pidfd_open(pid)
 
@@ -33,6 +33,6 @@ def end_with(pid: int, why: str) -> None:
 
 
 def exit_now(why: str) -> None:
-    """End this process at once, and log the reason."""
+    """Log the reason, and end this process immediately."""
     print(why, file=sys.stderr, flush=True)  # noqa: T201 - standard error is the log here
     os._exit(1)

@@ -10,7 +10,7 @@ from atoll.services.neutron.ovn import layout
 
 
 def configuration(_settings: Settings) -> dict[str, str]:
-    """Return no files: the databases have the configuration."""
+    """Return no files: the databases contain the configuration."""
     return {}
 
 

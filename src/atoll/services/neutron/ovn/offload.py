@@ -1,4 +1,4 @@
-"""Checksum offload of interfaces that a switch in user space reads.
+"""Switches off the checksum offload of interfaces that a switch in user space reads.
 
 Open vSwitch's data path `netdev` reads an interface's packets as the kernel passes them on. If the kernel leaves checksums and segmentation
 to the interface, the switch forwards wrong checksums and drops packets that exceed the MTU.

@@ -3,11 +3,11 @@
 OVN itself answers a query for a guest's name, whatever server the query was sent to, if it has the answer. OVN 23.03 (Debian 12's) passes
 on all other queries, including those for the IPv6 address of a guest that has none, and those with extensions (EDNS): these need a server.
 By default, Neutron names this machine's name servers, which guests cannot reach in most networks. The C library asks for both addresses at
-once; if one answer does not come, it reports the name as unknown, or waits for seconds.
+the same time; if one answer does not arrive, it reports the name as unknown, or waits for seconds.
 
-The thread that reads queries answers those about guests at once, and never waits. Other threads forward all other queries to this
-machine's name servers, from the site's own network. A network, and within it a guest, has a bounded share of those threads and of the
-queue before them, so that no guest's queries delay another's. Newer versions of OVN answer for guests completely (`ovn-owned`).
+The thread that reads queries answers those about guests itself, and never waits. Other threads forward all other queries to this machine's
+name servers, from the site's own network. A network, and within it a guest, has a bounded share of those threads and of the queue before
+them, so that no guest's queries delay another's. Newer versions of OVN answer for guests completely (`ovn-owned`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Ask = Callable[[dns.message.Message], dns.message.Message | None]
 
 
 def answer(query: dns.message.Message, known: Names, domain: str) -> dns.message.Message | None:
-    """Return the answer to a query that OVN passed on, from OVN's records; a refusal for a query of another class than IN.
+    """Return the answer to a query that OVN passed on, from OVN's records; a refusal for a query of a class other than IN.
 
     Args:
         query: a message with one question.

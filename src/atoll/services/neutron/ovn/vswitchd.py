@@ -18,7 +18,7 @@ from atoll.services.neutron.ovn import guest_filter, layout
 
 
 def configuration(_settings: Settings) -> dict[str, str]:
-    """Return no files: the database has the configuration."""
+    """Return no files: the database contains the configuration."""
     return {}
 
 
@@ -44,7 +44,7 @@ def _make_namespaces(settings: Settings) -> None:
     """Mount a separate /run/netns for the switch: its ports are in the routers' namespaces, which end with the switch."""
     orphans.kill_orphans(layout.agents_state(settings))
     names = settings.sockets / "netns"
-    shutil.rmtree(names, ignore_errors=True)  # files that an earlier switch left behind, which are no namespaces any more
+    shutil.rmtree(names, ignore_errors=True)  # files that an earlier switch left behind, which are no longer namespaces
     private_mounts({"/run/netns": str(names)})
 
 

@@ -18,7 +18,7 @@ class Redelivery:
     """The casts that the bus will deliver again.
 
     Attributes:
-        frames: the messages as the bus has them.
+        frames: the messages in the format of the bus.
     """
 
     frames: tuple[bytes, ...] = ()
@@ -44,7 +44,7 @@ class Redelivery:
         """Return all ids in these casts.
 
         Args:
-            methods: the names of the methods whose casts count; all casts if there are none.
+            methods: the names of the methods whose casts are searched; without a name, all casts are.
         """
         names = [f'"{method}"'.encode() for method in methods]
         chosen = [frame for frame in self.frames if not names or any(name in frame for name in names)]

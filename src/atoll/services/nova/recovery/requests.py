@@ -9,9 +9,9 @@ that does not exist stays. This module recovers:
 - a record (`instance_mappings`, the specification, the allocation) of a server whose deletion removed the request to build it;
 - a record that counts against the quota although the server is gone, or is being deleted.
 
-Recovery runs before the rest of Nova, in the process that holds all of Nova but nova-compute of compute sites. If a compute site
-is just about to build a server without a host, it continues, and the server becomes ACTIVE. Nothing is recovered with another bus than
-`zenoh://`, because only its journal shows which casts will still be executed.
+Recovery runs before the rest of Nova, in the process that holds all of Nova but nova-compute of compute sites. If a compute site is just
+about to build a server without a host, it continues, and the server becomes ACTIVE. Nothing is recovered with a bus other than `zenoh://`,
+because only its journal shows which casts will still be executed.
 """
 
 from __future__ import annotations
@@ -101,7 +101,10 @@ def _forget_unmapped(admin: Any, _cells: list[Any], later: frozenset[str]) -> No
 
 
 def _count_deleted(admin: Any, cells: list[Any], _later: frozenset[str]) -> None:
-    """Mark servers that are being deleted, as the API does after it has sent the message (`API._update_queued_for_deletion`)."""
+    """Mark servers that are being deleted as queued for deletion, as the API does after it has sent the message.
+
+    See `API._update_queued_for_deletion` in nova/compute/api.py.
+    """
     from nova import objects
 
     for cell in cells:

@@ -135,9 +135,9 @@ def _confirm(compute: manager.ComputeManager, context: Any, migration: Any) -> N
 
 
 def _release(compute: manager.ComputeManager, context: Any, migration: Any) -> None:
-    """Release what a migration that has ended holds in Placement; a server that holds nothing gets it back.
+    """Release the allocations in Placement of a migration that has ended; a server without allocations gets them back.
 
-    Nothing holds a server's resources if Placement ended after it had moved them to the migration, and Nova did not learn of it.
+    A server has no allocations if Placement was killed after it had moved them to the migration, before Nova got the answer.
     """
     client = compute.reportclient
     instance = _instance(context, migration)

@@ -1,13 +1,12 @@
 """Recovery of tasks that nova-compute had begun when it was killed, and that upstream does not recover.
 
-An accepted request sets a server's `task_state` and sends a message. Once nova-compute has begun to execute the message, only its memory
-holds it: after a kill the server stays in this task state for ever, and every request but a deletion is refused (409). Upstream
-(`ComputeManager._init_instance`) recovers deletions, builds, reboots, stops, starts and snapshots. After upstream's recovery, this module
-recovers:
+An accepted request sets a server's `task_state` and sends a message. Once nova-compute has begun to execute the message, the message
+exists only in the memory of nova-compute: after a kill the server stays in this task state for ever, and every request but a deletion is
+refused (409). Upstream (`ComputeManager._init_instance`) recovers deletions, builds, reboots, stops, starts and snapshots. After upstream's
+recovery, this module recovers:
 
 - a soft deletion and a restoration, which were acknowledged: they are repeated;
-- any other task: it is abandoned. The server has the state that the hypervisor shows, which upstream's next poll of the power state
-records.
+- any other task: it is abandoned. The server keeps the power state that it has in the hypervisor; upstream's next poll records it.
 
 Tasks whose message the bus redelivers are left to the bus. Resizes have a module of their own (`resizes`), live migrations are upstream's.
 """

@@ -1,4 +1,4 @@
-"""Disks of servers from overlays: from the images that the caller can read and from the site's cache of bases and launch images.
+"""Makes disks of servers from overlays, with the images that the caller can read, and the site's cache of bases and launch images.
 
 All images are read as the caller. A base or a launch image of the cache is used only if the caller can read, at that moment, images with
 the data from which it was made (`overlays`).
@@ -36,7 +36,7 @@ MOST_BASES = 4
 """Greatest number of images that are tried as the base of an overlay."""
 
 MOST_WORKERS = 2
-"""Greatest number of processes that apply overlays at once: each may take the memory and the processor time of a whole site."""
+"""Greatest number of processes that apply overlays at the same time: each may take the memory and the processor time of a whole site."""
 
 SPARE_BYTES = 100_000_000
 """Bytes that must remain free on the file system after an image was fetched."""
@@ -61,7 +61,7 @@ class Images(Protocol):
         """Fetch a disk into a new file, in raw format and of at most `max_bytes` bytes."""
 
     def check_raw(self, image: str, path: Path) -> None:
-        """Refuse a disk that QEMU could take for another format than raw."""
+        """Refuse a disk that QEMU could take for a format other than raw."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Disks:
         names = fetched_names(task.overlay, task.keys)
         with ExitStack() as trial:
             trial.enter_context(self._lock(fetched_launch(task.overlay.data.hash, "")))
-            # For a second server, the base is brought: from then on, this site needs no other one.
+            # For a second server, the base is brought, so that this site needs no other site from then on.
             if self._cached_disk(names) is None and (disk := self._fetched(task, names)) is not None:
                 stack.enter_context(trial.pop_all())
                 return disk
@@ -289,7 +289,7 @@ class _Task:
 
     Attributes:
         overlay: the overlay.
-        keys: the names of the keys that count.
+        keys: the names of the keys whose signatures are accepted.
         images: the caller's images.
         max_bytes: the greatest size of the disk in bytes.
         directory: a directory for its files.
@@ -325,7 +325,7 @@ def _brought(images: Images, overlay: Overlay, caller: Caller, tried: Collection
         overlay: the overlay.
         caller: the creator of the server.
         tried: images of this site whose data are not the base.
-        wrong: what was wrong with the last of them.
+        wrong: the reason why the last of them was rejected.
 
     Raises:
         OverlayRefusal: no image can be brought.

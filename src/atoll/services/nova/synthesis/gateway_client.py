@@ -1,4 +1,4 @@
-"""Asks the gateway of this site for what it lacks to make the disk of an overlay, with the token of the server's creator."""
+"""Requests missing data for the disk of an overlay from this site's gateway, with the token of the server's creator."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ MOST_MESSAGE = 150
 """Greatest number of characters of the gateway's reason in a fault, of which Nova keeps 255."""
 
 SILENT_S = 30.0
-"""Seconds without a byte of a disk after which its transfer counts as cut."""
+"""Seconds without a byte of a disk after which its transfer is considered interrupted."""
 
 SLACK = 4.0
-"""Factor of the expected time after which the transfer of a disk is given up, for the base."""
+"""Factor by which the transfer of a disk may exceed its expected time before it is given up, and the base is brought instead."""
 
 SPARE_S = 30.0
 """Seconds that such a transfer may take in any case."""
 
 SPARE_BYTES = 1 << 20
-"""Bytes that such a transfer may have beyond the size that the other site has told."""
+"""Bytes by which such a transfer may exceed the size that the other site has announced."""
 
 _PIECE = 1 << 16
 _AGAIN = frozenset((429, 502))
@@ -107,17 +107,17 @@ class GatewayClient:
                 raise OverlayRefusal(f"the overlay's base has not arrived in {LONGEST_S / 3600:.0f} hours")
 
     def fetch_launch(self, overlay: str, creator: ServerCreator, keys: Sequence[str], path: Path, max_bytes: int) -> bool:
-        """Fetch the disk of an overlay's launch image from another site, if that has it and sends it sooner than the base would arrive.
+        """Fetch the disk of an overlay's launch image from another site that has it, if it arrives sooner than the base would.
 
         Args:
             overlay: the id of the overlay's image.
             creator: the creator of the server.
-            keys: the names of the keys that count.
+            keys: the names of the signature keys that are accepted.
             path: the file to make, with the records of the disk (`atoll.cloudlet.launch_stream`).
             max_bytes: the greatest size of the disk in bytes, without holes.
 
         Returns:
-            False if there is no such disk, it is too large, or its transfer was cut. What the file holds is not verified.
+            False if there is no such disk, it is too large, or its transfer was cut. The content of the file is not verified.
 
         Raises:
             OSError: the file can't be written.

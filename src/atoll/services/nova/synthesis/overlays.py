@@ -1,4 +1,4 @@
-"""Overlays and bases as images of Glance: their properties, the keys that count for a caller, and their names in the site's cache.
+"""Overlays and bases as images of Glance: their properties, the keys that a caller trusts, and their names in the site's cache.
 
 The owner of an image chooses its properties, so none of them is trusted: the digest of a base is computed from its data, and the base and
 the result of an overlay come from its signed header. Glance itself computes the hash of an image's data, which never change. Names in the
@@ -140,16 +140,16 @@ def read_bases(images: Iterable[Mapping[str, Any]], overlay: Overlay, project: s
     for image in images:
         machine = str(image["properties"].get(MACHINE, ""))
         if image.get("status") == "active" and str(image["properties"].get(DIGEST)) == overlay.base and len(machine.encode()) <= 64:
-            with suppress(OverlayRefusal):  # one without a hash does not stand in the way of the others
+            with suppress(OverlayRefusal):  # an image without a hash is skipped, and does not prevent the use of the others
                 found.append(Base(_data(image), overlay.base, machine))
     return sorted(found, key=lambda base: (base.data.owner != project, not base.data.public, base.data.image))
 
 
 def trusted_keys(overlay: Overlay, project: str, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names of the keys whose signatures count for a caller.
+    """Return the names of the keys whose signatures are accepted for a caller.
 
-    Keys that the overlay's owner names count for the owner's own project, and for all if the image is public, which only administrators
-    can make it. For an image of another project, the caller names keys in the server's metadata.
+    Keys that the overlay's owner names are accepted for the owner's own project; if the image is public, which only an administrator can
+    decide, for all projects. For an image of another project, the caller names keys in the server's metadata.
 
     Args:
         overlay: the overlay.
@@ -157,7 +157,7 @@ def trusted_keys(overlay: Overlay, project: str, metadata: Mapping[str, str]) ->
         metadata: the metadata of the server that the caller has created.
 
     Raises:
-        OverlayRefusal: no key counts, or a name is malformed.
+        OverlayRefusal: no key is accepted, or a name is malformed.
     """
     own = overlay.keys if overlay.data.public or overlay.data.owner == project else ()
     keys = tuple(dict.fromkeys((*_listed(metadata.get(TRUST, ""), f"metadata {TRUST}"), *own)))

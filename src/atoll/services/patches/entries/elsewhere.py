@@ -1,4 +1,4 @@
-"""Patches by other packages than `services`."""
+"""Registry entries of patches in packages other than `services`."""
 
 from __future__ import annotations
 

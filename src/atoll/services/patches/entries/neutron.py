@@ -1,4 +1,4 @@
-"""Patches of Neutron, its agents and its network services."""
+"""Registry entries of the patches of Neutron, its agents and its network services."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PATCHES = (
         ("sqlalchemy.engine.Engine",),
         "Of two requests that give the same id at the same time, the second is refused at once instead of being tried again.",
         "atoll.services.neutron.given_id.plugin",
-        f"{UNIT}neutron/given_id/test_given_id.py::test_of_two_at_the_same_time_the_second_is_refused_at_once",
+        f"{UNIT}neutron/given_id/test_given_id.py::test_of_two_at_the_same_time_the_second_is_refused_without_waiting",
         unprovable="The event `handle_error` is SQLAlchemy's extension point.",
     ),
     Patch(

@@ -1,4 +1,4 @@
-"""Patches of libraries that several services use."""
+"""Registry entries of the patches of libraries that several services use."""
 
 from __future__ import annotations
 

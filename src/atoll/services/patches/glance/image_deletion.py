@@ -2,8 +2,8 @@
 
 Glance removes the data of an image, and only then records that the image is deleted (`ImagesController.delete`). If Glance is killed in
 between, the image is `active` for ever, and has no data. So its status becomes `pending_delete` first, upstream's own status for an image
-whose data are to go. If the store refuses, the image gets its status back. `atoll.services.glance.recovery` finishes the deletions that it
-finds at the start of Glance.
+whose data are to be deleted. If the store refuses, the image gets its status back. `atoll.services.glance.recovery` finishes the deletions
+that it finds at the start of Glance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Data of images that are flushed to the disk before Glance marks the image active.
 
 Glance's file store closes the file of an image without flushing it (`Store.add` in glance_store/_drivers/filesystem.py). The database then
-durably records that the image is active, and after a loss of power its file may be shorter, or gone. So the file and its directory are
+durably records that the image is active, and after a loss of power its file may be truncated or missing. So the file and its directory are
 flushed before `add` returns. Staged data, which an import reads later, go through the same method.
 """
 

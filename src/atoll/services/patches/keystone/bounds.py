@@ -41,7 +41,7 @@ CREDENTIALS_PER_USER = 64
 
 CHANGES_PER_DAY = 2000
 REVOCATIONS_PER_DAY = 200
-"""Numbers of changes and of token revocations that a user who is no administrator may make at once, and each day from then on."""
+"""Numbers of changes and of token revocations that a user who is not an administrator may make in one burst, and per day after that."""
 
 _DAY_S = 24 * 3600
 _MOST_USERS = 10_000

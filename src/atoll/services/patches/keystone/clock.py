@@ -106,7 +106,7 @@ class Stamps:
         return stamp
 
     def _after_revocations(self, now: datetime) -> datetime | None:
-        """Return the stamp of a token at every site that knows the same revocations; `None` if the time needs no correction."""
+        """Return the stamp that each site with the same revocations gives to a token now; `None` if the time needs no correction."""
         revoked = self._latest_revocation(max(now + _APART, self._marked))
         return revoked + _S if revoked and revoked >= now + _S else None
 

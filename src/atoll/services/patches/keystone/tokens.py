@@ -1,9 +1,10 @@
-"""Tokens of other sites, whose clocks may be ahead, and the site that issued a token.
+"""Accepts tokens of sites whose clocks are ahead, and finds the site that issued a token.
 
 In Keystone's JWS provider (`JWSFormatter._decode_token_from_id` in keystone/token/providers/jws/core.py), PyJWT refuses a token that was
 issued in the future with an exception that Keystone does not expect: status 500. Here that check is off, because a wrong clock at the
-issuer does not make a token invalid; its expiry is checked as before. Keys come and go with the members of the cloud: one that vanishes
-while it is read, or that is invalid, affects no other site. Each member's key is in a file with its name (`identity/token_keys.py`).
+issuer does not make a token invalid; its expiry is checked as before. Keys are added and removed with the members of the cloud: a key that
+vanishes while it is read, or that is invalid, affects no other site. Each member's key is in a file with its name
+(`identity/token_keys.py`).
 """
 
 from __future__ import annotations

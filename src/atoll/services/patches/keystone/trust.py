@@ -3,9 +3,9 @@
 A token names its bearer, and is signed by the site that issued it; the site that gets it looks up the bearer's rights. So a thief of a
 member's key can sign tokens for every administrator of the cloud. Three measures narrow this:
 
-- Each use of another site's administrator's token here is a line of the audit log.
+- Each use of a token of another site's administrator at this site is a line of the audit log.
 - Such a token of a site with `trust: local-admin` (docs/cloud.md) is refused.
-- A change of a domain or project that is homed at other sites is refused at once, because it would have no effect.
+- A change of a domain or project that is homed at other sites is refused, because it would have no effect.
 
 The first two wrap `Manager.validate_token` (keystone/token/provider.py), through which every validation of a token passes; the third is a
 middleware behind the one that identifies the caller.
@@ -99,7 +99,7 @@ def _rights(token: Any) -> list[str]:
     """Return the administrators' roles that a token gives; empty if it gives none."""
     try:
         names = {role["name"] for role in token.roles or ()}
-    except Exception:  # its user or project is gone: Keystone itself refuses it
+    except Exception:  # its user or project was deleted: Keystone itself refuses the token
         LOG.debug("the roles of a token can't be determined", exc_info=True)
         return []
     return sorted(names if token.system else names & _ADMINISTRATORS)
@@ -110,7 +110,7 @@ def guarded(validate: Callable[..., Any], judge: Judge, site_of: Callable[[str],
 
     Args:
         validate: upstream's `Manager.validate_token`.
-        judge: decides whether a valid token counts here.
+        judge: decides whether a valid token is accepted here.
         site_of: returns the site that issued a valid token.
     """
 
@@ -167,7 +167,7 @@ def _owners(path: list[str], environ: dict[str, Any]) -> Iterable[str]:
         try:
             yield from _with_parents(kind, key)
         except exception.Error:
-            continue  # there is none: Keystone says so
+            continue  # it does not exist, and Keystone itself answers 404
 
 
 def _with_parents(kind: str, key: str) -> Iterable[str]:

@@ -1,8 +1,8 @@
 """A name server beside the metadata proxy of each network.
 
 Neutron's agent beside OVN starts a proxy in a network's namespace once the namespace has its addresses, and stops it before the namespace
-goes (`MetadataDriver` in neutron/agent/ovn/metadata/driver.py). A subclass takes its place: it starts and stops the network's name server
-too. If Open vSwitch forwards in user space, it also has the proxy's interface send whole packets (`offload`).
+is removed (`MetadataDriver` in neutron/agent/ovn/metadata/driver.py). A subclass takes its place: it starts and stops the network's name
+server too. If Open vSwitch forwards in user space, it also has the proxy's interface send whole packets (`offload`).
 """
 
 from __future__ import annotations

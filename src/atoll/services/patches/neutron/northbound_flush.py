@@ -1,10 +1,11 @@
-"""Changes of OVN's northbound database that are on the disk before Neutron continues.
+"""Flushes Neutron's changes of OVN's northbound database to the disk before Neutron continues.
 
-ovsdb-server writes a transaction into its file before it answers, and flushes it only if the transaction says `"durable": true` (RFC 7047,
-5.2.7). Python's client (`ovs.db.idl`) cannot set it. Neutron then durably records in its own database that OVN has the change, and never
-looks again (`ovn_revision_numbers`): after a loss of power, a port that was acknowledged could lack its switch port for ever. So the file
-is flushed after each of Neutron's transactions (`OvnNbTransaction` in neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/impl_idl_ovn.py);
-any process may flush it. ovn-northd derives the southbound database from it, and the switch's is made anew.
+ovsdb-server writes a transaction into its file before it answers, and flushes the file only if the transaction says `"durable": true`
+(RFC 7047, 5.2.7). Python's client (`ovs.db.idl`) cannot set this flag. Neutron then durably records in its own database that OVN has the
+change, and never checks it again (`ovn_revision_numbers`): after a loss of power, a port that was acknowledged could lack its switch port
+for ever. So the file is flushed after each of Neutron's transactions (`OvnNbTransaction` in
+neutron/plugins/ml2/drivers/ovn/mech_driver/ovsdb/impl_idl_ovn.py); any process may flush it. No other
+database needs this: ovn-northd derives the southbound database from the northbound one, and the database of Open vSwitch is made anew.
 """
 
 from __future__ import annotations

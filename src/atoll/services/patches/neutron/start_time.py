@@ -1,4 +1,4 @@
-"""A start time of its own for each start of Neutron.
+"""Gives each start of Neutron a different start time.
 
 The processes of one API server agree on the time of their start through a file in the directory for temporary files, whose name has the
 pid of their parent (`get_start_time` in neutron/common/wsgi_utils.py). The services of all sites have one parent, which outlives them: a

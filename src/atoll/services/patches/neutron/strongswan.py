@@ -39,7 +39,7 @@ class Process(strongswan_ipsec.StrongSwanProcess):
     def start(self) -> None:
         """Start strongSwan, and establish its connections.
 
-        Upstream requests the connections at once, and does not wait until strongSwan listens.
+        Upstream requests the connections without waiting until strongSwan listens.
         """
         if not self.namespace:
             return

@@ -1,15 +1,15 @@
-"""Accepted deletions of servers that no other save takes back.
+"""Keeps other saves of a server from undoing its accepted deletion.
 
 Nova answers 204 to a deletion as soon as `task_state` is DELETING in the database. If nova-compute is killed before it has deleted the
-server, its next start does, if the state is still there. But `Instance.save` (nova/objects/instance.py) writes all unsaved
-fields of the object, and most of its callers expect no particular state. The end of a build that its compare-and-swap refused saves its
-refused `ACTIVE, None` with the next save of the same object; a failed build, resize or attachment resets `task_state`, and may clear the
-host. docs/upstream/nova-accepted-deletion.md lists these callers.
+server, it deletes the server at its next start, provided that the row still has this state. But `Instance.save` (nova/objects/instance.py)
+writes all unsaved fields of the object, and most of its callers do not name an expected state. If the last save of a build is refused by
+compare-and-swap, the refused `ACTIVE, None` stays in the object, and its next save writes these values. A failed build, resize or
+attachment resets `task_state`, and may clear the host. docs/upstream/nova-accepted-deletion.md lists these callers.
 
-A subclass takes the place of `Instance` in nova.objects' registry. It remembers whether the object is a deletion's own: one that was read
-or received while the server was being deleted, or that began the deletion. If the save of any other object would end such a task state, or
-clear the host, it is made with Nova's own compare-and-swap against every other state. If that is refused, these fields are read again
-instead of written, and the rest is saved. A refused save with an expected state leaves nothing unsaved behind.
+In the registry of nova.objects, a subclass replaces `Instance`. It records whether the object belongs to a deletion: whether it was read or
+received while the server was being deleted, or began the deletion. If the save of any other object would end such a task state, or clear
+the host, it is made with Nova's own compare-and-swap, which expects a state other than a deletion. If that is refused, these fields are
+read again instead of written, and the other fields are saved. After a refused save with an expected state, no field is left unsaved.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PLACE = ("host", "node", "compute_id", "launched_on", "availability_zone")
 """Fields that a failed build clears (`ComputeManager._nil_out_instance_obj_host_and_node`); without a host nobody finishes a deletion."""
 
 OWN = "atoll.deletion"
-"""The key that marks a deletion's own object in its serialised form."""
+"""The key that marks, in its serialised form, an object that belongs to a deletion."""
 
 
 class Instance(Upstream):
@@ -61,7 +61,7 @@ class Instance(Upstream):
         return self
 
     def obj_to_primitive(self, *arguments: Any, **keywords: Any) -> Any:
-        """Serialise the object, with a mark if it is a deletion's own, for the conductor that saves it for a compute site."""
+        """Serialise the object, with a mark if it belongs to a deletion, for the conductor that saves it for a compute site."""
         primitive = super().obj_to_primitive(*arguments, **keywords)
         return {**primitive, OWN: True} if self._deletes else primitive
 
@@ -76,7 +76,7 @@ class Instance(Upstream):
         Raises:
             InstanceUpdateConflict, InstanceNotFound: as upstream.
         """
-        # A save loads others' changes; this object does not become a deletion's own by them.
+        # A save loads others' changes; they do not make this object belong to a deletion.
         deletes = self._deletes
         begins = "task_state" in self._changed_fields and self.task_state in DELETIONS
         try:

@@ -33,7 +33,7 @@ class BatchAction:
 
     @classmethod
     def of_object(cls, context: Any, target: Any, method: str, args: Any, kwargs: Any) -> BatchAction:
-        """Return the call of an object's method."""
+        """Return the action that calls a method of an object."""
         body = {"object": target, "method": method, "args": list(args), "kwargs": kwargs}
         return cls(
             context, f"{target.obj_name()}.{method}", batch_format.primitive(context, body), target, frozenset(target.obj_what_changed())
@@ -41,7 +41,7 @@ class BatchAction:
 
     @classmethod
     def of_class(cls, context: Any, kind: str, method: str, call: tuple[Any, Any, Any], *, optional: bool = False) -> BatchAction:
-        """Return the call of a class's method.
+        """Return the action that calls a method of a class.
 
         Args:
             context: the caller's context.
@@ -56,12 +56,12 @@ class BatchAction:
 
     @classmethod
     def ahead(cls, context: Any, kind: str, method: str, *args: Any) -> BatchAction:
-        """Return a call that reads data which the thread will need later."""
+        """Return the action that reads data in advance which the thread will need later."""
         return cls.of_class(context, kind, method, (obj_tree_get_versions(kind), args, {}), optional=True)
 
     @classmethod
     def of_placement(cls, context: Any, method: str, *args: Any, optional: bool = False, **kwargs: Any) -> BatchAction:
-        """Return a call of Nova's client of Placement."""
+        """Return the action that calls a method of Nova's client of Placement."""
         return cls(context, f"Placement.{method}", {"method": method, "args": list(args), "kwargs": kwargs}, optional=optional)
 
     @property

@@ -2,8 +2,8 @@
 
 nova-compute asks Placement for the claim that the scheduler has made for a new server, and deletes it when the server is deleted: a round
 trip each. In a build the conductor reads the claim as part of the batch's first message. In a deletion it deletes the allocations in their
-place in the batch: after the server was saved as deleted, and before the server's record goes (`ComputeManager._delete_instance` in
-nova/compute/manager.py). If that fails, the record stays, as upstream wants it.
+place in the batch: after the server was saved as deleted, and before the server's record is deleted (`ComputeManager._delete_instance` in
+nova/compute/manager.py). If that fails, the record stays, as with upstream's code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from atoll.services.patches.nova.placement_claims import ClaimingClient
 
 
 class BatchedClient(ClaimingClient):
-    """The client of Placement of a compute site."""
+    """The client that nova-compute of a compute site uses for Placement."""
 
     def get_allocations_for_consumer(self, context: Any, consumer: str) -> Any:
         """Return the allocations of a server: those that the batch has read ahead, otherwise Placement's answer."""

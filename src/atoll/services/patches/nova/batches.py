@@ -12,7 +12,7 @@ Nothing becomes visible out of order, and no step happens before the writes that
 - Other threads of the process send the batch first, if they may read data that it writes, and wait for a batch that is on its way.
 - A batch ends with its first call that fails; its error is raised by the call that the thread made last.
 
-A batch also reads ahead: reads that will follow in any case are part of its first message.
+A batch also *reads ahead*: its first message contains the reads that the thread will make later in any case.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Batch:
         fresh_cache: True if the server's network information is as the request's message carried it, so that it needs no refresh.
 
     Attributes:
-        prompt: True if the start of an event is sent at once, because the thread may wait for a lock after it.
+        prompt: True if the start of an event is sent immediately, because the thread may wait for a lock after it.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class Batch:
         """Append a call whose result nobody reads.
 
         Raises:
-            Exception: that of an earlier call, which another thread has sent.
+            Exception: the exception of an earlier call, which another thread has sent.
         """
         with self._lock:
             self._settle()
             self._pending.append(action)
 
     def run(self, action: BatchAction, plain: Plain) -> Any:
-        """Send the waiting calls and a further call, and return the result of the latter.
+        """Send the waiting calls and then `action`, and return the result of `action`.
 
         Raises:
             Exception: that of the first call that failed.
@@ -196,7 +196,7 @@ class Batch:
     def _settle(self) -> None:
         """Update the objects of calls that were sent, as the calls would have done; only the batch's own thread does this.
 
-        Changes that were not saved count as unsaved again.
+        Changes that were not saved are marked as unsaved again.
         """
         self._on_its_way = False
         updates, self._updates = self._updates, []
@@ -305,7 +305,7 @@ class BatchingAPI(rpcapi.ConductorAPI):
         contexts = [each.context.to_dict() for each in actions]
         unique = [each for number, each in enumerate(contexts) if each not in contexts[:number]]
         texts = [action.text(unique.index(context)) for action, context in zip(actions, contexts, strict=True)]
-        # Upgrade levels concern upstream's methods: a conductor without batches says so itself.
+        # Upgrade levels concern upstream's methods: a conductor without batches answers `UnsupportedVersion`.
         client = self.client.prepare(namespace=batch_format.NAMESPACE, version=batch_format.VERSION, version_cap=None)
         try:
             answers = client.call(actions[-1].context, "object_actions", contexts=unique, actions=texts)

@@ -78,7 +78,7 @@ class BatchingManager(RecoveringManager):
             with batches.opened(instance.uuid, [self._service(context), batched_claims.claim(context, instance.uuid)]):
                 return super()._do_build_and_run_instance(context, instance, *arguments, **keywords)
         finally:
-            if instance.uuid not in self.rt.tracked_instances:  # the tracker forgets those that it has known
+            if instance.uuid not in self.rt.tracked_instances:  # the tracker removes the entries of those instances itself
                 self.rt.is_bfv.pop(instance.uuid, None)
 
     def _allocate_network_async(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -122,7 +122,7 @@ class BatchingManager(RecoveringManager):
             network_reads.forget_ports(instance.uuid)
 
     def attach_interface(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Attach an interface; meanwhile, a deletion of the server does not list the ports ahead."""
+        """Attach an interface; until that is done, a deletion of the server does not list its ports in advance."""
         with self._attachment(instance.uuid):
             return super().attach_interface(context, instance, *arguments, **keywords)
 

@@ -23,7 +23,7 @@ class CurrentHostFilter(filters.BaseHostFilter):
     RUN_ON_REBUILD = False
 
     def filter_all(self, filter_obj_list: Any, spec_obj: Any) -> Any:
-        """Return the hosts that pass; a single host passes without a look at the server's task state."""
+        """Return the hosts that pass; if there is only one host, it passes whatever the server's task state is."""
         hosts = list(filter_obj_list)
         own = _host_of_moving(spec_obj.instance_uuid) if len(hosts) > 1 else None
         return [host for host in hosts if own is None or host.host == own]

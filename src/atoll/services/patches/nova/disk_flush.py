@@ -41,7 +41,7 @@ def flush_disks(instances: Path, cache: str, server: str) -> None:
 
 
 def flushing(launch: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `Guest.launch`, so that no guest starts whose disk a loss of power may take away.
+    """Wrap `Guest.launch`, so that the disk of a guest is flushed before the guest starts.
 
     Args:
         launch: upstream's method.

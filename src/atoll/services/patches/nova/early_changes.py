@@ -85,7 +85,7 @@ def _carry_over(context: Any, request: Any, instance: Any, cell: Any) -> bool:
         return True
     while (row := _read(context, instance.uuid)) is not None:
         latest = build_request.BuildRequest._from_db_object(context, build_request.BuildRequest(), row)
-        # Upstream buries no server that a cell already has; then the request goes, and nothing is carried.
+        # Upstream buries no server that a cell already has; then the request is deleted, and no change is carried over.
         with suppress(exception.InstanceNotFound), manager.obj_target_cell(instance, cell):
             _carry(request.instance, latest.instance, instance)
         if _delete_as_read(context, instance.uuid, row["instance"]):

@@ -185,7 +185,7 @@ class Client:
         return {"ports": deepcopy(found)}
 
     def _counted(self) -> list[Resource] | None:
-        """Return as many empty ports as the project has; upstream only counts them."""
+        """Return one empty port for each of the project's ports, because upstream only counts them."""
         quota = self._operation.networks.quota
         return None if quota is None or self._admin else [{}] * quota["used"]
 
@@ -261,7 +261,7 @@ class Client:
 class _Extensions:
     """The extensions of Neutron, which are the same for everybody.
 
-    Upstream asks for them with the client that is at hand, a user's as well, once in each of its API objects.
+    Upstream asks for them once in each of its API objects, with the client of that object, which may be a user's.
     """
 
     def __init__(self) -> None:

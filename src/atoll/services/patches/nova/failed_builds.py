@@ -1,9 +1,9 @@
 """Failed builds that hold nothing in Placement.
 
-If Placement is killed after it has recorded the scheduler's claim, the answer is lost, and the scheduler takes the host for refused. In
-the end the server is buried in cell0 (`ComputeTaskManager._bury_in_cell0` in nova/conductor/manager.py), or deleted, and Placement's
-allocation stays for ever: nova-compute checks only allocations of servers of its own cell. The subclass releases it when the server is
-buried.
+If Placement is killed after it has recorded the scheduler's claim, the answer is lost, and the scheduler assumes that Placement refused the
+host. In the end the server is buried in cell0 (`ComputeTaskManager._bury_in_cell0` in nova/conductor/manager.py), or deleted, and
+Placement's allocation stays for ever: nova-compute checks only allocations of servers of its own cell. The subclass releases it when the
+server is buried.
 """
 
 from __future__ import annotations

@@ -6,19 +6,19 @@ Upstream's driver (nova/virt/libvirt/driver.py) is changed in seven places:
   vSwitch's data path `netdev` reads interfaces as raw packets: a checksum that a guest left to its interface is never computed, and
   packets larger than the MTU are dropped, so that ping works and TCP does not (https://github.com/openvswitch/ovs-issues/issues/273). So
   the interfaces of guests on `netdev` offer neither checksum nor segmentation offload.
-- `Guest.launch` (nova/virt/libvirt/guest.py) starts QEMU, whose interfaces are devices that come and go with it. Nova plugs them again
-  before a hard reboot, but not before a soft one, nor to rescue, to unrescue or to resume: then a switch in user space goes on reading the
-  devices that are gone, and the guest gets no address. So the switch first releases them. If libvirt brings the new devices up while
-  the switch opens them, the switch may take them down again: so they are brought up once more.
+- `Guest.launch` (nova/virt/libvirt/guest.py) starts QEMU, whose interfaces are devices that exist as long as it runs. Nova plugs them again
+  before a hard reboot, but not before a soft one, nor to rescue, to unrescue or to resume: then a switch in user space continues to read
+  the removed devices, and the guest gets no address. So the switch first releases them. If libvirt brings the new devices up while the
+  switch opens them, the switch may take them down again: so they are brought up once more.
 - `LibvirtDriver.attach_interface` brings the attached interface up once more, for the same reason.
 - `LibvirtDriver._create_consoles_qemu_kvm` adds no serial console to a guest's new definition if the old one has a console, as before a
   resize or a rescue. But the new definition replaces the old one as a whole, so the guest would lose its console and its log. Here each
   new definition gets a console.
 - `LibvirtDriver.spawn` reports in one line why a guest cannot start (`guest_faults.py`).
 - `LibvirtDriver._handle_conn_event` learns that libvirt is gone, and refuses to start guests until something else has reconnected, which
-  may take a minute. Here it reconnects at once.
+  may take a minute. Here it reconnects immediately.
 - `Host._init_events` (nova/virt/libvirt/host.py) delays the report of a guest's end by 15 s, so that a reboot is not reported as an end. A
-  reboot starts the guest again at once, so a delay of 5 s is enough, and an operator expects the report within ten seconds.
+  reboot starts the guest again immediately, so a delay of 5 s is enough, and an operator expects the report within ten seconds.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class GuestDriver(OverlayImages):
             guest_faults.check_space(CONF.instances_path)
             super().spawn(context, instance, *arguments, **keywords)
         except (exception.InstanceNotFound, exception.UnexpectedDeletingTaskStateError):
-            raise  # the server is being deleted, which is no fault
+            raise  # the server is being deleted, which is not a fault
         except Exception as error:
             raise exception.BuildAbortException(instance_uuid=instance.uuid, reason=guest_faults.reason(error)) from error
 

@@ -1,8 +1,8 @@
 """A check that refuses truncated images.
 
-QEMU reads zeros beyond the end of a file, so the beginning of a qcow2 image is converted without an error, and its guest finds half of its
-disk empty. Nova checks the header alone (`fetch_to_raw` in nova/virt/images.py). Here images are checked before they are converted; a raw
-image does not record its length, so it cannot be checked.
+QEMU reads zeros beyond the end of a file, so a truncated qcow2 image is converted without an error, and the guest finds a part of its disk
+empty. Nova checks the header alone (`fetch_to_raw` in nova/virt/images.py). Here images are checked before they are converted; a raw image
+does not record its length, so it cannot be checked.
 
 Nova compares the size of an image's disk with the flavor's after it has converted the image. A caller that has no flavor to compare with
 sets a limit first (`limited`): an image of a few kilobytes may be a disk of terabytes.

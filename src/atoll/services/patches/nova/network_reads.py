@@ -1,4 +1,4 @@
-"""Requests to Neutron that nova-compute makes in any case, sent ahead while it waits for another answer.
+"""Requests to Neutron that nova-compute makes in any case, sent early while it waits for another answer.
 
 At a compute site a build reads the networks of its new ports after two round trips to the conductor, and a deletion lists the server's
 ports after one. Here another thread sends the request as soon as the build or the deletion begins, and upstream's code waits for the thread
@@ -24,7 +24,7 @@ from atoll.services.patches.nova.expanded_ports import ALIAS, ExpandingAPI
 LOG = log.getLogger(__name__)
 
 KEPT_S, MAX_ANSWERS = 300, 1000
-"""Seconds for which an answer is kept until it is asked for, and the number of answers."""
+"""Seconds for which an unused answer is kept, and the greatest number of answers."""
 
 AT_ONCE = 8
 """Greatest number of ports of a server that are deleted at the same time."""
@@ -122,7 +122,7 @@ class ReadingAPI(ExpandingAPI):
         if len(ports) < 2:
             super()._delete_ports(client, instance, ports, raise_if_fail)
             return
-        batches.flush()  # the threads have no part in the batch of this one
+        batches.flush()  # the other threads do not use the batch of this thread
         delete = super()._delete_ports
         with ThreadPoolExecutor(AT_ONCE) as pool:
             deletions = [pool.submit(delete, client, instance, [port], raise_if_fail) for port in ports]

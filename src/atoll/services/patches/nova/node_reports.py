@@ -4,7 +4,7 @@ At each claim, upstream's tracker saves the host's use of resources while it hol
 nova/compute/resource_tracker.py), so that all builds of a host wait for its round trip. The record only informs the scheduler's filters and
 weighers: claims are kept by Placement, and the tracker counts anew when nova-compute starts. So one thread sends the saves of a process,
 one after the other, and the newest takes the place of an older one that still waits. A save that fails is tried again, with the changes of
-later ones. The caller of a save outside of a build or a deletion, such as a periodic task, waits for the result and gets its error.
+later saves. The caller of a save outside of a build or a deletion, such as a periodic task, waits for the result and gets its error.
 """
 
 from __future__ import annotations

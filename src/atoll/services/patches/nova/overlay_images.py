@@ -14,8 +14,8 @@ not check whether the caller can read the images from which the file was made. S
 - `LibvirtDriver._rebase_original_qcow2_image` makes the cached image the backing file of an unshelved guest's snapshot again. The cache has
   no file of that name for an overlay, so the disk becomes complete in itself.
 
-Glance is asked whether an image is an overlay in two cases: the properties that Nova has kept with the server say so, or a new disk is not
-from the server's own image, as in a rescue. So servers from other images cause no further request.
+Glance is asked whether an image is an overlay in two cases: if the properties that Nova has kept with the server mark it as one, or if a
+new disk is not from the server's own image, as in a rescue. So servers from other images cause no further request.
 
 Whether upstream gains an extension point for other sources of images is an open question; its hypervisors' drivers have none.
 """
@@ -129,18 +129,18 @@ class CallersImages:
         """Fetch a disk into a new file, in raw format, with all of upstream's checks.
 
         Raises:
-            ImageUnacceptable: it is no disk that upstream accepts, or larger than `max_bytes` bytes.
+            ImageUnacceptable: it is not a disk that upstream accepts, or larger than `max_bytes` bytes.
         """
         with image_check.limited(max_bytes):
             images.fetch_to_raw(self._context, image, str(path), self._trusted_certs)
 
     def check_raw(self, image: str, path: Path) -> None:
-        """Refuse a disk that QEMU could take for another format than raw: in other formats, a disk can refer to files of this machine.
+        """Refuse a disk that QEMU could take for a format other than raw: in other formats, a disk can refer to files of this machine.
 
         As in upstream's `fetch_to_raw`, Nova's inspection and QEMU must agree: QEMU supports more formats.
 
         Raises:
-            OverlayRefusal: it is no raw disk.
+            OverlayRefusal: it is not a raw disk.
         """
         try:
             images.do_image_deep_inspection({"disk_format": "raw"}, image, str(path))
@@ -170,7 +170,7 @@ class OverlayImages(driver.LibvirtDriver):
 
         if not kept and own and not exists and overlays.TRUST in instance.metadata:
             with _refusing(image_id):
-                raise OverlayRefusal(f"the image is no overlay, so no key that metadata {overlays.TRUST} names has signed it")
+                raise OverlayRefusal(f"the image is not an overlay, so no key that metadata {overlays.TRUST} names has signed it")
         if not kept and (own or exists):
             make_over(fetch_func, filename)
             return
@@ -205,7 +205,7 @@ class OverlayImages(driver.LibvirtDriver):
             max_bytes: the greatest size of the disk in bytes.
 
         Yields:
-            A function that moves the disk to its name in Nova's cache, and that name; `None` if the image is no overlay.
+            A function that moves the disk to its name in Nova's cache, and that name; `None` if the image is not an overlay.
 
         Raises:
             OverlayRefused: no disk can be made.

@@ -3,7 +3,7 @@
 Upstream's conductor makes no such calls for nova-compute, so it never asks whose server a call is about. Here it would lend its own rights
 to any host. The bus identifies the sender: its router derives the sender's realm from the sender's certificate, and each listener checks
 frames against it (`atoll.bus.realms`). The control site's list of compute sites has the site of each realm, and a compute site's name is
-the name of its host. Names in the message itself, such as those in its context, do not count.
+the name of its host. Names in the message itself, such as those in its context, are ignored.
 
 A sender without a realm is a process of this machine, which has the conductor's own rights. With `bus: rabbit`, no message has a realm, and
 RabbitMQ does not identify senders: everyone who knows its password is trusted with the whole bus.
@@ -38,7 +38,7 @@ def sender(sites: ComputeSiteList) -> str | None:
         return None
     name = sites.name_of_realm(realm)
     if name is None:
-        raise exception.Forbidden(f"the sender of the batch, realm {realm:x} of the bus, is no compute site of this control site")
+        raise exception.Forbidden(f"the sender of the batch, realm {realm:x} of the bus, is not a compute site of this control site")
     return name
 
 

@@ -1,6 +1,6 @@
 """Moves and deletions of allocations that are tried again if Placement ends before it answers.
 
-A resize first moves what the server holds in Placement to its migration (`replace_allocation_with_migration` in
+A resize first moves the server's allocations in Placement to its migration (`replace_allocation_with_migration` in
 nova/conductor/tasks/migrate.py), and a failure moves it back. If Placement is killed after the commit and before the answer, the resize
 fails, and nothing undoes the move: the server holds nothing, and the ended migration holds the server's resources for ever. When a resize
 is confirmed, the allocations of its migration are deleted (`_delete_allocation_after_move` in nova/compute/manager.py). If Placement does

@@ -1,8 +1,8 @@
-"""A free port for the serial console of a guest that is unrescued.
+"""Gives a free port to the serial console of a guest that is unrescued.
 
-Nova releases the port when it rescues a guest (`LibvirtDriver._destroy` in nova/virt/libvirt/driver.py), and may give it to another one. To
-unrescue the guest, Nova starts it from its earlier definition, with that port: if another guest has the port by then, QEMU does not start.
-So the definition gets a free port first.
+Nova releases the port when it rescues a guest (`LibvirtDriver._destroy` in nova/virt/libvirt/driver.py), and may give it to another guest.
+To unrescue the guest, Nova starts it from its earlier definition, with that port: if another guest has the port by then, QEMU does not
+start. So the definition gets a free port first.
 """
 
 from __future__ import annotations

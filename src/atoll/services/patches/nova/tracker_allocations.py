@@ -35,7 +35,7 @@ class LeanTracker(resource_tracker.ResourceTracker):
 
 
 class _LeanClient:
-    """Placement's client, without allocations."""
+    """A client of Placement that returns no allocations, and asks Placement for none."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

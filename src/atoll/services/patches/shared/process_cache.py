@@ -49,7 +49,7 @@ class ProcessCache(api.CacheBackend):
         return [self.get(key) for key in keys]
 
     def set(self, key: str, value: Any) -> None:
-        """Store a value; the least recently used entry goes if there are too many."""
+        """Store a value; if there are too many entries, drop the least recently used one."""
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         with self._lock:
             self._entries[key] = data

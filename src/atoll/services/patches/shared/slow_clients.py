@@ -176,7 +176,7 @@ class Manager(connections.ConnectionManager):
         self._wait(conn, 1)
 
     def arrived(self, conn: WatchedConnection) -> None:
-        """Give a connection that is new or readable to a thread, or wait for the rest of its request."""
+        """Handle a connection that is new or has become readable: give it to a thread, or wait for the rest of its request."""
         if not conn.since:
             conn.since = time.monotonic()
             conn.socket.settimeout(0)
@@ -257,7 +257,7 @@ class Manager(connections.ConnectionManager):
 
     @property
     def can_add_keepalive_connection(self) -> bool:
-        """True if one more connection may be kept between two requests; those that wait for their first request do not count."""
+        """True if one more connection may be kept between two requests; those that wait for their first request are not included."""
         return sum(conn is not self.server and not conn.waits for _fd, conn in self._selector.connections) < MOST_IDLE
 
 

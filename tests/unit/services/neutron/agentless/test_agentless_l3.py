@@ -95,7 +95,7 @@ def test_all_that_has_a_status_is_looked_at(found):
     assert found["with a status"] == ["floatingips", "networks", "ports", "routers"]
 
 
-def test_networks_and_routers_are_there_at_once(found):
+def test_networks_and_routers_are_active(found):
     assert (found["network"], found["router"]) == ("ACTIVE", ["ACTIVE", "ACTIVE"])
 
 

@@ -69,7 +69,7 @@ def test_an_id_is_given_once(found, resource):
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_of_two_at_the_same_time_the_second_is_refused_at_once(found, resource):
+def test_of_two_at_the_same_time_the_second_is_refused_without_waiting(found, resource):
     """Neutron would retry for a minute, because the id stays taken."""
     status, kind, message = found[resource]["raced"]
     assert (status, kind) == (409, "IdTaken")
@@ -87,7 +87,7 @@ def test_each_of_a_bulk_is_looked_at(found):
     assert found["bulk"] == 403
 
 
-def test_an_id_that_is_no_uuid_is_refused(found):
+def test_an_id_that_is_not_a_uuid_is_refused(found):
     assert found["malformed"] == 400
 
 
@@ -122,5 +122,5 @@ LOST = """
 """
 
 
-def test_a_lost_connection_to_the_database_is_no_error_of_an_id():
+def test_a_lost_connection_to_the_database_is_not_an_error_of_an_id():
     assert inside(LOST) == {"kept": True}

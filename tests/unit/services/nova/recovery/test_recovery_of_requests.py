@@ -162,7 +162,7 @@ def test_servers_that_nova_compute_recovers_are_left_alone(found):
     assert found["first"]["active"] == ["cell1", ["active", None, False], "", False]
 
 
-def test_deleted_servers_count_against_no_quota(found):
+def test_deleted_servers_use_no_quota(found):
     assert found["first"]["deleting"] == ["cell1", ["active", "deleting", False], "", True]
     assert found["first"]["deleted"] == ["cell1", None, "", True]
     assert found["first"]["request deleted"] is None

@@ -31,7 +31,7 @@ def test_overlay_is_read():
 
 
 @pytest.mark.parametrize("digest", ["", "D" * 64, "../../etc/passwd", "d" * 63, "d" * 64 + "\n", DIGEST + "/x"])
-def test_base_that_is_no_digest(digest):
+def test_base_that_is_not_a_digest(digest):
     with pytest.raises(OverlayRefusal, match=overlays.BASE):
         read_overlay(overlay(**{overlays.BASE: digest}))
 
@@ -65,7 +65,7 @@ def test_image_without_a_hash_does_not_stand_in_the_way_of_the_base():
     assert [each.data.image for each in read_bases(images, read_overlay(overlay()), "mine")] == ["real"]
 
 
-def test_keys_of_the_owner_count_for_its_own_project_and_those_of_public_images_for_all():
+def test_keys_of_the_owner_are_accepted_for_its_project_and_keys_of_public_images_for_all():
     own, other = read_overlay(overlay()), read_overlay(overlay("other"))
     public = read_overlay(overlay("other") | {"is_public": True})
     assert trusted_keys(own, "mine", {}) == (KEY,)

@@ -166,7 +166,7 @@ def test_launch_image_of_another_site_is_used_once_and_the_base_from_then_on(sit
     assert site.boot(images) == second
 
 
-def test_disk_that_another_user_fetched_is_no_right_to_it(site):
+def test_disk_that_another_user_fetched_gives_no_right_to_it(site):
     """The name follows from the overlay alone, so it must not be used for a caller to whom no site has sent the disk."""
     images = Readable()
     images.launch = b"launch"
@@ -302,10 +302,10 @@ def test_disk_of_another_format_is_refused(site):
     images = Readable(base())
 
     def refuse(path: Path) -> None:
-        raise OverlayRefusal(f"{path.name} is no raw disk")
+        raise OverlayRefusal(f"{path.name} is not a raw disk")
 
     images.check = refuse
-    site.refused(images, "disk is no raw disk")
+    site.refused(images, "disk is not a raw disk")
     assert list(site.held.iterdir()) == []
 
 
@@ -332,7 +332,7 @@ def test_files_of_an_interrupted_process_are_deleted(site):
     assert list(site.worker.cache.iterdir()) == [kept]
 
 
-def test_servers_at_once_make_one_disk(tmp_path):
+def test_servers_at_the_same_time_make_one_disk(tmp_path):
     site = Site(tmp_path)
     locks = defaultdict[str, threading.Lock](threading.Lock)
     site.disks = Disks(tmp_path / "cloudlet", LIMIT, site.held, locks.__getitem__, site.worker)
@@ -346,7 +346,7 @@ def test_servers_at_once_make_one_disk(tmp_path):
     assert len(list(site.held.iterdir())) == 1
 
 
-def test_few_processes_work_at_once(tmp_path):
+def test_few_processes_work_at_the_same_time(tmp_path):
     """Each may take gigabytes of memory, and one tenant starts many servers at once."""
     site, now, most = Site(tmp_path), [], []
     entered = threading.Barrier(disks.MOST_WORKERS + 1)

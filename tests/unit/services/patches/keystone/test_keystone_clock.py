@@ -61,7 +61,7 @@ def test_tokens_of_a_clock_that_was_ahead_are_revoked(site, restarted):
     assert site.revoke() >= token
 
 
-def test_tokens_after_a_revocation_from_the_future_count(site):
+def test_tokens_after_a_revocation_from_the_future_are_valid(site):
     site.time += HOUR
     revoked = site.revoke()
     site.time -= HOUR

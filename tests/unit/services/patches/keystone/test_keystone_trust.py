@@ -53,7 +53,7 @@ TOKENS = """
 """
 
 
-def test_an_administrators_token_of_a_limited_site_counts_at_that_site_alone(tmp_path):
+def test_an_administrators_token_of_a_limited_site_is_valid_at_that_site_alone(tmp_path):
     found = inside(TOKENS, str(tmp_path))
     everything = ["member", "admin+member", "service", "reader+system"]
     assert found[:4] == everything, "nice must accept its own tokens"
@@ -131,7 +131,7 @@ HOMES = """
 """
 
 
-def test_changes_of_projects_homed_elsewhere_are_refused_at_once():
+def test_changes_of_projects_homed_elsewhere_are_refused():
     elsewhere = [
         ("PATCH", "/v3/users/u", {"user": {"enabled": False}}),
         ("DELETE", "/v3/groups/u", None),

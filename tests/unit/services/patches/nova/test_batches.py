@@ -277,7 +277,7 @@ def test_other_threads_read_what_was_called_before(calls):
     assert calls["by others"] == [True, True, True, False, True]
 
 
-def test_a_refused_save_raises_its_error_and_those_before_it_count(calls):
+def test_a_refused_save_raises_its_error_and_earlier_saves_are_kept(calls):
     assert calls["refused"] == ["edge", "deleting"]
 
 

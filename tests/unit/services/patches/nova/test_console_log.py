@@ -46,6 +46,6 @@ def test_the_real_log():
     assert TOKEN in found["other"][0]
 
 
-def test_log_lines_that_are_no_requests_pass_unchanged():
+def test_log_lines_that_are_not_requests_pass_unchanged():
     for arguments in ((), ("x",), ({"REQUEST_URI": 1},), ({},)):
         assert console_log.mask(logging.LogRecord("n", 20, "p", 1, "m", arguments, None))

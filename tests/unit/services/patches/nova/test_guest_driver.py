@@ -133,7 +133,7 @@ RECONNECT = """
 """
 
 
-def test_libvirt_that_is_back_is_reached_at_once():
+def test_libvirt_is_reconnected_as_soon_as_it_runs_again():
     assert inside(RECONNECT) == [True, False, "refused", "connected"]
 
 

@@ -191,7 +191,7 @@ def test_property_that_is_withdrawn_does_not_lead_to_the_cached_disk(tmp_path):
     assert unread[0].startswith("no site has the base")
 
 
-def test_image_that_is_no_overlay_any_more_is_not_started_unverified(tmp_path):
+def test_image_that_is_no_longer_an_overlay_is_not_started_unverified(tmp_path):
     """Its owner may delete the property after another project has created a server from it."""
     deleted, left = run('Glance.readable = {"o": image("o")}; tell([boot(of_overlay(), "first"), held()])', tmp_path)
     assert deleted[0] == "the image was an overlay when the server was created, and is none now"
@@ -208,7 +208,7 @@ def test_server_that_trusts_a_key_is_not_started_from_an_unsigned_image(tmp_path
     """,
         tmp_path,
     )
-    assert refused == ["the image is no overlay, so no key that metadata atoll_cloudlet_trust names has signed it"]
+    assert refused == ["the image is not an overlay, so no key that metadata atoll_cloudlet_trust names has signed it"]
     assert left == [rescued], "another image that the user names for a rescue is no image of the server's own"
 
 

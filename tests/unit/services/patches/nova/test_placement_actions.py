@@ -104,7 +104,7 @@ def test_a_host_reads_the_claims_that_are_on_its_own_node(calls):
 
 
 def test_a_revoked_compute_site_has_no_host(calls):
-    assert calls["revoked"] == ["Forbidden", "the sender of the batch, realm 9 of the bus, is no compute site of this control site"]
+    assert calls["revoked"] == ["Forbidden", "the sender of the batch, realm 9 of the bus, is not a compute site of this control site"]
 
 
 def test_processes_of_the_machine_have_the_conductors_rights(calls):

@@ -82,7 +82,7 @@ def test_the_deletion_is_finished_and_nothing_else_is_deleted(found):
     assert found["elsewhere"] == [False, False]
 
 
-def test_each_server_counts_as_progress_of_the_start(found):
+def test_each_server_is_reported_as_progress_of_the_start(found):
     """Guests are started one after the other, which may take longer than the start of a service may."""
     assert found["progress"] == 2
 

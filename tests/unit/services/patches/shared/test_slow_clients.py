@@ -111,7 +111,7 @@ def test_requests_that_arrive_in_pieces_are_whole_for_the_application(start):
 
 
 @pytest.mark.parametrize("size", [10_000, 40_000, 130_000, 300_000, 1_000_000])
-def test_a_request_of_any_size_is_answered_at_once(start, size):
+def test_a_request_of_any_size_is_answered_without_delay(start, size):
     """The kernel collects only as much as the window that it offers at first."""
     begun = time.monotonic()
     with socket.create_connection(start(consume), PATIENCE_S) as client:
