@@ -12,7 +12,7 @@ from atoll.cli.output import print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb
 
-_at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="The site that is asked. [default: the first that runs]")
+_at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="The site to ask. [default: the first that runs]")
 
 
 @verb("invite", "atoll site invite nice\natoll site invite nice --at lyon --minutes 10 --json")
@@ -54,7 +54,7 @@ def join(  # noqa: PLR0913 - each is an option
 ) -> None:
     """Create a site that joins the cloud that TOKEN names.
 
-    The site is brought up, and receives the cloud's users. From then on, all sites list one another's servers. If TOKEN is `-`, it is read
+    The site starts, and receives the cloud's users. From then on, all sites list one another's servers. If TOKEN is `-`, it is read
     from standard input, which hides it from other users.
     """
     from atoll.cli.progress import Progress
@@ -102,7 +102,7 @@ def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
 @click.argument("site", metavar="SITE")
 @click.pass_obj
 def revoke(session: Session, site: str, at: str | None, *, yes: bool, as_json: bool) -> None:
-    """Exclude a stolen site from the cloud, for ever.
+    """Exclude a stolen site from the cloud permanently.
 
     Every site that receives the revocation rejects the site's certificate, its tokens and its changes; a site that is cut off receives it
     when its link is back. The certificate of a compute site is rejected by its control site.
