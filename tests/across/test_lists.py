@@ -13,7 +13,7 @@ from three_sites import Tenant, make_tenant
 from atoll.bench import workload
 
 OPENSTACK = Path(sys.executable).with_name("openstack")
-NOTICE = "warning: site metz does not answer: what is only there is missing or UNKNOWN (X-Atoll-Missing)"
+NOTICE = "warning: site metz does not answer: its own resources are missing or UNKNOWN (X-Atoll-Missing)"
 NEW = "compute 2.69"
 
 

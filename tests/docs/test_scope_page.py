@@ -34,13 +34,13 @@ def test_the_mistake_on_the_page_is_told_as_it_says():
 
 
 def test_numbers_are_those_of_the_code():
-    assert f"at most {parser.LONGEST} characters, {parser.DEEPEST} parentheses" in PAGE
-    assert f"at most {MOST_CHOICES} different choices" in PAGE
+    assert f"at most {parser.LONGEST} characters, {parser.DEEPEST} levels of parentheses" in PAGE
+    assert f"and {MOST_CHOICES} different choices of sites" in PAGE
     assert (pending.INTERVAL_S, pending.LONGEST_DELAY_S, pending.MOST_REFUSALS) == (10, 600, 10)
 
 
 def test_services_and_types_are_those_of_the_code():
     assert all(f"`{service}`" in PAGE for service in SERVICES)
-    table = PAGE.partition("## Copies made by `&`")[2].partition("\n\nThe id that")[0]
+    table = PAGE.partition("## Copies made by `&`")[2].partition("\n\nThe client gets")[0]
     words = {"keypairs": "key pairs", "security_groups": "security groups", "security_group_rules": "their rules"}
     assert all(words.get(key, key) in table for key in REPLICABLE)

@@ -43,7 +43,7 @@ def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json
 
     BASE is the directory of a base. OVERLAY is a file, which needs --trust and is verified completely first. Both must consist of a disk
     alone. If your project has the image already, nothing is uploaded. `openstack server create --image NAME` then starts a server from the
-    overlay, at a site that has the base too.
+    overlay. The server's site fetches the base if it lacks it.
     """
     from atoll.cloudlet.keys import read_trusted_key
     from atoll.cloudlet.upload import Uploads, Wish

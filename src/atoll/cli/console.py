@@ -12,7 +12,7 @@ from atoll.cli.verb import complete_site, verb
 
 
 @verb("console", "atoll console web\natoll console --site paris 8c0a6f0e-6a53-4c3f-9d8d-3b0a5d4b6d0b")
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway is asked. [default: the first]")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway to ask. [default: the first]")
 @click.argument("server")
 @click.pass_obj
 def command(session: Session, site: str | None, server: str) -> None:

@@ -98,7 +98,7 @@ def _tell(session: Session, found: Moved, seconds: float) -> None:
 def clean(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
     """Delete the old databases that earlier moves of a site have left.
 
-    The databases that the site uses now stay. It is not an error if there is nothing to delete.
+    The databases that the site uses now stay. If there is nothing to delete, the command succeeds.
     """
     from atoll.cli.destroy import confirm
     from atoll.site.moves import clean as cleaned

@@ -45,7 +45,7 @@ VERBS = {
 
 EXIT_CODES = {
     0: "done",
-    1: "an expected failure, reported in one line as `error: …`, mostly with a `hint: …`",
+    1: "an expected failure, reported in one line as `error: …`, usually with a `hint: …`",
     2: "the command line is not valid",
     70: "a bug in atoll; --traceback shows where",
     130: "interrupted by Ctrl-C",

@@ -12,7 +12,7 @@ from atoll.cli.output import print_json
 from atoll.cli.session import Session
 from atoll.cli.verb import complete_site, json_option, verb
 
-_at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="The site that is asked. [default: the first that runs]")
+_at = click.option("--at", metavar="SITE", shell_complete=complete_site, help="The site to ask. [default: the first that runs]")
 
 
 @verb("invite", "atoll site invite nice\natoll site invite nice --at lyon --minutes 10 --json")
@@ -102,7 +102,7 @@ def leave(session: Session, site: str, *, yes: bool, as_json: bool) -> None:
 @click.argument("site", metavar="SITE")
 @click.pass_obj
 def revoke(session: Session, site: str, at: str | None, *, yes: bool, as_json: bool) -> None:
-    """Exclude a stolen site from the cloud, for ever.
+    """Exclude a stolen site from the cloud permanently.
 
     Every site that receives the revocation rejects the site's certificate, its tokens and its changes; a site that is cut off receives it
     when its link is back. The certificate of a compute site is rejected by its control site.

@@ -23,7 +23,7 @@ _STYLES = {"alive": "green", "suspect": "yellow", "unreachable": "bold red", "re
 def command(session: Session, site: str | None, *, as_json: bool) -> None:
     """Show the members of the cloud, as one site sees them.
 
-    RTT is estimated from network coordinates. Without SITE, the first site that runs is asked.
+    RTT is estimated from network coordinates. Without SITE, the command asks the first site that runs.
     """
     from atoll.site.gateway_client import ask_any
 

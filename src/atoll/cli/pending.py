@@ -10,7 +10,7 @@ from atoll.cli.verb import complete_site, json_option, verb
 
 
 @verb("pending", "atoll pending\natoll pending --site paris --json")
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway is asked. [default: the first]")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway to ask. [default: the first]")
 @json_option
 @click.pass_obj
 def command(session: Session, site: str | None, *, as_json: bool) -> None:

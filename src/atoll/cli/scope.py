@@ -21,7 +21,7 @@ def command() -> None:
 
 
 @verb("explain", "atoll scope explain '{compute: paris || lyon}'\natoll scope explain '{around: paris, 20ms}' --site nice --json")
-@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway is asked. [default: the first]")
+@click.option("--site", metavar="SITE", shell_complete=complete_site, help="The site whose gateway to ask. [default: the first]")
 @json_option
 @click.argument("scope")
 @click.pass_obj

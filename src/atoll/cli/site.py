@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command() -> None:
     """Stop, start, add, remove sites; join or leave a cloud.
 
-    The other sites keep running. It is not an error if a site is in the requested state already.
+    The other sites keep running. If a site is already in the requested state, the command succeeds.
     """
 
 
@@ -121,7 +121,7 @@ class _Location(click.ParamType[tuple[float, float]]):
     "--kind", type=click.Choice(["full", "compute"]), default="full", show_default=True, help="A complete OpenStack, or nova-compute alone."
 )
 @click.option("--control", metavar="SITE", shell_complete=complete_site, help="The control site of a compute site.")
-@click.option("--link", "links", type=_Link(), multiple=True, help="A link of the new site, besides those of the topology's preset.")
+@click.option("--link", "links", type=_Link(), multiple=True, help="A link of the new site, in addition to those of the topology's preset.")
 @click.option("--location", type=_Location(), help="Location in degrees, for a topology that derives delays from distances.")
 @json_option
 @click.argument("name")
@@ -157,7 +157,8 @@ def add(session: Session, /, name: str, *, as_json: bool, links: tuple[tuple[str
 def remove(session: Session, sites: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
     """Remove sites from the cloud, and delete their data.
 
-    The links of the sites are removed too. The last site can't be removed, nor a site that connects other sites which have no other path.
+    The links of the sites are removed too. The last site can't be removed, and neither can a site without which others would not be
+    connected.
     """
     from atoll.cli.destroy import confirm
     from atoll.cli.progress import Progress

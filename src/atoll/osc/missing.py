@@ -21,5 +21,5 @@ class Notice:
         names = sorted({name.strip() for name in response.headers.get(HEADER, "").split(",") if name.strip()} - self._told)
         if names:
             self._told.update(names)
-            which = f"site {names[0]} does" if len(names) == 1 else f"sites {', '.join(names)} do"
-            sys.stderr.write(f"warning: {which} not answer: what is only there is missing or UNKNOWN ({HEADER})\n")
+            which, whose = (f"site {names[0]} does", "its") if len(names) == 1 else (f"sites {', '.join(names)} do", "their")
+            sys.stderr.write(f"warning: {which} not answer: {whose} own resources are missing or UNKNOWN ({HEADER})\n")

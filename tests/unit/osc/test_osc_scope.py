@@ -133,8 +133,8 @@ def test_strict_goes_with_every_request(cloud):
 @pytest.mark.parametrize(
     ("missing", "line"),
     [
-        ("metz", "warning: site metz does not answer: what is only there is missing or UNKNOWN (X-Atoll-Missing)\n"),
-        ("pau,metz", "warning: sites metz, pau do not answer: what is only there is missing or UNKNOWN (X-Atoll-Missing)\n"),
+        ("metz", "warning: site metz does not answer: its own resources are missing or UNKNOWN (X-Atoll-Missing)\n"),
+        ("pau,metz", "warning: sites metz, pau do not answer: their own resources are missing or UNKNOWN (X-Atoll-Missing)\n"),
     ],
 )
 def test_sites_that_an_answer_lacks_are_named_in_one_line(cloud, missing, line):

@@ -65,7 +65,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
     "compute": {
         "": Place(Where.EACH, Owner.SITE, fixed=True, note="the version document"),
         "extensions": Place(Where.EACH, Owner.SITE, fixed=True, note="descriptions of the API"),
-        "flavors": Place(Where.COPIES, Owner.CLOUD, note="brought, with its extra specs"),
+        "flavors": Place(Where.COPIES, Owner.CLOUD, note="copied with its extra specs"),
         "images": Place(Where.VIEW, Owner.PROJECT, note=_PROXY),
         "limits": Place(Where.VIEW, Owner.PROJECT, fixed=True, note="the sums of all sites"),
         "os-agents": _GONE,
@@ -88,7 +88,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
             Where.ONE, Owner.SITE, fixed=True, note="by number, of the site that receives the request, before microversion 2.53"
         ),
         "os-instance_usage_audit_log": Place(Where.EACH, Owner.SITE, fixed=True, note="a log of this site's hosts"),
-        "os-keypairs": Place(Where.COPIES, Owner.USER, note="brought by its name; nothing shares one"),
+        "os-keypairs": Place(Where.COPIES, Owner.USER, note="copied by its name; can't be shared"),
         "os-migrations": Place(Where.ONE, Owner.SITE, fixed=True),
         "os-networks": Place(Where.VIEW, Owner.PROJECT, note=_PROXY),
         "os-quota-class-sets": Place(Where.SETTING, Owner.CLOUD),
@@ -111,7 +111,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
     },
     "image": {
         "cache": Place(Where.EACH, Owner.SITE, note="of this site's Glance"),
-        "images": Place(Where.COPIES, Owner.PROJECT, note="brought in chunks; the property `atoll_keep` lists the sites that keep a copy"),
+        "images": Place(Where.COPIES, Owner.PROJECT, note="copied in chunks; the property `atoll_keep` lists the sites that keep a copy"),
         "info": Place(Where.EACH, Owner.SITE, fixed=True, note="of this site's Glance"),
         "metadefs": Place(Where.EACH, Owner.CLOUD, note="each site has its own definitions, from upstream's files"),
         "tasks": Place(Where.ONE, Owner.PROJECT, fixed=True, note="Glance creates one for an import, at the site of the image"),
@@ -143,7 +143,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "networks": Place(
             Where.COPIES,
             Owner.PROJECT,
-            note="brought with its subnets; each site's part of it is local. An external network stays at its site and is never brought",
+            note="copied with its subnets; the copies are not connected. An external network stays at its site and is never copied",
         ),
         "ports": Place(Where.ONE, Owner.PROJECT, note="moves to the site of its server while it is unbound"),
         "qos/alias-bandwidth-limit-rules": Place(Where.ONE, Owner.PROJECT, note="a rule of a QoS policy by its own id"),
@@ -158,7 +158,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         ),
         "routers": Place(Where.ONE, Owner.PROJECT, note="with a gateway, created at the site of the external network"),
         "security-group-rules": Place(Where.COPIES, Owner.PROJECT, note="at every site that holds its group"),
-        "security-groups": Place(Where.COPIES, Owner.PROJECT, note="brought with its rules; a project's `default` has one id at all sites"),
+        "security-groups": Place(Where.COPIES, Owner.PROJECT, note="copied with its rules; a project's `default` has one id at all sites"),
         "security-groups-default-statefulness": Place(Where.ONE, Owner.PROJECT),
         "segments": _CLOUDS,
         "service-providers": _VIEW,

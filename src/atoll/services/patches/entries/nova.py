@@ -56,7 +56,7 @@ PATCHES = (
         "nova",
         PatchKind.SUBCLASS,
         ("nova.conductor.manager.ComputeTaskManager",),
-        "If the answer to a claim is lost, a server for which no host was found holds resources in Placement for ever.",
+        "If the answer to a claim is lost, a server for which no host was found holds resources in Placement forever.",
         f"{_MODULE}failed_builds",
         f"{_TESTS}test_failed_builds.py::test_all_are_released",
         f"{_TESTS}test_failed_builds.py::test_upstream_leaves_them",

@@ -94,7 +94,7 @@ PATCHES = (
         "The child in which pyroute2 enters a namespace ends by SIGTERM, and takes its parent's sockets out of their epoll instance.",
         f"{_MODULE}privsep",
         f"{_TESTS}test_privsep.py::test_privileged_functions_run_where_they_are_called",
-        unprovable="The failure needs a process that is just starting, and leaves its parent waiting for ever.",
+        unprovable="The failure needs a process that is just starting, and leaves its parent waiting forever.",
     ),
     Patch(
         "commit-notices",
