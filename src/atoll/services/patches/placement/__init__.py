@@ -1,1 +1,1 @@
-"""Patches of Placement."""
+"""Patches of Placement and its database."""
