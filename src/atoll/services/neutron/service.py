@@ -286,9 +286,7 @@ def run(child: Child) -> None:
 
         agent_heartbeats.install()
     if settings.reduces_traffic:
-        from atoll.services.patches.neutron import subnet_revisions
-
-        subnet_revisions.install()
+        _reduce_statements(settings)
     with _own_signals(), start_time.own_start(settings):
         application = server.boot_server(api.api_server, prog="neutron-api")
     missing_tags.install()
@@ -306,6 +304,19 @@ def run(child: Child) -> None:
         serve(child, application)
     for worker in workers:
         worker.stop()
+
+
+def _reduce_statements(settings: Settings) -> None:
+    """Install the patches with which Neutron executes fewer statements."""
+    from atoll.services.patches.neutron import default_group_lookup, empty_relations, object_pushes, quota_reservations, subnet_revisions
+
+    empty_relations.install()
+    subnet_revisions.install()
+    default_group_lookup.install()
+    if settings.network != "ovs" and not network_services.called_by_agents(settings):
+        object_pushes.install()
+    if settings.database("neutron").startswith("sqlite:"):
+        quota_reservations.install()
 
 
 def _add_tables(settings: Settings) -> None:
